@@ -1,0 +1,60 @@
+"""The exceptions users meet. Each message says what is wrong, where, and what to do now.
+
+The command line prints `Ernie2Error` without a traceback and exits with its `exit_code`: 2 for wrong input, 1 for a run
+that failed on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class Ernie2Error(Exception):
+    """Base of every error a user can cause or meet; `exit_code` is what the command line returns."""
+
+    exit_code = 2
+
+
+class ConfigError(Ernie2Error):
+    """A recipe or option is wrong; the message lists every wrong key at once."""
+
+
+class DataError(Ernie2Error):
+    """An input file is missing, unreadable, of the wrong form or empty."""
+
+
+class TokenizerError(Ernie2Error):
+    """A vocabulary or tokeniser file cannot be used, or not for what was asked of it."""
+
+
+class ShardError(Ernie2Error):
+    """A shard folder is not one, is damaged, or was made with another tokeniser."""
+
+
+class UnknownTask(Ernie2Error):
+    """No pre-training task has this name."""
+
+
+class TaskError(Ernie2Error):
+    """A task cannot use the corpora it was given, or broke the contract of its base class."""
+
+
+class CheckpointError(Ernie2Error):
+    """A checkpoint folder is not one, is damaged, or does not fit the recipe."""
+
+
+class StorageError(Ernie2Error):
+    """Writing failed: disk full, no permission. What was there before is still whole."""
+
+
+class RunFailed(Ernie2Error):
+    """The run itself went wrong (for example a loss that is not finite), though the input was accepted."""
+
+    exit_code = 1
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the nearest of `known`, or an empty string when none is near."""
+    near = get_close_matches(word, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

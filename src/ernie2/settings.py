@@ -1,0 +1,402 @@
+"""A recipe: everything a run depends on, as YAML plus dotted overrides, checked once and frozen.
+
+`load_recipe` reads a file (or the name of a shipped recipe), applies overrides such as `train.peak_lr=3e-4`, and returns a
+frozen `Recipe`, or raises one `ConfigError` that lists every wrong key and value together. Task options stay mappings
+here and are checked in a second pass by each task's own `Options` model; the errors of both passes are shown together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ernie2.errors import ConfigError, did_you_mean
+
+
+class Part(BaseModel):
+    """A frozen piece of a recipe; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusSettings(Part):
+    """One source of documents."""
+
+    path: str | tuple[str, ...]
+    """A file, several files, a glob, or any fsspec URL: .txt, .jsonl, .parquet, each also as .gz or .zst where it has that.
+    `package:NAME` is a corpus shipped with ernie2."""
+    language: str = "en"
+    """ISO 639 code; it chooses the sentence rules, and `zh` the Chinese word annotator."""
+    licence: str = "not stated"
+    """Goes into the model card."""
+    text: str = "text"
+    """Field or column holding the text (jsonl, parquet)."""
+    id: str = "id"
+    """Field or column that names a document; its number in the file where absent."""
+    group: str | None = None
+    """Field whose value keeps documents together on one side of the train / held-out split (default: the document)."""
+    spans: str = "spans"
+    """Field with given knowledge spans, a list of [start, end, kind] in characters of the text."""
+    weight: float | None = Field(default=None, gt=0)
+    """Share with which a task draws from this corpus (default: its tokens)."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """`path` as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class TokenizerSettings(Part):
+    """Where word pieces come from: exactly one of `file` and `train`."""
+
+    file: str | None = None
+    """A BERT vocab.txt, an ERNIE `token<TAB>id` file, or a `tokenizers` JSON."""
+    train: int | None = Field(default=None, ge=64)
+    """Size of a WordPiece vocabulary to train on the train documents."""
+    lowercase: bool = True
+    """Lower-case and strip accents (vocabulary files and training; a tokenizers JSON says so itself)."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> TokenizerSettings:
+        if (self.file is None) == (self.train is None):
+            raise ValueError("give either `file` (a vocabulary) or `train` (a size), not both and not neither")
+        return self
+
+
+class PhraseSettings(Part):
+    """Phrases mined from the corpus: runs of words that occur together far more often than chance (NPMI)."""
+
+    min_count: int = Field(default=8, ge=2)
+    """Occurrences a phrase needs."""
+    min_npmi: float = Field(default=0.35, ge=-1, le=1)
+    """Normalised pointwise mutual information a phrase needs, from -1 (never together) to 1 (always)."""
+    max_words: int = Field(default=4, ge=2, le=8)
+    """Longest phrase, in words."""
+    max_phrases: int = Field(default=50_000, ge=0)
+    """The best this many are kept; also bounds the memory of counting."""
+
+
+class KnowledgeSettings(Part):
+    """Which annotators mark words, phrases and entities. Spans given in the input are always used."""
+
+    gazetteer: str | None = None
+    """A text file of entities, one a line, optionally `entity<TAB>kind` (kind: entity or phrase)."""
+    phrases: PhraseSettings | None = PhraseSettings()
+    """How phrases are mined from the corpus; null to mine none."""
+    chinese: bool = True
+    """Words and nr/ns/nt/nz entities by rjieba for corpora whose language is zh."""
+    spacy: str | None = None
+    """Name of an installed spaCy pipeline: its entities and noun chunks (needs the extra `ernie2[spacy]`)."""
+
+
+class ShardSettings(Part):
+    """How documents become shards."""
+
+    folder: str
+    """Where the shards go."""
+    shard_tokens: int = Field(default=1_000_000, ge=1_000)
+    """About this many tokens a shard; decides the units of work, so it belongs to the identity of the shards."""
+    document_tokens: int = Field(default=4096, ge=64, le=65_535)
+    """Longer documents are split at paragraphs into sections of at most this many tokens."""
+    sentence_tokens: int = Field(default=506, ge=8)
+    """Longer sentences are hard-split, never inside a span: the room of one sequence after its special tokens."""
+    heldout: float = Field(default=0.02, ge=0, lt=1)
+    """Share of documents held out, by hash of their group."""
+    min_heldout: int = Field(default=50, ge=0)
+    """At least this many documents are held out (at most half of them)."""
+
+
+class StageSettings(Part):
+    """How iterations are laid out over stages (paper, Table 7)."""
+
+    method: Literal["continual_multitask", "multitask", "continual"] = "continual_multitask"
+    """The three learning methods of Table 7."""
+    steps: int | dict[str, int] = 50_000
+    """Iterations every task gets in total over all stages: one number, or one a task."""
+    order: tuple[str | tuple[str, ...], ...] | None = None
+    """The order in which tasks enter; a list inside the list enters in one stage. Default: the order under `tasks`."""
+    combine: bool = True
+    """Token-level tasks ride on the steps of sentence-level tasks; false: one task a step, as Table 7 counts."""
+    plain_share: float = Field(default=0.1, ge=0, le=1)
+    """Under `combine`, the share of its iterations every token task keeps as steps of its own."""
+
+
+class BatchSettings(Part):
+    """Sizes in tokens. `batch_tokens` and `pack_tokens` belong to the identity of a run."""
+
+    batch_tokens: int = Field(default=393_216, ge=32)
+    """Tokens of one optimiser step (the paper's batch), over all packs and devices."""
+    pack_tokens: int = Field(default=65_536, ge=32)
+    """Tokens of one pack: what goes through the encoder at once."""
+    sequence_tokens: int = Field(default=512, ge=16)
+    """Longest sequence, special tokens included."""
+
+    @model_validator(mode="after")
+    def _sizes_divide(self) -> BatchSettings:
+        if self.pack_tokens < self.sequence_tokens:
+            raise ValueError(f"pack_tokens={self.pack_tokens} is below sequence_tokens={self.sequence_tokens}")
+        if self.batch_tokens % self.pack_tokens:
+            near = max(1, round(self.batch_tokens / self.pack_tokens)) * self.pack_tokens
+            raise ValueError(
+                f"batch_tokens={self.batch_tokens} is not a multiple of pack_tokens={self.pack_tokens}; the nearest is {near}"
+            )
+        return self
+
+    @property
+    def packs(self) -> int:
+        """Packs of one optimiser step, M in the design."""
+        return self.batch_tokens // self.pack_tokens
+
+
+class EncoderSettings(Part):
+    """The Transformer (paper: base 12 × 768 × 12, large 24 × 1024 × 16; FFN 4 × hidden, post-norm)."""
+
+    layers: int = Field(default=12, ge=1)
+    hidden: int = Field(default=768, ge=8)
+    heads: int = Field(default=12, ge=1)
+    ffn: int | None = Field(default=None, ge=8)
+    """Width of the feed-forward layer; 4 × hidden where null."""
+    activation: Literal["gelu", "relu"] = "gelu"
+    """gelu in the English releases, relu in the Chinese ones."""
+    position_rows: int = Field(default=512, ge=16)
+    segment_types: int = Field(default=4, ge=1)
+    """Rows of the segment-type table; the released models have 4."""
+    task_ids: int = Field(default=16, ge=0)
+    """Rows of the task-embedding table; 0 leaves it out."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The paper's code has 0.1; packed kernels have none, so 0.0 is our named deviation."""
+    norm_eps: float = Field(default=1e-5, gt=0)
+    init_std: float = Field(default=0.02, gt=0)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> EncoderSettings:
+        if self.hidden % self.heads:
+            below = self.hidden // self.heads * self.heads
+            raise ValueError(
+                f"hidden={self.hidden} does not divide into heads={self.heads}; the next hidden below that does is {below}"
+            )
+        return self
+
+    @property
+    def ffn_width(self) -> int:
+        """Width of the feed-forward layer."""
+        return self.ffn or 4 * self.hidden
+
+
+class TrainSettings(Part):
+    """Optimiser, schedule, evaluation and checkpoints."""
+
+    peak_lr: float = Field(default=5e-5, gt=0)
+    """Peak of the noam schedule; the paper's is 5e-5 for English, 1.28e-4 for Chinese."""
+    warmup: int | float | None = Field(default=None, gt=0)
+    """Steps (an integer) or a fraction of a task's steps; default min(4000, 8 %)."""
+    restart: Literal["per_stage", "per_task", "never"] = "per_stage"
+    """Where the schedule starts over; Adam's moments are kept."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    adam_eps: float = Field(default=1e-6, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled; not on biases and norms."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest global gradient norm."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 where the device computes in it, else fp32. Parameters and moments are always fp32."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Steps between held-out evaluations inside a stage; each stage's end is always evaluated."""
+    heldout_instances: int = Field(default=256, ge=1)
+    """Held-out instances a task."""
+    checkpoint_every: int = Field(default=500, ge=1)
+    """Steps between checkpoints; each stage's end is always saved."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints kept, besides the ends of stages."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between lines of metrics.jsonl."""
+
+
+class Recipe(Part):
+    """Everything one run depends on."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    about: str = ""
+    """A sentence on what this run is for; goes into the report and the model card."""
+    seed: int = Field(default=0, ge=0)
+    run: str
+    """The run folder."""
+    corpora: dict[str, CorpusSettings] = Field(min_length=1)
+    tokenizer: TokenizerSettings
+    knowledge: KnowledgeSettings = KnowledgeSettings()
+    shards: ShardSettings
+    tasks: dict[str, dict[str, Any]] = Field(min_length=1)
+    """Per task: `corpora` (default: all), `loss_weight`, and the task's own options."""
+    stages: StageSettings = StageSettings()
+    batch: BatchSettings = BatchSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    train: TrainSettings = TrainSettings()
+
+    @field_validator("corpora")
+    @classmethod
+    def _corpus_names_are_folder_names(cls, corpora: dict[str, CorpusSettings]) -> dict[str, CorpusSettings]:
+        for name in corpora:
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"corpus name {name!r} becomes a folder: use letters, digits, '-' and '_' only")
+        return corpora
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Recipe:
+        if self.batch.sequence_tokens > self.encoder.position_rows:
+            raise ValueError(
+                f"batch.sequence_tokens={self.batch.sequence_tokens} needs as many positions, but "
+                f"encoder.position_rows={self.encoder.position_rows}"
+            )
+        known = list(self.tasks)
+        for entry in self.stages.order or ():
+            for name in [entry] if isinstance(entry, str) else entry:
+                if name not in self.tasks:
+                    raise ValueError(f"stages.order names {name!r}, which is not under tasks.{did_you_mean(name, known)}")
+        if isinstance(self.stages.steps, dict) and set(self.stages.steps) != set(known):
+            raise ValueError(f"stages.steps names {sorted(self.stages.steps)}, but tasks are {sorted(known)}")
+        return self
+
+
+def shipped_recipes() -> dict[str, str]:
+    """The recipes that come with the package: name → YAML text."""
+    folder = resources.files("ernie2") / "recipes"
+    files = (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
+
+
+def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe file, a shipped recipe's name or a mapping, applies dotted overrides, and checks all of it.
+
+    Raises `ConfigError` naming every wrong key (with the nearest right one) and every wrong value at once.
+    """
+    values, where = _read(source)
+    for override in overrides:
+        _apply(values, override)
+    problems: list[str] = []
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        problems += [_explain(problem, Recipe) for problem in error.errors()]
+    problems += _task_problems(values)
+    if problems or recipe is None:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        plural = "problem" if len(problems) == 1 else "problems"
+        raise ConfigError(
+            f"{where}: {len(problems)} {plural}:\n{listed}\n"
+            "`ernie2 recipes NAME` writes a recipe in which every key is explained."
+        )
+    return recipe
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    if isinstance(source, Mapping):
+        return yaml.safe_load(yaml.safe_dump(dict(source))), "recipe"
+    path = Path(source)
+    shipped = shipped_recipes()
+    if str(source) in shipped and not path.is_file():
+        text, where = shipped[str(source)], f"recipe {source!r}"
+    else:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder; a recipe is a YAML file.")
+        if not path.is_file():
+            raise ConfigError(
+                f"there is no recipe file {str(path)!r} and no shipped recipe of that name."
+                f"{did_you_mean(str(source), shipped)} Shipped: {', '.join(sorted(shipped))}."
+            )
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} holds no keys; start from `ernie2 recipes demo-en`.")
+    return values, where
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} is not of the form key.subkey=value, as in train.peak_lr=3e-4.")
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise ConfigError(f"override {override!r}: {parent!r} holds {place!r}, not keys.")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: {text!r} is not a YAML value.") from error
+
+
+def _task_problems(values: Mapping[str, Any]) -> list[str]:
+    """The second pass: task names and task options, each checked by the task's own Options model."""
+    from ernie2.errors import UnknownTask
+    from ernie2.tasks.base import find
+
+    tasks, corpora = values.get("tasks"), values.get("corpora")
+    problems: list[str] = []
+    for name, options in tasks.items() if isinstance(tasks, Mapping) else ():
+        try:
+            task = find(str(name))
+        except UnknownTask as error:
+            problems.append(f"tasks.{name}: {error}")
+            continue
+        if options is not None and not isinstance(options, Mapping):
+            continue  # the first pass has said so
+        try:
+            checked = task.Options.model_validate(dict(options or {}))
+        except ValidationError as error:
+            problems += [f"tasks.{name}.{_explain(problem, task.Options)}" for problem in error.errors()]
+            continue
+        names = corpora if isinstance(corpora, Mapping) else {}
+        problems += [
+            f"tasks.{name}.corpora: there is no corpus {corpus!r}.{did_you_mean(corpus, names)} Known: {', '.join(names)}."
+            for corpus in checked.corpora or ()
+            if corpus not in names
+        ]
+    return problems
+
+
+def _explain(problem: Any, model: type[BaseModel]) -> str:
+    """One pydantic error as a sentence: dotted key, what is wrong, the nearest right key."""
+    location = [part for part in problem["loc"] if not str(part).startswith(("function-", "constrained-"))]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        return f"{key}: there is no such key.{did_you_mean(str(location[-1]), known)} Known here: {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"{key}: this key is required."
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = problem.get("input")
+    value = f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
+    return f"{key}: {message}{value}" if key else message
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """Names of the fields of the nested model at `location`."""
+    here: Any = model
+    for part in location:
+        field = getattr(here, "model_fields", {}).get(part)
+        nested = list(_models_in(field.annotation)) if field is not None else []
+        here = nested[0] if nested else here
+    return list(getattr(here, "model_fields", {}))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)
