@@ -1,0 +1,249 @@
+"""Shards: annotated, tokenised documents as flat columns on disk; the one format everything downstream reads.
+
+A shard is a folder of `.npy` columns and a `shard.json` with counts and checksums, written aside and renamed. T tokens,
+S sentences, P paragraphs, D documents of a shard; offsets are CSR (n + 1 entries, first 0):
+
+    tokens.npy           (T,) uint16, or uint32 for vocabularies above 65,536      piece ids
+    flags.npy            (T,) uint8     bits WORD_START | CAPITALISED | CASED
+    document_count.npy   (T,) uint16    how often this id occurs in its document
+    sentences.npy        (S + 1,) int64 sentence → first token
+    paragraphs.npy       (P + 1,) int64 paragraph → first sentence
+    documents.npy        (D + 1,) int64 document → first paragraph
+    spans_KIND.npy       (N, 2) int64   token runs of a kind, sorted, not overlapping, never across sentences
+    spans_KIND_at.npy    (D + 1,) int64 document → first span
+    split.npy            (D,) uint8     0 train, 1 held out
+    group.npy            (D,) uint64    hash of what keeps documents on one side of the split
+    names.json           the documents' ids
+
+A "document" of a shard is a section of at most `document_tokens` tokens of the user's document, split at paragraphs:
+counting a token's occurrences over a whole book would make nearly every word "occur elsewhere".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie2.errors import ShardError, StorageError
+
+Array = NDArray[Any]
+
+FORMAT = 1
+WORD_START, CAPITALISED, CASED = 1, 2, 4
+"""Bits of `flags`: first piece of a word · the word begins with a capital · its script has case."""
+SPAN_KINDS = ("word", "phrase", "entity", "user")
+"""From weakest to strongest: where spans of two kinds overlap, the later kind wins."""
+TRAIN, HELDOUT = 0, 1
+SPLITS = {"train": TRAIN, "heldout": HELDOUT}
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedDocument:
+    """One document of a shard; all offsets count from its own first token.
+
+    `tokens` (n,), `flags` (n,) uint8, `document_count` (n,) uint16; `sentences` (s + 1,) token offsets; `paragraphs`
+    (p + 1,) sentence numbers; `spans` kind → (k, 2) token runs; `group` tells documents of one origin.
+    """
+
+    name: str
+    group: int
+    tokens: Array
+    flags: Array
+    document_count: Array
+    sentences: Array
+    paragraphs: Array
+    spans: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return len(self.tokens)
+
+    @property
+    def sentence_count(self) -> int:
+        """Number of sentences."""
+        return len(self.sentences) - 1
+
+
+class Shard:
+    """One shard folder, opened without reading it: columns are memory-mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts: dict[str, Any] = _read_facts(folder / "shard.json", folder)
+        columns = {name: _map(folder / f"{name}.npy") for name in self.facts["columns"]}
+        self.tokens, self.flags, self.document_count = (columns[c] for c in ("tokens", "flags", "document_count"))
+        self.sentences, self.paragraphs, self.documents = (columns[c] for c in ("sentences", "paragraphs", "documents"))
+        self.split, self.group = columns["split"], columns["group"]
+        self.spans = {
+            kind: (columns[f"spans_{kind}"], columns[f"spans_{kind}_at"]) for kind in SPAN_KINDS if f"spans_{kind}" in columns
+        }
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The documents' ids."""
+        return list(json.loads((self.folder / "names.json").read_text(encoding="utf-8")))
+
+    def document(self, row: int) -> AnnotatedDocument:
+        """Returns document `row`, 0 ≤ row < D."""
+        first_paragraph, end_paragraph = self.documents[row], self.documents[row + 1]
+        paragraphs = self.paragraphs[first_paragraph : end_paragraph + 1]
+        first_sentence, end_sentence = paragraphs[0], paragraphs[-1]
+        sentences = self.sentences[first_sentence : end_sentence + 1]
+        start, end = sentences[0], sentences[-1]
+        spans = {}
+        for kind, (runs, at) in self.spans.items():
+            first, last = at[row], at[row + 1]
+            if last > first:
+                spans[kind] = runs[first:last] - start
+        return AnnotatedDocument(
+            name=self.names[row],
+            group=int(self.group[row]),
+            tokens=self.tokens[start:end],
+            flags=self.flags[start:end],
+            document_count=self.document_count[start:end],
+            sentences=sentences - start,
+            paragraphs=paragraphs - first_sentence,
+            spans=spans,
+        )
+
+    def verify(self) -> None:
+        """Compares every column with its checksum; raises `ShardError` naming the first that differs."""
+        for name, column in self.facts["columns"].items():
+            if checksum(self.folder / f"{name}.npy") != column["sha256"]:
+                raise ShardError(
+                    f"{self.folder / f'{name}.npy'} does not match its checksum: the shard is damaged. "
+                    "Delete the shard folder and run `ernie2 prepare` again."
+                )
+
+
+class ShardedCorpus:
+    """All shards of one corpus, with its documents numbered through, separately for train and held out."""
+
+    def __init__(self, name: str, facts: Mapping[str, Any], shards: Sequence[Shard]) -> None:
+        self.name = name
+        self.facts = facts
+        self.language = str(facts["language"])
+        self.licence = str(facts["licence"])
+        self.shards = shards
+        self._rows = {code: [np.flatnonzero(shard.split == code) for shard in shards] for code in SPLITS.values()}
+        self._ends = {code: np.cumsum([len(r) for r in rows], dtype=np.int64) for code, rows in self._rows.items()}
+        self._tokens: dict[int, int] = {}
+
+    def documents(self, split: str) -> int:
+        """Number of documents in `split` ("train" or "heldout")."""
+        ends = self._ends[SPLITS[split]]
+        return int(ends[-1]) if len(ends) else 0
+
+    def tokens(self, split: str) -> int:
+        """Number of tokens in `split`."""
+        code = SPLITS[split]
+        if code not in self._tokens:
+            self._tokens[code] = sum(
+                int(_document_lengths(shard)[rows].sum()) for shard, rows in zip(self.shards, self._rows[code], strict=True)
+            )
+        return self._tokens[code]
+
+    def document(self, split: str, number: int) -> AnnotatedDocument:
+        """Returns document `number` of `split`, 0 ≤ number < documents(split)."""
+        code = SPLITS[split]
+        ends = self._ends[code]
+        shard = int(np.searchsorted(ends, number, side="right"))
+        row = number - (int(ends[shard - 1]) if shard else 0)
+        return self.shards[shard].document(int(self._rows[code][shard][row]))
+
+
+class Shards:
+    """A folder made by `ernie2 prepare`: corpora, the tokeniser, and what was counted on the way."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.facts: dict[str, Any] = _read_facts(self.folder / "shards.json", self.folder)
+        self.tokenizer_fingerprint = str(self.facts["tokenizer"])
+        self.fingerprint = str(self.facts["fingerprint"])
+        self.corpora: dict[str, ShardedCorpus] = {}
+        for name, facts in self.facts["corpora"].items():
+            shards = [Shard(self.folder / name / shard) for shard in facts["shards"]]
+            for shard in shards:
+                if shard.facts["tokenizer"] != self.tokenizer_fingerprint:
+                    raise ShardError(
+                        f"{shard.folder} was made with another tokeniser ({shard.facts['tokenizer'][:12]}) than "
+                        f"{self.folder} ({self.tokenizer_fingerprint[:12]}). Run `ernie2 prepare` again into a new folder."
+                    )
+            self.corpora[name] = ShardedCorpus(name, facts, shards)
+
+
+def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str], facts: Mapping[str, Any]) -> None:
+    """Writes a shard whole or not at all: into `folder`.tmp, then renamed. `facts` must hold "tokenizer" and "corpus"."""
+    aside = folder.with_name(folder.name + ".tmp")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        described = {}
+        for name, column in sorted(columns.items()):
+            np.save(aside / f"{name}.npy", np.ascontiguousarray(column), allow_pickle=False)
+            described[name] = {
+                "dtype": str(column.dtype),
+                "shape": list(column.shape),
+                "sha256": checksum(aside / f"{name}.npy"),
+            }
+        (aside / "names.json").write_text(json.dumps(list(names), ensure_ascii=False), encoding="utf-8")
+        counts = {"documents": len(columns["documents"]) - 1, "tokens": len(columns["tokens"])}
+        description = {"format": FORMAT, **facts, **counts, "columns": described}
+        (aside / "shard.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(aside, folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise StorageError(
+            f"{folder}: {error.strerror or error}; the shard was not written. Free space or choose another shards.folder, "
+            "then run the same command again: finished shards are kept."
+        ) from error
+
+
+def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
+    """uint16 where every id fits, else uint32."""
+    return np.uint16 if vocab_size <= 65_536 else np.uint32
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _document_lengths(shard: Shard) -> Array:
+    return np.diff(shard.sentences[shard.paragraphs[shard.documents]])
+
+
+def _map(file: Path) -> Array:
+    try:
+        # np.asarray drops the memmap subclass, whose slices cost ten times as much
+        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise ShardError(
+            f"{file} cannot be read ({error}): the shard is damaged. Delete its folder and run `ernie2 prepare` again."
+        ) from error
+
+
+def _read_facts(file: Path, folder: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        state = "is not a folder of shards" if folder.exists() else "does not exist"
+        raise ShardError(f"{folder} {state} (no {file.name}). `ernie2 prepare RECIPE` makes one.") from None
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{file} cannot be read ({error}). Run `ernie2 prepare RECIPE` again.") from error
+    if facts.get("format") != FORMAT:
+        raise ShardError(f"{file} has format {facts.get('format')!r}; this version reads {FORMAT}. Run `ernie2 prepare` again.")
+    return dict(facts)

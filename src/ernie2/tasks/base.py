@@ -1,0 +1,244 @@
+"""What a pre-training task is: a sentence task arranges text and says its class; a token task labels tokens of what was arranged.
+
+A task is one small file: a subclass, `@register`, and its rule. It knows no tensors, packs, devices or steps; options and
+randomness are arguments. Its head, its metric and its place in the report follow from `level` and `labels`.
+
+Tasks of others register through the entry-point group `ernie2.tasks` (name of the task → module that registers it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.errors import UnknownTask, did_you_mean
+
+Array = NDArray[Any]
+
+GROUP = "ernie2.tasks"
+_BUILT_IN = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The ids a task may need. `ordinary` (v,): ids random replacement draws from; `special`: never scored or replaced."""
+
+    size: int
+    cls: int
+    sep: int
+    mask: int
+    pad: int
+    unk: int
+    ordinary: Array
+    cased: bool = False
+
+    @property
+    def special(self) -> frozenset[int]:
+        """Ids that stand for no text."""
+        return frozenset((self.cls, self.sep, self.mask, self.pad, self.unk))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A token run [start, end) of a document; segment i of an instance gets segment type i."""
+
+    document: AnnotatedDocument
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an instance may come from: a document from sentence `start` on, and another document on request."""
+
+    document: AnnotatedDocument
+    start: int
+    fetch_other: Callable[[], AnnotatedDocument] | None = None
+
+    @property
+    def other(self) -> AnnotatedDocument:
+        """A document of another group, drawn anew for every instance."""
+        if self.fetch_other is None:
+            raise LookupError("this source has no other document")
+        return self.fetch_other()
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """Segments in the order in which they are shown, the class they show (None: plain text), and where the walk goes on.
+
+    `next_sentence`: first sentence of the document not used up; None where one instance a document is right.
+    """
+
+    segments: tuple[Segment, ...]
+    label: int | None
+    next_sentence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """An arranged instance, laid out as [CLS] segment [SEP] segment [SEP] …; all arrays (n,), special tokens included.
+
+    `tokens` int64 ids · `flags` uint8 as in the shard (0 at special tokens) · `document_count` int64 · `document` int64
+    index into the documents shown, -1 at special tokens · `segment` int64 segment types (a [SEP] belongs to the segment
+    before it, [CLS] to the first) · `spans` kind → (k, 2) token runs in this sequence · `segments` how many there are.
+    """
+
+    tokens: Array
+    flags: Array
+    document_count: Array
+    document: Array
+    segment: Array
+    spans: Mapping[str, Array]
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a token task scores: `targets[i]` at `positions[i]`; `inputs` (n,) replaces the tokens the encoder sees."""
+
+    positions: Array
+    targets: Array
+    inputs: Array | None = None
+
+
+class Options(BaseModel):
+    """Options every task has; a task adds its own in a subclass called `Options`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpora: tuple[str, ...] | None = None
+    """Names of the corpora this task reads (default: every corpus it can use)."""
+    loss_weight: float = Field(default=1.0, ge=0)
+    """w_t in the loss of a step, Σ w_t · mean loss of task t."""
+
+
+@dataclass
+class Task:
+    """Base of both kinds. `options` are checked; `vocabulary` holds the ids of the tokeniser the shards were made with."""
+
+    options: Any
+    vocabulary: Vocabulary
+
+    name: ClassVar[str]
+    level: ClassVar[Literal["token", "sentence"]]
+    title: ClassVar[str]
+    """The name a person reads, as the paper writes it."""
+    about: ClassVar[str]
+    """One sentence: what is predicted."""
+    needs: ClassVar[str] = "text"
+    """What a corpus must offer, in words, for messages."""
+    cheap_rule: ClassVar[str] = "majority class"
+    """What the cheap baseline knows, in words; `cheap` gives its feature."""
+    Options: ClassVar[type[Options]] = Options
+
+    def refuses(self) -> str | None:
+        """Why this task cannot work with this tokeniser at all, or None."""
+        return None
+
+    def usable(self, document: AnnotatedDocument) -> bool:
+        """Whether this document can show at least one label of the task."""
+        return len(document) > 0
+
+    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
+        """The one feature (p,) int64 the cheap rule sees at each scored position; it answers the feature's commonest label."""
+        return np.zeros(len(positions), np.int64)
+
+
+class SentenceTask(Task):
+    """Arranges text so that it shows a class, one class a sequence."""
+
+    level = "sentence"
+    labels: tuple[str, ...]
+    balanced: ClassVar[bool] = True
+    """The caller draws the label, all classes equally often; False: `arrange` draws for itself and is given None."""
+
+    def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
+        """Arranges at most `room` tokens of `source` so that they show `label`, or None where they cannot.
+
+        `room` already leaves out [CLS] and one [SEP] for each of `max_segments`.
+        """
+        raise NotImplementedError
+
+    @property
+    def max_segments(self) -> int:
+        """Most segments an instance of this task has."""
+        return 2
+
+
+class TokenTask(Task):
+    """Labels tokens of a sequence that somebody else arranged."""
+
+    level = "token"
+    labels: tuple[str, ...] | None = None
+    """None: the vocabulary."""
+    changes_input: ClassVar[bool] = False
+    """True: `label` returns other inputs; such a task goes last, and nobody scores tokens it replaced."""
+    scored_share: ClassVar[float] = 1.0
+    """Cap on scored positions as a share of a pack's tokens, for static shapes."""
+
+    def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
+        """Returns the positions it scores and their targets; sorted positions, none on special tokens."""
+        raise NotImplementedError
+
+
+_TASKS: dict[str, type[Task]] = {}
+T = TypeVar("T", bound=type[Task])
+
+
+def register(task: T) -> T:
+    """Class decorator: makes a task known by its `name`. Two different tasks of one name are an error."""
+    if (known := _TASKS.setdefault(task.name, task)) is not task:
+        raise ValueError(f"two tasks are called {task.name!r}: {known.__module__} and {task.__module__}")
+    return task
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A task that can be named, and where it comes from; `load` imports its module."""
+
+    name: str
+    origin: str
+    load: Callable[[], type[Task]] = field(repr=False)
+
+
+def known() -> Iterator[Known]:
+    """Yields every task that can be named: built in, registered in this process, or announced by an installed package."""
+    seen: set[str] = set()
+    for name in (*_BUILT_IN, *_TASKS):
+        if name not in seen:
+            seen.add(name)
+            origin = "ernie2" if name in _BUILT_IN else _TASKS[name].__module__
+            yield Known(name, origin, lambda name=name: find(name))  # type: ignore[misc]
+    for entry in entry_points(group=GROUP):
+        if entry.name not in seen:
+            seen.add(entry.name)
+            package = entry.dist.name if entry.dist else entry.module
+            yield Known(entry.name, package, lambda name=entry.name: find(name))  # type: ignore[misc]
+
+
+def find(name: str) -> type[Task]:
+    """Returns the task class called `name`; imports only the module that holds it. Raises `UnknownTask` with a suggestion."""
+    if name not in _TASKS:
+        if name in _BUILT_IN:
+            import_module(f"ernie2.tasks.{name}")
+        else:
+            for entry in entry_points(group=GROUP, name=name):
+                entry.load()
+    if name not in _TASKS:
+        names = [task.name for task in known()]
+        raise UnknownTask(f"no task is called {name!r}.{did_you_mean(name, names)} Known: {', '.join(sorted(names))}.")
+    return _TASKS[name]
