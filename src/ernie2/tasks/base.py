@@ -94,7 +94,8 @@ class TokenSequence:
 
     `tokens` int64 ids · `flags` uint8 as in the shard (0 at special tokens) · `document_count` int64 · `document` int64
     index into the documents shown, -1 at special tokens · `segment` int64 segment types (a [SEP] belongs to the segment
-    before it, [CLS] to the first) · `spans` kind → (k, 2) token runs in this sequence · `segments` how many there are.
+    before it, [CLS] to the first) · `spans` kind → (k, 2) token runs in this sequence · `segments` how many there are ·
+    `document_lengths` (documents shown,) tokens of each whole document.
     """
 
     tokens: Array
@@ -104,6 +105,7 @@ class TokenSequence:
     segment: Array
     spans: Mapping[str, Array]
     segments: int
+    document_lengths: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,8 @@ class SentenceTask(Task):
     labels: tuple[str, ...]
     balanced: ClassVar[bool] = True
     """The caller draws the label, all classes equally often; False: `arrange` draws for itself and is given None."""
+    hosts_riders: ClassVar[bool] = True
+    """Whether token tasks may label what this task arranged (paper: one sentence-level loss with several token-level ones)."""
 
     def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
         """Arranges at most `room` tokens of `source` so that they show `label`, or None where they cannot.

@@ -1,0 +1,48 @@
+"""Capitalization prediction: was this word capitalised before the vocabulary lower-cased it? (word-aware)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START, AnnotatedDocument
+from ernie2.tasks.base import Labels, TokenSequence, TokenTask, register
+
+Array = NDArray[Any]
+
+
+@register
+@dataclass
+class CapitalizationPrediction(TokenTask):
+    """Scores the first piece of every alphabetic word of a script that has case (sub-word rule ours)."""
+
+    name = "capitalization_prediction"
+    title = "Capitalization prediction"
+    about = "Did the word begin with a capital in the original text?"
+    needs = "words of a script that has case"
+    cheap_rule = "the token's own prior"
+    labels = ("lower", "capital")
+
+    def refuses(self) -> str | None:
+        """A cased vocabulary shows the answer in the input."""
+        if self.vocabulary.cased:
+            return "the tokeniser is cased, so every token shows its own answer; use an uncased one or leave the task out"
+        return None
+
+    def usable(self, document: AnnotatedDocument) -> bool:
+        """Whether any word of the document has case."""
+        return bool((document.flags & CASED).any())
+
+    def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
+        """Label 1 where the original word has an initial capital (paper, Capitalization Prediction Task)."""
+        wanted = WORD_START | CASED
+        positions = np.flatnonzero((sequence.flags & wanted) == wanted)
+        return Labels(positions, ((sequence.flags[positions] & CAPITALISED) != 0).astype(np.int64))
+
+    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
+        """The token itself."""
+        return sequence.tokens[positions]

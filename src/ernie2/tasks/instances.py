@@ -1,0 +1,168 @@
+"""Instances: arranged once, by at most one sentence task, and labelled by any number of token tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.errors import TaskError
+from ernie2.tasks.base import Arranged, Labels, Segment, SentenceTask, Source, TokenSequence, TokenTask, Vocabulary
+
+Array = NDArray[Any]
+
+_FIRST = np.zeros(1, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One sequence ready to be packed: `inputs` and `segment` (n,) int64, and what each task scores in it.
+
+    `sequence` is what was there before any task replaced tokens; a sentence task scores position 0.
+    """
+
+    inputs: Array
+    segment: Array
+    labels: Mapping[str, Labels]
+    sequence: TokenSequence
+
+    def __len__(self) -> int:
+        """Number of tokens, special ones included."""
+        return len(self.inputs)
+
+
+def arrange_plain(source: Source, room: int) -> Arranged:
+    """Takes the longest run of whole sentences from `source.start` on that fits `room` tokens, at least one (cut to the room)."""
+    document = source.document
+    start = int(document.sentences[source.start])
+    end = int(np.searchsorted(document.sentences, start + room, side="right")) - 1
+    end = max(end, source.start + 1)
+    stop = min(int(document.sentences[end]), start + room)
+    return Arranged((Segment(document, start, stop),), None, next_sentence=end)
+
+
+def arrange(task: SentenceTask | None, source: Source, label: str | None, limit: int, rng: Generator) -> Arranged | None:
+    """Arranges `source` by `task`, or plainly where it is None, into a sequence of at most `limit` tokens.
+
+    Raises `TaskError`, naming task and document, when the task breaks its contract.
+    """
+    if task is None:
+        return arrange_plain(source, limit - 2)
+    room = limit - 1 - task.max_segments
+    try:
+        arranged = task.arrange(source, label, room, rng)
+    except Exception as error:
+        raise TaskError(f"task {task.name!r} failed on document {source.document.name!r}: {error!r}") from error
+    if arranged is not None:
+        _check(task, source, arranged, room)
+    return arranged
+
+
+def lay_out(arranged: Arranged, vocabulary: Vocabulary) -> TokenSequence:
+    """Lays segments out as [CLS] segment [SEP] segment [SEP] …, with the shard's columns beside the tokens."""
+    segments = arranged.segments
+    length = 1 + sum(len(segment) + 1 for segment in segments)
+    tokens = np.full(length, vocabulary.sep, np.int64)
+    tokens[0] = vocabulary.cls
+    flags = np.zeros(length, np.uint8)
+    document_count = np.zeros(length, np.int64)
+    document = np.full(length, -1, np.int64)
+    segment_type = np.zeros(length, np.int64)
+    spans: dict[str, list[Array]] = {}
+    shown: list[AnnotatedDocument] = []
+    at = 1
+    for number, segment in enumerate(segments):
+        source, start, end = segment.document, segment.start, segment.end
+        which = next((i for i, seen in enumerate(shown) if seen is source), len(shown))
+        if which == len(shown):
+            shown.append(source)
+        to = at + end - start
+        tokens[at:to] = source.tokens[start:end]
+        flags[at:to] = source.flags[start:end]
+        document_count[at:to] = source.document_count[start:end]
+        document[at:to] = which
+        segment_type[at : to + 1] = number
+        for kind, runs in source.spans.items():
+            first = np.searchsorted(runs[:, 0], start)
+            last = np.searchsorted(runs[:, 1], end, side="right")
+            if last > first:
+                spans.setdefault(kind, []).append(runs[first:last] + (at - start))
+        at = to + 1
+    joined = {kind: runs[0] if len(runs) == 1 else np.concatenate(runs) for kind, runs in spans.items()}
+    lengths = np.array([len(source) for source in shown], np.int64)
+    return TokenSequence(tokens, flags, document_count, document, segment_type, joined, len(segments), lengths)
+
+
+def build(
+    arranged: Arranged,
+    sentence_task: SentenceTask | None,
+    token_tasks: Sequence[TokenTask],
+    vocabulary: Vocabulary,
+    rng: Generator,
+) -> Instance:
+    """Lays `arranged` out and lets every task label it; tasks that change the input go last.
+
+    Token tasks do not score tokens that another task replaced: their own label would be about a token nobody sees.
+    """
+    sequence = lay_out(arranged, vocabulary)
+    labels: dict[str, Labels] = {}
+    inputs = sequence.tokens
+    for task in sorted(token_tasks, key=lambda task: task.changes_input):
+        made = _label(task, sequence, rng, arranged)
+        if made.inputs is not None:
+            inputs = made.inputs
+        labels[task.name] = made
+    if inputs is not sequence.tokens:
+        replaced = inputs != sequence.tokens
+        for task in token_tasks:
+            if not task.changes_input:
+                made = labels[task.name]
+                seen = ~replaced[made.positions]
+                labels[task.name] = Labels(made.positions[seen], made.targets[seen])
+    if sentence_task is not None:
+        labels[sentence_task.name] = Labels(_FIRST, np.array([arranged.label], np.int64))
+    return Instance(inputs, sequence.segment, labels, sequence)
+
+
+def _label(task: TokenTask, sequence: TokenSequence, rng: Generator, arranged: Arranged) -> Labels:
+    where = arranged.segments[0].document.name
+    try:
+        made = task.label(sequence, rng)
+    except Exception as error:
+        raise TaskError(f"task {task.name!r} failed on document {where!r}: {error!r}") from error
+    positions, targets = made.positions, made.targets
+    if len(positions) != len(targets):
+        raise TaskError(f"task {task.name!r}, document {where!r}: {len(positions)} positions but {len(targets)} targets.")
+    if len(positions):
+        if positions.min() < 0 or positions.max() >= len(sequence.tokens):
+            raise TaskError(
+                f"task {task.name!r}, document {where!r}: scores positions {positions.min()}…{positions.max()} of a "
+                f"sequence of {len(sequence.tokens)} tokens."
+            )
+        classes = len(task.labels) if task.labels is not None else task.vocabulary.size
+        if targets.min() < 0 or targets.max() >= classes:
+            raise TaskError(
+                f"task {task.name!r}, document {where!r}: labels {targets.min()}…{targets.max()}, but it has {classes} classes."
+            )
+    return made
+
+
+def _check(task: SentenceTask, source: Source, arranged: Arranged, room: int) -> None:
+    where = f"task {task.name!r}, document {source.document.name!r}"
+    if not arranged.segments or any(len(segment) < 1 for segment in arranged.segments):
+        raise TaskError(f"{where}: returned an empty arrangement; return None where a document cannot show the label.")
+    if len(arranged.segments) > task.max_segments:
+        raise TaskError(f"{where}: arranged {len(arranged.segments)} segments; it announces at most {task.max_segments}.")
+    if any(segment.start < 0 or segment.end > len(segment.document) for segment in arranged.segments):
+        raise TaskError(f"{where}: arranged tokens outside the document.")
+    if (tokens := sum(map(len, arranged.segments))) > room:
+        raise TaskError(f"{where}: arranged {tokens} tokens into a room of {room}.")
+    if arranged.label is None or not 0 <= arranged.label < len(task.labels):
+        raise TaskError(f"{where}: label {arranged.label!r} is none of its {len(task.labels)} classes.")
+    if arranged.next_sentence is not None and arranged.next_sentence <= source.start:
+        raise TaskError(f"{where}: the walk does not go on (next sentence {arranged.next_sentence}, was {source.start}).")

@@ -1,0 +1,86 @@
+"""Sentence reordering: a paragraph is cut into segments and shuffled; which permutation was it? (structure-aware)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.tasks.base import Arranged, Options, Segment, SentenceTask, Source, TokenSequence, register
+
+Array = NDArray[Any]
+
+
+class SentenceReorderingOptions(Options):
+    """Options of sentence reordering."""
+
+    max_segments: int = Field(default=4, ge=2, le=6)
+    """m: a paragraph is cut into 1…m segments, k = Σ n! classes (33 for m = 4, the width of the authors' later head)."""
+
+
+@register
+@dataclass
+class SentenceReordering(SentenceTask):
+    """Label "312" means: shown first is segment 3 of the paragraph, then 1, then 2; classes in order of length, then value."""
+
+    name = "sentence_reordering"
+    title = "Sentence reordering"
+    about = "In which order did the shuffled segments of a paragraph stand?"
+    needs = "documents of at least two sentences"
+    cheap_rule = "number of segments alone"
+    balanced = False
+    Options = SentenceReorderingOptions
+
+    @property
+    def labels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The k = Σ n! permutations, n = 1…m."""
+        return tuple("".join(str(i + 1) for i in order) for order in self._orders)
+
+    @property
+    def max_segments(self) -> int:
+        """m."""
+        return int(self.options.max_segments)
+
+    def usable(self, document: AnnotatedDocument) -> bool:
+        """Whether there are two sentences to exchange."""
+        return document.sentence_count > 1
+
+    def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
+        """Cuts to the room first, then splits at sentence boundaries into n uniform segments, then permutes uniformly."""
+        document = source.document
+        sentences, paragraphs = document.sentences, document.paragraphs
+        first = source.start
+        # the paragraph that holds `first`, extended by the following ones while it has fewer than m sentences
+        paragraph = int(np.searchsorted(paragraphs, first, side="right"))
+        end = int(paragraphs[paragraph])
+        while end - first < self.max_segments and paragraph + 1 < len(paragraphs):
+            paragraph += 1
+            end = int(paragraphs[paragraph])
+        end = min(end, int(np.searchsorted(sentences, sentences[first] + room, side="right")) - 1)
+        if end <= first:
+            return None
+        n = int(rng.integers(1, min(self.max_segments, end - first) + 1))
+        cuts = np.sort(rng.permutation(end - first - 1)[: n - 1]) + first + 1
+        edges = sentences[[first, *cuts, end]].tolist()  # n + 1 token offsets
+        order = tuple(rng.permutation(n).tolist())
+        shown = tuple(Segment(document, edges[i], edges[i + 1]) for i in order)
+        return Arranged(shown, self._classes[order], next_sentence=end)
+
+    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
+        """How many segments are shown: n alone leaves one chance in n!."""
+        return np.full(len(positions), sequence.segments, np.int64)
+
+    @cached_property
+    def _orders(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(order for n in range(1, self.max_segments + 1) for order in permutations(range(n)))
+
+    @cached_property
+    def _classes(self) -> dict[tuple[int, ...], int]:
+        return {order: number for number, order in enumerate(self._orders)}
