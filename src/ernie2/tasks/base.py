@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, TypeVar
@@ -28,9 +29,9 @@ GROUP = "ernie2.tasks"
 _BUILT_IN = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vocabulary:
-    """The ids a task may need. `ordinary` (v,): ids random replacement draws from; `special`: never scored or replaced."""
+    """The ids a task may need; `ordinary` (v,) int64: the ids random replacement draws from."""
 
     size: int
     cls: int
@@ -41,10 +42,12 @@ class Vocabulary:
     ordinary: Array
     cased: bool = False
 
-    @property
-    def special(self) -> frozenset[int]:
-        """Ids that stand for no text."""
-        return frozenset((self.cls, self.sep, self.mask, self.pad, self.unk))
+    @cached_property
+    def text(self) -> Array:
+        """(size,) bool: ids that stand for text; not [CLS] [SEP] [MASK] [PAD] [UNK], which nobody scores or replaces."""
+        table = np.ones(self.size, bool)
+        table[[self.cls, self.sep, self.mask, self.pad, self.unk]] = False
+        return table
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ Array = NDArray[Any]
 
 
 @register
-@dataclass
 class CapitalizationPrediction(TokenTask):
     """Scores the first piece of every alphabetic word of a script that has case (sub-word rule ours)."""
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +28,6 @@ class KnowledgeMaskingOptions(Options):
 
 
 @register
-@dataclass
 class KnowledgeMasking(TokenTask):
     """Picks 15 % of the units; of the pieces of a picked unit 80 % become [MASK], 10 % a random piece, 10 % stay."""
 
@@ -47,7 +44,7 @@ class KnowledgeMasking(TokenTask):
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Picks units, replaces their pieces, and scores each with its original id (paper, Knowledge Masking Task)."""
         tokens, options = sequence.tokens, self.options
-        text = self._maskable[tokens]  # (n,) bool
+        text = self.vocabulary.text[tokens]  # (n,) bool
         basic = rng.random() < options.basic_share
         starts = np.ones(len(tokens), bool) if basic else unit_starts(sequence, options.levels)
         starts |= ~text  # a special token is a unit of its own, and so is what follows it
@@ -67,13 +64,6 @@ class KnowledgeMasking(TokenTask):
         inputs = tokens.copy()
         inputs[positions] = np.where(fate < 0.8, self.vocabulary.mask, np.where(fate < 0.9, random, tokens[positions]))
         return Labels(positions, tokens[positions], inputs)
-
-    @cached_property
-    def _maskable(self) -> Array:
-        """(vocabulary,) bool: ids that stand for text."""
-        table = np.ones(self.vocabulary.size, bool)
-        table[list(self.vocabulary.special)] = False
-        return table
 
 
 def unit_starts(sequence: TokenSequence, levels: Sequence[str]) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
 from typing import Any
@@ -26,7 +25,6 @@ class SentenceReorderingOptions(Options):
 
 
 @register
-@dataclass
 class SentenceReordering(SentenceTask):
     """Label "312" means: shown first is segment 3 of the paragraph, then 1, then 2; classes in order of length, then value."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ Array = NDArray[Any]
 
 
 @register
-@dataclass
 class TokenDocumentRelation(TokenTask):
     """Label 1 iff (occurrences of the id in its document) - (occurrences shown in this instance) > 0.
 
@@ -42,7 +39,7 @@ class TokenDocumentRelation(TokenTask):
         document = sequence.document
         shown = np.bincount(document[document >= 0], minlength=len(sequence.document_lengths))  # (documents,) tokens
         left_over = np.append(sequence.document_lengths > shown, False)  # [-1]: special tokens
-        positions = np.flatnonzero(left_over[document] & self._text[sequence.tokens])
+        positions = np.flatnonzero(left_over[document] & self.vocabulary.text[sequence.tokens])
         key = document[positions] * self.vocabulary.size + sequence.tokens[positions]
         _, which, here = np.unique(key, return_inverse=True, return_counts=True)
         elsewhere = sequence.document_count[positions] - here[which] > 0
@@ -51,10 +48,3 @@ class TokenDocumentRelation(TokenTask):
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
         """The token itself."""
         return sequence.tokens[positions]
-
-    @cached_property
-    def _text(self) -> Array:
-        """(vocabulary,) bool: ids that stand for text."""
-        table = np.ones(self.vocabulary.size, bool)
-        table[list(self.vocabulary.special)] = False
-        return table

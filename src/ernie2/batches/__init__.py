@@ -1,0 +1,1 @@
+"""Instances → packed batches: stages, lanes, packs."""

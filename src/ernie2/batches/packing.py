@@ -1,0 +1,96 @@
+"""Packing: instances → one PackedBatch of static shape; nothing is ever cut or dropped to fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie2.batches.batch import PackedBatch, Targets
+from ernie2.tasks.base import SentenceTask, Task, TokenTask
+from ernie2.tasks.instances import Instance
+
+Array = NDArray[Any]
+
+TOKENS_PER_SEQUENCE = 16
+"""A pack closes at pack_tokens / 16 sequences: static room for sentence-level labels, reached by no ordinary text."""
+
+
+@dataclass(frozen=True)
+class Caps:
+    """Static sizes of a pack: tokens, longest sequence, sequences, and scored positions by task."""
+
+    tokens: int
+    longest: int
+    sequences: int
+    scored: Mapping[str, int]
+
+    @staticmethod
+    def of(pack_tokens: int, sequence_tokens: int, tasks: Sequence[Task]) -> Caps:
+        """Caps for these tasks; a single sequence always fits."""
+        sequences = max(1, pack_tokens // TOKENS_PER_SEQUENCE)
+        scored = {}
+        for task in tasks:
+            if isinstance(task, SentenceTask):
+                scored[task.name] = sequences
+            elif isinstance(task, TokenTask):
+                scored[task.name] = min(pack_tokens, max(sequence_tokens, math.ceil(task.scored_share * pack_tokens)))
+        return Caps(pack_tokens, sequence_tokens, sequences, scored)
+
+
+class Packer:
+    """Collects instances until one does not fit any more, then gives the pack."""
+
+    def __init__(self, caps: Caps, pad: int) -> None:
+        self._caps = caps
+        self._pad = pad
+        self._instances: list[tuple[Instance, int]] = []
+        self._tokens = 0
+        self._scored = dict.fromkeys(caps.scored, 0)
+
+    def __len__(self) -> int:
+        """Instances so far."""
+        return len(self._instances)
+
+    def add(self, instance: Instance, task_id: int) -> bool:
+        """Adds `instance` under `task_id`, or returns False where any cap would be passed."""
+        if len(self._instances) == self._caps.sequences or self._tokens + len(instance) > self._caps.tokens:
+            return False
+        scored = {name: self._scored[name] + len(labels.positions) for name, labels in instance.labels.items()}
+        if any(count > self._caps.scored[name] for name, count in scored.items()):
+            return False
+        self._instances.append((instance, task_id))
+        self._tokens += len(instance)
+        self._scored.update(scored)
+        return True
+
+    def pack(self) -> PackedBatch:
+        """Lays what was collected end to end; positions of labels become positions in the pack."""
+        caps = self._caps
+        instances = [instance for instance, _ in self._instances]
+        lengths = np.array([len(instance) for instance in instances], np.int64)
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        real = int(starts[-1])
+        tokens = np.full(caps.tokens, self._pad, np.int32)
+        positions, segments, task_ids = (np.zeros(caps.tokens, np.int32) for _ in range(3))
+        if instances:
+            tokens[:real] = np.concatenate([instance.inputs for instance in instances])
+            positions[:real] = np.arange(real) - np.repeat(starts[:-1], lengths)
+            segments[:real] = np.concatenate([instance.segment for instance in instances])
+            task_ids[:real] = np.repeat([task_id for _, task_id in self._instances], lengths)
+        targets = {name: self._targets(name, starts) for name, count in self._scored.items() if count}
+        return PackedBatch(tokens, positions, segments, task_ids, starts, caps.longest, targets)
+
+    def _targets(self, name: str, starts: Array) -> Targets:
+        made = [(start, i.labels[name]) for (i, _), start in zip(self._instances, starts, strict=False) if name in i.labels]
+        count, cap = self._scored[name], self._caps.scored[name]
+        found = np.concatenate([labels.targets for _, labels in made])
+        positions = np.zeros(cap, np.int32)
+        positions[:count] = np.concatenate([labels.positions + start for start, labels in made])
+        labels = np.zeros((cap, *found.shape[1:]), np.float32 if found.dtype.kind == "f" else np.int64)
+        labels[:count] = found
+        return Targets(positions, labels, count)

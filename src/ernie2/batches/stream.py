@@ -1,0 +1,182 @@
+"""The stream: shards and tasks → packs, from a position of a few integers.
+
+Pack j of every step is filled by lane j. A lane walks every M-th document of each corpus' endless stream of epochs (each
+epoch a permutation named by seed, task, corpus and epoch number) with a cursor of its own; an instance that does not fit
+opens the lane's next pack. What a lane yields depends on its cursors alone: any rank or worker may own any lane, and a
+stored position resumes in O(1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from ernie2.annotate.shards import AnnotatedDocument, ShardedCorpus
+from ernie2.batches.batch import PackedBatch
+from ernie2.batches.order import generator, permuted, seed_of
+from ernie2.batches.packing import Caps, Packer
+from ernie2.errors import TaskError
+from ernie2.tasks.base import SentenceTask, Source, Task, TokenTask, Vocabulary
+from ernie2.tasks.instances import Instance, arrange, build
+
+PATIENCE_DOCUMENTS = 2_000
+"""Documents in a row that may fail to show a label before the task is stopped by name."""
+
+
+@dataclass
+class Cursor:
+    """Where one host task stands in one lane: instances drawn, and per corpus (document of the walk, sentence)."""
+
+    drawn: int
+    corpora: dict[str, tuple[int, int]]
+
+
+class Lane:
+    """The cursors of one lane, by host task; a plain value going in and out of checkpoints."""
+
+    def __init__(self, cursors: dict[str, Cursor] | None = None) -> None:
+        self.cursors = cursors or {}
+
+    def state(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            host: {"drawn": cursor.drawn, "corpora": {name: list(at) for name, at in cursor.corpora.items()}}
+            for host, cursor in self.cursors.items()
+        }
+
+    @staticmethod
+    def of(state: Mapping[str, Any]) -> Lane:
+        """From `state()`."""
+        return Lane(
+            {
+                host: Cursor(int(c["drawn"]), {name: (int(k), int(s)) for name, (k, s) in c["corpora"].items()})
+                for host, c in state.items()
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The corpora a task reads, with the share of instances drawn from each."""
+
+    corpora: Sequence[ShardedCorpus]
+    shares: Sequence[float]
+
+
+class Stream:
+    """Makes packs of one split. `lanes` is M, the packs of a step; `ids` gives each task's row of the task embedding."""
+
+    def __init__(
+        self,
+        feeds: Mapping[str, Feed],
+        tasks: Sequence[Task],
+        vocabulary: Vocabulary,
+        caps: Caps,
+        ids: Mapping[str, int],
+        *,
+        seed: int,
+        lanes: int = 1,
+        split: str = "train",
+    ) -> None:
+        self.tasks = {task.name: task for task in tasks}
+        self.caps = caps
+        self.lanes = lanes
+        self._feeds = feeds
+        self._vocabulary = vocabulary
+        self._ids = ids
+        self._seed = seed
+        self._split = split
+        self._cut = {name: np.cumsum(feed.shares) / sum(feed.shares) for name, feed in feeds.items()}
+        self._reads = {name: frozenset(c.name for c in feed.corpora) for name, feed in feeds.items()}
+        self._last: tuple[tuple[str, int], AnnotatedDocument] | None = None
+
+    def pack(self, lane_number: int, lane: Lane, host: str, active: Sequence[str]) -> tuple[PackedBatch, Lane]:
+        """Fills one pack of lane `lane_number` with instances of `host`, labelled by all of `active`.
+
+        Returns the pack and the lane after it; `lane` itself is not changed.
+        """
+        after = Lane(dict(lane.cursors))
+        packer = Packer(self.caps, self._vocabulary.pad)
+        while True:
+            instance, cursor, task_id = self.instance(lane_number, after.cursors.get(host), host, active)
+            if not packer.add(instance, task_id):
+                return packer.pack(), after
+            after.cursors[host] = cursor
+
+    def instance(
+        self, lane_number: int, cursor: Cursor | None, host: str, active: Sequence[str]
+    ) -> tuple[Instance, Cursor, int]:
+        """The next instance of `host` at `cursor` (None: the beginning), the cursor after it, and its task id."""
+        drawn = cursor.drawn if cursor else 0
+        places = dict(cursor.corpora) if cursor else {}
+        draw = generator(self._seed, self._split, host, "draw", lane_number, drawn)
+        corpus = self._draw_corpus(host, draw)
+        task = self.tasks[host]
+        sentence_task = task if isinstance(task, SentenceTask) else None
+        label = self._draw_label(sentence_task, draw)
+        k, sentence = places.get(corpus.name, (0, 0))
+        for _ in range(PATIENCE_DOCUMENTS):
+            document = self._document(host, corpus, lane_number, k)
+            rng = generator(self._seed, self._split, host, corpus.name, lane_number, k, sentence)
+            source = Source(document, sentence, lambda d=document, g=rng: self._other(corpus, d, g))  # type: ignore[misc]
+            arranged = arrange(sentence_task, source, label, self.caps.longest, rng)
+            if arranged is not None:
+                break
+            k, sentence = k + 1, 0
+        else:
+            raise TaskError(
+                f"task {host!r} arranged nothing from {PATIENCE_DOCUMENTS} documents of corpus {corpus.name!r} in a row"
+                + (f" for label {label!r}" if label else "")
+                + f"; the last was {document.name!r}. It needs {task.needs}."
+            )
+        riders = [
+            other
+            for name in active
+            if isinstance(other := self.tasks[name], TokenTask) and (name == host or corpus.name in self._reads[name])
+        ]
+        instance = build(arranged, sentence_task, riders, self._vocabulary, rng)
+        on = arranged.next_sentence
+        places[corpus.name] = (k, on) if on is not None and on < document.sentence_count else (k + 1, 0)
+        identity = host if sentence_task is not None else next((r.name for r in riders), host)
+        return instance, Cursor(drawn + 1, places), self._ids[identity]
+
+    def epoch(self, host: str, lane: Lane) -> int:
+        """How many times this lane has been through its smallest corpus."""
+        cursor = lane.cursors.get(host)
+        if cursor is None:
+            return 0
+        sizes = {corpus.name: corpus.documents(self._split) for corpus in self._feeds[host].corpora}
+        return max(k * self.lanes // sizes[name] for name, (k, _) in cursor.corpora.items())
+
+    def _draw_corpus(self, host: str, draw: Generator) -> ShardedCorpus:
+        corpora = self._feeds[host].corpora
+        if len(corpora) == 1:
+            return corpora[0]
+        return corpora[int(np.searchsorted(self._cut[host], draw.random(), side="right"))]
+
+    def _draw_label(self, task: SentenceTask | None, draw: Generator) -> str | None:
+        if task is None or not task.balanced:
+            return None
+        return task.labels[int(draw.integers(len(task.labels)))]
+
+    def _document(self, host: str, corpus: ShardedCorpus, lane_number: int, k: int) -> AnnotatedDocument:
+        """Document k of the lane's walk: number lane + k M of the endless stream of epochs."""
+        size = corpus.documents(self._split)
+        epoch, index = divmod(lane_number + k * self.lanes, size)
+        number = permuted(index, size, seed_of(self._seed, self._split, host, corpus.name, epoch))
+        if self._last is None or self._last[0] != (corpus.name, number):
+            self._last = (corpus.name, number), corpus.document(self._split, number)
+        return self._last[1]
+
+    def _other(self, corpus: ShardedCorpus, document: AnnotatedDocument, rng: Generator) -> AnnotatedDocument:
+        """A random document of another group."""
+        size = corpus.documents(self._split)
+        for _ in range(100):
+            other = corpus.document(self._split, int(rng.integers(size)))
+            if other.group != document.group:
+                return other
+        raise TaskError(f"corpus {corpus.name!r} has hardly a second group of documents beside that of {document.name!r}.")
