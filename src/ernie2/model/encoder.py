@@ -1,0 +1,153 @@
+"""The Transformer encoder all tasks share: post-norm, as BERT and the paper have it, run on packs without padding.
+
+T tokens in the pack · S sequences · H hidden · F feed-forward width
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ernie2.model.attention import AttentionPlan, attend, plan_attention
+from ernie2.model.inputs import Inputs
+from ernie2.settings import EncoderSettings
+
+
+def padded_rows(vocab_size: int) -> int:
+    """Rows of the word table for `vocab_size` word pieces: the next multiple of 64, which matrix kernels like."""
+    return -(-vocab_size // 64) * 64
+
+
+class Encoder(nn.Module):
+    """Word + position + segment + task embeddings, then layers of attention and feed-forward."""
+
+    def __init__(self, settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> None:
+        super().__init__()
+        self.settings = settings
+        self.embeddings = Embeddings(settings, vocab_rows)
+        self.layers = nn.ModuleList(EncoderLayer(settings) for _ in range(settings.layers))
+        self.pooler = bare_linear(settings.hidden, settings.hidden)
+        initialise(self, settings.init_std, seed, "encoder")
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """A pack -> hidden states (T, H) of its last layer."""
+        plan = plan_attention(inputs, self.settings.attention_dropout if self.training else 0.0)
+        hidden: Tensor = self.embeddings(inputs)
+        for layer in self.layers:
+            hidden = layer(hidden, plan)
+        return hidden
+
+    def pool(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """hidden (T, H), positions (P,) int64 of first tokens -> what sentence-level heads read, (P, H)."""
+        return torch.tanh(self.pooler(hidden.index_select(0, positions)))
+
+
+class Embeddings(nn.Module):
+    """The sum of four tables, normalised; without task ids (`task_ids: 0`), of three."""
+
+    def __init__(self, settings: EncoderSettings, vocab_rows: int) -> None:
+        super().__init__()
+        self.token = _bare_table(vocab_rows, settings.hidden)
+        self.position = _bare_table(settings.position_rows, settings.hidden)
+        self.segment = _bare_table(settings.segment_types, settings.hidden)
+        self.task = _bare_table(settings.task_ids, settings.hidden) if settings.task_ids else None
+        self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Ids, each (T,) int64 -> (T, H)."""
+        summed = self.token(inputs.tokens) + self.segment(inputs.segments) + self.position(inputs.positions)
+        if self.task is not None:
+            summed = summed + self.task(inputs.task_ids)
+        normed: Tensor = self.dropout(self.norm(summed))
+        return normed
+
+
+class EncoderLayer(nn.Module):
+    """Attention, then feed-forward, each followed by dropout, the residual and the norm."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.attention = Attention(settings)
+        self.ffn = FeedForward(settings)
+
+    def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
+        """hidden (T, H) -> (T, H)."""
+        done: Tensor = self.ffn(self.attention(hidden, plan))
+        return done
+
+
+class Attention(nn.Module):
+    """Queries, keys and values by one linear; attention; output linear; residual and norm."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.heads = settings.heads
+        self.weights_dropout = settings.attention_dropout
+        self.qkv = bare_linear(settings.hidden, 3 * settings.hidden)
+        self.output = bare_linear(settings.hidden, settings.hidden)
+        self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
+        """hidden (T, H) -> (T, H)."""
+        mixed = attend(self.qkv(hidden), self.heads, plan, self.weights_dropout if self.training else 0.0)
+        normed: Tensor = self.norm(hidden + self.dropout(self.output(mixed)))
+        return normed
+
+
+class FeedForward(nn.Module):
+    """Two linears with the activation between them; residual and norm."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.activation = settings.activation
+        self.inner = bare_linear(settings.hidden, settings.ffn_width)
+        self.outer = bare_linear(settings.ffn_width, settings.hidden)
+        self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden (T, H) -> (T, H), through (T, F)."""
+        wide = activate(self.inner(hidden), self.activation)
+        normed: Tensor = self.norm(hidden + self.dropout(self.outer(wide)))
+        return normed
+
+
+def activate(values: Tensor, activation: str) -> Tensor:
+    """gelu in its exact form (by erf), or relu."""
+    return F.gelu(values) if activation == "gelu" else F.relu(values)
+
+
+def initialise(module: nn.Module, std: float, seed: int, *owner: str) -> None:
+    """Weights N(0, std), biases 0, norms 1 and 0, each parameter by (seed, owner, its own name) alone.
+
+    So a parameter starts the same whatever else the model holds, and no global generator is touched.
+    """
+    norms = {name for name, part in module.named_modules() if isinstance(part, nn.LayerNorm)}
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif name.rpartition(".")[0] in norms:
+                parameter.fill_(1.0)
+            else:
+                parameter.normal_(0.0, std, generator=generator_for(seed, *owner, name))
+
+
+def generator_for(seed: int, *names: str) -> torch.Generator:
+    """A CPU generator that depends on `seed` and `names` only, the same on every platform."""
+    digest = hashlib.blake2b("\0".join((str(seed), *names)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def bare_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear whose parameters are not yet initialised."""
+    return nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+
+
+def _bare_table(rows: int, width: int) -> nn.Embedding:
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))

@@ -1,0 +1,194 @@
+"""A head a task: what it scores, its loss as a sum with a count, its predictions.
+
+T tokens in the pack · S sequences · H hidden · P scored positions · C classes · V vocabulary rows
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ernie2.model.encoder import activate, bare_linear, initialise
+from ernie2.model.inputs import TaskTargets
+from ernie2.settings import EncoderSettings
+
+NEVER = -10_000.0
+"""Bias of the vocabulary's padding rows: their probability is exactly 0, so they are never predicted nor trained."""
+
+_CHUNK_POSITIONS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """Which head a task needs. `classes` None: the vocabulary (masked-language-model head, tied to the word table)."""
+
+    name: str
+    level: Literal["token", "sentence"]
+    classes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLoss:
+    """Cross-entropy of one task over one pack: `sum` 0-d float32 with gradient, `count` of scored positions, and how
+    many of them were predicted rightly, `correct` 0-d int64 on the device (reading it waits for the device)."""
+
+    sum: Tensor
+    count: int
+    correct: Tensor
+
+
+class ClassHead(nn.Module):
+    """One linear on what it is given; at sentence level dropout comes first (released code: `<task>_fc`)."""
+
+    def __init__(self, settings: EncoderSettings, spec: HeadSpec, seed: int) -> None:
+        super().__init__()
+        assert spec.classes is not None
+        self.dropout = nn.Dropout(settings.dropout if spec.level == "sentence" else 0.0)
+        self.linear = bare_linear(settings.hidden, spec.classes)
+        initialise(self, settings.init_std, seed, spec.name)
+
+    def forward(self, picked: Tensor) -> Tensor:
+        """picked (P, H) -> logits (P, C) float32."""
+        logits: Tensor = self.linear(self.dropout(picked))
+        return logits.float()
+
+    def loss(self, picked: Tensor, targets: TaskTargets) -> TaskLoss:
+        """Hidden states (P, H) at the scored positions -> summed loss."""
+        logits = self(picked)
+        losses = F.cross_entropy(logits, targets.labels, reduction="none")
+        right = logits.detach().argmax(-1) == targets.labels
+        return TaskLoss(_weighed(losses, targets.weights), targets.count, _counted(right, targets.weights))
+
+    def predict(self, picked: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
+        """Hidden states (P, H) -> loss of each position (P,) float32 and its predicted class (P,) int64."""
+        logits = self(picked)
+        return F.cross_entropy(logits, targets.labels, reduction="none"), logits.argmax(-1)
+
+
+class VocabularyHead(nn.Module):
+    """The masked-language-model head: transform, activation, norm, and the word table itself as the decoder.
+
+    The norm's bias starts at 1.0, as in the authors' released code.
+    """
+
+    def __init__(self, settings: EncoderSettings, spec: HeadSpec, vocab_size: int, vocab_rows: int, seed: int) -> None:
+        super().__init__()
+        self.activation = settings.activation
+        self.transform = bare_linear(settings.hidden, settings.hidden)
+        self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
+        self.bias = nn.Parameter(torch.empty(vocab_rows))
+        initialise(self, settings.init_std, seed, spec.name)
+        with torch.no_grad():
+            self.norm.bias.fill_(1.0)
+            self.bias[vocab_size:] = NEVER
+
+    def transformed(self, picked: Tensor) -> Tensor:
+        """picked (P, H) -> what the word table is compared with, (P, H)."""
+        normed: Tensor = self.norm(activate(self.transform(picked), self.activation))
+        return normed
+
+    def forward(self, picked: Tensor, table: Tensor) -> Tensor:
+        """picked (P, H), table (V, H) -> all logits (P, V) float32; for a few positions, not for training."""
+        return F.linear(self.transformed(picked), table, self.bias).float()
+
+    def loss(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> TaskLoss:
+        """Hidden states (P, H) at the scored positions, the word table (V, H) -> summed loss."""
+        summed, right = vocabulary_loss(self.transformed(picked), table, self.bias, targets.labels, targets.weights)
+        return TaskLoss(summed, targets.count, right)
+
+    def predict(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
+        """Hidden states (P, H), the word table (V, H) -> losses (P,) float32 and predicted word pieces (P,) int64."""
+        losses, predicted = [], []
+        for begin in range(0, len(picked), _CHUNK_POSITIONS):
+            rows = slice(begin, begin + _CHUNK_POSITIONS)
+            logits, labels = self(picked[rows], table), targets.labels[rows]
+            losses.append(F.cross_entropy(logits, labels, reduction="none"))
+            predicted.append(logits.argmax(-1))
+        return torch.cat(losses), torch.cat(predicted)
+
+
+def vocabulary_loss(
+    states: Tensor, table: Tensor, bias: Tensor, labels: Tensor, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy of `states @ table.T + bias` without ever holding the logits of all positions.
+
+    states (P, H), table (V, H), bias (V,), labels (P,) int64, weights (P,) float32 or None -> the sum, 0-d float32,
+    and how many were predicted rightly, 0-d int64. Chunk by chunk of positions, the gradient is computed along with the
+    loss and only scaled afterwards, so logits are computed once and memory is that of one chunk. Matrix products run in
+    the autocast dtype where autocast is on; softmax, loss and sums are float32.
+    """
+    kind = states.device.type
+    compute = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    loss: tuple[Tensor, Tensor] = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
+        states, table, bias, labels, weights, compute
+    )
+    return loss
+
+
+class _VocabularyLoss(torch.autograd.Function):
+    """Loss and, where needed, its gradient in one pass over chunks of positions."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        table: Tensor,
+        bias: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+        compute: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        needed = any(ctx.needs_input_grad[:3])
+        low_states, low_table = states.to(compute), table.to(compute)
+        summed = torch.zeros((), dtype=torch.float32, device=states.device)
+        right = torch.zeros((), dtype=torch.int64, device=states.device)
+        d_states = torch.empty_like(low_states) if needed else None
+        d_table: Tensor | None = None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if needed else None
+        for begin in range(0, len(states), _CHUNK_POSITIONS):
+            rows = slice(begin, min(begin + _CHUNK_POSITIONS, len(states)))
+            part, answer = low_states[rows], labels[rows]
+            weight = None if weights is None else weights[rows]
+            logits = (part @ low_table.t()).float().add_(bias)  # (p, V)
+            total = logits.logsumexp(-1)
+            picked = logits.gather(1, answer[:, None]).squeeze(1)
+            right += _counted(logits.argmax(-1) == answer, weight)
+            summed += _weighed(total - picked, weight)
+            if not needed:
+                continue
+            assert d_states is not None
+            assert d_bias is not None
+            d_logits = logits.sub_(total[:, None]).exp_()  # softmax
+            d_logits.scatter_add_(1, answer[:, None], -torch.ones_like(total)[:, None])
+            if weight is not None:
+                d_logits.mul_(weight[:, None])
+            d_bias += d_logits.sum(0)
+            d_low = d_logits.to(compute)
+            torch.mm(d_low, low_table, out=d_states[rows])
+            grown = d_low.t() @ part
+            d_table = grown.float() if d_table is None else d_table.add_(grown)
+        ctx.dtypes = (states.dtype, table.dtype, bias.dtype)
+        ctx.save_for_backward(d_states, d_table, d_bias)
+        ctx.mark_non_differentiable(right)
+        return summed, right
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        """Scales the stored gradients by that of the sum."""
+        grads = [
+            (gradient * scale).to(dtype) if needed and gradient is not None else None
+            for gradient, dtype, needed in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad[:3], strict=True)
+        ]
+        return (*grads, None, None, None)
+
+
+def _weighed(losses: Tensor, weights: Tensor | None) -> Tensor:
+    return losses.sum() if weights is None else (losses * weights).sum()
+
+
+def _counted(right: Tensor, weights: Tensor | None) -> Tensor:
+    return right.sum() if weights is None else (right & (weights > 0)).sum()

@@ -1,0 +1,81 @@
+"""The encoder with a head a task: a pack goes in, a summed loss with its count comes out for every task scored in it.
+
+T tokens in the pack · H hidden · P scored positions of a task
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ernie2.model.encoder import Encoder, padded_rows
+from ernie2.model.heads import ClassHead, HeadSpec, TaskLoss, VocabularyHead
+from ernie2.model.inputs import Inputs, TaskTargets
+from ernie2.settings import EncoderSettings
+
+
+class MultiTaskModel(nn.Module):
+    """One encoder shared by all tasks, one head a task, built from (settings, vocabulary size, heads, seed) alone.
+
+    Every parameter's start depends on the seed and its own name only: a head is the same whatever other heads there
+    are, and the encoder is the same with any heads. `vocab_size` word pieces are `padded_rows(vocab_size)` rows of the
+    word table; the rows beyond are zero and never predicted.
+    """
+
+    def __init__(self, settings: EncoderSettings, vocab_size: int, specs: Sequence[HeadSpec], seed: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.vocab_size = vocab_size
+        self.specs = {spec.name: spec for spec in specs}
+        self.encoder = Encoder(settings, padded_rows(vocab_size), seed)
+        self.heads = nn.ModuleDict({spec.name: self._head(spec, seed) for spec in specs})
+        with torch.no_grad():
+            self.encoder.embeddings.token.weight[vocab_size:] = 0.0
+
+    def _head(self, spec: HeadSpec, seed: int) -> ClassHead | VocabularyHead:
+        if spec.classes is None:
+            return VocabularyHead(self.settings, spec, self.vocab_size, padded_rows(self.vocab_size), seed)
+        return ClassHead(self.settings, spec, seed)
+
+    def forward(self, inputs: Inputs) -> dict[str, TaskLoss]:
+        """A pack -> by task name, for every task with targets in it: summed loss, count, number correct."""
+        hidden = self.encoder(inputs)
+        return {name: self._loss(name, hidden, targets) for name, targets in inputs.targets.items()}
+
+    def _loss(self, name: str, hidden: Tensor, targets: TaskTargets) -> TaskLoss:
+        head, picked = self.heads[name], self._picked(name, hidden, targets)
+        if isinstance(head, VocabularyHead):
+            return head.loss(picked, self.encoder.embeddings.token.weight, targets)
+        assert isinstance(head, ClassHead)
+        return head.loss(picked, targets)
+
+    def _picked(self, name: str, hidden: Tensor, targets: TaskTargets) -> Tensor:
+        """What the head reads at the scored positions, (P, H): hidden states, or pooled first tokens."""
+        if self.specs[name].level == "sentence":
+            return self.encoder.pool(hidden, targets.positions)
+        return hidden.index_select(0, targets.positions)
+
+    @torch.no_grad()
+    def predictions(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
+        """Held-out evaluation: by task name, per scored position its loss (P,) float32 and predicted class (P,) int64.
+
+        Without dropout, whatever mode the model is in; padded targets are left out.
+        """
+        training = self.training
+        self.eval()
+        try:
+            hidden = self.encoder(inputs)
+            return {name: self._predictions(name, hidden, targets) for name, targets in inputs.targets.items()}
+        finally:
+            self.train(training)
+
+    def _predictions(self, name: str, hidden: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
+        head, picked = self.heads[name], self._picked(name, hidden, targets)
+        if isinstance(head, VocabularyHead):
+            losses, predicted = head.predict(picked, self.encoder.embeddings.token.weight, targets)
+        else:
+            assert isinstance(head, ClassHead)
+            losses, predicted = head.predict(picked, targets)
+        return losses[: targets.count], predicted[: targets.count]
