@@ -1,0 +1,1 @@
+"""Documents become annotated, tokenised shards."""

@@ -1,0 +1,1 @@
+"""Text becomes documents: readers for the common formats, and sentence boundaries."""

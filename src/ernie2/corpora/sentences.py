@@ -1,0 +1,88 @@
+"""Sentence boundaries of a paragraph, as character offsets.
+
+The rules are those of `sentencex`, which knows many languages; one it does not know gets the rules of a related
+language or of English, which also split at the sentence marks of other scripts (。 ？ । ؟). A script without sentence
+marks, such as Thai, gives one sentence a paragraph. Ours are two rules for Chinese: a double ellipsis ends a sentence,
+and a closing quote or bracket belongs to the sentence it closes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sentencex import get_sentence_boundaries
+
+_CHINESE = frozenset({"zh", "yue", "wuu", "lzh"})
+_PAIRS = {
+    "”": "“",
+    "’": "‘",
+    "」": "「",
+    "』": "『",
+    "）": "（",
+    "》": "《",
+    "】": "【",
+    "〉": "〈",
+    "〕": "〔",
+    ")": "(",
+}
+_CLOSING = re.escape("".join(_PAIRS))
+_CLOSING = re.escape("".join(_PAIRS))
+_CLOSERS = re.compile(f"[{_CLOSING}]+")
+_ELLIPSIS = re.compile(f"(?:…{{2,}}|⋯{{2,}})[{_CLOSING}]*+(?![，、；：。！？…⋯,;:.!?])")
+
+
+def sentence_bounds(paragraph: str, language: str) -> list[tuple[int, int]]:
+    """(start, end) of every sentence, in characters of `paragraph`, in order.
+
+    The pieces do not overlap, none is empty or has white space at either end, and together they hold every character
+    that is not white space. `language` is an ISO 639 code; a region after it ('zh-CN', 'pt_BR') is ignored.
+
+    >>> sentence_bounds("He left. Why?", "en")
+    [(0, 8), (9, 13)]
+    """
+    code = language.replace("_", "-").split("-")[0].lower()
+    ends = [boundary["end_index"] for boundary in get_sentence_boundaries(code, paragraph)]
+    if code in _CHINESE:
+        ends = list(_chinese_ends(paragraph, ends))
+    bounds = []
+    start = 0
+    for end in ends:
+        piece = paragraph[start:end]
+        kept = piece.strip()
+        if kept:
+            first = start + piece.index(kept[0])
+            bounds.append((first, first + len(kept)))
+        start = end
+    return bounds
+
+
+def _chinese_ends(paragraph: str, ends: list[int]) -> Iterator[int]:
+    """Takes closing marks into the sentence before them, and adds the ends that a double ellipsis makes."""
+    start = 0
+    for end in ends:
+        closing = _CLOSERS.match(paragraph, end)
+        stop = closing.end() if closing else end
+        if stop <= start:
+            continue
+        if "……" in paragraph[start:stop] or "⋯⋯" in paragraph[start:stop]:
+            yield from _ellipsis_ends(paragraph, start, stop)
+        yield stop
+        start = stop
+
+
+def _ellipsis_ends(paragraph: str, start: int, stop: int) -> Iterator[int]:
+    """Ends of the double ellipses in [start, stop) that close a sentence.
+
+    Not one that opens the sentence, stands before another mark (……，), or is inside a quotation or bracket that closes
+    later.
+    """
+    for match in _ELLIPSIS.finditer(paragraph, start, stop):
+        before, after = paragraph[start : match.end()], paragraph[match.end() : stop]
+        opens = not paragraph[start : match.start()].strip("“‘「『（《【〈〔( \u3000")
+        inside = any(
+            before.count(opener) > before.count(closer) and closer in after for closer, opener in _PAIRS.items()
+        )
+        if not opens and not inside and after.strip():
+            yield match.end()
+            start = match.end()
