@@ -1,0 +1,71 @@
+"""Feeds: which corpora each task reads, and how often it draws from each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ernie2.annotate.shards import ShardedCorpus, Shards
+from ernie2.batches.stream import Feed
+from ernie2.errors import TaskError, did_you_mean
+from ernie2.tasks.base import Task
+from ernie2.tasks.usable import Table, Usable, usable_table
+
+LEAST_USABLE = 0.01
+"""Share of its documents a corpus must offer a task: below it the walk would mostly pass documents over (ours)."""
+
+
+def feeds(shards: Shards, tasks: Sequence[Task], split: str = "train") -> tuple[dict[str, Feed], Table]:
+    """Returns, by task name, the corpora it reads in `split` with their shares, and the table of usable documents.
+
+    A task reads the corpora its options name, else every corpus of which it can use at least 1 %; shares are the
+    corpora's weights, by default their train tokens. Corpora without documents in `split` are left out.
+
+    Raises `TaskError` where a task refuses the tokeniser, a corpus it names is unknown or offers it less than 1 %, or
+    no corpus is left.
+    """
+    for task in tasks:
+        if (reason := task.refuses()) is not None:
+            raise TaskError(f"task {task.name!r} cannot run on {shards.folder}: {reason}.")
+    table = usable_table(shards.corpora, tasks, split)
+    made = {}
+    for task in tasks:
+        corpora = _corpora(task, shards, table[task.name], split)
+        made[task.name] = Feed(corpora, [_weight(corpus) for corpus in corpora])
+    return made, table
+
+
+def _corpora(task: Task, shards: Shards, usable: Mapping[str, Usable], split: str) -> list[ShardedCorpus]:
+    named = task.options.corpora
+    for name in named or ():
+        if name not in shards.corpora:
+            raise TaskError(
+                f"task {task.name!r} is to read corpus {name!r}, but {shards.folder} has none of that name."
+                f"{did_you_mean(name, shards.corpora)} It has: {', '.join(shards.corpora)}."
+            )
+        if _serves(usable[name]) or not usable[name]["of"]:
+            continue
+        raise TaskError(
+            f"task {task.name!r} can use {_counts(usable[name])} of corpus {name!r}, less than 1 %. "
+            f"It needs {task.needs}. Take {name!r} off tasks.{task.name}.corpora, or leave the task out."
+        )
+    chosen = [name for name in named or shards.corpora if _serves(usable[name])]
+    if not chosen:
+        counts = "; ".join(f"{_counts(usable[name])} of {name!r}" for name in named or shards.corpora)
+        raise TaskError(
+            f"task {task.name!r} has nothing to read in {shards.folder} ({split}): it can use {counts}. It needs "
+            f"{task.needs}. Leave the task out, or add a corpus that has it."
+        )
+    return [shards.corpora[name] for name in chosen]
+
+
+def _weight(corpus: ShardedCorpus) -> float:
+    weight = corpus.facts.get("weight")
+    return float(weight) if weight is not None else float(corpus.tokens("train"))
+
+
+def _serves(counts: Usable) -> bool:
+    return counts["usable"] > 0 and counts["usable"] >= LEAST_USABLE * counts["of"]
+
+
+def _counts(counts: Usable) -> str:
+    return f"{counts['usable']:,} of {counts['of']:,} documents"

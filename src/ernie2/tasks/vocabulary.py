@@ -1,0 +1,48 @@
+"""The tokeniser as tasks see it: a handful of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from ernie2.tasks.base import Vocabulary
+
+
+class WordPieceIds(Protocol):
+    """What is asked of a tokeniser here; `annotate.wordpieces` offers it.
+
+    `ordinary_ids`: what may replace a token at random, so neither special nor unused.
+    """
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def cased(self) -> bool: ...
+    @property
+    def cls_id(self) -> int: ...
+    @property
+    def sep_id(self) -> int: ...
+    @property
+    def mask_id(self) -> int: ...
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def unk_id(self) -> int: ...
+    @property
+    def ordinary_ids(self) -> Sequence[int] | Any: ...
+
+
+def vocabulary_of(wordpieces: WordPieceIds) -> Vocabulary:
+    """Returns the ids tasks need of this tokeniser."""
+    return Vocabulary(
+        size=wordpieces.vocab_size,
+        cls=wordpieces.cls_id,
+        sep=wordpieces.sep_id,
+        mask=wordpieces.mask_id,
+        pad=wordpieces.pad_id,
+        unk=wordpieces.unk_id,
+        ordinary=np.asarray(wordpieces.ordinary_ids, np.int64),
+        cased=wordpieces.cased,
+    )
