@@ -1,0 +1,92 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines a few seconds apart elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PLAIN_SECONDS = 5.0
+"""Without a terminal, a line is printed at most this often."""
+
+
+def say(text: str = "") -> None:
+    """Prints a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+class Bar:
+    """Counts `total` units; subclasses show it."""
+
+    def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        self.title, self.total, self.unit, self.done = title, total, unit, done
+        self._began, self._from = time.monotonic(), done
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Counts `count` units; `note` is shown beside the bar."""
+        self.done += count
+        self.show(note)
+
+    def show(self, note: str) -> None:
+        """Shows the state; does nothing here."""
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the bar began."""
+        return (self.done - self._from) / max(time.monotonic() - self._began, 1e-9)
+
+    @property
+    def left(self) -> str:
+        """Time left at this rate, as m:ss or h:mm:ss; "?" before the first unit."""
+        return _clock((self.total - self.done) / self.rate) if self.rate > 0 else "?"
+
+
+class _PlainBar(Bar):
+    _said = 0.0
+
+    def show(self, note: str) -> None:
+        now = time.monotonic()
+        if now - self._said < PLAIN_SECONDS and self.done < self.total:
+            return
+        self._said = now
+        share = 100 * self.done / max(self.total, 1)
+        line = f"{self.title}: {self.done:,} of {self.total:,} {self.unit} ({share:.0f} %), {_rate(self.rate)} {self.unit}/s"
+        say(line + (f", {self.left} left" if self.done < self.total else "") + (f" · {note}" if note else ""))
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Yields a `Bar` for `total` units of which `done` are done already (a resumed run)."""
+    if not sys.stdout.isatty():
+        yield _PlainBar(title, total, unit, done)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns) as shown:
+        task = shown.add_task(title, total=total, completed=done, unit=unit, speed="", note="")
+
+        class _RichBar(Bar):
+            def show(self, note: str) -> None:
+                speed = f"{_rate(self.rate)}/s, {self.left} left"
+                shown.update(task, completed=self.done, speed=speed, **({"note": note} if note else {}))
+
+        yield _RichBar(title, total, unit, done)
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

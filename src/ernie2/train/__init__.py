@@ -1,0 +1,1 @@
+"""Losses → checkpoints: the optimiser, the step, held-out evaluation, records and the loop."""

@@ -1,0 +1,159 @@
+"""Checkpoints: parameters, Adam's moments and the position, written whole or not at all, verified when read.
+
+    RUN/checkpoints/step_00001200/  model.safetensors  optimizer.safetensors  state.json
+
+A checkpoint is written into a folder beside its place, flushed to the disk, and renamed; `state.json` carries the checksums
+of the other two. No pickles anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ernie2.annotate.shards import checksum
+from ernie2.errors import CheckpointError, StorageError
+
+FORMAT = 1
+_NAME = re.compile(r"step_(\d{8})$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder that was found whole; `state` is its state.json."""
+
+    folder: Path
+    state: Mapping[str, Any]
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The model's tensors by name."""
+        return _load(self.folder / "model.safetensors")
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Puts parameters and moments back exactly; raises `CheckpointError` where names or shapes differ."""
+        parameters = self.parameters()
+        fit(model, parameters, self.folder)
+        model.load_state_dict(parameters)
+        moments = _load(self.folder / "optimizer.safetensors")
+        for name, parameter in model.named_parameters():
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                optimizer.state[parameter][key].copy_(moments[f"{key}/{name}"])
+
+
+def save(
+    run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
+) -> Path:
+    """Writes checkpoint `step` of `run`; raises `StorageError` with the last one still whole."""
+    folder = run / "checkpoints" / f"step_{step:08d}"
+    aside = folder.with_name(folder.name + ".tmp")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        parameters = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(parameters, aside / "model.safetensors")
+        moments = {
+            f"{key}/{name}": optimizer.state[parameter][key].contiguous()
+            for name, parameter in model.named_parameters()
+            for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+        save_file(moments, aside / "optimizer.safetensors")
+        files = {name: checksum(aside / name) for name in ("model.safetensors", "optimizer.safetensors")}
+        text = json.dumps({"format": FORMAT, "step": step, **state, "files": files}, indent=1)
+        (aside / "state.json").write_text(text, encoding="utf-8")
+        for file in aside.iterdir():
+            _flush(file)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(aside, folder)
+        _flush(folder.parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise StorageError(
+            f"{folder}: {getattr(error, 'strerror', None) or error}; this checkpoint was not written, the one before it is "
+            f"whole. Free space, then `ernie2 resume {run}`."
+        ) from error
+    return folder
+
+
+def newest(run: Path) -> Checkpoint:
+    """The newest checkpoint of a run that is whole; damaged ones before it are passed over and reported.
+
+    Raises `CheckpointError` where there is none.
+    """
+    found = sorted((run / "checkpoints").glob("step_*"), reverse=True)
+    damage: list[str] = []
+    for folder in found:
+        if _NAME.search(folder.name):
+            try:
+                return open_checkpoint(folder)
+            except CheckpointError as error:
+                damage.append(str(error))
+    told = "\n".join(damage)
+    raise CheckpointError(f"{run} has no whole checkpoint to go on from.{' ' + told if told else ''}")
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Opens one checkpoint folder and verifies its checksums."""
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is not a checkpoint (no state.json).") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}/state.json cannot be read: {error}.") from error
+    if state.get("format") != FORMAT:
+        raise CheckpointError(f"{folder} has format {state.get('format')!r}; this version reads {FORMAT}.")
+    for name, expected in state["files"].items():
+        if not (folder / name).is_file() or checksum(folder / name) != expected:
+            raise CheckpointError(f"{folder / name} does not match its checksum: the checkpoint is damaged.")
+    return Checkpoint(folder, state)
+
+
+def prune(run: Path, keep: int) -> None:
+    """Deletes all but the newest `keep` checkpoints and those written at a stage's end."""
+    folders = sorted(f for f in (run / "checkpoints").glob("step_*") if _NAME.search(f.name))
+    for folder in folders[:-keep]:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if not state.get("stage_end"):
+            shutil.rmtree(folder)
+
+
+def fit(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None:
+    """Raises `CheckpointError` unless `parameters` are exactly those of `model`, by name and shape."""
+    wanted = model.state_dict()
+    missing, unknown = sorted(wanted.keys() - parameters.keys()), sorted(parameters.keys() - wanted.keys())
+    wrong = [
+        f"{name} {tuple(parameters[name].shape)} for {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in parameters and parameters[name].shape != tensor.shape
+    ]
+    said = [f"{what}: {', '.join(names[:5])}" for what, names in
+            (("missing", missing), ("not in the model", unknown), ("of another shape", wrong)) if names]
+    if said:
+        raise CheckpointError(f"{where} does not fit this model; {'; '.join(said)}.")
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}.") from error
+
+
+def _flush(path: Path) -> None:
+    """fsync, so that a renamed checkpoint is on the disk and not only in memory."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

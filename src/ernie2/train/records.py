@@ -1,0 +1,81 @@
+"""Records of a run: `run.json` says what it is, `metrics.jsonl` what happened, one JSON object a line.
+
+metrics.jsonl is the truth everything else (report, model card) is drawn from. A checkpoint notes its length in bytes, and
+resuming cuts it there, so that no step appears twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ernie2.errors import CheckpointError, StorageError
+
+
+class Records:
+    """The two record files of one run folder."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.metrics = run / "metrics.jsonl"
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Appends one line and hands it to the operating system."""
+        line = json.dumps({"kind": kind, **values}, ensure_ascii=False)
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise StorageError(
+                f"{self.metrics}: {error.strerror}; free space, then `ernie2 resume {self.run}`."
+            ) from error
+
+    def length(self) -> int:
+        """Bytes of metrics.jsonl so far."""
+        return self.metrics.stat().st_size if self.metrics.exists() else 0
+
+    def cut(self, length: int) -> None:
+        """Forgets everything after `length` bytes: what a killed run wrote after its last checkpoint."""
+        if self.metrics.exists():
+            with self.metrics.open("r+b") as file:
+                file.truncate(length)
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines; a last line cut short by a kill is left out."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Writes run.json whole."""
+        write_json(self.run / "run.json", facts)
+
+    def facts(self) -> dict[str, Any]:
+        """Reads run.json; raises `CheckpointError` where this is no run folder."""
+        return read_run(self.run)
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """Returns what run.json says; raises `CheckpointError` where `run` is no run folder."""
+    try:
+        return dict(json.loads((run / "run.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        state = "is not a run folder (no run.json)" if run.exists() else "does not exist"
+        raise CheckpointError(f"{run} {state}. `ernie2 pretrain RECIPE` makes one.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{run / 'run.json'} cannot be read: {error}.") from error
+
+
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    """Writes a JSON file whole or not at all."""
+    aside = file.with_name(file.name + ".tmp")
+    try:
+        aside.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(aside, file)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise StorageError(f"{file}: {error.strerror}; nothing was changed. Free space and try again.") from error
