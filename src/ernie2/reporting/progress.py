@@ -1,0 +1,71 @@
+"""How far a run has come: where its stages lie in global steps, and which tasks an evaluation finds trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ernie2.reporting.records import HeldOut, Records, Result, Run
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stage's place: global steps `begin` (exclusive) to `end`; where it has not ended, `end` is the planned one."""
+
+    name: str
+    begin: int
+    end: int
+    state: Literal["done", "running", "planned"]
+    active: frozenset[str]
+    """Tasks that have iterations in this stage."""
+
+
+def spans(records: Records) -> tuple[Span, ...]:
+    """The stages in order, as they were trained so far and as planned after that."""
+    begins = {event.stage: event.step for event in records.events if event.event == "begin"}
+    ends = {event.stage: event.step for event in records.events if event.event == "end"}
+    placed: list[Span] = []
+    for index, stage in enumerate(records.run.stages):
+        begin = begins.get(index, placed[-1].end if placed else 0)
+        end = ends.get(index, begin + stage.steps)
+        state: Literal["done", "running", "planned"] = (
+            "done" if index in ends else "running" if index in begins else "planned"
+        )
+        active = frozenset(task for task, iterations in stage.iterations.items() if iterations > 0)
+        placed.append(Span(stage.name or str(index + 1), begin, end, state, active))
+    return tuple(placed)
+
+
+def introduced(run: Run, task: str) -> int | None:
+    """Index of the stage in which `task` enters, or None when no stage trains it."""
+    for index, stage in enumerate(run.stages):
+        if task in stage.introduced or (not stage.introduced and stage.iterations.get(task, 0) > 0):
+            return index
+    return next((index for index, stage in enumerate(run.stages) if stage.iterations.get(task, 0) > 0), None)
+
+
+def trained(run: Run, task: str, evaluation: HeldOut) -> bool:
+    """Whether `evaluation` was made after training on `task` had begun; before that its figures are zero-shot."""
+    entered = introduced(run, task)
+    if entered is None:
+        return False
+    return evaluation.stage > entered or (evaluation.stage == entered and evaluation.at != "start")
+
+
+def stage_ends(records: Records) -> dict[int, HeldOut]:
+    """Stage index → the evaluation at that stage's end."""
+    return {evaluation.stage: evaluation for evaluation in records.heldout if evaluation.at == "stage_end"}
+
+
+def final(records: Records, task: str) -> Result | None:
+    """The last held-out result of a task, or None where it was not evaluated since its training began."""
+    for evaluation in reversed(records.heldout):
+        if task in evaluation.tasks and trained(records.run, task, evaluation):
+            return evaluation.tasks[task]
+    return None
+
+
+def reached(records: Records) -> int:
+    """The last global step the records know of."""
+    known = (*records.steps, *records.heldout, *records.events)
+    return max((record.step for record in known), default=0)

@@ -1,0 +1,314 @@
+"""What a run wrote down, read back as typed values: `RUN/run.json` and `RUN/metrics.jsonl`.
+
+Unknown keys are ignored and optional ones may be missing, so a report can be made of a run that an older or newer version
+wrote. A run killed while writing leaves its last line cut short; that line is ignored. A resumed run repeats the steps
+after its last checkpoint: of two lines about the same step the later one counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from ernie2.errors import CheckpointError, DataError
+
+FORMAT = 1
+"""The `format` of run.json this module reads."""
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One corpus as it was prepared: counts of documents and tokens, and of what was dropped, by reason."""
+
+    language: str = ""
+    licence: str = ""
+    documents: int = 0
+    heldout_documents: int = 0
+    tokens: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Usable:
+    """How many of a corpus's documents a task could use."""
+
+    usable: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """The shards of a run; `usable` is task → corpus → counts."""
+
+    shards: str = ""
+    fingerprint: str = ""
+    vocab_size: int | None = None
+    corpora: dict[str, Corpus] = field(default_factory=dict)
+    usable: dict[str, dict[str, Usable]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pre-training task; `labels` is None where the classes are the vocabulary."""
+
+    name: str
+    id: int | None = None
+    level: str = ""
+    labels: tuple[Any, ...] | None = None
+    title: str = ""
+    about: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The title, or the name made readable where a run gives no title."""
+        return self.title or self.name.replace("_", " ").capitalize()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A planned stage: iterations of each task, optimiser steps, and the tasks that enter here."""
+
+    name: str = ""
+    iterations: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    introduced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """run.json."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    stages: tuple[Stage, ...]
+    about: str = ""
+    created: str = ""
+    finished: str | None = None
+    status: str = "running"
+    seed: int | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str | None] = field(default_factory=dict)
+    git: str | None = None
+    device: str = ""
+    precision: str = ""
+    parameters: int | None = None
+    data: Data = field(default_factory=Data)
+    batch_tokens: int | None = None
+    initialised_from: str | None = None
+
+
+@dataclass(frozen=True)
+class StageEvent:
+    """A stage began or ended at global step `step`; `iterations` and `forfeited` are per task, at its end."""
+
+    event: str
+    stage: int
+    step: int
+    peak_lr_reached: float | None = None
+    iterations: dict[str, int] = field(default_factory=dict)
+    forfeited: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Means over the steps since the line before; a task that was not active is absent."""
+
+    step: int
+    stage: int = 0
+    lr: float | None = None
+    grad_norm: float | None = None
+    seconds: float | None = None
+    tokens: int | None = None
+    tokens_per_second: float | None = None
+    loss: dict[str, float | None] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the majority class or a cheap rule (then with its name) reaches on the same held-out instances."""
+
+    accuracy: float | None = None
+    loss: float | None = None
+    macro_f1: float | None = None
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One task's held-out evaluation; `low` and `high` bound the 95 % interval of `accuracy`."""
+
+    instances: int | None = None
+    scored: int | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    macro_f1: float | None = None
+    majority: Baseline = field(default_factory=Baseline)
+    cheap: Baseline = field(default_factory=Baseline)
+    learned: bool | None = None
+
+    @property
+    def above_cheap(self) -> bool:
+        """As the run recorded it; where it did not, whether the whole interval lies above the cheap rule."""
+        if self.learned is not None:
+            return self.learned
+        return self.low is not None and self.cheap.accuracy is not None and self.low > self.cheap.accuracy
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A held-out evaluation of all tasks of the run, also of those not introduced yet."""
+
+    step: int
+    stage: int = 0
+    at: str = "during"
+    tasks: dict[str, Result] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A downstream task, learned by the pre-trained and by the untrained encoder, one value a seed."""
+
+    name: str
+    metric: str = "accuracy"
+    train: int | None = None
+    test: int | None = None
+    classes: tuple[Any, ...] = ()
+    majority: float | None = None
+    seeds: tuple[int, ...] = ()
+    pretrained: tuple[float, ...] = ()
+    untrained: tuple[float, ...] = ()
+    margin: float | None = None
+    margin_low: float | None = None
+    margin_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Records:
+    """Everything a report is made of; `steps` and `heldout` are in order of their step."""
+
+    run: Run
+    events: tuple[StageEvent, ...] = ()
+    steps: tuple[Step, ...] = ()
+    heldout: tuple[HeldOut, ...] = ()
+    scores: tuple[Score, ...] = ()
+
+
+def read_records(run: Path) -> Records:
+    """Reads the records of a run folder; a missing or empty metrics.jsonl is a run that has only just begun.
+
+    Raises `CheckpointError` where `run` is no run folder and `DataError` where a record file is damaged.
+    """
+    described = run / "run.json"
+    if not described.is_file():
+        what = "has no run.json" if run.is_dir() else "is not a folder" if run.exists() else "does not exist"
+        raise CheckpointError(
+            f"{run} is not a run: it {what}. Give the folder that `ernie2 pretrain` wrote (`run:` in its recipe)."
+        )
+    values = _json(_bytes(described), str(described))
+    if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
+        raise DataError(
+            f"{described}: format {values['format']!r} is not {FORMAT}, the one this version reads. "
+            "Make the report with the version of ernie2 that made the run."
+        )
+    read = _decode(Run, values, str(described))
+    events: dict[tuple[str, int], StageEvent] = {}
+    steps: dict[int, Step] = {}
+    heldout: dict[tuple[int, int, str], HeldOut] = {}
+    scores: dict[str, Score] = {}
+    for line, where in _lines(run / "metrics.jsonl"):
+        match line.get("kind"):
+            case "stage":
+                event = _decode(StageEvent, line, where)
+                events[event.event, event.stage] = event
+            case "step":
+                step = _decode(Step, line, where)
+                steps[step.step] = step
+            case "heldout":
+                evaluation = _decode(HeldOut, line, where)
+                heldout[evaluation.step, evaluation.stage, evaluation.at] = evaluation
+            case "score":
+                score = _decode(Score, line, where)
+                scores[score.name] = score
+    return Records(
+        run=read,
+        events=tuple(events.values()),
+        steps=tuple(steps[step] for step in sorted(steps)),
+        heldout=tuple(sorted(heldout.values(), key=lambda evaluation: (evaluation.step, evaluation.stage))),
+        scores=tuple(scores.values()),
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """(object, "path, line n") for each whole line; the last one is passed over when it is cut short."""
+    if not path.exists():
+        return
+    lines = _bytes(path).splitlines()
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        try:
+            value = _json(line, where)
+        except DataError:
+            if number == len(lines):
+                return
+            raise
+        if not isinstance(value, dict):
+            raise DataError(f"{where}: a record is a JSON object, this is {line[:40]!r}. Restore or remove the line.")
+        yield value, where
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
+
+
+def _json(text: bytes, where: str) -> Any:
+    try:
+        return json.loads(text.decode("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{where}: this is not JSON ({error}). Restore or remove what is damaged.") from error
+
+
+def _decode(kind: type[Kind], value: Any, where: str) -> Kind:
+    """`value` as parsed from JSON → an instance of the dataclass `kind`; null stands for a field's default."""
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: expected an object with keys, found {value!r}. The file was not written by ernie2.")
+    assert is_dataclass(kind)
+    hints, given = get_type_hints(kind), {}
+    for entry in fields(kind):
+        found = value.get(entry.name)
+        if found is not None:
+            given[entry.name] = _value(hints[entry.name], found, f"{where}: {entry.name}")
+        elif entry.default is MISSING and entry.default_factory is MISSING:
+            raise DataError(f"{where}: the key {entry.name!r} is missing. The file was not written by ernie2.")
+    return kind(**given)
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """One field: a number, text, dataclass, `X | None`, `tuple[X, ...]`, `dict[str, X]` or anything."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else _value(arguments[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(arguments[0], item, where) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin is None and is_dataclass(kind):
+        return _decode(kind, value, where)
+    if kind is Any:
+        return value
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise DataError(f"{where}: found {value!r}, which is not of the kind {kind}. The file was not written by ernie2.")

@@ -1,0 +1,56 @@
+"""Downstream scores as dot plots: the pre-trained encoder against the untrained one, a dot for each seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ernie2.reporting.records import Records, Score
+from ernie2.reporting.wording import decimal
+
+
+@dataclass(frozen=True)
+class DotRow:
+    """Values of one encoder on a dot plot: (place in percent of the width, value) for each seed, and their mean."""
+
+    name: str
+    kind: str
+    dots: tuple[tuple[float, float], ...]
+    mean: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class DotPlot:
+    """A downstream score as dots on one axis; places are percentages of its width."""
+
+    score: Score
+    rows: tuple[DotRow, ...]
+    majority: tuple[float, float] | None
+    ticks: tuple[tuple[float, str], ...]
+
+
+def dot_plots(records: Records) -> tuple[DotPlot, ...]:
+    """One plot a downstream score, each on an axis of its own."""
+    return tuple(_dot_plot(score) for score in records.scores)
+
+
+def _dot_plot(score: Score) -> DotPlot:
+    values = [value for value in (*score.pretrained, *score.untrained, score.majority) if value is not None]
+    values = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    span = max(values) - min(values)
+    step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if span <= 6 * step), span / 6)
+    low, high = math.floor(min(values) / step - 0.25) * step, math.ceil(max(values) / step + 0.25) * step
+    steps = round((high - low) / step)
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    rows = []
+    for name, kind, seen in (("pre-trained", "model", score.pretrained), ("untrained", "plain", score.untrained)):
+        finite = [value for value in seen if math.isfinite(value)]
+        mean = sum(finite) / len(finite) if finite else None
+        dots = tuple((place(value), value) for value in finite)
+        rows.append(DotRow(name, kind, dots, None if mean is None else (place(mean), mean)))
+    ticks = tuple((round(100 * n / steps, 2), decimal(low + n * step, 2)) for n in range(steps + 1))
+    majority = None if score.majority is None else (place(score.majority), score.majority)
+    return DotPlot(score, tuple(rows), majority, ticks)

@@ -1,0 +1,164 @@
+"""The page's tables as plain rows: the schedule, the forgetting matrix, the final figures, the usable data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ernie2.reporting.progress import final, introduced, stage_ends, trained
+from ernie2.reporting.records import Records, Result, Task, Usable
+
+
+@dataclass(frozen=True)
+class ScheduleCell:
+    """Iterations of a task in a stage; `done` differs from `planned` in a stage cut short or still running."""
+
+    planned: int
+    done: int | None
+    shade: float
+    """0 for none, 1 for the most iterations of any cell."""
+    new: bool
+    """The task enters the run in this stage."""
+
+
+@dataclass(frozen=True)
+class ScheduleRow:
+    """One task over the stages, and its planned total."""
+
+    task: Task
+    cells: tuple[ScheduleCell, ...]
+    total: int
+
+
+def schedule(records: Records) -> tuple[ScheduleRow, ...]:
+    """Table 7 of the paper for this run: stage × task, in iterations."""
+    stages = records.run.stages
+    most = max((count for stage in stages for count in stage.iterations.values()), default=0)
+    done = {event.stage: event.iterations for event in records.events if event.event == "end"}
+    rows = []
+    for task in records.run.tasks:
+        entered = introduced(records.run, task.name)
+        cells = tuple(
+            ScheduleCell(
+                planned := stage.iterations.get(task.name, 0),
+                done.get(index, {}).get(task.name),
+                planned / most if most else 0.0,
+                index == entered,
+            )
+            for index, stage in enumerate(stages)
+        )
+        rows.append(ScheduleRow(task, cells, sum(cell.planned for cell in cells)))
+    return tuple(rows)
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """A task's held-out accuracy after a stage, and how it stands to the cheap rule."""
+
+    result: Result
+    zero_shot: bool
+    """The task had not been trained yet."""
+    side: str
+    """"above" or "below" the cheap rule with the whole interval, else "level"."""
+    shade: float
+    """Above: the share of the row's best gain over the cheap rule. Below: the share of the row's deepest gap."""
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """One task after each stage; None where it was not evaluated."""
+
+    task: Task
+    cells: tuple[MatrixCell | None, ...]
+    forgetting: float | None
+    """Best accuracy at a stage's end since the task was introduced, minus the last one; None below two such ends."""
+    clear: bool
+    """The best lies above the whole interval of the last one."""
+
+
+def forgetting_matrix(records: Records) -> tuple[MatrixRow, ...]:
+    """Held-out accuracy of each task (rows) at the end of each stage (columns)."""
+    ends = stage_ends(records)
+    rows = []
+    for task in records.run.tasks:
+        found = {index: end.tasks[task.name] for index, end in ends.items() if task.name in end.tasks}
+        shot = {index: not trained(records.run, task.name, ends[index]) for index in found}
+        gains = {index: _gain(result) for index, result in found.items()}
+        cells = tuple(
+            MatrixCell(found[index], shot[index], _side(found[index]), _shade(gains[index], gains.values()))
+            if index in found
+            else None
+            for index in range(len(records.run.stages))
+        )
+        since = [found[index] for index in sorted(found) if not shot[index] and _known(found[index].accuracy)]
+        rows.append(MatrixRow(task, cells, *_forgotten(since)))
+    return tuple(rows)
+
+
+def _forgotten(since: list[Result]) -> tuple[float | None, bool]:
+    if len(since) < 2:
+        return None, False
+    last = since[-1]
+    best = max(result.accuracy or 0.0 for result in since)
+    return best - (last.accuracy or 0.0), last.high is not None and best > last.high
+
+
+def _gain(result: Result) -> float:
+    if result.accuracy is None or result.cheap.accuracy is None:
+        return 0.0
+    return result.accuracy - result.cheap.accuracy
+
+
+def _side(result: Result) -> str:
+    cheap = result.cheap.accuracy
+    if cheap is None or result.low is None or result.high is None:
+        return "level"
+    return "above" if result.low > cheap else "below" if result.high < cheap else "level"
+
+
+def _shade(gain: float, gains: Iterable[float]) -> float:
+    same = [abs(other) for other in gains if other * gain > 0]
+    return abs(gain) / max(same) if same else 0.0
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class FinalRow:
+    """One task at the end: its last held-out result (None before any) and the word for how it stands."""
+
+    task: Task
+    result: Result | None
+    standing: str
+    """"learned", "not learned" or "not trained yet"."""
+
+
+def final_rows(records: Records) -> tuple[FinalRow, ...]:
+    """The last held-out result of each task."""
+    rows = []
+    for task in records.run.tasks:
+        result = final(records, task.name)
+        standing = "not trained yet" if result is None else "learned" if result.above_cheap else "not learned"
+        rows.append(FinalRow(task, result, standing))
+    return tuple(rows)
+
+
+@dataclass(frozen=True)
+class UsableRow:
+    """Usable documents of a task in each corpus, None where the corpus is not one of the task's."""
+
+    task: str
+    cells: tuple[Usable | None, ...]
+
+
+def usable_rows(records: Records) -> tuple[UsableRow, ...]:
+    """Task × corpus, in the order of the run's tasks, then any others."""
+    data, titles = records.run.data, {task.name: task.shown for task in records.run.tasks}
+    names = [name for name in titles if name in data.usable] + [name for name in data.usable if name not in titles]
+    return tuple(
+        UsableRow(titles.get(name, name), tuple(data.usable[name].get(corpus) for corpus in data.corpora))
+        for name in names
+    )

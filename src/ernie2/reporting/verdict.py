@@ -1,0 +1,102 @@
+"""What came of a run, in plain sentences: which tasks stand above their cheap rule, and what they kept."""
+
+from __future__ import annotations
+
+from ernie2.reporting.progress import reached, spans, stage_ends, trained
+from ernie2.reporting.records import Records, Score, Task
+from ernie2.reporting.tables import final_rows, forgetting_matrix
+from ernie2.reporting.wording import decimal, interval, listing, signed, spelled, whole
+
+
+def headline(records: Records) -> str:
+    """One sentence: how many of the trained tasks stand above their cheap rule, and how far the run is."""
+    rows = [row for row in final_rows(records) if row.result is not None]
+    if not rows:
+        return f"{_state(records)}No task has been evaluated on held-out text yet."
+    learned = sum(row.standing == "learned" for row in rows)
+    of = "task" if len(rows) == 1 else "tasks"
+    if learned == len(rows):
+        who = f"the one {of}" if learned == 1 else f"both {of}" if learned == 2 else f"all {spelled(learned)} {of}"
+    else:
+        who = f"{'none' if learned == 0 else spelled(learned)} of {spelled(len(rows))} {of}"
+    verb = "stands" if learned == 1 else "stand"
+    so_far = " trained so far" if len(rows) < len(records.run.tasks) else ""
+    sentence = f"{who}{so_far} {verb} above the cheap rule on held-out text."
+    return _state(records) + sentence[0].upper() + sentence[1:]
+
+
+def _state(records: Records) -> str:
+    if records.run.status == "done":
+        return ""
+    planned = spans(records)[-1].end if records.run.stages else 0
+    verb = "Still running" if records.run.status == "running" else "Stopped"
+    return f"{verb}, at step {whole(reached(records))} of {whole(planned)}. "
+
+
+def learned_tasks(records: Records) -> tuple[str, ...]:
+    """"Title (accuracy, interval, against the rule)" of every task above its cheap rule."""
+    return _standing(records, "learned")
+
+
+def unlearned_tasks(records: Records) -> tuple[str, ...]:
+    """The same for every trained task that is not above its cheap rule."""
+    return _standing(records, "not learned")
+
+
+def waiting_tasks(records: Records) -> tuple[str, ...]:
+    """Titles of the tasks without a held-out result since their training began."""
+    return tuple(row.task.shown for row in final_rows(records) if row.result is None)
+
+
+def _standing(records: Records, standing: str) -> tuple[str, ...]:
+    found = []
+    for row in final_rows(records):
+        if row.standing != standing or row.result is None:
+            continue
+        bounds = interval(row.result.low, row.result.high)
+        accuracy = decimal(row.result.accuracy) + (f" [{bounds}]" if bounds else "")
+        found.append(f"{row.task.shown} ({accuracy} against {decimal(row.result.cheap.accuracy)})")
+    return tuple(found)
+
+
+def remarks(records: Records) -> tuple[str, ...]:
+    """Sentences on the masked-token loss, on forgetting and on each downstream score, where there is something to say."""
+    said = [_vocabulary_loss(records, task) for task in records.run.tasks if task.labels is None]
+    return tuple(filter(None, (*said, _forgetting(records), *map(_downstream, records.scores))))
+
+
+def _vocabulary_loss(records: Records, task: Task) -> str:
+    ends = stage_ends(records)
+    made = [
+        ends[index].tasks[task.name]
+        for index in sorted(ends)
+        if task.name in ends[index].tasks and trained(records.run, task.name, ends[index])
+    ]
+    if not made or made[-1].loss is None:
+        return ""
+    losses = [decimal(result.loss, 2) for result in made]
+    path = f", stage by stage {' → '.join(losses)}" if len(losses) > 1 else ""
+    rule = made[-1].cheap
+    against = f" against {decimal(rule.loss, 2)} for the {rule.rule or 'cheap'} rule" if rule.loss is not None else ""
+    return f"{task.shown} ends at a held-out loss of {losses[-1]} nats a token{against}{path}."
+
+
+def _forgetting(records: Records) -> str:
+    rows = [row for row in forgetting_matrix(records) if row.forgetting is not None]
+    if not rows:
+        return ""
+    lost = [f"{row.task.shown} ({decimal(row.forgetting)})" for row in rows if row.clear]
+    if lost:
+        return f"Clearly below its own best at an earlier stage's end: {listing(lost)}."
+    return "No task fell below its own best at an earlier stage's end by more than the evaluation can tell."
+
+
+def _downstream(score: Score) -> str:
+    if score.margin is None:
+        return ""
+    bounds = "" if score.margin_low is None else f" [{signed(score.margin_low)} to {signed(score.margin_high)}]"
+    seeds = len(score.pretrained)
+    return (
+        f"“{score.name}” from {whole(score.train)} labelled examples: the pre-trained encoder's {score.metric} differs "
+        f"from the untrained one's by {signed(score.margin)}{bounds} over {spelled(seeds)} seed{'s' if seeds != 1 else ''}."
+    )
