@@ -86,13 +86,17 @@ class Stream:
         self.caps = caps
         self.lanes = lanes
         self._feeds = feeds
-        self._vocabulary = vocabulary
-        self._ids = ids
+        self.vocabulary = vocabulary
+        self.ids = ids
         self._seed = seed
         self._split = split
         self._cut = {name: np.cumsum(feed.shares) / sum(feed.shares) for name, feed in feeds.items()}
         self._reads = {name: frozenset(c.name for c in feed.corpora) for name, feed in feeds.items()}
         self._last: tuple[tuple[str, int], AnnotatedDocument] | None = None
+
+    def like(self, feeds: Mapping[str, Feed], tasks: Sequence[Task], *, seed: int, split: str) -> Stream:
+        """A stream of the same sizes and ids over other feeds, tasks and split, in one lane."""
+        return Stream(feeds, tasks, self.vocabulary, self.caps, self.ids, seed=seed, split=split)
 
     def pack(self, lane_number: int, lane: Lane, host: str, active: Sequence[str]) -> tuple[PackedBatch, Lane]:
         """Fills one pack of lane `lane_number` with instances of `host`, labelled by all of `active`.
@@ -100,7 +104,7 @@ class Stream:
         Returns the pack and the lane after it; `lane` itself is not changed.
         """
         after = Lane(dict(lane.cursors))
-        packer = Packer(self.caps, self._vocabulary.pad)
+        packer = Packer(self.caps, self.vocabulary.pad)
         while True:
             instance, cursor, task_id = self.instance(lane_number, after.cursors.get(host), host, active)
             if not packer.add(instance, task_id):
@@ -138,11 +142,11 @@ class Stream:
             for name in active
             if isinstance(other := self.tasks[name], TokenTask) and (name == host or corpus.name in self._reads[name])
         ]
-        instance = build(arranged, sentence_task, riders, self._vocabulary, rng)
+        instance = build(arranged, sentence_task, riders, self.vocabulary, rng)
         on = arranged.next_sentence
         places[corpus.name] = (k, on) if on is not None and on < document.sentence_count else (k + 1, 0)
         identity = host if sentence_task is not None else next((r.name for r in riders), host)
-        return instance, Cursor(drawn + 1, places), self._ids[identity]
+        return instance, Cursor(drawn + 1, places), self.ids[identity]
 
     def epoch(self, host: str, lane: Lane) -> int:
         """How many times this lane has been through its smallest corpus."""

@@ -1,0 +1,207 @@
+"""From a recipe and shards to a trainer: every object of a run, built in the order in which data moves."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.annotate.shards import Shards
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.batches.feeds import feeds
+from ernie2.batches.packing import Caps
+from ernie2.batches.stages import METHODS, Plan
+from ernie2.batches.stream import Stream
+from ernie2.errors import ConfigError, ShardError
+from ernie2.model.heads import HeadSpec
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import Recipe
+from ernie2.tasks.base import SentenceTask, Task, Vocabulary, find
+from ernie2.tasks.vocabulary import vocabulary_of
+from ernie2.train.evaluate import HeldOut
+from ernie2.train.step import choose_precision
+from ernie2.train.trainer import Trainer
+
+ROW_ZERO = "knowledge_masking"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A run ready to start: its trainer, and the facts that go into run.json."""
+
+    trainer: Trainer
+    facts: dict[str, Any]
+    task_ids: dict[str, int]
+
+
+def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -> Pretraining:
+    """Builds everything a run needs; `model` is given for a warm start, else initialised from the recipe's seed.
+
+    Raises `TaskError`, `ConfigError` or `ShardError` before any work where the parts do not fit.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision(recipe.train.precision, device)
+    vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
+    tasks = build_tasks(recipe, vocabulary)
+    check_room(recipe, shards, tasks)
+    ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
+    feed, usable = feeds(shards, tasks)
+    caps = Caps.of(recipe.batch.pack_tokens, recipe.batch.sequence_tokens, tasks)
+    stream = Stream(feed, tasks, vocabulary, caps, ids, seed=recipe.seed, lanes=recipe.batch.packs)
+    plans = lay_plans(recipe, tasks)
+    model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
+    heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
+    trainer = Trainer(
+        recipe.train,
+        model,
+        stream,
+        plans,
+        heldout,
+        Path(recipe.run),
+        seed=recipe.seed,
+        task_steps=max(sum(plan.stage.of(task.name) for plan in plans) for task in tasks),
+        loss_weights={task.name: task.options.loss_weight for task in tasks},
+        precision=precision,
+        device=device,
+    )
+    facts = {
+        "format": 1,
+        "name": recipe.name,
+        "about": recipe.about,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "status": "running",
+        "seed": recipe.seed,
+        "recipe": recipe.model_dump(mode="json"),
+        "versions": _versions(),
+        "git": _git_state(),
+        "device": _device_name(device),
+        "precision": precision,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "data": {
+            "shards": str(shards.folder),
+            "fingerprint": shards.fingerprint,
+            "tokenizer": shards.tokenizer_fingerprint,
+            "vocab_size": vocabulary.size,
+            "corpora": {name: _corpus_facts(corpus.facts) for name, corpus in shards.corpora.items()},
+            "usable": usable,
+        },
+        "tasks": [_task_facts(task, ids[task.name]) for task in tasks],
+        "stages": [
+            {
+                "name": str(number),
+                "iterations": dict(plan.stage.iterations),
+                "steps": len(plan),
+                "introduced": list(plan.stage.introduced),
+            }
+            for number, plan in enumerate(plans, 1)
+        ],
+        "batch_tokens": recipe.batch.batch_tokens,
+        "initialised_from": None,
+    }
+    return Pretraining(trainer, facts, ids)
+
+
+def build_tasks(recipe: Recipe, vocabulary: Vocabulary) -> list[Task]:
+    """The recipe's tasks in its order, with their checked options."""
+    classes = [find(name) for name in recipe.tasks]
+    return [
+        task(task.Options.model_validate(options or {}), vocabulary)
+        for task, options in zip(classes, recipe.tasks.values(), strict=True)
+    ]
+
+
+def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
+    """Rows of the task table: knowledge masking is row 0, the others follow in recipe order; all 0 without a table."""
+    if not rows:
+        return dict.fromkeys(names, 0)
+    ordered = [ROW_ZERO, *(name for name in names if name != ROW_ZERO)]
+    if len(ordered) > rows:
+        raise ConfigError(f"{len(names)} tasks need {len(ordered)} task ids, but encoder.task_ids={rows}; raise it.")
+    return {name: row for row, name in enumerate(ordered) if name in names}
+
+
+def lay_plans(recipe: Recipe, tasks: Sequence[Task]) -> list[Plan]:
+    """The stages of the recipe's method, each laid out into steps."""
+    order = recipe.stages.order or tuple(recipe.tasks)
+    levels = {task.name: task.level for task in tasks}
+    closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.hosts_riders)
+    stages = METHODS[recipe.stages.method](order, recipe.stages.steps)
+    return [Plan(stage, levels, recipe.stages.combine, recipe.stages.plain_share, closed) for stage in stages]
+
+
+def head_specs(tasks: Sequence[Task]) -> list[HeadSpec]:
+    """The head each task's level and labels imply."""
+    return [
+        HeadSpec(task.name, task.level, None if (labels := task.labels) is None else len(labels))  # type: ignore[attr-defined]
+        for task in tasks
+    ]
+
+
+def check_room(recipe: Recipe, shards: Shards, tasks: Sequence[Task]) -> None:
+    """Refuses sequences too short for the shards' longest sentence, which would have to be cut."""
+    room = recipe.batch.sequence_tokens - 1 - max([1, *(t.max_segments for t in tasks if isinstance(t, SentenceTask))])
+    longest = int(shards.facts.get("sentence_tokens", 0))
+    if longest > room:
+        raise ShardError(
+            f"{shards.folder} holds sentences of up to {longest} tokens, but batch.sequence_tokens="
+            f"{recipe.batch.sequence_tokens} leaves room for {room}. Prepare with shards.sentence_tokens={room} or below, or "
+            f"raise batch.sequence_tokens to {longest + recipe.batch.sequence_tokens - room}."
+        )
+    most = max([1, *(t.max_segments for t in tasks if isinstance(t, SentenceTask))])
+    if most > recipe.encoder.segment_types:
+        raise ConfigError(
+            f"a task arranges up to {most} segments, but encoder.segment_types={recipe.encoder.segment_types}; "
+            "raise it or lower the task's max_segments."
+        )
+
+
+def _task_facts(task: Task, row: int) -> dict[str, Any]:
+    labels = task.labels  # type: ignore[attr-defined]
+    return {
+        "name": task.name,
+        "id": row,
+        "level": task.level,
+        "labels": list(labels) if labels is not None else None,
+        "title": task.title,
+        "about": task.about,
+    }
+
+
+def _corpus_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("language", "licence", "documents", "heldout_documents", "tokens", "dropped")
+    return {key: facts[key] for key in kept if key in facts}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for package in ("ernie2", "numpy", "tokenizers", "safetensors"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _git_state() -> str | None:
+    """The commit of the working directory the run was started in, with "+changes" where it has any."""
+    command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"

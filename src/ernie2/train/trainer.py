@@ -1,0 +1,252 @@
+"""The loop: stages in order, steps of a stage in order, and what happens every so often."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.batches.batch import PackedBatch
+from ernie2.batches.stages import Plan
+from ernie2.batches.stream import Lane, Stream
+from ernie2.errors import RunFailed
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.progress import progress, say
+from ernie2.settings import TrainSettings
+from ernie2.train import checkpoints
+from ernie2.train.evaluate import HeldOut
+from ernie2.train.optim import build_optimizer, learning_rate, warmup_steps
+from ernie2.train.records import Records
+from ernie2.train.step import StepResult, take_step
+
+
+@dataclass
+class Position:
+    """Where a run stands, after the last pack trained: everything a resumed run needs besides parameters and moments.
+
+    `stage` and `stage_step` say which step comes next; `step`, `tokens` and `seconds` count from the run's beginning;
+    `task_steps`: iterations of each task; `seen`: instances trained under each task id, by task name.
+    """
+
+    lanes: list[Lane]
+    stage: int = 0
+    stage_step: int = 0
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    task_steps: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**vars(self), "lanes": [lane.state() for lane in self.lanes]}
+
+    @staticmethod
+    def of(state: Mapping[str, Any]) -> Position:
+        """From `state()`."""
+        return Position(**{**state, "lanes": [Lane.of(lane) for lane in state["lanes"]]})
+
+
+class Trainer:
+    """Trains `model` through `plans` on one device, writing records and checkpoints into the run folder."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        model: MultiTaskModel,
+        stream: Stream,
+        plans: Sequence[Plan],
+        heldout: HeldOut,
+        run: Path,
+        *,
+        seed: int,
+        task_steps: int,
+        loss_weights: Mapping[str, float],
+        precision: str,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.model, self.stream, self.plans = settings, model.to(device), stream, plans
+        self.heldout, self.run, self.records = heldout, run, Records(run)
+        self.optimizer = build_optimizer(model, settings)
+        self._seed, self._weights = seed, loss_weights
+        self._warmup = warmup_steps(settings, task_steps)
+        self._precision, self._device = precision, device
+        self._position = Position([Lane() for _ in range(stream.lanes)])
+        self._names = {row: name for name, row in stream.ids.items()}
+        self._interval = _Interval()
+        self._peak_reached = 0.0
+
+    def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Takes up exactly where `checkpoint` stands; metrics written after it are forgotten."""
+        checkpoint.restore(self.model, self.optimizer)
+        self._position = Position.of(checkpoint.state["position"])
+        self._peak_reached = float(checkpoint.state["peak_reached"])
+        self.records.cut(int(checkpoint.state["metrics_bytes"]))
+
+    def train(self) -> Position:
+        """Runs to the end of the last stage; returns the final position."""
+        at = self._position
+        self._clock = time.monotonic() - at.seconds
+        total = sum(map(len, self.plans))
+        if at.step == 0:
+            self._evaluate("start")
+            self._save(stage_end=False)  # so that a run killed at any instant can be resumed
+        self.model.train()
+        with progress("Pre-training", total, "steps", done=at.step) as bar:
+            while at.stage < len(self.plans):
+                plan = self.plans[at.stage]
+                if at.stage_step == 0:
+                    self._begin_stage(plan)
+                while at.stage_step < len(plan):
+                    self._step(plan)
+                    self._now_and_then(plan)
+                    bar.advance(note=f"stage {at.stage + 1}/{len(self.plans)} {self._interval.note}")
+                self._end_stage(plan)
+        return at
+
+    def _step(self, plan: Plan) -> None:
+        at = self._position
+        active, host = plan.at(at.stage_step), plan.host_at(at.stage_step)
+        filled = [self.stream.pack(j, lane, host, active) for j, lane in enumerate(at.lanes)]
+        packs, at.lanes = [pack for pack, _ in filled], [lane for _, lane in filled]
+        at.step, at.stage_step = at.step + 1, at.stage_step + 1
+        for task in active:
+            at.task_steps[task] = at.task_steps.get(task, 0) + 1
+        rate = learning_rate(
+            self.settings,
+            self._warmup,
+            step=at.step,
+            stage_step=at.stage_step,
+            task_steps=at.task_steps,
+            active=active,
+        )
+        result = take_step(
+            self.model,
+            self.optimizer,
+            packs,
+            weights=self._weights,
+            lr=rate,
+            clip=self.settings.clip,
+            precision=self._precision,
+            device=self._device,
+            dropout_key=(self._seed, "dropout", at.step),
+        )
+        self._count(packs)
+        self._peak_reached = max(self._peak_reached, rate)
+        self._interval.add(result, rate, sum(pack.real_tokens for pack in packs))
+
+    def _count(self, packs: Sequence[PackedBatch]) -> None:
+        at = self._position
+        for pack in packs:
+            at.tokens += pack.real_tokens
+            for row in pack.task_ids[pack.starts[:-1]].tolist():
+                at.seen[self._names[row]] = at.seen.get(self._names[row], 0) + 1
+
+    def _now_and_then(self, plan: Plan) -> None:
+        at, settings = self._position, self.settings
+        last = at.stage_step == len(plan)
+        save = at.step % settings.checkpoint_every == 0 and not last
+        if last or save or at.step % settings.log_every == 0:
+            self._log()
+        if settings.evaluate_every and at.step % settings.evaluate_every == 0 and not last:
+            self._evaluate("during")
+        if save:
+            self._save(stage_end=False)
+
+    def _begin_stage(self, plan: Plan) -> None:
+        at = self._position
+        self._peak_reached = 0.0
+        self.records.write("stage", event="begin", stage=at.stage, step=at.step, time=time.time())
+        said = ", ".join(f"{task} {count:,}" for task, count in plan.stage.iterations)
+        say(f"Stage {at.stage + 1} of {len(self.plans)}: {said} ({len(plan):,} steps)")
+
+    def _end_stage(self, plan: Plan) -> None:
+        at = self._position
+        self._evaluate("stage_end")
+        self.records.write(
+            "stage",
+            event="end",
+            stage=at.stage,
+            step=at.step,
+            time=time.time(),
+            peak_lr_reached=self._peak_reached,
+            iterations=plan.done(at.stage_step),
+        )
+        at.stage, at.stage_step = at.stage + 1, 0
+        self._save(stage_end=True)
+
+    def _evaluate(self, when: str) -> None:
+        at = self._position
+        tasks = self.heldout.evaluate(self.model, self._device, self._precision)
+        self.records.write("heldout", step=at.step, stage=at.stage, at=when, tasks=tasks)
+        if when == "stage_end":
+            for name, figures in tasks.items():
+                say(
+                    f"  {name:<26} held-out accuracy {figures['accuracy']:.3f} (cheap rule {figures['cheap']['accuracy']:.3f})"
+                    f", loss {figures['loss']:.3f}"
+                )
+
+    def _log(self) -> None:
+        at = self._position
+        at.seconds = time.monotonic() - self._clock
+        line = self._interval.line()
+        self._interval = _Interval(note=self._interval.note)
+        bad = [f"{name} loss {value}" for name, value in line["loss"].items() if not math.isfinite(value)]
+        if bad or not math.isfinite(line["grad_norm"]):
+            raise RunFailed(
+                f"step {at.step}: {', '.join(bad) or 'the gradient'} is not finite. The last checkpoint is whole; go on from "
+                f"it with a lower train.peak_lr or a longer train.warmup (`ernie2 pretrain … --init-from {self.run}`)."
+            )
+        self.records.write(
+            "step", step=at.step, stage=at.stage, seconds=round(at.seconds, 3), tokens=at.tokens, **line
+        )
+
+    def _save(self, stage_end: bool) -> None:
+        at = self._position
+        at.seconds = time.monotonic() - self._clock
+        state = {
+            "stage_end": stage_end,
+            "position": at.state(),
+            "peak_reached": self._peak_reached,
+            "metrics_bytes": self.records.length(),
+        }
+        checkpoints.save(self.run, at.step, self.model, self.optimizer, state)
+        checkpoints.prune(self.run, self.settings.keep_checkpoints)
+
+
+class _Interval:
+    """Sums between two lines of metrics.jsonl; read from the device only when a line is due."""
+
+    def __init__(self, note: str = "") -> None:
+        self.note = note
+        self._losses: dict[str, torch.Tensor] = {}
+        self._correct: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._norm, self._rate, self._tokens, self._steps = torch.zeros(()), 0.0, 0, 0
+        self._began = time.monotonic()
+
+    def add(self, result: StepResult, rate: float, tokens: int) -> None:
+        for name, loss in result.losses.items():
+            self._losses[name] = self._losses.get(name, torch.zeros_like(loss)) + loss
+            self._correct[name] = self._correct.get(name, torch.zeros_like(result.correct[name])) + result.correct[name]
+            self._counts[name] = self._counts.get(name, 0) + result.counts[name]
+        self._norm, self._rate = torch.maximum(self._norm.to(result.grad_norm.device), result.grad_norm), rate
+        self._tokens, self._steps = self._tokens + tokens, self._steps + 1
+
+    def line(self) -> dict[str, Any]:
+        """Means over the interval; `grad_norm` is the largest in it, before clipping."""
+        loss = {name: float(total) / self._counts[name] for name, total in self._losses.items()}
+        self.note = " ".join(f"{name.split('_')[0]} {value:.2f}" for name, value in loss.items())
+        return {
+            "lr": self._rate,
+            "grad_norm": float(self._norm),
+            "tokens_per_second": round(self._tokens / max(time.monotonic() - self._began, 1e-9), 1),
+            "loss": loss,
+            "accuracy": {name: int(total) / self._counts[name] for name, total in self._correct.items()},
+            "count": dict(self._counts),
+        }
