@@ -75,9 +75,12 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         task = shown.add_task(title, total=total, completed=done, unit=unit, speed="", note="")
 
         class _RichBar(Bar):
+            note = ""
+
             def show(self, note: str) -> None:
                 speed = f"{_rate(self.rate)}/s, {self.left} left"
-                shown.update(task, completed=self.done, speed=speed, **({"note": note} if note else {}))
+                self.note = note or self.note
+                shown.update(task, completed=self.done, speed=speed, note=self.note)
 
         yield _RichBar(title, total, unit, done)
 

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-import numpy as np
 from numpy.random import Generator, Philox
 
 Key = str | int
 
 
 def seed_of(*key: Key) -> int:
-    """A 128-bit seed from names and numbers: the same for the same key on every machine, unrelated for any other key."""
+    """A 128-bit seed from names and numbers: equal for equal keys on every machine, unrelated for any other key."""
     text = "\x1f".join(map(str, key)).encode()
     return int.from_bytes(blake2b(text, digest_size=16).digest(), "little")
 
 
 def generator(*key: Key) -> Generator:
     """A fresh random generator for this key (counter-based, so making one costs microseconds)."""
-    return Generator(Philox(key=np.uint64([(seed := seed_of(*key)) & 0xFFFF_FFFF_FFFF_FFFF, seed >> 64])))
+    return Generator(Philox(key=seed_of(*key)))
 
 
 def permuted(index: int, size: int, seed: int) -> int:

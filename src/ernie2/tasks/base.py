@@ -131,12 +131,8 @@ class Options(BaseModel):
     """w_t in the loss of a step, Σ w_t · mean loss of task t."""
 
 
-@dataclass
 class Task:
     """Base of both kinds. `options` are checked; `vocabulary` holds the ids of the tokeniser the shards were made with."""
-
-    options: Any
-    vocabulary: Vocabulary
 
     name: ClassVar[str]
     level: ClassVar[Literal["token", "sentence"]]
@@ -148,7 +144,13 @@ class Task:
     """What a corpus must offer, in words, for messages."""
     cheap_rule: ClassVar[str] = "majority class"
     """What the cheap baseline knows, in words; `cheap` gives its feature."""
+    labels: tuple[str, ...] | None = None
+    """Names of the classes; None: the vocabulary."""
     Options: ClassVar[type[Options]] = Options
+
+    def __init__(self, options: Any, vocabulary: Vocabulary) -> None:
+        self.options = options
+        self.vocabulary = vocabulary
 
     def refuses(self) -> str | None:
         """Why this task cannot work with this tokeniser at all, or None."""
@@ -190,8 +192,6 @@ class TokenTask(Task):
     """Labels tokens of a sequence that somebody else arranged."""
 
     level = "token"
-    labels: tuple[str, ...] | None = None
-    """None: the vocabulary."""
     changes_input: ClassVar[bool] = False
     """True: `label` returns other inputs; such a task goes last, and nobody scores tokens it replaced."""
     scored_share: ClassVar[float] = 1.0

@@ -28,7 +28,7 @@ class CapitalizationPrediction(TokenTask):
     def refuses(self) -> str | None:
         """A cased vocabulary shows the answer in the input."""
         if self.vocabulary.cased:
-            return "the tokeniser is cased, so every token shows its own answer; use an uncased one or leave the task out"
+            return "the tokeniser is cased, so every token shows its answer; use an uncased one or leave the task out"
         return None
 
     def usable(self, document: AnnotatedDocument) -> bool:
@@ -38,7 +38,7 @@ class CapitalizationPrediction(TokenTask):
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Label 1 where the original word has an initial capital (paper, Capitalization Prediction Task)."""
         wanted = WORD_START | CASED
-        positions = np.flatnonzero((sequence.flags & wanted) == wanted)
+        positions = np.flatnonzero(((sequence.flags & wanted) == wanted) & self.vocabulary.text[sequence.tokens])
         return Labels(positions, ((sequence.flags[positions] & CAPITALISED) != 0).astype(np.int64))
 
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:

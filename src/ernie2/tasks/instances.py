@@ -46,7 +46,9 @@ def arrange_plain(source: Source, room: int) -> Arranged:
     return Arranged((Segment(document, start, stop),), None, next_sentence=end)
 
 
-def arrange(task: SentenceTask | None, source: Source, label: str | None, limit: int, rng: Generator) -> Arranged | None:
+def arrange(
+    task: SentenceTask | None, source: Source, label: str | None, limit: int, rng: Generator
+) -> Arranged | None:
     """Arranges `source` by `task`, or plainly where it is None, into a sequence of at most `limit` tokens.
 
     Raises `TaskError`, naming task and document, when the task breaks its contract.
@@ -137,7 +139,9 @@ def _label(task: TokenTask, sequence: TokenSequence, rng: Generator, arranged: A
         raise TaskError(f"task {task.name!r} failed on document {where!r}: {error!r}") from error
     positions, targets = made.positions, made.targets
     if len(positions) != len(targets):
-        raise TaskError(f"task {task.name!r}, document {where!r}: {len(positions)} positions but {len(targets)} targets.")
+        raise TaskError(
+            f"task {task.name!r}, document {where!r}: {len(positions)} positions but {len(targets)} targets."
+        )
     if len(positions):
         if positions.min() < 0 or positions.max() >= len(sequence.tokens):
             raise TaskError(
@@ -157,7 +161,9 @@ def _check(task: SentenceTask, source: Source, arranged: Arranged, room: int) ->
     if not arranged.segments or any(len(segment) < 1 for segment in arranged.segments):
         raise TaskError(f"{where}: returned an empty arrangement; return None where a document cannot show the label.")
     if len(arranged.segments) > task.max_segments:
-        raise TaskError(f"{where}: arranged {len(arranged.segments)} segments; it announces at most {task.max_segments}.")
+        raise TaskError(
+            f"{where}: arranged {len(arranged.segments)} segments; it announces at most {task.max_segments}."
+        )
     if any(segment.start < 0 or segment.end > len(segment.document) for segment in arranged.segments):
         raise TaskError(f"{where}: arranged tokens outside the document.")
     if (tokens := sum(map(len, arranged.segments))) > room:
@@ -165,4 +171,6 @@ def _check(task: SentenceTask, source: Source, arranged: Arranged, room: int) ->
     if arranged.label is None or not 0 <= arranged.label < len(task.labels):
         raise TaskError(f"{where}: label {arranged.label!r} is none of its {len(task.labels)} classes.")
     if arranged.next_sentence is not None and arranged.next_sentence <= source.start:
-        raise TaskError(f"{where}: the walk does not go on (next sentence {arranged.next_sentence}, was {source.start}).")
+        raise TaskError(
+            f"{where}: the walk does not go on (next sentence {arranged.next_sentence}, was {source.start})."
+        )

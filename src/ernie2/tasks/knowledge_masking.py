@@ -71,7 +71,7 @@ def unit_starts(sequence: TokenSequence, levels: Sequence[str]) -> Array:
 
     A span that overlaps one of a later level is left out; the words it covers stay units.
     """
-    starts = (sequence.flags & WORD_START) != 0
+    starts: Array = (sequence.flags & WORD_START) != 0
     covered = np.zeros(len(starts) + 1, np.int64)
     for kind in reversed(levels):
         runs = sequence.spans.get(kind)

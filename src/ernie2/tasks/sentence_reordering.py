@@ -21,12 +21,12 @@ class SentenceReorderingOptions(Options):
     """Options of sentence reordering."""
 
     max_segments: int = Field(default=4, ge=2, le=6)
-    """m: a paragraph is cut into 1…m segments, k = Σ n! classes (33 for m = 4, the width of the authors' later head)."""
+    """m: a paragraph is cut into 1…m segments; k = Σ n! classes, 33 for m = 4, as wide as the authors' later head."""
 
 
 @register
 class SentenceReordering(SentenceTask):
-    """Label "312" means: shown first is segment 3 of the paragraph, then 1, then 2; classes in order of length, then value."""
+    """Label "312": shown first is segment 3 of the paragraph, then 1, then 2. Classes are sorted by length, then value."""
 
     name = "sentence_reordering"
     title = "Sentence reordering"
@@ -36,7 +36,7 @@ class SentenceReordering(SentenceTask):
     balanced = False
     Options = SentenceReorderingOptions
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:  # type: ignore[override]
         """The k = Σ n! permutations, n = 1…m."""
         return tuple("".join(str(i + 1) for i in order) for order in self._orders)
@@ -51,10 +51,16 @@ class SentenceReordering(SentenceTask):
         return document.sentence_count > 1
 
     def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
-        """Cuts to the room first, then splits at sentence boundaries into n uniform segments, then permutes uniformly."""
+        """Cuts to the room first, then splits at sentence boundaries into n segments, n uniform, then permutes uniformly.
+
+        A sentence longer than the room is passed over.
+        """
         document = source.document
         sentences, paragraphs = document.sentences, document.paragraphs
-        first = source.start
+        fits = np.flatnonzero(np.diff(sentences[source.start :]) <= room)
+        if not len(fits):
+            return None
+        first = source.start + int(fits[0])
         # the paragraph that holds `first`, extended by the following ones while it has fewer than m sentences
         paragraph = int(np.searchsorted(paragraphs, first, side="right"))
         end = int(paragraphs[paragraph])
@@ -62,8 +68,6 @@ class SentenceReordering(SentenceTask):
             paragraph += 1
             end = int(paragraphs[paragraph])
         end = min(end, int(np.searchsorted(sentences, sentences[first] + room, side="right")) - 1)
-        if end <= first:
-            return None
         n = int(rng.integers(1, min(self.max_segments, end - first) + 1))
         cuts = np.sort(rng.permutation(end - first - 1)[: n - 1]) + first + 1
         edges = sentences[[first, *cuts, end]].tolist()  # n + 1 token offsets

@@ -18,9 +18,9 @@ Array = NDArray[Any]
 class TokenDocumentRelation(TokenTask):
     """Label 1 iff (occurrences of the id in its document) - (occurrences shown in this instance) > 0.
 
-    The paper asks whether the token "appears in other segments of the original document"; no TF-IDF and no stop words, as
-    the maintainers confirmed (PaddlePaddle/ERNIE issue 263). Made exact by us: the segment is all tokens of one document
-    that the instance shows, and documents with no text left over are not scored.
+    The paper asks whether the token "appears in other segments of the original document"; no TF-IDF and no stop words,
+    as the maintainers confirmed (PaddlePaddle/ERNIE issue 263). Made exact by us: the segment is all tokens of one
+    document that the instance shows, and documents with no text left over are not scored.
     """
 
     name = "token_document_relation"

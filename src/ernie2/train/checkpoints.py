@@ -51,9 +51,7 @@ class Checkpoint:
                 optimizer.state[parameter][key].copy_(moments[f"{key}/{name}"])
 
 
-def save(
-    run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
-) -> Path:
+def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Path:
     """Writes checkpoint `step` of `run`; raises `StorageError` with the last one still whole."""
     folder = run / "checkpoints" / f"step_{step:08d}"
     aside = folder.with_name(folder.name + ".tmp")
@@ -137,8 +135,11 @@ def fit(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None
         for name, tensor in wanted.items()
         if name in parameters and parameters[name].shape != tensor.shape
     ]
-    said = [f"{what}: {', '.join(names[:5])}" for what, names in
-            (("missing", missing), ("not in the model", unknown), ("of another shape", wrong)) if names]
+    said = [
+        f"{what}: {', '.join(names[:5])}"
+        for what, names in (("missing", missing), ("not in the model", unknown), ("of another shape", wrong))
+        if names
+    ]
     if said:
         raise CheckpointError(f"{where} does not fit this model; {'; '.join(said)}.")
 

@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from ernie2.batches.batch import PackedBatch
-from ernie2.batches.feeds import Feed
 from ernie2.batches.packing import Packer
-from ernie2.batches.stream import Cursor, Lane, Stream
+from ernie2.batches.stream import Cursor, Feed, Lane, Stream
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.tasks.base import Task
@@ -139,7 +138,7 @@ class HeldOut:
                 predicted.append(made[name][1].cpu().numpy())
         right = np.concatenate(predicted) == exam.labels
         accuracy, low, high = ratio_interval(right, exam.owner)
-        classes = self._tasks[name].labels is not None  # type: ignore[attr-defined]
+        classes = self._tasks[name].labels is not None
         rule, by_rule = exam.rule, exam.rule.predict(exam.features)
         majority = np.full_like(exam.labels, rule.majority)
         cheap_accuracy = float((by_rule == exam.labels).mean())
@@ -200,7 +199,7 @@ def _exam(task: Task, heldout: Stream, train: Stream, instances: int) -> _Exam:
         (i.labels[task.name].targets, task.cheap(i.sequence, i.labels[task.name].positions))
         for i in _walk(train, task, FIT_INSTANCES)
     ]
-    classes = len(task.labels) if task.labels is not None else task.vocabulary.size  # type: ignore[attr-defined]
+    classes = len(task.labels) if task.labels is not None else task.vocabulary.size
     rule = CheapRule.fit(np.concatenate([f for _, f in fitted]), np.concatenate([t for t, _ in fitted]), classes)
     return _Exam(packs, made, np.concatenate(labels), np.concatenate(features), np.concatenate(owner), rule)
 

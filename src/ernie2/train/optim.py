@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,13 +16,12 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ad
 
     State exists for every parameter from the start, so a checkpoint in which some head was never trained is complete.
     """
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (plain if parameter.ndim < 2 or name.endswith("bias") else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(
-        groups, lr=settings.peak_lr, betas=settings.betas, eps=settings.adam_eps, fused=True
-    )
+    optimizer = torch.optim.AdamW(groups, lr=settings.peak_lr, betas=settings.betas, eps=settings.adam_eps, fused=True)
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             optimizer.state[parameter] = {
@@ -34,7 +34,7 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ad
 
 def noam(step: int, peak: float, warmup: int) -> float:
     """The rate of step 1, 2, …: peak · min(step / warmup, sqrt(warmup / step)); the peak is reached at step = warmup."""
-    return peak * min(step / warmup, (warmup / step) ** 0.5)
+    return peak * min(step / warmup, math.sqrt(warmup / step))
 
 
 def warmup_steps(settings: TrainSettings, steps: int) -> int:

@@ -138,10 +138,7 @@ def lay_plans(recipe: Recipe, tasks: Sequence[Task]) -> list[Plan]:
 
 def head_specs(tasks: Sequence[Task]) -> list[HeadSpec]:
     """The head each task's level and labels imply."""
-    return [
-        HeadSpec(task.name, task.level, None if (labels := task.labels) is None else len(labels))  # type: ignore[attr-defined]
-        for task in tasks
-    ]
+    return [HeadSpec(task.name, task.level, None if (labels := task.labels) is None else len(labels)) for task in tasks]
 
 
 def check_room(recipe: Recipe, shards: Shards, tasks: Sequence[Task]) -> None:
@@ -163,7 +160,7 @@ def check_room(recipe: Recipe, shards: Shards, tasks: Sequence[Task]) -> None:
 
 
 def _task_facts(task: Task, row: int) -> dict[str, Any]:
-    labels = task.labels  # type: ignore[attr-defined]
+    labels = task.labels
     return {
         "name": task.name,
         "id": row,

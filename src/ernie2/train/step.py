@@ -78,7 +78,7 @@ def take_step(
         if not made:
             continue
         terms = [weights[name] / counts[name] * task.sum for name, task in made.items()]
-        torch.stack(terms).sum().backward()
+        torch.autograd.backward(torch.stack(terms).sum())
         for name, task in made.items():
             total = task.sum.detach()
             losses[name] = losses[name] + total if name in losses else total

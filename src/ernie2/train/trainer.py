@@ -202,9 +202,7 @@ class Trainer:
                 f"step {at.step}: {', '.join(bad) or 'the gradient'} is not finite. The last checkpoint is whole; go on from "
                 f"it with a lower train.peak_lr or a longer train.warmup (`ernie2 pretrain … --init-from {self.run}`)."
             )
-        self.records.write(
-            "step", step=at.step, stage=at.stage, seconds=round(at.seconds, 3), tokens=at.tokens, **line
-        )
+        self.records.write("step", step=at.step, stage=at.stage, seconds=round(at.seconds, 3), tokens=at.tokens, **line)
 
     def _save(self, stage_end: bool) -> None:
         at = self._position
