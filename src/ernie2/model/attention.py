@@ -51,6 +51,11 @@ class Padded:
     scatter: Tensor
     real: Tensor | None
 
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each group."""
+        return [group.sequences * group.length for group in self.groups]
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
@@ -84,7 +89,7 @@ def attend(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float = 0.0) -
     padded = plan.padded
     rows = _rows(qkv, padded.gather, padded.scatter, None)  # (R, 3H)
     outputs = []
-    for group, part in zip(padded.groups, rows.split([g.sequences * g.length for g in padded.groups]), strict=True):
+    for group, part in zip(padded.groups, torch.split(rows, padded.sizes), strict=True):
         shape = (group.sequences, group.length, 3, heads, head_width)
         query, key, value = part.view(shape).permute(2, 0, 3, 1, 4).unbind(0)  # each (n, N, L, D)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=group.mask, dropout_p=dropout)

@@ -32,7 +32,7 @@ def make_pack(
     longest: int = 64,
     tasks: Sequence[HeadSpec] = SPECS,
 ) -> PackedBatch:
-    """Random ids in sequences of `lengths`, `tail` tokens of padding; every task scores something, then `target_tail`."""
+    """Random ids in sequences of `lengths`, `tail` tokens of padding; every task scores something."""
     rng = np.random.default_rng(seed)
     real = sum(lengths)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
