@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -33,7 +32,7 @@ class PackedBatch:
     """Sequences end to end; the tail after `starts[-1]` is padding that weighs nothing.
 
     `tokens`, `positions`, `segments`, `task_ids`: (T,) int32; `positions` restart at 0 with every sequence.
-    `starts` (S + 1,) int32: sequence i is tokens `starts[i] : starts[i + 1]`; `starts[-1]` is the number of real tokens.
+    `starts` (S + 1,) int32: sequence i is tokens `starts[i] : starts[i + 1]`; `starts[-1]` tokens are real.
     `longest`: the static limit on the length of one sequence (not the longest of this pack).
     `targets`: by task name; a task that scores nothing here may be present with count 0 or absent.
     """

@@ -86,7 +86,9 @@ class Packer:
         return PackedBatch(tokens, positions, segments, task_ids, starts, caps.longest, targets)
 
     def _targets(self, name: str, starts: Array) -> Targets:
-        made = [(start, i.labels[name]) for (i, _), start in zip(self._instances, starts, strict=False) if name in i.labels]
+        made = [
+            (start, i.labels[name]) for (i, _), start in zip(self._instances, starts, strict=False) if name in i.labels
+        ]
         count, cap = self._scored[name], self._caps.scored[name]
         found = np.concatenate([labels.targets for _, labels in made])
         positions = np.zeros(cap, np.int32)

@@ -1,7 +1,7 @@
 """Stages: which task gets how many iterations when, as values anyone can print, and the task set of every step.
 
-`assign` is the paper's automatic assignment (Table 7). `Plan` turns a stage into steps: a step is a set of tasks, and step
-k's set is a pure function of (stage, k), the same in all packs and on all ranks.
+`assign` is the paper's automatic assignment (Table 7). `Plan` turns a stage into steps: a step is a set of tasks, and
+step k's set is a pure function of (stage, k), the same in all packs and on all ranks.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Stage:
 def assign(tasks: Order, steps: int | Mapping[str, int] = 50_000) -> list[Stage]:
     """Continual multi-task learning: `steps` iterations per task in total, split over the stages.
 
-    With S stages the unit of a task is u = N / (S + 1); a task that enters in stage s (0, 1, …) gets (s + 2) u there and u
-    in each later stage. Four tasks of 50,000 give Table 7 of the paper to the letter: 20/10/10/10, 30/10/10, 40/10, 50
-    thousand. Where S + 1 does not divide N, largest remainders keep every total exact (ours).
+    With S stages the unit of a task is u = N / (S + 1); a task that enters in stage s (0, 1, …) gets (s + 2) u there
+    and u in each later stage. Four tasks of 50,000 give Table 7 of the paper to the letter: 20/10/10/10, 30/10/10, 40/10
+    and 50 thousand. Where S + 1 does not divide N, largest remainders keep every total exact (ours).
     """
     groups = _groups(tasks)
     columns: list[dict[str, int]] = [{} for _ in groups]
@@ -76,11 +76,12 @@ METHODS = {"continual_multitask": assign, "multitask": multitask, "continual": c
 class Plan:
     """The steps of one stage. `active` (steps, tasks) bool; `tasks` in recipe order; `host` (steps,) the leading task.
 
-    `combine=False`: one task a step, as Table 7 counts. `combine=True`: the stage's hosts are its sentence tasks, or, where
-    it has none, the token task with the most iterations. Every other token task rides: its iterations are spread evenly over
-    the hosts' steps, less the `plain_share` it keeps as steps of its own, and what exceeds the hosts' steps becomes plain
-    steps too. A token task that hosts keeps the same share of its steps free of riders. Every prefix of the stage is within
-    one iteration of proportional for every task's hosting and plain steps, and likewise for its rides.
+    `combine=False`: one task a step, as Table 7 counts. `combine=True`: the stage's hosts are its sentence tasks, or,
+    where it has none, the token task with the most iterations. Every other token task rides: its iterations are spread
+    evenly over the hosts' steps, less the `plain_share` it keeps as steps of its own, and what exceeds the hosts' steps
+    becomes plain steps too. A token task that hosts keeps the same share of its steps free of riders. Every prefix of
+    the stage is within one iteration of proportional for every task's hosting and plain steps, and every prefix of the
+    steps that take riders is within one of proportional for every task's rides.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Plan:
     ) -> None:
         self.stage = stage
         self.tasks = stage.tasks
-        self.active, self.host = _lay_steps(stage, tuple(levels[t] for t in self.tasks), combine, plain_share, closed_hosts)
+        self.active, self.host = _lay_steps(
+            stage, tuple(levels[t] for t in self.tasks), combine, plain_share, closed_hosts
+        )
         self._done = np.concatenate([np.zeros((1, len(self.tasks)), np.int64), np.cumsum(self.active, axis=0)])
 
     def __len__(self) -> int:
@@ -106,7 +109,7 @@ class Plan:
 
     def host_at(self, step: int) -> str:
         """The task whose data step `step` walks."""
-        return self.tasks[self.host[step]]
+        return self.tasks[int(self.host[step])]
 
     def done(self, step: int) -> dict[str, int]:
         """Iterations of each task in the first `step` steps."""

@@ -1,9 +1,9 @@
 """The stream: shards and tasks → packs, from a position of a few integers.
 
-Pack j of every step is filled by lane j. A lane walks every M-th document of each corpus' endless stream of epochs (each
-epoch a permutation named by seed, task, corpus and epoch number) with a cursor of its own; an instance that does not fit
-opens the lane's next pack. What a lane yields depends on its cursors alone: any rank or worker may own any lane, and a
-stored position resumes in O(1).
+Pack j of every step is filled by lane j. A lane walks every M-th document of each corpus' endless stream of epochs (an
+epoch is a permutation named by seed, task, corpus and epoch number) with a cursor of its own; an instance that does not
+fit opens the lane's next pack. What a lane yields depends on its number, M and its cursors alone: any rank or worker
+may own any lane, and a stored position resumes in O(1).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ernie2.errors import TaskError
 from ernie2.tasks.base import SentenceTask, Source, Task, TokenTask, Vocabulary
 from ernie2.tasks.instances import Instance, arrange, build
 
-PATIENCE_DOCUMENTS = 2_000
-"""Documents in a row that may fail to show a label before the task is stopped by name."""
+PATIENCE = 2_000
+"""Attempts in a row that may show no label of the host before it is stopped by name."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Feed:
 
 
 class Stream:
-    """Makes packs of one split. `lanes` is M, the packs of a step; `ids` gives each task's row of the task embedding."""
+    """Makes packs of one split. `lanes` is M, the packs of a step; `ids` gives each task its row of the task table."""
 
     def __init__(
         self,
@@ -114,7 +114,11 @@ class Stream:
     def instance(
         self, lane_number: int, cursor: Cursor | None, host: str, active: Sequence[str]
     ) -> tuple[Instance, Cursor, int]:
-        """The next instance of `host` at `cursor` (None: the beginning), the cursor after it, and its task id."""
+        """The next instance of `host` at `cursor` (None: the beginning), the cursor after it, and its task id.
+
+        `active` includes the host. An instance in which the host itself scores nothing is passed over; raises
+        `TaskError` where no other comes.
+        """
         drawn = cursor.drawn if cursor else 0
         places = dict(cursor.corpora) if cursor else {}
         draw = generator(self._seed, self._split, host, "draw", lane_number, drawn)
@@ -122,31 +126,33 @@ class Stream:
         task = self.tasks[host]
         sentence_task = task if isinstance(task, SentenceTask) else None
         label = self._draw_label(sentence_task, draw)
-        k, sentence = places.get(corpus.name, (0, 0))
-        for _ in range(PATIENCE_DOCUMENTS):
-            document = self._document(host, corpus, lane_number, k)
-            rng = generator(self._seed, self._split, host, corpus.name, lane_number, k, sentence)
-            source = Source(document, sentence, lambda d=document, g=rng: self._other(corpus, d, g))  # type: ignore[misc]
-            arranged = arrange(sentence_task, source, label, self.caps.longest, rng)
-            if arranged is not None:
-                break
-            k, sentence = k + 1, 0
-        else:
-            raise TaskError(
-                f"task {host!r} arranged nothing from {PATIENCE_DOCUMENTS} documents of corpus {corpus.name!r} in a row"
-                + (f" for label {label!r}" if label else "")
-                + f"; the last was {document.name!r}. It needs {task.needs}."
-            )
-        riders = [
+        labellers = [
             other
             for name in active
             if isinstance(other := self.tasks[name], TokenTask) and (name == host or corpus.name in self._reads[name])
         ]
-        instance = build(arranged, sentence_task, riders, self.vocabulary, rng)
-        on = arranged.next_sentence
-        places[corpus.name] = (k, on) if on is not None and on < document.sentence_count else (k + 1, 0)
-        identity = host if sentence_task is not None else next((r.name for r in riders), host)
-        return instance, Cursor(drawn + 1, places), self.ids[identity]
+        k, sentence = places.get(corpus.name, (0, 0))
+        for _ in range(PATIENCE):
+            document = self._document(host, corpus, lane_number, k)
+            rng = generator(self._seed, self._split, host, corpus.name, lane_number, k, sentence)
+            source = Source(document, sentence, lambda d=document, g=rng: self._other(corpus, d, g))  # type: ignore[misc]
+            arranged = arrange(sentence_task, source, label, self.caps.longest, rng)
+            on = arranged.next_sentence if arranged is not None else None
+            k, sentence = (k, on) if on is not None and on < document.sentence_count else (k + 1, 0)
+            if arranged is None:
+                continue
+            instance = build(arranged, sentence_task, labellers, self.vocabulary, rng)
+            if len(instance.labels[host].positions):
+                places[corpus.name] = (k, sentence)
+                identity = host if sentence_task is not None else labellers[0].name
+                return instance, Cursor(drawn + 1, places), self.ids[identity]
+        raise TaskError(
+            f"task {host!r} found nothing to score in {PATIENCE:,} attempts in a row on the {self._split} documents of "
+            f"corpus {corpus.name!r}"
+            + (f" for label {label!r}" if label else "")
+            + f"; the last was {document.name!r}. It needs {task.needs}. Leave the task out, or {corpus.name!r} out of "
+            f"tasks.{host}.corpora."
+        )
 
     def epoch(self, host: str, lane: Lane) -> int:
         """How many times this lane has been through its smallest corpus."""
@@ -160,7 +166,7 @@ class Stream:
         corpora = self._feeds[host].corpora
         if len(corpora) == 1:
             return corpora[0]
-        return corpora[int(np.searchsorted(self._cut[host], draw.random(), side="right"))]
+        return corpora[min(int(np.searchsorted(self._cut[host], draw.random(), side="right")), len(corpora) - 1)]
 
     def _draw_label(self, task: SentenceTask | None, draw: Generator) -> str | None:
         if task is None or not task.balanced:
@@ -183,4 +189,6 @@ class Stream:
             other = corpus.document(self._split, int(rng.integers(size)))
             if other.group != document.group:
                 return other
-        raise TaskError(f"corpus {corpus.name!r} has hardly a second group of documents beside that of {document.name!r}.")
+        raise TaskError(
+            f"corpus {corpus.name!r} has hardly a second group of documents beside that of {document.name!r}."
+        )

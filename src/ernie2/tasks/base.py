@@ -1,7 +1,7 @@
-"""What a pre-training task is: a sentence task arranges text and says its class; a token task labels tokens of what was arranged.
+"""What a pre-training task is: a sentence task arranges text and says its class, a token task labels what was arranged.
 
-A task is one small file: a subclass, `@register`, and its rule. It knows no tensors, packs, devices or steps; options and
-randomness are arguments. Its head, its metric and its place in the report follow from `level` and `labels`.
+A task is one small file: a subclass, `@register`, and its rule. It knows no tensors, packs, devices or steps; options
+and randomness are arguments. Its head, its metric and its place in the report follow from `level` and `labels`.
 
 Tasks of others register through the entry-point group `ernie2.tasks` (name of the task → module that registers it).
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ernie2.annotate.shards import AnnotatedDocument
-from ernie2.errors import UnknownTask, did_you_mean
+from ernie2.errors import TaskError, UnknownTask, did_you_mean
 
 Array = NDArray[Any]
 
@@ -44,7 +44,7 @@ class Vocabulary:
 
     @cached_property
     def text(self) -> Array:
-        """(size,) bool: ids that stand for text; not [CLS] [SEP] [MASK] [PAD] [UNK], which nobody scores or replaces."""
+        """(size,) bool: not [CLS] [SEP] [MASK] [PAD] [UNK], which nobody scores or replaces."""
         table = np.ones(self.size, bool)
         table[[self.cls, self.sep, self.mask, self.pad, self.unk]] = False
         return table
@@ -73,7 +73,7 @@ class Source:
 
     @property
     def other(self) -> AnnotatedDocument:
-        """A document of another group, drawn anew for every instance."""
+        """A document of another group, drawn anew at every access."""
         if self.fetch_other is None:
             raise LookupError("this source has no other document")
         return self.fetch_other()
@@ -81,7 +81,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Arranged:
-    """Segments in the order in which they are shown, the class they show (None: plain text), and where the walk goes on.
+    """Segments in the order in which they are shown, their class (None: plain text), and where the walk goes on.
 
     `next_sentence`: first sentence of the document not used up; None where one instance a document is right.
     """
@@ -132,7 +132,7 @@ class Options(BaseModel):
 
 
 class Task:
-    """Base of both kinds. `options` are checked; `vocabulary` holds the ids of the tokeniser the shards were made with."""
+    """Base of both kinds. `options` are checked; `vocabulary` holds the ids of the shards' tokeniser."""
 
     name: ClassVar[str]
     level: ClassVar[Literal["token", "sentence"]]
@@ -161,7 +161,7 @@ class Task:
         return len(document) > 0
 
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
-        """The one feature (p,) int64 the cheap rule sees at each scored position; it answers the feature's commonest label."""
+        """The one feature (p,) int64 the cheap rule sees; it answers the label commonest for it in train."""
         return np.zeros(len(positions), np.int64)
 
 
@@ -173,7 +173,7 @@ class SentenceTask(Task):
     balanced: ClassVar[bool] = True
     """The caller draws the label, all classes equally often; False: `arrange` draws for itself and is given None."""
     hosts_riders: ClassVar[bool] = True
-    """Whether token tasks may label what this task arranged (paper: one sentence-level loss with several token-level ones)."""
+    """Whether token tasks may label what this task arranged (paper: one sentence-level and several token-level losses)."""
 
     def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
         """Arranges at most `room` tokens of `source` so that they show `label`, or None where they cannot.
@@ -193,12 +193,12 @@ class TokenTask(Task):
 
     level = "token"
     changes_input: ClassVar[bool] = False
-    """True: `label` returns other inputs; such a task goes last, and nobody scores tokens it replaced."""
+    """True: `label` returns other inputs; such a task goes last, and nobody else scores what it replaced."""
     scored_share: ClassVar[float] = 1.0
     """Cap on scored positions as a share of a pack's tokens, for static shapes."""
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
-        """Returns the positions it scores and their targets; sorted positions, none on special tokens."""
+        """Returns the positions it scores and their targets; positions ascend, none is a special token."""
         raise NotImplementedError
 
 
@@ -223,29 +223,44 @@ class Known:
 
 
 def known() -> Iterator[Known]:
-    """Yields every task that can be named: built in, registered in this process, or announced by an installed package."""
+    """Yields every task that can be named: built in, registered in this process, or announced by a package."""
     seen: set[str] = set()
     for name in (*_BUILT_IN, *_TASKS):
         if name not in seen:
             seen.add(name)
             origin = "ernie2" if name in _BUILT_IN else _TASKS[name].__module__
-            yield Known(name, origin, lambda name=name: find(name))  # type: ignore[misc]
+            yield Known(name, origin, partial(find, name))
     for entry in entry_points(group=GROUP):
         if entry.name not in seen:
             seen.add(entry.name)
             package = entry.dist.name if entry.dist else entry.module
-            yield Known(entry.name, package, lambda name=entry.name: find(name))  # type: ignore[misc]
+            yield Known(entry.name, package, partial(find, entry.name))
 
 
 def find(name: str) -> type[Task]:
-    """Returns the task class called `name`; imports only the module that holds it. Raises `UnknownTask` with a suggestion."""
+    """Returns the task class called `name`; imports only the module that holds it.
+
+    Raises `UnknownTask` with a suggestion, and `TaskError` where a package announces the task but does not bring it.
+    """
     if name not in _TASKS:
         if name in _BUILT_IN:
             import_module(f"ernie2.tasks.{name}")
         else:
             for entry in entry_points(group=GROUP, name=name):
-                entry.load()
+                _load(entry)
     if name not in _TASKS:
         names = [task.name for task in known()]
         raise UnknownTask(f"no task is called {name!r}.{did_you_mean(name, names)} Known: {', '.join(sorted(names))}.")
     return _TASKS[name]
+
+
+def _load(entry: EntryPoint) -> None:
+    package = entry.dist.name if entry.dist else entry.module
+    try:
+        entry.load()
+    except Exception as error:
+        raise TaskError(f"task {entry.name!r} of package {package!r} cannot be imported: {error!r}.") from error
+    if entry.name not in _TASKS:
+        raise TaskError(
+            f"package {package!r} announces task {entry.name!r}, but {entry.module} registers no such task."
+        )

@@ -37,7 +37,7 @@ class Instance:
 
 
 def arrange_plain(source: Source, room: int) -> Arranged:
-    """Takes the longest run of whole sentences from `source.start` on that fits `room` tokens, at least one (cut to the room)."""
+    """Takes the longest run of sentences from `source.start` on that fits `room` tokens; the first is cut to it."""
     document = source.document
     start = int(document.sentences[source.start])
     end = int(np.searchsorted(document.sentences, start + room, side="right")) - 1
@@ -58,6 +58,8 @@ def arrange(
     room = limit - 1 - task.max_segments
     try:
         arranged = task.arrange(source, label, room, rng)
+    except TaskError:
+        raise
     except Exception as error:
         raise TaskError(f"task {task.name!r} failed on document {source.document.name!r}: {error!r}") from error
     if arranged is not None:
@@ -112,20 +114,23 @@ def build(
     Token tasks do not score tokens that another task replaced: their own label would be about a token nobody sees.
     """
     sequence = lay_out(arranged, vocabulary)
-    labels: dict[str, Labels] = {}
+    changing = [task for task in token_tasks if task.changes_input]
+    if len(changing) > 1:
+        names = " and ".join(repr(task.name) for task in changing)
+        raise TaskError(
+            f"tasks {names} all change the input, so they cannot label one instance; leave all but one out."
+        )
+    labels = {task.name: _label(task, sequence, rng, arranged) for task in token_tasks if not task.changes_input}
     inputs = sequence.tokens
-    for task in sorted(token_tasks, key=lambda task: task.changes_input):
+    for task in changing:
         made = _label(task, sequence, rng, arranged)
         if made.inputs is not None:
             inputs = made.inputs
+            kept = inputs == sequence.tokens
+            for name, other in labels.items():
+                seen = kept[other.positions]
+                labels[name] = Labels(other.positions[seen], other.targets[seen])
         labels[task.name] = made
-    if inputs is not sequence.tokens:
-        replaced = inputs != sequence.tokens
-        for task in token_tasks:
-            if not task.changes_input:
-                made = labels[task.name]
-                seen = ~replaced[made.positions]
-                labels[task.name] = Labels(made.positions[seen], made.targets[seen])
     if sentence_task is not None:
         labels[sentence_task.name] = Labels(_FIRST, np.array([arranged.label], np.int64))
     return Instance(inputs, sequence.segment, labels, sequence)
@@ -142,16 +147,26 @@ def _label(task: TokenTask, sequence: TokenSequence, rng: Generator, arranged: A
         raise TaskError(
             f"task {task.name!r}, document {where!r}: {len(positions)} positions but {len(targets)} targets."
         )
+    if made.inputs is not None and (not task.changes_input or made.inputs.shape != sequence.tokens.shape):
+        raise TaskError(
+            f"task {task.name!r}, document {where!r}: returned inputs of shape {made.inputs.shape} for a sequence of "
+            f"{len(sequence.tokens)} tokens" + ("." if task.changes_input else ", though it says it changes none.")
+        )
     if len(positions):
         if positions.min() < 0 or positions.max() >= len(sequence.tokens):
             raise TaskError(
                 f"task {task.name!r}, document {where!r}: scores positions {positions.min()}…{positions.max()} of a "
                 f"sequence of {len(sequence.tokens)} tokens."
             )
+        if (positions[1:] <= positions[:-1]).any() or (sequence.document[positions] < 0).any():
+            raise TaskError(
+                f"task {task.name!r}, document {where!r}: scored positions must ascend, none be a special token."
+            )
         classes = len(task.labels) if task.labels is not None else task.vocabulary.size
         if targets.min() < 0 or targets.max() >= classes:
             raise TaskError(
-                f"task {task.name!r}, document {where!r}: labels {targets.min()}…{targets.max()}, but it has {classes} classes."
+                f"task {task.name!r}, document {where!r}: labels {targets.min()}…{targets.max()}, but it has "
+                f"{classes} classes."
             )
     return made
 

@@ -45,20 +45,21 @@ class KnowledgeMasking(TokenTask):
         """Picks units, replaces their pieces, and scores each with its original id (paper, Knowledge Masking Task)."""
         tokens, options = sequence.tokens, self.options
         text = self.vocabulary.text[tokens]  # (n,) bool
+        special = sequence.document < 0
         basic = rng.random() < options.basic_share
         starts = np.ones(len(tokens), bool) if basic else unit_starts(sequence, options.levels)
-        starts |= ~text  # a special token is a unit of its own, and so is what follows it
-        starts[1:] |= ~text[:-1]
-        starts[0] = True
+        starts |= special  # a special token is a unit of its own, and what follows it begins another
+        starts[1:] |= special[:-1]
         unit = np.cumsum(starts) - 1  # (n,) number of the unit a token belongs to
-        units = unit[starts & text]  # numbers of the units that may be picked
+        units = unit[text]
+        units = units[np.flatnonzero(np.diff(units, prepend=-1))]  # numbers of the units that may be picked
         if not len(units):
             return Labels(np.zeros(0, np.int64), np.zeros(0, np.int64), tokens)
         # the fraction is rounded up or down at random, so that short sequences are picked from at the same rate
         wanted = max(1, int(len(units) * options.mask_share + rng.random()))
         picked = np.zeros(unit[-1] + 1, bool)
         picked[units[rng.permutation(len(units))[:wanted]]] = True
-        positions = np.flatnonzero(picked[unit])
+        positions = np.flatnonzero(picked[unit] & text)  # an [UNK] inside a picked unit stays, unscored
         fate = rng.random(len(positions))
         random = self.vocabulary.ordinary[rng.integers(len(self.vocabulary.ordinary), size=len(positions))]
         inputs = tokens.copy()

@@ -26,7 +26,7 @@ class SentenceReorderingOptions(Options):
 
 @register
 class SentenceReordering(SentenceTask):
-    """Label "312": shown first is segment 3 of the paragraph, then 1, then 2. Classes are sorted by length, then value."""
+    """Label "312": shown first is segment 3 of the paragraph, then 1, then 2; sorted by length, then value."""
 
     name = "sentence_reordering"
     title = "Sentence reordering"
@@ -51,7 +51,7 @@ class SentenceReordering(SentenceTask):
         return document.sentence_count > 1
 
     def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
-        """Cuts to the room first, then splits at sentence boundaries into n segments, n uniform, then permutes uniformly.
+        """Cuts to the room first, then splits at sentence boundaries into n segments (n uniform), then permutes uniformly.
 
         A sentence longer than the room is passed over.
         """
