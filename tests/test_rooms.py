@@ -1,0 +1,105 @@
+"""Data goes one way: a room imports only from rooms above it. Read off the source, so nothing is imported here."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
+ROOMS = (
+    {"errors", "progress"},
+    {"settings"},
+    {"corpora"},
+    {"annotate"},
+    {"tasks"},
+    {"batches"},
+    {"model"},
+    {"train"},
+    {"finetuning"},
+    {"studies", "exporting", "inspecting"},
+    {"reporting"},
+    {"demonstration"},
+    {"verbs"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+)
+LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+NETWORK = ("model/inputs.py", "model/attention.py", "model/encoder.py", "model/heads.py")
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def room_of(module: str) -> str:
+    """'corpora/files.py' -> 'corpora', 'cli.py' -> 'cli'."""
+    return module.split("/")[0].removesuffix(".py")
+
+
+def imports(module: str, *, lazy: bool = True) -> Iterator[str]:
+    """Dotted names a module imports; without those inside functions if not `lazy`."""
+    waiting: list[ast.AST] = [ast.parse((PACKAGE / module).read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute here"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        if lazy or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def rooms_imported(module: str, *, lazy: bool = True) -> set[str]:
+    """Rooms of this package that a module imports from; 'ernie2' alone is the package's front, `__init__`."""
+    parts = [name.split(".") for name in imports(module, lazy=lazy) if name.split(".")[0] == "ernie2"]
+    return {part[1] if len(part) > 1 and part[1] in LEVELS else "__init__" for part in parts}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_imports_only_from_its_own_room_and_rooms_above(module: str) -> None:
+    room = room_of(module)
+    assert room in LEVELS, f"{room} is a new room: give it its place in ROOMS, and in the tour in CONTRIBUTING.md"
+    lazy = room != "settings"  # settings asks each task for its Options model, inside a function
+    if module == "__init__.py":
+        assert rooms_imported(module) <= {"verbs"}
+        return
+    wrong = {other for other in rooms_imported(module, lazy=lazy) if other != room and LEVELS[other] >= LEVELS[room]}
+    assert not wrong, f"{module} imports {sorted(wrong)}, which come later than {room}"
+
+
+def test_settings_reaches_into_tasks_inside_a_function_only() -> None:
+    assert rooms_imported("settings.py", lazy=False) == {"errors"}
+    assert rooms_imported("settings.py") == {"errors", "tasks"}
+
+
+@pytest.mark.parametrize("module", NETWORK)
+def test_the_network_knows_torch_settings_and_the_form_of_a_batch_only(module: str) -> None:
+    libraries = {name.split(".")[0] for name in imports(module)} - sys.stdlib_module_names - {"ernie2"}
+    assert libraries <= {"torch", "numpy"}
+    ours = {".".join(name.split(".")[:3]) for name in imports(module) if name.startswith("ernie2.")}
+    siblings = {f"ernie2.{module.removesuffix('.py').replace('/', '.')}" for module in NETWORK}
+    assert ours <= {"ernie2.settings.EncoderSettings", "ernie2.batches.batch", *siblings}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "finetuning"])
+def test_finetuning_knows_neither_tasks_nor_the_stream(module: str) -> None:
+    assert "tasks" not in rooms_imported(module)
+    assert not any(name.startswith("ernie2.batches.stream") for name in imports(module))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "reporting"])
+def test_reporting_reads_records_only(module: str) -> None:
+    assert rooms_imported(module) <= {"errors", "reporting"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "tasks"])
+def test_tasks_know_no_tensors(module: str) -> None:
+    assert not any(name.split(".")[0] == "torch" for name in imports(module))
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    ours = {name for name in imports("cli.py", lazy=False) if name.startswith("ernie2")}
+    assert ours == {"ernie2", "ernie2.errors.Ernie2Error", "ernie2.errors.StorageError"}
