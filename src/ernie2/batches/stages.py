@@ -44,8 +44,8 @@ def assign(tasks: Order, steps: int | Mapping[str, int] = 50_000) -> list[Stage]
     """Continual multi-task learning: `steps` iterations per task in total, split over the stages.
 
     With S stages the unit of a task is u = N / (S + 1); a task that enters in stage s (0, 1, …) gets (s + 2) u there
-    and u in each later stage. Four tasks of 50,000 give Table 7 of the paper to the letter: 20/10/10/10, 30/10/10, 40/10
-    and 50 thousand. Where S + 1 does not divide N, largest remainders keep every total exact (ours).
+    and u in each later stage. Four tasks of 50,000 give Table 7 of the paper to the letter: 20/10/10/10, 30/10/10,
+    40/10 and 50 thousand. Where S + 1 does not divide N, largest remainders keep every total exact (ours).
     """
     groups = _groups(tasks)
     columns: list[dict[str, int]] = [{} for _ in groups]

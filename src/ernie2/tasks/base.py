@@ -173,7 +173,7 @@ class SentenceTask(Task):
     balanced: ClassVar[bool] = True
     """The caller draws the label, all classes equally often; False: `arrange` draws for itself and is given None."""
     hosts_riders: ClassVar[bool] = True
-    """Whether token tasks may label what this task arranged (paper: one sentence-level and several token-level losses)."""
+    """Whether token tasks may label what this task arranged (paper: one sentence-level, several token-level losses)."""
 
     def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
         """Arranges at most `room` tokens of `source` so that they show `label`, or None where they cannot.

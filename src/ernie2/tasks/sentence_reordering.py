@@ -51,7 +51,7 @@ class SentenceReordering(SentenceTask):
         return document.sentence_count > 1
 
     def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
-        """Cuts to the room first, then splits at sentence boundaries into n segments (n uniform), then permutes uniformly.
+        """Cuts to the room first, splits at sentence boundaries into n segments, n uniform, then permutes uniformly.
 
         A sentence longer than the room is passed over.
         """
