@@ -1,0 +1,157 @@
+"""Vocabularies of word pieces: read from BERT and ERNIE files, or trained, the same from the same text every time.
+
+The WordPiece trainer of `tokenizers` numbers the letters and their continuing forms in the order of a randomly seeded
+hash map and breaks ties of merges by these numbers, so two runs differ. Here the words are counted first; then the
+trainer is handed every letter and continuing letter in sorted order, which leaves nothing to chance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, WhitespaceSplit
+from tokenizers.trainers import WordPieceTrainer
+
+from ernie2.errors import TokenizerError
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""The special tokens of BERT and ERNIE; a trained vocabulary begins with them, in this order."""
+CONTINUING = "##"
+"""Prefix of a piece that continues a word."""
+LONGEST_WORD = 100
+"""Words of more characters become [UNK], as in BERT."""
+
+_MOST_WORDS = 4_000_000  # different words held while counting
+_MOST_OCCURRENCES = 40_000_000  # words fed to the trainer; counts of larger corpora are scaled down
+_COVERED = 0.9999  # share of all characters whose own letter is in the vocabulary
+_FED_AT_ONCE = 1_000
+
+
+def bert_normalizer(lowercase: bool) -> BertNormalizer:
+    """BERT's: cleans control characters, sets Chinese characters apart, and with `lowercase` also strips accents."""
+    return BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase)
+
+
+def read_vocabulary(text: str, where: str) -> dict[str, int]:
+    """token -> id from BERT's one token a line (the id is the line) or ERNIE's `token<TAB>id`.
+
+    Ids run from 0 without a gap: an id that no line of an ERNIE file has becomes an `[unusedN]` of its own.
+    Raises `TokenizerError` naming `where` and the line for a token or id that comes twice and a line of the wrong form.
+    """
+    lines = text.removesuffix("\n").split("\n")
+    numbered = re.fullmatch(r".+\t\d+\r?", lines[0]) is not None
+    tokens: dict[str, int] = {}
+    lines_of: dict[int, int] = {}
+    for number, line in enumerate(lines, start=1):
+        token, identity = line.removesuffix("\r"), number - 1
+        if numbered:
+            token, _, digits = token.rpartition("\t")
+            if not digits.isdecimal():
+                raise TokenizerError(f"{where}, line {number}: {line!r} is not of the form token<TAB>id.")
+            identity = int(digits)
+            if identity in lines_of:
+                raise TokenizerError(
+                    f"{where}, line {number}: the id {identity} is that of line {lines_of[identity]} too."
+                )
+        if not token:
+            raise TokenizerError(f"{where}, line {number}: there is no token on this line.")
+        if token in tokens:
+            raise TokenizerError(
+                f"{where}, line {number}: the token {token!r} is on line {lines_of[tokens[token]]} already; "
+                "every token must be there once."
+            )
+        tokens[token] = identity
+        lines_of[identity] = number
+    return _without_gaps(tokens, where)
+
+
+def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool) -> dict[str, int]:
+    """token -> id of a WordPiece vocabulary of at most `vocab_size` tokens, trained on `texts`; `SPECIALS` come first.
+
+    A small corpus gives fewer tokens than asked. Memory is bounded: the rarest words are forgotten beyond four million
+    different ones. Letters that make up the rarest 0.01 % of the text are left out, so a word with one becomes [UNK].
+    Raises `TokenizerError` when there is no word to train on.
+    """
+    words = _count_words(texts, lowercase)
+    if not words:
+        raise TokenizerError("the text to train a vocabulary on has no words; give it a corpus with text.")
+    letters, continued = _letters(words, vocab_size - len(SPECIALS))
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[*SPECIALS, *continued],  # so that their ids are given, not met by chance
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
+        continuing_subword_prefix=CONTINUING,
+        show_progress=False,
+    )
+    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.train_from_iterator(_repeated(words), trainer)
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return dict(sorted(vocabulary.items(), key=lambda entry: entry[1]))
+
+
+def _without_gaps(tokens: dict[str, int], where: str) -> dict[str, int]:
+    size = max(tokens.values()) + 1
+    if size > 2 * len(tokens) + 1_000:
+        raise TokenizerError(f"{where}: the largest id is {size - 1}, but there are only {len(tokens)} tokens.")
+    taken = set(tokens.values())
+    number = 0
+    for identity in range(size):
+        if identity in taken:
+            continue
+        while f"[unused{number}]" in tokens:
+            number += 1
+        tokens[f"[unused{number}]"] = identity
+    return tokens
+
+
+def _count_words(texts: Iterable[str], lowercase: bool) -> Counter[str]:
+    """Words as the finished tokeniser will see them; the same for the same texts in the same order."""
+    normalize, split = bert_normalizer(lowercase).normalize_str, BertPreTokenizer().pre_tokenize_str
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update([word for word, _ in split(normalize(text))])
+        least = 1
+        while len(words) > _MOST_WORDS:
+            words = Counter({word: count for word, count in words.items() if count > least})
+            least *= 2
+    return Counter({word: count for word, count in words.items() if len(word) <= LONGEST_WORD})
+
+
+def _letters(words: Counter[str], room: int) -> tuple[list[str], list[str]]:
+    """The letters a vocabulary holds, and their forms that continue a word, both sorted; together at most `room`.
+
+    The most frequent letters, until they cover the text, skipping those that are there only once.
+    """
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()
+    for word, count in words.items():
+        inside.update(word[1:])
+        for letter in word:
+            counts[letter] += count
+    left = counts.total() * _COVERED
+    kept: list[str] = []
+    for letter, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])):
+        room -= 1 + (letter in inside)
+        if left <= 0 or room < 0 or (count < 2 and kept):
+            break
+        kept.append(letter)
+        left -= count
+    return sorted(kept), [CONTINUING + letter for letter in sorted(kept) if letter in inside]
+
+
+def _repeated(words: Counter[str]) -> Iterator[str]:
+    """Every word as often as it was counted, or in proportion where the corpus is large, for the trainer to count."""
+    shrink = max(1, -(-words.total() // _MOST_OCCURRENCES))
+    for word in sorted(words):
+        count = words[word] // shrink
+        while count > 0:
+            yield " ".join([word] * min(count, _FED_AT_ONCE))
+            count -= _FED_AT_ONCE
