@@ -17,12 +17,13 @@ from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.feeds import feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import METHODS, Plan
-from ernie2.batches.stream import Stream
+from ernie2.batches.stream import Feed, Stream
 from ernie2.errors import ConfigError, ShardError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import Recipe
+from ernie2.settings import BatchSettings, Recipe
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary, find
+from ernie2.tasks.usable import Table
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.step import choose_precision
@@ -51,9 +52,7 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
     tasks = build_tasks(recipe, vocabulary)
     check_room(recipe, shards, tasks)
     ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
-    feed, usable = feeds(shards, tasks)
-    caps = Caps.of(recipe.batch.pack_tokens, recipe.batch.sequence_tokens, tasks)
-    stream = Stream(feed, tasks, vocabulary, caps, ids, seed=recipe.seed, lanes=recipe.batch.packs)
+    stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed)
     plans = lay_plans(recipe, tasks)
     model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
     heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
@@ -85,7 +84,7 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
         "precision": precision,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "data": {
-            "shards": str(shards.folder),
+            "shards": str(shards.folder.resolve()),
             "fingerprint": shards.fingerprint,
             "tokenizer": shards.tokenizer_fingerprint,
             "vocab_size": vocabulary.size,
@@ -106,6 +105,15 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
         "initialised_from": None,
     }
     return Pretraining(trainer, facts, ids)
+
+
+def open_stream(
+    shards: Shards, tasks: Sequence[Task], ids: Mapping[str, int], batch: BatchSettings, seed: int
+) -> tuple[Stream, dict[str, Feed], Table]:
+    """The train stream, the corpora each task reads, and the table of usable documents; raises `TaskError` like `feeds`."""
+    feed, usable = feeds(shards, tasks)
+    caps = Caps.of(batch.pack_tokens, batch.sequence_tokens, tasks)
+    return Stream(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, lanes=batch.packs), feed, usable
 
 
 def build_tasks(recipe: Recipe, vocabulary: Vocabulary) -> list[Task]:

@@ -1,0 +1,122 @@
+"""A trained run as a Hugging Face folder: weights, configuration, tokeniser and a model card drawn from the records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ernie2.annotate.wordpieces import WordPieces
+from ernie2.errors import StorageError
+from ernie2.model.hf import hf_config, save_hf
+from ernie2.model.multitask import MultiTaskModel
+
+
+def export_hf(
+    folder: Path,
+    model: MultiTaskModel,
+    wordpieces: WordPieces,
+    facts: Mapping[str, Any],
+    heldout: Mapping[str, Mapping[str, Any]],
+    seen: Mapping[str, int],
+) -> Path:
+    """Writes `folder`, which `transformers` loads as ErnieModel or ErnieForMaskedLM; returns it.
+
+    `facts` is run.json, `heldout` the last held-out figures per task, `seen` the instances trained under each task id;
+    the last goes into config.json as `ernie2_task_instances`, beside `ernie2_task_ids`.
+    """
+    ids = {task["name"]: task["id"] for task in facts["tasks"]}
+    config = hf_config(model.settings, model.vocab_size, ids, list(model.specs.values()), pad_id=wordpieces.pad_id)
+    config["ernie2_task_instances"] = {name: seen.get(name, 0) for name in ids}
+    folder.mkdir(parents=True, exist_ok=True)
+    wordpieces.save(folder)
+    save_hf(folder, model, config)
+    write_text(folder / "README.md", model_card(facts, heldout))
+    return folder
+
+
+def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]]) -> str:
+    """The model card as Markdown: corpora and their licences, tasks with their ids, held-out figures beside baselines."""
+    corpora, tasks = facts["data"]["corpora"], facts["tasks"]
+    languages = sorted({corpus["language"] for corpus in corpora.values()})
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [ernie, ernie2, continual-pre-training]",
+        f"language: [{', '.join(languages)}]",
+        "pipeline_tag: fill-mask",
+        "---",
+        f"# {facts['name']}",
+        "",
+        facts["about"] or "A text encoder pre-trained continually on several tasks.",
+        "",
+        f"An ERNIE 2.0 encoder ({facts['parameters'] / 1e6:.1f} million parameters with its task heads) pre-trained with "
+        f"`ernie2` {facts['versions']['ernie2']}, method `{facts['recipe']['stages']['method']}`, on {facts['device']}.",
+        "",
+        "```python",
+        "from transformers import AutoTokenizer, ErnieForMaskedLM, ErnieModel",
+        'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
+        'encoder = ErnieModel.from_pretrained("THIS_FOLDER")',
+        "```",
+        "",
+        "## Training data",
+        "",
+        *_table(
+            ("corpus", "language", "licence", "documents", "tokens"),
+            [
+                (name, c["language"], c["licence"], f"{c.get('documents', 0):,}", f"{c.get('tokens', 0):,}")
+                for name, c in corpora.items()
+            ],
+        ),
+        "",
+        "## Tasks and held-out figures",
+        "",
+        "Each task by itself on documents that were not trained on. The cheap rule is the commonest label given one feature, "
+        "fitted on training instances; a task whose 95 % interval does not lie above it is marked as not learned.",
+        "",
+        *_table(
+            ("task", "task id", "level", "accuracy (95 %)", "majority", "cheap rule", "learned"),
+            [_task_row(task, heldout.get(task["name"])) for task in tasks],
+        ),
+        "",
+        "The task id is the row of `task_type_embeddings` (`task_type_ids` in `transformers`); any may be used when "
+        "fine-tuning, 0 by default. Names are in `config.json` under `ernie2_task_ids`, instances trained under each id under "
+        "`ernie2_task_instances`.",
+        "",
+        "## Limits",
+        "",
+        "The figures above are all that was measured: this data, this size, one seed "
+        f"({facts['seed']}). The paper is ERNIE 2.0 (arXiv 1907.12412); this is not one of its released models.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    aside = file.with_name(file.name + ".tmp")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, file)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise StorageError(f"{file}: {error.strerror}; nothing was changed. Free space and try again.") from error
+
+
+def _task_row(task: Mapping[str, Any], figures: Mapping[str, Any] | None) -> tuple[str, ...]:
+    name = (task["name"], str(task["id"]), task["level"])
+    if figures is None:
+        return (*name, "no held-out documents", "", "", "")
+    return (
+        *name,
+        f"{figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f})",
+        f"{figures['majority']['accuracy']:.3f}",
+        f"{figures['cheap']['accuracy']:.3f} ({figures['cheap']['rule']})",
+        "yes" if figures["learned"] else "not at this size",
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    shown = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in shown]

@@ -1,0 +1,122 @@
+"""A checkpoint of any kind we read → a model with its tasks: a run folder, or a Hugging Face folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ernie2.annotate.shards import Shards
+from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
+from ernie2.errors import CheckpointError, ShardError
+from ernie2.model.heads import HeadSpec
+from ernie2.model.hf import LoadedHf, load_hf
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import EncoderSettings, Recipe, load_recipe
+from ernie2.tasks.base import Task, find
+from ernie2.tasks.vocabulary import vocabulary_of
+from ernie2.train.checkpoints import fit, newest
+from ernie2.train.pretraining import build_tasks, head_specs, task_ids
+from ernie2.train.records import read_run
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, the tasks its heads belong to and their ids; `recipe` where it comes from a run."""
+
+    model: MultiTaskModel
+    tasks: Sequence[Task]
+    ids: dict[str, int]
+    recipe: Recipe | None
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A model with parameters from elsewhere; `left_out` names theirs that found no place, `new` ours they do not have."""
+
+    model: MultiTaskModel
+    left_out: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def load(source: Path, shards: Shards) -> Loaded:
+    """The model at `source` with every task it has a head for, to be used on `shards`.
+
+    Raises `CheckpointError` where `source` is no checkpoint, `ShardError` where the shards speak another tokeniser.
+    """
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
+    vocabulary = vocabulary_of(wordpieces)
+    if (source / "run.json").exists():
+        facts = read_run(source)
+        _same_tokenizer(source, str(facts["data"]["tokenizer"]), shards)
+        recipe = load_recipe(facts["recipe"])
+        tasks = build_tasks(recipe, vocabulary)
+        model = MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
+        checkpoint = newest(source)
+        parameters = checkpoint.parameters()
+        fit(model, parameters, checkpoint.folder)
+        model.load_state_dict(parameters)
+        return Loaded(model, tasks, task_ids(list(recipe.tasks), recipe.encoder.task_ids), recipe)
+    loaded = load_hf(_folder(source))
+    _same_vocabulary(source, loaded, wordpieces, shards)
+    tasks = [find(name)(find(name).Options(), vocabulary) for name in loaded.model.specs]
+    if not tasks or not loaded.config.get("ernie2_task_ids"):
+        raise CheckpointError(f"{source} has no pre-training heads of ernie2, so there is nothing to evaluate.")
+    for spec, expected in zip(loaded.model.specs.values(), head_specs(tasks), strict=True):
+        if spec != expected:
+            raise CheckpointError(f"{source}: its head {spec} is not the one task {spec.name!r} has by default ({expected}).")
+    return Loaded(loaded.model, tasks, dict(loaded.config["ernie2_task_ids"]), None)
+
+
+def warm_start(
+    source: Path, settings: EncoderSettings, specs: Sequence[HeadSpec], seed: int, shards: Shards
+) -> WarmStart:
+    """A new model of `settings` with the parameters of `source`: a new run, not the old one resumed.
+
+    Every tensor left out or newly initialised is named. Raises like `load`.
+    """
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
+    if not (source / "run.json").exists():
+        loaded = load_hf(_folder(source), specs=specs, seed=seed, settings=settings)
+        _same_vocabulary(source, loaded, wordpieces, shards)
+        return WarmStart(loaded.model, loaded.left_out, loaded.new)
+    _same_tokenizer(source, str(read_run(source)["data"]["tokenizer"]), shards)
+    model = MultiTaskModel(settings, wordpieces.vocab_size, specs, seed)
+    theirs, ours = newest(source).parameters(), model.state_dict()
+    for name in theirs.keys() & ours.keys():
+        if theirs[name].shape != ours[name].shape:
+            raise CheckpointError(
+                f"{source}: {name} has shape {tuple(theirs[name].shape)}, this recipe wants {tuple(ours[name].shape)}. "
+                f"Give the recipe the encoder settings of {source / 'run.json'}."
+            )
+        with torch.no_grad():
+            ours[name].copy_(theirs[name])
+    return WarmStart(model, tuple(sorted(theirs.keys() - ours.keys())), tuple(sorted(ours.keys() - theirs.keys())))
+
+
+def _folder(source: Path) -> Path:
+    if (source / "config.json").exists():
+        return source
+    state = "holds neither run.json (a run) nor config.json (Hugging Face)" if source.exists() else "does not exist"
+    raise CheckpointError(f"{source} is no checkpoint: it {state}.")
+
+
+def _same_tokenizer(source: Path, theirs: str, shards: Shards) -> None:
+    if theirs != shards.tokenizer_fingerprint:
+        raise ShardError(
+            f"{shards.folder} was made with another tokeniser ({shards.tokenizer_fingerprint[:12]}) than {source} "
+            f"({theirs[:12]}): its ids mean other tokens. Prepare shards with tokenizer.file={source}/hf/tokenizer.json."
+        )
+
+
+def _same_vocabulary(source: Path, loaded: LoadedHf, wordpieces: WordPieces, shards: Shards) -> None:
+    file = source / "tokenizer.json"
+    if file.exists() and loaded.config.get("ernie2_task_ids"):
+        _same_tokenizer(source, load_wordpieces(file, lowercase=True).fingerprint, shards)
+    if loaded.model.vocab_size < wordpieces.vocab_size:
+        raise ShardError(
+            f"{source} has {loaded.model.vocab_size} token rows, the tokeniser of {shards.folder} {wordpieces.vocab_size} "
+            "tokens. Prepare shards with the checkpoint's own vocabulary (tokenizer.file)."
+        )

@@ -1,0 +1,276 @@
+"""The verbs of the command line as functions: prepare, inspect, pretrain, resume, evaluate, report, demo.
+
+Each returns what it made and says on standard output where the result is. The libraries behind a verb are imported when it is
+called, so that `ernie2 --help` stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ernie2.progress import say
+
+if TYPE_CHECKING:
+    from ernie2.annotate.shards import Shards
+    from ernie2.settings import Recipe
+    from ernie2.tasks.base import Vocabulary
+    from ernie2.train.pretraining import Pretraining
+
+RecipeSource = str | Path | Mapping[str, Any]
+
+
+def list_recipes() -> dict[str, str]:
+    """Names of the shipped recipes, each with what it is for."""
+    import yaml
+
+    from ernie2.settings import shipped_recipes
+
+    return {name: str(yaml.safe_load(text).get("about", "")) for name, text in sorted(shipped_recipes().items())}
+
+
+def write_recipe(name: str, destination: str | Path) -> Path:
+    """Writes an annotated copy of a shipped recipe; refuses to overwrite a file."""
+    from ernie2.errors import ConfigError, did_you_mean
+    from ernie2.exporting import write_text
+    from ernie2.settings import shipped_recipes
+
+    shipped, destination = shipped_recipes(), Path(destination)
+    if name not in shipped:
+        raise ConfigError(f"no recipe is called {name!r}.{did_you_mean(name, shipped)} Known: {', '.join(sorted(shipped))}.")
+    if destination.exists():
+        raise ConfigError(f"{destination} exists; choose another name or remove it first.")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    write_text(destination, shipped[name])
+    return destination
+
+
+def list_tasks() -> list[dict[str, Any]]:
+    """Every task that can be named: name, title, level, number of labels (None: the vocabulary), needs, about, origin."""
+    import numpy as np
+
+    from ernie2.tasks.base import Vocabulary, known
+
+    nothing = Vocabulary(size=5, cls=0, sep=1, mask=2, pad=3, unk=4, ordinary=np.zeros(0, np.int64))
+    listed = []
+    for entry in known():
+        task = entry.load()
+        labels = task(task.Options(), nothing).labels
+        listed.append(
+            {
+                "name": task.name,
+                "title": task.title,
+                "level": task.level,
+                "labels": None if labels is None else len(labels),
+                "needs": task.needs,
+                "about": task.about,
+                "origin": entry.origin,
+            }
+        )
+    return listed
+
+
+def prepare(recipe: RecipeSource, overrides: Sequence[str] = (), workers: int | None = None) -> Path:
+    """Makes shards of a recipe's corpora and prints the usable documents per task × corpus; returns their folder.
+
+    Work already done is not done again. Raises `TaskError` where a task can use less than 1 % of what it should read.
+    """
+    from ernie2.settings import load_recipe
+
+    checked = load_recipe(recipe, overrides)
+    shards = _prepare(checked, workers)
+    _say_usable(checked, shards)
+    return shards.folder
+
+
+def inspect(shards: str | Path, task: str | None = None, examples: int = 5) -> str:
+    """What is in a folder of shards: figures per corpus, label statistics per task, examples a person can check by eye."""
+    from ernie2.inspecting import inspect as look
+    from ernie2.inspecting import render
+
+    return render(look(Path(shards), task, examples))
+
+
+def pretrain(
+    recipe: RecipeSource, overrides: Sequence[str] = (), init_from: str | Path | None = None, workers: int | None = None
+) -> Path:
+    """Prepares shards where there are none yet, trains through all stages, and leaves the run folder it returns.
+
+    `init_from` takes parameters from a run or a Hugging Face folder (a warm start: new schedule, new optimiser).
+    """
+    from ernie2.errors import CheckpointError
+    from ernie2.settings import load_recipe
+    from ernie2.train.loading import warm_start
+    from ernie2.train.pretraining import build, build_tasks, head_specs
+    from ernie2.train.records import Records
+
+    checked = load_recipe(recipe, overrides)
+    run = Path(checked.run)
+    if (run / "run.json").exists():
+        raise CheckpointError(f"{run} holds a run already: `ernie2 resume {run}` goes on with it; run=FOLDER starts another.")
+    shards = _prepare(checked, workers)
+    model = None
+    if init_from is not None:
+        specs = head_specs(build_tasks(checked, _vocabulary(shards)))
+        started = warm_start(Path(init_from), checked.encoder, specs, checked.seed, shards)
+        model = started.model
+        say(f"Parameters from {init_from}")
+        for what, names in (("left out", started.left_out), ("newly initialised", started.new)):
+            say(f"  {what}: {', '.join(names) or 'nothing'}")
+    made = build(checked, shards, model)
+    made.facts["initialised_from"] = None if init_from is None else str(init_from)
+    run.mkdir(parents=True, exist_ok=True)
+    Records(run).describe(made.facts)
+    return _train(run, shards, made)
+
+
+def resume(run: str | Path) -> Path:
+    """Goes on with a run from its newest whole checkpoint, exactly as if it had never stopped; returns the run folder."""
+    from ernie2.annotate.shards import Shards
+    from ernie2.errors import ShardError
+    from ernie2.settings import load_recipe
+    from ernie2.train.checkpoints import newest
+    from ernie2.train.pretraining import build
+    from ernie2.train.records import read_run
+
+    run = Path(run)
+    facts = read_run(run)
+    if facts["status"] == "done":
+        say(f"{run} is finished; nothing to resume. Results: {run / 'hf'} and {run / 'report.html'}")
+        return run
+    recipe = load_recipe({**facts["recipe"], "run": str(run)})
+    shards = Shards(facts["data"]["shards"])
+    if shards.fingerprint != facts["data"]["fingerprint"]:
+        raise ShardError(
+            f"{shards.folder} was made anew since {run} began; a run goes on only with the shards it began with. Prepare them "
+            "again from the same corpora and recipe, or start a new run with --init-from."
+        )
+    checkpoint = newest(run)
+    made = build(recipe, shards)
+    made.trainer.restore(checkpoint)
+    made.facts.update({key: facts[key] for key in ("created", "initialised_from", "git")})
+    say(f"Resuming {run} from {checkpoint.folder.name}")
+    return _train(run, shards, made)
+
+
+def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, Any]]:
+    """Held-out figures of every task a checkpoint (run or Hugging Face folder) has a head for, on the shards at `data`."""
+    import torch
+
+    from ernie2.annotate.shards import Shards
+    from ernie2.settings import BatchSettings, TrainSettings
+    from ernie2.train.loading import load
+    from ernie2.train.pretraining import open_stream
+    from ernie2.train.evaluate import HeldOut
+    from ernie2.train.step import choose_precision
+
+    shards = Shards(data)
+    loaded = load(Path(checkpoint), shards)
+    recipe = loaded.recipe
+    rows = loaded.model.settings.position_rows
+    limit = recipe.batch.sequence_tokens if recipe else min(rows, 512)
+    batch = recipe.batch if recipe else BatchSettings(batch_tokens=8 * limit, pack_tokens=8 * limit, sequence_tokens=limit)
+    instances = recipe.train.heldout_instances if recipe else TrainSettings().heldout_instances
+    stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, recipe.seed if recipe else 0)
+    heldout = HeldOut(stream, feed, loaded.tasks, instances, recipe.seed if recipe else 0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    figures = heldout.evaluate(loaded.model.to(device), device, choose_precision("auto", device))
+    _say_figures(figures)
+    return figures
+
+
+def report(run: str | Path) -> Path:
+    """Writes RUN/report.html from the run's records; returns its path."""
+    from ernie2.reporting.report import write_report
+
+    return write_report(Path(run))
+
+
+def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
+    """The whole path on the text that is shipped with the package; returns the run folder."""
+    from ernie2.demonstration import run_demo
+
+    return run_demo(language, Path(folder))
+
+
+def _prepare(recipe: Recipe, workers: int | None) -> Shards:
+    """Shards of the recipe, made now or found as they were left; found ones serve even where the corpora are gone."""
+    from ernie2.annotate.prepare import prepare as make_shards
+    from ernie2.annotate.shards import Shards
+    from ernie2.corpora.documents import resolve
+    from ernie2.errors import DataError, ShardError
+
+    folder = Path(recipe.shards.folder)
+    if (folder / "shards.json").exists():
+        try:
+            for corpus in recipe.corpora.values():
+                resolve(corpus)
+        except DataError as error:
+            say(f"Using the shards in {folder} as they are ({error})")
+            shards = Shards(folder)
+            if set(shards.corpora) != set(recipe.corpora):
+                raise ShardError(
+                    f"{folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}."
+                ) from error
+            return shards
+    return make_shards(recipe, workers=workers)
+
+
+def _train(run: Path, shards: Shards, made: Pretraining) -> Path:
+    """Trains to the end, then leaves the Hugging Face folder and the report."""
+    from ernie2.annotate.wordpieces import load_wordpieces
+    from ernie2.exporting import export_hf
+    from ernie2.reporting.report import write_report
+
+    records = made.trainer.records
+    if made.trainer.heldout.missing:
+        say(f"No held-out documents for {', '.join(made.trainer.heldout.missing)}; raise shards.heldout to have figures.")
+    try:
+        position = made.trainer.train()
+    except BaseException:
+        records.describe({**made.facts, "status": "stopped"})
+        raise
+    last = [line for line in records.read() if line["kind"] == "heldout"][-1]["tasks"]
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
+    folder = export_hf(run / "hf", made.trainer.model, wordpieces, made.facts, last, position.seen)
+    records.describe({**made.facts, "status": "done", "finished": _now()})
+    page = write_report(run)
+    say(f"Model:  {folder} (transformers loads it as ErnieModel or ErnieForMaskedLM)")
+    say(f"Report: {page}")
+    return run
+
+
+def _say_usable(recipe: Recipe, shards: Shards) -> None:
+    """Prints usable documents per task × corpus; raises `TaskError` where a task is refused."""
+    from ernie2.batches.feeds import feeds
+    from ernie2.train.pretraining import build_tasks
+
+    _, table = feeds(shards, build_tasks(recipe, _vocabulary(shards)))
+    say("Usable documents per task and corpus:")
+    for task, counts in table.items():
+        shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
+        say(f"  {task:<26} {shown}")
+
+
+def _say_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, f in figures.items():
+        interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
+        cheap = f"{f['cheap']['rule']} {f['cheap']['accuracy']:.3f}"
+        verdict = "above the cheap rule" if f["learned"] else "not above the cheap rule"
+        say(
+            f"{name:<26} accuracy {interval}, majority {f['majority']['accuracy']:.3f}, {cheap}, loss {f['loss']:.3f}: "
+            f"{verdict} ({f['instances']} instances, {f['scored']:,} scored)"
+        )
+
+
+def _vocabulary(shards: Shards) -> Vocabulary:
+    from ernie2.annotate.wordpieces import load_wordpieces
+    from ernie2.tasks.vocabulary import vocabulary_of
+
+    return vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
