@@ -99,8 +99,8 @@ class WordPieces:
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Encodings of `texts` with offsets in characters of the texts, without special tokens.
 
-        A paragraph a text is the fastest; `batch_columns` turns the result into arrays. Characters that are cleaned away,
-        such as a combining accent that ends a word, lie in no token.
+        A paragraph a text is the fastest; `batch_columns` turns the result into arrays. What is cleaned away, such as
+        a combining accent that ends a word, lies in no token.
         """
         encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return encodings
