@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ernie2.reporting.progress import Span, spans, trained
-from ernie2.reporting.records import Baseline, HeldOut, Records, Result, Step
+from ernie2.reporting.records_reader import Baseline, HeldOut, Records, Result, Step
 from ernie2.reporting.wording import decimal
 
 MOST_POINTS = 600
@@ -69,7 +69,12 @@ def _accuracy_chart(records: Records, task: str, placed: Sequence[Span]) -> dict
         for role, baseline, label in (("cheap", cheap, cheap.rule or "cheap rule"), ("majority", majority, "majority"))
         if _finite(baseline.accuracy) is not None
     ]
-    series = [_series("low", bounds[0]), _series("high", bounds[1]), _series("before", before), _series("heldout", after)]
+    series = [
+        _series("low", bounds[0]),
+        _series("high", bounds[1]),
+        _series("before", before),
+        _series("heldout", after),
+    ]
     return {"series": series, "rules": rules, "idle": _idle(task, placed), "form": "decimal"}
 
 

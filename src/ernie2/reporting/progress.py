@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ernie2.reporting.records import HeldOut, Records, Result, Run
+from ernie2.reporting.records_reader import HeldOut, Records, Result, Run
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,5 @@ def final(records: Records, task: str) -> Result | None:
 
 def reached(records: Records) -> int:
     """The last global step the records know of."""
-    known = (*records.steps, *records.heldout, *records.events)
-    return max((record.step for record in known), default=0)
+    steps = [step.step for step in records.steps]
+    return max(steps + [event.step for event in records.events] + [point.step for point in records.heldout], default=0)

@@ -1,13 +1,14 @@
 """A run's records → `RUN/report.html`, one file that needs nothing else: no network, no fonts, no other files.
 
-The page is laid out in `assets/report.html.jinja`; `assets/charts.js` draws its curves with uPlot (MIT), which is embedded
-with its licence. Everything the records say is escaped, so names with markup in them are shown as they are.
+The page is laid out in `assets/report.html.jinja`; `assets/charts.js` draws its curves with uPlot (MIT), which is
+embedded with its licence. Everything the records say is escaped, so names with markup in them are shown as they are.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from markupsafe import Markup
 
 from ernie2.errors import StorageError
 from ernie2.reporting import curves, progress, scores, tables, verdict, wording
-from ernie2.reporting.records import Records, read_records
+from ernie2.reporting.records_reader import Records, read_records
 
 ASSETS = Path(__file__).parent / "assets"
 NAME = "report.html"
@@ -25,8 +26,8 @@ NAME = "report.html"
 def write_report(run: Path) -> Path:
     """Makes the report of a run folder, finished or not, and returns its path, `RUN/report.html`.
 
-    Written aside and renamed, so an earlier report stays whole until the new one is. Raises `CheckpointError` where `run`
-    is no run, `DataError` where its records are damaged, `StorageError` where the page cannot be written.
+    Written aside and renamed, so an earlier report stays whole until the new one is. Raises `CheckpointError` where
+    `run` is no run, `DataError` where its records are damaged, `StorageError` where the page cannot be written.
     """
     page = render(read_records(run))
     path, aside = run / NAME, run / f"{NAME}.tmp"
@@ -34,10 +35,8 @@ def write_report(run: Path) -> Path:
         aside.write_text(page, encoding="utf-8")
         os.replace(aside, path)
     except OSError as error:
-        try:
+        with suppress(OSError):
             aside.unlink(missing_ok=True)
-        except OSError:
-            pass
         raise StorageError(
             f"{path} cannot be written: {error.strerror}. Free some space or allow writing there, "
             f"then run `ernie2 report {run}`; the run itself is untouched."
@@ -49,25 +48,29 @@ def render(records: Records) -> str:
     """The whole page as HTML; the same records give the same text."""
     run = records.run
     steps = [step for step in records.steps if step.seconds is not None]
-    return _environment().get_template("report.html.jinja").render(
-        run=run,
-        records=records,
-        spans=progress.spans(records),
-        reached=progress.reached(records),
-        seconds=steps[-1].seconds if steps else None,
-        tokens=next((step.tokens for step in reversed(records.steps) if step.tokens is not None), None),
-        headline=verdict.headline(records),
-        learned=verdict.learned_tasks(records),
-        unlearned=verdict.unlearned_tasks(records),
-        waiting=verdict.waiting_tasks(records),
-        remarks=verdict.remarks(records),
-        schedule=tables.schedule(records),
-        matrix=tables.forgetting_matrix(records),
-        finals=tables.final_rows(records),
-        usable=tables.usable_rows(records),
-        plots=scores.dot_plots(records),
-        charts=curves.charts(records),
-        recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False),
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            run=run,
+            records=records,
+            spans=progress.spans(records),
+            reached=progress.reached(records),
+            seconds=steps[-1].seconds if steps else None,
+            tokens=next((step.tokens for step in reversed(records.steps) if step.tokens is not None), None),
+            headline=verdict.headline(records),
+            learned=verdict.learned_tasks(records),
+            unlearned=verdict.unlearned_tasks(records),
+            waiting=verdict.waiting_tasks(records),
+            remarks=verdict.remarks(records),
+            schedule=tables.schedule(records),
+            matrix=tables.forgetting_matrix(records),
+            finals=tables.final_rows(records),
+            usable=tables.usable_rows(records),
+            plots=scores.dot_plots(records),
+            charts=curves.charts(records),
+            recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False),
+        )
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ernie2.reporting.records import Records, Score
+from ernie2.reporting.records_reader import Records, Score
 from ernie2.reporting.wording import decimal
 
 
@@ -31,10 +31,11 @@ class DotPlot:
 
 def dot_plots(records: Records) -> tuple[DotPlot, ...]:
     """One plot a downstream score, each on an axis of its own."""
-    return tuple(_dot_plot(score) for score in records.scores)
+    return tuple(dot_plot(score) for score in records.scores)
 
 
-def _dot_plot(score: Score) -> DotPlot:
+def dot_plot(score: Score) -> DotPlot:
+    """The plot of one score; its axis holds every value with at most a handful of ticks."""
     values = [value for value in (*score.pretrained, *score.untrained, score.majority) if value is not None]
     values = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     span = max(values) - min(values)

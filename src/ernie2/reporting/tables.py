@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ernie2.reporting.progress import final, introduced, stage_ends, trained
-from ernie2.reporting.records import Records, Result, Task, Usable
+from ernie2.reporting.records_reader import Records, Result, Task, Usable
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class MatrixCell:
     side: str
     """"above" or "below" the cheap rule with the whole interval, else "level"."""
     shade: float
-    """Above: the share of the row's best gain over the cheap rule. Below: the share of the row's deepest gap."""
+    """Above: share of the row's best gain over the cheap rule. Below: the share of its deepest gap. Zero-shot: 0."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def forgetting_matrix(records: Records) -> tuple[MatrixRow, ...]:
     for task in records.run.tasks:
         found = {index: end.tasks[task.name] for index, end in ends.items() if task.name in end.tasks}
         shot = {index: not trained(records.run, task.name, ends[index]) for index in found}
-        gains = {index: _gain(result) for index, result in found.items()}
+        gains = {index: 0.0 if shot[index] else _gain(result) for index, result in found.items()}
         cells = tuple(
             MatrixCell(found[index], shot[index], _side(found[index]), _shade(gains[index], gains.values()))
             if index in found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ernie2.reporting.progress import reached, spans, stage_ends, trained
-from ernie2.reporting.records import Records, Score, Task
+from ernie2.reporting.records_reader import Records, Score, Task
 from ernie2.reporting.tables import final_rows, forgetting_matrix
 from ernie2.reporting.wording import decimal, interval, listing, signed, spelled, whole
 
@@ -34,7 +34,7 @@ def _state(records: Records) -> str:
 
 
 def learned_tasks(records: Records) -> tuple[str, ...]:
-    """"Title (accuracy, interval, against the rule)" of every task above its cheap rule."""
+    """ "Title (accuracy, interval, against the rule)" of every task above its cheap rule."""
     return _standing(records, "learned")
 
 
@@ -60,7 +60,7 @@ def _standing(records: Records, standing: str) -> tuple[str, ...]:
 
 
 def remarks(records: Records) -> tuple[str, ...]:
-    """Sentences on the masked-token loss, on forgetting and on each downstream score, where there is something to say."""
+    """Sentences on the masked-token loss, on forgetting and on each downstream score, where there is any."""
     said = [_vocabulary_loss(records, task) for task in records.run.tasks if task.labels is None]
     return tuple(filter(None, (*said, _forgetting(records), *map(_downstream, records.scores))))
 
@@ -87,16 +87,17 @@ def _forgetting(records: Records) -> str:
         return ""
     lost = [f"{row.task.shown} ({decimal(row.forgetting)})" for row in rows if row.clear]
     if lost:
-        return f"Clearly below its own best at an earlier stage's end: {listing(lost)}."
-    return "No task fell below its own best at an earlier stage's end by more than the evaluation can tell."
+        return f"Clearly below its own best at an earlier stage’s end: {listing(lost)}."
+    return "No task fell below its own best at an earlier stage’s end by more than the evaluation can tell."
 
 
 def _downstream(score: Score) -> str:
     if score.margin is None:
         return ""
     bounds = "" if score.margin_low is None else f" [{signed(score.margin_low)} to {signed(score.margin_high)}]"
-    seeds = len(score.pretrained)
+    seeds = f"{spelled(len(score.seeds))} seed{'' if len(score.seeds) == 1 else 's'}"
+    examples = "" if score.train is None else f" ({whole(score.train)} labelled examples, {seeds})"
     return (
-        f"“{score.name}” from {whole(score.train)} labelled examples: the pre-trained encoder's {score.metric} differs "
-        f"from the untrained one's by {signed(score.margin)}{bounds} over {spelled(seeds)} seed{'s' if seeds != 1 else ''}."
+        f"“{score.name}”{examples}: the pre-trained encoder’s {score.metric} less the untrained one’s is "
+        f"{signed(score.margin)}{bounds}."
     )

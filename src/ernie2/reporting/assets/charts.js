@@ -21,13 +21,13 @@
     high: () => ({ stroke: "transparent", width: 0, points: { show: false } }),
   };
 
-  // The y range holds every value and rule, with a little air.
+  // The y range holds every value and rule, with a little air; rates start at zero.
   function range(chart) {
     const all = [...chart.series.flatMap((series) => series.y), ...chart.rules.map((rule) => rule.value)].filter((value) => value !== null);
     if (!all.length) return [0, 1];
     const low = Math.min(...all), high = Math.max(...all);
     const air = (high - low || Math.abs(high) || 1) * 0.1;
-    return [low >= 0 ? Math.max(0, low - air) : low - air, high + air];
+    return [chart.form === "scientific" ? 0 : low >= 0 ? Math.max(0, low - air) : low - air, high + air];
   }
 
   // Text with a halo of the paper's colour, so that lines under it do not disturb reading.
@@ -44,9 +44,8 @@
     context.font = FONT.replace("11px", `${11 * ratio}px`);
     context.fillStyle = colour("veil");
     for (const [begin, end] of chart.idle) context.fillRect(at(begin), box.top, at(end) - at(begin), box.height);
-    context.lineWidth = ratio;
     for (const stage of data.stages) {
-      context.strokeStyle = colour("rule");
+      Object.assign(context, { lineWidth: ratio, strokeStyle: colour("rule") });
       context.beginPath();
       context.moveTo(at(stage.end), box.top - 8 * ratio);
       context.lineTo(at(stage.end), box.top + box.height);
@@ -101,7 +100,7 @@
     return new uPlot({
       width: place.clientWidth,
       height: place.clientHeight,
-      padding: [18, 46, 0, 0],
+      padding: [18, chart.form === "scientific" ? 54 : 46, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "step" }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
       scales: { x: { time: false, range: [0, data.steps || 1] }, y: { range: range(chart) } },

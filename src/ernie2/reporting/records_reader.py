@@ -1,8 +1,8 @@
 """What a run wrote down, read back as typed values: `RUN/run.json` and `RUN/metrics.jsonl`.
 
-Unknown keys are ignored and optional ones may be missing, so a report can be made of a run that an older or newer version
-wrote. A run killed while writing leaves its last line cut short; that line is ignored. A resumed run repeats the steps
-after its last checkpoint: of two lines about the same step the later one counts.
+Unknown keys are ignored and optional ones may be missing, so a report can be made of a run that an older or newer
+version wrote. A run killed while writing leaves its last line cut short; that line is ignored. Where a run repeats
+steps, of two lines about the same one the later counts.
 """
 
 from __future__ import annotations
@@ -303,7 +303,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return tuple(_value(arguments[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if origin is None and is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return _decode(kind, value, where)
     if kind is Any:
         return value

@@ -1,0 +1,1 @@
+"""The records of a run become one page of HTML that needs nothing else."""

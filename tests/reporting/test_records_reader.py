@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ernie2.errors import CheckpointError, DataError
+from ernie2.reporting.records_reader import Step, read_records
+
+RUN = {"format": 1, "name": "r", "tasks": [{"name": "knowledge_masking"}], "stages": []}
+STEP = {"kind": "step", "step": 10, "stage": 0, "loss": {"knowledge_masking": 6.5}}
+
+
+def write(run: Path, lines: str = "", **changes: object) -> Path:
+    run.mkdir(exist_ok=True)
+    (run / "run.json").write_text(json.dumps(RUN | changes), encoding="utf-8")
+    (run / "metrics.jsonl").write_text(lines, encoding="utf-8")
+    return run
+
+
+def test_lines_become_typed_values(tmp_path):
+    records = read_records(write(tmp_path, json.dumps(STEP) + "\n"))
+    assert records.run.name == "r"
+    assert records.steps == (Step(step=10, stage=0, loss={"knowledge_masking": 6.5}),)
+
+
+def test_a_last_line_cut_short_is_ignored_even_inside_a_character(tmp_path):
+    run = write(tmp_path)
+    (run / "metrics.jsonl").write_bytes(json.dumps(STEP).encode() + b'\n{"kind": "score", "name": "caf\xc3')
+    assert [step.step for step in read_records(run).steps] == [10]
+
+
+def test_a_damaged_line_before_the_last_is_named(tmp_path):
+    run = write(tmp_path, "{broken\n" + json.dumps(STEP) + "\n")
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 1: this is not JSON"):
+        read_records(run)
+
+
+def test_of_two_lines_about_one_step_the_later_counts_and_steps_come_in_order(tmp_path):
+    again = STEP | {"loss": {"knowledge_masking": 6.0}}
+    lines = [STEP, STEP | {"step": 20}, again]
+    records = read_records(write(tmp_path, "\n".join(map(json.dumps, lines))))
+    assert [(step.step, step.loss["knowledge_masking"]) for step in records.steps] == [(10, 6.0), (20, 6.5)]
+
+
+def test_unknown_kinds_and_keys_are_ignored_and_null_stands_for_what_is_missing(tmp_path):
+    lines = '{"kind": "weather", "rain": true}\n' + json.dumps(STEP | {"lr": None, "moon": "full"})
+    records = read_records(write(tmp_path, lines, mood="calm", data=None, about=None))
+    assert records.steps[0].lr is None
+    assert records.run.about == ""
+
+
+def test_a_run_that_has_only_begun_has_no_metrics_file(tmp_path):
+    run = write(tmp_path)
+    (run / "metrics.jsonl").unlink()
+    assert read_records(run).steps == ()
+
+
+def test_whole_numbers_serve_as_floats_but_text_does_not_serve_as_a_number(tmp_path):
+    assert read_records(write(tmp_path, json.dumps(STEP | {"lr": 1}))).steps[0].lr == 1.0
+    with pytest.raises(DataError, match=r"line 1: lr: found 'fast'"):
+        read_records(write(tmp_path, json.dumps(STEP | {"lr": "fast"}) + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.mkdir(), "has no run.json"),
+        (lambda path: path.write_text("x"), "is not a folder"),
+    ],
+)
+def test_what_is_no_run_is_refused_with_what_to_give_instead(tmp_path, make, what):
+    make(tmp_path / "run")
+    with pytest.raises(CheckpointError, match=what + r"\. Give the folder"):
+        read_records(tmp_path / "run")
+
+
+def test_a_run_of_another_format_is_refused(tmp_path):
+    with pytest.raises(DataError, match="format 2 is not 1"):
+        read_records(write(tmp_path, format=2))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1, "name": "r"}', "\xff"])
+def test_a_damaged_run_json_is_a_data_error_that_names_the_file(tmp_path, text):
+    (tmp_path / "run.json").write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match=r"run\.json"):
+        read_records(tmp_path)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from ernie2.reporting import tables
+
+MASKING, CASE = "knowledge_masking", "capitalization_prediction"
+
+
+def test_the_schedule_has_iterations_totals_and_the_stage_a_task_enters(small):
+    masking, case = tables.schedule(small())
+    assert [(cell.planned, cell.done, cell.new) for cell in masking.cells] == [(20, 20, True), (10, 10, False)]
+    assert [(cell.planned, cell.done, cell.new) for cell in case.cells] == [(0, None, False), (30, 30, True)]
+    assert (masking.total, case.total) == (30, 30)
+    assert [cell.shade for cell in masking.cells] == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_forgetting_is_the_best_stage_end_minus_the_last(small):
+    masking, case = tables.forgetting_matrix(small())
+    assert masking.forgetting == pytest.approx(0.05)
+    assert masking.clear  # 0.20 lies above 0.15 + 0.02
+    assert case.forgetting is None  # one stage end since it was introduced
+
+
+def test_what_a_task_scored_before_its_first_stage_is_no_best_to_fall_from(small, small_lines, heldout_result):
+    small_lines[4]["tasks"][CASE] = heldout_result(0.99, 0.01, 0.8)
+    case = tables.forgetting_matrix(small(small_lines))[1]
+    assert case.forgetting is None
+    assert [cell.zero_shot for cell in case.cells] == [True, False]
+
+
+def test_cells_stand_above_below_or_level_with_the_cheap_rule_by_their_interval(small):
+    masking, case = tables.forgetting_matrix(small())
+    assert [cell.side for cell in masking.cells] == ["above", "above"]
+    assert [cell.side for cell in case.cells] == ["below", "level"]  # 0.81 ± 0.02 holds 0.80
+    assert [cell.shade for cell in masking.cells] == pytest.approx([1.0, 0.10 / 0.15])
+    assert case.cells[0].shade == 0.0
+
+
+def test_a_stage_not_evaluated_yet_is_an_empty_cell(small, small_lines):
+    masking, _ = tables.forgetting_matrix(small(small_lines[:6]))
+    assert masking.cells[1] is None
+    assert masking.forgetting is None
+
+
+def test_a_drop_smaller_than_the_interval_is_not_clear(small, small_lines, heldout_result):
+    small_lines[9]["tasks"][MASKING] = heldout_result(0.19, 0.02, 0.05)
+    masking, _ = tables.forgetting_matrix(small(small_lines))
+    assert masking.forgetting == pytest.approx(0.01)
+    assert not masking.clear
+
+
+def test_the_final_rows_say_learned_not_learned_or_not_trained_yet(small, small_lines):
+    assert [row.standing for row in tables.final_rows(small())] == ["learned", "not learned"]
+    assert [row.standing for row in tables.final_rows(small(small_lines[:5]))] == ["learned", "not trained yet"]
+
+
+def test_the_run_s_own_word_on_learned_counts(small, small_lines):
+    small_lines[9]["tasks"][MASKING]["learned"] = False
+    small_lines[9]["tasks"][CASE]["learned"] = True
+    assert [row.standing for row in tables.final_rows(small(small_lines))] == ["not learned", "learned"]
+
+
+def test_usable_documents_are_given_per_task_and_corpus(small):
+    (row,) = tables.usable_rows(small())
+    assert (row.task, row.cells[0].usable, row.cells[0].of) == ("Knowledge masking", 156, 312)
