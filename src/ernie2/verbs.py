@@ -39,7 +39,9 @@ def write_recipe(name: str, destination: str | Path) -> Path:
 
     shipped, destination = shipped_recipes(), Path(destination)
     if name not in shipped:
-        raise ConfigError(f"no recipe is called {name!r}.{did_you_mean(name, shipped)} Known: {', '.join(sorted(shipped))}.")
+        raise ConfigError(
+            f"no recipe is called {name!r}.{did_you_mean(name, shipped)} Known: {', '.join(sorted(shipped))}."
+        )
     if destination.exists():
         raise ConfigError(f"{destination} exists; choose another name or remove it first.")
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,9 @@ def pretrain(
     checked = load_recipe(recipe, overrides)
     run = Path(checked.run)
     if (run / "run.json").exists():
-        raise CheckpointError(f"{run} holds a run already: `ernie2 resume {run}` goes on with it; run=FOLDER starts another.")
+        raise CheckpointError(
+            f"{run} holds a run already: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
+        )
     shards = _prepare(checked, workers)
     model = None
     if init_from is not None:
@@ -161,9 +165,9 @@ def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, An
 
     from ernie2.annotate.shards import Shards
     from ernie2.settings import BatchSettings, TrainSettings
+    from ernie2.train.evaluate import HeldOut
     from ernie2.train.loading import load
     from ernie2.train.pretraining import open_stream
-    from ernie2.train.evaluate import HeldOut
     from ernie2.train.step import choose_precision
 
     shards = Shards(data)
@@ -171,7 +175,9 @@ def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, An
     recipe = loaded.recipe
     rows = loaded.model.settings.position_rows
     limit = recipe.batch.sequence_tokens if recipe else min(rows, 512)
-    batch = recipe.batch if recipe else BatchSettings(batch_tokens=8 * limit, pack_tokens=8 * limit, sequence_tokens=limit)
+    batch = (
+        recipe.batch if recipe else BatchSettings(batch_tokens=8 * limit, pack_tokens=8 * limit, sequence_tokens=limit)
+    )
     instances = recipe.train.heldout_instances if recipe else TrainSettings().heldout_instances
     stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, recipe.seed if recipe else 0)
     heldout = HeldOut(stream, feed, loaded.tasks, instances, recipe.seed if recipe else 0)
@@ -226,7 +232,9 @@ def _train(run: Path, shards: Shards, made: Pretraining) -> Path:
 
     records = made.trainer.records
     if made.trainer.heldout.missing:
-        say(f"No held-out documents for {', '.join(made.trainer.heldout.missing)}; raise shards.heldout to have figures.")
+        say(
+            f"No held-out documents for {', '.join(made.trainer.heldout.missing)}; raise shards.heldout to have figures."
+        )
     try:
         position = made.trainer.train()
     except BaseException:

@@ -5,7 +5,7 @@ T tokens a pack (static) · S sequences · P scored positions of a task, padded 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,3 +49,30 @@ class PackedBatch:
     def real_tokens(self) -> int:
         """Tokens that belong to a sequence, special tokens included."""
         return int(self.starts[-1])
+
+
+def end_to_end(
+    tokens: Sequence[Array],
+    segments: Sequence[Array],
+    task_ids: Sequence[int],
+    targets: Mapping[str, Targets],
+    *,
+    room: int,
+    longest: int,
+    pad: int,
+) -> PackedBatch:
+    """Lays sequences (n_i,) end to end into a pack of `room` tokens; `targets` already hold positions in the pack.
+
+    Lengths [3, 1, 2] start at [0, 3, 4, 6].
+    """
+    lengths = np.array([len(sequence) for sequence in tokens], np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    real = int(starts[-1])
+    laid = np.full(room, pad, np.int32)
+    positions, segment_types, rows = (np.zeros(room, np.int32) for _ in range(3))
+    if real:
+        laid[:real] = np.concatenate(tokens)
+        positions[:real] = np.arange(real) - np.repeat(starts[:-1], lengths)
+        segment_types[:real] = np.concatenate(segments)
+        rows[:real] = np.repeat(task_ids, lengths)
+    return PackedBatch(laid, positions, segment_types, rows, starts, longest, targets)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.batches.batch import PackedBatch, Targets
+from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.tasks.base import SentenceTask, Task, TokenTask
 from ernie2.tasks.instances import Instance
 
@@ -70,20 +70,17 @@ class Packer:
 
     def pack(self) -> PackedBatch:
         """Lays what was collected end to end; positions of labels become positions in the pack."""
-        caps = self._caps
         instances = [instance for instance, _ in self._instances]
-        lengths = np.array([len(instance) for instance in instances], np.int64)
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        real = int(starts[-1])
-        tokens = np.full(caps.tokens, self._pad, np.int32)
-        positions, segments, task_ids = (np.zeros(caps.tokens, np.int32) for _ in range(3))
-        if instances:
-            tokens[:real] = np.concatenate([instance.inputs for instance in instances])
-            positions[:real] = np.arange(real) - np.repeat(starts[:-1], lengths)
-            segments[:real] = np.concatenate([instance.segment for instance in instances])
-            task_ids[:real] = np.repeat([task_id for _, task_id in self._instances], lengths)
-        targets = {name: self._targets(name, starts) for name, count in self._scored.items() if count}
-        return PackedBatch(tokens, positions, segments, task_ids, starts, caps.longest, targets)
+        starts = np.concatenate([[0], np.cumsum([len(instance) for instance in instances])])
+        return end_to_end(
+            [instance.inputs for instance in instances],
+            [instance.segment for instance in instances],
+            [task_id for _, task_id in self._instances],
+            {name: self._targets(name, starts) for name, count in self._scored.items() if count},
+            room=self._caps.tokens,
+            longest=self._caps.longest,
+            pad=self._pad,
+        )
 
     def _targets(self, name: str, starts: Array) -> Targets:
         made = [

@@ -66,7 +66,9 @@ def load(source: Path, shards: Shards) -> Loaded:
         raise CheckpointError(f"{source} has no pre-training heads of ernie2, so there is nothing to evaluate.")
     for spec, expected in zip(loaded.model.specs.values(), head_specs(tasks), strict=True):
         if spec != expected:
-            raise CheckpointError(f"{source}: its head {spec} is not the one task {spec.name!r} has by default ({expected}).")
+            raise CheckpointError(
+                f"{source}: its head {spec} is not the one task {spec.name!r} has by default ({expected})."
+            )
     return Loaded(loaded.model, tasks, dict(loaded.config["ernie2_task_ids"]), None)
 
 
