@@ -1,0 +1,79 @@
+"""The registry, and what every built-in task says about itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ernie2.errors import TaskError, UnknownTask
+from ernie2.tasks import base
+from ernie2.tasks.base import Source, TokenTask, find, known, register
+from tiny import FOUR, MASK, VOCABULARY, document, task
+
+
+def test_the_four_tasks_of_table_7_are_known_by_name_and_come_with_the_package():
+    origins = {entry.name: entry.origin for entry in known()}
+    assert [origins[name] for name in FOUR] == ["ernie2"] * 4
+    assert [entry.load().name for entry in known() if entry.name in FOUR] == list(FOUR)
+
+
+def test_a_misspelt_task_is_refused_with_the_nearest_name():
+    with pytest.raises(UnknownTask, match="Did you mean 'sentence_reordering'"):
+        find("sentence_reordring")
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_every_task_describes_itself(name):
+    made = task(name)
+    assert made.level in ("token", "sentence")
+    assert all((made.title, made.about, made.needs, made.cheap_rule))
+    assert made.options.loss_weight == 1.0
+
+
+def test_two_tasks_of_one_name_are_an_error(monkeypatch):
+    monkeypatch.setattr(base, "_TASKS", dict(base._TASKS))
+
+    class First(TokenTask):
+        name = "twice"
+
+    class Second(TokenTask):
+        name = "twice"
+
+    assert register(First) is First
+    assert register(First) is First
+    assert find("twice") is First
+    with pytest.raises(ValueError, match="two tasks are called 'twice'"):
+        register(Second)
+
+
+class _Entry:
+    """An entry point of a package that announces a task and does not bring it."""
+
+    name, module, dist = "absent", "absent_package.tasks", None
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def load(self):
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(ImportError("no module"), "cannot be imported"), (None, "registers no such task")]
+)
+def test_a_package_that_announces_a_task_but_does_not_bring_it_is_named(monkeypatch, error, words):
+    monkeypatch.setattr(base, "entry_points", lambda **_: [_Entry(error)])
+    with pytest.raises(TaskError, match=f"absent.*{words}"):
+        find("absent")
+
+
+def test_text_is_everything_but_the_five_ids_nobody_scores():
+    assert np.flatnonzero(~VOCABULARY.text).tolist() == [0, 1, 2, 3, MASK]
+
+
+def test_a_source_draws_another_document_only_where_it_was_given_one():
+    here, there = document([[[5]]]), document([[[6]]])
+    assert Source(here, 0, lambda: there).other is there
+    with pytest.raises(LookupError):
+        _ = Source(here, 0).other

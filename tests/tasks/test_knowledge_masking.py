@@ -1,0 +1,167 @@
+"""Knowledge masking, by hand and by counting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ernie2.tasks.base import Arranged
+from ernie2.tasks.instances import lay_out
+from ernie2.tasks.knowledge_masking import unit_starts
+from tiny import CLS, MASK, SEP, UNK, VOCABULARY, document, random_document, task, whole
+
+
+def sequence_of(*documents):
+    return lay_out(Arranged(tuple(whole(d) for d in documents), None), VOCABULARY)
+
+
+def masked(sequence, seed=0, **options):
+    return task("knowledge_masking", **options).label(sequence, np.random.default_rng(seed))
+
+
+#                     0   1    2   3   4    5   6   7
+WORDS = [[[10, 901, 20, 30, 902, 40, 50, 60]]]  # words: 10-901, 20, 30-902, 40, 50, 60
+
+
+def starts(spans, levels=("word", "phrase", "entity", "user")):
+    """First tokens of units, counted in the document (the [CLS] before it is taken off)."""
+    found = unit_starts(sequence_of(document(WORDS, spans=spans)), levels)
+    return (np.flatnonzero(found[1:9])).tolist()
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ({}, [0, 2, 3, 5, 6, 7]),
+        ({"phrase": [(2, 5)]}, [0, 2, 5, 6, 7]),
+        ({"phrase": [(0, 3)], "entity": [(5, 7)]}, [0, 3, 5, 7]),
+        # the entity wins over the phrase it overlaps; the words the phrase covered stay units
+        ({"phrase": [(0, 3)], "entity": [(2, 5)]}, [0, 2, 5, 6, 7]),
+        # a given span wins over an entity
+        ({"entity": [(5, 8)], "user": [(6, 8)]}, [0, 2, 3, 5, 6]),
+        # neighbours do not overlap
+        ({"phrase": [(0, 2)], "entity": [(2, 5)]}, [0, 2, 5, 6, 7]),
+        # what is left of a word after a span ends inside it is a unit
+        ({"user": [(2, 4)]}, [0, 2, 4, 5, 6, 7]),
+        # up to the very end
+        ({"entity": [(5, 8)]}, [0, 2, 3, 5]),
+    ],
+)
+def test_units_are_words_joined_by_the_strongest_spans(spans, expected):
+    assert starts(spans) == expected
+
+
+def test_the_order_of_the_levels_says_which_span_wins():
+    spans = {"phrase": [(0, 3)], "entity": [(2, 5)]}
+    assert starts(spans, ("entity", "phrase")) == [0, 3, 5, 6, 7]
+    assert starts(spans, ("word",)) == [0, 2, 3, 5, 6, 7]
+
+
+def units_by_hand(sequence, levels):
+    """Units as sets of positions, by the plainest loop: strongest kind first, whatever it overlaps is left out."""
+    owner = {}
+    for kind in reversed(levels):
+        runs = [range(*run) for run in sequence.spans.get(kind, np.zeros((0, 2), int)).tolist()]
+        for run in runs:
+            if not any(position in owner for position in run):
+                owner.update(dict.fromkeys(run, ("span", run.start)))
+    units, last = {}, None
+    for position, token in enumerate(sequence.tokens.tolist()):
+        if sequence.document[position] < 0:
+            last = None
+        elif position in owner:
+            last = owner[position]
+            units.setdefault(last, set()).add(position)
+        else:
+            begins = token < 900 or last is None or last[0] == "span"
+            last = ("word", position) if begins else last
+            units.setdefault(last, set()).add(position)
+    return list(units.values())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 3))
+def test_every_picked_unit_is_picked_whole_and_nothing_else_is(seed, documents):
+    rng = np.random.default_rng(seed)
+    sequence = sequence_of(*(random_document(rng, sentences=6) for _ in range(documents)))
+    levels = ("word", "phrase", "entity", "user")
+    made = masked(sequence, seed, basic_share=0.0)
+    scored = set(made.positions.tolist())
+    for unit in units_by_hand(sequence, levels):
+        can = {position for position in unit if sequence.tokens[position] != UNK}
+        assert can <= scored or not can & scored
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.5, 1.0]))
+def test_targets_are_the_original_ids_and_only_scored_tokens_are_replaced(seed, basic_share):
+    sequence = sequence_of(random_document(np.random.default_rng(seed)))
+    made = masked(sequence, seed, basic_share=basic_share)
+    assert np.array_equal(made.targets, sequence.tokens[made.positions])
+    assert set(np.flatnonzero(made.inputs != sequence.tokens)) <= set(made.positions.tolist())
+    assert (np.diff(made.positions) > 0).all()
+    assert len(made.positions)
+    untouched = np.isin(sequence.tokens, [CLS, SEP, UNK])
+    assert not np.isin(np.flatnonzero(untouched), made.positions).any()
+    assert np.isin(made.inputs, [*VOCABULARY.ordinary, MASK, CLS, SEP, UNK]).all()
+
+
+def test_of_the_picked_pieces_80_percent_are_hidden_10_random_10_kept():
+    sequence = sequence_of(random_document(np.random.default_rng(0), sentences=60))
+    hidden = random = kept = total = 0
+    for seed in range(300):
+        made = masked(sequence, seed)
+        seen = made.inputs[made.positions]
+        hidden += int((seen == MASK).sum())
+        kept += int((seen == made.targets).sum())
+        random += int(((seen != MASK) & (seen != made.targets)).sum())
+        total += len(made.positions)
+    assert total > 20_000
+    assert hidden / total == pytest.approx(0.8, abs=0.01)
+    assert random / total == pytest.approx(0.1, abs=0.01)
+    assert kept / total == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("words", [7, 10, 40, 300])
+def test_15_percent_of_the_units_are_picked_at_any_length(words):
+    sequence = sequence_of(document([[list(range(10, 10 + words))]]))
+    picked = [len(masked(sequence, seed).positions) for seed in range(2_000)]
+    assert np.mean(picked) / words == pytest.approx(0.15, rel=0.05)
+
+
+def test_the_share_counts_units_not_pieces():
+    # 100 units: 50 words and 50 entities of 3 words; 15 units are picked, so 30 pieces on average
+    tokens = [[*range(10, 60)], [*range(60, 210)]]
+    entities = [(50 + 3 * i, 53 + 3 * i) for i in range(50)]
+    sequence = sequence_of(document([tokens], spans={"entity": entities}))
+    picked = [len(masked(sequence, seed, basic_share=0.0).positions) for seed in range(500)]
+    assert np.mean(picked) == pytest.approx(30, rel=0.03)
+
+
+def test_basic_sequences_are_masked_piece_by_piece():
+    sequence = sequence_of(document([[[*range(10, 110)]]], spans={"entity": [(0, 100)]}))
+    assert {len(masked(sequence, seed, basic_share=1.0).positions) for seed in range(50)} <= {14, 15, 16}
+    assert {len(masked(sequence, seed, basic_share=0.0).positions) for seed in range(50)} == {100}
+    shares = [len(masked(sequence, seed, basic_share=0.1).positions) < 100 for seed in range(2_000)]
+    assert np.mean(shares) == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_unit_around_an_unknown_word_is_hidden_together_and_the_unknown_word_stays():
+    sequence = sequence_of(document([[[10, UNK, 30]]], spans={"entity": [(0, 3)]}))
+    made = masked(sequence, basic_share=0.0)
+    assert made.positions.tolist() == [1, 3]
+    assert made.inputs[2] == UNK
+
+
+def test_a_sequence_of_unknown_words_is_left_alone():
+    made = masked(sequence_of(document([[[UNK, UNK]]])))
+    assert len(made.positions) == 0
+    assert made.inputs.tolist() == [CLS, UNK, UNK, SEP]
+
+
+def test_a_segment_that_begins_inside_a_word_does_not_join_the_one_before():
+    # two documents, the second beginning with a continuation piece: [CLS] 10 [SEP] 901 [SEP]
+    sequence = sequence_of(document([[[10]]]), document([[[901]]]))
+    assert {tuple(masked(sequence, seed, mask_share=0.4).positions.tolist()) for seed in range(50)} == {(1,), (3,)}
