@@ -45,7 +45,7 @@ _PROBE = "Ab cd, é文😀 12"
 class WordPieces:
     """A tokeniser with what pre-training asks of it. It can be sent to another process.
 
-    `vocab_size`: one above the largest id. `fingerprint`: SHA-256 of the tokeniser's JSON, the same on every machine.
+    `vocab_size`: one above the largest id. `fingerprint`: SHA-256 of the tokeniser's JSON with its keys sorted.
     `cased`: whether some letter and its capital are encoded differently.
     `cls_id`, `sep_id`, `mask_id`, `pad_id`, `unk_id`; `special_ids` holds these and all other special tokens.
     `ordinary_ids` (N,) int64, ascending: what a random replacement may draw, every token but special and `[unusedN]`
@@ -99,8 +99,9 @@ class WordPieces:
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Encodings of `texts` with offsets in characters of the texts, without special tokens.
 
-        A paragraph a text is the fastest; `batch_columns` turns the result into arrays. What is cleaned away, such as
-        a combining accent that ends a word, lies in no token.
+        Paragraphs and documents of up to some 10,000 characters are encoded fastest; texts of 100,000 take half as long
+        again. `batch_columns` turns the result into arrays. What is cleaned away, such as a combining accent that ends
+        a word, lies in no token.
         """
         encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return encodings
