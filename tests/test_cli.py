@@ -326,7 +326,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_says_what_it_left_and_what_to_do_next(here: Path, ernie: Callable[..., Outcome]) -> None:
     code, shown, complaint = ernie("pretrain", write_recipe(here))
     assert (code, complaint) == (0, "")
-    for part in ("report.html", "hf", "metrics.jsonl"):
+    for part in ("report.html", "hf"):
         assert (here / "run" / part).exists()
         assert str(here / "run" / part) in shown
     assert "next:" in shown

@@ -7,14 +7,13 @@ interrupted. This module imports no library but typer, so that help comes at onc
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -42,6 +41,7 @@ RECIPE = typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a sh
 OVERRIDES = typer.Argument(
     metavar="KEY=VALUE", help="Values that replace those of the recipe, such as train.peak_lr=3e-4.", show_default=False
 )
+WORKERS = typer.Option(min=1, help="Processes that make shards.", show_default="all cores")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -90,9 +90,9 @@ def _options(
 @app.command()
 def demo(
     language: Annotated[str, typer.Option(help="Language of the shipped text: en or zh.")] = "en",
-    folder: Annotated[Path, typer.Option(help="Where everything goes; started afresh if it is there.")] = Path(
-        "ernie2-demo"
-    ),
+    folder: Annotated[
+        Path, typer.Option(help="Where everything goes; what is there already is not made again.")
+    ] = Path("ernie2-demo"),
 ) -> None:
     """See the whole way on text that comes with the package, within minutes and without a network.
 
@@ -102,20 +102,13 @@ def demo(
              labels, beside the same encoder untrained
     Example  [bold]ernie2 demo --language zh[/bold]
     """
-    with _when_interrupted(lambda: "the same command starts the demo again."):
-        run = ernie2.demo(language, folder)
-    _finished(
-        _parts_of_run(run),
-        f"open {run / 'report.html'} in a browser",
-        f"ernie2 recipes demo-{language}      a recipe to make your own",
-    )
+    with _when_interrupted(lambda: "the same command goes on where it stopped."):
+        ernie2.demo(language, folder)
 
 
 @app.command()
 def recipes(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The recipe to write.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The recipe to write.", show_default=False)] = None,
     destination: Annotated[
         Path | None,
         typer.Argument(metavar="DESTINATION", help="The file to write it to.", show_default="NAME.yaml here"),
@@ -153,7 +146,7 @@ def tasks() -> None:
 def prepare(
     recipe: Annotated[str, RECIPE],
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all cores")] = None,
+    workers: Annotated[int | None, WORKERS] = None,
 ) -> None:
     """Turn corpora into annotated, tokenised shards.
 
@@ -192,6 +185,7 @@ def pretrain(
         Path | None,
         typer.Option(help="Start from these parameters: a run or a Hugging Face folder.", show_default="random"),
     ] = None,
+    workers: Annotated[int | None, WORKERS] = None,
 ) -> None:
     """Pre-train an encoder through the stages of a recipe.
 
@@ -201,8 +195,8 @@ def pretrain(
     Example  [bold]ernie2 pretrain my-recipe.yaml run=runs/b train.peak_lr=3e-4[/bold]
     """
     with _when_interrupted(lambda: _how_to_resume(_run_of(recipe, overrides or ()))):
-        run = ernie2.pretrain(recipe, overrides or (), init_from)
-    _finished(_parts_of_run(run), *_after_run(run))
+        run = ernie2.pretrain(recipe, overrides or (), init_from, workers)
+    _finished({"run": run}, *_after_run(run))
 
 
 @app.command()
@@ -217,14 +211,13 @@ def resume(
     """
     with _when_interrupted(lambda: _how_to_resume(run)):
         run = ernie2.resume(run)
-    _finished(_parts_of_run(run), *_after_run(run))
+    _finished({"run": run}, *_after_run(run))
 
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A run folder.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A run, or a Hugging Face folder.")],
     data: Annotated[Path, typer.Option(help="A folder of shards; their held-out documents are used.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure every task on held-out documents, beside the majority class and a cheap rule.
 
@@ -232,11 +225,7 @@ def evaluate(
     Leaves   nothing
     Example  [bold]ernie2 evaluate runs/b --data my-shards[/bold]
     """
-    results = ernie2.evaluate(checkpoint, data)
-    if as_json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
-        return
-    _columns([("task", "scored", "loss", "accuracy", "majority", "cheap rule"), *map(_row_of_result, results.items())])
+    ernie2.evaluate(checkpoint, data)
 
 
 @app.command()
@@ -251,24 +240,10 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
     _finished({"report": page}, f"open {page} in a browser")
 
 
-def _row_of_result(result: tuple[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """(task, its held-out result) → the cells shown; what was not measured is a dash."""
-    name, values = result
-    baselines = [(values.get(kind) or {}).get("accuracy") for kind in ("majority", "cheap")]
-    figures = [values.get("loss"), values.get("accuracy"), *baselines]
-    return (name, str(values.get("scored", "-")), *("-" if figure is None else f"{figure:.4f}" for figure in figures))
-
-
-def _parts_of_run(run: Path) -> dict[str, Path]:
-    """What a run left and where, as far as it is there."""
-    parts = {"run": run, "report": run / "report.html", "hugging face": run / "hf", "metrics": run / "metrics.jsonl"}
-    return {name: path for name, path in parts.items() if path.exists()}
-
-
 def _after_run(run: Path) -> tuple[str, ...]:
     return (
         f"open {run / 'report.html'} in a browser",
-        f'transformers.AutoModel.from_pretrained("{run / "hf"}")      in Python',
+        f'transformers.ErnieModel.from_pretrained("{run / "hf"}")      in Python',
     )
 
 
