@@ -173,7 +173,7 @@ def _label(task: TokenTask, sequence: TokenSequence, rng: Generator, arranged: A
 
 def _check(task: SentenceTask, source: Source, arranged: Arranged, room: int) -> None:
     where = f"task {task.name!r}, document {source.document.name!r}"
-    if not arranged.segments or any(len(segment) < 1 for segment in arranged.segments):
+    if not arranged.segments or any(segment.end <= segment.start for segment in arranged.segments):
         raise TaskError(f"{where}: returned an empty arrangement; return None where a document cannot show the label.")
     if len(arranged.segments) > task.max_segments:
         raise TaskError(

@@ -1,0 +1,225 @@
+"""Arranged once, laid out, labelled by many; and what happens to a task that breaks its word."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ernie2.errors import TaskError
+from ernie2.tasks.base import Arranged, Labels, Options, Segment, SentenceTask, Source, TokenTask
+from ernie2.tasks.instances import arrange, arrange_plain, build, lay_out
+from tiny import CLS, FOUR, MASK, SEP, UNK, VOCABULARY, document, random_document, task, whole
+
+RNG = np.random.default_rng(0)
+
+
+# ---- arranging
+
+
+def test_a_plain_arrangement_takes_the_whole_sentences_that_fit():
+    text = document([[[10, 11, 12], [13, 14]], [[15, 16, 17, 18]]])
+    for room, end, following in [(3, 3, 1), (4, 3, 1), (5, 5, 2), (8, 5, 2), (9, 9, 3), (99, 9, 3)]:
+        arranged = arrange_plain(Source(text, 0), room)
+        assert arranged == Arranged((Segment(text, 0, end),), None, following)
+    assert arrange_plain(Source(text, 1), 4).segments == (Segment(text, 3, 5),)
+
+
+def test_a_first_sentence_beyond_the_room_is_cut_to_it():
+    arranged = arrange_plain(Source(document([[[10] * 9, [11]]]), 0), 4)
+    assert (len(arranged.segments[0]), arranged.next_sentence) == (4, 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.integers(20, 80))
+def test_the_plain_walk_shows_every_token_of_a_document_once(seed, room):
+    text = random_document(np.random.default_rng(seed))  # sentences of at most 17 tokens
+    shown, sentence = [], 0
+    while sentence < text.sentence_count:
+        arranged = arrange_plain(Source(text, sentence), room)
+        shown += list(range(arranged.segments[0].start, arranged.segments[0].end))
+        assert len(arranged.segments[0]) <= room
+        sentence = arranged.next_sentence
+    assert shown == list(range(len(text)))
+
+
+# ---- laying out
+
+
+def test_segments_are_laid_out_with_their_columns_and_only_the_spans_they_hold():
+    here = document([[[10, 20, 30], [40, 50]]], capitals={3}, spans={"entity": [(0, 2), (3, 5)], "phrase": [(1, 3)]})
+    there = document([[[10, 901]]], spans={"entity": [(0, 2)]})
+    segments = (Segment(here, 3, 5), Segment(there, 0, 2), Segment(here, 1, 3))
+    sequence = lay_out(Arranged(segments, None), VOCABULARY)
+    assert sequence.tokens.tolist() == [CLS, 40, 50, SEP, 10, 901, SEP, 20, 30, SEP]
+    assert sequence.segment.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert sequence.document.tolist() == [-1, 0, 0, -1, 1, 1, -1, 0, 0, -1]
+    assert sequence.flags.tolist() == [0, 7, 5, 0, 5, 4, 0, 5, 5, 0]
+    assert sequence.document_count.tolist() == [0, 1, 1, 0, 1, 1, 0, 1, 1, 0]
+    assert {kind: runs.tolist() for kind, runs in sequence.spans.items()} == {
+        "entity": [[1, 3], [4, 6]],
+        "phrase": [[7, 9]],
+    }
+    assert sequence.segments == 3
+    assert sequence.document_lengths.tolist() == [5, 2]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32))
+def test_spans_lie_on_the_tokens_they_lay_on_in_the_document(seed):
+    rng = np.random.default_rng(seed)
+    text = random_document(rng)
+    start, end = sorted(rng.integers(len(text) + 1, size=2).tolist())
+    sequence = lay_out(Arranged((Segment(text, start, end),), None), VOCABULARY)
+    for kind, runs in text.spans.items():
+        inside = [text.tokens[a:b].tolist() for a, b in runs.tolist() if start <= a and b <= end]
+        assert [sequence.tokens[a:b].tolist() for a, b in sequence.spans.get(kind, np.zeros((0, 2), int))] == inside
+
+
+# ---- labelling
+
+
+def built(text, *names, seed=0, sentence=None):
+    made = task(sentence) if sentence else None
+    rng = np.random.default_rng(seed)
+    arranged = arrange(made, Source(text, 0), None, 64, rng)
+    return build(arranged, made, [task(name) for name in names], VOCABULARY, rng)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_nobody_scores_special_tokens_unknown_words_or_what_another_task_replaced(seed, reorder):
+    text = random_document(np.random.default_rng(seed))
+    instance = built(text, *FOUR[:3], seed=seed, sentence=FOUR[3] if reorder else None)
+    tokens, inputs = instance.sequence.tokens, instance.inputs
+    for name in FOUR[:3]:
+        positions = instance.labels[name].positions
+        assert not np.isin(tokens[positions], [CLS, SEP, UNK]).any()
+        assert (np.diff(positions) > 0).all()
+        if name != "knowledge_masking":
+            assert (inputs[positions] == tokens[positions]).all()
+    replaced = np.flatnonzero(inputs != tokens)
+    assert set(replaced) <= set(instance.labels["knowledge_masking"].positions)
+    assert not np.isin(tokens[replaced], [CLS, SEP, UNK]).any()
+    if reorder:
+        assert instance.labels[FOUR[3]].positions.tolist() == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_the_labels_of_the_tokens_left_are_those_of_the_task_alone(seed):
+    text = random_document(np.random.default_rng(seed))
+    together = built(text, *FOUR[:3], seed=seed)
+    for name in FOUR[1:3]:
+        alone = built(text, name).labels[name]
+        expected = dict(zip(alone.positions.tolist(), alone.targets.tolist(), strict=True))
+        got = together.labels[name]
+        assert expected | dict(zip(got.positions.tolist(), got.targets.tolist(), strict=True)) == expected
+        left = {p for p in expected if together.inputs[p] == together.sequence.tokens[p]}
+        assert set(got.positions.tolist()) == left
+
+
+def test_the_order_in_which_tasks_are_named_changes_nothing():
+    text = random_document(np.random.default_rng(0))
+    one, other = built(text, *FOUR[:3]), built(text, *reversed(FOUR[:3]))
+    assert (one.inputs == other.inputs).all()
+    for name in FOUR[:3]:
+        assert (one.labels[name].positions == other.labels[name].positions).all()
+
+
+# ---- tasks that break their word
+
+TEXT = document([[[10, 11], [12, 13]], [[14]]], name="the document")
+
+
+class Sentence(SentenceTask):
+    """Arranges whatever it is told to."""
+
+    name, labels, needs = "broken_sentence", ("no", "yes"), "luck"
+
+    def __init__(self, made):
+        super().__init__(Options(), VOCABULARY)
+        self.made = made
+
+    def arrange(self, source, label, room, rng):
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (ValueError("oops"), "oops"),
+        (Arranged((), 0), "empty arrangement"),
+        (Arranged((Segment(TEXT, 2, 2),), 0), "empty arrangement"),
+        (Arranged((Segment(TEXT, 3, 2),), 0), "empty arrangement"),
+        (Arranged((Segment(TEXT, 0, 1),) * 3, 0), "3 segments"),
+        (Arranged((Segment(TEXT, 3, 6),), 0), "outside"),
+        (Arranged((Segment(TEXT, -1, 2),), 0), "outside"),
+        (Arranged((Segment(TEXT, 0, 5), Segment(TEXT, 0, 5)), 0), "10 tokens into a room of 9"),
+        (Arranged((whole(TEXT),), 2), "label 2"),
+        (Arranged((whole(TEXT),), -1), "label -1"),
+        (Arranged((whole(TEXT),), None), "label None"),
+        (Arranged((whole(TEXT),), 0, next_sentence=1), "does not go on"),
+    ],
+)
+def test_a_sentence_task_that_breaks_its_word_is_named_with_the_document(made, words):
+    with pytest.raises(TaskError, match=f"'broken_sentence'.*'the document'.*{words}"):
+        arrange(Sentence(made), Source(TEXT, 1), "yes", 12, RNG)
+
+
+def test_none_is_no_broken_word():
+    assert arrange(Sentence(None), Source(TEXT, 0), "yes", 12, RNG) is None
+
+
+class Token(TokenTask):
+    """Labels whatever it is told to."""
+
+    name, labels = "broken_token", ("no", "yes")
+
+    def __init__(self, made, name="broken_token", changes_input=False):
+        super().__init__(Options(), VOCABULARY)
+        self.made, self.name, self.changes_input = made, name, changes_input
+
+    def label(self, sequence, rng):
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made
+
+
+def labels(positions, targets, inputs=None):
+    return Labels(np.array(positions), np.array(targets), inputs)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (KeyError("oops"), "oops"),
+        (labels([1, 2], [0]), "2 positions but 1 targets"),
+        (labels([-1], [0]), "positions -1"),
+        (labels([1, 7], [0, 1]), "positions 1…7 of a sequence of 7"),
+        (labels([1], [2]), "labels 2…2, but it has 2 classes"),
+        (labels([1], [-1]), "labels -1"),
+        (labels([2, 1], [0, 0]), "must ascend"),
+        (labels([1, 1], [0, 0]), "must ascend"),
+        (labels([0], [0]), "special token"),
+        (labels([1], [0], np.full(7, MASK)), "changes none"),
+    ],
+)
+def test_a_token_task_that_breaks_its_word_is_named_with_the_document(made, words):
+    with pytest.raises(TaskError, match=f"'broken_token'.*'the document'.*{words}"):
+        build(Arranged((whole(TEXT),), None), None, [Token(made)], VOCABULARY, RNG)
+
+
+def test_two_tasks_that_change_the_input_cannot_share_an_instance():
+    both = [Token(labels([1], [0]), name, changes_input=True) for name in ("one", "two")]
+    with pytest.raises(TaskError, match="'one' and 'two' all change the input"):
+        build(Arranged((whole(TEXT),), None), None, both, VOCABULARY, RNG)
+
+
+def test_inputs_of_another_length_are_refused():
+    made = Token(labels([1], [0], np.full(3, MASK)), changes_input=True)
+    with pytest.raises(TaskError, match="shape \\(3,\\) for a sequence of 7 tokens"):
+        build(Arranged((whole(TEXT),), None), None, [made], VOCABULARY, RNG)
