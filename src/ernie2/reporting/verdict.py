@@ -78,7 +78,7 @@ def _vocabulary_loss(records: Records, task: Task) -> str:
     path = f", stage by stage {' → '.join(losses)}" if len(losses) > 1 else ""
     rule = made[-1].cheap
     against = f" against {decimal(rule.loss, 2)} for the {rule.rule or 'cheap'} rule" if rule.loss is not None else ""
-    return f"{task.shown} ends at a held-out loss of {losses[-1]} nats a token{against}{path}."
+    return f"{task.shown} has a held-out loss of {losses[-1]} nats a token{against}{path}."
 
 
 def _forgetting(records: Records) -> str:
