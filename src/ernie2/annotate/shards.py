@@ -85,7 +85,9 @@ class Shard:
         self.sentences, self.paragraphs, self.documents = (columns[c] for c in ("sentences", "paragraphs", "documents"))
         self.split, self.group = columns["split"], columns["group"]
         self.spans = {
-            kind: (columns[f"spans_{kind}"], columns[f"spans_{kind}_at"]) for kind in SPAN_KINDS if f"spans_{kind}" in columns
+            kind: (columns[f"spans_{kind}"], columns[f"spans_{kind}_at"])
+            for kind in SPAN_KINDS
+            if f"spans_{kind}" in columns
         }
 
     @cached_property
@@ -149,7 +151,8 @@ class ShardedCorpus:
         code = SPLITS[split]
         if code not in self._tokens:
             self._tokens[code] = sum(
-                int(_document_lengths(shard)[rows].sum()) for shard, rows in zip(self.shards, self._rows[code], strict=True)
+                int(_document_lengths(shard)[rows].sum())
+                for shard, rows in zip(self.shards, self._rows[code], strict=True)
             )
         return self._tokens[code]
 
@@ -188,14 +191,7 @@ def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str]
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        described = {}
-        for name, column in sorted(columns.items()):
-            np.save(aside / f"{name}.npy", np.ascontiguousarray(column), allow_pickle=False)
-            described[name] = {
-                "dtype": str(column.dtype),
-                "shape": list(column.shape),
-                "sha256": checksum(aside / f"{name}.npy"),
-            }
+        described = {name: _save(aside, name, column) for name, column in sorted(columns.items())}
         (aside / "names.json").write_text(json.dumps(list(names), ensure_ascii=False), encoding="utf-8")
         counts = {"documents": len(columns["documents"]) - 1, "tokens": len(columns["tokens"])}
         description = {"format": FORMAT, **facts, **counts, "columns": described}
@@ -205,10 +201,37 @@ def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str]
         os.replace(aside, folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise StorageError(
-            f"{folder}: {error.strerror or error}; the shard was not written. Free space or choose another shards.folder, "
-            "then run the same command again: finished shards are kept."
-        ) from error
+        raise not_written(folder, error) from error
+
+
+def add_columns(folder: Path, columns: Mapping[str, Array]) -> None:
+    """Adds columns to a shard, or replaces them: files first, `shard.json` last, so a kill in between changes nothing."""
+    try:
+        facts = _read_facts(folder / "shard.json", folder)
+        described = {name: _save(folder, name, column) for name, column in columns.items()}
+        facts["columns"] = dict(sorted({**facts["columns"], **described}.items()))
+        aside = folder / "shard.json.tmp"
+        aside.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(aside, folder / "shard.json")
+    except OSError as error:
+        raise not_written(folder, error) from error
+
+
+def span_columns(kind: str, runs: Array, documents: Array) -> dict[str, Array]:
+    """The two columns of a kind of spans: `runs` (N, 2), sorted, and where each document's begin.
+
+    `documents` (D + 1,) are token offsets. [[1, 3], [7, 8]] of documents [0, 5, 9] begin at [0, 1, 2].
+    """
+    at = np.searchsorted(runs[:, 0], documents)
+    return {f"spans_{kind}": runs.astype(np.int64), f"spans_{kind}_at": at.astype(np.int64)}
+
+
+def not_written(place: Path, error: OSError) -> StorageError:
+    """What to tell a user when something of a set of shards could not be written to `place`."""
+    return StorageError(
+        f"{place}: {error.strerror or error}; it was not written, and what was there before is still whole. Free space or "
+        "choose another shards.folder, then run the same command again: finished work is kept."
+    )
 
 
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
@@ -220,6 +243,15 @@ def checksum(file: Path) -> str:
     """SHA-256 of a file, as hex."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _save(folder: Path, name: str, column: Array) -> dict[str, Any]:
+    """Writes a column and describes it."""
+    aside = folder / f"{name}.npy.tmp"
+    with aside.open("wb") as handle:
+        np.save(handle, np.ascontiguousarray(column), allow_pickle=False)
+    os.replace(aside, folder / f"{name}.npy")
+    return {"dtype": str(column.dtype), "shape": list(column.shape), "sha256": checksum(folder / f"{name}.npy")}
 
 
 def _document_lengths(shard: Shard) -> Array:
@@ -245,5 +277,7 @@ def _read_facts(file: Path, folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ShardError(f"{file} cannot be read ({error}). Run `ernie2 prepare RECIPE` again.") from error
     if facts.get("format") != FORMAT:
-        raise ShardError(f"{file} has format {facts.get('format')!r}; this version reads {FORMAT}. Run `ernie2 prepare` again.")
+        raise ShardError(
+            f"{file} has format {facts.get('format')!r}; this version reads {FORMAT}. Run `ernie2 prepare` again."
+        )
     return dict(facts)

@@ -1,0 +1,271 @@
+"""Running steps with datatrove: quietly, with progress, and so that a run can be killed at any moment and started again.
+
+Finished tasks are known by datatrove's `completions` markers. Beside that, a `Workplace` keeps two runs from working in
+one folder, also where one was killed and workers it left behind are still at it: they notice and stop.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import multiprocess
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+from datatrove.utils import logging as datatrove_logging
+from multiprocess import forkserver
+
+from ernie2.annotate.shards import not_written
+from ernie2.errors import Ernie2Error, RunFailed, StorageError
+
+POLL_SECONDS = 0.05
+REPORT_SECONDS = 0.25
+_RECORD_BYTES = 8
+_NOT_WRITABLE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST
+}  # fmt: skip
+_LOST_AFTER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage of `prepare` is: `done` of `total` characters; `total` is None where it is not known."""
+
+    stage: str
+    done: int
+    total: int | None
+
+
+class Stopped(Exception):
+    """The run this worker belongs to is gone or wants no more of it."""
+
+
+class Workplace:
+    """The folder a run of `prepare` works in, shared by its processes. It can be sent to another process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.owner = os.getpid()
+        self._lock: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "owner": self.owner, "_lock": None}
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """While this lasts, this process owns the folder. Raises `StorageError` where another one does.
+
+        POSIX record locks: they end with the process, however it ends, and children do not inherit them.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise not_written(self.folder, error) from error
+        try:
+            self._take(self._lock)
+            # workers that a killed run left behind hold this one until they have noticed
+            busy = os.open(self.folder / "busy", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.lockf(busy, fcntl.LOCK_EX)
+            os.close(busy)
+            (self.folder / "stop").unlink(missing_ok=True)
+            yield
+        finally:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take(self, lock: int) -> None:
+        for _ in range(40):
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(0.05)  # a worker left behind may be looking whether its owner is gone
+        raise StorageError(
+            f"another `ernie2 prepare` is at work in {self.folder.parent}; wait until it is done, or choose another "
+            "shards.folder."
+        )
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Around what a worker does: keeps the next owner waiting, and turns failed writes into `StorageError`."""
+        busy = None if os.getpid() == self.owner else os.open(self.folder / "busy", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if busy is not None:
+                fcntl.lockf(busy, fcntl.LOCK_SH)
+            self.check()
+            with writing(self.folder.parent):
+                yield
+        finally:
+            if busy is not None:
+                os.close(busy)
+
+    def check(self) -> None:
+        """Raises `Stopped` where the owner is gone or has asked to stop."""
+        if os.getpid() == self.owner:
+            return
+        if (self.folder / "stop").exists():
+            raise Stopped
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        finally:
+            os.close(lock)
+        raise Stopped
+
+    def advance(self, characters: int) -> None:
+        """Records that so many more characters are done, and checks whether to go on."""
+        with (self.folder / "progress").open("ab", buffering=0) as records:
+            records.write(characters.to_bytes(_RECORD_BYTES, "little"))
+        self.check()
+
+    def begin_progress(self) -> None:
+        """Forgets the records of the stage before."""
+        (self.folder / "progress").write_bytes(b"")
+
+    def progress(self) -> int:
+        """Characters recorded since `begin_progress`."""
+        import numpy as np
+
+        raw = (self.folder / "progress").read_bytes()
+        return int(np.frombuffer(raw[: len(raw) // _RECORD_BYTES * _RECORD_BYTES], dtype="<u8").sum())
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turns a failure to write (no room, no permission) into the `StorageError` that says what it means for `place`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        raise not_written(place, error) from error
+
+
+def warm_up() -> None:
+    """Starts the process workers are forked from, so that its imports run beside the first stage."""
+    multiprocess.set_forkserver_preload(["ernie2.annotate.prepare"])
+    with _without_main():
+        forkserver.ensure_running()
+
+
+def run_tasks(
+    step: PipelineStep, sizes: Sequence[int], workers: int, jobs: Path, place: Workplace, report: Callable[[int], None]
+) -> None:
+    """Runs task 0 … len(sizes) - 1 of `step` with datatrove, those that are not done yet, on `workers` processes.
+
+    `sizes` are the characters of each task and `jobs` is the logging folder; `report` is told the characters done. It is
+    called from the calling thread. Errors of a worker are raised here as they were there; raises `RunFailed` where a
+    worker was killed.
+    """
+    with writing(place.folder.parent):
+        executor = _Executor([step], tasks=len(sizes), workers=min(workers, len(sizes)), logging_dir=str(jobs))
+        left = executor.get_incomplete_ranks()
+        place.begin_progress()
+    if not left:
+        return
+    done = sum(sizes) - sum(sizes[rank] for rank in left)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with writing(place.folder.parent):
+                executor.run()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    with _quiet(), _without_main():
+        thread.start()
+        try:
+            _watch(thread, executor, lambda: report(done + place.progress()))
+        except BaseException:
+            (place.folder / "stop").touch()
+            raise
+        thread.join()
+    if failed:
+        error = failed[0]
+        raise error.with_traceback(None) from None if isinstance(error, Ernie2Error) else error
+    report(sum(sizes))
+
+
+def _watch(thread: threading.Thread, executor: LocalPipelineExecutor, report: Callable[[], None]) -> None:
+    """Reports while the executor works; raises `RunFailed` when one of its processes vanishes, which it would not notice."""
+    workers: set[int] = set()
+    reported = time.monotonic()
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        if time.monotonic() - reported < REPORT_SECONDS:
+            continue
+        reported = time.monotonic()
+        report()
+        alive = {process.pid for process in multiprocess.active_children() if "PoolWorker" in process.name}
+        if workers - alive and executor.get_incomplete_ranks():
+            thread.join(_LOST_AFTER_SECONDS)  # it may just be ending
+            if thread.is_alive() and executor.get_incomplete_ranks():
+                raise RunFailed(
+                    "a worker process was killed from outside, most likely for want of memory. Run the same command again, "
+                    "perhaps with fewer workers: finished work is kept."
+                )
+        workers |= alive
+
+
+class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
+    """datatrove's executor, silent on the console also in the processes it starts."""
+
+    def _launch_run_for_rank(self, rank: int, *arguments: Any, **named: Any) -> Any:
+        if multiprocess.process.parent_process() is not None:
+            datatrove_logging.sys = SimpleNamespace(stderr=_Nowhere())
+        return super()._launch_run_for_rank(rank, *arguments, **named)
+
+
+class _Nowhere:
+    """A stream nobody reads."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps datatrove's log off the console, where it adds itself for every task; its files are written all the same."""
+    real = datatrove_logging.sys
+    datatrove_logging.sys = SimpleNamespace(stderr=_Nowhere())
+    datatrove_logging.setup_default_logger()
+    try:
+        yield
+    finally:
+        datatrove_logging.sys = real
+        datatrove_logging.setup_default_logger()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keeps worker processes from importing the caller's script, of which they need nothing.
+
+    Without this a script that calls `prepare` outside `if __name__ == "__main__":` would run itself again in each.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -1,0 +1,292 @@
+"""Knowledge in a text: annotators mark words, phrases and entities as character spans, which become token runs.
+
+An annotator is anything with `spans(text, paragraphs)` that yields (kind, (n, 2) starts and ends in characters). Four are
+here: a gazetteer, Chinese words and names by rjieba, a spaCy pipeline, and spans given with the input. Phrases mined from
+the corpus itself need counts over all of it and are in `phrases.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Protocol
+
+import ahocorasick_rs
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie2.annotate.characters import JOINS, character_classes
+from ernie2.corpora.files import open_file, unreadable
+from ernie2.errors import ConfigError, DataError, did_you_mean
+from ernie2.settings import KnowledgeSettings
+
+Spans = NDArray[np.int64]
+"""(n, 2) int64: start and end of each, in characters or in tokens."""
+
+GAZETTEER_KINDS = ("entity", "phrase")
+CHINESE_ENTITIES = frozenset({"nr", "ns", "nt", "nz"})
+"""rjieba's tags of persons, places, organisations and other names."""
+
+CUTS_TOKEN = "span cuts a token"
+NO_TOKEN = "span without a token"
+ACROSS = "span across sentences"
+OVERLAPS = "span overlaps another of its kind"
+TOO_LONG = "span longer than a sentence may be"
+
+
+class Annotator(Protocol):
+    """Marks knowledge in texts."""
+
+    def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterable[tuple[str, Spans]]:
+        """Yields (kind, (n, 2) spans) in characters of `text`; `paragraphs` are the (start, end) of what may be read.
+
+        Kinds are those of `shards.SPAN_KINDS`. Spans may come in any order and may overlap.
+        """
+        ...
+
+
+class Gazetteer:
+    """Finds the entries of a list in a text; of those that overlap, the leftmost and then the longest.
+
+    An entry with a capital letter is found only as it is written; one without is found in any case. A match must not
+    begin or end inside a word, except in scripts without spaces (Chinese, Japanese, Thai, …).
+    """
+
+    def __init__(self, entries: Mapping[str, str]) -> None:
+        """`entries`: text -> kind."""
+        exact = {entry: kind for entry, kind in entries.items() if entry != _folded(entry)}
+        folded = {entry: kind for entry, kind in entries.items() if entry not in exact}
+        self._searches = [(_Search(exact), False), (_Search(folded), True)]
+
+    def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
+        """As `Annotator.spans`; the whole of `text` is searched."""
+        found = [
+            search.find(_folded(text) if fold else text) for search, fold in self._searches if search.automaton is not None
+        ]
+        if not found:
+            return
+        kinds, runs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        joins = np.concatenate([[False], (character_classes(text) & JOINS) > 0, [False]])
+        starts, ends = runs.T
+        whole = ~(joins[starts] & joins[starts + 1]) & ~(joins[ends] & joins[ends + 1])
+        kinds, runs = kinds[whole], runs[whole]
+        kept = leftmost_longest(runs)
+        for number, kind in enumerate(GAZETTEER_KINDS):
+            yield kind, runs[kept[kinds[kept] == number]]
+
+
+class _Search:
+    """All places of some patterns in a text, overlapping ones too: which of them count is decided by word boundaries."""
+
+    def __init__(self, entries: Mapping[str, str]) -> None:
+        self.automaton = ahocorasick_rs.AhoCorasick(list(entries)) if entries else None
+        self._kinds = np.array([GAZETTEER_KINDS.index(kind) for kind in entries.values()], dtype=np.int8)
+
+    def find(self, text: str) -> tuple[NDArray[np.int8], Spans]:
+        """(n,) numbers of kinds and (n, 2) spans."""
+        assert self.automaton is not None
+        matches = self.automaton.find_matches_as_indexes(text, overlapping=True)
+        table = np.fromiter(chain.from_iterable(matches), dtype=np.int64, count=3 * len(matches)).reshape(-1, 3)
+        return self._kinds[table[:, 0]], table[:, 1:]
+
+
+class ChineseWords:
+    """Words of two characters and more, and names (nr, ns, nt, nz) as entities, by rjieba."""
+
+    def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
+        """As `Annotator.spans`: kinds word and entity. A name of one character is an entity and no word."""
+        import rjieba
+
+        words, entities = [], []
+        for start, end in paragraphs:
+            tagged = rjieba.tag(text[start:end])
+            ends = accumulate((len(word) for word, _ in tagged), initial=start)
+            for (word, tag), begin in zip(tagged, ends, strict=False):
+                if len(word) > 1 and word.isalnum():
+                    words.append((begin, begin + len(word)))
+                if tag in CHINESE_ENTITIES:
+                    entities.append((begin, begin + len(word)))
+        yield "word", as_spans(words)
+        yield "entity", as_spans(entities)
+
+
+class SpacySpans:
+    """Named entities, and noun chunks of two words and more as phrases, of an installed spaCy pipeline.
+
+    Slow beside the others (some 40 kB/s). Entity types that are numbers or times are left out.
+    """
+
+    NUMBERS = frozenset({"CARDINAL", "ORDINAL", "DATE", "TIME", "PERCENT", "MONEY", "QUANTITY"})
+
+    def __init__(self, pipeline: str) -> None:
+        try:
+            import spacy
+        except ImportError as error:
+            raise ConfigError(
+                f"knowledge.spacy={pipeline!r} needs spaCy, which is not installed: pip install 'ernie2[spacy]'"
+            ) from error
+        try:
+            self._pipeline = spacy.load(pipeline)
+        except OSError as error:
+            raise ConfigError(
+                f"knowledge.spacy: no spaCy pipeline {pipeline!r} is installed. python -m spacy download {pipeline}"
+            ) from error
+        self._chunks = "parser" in self._pipeline.pipe_names
+
+    def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
+        """As `Annotator.spans`: kinds entity and phrase."""
+        entities, phrases = [], []
+        documents = self._pipeline.pipe(text[start:end] for start, end in paragraphs)
+        for (base, _), document in zip(paragraphs, documents, strict=True):
+            for entity in document.ents:
+                if entity.label_ not in self.NUMBERS:
+                    entities.append((base + entity.start_char, base + entity.end_char))
+            for chunk in document.noun_chunks if self._chunks else ():
+                inner = chunk[1:] if chunk[0].is_stop else chunk
+                if len(inner) > 1:
+                    phrases.append((base + inner.start_char, base + inner.end_char))
+        yield "entity", as_spans(entities)
+        yield "phrase", as_spans(phrases)
+
+
+def annotators(settings: KnowledgeSettings, language: str) -> list[Annotator]:
+    """The annotators of a recipe for texts of `language`.
+
+    Raises `ConfigError` or `DataError` for a gazetteer or pipeline that cannot be used.
+    """
+    found: list[Annotator] = []
+    if settings.gazetteer is not None:
+        found.append(_gazetteer(settings.gazetteer, _bytes_of(settings.gazetteer)))
+    if settings.chinese and language.replace("_", "-").split("-")[0].lower() == "zh":
+        found.append(ChineseWords())
+    if settings.spacy is not None:
+        found.append(_spacy(settings.spacy))
+    return found
+
+
+# a worker builds each once, however many units of work it goes through
+@lru_cache(maxsize=1)
+def _gazetteer(path: str, content: bytes) -> Gazetteer:
+    return Gazetteer(read_gazetteer(path, content))
+
+
+@lru_cache(maxsize=1)
+def _spacy(pipeline: str) -> SpacySpans:
+    return SpacySpans(pipeline)
+
+
+def _bytes_of(path: str) -> bytes:
+    if Path(path).is_dir():
+        raise DataError(f"knowledge.gazetteer: {path} is a directory; name a text file with one entity a line.")
+    with open_file(path) as handle:
+        try:
+            return bytes(handle.read())
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+
+def read_gazetteer(path: str, content: bytes | None = None) -> dict[str, str]:
+    """Entries of a gazetteer file: text -> kind ("entity" unless the line says `entity<TAB>kind`).
+
+    `content` is given where the file has been read already. Blank lines are skipped; of an entry given twice the first
+    line counts. Raises `DataError` with the line at fault.
+    """
+    entries: dict[str, str] = {}
+    lines = (_bytes_of(path) if content is None else content).removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry, _, kind = line.decode().partition("\t")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}, line {number}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8."
+            ) from error
+        entry, kind = entry.strip(), kind.strip() or "entity"
+        if not entry:
+            continue
+        if kind not in GAZETTEER_KINDS:
+            raise DataError(
+                f"{path}, line {number}: {kind!r} is no kind of a gazetteer entry.{did_you_mean(kind, GAZETTEER_KINDS)} "
+                f"Write `entity<TAB>kind` with kind {' or '.join(GAZETTEER_KINDS)}, or the entity alone."
+            )
+        entries.setdefault(entry, kind)
+    if not entries:
+        raise DataError(
+            f"{path}: the gazetteer holds no entry; write one entity a line, or leave knowledge.gazetteer out."
+        )
+    return entries
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRuns:
+    """Where tokens and sentences stand in a text: what turns character spans into token runs.
+
+    `starts`, `ends` (T,) characters of each token, `starts` ascending; `sentences` (S + 1,) token offsets; runs of more
+    than `longest` tokens are dropped, for no sequence could hold them.
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    sentences: NDArray[np.int64]
+    longest: int
+
+    def of(self, spans: Spans, drops: Counter[str]) -> Spans:
+        """The token runs of character spans, sorted, none overlapping, none across sentences; `drops` counts the rest.
+
+        A span covers every token whose characters it holds; white space at its ends does not matter. One that holds
+        only a part of some token is dropped.
+        """
+        if not len(spans):
+            return spans.reshape(0, 2)
+        first = np.searchsorted(self.starts, spans[:, 0], side="left")
+        end = np.searchsorted(self.ends, spans[:, 1], side="right")
+        before = np.concatenate([[-1], self.ends])[first]
+        after = np.concatenate([self.starts, [np.iinfo(np.int64).max]])[end]
+        partial = (before > spans[:, 0]) | (after < spans[:, 1])
+        empty = ~partial & (end <= first)
+        inside = np.searchsorted(self.sentences, first, side="right") == np.searchsorted(self.sentences, end, side="left")
+        sound = ~partial & ~empty
+        across, too_long = sound & ~inside, sound & inside & (end - first > self.longest)
+        for reason, mask in ((CUTS_TOKEN, partial), (NO_TOKEN, empty), (ACROSS, across), (TOO_LONG, too_long)):
+            _count(drops, reason, int(mask.sum()))
+        runs = np.stack([first, end], axis=1)[sound & inside & ~too_long]
+        kept = leftmost_longest(runs)
+        _count(drops, OVERLAPS, len(np.unique(runs, axis=0)) - len(kept))
+        return runs[kept]
+
+
+def leftmost_longest(spans: Spans) -> NDArray[np.int64]:
+    """Indices of the spans that stay when, from the left, the longest at each place is taken and no two overlap.
+
+    >>> leftmost_longest(np.array([[4, 6], [0, 2], [0, 3], [2, 5]])).tolist()
+    [2, 0]
+    """
+    order = np.lexsort((-spans[:, 1], spans[:, 0]))
+    starts, ends = spans[order].T
+    if (starts[1:] >= ends[:-1]).all():
+        return order
+    kept, free = [], -1
+    for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        if start >= free:
+            kept.append(place)
+            free = end
+    return order[kept]
+
+
+def as_spans(pairs: Sequence[tuple[int, int]]) -> Spans:
+    """A list of (start, end) as an (n, 2) array, also where n = 0."""
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _count(drops: Counter[str], reason: str, number: int) -> None:
+    if number:
+        drops[reason] += number
+
+
+def _folded(text: str) -> str:
+    """`text` in lower case, of the same length: a letter that grows when lower-cased ("İ") stays as it is."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

@@ -1,0 +1,233 @@
+"""Units of work: one streaming pass over the corpora drops duplicates, draws the split and cuts the text into units.
+
+Where a unit ends depends on the input and `shard_tokens` only, so any number of workers makes the same shards of them. What
+must be known about all documents, which texts there were and how large every group is, lies in a SQLite file: memory
+stays bounded however large the corpus.
+"""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import zstandard
+from pydantic_core import from_json, to_json
+
+from ernie2.annotate.shards import HELDOUT, TRAIN
+from ernie2.corpora.documents import Document, Drops, read_documents, resolve
+from ernie2.errors import DataError
+from ernie2.settings import CorpusSettings, ShardSettings
+
+BYTES_PER_TOKEN = 4
+"""How a unit of about `shard_tokens` tokens is measured before anything is tokenised."""
+DUPLICATE = "duplicate"
+NO_GROUP = 1 << 64
+"""A split threshold above every group's hash."""
+
+_LEVEL = 1
+_COMMIT_EVERY = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class UnitDocument:
+    """A document on its way to a shard: `group` is a 64-bit hash, `spans` are [start, end, kind] in characters."""
+
+    name: str
+    group: int
+    text: str
+    spans: list[tuple[int, int, str]]
+
+
+@dataclass
+class ReadCorpus:
+    """What the pass found in one corpus; `threshold`: groups with a hash below it are held out."""
+
+    name: str
+    language: str
+    licence: str
+    sources: list[str]
+    units: list[str] = field(default_factory=list)
+    unit_characters: list[int] = field(default_factory=list)
+    documents: int = 0
+    heldout_documents: int = 0
+    characters: int = 0
+    threshold: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def split(self, group: int) -> int:
+        """The side of the split that the group with this hash is on."""
+        return HELDOUT if group < self.threshold else TRAIN
+
+
+def read_corpora(
+    corpora: Mapping[str, CorpusSettings], settings: ShardSettings, folder: Path, report: Callable[[int], None]
+) -> list[ReadCorpus]:
+    """Reads every corpus once and writes its units into `folder`/units; `report` is told the characters read so far.
+
+    A text that came before, in this or an earlier corpus, is dropped as "duplicate". Raises `DataError` for input that
+    cannot be read, or of which nothing is left.
+    """
+    found = []
+    done = 0
+
+    def seen(characters: int) -> None:
+        nonlocal done
+        done += characters
+        report(done)
+
+    with _Known(folder / "known.sqlite") as known:
+        for name, corpus in corpora.items():
+            found.append(_read_corpus(name, corpus, settings, folder, known, seen))
+    (folder / "known.sqlite").unlink(missing_ok=True)
+    (folder / "read.json").write_bytes(to_json([asdict(corpus) for corpus in found]))
+    return found
+
+
+def load_read(folder: Path) -> list[ReadCorpus]:
+    """What `read_corpora` found, from its record."""
+    return [ReadCorpus(**corpus) for corpus in from_json((folder / "read.json").read_bytes())]
+
+
+def read_unit(file: Path) -> Iterator[UnitDocument]:
+    """The documents of a unit."""
+    with io.BufferedReader(zstandard.open(file, "rb"), 1 << 20) as lines:
+        for line in lines:
+            name, group, text, spans = from_json(line)
+            yield UnitDocument(name, group, text, spans)
+
+
+def group_hash(group: str) -> int:
+    """The 64-bit hash of a group's name that decides its side of the split."""
+    return int.from_bytes(blake2b(group.encode(), digest_size=8).digest(), "big")
+
+
+def _read_corpus(
+    name: str,
+    corpus: CorpusSettings,
+    settings: ShardSettings,
+    folder: Path,
+    known: _Known,
+    seen: Callable[[int], None],
+) -> ReadCorpus:
+    result = ReadCorpus(name, corpus.language, corpus.licence, resolve(corpus))
+    drops = Drops()
+    with _UnitWriter(folder / "units", name, settings.shard_tokens * BYTES_PER_TOKEN) as units:
+        for document in read_documents(corpus, drops):
+            seen(len(document.text))
+            if not known.is_new(document.text):
+                drops.add(DUPLICATE)
+                continue
+            result.documents += 1
+            result.characters += len(document.text)
+            group = group_hash(document.group)
+            known.add_to_group(name, group)
+            units.write(document, group)
+    if not result.documents:
+        raise DataError(
+            f"corpora.{name}: every document of {', '.join(corpus.paths)} is also in a corpus before it; leave this one out."
+        )
+    result.units, result.unit_characters = units.names, units.characters
+    result.threshold, result.heldout_documents = known.threshold(name, result.documents, settings)
+    result.dropped = drops.as_dict()
+    return result
+
+
+class _UnitWriter:
+    """Writes documents into units of about `unit_bytes` bytes of text each."""
+
+    def __init__(self, folder: Path, corpus: str, unit_bytes: int) -> None:
+        self.names: list[str] = []
+        self.characters: list[int] = []
+        self._folder, self._corpus, self._unit_bytes = folder, corpus, unit_bytes
+        self._stream: IO[bytes] | None = None
+        self._bytes = 0
+
+    def write(self, document: Document, group: int) -> None:
+        if self._stream is None:
+            self.names.append(f"{self._corpus}-{len(self.names):05d}")
+            self.characters.append(0)
+            compressor = zstandard.ZstdCompressor(level=_LEVEL)
+            self._stream = zstandard.open(self._folder / f"{self.names[-1]}.jsonl.zst", "wb", cctx=compressor)
+            self._bytes = 0
+        spans = [(span.start, span.end, span.kind) for span in document.spans]
+        line = to_json((document.id, group, document.text, spans))
+        self._stream.write(line)
+        self._stream.write(b"\n")
+        self._bytes += len(line)
+        self.characters[-1] += len(document.text)
+        if self._bytes >= self._unit_bytes:
+            self._close()
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+
+class _Known:
+    """The texts and groups met so far, on disk."""
+
+    def __init__(self, file: Path) -> None:
+        file.unlink(missing_ok=True)
+        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        # nothing here outlives a crash: the pass starts over
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536", "locking_mode=EXCLUSIVE"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.execute("CREATE TABLE texts (hash BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._database.execute(
+            "CREATE TABLE groups (corpus TEXT, hash BLOB, documents INTEGER, PRIMARY KEY (corpus, hash)) WITHOUT ROWID"
+        )
+        self._database.execute("BEGIN")
+        self._since_commit = 0
+
+    def is_new(self, text: str) -> bool:
+        """Whether `text` was not asked about before."""
+        self._since_commit += 1
+        if self._since_commit >= _COMMIT_EVERY:
+            self._database.execute("COMMIT")
+            self._database.execute("BEGIN")
+            self._since_commit = 0
+        digest = blake2b(text.encode(), digest_size=16).digest()
+        return self._database.execute("INSERT OR IGNORE INTO texts VALUES (?)", (digest,)).rowcount == 1
+
+    def add_to_group(self, corpus: str, group: int) -> None:
+        """Counts one more document of a group."""
+        self._database.execute(
+            "INSERT INTO groups VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET documents = documents + 1",
+            (corpus, group.to_bytes(8, "big")),
+        )
+
+    def threshold(self, corpus: str, documents: int, settings: ShardSettings) -> tuple[int, int]:
+        """(hash below which groups are held out, how many documents that makes).
+
+        Groups are taken in the order of their hashes while these are below the share `heldout` or fewer than
+        `min_heldout` documents are held out, and never so many that more than half of the documents would be.
+        """
+        share = settings.heldout * NO_GROUP
+        held = 0
+        rows = self._database.execute("SELECT hash, documents FROM groups WHERE corpus = ? ORDER BY hash", (corpus,))
+        for raw, size in rows:
+            group = int.from_bytes(raw, "big")
+            wanted = group < share or held < settings.min_heldout
+            if not wanted or 2 * (held + size) > documents:
+                return group, held
+            held += size
+        return NO_GROUP, held
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._database.close()
