@@ -257,7 +257,9 @@ class Recipe(Part):
         for entry in self.stages.order or ():
             for name in [entry] if isinstance(entry, str) else entry:
                 if name not in self.tasks:
-                    raise ValueError(f"stages.order names {name!r}, which is not under tasks.{did_you_mean(name, known)}")
+                    raise ValueError(
+                        f"stages.order names {name!r}, which is not under tasks.{did_you_mean(name, known)}"
+                    )
         if isinstance(self.stages.steps, dict) and set(self.stages.steps) != set(known):
             raise ValueError(f"stages.steps names {sorted(self.stages.steps)}, but tasks are {sorted(known)}")
         return self
@@ -297,7 +299,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if isinstance(source, Mapping):
-        return yaml.safe_load(yaml.safe_dump(dict(source))), "recipe"
+        return yaml.safe_load(yaml.safe_dump(dict(source), sort_keys=False)), "recipe"
     path = Path(source)
     shipped = shipped_recipes()
     if str(source) in shipped and not path.is_file():

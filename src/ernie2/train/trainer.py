@@ -80,6 +80,7 @@ class Trainer:
         self._names = {row: name for name, row in stream.ids.items()}
         self._interval = _Interval()
         self._peak_reached = 0.0
+        self._restored = False
 
     def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
         """Takes up exactly where `checkpoint` stands; metrics written after it are forgotten."""
@@ -87,13 +88,15 @@ class Trainer:
         self._position = Position.of(checkpoint.state["position"])
         self._peak_reached = float(checkpoint.state["peak_reached"])
         self.records.cut(int(checkpoint.state["metrics_bytes"]))
+        self._restored = True
 
     def train(self) -> Position:
         """Runs to the end of the last stage; returns the final position."""
         at = self._position
+        self.run.mkdir(parents=True, exist_ok=True)
         self._clock = time.monotonic() - at.seconds
         total = sum(map(len, self.plans))
-        if at.step == 0:
+        if not self._restored:
             self._evaluate("start")
             self._save(stage_end=False)  # so that a run killed at any instant can be resumed
         self.model.train()

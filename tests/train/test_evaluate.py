@@ -1,0 +1,112 @@
+import math
+
+import numpy as np
+import pytest
+import tiny
+import tiny_run
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ernie2.batches.packing import Caps
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import BatchSettings, EncoderSettings
+from ernie2.train.evaluate import SMOOTHING, CheapRule, HeldOut, ratio_interval
+from ernie2.train.pretraining import head_specs, open_stream, task_ids
+
+CPU = torch.device("cpu")
+
+
+def test_the_cheap_rule_answers_the_commonest_label_of_a_feature_and_the_majority_for_new_ones():
+    rule = CheapRule.fit(np.array([7, 7, 7, 8]), np.array([1, 1, 0, 0]), classes=2)
+    assert rule.predict(np.array([7, 8, 9])).tolist() == [1, 0, rule.majority]
+
+
+def test_the_loss_of_the_cheap_rule_is_that_of_smoothed_frequencies():
+    rule = CheapRule.fit(np.array([7, 7, 7]), np.array([1, 1, 0]), classes=2)
+    expected = [-math.log((2 + SMOOTHING) / (3 + 2 * SMOOTHING)), -math.log((1 + SMOOTHING) / (3 + 2 * SMOOTHING))]
+    assert rule.losses(np.array([7, 7]), np.array([1, 0])) == pytest.approx(expected)
+
+
+def test_the_entropy_of_one_feature_is_the_unigram_entropy():
+    rule = CheapRule.fit(np.zeros(4, int), np.array([5, 5, 6, 7]), classes=10)
+    assert rule.entropy == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4))
+
+
+def test_the_interval_is_the_binomial_one_where_every_instance_has_one_position():
+    right = np.array([True] * 30 + [False] * 70)
+    accuracy, low, high = ratio_interval(right, np.arange(100))
+    half = 1.96 * math.sqrt(0.3 * 0.7 / 99)
+    assert (accuracy, low, high) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
+
+
+@given(st.integers(2, 40), st.integers(1, 9), st.integers(0, 5))
+def test_repeating_positions_inside_an_instance_does_not_narrow_the_interval(instances, copies, seed):
+    right = np.random.default_rng(seed).random(instances) < 0.5
+    once = ratio_interval(right, np.arange(instances))
+    often = ratio_interval(np.repeat(right, copies), np.repeat(np.arange(instances), copies))
+    assert often == pytest.approx(once)
+
+
+@pytest.fixture(scope="module")
+def heldout(tmp_path_factory):
+    shards = tiny_run.write_shards(tmp_path_factory.mktemp("held") / "shards")
+    tasks = [tiny.task(name) for name in tiny.FOUR]
+    ids = task_ids(list(tiny.FOUR), 16)
+    batch = BatchSettings(batch_tokens=256, pack_tokens=256, sequence_tokens=64)
+    stream, feeds, _ = open_stream(shards, tasks, ids, batch, seed=0)
+    model = MultiTaskModel(
+        EncoderSettings(layers=1, hidden=16, heads=2, position_rows=64), 1000, head_specs(tasks), seed=0
+    )
+    return HeldOut(stream, feeds, tasks, 6, seed=0), model
+
+
+def test_every_task_is_scored_alone_under_its_own_id_with_a_fixed_number_of_instances(heldout):
+    exams, _ = heldout
+    for name, row in task_ids(list(tiny.FOUR), 16).items():
+        exam = exams._exams[name]
+        assert exam.instances == 6 == sum(len(pack.starts) - 1 for pack in exam.packs)
+        for pack in exam.packs:
+            assert set(pack.targets) == {name}
+            assert set(pack.task_ids[: pack.real_tokens]) == {row}
+
+
+def test_only_masking_hides_tokens(heldout):
+    exams, _ = heldout
+    masked = {name: any((pack.tokens == tiny.MASK).any() for pack in exam.packs) for name, exam in exams._exams.items()}
+    assert masked == {name: name == "knowledge_masking" for name in tiny.FOUR}
+
+
+def test_figures_are_those_of_a_plain_recount(heldout):
+    exams, model = heldout
+    figures = exams.evaluate(model, CPU, "fp32")
+    assert set(figures) == set(tiny.FOUR)
+    from sklearn.metrics import accuracy_score, f1_score
+
+    from ernie2.model.inputs import Inputs
+
+    exam = exams._exams["capitalization_prediction"]
+    predicted, losses = [], []
+    for pack in exam.packs:
+        loss, classes = model.predictions(Inputs.of(pack, CPU, static=False))["capitalization_prediction"]
+        predicted += classes.tolist()
+        losses += loss.tolist()
+    found = figures["capitalization_prediction"]
+    assert found["accuracy"] == pytest.approx(accuracy_score(exam.labels, predicted))
+    assert found["macro_f1"] == pytest.approx(f1_score(exam.labels, predicted, average="macro"))
+    assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert found["scored"] == len(exam.labels)
+    assert figures["knowledge_masking"]["macro_f1"] is None
+
+
+def test_evaluating_twice_gives_the_same_figures_and_leaves_training_mode_on(heldout):
+    exams, model = heldout
+    model.train()
+    assert exams.evaluate(model, CPU, "fp32") == exams.evaluate(model, CPU, "fp32")
+    assert model.training
+
+
+def test_caps_leave_room_for_one_whole_sequence(heldout):
+    exams, _ = heldout
+    caps = Caps.of(256, 64, [tiny.task(name) for name in tiny.FOUR])
+    assert all(len(pack.tokens) == caps.tokens for exam in exams._exams.values() for pack in exam.packs)

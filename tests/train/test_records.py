@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from ernie2.errors import CheckpointError
+from ernie2.train.records import Records, read_run, write_json
+
+
+def test_lines_come_back_as_written(tmp_path):
+    records = Records(tmp_path)
+    records.write("step", step=1, loss={"a": 0.5})
+    records.write("stage", event="end")
+    assert records.read() == [{"kind": "step", "step": 1, "loss": {"a": 0.5}}, {"kind": "stage", "event": "end"}]
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+    records = Records(tmp_path)
+    records.write("step", step=1)
+    with records.metrics.open("a") as file:
+        file.write('{"kind": "st')
+    assert records.read() == [{"kind": "step", "step": 1}]
+
+
+def test_cutting_forgets_what_came_after_a_checkpoint(tmp_path):
+    records = Records(tmp_path)
+    records.write("step", step=1)
+    length = records.length()
+    records.write("step", step=2)
+    records.cut(length)
+    records.write("step", step=2, again=True)
+    assert [line["step"] for line in records.read()] == [1, 2]
+    assert records.read()[1]["again"]
+
+
+def test_a_folder_without_run_json_is_no_run(tmp_path):
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        read_run(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_run(tmp_path / "nowhere")
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "run.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(file, {"a": object()})
+    assert json.loads(file.read_text()) == {"a": 1}

@@ -1,0 +1,140 @@
+import itertools
+import json
+
+import pytest
+import tiny
+import tiny_run
+import torch
+
+from ernie2.batches.stream import Lane
+from ernie2.errors import CheckpointError, ConfigError, RunFailed, ShardError
+from ernie2.train import checkpoints
+from ernie2.train.pretraining import build, task_ids
+from ernie2.train.trainer import Position
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing after it runs in the loop."""
+
+
+def fresh(folder, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "shards").exists():
+        tiny_run.write_shards(folder / "shards")
+    from ernie2.annotate.shards import Shards
+
+    return build(tiny_run.recipe(folder, **changes), Shards(folder / "shards")).trainer
+
+
+def kill_after(trainer, steps):
+    """Lets the trainer take `steps` steps, then dies before the next."""
+    count, take = itertools.count(1), trainer._step
+
+    def step(plan):
+        if next(count) > steps:
+            raise Killed
+        take(plan)
+
+    trainer._step = step
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    trainer = fresh(folder)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7, 13])
+def test_a_run_killed_and_resumed_ends_bit_identical_to_the_uninterrupted_one(whole, tmp_path, steps):
+    killed = fresh(tmp_path)
+    kill_after(killed, steps)
+    with pytest.raises(Killed):
+        killed.train()
+    resumed = fresh(tmp_path)
+    resumed.restore(checkpoints.newest(tmp_path / "run"))
+    position = resumed.train()
+    assert position.state() | {"seconds": 0} == whole._position.state() | {"seconds": 0}
+    for name, parameter in whole.model.state_dict().items():
+        assert torch.equal(parameter, resumed.model.state_dict()[name]), name
+    told = [_without_clocks(line) for line in resumed.records.read()]
+    assert told == [_without_clocks(line) for line in whole.records.read()]
+
+
+def _without_clocks(line):
+    return {key: value for key, value in line.items() if key not in ("seconds", "tokens_per_second", "time")}
+
+
+def test_every_task_gets_its_iterations_and_records_say_so(whole):
+    assert whole._position.task_steps == dict.fromkeys(tiny.FOUR, 5)
+    counted = dict.fromkeys(tiny.FOUR, 0)
+    for line in whole.records.read():
+        if line["kind"] == "stage" and line["event"] == "end":
+            for task, count in line["iterations"].items():
+                counted[task] += count
+    assert counted == dict.fromkeys(tiny.FOUR, 5)
+
+
+def test_tasks_enter_in_the_order_of_the_recipe(whole):
+    assert [plan.stage.introduced for plan in whole.plans] == [(name,) for name in tiny.FOUR]
+
+
+def test_instances_are_counted_under_the_id_they_were_trained_with(whole):
+    seen = whole._position.seen
+    assert set(seen) == set(tiny.FOUR)
+    assert all(count > 0 for count in seen.values())
+
+
+def test_the_peak_of_every_stage_is_recorded(whole):
+    peaks = [line["peak_lr_reached"] for line in whole.records.read() if line.get("event") == "end"]
+    assert peaks == [pytest.approx(1e-2)] * 4
+
+
+def test_held_out_figures_stand_at_the_start_and_at_every_stage_end(whole):
+    told = [(line["at"], line["stage"]) for line in whole.records.read() if line["kind"] == "heldout"]
+    assert told == [("start", 0), *(("stage_end", stage) for stage in range(4))]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_now(tmp_path):
+    trainer = fresh(tmp_path)
+    with torch.no_grad():
+        trainer.model.encoder.embeddings.token.weight.fill_(float("nan"))
+    with pytest.raises(RunFailed, match=r"not finite.*lower train\.peak_lr"):
+        trainer.train()
+
+
+def test_a_position_survives_json():
+    lane = Lane.of({"a": {"drawn": 3, "corpora": {"c": [1, 2]}}})
+    position = Position([lane], stage=1, stage_step=2, step=9, tokens=100, task_steps={"a": 4}, seen={"a": 7})
+    assert Position.of(json.loads(json.dumps(position.state()))).state() == position.state()
+
+
+def test_task_ids_put_knowledge_masking_first_whatever_the_order():
+    assert task_ids(["sentence_reordering", "knowledge_masking"], 16) == {
+        "knowledge_masking": 0,
+        "sentence_reordering": 1,
+    }
+    assert task_ids(["sentence_reordering"], 16) == {"sentence_reordering": 1}
+    assert task_ids(["a", "b"], 0) == {"a": 0, "b": 0}
+    with pytest.raises(ConfigError, match=r"encoder\.task_ids=2"):
+        task_ids(["a", "b"], 2)
+
+
+def test_a_checkpoint_of_another_encoder_is_refused(whole, tmp_path):
+    other = fresh(tmp_path, encoder={"hidden": 32})
+    with pytest.raises(CheckpointError, match="of another shape"):
+        other.restore(checkpoints.newest(whole.run))
+
+
+def test_shards_with_longer_sentences_than_the_sequence_has_room_for_are_refused(tmp_path):
+    shards = tiny_run.write_shards(tmp_path / "shards")
+    facts = json.loads((shards.folder / "shards.json").read_text())
+    (shards.folder / "shards.json").write_text(json.dumps({**facts, "sentence_tokens": 500}))
+    with pytest.raises(ShardError, match=r"sentences of up to 500 tokens.*room for 59"):
+        fresh(tmp_path)
+
+
+def test_more_segments_than_segment_types_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="segment_types=2"):
+        fresh(tmp_path, encoder={"segment_types": 2})

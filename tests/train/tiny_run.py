@@ -1,0 +1,50 @@
+"""A whole run in a second: tiny shards with a real tokeniser file, and a recipe for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny
+
+from ernie2.annotate.shards import Shards
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.settings import Recipe, load_recipe
+
+
+def write_shards(folder: Path, seed: int = 7) -> Shards:
+    """Twenty random documents, four held out, and a vocabulary of 1,000 made-up words."""
+    rng = np.random.default_rng(seed)
+    documents = [tiny.random_document(rng, name=f"doc{i}", group=i) for i in range(20)]
+    tiny.write_corpora(folder, {"text": documents}, heldout=[f"doc{i}" for i in range(16, 20)])
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(5, 900)]
+    vocabulary += [f"##w{i}" for i in range(900, 1000)]
+    file = folder / "vocab.txt"
+    file.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    wordpieces = load_wordpieces(file, lowercase=True)
+    wordpieces.save(folder)
+    for described in [folder / "shards.json", *folder.glob("text/*/shard.json")]:
+        facts = json.loads(described.read_text())
+        described.write_text(json.dumps({**facts, "tokenizer": wordpieces.fingerprint}))
+    return Shards(folder)
+
+
+def recipe(folder: Path, **changes: Any) -> Recipe:
+    """Four tasks, two iterations of four packs each, a one-layer encoder with dropout."""
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "run": str(folder / "run"),
+        "corpora": {"text": {"path": "nowhere.txt"}},
+        "tokenizer": {"train": 1000},
+        "shards": {"folder": str(folder / "shards")},
+        "tasks": {name: {} for name in tiny.FOUR},
+        "stages": {"steps": 5},
+        "batch": {"batch_tokens": 256, "pack_tokens": 128, "sequence_tokens": 64},
+        "encoder": {"layers": 1, "hidden": 16, "heads": 2, "position_rows": 64},
+        "train": {"peak_lr": 1e-2, "precision": "fp32", "heldout_instances": 8, "checkpoint_every": 3, "log_every": 2},
+    }
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    return load_recipe(values)
