@@ -34,6 +34,12 @@ def feeds(shards: Shards, tasks: Sequence[Task], split: str = "train") -> tuple[
     return made, table
 
 
+def apart(feeds: Mapping[str, Feed]) -> frozenset[tuple[str, str]]:
+    """Returns the pairs (host, rider) that share no corpus, for `stages.Plan`: such a ride would score nothing."""
+    reads = {name: {corpus.name for corpus in feed.corpora} for name, feed in feeds.items()}
+    return frozenset((a, b) for a in reads for b in reads if reads[a].isdisjoint(reads[b]))
+
+
 def _corpora(task: Task, shards: Shards, usable: Mapping[str, Usable], split: str) -> list[ShardedCorpus]:
     named = task.options.corpora
     for name in named or ():

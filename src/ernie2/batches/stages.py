@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie2.errors import ConfigError
+
 Array = NDArray[Any]
 
 Order = Sequence[str | Sequence[str]]
@@ -81,7 +83,9 @@ class Plan:
     evenly over the hosts' steps, less the `plain_share` it keeps as steps of its own, and what exceeds the hosts' steps
     becomes plain steps too. A token task that hosts keeps the same share of its steps free of riders. Every prefix of
     the stage is within one iteration of proportional for every task's hosting and plain steps, and every prefix of the
-    steps that take riders is within one of proportional for every task's rides.
+    steps a rider may ride on is within one of proportional for its rides.
+
+    `closed_hosts` take no riders at all; `apart` holds pairs (host, rider) that share no corpus.
     """
 
     def __init__(
@@ -91,11 +95,12 @@ class Plan:
         combine: bool = True,
         plain_share: float = 0.1,
         closed_hosts: frozenset[str] = frozenset(),
+        apart: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
         self.stage = stage
         self.tasks = stage.tasks
         self.active, self.host = _lay_steps(
-            stage, tuple(levels[t] for t in self.tasks), combine, plain_share, closed_hosts
+            stage, tuple(levels[t] for t in self.tasks), combine, plain_share, closed_hosts, apart
         )
         self._done = np.concatenate([np.zeros((1, len(self.tasks)), np.int64), np.cumsum(self.active, axis=0)])
 
@@ -118,7 +123,12 @@ class Plan:
 
 @lru_cache(maxsize=64)
 def _lay_steps(
-    stage: Stage, levels: tuple[Level, ...], combine: bool, plain_share: float, closed_hosts: frozenset[str]
+    stage: Stage,
+    levels: tuple[Level, ...],
+    combine: bool,
+    plain_share: float,
+    closed_hosts: frozenset[str],
+    apart: frozenset[tuple[str, str]],
 ) -> tuple[Array, Array]:
     names, counts = stage.tasks, [count for _, count in stage.iterations]
     everyone = range(len(names))
@@ -127,19 +137,23 @@ def _lay_steps(
     # steps that take riders: those of open sentence hosts, or all but the plain share of a token host
     open_hosts = [i for i in hosts if names[i] not in closed_hosts]
     reserved = {i: math.ceil(plain_share * counts[i]) if levels[i] == "token" else 0 for i in open_hosts}
-    capacity = sum(counts[i] - reserved[i] for i in open_hosts)
-    rides = {i: min(counts[i] - math.ceil(plain_share * counts[i]), capacity) for i in riders}
+    carries = {i: [host for host in open_hosts if (names[host], names[i]) not in apart] for i in riders}
+    rides = {
+        i: min(
+            counts[i] - math.ceil(plain_share * counts[i]), sum(counts[host] - reserved[host] for host in carries[i])
+        )
+        for i in riders
+    }
     leads = spread([counts[i] - rides.get(i, 0) for i in everyone])  # (steps,) leading task of each step
     active = np.zeros((len(leads), len(names)), bool)
     active[np.arange(len(leads)), leads] = True
-    if rides:
-        takes_riders = np.zeros(len(leads), bool)
-        for i in open_hosts:
-            steps = np.flatnonzero(leads == i)
-            takes_riders[steps[~_evenly(reserved[i], len(steps))]] = True
-        steps = np.flatnonzero(takes_riders)
-        for i, count in rides.items():
-            active[steps[_evenly(count, len(steps))], i] = True
+    takes_riders = np.zeros(len(leads), bool)
+    for i in open_hosts:
+        steps = np.flatnonzero(leads == i)
+        takes_riders[steps[~_evenly(reserved[i], len(steps))]] = True
+    for i, count in rides.items():
+        steps = np.flatnonzero(takes_riders & np.isin(leads, carries[i]))
+        active[steps[_evenly(count, len(steps))], i] = True
     return active, leads
 
 
@@ -147,10 +161,11 @@ def spread(counts: Sequence[int]) -> Array:
     """Interleaves `counts[i]` steps of each i so that every prefix is within one step of proportional.
 
     Earliest deadline first among the steps already released: the j-th of c steps in a row of L may take places
-    floor(j L / c) … ceil((j + 1) L / c) - 1, for which this order is known to be feasible. [2, 1] → [0, 1, 0].
+    floor(j L / c) … ceil((j + 1) L / c) - 1, for which this order is known to be feasible; among equals the rarer task
+    goes first. [2, 1] → [0, 1, 0].
     """
     total = sum(counts)
-    waiting: list[tuple[int, int, int]] = []  # (deadline, task, number) of released steps
+    waiting: list[tuple[int, int, int, int]] = []  # (deadline, steps of the task, task, number) of released steps
     releases: list[list[tuple[int, int]]] = [[] for _ in range(total)]
     for task, count in enumerate(counts):
         if count:
@@ -158,8 +173,8 @@ def spread(counts: Sequence[int]) -> Array:
     laid = np.zeros(total, np.int64)
     for place in range(total):
         for task, number in releases[place]:
-            heappush(waiting, (-(-(number + 1) * total // counts[task]), task, number))
-        _, task, number = heappop(waiting)
+            heappush(waiting, (-(-(number + 1) * total // counts[task]), counts[task], task, number))
+        _, _, task, number = heappop(waiting)
         laid[place] = task
         if number + 1 < counts[task]:
             releases[max(place + 1, (number + 1) * total // counts[task])].append((task, number + 1))
@@ -187,7 +202,12 @@ def _steps(steps: int | Mapping[str, int], task: str) -> int:
 
 
 def _groups(tasks: Order) -> list[tuple[str, ...]]:
-    return [(entry,) if isinstance(entry, str) else tuple(entry) for entry in tasks]
+    groups = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in tasks]
+    names = [name for group in groups for name in group]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"the order of stages names {name!r} twice; a task enters once.")
+    return groups
 
 
 def _in_order(columns: Sequence[Mapping[str, int]], groups: Sequence[Sequence[str]]) -> list[dict[str, int]]:
