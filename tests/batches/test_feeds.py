@@ -63,14 +63,14 @@ def test_a_task_without_any_corpus_is_refused_with_the_counts_of_all(tmp_path):
 
 def test_an_unknown_corpus_is_refused_with_the_nearest(tmp_path):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3)})
-    with pytest.raises(TaskError, match="'wikki'.*Did you mean 'wiki'"):
+    with pytest.raises(TaskError, match=r"'wikki'.*Did you mean 'wiki'"):
         feeds(shards, [task("knowledge_masking", corpora=("wikki",))])
 
 
 def test_a_refused_tokeniser_is_a_reason_to_stop(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 3)})
     cased = CapitalizationPrediction(CapitalizationPrediction.Options(), dataclasses.replace(VOCABULARY, cased=True))
-    with pytest.raises(TaskError, match="'capitalization_prediction' cannot run.*tokeniser is cased"):
+    with pytest.raises(TaskError, match=r"'capitalization_prediction' cannot run.*tokeniser is cased"):
         feeds(shards, [cased])
 
 
