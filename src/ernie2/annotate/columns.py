@@ -28,7 +28,7 @@ from ernie2.annotate.wordpieces import Columns, WordPieces, batch_columns
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.settings import ShardSettings
 
-BATCH_CHARACTERS = 500_000
+BATCH_CHARACTERS = 150_000
 """Text that is tokenised at once; what a worker needs of memory grows with it."""
 NO_TOKENS = "no tokens"
 ONLY_UNKNOWN = "only unknown tokens"
