@@ -301,14 +301,6 @@ def test_a_wrong_override_is_refused(override: str, here: Path, ernie: Callable[
     assert_refused(ernie("prepare", write_recipe(here), override), override.split("=")[0].split(".")[0])
 
 
-@pytest.mark.parametrize("command", [["resume"], ["report"], ["evaluate", "--data", "shards"]])
-def test_a_folder_that_is_no_run_is_refused(command: list[str], here: Path, ernie: Callable[..., Outcome]) -> None:
-    (here / "photos").mkdir()
-    assert_refused(ernie(*command, here / "photos"), "photos")
-    assert_refused(ernie(*command, here / "absent"), "absent")
-    assert list((here / "photos").iterdir()) == []
-
-
 def test_a_folder_that_holds_no_shards_is_refused(here: Path, ernie: Callable[..., Outcome]) -> None:
     (here / "photos").mkdir()
     assert_refused(ernie("inspect", here / "photos"), "photos")
@@ -321,6 +313,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     ernie2.pretrain(write_recipe(folder))
     return folder
+
+
+@pytest.mark.parametrize("command", ["resume", "report", "evaluate"])
+def test_a_folder_that_is_no_run_is_refused(
+    command: str, trained: Path, here: Path, ernie: Callable[..., Outcome]
+) -> None:
+    (here / "photos").mkdir()
+    data = ["--data", trained / "shards"] if command == "evaluate" else []
+    for folder in ("photos", "absent"):
+        assert_refused(ernie(command, here / folder, *data), folder)
+    assert list((here / "photos").iterdir()) == []
 
 
 def test_a_run_says_what_it_left_and_what_to_do_next(here: Path, ernie: Callable[..., Outcome]) -> None:
@@ -350,7 +353,7 @@ def test_init_from_a_folder_that_is_no_checkpoint_is_refused(
 
 
 def test_shards_of_another_tokeniser_are_refused(trained: Path, here: Path, ernie: Callable[..., Outcome]) -> None:
-    other = ernie2.prepare(write_recipe(here), ["tokenizer.train=128"])
+    other = ernie2.prepare(write_recipe(here), ["tokenizer.train=80"])
     assert_refused(ernie("evaluate", trained / "run", "--data", other), str(other), "another tokeniser")
     first = next((trained / "shards" / "foxes").iterdir())
     shutil.rmtree(other / "foxes" / first.name)
@@ -375,7 +378,7 @@ def can_mount() -> bool:
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs a private mount namespace")
-@pytest.mark.parametrize("kilobytes", [4, 60, 160])
+@pytest.mark.parametrize("kilobytes", [60, 160])
 def test_a_full_disk_ends_in_a_message_and_nothing_half_written(kilobytes: int, here: Path) -> None:
     recipe, small = write_recipe(here), here / "small"
     small.mkdir()
