@@ -45,11 +45,9 @@ class KnowledgeMasking(TokenTask):
         """Picks units, replaces their pieces, and scores each with its original id (paper, Knowledge Masking Task)."""
         tokens, options = sequence.tokens, self.options
         text = self.vocabulary.text[tokens]  # (n,) bool
-        special = sequence.document < 0
         basic = rng.random() < options.basic_share
         starts = np.ones(len(tokens), bool) if basic else unit_starts(sequence, options.levels)
-        starts |= special  # a special token is a unit of its own, and what follows it begins another
-        starts[1:] |= special[:-1]
+        starts |= sequence.document < 0  # special tokens part units; they are in none that is picked
         unit = np.cumsum(starts) - 1  # (n,) number of the unit a token belongs to
         units = unit[text]
         units = units[np.flatnonzero(np.diff(units, prepend=-1))]  # numbers of the units that may be picked
