@@ -66,11 +66,22 @@ class AttentionPlan:
     padded: Padded | None
 
 
-def plan_attention(inputs: Inputs, dropout: float = 0.0) -> AttentionPlan:
-    """Picks the kernel for this batch and lays its sequences out for it; `dropout` is that of attention weights."""
-    if inputs.tokens.device.type == "cuda" and dropout == 0.0 and _packed_kernel() is not None:
+def plan_attention(inputs: Inputs, dtype: torch.dtype, dropout: float = 0.0) -> AttentionPlan:
+    """Picks the kernel for this batch and lays its sequences out for it.
+
+    `dtype`: what queries, keys and values will have (the packed kernel knows 16 bits only). `dropout`: the share of
+    attention weights to be dropped.
+    """
+    packed = inputs.tokens.device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and dropout == 0.0
+    if packed and _packed_kernel() is not None:
         return AttentionPlan(inputs.starts, inputs.longest, padded=None)
     return AttentionPlan(inputs.starts, inputs.longest, _pad(inputs.lengths, inputs.tokens.device))
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """What matrix products with `tensor` run in here: the autocast dtype where autocast is on, else its own."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
 
 def attend(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float = 0.0) -> Tensor:
@@ -89,12 +100,15 @@ def attend(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float = 0.0) -
     padded = plan.padded
     rows = _rows(qkv, padded.gather, padded.scatter, None)  # (R, 3H)
     outputs = []
-    for group, part in zip(padded.groups, torch.split(rows, padded.sizes), strict=True):
-        shape = (group.sequences, group.length, 3, heads, head_width)
-        query, key, value = part.view(shape).permute(2, 0, 3, 1, 4).unbind(0)  # each (n, N, L, D)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=group.mask, dropout_p=dropout)
-        outputs.append(mixed.transpose(1, 2).reshape(-1, width // 3))  # (n · L, H)
-    return _rows(torch.cat(outputs), padded.scatter, padded.gather, padded.real)
+    with torch.autocast(qkv.device.type, enabled=False):
+        if qkv.device.type == "cpu":
+            rows = rows.float()  # the bf16 kernel of CPUs is slower than the fp32 one, several times so backwards
+        for group, part in zip(padded.groups, torch.split(rows, padded.sizes), strict=True):
+            shape = (group.sequences, group.length, 3, heads, head_width)
+            query, key, value = (each.transpose(1, 2) for each in part.view(shape).unbind(2))  # each (n, N, L, D)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=group.mask, dropout_p=dropout)
+            outputs.append(mixed.transpose(1, 2).reshape(-1, width // 3))  # (n · L, H)
+    return _rows(torch.cat(outputs).to(qkv.dtype), padded.scatter, padded.gather, padded.real)
 
 
 def _pad(lengths: Sequence[int], device: torch.device) -> Padded:

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ernie2.model.attention import AttentionPlan, attend, plan_attention
+from ernie2.model.attention import AttentionPlan, attend, compute_dtype, plan_attention
+from ernie2.model.dropout import Dropout
 from ernie2.model.inputs import Inputs
 from ernie2.settings import EncoderSettings
 
@@ -34,8 +35,9 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """A pack -> hidden states (T, H) of its last layer."""
-        plan = plan_attention(inputs, self.settings.attention_dropout if self.training else 0.0)
         hidden: Tensor = self.embeddings(inputs)
+        dropout = self.settings.attention_dropout if self.training else 0.0
+        plan = plan_attention(inputs, compute_dtype(hidden), dropout)
         for layer in self.layers:
             hidden = layer(hidden, plan)
         return hidden
@@ -55,7 +57,7 @@ class Embeddings(nn.Module):
         self.segment = _bare_table(settings.segment_types, settings.hidden)
         self.task = _bare_table(settings.task_ids, settings.hidden) if settings.task_ids else None
         self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Ids, each (T,) int64 -> (T, H)."""
@@ -90,7 +92,7 @@ class Attention(nn.Module):
         self.qkv = bare_linear(settings.hidden, 3 * settings.hidden)
         self.output = bare_linear(settings.hidden, settings.hidden)
         self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
         """hidden (T, H) -> (T, H)."""
@@ -108,7 +110,7 @@ class FeedForward(nn.Module):
         self.inner = bare_linear(settings.hidden, settings.ffn_width)
         self.outer = bare_linear(settings.ffn_width, settings.hidden)
         self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden (T, H) -> (T, H), through (T, F)."""

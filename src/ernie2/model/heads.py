@@ -5,6 +5,7 @@ T tokens in the pack · S sequences · H hidden · P scored positions · C class
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ernie2.model.attention import compute_dtype
+from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import activate, bare_linear, initialise
 from ernie2.model.inputs import TaskTargets
 from ernie2.settings import EncoderSettings
@@ -19,7 +22,8 @@ from ernie2.settings import EncoderSettings
 NEVER = -10_000.0
 """Bias of the vocabulary's padding rows: their probability is exactly 0, so they are never predicted nor trained."""
 
-_CHUNK_POSITIONS = 512
+_CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
+"""Logits held at once: on a CPU what the cache holds (measured), on CUDA enough to fill the card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class ClassHead(nn.Module):
     def __init__(self, settings: EncoderSettings, spec: HeadSpec, seed: int) -> None:
         super().__init__()
         assert spec.classes is not None
-        self.dropout = nn.Dropout(settings.dropout if spec.level == "sentence" else 0.0)
+        self.dropout = Dropout(settings.dropout if spec.level == "sentence" else 0.0)
         self.linear = bare_linear(settings.hidden, spec.classes)
         initialise(self, settings.init_std, seed, spec.name)
 
@@ -103,8 +107,7 @@ class VocabularyHead(nn.Module):
     def predict(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
         """Hidden states (P, H), the word table (V, H) -> losses (P,) float32 and predicted word pieces (P,) int64."""
         losses, predicted = [], []
-        for begin in range(0, len(picked), _CHUNK_POSITIONS):
-            rows = slice(begin, begin + _CHUNK_POSITIONS)
+        for rows in _chunks(len(picked), table):
             logits, labels = self(picked[rows], table), targets.labels[rows]
             losses.append(F.cross_entropy(logits, labels, reduction="none"))
             predicted.append(logits.argmax(-1))
@@ -121,8 +124,7 @@ def vocabulary_loss(
     loss and only scaled afterwards, so logits are computed once and memory is that of one chunk. Matrix products run in
     the autocast dtype where autocast is on; softmax, loss and sums are float32.
     """
-    kind = states.device.type
-    compute = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    compute = compute_dtype(states)
     loss: tuple[Tensor, Tensor] = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
         states, table, bias, labels, weights, compute
     )
@@ -143,34 +145,35 @@ class _VocabularyLoss(torch.autograd.Function):
         compute: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         needed = any(ctx.needs_input_grad[:3])
-        low_states, low_table = states.to(compute), table.to(compute)
+        low_states, low_table, low_bias = states.to(compute), table.to(compute), bias.to(compute)
         summed = torch.zeros((), dtype=torch.float32, device=states.device)
         right = torch.zeros((), dtype=torch.int64, device=states.device)
         d_states = torch.empty_like(low_states) if needed else None
-        d_table: Tensor | None = None
+        d_table = torch.zeros_like(table, dtype=torch.float32) if needed else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if needed else None
-        for begin in range(0, len(states), _CHUNK_POSITIONS):
-            rows = slice(begin, min(begin + _CHUNK_POSITIONS, len(states)))
-            part, answer = low_states[rows], labels[rows]
+        for rows in _chunks(len(states), table):
+            part, answer = low_states[rows], labels[rows, None]
             weight = None if weights is None else weights[rows]
-            logits = (part @ low_table.t()).float().add_(bias)  # (p, V)
-            total = logits.logsumexp(-1)
-            picked = logits.gather(1, answer[:, None]).squeeze(1)
-            right += _counted(logits.argmax(-1) == answer, weight)
-            summed += _weighed(total - picked, weight)
+            logits = torch.addmm(low_bias, part, low_table.t()).float()  # (p, V)
+            best = logits.argmax(-1, keepdim=True)
+            top, scored = logits.gather(1, best), logits.gather(1, answer)
+            odds = torch.softmax(logits, -1)
+            # log of the sum of exponentials = top - log(odds of top), exact since those odds are at least 1 / V
+            losses = (top - odds.gather(1, best).log() - scored).squeeze(1)
+            summed += _weighed(losses, weight)
+            right += _counted((best == answer).squeeze(1), weight)
             if not needed:
                 continue
             assert d_states is not None
+            assert d_table is not None
             assert d_bias is not None
-            d_logits = logits.sub_(total[:, None]).exp_()  # softmax
-            d_logits.scatter_add_(1, answer[:, None], -torch.ones_like(total)[:, None])
+            d_logits = odds.scatter_add_(1, answer, -torch.ones_like(scored))
             if weight is not None:
                 d_logits.mul_(weight[:, None])
             d_bias += d_logits.sum(0)
             d_low = d_logits.to(compute)
             torch.mm(d_low, low_table, out=d_states[rows])
-            grown = d_low.t() @ part
-            d_table = grown.float() if d_table is None else d_table.add_(grown)
+            d_table += d_low.t() @ part
         ctx.dtypes = (states.dtype, table.dtype, bias.dtype)
         ctx.save_for_backward(d_states, d_table, d_bias)
         ctx.mark_non_differentiable(right)
@@ -184,6 +187,13 @@ class _VocabularyLoss(torch.autograd.Function):
             for gradient, dtype, needed in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad[:3], strict=True)
         ]
         return (*grads, None, None, None)
+
+
+def _chunks(positions: int, table: Tensor) -> Iterator[slice]:
+    """Runs of positions whose logits fit into one chunk."""
+    step = max(16, _CHUNK_LOGITS.get(table.device.type, 1 << 22) // len(table))
+    for begin in range(0, positions, step):
+        yield slice(begin, min(begin + step, positions))
 
 
 def _weighed(losses: Tensor, weights: Tensor | None) -> Tensor:

@@ -3,7 +3,8 @@
 `save_hf` writes what `transformers` loads as `ErnieModel` and `ErnieForMaskedLM` (each leaves the other's part aside:
 the pooler, the prediction head); `load_hf` reads ERNIE and BERT folders. The word table is written with exactly
 `vocab_size` rows: the rows we pad it with (zero, never predicted) are taken off when writing and put back when reading,
-so that a round trip changes no bit and the configuration's `vocab_size` is the tokeniser's. Heads `transformers` has no place for go to `task_heads.safetensors` beside the model.
+so that a round trip changes no bit and the configuration's `vocab_size` is the tokeniser's. Heads `transformers` has no
+place for go to `task_heads.safetensors` beside the model.
 """
 
 from __future__ import annotations
@@ -245,8 +246,9 @@ def load_hf(
 ) -> LoadedHf:
     """Reads an ERNIE or BERT folder (`config.json` and `model.safetensors`).
 
-    `specs`: the heads to build; by default those the folder has. `settings`: by default the file's, with its task table;
-    where given, they must agree with the file on every shape, and say how many task ids and how much dropout there are.
+    `specs`: the heads to build; by default those the folder has. `settings`: by default the file's, with its task
+    table; where given, they must agree with the file on every shape, and say how many task ids and how much dropout
+    there are.
     A head or pooler the file lacks is initialised from `seed`, a task table it lacks is zero; both are named in `new`.
     Raises `CheckpointError` where the folder is not one, is damaged, or does not fit.
     """
@@ -365,8 +367,8 @@ def _read_tensors(path: Path) -> dict[str, _Found]:
     """Canonical name → tensor: without `ernie.` or `bert.`, norms' `gamma` and `beta` as `weight` and `bias`."""
     if not path.is_file():
         raise CheckpointError(
-            f"{path.parent} has no {path.name}; a pytorch_model.bin is not read, since such a file can run code: load the "
-            "folder with transformers and call save_pretrained."
+            f"{path.parent} has no {path.name}; a pytorch_model.bin is not read, since such a file can run code: "
+            "load the folder with transformers and call save_pretrained."
         )
     try:
         tensors = load_file(path)

@@ -1,0 +1,51 @@
+"""Dropout keeps the mean, drops the share it is told to, and sends the gradient through what it kept."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ernie2.model.dropout import Dropout
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_the_share_is_dropped_and_the_rest_scaled_up(share):
+    torch.manual_seed(1)
+    dropped = Dropout(share)(torch.ones(400, 999))
+    assert (dropped == 0).float().mean().item() == pytest.approx(share, abs=0.01)
+    kept = dropped[dropped != 0]
+    assert kept.unique().numel() == 1
+    assert kept[0].item() == pytest.approx(1 / (1 - share), rel=1e-3)
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_gradient_follows_the_mask():
+    values = torch.full((7, 13), 2.0, requires_grad=True)
+    dropped = Dropout(0.4)(values)
+    dropped.sum().backward()
+    torch.testing.assert_close(values.grad, dropped.detach() / 2)
+
+
+def test_nothing_is_dropped_out_of_training_or_at_share_0():
+    values = torch.randn(5, 3)
+    assert Dropout(0.5).eval()(values) is values
+    assert Dropout(0.0)(values) is values
+
+
+def test_masks_depend_on_the_seed_alone():
+    def draw(seed):
+        torch.manual_seed(seed)
+        return Dropout(0.5)(torch.ones(33))
+
+    assert torch.equal(draw(3), draw(3))
+    assert not torch.equal(draw(3), draw(4))
+
+
+def test_every_16_bits_of_a_draw_are_used_alike():
+    torch.manual_seed(0)
+    dropped = Dropout(0.25)(torch.ones(100_000, 4)) == 0
+    assert dropped.float().mean(0).tolist() == pytest.approx([0.25] * 4, abs=0.01)
+
+
+def test_the_dtype_stays():
+    assert Dropout(0.1)(torch.ones(8, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -1,0 +1,66 @@
+"""A packed batch as tensors: trimmed where shapes may vary, covered by sequences where they may not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from model_packs import make_pack, with_targets
+
+from ernie2.batches.batch import Targets
+from ernie2.model.inputs import Inputs
+
+
+def test_trimmed_inputs_hold_real_tokens_and_real_targets_only():
+    inputs = Inputs.of(make_pack([4, 2, 5], tail=9, target_tail=6), "cpu", static=False)
+    assert inputs.tokens.shape == inputs.positions.shape == inputs.segments.shape == inputs.task_ids.shape == (11,)
+    assert inputs.starts.tolist() == [0, 4, 6, 11]
+    assert inputs.lengths == (4, 2, 5)
+    assert inputs.longest == 5
+    for targets in inputs.targets.values():
+        assert len(targets.positions) == len(targets.labels) == targets.count
+        assert targets.weights is None
+
+
+@pytest.mark.parametrize(
+    ("tail", "lengths"),
+    [(0, (4, 2, 5)), (1, (4, 2, 5, 1)), (8, (4, 2, 5, 8)), (9, (4, 2, 5, 8, 1)), (16, (4, 2, 5, 8, 8))],
+)
+def test_static_inputs_cover_the_tail_with_sequences_no_longer_than_the_limit(tail, lengths):
+    inputs = Inputs.of(make_pack([4, 2, 5], tail=tail, longest=8), "cpu", static=True)
+    assert inputs.lengths == lengths
+    assert inputs.starts.tolist() == [0, *np.cumsum(lengths)]
+    assert inputs.tokens.shape == (11 + tail,)
+    assert inputs.longest == 8
+
+
+def test_static_targets_keep_their_shape_and_padding_weighs_nothing():
+    batch = with_targets(make_pack([4, 2]), {"task": Targets(np.array([3, 5, 0, 0]), np.array([1, 2, 0, 0]), 2)})
+    targets = Inputs.of(batch, "cpu", static=True).targets["task"]
+    assert targets.positions.tolist() == [3, 5, 0, 0]
+    assert targets.weights is not None
+    assert targets.weights.tolist() == [1, 1, 0, 0]
+    assert targets.count == 2
+
+
+def test_tasks_that_score_nothing_are_absent():
+    batch = with_targets(make_pack([4, 2]), {"task": Targets(np.zeros(3), np.zeros(3), 0)})
+    assert not Inputs.of(batch, "cpu", static=True).targets
+
+
+def test_indices_are_int64_starts_int32_and_regression_labels_float32():
+    batch = with_targets(make_pack([4, 2]), {"task": Targets(np.zeros(1, np.int32), np.array([0.5], np.float64), 1)})
+    inputs = Inputs.of(batch, "cpu", static=False)
+    assert (
+        inputs.tokens.dtype == inputs.positions.dtype == inputs.segments.dtype == inputs.task_ids.dtype == torch.int64
+    )
+    assert inputs.starts.dtype == torch.int32
+    assert inputs.targets["task"].labels.dtype == torch.float32
+
+
+def test_inputs_do_not_share_memory_with_the_batch():
+    batch = make_pack([4])
+    inputs = Inputs.of(batch, "cpu", static=True)
+    before = inputs.tokens.clone()
+    batch.tokens[:] = 0
+    assert torch.equal(inputs.tokens, before)
