@@ -26,102 +26,11 @@ from torch import Tensor
 
 from ernie2.errors import CheckpointError, StorageError
 from ernie2.model.heads import HeadSpec
+from ernie2.model.hf_names import CONFIG_KEYS, SILENT_EPS, TASK_TABLE, TIED, Same, entries_for
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings
 
 WEIGHTS, TASK_HEADS, CONFIG = "model.safetensors", "task_heads.safetensors", "config.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Same:
-    """One tensor here, one there. `optional`: a checkpoint may lack it. `vocabulary`: it has a row a word piece."""
-
-    ours: str
-    theirs: str
-    optional: bool = False
-    vocabulary: bool = False
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Their names."""
-        return (self.theirs,)
-
-
-@dataclass(frozen=True, slots=True)
-class Stacked:
-    """Several of their tensors are one of ours, stacked along the first dimension."""
-
-    ours: str
-    parts: tuple[str, ...]
-    optional: bool = False
-    vocabulary: bool = False
-
-
-Entry = Same | Stacked
-
-TASK_TABLE = "encoder.embeddings.task.weight"
-
-_ATTENTION = "encoder.layer.{i}.attention"
-_LAYER = "encoder.layer.{i}"
-_PREDICTIONS = "cls.predictions"
-
-
-def _linear(ours: str, theirs: str, optional: bool = False) -> tuple[Same, Same]:
-    weight, bias = (Same(f"{ours}.{part}", f"{theirs}.{part}", optional) for part in ("weight", "bias"))
-    return weight, bias
-
-
-HF_NAMES: tuple[Entry, ...] = (
-    Same("encoder.embeddings.token.weight", "embeddings.word_embeddings.weight", vocabulary=True),
-    Same("encoder.embeddings.position.weight", "embeddings.position_embeddings.weight"),
-    Same("encoder.embeddings.segment.weight", "embeddings.token_type_embeddings.weight"),
-    Same(TASK_TABLE, "embeddings.task_type_embeddings.weight", optional=True),
-    *_linear("encoder.embeddings.norm", "embeddings.LayerNorm"),
-    *(
-        Stacked(
-            f"encoder.layers.{{i}}.attention.qkv.{kind}",
-            tuple(f"{_ATTENTION}.self.{part}.{kind}" for part in ("query", "key", "value")),
-        )
-        for kind in ("weight", "bias")
-    ),
-    *_linear("encoder.layers.{i}.attention.output", f"{_ATTENTION}.output.dense"),
-    *_linear("encoder.layers.{i}.attention.norm", f"{_ATTENTION}.output.LayerNorm"),
-    *_linear("encoder.layers.{i}.ffn.inner", f"{_LAYER}.intermediate.dense"),
-    *_linear("encoder.layers.{i}.ffn.outer", f"{_LAYER}.output.dense"),
-    *_linear("encoder.layers.{i}.ffn.norm", f"{_LAYER}.output.LayerNorm"),
-    *_linear("encoder.pooler", "pooler.dense", optional=True),
-    *_linear("heads.{masked}.transform", f"{_PREDICTIONS}.transform.dense", optional=True),
-    *_linear("heads.{masked}.norm", f"{_PREDICTIONS}.transform.LayerNorm", optional=True),
-    Same("heads.{masked}.bias", f"{_PREDICTIONS}.bias", optional=True, vocabulary=True),
-)
-"""Our names and theirs without the leading `ernie.` or `bert.`, which all but `cls.` names may carry.
-
-`{i}` is the layer, `{masked}` the task whose head scores the vocabulary.
-"""
-
-_TIED = {
-    f"{_PREDICTIONS}.decoder.weight": "embeddings.word_embeddings.weight",
-    f"{_PREDICTIONS}.decoder.bias": f"{_PREDICTIONS}.bias",
-}
-"""Copies some files carry of a tensor used elsewhere."""
-
-CONFIG_KEYS = {
-    "layers": "num_hidden_layers",
-    "hidden": "hidden_size",
-    "heads": "num_attention_heads",
-    "ffn": "intermediate_size",
-    "activation": "hidden_act",
-    "position_rows": "max_position_embeddings",
-    "segment_types": "type_vocab_size",
-    "dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-    "norm_eps": "layer_norm_eps",
-    "init_std": "initializer_range",
-}
-"""Our encoder settings and their configuration keys; task ids and the vocabulary are treated apart."""
-
-_SILENT_EPS = {"ernie": 1e-5, "bert": 1e-12}
-"""LayerNorm eps where a configuration says nothing: the authors' code for ERNIE, the original code for BERT."""
 
 _FREE = {"dropout", "attention_dropout", "init_std", "task_ids"}
 """Settings a caller may choose differently from the file."""
@@ -176,14 +85,14 @@ def hf_config(
 def settings_of(config: Mapping[str, Any], where: str = CONFIG) -> EncoderSettings:
     """The encoder settings a Hugging Face configuration states; `CheckpointError` where we cannot be that model."""
     kind = config.get("model_type")
-    if kind not in _SILENT_EPS:
+    if kind not in SILENT_EPS:
         raise CheckpointError(f"{where}: model_type is {kind!r}; only 'ernie' and 'bert' folders can be read.")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise CheckpointError(
             f"{where}: position_embedding_type is {config['position_embedding_type']!r}; only 'absolute' can be read."
         )
     values = {ours: config[theirs] for ours, theirs in CONFIG_KEYS.items() if theirs in config}
-    values.setdefault("norm_eps", _SILENT_EPS[kind])
+    values.setdefault("norm_eps", SILENT_EPS[kind])
     values.setdefault("segment_types", 2)  # the default of both classes of model
     values["task_ids"] = config.get("task_type_vocab_size", 3) if config.get("use_task_id") else 0
     try:
@@ -200,7 +109,7 @@ def to_hf(model: MultiTaskModel) -> dict[str, Tensor]:
     """Their names (with `ernie.`) → tensors, as `transformers` has them; heads it has no place for are left out."""
     state = model.state_dict()
     tensors: dict[str, Tensor] = {}
-    for entry in _entries(model.settings.layers, _masked_task(model)):
+    for entry in entries_for(model.settings.layers, _masked_task(model)):
         if entry.ours not in state:
             continue
         tensor = state[entry.ours][: model.vocab_size] if entry.vocabulary else state[entry.ours]
@@ -216,7 +125,7 @@ def save_hf(folder: str | Path, model: MultiTaskModel, config: Mapping[str, Any]
     All are written aside and then moved into place, the configuration last. Raises `StorageError` where they cannot be.
     """
     folder = Path(folder)
-    placed = {entry.ours for entry in _entries(model.settings.layers, _masked_task(model))}
+    placed = {entry.ours for entry in entries_for(model.settings.layers, _masked_task(model))}
     heads = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items() if name not in placed}
     aside = {name: folder / f"{name}.tmp" for name in (WEIGHTS, TASK_HEADS, CONFIG)}
     try:
@@ -260,7 +169,7 @@ def load_hf(
     if (folder / TASK_HEADS).exists():
         found |= _read_tensors(folder / TASK_HEADS)
     if specs is None:
-        specs = _stated_heads(config, masked=f"{_PREDICTIONS}.bias" in found)
+        specs = _stated_heads(config, masked="cls.predictions.bias" in found)
     if "embeddings.word_embeddings.weight" not in found:
         raise CheckpointError(f"{folder / WEIGHTS} has no word embeddings; is it an ERNIE or BERT model?")
     model = MultiTaskModel(chosen, len(found["embeddings.word_embeddings.weight"].tensor), specs, seed)
@@ -269,7 +178,7 @@ def load_hf(
         usable.pop("embeddings.task_type_embeddings.weight", None)  # the file itself says it is not used
     used, new = _fill(model, usable, str(folder / WEIGHTS))
     used |= {
-        copy for copy, original in _TIED.items() if copy in found and original in used and _equal(found, copy, original)
+        copy for copy, original in TIED.items() if copy in found and original in used and _equal(found, copy, original)
     }
     return LoadedHf(
         model,
@@ -285,7 +194,7 @@ def _fill(model: MultiTaskModel, found: Mapping[str, _Found], where: str) -> tup
     used: set[str] = set()
     new: list[str] = []
     state = model.state_dict()
-    entries = {entry.ours: entry for entry in _entries(model.settings.layers, _masked_task(model))}
+    entries = {entry.ours: entry for entry in entries_for(model.settings.layers, _masked_task(model))}
     for ours, parameter in state.items():
         entry = entries.get(ours, Same(ours, ours, optional=True))
         missing = [part for part in entry.parts if part not in found]
@@ -309,19 +218,6 @@ def _fill(model: MultiTaskModel, found: Mapping[str, _Found], where: str) -> tup
         place.copy_(stored)
         used.update(entry.parts)
     return used, new
-
-
-def _entries(layers: int, masked: str | None) -> list[Entry]:
-    """The name table for so many layers and that masked-language-model task."""
-    entries: list[Entry] = []
-    for entry in HF_NAMES:
-        if "{masked}" in entry.ours and masked is None:
-            continue
-        for i in range(layers) if "{i}" in entry.ours else range(1):
-            ours = entry.ours.replace("{i}", str(i)).replace("{masked}", masked or "")
-            parts = tuple(part.replace("{i}", str(i)) for part in entry.parts)
-            entries.append(Stacked(ours, parts, entry.optional, entry.vocabulary))
-    return entries
 
 
 def _masked_task(model: MultiTaskModel) -> str | None:
