@@ -1,8 +1,8 @@
 """The demo: the whole path on text that is shipped, in minutes, and what came of it said plainly.
 
-Shards and a vocabulary, four tasks in four stages, held-out figures, a report, and one small classification made from the
-same text: which work is this passage from? Its chapters are those the encoder never saw; 64 labelled passages, three seeds,
-beside the same encoder untrained.
+Shards and a vocabulary, four tasks in four stages, held-out figures, a report, and one small classification made from
+the same text: which work is this passage from? Its chapters are those the encoder never saw; 64 labelled passages,
+three seeds, beside the same encoder untrained.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from ernie2.finetuning.classification import Examples, FineTuneSettings, classif
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import progress, say
 from ernie2.reporting.report import write_report
-from ernie2.settings import Recipe, load_recipe
+from ernie2.settings import load_recipe
 from ernie2.tasks.base import Vocabulary
-from ernie2.tasks.vocabulary import vocabulary_of
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.train.loading import load
 from ernie2.train.records import Records
 from ernie2.train.step import choose_precision
@@ -54,7 +52,8 @@ def run_demo(language: str, folder: Path) -> Path:
 
     if language not in QUESTIONS:
         raise ConfigError(
-            f"there is no demo in {language!r}.{did_you_mean(language, QUESTIONS)} There is one in: {', '.join(QUESTIONS)}."
+            f"there is no demo in {language!r}.{did_you_mean(language, QUESTIONS)} There is one in: "
+            f"{', '.join(QUESTIONS)}."
         )
     overrides = [f"run={folder / 'run'}", f"shards.folder={folder / 'shards'}"]
     recipe = load_recipe(f"demo-{language}", overrides)
@@ -78,7 +77,9 @@ def run_demo(language: str, folder: Path) -> Path:
 
 
 def score(run: Path, shards: Shards, question: Question) -> dict[str, Any]:
-    """Fine-tunes the run's encoder and the same encoder untrained on 64 passages; accuracy on passages of unseen chapters."""
+    """Fine-tunes the run's encoder and the same encoder untrained on 64 passages; accuracy on passages of unseen
+    chapters.
+    """
     loaded = load(run, shards)
     recipe = loaded.recipe
     assert recipe is not None
@@ -172,13 +173,15 @@ def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
     for name, figures in final.items():
         verdict = "above" if figures["learned"] else "not learned at this size: not above"
         say(
-            f"  {name}: {figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f}), {verdict} the cheap rule "
+            f"  {name}: {figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f}), {verdict} the cheap "
+            "rule "
             f"({figures['cheap']['rule']}, {figures['cheap']['accuracy']:.3f})"
         )
     result = [line for line in lines if line["kind"] == "score"][-1]
     shown = {kind: "/".join(f"{a:.3f}" for a in result[kind]) for kind in ("pretrained", "untrained")}
     say(
-        f"  {result['name']} pre-trained {shown['pretrained']}, untrained {shown['untrained']}: margin {result['margin']:+.3f} "
+        f"  {result['name']} pre-trained {shown['pretrained']}, untrained {shown['untrained']}: margin "
+        f"{result['margin']:+.3f} "
         f"(95 % over {len(result['seeds'])} seeds: {result['margin_low']:+.3f} to {result['margin_high']:+.3f}); "
         f"{result['test']} passages of chapters never seen"
     )

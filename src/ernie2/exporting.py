@@ -51,8 +51,10 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         "",
         facts["about"] or "A text encoder pre-trained continually on several tasks.",
         "",
-        f"An ERNIE 2.0 encoder ({facts['parameters'] / 1e6:.1f} million parameters with its task heads) pre-trained with "
-        f"`ernie2` {facts['versions']['ernie2']}, method `{facts['recipe']['stages']['method']}`, on {facts['device']}.",
+        f"An ERNIE 2.0 encoder ({facts['parameters'] / 1e6:.1f} million parameters with its task heads) pre-trained "
+        "with "
+        f"`ernie2` {facts['versions']['ernie2']}, method `{facts['recipe']['stages']['method']}`, on "
+        f"{facts['device']}.",
         "",
         "```python",
         "from transformers import AutoTokenizer, ErnieForMaskedLM, ErnieModel",
@@ -72,7 +74,8 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         "",
         "## Tasks and held-out figures",
         "",
-        "Each task by itself on documents that were not trained on. The cheap rule is the commonest label given one feature, "
+        "Each task by itself on documents that were not trained on. The cheap rule is the commonest label given one "
+        "feature, "
         "fitted on training instances; a task whose 95 % interval does not lie above it is marked as not learned.",
         "",
         *_table(
@@ -81,7 +84,8 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         ),
         "",
         "The task id is the row of `task_type_embeddings` (`task_type_ids` in `transformers`); any may be used when "
-        "fine-tuning, 0 by default. Names are in `config.json` under `ernie2_task_ids`, instances trained under each id under "
+        "fine-tuning, 0 by default. Names are in `config.json` under `ernie2_task_ids`, instances trained under each "
+        "id under "
         "`ernie2_task_instances`.",
         "",
         "## Limits",

@@ -51,8 +51,9 @@ class _PlainBar(Bar):
             return
         self._said = now
         share = 100 * self.done / max(self.total, 1)
-        line = f"{self.title}: {self.done:,} of {self.total:,} {self.unit} ({share:.0f} %), {_rate(self.rate)} {self.unit}/s"
-        say(line + (f", {self.left} left" if self.done < self.total else "") + (f" · {note}" if note else ""))
+        line = f"{self.title}: {self.done:,} of {self.total:,} {self.unit} ({share:.0f} %)"
+        line += f", {_rate(self.rate)} {self.unit}/s" + (f", {self.left} left" if self.done < self.total else "")
+        say(line + (f" · {note}" if note else ""))
 
 
 @contextmanager

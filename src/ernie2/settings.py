@@ -1,8 +1,9 @@
 """A recipe: everything a run depends on, as YAML plus dotted overrides, checked once and frozen.
 
-`load_recipe` reads a file (or the name of a shipped recipe), applies overrides such as `train.peak_lr=3e-4`, and returns a
-frozen `Recipe`, or raises one `ConfigError` that lists every wrong key and value together. Task options stay mappings
-here and are checked in a second pass by each task's own `Options` model; the errors of both passes are shown together.
+`load_recipe` reads a file (or the name of a shipped recipe), applies overrides such as `train.peak_lr=3e-4`, and
+returns a frozen `Recipe`, or raises one `ConfigError` that lists every wrong key and value together. Task options stay
+mappings here and are checked in a second pass by each task's own `Options` model; the errors of both passes are shown
+together.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class CorpusSettings(Part):
     """One source of documents."""
 
     path: str | tuple[str, ...]
-    """A file, several files, a glob, or any fsspec URL: .txt, .jsonl, .parquet, each also as .gz or .zst where it has that.
+    """A file, several files, a glob, or any fsspec URL: .txt, .jsonl, .parquet, each also as .gz or .zst where it has
+    that.
     `package:NAME` is a corpus shipped with ernie2."""
     language: str = "en"
     """ISO 639 code; it chooses the sentence rules, and `zh` the Chinese word annotator."""
@@ -143,7 +145,8 @@ class BatchSettings(Part):
         if self.batch_tokens % self.pack_tokens:
             near = max(1, round(self.batch_tokens / self.pack_tokens)) * self.pack_tokens
             raise ValueError(
-                f"batch_tokens={self.batch_tokens} is not a multiple of pack_tokens={self.pack_tokens}; the nearest is {near}"
+                f"batch_tokens={self.batch_tokens} is not a multiple of pack_tokens={self.pack_tokens}; the nearest is "
+                f"{near}"
             )
         return self
 
@@ -179,7 +182,8 @@ class EncoderSettings(Part):
         if self.hidden % self.heads:
             below = self.hidden // self.heads * self.heads
             raise ValueError(
-                f"hidden={self.hidden} does not divide into heads={self.heads}; the next hidden below that does is {below}"
+                f"hidden={self.hidden} does not divide into heads={self.heads}; the next hidden below that does is "
+                f"{below}"
             )
         return self
 
@@ -365,7 +369,8 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
             continue
         names = corpora if isinstance(corpora, Mapping) else {}
         problems += [
-            f"tasks.{name}.corpora: there is no corpus {corpus!r}.{did_you_mean(corpus, names)} Known: {', '.join(names)}."
+            f"tasks.{name}.corpora: there is no corpus {corpus!r}.{did_you_mean(corpus, names)} Known: "
+            f"{', '.join(names)}."
             for corpus in checked.corpora or ()
             if corpus not in names
         ]

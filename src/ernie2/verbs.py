@@ -1,19 +1,21 @@
 """The verbs of the command line as functions: prepare, inspect, pretrain, resume, evaluate, report, demo.
 
-Each returns what it made and says on standard output where the result is. The libraries behind a verb are imported when it is
-called, so that `ernie2 --help` stays quick.
+Each returns what it made and says on standard output where the result is. The libraries behind a verb are imported when
+it is called, so that `ernie2 --help` stays quick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ernie2.progress import say
+from ernie2.progress import Bar, progress, say
 
 if TYPE_CHECKING:
+    from ernie2.annotate.jobs import Progress as PreparationProgress
     from ernie2.annotate.shards import Shards
     from ernie2.settings import Recipe
     from ernie2.tasks.base import Vocabulary
@@ -148,7 +150,8 @@ def resume(run: str | Path) -> Path:
     shards = Shards(facts["data"]["shards"])
     if shards.fingerprint != facts["data"]["fingerprint"]:
         raise ShardError(
-            f"{shards.folder} was made anew since {run} began; a run goes on only with the shards it began with. Prepare them "
+            f"{shards.folder} was made anew since {run} began; a run goes on only with the shards it began with. "
+            "Prepare them "
             "again from the same corpora and recipe, or start a new run with --init-from."
         )
     checkpoint = newest(run)
@@ -221,7 +224,38 @@ def _prepare(recipe: Recipe, workers: int | None) -> Shards:
                     f"{folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}."
                 ) from error
             return shards
-    return make_shards(recipe, workers=workers)
+    with ExitStack() as shown:
+        return make_shards(recipe, workers=workers, progress=_show_preparation(shown))
+
+
+_PREPARATION = {
+    "read": "Reading the corpora",
+    "vocabulary": "Training a vocabulary",
+    "tokenise": "Tokenising and annotating",
+    "phrases": "Choosing phrases",
+    "mark": "Marking phrases",
+    "unchanged": "These shards are there already",
+}
+
+
+def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]:
+    """Shows the stages of `prepare`: a bar in characters where the total is known, a line where it is not."""
+    bars: dict[str, Bar] = {}
+    announced: set[str] = set()
+
+    def told(now: PreparationProgress) -> None:
+        title = _PREPARATION[now.stage]
+        if not now.total:
+            if now.stage not in announced:
+                announced.add(now.stage)
+                say(title)
+            return
+        if now.stage not in bars:
+            shown.close()
+            bars[now.stage] = shown.enter_context(progress(title, now.total, "characters"))
+        bars[now.stage].advance(now.done - bars[now.stage].done)
+
+    return told
 
 
 def _train(run: Path, shards: Shards, made: Pretraining) -> Path:
@@ -233,7 +267,8 @@ def _train(run: Path, shards: Shards, made: Pretraining) -> Path:
     records = made.trainer.records
     if made.trainer.heldout.missing:
         say(
-            f"No held-out documents for {', '.join(made.trainer.heldout.missing)}; raise shards.heldout to have figures."
+            f"No held-out documents for {', '.join(made.trainer.heldout.missing)}; raise shards.heldout to have "
+            "figures."
         )
     try:
         position = made.trainer.train()

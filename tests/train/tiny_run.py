@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny
 
+import tiny
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.settings import Recipe, load_recipe

@@ -1,7 +1,8 @@
 """Sequence classification: one linear layer on the pooled first token, the whole encoder trained along.
 
-Head and schedule are those of the released scripts (paper, Tables 3 and 4): tanh-pooled [CLS] → dropout → linear; linear
-warm-up over 10 % of the steps, then linear decay. Packed batches: no padding is paid for. A batch counts examples, not tokens.
+Head and schedule are those of the released scripts (paper, Tables 3 and 4): tanh-pooled [CLS] → dropout → linear;
+linear warm-up over 10 % of the steps, then linear decay. Packed batches: no padding is paid for. A batch counts
+examples, not tokens.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from ernie2.batches.order import generator
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.train.optim import build_optimizer
 from ernie2.settings import TrainSettings
+from ernie2.train.optim import build_optimizer
 from ernie2.train.step import autocast, take_step
 
 Array = NDArray[Any]

@@ -2,8 +2,8 @@
 
     RUN/checkpoints/step_00001200/  model.safetensors  optimizer.safetensors  state.json
 
-A checkpoint is written into a folder beside its place, flushed to the disk, and renamed; `state.json` carries the checksums
-of the other two. No pickles anywhere.
+A checkpoint is written into a folder beside its place, flushed to the disk, and renamed; `state.json` carries the
+checksums of the other two. No pickles anywhere.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise StorageError(
-            f"{folder}: {getattr(error, 'strerror', None) or error}; this checkpoint was not written, the one before it is "
+            f"{folder}: {getattr(error, 'strerror', None) or error}; this checkpoint was not written, the one before "
+            "it is "
             f"whole. Free space, then `ernie2 resume {run}`."
         ) from error
     return folder

@@ -1,8 +1,9 @@
 """Held-out evaluation: each task by itself on documents nobody trained on, beside two baselines.
 
 A task is shown its own instances only, plainly arranged, unmasked except for masking itself, under its own task id; the
-same fixed instances every time. Beside its accuracy stand the majority class and a cheap rule fitted on train instances: the
-commonest label for one feature that the task names (the token's own prior, the number of segments, nothing but the unigram).
+same fixed instances every time. Beside its accuracy stand the majority class and a cheap rule fitted on train
+instances: the commonest label for one feature that the task names (the token's own prior, the number of segments,
+nothing but the unigram).
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ class HeldOut:
         return [name for name in self._tasks if name not in self._exams]
 
     def evaluate(self, model: MultiTaskModel, device: torch.device, precision: str) -> dict[str, dict[str, Any]]:
-        """Per task: instances, scored positions, loss (nats), accuracy with its 95 % interval, macro-F1, both baselines.
+        """Per task: instances, scored positions, loss (nats), accuracy with its 95 % interval, macro-F1, both
+        baselines.
 
         `learned`: the interval's lower end lies above the cheap rule's accuracy.
         """

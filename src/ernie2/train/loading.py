@@ -109,7 +109,8 @@ def _same_tokenizer(source: Path, theirs: str, shards: Shards) -> None:
     if theirs != shards.tokenizer_fingerprint:
         raise ShardError(
             f"{shards.folder} was made with another tokeniser ({shards.tokenizer_fingerprint[:12]}) than {source} "
-            f"({theirs[:12]}): its ids mean other tokens. Prepare shards with tokenizer.file={source}/hf/tokenizer.json."
+            f"({theirs[:12]}): its ids mean other tokens. Prepare shards with "
+            f"tokenizer.file={source}/hf/tokenizer.json."
         )
 
 
@@ -119,6 +120,7 @@ def _same_vocabulary(source: Path, loaded: LoadedHf, wordpieces: WordPieces, sha
         _same_tokenizer(source, load_wordpieces(file, lowercase=True).fingerprint, shards)
     if loaded.model.vocab_size < wordpieces.vocab_size:
         raise ShardError(
-            f"{source} has {loaded.model.vocab_size} token rows, the tokeniser of {shards.folder} {wordpieces.vocab_size} "
+            f"{source} has {loaded.model.vocab_size} token rows, the tokeniser of {shards.folder} "
+            f"{wordpieces.vocab_size} "
             "tokens. Prepare shards with the checkpoint's own vocabulary (tokenizer.file)."
         )

@@ -33,12 +33,14 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ad
 
 
 def noam(step: int, peak: float, warmup: int) -> float:
-    """The rate of step 1, 2, …: peak · min(step / warmup, sqrt(warmup / step)); the peak is reached at step = warmup."""
+    """The rate of step 1, 2, …: peak · min(step / warmup, sqrt(warmup / step)); the peak comes at step = warmup."""
     return peak * min(step / warmup, math.sqrt(warmup / step))
 
 
 def warmup_steps(settings: TrainSettings, steps: int) -> int:
-    """Warm-up in optimiser steps for `steps` iterations a task: as set (steps, or a fraction below 1), else min(4000, 8 %)."""
+    """Warm-up in optimiser steps for `steps` iterations a task: as set (steps, or a fraction below 1), else min(4000, 8
+    %).
+    """
     warmup = settings.warmup
     if warmup is None:
         return max(1, min(4_000, round(0.08 * steps)))
@@ -57,8 +59,8 @@ def learning_rate(
     """The rate of one optimiser step, all counts from 1.
 
     `step` in the run, `stage_step` in the stage, `task_steps` iterations of each task so far, this one included. With
-    `restart: per_task` every active task has a rate of its own count, and the smallest counts: a newcomer warms up slowly
-    whatever rides beside it.
+    `restart: per_task` every active task has a rate of its own count, and the smallest counts: a newcomer warms up
+    slowly whatever rides beside it.
     """
     if settings.restart == "per_stage":
         return noam(stage_step, settings.peak_lr, warmup)

@@ -110,7 +110,9 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
 def open_stream(
     shards: Shards, tasks: Sequence[Task], ids: Mapping[str, int], batch: BatchSettings, seed: int
 ) -> tuple[Stream, dict[str, Feed], Table]:
-    """The train stream, the corpora each task reads, and the table of usable documents; raises `TaskError` like `feeds`."""
+    """The train stream, the corpora each task reads, and the table of usable documents; raises `TaskError` like
+    `feeds`.
+    """
     feed, usable = feeds(shards, tasks)
     caps = Caps.of(batch.pack_tokens, batch.sequence_tokens, tasks)
     return Stream(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, lanes=batch.packs), feed, usable
@@ -156,7 +158,8 @@ def check_room(recipe: Recipe, shards: Shards, tasks: Sequence[Task]) -> None:
     if longest > room:
         raise ShardError(
             f"{shards.folder} holds sentences of up to {longest} tokens, but batch.sequence_tokens="
-            f"{recipe.batch.sequence_tokens} leaves room for {room}. Prepare with shards.sentence_tokens={room} or below, or "
+            f"{recipe.batch.sequence_tokens} leaves room for {room}. Prepare with shards.sentence_tokens={room} or "
+            "below, or "
             f"raise batch.sequence_tokens to {longest + recipe.batch.sequence_tokens - room}."
         )
     most = max([1, *(t.max_segments for t in tasks if isinstance(t, SentenceTask))])

@@ -1,7 +1,7 @@
 """Records of a run: `run.json` says what it is, `metrics.jsonl` what happened, one JSON object a line.
 
-metrics.jsonl is the truth everything else (report, model card) is drawn from. A checkpoint notes its length in bytes, and
-resuming cuts it there, so that no step appears twice.
+metrics.jsonl is the truth everything else (report, model card) is drawn from. A checkpoint notes its length in bytes,
+and resuming cuts it there, so that no step appears twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One optimiser step: accumulate the packs of a global batch, clip, step.
 
-The loss of a step is Σ_t w_t · (sum_t / count_t) with counts over the whole global batch, known before the first backward;
-so splitting a batch into packs, or saying a task's labels twice, changes nothing.
+The loss of a step is Σ_t w_t · (sum_t / count_t) with counts over the whole global batch, known before the first
+backward; so splitting a batch into packs, or saying a task's labels twice, changes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from ernie2.model.inputs import Inputs
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Per task over the global batch: summed loss and number correct (0-d tensors), count; and the norm before clipping."""
+    """Per task over the global batch: summed loss and number correct (0-d tensors), count; and the norm before
+    clipping.
+    """
 
     losses: Mapping[str, Tensor]
     correct: Mapping[str, Tensor]
@@ -62,7 +64,9 @@ def take_step(
     device: torch.device,
     dropout_key: tuple[str | int, ...],
 ) -> StepResult:
-    """Forward and backward over `packs`, then one clipped optimiser step at rate `lr`. Heads without targets are untouched."""
+    """Forward and backward over `packs`, then one clipped optimiser step at rate `lr`. Heads without targets are
+    untouched.
+    """
     counts: dict[str, int] = {}
     for pack in packs:
         for name, targets in pack.targets.items():

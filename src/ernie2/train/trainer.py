@@ -190,8 +190,8 @@ class Trainer:
         if when == "stage_end":
             for name, figures in tasks.items():
                 say(
-                    f"  {name:<26} held-out accuracy {figures['accuracy']:.3f} (cheap rule {figures['cheap']['accuracy']:.3f})"
-                    f", loss {figures['loss']:.3f}"
+                    f"  {name:<26} held-out accuracy {figures['accuracy']:.3f}, "
+                    f"cheap rule {figures['cheap']['accuracy']:.3f}, loss {figures['loss']:.3f}"
                 )
 
     def _log(self) -> None:
@@ -202,8 +202,8 @@ class Trainer:
         bad = [f"{name} loss {value}" for name, value in line["loss"].items() if not math.isfinite(value)]
         if bad or not math.isfinite(line["grad_norm"]):
             raise RunFailed(
-                f"step {at.step}: {', '.join(bad) or 'the gradient'} is not finite. The last checkpoint is whole; go on from "
-                f"it with a lower train.peak_lr or a longer train.warmup (`ernie2 pretrain … --init-from {self.run}`)."
+                f"step {at.step}: {', '.join(bad) or 'the gradient'} is not finite. The last checkpoint is whole; go "
+                f"on from it with a lower train.peak_lr or a longer train.warmup (`--init-from {self.run}`)."
             )
         self.records.write("step", step=at.step, stage=at.stage, seconds=round(at.seconds, 3), tokens=at.tokens, **line)
 
