@@ -14,11 +14,17 @@ LEAST_USABLE = 0.01
 """Share of its documents a corpus must offer a task: below it the walk would mostly pass documents over (ours)."""
 
 
-def feeds(shards: Shards, tasks: Sequence[Task], split: str = "train") -> tuple[dict[str, Feed], Table]:
+def feeds(
+    shards: Shards,
+    tasks: Sequence[Task],
+    split: str = "train",
+    weights: Mapping[str, float | None] | None = None,
+) -> tuple[dict[str, Feed], Table]:
     """Returns, by task name, the corpora it reads in `split` with their shares, and the table of usable documents.
 
     A task reads the corpora its options name, else every corpus of which it can use at least 1 %; shares are the
-    corpora's weights, by default their train tokens. Corpora without documents in `split` are left out.
+    corpora's `weights`, else those the shards name, else their train tokens. Corpora without documents in `split` are
+    left out.
 
     Raises `TaskError` where a task refuses the tokeniser, a corpus it names is unknown or offers it less than 1 %, or
     no corpus is left.
@@ -30,7 +36,7 @@ def feeds(shards: Shards, tasks: Sequence[Task], split: str = "train") -> tuple[
     made = {}
     for task in tasks:
         corpora = _corpora(task, shards, table[task.name], split)
-        made[task.name] = Feed(corpora, [_weight(corpus) for corpus in corpora])
+        made[task.name] = Feed(corpora, [_weight(corpus, weights or {}) for corpus in corpora])
     return made, table
 
 
@@ -64,8 +70,8 @@ def _corpora(task: Task, shards: Shards, usable: Mapping[str, Usable], split: st
     return [shards.corpora[name] for name in chosen]
 
 
-def _weight(corpus: ShardedCorpus) -> float:
-    weight = corpus.facts.get("weight")
+def _weight(corpus: ShardedCorpus, weights: Mapping[str, float | None]) -> float:
+    weight = weights.get(corpus.name) or corpus.facts.get("weight")
     return float(weight) if weight is not None else float(corpus.tokens("train"))
 
 

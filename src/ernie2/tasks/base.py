@@ -144,6 +144,10 @@ class Task:
     """What a corpus must offer, in words, for messages."""
     cheap_rule: ClassVar[str] = "majority class"
     """What the cheap baseline knows, in words; `cheap` gives its feature."""
+    legend: ClassVar[str] = ""
+    """How a person reads an example of `inspect`; `show` writes it."""
+    tallies: ClassVar[str] = "labels"
+    """What `tally` counts."""
     labels: tuple[str, ...] | None = None
     """Names of the classes; None: the vocabulary."""
     Options: ClassVar[type[Options]] = Options
@@ -163,6 +167,15 @@ class Task:
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
         """The one feature (p,) int64 the cheap rule sees; it answers the label commonest for it in train."""
         return np.zeros(len(positions), np.int64)
+
+    def tally(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
+        """What `inspect` counts in one instance: how often each class was scored."""
+        counts = np.bincount(labels.targets, minlength=len(self.labels or ()))
+        return dict(zip(self.labels or (), counts.tolist(), strict=False))
+
+    def show(self, text: str, target: int) -> str:
+        """How an example writes a scored token of class `target`."""
+        return f"{text}/{self.labels[target]}" if self.labels else text
 
 
 class SentenceTask(Task):

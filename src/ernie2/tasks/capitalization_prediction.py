@@ -23,6 +23,7 @@ class CapitalizationPrediction(TokenTask):
     about = "Did the word begin with a capital in the original text?"
     needs = "words of a script that has case"
     cheap_rule = "the token's own prior"
+    legend = "words written with a capital began with one in the text; the encoder sees all in lower case"
     labels = ("lower", "capital")
 
     def refuses(self) -> str | None:
@@ -40,6 +41,10 @@ class CapitalizationPrediction(TokenTask):
         wanted = WORD_START | CASED
         positions = np.flatnonzero(((sequence.flags & wanted) == wanted) & self.vocabulary.text[sequence.tokens])
         return Labels(positions, ((sequence.flags[positions] & CAPITALISED) != 0).astype(np.int64))
+
+    def show(self, text: str, target: int) -> str:
+        """The word as it began in the text."""
+        return text[:1].upper() + text[1:] if target else text
 
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
         """The token itself."""

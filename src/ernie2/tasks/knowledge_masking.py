@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +37,8 @@ class KnowledgeMasking(TokenTask):
     about = "Which pieces were hidden? Whole words, phrases and entities are hidden together."
     needs = "text of ordinary tokens"
     cheap_rule = "unigram"
+    legend = "⟦a unit⟧ is hidden together; ⟦a≡⟧ is left as it was, ⟦a→b⟧ replaced by another piece"
+    tallies = "units"
     changes_input = True
     scored_share = 0.25
     labels = None
@@ -63,6 +66,22 @@ class KnowledgeMasking(TokenTask):
         inputs = tokens.copy()
         inputs[positions] = np.where(fate < 0.8, self.vocabulary.mask, np.where(fate < 0.9, random, tokens[positions]))
         return Labels(positions, tokens[positions], inputs)
+
+    def tally(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
+        """Picked units by kind; "piece" where the sequence was masked piece by piece."""
+        starts = unit_starts(sequence, self.options.levels) | (sequence.document < 0)
+        unit = np.cumsum(starts) - 1
+        scored = np.isin(np.arange(len(unit)), labels.positions)
+        picked = np.unique(unit[labels.positions])
+        if (np.isin(unit, picked) & self.vocabulary.text[sequence.tokens] & ~scored).any():
+            return {"piece": len(labels.positions)}
+        kinds = {
+            (start, end): kind
+            for kind in self.options.levels
+            for start, end in sequence.spans.get(kind, np.zeros((0, 2), np.int64)).tolist()
+        }
+        edges = np.append(np.flatnonzero(starts), len(unit))
+        return Counter(kinds.get((int(edges[i]), int(edges[i + 1])), "word") for i in picked)
 
 
 def unit_starts(sequence: TokenSequence, levels: Sequence[str]) -> Array:

@@ -33,6 +33,7 @@ class SentenceReordering(SentenceTask):
     about = "In which order did the shuffled segments of a paragraph stand?"
     needs = "documents of at least two sentences"
     cheap_rule = "number of segments alone"
+    legend = "label 312: what is shown first stood third in the text, then comes the first, then the second"
     balanced = False
     Options = SentenceReorderingOptions
 

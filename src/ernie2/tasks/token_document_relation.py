@@ -28,6 +28,7 @@ class TokenDocumentRelation(TokenTask):
     about = "Does the token also occur in the rest of its document?"
     needs = "documents longer than one instance"
     cheap_rule = "the token's own prior"
+    legend = "word⁺ also occurs in the rest of its document, word⁻ only here; what bears no mark is not scored"
     labels = ("only_here", "elsewhere")
 
     def usable(self, document: AnnotatedDocument) -> bool:
@@ -44,6 +45,10 @@ class TokenDocumentRelation(TokenTask):
         _, which, here = np.unique(key, return_inverse=True, return_counts=True)
         elsewhere = sequence.document_count[positions] - here[which] > 0
         return Labels(positions, elsewhere.astype(np.int64))
+
+    def show(self, text: str, target: int) -> str:
+        """The token with a plus where it occurs elsewhere."""
+        return text + ("⁺" if target else "⁻")
 
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
         """The token itself."""
