@@ -11,12 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 LETTER, INNER, CAPITAL, CASED, JOINS, SPACE = 1, 2, 4, 8, 16, 32
-"""Bits: a letter (Unicode L*) · may stand inside a word of letters though none (combining marks, apostrophes) · upper or
-title case · its script writes initial capitals · belongs to the same word as a neighbour with this bit · white space."""
+"""Bits: a letter (Unicode L*) · may stand inside a word of letters though none (combining marks, apostrophes) · upper
+or title case · its script writes initial capitals · of one word with a neighbour that has this bit · white space."""
 
 _APOSTROPHES = frozenset("'’ʼ＇")
-_UNSPACED = (
-    ("CJK ", "HIRAGANA ", "KATAKANA ", "BOPOMOFO ", "THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ", "YI ", "IDEOGRAPHIC ")
+_UNSPACED = tuple(
+    [
+        "CJK ",
+        "HIRAGANA ",
+        "KATAKANA ",
+        "BOPOMOFO ",
+        "THAI ",
+        "LAO ",
+        "KHMER ",
+        "MYANMAR ",
+        "TIBETAN ",
+        "YI ",
+        "IDEOGRAPHIC ",
+    ]
 )
 """Beginnings of the Unicode names of characters whose scripts put no spaces between words."""
 _TABLE = np.full(0x110000, 255, dtype=np.uint8)

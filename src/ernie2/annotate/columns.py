@@ -109,9 +109,7 @@ class ColumnMaker:
         # byte-level tokens may begin with the space before them
         starts += ((classes[starts] & SPACE) > 0) & (ends - starts > 1)
         paragraph_tokens = _offsets(encoded.counts)
-        sentences = np.unique(
-            np.concatenate([np.searchsorted(starts, self._sentence_starts(text)), paragraph_tokens])
-        )
+        sentences = np.unique(np.concatenate([np.searchsorted(starts, self._sentence_starts(text)), paragraph_tokens]))
         runs = self._runs(documents, text, TokenRuns(starts, ends, sentences, self._longest_sentence))
         word_starts = encoded.word_starts
         sentences, runs = self._hard_split(sentences, runs, word_starts)
@@ -219,8 +217,8 @@ def shard_columns(batches: Sequence[Batch], split: Sequence[int]) -> dict[str, N
 class _Text:
     """The text of a batch, its documents end to end with a blank line between, and where everything in it stands.
 
-    `document_starts` (D,), `paragraph_starts`, `paragraph_ends`, `paragraph_documents` (P,): characters of `text`, and the
-    document each paragraph is of.
+    `document_starts` (D,), `paragraph_starts`, `paragraph_ends`, `paragraph_documents` (P,): characters of `text`, and
+    the document each paragraph is of.
     """
 
     text: str
@@ -286,8 +284,8 @@ def _occurrences(ids: NDArray[np.int32], sections: Ints) -> NDArray[np.uint16]:
 def _sections(documents: Ints, paragraphs: Ints, sentences: Ints, longest: int) -> tuple[Ints, Ints]:
     """(token offsets of sections, document of each section).
 
-    A document of more than `longest` tokens is cut before the paragraph that no longer fits; a paragraph that does not fit
-    by itself is cut likewise at its sentences.
+    A document of more than `longest` tokens is cut before the paragraph that no longer fits; a paragraph that does not
+    fit by itself is cut likewise at its sentences.
     """
     cuts: list[int] = []
     for document in np.flatnonzero(np.diff(documents) > longest).tolist():

@@ -1,4 +1,5 @@
-"""Running steps with datatrove: quietly, with progress, and so that a run can be killed at any moment and started again.
+"""Running steps with datatrove: quietly, with progress, and so that a run can be killed at any moment and started
+again.
 
 Finished tasks are known by datatrove's `completions` markers. Beside that, a `Workplace` keeps two runs from working in
 one folder, also where one was killed and workers it left behind are still at it: they notice and stop.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import sys
 import threading
 import time
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import multiprocess
+import multiprocess  # type: ignore[import-untyped]
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils import logging as datatrove_logging
@@ -32,9 +34,10 @@ POLL_SECONDS = 0.05
 REPORT_SECONDS = 0.25
 _RECORD_BYTES = 8
 _NOT_WRITABLE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR
 }  # fmt: skip
 _LOST_AFTER_SECONDS = 5.0
+_LOCK_ATTEMPTS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,46 +54,48 @@ class Stopped(Exception):
 
 
 class Workplace:
-    """The folder a run of `prepare` works in, shared by its processes. It can be sent to another process."""
+    """The folder a run of `prepare` works in, and what its processes tell each other. It can be sent to another
+    process.
+
+    Two files beside it are locked with POSIX record locks, which end with the process, however it ends, and which
+    children do not inherit: `.prepare.lock` by the run that owns the shards folder, `.prepare.busy` by each worker.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.owner = os.getpid()
-        self._lock: int | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "owner": self.owner, "_lock": None}
+        self._lock_file = folder.parent / ".prepare.lock"
+        self._busy_file = folder.parent / ".prepare.busy"
 
     @contextmanager
     def owned(self) -> Iterator[None]:
-        """While this lasts, this process owns the folder. Raises `StorageError` where another one does.
-
-        POSIX record locks: they end with the process, however it ends, and children do not inherit them.
-        """
-        try:
+        """While this lasts, this process owns the shards folder. Raises `StorageError` where another one does."""
+        with writing(self.folder.parent):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise not_written(self.folder, error) from error
-        try:
-            self._take(self._lock)
+            lock = self._take()
             # workers that a killed run left behind hold this one until they have noticed
-            busy = os.open(self.folder / "busy", os.O_RDWR | os.O_CREAT, 0o644)
+            busy = os.open(self._busy_file, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.lockf(busy, fcntl.LOCK_EX)
             os.close(busy)
             (self.folder / "stop").unlink(missing_ok=True)
+        try:
             yield
+            for file in (self._busy_file, self._lock_file):
+                file.unlink(missing_ok=True)
         finally:
-            os.close(self._lock)
-            self._lock = None
+            os.close(lock)
 
-    def _take(self, lock: int) -> None:
-        for _ in range(40):
+    def _take(self) -> int:
+        for _ in range(_LOCK_ATTEMPTS):
+            lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                time.sleep(0.05)  # a worker left behind may be looking whether its owner is gone
+                if os.fstat(lock).st_ino == self._lock_file.stat().st_ino:
+                    return lock
+            except (BlockingIOError, PermissionError, FileNotFoundError):
+                pass  # held; or by a worker left behind that looks whether its owner is gone; or just removed
+            os.close(lock)
+            time.sleep(POLL_SECONDS)
         raise StorageError(
             f"another `ernie2 prepare` is at work in {self.folder.parent}; wait until it is done, or choose another "
             "shards.folder."
@@ -99,7 +104,7 @@ class Workplace:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Around what a worker does: keeps the next owner waiting, and turns failed writes into `StorageError`."""
-        busy = None if os.getpid() == self.owner else os.open(self.folder / "busy", os.O_RDWR | os.O_CREAT, 0o644)
+        busy = None if os.getpid() == self.owner else os.open(self._busy_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if busy is not None:
                 fcntl.lockf(busy, fcntl.LOCK_SH)
@@ -112,11 +117,14 @@ class Workplace:
 
     def check(self) -> None:
         """Raises `Stopped` where the owner is gone or has asked to stop."""
-        if os.getpid() == self.owner:
-            return
         if (self.folder / "stop").exists():
             raise Stopped
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        if os.getpid() == self.owner:
+            return
+        try:
+            lock = os.open(self._lock_file, os.O_RDWR)
+        except FileNotFoundError:
+            raise Stopped from None
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -124,6 +132,10 @@ class Workplace:
         finally:
             os.close(lock)
         raise Stopped
+
+    def ask_to_stop(self) -> None:
+        """Lets all workers stop at their next `check`."""
+        (self.folder / "stop").touch()
 
     def advance(self, characters: int) -> None:
         """Records that so many more characters are done, and checks whether to go on."""
@@ -156,7 +168,7 @@ def writing(place: Path) -> Iterator[None]:
 
 def warm_up() -> None:
     """Starts the process workers are forked from, so that its imports run beside the first stage."""
-    multiprocess.set_forkserver_preload(["ernie2.annotate.prepare"])
+    multiprocess.set_forkserver_preload(["ernie2.annotate.steps"])
     with _without_main():
         forkserver.ensure_running()
 
@@ -166,8 +178,8 @@ def run_tasks(
 ) -> None:
     """Runs task 0 … len(sizes) - 1 of `step` with datatrove, those that are not done yet, on `workers` processes.
 
-    `sizes` are the characters of each task and `jobs` is the logging folder; `report` is told the characters done. It is
-    called from the calling thread. Errors of a worker are raised here as they were there; raises `RunFailed` where a
+    `sizes` are the characters of each task and `jobs` is the logging folder; `report` is told the characters done. It
+    is called from the calling thread. Errors of a worker are raised here as they were there; raises `RunFailed` where a
     worker was killed.
     """
     with writing(place.folder.parent):
@@ -192,7 +204,8 @@ def run_tasks(
         try:
             _watch(thread, executor, lambda: report(done + place.progress()))
         except BaseException:
-            (place.folder / "stop").touch()
+            place.ask_to_stop()
+            thread.join(_LOST_AFTER_SECONDS)
             raise
         thread.join()
     if failed:
@@ -202,7 +215,10 @@ def run_tasks(
 
 
 def _watch(thread: threading.Thread, executor: LocalPipelineExecutor, report: Callable[[], None]) -> None:
-    """Reports while the executor works; raises `RunFailed` when one of its processes vanishes, which it would not notice."""
+    """Reports while the executor works.
+
+    Raises `RunFailed` when one of its processes vanishes, which the executor itself would wait for without end.
+    """
     workers: set[int] = set()
     reported = time.monotonic()
     while thread.is_alive():
@@ -216,8 +232,8 @@ def _watch(thread: threading.Thread, executor: LocalPipelineExecutor, report: Ca
             thread.join(_LOST_AFTER_SECONDS)  # it may just be ending
             if thread.is_alive() and executor.get_incomplete_ranks():
                 raise RunFailed(
-                    "a worker process was killed from outside, most likely for want of memory. Run the same command again, "
-                    "perhaps with fewer workers: finished work is kept."
+                    "a worker process was killed from outside, most likely for want of memory. Run the same command "
+                    "again, perhaps with fewer workers: finished work is kept."
                 )
         workers |= alive
 
@@ -227,6 +243,7 @@ class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
 
     def _launch_run_for_rank(self, rank: int, *arguments: Any, **named: Any) -> Any:
         if multiprocess.process.parent_process() is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that owns them stops them
             datatrove_logging.sys = SimpleNamespace(stderr=_Nowhere())
         return super()._launch_run_for_rank(rank, *arguments, **named)
 
@@ -246,7 +263,7 @@ class _Nowhere:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps datatrove's log off the console, where it adds itself for every task; its files are written all the same."""
+    """Keeps datatrove's log off the console, where it adds itself for every task; its files are still written."""
     real = datatrove_logging.sys
     datatrove_logging.sys = SimpleNamespace(stderr=_Nowhere())
     datatrove_logging.setup_default_logger()

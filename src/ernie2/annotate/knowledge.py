@@ -1,8 +1,8 @@
 """Knowledge in a text: annotators mark words, phrases and entities as character spans, which become token runs.
 
-An annotator is anything with `spans(text, paragraphs)` that yields (kind, (n, 2) starts and ends in characters). Four are
-here: a gazetteer, Chinese words and names by rjieba, a spaCy pipeline, and spans given with the input. Phrases mined from
-the corpus itself need counts over all of it and are in `phrases.py`.
+An annotator is anything with `spans(text, paragraphs)` that yields (kind, (n, 2) starts and ends in characters). Four
+are here: a gazetteer, Chinese words and names by rjieba, a spaCy pipeline, and spans given with the input. Phrases
+mined from the corpus itself need counts over all of it and are in `phrases.py`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Gazetteer:
     def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
         """As `Annotator.spans`; the whole of `text` is searched."""
         found = [
-            search.find(_folded(text) if fold else text) for search, fold in self._searches if search.automaton is not None
+            search.find(_folded(text) if fold else text)
+            for search, fold in self._searches
+            if search.automaton is not None
         ]
         if not found:
             return
@@ -80,7 +82,7 @@ class Gazetteer:
 
 
 class _Search:
-    """All places of some patterns in a text, overlapping ones too: which of them count is decided by word boundaries."""
+    """All places of some patterns in a text, overlapping ones too: which of them count, word boundaries decide."""
 
     def __init__(self, entries: Mapping[str, str]) -> None:
         self.automaton = ahocorasick_rs.AhoCorasick(list(entries)) if entries else None
@@ -142,9 +144,11 @@ class SpacySpans:
         entities, phrases = [], []
         documents = self._pipeline.pipe(text[start:end] for start, end in paragraphs)
         for (base, _), document in zip(paragraphs, documents, strict=True):
-            for entity in document.ents:
-                if entity.label_ not in self.NUMBERS:
-                    entities.append((base + entity.start_char, base + entity.end_char))
+            entities += [
+                (base + entity.start_char, base + entity.end_char)
+                for entity in document.ents
+                if entity.label_ not in self.NUMBERS
+            ]
             for chunk in document.noun_chunks if self._chunks else ():
                 inner = chunk[1:] if chunk[0].is_stop else chunk
                 if len(inner) > 1:
@@ -209,7 +213,7 @@ def read_gazetteer(path: str, content: bytes | None = None) -> dict[str, str]:
             continue
         if kind not in GAZETTEER_KINDS:
             raise DataError(
-                f"{path}, line {number}: {kind!r} is no kind of a gazetteer entry.{did_you_mean(kind, GAZETTEER_KINDS)} "
+                f"{path}, line {number}: {kind!r} is no kind of an entry.{did_you_mean(kind, GAZETTEER_KINDS)} "
                 f"Write `entity<TAB>kind` with kind {' or '.join(GAZETTEER_KINDS)}, or the entity alone."
             )
         entries.setdefault(entry, kind)
@@ -247,7 +251,9 @@ class TokenRuns:
         after = np.concatenate([self.starts, [np.iinfo(np.int64).max]])[end]
         partial = (before > spans[:, 0]) | (after < spans[:, 1])
         empty = ~partial & (end <= first)
-        inside = np.searchsorted(self.sentences, first, side="right") == np.searchsorted(self.sentences, end, side="left")
+        inside = np.searchsorted(self.sentences, first, side="right") == np.searchsorted(
+            self.sentences, end, side="left"
+        )
         sound = ~partial & ~empty
         across, too_long = sound & ~inside, sound & inside & (end - first > self.longest)
         for reason, mask in ((CUTS_TOKEN, partial), (NO_TOKEN, empty), (ACROSS, across), (TOO_LONG, too_long)):
@@ -264,7 +270,7 @@ def leftmost_longest(spans: Spans) -> NDArray[np.int64]:
     >>> leftmost_longest(np.array([[4, 6], [0, 2], [0, 3], [2, 5]])).tolist()
     [2, 0]
     """
-    order = np.lexsort((-spans[:, 1], spans[:, 0]))
+    order: NDArray[np.int64] = np.lexsort((-spans[:, 1], spans[:, 0])).astype(np.int64)
     starts, ends = spans[order].T
     if (starts[1:] >= ends[:-1]).all():
         return order
@@ -273,7 +279,8 @@ def leftmost_longest(spans: Spans) -> NDArray[np.int64]:
         if start >= free:
             kept.append(place)
             free = end
-    return order[kept]
+    chosen: NDArray[np.int64] = order[kept]
+    return chosen
 
 
 def as_spans(pairs: Sequence[tuple[int, int]]) -> Spans:

@@ -1,13 +1,13 @@
 """Phrases: runs of words that occur together far more often than chance, mined from the corpus itself by NPMI.
 
-A word is a run of kind word where one is marked (Chinese), else what the pre-tokeniser calls a word. Only words that hold
-a letter take part: punctuation, numbers and unknown words end a run, and so does the end of a sentence. The normalised
-pointwise mutual information of two neighbours x and y,
+A word is a run of kind word where one is marked (Chinese), else what the pre-tokeniser calls a word. Only words that
+hold a letter take part: punctuation, numbers and unknown words end a run, and so does the end of a sentence. The
+normalised pointwise mutual information of two neighbours x and y,
 
     NPMI(x, y) = ln(p(xy) / (p(x) p(y))) / -ln p(xy),
 
-is 1 where they only ever occur together and 0 where they meet by chance (Bouma 2009). The score of a phrase is the least
-NPMI over the places where it can be cut in two, so "united states of" does not live on the strength of "united states".
+is 1 where they only ever occur together and 0 where they meet by chance (Bouma 2009). The score of a phrase is the
+least NPMI over the places where it can be cut in two, so "united states of" does not live on "united states".
 
 Counting is bounded: what a shard holds once only is not counted there, and of the merged table the rarest entries go
 whenever it grows beyond `TABLE_ENTRIES`. Words are known by 64-bit hashes of their pieces.
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ernie2.annotate.knowledge import Spans, as_spans, leftmost_longest
 from ernie2.annotate.shards import TRAIN, WORD_START, Shard
+from ernie2.annotate.wordpieces import WordPieces
 from ernie2.settings import PhraseSettings
 
 Hashes = NDArray[np.uint64]
@@ -31,7 +32,7 @@ Hashes = NDArray[np.uint64]
 TABLE_ENTRIES = 2_000_000
 """Most n-grams the merged counts hold, some 50 bytes each."""
 FUNCTION_WORD_SHARE = 0.002
-"""No phrase begins or ends with a word that makes up more than this share of all words (in English some 50: the, of, …)."""
+"""No phrase begins or ends with a word that makes up a larger share of all words (in English some 50: the, of, …)."""
 
 _BUCKET_BITS = np.uint64(64 - 22)
 _EMPTY = np.zeros(0, dtype=np.uint64)
@@ -99,8 +100,16 @@ class Phrases:
         return len(self.hashes)
 
 
-def words_of(shard: Shard, lettered: NDArray[np.bool_]) -> Words:
-    """The words of a shard; `lettered` (vocabulary,) says which pieces hold a letter."""
+def lettered_pieces(wordpieces: WordPieces) -> NDArray[np.int8]:
+    """(vocabulary,): 1 where a piece holds a letter, 2 for special tokens, unknown words among them, else 0."""
+    pieces = (wordpieces.decode([identity]) for identity in range(wordpieces.vocab_size))
+    lettered = np.array([any(map(str.isalpha, piece)) for piece in pieces], dtype=np.int8)
+    lettered[sorted(wordpieces.special_ids)] = 2
+    return lettered
+
+
+def words_of(shard: Shard, lettered: NDArray[np.int8]) -> Words:
+    """The words of a shard that may be part of a phrase; `lettered` is what `lettered_pieces` gives."""
     tokens = np.asarray(shard.tokens)
     begins = (shard.flags & WORD_START) > 0
     sentences = np.asarray(shard.sentences)
@@ -115,11 +124,11 @@ def words_of(shard: Shard, lettered: NDArray[np.bool_]) -> Words:
         begins[end[end < len(tokens)]] = True
     starts = np.flatnonzero(begins)
     if not len(starts):
-        return Words(_EMPTY, starts, starts, starts, np.zeros(0, dtype=np.bool_))
+        return Words(_EMPTY, starts, starts, starts, starts > 0)
     ends = np.append(starts[1:], len(tokens))
     place = np.arange(len(tokens), dtype=np.uint64) - np.repeat(starts.astype(np.uint64), ends - starts)
     hashes = np.add.reduceat(_mixed(tokens | (place << np.uint64(32))), starts)
-    takes_part = np.logical_or.reduceat(lettered[tokens], starts)
+    takes_part = np.maximum.reduceat(lettered[tokens], starts) == 1
     new_sentence = np.zeros(len(tokens) + 1, dtype=np.bool_)
     new_sentence[sentences] = True
     runs = np.cumsum(new_sentence[starts] | ~takes_part)
@@ -149,7 +158,7 @@ def count(words: Words, shard: int, max_words: int) -> Counts:
 
 
 def merged(parts: Iterable[Counts], total: int | None = None, entries: int = TABLE_ENTRIES) -> Counts:
-    """Adds counts up, in the order given; beyond `entries` the rarest go. `total` where the parts are of the same words."""
+    """Adds counts up, in the order given; beyond `entries` the rarest go. `total`: where all parts are of one text."""
     table: Counts | None = None
     for part in parts:
         table = part if table is None else _pruned(_added(table, part), entries)
@@ -164,7 +173,9 @@ def choose(counts: Counts, settings: PhraseSettings) -> Phrases:
     """
     log_total = np.log(max(counts.total, 1))
     frequent = counts.hashes[(counts.words == 1) & (counts.counts > FUNCTION_WORD_SHARE * counts.total)]
-    rows = np.flatnonzero((counts.words > 1) & (counts.counts >= settings.min_count) & (counts.words <= settings.max_words))
+    rows = np.flatnonzero(
+        (counts.words > 1) & (counts.counts >= settings.min_count) & (counts.words <= settings.max_words)
+    )
     log_counts = np.log(counts.counts.astype(np.float64)) - log_total
     # heads[k], tails[k]: row of the first and last k words of each candidate, by following the chain from n downwards
     npmi = np.full(len(rows), np.inf)
@@ -174,6 +185,8 @@ def choose(counts: Counts, settings: PhraseSettings) -> Phrases:
     lengths = counts.words[rows]
     for n in range(2, settings.max_words + 1):
         mine = np.flatnonzero(lengths == n)
+        if not len(mine):  # then the chain may not reach so far either
+            continue
         for cut in range(1, n):
             left, right = heads[cut][mine], tails[n - cut][mine]
             known = (left >= 0) & (right >= 0)
@@ -233,7 +246,9 @@ def _repeated(hashes: Hashes, places: NDArray[np.int64]) -> tuple[NDArray[np.int
     packed = np.sort((hashes[places] >> bits << bits) | places.astype(np.uint64))
     sorted_places = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
     in_order = hashes[sorted_places]
-    begins = np.flatnonzero(np.concatenate([np.ones(min(1, len(places)), dtype=np.bool_), in_order[1:] != in_order[:-1]]))
+    begins = np.flatnonzero(
+        np.concatenate([np.ones(min(1, len(places)), dtype=np.bool_), in_order[1:] != in_order[:-1]])
+    )
     lengths = np.diff(np.append(begins, len(places)))
     several = lengths > 1
     return sorted_places[np.repeat(several, lengths)], _Found(sorted_places[begins[several]], lengths[several])

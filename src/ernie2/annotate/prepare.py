@@ -15,10 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -26,19 +23,20 @@ from typing import Any
 
 import fsspec
 import numpy as np
-from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 
 from ernie2.annotate import phrases
-from ernie2.annotate.columns import Batch, ColumnMaker, shard_columns
+from ernie2.annotate.characters import JOINS, LETTER, character_classes
 from ernie2.annotate.jobs import Progress, Workplace, run_tasks, warm_up, writing
 from ernie2.annotate.knowledge import annotators
-from ernie2.annotate.shards import FORMAT, HELDOUT, TRAIN, Shard, Shards, add_columns, span_columns, write_shard
-from ernie2.annotate.units import ReadCorpus, load_read, read_corpora, read_unit
+from ernie2.annotate.manifest import commit, describe, finish
+from ernie2.annotate.shards import FORMAT, TRAIN, Shards
+from ernie2.annotate.steps import MarkPhrases, ReadInput, Tokenise, chosen_phrases
+from ernie2.annotate.units import ReadCorpus, load_read, read_unit
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces, train_wordpieces
 from ernie2.corpora.documents import resolve
 from ernie2.errors import DataError, ShardError, StorageError
-from ernie2.settings import KnowledgeSettings, Recipe, ShardSettings
+from ernie2.settings import PhraseSettings, Recipe
 
 Report = Callable[[Progress], None]
 
@@ -47,18 +45,16 @@ STEPS = 1
 SAMPLE_CHARACTERS = 200_000_000
 """Text a vocabulary is trained on at most, spread evenly over the train documents."""
 
-_OWN_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "phrases.tsv")
-
 
 def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None = None) -> Shards:
     """Makes the shards of a recipe and returns them; where they are there already, made of the same, does nothing.
 
     `workers`: processes, default all cores; the result does not depend on it. `progress` is told of the stages "read",
-    "vocabulary", "tokenise", "phrases" and "mark" as they go on, and of "unchanged" where there was nothing to do. A run
-    that was killed goes on where it was. An older set in the same folder is replaced when the new one is whole.
+    "vocabulary", "tokenise", "phrases" and "mark" as they go on, and of "unchanged" where there was nothing to do. A
+    run that was killed goes on where it was. An older set in the same folder is replaced when the new one is whole.
 
-    Raises `DataError`, `TokenizerError`, `ConfigError` for input that cannot be used, `StorageError` when writing fails,
-    `RunFailed` when a worker is killed.
+    Raises `DataError`, `TokenizerError`, `ConfigError` for input that cannot be used, `StorageError` when writing
+    fails, `RunFailed` when a worker is killed.
     """
     report = progress or (lambda _: None)
     folder = Path(recipe.shards.folder)
@@ -66,7 +62,9 @@ def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None 
         raise StorageError(f"shards.folder: {folder} is a file; name a folder.")
     for corpus in recipe.corpora.values():
         annotators(recipe.knowledge, corpus.language)  # so that what is wrong with one is said before any work
-    given = None if recipe.tokenizer.file is None else load_wordpieces(recipe.tokenizer.file, recipe.tokenizer.lowercase)
+    given = (
+        None if recipe.tokenizer.file is None else load_wordpieces(recipe.tokenizer.file, recipe.tokenizer.lowercase)
+    )
     key = _fingerprint(recipe, given)
     if (ready := _ready(folder, key)) is not None:
         report(Progress("unchanged", 0, 0))
@@ -82,12 +80,10 @@ def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None 
         if not (place.folder / "finished.json").exists():
             manifest = _make(recipe, given, key, place, workers, report)
             with writing(folder):
-                entries = sorted(entry.name for entry in (place.folder / "set").iterdir())
-                finished = {"manifest": manifest, "entries": entries, "old": _old_corpora(folder)}
-                _write_json(place.folder / "finished.json", finished)
+                finish(folder, place.folder, manifest)
         with writing(folder):
-            _commit(folder, place.folder)
-    shutil.rmtree(place.folder, ignore_errors=True)
+            commit(folder, place.folder)
+        shutil.rmtree(place.folder, ignore_errors=True)
     return Shards(folder)
 
 
@@ -112,116 +108,12 @@ def _make(
         report(Progress("phrases", 0, sum(sizes)))
         with writing(work.parent):
             found = _choose_phrases(recipe.knowledge.phrases, wordpieces, units, work)
-        mark = MarkPhrases(units, place)
-        run_tasks(mark, sizes, workers, work / "jobs" / "mark", place, stage("mark", sum(sizes)))
+        tasks = min(len(units), max(16, len(units) // 16))  # a unit alone is hardly worth a task
+        mark = MarkPhrases(units, sizes, place)
+        shares = [sum(sizes[task::tasks]) for task in range(tasks)]
+        run_tasks(mark, shares, workers, work / "jobs" / "mark", place, stage("mark", sum(sizes)))
     with writing(work.parent):
-        return _manifest(corpora, wordpieces, key, found, work)
-
-
-class ReadInput(PipelineStep):  # type: ignore[misc]
-    """Reads the corpora into units of work: one task."""
-
-    type = "ernie2"
-    name = "read"
-
-    def __init__(self, recipe: Recipe, place: Workplace) -> None:
-        super().__init__()
-        self.recipe, self.place = recipe, place
-
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
-        """Writes `units/` and read.json."""
-        told = 0
-
-        def seen(characters: int) -> None:
-            nonlocal told
-            if characters - told >= 1_000_000:
-                self.place.advance(characters - told)
-                told = characters
-
-        with self.place.at_work(), _database_errors(self.place.folder.parent):
-            units = self.place.folder / "units"
-            shutil.rmtree(units, ignore_errors=True)
-            units.mkdir(parents=True)
-            read_corpora(self.recipe.corpora, self.recipe.shards, self.place.folder, seen)
-
-
-class Tokenise(PipelineStep):  # type: ignore[misc]
-    """Makes a shard of a unit, and counts its n-grams where phrases are mined."""
-
-    type = "ernie2"
-    name = "tokenise"
-
-    def __init__(
-        self, knowledge: KnowledgeSettings, settings: ShardSettings, units: Sequence[tuple[str, str]], place: Workplace
-    ) -> None:
-        super().__init__()
-        self.knowledge, self.settings, self.units, self.place = knowledge, settings, units, place
-
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
-        """Writes the shard, its record and its counts of unit number `rank`."""
-        with self.place.at_work(), _one_thread():
-            work = self.place.folder
-            name, unit = self.units[rank]
-            corpus = next(corpus for corpus in load_read(work) if corpus.name == name)
-            wordpieces = _loaded(work / "set")
-            maker = ColumnMaker(wordpieces, corpus.language, annotators(self.knowledge, corpus.language), self.settings)
-            batches: list[Batch] = []
-            for batch, characters in maker.batches(read_unit(work / "units" / f"{unit}.jsonl.zst")):
-                self.place.advance(characters)
-                if batch is not None:
-                    batches.append(batch)
-            record = _unit_record(maker)
-            if batches:
-                record |= self._write(corpus, unit, batches, wordpieces, rank)
-            _write_json(work / "records" / f"{unit}.json", record)
-
-    def _write(
-        self, corpus: ReadCorpus, unit: str, batches: list[Batch], wordpieces: WordPieces, rank: int
-    ) -> dict[str, Any]:
-        work = self.place.folder
-        split = [corpus.split(group) for batch in batches for group in batch.groups]
-        columns = shard_columns(batches, split)
-        names = [name for batch in batches for name in batch.names]
-        facts = {"corpus": corpus.name, "tokenizer": wordpieces.fingerprint}
-        write_shard(work / "set" / corpus.name / unit, columns, names, facts)
-        if self.knowledge.phrases is not None:
-            words = phrases.words_of(Shard(work / "set" / corpus.name / unit), _lettered(work))
-            counts = phrases.count(words, rank, self.knowledge.phrases.max_words)
-            (work / "counts").mkdir(exist_ok=True)
-            with (work / "counts" / f"{unit}.npz").open("wb") as handle:
-                np.savez(handle, **counts.columns())
-        first = np.concatenate([batch.first_sections for batch in batches])
-        return {
-            "shard": unit,
-            "documents": int(first.sum()),
-            "heldout_documents": int((first & (columns["split"] == HELDOUT)).sum()),
-        }
-
-
-class MarkPhrases(PipelineStep):  # type: ignore[misc]
-    """Adds the places of the chosen phrases to a shard."""
-
-    type = "ernie2"
-    name = "mark"
-
-    def __init__(self, units: Sequence[tuple[str, str]], place: Workplace) -> None:
-        super().__init__()
-        self.units, self.place = units, place
-
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
-        """Adds the columns of kind phrase to shard number `rank`."""
-        with self.place.at_work():
-            work = self.place.folder
-            corpus, unit = self.units[rank]
-            folder = work / "set" / corpus / unit
-            if not folder.exists():
-                return
-            shard = Shard(folder)
-            chosen = _chosen(work)
-            taken = shard.spans["phrase"][0] if "phrase" in shard.spans else None
-            runs = phrases.mark(phrases.words_of(shard, _lettered(work)), chosen, taken)
-            if len(runs):
-                add_columns(folder, span_columns("phrase", runs, shard.sentences[shard.paragraphs[shard.documents]]))
+        return describe(corpora, wordpieces, key, found, work)
 
 
 def _fingerprint(recipe: Recipe, given: WordPieces | None) -> str:
@@ -274,11 +166,8 @@ def _tokenizer(
         given.save(work / "set")
     wordpieces = given or load_wordpieces(saved)
     if not (work / "lettered.npy").exists():
-        tokens = [wordpieces.decode([identity]) for identity in range(wordpieces.vocab_size)]
-        lettered = np.array([any(map(str.isalpha, token)) for token in tokens], dtype=np.bool_)
-        lettered[sorted(wordpieces.special_ids)] = False
         with writing(work.parent):
-            np.save(work / "lettered.npy", lettered)
+            np.save(work / "lettered.npy", phrases.lettered_pieces(wordpieces))
     return wordpieces
 
 
@@ -298,27 +187,12 @@ def _train_texts(corpora: list[ReadCorpus], work: Path, report: Callable[[int], 
             report(done)
 
 
-@lru_cache(maxsize=1)
-def _loaded(folder: Path) -> WordPieces:
-    return load_wordpieces(folder / "tokenizer.json")
-
-
-@lru_cache(maxsize=1)
-def _lettered(work: Path) -> NDArray[np.bool_]:
-    lettered: NDArray[np.bool_] = np.load(work / "lettered.npy")
-    return lettered
-
-
-@lru_cache(maxsize=1)
-def _chosen(work: Path) -> phrases.Phrases:
-    with np.load(work / "phrases.npz") as columns:
-        return phrases.Phrases(**columns)
-
-
-def _choose_phrases(settings: Any, wordpieces: WordPieces, units: Sequence[tuple[str, str]], work: Path) -> int:
-    """Merges the counts of all shards, in their order, and writes the phrases for the workers and for a person to read."""
+def _choose_phrases(
+    settings: PhraseSettings, wordpieces: WordPieces, units: Sequence[tuple[str, str]], work: Path
+) -> int:
+    """Merges the counts of all shards, in their order; writes the phrases, for workers and for a person to read."""
     if (work / "phrases.npz").exists():
-        return len(_chosen(work))
+        return len(chosen_phrases(work))
 
     def parts() -> Iterator[phrases.Counts]:
         for _, unit in units:
@@ -331,7 +205,7 @@ def _choose_phrases(settings: Any, wordpieces: WordPieces, units: Sequence[tuple
     tokens = _Tokens(units, work)
     lines = ["phrase\tcount\tnpmi\n"]
     for place, count, npmi in zip(chosen.places.tolist(), chosen.counts.tolist(), chosen.npmi.tolist(), strict=True):
-        lines.append(f"{wordpieces.decode(tokens.at(*place))}\t{count}\t{npmi:.4f}\n")
+        lines.append(f"{_closed_up(wordpieces.decode(tokens.at(*place)))}\t{count}\t{npmi:.4f}\n")
     (work / "set" / "phrases.tsv").write_text("".join(lines), encoding="utf-8")
     columns = {name: getattr(chosen, name) for name in chosen.__slots__}
     with (work / "phrases.npz.tmp").open("wb") as handle:
@@ -358,136 +232,13 @@ class _Tokens:
         return ids
 
 
-def _unit_record(maker: ColumnMaker) -> dict[str, Any]:
-    return {"dropped": dict(maker.dropped), "dropped_spans": dict(maker.dropped_spans)}
-
-
-def _manifest(corpora: list[ReadCorpus], wordpieces: WordPieces, key: str, found: int, work: Path) -> dict[str, Any]:
-    """What shards.json holds. Its fingerprint is one of content: the same wherever and whenever the shards are made."""
-    content = sha256(wordpieces.fingerprint.encode())
-    described = {}
-    for corpus in corpora:
-        described[corpus.name] = _corpus_facts(corpus, work)
-        for name in described[corpus.name]["shards"]:
-            content.update((work / "set" / corpus.name / name / "shard.json").read_bytes())
-    return {
-        "format": FORMAT,
-        "fingerprint": content.hexdigest(),
-        "made_from": key,
-        "tokenizer": wordpieces.fingerprint,
-        "vocab_size": wordpieces.vocab_size,
-        "phrases": found,
-        "corpora": described,
-    }
-
-
-def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
-    dropped, dropped_spans, spans = Counter(corpus.dropped), Counter[str](), Counter[str]()
-    totals = Counter[str]()
-    names = []
-    for unit in corpus.units:
-        record = json.loads((work / "records" / f"{unit}.json").read_text(encoding="utf-8"))
-        dropped.update(record["dropped"])
-        dropped_spans.update(record["dropped_spans"])
-        if "shard" not in record:
-            continue
-        names.append(unit)
-        totals.update({name: record[name] for name in ("documents", "heldout_documents")})
-        columns = json.loads((work / "set" / corpus.name / unit / "shard.json").read_text(encoding="utf-8"))["columns"]
-        lengths = {name: column["shape"][0] for name, column in columns.items()}
-        totals.update(
-            sections=lengths["documents"] - 1,
-            paragraphs=lengths["paragraphs"] - 1,
-            sentences=lengths["sentences"] - 1,
-            tokens=lengths["tokens"],
-        )
-        spans.update({k.removeprefix("spans_"): n for k, n in lengths.items() if k.startswith("spans_") and k[-3:] != "_at"})
-    if not names:
-        reasons = ", ".join(f"{reason}: {number}" for reason, number in sorted(dropped.items()))
-        raise DataError(f"corpora.{corpus.name}: nothing is left of {', '.join(corpus.sources)} ({reasons}); another vocabulary?")
-    return {
-        "language": corpus.language,
-        "licence": corpus.licence,
-        "sources": corpus.sources,
-        "shards": names,
-        **{name: totals[name] for name in ("documents", "heldout_documents", "sections", "paragraphs", "sentences", "tokens")},
-        "spans": dict(sorted(spans.items())),
-        "dropped": dict(sorted(dropped.items())),
-        "dropped_spans": dict(sorted(dropped_spans.items())),
-    }
-
-
-def _commit(folder: Path, work: Path) -> None:
-    """Moves the finished set into place. Without shards.json it is no set: that goes first and comes last.
-
-    Killed half-way, it can be begun again: what is to be moved is known from work/finished.json.
-    """
-    finished = json.loads((work / "finished.json").read_text(encoding="utf-8"))
-    entries = set(finished["entries"])
-    for name in entries:
-        if (work / "set" / name).is_dir():
-            _refuse_strange(folder / name)
-    (folder / "shards.json").unlink(missing_ok=True)
-    for name in finished["old"]:
-        if name not in entries:
-            shutil.rmtree(folder / name, ignore_errors=True)
-    for name in _OWN_FILES:
-        if name not in entries:
-            (folder / name).unlink(missing_ok=True)
-    for name in sorted(entries):
-        source = work / "set" / name
-        if not source.exists():
-            continue
-        if source.is_dir() and (folder / name).exists():
-            shutil.rmtree(folder / name)
-        os.replace(source, folder / name)
-    _write_json(folder / "shards.json", finished["manifest"])
-
-
-def _old_corpora(folder: Path) -> list[str]:
-    try:
-        return list(Shards(folder).corpora)
-    except ShardError:
-        return []
-
-
-def _refuse_strange(folder: Path) -> None:
-    """Raises `StorageError` where a folder that is to be replaced holds anything but shards."""
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        if not (entry / "shard.json").exists():
-            raise StorageError(
-                f"{entry} is in the way: the shards of a corpus go into {folder}, which holds something else. Choose another "
-                "shards.folder or another name for the corpus."
-            )
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(file.name + ".tmp")
-    aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, file)
-
-
-@contextmanager
-def _database_errors(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise StorageError(f"{place}: {error}. Free space or choose another shards.folder, then run the same again.") from error
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The tokeniser uses one thread: the other cores have workers of their own."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = before
+def _closed_up(text: str) -> str:
+    """`text` without the spaces that decoding puts between characters of scripts that have none: 物 理 学 -> 物理学."""
+    classes = character_classes(text)
+    unspaced = ((classes & LETTER) > 0) & ((classes & JOINS) == 0)
+    inner = range(1, len(text) - 1)
+    drop = {i for i in inner if text[i] == " " and unspaced[i - 1] and unspaced[i + 1]}
+    return "".join(character for i, character in enumerate(text) if i not in drop)
 
 
 def _cores() -> int:

@@ -180,13 +180,13 @@ class Shards:
                 if shard.facts["tokenizer"] != self.tokenizer_fingerprint:
                     raise ShardError(
                         f"{shard.folder} was made with another tokeniser ({shard.facts['tokenizer'][:12]}) than "
-                        f"{self.folder} ({self.tokenizer_fingerprint[:12]}). Run `ernie2 prepare` again into a new folder."
+                        f"{self.folder} ({self.tokenizer_fingerprint[:12]}). Run `ernie2 prepare` into a new folder."
                     )
             self.corpora[name] = ShardedCorpus(name, facts, shards)
 
 
 def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str], facts: Mapping[str, Any]) -> None:
-    """Writes a shard whole or not at all: into `folder`.tmp, then renamed. `facts` must hold "tokenizer" and "corpus"."""
+    """Writes a shard whole or not at all: into `folder`.tmp, then renamed. `facts` holds "tokenizer" and "corpus"."""
     aside = folder.with_name(folder.name + ".tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -205,7 +205,7 @@ def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str]
 
 
 def add_columns(folder: Path, columns: Mapping[str, Array]) -> None:
-    """Adds columns to a shard, or replaces them: files first, `shard.json` last, so a kill in between changes nothing."""
+    """Adds columns to a shard, or replaces them: files first, `shard.json` last, so a kill in between harms nothing."""
     try:
         facts = _read_facts(folder / "shard.json", folder)
         described = {name: _save(folder, name, column) for name, column in columns.items()}
@@ -229,8 +229,8 @@ def span_columns(kind: str, runs: Array, documents: Array) -> dict[str, Array]:
 def not_written(place: Path, error: OSError) -> StorageError:
     """What to tell a user when something of a set of shards could not be written to `place`."""
     return StorageError(
-        f"{place}: {error.strerror or error}; it was not written, and what was there before is still whole. Free space or "
-        "choose another shards.folder, then run the same command again: finished work is kept."
+        f"{place}: {error.strerror or error}; it was not written, and what was there before is still whole. Free space "
+        "or choose another shards.folder, then run the same command again: finished work is kept."
     )
 
 

@@ -1,8 +1,8 @@
 """Units of work: one streaming pass over the corpora drops duplicates, draws the split and cuts the text into units.
 
-Where a unit ends depends on the input and `shard_tokens` only, so any number of workers makes the same shards of them. What
-must be known about all documents, which texts there were and how large every group is, lies in a SQLite file: memory
-stays bounded however large the corpus.
+Where a unit ends depends on the input and `shard_tokens` only, so any number of workers makes the same shards of them.
+What must be known about all documents, which texts there were and how large every group is, lies in a SQLite file:
+memory stays bounded however large the corpus.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import fsspec
 import zstandard
 from pydantic_core import from_json, to_json
 
@@ -26,11 +27,16 @@ from ernie2.settings import CorpusSettings, ShardSettings
 
 BYTES_PER_TOKEN = 4
 """How a unit of about `shard_tokens` tokens is measured before anything is tokenised."""
+FEWEST_UNITS = 16
+"""A small corpus is cut into about this many units, so that it feeds many workers evenly."""
+SMALLEST_UNIT = 1 << 18
+"""Bytes of text; no unit but a corpus' last is smaller on account of `FEWEST_UNITS`."""
 DUPLICATE = "duplicate"
 NO_GROUP = 1 << 64
 """A split threshold above every group's hash."""
 
 _LEVEL = 1
+_UNPACKED = {".gz": 3, ".zst": 3, ".parquet": 3}  # bytes of text in a byte of such a file, roughly
 _COMMIT_EVERY = 20_000
 
 
@@ -117,7 +123,7 @@ def _read_corpus(
 ) -> ReadCorpus:
     result = ReadCorpus(name, corpus.language, corpus.licence, resolve(corpus))
     drops = Drops()
-    with _UnitWriter(folder / "units", name, settings.shard_tokens * BYTES_PER_TOKEN) as units:
+    with _UnitWriter(folder / "units", name, unit_bytes(result.sources, settings)) as units:
         for document in read_documents(corpus, drops):
             seen(len(document.text))
             if not known.is_new(document.text):
@@ -130,12 +136,25 @@ def _read_corpus(
             units.write(document, group)
     if not result.documents:
         raise DataError(
-            f"corpora.{name}: every document of {', '.join(corpus.paths)} is also in a corpus before it; leave this one out."
+            f"corpora.{name}: every document of {', '.join(corpus.paths)} is in a corpus before it; leave this one out."
         )
     result.units, result.unit_characters = units.names, units.characters
     result.threshold, result.heldout_documents = known.threshold(name, result.documents, settings)
     result.dropped = drops.as_dict()
     return result
+
+
+def unit_bytes(files: list[str], settings: ShardSettings) -> int:
+    """Bytes of text a unit of a corpus should have; depends on the sizes of its files and `shard_tokens` alone."""
+    wanted = settings.shard_tokens * BYTES_PER_TOKEN
+    total = 0
+    for file in files:
+        system, inner = fsspec.core.url_to_fs(file)
+        size = system.info(inner).get("size")
+        if size is None:
+            return wanted
+        total += size * _UNPACKED.get(Path(inner).suffix.lower(), 1)
+    return min(wanted, max(total // FEWEST_UNITS, SMALLEST_UNIT))
 
 
 class _UnitWriter:
@@ -172,7 +191,9 @@ class _UnitWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close()
 
 
@@ -229,5 +250,7 @@ class _Known:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._database.close()

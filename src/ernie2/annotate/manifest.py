@@ -1,0 +1,137 @@
+"""The manifest of a set of shards, and how a finished set takes its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ernie2.annotate.shards import FORMAT, Shards
+from ernie2.annotate.units import ReadCorpus
+from ernie2.annotate.wordpieces import WordPieces
+from ernie2.errors import DataError, ShardError, StorageError
+
+_OWN_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "phrases.tsv")
+
+
+def describe(corpora: list[ReadCorpus], wordpieces: WordPieces, key: str, found: int, work: Path) -> dict[str, Any]:
+    """What shards.json holds. Its fingerprint is one of content: the same wherever and whenever the shards are made."""
+    content = sha256(wordpieces.fingerprint.encode())
+    described = {}
+    for corpus in corpora:
+        described[corpus.name] = _corpus_facts(corpus, work)
+        for name in described[corpus.name]["shards"]:
+            content.update((work / "set" / corpus.name / name / "shard.json").read_bytes())
+    return {
+        "format": FORMAT,
+        "fingerprint": content.hexdigest(),
+        "made_from": key,
+        "tokenizer": wordpieces.fingerprint,
+        "vocab_size": wordpieces.vocab_size,
+        "phrases": found,
+        "corpora": described,
+    }
+
+
+def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
+    dropped, dropped_spans, spans = Counter(corpus.dropped), Counter[str](), Counter[str]()
+    totals = Counter[str]()
+    names = []
+    for unit in corpus.units:
+        record = json.loads((work / "records" / f"{unit}.json").read_text(encoding="utf-8"))
+        dropped.update(record["dropped"])
+        dropped_spans.update(record["dropped_spans"])
+        if "shard" not in record:
+            continue
+        names.append(unit)
+        totals.update({name: record[name] for name in ("documents", "heldout_documents")})
+        columns = json.loads((work / "set" / corpus.name / unit / "shard.json").read_text(encoding="utf-8"))["columns"]
+        lengths = {name: column["shape"][0] for name, column in columns.items()}
+        totals.update(
+            sections=lengths["documents"] - 1,
+            paragraphs=lengths["paragraphs"] - 1,
+            sentences=lengths["sentences"] - 1,
+            tokens=lengths["tokens"],
+        )
+        spans.update(
+            {k.removeprefix("spans_"): n for k, n in lengths.items() if k.startswith("spans_") and k[-3:] != "_at"}
+        )
+    if not names:
+        reasons = ", ".join(f"{reason}: {number}" for reason, number in sorted(dropped.items()))
+        raise DataError(
+            f"corpora.{corpus.name}: nothing is left of {', '.join(corpus.sources)} ({reasons}); another vocabulary?"
+        )
+    return {
+        "language": corpus.language,
+        "licence": corpus.licence,
+        "sources": corpus.sources,
+        "shards": names,
+        **{
+            name: totals[name]
+            for name in ("documents", "heldout_documents", "sections", "paragraphs", "sentences", "tokens")
+        },
+        "spans": dict(sorted(spans.items())),
+        "dropped": dict(sorted(dropped.items())),
+        "dropped_spans": dict(sorted(dropped_spans.items())),
+    }
+
+
+def finish(folder: Path, work: Path, manifest: dict[str, Any]) -> None:
+    """Records that the set in `work` is whole and what it will replace; from here on only `commit` is left to do."""
+    entries = sorted(entry.name for entry in (work / "set").iterdir())
+    write_json(work / "finished.json", {"manifest": manifest, "entries": entries, "old": _old_corpora(folder)})
+
+
+def commit(folder: Path, work: Path) -> None:
+    """Moves the finished set into place. Without shards.json it is no set: that goes first and comes last.
+
+    Killed half-way, it can be begun again: what is to be moved is known from work/finished.json.
+    """
+    finished = json.loads((work / "finished.json").read_text(encoding="utf-8"))
+    entries = set(finished["entries"])
+    for name in entries:
+        if (work / "set" / name).is_dir():
+            _refuse_strange(folder / name)
+    (folder / "shards.json").unlink(missing_ok=True)
+    for name in finished["old"]:
+        if name not in entries:
+            shutil.rmtree(folder / name, ignore_errors=True)
+    for name in _OWN_FILES:
+        if name not in entries:
+            (folder / name).unlink(missing_ok=True)
+    for name in sorted(entries):
+        source = work / "set" / name
+        if not source.exists():
+            continue
+        if source.is_dir() and (folder / name).exists():
+            shutil.rmtree(folder / name)
+        os.replace(source, folder / name)
+    write_json(folder / "shards.json", finished["manifest"])
+
+
+def _old_corpora(folder: Path) -> list[str]:
+    try:
+        return list(Shards(folder).corpora)
+    except ShardError:
+        return []
+
+
+def _refuse_strange(folder: Path) -> None:
+    """Raises `StorageError` where a folder that is to be replaced holds anything but shards."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if not (entry / "shard.json").exists():
+            raise StorageError(
+                f"{entry} is in the way: the shards of a corpus go into {folder}, which holds something else. Choose "
+                "another shards.folder or another name for the corpus."
+            )
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(file.name + ".tmp")
+    aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, file)
