@@ -3,9 +3,10 @@
     python benchmarks/step_against_hf.py [--json FILE] [--repeats 5] [--precision fp32 bf16] [--lengths 16-128 64-512]
 
 A step is forward, backward, clipping to norm 1.0 and fused AdamW. Both sides get the same sequences (lengths uniform
-in the range), the same masked positions (15 %), the same weights, size, dropout and precision. Hugging Face gets a dense batch padded to its longest sequence with labels of -100, and scores the vocabulary everywhere.
-Steps of the two sides take turns, and medians are compared, so that a noisy machine disturbs both alike. Tokens are
-counted without padding.
+in the range), the same masked positions (15 %), the same weights, size, dropout and precision. Hugging Face gets a
+dense batch padded to its longest sequence with labels of -100, and scores the vocabulary everywhere. Steps of the two
+sides take turns, and medians are compared, so that a noisy machine disturbs both alike. Tokens are counted without
+padding.
 """
 
 from __future__ import annotations
