@@ -15,20 +15,18 @@ LETTER, INNER, CAPITAL, CASED, JOINS, SPACE = 1, 2, 4, 8, 16, 32
 or title case · its script writes initial capitals · of one word with a neighbour that has this bit · white space."""
 
 _APOSTROPHES = frozenset("'’ʼ＇")
-_UNSPACED = tuple(
-    [
-        "CJK ",
-        "HIRAGANA ",
-        "KATAKANA ",
-        "BOPOMOFO ",
-        "THAI ",
-        "LAO ",
-        "KHMER ",
-        "MYANMAR ",
-        "TIBETAN ",
-        "YI ",
-        "IDEOGRAPHIC ",
-    ]
+_UNSPACED = (
+    "CJK ",
+    "HIRAGANA ",
+    "KATAKANA ",
+    "BOPOMOFO ",
+    "THAI ",
+    "LAO ",
+    "KHMER ",
+    "MYANMAR ",
+    "TIBETAN ",
+    "YI ",
+    "IDEOGRAPHIC ",
 )
 """Beginnings of the Unicode names of characters whose scripts put no spaces between words."""
 _TABLE = np.full(0x110000, 255, dtype=np.uint8)

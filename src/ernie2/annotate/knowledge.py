@@ -258,10 +258,12 @@ class TokenRuns:
         across, too_long = sound & ~inside, sound & inside & (end - first > self.longest)
         for reason, mask in ((CUTS_TOKEN, partial), (NO_TOKEN, empty), (ACROSS, across), (TOO_LONG, too_long)):
             _count(drops, reason, int(mask.sum()))
-        runs = np.stack([first, end], axis=1)[sound & inside & ~too_long]
+        runs: Spans = np.stack([first, end], axis=1)[sound & inside & ~too_long]
         kept = leftmost_longest(runs)
-        _count(drops, OVERLAPS, len(np.unique(runs, axis=0)) - len(kept))
-        return runs[kept]
+        if len(kept) < len(runs):
+            _count(drops, OVERLAPS, len(np.unique(runs, axis=0)) - len(kept))
+            runs = runs[kept]
+        return runs[np.argsort(runs[:, 0])]
 
 
 def leftmost_longest(spans: Spans) -> NDArray[np.int64]:

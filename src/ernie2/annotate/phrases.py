@@ -31,8 +31,8 @@ Hashes = NDArray[np.uint64]
 
 TABLE_ENTRIES = 2_000_000
 """Most n-grams the merged counts hold, some 50 bytes each."""
-FUNCTION_WORD_SHARE = 0.002
-"""No phrase begins or ends with a word that makes up a larger share of all words (in English some 50: the, of, …)."""
+FUNCTION_WORD_SHARE, FUNCTION_WORDS = 0.002, 50
+"""No phrase begins or ends with one of the 50 most frequent words that is over 0.2 % of the text (the, of, …)."""
 
 _BUCKET_BITS = np.uint64(64 - 22)
 _EMPTY = np.zeros(0, dtype=np.uint64)
@@ -172,7 +172,7 @@ def choose(counts: Counts, settings: PhraseSettings) -> Phrases:
     The best `max_phrases` are kept, by count × NPMI: how much of the text a phrase marks and how sure it is one.
     """
     log_total = np.log(max(counts.total, 1))
-    frequent = counts.hashes[(counts.words == 1) & (counts.counts > FUNCTION_WORD_SHARE * counts.total)]
+    frequent = _function_words(counts)
     rows = np.flatnonzero(
         (counts.words > 1) & (counts.counts >= settings.min_count) & (counts.words <= settings.max_words)
     )
@@ -200,6 +200,17 @@ def choose(counts: Counts, settings: PhraseSettings) -> Phrases:
     order = np.lexsort((counts.hashes[rows[kept]], -npmi[kept] * counts.counts[rows[kept]]))[: settings.max_phrases]
     best = rows[kept[order]]
     return Phrases(counts.hashes[best], counts.words[best], counts.counts[best], npmi[kept[order]], counts.places[best])
+
+
+def _function_words(counts: Counts) -> Hashes:
+    """Hashes of the words no phrase may begin or end with: a rule that needs no list of any language."""
+    single = counts.words == 1
+    hashes, number = counts.hashes[single], counts.counts[single]
+    least = FUNCTION_WORD_SHARE * counts.total
+    if len(number) > FUNCTION_WORDS:
+        least = max(least, float(np.partition(number, -FUNCTION_WORDS - 1)[-FUNCTION_WORDS - 1]))
+    chosen: Hashes = hashes[number > least]
+    return chosen
 
 
 def mark(words: Words, phrases: Phrases, taken: Spans | None = None) -> Spans:

@@ -1,0 +1,129 @@
+"""The shard format: what is written comes back, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import numpy as np
+import pytest
+
+from ernie2.annotate import shards
+from ernie2.annotate.shards import Shard, Shards, add_columns, span_columns, token_dtype, write_shard
+from ernie2.errors import ShardError, StorageError
+
+NAMES = ["a", "b", "b§2"]
+
+
+def columns():
+    """Documents of 5, 2 and 3 tokens: sentences of 2, 3, 2, 1 and 2 tokens; the first has two paragraphs."""
+    return {
+        "tokens": np.arange(10, 20, dtype=np.uint16),
+        "flags": np.arange(10, dtype=np.uint8) % 8,
+        "document_count": np.ones(10, dtype=np.uint16),
+        "sentences": np.array([0, 2, 5, 7, 8, 10]),
+        "paragraphs": np.array([0, 1, 2, 3, 5]),
+        "documents": np.array([0, 2, 3, 4]),
+        "split": np.array([0, 1, 0], dtype=np.uint8),
+        "group": np.array([7, 8, 8], dtype=np.uint64),
+        **span_columns("entity", np.array([[1, 2], [3, 5], [8, 10]]), np.array([0, 5, 7, 10])),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_shard(tmp_path / "c" / "s0", columns(), NAMES, {"corpus": "c", "tokenizer": "t"})
+    write_shard(tmp_path / "c" / "s1", columns(), NAMES, {"corpus": "c", "tokenizer": "t"})
+    corpus = {"language": "en", "licence": "CC0", "shards": ["s0", "s1"]}
+    manifest = {"format": 1, "tokenizer": "t", "fingerprint": "f", "corpora": {"c": corpus}}
+    (tmp_path / "shards.json").write_text(json.dumps(manifest))
+    return tmp_path
+
+
+def test_a_document_is_told_from_its_own_first_token(folder):
+    document = Shard(folder / "c" / "s0").document(2)
+    assert (document.name, document.group, len(document), document.sentence_count) == ("b§2", 8, 3, 2)
+    assert document.tokens.tolist() == [17, 18, 19]
+    assert document.sentences.tolist() == [0, 1, 3]
+    assert document.paragraphs.tolist() == [0, 2]
+    assert {kind: runs.tolist() for kind, runs in document.spans.items()} == {"entity": [[1, 3]]}
+
+
+def test_a_document_without_spans_of_a_kind_does_not_name_it(folder):
+    assert Shard(folder / "c" / "s0").document(1).spans == {}
+
+
+def test_documents_of_a_corpus_are_numbered_through_by_split(folder):
+    corpus = Shards(folder).corpora["c"]
+    assert (corpus.documents("train"), corpus.documents("heldout")) == (4, 2)
+    assert (corpus.tokens("train"), corpus.tokens("heldout")) == (16, 4)
+    assert [corpus.document("train", i).name for i in range(4)] == ["a", "b§2", "a", "b§2"]
+    assert [corpus.document("heldout", i).tokens.tolist() for i in range(2)] == [[15, 16], [15, 16]]
+
+
+def test_damage_is_found_and_the_file_named(folder):
+    shard = Shard(folder / "c" / "s0")
+    shard.verify()
+    file = folder / "c" / "s0" / "flags.npy"
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    with pytest.raises(ShardError, match=r"flags\.npy does not match its checksum"):
+        Shard(folder / "c" / "s0").verify()
+    file.write_bytes(raw[:40])
+    with pytest.raises(ShardError, match=r"flags\.npy cannot be read"):
+        Shard(folder / "c" / "s0")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is not a folder of shards"),
+        ("{", "cannot be read"),
+        ('{"format": 99}', "has format 99; this version reads 1"),
+    ],
+)
+def test_what_is_not_a_folder_of_shards_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "shards.json").write_text(content)
+    with pytest.raises(ShardError, match=message):
+        Shards(tmp_path)
+    with pytest.raises(ShardError, match="does not exist"):
+        Shards(tmp_path / "none")
+
+
+def test_a_shard_made_with_another_tokeniser_is_refused(folder):
+    write_shard(folder / "c" / "s1", columns(), NAMES, {"corpus": "c", "tokenizer": "other"})
+    with pytest.raises(ShardError, match=r"s1 was made with another tokeniser \(other\)"):
+        Shards(folder)
+
+
+def test_added_columns_are_described_and_replaced_whole(folder):
+    place = folder / "c" / "s0"
+    for runs in ([[0, 2]], [[0, 2], [5, 7]]):
+        add_columns(place, span_columns("phrase", np.array(runs), np.array([0, 5, 7, 10])))
+        shard = Shard(place)
+        shard.verify()
+        assert shard.spans["phrase"][0].tolist() == runs
+    assert list(shard.facts["columns"]) == sorted(shard.facts["columns"])
+    assert shard.document(1).spans["phrase"].tolist() == [[0, 2]]
+
+
+def test_a_full_disk_leaves_the_old_shard_and_nothing_else(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shards.np, "save", full)
+    place = folder / "c" / "s0"
+    for write in (
+        lambda: write_shard(place, columns(), NAMES, {"corpus": "c", "tokenizer": "t"}),
+        lambda: add_columns(place, span_columns("phrase", np.array([[0, 2]]), np.array([0, 5, 7, 10]))),
+    ):
+        with pytest.raises(StorageError, match=r"No space left on device.*still whole"):
+            write()
+    Shard(place).verify()
+    assert sorted(entry.name for entry in (folder / "c").iterdir()) == ["s0", "s1"]
+
+
+def test_ids_take_two_bytes_where_they_fit():
+    assert (token_dtype(65_536), token_dtype(65_537)) == (np.uint16, np.uint32)
