@@ -96,7 +96,12 @@ def padded_batch(batch: PackedBatch) -> dict[str, torch.Tensor]:
     }
 
 
-def stepper(model: torch.nn.Module, loss: Callable[[], torch.Tensor], precision: str) -> Callable[[], float]:
+def stepper(
+    model: torch.nn.Module,
+    loss: Callable[[], torch.Tensor],
+    precision: str,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Callable[[], float]:
     """A function that trains one step and returns its seconds."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
@@ -104,20 +109,27 @@ def stepper(model: torch.nn.Module, loss: Callable[[], torch.Tensor], precision:
         return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
     def step() -> float:
-        began = time.perf_counter()
+        began = clock()
         with context():
             value = loss()
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return time.perf_counter() - began
+        return clock() - began
 
     return step
 
 
 def compare(
-    settings: EncoderSettings, vocabulary: int, lengths: str, precision: str, tokens: int, repeats: int, alone: bool
+    settings: EncoderSettings,
+    vocabulary: int,
+    lengths: str,
+    precision: str,
+    tokens: int,
+    repeats: int,
+    alone: bool,
+    clock: Callable[[], float],
 ) -> Figures:
     """Steps of both sides in turn, on the same batch; `alone` leaves Hugging Face out."""
     shortest, longest = (int(part) for part in lengths.split("-"))
@@ -129,7 +141,7 @@ def compare(
         loss = ours(Inputs.of(batch, "cpu", static=False))[MASKED]
         return loss.sum / loss.count
 
-    steps = {"ours": stepper(ours, our_loss, precision)}
+    steps = {"ours": stepper(ours, our_loss, precision, clock)}
     dense = padded_batch(batch)
     if not alone:
         from transformers import ErnieConfig, ErnieForMaskedLM
@@ -137,7 +149,7 @@ def compare(
         theirs = ErnieForMaskedLM(ErnieConfig(**hf_config(settings, vocabulary, {}))).train()
         missing, _ = theirs.load_state_dict(to_hf(ours), strict=False)
         assert all("decoder" in name for name in missing), missing
-        steps["hf"] = stepper(theirs, lambda: theirs(**dense).loss, precision)
+        steps["hf"] = stepper(theirs, lambda: theirs(**dense).loss, precision, clock)
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):
         for name, step in steps.items():
@@ -162,11 +174,16 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--alone", action="store_true", help="time ours only")
+    parser.add_argument("--cpu-time", action="store_true", help="one thread, CPU seconds: for a machine others use too")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args()
+    clock = time.perf_counter
+    if given.cpu_time:
+        torch.set_num_threads(1)
+        clock = time.process_time
     settings = EncoderSettings(layers=given.layers, hidden=given.hidden, heads=given.heads)
     figures = [
-        compare(settings, given.vocabulary, lengths, precision, given.tokens, given.repeats, given.alone)
+        compare(settings, given.vocabulary, lengths, precision, given.tokens, given.repeats, given.alone, clock)
         for lengths in given.lengths
         for precision in given.precision
     ]
