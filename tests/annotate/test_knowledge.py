@@ -62,7 +62,10 @@ def test_scripts_without_spaces_need_no_word_boundary():
 
 
 def test_rjieba_gives_words_of_two_characters_and_more_and_names():
-    assert found(ChineseWords(), "小明在北京大学读书。") == {"word": ["小明", "北京大学", "读书"], "entity": ["小明", "北京大学"]}
+    assert found(ChineseWords(), "小明在北京大学读书。") == {
+        "word": ["小明", "北京大学", "读书"],
+        "entity": ["小明", "北京大学"],
+    }
 
 
 def test_chinese_spans_stand_in_the_characters_of_the_whole_text():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.annotate.shards import HELDOUT, TRAIN
+from ernie2.annotate.shards import HELDOUT
 from ernie2.annotate.units import NO_GROUP, group_hash, load_read, read_corpora, read_unit, unit_bytes
 from ernie2.errors import DataError
 from ernie2.settings import CorpusSettings, ShardSettings
@@ -71,7 +71,6 @@ def test_a_small_corpus_is_cut_into_more_units_than_its_tokens_ask_for(tmp_path)
     file.write_bytes(b"x" * 16_000_000)
     assert unit_bytes([str(file)], ShardSettings(folder="")) == 1_000_000
     assert unit_bytes([str(file)], ShardSettings(folder="", shard_tokens=1000)) == 4000
-
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,0 +1,435 @@
+"""All of prepare on small corpora: what comes out, that it always comes out the same, and what a user is told."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ernie2.annotate import jobs, steps
+from ernie2.annotate.jobs import Workplace
+from ernie2.annotate.prepare import prepare
+from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START, Shards
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.errors import ConfigError, DataError, Ernie2Error, RunFailed, StorageError, TokenizerError
+from ernie2.settings import load_recipe
+
+GERMAN = """Der alte Kapitän sah über das Meer. Die Straße nach Köln war lang; „Ärgerlich!“, rief er.
+Am nächsten Morgen begann die Reise. Niemand wusste, wohin sie führte.
+
+Im Winter liest Änne viele Bücher. Das Haus am Fluss gehört ihrer Großmutter.
+"""
+HINDI = """नमस्ते दुनिया। यह एक छोटा पाठ है। हम आज बाज़ार जाते हैं।
+पुस्तक मेज़ पर है।
+
+मौसम अच्छा है। बच्चे बाहर खेलते हैं।
+"""
+SENTENCES = [
+    "The old captain of a long grey vessel looked over the sea.",
+    "Nobody in Port Royal had seen the ship before!",
+    "It rained; the crew slept.",
+    "Why did Mary Anning leave for Lyme Regis?",
+    "A storm came up, and with all hands but two she was lost.",
+    "His letters speak of little else: tar, rum, weather, wind and work.",
+    "They sold fish, rope and salt in the harbour.",
+]
+
+
+def english(folder, documents=60):
+    """A jsonl.gz of documents of one to four paragraphs, one of them twice."""
+    file = folder / "in.jsonl.gz"
+    with gzip.open(file, "wt", encoding="utf-8") as lines:
+        for number in [*range(documents), 0]:
+            rng = np.random.default_rng(number)
+            paragraphs = [
+                f"{number}. " + " ".join(rng.choice(SENTENCES, rng.integers(1, 6))) for _ in range(rng.integers(1, 5))
+            ]
+            if number % 3 == 0:
+                paragraphs[0] += " They called her Grand Duchess Anna."
+            row = {"id": f"doc{number}", "text": "\n\n".join(paragraphs), "spans": [[0, len(str(number)), "user"]]}
+            lines.write(json.dumps(row) + "\n")
+    return file
+
+
+def recipe(folder, path, language="en", name="text", **parts):
+    described = {
+        "name": "test",
+        "run": str(folder / "run"),
+        "corpora": {name: {"path": str(path), "language": language, "licence": "CC0"}},
+        "tokenizer": {"train": 200},
+        "knowledge": {"phrases": {"min_count": 4, "min_npmi": 0.3}},
+        "shards": {"folder": str(folder / "shards"), "shard_tokens": 1000, "min_heldout": 5},
+        "tasks": {"knowledge_masking": {}},
+    }
+    return load_recipe({**described, **parts})
+
+
+def contents(folder: Path):
+    """Every file below `folder` by its checksum."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Shards of the English text, made by one worker."""
+    folder = tmp_path_factory.mktemp("made")
+    return prepare(recipe(folder, english(folder)), workers=1), folder
+
+
+def test_the_manifest_tells_what_was_made(made):
+    shards, _ = made
+    facts = shards.facts["corpora"]["text"]
+    corpus = shards.corpora["text"]
+    assert (facts["documents"], facts["heldout_documents"], facts["dropped"]) == (60, 5, {"duplicate": 1})
+    assert (corpus.documents("train"), corpus.documents("heldout")) == (55, 5)
+    assert facts["tokens"] == corpus.tokens("train") + corpus.tokens("heldout")
+    assert len(facts["shards"]) > 3
+    assert facts["spans"]["user"] == 60
+    assert shards.facts["phrases"] > 0
+    assert (corpus.language, corpus.licence) == ("en", "CC0")
+    for shard in corpus.shards:
+        shard.verify()
+
+
+def test_only_the_set_itself_is_left(made):
+    shards, folder = made
+    names = ["phrases.tsv", "shards.json", "text", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+    assert sorted(entry.name for entry in shards.folder.iterdir()) == names
+    assert load_wordpieces(shards.folder / "tokenizer.json").fingerprint == shards.tokenizer_fingerprint
+
+
+def test_phrases_are_readable_and_marked(made):
+    shards, _ = made
+    lines = (shards.folder / "phrases.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == ["phrase", "count", "npmi"]
+    assert "grand duchess anna" in [line.split("\t")[0] for line in lines]
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    corpus = shards.corpora["text"]
+    marked = {
+        wordpieces.decode(document.tokens[first:end])
+        for number in range(corpus.documents("train"))
+        for document in [corpus.document("train", number)]
+        for first, end in document.spans.get("phrase", np.zeros((0, 2), dtype=int)).tolist()
+    }
+    assert any("grand duchess" in phrase for phrase in marked)
+
+
+def test_tokens_and_flags_are_those_of_the_text(made):
+    shards, folder = made
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    texts = {}
+    with gzip.open(folder / "in.jsonl.gz", "rt") as lines:
+        for line in lines:
+            texts[json.loads(line)["id"]] = json.loads(line)["text"]
+    corpus = shards.corpora["text"]
+    for number in range(10):
+        document = corpus.document("train", number)
+        text = texts[document.name]
+        (encoding,) = wordpieces.encode_batch([text])
+        assert document.tokens.tolist() == encoding.ids
+        words = [text[start:end] for start, end in encoding.offsets]
+        begins = document.flags & WORD_START > 0
+        capital = [word[0].isupper() for word, begin in zip(words, begins, strict=True) if begin]
+        assert [bool(flags & CAPITALISED) for flags in document.flags[begins]] == capital
+        assert len(document.paragraphs) - 1 == text.count("\n\n") + 1
+        assert document.spans["user"].tolist()[0][0] == 0
+
+
+def test_two_workers_make_the_same_bytes(made, tmp_path):
+    shards, folder = made
+    again = prepare(recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path)), workers=2)
+    assert contents(again.folder) == contents(shards.folder)
+
+
+def _shards(folder):
+    return {"folder": str(folder / "shards"), "shard_tokens": 1000, "min_heldout": 5}
+
+
+SCRIPT = """
+import sys
+from test_prepare import recipe, _shards
+from pathlib import Path
+from ernie2.annotate.prepare import prepare
+made, folder, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+prepare(recipe(made, made / "in.jsonl.gz", shards=_shards(folder)), workers=workers)
+"""
+
+
+def start(made, folder, workers):
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(made), str(folder), str(workers)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+@pytest.mark.parametrize(("workers", "after"), [(1, 2), (2, 3)])
+def test_killed_half_way_and_started_again_it_makes_the_same_bytes(made, tmp_path, workers, after):
+    """Only the main process is killed; workers it leaves behind must get out of the way by themselves."""
+    shards, folder = made
+    process = start(folder, tmp_path, workers)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if len(list((tmp_path / "shards").glob(".prepare-*/jobs/tokenise/completions/*"))) >= after:
+                break
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "shards" / "shards.json").exists(), (tmp_path / "log").read_text()
+        markers = list((tmp_path / "shards").glob(".prepare-*/jobs/tokenise/completions/*"))
+        assert len(markers) >= after
+        before = {marker.name: marker.stat().st_mtime_ns for marker in markers}
+        kept = {}
+
+        def watch(progress):
+            if progress.stage in ("phrases", "mark"):
+                kept.update({m.name: m.stat().st_mtime_ns for m in markers if m.exists()})
+
+        again = prepare(recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path)), 2, watch)
+        assert kept == before  # finished units were not done again
+        assert contents(again.folder) == contents(shards.folder)
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def test_killed_while_moving_into_place_it_finishes(made, tmp_path, monkeypatch):
+    shards, folder = made
+    asked = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
+    moved = []
+    replace = os.replace
+
+    def dying(source, target):
+        if Path(source).parent.name == "set" and Path(target).parent.name == "shards":
+            moved.append(target)
+            if len(moved) == 3:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ernie2.annotate.manifest.os.replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(asked, workers=1)
+    assert not (tmp_path / "shards" / "shards.json").exists()
+    assert contents(prepare(asked, workers=1).folder) == contents(shards.folder)
+
+
+def test_nothing_is_done_again_where_nothing_changed(made):
+    shards, folder = made
+    before = contents(shards.folder)
+    stages = []
+    again = prepare(recipe(folder, folder / "in.jsonl.gz"), 2, lambda progress: stages.append(progress.stage))
+    assert stages == ["unchanged"]
+    assert again.fingerprint == shards.fingerprint
+    assert contents(shards.folder) == before
+
+
+def test_changed_input_replaces_the_whole_set(tmp_path):
+    first = prepare(recipe(tmp_path, english(tmp_path, 20), name="old"), workers=1)
+    (tmp_path / "names.txt").write_text("Port Royal\nMary Anning\n")
+    knowledge = {"gazetteer": str(tmp_path / "names.txt"), "phrases": None}
+    stages = []
+    second = prepare(
+        recipe(tmp_path, english(tmp_path, 25), name="new", knowledge=knowledge),
+        workers=1,
+        progress=lambda progress: stages.append(progress.stage),
+    )
+    assert list(dict.fromkeys(stages)) == ["read", "vocabulary", "tokenise"]
+    assert second.fingerprint != first.fingerprint
+    assert list(second.corpora) == ["new"]
+    assert second.facts["corpora"]["new"]["spans"]["entity"] > 0
+    names = ["new", "shards.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+    assert sorted(entry.name for entry in second.folder.iterdir()) == names
+
+
+def test_progress_counts_up_to_all_characters(tmp_path):
+    seen = {}
+    prepare(
+        recipe(tmp_path, english(tmp_path, 30)), workers=1, progress=lambda p: seen.setdefault(p.stage, []).append(p)
+    )
+    assert list(seen) == ["read", "vocabulary", "tokenise", "phrases", "mark"]
+    for stage in ("tokenise", "mark"):
+        assert seen[stage][-1].done == seen[stage][-1].total > 0
+        done = [progress.done for progress in seen[stage]]
+        assert done == sorted(done)
+
+
+def test_german_keeps_its_capitals_and_a_script_without_case_has_no_flags_for_it(tmp_path):
+    for name, text in (("de", GERMAN), ("hi", HINDI)):
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    corpora = {name: {"path": str(tmp_path / f"{name}.txt"), "language": name} for name in ("de", "hi")}
+    shards = prepare(recipe(tmp_path, "unused", corpora=corpora), workers=1)
+    flags = {name: np.concatenate([shard.flags for shard in corpus.shards]) for name, corpus in shards.corpora.items()}
+    assert not (flags["hi"] & (CASED | CAPITALISED)).any()
+    german = flags["de"][flags["de"] & WORD_START > 0]
+    words = GERMAN.replace("„", " ").replace("!“,", " ").replace(";", " ").replace(".", " ").replace(",", " ").split()
+    cased = german[german & CASED > 0]
+    assert [bool(flag & CAPITALISED) for flag in cased] == [word[0].isupper() for word in words]
+    assert shards.facts["corpora"]["hi"]["heldout_documents"] == 1  # at most half of two
+
+
+def test_chinese_words_and_names_are_marked(tmp_path):
+    text = "小明在北京大学读书。他喜欢数学。\n\n上海是一座城市。\n"
+    (tmp_path / "zh.txt").write_text(text, encoding="utf-8")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set(text) - {"\n"})]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    tokenizer = {"file": str(tmp_path / "vocab.txt")}
+    shards = prepare(recipe(tmp_path, tmp_path / "zh.txt", "zh", tokenizer=tokenizer), workers=1)
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    shard = shards.corpora["text"].shards[0]
+    marked = {
+        kind: {wordpieces.decode(shard.tokens[first:end]).replace(" ", "") for first, end in runs.tolist()}
+        for kind, (runs, _) in shard.spans.items()
+    }
+    assert {"北京大学", "数学", "城市"} <= marked["word"]
+    assert {"小明", "北京大学", "上海"} <= marked["entity"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_a_worker_reaches_the_user_as_it_was(made, tmp_path, monkeypatch, workers, capfd):
+    """Damage to a unit of work between two stages is met by a worker."""
+    _, folder = made
+    real = steps.ReadInput.run
+
+    def damaging(self, *arguments, **named):
+        real(self, *arguments, **named)
+        for file in (self.place.folder / "units").iterdir():
+            file.unlink()
+            file.mkdir()
+
+    monkeypatch.setattr(steps.ReadInput, "run", damaging)
+    with pytest.raises(OSError, match="Is a directory"):
+        prepare(
+            recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path), tokenizer=_saved(folder)), workers=workers
+        )
+    assert not (tmp_path / "shards" / "shards.json").exists()
+    assert capfd.readouterr().err == ""
+
+
+def _saved(folder):
+    return {"file": str(folder / "shards" / "tokenizer.json")}
+
+
+@pytest.mark.parametrize("target", ["ernie2.annotate.shards.np.save", "ernie2.annotate.units.zstandard.open"])
+def test_a_full_disk_is_named_and_leaves_no_manifest(made, tmp_path, monkeypatch, target, capfd):
+    _, folder = made
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(target, full)
+    with pytest.raises(StorageError, match="No space left on device.*run the same command again"):
+        prepare(recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path)), workers=1)
+    assert not (tmp_path / "shards" / "shards.json").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_killed_from_outside_ends_the_run_instead_of_hanging_it(made, tmp_path, monkeypatch):
+    _, folder = made
+    monkeypatch.setattr(jobs, "_LOST_AFTER_SECONDS", 0.2)
+    killed = []
+
+    def kill(progress):
+        workers = [p for p in jobs.multiprocess.active_children() if "PoolWorker" in p.name]
+        if progress.stage == "tokenise" and workers and not killed:
+            killed.append(workers[0].pid)
+            os.kill(workers[0].pid, signal.SIGKILL)
+
+    long = recipe(folder, english(tmp_path, 400), shards=_shards(tmp_path))
+    with pytest.raises(RunFailed, match="want of memory"):
+        prepare(long, 2, kill)
+    assert not (tmp_path / "shards" / "shards.json").exists()
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from ernie2.annotate.jobs import Workplace\n"
+        "with Workplace(Path(sys.argv[1])).owned(): print('held', flush=True); time.sleep(60)"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / ".prepare-a")], stdout=subprocess.PIPE, env=env
+    )
+    try:
+        assert other.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(StorageError, match="another `ernie2 prepare` is at work"),
+            Workplace(tmp_path / "b").owned(),
+        ):
+            pass
+    finally:
+        other.kill()
+        other.wait()
+    with Workplace(tmp_path / "b").owned():  # the lock went with its process
+        pass
+
+
+def test_a_folder_that_holds_something_else_is_not_touched(tmp_path):
+    precious = tmp_path / "shards" / "text" / "thesis"
+    precious.mkdir(parents=True)
+    with pytest.raises(StorageError, match="thesis is in the way"):
+        prepare(recipe(tmp_path, english(tmp_path, 5)), workers=1)
+    assert precious.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "message"),
+    [
+        ({"corpora": {"c": {"path": "none.jsonl"}}}, DataError, "none.jsonl"),
+        ({"tokenizer": {"file": "none.txt"}}, TokenizerError, "none.txt"),
+        ({"knowledge": {"gazetteer": "none.txt"}}, DataError, "none.txt"),
+        ({"knowledge": {"spacy": "none"}}, ConfigError, "spa[cC]y"),
+    ],
+)
+def test_what_is_missing_is_said_before_any_work(tmp_path, parts, error, message):
+    with pytest.raises(error, match=message):
+        prepare(recipe(tmp_path, english(tmp_path, 5), **parts), workers=2)
+    assert not (tmp_path / "shards").exists()
+
+
+def test_a_bad_line_is_reported_with_its_number_and_no_manifest(tmp_path, capfd):
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"text": "a"}\n{"text": "b"\n')
+    with pytest.raises(Ernie2Error, match=r"in\.jsonl, line 2"):
+        prepare(recipe(tmp_path, file), workers=2)
+    assert not (tmp_path / "shards" / "shards.json").exists()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_script_without_a_main_guard_runs_once(made, tmp_path):
+    _, folder = made
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nprint('ran', flush=True)\n"
+        "from test_prepare import recipe, _shards\nfrom ernie2.annotate.prepare import prepare\n"
+        f"made, folder = Path({str(folder)!r}), Path({str(tmp_path)!r})\n"
+        "prepare(recipe(made, made / 'in.jsonl.gz', shards=_shards(folder)), workers=2)\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
+    assert Shards(tmp_path / "shards").corpora["text"].documents("train") == 55
