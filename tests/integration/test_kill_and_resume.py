@@ -1,0 +1,110 @@
+"""A real process, a real SIGKILL, a real resume: the run ends as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ernie2.train.records import Records
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def write_corpus(file, documents=40, seed=3):
+    """Sentences of made-up words, some capitalised: nothing to learn, everything to walk through."""
+    rng = np.random.default_rng(seed)
+    words = ["".join(rng.choice(list("abdeiklmnorstu"), size=rng.integers(2, 7))) for _ in range(200)]
+
+    def sentence():
+        chosen = [words[i] for i in rng.integers(200, size=rng.integers(4, 12))]
+        return " ".join([chosen[0].title(), *(w.title() if rng.random() < 0.1 else w for w in chosen[1:])]) + "."
+
+    def paragraph():
+        return " ".join(sentence() for _ in range(rng.integers(2, 7)))
+
+    text = "\n\n".join("\n".join(paragraph() for _ in range(rng.integers(3, 8))) for _ in range(documents))
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def write_recipe(folder, run):
+    recipe = {
+        "name": "killed",
+        "run": str(folder / run),
+        "corpora": {"words": {"path": str(folder / "words.txt")}},
+        "tokenizer": {"train": 400},
+        "shards": {"folder": str(folder / "shards"), "shard_tokens": 5000, "sentence_tokens": 58, "min_heldout": 6},
+        "tasks": {
+            "knowledge_masking": {},
+            "capitalization_prediction": {},
+            "token_document_relation": {},
+            "sentence_reordering": {},
+        },
+        "stages": {"steps": 60},
+        "batch": {"batch_tokens": 512, "pack_tokens": 256, "sequence_tokens": 64},
+        "encoder": {"layers": 1, "hidden": 32, "heads": 2, "position_rows": 64},
+        "train": {"peak_lr": 1e-3, "heldout_instances": 16, "checkpoint_every": 17, "log_every": 5},
+    }
+    file = folder / f"{run}.yaml"
+    file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return file
+
+
+def start(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-m", "ernie2", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(*arguments):
+    process = start(*arguments)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kill")
+    write_corpus(folder / "words.txt")
+    finish("pretrain", write_recipe(folder, "whole"))
+    return folder
+
+
+@pytest.mark.parametrize("step", [20, 90])
+def test_a_run_killed_by_sigkill_ends_bit_identical_after_resume(folder, step):
+    run = folder / f"killed{step}"
+    process = start("pretrain", write_recipe(folder, run.name))
+    while process.poll() is None:
+        if any(line.get("step", 0) >= step for line in Records(run).read()):
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run was over before it could be killed"
+    assert not (run / "hf").exists()
+    output = finish("resume", run)
+    assert "Resuming" in output
+    for file in ("hf/model.safetensors", "hf/task_heads.safetensors"):
+        assert (run / file).read_bytes() == (folder / "whole" / file).read_bytes()
+    steps = [line["step"] for line in Records(run).read() if line["kind"] == "step"]
+    assert steps == sorted(set(steps)), "a step stands twice in the records"
+
+
+def test_resuming_a_finished_run_says_so_and_changes_nothing(folder):
+    before = (folder / "whole" / "metrics.jsonl").read_bytes()
+    assert "nothing to resume" in finish("resume", folder / "whole")
+    assert (folder / "whole" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_second_run_into_the_same_folder_is_refused(folder):
+    process = start("pretrain", folder / "whole.yaml")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "holds a run already" in output
+    assert "Traceback" not in output

@@ -1,0 +1,44 @@
+import pytest
+
+import tiny
+import tiny_run
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.exporting import export_hf, model_card
+from ernie2.train.pretraining import build
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    shards = tiny_run.write_shards(folder / "shards")
+    made = build(tiny_run.recipe(folder, about="Only a test."), shards)
+    figures = made.trainer.heldout.evaluate(made.trainer.model, made.trainer._device, "fp32")
+    wordpieces = load_wordpieces(folder / "shards" / "tokenizer.json")
+    export_hf(folder / "hf", made.trainer.model, wordpieces, made.facts, figures, {"knowledge_masking": 9})
+    return folder / "hf", made, figures
+
+
+def test_transformers_loads_the_folder_with_tokeniser_task_ids_and_counts(exported):
+    folder, made, _ = exported
+    model = transformers.ErnieForMaskedLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert model.config.ernie2_task_ids == {name: row for row, name in enumerate(tiny.FOUR)}
+    assert model.config.ernie2_task_instances == {**dict.fromkeys(tiny.FOUR, 0), "knowledge_masking": 9}
+    assert model.config.vocab_size == made.trainer.model.vocab_size == len(tokenizer)
+    assert tokenizer("w7 w8")["input_ids"] == [tiny.CLS, 7, 8, tiny.SEP]
+
+
+def test_the_model_card_names_corpora_licences_tasks_and_figures(exported):
+    folder, made, figures = exported
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card == model_card(made.facts, figures)
+    for told in ("Only a test.", "| text | en | test |", "sentence_reordering", "number of segments alone"):
+        assert told in card
+    assert f"{figures['knowledge_masking']['accuracy']:.3f}" in card
+
+
+def test_a_task_without_held_out_documents_is_said_to_have_none(exported):
+    _, made, _ = exported
+    assert "no held-out documents" in model_card(made.facts, {})

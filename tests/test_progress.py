@@ -1,0 +1,34 @@
+from ernie2 import progress
+
+
+def test_without_a_terminal_there_are_plain_lines_with_rate_and_the_last_one_is_whole(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    with progress.progress("Working", 4, "steps") as bar:
+        bar.advance(1)
+        bar.advance(3, note="nearly")
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("Working: 1 of 4 steps (25 %)")
+    assert "left" in first
+    assert last.startswith("Working: 4 of 4 steps (100 %)")
+    assert last.endswith("· nearly")
+    assert "\x1b" not in first + last
+
+
+def test_lines_are_seconds_apart_but_the_end_is_always_told(capsys):
+    with progress.progress("Working", 1000, "steps") as bar:
+        for _ in range(1000):
+            bar.advance()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 2
+    assert "1,000 of 1,000" in lines[-1]
+
+
+def test_a_resumed_bar_counts_from_where_it_was_and_its_rate_from_now():
+    with progress.progress("Working", 100, "steps", done=60) as bar:
+        assert bar.done == 60
+        assert bar.rate == 0
+        assert bar.left == "?"
+
+
+def test_times_read_as_clocks():
+    assert [progress._clock(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
