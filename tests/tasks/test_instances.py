@@ -202,9 +202,9 @@ def labels(positions, targets, inputs=None):
         (labels([1, 7], [0, 1]), "positions 1…7 of a sequence of 7"),
         (labels([1], [2]), "labels 2…2, but it has 2 classes"),
         (labels([1], [-1]), "labels -1"),
-        (labels([2, 1], [0, 0]), "must ascend"),
-        (labels([1, 1], [0, 0]), "must ascend"),
-        (labels([0], [0]), "special token"),
+        (labels([2, 1], [0, 0]), "do not ascend"),
+        (labels([1, 1], [0, 0]), "do not ascend"),
+        (labels([0], [0]), "a special token"),
         (labels([1], [0], np.full(7, MASK)), "changes none"),
     ],
 )
@@ -221,5 +221,5 @@ def test_two_tasks_that_change_the_input_cannot_share_an_instance():
 
 def test_inputs_of_another_length_are_refused():
     made = Token(labels([1], [0], np.full(3, MASK)), changes_input=True)
-    with pytest.raises(TaskError, match="shape \\(3,\\) for a sequence of 7 tokens"):
+    with pytest.raises(TaskError, match="returned 3 inputs for a sequence of 7 tokens"):
         build(Arranged((whole(TEXT),), None), None, [made], VOCABULARY, RNG)

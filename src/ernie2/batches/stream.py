@@ -17,7 +17,7 @@ from numpy.random import Generator
 
 from ernie2.annotate.shards import AnnotatedDocument, ShardedCorpus
 from ernie2.batches.batch import PackedBatch
-from ernie2.batches.order import generator, permuted, seed_of
+from ernie2.batches.order import Key, generator, permuted, seed_of
 from ernie2.batches.packing import Caps, Packer
 from ernie2.errors import TaskError
 from ernie2.tasks.base import SentenceTask, Source, Task, TokenTask, Vocabulary
@@ -121,11 +121,9 @@ class Stream:
         """
         drawn = cursor.drawn if cursor else 0
         places = dict(cursor.corpora) if cursor else {}
-        draw = generator(self._seed, self._split, host, "draw", lane_number, drawn)
-        corpus = self._draw_corpus(host, draw)
         task = self.tasks[host]
         sentence_task = task if isinstance(task, SentenceTask) else None
-        label = self._draw_label(sentence_task, draw)
+        corpus, label = self._draw(host, sentence_task, (self._seed, self._split, host, "draw", lane_number, drawn))
         labellers = [
             other
             for name in active
@@ -162,16 +160,15 @@ class Stream:
         sizes = {corpus.name: corpus.documents(self._split) for corpus in self._feeds[host].corpora}
         return max(k * self.lanes // sizes[name] for name, (k, _) in cursor.corpora.items())
 
-    def _draw_corpus(self, host: str, draw: Generator) -> ShardedCorpus:
+    def _draw(self, host: str, task: SentenceTask | None, key: Sequence[Key]) -> tuple[ShardedCorpus, str | None]:
+        """The corpus of the next instance by shares, and the label it is to show, where the caller draws it."""
         corpora = self._feeds[host].corpora
-        if len(corpora) == 1:
-            return corpora[0]
-        return corpora[min(int(np.searchsorted(self._cut[host], draw.random(), side="right")), len(corpora) - 1)]
-
-    def _draw_label(self, task: SentenceTask | None, draw: Generator) -> str | None:
-        if task is None or not task.balanced:
-            return None
-        return task.labels[int(draw.integers(len(task.labels)))]
+        labels = task.labels if task is not None and task.balanced else ()
+        if len(corpora) == 1 and not labels:
+            return corpora[0], None
+        draw = generator(*key)
+        chosen = min(int(self._cut[host].searchsorted(draw.random(), side="right")), len(corpora) - 1)
+        return corpora[chosen], labels[int(draw.integers(len(labels)))] if labels else None
 
     def _document(self, host: str, corpus: ShardedCorpus, lane_number: int, k: int) -> AnnotatedDocument:
         """Document k of the lane's walk: number lane + k M of the endless stream of epochs."""

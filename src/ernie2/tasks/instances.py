@@ -40,7 +40,7 @@ def arrange_plain(source: Source, room: int) -> Arranged:
     """Takes the longest run of sentences from `source.start` on that fits `room` tokens; the first is cut to it."""
     document = source.document
     start = int(document.sentences[source.start])
-    end = int(np.searchsorted(document.sentences, start + room, side="right")) - 1
+    end = int(document.sentences.searchsorted(start + room, side="right")) - 1
     end = max(end, source.start + 1)
     stop = min(int(document.sentences[end]), start + room)
     return Arranged((Segment(document, start, stop),), None, next_sentence=end)
@@ -92,8 +92,8 @@ def lay_out(arranged: Arranged, vocabulary: Vocabulary) -> TokenSequence:
         document[at:to] = which
         segment_type[at : to + 1] = number
         for kind, runs in source.spans.items():
-            first = np.searchsorted(runs[:, 0], start)
-            last = np.searchsorted(runs[:, 1], end, side="right")
+            first = runs[:, 0].searchsorted(start)
+            last = runs[:, 1].searchsorted(end, side="right")
             if last > first:
                 spans.setdefault(kind, []).append(runs[first:last] + (at - start))
         at = to + 1
@@ -137,38 +137,37 @@ def build(
 
 
 def _label(task: TokenTask, sequence: TokenSequence, rng: Generator, arranged: Arranged) -> Labels:
-    where = arranged.segments[0].document.name
     try:
         made = task.label(sequence, rng)
     except Exception as error:
+        where = arranged.segments[0].document.name
         raise TaskError(f"task {task.name!r} failed on document {where!r}: {error!r}") from error
-    positions, targets = made.positions, made.targets
-    if len(positions) != len(targets):
-        raise TaskError(
-            f"task {task.name!r}, document {where!r}: {len(positions)} positions but {len(targets)} targets."
-        )
-    if made.inputs is not None and (not task.changes_input or made.inputs.shape != sequence.tokens.shape):
-        raise TaskError(
-            f"task {task.name!r}, document {where!r}: returned inputs of shape {made.inputs.shape} for a sequence of "
-            f"{len(sequence.tokens)} tokens" + ("." if task.changes_input else ", though it says it changes none.")
-        )
-    if len(positions):
-        if positions.min() < 0 or positions.max() >= len(sequence.tokens):
-            raise TaskError(
-                f"task {task.name!r}, document {where!r}: scores positions {positions.min()}…{positions.max()} of a "
-                f"sequence of {len(sequence.tokens)} tokens."
-            )
-        if (positions[1:] <= positions[:-1]).any() or (sequence.document[positions] < 0).any():
-            raise TaskError(
-                f"task {task.name!r}, document {where!r}: scored positions must ascend, none be a special token."
-            )
-        classes = len(task.labels) if task.labels is not None else task.vocabulary.size
-        if targets.min() < 0 or targets.max() >= classes:
-            raise TaskError(
-                f"task {task.name!r}, document {where!r}: labels {targets.min()}…{targets.max()}, but it has "
-                f"{classes} classes."
-            )
+    if (problem := _problem(task, sequence, made)) is not None:
+        raise TaskError(f"task {task.name!r}, document {arranged.segments[0].document.name!r}: {problem}.")
     return made
+
+
+def _problem(task: TokenTask, sequence: TokenSequence, made: Labels) -> str | None:
+    """What is wrong with labels a task made, or None."""
+    positions, targets, inputs, length = made.positions, made.targets, made.inputs, len(sequence.tokens)
+    if len(positions) != len(targets):
+        return f"{len(positions)} positions but {len(targets)} targets"
+    if inputs is not None and not task.changes_input:
+        return "returned inputs, though it says it changes none"
+    if inputs is not None and len(inputs) != length:
+        return f"returned {len(inputs)} inputs for a sequence of {length} tokens"
+    if not len(positions):
+        return None
+    if (positions[1:] <= positions[:-1]).any():
+        return "scored positions do not ascend"
+    if positions[0] < 0 or positions[-1] >= length:
+        return f"scores positions {positions[0]}…{positions[-1]} of a sequence of {length} tokens"
+    if sequence.document[positions].min() < 0:
+        return "scores a special token"
+    classes = len(task.labels) if task.labels is not None else task.vocabulary.size
+    if targets.min() < 0 or targets.max() >= classes:
+        return f"labels {targets.min()}…{targets.max()}, but it has {classes} classes"
+    return None
 
 
 def _check(task: SentenceTask, source: Source, arranged: Arranged, room: int) -> None:

@@ -51,16 +51,15 @@ class KnowledgeMasking(TokenTask):
         basic = rng.random() < options.basic_share
         starts = np.ones(len(tokens), bool) if basic else unit_starts(sequence, options.levels)
         starts |= sequence.document < 0  # special tokens part units; they are in none that is picked
-        unit = np.cumsum(starts) - 1  # (n,) number of the unit a token belongs to
-        units = unit[text]
-        units = units[np.flatnonzero(np.diff(units, prepend=-1))]  # numbers of the units that may be picked
+        unit = starts.cumsum()  # (n,) number of the unit a token belongs to
+        units = np.bincount(unit[text]).nonzero()[0]  # numbers of the units that may be picked
         if not len(units):
             return Labels(np.zeros(0, np.int64), np.zeros(0, np.int64), tokens)
         # the fraction is rounded up or down at random, so that short sequences are picked from at the same rate
         wanted = max(1, int(len(units) * options.mask_share + rng.random()))
-        picked = np.zeros(unit[-1] + 1, bool)
+        picked = np.zeros(int(unit[-1]) + 1, bool)
         picked[units[rng.permutation(len(units))[:wanted]]] = True
-        positions = np.flatnonzero(picked[unit] & text)  # an [UNK] inside a picked unit stays, unscored
+        positions = (picked[unit] & text).nonzero()[0]  # an [UNK] inside a picked unit stays, unscored
         fate = rng.random(len(positions))
         random = self.vocabulary.ordinary[rng.integers(len(self.vocabulary.ordinary), size=len(positions))]
         inputs = tokens.copy()
@@ -89,20 +88,24 @@ def unit_starts(sequence: TokenSequence, levels: Sequence[str]) -> Array:
 
     A span that overlaps one of a later level is left out; the words it covers stay units.
     """
-    starts: Array = (sequence.flags & WORD_START) != 0
-    covered = np.zeros(len(starts) + 1, np.int64)
+    n = len(sequence.flags)
+    starts = np.ones(n + 1, bool)  # one place more than tokens, so that a span may end at the end
+    starts[:n] = (sequence.flags & WORD_START) != 0
+    covered: Array | None = None
     for kind in reversed(levels):
         runs = sequence.spans.get(kind)
-        if runs is None or not len(runs):
+        if runs is None:
             continue
-        before = np.concatenate(([0], np.cumsum(covered[:-1])))  # (n + 1,) covered tokens before each position
-        runs = runs[before[runs[:, 0]] == before[runs[:, 1]]]
-        edges = np.zeros(len(starts) + 1, np.int64)
-        edges[runs[:, 0]] += 1
-        edges[runs[:, 1]] -= 1
-        inside = np.cumsum(edges)
-        covered += inside
-        starts[inside[:-1] > 0] = False
-        starts[runs[:, 0]] = True
-        starts[runs[runs[:, 1] < len(starts), 1]] = True
-    return starts
+        if covered is not None:
+            before = covered.cumsum()  # covered tokens up to and with each position
+            runs = runs[before[runs[:, 1] - 1] - before[runs[:, 0]] + covered[runs[:, 0]] == 0]
+        first, end = runs[:, 0], runs[:, 1]
+        edges = np.zeros(n + 1, np.int64)
+        edges[first] = 1
+        edges[end] -= 1
+        inside = edges.cumsum() > 0
+        starts[inside] = False
+        starts[first] = True
+        starts[end] = True
+        covered = inside if covered is None else covered | inside
+    return starts[:n]

@@ -58,17 +58,18 @@ class SentenceReordering(SentenceTask):
         """
         document = source.document
         sentences, paragraphs = document.sentences, document.paragraphs
-        fits = np.flatnonzero(np.diff(sentences[source.start :]) <= room)
-        if not len(fits):
-            return None
-        first = source.start + int(fits[0])
+        first = source.start
+        while sentences[first + 1] - sentences[first] > room:
+            first += 1
+            if first == document.sentence_count:
+                return None
         # the paragraph that holds `first`, extended by the following ones while it has fewer than m sentences
-        paragraph = int(np.searchsorted(paragraphs, first, side="right"))
+        paragraph = int(paragraphs.searchsorted(first, side="right"))
         end = int(paragraphs[paragraph])
         while end - first < self.max_segments and paragraph + 1 < len(paragraphs):
             paragraph += 1
             end = int(paragraphs[paragraph])
-        end = min(end, int(np.searchsorted(sentences, sentences[first] + room, side="right")) - 1)
+        end = min(end, int(sentences.searchsorted(sentences[first] + room, side="right")) - 1)
         n = int(rng.integers(1, min(self.max_segments, end - first) + 1))
         cuts = np.sort(rng.permutation(end - first - 1)[: n - 1]) + first + 1
         edges = sentences[[first, *cuts, end]].tolist()  # n + 1 token offsets
