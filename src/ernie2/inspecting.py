@@ -230,9 +230,9 @@ def _walk(
         cursor: Cursor | None = None
         while len(found) < most * (lane + 1) // lanes:
             instance, cursor, _ = stream.instance(lane, cursor, task.name, (task.name,))
-            if found and stream.epoch(task.name, Lane({task.name: cursor})):
-                break
             found.append(instance)
+            if stream.epoch(task.name, Lane({task.name: cursor})):
+                break
     return found
 
 

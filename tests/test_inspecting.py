@@ -1,0 +1,136 @@
+"""What `inspect` tells, on shards small enough to count by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.errors import ConfigError, ShardError, UnknownTask
+from ernie2.inspecting import inspect, render
+from tiny import FOUR, document, write_corpora
+
+#         0      1      2      3      4       5    6      7      8       9        10     11
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "new", "york", "sleeps", "##less", "berta", "snores"]
+
+
+def folder(tmp_path, corpora, words=WORDS):
+    """Shards of these documents with a tokeniser of these words."""
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join(words), encoding="utf-8")
+    shards = write_corpora(tmp_path / "shards", corpora).folder
+    load_wordpieces(vocabulary).save(shards)
+    return shards
+
+
+def city(name="city"):
+    """New York sleeps. Berta snores. | New Berta sleeps. Berta: entities New York and New Berta."""
+    paragraphs = [[[6, 7, 8, 5], [10, 11, 5]], [[6, 10, 8, 5], [10]]]
+    return document(
+        paragraphs, capitals={0, 1, 4, 7, 8, 11}, caseless={3, 6, 10}, spans={"entity": [(0, 2), (7, 9)]}, name=name
+    )
+
+
+@pytest.fixture
+def shards(tmp_path):
+    return folder(tmp_path, {"cities": [city(str(i)) for i in range(4)]})
+
+
+def test_corpus_figures_are_counted(shards):
+    (figures,) = inspect(shards, FOUR[0], 0).corpora
+    assert (figures.documents, figures.heldout_documents, figures.tokens) == (4, 0, 48)
+    assert figures.cased_share == 9 / 12
+    assert figures.capital_share == 6 / 9
+    assert (figures.tokens_a_sentence, figures.sentences_a_paragraph) == (3.0, 2.0)
+    assert figures.spans == {"entity": 8}
+
+
+def test_what_was_dropped_is_told_by_reason(shards):
+    facts = json.loads((shards / "shards.json").read_text())
+    facts["corpora"]["cities"]["dropped"] = {"duplicate": 3, "empty": 1}
+    (shards / "shards.json").write_text(json.dumps(facts))
+    assert "dropped: 3 duplicate, 1 empty" in render(inspect(shards, FOUR[0], 0))
+
+
+def test_capitals_are_shown_as_in_the_text(shards):
+    (task,) = inspect(shards, "capitalization_prediction", 1).tasks
+    assert task.examples == ("New York sleeps. Berta snores. New Berta sleeps. Berta",)
+    assert task.tally == {"lower": 4 * 3, "capital": 4 * 6}
+    assert (task.instances, task.scored, task.tokens) == (4, 36, 48)
+    assert task.usable == {"cities": {"usable": 4, "of": 4}}
+
+
+def test_hidden_units_stand_in_one_pair_of_brackets(shards):
+    shown = set()
+    for seed in range(30):
+        options = {"knowledge_masking": {"basic_share": 0.0, "mask_share": 0.3}}
+        (task,) = inspect(shards, "knowledge_masking", 4, seed, options).tasks
+        shown |= set(task.examples)
+        assert set(task.tally) <= {"word", "entity"}
+    assert any("⟦new york⟧" in text for text in shown)
+    assert any("≡" in text for text in shown)
+    assert any("→" in text for text in shown)
+    assert not any("⟦york" in text or "⟦new⟧" in text for text in shown)
+
+
+def test_tokens_are_marked_elsewhere_or_only_here_against_the_text_left_over(tmp_path):
+    # sequences of up to 8 tokens show a sentence or two; "york" and "snores" stand in one place only
+    shards = folder(tmp_path, {"cities": [city("a")]})
+    (task,) = inspect(shards, "token_document_relation", 1, sequence_tokens=8).tasks
+    assert task.examples == ("new⁺ york⁻ sleeps⁺.⁺",)
+
+
+def test_segments_are_numbered_as_shown_under_their_label(shards):
+    whole = ["new york sleeps.", "berta snores.", "new berta sleeps.", "berta"]
+    for seed in range(10):
+        (task,) = inspect(shards, "sentence_reordering", 4, seed).tasks
+        for example in task.examples:
+            label, *segments = example.split("\n")
+            order = label.removeprefix("label ")
+            texts = {place: text.split(") ", 1)[1] for place, text in zip(order, segments, strict=True)}
+            assert " ".join(texts[place] for place in sorted(texts)) == " ".join(whole)
+
+
+def test_continuation_pieces_are_joined(tmp_path):
+    text = document([[[8, 9, 5]], [[8]]], caseless={1})
+    shards = folder(tmp_path, {"a": [text]})
+    (task,) = inspect(shards, "capitalization_prediction", 1).tasks
+    assert task.examples == ("sleepsless. sleeps",)
+
+
+def test_text_without_case_says_why_capitalization_does_not_apply(tmp_path):
+    shards = folder(tmp_path, {"georgian": [document([[[6, 7]], [[8]]], caseless={0, 1, 2})]})
+    (task,) = inspect(shards, "capitalization_prediction", 2).tasks
+    assert task.examples == ()
+    text = render(inspect(shards, "capitalization_prediction", 2))
+    assert "can use 0 of 1 documents of georgian" in text
+    assert "needs words of a script that has case" in text
+    assert "does not apply" in text
+
+
+def test_a_cased_tokeniser_says_why_capitalization_does_not_apply(tmp_path):
+    shards = write_corpora(tmp_path / "shards", {"a": [city()]}).folder
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join([*WORDS, *"abcdefghijklmnopqrstuvwxyz", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]))
+    load_wordpieces(vocabulary, lowercase=False).save(shards)
+    (task,) = inspect(shards, "capitalization_prediction", 2).tasks
+    assert "the tokeniser is cased" in (task.why_not or "")
+
+
+def test_all_tasks_are_looked_through_where_none_is_named(shards):
+    inspection = inspect(shards, examples=1)
+    assert [task.name for task in inspection.tasks] == list(FOUR)
+    text = render(inspection)
+    assert all(f"task {name}:" in text for name in FOUR)
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 120 + len(str(shards))
+
+
+def test_wrong_questions_are_refused(shards, tmp_path):
+    with pytest.raises(UnknownTask, match="Did you mean 'knowledge_masking'"):
+        inspect(shards, "knowledge_maskin")
+    with pytest.raises(ConfigError, match="mask_share"):
+        inspect(shards, "knowledge_masking", options={"knowledge_masking": {"mask_share": 2}})
+    with pytest.raises(ShardError, match="does not exist"):
+        inspect(tmp_path / "nowhere")
