@@ -1,11 +1,11 @@
 """The rate of `ernie2 prepare` beside that of the bare tokeniser on the same text and cores, and its peak memory.
 
-    python benchmarks/prepare_rate.py --corpus enwiki_sample.jsonl.gz --vocab bert_uncased_vocab.txt --workers 2 --repeat 3
+    python benchmarks/prepare_rate.py --corpus enwiki_sample.jsonl.gz --vocab bert_uncased_vocab.txt --workers 2
 
-Every repeat times, one after the other in a process of its own, (a) `encode_batch` of the texts, documents a batch of about
-1 MB, with as many threads as there are workers, reading not counted; (b) all of `prepare`, phrases mined, from the start of
-Python to the last file. The ratio is that of the two rates; memory is the resident set of the whole process tree, sampled,
-so pages that processes share count for each. CPU seconds tell how much of a difference is due to a busy machine.
+Every repeat times, one after the other in a process of its own, (a) `encode_batch` of the texts, documents a batch of
+about 1 MB, with as many threads as there are workers, reading not counted; (b) all of `prepare`, phrases mined, from
+the start of Python to the last file. The ratio is that of the two rates; memory is the resident set of the whole
+process tree, sampled, so pages that are shared count for each. CPU seconds are what a busy machine distorts less.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ import json, sys, time
 from ernie2.annotate.prepare import prepare
 from ernie2.settings import load_recipe
 corpus, vocab, language, folder, workers = sys.argv[1:]
-recipe = load_recipe({"name": "rate", "run": folder + "/run", "corpora": {"text": {"path": corpus, "language": language}},
-    "tokenizer": {"file": vocab}, "shards": {"folder": folder + "/shards"}, "tasks": {"knowledge_masking": {}}})
+text = {"path": corpus, "language": language}
+recipe = load_recipe({"name": "rate", "run": folder + "/run", "corpora": {"text": text}, "tokenizer": {"file": vocab},
+    "shards": {"folder": folder + "/shards"}, "tasks": {"knowledge_masking": {}}})
 stages, began = {}, time.perf_counter()
 def progress(state):
     stages.setdefault(state.stage, time.perf_counter() - began)
@@ -150,7 +151,8 @@ def _say(row: dict[str, Any]) -> None:
     bare, ours = row["bare"], row["prepare"]
     stages = ", ".join(f"{name} at {seconds:.2f} s" for name, seconds in ours["stages"].items())
     print(
-        f"bare {bare['seconds']:.2f} s ({bare['cpu']:.2f} CPU) | prepare {ours['wall']:.2f} s ({ours['cpu']:.2f} CPU; {stages}) "
+        f"bare {bare['seconds']:.2f} s ({bare['cpu']:.2f} CPU) | "
+        f"prepare {ours['wall']:.2f} s ({ours['cpu']:.2f} CPU; {stages}) "
         f"| ratio {ours['ratio']:.2f} (CPU {ours['cpu_ratio']:.2f}) | {ours['peak_rss_mib']:.0f} MiB",
         flush=True,
     )

@@ -40,4 +40,4 @@ def test_bits_agree_with_the_predicates_of_str(text):
 
 
 def test_text_outside_the_basic_plane_keeps_one_class_a_character():
-    assert character_classes("a😀b").tolist() == character_classes("a").tolist() + [0] + character_classes("b").tolist()
+    assert character_classes("a😀b").tolist() == [*character_classes("a"), 0, *character_classes("b")]

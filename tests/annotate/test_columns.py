@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from ernie2.annotate.units import UnitDocument
 from ernie2.annotate.wordpieces import train_wordpieces
 from ernie2.settings import ShardSettings
 
-WORDS = "the a parisma thappy cat dog sat on mat un happy it's straße élan house in paris berlin mcdonald iphone नमस्ते दुनिया გამარჯობა שלום 文 字 1859"
+WORDS = (
+    "the a parisma thappy cat dog sat on mat un happy it's straße élan house in paris berlin"
+    " mcdonald iphone नमस्ते दुनिया გამარჯობა שלום 文 字 1859"
+)
 PIECES = train_wordpieces(iter([WORDS] * 3), 300)
 NONE = 0
 
@@ -170,7 +174,7 @@ def test_batches_of_any_size_give_the_same_columns(monkeypatch):
 )
 def test_offsets_nest_and_cover_all_tokens(texts, longest):
     texts = ["the " + "\n\n".join(filter(None, (part.strip() for part in text.split("\n\n")))) for text in texts]
-    made, batches = columns(*texts, sentence_tokens=longest, document_tokens=64)
+    made, _ = columns(*texts, sentence_tokens=longest, document_tokens=64)
     size = len(made["tokens"])
     for name, last in (
         ("sentences", size),
@@ -182,7 +186,7 @@ def test_offsets_nest_and_cover_all_tokens(texts, longest):
         assert (np.diff(made[name]) > 0).all()
     assert np.diff(made["sentences"]).max() <= longest
     sections = made["sentences"][made["paragraphs"][made["documents"]]]
-    for start, end in zip(sections[:-1], sections[1:], strict=True):
+    for start, end in pairwise(sections.tolist()):
         tokens = made["tokens"][start:end].tolist()
         assert made["document_count"][start:end].tolist() == [Counter(tokens)[token] for token in tokens]
     assert (made["flags"][sections[:-1]] & WORD_START).all()

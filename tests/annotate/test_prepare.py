@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import json
@@ -103,7 +104,7 @@ def test_the_manifest_tells_what_was_made(made):
 
 
 def test_only_the_set_itself_is_left(made):
-    shards, folder = made
+    shards, _ = made
     names = ["phrases.tsv", "shards.json", "text", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
     assert sorted(entry.name for entry in shards.folder.iterdir()) == names
     assert load_wordpieces(shards.folder / "tokenizer.json").fingerprint == shards.tokenizer_fingerprint
@@ -205,10 +206,8 @@ def test_killed_half_way_and_started_again_it_makes_the_same_bytes(made, tmp_pat
         assert kept == before  # finished units were not done again
         assert contents(again.folder) == contents(shards.folder)
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def test_killed_while_moving_into_place_it_finishes(made, tmp_path, monkeypatch):
@@ -336,7 +335,7 @@ def test_a_full_disk_is_named_and_leaves_no_manifest(made, tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(target, full)
-    with pytest.raises(StorageError, match="No space left on device.*run the same command again"):
+    with pytest.raises(StorageError, match=r"No space left on device.*run the same command again"):
         prepare(recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path)), workers=1)
     assert not (tmp_path / "shards" / "shards.json").exists()
     assert capfd.readouterr() == ("", "")

@@ -93,10 +93,10 @@ class ColumnMaker:
 
     def _usable(self, encoded: Columns, text: _Text) -> NDArray[np.bool_]:
         """Which documents have a token that is known; the others are counted."""
-        owner = np.repeat(text.paragraph_documents, encoded.counts)
-        number = len(text.document_starts)
-        tokens = np.bincount(owner, minlength=number)
-        known = np.bincount(owner[encoded.ids != self._wordpieces.unk_id], minlength=number)
+        firsts = np.searchsorted(text.paragraph_documents, np.arange(len(text.document_starts) + 1))
+        ends = _offsets(encoded.counts)[firsts]
+        tokens = np.diff(ends)
+        known = np.diff(_offsets(encoded.ids != self._wordpieces.unk_id)[ends])
         for reason, mask in ((NO_TOKENS, tokens == 0), (ONLY_UNKNOWN, (tokens > 0) & (known == 0))):
             if mask.any():
                 self.dropped[reason] += int(mask.sum())

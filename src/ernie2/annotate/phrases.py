@@ -15,7 +15,7 @@ whenever it grows beyond `TABLE_ENTRIES`. Words are known by 64-bit hashes of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,10 +159,12 @@ def count(words: Words, shard: int, max_words: int) -> Counts:
 
 def merged(parts: Iterable[Counts], total: int | None = None, entries: int = TABLE_ENTRIES) -> Counts:
     """Adds counts up, in the order given; beyond `entries` the rarest go. `total`: where all parts are of one text."""
-    table: Counts | None = None
+    waiting: list[Counts] = []
     for part in parts:
-        table = part if table is None else _pruned(_added(table, part), entries)
-    assert table is not None
+        waiting.append(part)
+        if sum(len(one.hashes) for one in waiting) > 2 * entries:
+            waiting = [_pruned(_added(waiting), entries)]
+    table = _pruned(_added(waiting), entries)
     return table if total is None else Counts.of({**table.columns(), "total": total})
 
 
@@ -282,15 +284,15 @@ def _counted(hashes: Hashes, found: _Found, n: int, words: Words, shard: int, sh
     )
 
 
-def _added(one: Counts, other: Counts) -> Counts:
-    hashes = np.concatenate([one.hashes, other.hashes])
-    order = np.argsort(hashes, kind="stable")  # equal ones: `one` first, so the earliest place is kept
+def _added(parts: Sequence[Counts]) -> Counts:
+    hashes = np.concatenate([part.hashes for part in parts])
+    order = np.argsort(hashes, kind="stable")  # of equal ones the first part's comes first: the earliest place is kept
     hashes = hashes[order]
-    first = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]])) if len(hashes) else order
+    first = np.flatnonzero(np.concatenate([np.ones(min(1, len(hashes)), dtype=np.bool_), hashes[1:] != hashes[:-1]]))
     kept = order[first]
 
     def joint(name: str) -> Any:
-        return np.concatenate([getattr(one, name), getattr(other, name)])
+        return np.concatenate([getattr(part, name) for part in parts])
 
     counts = joint("counts")[order]
     return Counts(
@@ -300,7 +302,7 @@ def _added(one: Counts, other: Counts) -> Counts:
         words=joint("words")[kept],
         counts=np.add.reduceat(counts, first) if len(first) else counts,
         places=joint("places")[kept],
-        total=one.total + other.total,
+        total=sum(part.total for part in parts),
     )
 
 

@@ -42,6 +42,8 @@ Report = Callable[[Progress], None]
 
 STEPS = 1
 """Goes up when the same input would give other shards; part of the fingerprint of the work."""
+MARKED_AT_ONCE = 4_000_000
+"""Characters of a task that marks phrases."""
 SAMPLE_CHARACTERS = 200_000_000
 """Text a vocabulary is trained on at most, spread evenly over the train documents."""
 
@@ -108,7 +110,7 @@ def _make(
         report(Progress("phrases", 0, sum(sizes)))
         with writing(work.parent):
             found = _choose_phrases(recipe.knowledge.phrases, wordpieces, units, work)
-        tasks = min(len(units), max(16, len(units) // 16))  # a unit alone is hardly worth a task
+        tasks = max(1, min(len(units), sum(sizes) // MARKED_AT_ONCE))  # a unit alone is hardly worth a task
         mark = MarkPhrases(units, sizes, place)
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
         run_tasks(mark, shares, workers, work / "jobs" / "mark", place, stage("mark", sum(sizes)))
@@ -234,6 +236,8 @@ class _Tokens:
 
 def _closed_up(text: str) -> str:
     """`text` without the spaces that decoding puts between characters of scripts that have none: 物 理 学 -> 物理学."""
+    if text.isascii():
+        return text
     classes = character_classes(text)
     unspaced = ((classes & LETTER) > 0) & ((classes & JOINS) == 0)
     inner = range(1, len(text) - 1)
