@@ -257,6 +257,8 @@ class Recipe(Part):
                 f"batch.sequence_tokens={self.batch.sequence_tokens} needs as many positions, but "
                 f"encoder.position_rows={self.encoder.position_rows}"
             )
+        if 0 < sum(corpus.weight is not None for corpus in self.corpora.values()) < len(self.corpora):
+            raise ValueError("corpora: give every corpus a weight, or none (then each weighs as many tokens as it has)")
         known = list(self.tasks)
         for entry in self.stages.order or ():
             for name in [entry] if isinstance(entry, str) else entry:

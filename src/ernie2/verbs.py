@@ -52,7 +52,7 @@ def write_recipe(name: str, destination: str | Path) -> Path:
 
 
 def list_tasks() -> list[dict[str, Any]]:
-    """Every task that can be named: name, title, level, number of labels (None: the vocabulary), needs, about, origin."""
+    """Every task that can be named: name, title, level, labels (None: the vocabulary), needs, about, origin."""
     import numpy as np
 
     from ernie2.tasks.base import Vocabulary, known
@@ -90,7 +90,7 @@ def prepare(recipe: RecipeSource, overrides: Sequence[str] = (), workers: int | 
 
 
 def inspect(shards: str | Path, task: str | None = None, examples: int = 5) -> str:
-    """What is in a folder of shards: figures per corpus, label statistics per task, examples a person can check by eye."""
+    """What is in a folder of shards: figures per corpus, label statistics and examples per task."""
     from ernie2.inspecting import inspect as look
     from ernie2.inspecting import render
 
@@ -133,7 +133,7 @@ def pretrain(
 
 
 def resume(run: str | Path) -> Path:
-    """Goes on with a run from its newest whole checkpoint, exactly as if it had never stopped; returns the run folder."""
+    """Goes on with a run from its newest whole checkpoint as if it had never stopped; returns the run folder."""
     from ernie2.annotate.shards import Shards
     from ernie2.errors import ShardError
     from ernie2.settings import load_recipe
@@ -163,7 +163,7 @@ def resume(run: str | Path) -> Path:
 
 
 def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, Any]]:
-    """Held-out figures of every task a checkpoint (run or Hugging Face folder) has a head for, on the shards at `data`."""
+    """Held-out figures, on the shards at `data`, of every task a checkpoint (run or Hugging Face folder) knows."""
     import torch
 
     from ernie2.annotate.shards import Shards

@@ -207,14 +207,14 @@ def _exam(task: Task, heldout: Stream, train: Stream, instances: int) -> _Exam:
 
 
 def _walk(stream: Stream, task: Task, instances: int) -> list[Instance]:
-    """At most `instances` instances of `task` alone, from one pass over the documents: a second would repeat the first."""
+    """At most `instances` instances of `task` alone, from one pass over the documents."""
     found: list[Instance] = []
     cursor: Cursor | None = None
     while len(found) < instances:
         instance, cursor, _ = stream.instance(0, cursor, task.name, (task.name,))
-        if found and stream.epoch(task.name, Lane({task.name: cursor})) > 0:
-            break
         found.append(instance)
+        if stream.epoch(task.name, Lane({task.name: cursor})) > 0:
+            break
     return found
 
 

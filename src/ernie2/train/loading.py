@@ -34,7 +34,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A model with parameters from elsewhere; `left_out` names theirs that found no place, `new` ours they do not have."""
+    """A model with parameters from elsewhere; `left_out`: theirs that found no place, `new`: ours they do not have."""
 
     model: MultiTaskModel
     left_out: tuple[str, ...]

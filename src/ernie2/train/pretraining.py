@@ -14,7 +14,7 @@ import torch
 
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
-from ernie2.batches.feeds import feeds
+from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import METHODS, Plan
 from ernie2.batches.stream import Feed, Stream
@@ -52,8 +52,9 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
     tasks = build_tasks(recipe, vocabulary)
     check_room(recipe, shards, tasks)
     ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
-    stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed)
-    plans = lay_plans(recipe, tasks)
+    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
+    stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
+    plans = lay_plans(recipe, tasks, apart(feed))
     model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
     heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
     trainer = Trainer(
@@ -108,12 +109,18 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
 
 
 def open_stream(
-    shards: Shards, tasks: Sequence[Task], ids: Mapping[str, int], batch: BatchSettings, seed: int
+    shards: Shards,
+    tasks: Sequence[Task],
+    ids: Mapping[str, int],
+    batch: BatchSettings,
+    seed: int,
+    weights: Mapping[str, float | None] | None = None,
 ) -> tuple[Stream, dict[str, Feed], Table]:
-    """The train stream, the corpora each task reads, and the table of usable documents; raises `TaskError` like
-    `feeds`.
+    """The train stream, the corpora each task reads, the table of usable documents; raises `TaskError` like `feeds`.
+
+    `weights`: by corpus, the share with which tasks draw from it, by default its tokens.
     """
-    feed, usable = feeds(shards, tasks)
+    feed, usable = feeds(shards, tasks, weights=weights)
     caps = Caps.of(batch.pack_tokens, batch.sequence_tokens, tasks)
     return Stream(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, lanes=batch.packs), feed, usable
 
@@ -137,13 +144,13 @@ def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
     return {name: row for row, name in enumerate(ordered) if name in names}
 
 
-def lay_plans(recipe: Recipe, tasks: Sequence[Task]) -> list[Plan]:
-    """The stages of the recipe's method, each laid out into steps."""
+def lay_plans(recipe: Recipe, tasks: Sequence[Task], apart: frozenset[tuple[str, str]] = frozenset()) -> list[Plan]:
+    """The stages of the recipe's method, laid out into steps; `apart`: pairs (host, rider) that share no corpus."""
     order = recipe.stages.order or tuple(recipe.tasks)
     levels = {task.name: task.level for task in tasks}
     closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.hosts_riders)
     stages = METHODS[recipe.stages.method](order, recipe.stages.steps)
-    return [Plan(stage, levels, recipe.stages.combine, recipe.stages.plain_share, closed) for stage in stages]
+    return [Plan(stage, levels, recipe.stages.combine, recipe.stages.plain_share, closed, apart) for stage in stages]
 
 
 def head_specs(tasks: Sequence[Task]) -> list[HeadSpec]:

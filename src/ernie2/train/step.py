@@ -48,7 +48,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def seed_dropout(*key: str | int) -> None:
-    """Seeds dropout from a key such as (seed, step, pack): no generator state needs saving, and any world size agrees."""
+    """Seeds dropout from a key such as (seed, step, pack): no state needs saving, and any world size agrees."""
     torch.manual_seed(seed_of(*key) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
