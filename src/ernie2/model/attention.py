@@ -24,7 +24,7 @@ from torch import Tensor
 from ernie2.model.inputs import Inputs
 
 _ROW_COST = 64
-"""What carrying one padded row costs, in units of attention pairs (queries × keys); measured on two CPU cores."""
+"""What carrying one padded row costs, in units of attention pairs (queries × keys); an estimate."""
 _GROUP_COST = 10_000
 """What one more group costs, in the same units."""
 

@@ -23,7 +23,7 @@ NEVER = -10_000.0
 """Bias of the vocabulary's padding rows: their probability is exactly 0, so they are never predicted nor trained."""
 
 _CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
-"""Logits held at once: on a CPU what the cache holds (measured), on CUDA enough to fill the card."""
+"""Logits held at once: on a CPU about what its cache holds, on CUDA a guess not measured yet."""
 
 
 @dataclass(frozen=True, slots=True)
