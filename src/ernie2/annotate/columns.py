@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,15 @@ from numpy.typing import NDArray
 
 from ernie2.annotate import shards
 from ernie2.annotate.characters import CAPITAL, CASED, INNER, LETTER, SPACE, character_classes
+from ernie2.annotate.encoding import Encoded, Encoder
 from ernie2.annotate.knowledge import ACROSS, Annotator, Spans, TokenRuns, as_spans
 from ernie2.annotate.shards import CAPITALISED, SPAN_KINDS, WORD_START, token_dtype
 from ernie2.annotate.units import UnitDocument
-from ernie2.annotate.wordpieces import Columns, WordPieces, batch_columns
+from ernie2.annotate.wordpieces import WordPieces
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.settings import ShardSettings
 
-BATCH_CHARACTERS = 150_000
+BATCH_CHARACTERS = 300_000
 """Text that is tokenised at once; what a worker needs of memory grows with it."""
 NO_TOKENS = "no tokens"
 ONLY_UNKNOWN = "only unknown tokens"
@@ -62,6 +64,7 @@ class ColumnMaker:
         self, wordpieces: WordPieces, language: str, annotators: Sequence[Annotator], settings: ShardSettings
     ) -> None:
         self._wordpieces, self._language, self._annotators = wordpieces, language, annotators
+        self._encoder = _encoder(wordpieces)
         self._settings = settings
         self._longest_sentence = min(settings.sentence_tokens, settings.document_tokens)
         self.dropped: Counter[str] = Counter()
@@ -84,17 +87,17 @@ class ColumnMaker:
 
     def _batch(self, documents: list[UnitDocument]) -> Batch | None:
         text = _Text.of(documents)
-        encoded = batch_columns(self._wordpieces.encode_batch(text.paragraph_texts))
+        encoded = self._encoder.encode(text.text, text.paragraph_texts, text.paragraph_starts)
         usable = self._usable(encoded, text)
         if not usable.all():
             documents = [document for document, use in zip(documents, usable.tolist(), strict=True) if use]
             return self._batch(documents) if documents else None
         return self._columns(documents, text, encoded)
 
-    def _usable(self, encoded: Columns, text: _Text) -> NDArray[np.bool_]:
+    def _usable(self, encoded: Encoded, text: _Text) -> NDArray[np.bool_]:
         """Which documents have a token that is known; the others are counted."""
         firsts = np.searchsorted(text.paragraph_documents, np.arange(len(text.document_starts) + 1))
-        ends = _offsets(encoded.counts)[firsts]
+        ends = encoded.offsets[firsts]
         tokens = np.diff(ends)
         known = np.diff(_offsets(encoded.ids != self._wordpieces.unk_id)[ends])
         for reason, mask in ((NO_TOKENS, tokens == 0), (ONLY_UNKNOWN, (tokens > 0) & (known == 0))):
@@ -102,13 +105,11 @@ class ColumnMaker:
                 self.dropped[reason] += int(mask.sum())
         return known > 0
 
-    def _columns(self, documents: list[UnitDocument], text: _Text, encoded: Columns) -> Batch:
+    def _columns(self, documents: list[UnitDocument], text: _Text, encoded: Encoded) -> Batch:
         classes = character_classes(text.text)
-        base = np.repeat(text.paragraph_starts, encoded.counts)
-        starts, ends = encoded.starts + base, encoded.ends + base
+        ends, paragraph_tokens = encoded.ends, encoded.offsets
         # byte-level tokens may begin with the space before them
-        starts += ((classes[starts] & SPACE) > 0) & (ends - starts > 1)
-        paragraph_tokens = _offsets(encoded.counts)
+        starts = encoded.starts + (((classes[encoded.starts] & SPACE) > 0) & (ends - encoded.starts > 1))
         sentences = np.unique(np.concatenate([np.searchsorted(starts, self._sentence_starts(text)), paragraph_tokens]))
         runs = self._runs(documents, text, TokenRuns(starts, ends, sentences, self._longest_sentence))
         word_starts = encoded.word_starts
@@ -183,6 +184,12 @@ class ColumnMaker:
                 self.dropped_spans[ACROSS] += int((~whole).sum())
             kept[kind] = run[whole]
         return np.unique(np.concatenate([sentences, cut])), kept
+
+
+@lru_cache(maxsize=1)
+def _encoder(wordpieces: WordPieces) -> Encoder:
+    """The encoder of a tokeniser: a worker keeps what it remembers from one unit of work to the next."""
+    return Encoder(wordpieces)
 
 
 def shard_columns(batches: Sequence[Batch], split: Sequence[int]) -> dict[str, NDArray[Any]]:
