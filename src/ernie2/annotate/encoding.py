@@ -1,13 +1,15 @@
-"""Texts become token columns, each different chunk between spaces tokenised once.
+"""Texts become token columns, each different word of them tokenised once.
 
-Running text says the same few words again and again. Where a tokeniser never looks across a space, as under BERT's
-rules (`WordPieces.splits_at_spaces`), what it makes of a text is what it makes of the chunks between spaces, end to
-end. So a chunk is tokenised when it is first met and looked up afterwards, which is several times as fast and gives the
-same tokens. Scripts without spaces, and other tokenisers, take the plain way.
+Running text says the same few words again and again. Under BERT's rules a tokeniser never looks across a space or an
+ASCII punctuation mark (`WordPieces.cuts_at_punctuation`), so what it makes of a text is what it makes of the chunks
+between those, end to end. A chunk, a run of other characters or of such marks, is tokenised when it is first met and
+looked up afterwards, which is several times as fast and gives the same tokens. Scripts without spaces, and other
+tokenisers, take the plain way.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,12 @@ LONGEST_MEAN_CHUNK = 16
 """Characters: where chunks are longer on average, they hardly come twice and the plain way is taken."""
 
 Ints = NDArray[np.int64]
+
+_MARKS = r"!-/:-@\[-`{-~"
+_CHUNK = re.compile(f"[{_MARKS}]+|[^ \n{_MARKS}]+")
+# only two kinds of white space: other kinds may be control characters to the tokeniser, which drops those
+_KINDS = np.array([0 if c in " \n" else 2 if re.match(f"[{_MARKS}]", c) else 1 for c in map(chr, range(128))], np.uint8)
+_APART, _OTHER = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +58,19 @@ class Encoder:
     def encode(self, text: str, paragraphs: list[str], paragraph_starts: Ints) -> Encoded:
         """Encodes `paragraphs`, which are pieces of `text` between blank lines, beginning at `paragraph_starts`."""
         spaces = text.count(" ") + text.count("\n")
-        if not self._wordpieces.splits_at_spaces or len(text) > LONGEST_MEAN_CHUNK * (spaces + 1):
+        if not self._wordpieces.cuts_at_punctuation or len(text) > LONGEST_MEAN_CHUNK * (spaces + 1):
             return _plain(batch_columns(self._wordpieces.encode_batch(paragraphs)), paragraph_starts)
         return self._by_chunks(text, paragraph_starts)
 
     def _by_chunks(self, text: str, paragraph_starts: Ints) -> Encoded:
         if len(self._chunks) > REMEMBERED:
             self._chunks, self._memory = _Chunks(), _Memory.empty()
-        pieces = text.replace("\n", " ").split(" ")
+        pieces = _CHUNK.findall(text)
         chunks = np.fromiter(map(self._chunks.__getitem__, pieces), dtype=np.int64, count=len(pieces))
         if self._chunks.new:
             self._memory = self._memory.with_more(batch_columns(self._wordpieces.encode_batch(self._chunks.new)))
             self._chunks.new.clear()
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        # only these two: other white space may be a control character to the tokeniser, which drops it
-        chunk_starts = np.concatenate([[0], np.flatnonzero((codes == 32) | (codes == 10)) + 1])
+        chunk_starts = _chunk_starts(text)
         memory = self._memory
         lengths = memory.lengths[chunks]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -77,6 +83,15 @@ class Encoder:
             word_starts=memory.word_starts[places],
             offsets=np.append(offsets[np.searchsorted(chunk_starts, paragraph_starts)], offsets[-1]),
         )
+
+
+def _chunk_starts(text: str) -> Ints:
+    """Where the matches of `_CHUNK` in `text` begin."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    kinds = np.where(codes < len(_KINDS), _KINDS[np.minimum(codes, len(_KINDS) - 1)], _OTHER)
+    changes = np.ones(len(kinds), dtype=np.bool_)
+    np.not_equal(kinds[1:], kinds[:-1], out=changes[1:])
+    return np.flatnonzero(changes & (kinds != _APART))
 
 
 class _Chunks(dict[str, int]):

@@ -50,8 +50,8 @@ class WordPieces:
     `cls_id`, `sep_id`, `mask_id`, `pad_id`, `unk_id`; `special_ids` holds these and all other special tokens.
     `ordinary_ids` (N,) int64, ascending: what a random replacement may draw, every token but special and `[unusedN]`
     ones. `continuing` (vocab_size,) bool: whether the id is a piece that continues a word, by its `##`; all False for
-    models that mark the beginning of words instead. `splits_at_spaces`: whether a space always parts two words, so that
-    the chunks between spaces can be encoded one by one.
+    models that mark the beginning of words instead. `cuts_at_punctuation`: whether a space or an ASCII punctuation mark
+    always parts two words, so that what is between them can be encoded piece by piece.
     """
 
     cls_id: int
@@ -91,7 +91,7 @@ class WordPieces:
             [prefix is not None and token.startswith(prefix) and token != prefix for token in self._tokens], dtype=bool
         )
         self._is_wordpiece = described["model"].get("type") == "WordPiece"
-        self.splits_at_spaces = _splits_at_spaces(described)
+        self.cuts_at_punctuation = _cuts_at_punctuation(described)
         self._lowercase = bool((described["normalizer"] or {}).get("lowercase"))
         self._check_offsets(where)
         letters = self.encode_batch([*_CASED_LETTERS, *_CASED_LETTERS.upper()])
@@ -255,13 +255,13 @@ def train_wordpieces(texts: Iterator[str], vocab_size: int, lowercase: bool = Tr
     return _bert(train_vocabulary(texts, vocab_size, lowercase), lowercase, "the trained vocabulary")
 
 
-def _splits_at_spaces(described: dict[str, Any]) -> bool:
-    """Whether nothing in the tokeniser with this JSON looks across a space; False where that is not known."""
+def _cuts_at_punctuation(described: dict[str, Any]) -> bool:
+    """Whether the tokeniser with this JSON follows BERT's rules, under which nothing looks across such a mark."""
     normalizer, splitter = described["normalizer"], described["pre_tokenizer"]
     return (
         (normalizer is None or normalizer.get("type") == "BertNormalizer")
         and splitter is not None
-        and splitter.get("type") in ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
+        and splitter.get("type") == "BertPreTokenizer"
         and described["model"].get("type") == "WordPiece"
         and all(entry["special"] for entry in described["added_tokens"])
     )
