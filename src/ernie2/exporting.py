@@ -37,7 +37,7 @@ def export_hf(
 
 
 def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]]) -> str:
-    """The model card as Markdown: corpora and their licences, tasks with their ids, held-out figures beside baselines."""
+    """The model card as Markdown: corpora with licences, tasks with their ids, held-out figures beside baselines."""
     corpora, tasks = facts["data"]["corpora"], facts["tasks"]
     languages = sorted({corpus["language"] for corpus in corpora.values()})
     lines = [

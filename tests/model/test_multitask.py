@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from model_packs import SPECS, VOCABULARY, make_pack, only_sequences, small_settings, with_targets
 
 from ernie2.batches.batch import Targets
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
+from model_packs import SPECS, VOCABULARY, make_pack, only_sequences, small_settings, with_targets
 
 LENGTHS = [9, 1, 30, 4, 4, 17]
 
@@ -162,3 +162,14 @@ def test_a_head_starts_the_same_whatever_other_heads_there_are():
 def test_rows_beyond_the_vocabulary_are_zero(model):
     assert model.encoder.embeddings.token.weight[VOCABULARY:].eq(0).all()
     assert len(model.encoder.embeddings.token.weight) == 128
+
+
+def test_mean_pooling_reads_the_mean_of_each_scored_sequence():
+    spec = HeadSpec("topic", "sentence", 2, "mean")
+    model = MultiTaskModel(small_settings(), VOCABULARY, [spec], seed=0)
+    pack = make_pack([4, 1, 7], tasks=[spec])
+    pack = with_targets(pack, {"topic": Targets(pack.starts[[2, 0]], np.array([1, 0]), 2)})
+    inputs = Inputs.of(pack, "cpu", static=False)
+    hidden = model.encoder(inputs)
+    by_hand = torch.stack([hidden[5:12].mean(0), hidden[0:4].mean(0)])
+    torch.testing.assert_close(model._picked("topic", hidden, inputs), by_hand)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -23,6 +23,7 @@ from typing import Any
 
 import multiprocess  # type: ignore[import-untyped]
 from datatrove.executor import LocalPipelineExecutor
+from datatrove.io import DataFolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils import logging as datatrove_logging
 from multiprocess import forkserver
@@ -183,7 +184,9 @@ def run_tasks(
     worker was killed.
     """
     with writing(place.folder.parent):
-        executor = _Executor([step], tasks=len(sizes), workers=min(workers, len(sizes)), logging_dir=str(jobs))
+        executor = _Executor(
+            [step], tasks=len(sizes), workers=min(workers, len(sizes)), logging_dir=_JobFolder(str(jobs))
+        )
         left = executor.get_incomplete_ranks()
         place.begin_progress()
     if not left:
@@ -246,6 +249,33 @@ class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that owns them stops them
             datatrove_logging.sys = SimpleNamespace(stderr=_Nowhere())
         return super()._launch_run_for_rank(rank, *arguments, **named)
+
+
+class _JobFolder(DataFolder):  # type: ignore[misc]
+    """datatrove's logging folder; on a full disk its logs end, and the work itself says what is wrong."""
+
+    def open(self, path: str, *arguments: Any, **named: Any) -> Any:
+        file = super().open(path, *arguments, **named)
+        return _Log(file) if path.startswith("logs/") else file
+
+
+class _Log:
+    """A log file that stops where the disk is full."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._file.close()
 
 
 class _Nowhere:

@@ -141,6 +141,8 @@ class WordPieces:
                 aside.write_bytes(content.encode())
                 os.replace(aside, place / name)
         except OSError as error:
+            for name in files:
+                (place / f"{name}.tmp").unlink(missing_ok=True)
             raise StorageError(
                 f"the tokeniser cannot be written to {place}: {error.strerror or error}. "
                 "Make room or choose another folder."

@@ -1,4 +1,4 @@
-"""Sequence classification: one linear layer on the pooled first token, the whole encoder trained along.
+"""Sequence classification: one linear layer on what is pooled, the whole encoder trained along.
 
 Head and schedule are those of the released scripts (paper, Tables 3 and 4): tanh-pooled [CLS] → dropout → linear;
 linear warm-up over 10 % of the steps, then linear decay. Packed batches: no padding is paid for. A batch counts
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,9 +54,11 @@ class FineTuneSettings:
     precision: str = "fp32"
 
 
-def classifier_of(model: MultiTaskModel, classes: int, seed: int) -> MultiTaskModel:
+def classifier_of(
+    model: MultiTaskModel, classes: int, seed: int, pooling: Literal["first", "mean"] = "first"
+) -> MultiTaskModel:
     """A model with the encoder of `model` (copied) and a new head of `classes` classes, initialised from `seed`."""
-    made = MultiTaskModel(model.settings, model.vocab_size, [HeadSpec(HEAD, "sentence", classes)], seed)
+    made = MultiTaskModel(model.settings, model.vocab_size, [HeadSpec(HEAD, "sentence", classes, pooling)], seed)
     made.encoder.load_state_dict(model.encoder.state_dict())
     return made
 

@@ -28,11 +28,15 @@ _CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """Which head a task needs. `classes` None: the vocabulary (masked-language-model head, tied to the word table)."""
+    """Which head a task needs. `classes` None: the vocabulary (masked-language-model head, tied to the word table).
+
+    `pooling`: what a sentence-level head reads, the pooled first token (paper) or the mean of the sequence's tokens.
+    """
 
     name: str
     level: Literal["token", "sentence"]
     classes: int | None
+    pooling: Literal["first", "mean"] = "first"
 
 
 @dataclass(frozen=True, slots=True)

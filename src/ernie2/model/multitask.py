@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ernie2.model.encoder import Encoder, padded_rows
 from ernie2.model.heads import ClassHead, HeadSpec, TaskLoss, VocabularyHead
-from ernie2.model.inputs import Inputs, TaskTargets
+from ernie2.model.inputs import Inputs
 from ernie2.settings import EncoderSettings
 
 
@@ -42,20 +42,25 @@ class MultiTaskModel(nn.Module):
     def forward(self, inputs: Inputs) -> dict[str, TaskLoss]:
         """A pack -> by task name, for every task with targets in it: summed loss, count, number correct."""
         hidden = self.encoder(inputs)
-        return {name: self._loss(name, hidden, targets) for name, targets in inputs.targets.items()}
+        return {name: self._loss(name, hidden, inputs) for name in inputs.targets}
 
-    def _loss(self, name: str, hidden: Tensor, targets: TaskTargets) -> TaskLoss:
-        head, picked = self.heads[name], self._picked(name, hidden, targets)
+    def _loss(self, name: str, hidden: Tensor, inputs: Inputs) -> TaskLoss:
+        head, targets = self.heads[name], inputs.targets[name]
+        picked = self._picked(name, hidden, inputs)
         if isinstance(head, VocabularyHead):
             return head.loss(picked, self.encoder.embeddings.token.weight, targets)
         assert isinstance(head, ClassHead)
         return head.loss(picked, targets)
 
-    def _picked(self, name: str, hidden: Tensor, targets: TaskTargets) -> Tensor:
-        """What the head reads at the scored positions, (P, H): hidden states, or pooled first tokens."""
-        if self.specs[name].level == "sentence":
-            return self.encoder.pool(hidden, targets.positions)
-        return hidden.index_select(0, targets.positions)
+    def _picked(self, name: str, hidden: Tensor, inputs: Inputs) -> Tensor:
+        """What the head reads at the scored positions, (P, H): hidden states, pooled first tokens, sequence means."""
+        spec, positions = self.specs[name], inputs.targets[name].positions
+        if spec.level == "token":
+            return hidden.index_select(0, positions)
+        if spec.pooling == "first":
+            return self.encoder.pool(hidden, positions)
+        means = torch.segment_reduce(hidden.float(), "mean", lengths=inputs.starts.diff().long(), axis=0)  # (S, H)
+        return means.index_select(0, torch.searchsorted(inputs.starts, positions, right=True) - 1)
 
     @torch.no_grad()
     def predictions(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
@@ -67,12 +72,13 @@ class MultiTaskModel(nn.Module):
         self.eval()
         try:
             hidden = self.encoder(inputs)
-            return {name: self._predictions(name, hidden, targets) for name, targets in inputs.targets.items()}
+            return {name: self._predictions(name, hidden, inputs) for name in inputs.targets}
         finally:
             self.train(training)
 
-    def _predictions(self, name: str, hidden: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
-        head, picked = self.heads[name], self._picked(name, hidden, targets)
+    def _predictions(self, name: str, hidden: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        head, targets = self.heads[name], inputs.targets[name]
+        picked = self._picked(name, hidden, inputs)
         if isinstance(head, VocabularyHead):
             losses, predicted = head.predict(picked, self.encoder.embeddings.token.weight, targets)
         else:
