@@ -3,6 +3,7 @@ from ernie2 import progress
 
 def test_without_a_terminal_there_are_plain_lines_with_rate_and_the_last_one_is_whole(capsys, monkeypatch):
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "SHORT_SECONDS", 0.0)
     with progress.progress("Working", 4, "steps") as bar:
         bar.advance(1)
         bar.advance(3, note="nearly")

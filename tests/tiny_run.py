@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tiny
-from ernie2.annotate.shards import Shards
+from ernie2.annotate.shards import AnnotatedDocument, Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.settings import Recipe, load_recipe
 
 
-def write_shards(folder: Path, seed: int = 7) -> Shards:
-    """Twenty random documents, four held out, and a vocabulary of 1,000 made-up words."""
+def write_shards(
+    folder: Path, documents: Sequence[AnnotatedDocument] | None = None, heldout: int = 4, seed: int = 7
+) -> Shards:
+    """Twenty random documents, or those given, the last `heldout` held out; a vocabulary of 1,000 made-up words."""
     rng = np.random.default_rng(seed)
-    documents = [tiny.random_document(rng, name=f"doc{i}", group=i) for i in range(20)]
-    tiny.write_corpora(folder, {"text": documents}, heldout=[f"doc{i}" for i in range(16, 20)])
+    made = documents or [tiny.random_document(rng, name=f"doc{i}", group=i) for i in range(20)]
+    tiny.write_corpora(folder, {"text": made}, heldout=[document.name for document in made[-heldout:]])
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(5, 900)]
     vocabulary += [f"##w{i}" for i in range(900, 1000)]
     file = folder / "vocab.txt"

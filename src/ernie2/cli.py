@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -158,7 +159,7 @@ def prepare(
     with _when_interrupted(lambda: "the same command goes on where it stopped."):
         shards = ernie2.prepare(recipe, overrides or (), workers)
     _finished(
-        {"shards": shards}, f"ernie2 inspect {shards}", f"ernie2 pretrain {' '.join([recipe, *(overrides or ())])}"
+        {"shards": shards}, f"ernie2 inspect {shards}", f"ernie2 pretrain {shlex.join([recipe, *(overrides or ())])}"
     )
 
 

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 PLAIN_SECONDS = 5.0
 """Without a terminal, a line is printed at most this often."""
 
+SHORT_SECONDS = 0.5
+"""No rate is told from a time shorter than this."""
+
 
 def say(text: str = "") -> None:
     """Prints a line at once, also into a pipe."""
@@ -33,8 +36,9 @@ class Bar:
 
     @property
     def rate(self) -> float:
-        """Units a second since the bar began."""
-        return (self.done - self._from) / max(time.monotonic() - self._began, 1e-9)
+        """Units a second since the bar began; 0 while that was too short ago to tell."""
+        seconds = time.monotonic() - self._began
+        return (self.done - self._from) / seconds if seconds >= SHORT_SECONDS else 0.0
 
     @property
     def left(self) -> str:
@@ -52,7 +56,8 @@ class _PlainBar(Bar):
         self._said = now
         share = 100 * self.done / max(self.total, 1)
         line = f"{self.title}: {self.done:,} of {self.total:,} {self.unit} ({share:.0f} %)"
-        line += f", {_rate(self.rate)} {self.unit}/s" + (f", {self.left} left" if self.done < self.total else "")
+        if self.rate:
+            line += f", {_rate(self.rate)} {self.unit}/s" + (f", {self.left} left" if self.done < self.total else "")
         say(line + (f" · {note}" if note else ""))
 
 
@@ -79,7 +84,7 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
             note = ""
 
             def show(self, note: str) -> None:
-                speed = f"{_rate(self.rate)}/s, {self.left} left"
+                speed = f"{_rate(self.rate)}/s, {self.left} left" if self.rate else ""
                 self.note = note or self.note
                 shown.update(task, completed=self.done, speed=speed, note=self.note)
 
