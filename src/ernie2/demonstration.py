@@ -55,7 +55,7 @@ def run_demo(language: str, folder: Path) -> Path:
             f"there is no demo in {language!r}.{did_you_mean(language, QUESTIONS)} There is one in: "
             f"{', '.join(QUESTIONS)}."
         )
-    overrides = [f"run={folder / 'run'}", f"shards.folder={folder / 'shards'}"]
+    overrides = [f"run={folder / language / 'run'}", f"shards.folder={folder / language / 'shards'}"]
     recipe = load_recipe(f"demo-{language}", overrides)
     run = Path(recipe.run)
     say(f"1. Corpus → shards: {recipe.about}")
@@ -169,8 +169,8 @@ def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
     final = ends[-1]
     say("\nWhat came of it")
     masked = [tasks["knowledge_masking"] for tasks in ends]
-    path = " → ".join(f"{figures['loss']:.2f}" for figures in masked)
-    say(f"  masked-token loss at the end of each stage: {path} (unigram entropy {masked[0]['cheap']['entropy']:.2f})")
+    path = " → ".join(f"{figures['loss']:.3f}" for figures in masked)
+    say(f"  masked-token loss at the end of each stage: {path} (unigram entropy {masked[0]['cheap']['entropy']:.3f})")
     for name, figures in final.items():
         verdict = "above" if figures["learned"] else "not learned at this size: not above"
         say(
