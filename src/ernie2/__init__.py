@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ernie2.version import __version__
+
 if TYPE_CHECKING:
     from ernie2.verbs import (
         demo,
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
         resume,
         write_recipe,
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "__version__",

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.step import choose_precision
 from ernie2.train.trainer import Trainer
+from ernie2.version import __version__
 
 ROW_ZERO = "knowledge_masking"
 
@@ -195,15 +197,8 @@ def _corpus_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for package in ("ernie2", "numpy", "tokenizers", "safetensors"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    found = {"ernie2": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    return found | {package: version(package) for package in ("numpy", "tokenizers", "safetensors")}
 
 
 def _git_state() -> str | None:
