@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+import tiny
+import tiny_run
+from ernie2 import demonstration
+from ernie2.demonstration import QUESTIONS, Question, run_demo, score
+from ernie2.errors import ConfigError
+from ernie2.train.pretraining import build
+from ernie2.train.records import Records
+
+QUESTION = Question("Which book is this passage from?", "#")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Two books of ten chapters; chapters 8 and 9 of each are held out."""
+    rng = np.random.default_rng(0)
+    books = [[f"{book}#{chapter}" for chapter in range(10)] for book in ("first", "second")]
+    names = [name for book in books for name in book[:8]] + [name for book in books for name in book[8:]]
+    documents = [tiny.random_document(rng, name=name, group=i) for i, name in enumerate(names)]
+    return tiny_run.write_shards(tmp_path_factory.mktemp("demo") / "shards", documents, heldout=4)
+
+
+def passages(shards, split, seed=0):
+    return demonstration._passages(
+        list(shards.corpora.values()), split, ["first", "second"], QUESTION, 20, tiny.VOCABULARY, seed
+    )
+
+
+def test_passages_are_balanced_whole_sequences_of_at_most_so_many_tokens(shards):
+    made = passages(shards, "train")
+    assert np.bincount(made.labels).tolist() == [10, 10]
+    for sequence in made.tokens:
+        assert (sequence[0], sequence[-1]) == (tiny.CLS, tiny.SEP)
+        assert 2 < len(sequence) <= demonstration.PASSAGE_TOKENS + 2
+
+
+def test_no_test_passage_comes_from_a_chapter_that_was_trained_on(shards):
+    corpus = shards.corpora["text"]
+    heldout = {corpus.document("heldout", i).name for i in range(corpus.documents("heldout"))}
+    train = {corpus.document("train", i).name for i in range(corpus.documents("train"))}
+    assert len(heldout) == 4
+    assert not heldout & train
+    texts = " ".join(",".join(map(str, corpus.document("heldout", i).tokens)) for i in range(4))
+    for sequence in passages(shards, "heldout").tokens:
+        assert ",".join(map(str, sequence[1:-1])) in texts
+
+
+def test_another_seed_draws_other_passages_and_the_same_seed_the_same(shards):
+    one, again, other = (passages(shards, "train", seed) for seed in (0, 0, 1))
+    assert all((a == b).all() for a, b in zip(one.tokens, again.tokens, strict=True))
+    assert any(len(a) != len(b) or (a != b).any() for a, b in zip(one.tokens, other.tokens, strict=True))
+
+
+def test_the_score_holds_every_seed_of_both_encoders_and_the_margin_with_its_spread(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(demonstration, "PASSAGE_TOKENS", 40)  # the tiny encoder has 64 positions
+    made = build(tiny_run.recipe(tmp_path), shards)
+    made.trainer.train()
+    Records(tmp_path / "run").describe(made.facts)
+    found = score(tmp_path / "run", shards, QUESTION)
+    margins = np.subtract(found["pretrained"], found["untrained"])
+    assert len(margins) == len(found["seeds"]) == 3
+    assert found["margin"] == pytest.approx(margins.mean())
+    # Student's t with two degrees of freedom: 4.303
+    assert found["margin_high"] - found["margin"] == pytest.approx(4.3027 * margins.std(ddof=1) / 3**0.5, abs=1e-4)
+    assert found["classes"] == ["first", "second"]
+
+
+def test_a_language_without_a_demo_is_refused_with_those_that_have_one(tmp_path):
+    with pytest.raises(ConfigError, match=r"no demo in 'fr'.*en, zh"):
+        run_demo("fr", tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert set(QUESTIONS) == {"en", "zh"}
