@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_packs import make_pack
 
 from ernie2.model.attention import attend, group_bounds, plan_attention
 from ernie2.model.inputs import Inputs
+from model_packs import make_pack
 
 WIDTH, HEADS = 12, 3
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_packs import make_pack, only_sequences, small_settings
 
 from ernie2.model.encoder import Encoder, generator_for, padded_rows
 from ernie2.model.inputs import Inputs
+from model_packs import make_pack, only_sequences, small_settings
 
 
 def hidden_of(encoder, batch, static=False):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from model_packs import VOCABULARY, small_settings
 
 from ernie2.model import heads
 from ernie2.model.heads import NEVER, ClassHead, HeadSpec, VocabularyHead, vocabulary_loss
 from ernie2.model.inputs import TaskTargets
+from model_packs import VOCABULARY, small_settings
 
 ROWS = 128  # 70 word pieces, padded
 

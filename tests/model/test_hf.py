@@ -9,7 +9,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from model_packs import SPECS, VOCABULARY, make_pack, padded, small_settings
 from safetensors.torch import load_file, save_file
 
 from ernie2.errors import CheckpointError, StorageError
@@ -18,6 +17,7 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, load_hf, save_hf
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
+from model_packs import SPECS, VOCABULARY, make_pack, padded, small_settings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

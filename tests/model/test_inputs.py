@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from model_packs import make_pack, with_targets
 
 from ernie2.batches.batch import Targets
 from ernie2.model.inputs import Inputs
+from model_packs import make_pack, with_targets
 
 
 def test_trimmed_inputs_hold_real_tokens_and_real_targets_only():

@@ -2,12 +2,12 @@ import math
 
 import numpy as np
 import pytest
-import tiny_run
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
+import tiny_run
 from ernie2.batches.packing import Caps
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import BatchSettings, EncoderSettings

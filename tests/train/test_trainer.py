@@ -2,10 +2,10 @@ import itertools
 import json
 
 import pytest
-import tiny_run
 import torch
 
 import tiny
+import tiny_run
 from ernie2.batches.stream import Lane
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, ShardError
 from ernie2.train import checkpoints
