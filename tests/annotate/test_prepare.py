@@ -432,3 +432,15 @@ def test_a_script_without_a_main_guard_runs_once(made, tmp_path):
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
     assert Shards(tmp_path / "shards").corpora["text"].documents("train") == 55
+
+
+def test_wrong_input_leaves_nothing_behind_and_takes_nothing_away(tmp_path: Path) -> None:
+    (tmp_path / "cut.jsonl").write_text('{"text": "One sentence. Another."}\n{"text": "cut', encoding="utf-8")
+    with pytest.raises(DataError, match="cut short"):
+        prepare(recipe(tmp_path, tmp_path / "cut.jsonl", shards=_shards(tmp_path)), workers=1)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cut.jsonl"]
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "mine.txt").write_text("kept", encoding="utf-8")
+    with pytest.raises(DataError, match="cut short"):
+        prepare(recipe(tmp_path, tmp_path / "cut.jsonl", shards=_shards(tmp_path)), workers=1)
+    assert sorted(entry.name for entry in (tmp_path / "shards").iterdir()) == ["mine.txt"]

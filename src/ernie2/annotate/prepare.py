@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -35,7 +36,7 @@ from ernie2.annotate.steps import MarkPhrases, ReadInput, Tokenise, chosen_phras
 from ernie2.annotate.units import ReadCorpus, load_read, read_unit
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces, train_wordpieces
 from ernie2.corpora.documents import resolve
-from ernie2.errors import DataError, ShardError, StorageError
+from ernie2.errors import ConfigError, DataError, Ernie2Error, ShardError, StorageError, TokenizerError
 from ernie2.settings import PhraseSettings, Recipe
 
 Report = Callable[[Progress], None]
@@ -75,17 +76,25 @@ def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None 
     if workers > 1:
         warm_up()
     place = Workplace(folder / f".prepare-{key[:16]}")
+    refused: Ernie2Error | None = None
     with place.owned():
         for old in folder.glob(".prepare-*"):
             if old != place.folder:
                 shutil.rmtree(old, ignore_errors=True)
-        if not (place.folder / "finished.json").exists():
-            manifest = _make(recipe, given, key, place, workers, report)
+        try:
+            if not (place.folder / "finished.json").exists():
+                manifest = _make(recipe, given, key, place, workers, report)
+                with writing(folder):
+                    finish(folder, place.folder, manifest)
             with writing(folder):
-                finish(folder, place.folder, manifest)
-        with writing(folder):
-            commit(folder, place.folder)
+                commit(folder, place.folder)
+        except (DataError, TokenizerError, ConfigError) as error:
+            refused = error  # what was made is of no use: the same input would fail again
         shutil.rmtree(place.folder, ignore_errors=True)
+    if refused is not None:
+        with suppress(OSError):
+            folder.rmdir()  # only where nothing else is in it
+        raise refused
     return Shards(folder)
 
 
