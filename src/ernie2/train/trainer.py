@@ -97,6 +97,7 @@ class Trainer:
         self._clock = time.monotonic() - at.seconds
         total = sum(map(len, self.plans))
         if not self._restored:
+            say("Evaluating the untrained tasks on held-out documents")
             self._evaluate("start")
             self._save(stage_end=False)  # so that a run killed at any instant can be resumed
         self.model.train()
