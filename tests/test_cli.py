@@ -216,6 +216,7 @@ def test_tasks_are_listed_with_level_labels_and_origin(ernie: Callable[..., Outc
     code, shown, _ = ernie("tasks")
     assert code == 0
     assert "sentence_reordering  (sentence-level, 33 labels, from ernie2)" in shown
+    assert "sentence_distance  (sentence-level, 3 labels, from ernie2)" in shown
     assert "knowledge_masking  (token-level, the vocabulary, from ernie2)" in shown
 
 

@@ -9,6 +9,7 @@ import pytest
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import ConfigError, ShardError, UnknownTask
 from ernie2.inspecting import inspect, render
+from ernie2.tasks.base import known
 from tiny import FOUR, document, write_corpora
 
 #         0      1      2      3      4       5    6      7      8       9        10     11
@@ -92,6 +93,24 @@ def test_segments_are_numbered_as_shown_under_their_label(shards):
             assert " ".join(texts[place] for place in sorted(texts)) == " ".join(whole)
 
 
+def test_a_pair_is_shown_under_its_distance(tmp_path):
+    nights = document([[[8, 5], [10, 5], [11, 5]]], name="nights", group=1)
+    shards = folder(tmp_path, {"cities": [city(), nights]})
+    (task,) = inspect(shards, "sentence_distance", 8).tasks
+    assert sum(task.tally.values()) == task.instances == task.scored
+    assert {example.split("\n")[0] for example in task.examples} <= {
+        "label adjacent",
+        "label same_document",
+        "label different_documents",
+    }
+    assert all(example.count("\n") == 2 for example in task.examples)
+
+
+def test_one_text_alone_says_why_sentence_distance_does_not_apply(shards):
+    (task,) = inspect(shards, "sentence_distance", 1).tasks
+    assert "hardly a second group" in (task.why_not or "")
+
+
 def test_continuation_pieces_are_joined(tmp_path):
     text = document([[[8, 9, 5]], [[8]]], caseless={1})
     shards = folder(tmp_path, {"a": [text]})
@@ -120,9 +139,9 @@ def test_a_cased_tokeniser_says_why_capitalization_does_not_apply(tmp_path):
 
 def test_all_tasks_are_looked_through_where_none_is_named(shards):
     inspection = inspect(shards, examples=1)
-    assert [task.name for task in inspection.tasks] == list(FOUR)
+    assert [task.name for task in inspection.tasks] == [entry.name for entry in known()]
     text = render(inspection)
-    assert all(f"task {name}:" in text for name in FOUR)
+    assert all(f"task {entry.name}:" in text for entry in known())
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 120 + len(str(shards))
 

@@ -323,10 +323,30 @@ def test_other_documents_come_from_other_groups_and_labels_equally_often(shards)
     assert target.labels[: target.count].mean() == pytest.approx(0.5, abs=0.1)
 
 
+def test_sentence_distance_draws_its_classes_equally_hosts_riders_and_goes_through_the_corpus(shards):
+    names = ("sentence_distance", *FOUR[:3])
+    tasks = [task(name) for name in names]
+    stream = stream_of(shards, tasks=tasks, ids={name: row for row, name in enumerate(names)}, lanes=1)
+    labels, lane, documents, cursor = [], Lane(), set(), None
+    for _ in range(30):
+        pack, lane = stream.pack(0, lane, names[0], names)
+        assert set(pack.targets) == set(names)
+        assert set(pack.task_ids[: pack.real_tokens].tolist()) == {0}
+        labels += pack.targets[names[0]].labels[: pack.targets[names[0]].count].tolist()
+    assert np.bincount(labels) / len(labels) == pytest.approx([1 / 3] * 3, abs=0.05)
+    stream = stream_of(shards, tasks=tasks[:1], ids={names[0]: 0}, lanes=1)
+    while cursor is None or not stream.epoch(names[0], Lane({names[0]: cursor})):
+        instance, cursor, _ = stream.instance(0, cursor, names[0], names[:1])
+        documents.update(instance.sequence.document_lengths.tolist()[:1])
+    # 17 train documents of 20 sentences: 18 of each may come first, about half of them do
+    assert len(documents) > 8
+    assert 60 < cursor.drawn < 250
+
+
 def test_a_corpus_of_one_group_has_no_other_document(tmp_path):
     shards = write_corpora(tmp_path, {"one": [document([[[5]]], name=str(i)) for i in range(3)]})
     stream = stream_of(shards, tasks=[Others(Options(), VOCABULARY)], ids={"others": 0})
-    with pytest.raises(TaskError, match="hardly a second group"):
+    with pytest.raises(TaskError, match=r"task 'others' wants.*'one' has hardly a second group"):
         stream.pack(0, Lane(), "others", ("others",))
 
 

@@ -133,7 +133,7 @@ class Stream:
         for _ in range(PATIENCE):
             document = self._document(host, corpus, lane_number, k)
             rng = generator(self._seed, self._split, host, corpus.name, lane_number, k, sentence)
-            source = Source(document, sentence, lambda d=document, g=rng: self._other(corpus, d, g))  # type: ignore[misc]
+            source = Source(document, sentence, lambda d=document, g=rng: self._other(host, corpus, d, g))  # type: ignore[misc]
             arranged = arrange(sentence_task, source, label, self.caps.longest, rng)
             on = arranged.next_sentence if arranged is not None else None
             k, sentence = (k, on) if on is not None and on < document.sentence_count else (k + 1, 0)
@@ -179,7 +179,9 @@ class Stream:
             self._last = (corpus.name, number), corpus.document(self._split, number)
         return self._last[1]
 
-    def _other(self, corpus: ShardedCorpus, document: AnnotatedDocument, rng: Generator) -> AnnotatedDocument:
+    def _other(
+        self, host: str, corpus: ShardedCorpus, document: AnnotatedDocument, rng: Generator
+    ) -> AnnotatedDocument:
         """A random document of another group."""
         size = corpus.documents(self._split)
         for _ in range(100):
@@ -187,5 +189,7 @@ class Stream:
             if other.group != document.group:
                 return other
         raise TaskError(
-            f"corpus {corpus.name!r} has hardly a second group of documents beside that of {document.name!r}."
+            f"task {host!r} wants a document of another group, but corpus {corpus.name!r} has hardly a second group "
+            f"beside that of {document.name!r} ({self._split}). Leave the task out, or {corpus.name!r} out of "
+            f"tasks.{host}.corpora."
         )

@@ -26,7 +26,13 @@ from ernie2.errors import TaskError, UnknownTask, did_you_mean
 Array = NDArray[Any]
 
 GROUP = "ernie2.tasks"
-_BUILT_IN = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
+_BUILT_IN = (
+    "knowledge_masking",
+    "capitalization_prediction",
+    "token_document_relation",
+    "sentence_reordering",
+    "sentence_distance",
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""Sentence distance: do two sentences stand side by side, apart in one document, or in two? (structure-aware)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.tasks.base import Arranged, Segment, SentenceTask, Source, TokenSequence, register
+
+Array = NDArray[Any]
+
+ADJACENT, SAME_DOCUMENT, DIFFERENT_DOCUMENTS = range(3)
+BUCKETS = 10
+"""The cheap rule sees the overlap in tenths."""
+LONGEST_STEP = 3
+"""The walk goes on by one to this many sentences, so that about half of them come first in a pair (ours)."""
+
+
+@register
+class SentenceDistance(SentenceTask):
+    """Label 0: the second sentence follows the first; 1: it comes later in the document; 2: it is of another origin.
+
+    The three classes are the paper's. Made exact by us: in classes 0 and 1 the second sentence stands behind the first
+    in the text, so that order gives nothing away; the first sentence is drawn alike for all classes, so that it gives
+    nothing away alone; and sentences are shown whole or not at all.
+    """
+
+    name = "sentence_distance"
+    title = "Sentence distance"
+    about = "Are two sentences neighbours, apart in one document, or from different documents?"
+    needs = "documents of at least three sentences, of more than one origin"
+    cheap_rule = "share of pieces in common"
+    legend = "adjacent: (2) follows (1); same_document: it comes later; different_documents: it stands in another text"
+    labels = ("adjacent", "same_document", "different_documents")
+
+    def usable(self, document: AnnotatedDocument) -> bool:
+        """Whether the document has sentences that are not neighbours: one that cannot show all classes shows none."""
+        return document.sentence_count > 2
+
+    def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
+        """Pairs the next sentence that has room for a partner with one that stands to it as `label` says.
+
+        The partner is drawn uniformly among those that fit; first sentences without one are passed over, and None is
+        returned where none is left.
+        """
+        document, kind = source.document, self.labels.index(str(label))
+        count = document.sentence_count
+        partners = source.other if kind == DIFFERENT_DOCUMENTS else document
+        own, lengths = np.diff(document.sentences), np.diff(partners.sentences)  # tokens of each sentence
+        step = int(rng.integers(1, LONGEST_STEP + 1))
+        for first in range(source.start, count - 2):  # whatever the class, two sentences follow the first
+            begin = (first + 1, first + 2, 0)[kind]
+            end = first + 2 if kind == ADJACENT else partners.sentence_count
+            fitting = begin + np.flatnonzero(lengths[begin:end] <= room - own[first])
+            if len(fitting):
+                second = int(fitting[rng.integers(len(fitting))])
+                on = first + step if first + step < count - 2 else count
+                return Arranged((_sentence(document, first), _sentence(partners, second)), kind, next_sentence=on)
+        return None
+
+    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
+        """Bag of words: different pieces in both sentences, as a share of the sentence with fewer, in tenths, 0…10."""
+        text = sequence.document >= 0
+        first, second = (np.unique(sequence.tokens[text & (sequence.segment == i)]) for i in (0, 1))
+        common = len(np.intersect1d(first, second, assume_unique=True))
+        return np.full(len(positions), BUCKETS * common // min(len(first), len(second)), np.int64)
+
+
+def _sentence(document: AnnotatedDocument, number: int) -> Segment:
+    return Segment(document, int(document.sentences[number]), int(document.sentences[number + 1]))
