@@ -288,13 +288,15 @@ def _train(run: Path, shards: Shards, made: Pretraining) -> Path:
 def _say_usable(recipe: Recipe, shards: Shards) -> None:
     """Prints usable documents per task × corpus; raises `TaskError` where a task is refused."""
     from ernie2.batches.feeds import feeds
+    from ernie2.tasks.usable import usable_table
     from ernie2.train.pretraining import build_tasks
 
-    _, table = feeds(shards, build_tasks(recipe, _vocabulary(shards)))
+    tasks = build_tasks(recipe, _vocabulary(shards))
     say("Usable documents per task and corpus:")
-    for task, counts in table.items():
+    for task, counts in usable_table(shards.corpora, tasks).items():
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
         say(f"  {task:<26} {shown}")
+    feeds(shards, tasks)  # raises for a task that is refused
 
 
 def _say_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
