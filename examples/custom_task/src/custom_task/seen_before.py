@@ -1,0 +1,34 @@
+"""Seen before: did this token occur earlier in the sequence?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from ernie2.tasks.base import Labels, TokenSequence, TokenTask, register
+
+
+@register
+class SeenBefore(TokenTask):
+    """Label 1 iff the same piece stands further left in the sequence."""
+
+    name = "seen_before"
+    title = "Seen before"
+    about = "Did this token occur earlier in the sequence?"
+    labels = ("first_time", "again")
+    cheap_rule = "the token's own prior"
+    legend = "word/again stood further left already, word/first_time did not"
+
+    def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
+        """Scores every token but special ones and [UNK]."""
+        positions = np.flatnonzero(self.vocabulary.text[sequence.tokens])
+        targets = np.ones(len(positions), np.int64)
+        targets[np.unique(sequence.tokens[positions], return_index=True)[1]] = 0  # where each first occurs
+        return Labels(positions, targets)
+
+    def cheap(self, sequence: TokenSequence, positions: NDArray[Any]) -> NDArray[Any]:
+        """The token itself: "the" is nearly always there already."""
+        return sequence.tokens[positions]

@@ -1,0 +1,38 @@
+"""Sentence order: two neighbouring passages, as they stand in the text or swapped?"""
+
+from __future__ import annotations
+
+from numpy.random import Generator
+from pydantic import Field
+
+from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.tasks.base import Arranged, Options, Segment, SentenceTask, Source, register
+
+
+class SentenceOrderOptions(Options):
+    passage_sentences: int = Field(default=1, ge=1)
+
+
+@register
+class SentenceOrder(SentenceTask):
+    """The caller draws the label, so both classes come equally often."""
+
+    name = "sentence_order"
+    title = "Sentence order"
+    about = "Do two neighbouring passages stand in their order, or swapped?"
+    needs = "documents of at least two passages"
+    labels = ("in_order", "swapped")
+    Options = SentenceOrderOptions
+
+    def usable(self, document: AnnotatedDocument) -> bool:
+        return document.sentence_count >= 2 * self.options.passage_sentences
+
+    def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
+        edges, size = source.document.sentences, self.options.passage_sentences
+        for first in range(source.start, len(edges) - 2 * size):
+            start, middle, end = (int(edges[first + i * size]) for i in range(3))
+            if end - start <= room:  # passages that do not fit are passed over, never cut
+                pair = Segment(source.document, start, middle), Segment(source.document, middle, end)
+                shown = pair if label == "in_order" else pair[::-1]
+                return Arranged(shown, self.labels.index(str(label)), next_sentence=first + 2 * size)
+        return None

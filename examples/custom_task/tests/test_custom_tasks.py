@@ -1,0 +1,93 @@
+"""Both tasks on a text small enough that the right labels can be read off it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from custom_task.seen_before import SeenBefore
+from custom_task.sentence_order import SentenceOrder
+from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.tasks.base import Arranged, Segment, Source, Vocabulary
+from ernie2.tasks.instances import arrange, build, lay_out
+
+PAD, UNK, CLS, SEP, MASK = range(5)
+VOCABULARY = Vocabulary(size=100, cls=CLS, sep=SEP, mask=MASK, pad=PAD, unk=UNK, ordinary=np.arange(5, 100))
+
+
+def document(*sentences: list[int]) -> AnnotatedDocument:
+    """One paragraph of these sentences of ids; every id is a word."""
+    tokens = np.array([token for sentence in sentences for token in sentence])
+    return AnnotatedDocument(
+        name="text",
+        group=0,
+        tokens=tokens,
+        flags=np.ones(len(tokens), np.uint8),
+        document_count=np.array([np.sum(tokens == token) for token in tokens]),
+        sentences=np.cumsum([0, *map(len, sentences)]),
+        paragraphs=np.array([0, len(sentences)]),
+        spans={},
+    )
+
+
+TEXT = document([10, 11], [12], [13, 14, 15], [16])
+
+
+def order(
+    label: str, text: AnnotatedDocument = TEXT, start: int = 0, limit: int = 50, size: int = 1
+) -> Arranged | None:
+    task = SentenceOrder(SentenceOrder.Options(passage_sentences=size), VOCABULARY)
+    return arrange(task, Source(text, start), label, limit, np.random.default_rng(0))  # checks what the task returns
+
+
+def shown(arranged: Arranged | None) -> list[list[int]]:
+    assert arranged is not None
+    return [s.document.tokens[s.start : s.end].tolist() for s in arranged.segments]
+
+
+def test_a_token_was_seen_before_iff_it_stands_further_left():
+    text = document([10, 11, 10, UNK], [11, UNK, 12])
+    task = SeenBefore(SeenBefore.Options(), VOCABULARY)
+    sequence = lay_out(Arranged((Segment(text, 0, 4), Segment(text, 4, 7)), None), VOCABULARY)
+    #                                   [CLS] 10 11 10 [UNK] [SEP] 11 [UNK] 12 [SEP]
+    made = task.label(sequence, np.random.default_rng(0))
+    assert dict(zip(made.positions.tolist(), made.targets.tolist(), strict=True)) == {1: 0, 2: 0, 3: 1, 6: 1, 8: 0}
+    assert task.cheap(sequence, made.positions).tolist() == [10, 11, 10, 11, 12]
+
+
+@pytest.mark.parametrize(
+    ("label", "size", "expected"),
+    [
+        ("in_order", 1, [[10, 11], [12]]),
+        ("swapped", 1, [[12], [10, 11]]),
+        ("in_order", 2, [[10, 11, 12], [13, 14, 15, 16]]),
+        ("swapped", 2, [[13, 14, 15, 16], [10, 11, 12]]),
+    ],
+)
+def test_passages_stand_as_the_label_says(label: str, size: int, expected: list[list[int]]):
+    made = order(label, size=size)
+    assert shown(made) == expected
+    assert made.label == ("in_order", "swapped").index(label)
+    assert made.next_sentence == 2 * size
+
+
+def test_passages_that_do_not_fit_are_passed_over():
+    text = document([10] * 6, [11] * 6, [12], [13])
+    assert shown(order("in_order", text, limit=10)) == [[11] * 6, [12]]
+    assert order("in_order", text, limit=4) is None
+    assert order("in_order", start=3) is None
+
+
+def test_one_sentence_is_no_pair():
+    task = SentenceOrder(SentenceOrder.Options(), VOCABULARY)
+    assert not task.usable(document([10]))
+    assert task.usable(document([10], [11]))
+
+
+def test_both_label_one_instance():
+    tasks = SentenceOrder(SentenceOrder.Options(), VOCABULARY), SeenBefore(SeenBefore.Options(), VOCABULARY)
+    made = build(order("swapped", document([10, 11], [11])), tasks[0], [tasks[1]], VOCABULARY, np.random.default_rng(0))
+    assert made.inputs.tolist() == [CLS, 11, SEP, 10, 11, SEP]
+    assert made.labels["sentence_order"].targets.tolist() == [1]
+    assert made.labels["seen_before"].positions.tolist() == [1, 3, 4]
+    assert made.labels["seen_before"].targets.tolist() == [0, 0, 1]
