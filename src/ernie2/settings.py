@@ -126,6 +126,11 @@ class StageSettings(Part):
     """Token-level tasks ride on the steps of sentence-level tasks; false: one task a step, as Table 7 counts."""
     plain_share: float = Field(default=0.1, ge=0, le=1)
     """Under `combine`, the share of its iterations every token task keeps as steps of its own."""
+    patience: int | None = Field(default=None, ge=1)
+    """A stage ends early when none of its tasks has improved its held-out loss in so many evaluations in a row; what is
+    left of its iterations is forfeited. null: stages run to their end. Needs train.evaluate_every."""
+    least_gain: float = Field(default=0.001, ge=0, lt=1)
+    """Share of the best loss by which a loss must be lower to count as improved."""
 
 
 class BatchSettings(Part):
@@ -259,6 +264,8 @@ class Recipe(Part):
             )
         if 0 < sum(corpus.weight is not None for corpus in self.corpora.values()) < len(self.corpora):
             raise ValueError("corpora: give every corpus a weight, or none (then each weighs as many tokens as it has)")
+        if self.stages.patience is not None and not self.train.evaluate_every:
+            raise ValueError("stages.patience counts evaluations inside a stage: set train.evaluate_every too")
         known = list(self.tasks)
         for entry in self.stages.order or ():
             for name in [entry] if isinstance(entry, str) else entry:

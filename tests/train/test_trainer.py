@@ -104,6 +104,36 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_now(tmp_path):
         trainer.train()
 
 
+def scripted(trainer, losses):
+    """Evaluations inside a stage give these losses of every task, one after the other; the last one stays."""
+    script = iter(losses)
+    last = [0.0]
+
+    def evaluate(*_):
+        last[0] = next(script, last[0])
+        figures = {"loss": last[0], "accuracy": 0.0, "cheap": {"accuracy": 0.0}}
+        return dict.fromkeys(tiny.FOUR, figures)
+
+    trainer.heldout.evaluate = evaluate
+
+
+def test_a_scripted_metric_ends_a_converging_stage_at_the_expected_step(tmp_path):
+    changes = {
+        "stages": {"steps": 30, "method": "multitask", "patience": 2, "least_gain": 0.0},
+        "train": {"evaluate_every": 4},
+    }
+    trainer = fresh(tmp_path, **changes)
+    # at the start, then after 4, 8, 12, 16 and 20 steps: the best comes at 12
+    scripted(trainer, [9.0, 3.0, 2.0, 1.0, 1.5, 1.2])
+    position = trainer.train()
+    assert position.step == 20
+    (end,) = [line for line in trainer.records.read() if line.get("event") == "end"]
+    planned = trainer.plans[0].done(len(trainer.plans[0]))
+    assert {name: end["iterations"][name] + end["forfeited"][name] for name in tiny.FOUR} == planned
+    steps = [line["step"] for line in trainer.records.read() if line["kind"] == "step"]
+    assert steps[-1] == 20
+
+
 def test_a_position_survives_json():
     lane = Lane.of({"a": {"drawn": 3, "corpora": {"c": [1, 2]}}})
     position = Position([lane], stage=1, stage_step=2, step=9, tokens=100, task_steps={"a": 4}, seen={"a": 7})

@@ -71,6 +71,8 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
         loss_weights={task.name: task.options.loss_weight for task in tasks},
         precision=precision,
         device=device,
+        patience=recipe.stages.patience,
+        least_gain=recipe.stages.least_gain,
     )
     facts = {
         "format": 1,

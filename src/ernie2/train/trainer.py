@@ -19,6 +19,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import progress, say
 from ernie2.settings import TrainSettings
 from ernie2.train import checkpoints
+from ernie2.train.convergence import Convergence
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.optim import build_optimizer, learning_rate, warmup_steps
 from ernie2.train.records import Records
@@ -30,7 +31,8 @@ class Position:
     """Where a run stands, after the last pack trained: everything a resumed run needs besides parameters and moments.
 
     `stage` and `stage_step` say which step comes next; `step`, `tokens` and `seconds` count from the run's beginning;
-    `task_steps`: iterations of each task; `seen`: instances trained under each task id, by task name.
+    `task_steps`: iterations of each task; `seen`: instances trained under each task id, by task name; `convergence`:
+    what this stage's evaluations have shown.
     """
 
     lanes: list[Lane]
@@ -41,15 +43,18 @@ class Position:
     seconds: float = 0.0
     task_steps: dict[str, int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
+    convergence: Convergence = field(default_factory=Convergence)
 
     def state(self) -> dict[str, Any]:
         """As JSON values."""
-        return {**vars(self), "lanes": [lane.state() for lane in self.lanes]}
+        lanes = [lane.state() for lane in self.lanes]
+        return {**vars(self), "lanes": lanes, "convergence": self.convergence.state()}
 
     @staticmethod
     def of(state: Mapping[str, Any]) -> Position:
         """From `state()`."""
-        return Position(**{**state, "lanes": [Lane.of(lane) for lane in state["lanes"]]})
+        lanes = [Lane.of(lane) for lane in state["lanes"]]
+        return Position(**{**state, "lanes": lanes, "convergence": Convergence(**state["convergence"])})
 
 
 class Trainer:
@@ -69,6 +74,8 @@ class Trainer:
         loss_weights: Mapping[str, float],
         precision: str,
         device: torch.device,
+        patience: int | None = None,
+        least_gain: float = 0.0,
     ) -> None:
         self.settings, self.model, self.stream, self.plans = settings, model.to(device), stream, plans
         self.heldout, self.run, self.records = heldout, run, Records(run)
@@ -76,6 +83,7 @@ class Trainer:
         self._seed, self._weights = seed, loss_weights
         self._warmup = warmup_steps(settings, task_steps)
         self._precision, self._device = precision, device
+        self._patience, self._least_gain = patience, least_gain
         self._position = Position([Lane() for _ in range(stream.lanes)])
         self._names = {row: name for name, row in stream.ids.items()}
         self._interval = _Interval()
@@ -106,7 +114,7 @@ class Trainer:
                 plan = self.plans[at.stage]
                 if at.stage_step == 0:
                     self._begin_stage(plan)
-                while at.stage_step < len(plan):
+                while at.stage_step < len(plan) and not at.convergence.reached(plan.tasks, self._patience):
                     self._step(plan)
                     self._now_and_then(plan)
                     bar.advance(note=f"stage {at.stage + 1}/{len(self.plans)} {self._interval.note}")
@@ -171,6 +179,11 @@ class Trainer:
 
     def _end_stage(self, plan: Plan) -> None:
         at = self._position
+        done, planned = plan.done(at.stage_step), plan.done(len(plan))
+        forfeited = {name: planned[name] - done[name] for name in plan.tasks if planned[name] > done[name]}
+        if forfeited:
+            self._log()
+            say(f"Converged after {at.stage_step:,} of {len(plan):,} steps; forfeited: {forfeited}")
         self._evaluate("stage_end")
         self.records.write(
             "stage",
@@ -179,14 +192,17 @@ class Trainer:
             step=at.step,
             time=time.time(),
             peak_lr_reached=self._peak_reached,
-            iterations=plan.done(at.stage_step),
+            iterations=done,
+            forfeited=forfeited,
         )
-        at.stage, at.stage_step = at.stage + 1, 0
+        at.stage, at.stage_step, at.convergence = at.stage + 1, 0, Convergence()
         self._save(stage_end=True)
 
     def _evaluate(self, when: str) -> None:
         at = self._position
         tasks = self.heldout.evaluate(self.model, self._device, self._precision)
+        if when == "during":
+            at.convergence.see({name: figures["loss"] for name, figures in tasks.items()}, self._least_gain)
         self.records.write("heldout", step=at.step, stage=at.stage, at=when, tasks=tasks)
         if when == "stage_end":
             for name, figures in tasks.items():
@@ -198,6 +214,8 @@ class Trainer:
     def _log(self) -> None:
         at = self._position
         at.seconds = time.monotonic() - self._clock
+        if not self._interval.steps:
+            return
         line = self._interval.line()
         self._interval = _Interval(note=self._interval.note)
         bad = [f"{name} loss {value}" for name, value in line["loss"].items() if not math.isfinite(value)]
@@ -229,7 +247,7 @@ class _Interval:
         self._losses: dict[str, torch.Tensor] = {}
         self._correct: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
-        self._norm, self._rate, self._tokens, self._steps = torch.zeros(()), 0.0, 0, 0
+        self._norm, self._rate, self._tokens, self.steps = torch.zeros(()), 0.0, 0, 0
         self._began = time.monotonic()
 
     def add(self, result: StepResult, rate: float, tokens: int) -> None:
@@ -238,7 +256,7 @@ class _Interval:
             self._correct[name] = self._correct.get(name, torch.zeros_like(result.correct[name])) + result.correct[name]
             self._counts[name] = self._counts.get(name, 0) + result.counts[name]
         self._norm, self._rate = torch.maximum(self._norm.to(result.grad_norm.device), result.grad_norm), rate
-        self._tokens, self._steps = self._tokens + tokens, self._steps + 1
+        self._tokens, self.steps = self._tokens + tokens, self.steps + 1
 
     def line(self) -> dict[str, Any]:
         """Means over the interval; `grad_norm` is the largest in it, before clipping."""
