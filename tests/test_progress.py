@@ -33,3 +33,14 @@ def test_a_resumed_bar_counts_from_where_it_was_and_its_rate_from_now():
 
 def test_times_read_as_clocks():
     assert [progress._clock(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
+
+
+def test_work_without_a_known_end_tells_its_count_and_rate_and_short_work_nothing(capsys, monkeypatch):
+    with progress.progress("Reading", None, "rows") as bar:
+        bar.advance(3)
+        assert bar.left == "?"
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    with progress.progress("Reading", None, "rows") as bar:
+        bar.advance(3000, note="2 files")
+    assert capsys.readouterr().out == "Reading: 3,000 rows, 0 rows/s · 2 files\n"

@@ -20,9 +20,9 @@ def say(text: str = "") -> None:
 
 
 class Bar:
-    """Counts `total` units; subclasses show it."""
+    """Counts `total` units, or units without a known end (None); subclasses show it."""
 
-    def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
+    def __init__(self, title: str, total: int | None, unit: str, done: int = 0) -> None:
         self.title, self.total, self.unit, self.done = title, total, unit, done
         self._began, self._from = time.monotonic(), done
 
@@ -42,8 +42,8 @@ class Bar:
 
     @property
     def left(self) -> str:
-        """Time left at this rate, as m:ss or h:mm:ss; "?" before the first unit."""
-        return _clock((self.total - self.done) / self.rate) if self.rate > 0 else "?"
+        """Time left at this rate, as m:ss or h:mm:ss; "?" before the first unit or without an end."""
+        return _clock((self.total - self.done) / self.rate) if self.total is not None and self.rate > 0 else "?"
 
 
 class _PlainBar(Bar):
@@ -51,6 +51,9 @@ class _PlainBar(Bar):
 
     def show(self, note: str) -> None:
         now = time.monotonic()
+        if self.total is None:
+            self._show_endless(now, note)
+            return
         if now - self._said < PLAIN_SECONDS and self.done < self.total:
             return
         self._said = now
@@ -60,10 +63,18 @@ class _PlainBar(Bar):
             line += f", {_rate(self.rate)} {self.unit}/s" + (f", {self.left} left" if self.done < self.total else "")
         say(line + (f" · {note}" if note else ""))
 
+    def _show_endless(self, now: float, note: str) -> None:
+        """Short work of unknown length says nothing."""
+        if now - max(self._said, self._began) >= PLAIN_SECONDS:
+            self._said = now
+            line = f"{self.title}: {self.done:,} {self.unit}, {_rate(self.rate)} {self.unit}/s"
+            say(line + (f" · {note}" if note else ""))
+
 
 @contextmanager
-def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Yields a `Bar` for `total` units of which `done` are done already (a resumed run)."""
+def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Yields a `Bar` for `total` units (None: nobody knows how many) of which `done` are done already (a resumed
+    run)."""
     if not sys.stdout.isatty():
         yield _PlainBar(title, total, unit, done)
         return
@@ -72,7 +83,9 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
+        TextColumn(
+            "{task.completed:,.0f}" + ("/{task.total:,.0f}" if total is not None else "") + " {task.fields[unit]}"
+        ),
         TextColumn("{task.fields[speed]}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
@@ -84,7 +97,9 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
             note = ""
 
             def show(self, note: str) -> None:
-                speed = f"{_rate(self.rate)}/s, {self.left} left" if self.rate else ""
+                speed = f"{_rate(self.rate)}/s" if self.rate else ""
+                if speed and self.total is not None:
+                    speed += f", {self.left} left"
                 self.note = note or self.note
                 shown.update(task, completed=self.done, speed=speed, note=self.note)
 

@@ -28,28 +28,29 @@ _LONGEST_LINE = 256 << 20
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
-def list_files(paths: Sequence[str]) -> list[str]:
+def list_files(paths: Sequence[str], formats: Sequence[str] = FORMATS) -> list[str]:
     """The files meant by `paths`: in the order of `paths`, the matches of a glob sorted, none twice.
 
     Every path is a file, a glob, any fsspec URL of either, or `package:NAME`. Raises `DataError` for a path where
-    nothing is, a directory, a glob that matches nothing, and an extension that is not one of `FORMATS`.
+    nothing is, a directory, a glob that matches nothing, and an extension that is not one of `formats`.
     """
     files = [file for path in paths for file in _files_of(path)]
     for file in files:
-        file_format(file)
+        file_format(file, formats)
     return list(dict.fromkeys(files))
 
 
-def file_format(file: str) -> str:
+def file_format(file: str, formats: Sequence[str] = FORMATS) -> str:
     """The extension of `file`, lower-cased and with its compression: 'a/b.JSONL.gz' -> '.jsonl.gz'."""
     name = _name(file).lower()
-    found = [extension for extension in FORMATS if name.endswith(extension)]
+    found = [extension for extension in formats if name.endswith(extension)]
     if not found:
         suffixes = PurePosixPath(name).suffixes
         extension = "".join(suffixes[-2:] if name.endswith((".gz", ".zst")) else suffixes[-1:])
         kind = f"{extension!r} files" if extension else "files without an extension"
         raise DataError(
-            f"{file}: corpora are not read from {kind}.{did_you_mean(extension, FORMATS)} Known: {', '.join(FORMATS)}."
+            f"{file}: {'corpora' if formats is FORMATS else 'tables'} are not read from {kind}."
+            f"{did_you_mean(extension, formats)} Known: {', '.join(formats)}."
         )
     return found[0]
 
@@ -107,7 +108,7 @@ def unreadable(file: str, error: Exception) -> DataError:
 
 def _blocks(file: str) -> Iterator[bytes]:
     """Decompressed bytes of `file`, about 1 MiB at a time, after the byte order mark if there is one."""
-    codec = _CODECS.get(PurePosixPath(file_format(file)).suffix)
+    codec = _CODECS.get(PurePosixPath(_name(file).lower()).suffix)
     with open_file(file) as raw:
         try:
             stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), codec) if codec else raw
