@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: prepare, inspect, pretrain, resume, evaluate, report, demo.
+"""The verbs of the command line as functions: prepare, inspect, pretrain, resume, evaluate, report, demo, mine.
 
 Each returns what it made and says on standard output where the result is. The libraries behind a verb are imported when
 it is called, so that `ernie2 --help` stays quick.
@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ernie2.mining import mine_clicks as mine_clicks
+from ernie2.mining import mine_discourse as mine_discourse
 from ernie2.progress import Bar, progress, say
 
 if TYPE_CHECKING:

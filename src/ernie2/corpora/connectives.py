@@ -1,0 +1,278 @@
+"""Raw text → discourse pairs: two adjacent sentences of a paragraph, and the connective that opened the second.
+
+The method is that of Discovery (Sileo et al., NAACL 2019), whose list of 174 labels serves for English; the Chinese
+list is ours. In a list a line is a label; "_" stands for a space, a mark at the end, as in "thus,", for a comma that
+must follow. Ours are the rules that decide what counts, all for few false pairs rather than many pairs:
+
+* Only the opening of a sentence is looked at; the longest connective of the list wins.
+* An English connective must be followed by a comma, also where the list writes none: "However hard he tried" is none.
+  "And" and "but" do without, being conjunctions. In a Chinese list the comma is needed where it is written.
+  It is in simplified characters; a connective in traditional ones counts under the same label.
+* The connective is taken away with its comma, and the rest begins with a capital where the script has case.
+* `[no-conn]` pairs are adjacent sentences of which the second opens with nothing like a connective. What looks like one
+  but lacks its comma, or stands inside a quotation, makes no pair at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from heapq import heappush, heapreplace
+from pathlib import Path
+from typing import BinaryIO
+
+from ernie2.corpora.documents import Document, Drops, read_documents
+from ernie2.corpora.files import list_files, packaged_folder
+from ernie2.corpora.rows import check_output, storage, write_rows
+from ernie2.corpora.sentences import sentence_bounds
+from ernie2.errors import ConfigError, DataError, did_you_mean
+from ernie2.settings import CorpusSettings
+
+NO_CONNECTIVE = "[no-conn]"
+"""Label of the pairs that no connective joins, as in Discovery."""
+COLUMNS = ("sentence1", "sentence2", "label", "group")
+
+_COMMAS = ",，"
+_ENDS = ".!?。！？…"
+_CLOSING = "\"'”’»」』）)]】》"
+_OPENING_QUOTES = "\"'“‘«„「『《（([【"
+_BALANCED = (("“", "”"), ("「", "」"), ("『", "』"), ("（", "）"), ("(", ")"), ("《", "》"))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What differs between languages in telling connectives."""
+
+    letters: bool
+    """Words end at white space, sentences begin with a capital, and length is counted in words, not in characters."""
+    bare: frozenset[str]
+    """Labels that count without a comma; with `letters` false, those whose line shows no comma."""
+    lookalikes: tuple[str, ...]
+    """Openings that begin like a connective and are none; they may open the second sentence of a `[no-conn]` pair."""
+    shortest: int
+    """A sentence of fewer words (characters) makes no pair."""
+    longest: int
+    """A sentence of more words (characters) makes no pair."""
+
+
+_ENGLISH = Rules(True, frozenset({"and", "but"}), ("this", "but for", "and so on", "and/or"), 3, 100)
+_CHINESE_LOOKALIKES = (
+    "但愿 但凡 但丁 但以理 但书 所以然 同样的 同样是 相反的 为此的 由此处 由此产生的 首先要务 其次数 此前的 此后的 "
+    "其后的 其后代 其后裔 其后人 其后期 其后面 其后方 后来的 后来者 后来人 后来居上 随后的 起初的 "
+    "最终的 最终版 最终结果 最终回 最终幻想"
+)
+_TRADITIONAL = str.maketrans(
+    "却尽虽话则为样这来结并况说仅与时间举个换总体综实际显诚随后终于别据遗运讶许顺较确当见",
+    "卻盡雖話則為樣這來結並況說僅與時間舉個換總體綜實際顯誠隨後終於別據遺運訝許順較確當見",
+)
+
+
+@dataclass(frozen=True)
+class Connectives:
+    """The connectives of a language and the rules that tell their uses; made by `connectives_of`."""
+
+    labels: tuple[str, ...]
+    """All labels as they stand in the list, `[no-conn]` first."""
+    rules: Rules
+    _forms: dict[str, str] = field(repr=False)
+    _pattern: re.Pattern[str] = field(repr=False)
+
+    def opening(self, sentence: str) -> tuple[str | None, str]:
+        """(label, rest) of `sentence`, rest without the connective; (`[no-conn]`, sentence) where none opens it; (None,
+        reason) where this cannot be told or the rest is of no use.
+
+        >>> connectives_of("en").opening("In fact, it rained.")
+        ('in_fact,', 'It rained.')
+        """
+        found = self._match(sentence)
+        if found is None:
+            inner = sentence.lstrip(_OPENING_QUOTES)
+            quoted = len(inner) < len(sentence) and self._match(inner) is not None
+            return (None, "connective inside a quotation") if quoted else (NO_CONNECTIVE, sentence)
+        label, end = found
+        rest = sentence[end:].lstrip()
+        comma = rest[:1] in _COMMAS if rest else False
+        if not comma and label not in self.rules.bare:
+            return None, "connective without its comma"
+        rest = rest.lstrip(_COMMAS if self.rules.letters else _COMMAS + "、:：").lstrip()
+        if self._match(rest) is not None:
+            return None, "two connectives"
+        return label, rest[:1].upper() + rest[1:] if self.rules.letters else rest
+
+    def _match(self, text: str) -> tuple[str, int] | None:
+        """(label, end) of the longest connective that opens `text`; None where there is none or only a lookalike."""
+        match = self._pattern.match(text)
+        if match is None:
+            return None
+        label = self._forms.get(" ".join(match[0].lower().split()))
+        if label is not None and label.rstrip(_COMMAS) in self.rules.lookalikes:  # "this" is one unless a comma follows
+            rest = text[match.end() :].lstrip()
+            label = label if rest[:1] and rest[0] in _COMMAS else None
+        return None if label is None else (label, match.end())
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two adjacent sentences, the connective that stood between them, and the group of their document."""
+
+    sentence1: str
+    sentence2: str
+    label: str
+    group: str
+
+
+@dataclass
+class Mined:
+    """What a run of mining wrote: rows per label, and what was left out by reason."""
+
+    labels: Counter[str]
+    drops: Drops
+
+
+@cache
+def connectives_of(language: str) -> Connectives:
+    """The connectives of an ISO 639 code, a region ignored. Raises `ConfigError` for one that has no list."""
+    code = language.replace("_", "-").split("-")[0].lower()
+    folder = packaged_folder() / "connectives"
+    known = sorted(entry.name.removesuffix(".txt") for entry in folder.iterdir())
+    if code not in known:
+        raise ConfigError(
+            f"there is no list of connectives for the language {language!r}.{did_you_mean(code, known)} "
+            f"Known: {', '.join(known)}."
+        )
+    labels = tuple((folder / f"{code}.txt").read_text(encoding="utf-8").split())
+    listed = labels[1:]
+    rules = _ENGLISH
+    if code == "zh":
+        bare = frozenset(label for label in listed if label[-1] not in _COMMAS)
+        both = f"{_CHINESE_LOOKALIKES} {_CHINESE_LOOKALIKES.translate(_TRADITIONAL)}"
+        rules = Rules(False, bare, tuple(both.split()), 5, 200)
+    forms = {label.rstrip(_COMMAS).replace("_", " "): label for label in listed}
+    if not rules.letters:
+        forms |= {form.translate(_TRADITIONAL): label for form, label in forms.items()}
+    words = sorted({*forms, *rules.lookalikes}, key=len, reverse=True)
+    alternatives = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in words)
+    end = r"(?![\w'’-])" if rules.letters else ""
+    return Connectives(labels, rules, forms, re.compile(f"(?:{alternatives}){end}", re.IGNORECASE))
+
+
+def discourse_pairs(document: Document, language: str, drops: Drops) -> Iterator[Pair]:
+    """Every pair of `document`, in its order; `drops` counts adjacent sentences that make none."""
+    connectives = connectives_of(language)
+    for start, end in document.paragraphs:
+        paragraph = document.text[start:end]
+        sentences = [" ".join(paragraph[first:last].split()) for first, last in sentence_bounds(paragraph, language)]
+        faults = [_fault(sentence, connectives.rules) for sentence in sentences]
+        for index in range(1, len(sentences)):
+            fault = faults[index - 1] or faults[index]
+            label, rest = connectives.opening(sentences[index]) if fault is None else (None, fault)
+            if label not in (None, NO_CONNECTIVE):
+                fault = _fault(rest, connectives.rules, opens=False)
+                label, rest = (label, rest) if fault is None else (None, fault)
+            if label is None:
+                drops.add(rest)
+            else:
+                yield Pair(sentences[index - 1], rest, label, document.group)
+
+
+def mine_discourse(
+    corpus: CorpusSettings,
+    out: Path,
+    max_per_label: int,
+    told: Callable[[int, int, int], None] = lambda documents, characters, pairs: None,
+) -> Mined:
+    """Writes the discourse pairs of `corpus` to `out` (`rows.WRITTEN`), columns `COLUMNS`, in the order of the text.
+
+    Of a label with more than `max_per_label` pairs those with the smallest hash are kept, so the choice is spread over
+    the whole text and does not depend on its order. A pair of sentences that comes again is written once. Candidates
+    lie in a file beside `out` until the end; memory holds a few numbers a kept pair. `told` is called after every
+    document with documents, characters and candidates so far. Raises `ConfigError`, `DataError`, also where no
+    connective was found at all, and `StorageError`.
+    """
+    connectives_of(corpus.language)
+    if max_per_label < 1:
+        raise ConfigError(f"max_per_label is {max_per_label}; at least one pair a label must be kept.")
+    check_output(out, list_files(corpus.paths))
+    aside = out.with_name(out.name + ".pairs.tmp")
+    drops = Drops()
+    kept = _Kept(max_per_label, drops)
+    documents = characters = 0
+    try:
+        with storage(out), open(aside, "w+b") as file:
+            for document in read_documents(corpus, drops):
+                for pair in discourse_pairs(document, corpus.language, drops):
+                    kept.offer(pair, file)
+                documents, characters = documents + 1, characters + len(document.text)
+                told(documents, characters, kept.offered)
+            if not set(kept.heaps) - {NO_CONNECTIVE}:
+                reasons = ", ".join(f"{reason}: {count}" for reason, count in drops.as_dict().items())
+                raise DataError(
+                    f"{', '.join(corpus.paths)}: no sentence of {documents:,} documents opens with a connective of the "
+                    f"language {corpus.language!r} (left out: {reasons or 'nothing'}). Is the language right, and is "
+                    "the text in sentences?"
+                )
+            write_rows(out, COLUMNS, kept.rows(file))
+    finally:
+        aside.unlink(missing_ok=True)
+    return Mined(Counter({label: len(heap) for label, heap in kept.heaps.items()}), drops)
+
+
+class _Kept:
+    """The pairs of smallest hash of every label: (−hash, offset in a file of candidates), in one heap a label."""
+
+    def __init__(self, most: int, drops: Drops) -> None:
+        self.most, self.drops, self.offered = most, drops, 0
+        self.heaps: dict[str, list[tuple[int, int]]] = {}
+        self._hashes: dict[str, set[int]] = {}
+        self._end = 0
+
+    def offer(self, pair: Pair, file: BinaryIO) -> None:
+        """Takes `pair` unless it is known, or its hash is above those of as many pairs as may be kept.
+
+        The bound of a full heap only falls, so that a pair which was refused or put out is refused again: no pair is
+        ever kept twice, though only the hashes of kept pairs are known.
+        """
+        self.offered += 1
+        text = "\x1f".join((pair.sentence1, pair.sentence2)).encode()
+        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+        heap, hashes = self.heaps.setdefault(pair.label, []), self._hashes.setdefault(pair.label, set())
+        if number in hashes:
+            self.drops.add("repeated pair")
+            return
+        if len(heap) == self.most:
+            self.drops.add(f"over {self.most:,} of a label")
+            if number > -heap[0][0]:
+                return
+            hashes.discard(-heapreplace(heap, (-number, self._end))[0])
+        else:
+            heappush(heap, (-number, self._end))
+        hashes.add(number)
+        line = json.dumps([pair.sentence1, pair.sentence2, pair.label, pair.group]).encode() + b"\n"
+        file.write(line)
+        self._end += len(line)
+
+    def rows(self, file: BinaryIO) -> Iterator[Sequence[str]]:
+        """The kept pairs as rows, in the order they came."""
+        for offset in sorted(offset for heap in self.heaps.values() for _, offset in heap):
+            file.seek(offset)
+            yield json.loads(file.readline())
+
+
+def _fault(sentence: str, rules: Rules, *, opens: bool = True) -> str | None:
+    """Why `sentence` is of no use in a pair, or None; `opens`: it is a whole sentence as it stood in the text."""
+    length = sentence.count(" ") + 1 if rules.letters else len(sentence)
+    if length < rules.shortest:
+        return "short sentence"
+    if length > rules.longest:
+        return "long sentence"
+    if rules.letters and opens and sentence[0].islower():
+        return "sentence in lower case"
+    if sentence.rstrip(_CLOSING)[-1:] not in tuple(_ENDS):
+        return "sentence without its end"
+    cut = sentence.count('"') % 2 or any(sentence.count(left) != sentence.count(right) for left, right in _BALANCED)
+    return "quotation or bracket cut apart" if cut else None
