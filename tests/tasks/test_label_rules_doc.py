@@ -1,0 +1,24 @@
+"""docs/label-rules.md: no built-in task without its rules, no rule without its evidence."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ernie2.tasks.base import Known, known
+
+PAGE = (Path(__file__).parents[2] / "docs" / "label-rules.md").read_text(encoding="utf-8")
+BUILT_IN = [entry for entry in known() if entry.origin == "ernie2"]
+
+
+@pytest.mark.parametrize("entry", BUILT_IN, ids=lambda entry: entry.name)
+def test_every_built_in_task_has_a_heading_with_its_level(entry: Known) -> None:
+    assert re.search(rf"^### `{entry.name}`, {entry.load().level}-level, classes: .+$", PAGE, re.MULTILINE)
+
+
+def test_every_rule_bears_a_mark() -> None:
+    rules = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| rule")]
+    assert len(rules) > 30
+    assert [line for line in rules if not re.search(r"\[(paper|code|inferred|ours)\][^|]*\|$", line)] == []
