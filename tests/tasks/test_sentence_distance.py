@@ -74,6 +74,17 @@ def test_every_partner_there_is_comes_equally_often():
     assert others == pytest.approx({50: 1_000, 51: 1_000}, rel=0.1)
 
 
+def test_the_other_document_is_one_of_three_by_its_number_of_sentences():
+    short, long = document([[[60]]], group=1), document([[[70], [71], [72]]], group=2)
+    chosen = Counter()
+    for seed in range(3_000):
+        others = iter([short, long, short])
+        source = Source(HERE, 0, lambda: next(others))  # noqa: B023
+        made = task("sentence_distance").arrange(source, "different_documents", 99, np.random.default_rng(seed))
+        chosen[shown(made)[1][0]] += 1
+    assert chosen == pytest.approx({60: 1_200, 70: 600, 71: 600, 72: 600}, rel=0.15)
+
+
 def test_the_first_sentence_alone_tells_nothing_the_walk_is_the_same_for_every_label():
     firsts = [
         Counter(shown(pair)[0][0] for seed in range(1_500) for pair in walk(label, HERE, seed)) for label in LABELS

@@ -19,6 +19,9 @@ BUCKETS = 10
 LONGEST_STEP = 3
 """The walk goes on by one to this many sentences, so that about half of them come first in a pair (ours)."""
 
+OTHERS = 3
+"""Other documents among which one is drawn by its length, so that the second sentence alone tells little (ours)."""
+
 
 @register
 class SentenceDistance(SentenceTask):
@@ -26,7 +29,8 @@ class SentenceDistance(SentenceTask):
 
     The three classes are the paper's. Made exact by us: in classes 0 and 1 the second sentence stands behind the first
     in the text, so that order gives nothing away; the first sentence is drawn alike for all classes, so that it gives
-    nothing away alone; and sentences are shown whole or not at all.
+    nothing away alone, and the other document by its length, so that the second gives away little; sentences are shown
+    whole or not at all.
     """
 
     name = "sentence_distance"
@@ -49,7 +53,7 @@ class SentenceDistance(SentenceTask):
         """
         document, kind = source.document, self.labels.index(str(label))
         count = document.sentence_count
-        partners = source.other if kind == DIFFERENT_DOCUMENTS else document
+        partners = _another(source, rng) if kind == DIFFERENT_DOCUMENTS else document
         own, lengths = np.diff(document.sentences), np.diff(partners.sentences)  # tokens of each sentence
         step = int(rng.integers(1, LONGEST_STEP + 1))
         for first in range(source.start, count - 2):  # whatever the class, two sentences follow the first
@@ -68,6 +72,13 @@ class SentenceDistance(SentenceTask):
         first, second = (np.unique(sequence.tokens[text & (sequence.segment == i)]) for i in (0, 1))
         common = len(np.intersect1d(first, second, assume_unique=True))
         return np.full(len(positions), BUCKETS * common // min(len(first), len(second)), np.int64)
+
+
+def _another(source: Source, rng: Generator) -> AnnotatedDocument:
+    """One of a few documents of other origin, by their numbers of sentences: as often as the walk comes upon it."""
+    drawn = [source.other for _ in range(OTHERS)]
+    sizes = np.cumsum([document.sentence_count for document in drawn])
+    return drawn[int(sizes.searchsorted(rng.integers(sizes[-1]), side="right"))]
 
 
 def _sentence(document: AnnotatedDocument, number: int) -> Segment:
