@@ -6,8 +6,9 @@ must follow. Ours are the rules that decide what counts, all for few false pairs
 
 * Only the opening of a sentence is looked at; the longest connective of the list wins.
 * An English connective must be followed by a comma, also where the list writes none: "However hard he tried" is none.
-  "And" and "but" do without, being conjunctions. In a Chinese list the comma is needed where it is written.
-  It is in simplified characters; a connective in traditional ones counts under the same label.
+  "And" and "but" do without, being conjunctions, and "this," never counts, being the subject of its sentence. In a
+  Chinese list the comma is needed where it is written. That list is in simplified characters; a connective in
+  traditional ones counts under the same label.
 * The connective is taken away with its comma, and the rest begins with a capital where the script has case.
 * `[no-conn]` pairs are adjacent sentences of which the second opens with nothing like a connective. What looks like one
   but lacks its comma, or stands inside a quotation, makes no pair at all.
@@ -109,11 +110,8 @@ class Connectives:
         match = self._pattern.match(text)
         if match is None:
             return None
-        label = self._forms.get(" ".join(match[0].lower().split()))
-        if label is not None and label.rstrip(_COMMAS) in self.rules.lookalikes:  # "this" is one unless a comma follows
-            rest = text[match.end() :].lstrip()
-            label = label if rest[:1] and rest[0] in _COMMAS else None
-        return None if label is None else (label, match.end())
+        words = " ".join(match[0].lower().split())
+        return None if words in self.rules.lookalikes else (self._forms[words], match.end())
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +261,13 @@ class _Kept:
             yield json.loads(file.readline())
 
 
+def _quotation_cut(sentence: str) -> bool:
+    """Whether a quotation in single marks begins or ends `sentence` and goes beyond it; apostrophes are no marks."""
+    if sentence[0] in "'‘" and not re.search(r"[.,!?…\w]['’](?!\w)", sentence):
+        return True
+    return sentence[-1] in "'’" and not re.search(r"(?<!\w)['‘]\w", sentence)
+
+
 def _fault(sentence: str, rules: Rules, *, opens: bool = True) -> str | None:
     """Why `sentence` is of no use in a pair, or None; `opens`: it is a whole sentence as it stood in the text."""
     length = sentence.count(" ") + 1 if rules.letters else len(sentence)
@@ -274,5 +279,10 @@ def _fault(sentence: str, rules: Rules, *, opens: bool = True) -> str | None:
         return "sentence in lower case"
     if sentence.rstrip(_CLOSING)[-1:] not in tuple(_ENDS):
         return "sentence without its end"
-    cut = sentence.count('"') % 2 or any(sentence.count(left) != sentence.count(right) for left, right in _BALANCED)
+    quoted = rules.letters and _quotation_cut(sentence)
+    cut = (
+        quoted
+        or sentence.count('"') % 2
+        or any(sentence.count(left) != sentence.count(right) for left, right in _BALANCED)
+    )
     return "quotation or bracket cut apart" if cut else None

@@ -1,0 +1,37 @@
+"""How fast `ernie2 mine discourse` reads text, and its commonest labels: python benchmarks/mining_rate.py CORPUS [en|zh].
+
+Seconds are CPU seconds of this process, so that other work on the machine matters little.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ernie2.corpora.connectives import mine_discourse
+from ernie2.settings import CorpusSettings
+
+
+def main(path: str, language: str = "en") -> None:
+    """Mines `path` into a file that is thrown away."""
+    read = [0]
+
+    def told(documents: int, characters: int, pairs: int) -> None:
+        read[0] = characters
+
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = CorpusSettings(path=path, language=language)
+        mined = mine_discourse(corpus, Path(folder) / "pairs.tsv", 10_000, told)
+    seconds = time.process_time() - began
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"{read[0] / 1e6:.1f} M characters in {seconds:.1f} CPU s: {read[0] / 1e6 / seconds:.1f} M/s; {memory} MiB")
+    print(", ".join(f"{label} {count:,}" for label, count in mined.labels.most_common(10)))
+    print(", ".join(f"{reason} {count:,}" for reason, count in mined.drops.as_dict().items()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
