@@ -1,4 +1,4 @@
-"""How fast `ernie2 mine discourse` reads text, and its commonest labels: python benchmarks/mining_rate.py CORPUS [en|zh].
+"""How fast `ernie2 mine discourse` reads text, and its commonest labels: benchmarks/mining_rate.py CORPUS [en|zh].
 
 Seconds are CPU seconds of this process, so that other work on the machine matters little.
 """
