@@ -50,6 +50,8 @@ WORKERS = typer.Option(min=1, help="Processes that make shards.", show_default="
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line on `arguments` (default: those of the process) and exits with its code."""
+    # threads that wait should sleep: spinning ones stall a small model many times over on a machine that is in use
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         try:
             app(arguments, prog_name="ernie2")
