@@ -7,7 +7,7 @@ it is called, so that `ernie2 --help` stays quick.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ernie2.annotate.shards import Shards
     from ernie2.settings import Recipe
     from ernie2.tasks.base import Vocabulary
+    from ernie2.train.evaluate import HeldOut
     from ernie2.train.pretraining import Pretraining
 
 RecipeSource = str | Path | Mapping[str, Any]
@@ -106,15 +107,15 @@ def pretrain(
 
     `init_from` takes parameters from a run or a Hugging Face folder (a warm start: new schedule, new optimiser).
     """
-    from ernie2.errors import CheckpointError
+    from ernie2.errors import CheckpointError, StorageError
     from ernie2.settings import load_recipe
+    from ernie2.train.checkpoints import begun
     from ernie2.train.loading import warm_start
     from ernie2.train.pretraining import build, build_tasks, head_specs
-    from ernie2.train.records import Records
 
     checked = load_recipe(recipe, overrides)
     run = Path(checked.run)
-    if (run / "run.json").exists():
+    if begun(run):
         raise CheckpointError(
             f"{run} holds a run already: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
         )
@@ -129,8 +130,12 @@ def pretrain(
             say(f"  {what}: {', '.join(names) or 'nothing'}")
     made = build(checked, shards, model)
     made.facts["initialised_from"] = None if init_from is None else str(init_from)
-    run.mkdir(parents=True, exist_ok=True)
-    Records(run).describe(made.facts)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{run} cannot be a run folder: {error.strerror}. Name another with run=FOLDER.") from error
+    made.trainer.records.cut(0)  # what a run wrote that was stopped before its first checkpoint
+    made.trainer.records.describe(made.facts)
     return _train(run, shards, made)
 
 
@@ -153,13 +158,13 @@ def resume(run: str | Path) -> Path:
     if shards.fingerprint != facts["data"]["fingerprint"]:
         raise ShardError(
             f"{shards.folder} was made anew since {run} began; a run goes on only with the shards it began with. "
-            "Prepare them "
-            "again from the same corpora and recipe, or start a new run with --init-from."
+            "Prepare them again from the same corpora and recipe, or start a new run with --init-from."
         )
     checkpoint = newest(run)
     made = build(recipe, shards)
     made.trainer.restore(checkpoint)
     made.facts.update({key: facts[key] for key in ("created", "initialised_from", "git")})
+    made.trainer.records.describe(made.facts)
     say(f"Resuming {run} from {checkpoint.folder.name}")
     return _train(run, shards, made)
 
@@ -184,10 +189,13 @@ def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, An
         recipe.batch if recipe else BatchSettings(batch_tokens=8 * limit, pack_tokens=8 * limit, sequence_tokens=limit)
     )
     instances = recipe.train.heldout_instances if recipe else TrainSettings().heldout_instances
-    stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, recipe.seed if recipe else 0)
+    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()} if recipe else None
+    stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, recipe.seed if recipe else 0, weights)
     heldout = HeldOut(stream, feed, loaded.tasks, instances, recipe.seed if recipe else 0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    figures = heldout.evaluate(loaded.model.to(device), device, choose_precision("auto", device))
+    precision = choose_precision(recipe.train.precision if recipe else "auto", device)
+    figures = heldout.evaluate(loaded.model.to(device), device, precision)
+    _say_missing(heldout)
     _say_figures(figures)
     return figures
 
@@ -263,23 +271,21 @@ def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]
 def _train(run: Path, shards: Shards, made: Pretraining) -> Path:
     """Trains to the end, then leaves the Hugging Face folder and the report."""
     from ernie2.annotate.wordpieces import load_wordpieces
+    from ernie2.errors import StorageError
     from ernie2.exporting import export_hf
     from ernie2.reporting.report import write_report
 
     records = made.trainer.records
-    if made.trainer.heldout.missing:
-        say(
-            f"No held-out documents for {', '.join(made.trainer.heldout.missing)}; raise shards.heldout to have "
-            "figures."
-        )
+    _say_missing(made.trainer.heldout)
     try:
         position = made.trainer.train()
+        last = [line for line in records.read() if line["kind"] == "heldout"][-1]["tasks"]
+        wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
+        folder = export_hf(run / "hf", made.trainer.model, wordpieces, made.facts, last, position.seen)
     except BaseException:
-        records.describe({**made.facts, "status": "stopped"})
+        with suppress(StorageError):  # on a full disk the first error is the one to tell
+            records.describe({**made.facts, "status": "stopped"})
         raise
-    last = [line for line in records.read() if line["kind"] == "heldout"][-1]["tasks"]
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
-    folder = export_hf(run / "hf", made.trainer.model, wordpieces, made.facts, last, position.seen)
     records.describe({**made.facts, "status": "done", "finished": _now()})
     page = write_report(run)
     say(f"Model:  {folder} (transformers loads it as ErnieModel or ErnieForMaskedLM)")
@@ -299,6 +305,14 @@ def _say_usable(recipe: Recipe, shards: Shards) -> None:
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
         say(f"  {task:<26} {shown}")
     feeds(shards, tasks)  # raises for a task that is refused
+
+
+def _say_missing(heldout: HeldOut) -> None:
+    if heldout.missing:
+        say(
+            f"No held-out documents to measure {', '.join(heldout.missing)} on; prepare with a larger shards.heldout "
+            "to have figures."
+        )
 
 
 def _say_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:

@@ -96,3 +96,24 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path):
     (folder / "state.json").write_text(json.dumps({**state, "format": 99}))
     with pytest.raises(CheckpointError, match="format 99"):
         checkpoints.open_checkpoint(folder)
+
+
+def test_what_a_kill_left_of_a_deletion_does_not_stop_the_next_one(tmp_path):
+    model, optimizer = trained()
+    for step in (1, 2):
+        checkpoints.save(tmp_path, step, model, optimizer, {})
+    (tmp_path / "checkpoints" / "step_00000001" / "state.json").unlink()
+    checkpoints.prune(tmp_path, keep=1)
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000002"]
+
+
+def test_a_run_has_begun_once_it_has_a_checkpoint_or_is_done(tmp_path):
+    assert not checkpoints.begun(tmp_path)
+    (tmp_path / "run.json").write_text('{"status": "running"}')
+    (tmp_path / "checkpoints" / "step_00000000.tmp").mkdir(parents=True)
+    assert not checkpoints.begun(tmp_path)
+    (tmp_path / "run.json").write_text('{"status": "done"}')
+    assert checkpoints.begun(tmp_path)
+    (tmp_path / "run.json").write_text('{"status": "stopped"}')
+    checkpoints.save(tmp_path, 0, *trained(), {})
+    assert checkpoints.begun(tmp_path)

@@ -45,3 +45,10 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         write_json(file, {"a": object()})
     assert json.loads(file.read_text()) == {"a": 1}
+
+
+def test_cutting_never_lengthens_a_file_that_lost_its_end(tmp_path):
+    records = Records(tmp_path)
+    records.write("step", step=1)
+    records.cut(records.length() + 100)
+    assert records.read() == [{"kind": "step", "step": 1}]

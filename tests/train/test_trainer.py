@@ -168,3 +168,16 @@ def test_shards_with_longer_sentences_than_the_sequence_has_room_for_are_refused
 def test_more_segments_than_segment_types_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="segment_types=2"):
         fresh(tmp_path, encoder={"segment_types": 2})
+
+
+def test_a_stage_that_converges_at_a_checkpoint_is_saved_once_at_its_end(tmp_path, monkeypatch):
+    changes = {
+        "stages": {"steps": 30, "method": "multitask", "patience": 2, "least_gain": 0.0},
+        "train": {"evaluate_every": 4, "checkpoint_every": 4},
+    }
+    trainer = fresh(tmp_path, **changes)
+    scripted(trainer, [9.0, 3.0, 4.0, 5.0])
+    saved, save = [], checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda run, step, *rest: saved.append(step) or save(run, step, *rest))
+    trainer.train()
+    assert saved == [0, 4, 8, 12]

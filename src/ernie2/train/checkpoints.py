@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ernie2.annotate.shards import checksum
 from ernie2.errors import CheckpointError, StorageError
+from ernie2.train.records import read_run
 
 FORMAT = 1
 _NAME = re.compile(r"step_(\d{8})$")
@@ -71,6 +72,7 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
         (aside / "state.json").write_text(text, encoding="utf-8")
         for file in aside.iterdir():
             _flush(file)
+        _flush(aside)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(aside, folder)
@@ -79,10 +81,19 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
         shutil.rmtree(aside, ignore_errors=True)
         raise StorageError(
             f"{folder}: {getattr(error, 'strerror', None) or error}; this checkpoint was not written, the one before "
-            "it is "
-            f"whole. Free space, then `ernie2 resume {run}`."
+            f"it is whole. Free space, then `ernie2 resume {run}`."
         ) from error
     return folder
+
+
+def begun(run: Path) -> bool:
+    """Whether `run` holds a run there is something of: one that is done, or has a checkpoint, whole or damaged.
+
+    A run stopped before its first checkpoint is none; it starts again from nothing.
+    """
+    if not (run / "run.json").exists():
+        return False
+    return read_run(run)["status"] == "done" or any(map(_NAME.search, map(str, (run / "checkpoints").glob("step_*"))))
 
 
 def newest(run: Path) -> Checkpoint:
@@ -98,8 +109,8 @@ def newest(run: Path) -> Checkpoint:
                 return open_checkpoint(folder)
             except CheckpointError as error:
                 damage.append(str(error))
-    told = "\n".join(damage)
-    raise CheckpointError(f"{run} has no whole checkpoint to go on from.{' ' + told if told else ''}")
+    told = "\n".join(damage) or "It was stopped before its first: `ernie2 pretrain` as before starts it again."
+    raise CheckpointError(f"{run} has no whole checkpoint to go on from. {told}")
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -119,11 +130,17 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints and those written at a stage's end."""
+    """Deletes all but the newest `keep` checkpoints and those written at a stage's end.
+
+    A folder without a readable state.json is what a kill left of an earlier deletion; it goes too.
+    """
     folders = sorted(f for f in (run / "checkpoints").glob("step_*") if _NAME.search(f.name))
     for folder in folders[:-keep]:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if not state.get("stage_end"):
+        try:
+            kept = json.loads((folder / "state.json").read_text(encoding="utf-8")).get("stage_end")
+        except (OSError, ValueError):
+            kept = False
+        if not kept:
             shutil.rmtree(folder)
 
 

@@ -34,12 +34,16 @@ class Records:
             ) from error
 
     def length(self) -> int:
-        """Bytes of metrics.jsonl so far."""
-        return self.metrics.stat().st_size if self.metrics.exists() else 0
+        """Bytes of metrics.jsonl so far, all of them on the disk: a checkpoint may rely on them after a power cut."""
+        if not self.metrics.exists():
+            return 0
+        with self.metrics.open("rb") as file:
+            os.fsync(file.fileno())
+        return self.metrics.stat().st_size
 
     def cut(self, length: int) -> None:
         """Forgets everything after `length` bytes: what a killed run wrote after its last checkpoint."""
-        if self.metrics.exists():
+        if self.length() > length:
             with self.metrics.open("r+b") as file:
                 file.truncate(length)
 

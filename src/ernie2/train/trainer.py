@@ -167,7 +167,7 @@ class Trainer:
             self._log()
         if settings.evaluate_every and at.step % settings.evaluate_every == 0 and not last:
             self._evaluate("during")
-        if save:
+        if save and not at.convergence.reached(plan.tasks, self._patience):  # else this step is the stage's end
             self._save(stage_end=False)
 
     def _begin_stage(self, plan: Plan) -> None:

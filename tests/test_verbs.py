@@ -1,0 +1,82 @@
+"""Runs that stop early, and what a user can get wrong about a run."""
+
+import pytest
+
+import tiny_run
+from ernie2 import verbs
+from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.settings import load_recipe
+from ernie2.train.evaluate import HeldOut
+from ernie2.train.records import Records, read_run
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    tiny_run.write_shards(tmp_path / "shards")
+    return tiny_run.recipe(tmp_path).model_dump(mode="json")
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_again_with_the_same_command(recipe, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(HeldOut, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            verbs.pretrain(recipe)
+    run = tmp_path / "run"
+    assert read_run(run)["status"] == "stopped"
+    Records(run).write("heldout", at="start")
+    with pytest.raises(CheckpointError, match="`ernie2 pretrain` as before starts it again"):
+        verbs.resume(run)
+    verbs.pretrain(recipe)
+    assert read_run(run)["status"] == "done"
+    assert [line["at"] for line in Records(run).read() if line["kind"] == "heldout"].count("start") == 1
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        verbs.pretrain(recipe)
+
+
+def test_a_run_whose_export_fails_is_stopped_and_resume_finishes_it(recipe, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise StorageError("no space")
+
+    with monkeypatch.context() as during:
+        during.setattr("ernie2.exporting.export_hf", full)
+        with pytest.raises(StorageError, match="no space"):
+            verbs.pretrain(recipe)
+    assert read_run(tmp_path / "run")["status"] == "stopped"
+    verbs.resume(tmp_path / "run")
+    assert read_run(tmp_path / "run")["status"] == "done"
+    assert (tmp_path / "run" / "hf" / "config.json").exists()
+
+
+def test_evaluating_a_run_gives_the_figures_it_ended_with(recipe, tmp_path):
+    run = verbs.pretrain(recipe)
+    last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]
+    assert verbs.evaluate(run, tmp_path / "shards") == last["tasks"]
+
+
+def test_a_file_where_the_run_folder_belongs_is_refused(recipe, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot be a run folder.*run=FOLDER"):
+        verbs.pretrain({**recipe, "run": str(tmp_path / "file")})
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("stages.steps=0", "stages.steps"),
+        ("train.betas=[0.9, 1]", "train.betas.1"),
+        ("stages.order=[knowledge_masking]", "stages.order leaves out capitalization_prediction"),
+        ("stages.order=[knowledge_masking, knowledge_masking]", "twice"),
+        ("stages.order=[[]]", "empty list"),
+    ],
+)
+def test_values_that_no_run_can_have_are_refused_by_name(override, told, recipe):
+    with pytest.raises(ConfigError, match=told):
+        load_recipe(recipe, [override])
+
+
+def test_a_value_that_is_no_yaml_is_refused(recipe, tmp_path):
+    with pytest.raises(ConfigError, match="give a path as text"):
+        load_recipe({**recipe, "run": tmp_path})
