@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -113,12 +113,16 @@ class ShardSettings(Part):
     """At least this many documents are held out (at most half of them)."""
 
 
+Steps = Annotated[int, Field(ge=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class StageSettings(Part):
     """How iterations are laid out over stages (paper, Table 7)."""
 
     method: Literal["continual_multitask", "multitask", "continual"] = "continual_multitask"
     """The three learning methods of Table 7."""
-    steps: int | dict[str, int] = 50_000
+    steps: Steps | dict[str, Steps] = 50_000
     """Iterations every task gets in total over all stages: one number, or one a task."""
     order: tuple[str | tuple[str, ...], ...] | None = None
     """The order in which tasks enter; a list inside the list enters in one stage. Default: the order under `tasks`."""
@@ -207,7 +211,7 @@ class TrainSettings(Part):
     """Steps (an integer) or a fraction of a task's steps; default min(4000, 8 %)."""
     restart: Literal["per_stage", "per_task", "never"] = "per_stage"
     """Where the schedule starts over; Adam's moments are kept."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
     adam_eps: float = Field(default=1e-6, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled; not on biases and norms."""
@@ -267,12 +271,17 @@ class Recipe(Part):
         if self.stages.patience is not None and not self.train.evaluate_every:
             raise ValueError("stages.patience counts evaluations inside a stage: set train.evaluate_every too")
         known = list(self.tasks)
-        for entry in self.stages.order or ():
-            for name in [entry] if isinstance(entry, str) else entry:
-                if name not in self.tasks:
-                    raise ValueError(
-                        f"stages.order names {name!r}, which is not under tasks.{did_you_mean(name, known)}"
-                    )
+        groups = [[entry] if isinstance(entry, str) else list(entry) for entry in self.stages.order or ()]
+        entering = [name for group in groups for name in group]
+        for name in entering:
+            if name not in self.tasks:
+                raise ValueError(f"stages.order names {name!r}, which is not under tasks.{did_you_mean(name, known)}")
+            if entering.count(name) > 1:
+                raise ValueError(f"stages.order names {name!r} twice; a task enters once")
+        if not all(groups):
+            raise ValueError("stages.order holds an empty list: a stage in which no task enters")
+        if groups and (left := [name for name in known if name not in entering]):
+            raise ValueError(f"stages.order leaves out {', '.join(left)}: name every task, or take it off tasks")
         if isinstance(self.stages.steps, dict) and set(self.stages.steps) != set(known):
             raise ValueError(f"stages.steps names {sorted(self.stages.steps)}, but tasks are {sorted(known)}")
         return self
@@ -312,7 +321,10 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if isinstance(source, Mapping):
-        return yaml.safe_load(yaml.safe_dump(dict(source), sort_keys=False)), "recipe"
+        try:
+            return yaml.safe_load(yaml.safe_dump(dict(source), sort_keys=False)), "recipe"
+        except yaml.YAMLError as error:
+            raise ConfigError(f"recipe: a value is not plain YAML data (give a path as text): {error}") from error
     path = Path(source)
     shipped = shipped_recipes()
     if str(source) in shipped and not path.is_file():
@@ -329,6 +341,8 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
             text, where = path.read_text(encoding="utf-8"), str(path)
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
