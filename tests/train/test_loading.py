@@ -51,7 +51,7 @@ def test_a_warm_start_takes_what_is_there_and_names_the_rest(trained, which):
     assert {"heads.sentence_reordering.linear.weight", "heads.sentence_reordering.linear.bias"} <= set(started.left_out)
     ours = started.model.state_dict()
     for name, parameter in trainer.model.state_dict().items():
-        if not name.startswith("heads.sentence_reordering"):
+        if not name.startswith(("heads.sentence_reordering", "encoder.embeddings.task")):  # rows: the last test
             assert torch.equal(parameter, ours[name]), name
 
 
@@ -88,3 +88,16 @@ def test_a_folder_that_is_no_checkpoint_is_refused(trained, tmp_path, name, told
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=told):
         load(tmp_path / name, shards)
+
+
+@pytest.mark.parametrize("which", ["run", "hf"])
+def test_a_warm_start_takes_the_row_of_a_task_by_its_name_and_copies_row_0_for_a_new_one(trained, which):
+    run, shards, trainer = trained
+    specs = [HeadSpec("news", "sentence", 5), *reversed(head_specs(load(run, shards).tasks))]
+    source = run if which == "run" else run / "hf"
+    started = warm_start(source, trainer.model.settings, specs, seed=0, shards=shards)
+    theirs = trainer.model.state_dict()["encoder.embeddings.task.weight"]
+    ours = started.model.state_dict()["encoder.embeddings.task.weight"]
+    # ours: masking 0, news 1, reordering 2, relation 3, capitalization 4; theirs: masking 0 … reordering 3
+    assert torch.equal(ours[:5], theirs[[0, 0, 3, 2, 1]])
+    assert torch.equal(ours[5:], theirs[5:])

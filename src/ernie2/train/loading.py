@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import LoadedHf, load_hf
+from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings, Recipe, load_recipe
 from ernie2.tasks.base import Task, find
@@ -50,7 +51,7 @@ def load(source: Path, shards: Shards) -> Loaded:
     vocabulary = vocabulary_of(wordpieces)
     if (source / "run.json").exists():
         facts = read_run(source)
-        _same_tokenizer(source, str(facts["data"]["tokenizer"]), shards)
+        _same_tokenizer(source, str(facts["data"]["tokenizer"]), shards, source / "hf" / "tokenizer.json")
         recipe = load_recipe(facts["recipe"])
         tasks = build_tasks(recipe, vocabulary)
         model = MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
@@ -77,14 +78,19 @@ def warm_start(
 ) -> WarmStart:
     """A new model of `settings` with the parameters of `source`: a new run, not the old one resumed.
 
-    Every tensor left out or newly initialised is named. Raises like `load`.
+    Every tensor left out or newly initialised is named. Rows of the task table follow their tasks by name, whatever
+    the order of either recipe; the row of a task `source` does not know copies row 0. Raises like `load`.
     """
+    ids = task_ids([spec.name for spec in specs], settings.task_ids)
     wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
     if not (source / "run.json").exists():
         loaded = load_hf(_folder(source), specs=specs, seed=seed, settings=settings)
         _same_vocabulary(source, loaded, wordpieces, shards)
+        if theirs := loaded.config.get("ernie2_task_ids"):
+            _rows_by_name(loaded.model, theirs, ids)
         return WarmStart(loaded.model, loaded.left_out, loaded.new)
-    _same_tokenizer(source, str(read_run(source)["data"]["tokenizer"]), shards)
+    facts = read_run(source)
+    _same_tokenizer(source, str(facts["data"]["tokenizer"]), shards, source / "hf" / "tokenizer.json")
     model = MultiTaskModel(settings, wordpieces.vocab_size, specs, seed)
     theirs, ours = newest(source).parameters(), model.state_dict()
     for name in theirs.keys() & ours.keys():
@@ -95,7 +101,18 @@ def warm_start(
             )
         with torch.no_grad():
             ours[name].copy_(theirs[name])
+    _rows_by_name(model, {task["name"]: task["id"] for task in facts["tasks"]}, ids)
     return WarmStart(model, tuple(sorted(theirs.keys() - ours.keys())), tuple(sorted(ours.keys() - theirs.keys())))
+
+
+def _rows_by_name(model: MultiTaskModel, theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:
+    """Moves rows of a task table filled in the order `theirs` to where `ours` wants them."""
+    if TASK_TABLE not in (state := model.state_dict()):
+        return
+    table, before = state[TASK_TABLE], state[TASK_TABLE].clone()
+    for name, row in ours.items():
+        known = theirs.get(name, 0)
+        table[row] = before[known if known < len(before) else 0]
 
 
 def _folder(source: Path) -> Path:
@@ -105,22 +122,20 @@ def _folder(source: Path) -> Path:
     raise CheckpointError(f"{source} is no checkpoint: it {state}.")
 
 
-def _same_tokenizer(source: Path, theirs: str, shards: Shards) -> None:
+def _same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path) -> None:
     if theirs != shards.tokenizer_fingerprint:
         raise ShardError(
             f"{shards.folder} was made with another tokeniser ({shards.tokenizer_fingerprint[:12]}) than {source} "
-            f"({theirs[:12]}): its ids mean other tokens. Prepare shards with "
-            f"tokenizer.file={source}/hf/tokenizer.json."
+            f"({theirs[:12]}): its ids mean other tokens. Prepare shards with tokenizer.file={file}."
         )
 
 
 def _same_vocabulary(source: Path, loaded: LoadedHf, wordpieces: WordPieces, shards: Shards) -> None:
     file = source / "tokenizer.json"
     if file.exists() and loaded.config.get("ernie2_task_ids"):
-        _same_tokenizer(source, load_wordpieces(file, lowercase=True).fingerprint, shards)
+        _same_tokenizer(source, load_wordpieces(file, lowercase=True).fingerprint, shards, file)
     if loaded.model.vocab_size < wordpieces.vocab_size:
         raise ShardError(
             f"{source} has {loaded.model.vocab_size} token rows, the tokeniser of {shards.folder} "
-            f"{wordpieces.vocab_size} "
-            "tokens. Prepare shards with the checkpoint's own vocabulary (tokenizer.file)."
+            f"{wordpieces.vocab_size} tokens. Prepare shards with the checkpoint's own vocabulary (tokenizer.file)."
         )
