@@ -110,3 +110,14 @@ def test_caps_leave_room_for_one_whole_sequence(heldout):
     exams, _ = heldout
     caps = Caps.of(256, 64, [tiny.task(name) for name in tiny.FOUR])
     assert all(len(pack.tokens) == caps.tokens for exam in exams._exams.values() for pack in exam.packs)
+
+
+def test_a_task_that_can_use_no_held_out_document_is_missing_and_does_not_stop_the_others(tmp_path):
+    rng = np.random.default_rng(0)
+    documents = [tiny.random_document(rng, name=f"d{i}", group=i) for i in range(10)]
+    documents += [tiny.document([[[5, 6, 7]]], name=f"short{i}", group=20 + i) for i in range(2)]
+    shards = tiny_run.write_shards(tmp_path / "shards", documents, heldout=2)
+    tasks = [tiny.task(name) for name in tiny.FOUR]
+    batch = BatchSettings(batch_tokens=256, pack_tokens=256, sequence_tokens=64)
+    stream, feeds, _ = open_stream(shards, tasks, task_ids(list(tiny.FOUR), 16), batch, seed=0)
+    assert "token_document_relation" in HeldOut(stream, feeds, tasks, 4, seed=0).missing

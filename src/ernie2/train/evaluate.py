@@ -25,6 +25,7 @@ from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.tasks.base import Task
 from ernie2.tasks.instances import Instance
+from ernie2.tasks.usable import count_usable
 from ernie2.train.step import autocast
 
 Array = NDArray[Any]
@@ -108,7 +109,7 @@ class HeldOut:
             corpora = [
                 (corpus, share)
                 for corpus, share in zip(feeds[task.name].corpora, feeds[task.name].shares, strict=True)
-                if corpus.documents("heldout")
+                if count_usable(corpus, task, "heldout")[0]
             ]
             if corpora:
                 feed = {task.name: Feed(*map(list, zip(*corpora, strict=True)))}
@@ -117,7 +118,7 @@ class HeldOut:
 
     @property
     def missing(self) -> list[str]:
-        """Tasks without a held-out document."""
+        """Tasks without a held-out document they can use."""
         return [name for name in self._tasks if name not in self._exams]
 
     def evaluate(self, model: MultiTaskModel, device: torch.device, precision: str) -> dict[str, dict[str, Any]]:
