@@ -121,3 +121,38 @@ def test_a_task_that_can_use_no_held_out_document_is_missing_and_does_not_stop_t
     batch = BatchSettings(batch_tokens=256, pack_tokens=256, sequence_tokens=64)
     stream, feeds, _ = open_stream(shards, tasks, task_ids(list(tiny.FOUR), 16), batch, seed=0)
     assert "token_document_relation" in HeldOut(stream, feeds, tasks, 4, seed=0).missing
+
+
+class Answers:
+    """A model that gives these classes, pack after pack."""
+
+    def __init__(self, classes):
+        self.classes = list(classes)
+
+    def predictions(self, inputs):
+        (name,) = inputs.targets
+        made = [self.classes.pop(0) for _ in range(inputs.targets[name].count)]
+        return {name: (torch.zeros(len(made)), torch.tensor(made))}
+
+
+def test_baselines_come_from_train_figures_from_held_out_and_learned_asks_for_the_whole_interval(tmp_path):
+    """Every word is a capital one in train and none in the held-out documents."""
+    words = [[list(range(10, 20))] * 3]
+    documents = [tiny.document(words, capitals=range(30), name=f"train{i}", group=i) for i in range(6)]
+    documents += [tiny.document(words, name=f"held{i}", group=10 + i) for i in range(4)]
+    shards = tiny_run.write_shards(tmp_path / "shards", documents, heldout=4)
+    task = tiny.task("capitalization_prediction")
+    batch = BatchSettings(batch_tokens=64, pack_tokens=64, sequence_tokens=64)
+    stream, feeds, _ = open_stream(shards, [task], {task.name: 0}, batch, seed=0)
+    exams = HeldOut(stream, feeds, [task], 100, seed=0)
+
+    def figures(classes):
+        return exams.evaluate(Answers(classes), CPU, "fp32")[task.name]
+
+    none_right = figures([1] * 120)
+    assert (none_right["instances"], none_right["scored"]) == (4, 120), "one pass over four documents, no more"
+    assert none_right["majority"]["accuracy"] == none_right["cheap"]["accuracy"] == none_right["accuracy"] == 0.0
+    one_instance_right = figures([0] * 30 + [1] * 90)
+    assert one_instance_right["accuracy"] == 0.25
+    assert not one_instance_right["learned"], "its interval reaches down to the cheap rule"
+    assert figures([0] * 120)["learned"]
