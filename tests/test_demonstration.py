@@ -3,7 +3,8 @@ import pytest
 
 import tiny
 import tiny_run
-from ernie2 import demonstration
+from ernie2 import demonstration, verbs
+from ernie2.annotate.shards import Shards
 from ernie2.demonstration import QUESTIONS, Question, run_demo, score
 from ernie2.errors import ConfigError
 from ernie2.train.pretraining import build
@@ -72,3 +73,21 @@ def test_a_language_without_a_demo_is_refused_with_those_that_have_one(tmp_path)
         run_demo("fr", tmp_path)
     assert not list(tmp_path.iterdir())
     assert set(QUESTIONS) == {"en", "zh"}
+
+
+def test_a_sentence_longer_than_a_passage_is_cut_not_left_as_one_token(tmp_path):
+    long = [tiny.document([[list(range(5, 105))], [[7, 8]]], name=f"{book}#0", group=i) for i, book in enumerate("ab")]
+    shards = tiny_run.write_shards(tmp_path / "shards", long, heldout=2)
+    made = demonstration._passages(
+        list(shards.corpora.values()), "heldout", ["a", "b"], QUESTION, 2, tiny.VOCABULARY, 0
+    )
+    assert [len(sequence) for sequence in made.tokens] == [demonstration.PASSAGE_TOKENS + 2] * 2
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_class_of_the_shipped_text_is_held_out_too(language, tmp_path):
+    shards = Shards(verbs.prepare(f"demo-{language}", [f"shards.folder={tmp_path}"], workers=1))
+    corpora, question = list(shards.corpora.values()), QUESTIONS[language]
+    classes = sorted({demonstration._class_of(name, question) for c in corpora for name in demonstration._names(c)})
+    test = demonstration._passages(corpora, "heldout", classes, question, 40, tiny.VOCABULARY, 0)
+    assert np.bincount(test.labels).tolist() == [20, 20]

@@ -25,6 +25,7 @@ from ernie2.progress import progress, say
 from ernie2.reporting.report import write_report
 from ernie2.settings import load_recipe
 from ernie2.tasks.base import Vocabulary
+from ernie2.train.checkpoints import begun
 from ernie2.train.loading import load
 from ernie2.train.records import Records
 from ernie2.train.step import choose_precision
@@ -61,7 +62,7 @@ def run_demo(language: str, folder: Path) -> Path:
     say(f"1. Corpus → shards: {recipe.about}")
     verbs.prepare(f"demo-{language}", overrides)
     say("2. Shards → four tasks in stages")
-    if (run / "run.json").exists():
+    if begun(run):
         verbs.resume(run)
     else:
         verbs.pretrain(f"demo-{language}", overrides)
@@ -128,7 +129,10 @@ def _passages(
     vocabulary: Vocabulary,
     seed: int,
 ) -> Examples:
-    """`count` runs of whole sentences of at most PASSAGE_TOKENS tokens, equally many a class, from different places."""
+    """`count` runs of whole sentences of at most PASSAGE_TOKENS tokens, equally many a class, from different places.
+
+    A single sentence that is longer is cut.
+    """
     rng = generator("passages", split, seed)
     tokens, labels = [], []
     for label, name in enumerate(classes):
@@ -144,7 +148,8 @@ def _passages(
             document, sentence = starts[i]
             first = document.sentences[sentence]
             end = np.searchsorted(document.sentences, first + PASSAGE_TOKENS, side="right") - 1
-            text = document.tokens[first : max(document.sentences[end], first + 1)][:PASSAGE_TOKENS]
+            whole = document.sentences[max(end, sentence + 1)]
+            text = document.tokens[first:whole][:PASSAGE_TOKENS]
             tokens.append(np.concatenate([[vocabulary.cls], text, [vocabulary.sep]]))
             labels.append(label)
     return Examples(tokens, np.array(labels, np.int64))
