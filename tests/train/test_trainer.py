@@ -9,6 +9,7 @@ import tiny_run
 from ernie2.batches.stream import Lane
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, ShardError
 from ernie2.train import checkpoints
+from ernie2.train import trainer as trainer_module
 from ernie2.train.pretraining import build, task_ids
 from ernie2.train.trainer import Position
 
@@ -181,3 +182,10 @@ def test_a_stage_that_converges_at_a_checkpoint_is_saved_once_at_its_end(tmp_pat
     monkeypatch.setattr(checkpoints, "save", lambda run, step, *rest: saved.append(step) or save(run, step, *rest))
     trainer.train()
     assert saved == [0, 4, 8, 12]
+
+
+def test_dropout_is_seeded_anew_in_every_step(tmp_path, monkeypatch):
+    keys, take = [], trainer_module.take_step
+    monkeypatch.setattr(trainer_module, "take_step", lambda *a, **k: keys.append(k["dropout_key"]) or take(*a, **k))
+    position = fresh(tmp_path).train()
+    assert len(set(keys)) == len(keys) == position.step
