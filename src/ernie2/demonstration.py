@@ -61,7 +61,7 @@ def run_demo(language: str, folder: Path) -> Path:
     run = Path(recipe.run)
     say(f"1. Corpus → shards: {recipe.about}")
     verbs.prepare(f"demo-{language}", overrides)
-    say("2. Shards → four tasks in stages")
+    say(f"2. Shards → {len(recipe.tasks)} tasks in stages")
     if begun(run):
         verbs.resume(run)
     else:
@@ -78,7 +78,7 @@ def run_demo(language: str, folder: Path) -> Path:
 
 
 def score(run: Path, shards: Shards, question: Question) -> dict[str, Any]:
-    """Fine-tunes the run's encoder and the same encoder untrained; accuracy on passages of chapters never seen.
+    """Fine-tunes the run's encoder and the same encoder untrained; accuracy on passages of documents never seen.
 
     Mean-pooled: an encoder this small keeps next to nothing of the topic in its first token.
     """

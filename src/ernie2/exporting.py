@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def export_hf(
     heldout: Mapping[str, Mapping[str, Any]],
     seen: Mapping[str, int],
 ) -> Path:
-    """Writes `folder`, which `transformers` loads as ErnieModel or ErnieForMaskedLM; returns it.
+    """Writes `folder`, which `transformers` loads as ErnieModel or ErnieForMaskedLM, whole or not at all; returns it.
 
     `facts` is run.json, `heldout` the last held-out figures per task, `seen` the instances trained under each task id;
     the last goes into config.json as `ernie2_task_instances`, beside `ernie2_task_ids`.
@@ -29,10 +30,19 @@ def export_hf(
     ids = {task["name"]: task["id"] for task in facts["tasks"]}
     config = hf_config(model.settings, model.vocab_size, ids, list(model.specs.values()), pad_id=wordpieces.pad_id)
     config["ernie2_task_instances"] = {name: seen.get(name, 0) for name in ids}
-    folder.mkdir(parents=True, exist_ok=True)
-    wordpieces.save(folder)
-    save_hf(folder, model, config)
-    write_text(folder / "README.md", model_card(facts, heldout))
+    aside = folder.with_name(folder.name + ".tmp")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        wordpieces.save(aside)
+        save_hf(aside, model, config)
+        write_text(aside / "README.md", model_card(facts, heldout))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror}; it was not written. Free space and try again.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 

@@ -153,7 +153,9 @@ def resume(run: str | Path) -> Path:
     if facts["status"] == "done":
         say(f"{run} is finished; nothing to resume. Results: {run / 'hf'} and {run / 'report.html'}")
         return run
-    recipe = load_recipe({**facts["recipe"], "run": str(run)})
+    # the precision the run began in, even where this machine would choose another
+    settings = {**facts["recipe"]["train"], "precision": facts["precision"]}
+    recipe = load_recipe({**facts["recipe"], "run": str(run), "train": settings})
     shards = Shards(facts["data"]["shards"])
     if shards.fingerprint != facts["data"]["fingerprint"]:
         raise ShardError(

@@ -135,6 +135,16 @@ def test_a_scripted_metric_ends_a_converging_stage_at_the_expected_step(tmp_path
     assert steps[-1] == 20
 
 
+def test_a_task_without_held_out_documents_does_not_keep_a_stage_from_converging(tmp_path):
+    trainer = fresh(tmp_path, stages={"steps": 30, "method": "multitask", "patience": 1}, train={"evaluate_every": 4})
+    del trainer.heldout._exams["sentence_reordering"]
+    assert trainer.heldout.missing == ["sentence_reordering"]
+    measured = [name for name in tiny.FOUR if name != "sentence_reordering"]
+    figures = {"loss": 1.0, "accuracy": 0.0, "cheap": {"accuracy": 0.0}}
+    trainer.heldout.evaluate = lambda *_: dict.fromkeys(measured, figures)
+    assert trainer.train().step == 8
+
+
 def test_a_position_survives_json():
     lane = Lane.of({"a": {"drawn": 3, "corpora": {"c": [1, 2]}}})
     position = Position([lane], stage=1, stage_step=2, step=9, tokens=100, task_steps={"a": 4}, seen={"a": 7})

@@ -114,12 +114,17 @@ class Trainer:
                 plan = self.plans[at.stage]
                 if at.stage_step == 0:
                     self._begin_stage(plan)
-                while at.stage_step < len(plan) and not at.convergence.reached(plan.tasks, self._patience):
+                while at.stage_step < len(plan) and not self._converged(plan):
                     self._step(plan)
                     self._now_and_then(plan)
                     bar.advance(note=f"stage {at.stage + 1}/{len(self.plans)} {self._interval.note}")
                 self._end_stage(plan)
         return at
+
+    def _converged(self, plan: Plan) -> bool:
+        """Whether the stage may end: tasks without held-out documents cannot tell, so the others decide."""
+        measured = [task for task in plan.tasks if task not in self.heldout.missing]
+        return bool(measured) and self._position.convergence.reached(measured, self._patience)
 
     def _step(self, plan: Plan) -> None:
         at = self._position
