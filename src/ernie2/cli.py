@@ -50,8 +50,8 @@ WORKERS = typer.Option(min=1, help="Processes that make shards.", show_default="
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line on `arguments` (default: those of the process) and exits with its code."""
-    # threads that wait should sleep: spinning ones stall a small model many times over on a machine that is in use
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # threads that wait should soon sleep: ones that spin stall a small model on a machine in use (benchmarks/NOTES.md)
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         try:
             app(arguments, prog_name="ernie2")
