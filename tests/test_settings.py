@@ -1,0 +1,66 @@
+import pytest
+
+from ernie2.errors import ConfigError
+from ernie2.settings import EncoderSettings, load_recipe, shipped_recipes
+
+
+def test_overrides_reach_into_parts_and_are_read_as_yaml():
+    recipe = load_recipe("demo-en", ["train.peak_lr=3e-4", "encoder.layers=5", "tokenizer.file=null"])
+    assert (recipe.train.peak_lr, recipe.encoder.layers, recipe.tokenizer.file) == (3e-4, 5, None)
+
+
+def test_a_recipe_survives_being_written_and_read_with_its_tasks_in_order():
+    recipe = load_recipe("demo-en")
+    again = load_recipe(recipe.model_dump(mode="json"))
+    assert again == recipe
+    assert list(again.tasks) == list(recipe.tasks)
+
+
+def test_all_wrong_keys_and_values_are_told_at_once_each_with_the_nearest_right_one():
+    wrong = ["train.peek_lr=1", "encoder.layers=0", "tasks.sentence_reordering.max_segment=3", "tasks.maskin={}"]
+    with pytest.raises(ConfigError) as error:
+        load_recipe("demo-en", wrong)
+    told = str(error.value)
+    assert "4 problems" in told
+    for part in ("Did you mean 'peak_lr'?", "encoder.layers", "Did you mean 'max_segments'?", "tasks.maskin"):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("encoder.heads=3", "the next hidden below that does is 126"),
+        ("batch.batch_tokens=3000", "the nearest is 2048"),
+        ("batch.sequence_tokens=256", "encoder.position_rows=128"),
+        ("tokenizer.file=vocab.txt", "not both"),
+        ("stages.patience=2", "set train.evaluate_every too"),
+        ("stages.order=[sentence_reorderin]", "Did you mean 'sentence_reordering'?"),
+        ("tasks.knowledge_masking.corpora=[book]", "Did you mean 'books'?"),
+        ("peak", "is not of the form"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused_with_a_way_out(override, told):
+    with pytest.raises(ConfigError, match=r"(?s).*" + told.replace("?", r"\?")):
+        load_recipe("demo-en", [override])
+
+
+def test_weights_are_for_every_corpus_or_none():
+    values = load_recipe("demo-en").model_dump(mode="json")
+    values["corpora"]["more"] = {"path": "more.txt", "weight": 2.0}
+    with pytest.raises(ConfigError, match="every corpus a weight, or none"):
+        load_recipe(values)
+
+
+def test_the_feed_forward_width_is_four_times_hidden_unless_said():
+    assert EncoderSettings(hidden=96, heads=4).ffn_width == 384
+    assert EncoderSettings(hidden=96, heads=4, ffn=100).ffn_width == 100
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load_recipe("demo-en").train.peak_lr = 1.0
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_can_be_loaded(name):
+    assert load_recipe(name).name == name
