@@ -78,7 +78,7 @@ def test_shards_of_another_tokeniser_are_refused(trained, tmp_path):
 def test_an_encoder_of_another_shape_is_refused_with_the_way_out(trained):
     run, shards, trainer = trained
     narrow = trainer.model.settings.model_copy(update={"hidden": 8})
-    with pytest.raises(CheckpointError, match=r"has shape .*encoder settings of"):
+    with pytest.raises(CheckpointError, match=r"has shape .*encoder settings and task options of"):
         warm_start(run, narrow, [], seed=0, shards=shards)
 
 

@@ -97,7 +97,7 @@ def warm_start(
         if theirs[name].shape != ours[name].shape:
             raise CheckpointError(
                 f"{source}: {name} has shape {tuple(theirs[name].shape)}, this recipe wants {tuple(ours[name].shape)}. "
-                f"Give the recipe the encoder settings of {source / 'run.json'}."
+                f"Give the recipe the encoder settings and task options of {source / 'run.json'}."
             )
         with torch.no_grad():
             ours[name].copy_(theirs[name])
