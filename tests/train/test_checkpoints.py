@@ -35,13 +35,14 @@ def test_parameters_and_moments_come_back_bit_for_bit(tmp_path):
             assert torch.equal(optimizer.state[mine][key], other_optimizer.state[theirs][key])
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):
+def test_a_damaged_newest_checkpoint_is_passed_over_and_reported(tmp_path, capsys):
     model, optimizer = trained()
     for step in (1, 2):
         checkpoints.save(tmp_path, step, model, optimizer, {})
     file = tmp_path / "checkpoints" / "step_00000002" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x00\x01")
     assert checkpoints.newest(tmp_path).folder.name == "step_00000001"
+    assert "step_00000002/model.safetensors does not match its checksum" in capsys.readouterr().out
 
 
 def test_a_checkpoint_that_was_being_written_when_killed_is_not_seen(tmp_path):

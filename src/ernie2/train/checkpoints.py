@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ernie2.annotate.shards import checksum
 from ernie2.errors import CheckpointError, StorageError
+from ernie2.progress import say
 from ernie2.train.records import read_run
 
 FORMAT = 1
@@ -109,6 +110,7 @@ def newest(run: Path) -> Checkpoint:
                 return open_checkpoint(folder)
             except CheckpointError as error:
                 damage.append(str(error))
+                say(f"Passing over a damaged checkpoint: {error}")
     told = "\n".join(damage) or "It was stopped before its first: `ernie2 pretrain` as before starts it again."
     raise CheckpointError(f"{run} has no whole checkpoint to go on from. {told}")
 
