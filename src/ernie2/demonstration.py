@@ -189,5 +189,5 @@ def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
         f"  {result['name']} pre-trained {shown['pretrained']}, untrained {shown['untrained']}: margin "
         f"{result['margin']:+.3f} "
         f"(95 % over {len(result['seeds'])} seeds: {result['margin_low']:+.3f} to {result['margin_high']:+.3f}); "
-        f"{result['test']} passages of chapters never seen"
+        f"{result['test']} passages of documents never seen"
     )
