@@ -52,7 +52,8 @@ class AnnotatedDocument:
     """One document of a shard; all offsets count from its own first token.
 
     `tokens` (n,), `flags` (n,) uint8, `document_count` (n,) uint16; `sentences` (s + 1,) token offsets; `paragraphs`
-    (p + 1,) sentence numbers; `spans` kind → (k, 2) token runs; `group` tells documents of one origin.
+    (p + 1,) sentence numbers; `spans` kind → (k, 2) token runs; `group` tells documents of one origin. `label`: the
+    class of a labelled pair, whose two texts are its two paragraphs; None for text.
     """
 
     name: str
@@ -63,6 +64,7 @@ class AnnotatedDocument:
     sentences: Array
     paragraphs: Array
     spans: Mapping[str, Array]
+    label: str | None = None
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -136,6 +138,8 @@ class ShardedCorpus:
         self.facts = facts
         self.language = str(facts["language"])
         self.licence = str(facts["licence"])
+        self.labels: tuple[str, ...] = tuple(facts.get("labels", ()))
+        """Classes of a corpus of labelled pairs; empty for documents."""
         self.shards = shards
         self._rows = {code: [np.flatnonzero(shard.split == code) for shard in shards] for code in SPLITS.values()}
         self._ends = {code: np.cumsum([len(r) for r in rows], dtype=np.int64) for code, rows in self._rows.items()}
