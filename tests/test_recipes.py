@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel
 
 from ernie2.corpora.documents import Drops, read_documents
-from ernie2.settings import Recipe, load_recipe, shipped_recipes
+from ernie2.recipe_files import load_recipe, shipped_recipes
+from ernie2.settings import Recipe
 from ernie2.tasks.base import find
 
 NAMES = sorted(shipped_recipes())

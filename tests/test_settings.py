@@ -1,7 +1,8 @@
 import pytest
 
 from ernie2.errors import ConfigError
-from ernie2.settings import EncoderSettings, load_recipe, shipped_recipes
+from ernie2.recipe_files import load_recipe, shipped_recipes
+from ernie2.settings import EncoderSettings
 
 
 def test_overrides_reach_into_parts_and_are_read_as_yaml():

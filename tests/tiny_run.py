@@ -12,7 +12,8 @@ import numpy as np
 import tiny
 from ernie2.annotate.shards import AnnotatedDocument, Shards
 from ernie2.annotate.wordpieces import load_wordpieces
-from ernie2.settings import Recipe, load_recipe
+from ernie2.recipe_files import load_recipe
+from ernie2.settings import Recipe
 
 
 def write_shards(

@@ -16,25 +16,18 @@ A recipe is a YAML file, the name of a shipped one, or a mapping. What a user ca
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ernie2.version import __version__
 
 if TYPE_CHECKING:
-    from ernie2.verbs import (
-        demo,
-        evaluate,
-        inspect,
-        list_recipes,
-        list_tasks,
-        mine_clicks,
-        mine_discourse,
-        prepare,
-        pretrain,
-        report,
-        resume,
-        write_recipe,
-    )
+    from ernie2.verbs.demonstration import demo
+    from ernie2.verbs.evaluating import evaluate, report
+    from ernie2.verbs.mining import mine_clicks, mine_discourse
+    from ernie2.verbs.preparing import inspect, prepare
+    from ernie2.verbs.pretraining import pretrain, resume
+    from ernie2.verbs.recipes import list_recipes, list_tasks, write_recipe
 
 __all__ = [
     "__version__",
@@ -52,13 +45,26 @@ __all__ = [
     "write_recipe",
 ]
 
+_MODULES = {
+    "demo": "demonstration",
+    "evaluate": "evaluating",
+    "inspect": "preparing",
+    "list_recipes": "recipes",
+    "list_tasks": "recipes",
+    "mine_clicks": "mining",
+    "mine_discourse": "mining",
+    "prepare": "preparing",
+    "pretrain": "pretraining",
+    "report": "evaluating",
+    "resume": "pretraining",
+    "write_recipe": "recipes",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Imports the verbs when the first of them is asked for."""
-    if name in __all__:
-        from ernie2 import verbs
-
-        return getattr(verbs, name)
+    """Imports the module of a verb when the verb is asked for."""
+    if name in _MODULES:
+        return getattr(import_module(f"ernie2.verbs.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'ernie2' has no attribute {name!r}")
 
 

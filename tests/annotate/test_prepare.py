@@ -23,7 +23,7 @@ from ernie2.annotate.prepare import prepare
 from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START, Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import ConfigError, DataError, Ernie2Error, RunFailed, StorageError, TokenizerError
-from ernie2.settings import load_recipe
+from ernie2.recipe_files import load_recipe
 
 GERMAN = """Der alte Kapitän sah über das Meer. Die Straße nach Köln war lang; „Ärgerlich!“, rief er.
 Am nächsten Morgen begann die Reise. Niemand wusste, wohin sie führte.

@@ -15,7 +15,8 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import LoadedHf, load_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings, Recipe, load_recipe
+from ernie2.recipe_files import load_recipe
+from ernie2.settings import EncoderSettings, Recipe
 from ernie2.tasks.base import Task, find
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.train.checkpoints import fit, newest

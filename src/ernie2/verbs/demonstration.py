@@ -22,13 +22,15 @@ from ernie2.errors import ConfigError, did_you_mean
 from ernie2.finetuning.classification import Examples, FineTuneSettings, classifier_of, fine_tune, predict
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import progress, say
+from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
-from ernie2.settings import load_recipe
 from ernie2.tasks.base import Vocabulary
 from ernie2.train.checkpoints import begun
 from ernie2.train.loading import load
 from ernie2.train.records import Records
 from ernie2.train.step import choose_precision
+from ernie2.verbs.preparing import prepare
+from ernie2.verbs.pretraining import pretrain, resume
 
 TRAIN_PASSAGES, TEST_PASSAGES, PASSAGE_TOKENS, SEEDS = 64, 200, 64, (0, 1, 2)
 
@@ -47,10 +49,9 @@ QUESTIONS = {
 }
 
 
-def run_demo(language: str, folder: Path) -> Path:
-    """Runs the demo in `folder` and returns the run folder; a finished demo is only shown again."""
-    from ernie2 import verbs
-
+def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
+    """The whole path on the text shipped with the package; returns the run folder; a finished demo is shown again."""
+    folder = Path(folder)
     if language not in QUESTIONS:
         raise ConfigError(
             f"there is no demo in {language!r}.{did_you_mean(language, QUESTIONS)} There is one in: "
@@ -60,12 +61,12 @@ def run_demo(language: str, folder: Path) -> Path:
     recipe = load_recipe(f"demo-{language}", overrides)
     run = Path(recipe.run)
     say(f"1. Corpus → shards: {recipe.about}")
-    verbs.prepare(f"demo-{language}", overrides)
+    prepare(f"demo-{language}", overrides)
     say(f"2. Shards → {len(recipe.tasks)} tasks in stages")
     if begun(run):
-        verbs.resume(run)
+        resume(run)
     else:
-        verbs.pretrain(f"demo-{language}", overrides)
+        pretrain(f"demo-{language}", overrides)
     records = Records(run)
     if not any(line["kind"] == "score" for line in records.read()):
         say(f"3. Checkpoint → score: {QUESTIONS[language].text}")

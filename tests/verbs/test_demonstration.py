@@ -3,12 +3,12 @@ import pytest
 
 import tiny
 import tiny_run
-from ernie2 import demonstration, verbs
 from ernie2.annotate.shards import Shards
-from ernie2.demonstration import QUESTIONS, Question, run_demo, score
 from ernie2.errors import ConfigError
 from ernie2.train.pretraining import build
 from ernie2.train.records import Records
+from ernie2.verbs import demonstration, preparing
+from ernie2.verbs.demonstration import QUESTIONS, Question, demo, score
 
 QUESTION = Question("Which book is this passage from?", "#")
 
@@ -70,7 +70,7 @@ def test_the_score_holds_every_seed_of_both_encoders_and_the_margin_with_its_spr
 
 def test_a_language_without_a_demo_is_refused_with_those_that_have_one(tmp_path):
     with pytest.raises(ConfigError, match=r"no demo in 'fr'.*en, zh"):
-        run_demo("fr", tmp_path)
+        demo("fr", tmp_path)
     assert not list(tmp_path.iterdir())
     assert set(QUESTIONS) == {"en", "zh"}
 
@@ -86,7 +86,7 @@ def test_a_sentence_longer_than_a_passage_is_cut_not_left_as_one_token(tmp_path)
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_class_of_the_shipped_text_is_held_out_too(language, tmp_path):
-    shards = Shards(verbs.prepare(f"demo-{language}", [f"shards.folder={tmp_path}"], workers=1))
+    shards = Shards(preparing.prepare(f"demo-{language}", [f"shards.folder={tmp_path}"], workers=1))
     corpora, question = list(shards.corpora.values()), QUESTIONS[language]
     classes = sorted({demonstration._class_of(name, question) for c in corpora for name in demonstration._names(c)})
     test = demonstration._passages(corpora, "heldout", classes, question, 40, tiny.VOCABULARY, 0)

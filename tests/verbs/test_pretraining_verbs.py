@@ -2,10 +2,10 @@
 
 import pytest
 
+import ernie2
 import tiny_run
-from ernie2 import verbs
 from ernie2.errors import CheckpointError, ConfigError, StorageError
-from ernie2.settings import load_recipe
+from ernie2.recipe_files import load_recipe
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.records import Records, read_run
 
@@ -23,17 +23,17 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again_with_the_same_co
     with monkeypatch.context() as during:
         during.setattr(HeldOut, "evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            verbs.pretrain(recipe)
+            ernie2.pretrain(recipe)
     run = tmp_path / "run"
     assert read_run(run)["status"] == "stopped"
     Records(run).write("heldout", at="start")
     with pytest.raises(CheckpointError, match="`ernie2 pretrain` as before starts it again"):
-        verbs.resume(run)
-    verbs.pretrain(recipe)
+        ernie2.resume(run)
+    ernie2.pretrain(recipe)
     assert read_run(run)["status"] == "done"
     assert [line["at"] for line in Records(run).read() if line["kind"] == "heldout"].count("start") == 1
     with pytest.raises(CheckpointError, match="holds a run already"):
-        verbs.pretrain(recipe)
+        ernie2.pretrain(recipe)
 
 
 def test_a_run_whose_export_fails_is_stopped_and_resume_finishes_it(recipe, tmp_path, monkeypatch):
@@ -41,25 +41,25 @@ def test_a_run_whose_export_fails_is_stopped_and_resume_finishes_it(recipe, tmp_
         raise StorageError("no space")
 
     with monkeypatch.context() as during:
-        during.setattr("ernie2.exporting.export_hf", full)
+        during.setattr("ernie2.verbs.pretraining.export_hf", full)
         with pytest.raises(StorageError, match="no space"):
-            verbs.pretrain(recipe)
+            ernie2.pretrain(recipe)
     assert read_run(tmp_path / "run")["status"] == "stopped"
-    verbs.resume(tmp_path / "run")
+    ernie2.resume(tmp_path / "run")
     assert read_run(tmp_path / "run")["status"] == "done"
     assert (tmp_path / "run" / "hf" / "config.json").exists()
 
 
 def test_evaluating_a_run_gives_the_figures_it_ended_with(recipe, tmp_path):
-    run = verbs.pretrain(recipe)
+    run = ernie2.pretrain(recipe)
     last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]
-    assert verbs.evaluate(run, tmp_path / "shards") == last["tasks"]
+    assert ernie2.evaluate(run, tmp_path / "shards") == last["tasks"]
 
 
 def test_a_file_where_the_run_folder_belongs_is_refused(recipe, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot be a run folder.*run=FOLDER"):
-        verbs.pretrain({**recipe, "run": str(tmp_path / "file")})
+        ernie2.pretrain({**recipe, "run": str(tmp_path / "file")})
 
 
 @pytest.mark.parametrize(

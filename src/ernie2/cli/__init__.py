@@ -1,0 +1,12 @@
+"""The command line: each command calls the verb of its name, says where the result is and what to do next.
+
+Exit codes: 0 done, 1 the run failed, 2 wrong input or nowhere to write (what, where, what now; no traceback), 130
+interrupted. This module imports no library but typer, so that help comes at once; the verbs import what they need.
+"""
+
+from __future__ import annotations
+
+from ernie2.cli import data, mining, results, training
+from ernie2.cli.app import app, main
+
+__all__ = ["app", "data", "main", "mining", "results", "training"]

@@ -1,0 +1,129 @@
+"""The application every command registers with, and what turns errors into exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import ernie2
+from ernie2.errors import Ernie2Error, StorageError
+
+INTERRUPTED = 130
+_NOWHERE_TO_WRITE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+}
+
+_ORDER = [
+    "demo",
+    "recipes",
+    "tasks",
+    "mine",
+    "prepare",
+    "inspect",
+    "pretrain",
+    "resume",
+    "extend",
+    "evaluate",
+    "report",
+    "bench",
+    "convert",
+]
+
+
+class _AsOneGoes(TyperGroup):
+    """Help lists the commands in the order in which a user needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in that order; one without a place comes last."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+
+app = typer.Typer(
+    name="ernie2",
+    cls=_AsOneGoes,
+    epilog="Exit codes: 0 done · 1 the run failed · 2 wrong input · 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line on `arguments` (default: those of the process) and exits with its code."""
+    # threads that wait should soon sleep: ones that spin stall a small model on a machine in use (benchmarks/NOTES.md)
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    try:
+        try:
+            app(arguments, prog_name="ernie2")
+        finally:
+            sys.stdout.flush()  # here, where a reader that went away (as `head` does) can still be met quietly
+    except Ernie2Error as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _fail("interrupted.", INTERRUPTED)
+    except OSError as error:
+        if error.errno in _NOWHERE_TO_WRITE:
+            _fail(str(_storage_error(error)), StorageError.exit_code)
+        _fail_unexpectedly()
+    except Exception:
+        _fail_unexpectedly()
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"ernie2 {ernie2.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Continual multi-task pre-training of text encoders, after ERNIE 2.0.
+
+    You bring text; you get a checkpoint that Hugging Face loads, and a report.
+
+    Start with  [bold]ernie2 demo[/bold]
+    Then write  [bold]ernie2 recipes demo-en[/bold]  and make the recipe your own.
+    """
+
+
+def _storage_error(error: OSError) -> StorageError:
+    """What to tell a user when `error` says that nothing can be written."""
+    where = f" at {error.filename}" if error.filename else ""
+    return StorageError(
+        f"writing failed{where}: {_NOWHERE_TO_WRITE.get(error.errno or 0, error.strerror)}. Files written before are "
+        "whole. Free some space or choose another folder, then give the same command again."
+    )
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _fail_unexpectedly() -> None:
+    traceback.print_exc()
+    _fail(
+        "this is a fault of ernie2 and not of your input. Please report it with the lines above and the output of "
+        "`ernie2 --version`.",
+        1,
+    )

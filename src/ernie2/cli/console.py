@@ -1,0 +1,56 @@
+"""What commands share: what they take, how they end, and what they say then."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from ernie2.cli.app import INTERRUPTED
+
+RECIPE = typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (`ernie2 recipes`).")
+OVERRIDES = typer.Argument(
+    metavar="KEY=VALUE", help="Values that replace those of the recipe, such as train.peak_lr=3e-4.", show_default=False
+)
+WORKERS = typer.Option(min=1, help="Processes that make shards.", show_default="all cores")
+
+
+def after_run(run: Path) -> tuple[str, ...]:
+    return (
+        f"open {run / 'report.html'} in a browser",
+        f'transformers.ErnieModel.from_pretrained("{run / "hf"}")      in Python',
+    )
+
+
+@contextmanager
+def when_interrupted(advice: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C inside ends the command with what to do now instead of a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: {advice()}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def finished(results: Mapping[str, Path], *steps: str) -> None:
+    """Says where the results are and what to do next."""
+    print()
+    columns([(f"{name}:", str(path)) for name, path in results.items()])
+    next_steps(*steps)
+
+
+def next_steps(*steps: str) -> None:
+    print("\nnext:")
+    for step in steps:
+        print(f"  {step}")
+
+
+def columns(rows: Iterable[tuple[str, ...]]) -> None:
+    """Prints rows so that their cells stand below each other."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,84 @@
+"""Commands about what goes in: recipes, tasks, prepare, inspect."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import ernie2
+from ernie2.cli.app import app
+from ernie2.cli.console import OVERRIDES, RECIPE, WORKERS, columns, finished, next_steps, when_interrupted
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The recipe to write.", show_default=False)] = None,
+    destination: Annotated[
+        Path | None,
+        typer.Argument(metavar="DESTINATION", help="The file to write it to.", show_default="NAME.yaml here"),
+    ] = None,
+) -> None:
+    """List the shipped recipes, or write a copy of one in which every key is explained.
+
+    Leaves   the copy; a file that is there already is not replaced
+    Example  [bold]ernie2 recipes english-wiki-small my-recipe.yaml[/bold]
+    """
+    if name is None:
+        columns([(known, about) for known, about in ernie2.list_recipes().items()])
+        next_steps("ernie2 recipes NAME      writes a copy to edit")
+        return
+    written = ernie2.write_recipe(name, destination or Path(f"{name}.yaml"))
+    finished({"recipe": written}, f"edit it, then: ernie2 prepare {written}")
+
+
+@app.command()
+def tasks() -> None:
+    """List the pre-training tasks: level, labels, what each needs, where it comes from.
+
+    Reads    the built-in tasks and those that installed packages announce
+    Example  [bold]ernie2 tasks[/bold]
+    """
+    for task in ernie2.list_tasks():
+        labels = "the vocabulary" if task["labels"] is None else f"{task['labels']} labels"
+        print(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
+        print(f"    {task['title']}: {task['about']}")
+        print(f"    needs {task['needs']}")
+    next_steps("name the ones you want under `tasks:` in a recipe")
+
+
+@app.command()
+def prepare(
+    recipe: Annotated[str, RECIPE],
+    overrides: Annotated[list[str] | None, OVERRIDES] = None,
+    workers: Annotated[int | None, WORKERS] = None,
+) -> None:
+    """Turn corpora into annotated, tokenised shards.
+
+    Reads    the corpora, the vocabulary and the entity list of RECIPE
+    Leaves   a folder of shards (shards.folder in the recipe), and prints how
+             many documents each task can use; finished work is not done again
+    Example  [bold]ernie2 prepare my-recipe.yaml corpora.wiki.path=wiki.jsonl.gz[/bold]
+    """
+    with when_interrupted(lambda: "the same command goes on where it stopped."):
+        shards = ernie2.prepare(recipe, overrides or (), workers)
+    finished(
+        {"shards": shards}, f"ernie2 inspect {shards}", f"ernie2 pretrain {shlex.join([recipe, *(overrides or ())])}"
+    )
+
+
+@app.command()
+def inspect(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder written by `ernie2 prepare`.")],
+    task: Annotated[str | None, typer.Option(help="Show examples of this task only.", show_default="all")] = None,
+    examples: Annotated[int, typer.Option("--examples", "-n", min=0, help="Examples a task.")] = 5,
+) -> None:
+    """Look at shards: label statistics of the tasks, and examples as the encoder sees them.
+
+    Reads    SHARDS
+    Leaves   nothing
+    Example  [bold]ernie2 inspect my-shards --task sentence_reordering -n 3[/bold]
+    """
+    print(ernie2.inspect(shards, task, examples))

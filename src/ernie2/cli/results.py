@@ -1,0 +1,38 @@
+"""Commands about a trained model: evaluate, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import ernie2
+from ernie2.cli.app import app
+from ernie2.cli.console import finished
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A run, or a Hugging Face folder.")],
+    data: Annotated[Path, typer.Option(help="A folder of shards; their held-out documents are used.")],
+) -> None:
+    """Measure every task on held-out documents, beside the majority class and a cheap rule.
+
+    Reads    CHECKPOINT and the held-out documents of the shards
+    Leaves   nothing
+    Example  [bold]ernie2 evaluate runs/b --data my-shards[/bold]
+    """
+    ernie2.evaluate(checkpoint, data)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")]) -> None:
+    """Write the report of a run anew: schedule, losses, held-out metrics, the forgetting matrix.
+
+    Reads    run.json and metrics.jsonl in RUN, finished or not
+    Leaves   RUN/report.html, one file that needs no network
+    Example  [bold]ernie2 report runs/b[/bold]
+    """
+    page = ernie2.report(run)
+    finished({"report": page}, f"open {page} in a browser")

@@ -1,0 +1,162 @@
+"""Recipe files: YAML plus dotted overrides → a checked, frozen `Recipe`.
+
+`load_recipe` reads a file (or the name of a shipped recipe), applies overrides such as `train.peak_lr=3e-4`, and
+returns a `Recipe`, or raises one `ConfigError` that lists every wrong key and value together: the first pass checks the
+recipe, the second each task's options by the task's own `Options` model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ernie2.errors import ConfigError, UnknownTask, did_you_mean
+from ernie2.settings import Recipe
+from ernie2.tasks.base import find
+
+
+def shipped_recipes() -> dict[str, str]:
+    """The recipes that come with the package: name → YAML text."""
+    folder = resources.files("ernie2") / "recipes"
+    files = (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
+
+
+def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe file, a shipped recipe's name or a mapping, applies dotted overrides, and checks all of it.
+
+    Raises `ConfigError` naming every wrong key (with the nearest right one) and every wrong value at once.
+    """
+    values, where = _read(source)
+    for override in overrides:
+        _apply(values, override)
+    problems: list[str] = []
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        problems += [_explain(problem, Recipe) for problem in error.errors()]
+    problems += _task_problems(values)
+    if problems or recipe is None:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        plural = "problem" if len(problems) == 1 else "problems"
+        raise ConfigError(
+            f"{where}: {len(problems)} {plural}:\n{listed}\n"
+            "`ernie2 recipes NAME` writes a recipe in which every key is explained."
+        )
+    return recipe
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    if isinstance(source, Mapping):
+        try:
+            return yaml.safe_load(yaml.safe_dump(dict(source), sort_keys=False)), "recipe"
+        except yaml.YAMLError as error:
+            raise ConfigError(f"recipe: a value is not plain YAML data (give a path as text): {error}") from error
+    path = Path(source)
+    shipped = shipped_recipes()
+    if str(source) in shipped and not path.is_file():
+        text, where = shipped[str(source)], f"recipe {source!r}"
+    else:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder; a recipe is a YAML file.")
+        if not path.is_file():
+            raise ConfigError(
+                f"there is no recipe file {str(path)!r} and no shipped recipe of that name."
+                f"{did_you_mean(str(source), shipped)} Shipped: {', '.join(sorted(shipped))}."
+            )
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} holds no keys; start from `ernie2 recipes demo-en`.")
+    return values, where
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} is not of the form key.subkey=value, as in train.peak_lr=3e-4.")
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise ConfigError(f"override {override!r}: {parent!r} holds {place!r}, not keys.")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: {text!r} is not a YAML value.") from error
+
+
+def _task_problems(values: Mapping[str, Any]) -> list[str]:
+    """The second pass: task names and task options, each checked by the task's own Options model."""
+    tasks, corpora = values.get("tasks"), values.get("corpora")
+    problems: list[str] = []
+    for name, options in tasks.items() if isinstance(tasks, Mapping) else ():
+        try:
+            task = find(str(name))
+        except UnknownTask as error:
+            problems.append(f"tasks.{name}: {error}")
+            continue
+        if options is not None and not isinstance(options, Mapping):
+            continue  # the first pass has said so
+        try:
+            checked = task.Options.model_validate(dict(options or {}))
+        except ValidationError as error:
+            problems += [f"tasks.{name}.{_explain(problem, task.Options)}" for problem in error.errors()]
+            continue
+        names = corpora if isinstance(corpora, Mapping) else {}
+        problems += [
+            f"tasks.{name}.corpora: there is no corpus {corpus!r}.{did_you_mean(corpus, names)} Known: "
+            f"{', '.join(names)}."
+            for corpus in checked.corpora or ()
+            if corpus not in names
+        ]
+    return problems
+
+
+def _explain(problem: Any, model: type[BaseModel]) -> str:
+    """One pydantic error as a sentence: dotted key, what is wrong, the nearest right key."""
+    location = [part for part in problem["loc"] if not str(part).startswith(("function-", "constrained-"))]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        return f"{key}: there is no such key.{did_you_mean(str(location[-1]), known)} Known here: {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"{key}: this key is required."
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = problem.get("input")
+    value = f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
+    return f"{key}: {message}{value}" if key else message
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """Names of the fields of the nested model at `location`."""
+    here: Any = model
+    for part in location:
+        field = getattr(here, "model_fields", {}).get(part)
+        nested = list(_models_in(field.annotation)) if field is not None else []
+        here = nested[0] if nested else here
+    return list(getattr(here, "model_fields", {}))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)

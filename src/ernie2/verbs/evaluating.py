@@ -1,0 +1,65 @@
+"""The verbs about a trained model: evaluate, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.annotate.shards import Shards
+from ernie2.progress import say
+from ernie2.reporting.report import write_report
+from ernie2.settings import BatchSettings, TrainSettings
+from ernie2.train.evaluate import HeldOut
+from ernie2.train.loading import load
+from ernie2.train.pretraining import open_stream
+from ernie2.train.step import choose_precision
+
+
+def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, Any]]:
+    """Held-out figures, on the shards at `data`, of every task a checkpoint (run or Hugging Face folder) knows."""
+    shards = Shards(data)
+    loaded = load(Path(checkpoint), shards)
+    recipe = loaded.recipe
+    rows = loaded.model.settings.position_rows
+    limit = recipe.batch.sequence_tokens if recipe else min(rows, 512)
+    batch = (
+        recipe.batch if recipe else BatchSettings(batch_tokens=8 * limit, pack_tokens=8 * limit, sequence_tokens=limit)
+    )
+    instances = recipe.train.heldout_instances if recipe else TrainSettings().heldout_instances
+    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()} if recipe else None
+    stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, recipe.seed if recipe else 0, weights)
+    heldout = HeldOut(stream, feed, loaded.tasks, instances, recipe.seed if recipe else 0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision(recipe.train.precision if recipe else "auto", device)
+    figures = heldout.evaluate(loaded.model.to(device), device, precision)
+    say_missing(heldout)
+    _say_figures(figures)
+    return figures
+
+
+def report(run: str | Path) -> Path:
+    """Writes RUN/report.html from the run's records; returns its path."""
+    return write_report(Path(run))
+
+
+def say_missing(heldout: HeldOut) -> None:
+    """Names the tasks there is nothing to measure on."""
+    if heldout.missing:
+        say(
+            f"No held-out documents to measure {', '.join(heldout.missing)} on; prepare with a larger shards.heldout "
+            "to have figures."
+        )
+
+
+def _say_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, f in figures.items():
+        interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
+        cheap = f"{f['cheap']['rule']} {f['cheap']['accuracy']:.3f}"
+        verdict = "above the cheap rule" if f["learned"] else "not above the cheap rule"
+        say(
+            f"{name:<26} accuracy {interval}, majority {f['majority']['accuracy']:.3f}, {cheap}, loss {f['loss']:.3f}: "
+            f"{verdict} ({f['instances']} instances, {f['scored']:,} scored)"
+        )

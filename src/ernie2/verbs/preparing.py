@@ -1,0 +1,107 @@
+"""The verbs about shards: prepare, inspect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ernie2.annotate.jobs import Progress as PreparationProgress
+from ernie2.annotate.prepare import prepare as make_shards
+from ernie2.annotate.shards import Shards
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.batches.feeds import feeds
+from ernie2.corpora.documents import resolve
+from ernie2.errors import DataError, ShardError
+from ernie2.inspecting import inspect as look
+from ernie2.inspecting import render
+from ernie2.progress import Bar, progress, say
+from ernie2.recipe_files import load_recipe
+from ernie2.settings import Recipe
+from ernie2.tasks.base import Vocabulary
+from ernie2.tasks.usable import usable_table
+from ernie2.tasks.vocabulary import vocabulary_of
+from ernie2.train.pretraining import build_tasks
+
+RecipeSource = str | Path | Mapping[str, Any]
+
+
+def prepare(recipe: RecipeSource, overrides: Sequence[str] = (), workers: int | None = None) -> Path:
+    """Makes shards of a recipe's corpora and prints the usable documents per task × corpus; returns their folder.
+
+    Work already done is not done again. Raises `TaskError` where a task can use less than 1 % of what it should read.
+    """
+    checked = load_recipe(recipe, overrides)
+    shards = shards_of(checked, workers)
+    _say_usable(checked, shards)
+    return shards.folder
+
+
+def inspect(shards: str | Path, task: str | None = None, examples: int = 5) -> str:
+    """What is in a folder of shards: figures per corpus, label statistics and examples per task."""
+    return render(look(Path(shards), task, examples))
+
+
+def shards_of(recipe: Recipe, workers: int | None) -> Shards:
+    """Shards of the recipe, made now or found as they were left; found ones serve even where the corpora are gone."""
+    folder = Path(recipe.shards.folder)
+    if (folder / "shards.json").exists():
+        try:
+            for corpus in recipe.corpora.values():
+                resolve(corpus)
+        except DataError as error:
+            say(f"Using the shards in {folder} as they are ({error})")
+            shards = Shards(folder)
+            if set(shards.corpora) != set(recipe.corpora):
+                raise ShardError(
+                    f"{folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}."
+                ) from error
+            return shards
+    with ExitStack() as shown:
+        return make_shards(recipe, workers=workers, progress=_show_preparation(shown))
+
+
+_PREPARATION = {
+    "read": "Reading the corpora",
+    "vocabulary": "Training a vocabulary",
+    "tokenise": "Tokenising and annotating",
+    "phrases": "Choosing phrases",
+    "mark": "Marking phrases",
+    "unchanged": "These shards are there already",
+}
+
+
+def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]:
+    """Shows the stages of `prepare`: a bar in characters where the total is known, a line where it is not."""
+    bars: dict[str, Bar] = {}
+    announced: set[str] = set()
+
+    def told(now: PreparationProgress) -> None:
+        title = _PREPARATION[now.stage]
+        if not now.total:
+            if now.stage not in announced:
+                announced.add(now.stage)
+                say(title)
+            return
+        if now.stage not in bars:
+            shown.close()
+            bars[now.stage] = shown.enter_context(progress(title, now.total, "characters"))
+        bars[now.stage].advance(now.done - bars[now.stage].done)
+
+    return told
+
+
+def _say_usable(recipe: Recipe, shards: Shards) -> None:
+    """Prints usable documents per task × corpus; raises `TaskError` where a task is refused."""
+    tasks = build_tasks(recipe, vocabulary_for(shards))
+    say("Usable documents per task and corpus:")
+    for task, counts in usable_table(shards.corpora, tasks).items():
+        shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
+        say(f"  {task:<26} {shown}")
+    feeds(shards, tasks)  # raises for a task that is refused
+
+
+def vocabulary_for(shards: Shards) -> Vocabulary:
+    """The ids of the shards' tokeniser that tasks need."""
+    return vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))

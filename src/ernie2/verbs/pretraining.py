@@ -1,0 +1,104 @@
+"""The verbs that train: pretrain, resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ernie2.annotate.shards import Shards
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.errors import CheckpointError, ShardError, StorageError
+from ernie2.exporting import export_hf
+from ernie2.progress import say
+from ernie2.recipe_files import load_recipe
+from ernie2.reporting.report import write_report
+from ernie2.train.checkpoints import begun, newest
+from ernie2.train.loading import warm_start
+from ernie2.train.pretraining import Pretraining, build, build_tasks, head_specs
+from ernie2.train.records import read_run
+from ernie2.verbs.evaluating import say_missing
+from ernie2.verbs.preparing import RecipeSource, shards_of, vocabulary_for
+
+
+def pretrain(
+    recipe: RecipeSource, overrides: Sequence[str] = (), init_from: str | Path | None = None, workers: int | None = None
+) -> Path:
+    """Prepares shards where there are none yet, trains through all stages, and leaves the run folder it returns.
+
+    `init_from` takes parameters from a run or a Hugging Face folder (a warm start: new schedule, new optimiser).
+    """
+    checked = load_recipe(recipe, overrides)
+    run = Path(checked.run)
+    if begun(run):
+        raise CheckpointError(
+            f"{run} holds a run already: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
+        )
+    shards = shards_of(checked, workers)
+    model = None
+    if init_from is not None:
+        specs = head_specs(build_tasks(checked, vocabulary_for(shards)))
+        started = warm_start(Path(init_from), checked.encoder, specs, checked.seed, shards)
+        model = started.model
+        say(f"Parameters from {init_from}")
+        for what, names in (("left out", started.left_out), ("newly initialised", started.new)):
+            say(f"  {what}: {', '.join(names) or 'nothing'}")
+    made = build(checked, shards, model)
+    made.facts["initialised_from"] = None if init_from is None else str(init_from)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{run} cannot be a run folder: {error.strerror}. Name another with run=FOLDER.") from error
+    made.trainer.records.cut(0)  # what a run wrote that was stopped before its first checkpoint
+    made.trainer.records.describe(made.facts)
+    return _train(run, shards, made)
+
+
+def resume(run: str | Path) -> Path:
+    """Goes on with a run from its newest whole checkpoint as if it had never stopped; returns the run folder."""
+    run = Path(run)
+    facts = read_run(run)
+    if facts["status"] == "done":
+        say(f"{run} is finished; nothing to resume. Results: {run / 'hf'} and {run / 'report.html'}")
+        return run
+    # the precision the run began in, even where this machine would choose another
+    settings = {**facts["recipe"]["train"], "precision": facts["precision"]}
+    recipe = load_recipe({**facts["recipe"], "run": str(run), "train": settings})
+    shards = Shards(facts["data"]["shards"])
+    if shards.fingerprint != facts["data"]["fingerprint"]:
+        raise ShardError(
+            f"{shards.folder} was made anew since {run} began; a run goes on only with the shards it began with. "
+            "Prepare them again from the same corpora and recipe, or start a new run with --init-from."
+        )
+    checkpoint = newest(run)
+    made = build(recipe, shards)
+    made.trainer.restore(checkpoint)
+    made.facts.update({key: facts[key] for key in ("created", "initialised_from", "git")})
+    made.trainer.records.describe(made.facts)
+    say(f"Resuming {run} from {checkpoint.folder.name}")
+    return _train(run, shards, made)
+
+
+def _train(run: Path, shards: Shards, made: Pretraining) -> Path:
+    """Trains to the end, then leaves the Hugging Face folder and the report."""
+    records = made.trainer.records
+    say_missing(made.trainer.heldout)
+    try:
+        position = made.trainer.train()
+        last = [line for line in records.read() if line["kind"] == "heldout"][-1]["tasks"]
+        wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
+        folder = export_hf(run / "hf", made.trainer.model, wordpieces, made.facts, last, position.seen)
+    except BaseException:
+        with suppress(StorageError):  # on a full disk the first error is the one to tell
+            records.describe({**made.facts, "status": "stopped"})
+        raise
+    records.describe({**made.facts, "status": "done", "finished": _now()})
+    page = write_report(run)
+    say(f"Model:  {folder} (transformers loads it as ErnieModel or ErnieForMaskedLM)")
+    say(f"Report: {page}")
+    return run
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

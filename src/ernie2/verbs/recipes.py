@@ -1,0 +1,54 @@
+"""The verbs that list what there is: shipped recipes, known tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ernie2.errors import ConfigError, did_you_mean
+from ernie2.exporting import write_text
+from ernie2.recipe_files import shipped_recipes
+from ernie2.tasks.base import Vocabulary, known
+
+
+def list_recipes() -> dict[str, str]:
+    """Names of the shipped recipes, each with what it is for."""
+    return {name: str(yaml.safe_load(text).get("about", "")) for name, text in sorted(shipped_recipes().items())}
+
+
+def write_recipe(name: str, destination: str | Path) -> Path:
+    """Writes an annotated copy of a shipped recipe; refuses to overwrite a file."""
+    shipped, destination = shipped_recipes(), Path(destination)
+    if name not in shipped:
+        raise ConfigError(
+            f"no recipe is called {name!r}.{did_you_mean(name, shipped)} Known: {', '.join(sorted(shipped))}."
+        )
+    if destination.exists():
+        raise ConfigError(f"{destination} exists; choose another name or remove it first.")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    write_text(destination, shipped[name])
+    return destination
+
+
+def list_tasks() -> list[dict[str, Any]]:
+    """Every task that can be named: name, title, level, labels (None: the vocabulary), needs, about, origin."""
+    nothing = Vocabulary(size=5, cls=0, sep=1, mask=2, pad=3, unk=4, ordinary=np.zeros(0, np.int64))
+    listed = []
+    for entry in known():
+        task = entry.load()
+        labels = task(task.Options(), nothing).labels
+        listed.append(
+            {
+                "name": task.name,
+                "title": task.title,
+                "level": task.level,
+                "labels": None if labels is None else len(labels),
+                "needs": task.needs,
+                "about": task.about,
+                "origin": entry.origin,
+            }
+        )
+    return listed
