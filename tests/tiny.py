@@ -23,6 +23,7 @@ from ernie2.annotate.shards import (
     Shards,
     write_shard,
 )
+from ernie2.corpora.pairs import sort_labels
 from ernie2.tasks.base import Segment, Task, Vocabulary, find
 
 PAD, UNK, CLS, SEP, MASK = 0, 1, 2, 3, 4
@@ -41,8 +42,12 @@ def document(
     spans: Mapping[str, Sequence[tuple[int, int]]] | None = None,
     name: str = "doc",
     group: int = 0,
+    label: str | None = None,
 ) -> AnnotatedDocument:
-    """An annotated document; `capitals`, `caseless` and `spans` count tokens of the document."""
+    """An annotated document; `capitals`, `caseless` and `spans` count tokens of the document.
+
+    With a `label` it is a labelled pair, whose texts are its two paragraphs.
+    """
     sentences = [sentence for paragraph in paragraphs for sentence in paragraph]
     tokens = np.array([token for sentence in sentences for token in sentence], np.uint16)
     counts = Counter(tokens.tolist())
@@ -63,6 +68,7 @@ def document(
         sentences=np.cumsum([0, *map(len, sentences)]),
         paragraphs=np.cumsum([0, *map(len, paragraphs)]),
         spans={kind: np.array(runs, np.int64).reshape(-1, 2) for kind, runs in (spans or {}).items()},
+        label=label,
     )
 
 
@@ -107,22 +113,35 @@ def write_corpora(
     weights: Mapping[str, float] | None = None,
     per_shard: int = 5,
 ) -> Shards:
-    """Writes documents as a folder of shards, `per_shard` documents each; `heldout` names held-out documents."""
+    """Writes documents as a folder of shards, `per_shard` documents each; `heldout` names held-out documents.
+
+    A corpus whose documents have labels becomes one of labelled pairs.
+    """
     facts: dict[str, Any] = {"format": FORMAT, "tokenizer": "tiny", "fingerprint": "tiny", "corpora": {}}
     for name, documents in corpora.items():
         shards = []
+        counts = Counter(document.label for document in documents if document.label is not None)
+        labels = sort_labels(counts)
         for first in range(0, len(documents), per_shard):
             shard = f"shard-{first:05d}"
-            _write_shard(folder / name / shard, name, documents[first : first + per_shard], heldout)
+            _write_shard(folder / name / shard, name, documents[first : first + per_shard], heldout, labels)
             shards.append(shard)
         weight = {"weight": weights[name]} if weights and name in weights else {}
         facts["corpora"][name] = {"language": "en", "licence": "test", "shards": shards, **weight}
+        if labels:
+            facts["corpora"][name] |= {"labels": labels, "label_counts": {label: counts[label] for label in labels}}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "shards.json").write_text(json.dumps(facts), encoding="utf-8")
     return Shards(folder)
 
 
-def _write_shard(folder: Path, corpus: str, documents: Sequence[AnnotatedDocument], heldout: Collection[str]) -> None:
+def _write_shard(
+    folder: Path,
+    corpus: str,
+    documents: Sequence[AnnotatedDocument],
+    heldout: Collection[str],
+    labels: Sequence[str],
+) -> None:
     kinds = sorted({kind for document in documents for kind in document.spans})
     tokens_before = np.cumsum([0, *map(len, documents)])
     sentences_before = np.cumsum([0, *(document.sentence_count for document in documents)])
@@ -144,4 +163,9 @@ def _write_shard(folder: Path, corpus: str, documents: Sequence[AnnotatedDocumen
         runs = [document.spans.get(kind, np.zeros((0, 2), np.int64)) for document in documents]
         columns[f"spans_{kind}"] = np.concatenate([r + at for r, at in zip(runs, tokens_before, strict=False)])
         columns[f"spans_{kind}_at"] = np.cumsum([0, *map(len, runs)])
-    write_shard(folder, columns, [document.name for document in documents], {"tokenizer": "tiny", "corpus": corpus})
+    shard_facts: dict[str, Any] = {"tokenizer": "tiny", "corpus": corpus}
+    if labels:
+        assert all(document.label is not None for document in documents), "a corpus has labels throughout or not at all"
+        columns["label"] = np.array([labels.index(str(document.label)) for document in documents], np.uint16)
+        shard_facts["labels"] = labels
+    write_shard(folder, columns, [document.name for document in documents], shard_facts)

@@ -13,10 +13,12 @@ S sentences, P paragraphs, D documents of a shard; offsets are CSR (n + 1 entrie
     spans_KIND_at.npy    (D + 1,) int64 document → first span
     split.npy            (D,) uint8     0 train, 1 held out
     group.npy            (D,) uint64    hash of what keeps documents on one side of the split
+    label.npy            (D,) uint16    labelled pairs only: the class, counted in `labels` of shard.json
     names.json           the documents' ids
 
 A "document" of a shard is a section of at most `document_tokens` tokens of the user's document, split at paragraphs:
-counting a token's occurrences over a whole book would make nearly every word "occur elsewhere".
+counting a token's occurrences over a whole book would make nearly every word "occur elsewhere". A labelled pair is one
+document of exactly two paragraphs, its two texts, and is never split.
 """
 
 from __future__ import annotations
@@ -91,6 +93,10 @@ class Shard:
             for kind in SPAN_KINDS
             if f"spans_{kind}" in columns
         }
+        self.labels: tuple[str, ...] = tuple(self.facts.get("labels", ()))
+        """Classes of the corpus this is a shard of, where it holds labelled pairs; empty for documents."""
+        self.label: Array | None = columns.get("label")
+        """(D,) uint16 into `labels`; None for documents."""
 
     @cached_property
     def names(self) -> list[str]:
@@ -118,6 +124,7 @@ class Shard:
             sentences=sentences - start,
             paragraphs=paragraphs - first_sentence,
             spans=spans,
+            label=None if self.label is None else self.labels[self.label[row]],
         )
 
     def verify(self) -> None:
@@ -190,7 +197,10 @@ class Shards:
 
 
 def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str], facts: Mapping[str, Any]) -> None:
-    """Writes a shard whole or not at all: into `folder`.tmp, then renamed. `facts` holds "tokenizer" and "corpus"."""
+    """Writes a shard whole or not at all: into `folder`.tmp, then renamed.
+
+    `facts` holds "tokenizer" and "corpus", for labelled pairs also "labels", the names that the column label counts in.
+    """
     aside = folder.with_name(folder.name + ".tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)
