@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.batches.stages import METHODS, Plan, Stage, assign, continual, multitask, spread
+from ernie2.batches.stages import METHODS, Plan, Stage, assign, continual, extend, multitask, spread
 from ernie2.errors import ConfigError
 from tiny import FOUR
 
@@ -73,6 +73,57 @@ def test_totals_are_exact_for_any_number_and_grouping(steps, sizes, method):
                 got = [stage.of(name) for stage in stages]
                 expected = [0] * entered + [(entered + 2) * u] + [u] * (len(order) - entered - 1)
                 assert got == pytest.approx(expected, abs=1)
+
+
+# ---- a task that arrives later
+
+
+def test_a_task_that_arrives_after_table_7_is_replayed_with_what_assign_gives_old_tasks():
+    longer = extend(assign(FOUR), "distance", steps=50_000)
+    assert longer[:4] == assign(FOUR)
+    assert dict(longer[4].iterations) == {**dict.fromkeys(FOUR, 10_000), "distance": 50_000}
+    assert longer[4].introduced == ("distance",)
+
+
+def test_an_old_task_gets_the_same_unit_in_every_extension():
+    stages = extend(extend(assign(["a", "b"], 30), "c", 40), "d", 50)
+    # u of a and b: 30 / 3; of c, after three stages: 40 / 4
+    assert as_dicts(stages)[2:] == [{"a": 10, "b": 10, "c": 40}, {"a": 10, "b": 10, "c": 10, "d": 50}]
+
+
+@pytest.mark.parametrize(("method", "old"), [("multitask", {"a": 15, "b": 15}), ("continual", {"a": 10, "b": 10})])
+def test_stages_of_other_methods_get_the_same_fraction(method, old):
+    assert dict(extend(METHODS[method](["a", "b"], 30), "c", 8)[-1].iterations) == {**old, "c": 8}
+
+
+def test_a_task_with_few_iterations_is_replayed_at_least_once():
+    assert dict(extend(assign(["a", "b"], {"a": 30, "b": 1}), "c", 8)[-1].iterations) == {"a": 10, "b": 1, "c": 8}
+
+
+def test_replay_is_what_the_caller_says_and_0_trains_the_new_task_alone():
+    assert dict(extend(assign(["a", "b"], 30), "c", 8, replay=3)[-1].iterations) == {"a": 3, "b": 3, "c": 8}
+    assert extend(assign(["a", "b"], 30), "c", 8, replay=0)[-1] == Stage((("c", 8),), ("c",))
+
+
+@pytest.mark.parametrize(
+    ("task", "steps", "replay", "told"),
+    [("b", 8, None, "stage 2"), ("c", 0, None, "at least one"), ("c", 8, -1, "replay=-1")],
+)
+def test_an_extension_that_makes_no_sense_is_refused(task, steps, replay, told):
+    with pytest.raises(ConfigError, match=told):
+        extend(assign(["a", "b"], 30), task, steps, replay)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 10_000), st.integers(1, 6), st.integers(1, 4))
+def test_the_default_replay_is_the_last_share_of_an_old_task(steps, tasks, more):
+    names = "abcdef"[:tasks]
+    stages = assign(tuple(names), steps)
+    for new in range(more):
+        stages = extend(stages, f"new{new}", steps)
+    for name in names[:-1]:
+        # a share rounded up in one stage is rounded the other way in another
+        assert stages[-1].of(name) == pytest.approx(max(1, stages[tasks - 1].of(name)), abs=1)
 
 
 def test_a_task_named_twice_is_refused():

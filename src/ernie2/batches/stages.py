@@ -1,6 +1,7 @@
 """Stages: which task gets how many iterations when, as values anyone can print, and the task set of every step.
 
-`assign` is the paper's automatic assignment (Table 7). `Plan` turns a stage into steps: a step is a set of tasks, and
+`assign` is the paper's automatic assignment (Table 7); `extend` adds a stage for a task that arrives when all of them
+are done. `Plan` turns a stage into steps: a step is a set of tasks, and
 step k's set is a pure function of (stage, k), the same in all packs and on all ranks.
 """
 
@@ -70,6 +71,26 @@ def multitask(tasks: Order, steps: int | Mapping[str, int] = 50_000) -> list[Sta
 def continual(tasks: Order, steps: int | Mapping[str, int] = 50_000) -> list[Stage]:
     """Traditional continual learning (Table 7): one stage after the other, each with its new tasks alone."""
     return [Stage(tuple((name, _steps(steps, name)) for name in group), group) for group in _groups(tasks)]
+
+
+def extend(stages: Sequence[Stage], task: str, steps: int, replay: int | None = None) -> list[Stage]:
+    """The stages so far and one more, in which `task` enters with `steps` iterations beside a replay of all before it.
+
+    `replay`: iterations of each earlier task in the new stage. By default a task's unit under `assign`: N / (S + 1) for
+    its N iterations over the S stages so far, rounded, at least 1; what it would get as an old task, and the same again
+    in every extension. Stages of other methods have no unit, and the same fraction stands in for it (ours). 0 trains
+    `task` alone. Raises `ConfigError` where `task` has been trained before or a number makes no sense.
+    """
+    known = list(dict.fromkeys(name for stage in stages for name in stage.tasks))
+    if task in known:
+        raise ConfigError(f"{task!r} was trained already, in stage {_first(stages, task)}; a task enters once.")
+    if steps < 1:
+        raise ConfigError(f"the new task {task!r} needs at least one iteration, not {steps} (stages.steps).")
+    if replay is not None and replay < 0:
+        raise ConfigError(f"replay={replay}: earlier tasks get 0 iterations or more.")
+    old = {name: _unit(stages, name) if replay is None else replay for name in known}
+    entry = Stage((*((name, count) for name, count in old.items() if count), (task, steps)), (task,))
+    return [*stages, entry]
 
 
 METHODS = {"continual_multitask": assign, "multitask": multitask, "continual": continual}
@@ -195,6 +216,16 @@ def _split(total: int, weights: Sequence[int]) -> list[int]:
     for i in by_remainder[: total - sum(parts)]:
         parts[i] += 1
     return parts
+
+
+def _unit(stages: Sequence[Stage], task: str) -> int:
+    """`task`'s iterations so far over one more than the stages so far: 10,000 of 50,000 after four stages."""
+    return max(1, round(sum(stage.of(task) for stage in stages) / (len(stages) + 1)))
+
+
+def _first(stages: Sequence[Stage], task: str) -> int:
+    """The stage, from 1, in which `task` was first trained."""
+    return next(number for number, stage in enumerate(stages, 1) if stage.of(task))
 
 
 def _steps(steps: int | Mapping[str, int], task: str) -> int:
