@@ -45,7 +45,7 @@ def test_the_fingerprint_depends_on_every_folder_and_their_order(tmp_path):
 
 def test_one_folder_even_named_twice_is_simply_its_shards(tmp_path):
     a = make(tmp_path / "a", {"old": [10]}, "one")
-    shards = open_shards(a, tmp_path / "x" / ".." / "a")
+    shards = open_shards(a, a / ".." / "a")
     assert type(shards) is Shards
     assert (shards.fingerprint, folders_of(shards)) == ("one", (a,))
 

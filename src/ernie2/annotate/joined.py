@@ -50,8 +50,10 @@ def open_shards(*folders: Path | str) -> Shards:
 
     Raises `ShardError` where a folder holds none, the tokenisers differ, or two folders hold a corpus of one name.
     """
-    different = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
-    parts = [Shards(folder) for folder in different]
+    different: dict[Path, Path] = {}
+    for folder in map(Path, folders):
+        different.setdefault(folder.resolve(), folder)
+    parts = [Shards(folder) for folder in different.values()]
     return parts[0] if len(parts) == 1 else JoinedShards(parts)
 
 
