@@ -160,6 +160,9 @@ class BatchSettings(Part):
 
 
 class EncoderSettings(Part):
+    max_epochs: float = Field(default=40, gt=0)
+    """Most often any task may walk any of its corpora over all stages; a plan beyond it is refused before any work
+    (ours: about as often as BERT saw its corpus; repeating text more teaches little)."""
     """The Transformer (paper: base 12 × 768 × 12, large 24 × 1024 × 16; FFN 4 × hidden, post-norm)."""
 
     layers: int = Field(default=12, ge=1)

@@ -85,7 +85,7 @@ class Stream:
         self.tasks = {task.name: task for task in tasks}
         self.caps = caps
         self.lanes = lanes
-        self._feeds = feeds
+        self.feeds = feeds
         self.vocabulary = vocabulary
         self.ids = ids
         self._seed = seed
@@ -157,13 +157,28 @@ class Stream:
         cursor = lane.cursors.get(host)
         if cursor is None:
             return 0
-        sizes = {corpus.name: corpus.documents(self._split) for corpus in self._feeds[host].corpora}
+        sizes = {corpus.name: corpus.documents(self._split) for corpus in self.feeds[host].corpora}
         return max(k * self.lanes // sizes[name] for name, (k, _) in cursor.corpora.items())
 
     def _draw(self, host: str, task: SentenceTask | None, key: Sequence[Key]) -> tuple[ShardedCorpus, str | None]:
         """The corpus of the next instance by shares, and the label it is to show, where the caller draws it."""
-        corpora = self._feeds[host].corpora
+        corpora = self.feeds[host].corpora
         labels = task.labels if task is not None and task.balanced else ()
+    def walked(self, host: str, lane_number: int, corpus: ShardedCorpus, before: Cursor | None, after: Cursor) -> int:
+        """Tokens of `corpus` this lane has walked over for `host` between two cursors, used or passed over."""
+        (k, sentence), (end, end_sentence) = (
+            (cursor.corpora if cursor else {}).get(corpus.name, (0, 0)) for cursor in (before, after)
+        )
+        tokens = 0
+        while (k, sentence) < (end, end_sentence):
+            document = self._document(host, corpus, lane_number, k)
+            stop = int(document.sentences[end_sentence]) if k == end else len(document)
+            tokens += stop - int(document.sentences[sentence])
+            if k == end:
+                break
+            k, sentence = k + 1, 0
+        return tokens
+
         if len(corpora) == 1 and not labels:
             return corpora[0], None
         draw = generator(*key)

@@ -1,0 +1,108 @@
+"""Epochs: how often a plan walks each corpus for each task, told before any step is taken.
+
+A corpus that is walked too often is learned by heart rather than learned from, so a plan beyond `stages.max_epochs` is
+refused. What a host task takes from a corpus is measured on its first instances there, drawn as training draws them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+from ernie2.annotate.shards import ShardedCorpus
+from ernie2.batches.packing import Caps
+from ernie2.batches.stages import Plan
+from ernie2.batches.stream import Cursor, Feed, Stream
+from ernie2.errors import ConfigError
+from ernie2.tasks.base import Task
+
+Epochs = Mapping[str, Mapping[str, float]]
+"""By host task, then by corpus: how often the corpus is walked."""
+
+SAMPLE_INSTANCES = 96
+"""Instances that show what a task takes from a corpus; fewer where they walk all of it, or hold SAMPLE_TOKENS."""
+SAMPLE_TOKENS = 65_536
+SAMPLE_PACKS = 8
+"""Packs filled with the lengths of these instances to see how many go into one."""
+
+
+def hosted_steps(plans: Sequence[Plan]) -> dict[str, int]:
+    """Steps of all stages in which each task is the host: its data are walked, riders walk nothing."""
+    counts: Counter[str] = Counter()
+    for plan in plans:
+        counts.update(plan.tasks[host] for host in plan.host.tolist())
+    return {name: count for plan in plans for name in plan.tasks if (count := counts[name])}
+
+
+def expected_epochs(stream: Stream, plans: Sequence[Plan]) -> dict[str, dict[str, float]]:
+    """How often each host task walks each of its corpora over all `plans`, from a sample of under 100 instances each.
+
+    A step draws instances by the corpora's shares until its packs are full; an instance walks over the text it shows
+    and the documents passed over to find it. Raises `TaskError` where a task finds nothing in a corpus.
+    """
+    return {host: _epochs(stream, host, steps * stream.lanes) for host, steps in hosted_steps(plans).items()}
+
+
+def check_epochs(epochs: Epochs, most: float) -> None:
+    """Raises `ConfigError` naming every task and corpus walked more than `most` times, and what to do."""
+    beyond = [
+        f"  - {task} would walk corpus {corpus!r} {count:,.3g} times"
+        for task, counts in epochs.items()
+        for corpus, count in counts.items()
+        if count > most
+    ]
+    if beyond:
+        worst = max(count for counts in epochs.values() for count in counts.values())
+        listed = "\n".join(beyond)
+        raise ConfigError(
+            f"this plan repeats text more often than stages.max_epochs={most:g} allows:\n{listed}\n"
+            "Take fewer iterations (stages.steps, one number or one a task), bring more text, or allow it: "
+            f"stages.max_epochs={_rounded_up(worst)}."
+        )
+
+
+def _epochs(stream: Stream, host: str, packs: int) -> dict[str, float]:
+    feed = stream.feeds[host]
+    shares = [share / sum(feed.shares) for share in feed.shares]
+    samples = [_sample(stream, stream.tasks[host], corpus) for corpus in feed.corpora]
+    # packs an instance takes on average, over the corpora it may come from
+    pack_share = sum(
+        share / _in_a_pack(lengths, stream.caps) for share, (lengths, _) in zip(shares, samples, strict=True)
+    )
+    instances = packs / pack_share
+    return {
+        corpus.name: instances * share * walked / max(1, corpus.tokens("train"))
+        for corpus, share, (_, walked) in zip(feed.corpora, shares, samples, strict=True)
+    }
+
+
+def _sample(stream: Stream, task: Task, corpus: ShardedCorpus) -> tuple[list[int], float]:
+    """Lengths of the first instances of `task` in `corpus`, and the tokens walked over for one."""
+    alone = stream.like({task.name: Feed([corpus], [1.0])}, [task], seed=0, split="train")
+    lengths: list[int] = []
+    cursor: Cursor | None = None
+    walked, everything = 0, corpus.tokens("train")
+    while len(lengths) < SAMPLE_INSTANCES and sum(lengths) < SAMPLE_TOKENS and walked < everything:
+        instance, after, _ = alone.instance(0, cursor, task.name, (task.name,))
+        walked += alone.walked(task.name, 0, corpus, cursor, after)
+        lengths.append(len(instance))
+        cursor = after
+    return lengths, walked / len(lengths)
+
+
+def _in_a_pack(lengths: Sequence[int], caps: Caps) -> float:
+    """Instances in a full pack when instances of these lengths come round and round: [3, 3] in packs of 7 -> 2.0."""
+    taken = packs = tokens = sequences = 0
+    for length in cycle(lengths):
+        if tokens + length > caps.tokens or sequences == caps.sequences:
+            packs, taken, tokens, sequences = packs + 1, taken + sequences, 0, 0
+            if packs == SAMPLE_PACKS:
+                break
+        tokens, sequences = tokens + length, sequences + 1
+    return taken / packs
+
+
+def _rounded_up(count: float) -> int:
+    """A bound with a little room above an estimate: 41.2 -> 46."""
+    return int(count * 1.1) + 1
