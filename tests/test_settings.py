@@ -52,6 +52,23 @@ def test_weights_are_for_every_corpus_or_none():
         load_recipe(values)
 
 
+def test_labelled_pairs_name_their_columns_and_no_fields_of_documents():
+    values = load_recipe("demo-en").model_dump(mode="json")
+    values["corpora"] = {"pairs": {"path": "p.tsv", "pairs": {}}}
+    pairs = load_recipe(values).corpora["pairs"].pairs
+    assert pairs is not None
+    assert (pairs.a, pairs.b, pairs.label) == ("sentence1", "sentence2", "label")
+    values["corpora"]["pairs"] |= {"text": "body", "spans": "marks"}
+    with pytest.raises(ConfigError, match=r"corpora\.pairs: `text` and `spans` cannot stand beside `pairs`"):
+        load_recipe(values)
+    values["corpora"] = {"pairs": {"path": "p.tsv", "pairs": {"a": "query", "b": "query"}}}
+    with pytest.raises(ConfigError, match=r"corpora\.pairs\.pairs: a, b and label are three columns"):
+        load_recipe(values)
+    values["corpora"] = {"pairs": {"path": "p.tsv", "pairs": {"lable": "y"}}}
+    with pytest.raises(ConfigError, match=r"Did you mean 'label'\?"):
+        load_recipe(values)
+
+
 def test_the_feed_forward_width_is_four_times_hidden_unless_said():
     assert EncoderSettings(hidden=96, heads=4).ffn_width == 384
     assert EncoderSettings(hidden=96, heads=4, ffn=100).ffn_width == 100

@@ -19,12 +19,29 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PairSettings(Part):
+    """Columns of a table of labelled pairs."""
+
+    a: str = "sentence1"
+    """The first text."""
+    b: str = "sentence2"
+    """The second text."""
+    label: str = "label"
+    """The class of the pair."""
+
+    @model_validator(mode="after")
+    def _three_columns(self) -> PairSettings:
+        if len({self.a, self.b, self.label}) < 3:
+            raise ValueError(f"a, b and label are three columns, but name {self.a!r}, {self.b!r} and {self.label!r}")
+        return self
+
+
 class CorpusSettings(Part):
-    """One source of documents."""
+    """One source of documents, or of labelled pairs."""
 
     path: str | tuple[str, ...]
     """A file, several files, a glob, or any fsspec URL: .txt, .jsonl, .parquet, each also as .gz or .zst where it has
-    that.
+    that; for labelled pairs .tsv in place of .txt.
     `package:NAME` is a corpus shipped with ernie2."""
     language: str = "en"
     """ISO 639 code; it chooses the sentence rules, and `zh` the Chinese word annotator."""
@@ -35,9 +52,12 @@ class CorpusSettings(Part):
     id: str = "id"
     """Field or column that names a document; its number in the file where absent."""
     group: str | None = None
-    """Field whose value keeps documents together on one side of the train / held-out split (default: the document)."""
+    """Field whose value keeps documents together on one side of the train / held-out split (default: the document; of
+    labelled pairs, the first text)."""
     spans: str = "spans"
     """Field with given knowledge spans, a list of [start, end, kind] in characters of the text."""
+    pairs: PairSettings | None = None
+    """Makes this a corpus of labelled pairs, a row of a table each, and names the columns; null: documents."""
     weight: float | None = Field(default=None, gt=0)
     """Share with which a task draws from this corpus (default: its tokens)."""
 
@@ -45,6 +65,17 @@ class CorpusSettings(Part):
     def paths(self) -> tuple[str, ...]:
         """`path` as a tuple."""
         return (self.path,) if isinstance(self.path, str) else self.path
+
+    @model_validator(mode="after")
+    def _pairs_have_columns_of_their_own(self) -> CorpusSettings:
+        fields = type(self).model_fields
+        given = [name for name in ("text", "id", "spans") if getattr(self, name) != fields[name].default]
+        if self.pairs is not None and given:
+            raise ValueError(
+                f"{' and '.join(f'`{name}`' for name in given)} cannot stand beside `pairs`: the columns of labelled "
+                "pairs are named by pairs.a, pairs.b and pairs.label, and they bring no ids and no spans"
+            )
+        return self
 
 
 class TokenizerSettings(Part):

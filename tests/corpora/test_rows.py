@@ -1,4 +1,4 @@
-"""Tables: both formats say the same, are written whole or not at all, and faults are named with their place."""
+"""Tables: all formats say the same, are written whole or not at all, and faults are named with their place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,3 +86,16 @@ def test_what_cannot_be_read_is_named_with_its_place(name: str, content: bytes, 
 def test_compressed_tsv_with_windows_line_ends_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbfone\ttwo\r\n1\t2\r\n\r\n"))
     assert list(read_rows(str(tmp_path / "a.tsv.gz"), ("two",))) == [(f"{tmp_path}/a.tsv.gz, line 2", ["2"])]
+
+
+def test_parquet_is_read_by_its_columns_in_batches(tmp_path: Path) -> None:
+    rows = [{"one": i, "other": [i], "two": None if i % 2 else f"文 {i}"} for i in range(600)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=500)
+    found = list(read_rows(str(tmp_path / "a.parquet"), ("two", "one", "two")))
+    assert [cells for _, cells in found] == [[row["two"], row["one"], row["two"]] for row in rows]
+    assert found[599][0] == f"{tmp_path}/a.parquet, row 600"
+    with pytest.raises(DataError, match=r"there is no column 'tow'. Did you mean 'two'\?"):
+        list(read_rows(str(tmp_path / "a.parquet"), ("tow",)))
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(DataError, match="no sound parquet file"):
+        list(read_rows(str(tmp_path / "a.parquet"), ("two",)))

@@ -10,15 +10,15 @@ from __future__ import annotations
 import bisect
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic_core import from_json
 
-from ernie2.corpora.files import file_format, file_stems, list_files, open_file, read_lines, unreadable
+from ernie2.corpora.files import FORMATS, file_format, file_stems, list_files, read_lines
+from ernie2.corpora.rows import READ, parquet_rows
 from ernie2.errors import DataError, did_you_mean
 from ernie2.settings import CorpusSettings
 
@@ -26,7 +26,6 @@ SPAN_KINDS = ("word", "phrase", "entity", "user")
 """Kinds of knowledge spans; a span given without a kind is a 'user' span."""
 
 _LONGEST_TXT_DOCUMENT = 1_000_000
-_PARQUET_ROWS = 256
 _BLANK_LINE = re.compile(r"\n[^\S\n]+(?=\n)")
 _PARAGRAPH = re.compile(r"\S(?:.*\S)?(?:[^\S\n]*\n[^\S\n]*\S(?:.*\S)?)*")
 
@@ -46,7 +45,8 @@ class Document:
 
     `text` holds its paragraphs, none empty and none with white space at an end, separated by exactly one blank line.
     A single line feed inside a paragraph is white space. `spans` point into this `text`, in the order they were given.
-    `group` keeps documents together on one side of the train / held-out split; `title` may be empty.
+    `group` keeps documents together on one side of the train / held-out split; `title` may be empty. `label` is the
+    class of a labelled pair, whose two texts are its two paragraphs; None for a text.
     """
 
     id: str
@@ -54,6 +54,7 @@ class Document:
     text: str
     title: str = ""
     spans: tuple[Span, ...] = ()
+    label: str | None = None
 
     @property
     def paragraphs(self) -> list[tuple[int, int]]:
@@ -90,11 +91,11 @@ def resolve(settings: CorpusSettings) -> list[str]:
     Raises `DataError` for a missing file, a directory where a file belongs, a glob without matches, and an extension
     that is not known.
     """
-    return list_files(settings.paths)
+    return list_files(settings.paths, FORMATS if settings.pairs is None else READ)
 
 
 def read_documents(settings: CorpusSettings, drops: Drops) -> Iterator[Document]:
-    """Every document of a corpus, streamed in the order of `resolve`; `drops` counts what is left out.
+    """Every document of a corpus of documents, streamed in the order of `resolve`; `drops` counts what is left out.
 
     Raises `DataError`, naming file and line or row, for what cannot be read as text or is not of the expected form, and
     at the end when there was no document at all.
@@ -119,7 +120,9 @@ def read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops) -> I
     if extension.startswith(".txt"):
         yield from _read_txt(file, stem)
         return
-    rows = _parquet_rows(file, settings) if extension == ".parquet" else _jsonl_rows(file)
+    rows = (
+        parquet_rows(file, partial(_parquet_columns, file, settings)) if extension == ".parquet" else _jsonl_rows(file)
+    )
     for number, (where, row) in enumerate(rows, start=1):
         document = _document(row, f"{stem}#{number}", where, settings, drops)
         if document is not None:
@@ -169,33 +172,19 @@ def _jsonl_rows(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             raise _not_json(f"{file}, line {number}", line, error) from error
         if not isinstance(row, dict):
             raise DataError(
-                f"{file}, line {number}: this line is {_json_name(row)}, not an object; "
+                f"{file}, line {number}: this line is {json_name(row)}, not an object; "
                 'every line must be an object such as {"text": "..."}.'
             )
         yield f"{file}, line {number}", row
 
 
-def _parquet_rows(file: str, settings: CorpusSettings) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place for messages, row as a mapping of the columns that matter)."""
-    number = 0
-    with open_file(file) as raw:
-        try:
-            table = pq.ParquetFile(raw)
-            columns = table.schema_arrow.names
-            for needed in filter(None, (settings.text, settings.group)):
-                if needed not in columns:
-                    raise _no_field(file, "column", needed, columns)
-            wanted = {settings.text, settings.id, settings.spans, settings.group, "title"}
-            for batch in table.iter_batches(_PARQUET_ROWS, columns=[name for name in columns if name in wanted]):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{file}, row {number}", row
-        except UnicodeDecodeError as error:
-            raise _not_utf8(f"{file}, rows {number + 1} to {number + _PARQUET_ROWS}", error) from error
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{file} is no sound parquet file ({error}). Get or write the file again.") from error
-        except OSError as error:
-            raise unreadable(file, error) from error
+def _parquet_columns(file: str, settings: CorpusSettings, names: Sequence[str]) -> list[str]:
+    """The columns that matter of those there are; raises `DataError` where one is missing that must be there."""
+    for needed in filter(None, (settings.text, settings.group)):
+        if needed not in names:
+            raise _no_field(file, "column", needed, names)
+    wanted = {settings.text, settings.id, settings.spans, settings.group, "title"}
+    return [name for name in names if name in wanted]
 
 
 def _document(
@@ -206,13 +195,13 @@ def _document(
         raise _no_field(where, "field", settings.text, row)
     text = row[settings.text]
     if not isinstance(text, str):
-        raise DataError(f"{where}: the field {settings.text!r} is {_json_name(text)}, not a string.")
-    identity = _name_of(row.get(settings.id), settings.id, where) or default_id
+        raise DataError(f"{where}: the field {settings.text!r} is {json_name(text)}, not a string.")
+    identity = name_of(row.get(settings.id), settings.id, where) or default_id
     group = identity
     if settings.group is not None:
         if settings.group not in row:
             raise _no_field(where, "field", settings.group, row)
-        group = _name_of(row[settings.group], settings.group, where) or identity
+        group = name_of(row[settings.group], settings.group, where) or identity
     title = row.get("title")
     given = row.get(settings.spans)
     spans = _spans(given, len(text), where, settings.spans) if given else ()
@@ -259,7 +248,7 @@ def _spans(given: Any, length: int, where: str, name: str) -> tuple[Span, ...]:
     """Checks spans as they come: [start, end], [start, end, kind], or an object with these keys."""
     form = f"{name!r} must be a list of [start, end, kind] in characters of the text"
     if not isinstance(given, list):
-        raise DataError(f"{where}: {form}, not {_json_name(given)}.")
+        raise DataError(f"{where}: {form}, not {json_name(given)}.")
     spans = []
     for entry in given:
         parts = [entry.get("start"), entry.get("end"), entry.get("kind")] if isinstance(entry, dict) else entry
@@ -283,7 +272,7 @@ def _spans(given: Any, length: int, where: str, name: str) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def _name_of(value: Any, name: str, where: str) -> str:
+def name_of(value: Any, name: str, where: str) -> str:
     """An id or group as a string; '' where there is none."""
     if value is None:
         return ""
@@ -291,7 +280,7 @@ def _name_of(value: Any, name: str, where: str) -> str:
         return value
     if type(value) is int:
         return str(value)
-    raise DataError(f"{where}: the field {name!r} is {_json_name(value)}; it must be a string or a whole number.")
+    raise DataError(f"{where}: the field {name!r} is {json_name(value)}; it must be a string or a whole number.")
 
 
 def _no_field(where: str, what: str, name: str, known: Iterable[str]) -> DataError:
@@ -322,7 +311,8 @@ def _not_json(where: str, line: bytes, error: ValueError) -> DataError:
     return DataError(f"{where}: not valid JSON ({reason}).")
 
 
-def _json_name(value: Any) -> str:
+def json_name(value: Any) -> str:
+    """What to call a value of the wrong type in a message: 'null', 'a number', 'an object'."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     names = {int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}

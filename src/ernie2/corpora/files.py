@@ -48,19 +48,26 @@ def file_format(file: str, formats: Sequence[str] = FORMATS) -> str:
         suffixes = PurePosixPath(name).suffixes
         extension = "".join(suffixes[-2:] if name.endswith((".gz", ".zst")) else suffixes[-1:])
         kind = f"{extension!r} files" if extension else "files without an extension"
+        documents = formats is FORMATS
+        table = documents and extension.startswith(".tsv")
+        hint = (
+            " For labelled pairs give `pairs: {a: …, b: …, label: …}`, the names of its columns, under the corpus."
+            if table
+            else did_you_mean(extension, formats)
+        )
         raise DataError(
-            f"{file}: {'corpora' if formats is FORMATS else 'tables'} are not read from {kind}."
-            f"{did_you_mean(extension, formats)} Known: {', '.join(formats)}."
+            f"{file}: {'documents' if documents else 'tables'} are not read from {kind}.{hint} "
+            f"Known: {', '.join(formats)}."
         )
     return found[0]
 
 
-def file_stems(files: Sequence[str]) -> dict[str, str]:
+def file_stems(files: Sequence[str], formats: Sequence[str] = FORMATS) -> dict[str, str]:
     """file -> its name without extension, and with as much of its folders as tells it from the others of that name.
 
     ['x/a.txt', 'x/b.txt'] -> 'a', 'b' and ['x/a.txt', 'y/a.txt'] -> 'x/a', 'y/a'.
     """
-    parts = {file: (*PurePosixPath(file).parts[:-1], _name(file)[: -len(file_format(file))]) for file in files}
+    parts = {file: (*PurePosixPath(file).parts[:-1], _name(file)[: -len(file_format(file, formats))]) for file in files}
     for depth in range(1, max(map(len, parts.values()), default=1) + 1):
         stems = {file: "/".join(folders[-depth:]) for file, folders in parts.items()}
         if len(set(stems.values())) == len(stems):

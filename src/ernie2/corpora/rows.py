@@ -1,4 +1,4 @@
-"""Tables on disk, a row a line: .tsv with a line of column names, or .jsonl with an object a line; also compressed.
+"""Tables on disk: .tsv with a line of column names, .jsonl with an object a line, both also compressed, and .parquet.
 
 In tsv nothing is quoted or escaped, so a cell can hold quotation marks but neither tab nor line feed; `write_rows`
 turns white space into single spaces in every format, so that both say the same.
@@ -11,20 +11,24 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic_core import from_json
 
-from ernie2.corpora.files import file_format, list_files, read_lines
+from ernie2.corpora.files import file_format, list_files, open_file, read_lines, unreadable
 from ernie2.errors import DataError, StorageError, did_you_mean
 
-READ = (".tsv", ".tsv.gz", ".tsv.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+READ = (".tsv", ".tsv.gz", ".tsv.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 """Extensions of tables that are read."""
 WRITTEN = (".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
 """Extensions of tables that are written."""
+
+_PARQUET_ROWS = 256
 
 
 def check_output(out: Path, inputs: Iterable[str] = ()) -> None:
@@ -71,11 +75,53 @@ def write_rows(out: Path, columns: Sequence[str], rows: Iterable[Sequence[str]])
 def read_rows(path: str, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
     """(place for messages, cells of `columns`) of every row of the tables that `path` (file, glob, URL) means.
 
-    Cells are strings in tsv, whatever JSON says in jsonl. Raises `DataError`, naming file and line, for a table without
-    one of the columns, a line of tsv with more or fewer cells than names, and a line that is no JSON object.
+    As `read_table`, of every file.
     """
     for file in list_files([path], READ):
-        yield from (_tsv if ".tsv" in file_format(file, READ) else _jsonl)(file, columns)
+        yield from read_table(file, columns)
+
+
+def read_table(file: str, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
+    """(place for messages, cells of `columns`) of every row of one table, streamed.
+
+    Cells are strings in tsv, whatever JSON or the column's type says in jsonl and parquet. Raises `DataError`, naming
+    file and line or row, for a table without one of the columns, a line of tsv with more or fewer cells than names, and
+    a line that is no JSON object.
+    """
+    extension = file_format(file, READ)
+    if extension == ".parquet":
+        for where, row in parquet_rows(file, lambda names: [names[_position(name, names, file)] for name in columns]):
+            yield where, [row[name] for name in columns]
+        return
+    yield from (_tsv if extension.startswith(".tsv") else _jsonl)(file, columns)
+
+
+def parquet_rows(
+    file: str, choose: Callable[[Sequence[str]], Iterable[str]]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(place for messages, row) of every row of a parquet file, streamed; a row holds the columns that `choose` returns
+    of the names there are.
+
+    Raises `DataError` for a file that cannot be read, and lets through what `choose` raises.
+    """
+    number = 0
+    with open_file(file) as raw:
+        try:
+            table = pq.ParquetFile(raw)
+            chosen = list(dict.fromkeys(choose(table.schema_arrow.names)))
+            for batch in table.iter_batches(_PARQUET_ROWS, columns=chosen):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{file}, row {number}", row
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file}, rows {number + 1} to {number + _PARQUET_ROWS}, byte {error.start + 1}: not UTF-8 "
+                f"(0x{error.object[error.start]:02x}: {error.reason}); save the file as UTF-8."
+            ) from error
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{file} is no sound parquet file ({error}). Get or write the file again.") from error
+        except OSError as error:
+            raise unreadable(file, error) from error
 
 
 @contextmanager
@@ -130,8 +176,8 @@ def _position(name: str, names: Sequence[str], where: str) -> int:
     if name not in names:
         shown = ", ".join(names) if len(", ".join(names)) < 200 else f"{len(names)} others"
         raise DataError(
-            f"{where}: there is no column {name!r}.{did_you_mean(name, names)} There is: {shown}. Name the column that "
-            "is meant by the option."
+            f"{where}: there is no column {name!r}.{did_you_mean(name, names)} There is: {shown}. Say in the recipe "
+            "or by the option which column is meant."
         )
     return names.index(name)
 
