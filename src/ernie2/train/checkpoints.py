@@ -42,12 +42,16 @@ class Checkpoint:
         """The model's tensors by name."""
         return _load(self.folder / "model.safetensors")
 
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's state: "step/NAME", "exp_avg/NAME" and "exp_avg_sq/NAME" of every parameter."""
+        return _load(self.folder / "optimizer.safetensors")
+
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Puts parameters and moments back exactly; raises `CheckpointError` where names or shapes differ."""
         parameters = self.parameters()
         fit(model, parameters, self.folder)
         model.load_state_dict(parameters)
-        moments = _load(self.folder / "optimizer.safetensors")
+        moments = self.moments()
         for name, parameter in model.named_parameters():
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 optimizer.state[parameter][key].copy_(moments[f"{key}/{name}"])

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
+from ernie2.annotate.joined import folders_of
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
-from ernie2.batches.stages import METHODS, Plan
+from ernie2.batches.stages import METHODS, Plan, Stage
 from ernie2.batches.stream import Feed, Stream
 from ernie2.errors import ConfigError, ShardError
 from ernie2.model.heads import HeadSpec
@@ -43,8 +44,17 @@ class Pretraining:
     task_ids: dict[str, int]
 
 
-def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -> Pretraining:
+def build(
+    recipe: Recipe,
+    shards: Shards,
+    model: MultiTaskModel | None = None,
+    stages: Sequence[Stage] | None = None,
+    carried: int = 0,
+) -> Pretraining:
     """Builds everything a run needs; `model` is given for a warm start, else initialised from the recipe's seed.
+
+    `stages`: those of a run that began already, else the recipe's method lays them. `carried`: how many of them another
+    run trained, which this one extends; the warm-up is that of the rest.
 
     Raises `TaskError`, `ConfigError` or `ShardError` before any work where the parts do not fit.
     """
@@ -56,7 +66,7 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
     ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
     stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
-    plans = lay_plans(recipe, tasks, apart(feed))
+    plans = lay_plans(recipe, tasks, apart(feed), stages)
     model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
     heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
     trainer = Trainer(
@@ -67,7 +77,7 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
         heldout,
         Path(recipe.run),
         seed=recipe.seed,
-        task_steps=max(sum(plan.stage.of(task.name) for plan in plans) for task in tasks),
+        task_steps=max(sum(plan.stage.of(task.name) for plan in plans[carried:]) for task in tasks),
         loss_weights={task.name: task.options.loss_weight for task in tasks},
         precision=precision,
         device=device,
@@ -89,7 +99,7 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
         "precision": precision,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "data": {
-            "shards": str(shards.folder.resolve()),
+            "shards": [str(folder.resolve()) for folder in folders_of(shards)],
             "fingerprint": shards.fingerprint,
             "tokenizer": shards.tokenizer_fingerprint,
             "vocab_size": vocabulary.size,
@@ -108,6 +118,7 @@ def build(recipe: Recipe, shards: Shards, model: MultiTaskModel | None = None) -
         ],
         "batch_tokens": recipe.batch.batch_tokens,
         "initialised_from": None,
+        "extended_from": None,
     }
     return Pretraining(trainer, facts, ids)
 
@@ -148,12 +159,18 @@ def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
     return {name: row for row, name in enumerate(ordered) if name in names}
 
 
-def lay_plans(recipe: Recipe, tasks: Sequence[Task], apart: frozenset[tuple[str, str]] = frozenset()) -> list[Plan]:
-    """The stages of the recipe's method, laid out into steps; `apart`: pairs (host, rider) that share no corpus."""
+def lay_plans(
+    recipe: Recipe,
+    tasks: Sequence[Task],
+    apart: frozenset[tuple[str, str]] = frozenset(),
+    stages: Sequence[Stage] | None = None,
+) -> list[Plan]:
+    """`stages`, or those of the recipe's method, as steps; `apart`: pairs (host, rider) that share no corpus."""
     order = recipe.stages.order or tuple(recipe.tasks)
     levels = {task.name: task.level for task in tasks}
     closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.hosts_riders)
-    stages = METHODS[recipe.stages.method](order, recipe.stages.steps)
+    if stages is None:
+        stages = METHODS[recipe.stages.method](order, recipe.stages.steps)
     return [Plan(stage, levels, recipe.stages.combine, recipe.stages.plain_share, closed, apart) for stage in stages]
 
 

@@ -31,7 +31,8 @@ class Position:
     """Where a run stands, after the last pack trained: everything a resumed run needs besides parameters and moments.
 
     `stage` and `stage_step` say which step comes next; `step`, `tokens` and `seconds` count from the run's beginning;
-    `task_steps`: iterations of each task; `seen`: instances trained under each task id, by task name; `convergence`:
+    `schedule_start`: steps done when the learning rate's schedule began, above 0 in an extended run; `task_steps`:
+    iterations of each task since then; `seen`: instances trained under each task id, by task name; `convergence`:
     what this stage's evaluations have shown.
     """
 
@@ -41,6 +42,7 @@ class Position:
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    schedule_start: int = 0
     task_steps: dict[str, int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     convergence: Convergence = field(default_factory=Convergence)
@@ -98,14 +100,18 @@ class Trainer:
         self.records.cut(int(checkpoint.state["metrics_bytes"]))
         self._restored = True
 
+    def begin_at(self, position: Position) -> None:
+        """Starts at `position` with the parameters and moments there are: what an extension does, once."""
+        self._position = position
+
     def train(self) -> Position:
         """Runs to the end of the last stage; returns the final position."""
         at = self._position
         self.run.mkdir(parents=True, exist_ok=True)
         self._clock = time.monotonic() - at.seconds
-        total = sum(map(len, self.plans))
+        total = at.step - at.stage_step + sum(map(len, self.plans[at.stage :]))
         if not self._restored:
-            say("Evaluating the untrained tasks on held-out documents")
+            say("Evaluating every task on held-out documents before the first step")
             self._evaluate("start")
             self._save(stage_end=False)  # so that a run killed at any instant can be resumed
         self.model.train()
@@ -137,7 +143,7 @@ class Trainer:
         rate = learning_rate(
             self.settings,
             self._warmup,
-            step=at.step,
+            step=at.step - at.schedule_start,
             stage_step=at.stage_step,
             task_steps=at.task_steps,
             active=active,
