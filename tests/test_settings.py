@@ -30,6 +30,37 @@ def test_all_wrong_keys_and_values_are_told_at_once_each_with_the_nearest_right_
 @pytest.mark.parametrize(
     ("override", "told"),
     [
+        ("stages.steps=abc", ["stages.steps: should be a whole number or keys with values (got 'abc')"]),
+        ("stages.steps=0", ["stages.steps: Input should be greater than or equal to 1 (got 0)"]),
+        (
+            "stages.steps={knowledge_masking: x, sentence_reordering: 0}",
+            [
+                "stages.steps.knowledge_masking: should be a whole number (got 'x')",
+                "stages.steps.sentence_reordering: Input should be greater than or equal to 1 (got 0)",
+            ],
+        ),
+        ("train.warmup=abc", ["train.warmup: should be a number (got 'abc')"]),
+        ("corpora.books.path={}", ["corpora.books.path: should be text or a list"]),
+        ("corpora.books.path=[1]", ["corpora.books.path.0: should be text (got 1)"]),
+        ("stages.order=[[4]]", ["stages.order.0.0: should be text (got 4)"]),
+        ("tasks.sentence_reordering.max_segments=x", ["tasks.sentence_reordering.max_segments: should be a whole"]),
+        ("train.restart=x", ["train.restart: should be 'per_stage', 'per_task' or 'never' (got 'x')"]),
+        ("train.compile=3", ["train.compile: should be 'auto' or true or false (got 3)"]),
+        ("corpora=7", ["corpora: should be keys with values (got 7)"]),
+        ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: should be keys with values (got 7)"]),
+    ],
+)
+def test_a_value_of_several_possible_kinds_is_told_once_by_the_key_of_the_recipe(override, told):
+    with pytest.raises(ConfigError) as error:
+        load_recipe("demo-en", [override])
+    lines = [line.removeprefix("  - ") for line in str(error.value).splitlines() if line.startswith("  - ")]
+    assert len(lines) == len(told)
+    assert all(line.startswith(start) for line, start in zip(lines, told, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
         ("encoder.heads=3", "the next hidden below that does is 126"),
         ("batch.batch_tokens=3000", "the nearest is 2048"),
         ("batch.sequence_tokens=256", "encoder.position_rows=128"),

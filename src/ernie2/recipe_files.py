@@ -40,7 +40,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        problems += [_explain(problem, Recipe) for problem in error.errors()]
+        problems += _explain(error, Recipe, values)
     problems += _task_problems(values)
     if problems or recipe is None:
         listed = "\n".join(f"  - {problem}" for problem in problems)
@@ -118,7 +118,7 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
         try:
             checked = task.Options.model_validate(dict(options or {}))
         except ValidationError as error:
-            problems += [f"tasks.{name}.{_explain(problem, task.Options)}" for problem in error.errors()]
+            problems += [f"tasks.{name}.{told}" for told in _explain(error, task.Options, options)]
             continue
         names = corpora if isinstance(corpora, Mapping) else {}
         problems += [
@@ -130,19 +130,83 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _explain(problem: Any, model: type[BaseModel]) -> str:
-    """One pydantic error as a sentence: dotted key, what is wrong, the nearest right key."""
-    location = [part for part in problem["loc"] if not str(part).startswith(("function-", "constrained-"))]
-    key = ".".join(str(part) for part in location)
+_KINDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "keys with values",
+    "model_type": "keys with values",
+}
+"""What a value of the wrong kind should have been, by pydantic's type of error."""
+
+
+def _explain(error: ValidationError, model: type[BaseModel], values: Any) -> list[str]:
+    """Every wrong key or value as one sentence: dotted key, what is wrong, the nearest right key.
+
+    A value that may be of several kinds fails once for each of them: what is told is what is wrong with the kind it
+    is of, or, where it is of none, all that it might have been.
+    """
+    places: dict[tuple[Any, ...], list[Any]] = {}
+    for problem in error.errors():
+        places.setdefault(_place(problem, values), []).append(problem)
+    told = []
+    for place, problems in places.items():
+        of_right_kind = [problem for problem in problems if problem["type"] not in (*_KINDS, "literal_error")]
+        inside = any(len(other) > len(place) and other[: len(place)] == place for other in places)
+        if of_right_kind:
+            told += [_sentence(problem, place, model) for problem in of_right_kind]
+        elif not inside:
+            told.append(_wrong_kind(problems, place))
+    return list(dict.fromkeys(told))
+
+
+def _place(problem: Any, values: Any) -> tuple[Any, ...]:
+    """The keys of the recipe that lead to a problem, without the names pydantic gives to alternatives."""
+    *parents, last = problem["loc"] or ("",)
+    keys: list[Any] = []
+    here = values
+    for part in parents:
+        if _holds(here, part):
+            here = here[part]
+            keys.append(part)
+    return (*keys, last) if _holds(here, last) or problem["type"] == "missing" else tuple(keys)
+
+
+def _holds(values: Any, key: Any) -> bool:
+    if isinstance(values, Mapping):
+        return key in values
+    return isinstance(values, list | tuple) and isinstance(key, int) and key < len(values)
+
+
+def _sentence(problem: Any, place: Sequence[Any], model: type[BaseModel]) -> str:
+    key = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, location[:-1])
-        return f"{key}: there is no such key.{did_you_mean(str(location[-1]), known)} Known here: {', '.join(known)}."
+        known = _fields_at(model, place[:-1])
+        return f"{key}: there is no such key.{did_you_mean(str(place[-1]), known)} Known here: {', '.join(known)}."
     if problem["type"] == "missing":
         return f"{key}: this key is required."
     message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}{_got(problem)}" if key else message
+
+
+def _wrong_kind(problems: Sequence[Any], place: Sequence[Any]) -> str:
+    words = (_KINDS.get(problem["type"]) or problem["msg"].removeprefix("Input should be ") for problem in problems)
+    kinds = list(dict.fromkeys(words))
+    if "a number" in kinds and "a whole number" in kinds:
+        kinds.remove("a whole number")
+    return f"{'.'.join(map(str, place))}: should be {' or '.join(kinds)}{_got(problems[0])}"
+
+
+def _got(problem: Any) -> str:
     shown = problem.get("input")
-    value = f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
-    return f"{key}: {message}{value}" if key else message
+    return f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
