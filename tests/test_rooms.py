@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
-    {"errors", "progress", "version"},
+    {"errors", "processes", "progress", "version"},
     {"settings"},
     {"corpora"},
     {"annotate"},

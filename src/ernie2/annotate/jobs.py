@@ -11,14 +11,13 @@ import errno
 import fcntl
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import multiprocess  # type: ignore[import-untyped]
@@ -30,6 +29,7 @@ from multiprocess import forkserver
 
 from ernie2.annotate.shards import not_written
 from ernie2.errors import Ernie2Error, RunFailed, StorageError
+from ernie2.processes import without_main
 
 POLL_SECONDS = 0.05
 REPORT_SECONDS = 0.25
@@ -170,7 +170,7 @@ def writing(place: Path) -> Iterator[None]:
 def warm_up() -> None:
     """Starts the process workers are forked from, so that its imports run beside the first stage."""
     multiprocess.set_forkserver_preload(["ernie2.annotate.steps"])
-    with _without_main():
+    with without_main():
         forkserver.ensure_running()
 
 
@@ -202,7 +202,7 @@ def run_tasks(
             failed.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
-    with _quiet(), _without_main():
+    with _quiet(), without_main():
         thread.start()
         try:
             _watch(thread, executor, lambda: report(done + place.progress()))
@@ -302,17 +302,3 @@ def _quiet() -> Iterator[None]:
     finally:
         datatrove_logging.sys = real
         datatrove_logging.setup_default_logger()
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Keeps worker processes from importing the caller's script, of which they need nothing.
-
-    Without this a script that calls `prepare` outside `if __name__ == "__main__":` would run itself again in each.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

@@ -37,6 +37,7 @@ from ernie2.annotate.units import ReadCorpus, load_read, read_unit
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces, train_wordpieces
 from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, Ernie2Error, ShardError, StorageError, TokenizerError
+from ernie2.processes import cores
 from ernie2.settings import PhraseSettings, Recipe
 
 Report = Callable[[Progress], None]
@@ -72,7 +73,7 @@ def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None 
     if (ready := _ready(folder, key)) is not None:
         report(Progress("unchanged", 0, 0))
         return ready
-    workers = workers or _cores()
+    workers = workers or cores()
     if workers > 1:
         warm_up()
     place = Workplace(folder / f".prepare-{key[:16]}")
@@ -252,8 +253,3 @@ def _closed_up(text: str) -> str:
     inner = range(1, len(text) - 1)
     drop = {i for i in inner if text[i] == " " and unspaced[i - 1] and unspaced[i + 1]}
     return "".join(character for i, character in enumerate(text) if i not in drop)
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from ernie2.batches.batch import PackedBatch
+from ernie2.batches.loader import Loader
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane, Stream
 from ernie2.errors import RunFailed
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.processes import cores
 from ernie2.progress import progress, say
 from ernie2.settings import TrainSettings
 from ernie2.train import checkpoints
@@ -81,6 +83,7 @@ class Trainer:
     ) -> None:
         self.settings, self.model, self.stream, self.plans = settings, model.to(device), stream, plans
         self.heldout, self.run, self.records = heldout, run, Records(run)
+        self.loader = Loader(stream, plans, loader_workers(settings.workers, device))
         self.optimizer = build_optimizer(model, settings)
         self._seed, self._weights = seed, loss_weights
         self._warmup = warmup_steps(settings, task_steps)
@@ -115,7 +118,7 @@ class Trainer:
             self._evaluate("start")
             self._save(stage_end=False)  # so that a run killed at any instant can be resumed
         self.model.train()
-        with progress("Pre-training", total, "steps", done=at.step) as bar:
+        with self.loader, progress("Pre-training", total, "steps", done=at.step) as bar:
             while at.stage < len(self.plans):
                 plan = self.plans[at.stage]
                 if at.stage_step == 0:
@@ -134,9 +137,8 @@ class Trainer:
 
     def _step(self, plan: Plan) -> None:
         at = self._position
-        active, host = plan.at(at.stage_step), plan.host_at(at.stage_step)
-        filled = [self.stream.pack(j, lane, host, active) for j, lane in enumerate(at.lanes)]
-        packs, at.lanes = [pack for pack, _ in filled], [lane for _, lane in filled]
+        active = plan.at(at.stage_step)
+        packs, at.lanes = self.loader.take(at.stage, at.stage_step, at.lanes)
         at.step, at.stage_step = at.step + 1, at.stage_step + 1
         for task in active:
             at.task_steps[task] = at.task_steps.get(task, 0) + 1
@@ -248,6 +250,13 @@ class Trainer:
         }
         checkpoints.save(self.run, at.step, self.model, self.optimizer, state)
         checkpoints.prune(self.run, self.settings.keep_checkpoints)
+
+
+def loader_workers(wanted: int | None, device: torch.device) -> int:
+    """Processes that make batches: as many as are `wanted`, by default none where the CPU trains, else up to four."""
+    if wanted is not None:
+        return wanted
+    return min(4, max(1, cores() - 1)) if device.type == "cuda" else 0
 
 
 class _Interval:
