@@ -160,6 +160,9 @@ class StageSettings(Part):
     left of its iterations is forfeited. null: stages run to their end. Needs train.evaluate_every."""
     least_gain: float = Field(default=0.001, ge=0, lt=1)
     """Share of the best loss by which a loss must be lower to count as improved."""
+    max_epochs: float = Field(default=40, gt=0)
+    """Most often any task may walk any of its corpora over all stages; a plan beyond it is refused before any work
+    (ours: about as often as BERT saw its corpus; repeating text more teaches little)."""
 
 
 class BatchSettings(Part):
@@ -191,10 +194,7 @@ class BatchSettings(Part):
 
 
 class EncoderSettings(Part):
-    max_epochs: float = Field(default=40, gt=0)
-    """Most often any task may walk any of its corpora over all stages; a plan beyond it is refused before any work
-    (ours: about as often as BERT saw its corpus; repeating text more teaches little)."""
-    """The Transformer (paper: base 12 × 768 × 12, large 24 × 1024 × 16; FFN 4 × hidden, post-norm)."""
+    """The encoder (paper: base 12 × 768 × 12, large 24 × 1024 × 16; FFN 4 × hidden, post-norm)."""
 
     layers: int = Field(default=12, ge=1)
     hidden: int = Field(default=768, ge=8)

@@ -160,10 +160,6 @@ class Stream:
         sizes = {corpus.name: corpus.documents(self._split) for corpus in self.feeds[host].corpora}
         return max(k * self.lanes // sizes[name] for name, (k, _) in cursor.corpora.items())
 
-    def _draw(self, host: str, task: SentenceTask | None, key: Sequence[Key]) -> tuple[ShardedCorpus, str | None]:
-        """The corpus of the next instance by shares, and the label it is to show, where the caller draws it."""
-        corpora = self.feeds[host].corpora
-        labels = task.labels if task is not None and task.balanced else ()
     def walked(self, host: str, lane_number: int, corpus: ShardedCorpus, before: Cursor | None, after: Cursor) -> int:
         """Tokens of `corpus` this lane has walked over for `host` between two cursors, used or passed over."""
         (k, sentence), (end, end_sentence) = (
@@ -179,6 +175,10 @@ class Stream:
             k, sentence = k + 1, 0
         return tokens
 
+    def _draw(self, host: str, task: SentenceTask | None, key: Sequence[Key]) -> tuple[ShardedCorpus, str | None]:
+        """The corpus of the next instance by shares, and the label it is to show, where the caller draws it."""
+        corpora = self.feeds[host].corpora
+        labels = task.labels if task is not None and task.balanced else ()
         if len(corpora) == 1 and not labels:
             return corpora[0], None
         draw = generator(*key)
