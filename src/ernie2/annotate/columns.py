@@ -11,6 +11,7 @@ All of it works on arrays over a whole batch; Python runs once a paragraph, neve
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from ernie2.settings import ShardSettings
 BATCH_CHARACTERS = 300_000
 """Text that is tokenised at once; what a worker needs of memory grows with it."""
 NO_TOKENS = "no tokens"
+HALF_A_PAIR = "no tokens in one of the texts"
 ONLY_UNKNOWN = "only unknown tokens"
 
 Ints = NDArray[np.int64]
@@ -42,7 +44,8 @@ Ints = NDArray[np.int64]
 class Batch:
     """Columns of some documents. Sentences, paragraphs and sections are token offsets: first 0, last T.
 
-    `names`, `groups`, `first_sections` have an entry a section; the last says whether it begins a document of the user.
+    `names`, `groups`, `labels`, `first_sections` have an entry a section; the last says whether it begins a document of
+    the user.
     """
 
     tokens: NDArray[np.unsignedinteger[Any]]
@@ -53,20 +56,31 @@ class Batch:
     sections: Ints
     names: list[str]
     groups: list[int]
+    labels: list[str | None]
     first_sections: NDArray[np.bool_]
     spans: dict[str, Spans]
 
 
 class ColumnMaker:
-    """Makes columns of documents with one tokeniser, one language and one set of annotators."""
+    """Makes columns of documents with one tokeniser, one language and one set of annotators.
+
+    With `pairs` every document is a labelled pair: its two paragraphs are its texts, and it is never split.
+    """
 
     def __init__(
-        self, wordpieces: WordPieces, language: str, annotators: Sequence[Annotator], settings: ShardSettings
+        self,
+        wordpieces: WordPieces,
+        language: str,
+        annotators: Sequence[Annotator],
+        settings: ShardSettings,
+        *,
+        pairs: bool = False,
     ) -> None:
         self._wordpieces, self._language, self._annotators = wordpieces, language, annotators
         self._encoder = _encoder(wordpieces)
-        self._settings = settings
-        self._longest_sentence = min(settings.sentence_tokens, settings.document_tokens)
+        self._pairs = pairs
+        self._longest_section = sys.maxsize if pairs else settings.document_tokens
+        self._longest_sentence = min(settings.sentence_tokens, self._longest_section)
         self.dropped: Counter[str] = Counter()
         """Documents left out, by reason."""
         self.dropped_spans: Counter[str] = Counter()
@@ -95,15 +109,20 @@ class ColumnMaker:
         return self._columns(documents, text, encoded)
 
     def _usable(self, encoded: Encoded, text: _Text) -> NDArray[np.bool_]:
-        """Which documents have a token that is known; the others are counted."""
+        """Which documents have a token that is known, and of pairs, tokens in both texts; the others are counted."""
         firsts = np.searchsorted(text.paragraph_documents, np.arange(len(text.document_starts) + 1))
         ends = encoded.offsets[firsts]
         tokens = np.diff(ends)
         known = np.diff(_offsets(encoded.ids != self._wordpieces.unk_id)[ends])
-        for reason, mask in ((NO_TOKENS, tokens == 0), (ONLY_UNKNOWN, (tokens > 0) & (known == 0))):
+        half = np.zeros(len(tokens), dtype=np.bool_)
+        if self._pairs:
+            empty = (np.diff(encoded.offsets) == 0).reshape(-1, 2)
+            half = empty[:, 0] != empty[:, 1]
+        reasons = ((NO_TOKENS, tokens == 0), (HALF_A_PAIR, half), (ONLY_UNKNOWN, (tokens > 0) & (known == 0) & ~half))
+        for reason, mask in reasons:
             if mask.any():
                 self.dropped[reason] += int(mask.sum())
-        return known > 0
+        return (known > 0) & ~half
 
     def _columns(self, documents: list[UnitDocument], text: _Text, encoded: Encoded) -> Batch:
         classes = character_classes(text.text)
@@ -115,7 +134,7 @@ class ColumnMaker:
         word_starts = encoded.word_starts
         sentences, runs = self._hard_split(sentences, runs, word_starts)
         document_tokens = paragraph_tokens[np.searchsorted(text.paragraph_documents, np.arange(len(documents) + 1))]
-        sections, owners = _sections(document_tokens, paragraph_tokens, sentences, self._settings.document_tokens)
+        sections, owners = _sections(document_tokens, paragraph_tokens, sentences, self._longest_section)
         return Batch(
             tokens=encoded.ids.astype(token_dtype(self._wordpieces.vocab_size)),
             flags=_flags(classes, starts, ends, word_starts),
@@ -125,6 +144,7 @@ class ColumnMaker:
             sections=sections,
             names=_section_names(documents, owners),
             groups=[documents[owner].group for owner in owners.tolist()],
+            labels=[documents[owner].label for owner in owners.tolist()],
             first_sections=np.concatenate([[True], owners[1:] != owners[:-1]]),
             spans=runs,
         )
@@ -192,8 +212,13 @@ def _encoder(wordpieces: WordPieces) -> Encoder:
     return Encoder(wordpieces)
 
 
-def shard_columns(batches: Sequence[Batch], split: Sequence[int]) -> dict[str, NDArray[Any]]:
-    """The columns of a shard, as `shards.write_shard` takes them, from its batches; `split` is per section."""
+def shard_columns(
+    batches: Sequence[Batch], split: Sequence[int], labels: Sequence[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """The columns of a shard, as `shards.write_shard` takes them, from its batches; `split` is per section.
+
+    `labels` are the classes of labelled pairs, in which the column label counts; without any there is no such column.
+    """
     bases = np.cumsum([0, *(len(batch.tokens) for batch in batches)])
 
     def offsets(name: str) -> Ints:
@@ -211,6 +236,9 @@ def shard_columns(batches: Sequence[Batch], split: Sequence[int]) -> dict[str, N
         "split": np.array(split, dtype=np.uint8),
         "group": np.array([group for batch in batches for group in batch.groups], dtype=np.uint64),
     }
+    if labels:
+        number = {label: at for at, label in enumerate(labels)}
+        columns["label"] = np.array([number[str(label)] for batch in batches for label in batch.labels], np.uint16)
     for kind in SPAN_KINDS:
         runs = [
             batch.spans[kind] + base for batch, base in zip(batches, bases[:-1], strict=True) if kind in batch.spans

@@ -39,7 +39,7 @@ def describe(corpora: list[ReadCorpus], wordpieces: WordPieces, key: str, found:
 
 def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
     dropped, dropped_spans, spans = Counter(corpus.dropped), Counter[str](), Counter[str]()
-    totals = Counter[str]()
+    totals, labels = Counter[str](), Counter[str]()
     names = []
     for unit in corpus.units:
         record = json.loads((work / "records" / f"{unit}.json").read_text(encoding="utf-8"))
@@ -49,6 +49,7 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
             continue
         names.append(unit)
         totals.update({name: record[name] for name in ("documents", "heldout_documents")})
+        labels.update(dict(zip(corpus.labels, record["label_counts"], strict=True)))
         columns = json.loads((work / "set" / corpus.name / unit / "shard.json").read_text(encoding="utf-8"))["columns"]
         lengths = {name: column["shape"][0] for name, column in columns.items()}
         totals.update(
@@ -65,6 +66,7 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
         raise DataError(
             f"corpora.{corpus.name}: nothing is left of {', '.join(corpus.sources)} ({reasons}); another vocabulary?"
         )
+    labelled = {"labels": corpus.labels, "label_counts": {name: labels[name] for name in corpus.labels}}
     return {
         "language": corpus.language,
         "licence": corpus.licence,
@@ -74,6 +76,7 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
             name: totals[name]
             for name in ("documents", "heldout_documents", "sections", "paragraphs", "sentences", "tokens")
         },
+        **(labelled if corpus.labels else {}),
         "spans": dict(sorted(spans.items())),
         "dropped": dict(sorted(dropped.items())),
         "dropped_spans": dict(sorted(dropped_spans.items())),

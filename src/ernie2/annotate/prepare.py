@@ -42,7 +42,7 @@ from ernie2.settings import PhraseSettings, Recipe
 
 Report = Callable[[Progress], None]
 
-STEPS = 1
+STEPS = 2
 """Goes up when the same input would give other shards; part of the fingerprint of the work."""
 MARKED_AT_ONCE = 4_000_000
 """Characters of a task that marks phrases."""

@@ -76,7 +76,9 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
             name, unit = self.units[rank]
             corpus = next(corpus for corpus in load_read(work) if corpus.name == name)
             wordpieces = _loaded(work / "set")
-            maker = ColumnMaker(wordpieces, corpus.language, annotators(self.knowledge, corpus.language), self.settings)
+            marking = annotators(self.knowledge, corpus.language)
+            pairs = bool(corpus.labels)
+            maker = ColumnMaker(wordpieces, corpus.language, marking, self.settings, pairs=pairs)
             batches: list[Batch] = []
             for batch, characters in maker.batches(read_unit(work / "units" / f"{unit}.jsonl.zst")):
                 self.place.advance(characters)
@@ -92,9 +94,11 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
     ) -> dict[str, Any]:
         work = self.place.folder
         split = [corpus.split(group) for batch in batches for group in batch.groups]
-        columns = shard_columns(batches, split)
+        columns = shard_columns(batches, split, corpus.labels)
         names = [name for batch in batches for name in batch.names]
-        facts = {"corpus": corpus.name, "tokenizer": wordpieces.fingerprint}
+        facts: dict[str, Any] = {"corpus": corpus.name, "tokenizer": wordpieces.fingerprint}
+        if corpus.labels:
+            facts["labels"] = corpus.labels
         write_shard(work / "set" / corpus.name / unit, columns, names, facts)
         if self.knowledge.phrases is not None:
             words = phrases.words_of(Shard(work / "set" / corpus.name / unit), _lettered(work))
@@ -103,8 +107,10 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
             with (work / "counts" / f"{unit}.npz").open("wb") as handle:
                 np.savez(handle, **counts.columns())
         first = np.concatenate([batch.first_sections for batch in batches])
+        counted = np.bincount(columns["label"], minlength=len(corpus.labels)).tolist() if corpus.labels else []
         return {
             "shard": unit,
+            "label_counts": counted,
             "documents": int(first.sum()),
             "heldout_documents": int((first & (columns["split"] == HELDOUT)).sum()),
         }

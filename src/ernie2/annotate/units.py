@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
@@ -22,6 +23,7 @@ from pydantic_core import from_json, to_json
 
 from ernie2.annotate.shards import HELDOUT, TRAIN
 from ernie2.corpora.documents import Document, Drops, read_documents, resolve
+from ernie2.corpora.pairs import read_pairs, sort_labels
 from ernie2.errors import DataError
 from ernie2.settings import CorpusSettings, ShardSettings
 
@@ -32,6 +34,7 @@ FEWEST_UNITS = 16
 SMALLEST_UNIT = 1 << 18
 """Bytes of text; no unit but a corpus' last is smaller on account of `FEWEST_UNITS`."""
 DUPLICATE = "duplicate"
+OTHER_LABEL = "same texts, another label"
 NO_GROUP = 1 << 64
 """A split threshold above every group's hash."""
 
@@ -42,17 +45,24 @@ _COMMIT_EVERY = 20_000
 
 @dataclass(frozen=True, slots=True)
 class UnitDocument:
-    """A document on its way to a shard: `group` is a 64-bit hash, `spans` are [start, end, kind] in characters."""
+    """A document on its way to a shard: `group` is a 64-bit hash, `spans` are [start, end, kind] in characters.
+
+    `label` is the class of a labelled pair, None for a text.
+    """
 
     name: str
     group: int
     text: str
     spans: list[tuple[int, int, str]]
+    label: str | None = None
 
 
 @dataclass
 class ReadCorpus:
-    """What the pass found in one corpus; `threshold`: groups with a hash below it are held out."""
+    """What the pass found in one corpus; `threshold`: groups with a hash below it are held out.
+
+    `labels`: classes of a corpus of labelled pairs, in the order of `sort_labels`; empty for documents.
+    """
 
     name: str
     language: str
@@ -65,6 +75,7 @@ class ReadCorpus:
     characters: int = 0
     threshold: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
 
     def split(self, group: int) -> int:
         """The side of the split that the group with this hash is on."""
@@ -76,8 +87,10 @@ def read_corpora(
 ) -> list[ReadCorpus]:
     """Reads every corpus once and writes its units into `folder`/units; `report` is told the characters read so far.
 
-    A text that came before, in this or an earlier corpus, is dropped as "duplicate". Raises `DataError` for input that
-    cannot be read, or of which nothing is left.
+    A text that came before, in this or an earlier corpus, is dropped as "duplicate". Labelled pairs are compared inside
+    their own corpus only, since the same texts may have labels of another sort in another; there a pair whose texts
+    came before under another label is dropped as `OTHER_LABEL`. Raises `DataError` for input that cannot be read, or of
+    which nothing is left.
     """
     found = []
     done = 0
@@ -104,8 +117,7 @@ def read_unit(file: Path) -> Iterator[UnitDocument]:
     """The documents of a unit."""
     with io.BufferedReader(zstandard.open(file, "rb"), 1 << 20) as lines:
         for line in lines:
-            name, group, text, spans = from_json(line)
-            yield UnitDocument(name, group, text, spans)
+            yield UnitDocument(*from_json(line))
 
 
 def group_hash(group: str) -> int:
@@ -122,13 +134,15 @@ def _read_corpus(
     seen: Callable[[int], None],
 ) -> ReadCorpus:
     result = ReadCorpus(name, corpus.language, corpus.licence, resolve(corpus))
-    drops = Drops()
+    drops, labels = Drops(), Counter[str]()
     with _UnitWriter(folder / "units", name, unit_bytes(result.sources, settings)) as units:
-        for document in read_documents(corpus, drops):
+        for document in read_pairs(corpus, drops) if corpus.pairs is not None else read_documents(corpus, drops):
             seen(len(document.text))
-            if not known.is_new(document.text):
-                drops.add(DUPLICATE)
+            if (repeats := known.repeats(document, name)) is not None:
+                drops.add(repeats)
                 continue
+            if document.label is not None:
+                labels[document.label] += 1
             result.documents += 1
             result.characters += len(document.text)
             group = group_hash(document.group)
@@ -141,6 +155,7 @@ def _read_corpus(
     result.units, result.unit_characters = units.names, units.characters
     result.threshold, result.heldout_documents = known.threshold(name, result.documents, settings)
     result.dropped = drops.as_dict()
+    result.labels = sort_labels(labels)
     return result
 
 
@@ -175,7 +190,8 @@ class _UnitWriter:
             self._stream = zstandard.open(self._folder / f"{self.names[-1]}.jsonl.zst", "wb", cctx=compressor)
             self._bytes = 0
         spans = [(span.start, span.end, span.kind) for span in document.spans]
-        line = to_json((document.id, group, document.text, spans))
+        label = () if document.label is None else (document.label,)
+        line = to_json((document.id, group, document.text, spans, *label))
         self._stream.write(line)
         self._stream.write(b"\n")
         self._bytes += len(line)
@@ -206,22 +222,27 @@ class _Known:
         # nothing here outlives a crash: the pass starts over
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536", "locking_mode=EXCLUSIVE"):
             self._database.execute(f"PRAGMA {pragma}")
-        self._database.execute("CREATE TABLE texts (hash BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE texts (hash BLOB PRIMARY KEY, label TEXT) WITHOUT ROWID")
         self._database.execute(
             "CREATE TABLE groups (corpus TEXT, hash BLOB, documents INTEGER, PRIMARY KEY (corpus, hash)) WITHOUT ROWID"
         )
         self._database.execute("BEGIN")
         self._since_commit = 0
 
-    def is_new(self, text: str) -> bool:
-        """Whether `text` was not asked about before."""
+    def repeats(self, document: Document, corpus: str) -> str | None:
+        """`DUPLICATE` or `OTHER_LABEL` for a document that came before, None for a new one, which is remembered."""
         self._since_commit += 1
         if self._since_commit >= _COMMIT_EVERY:
             self._database.execute("COMMIT")
             self._database.execute("BEGIN")
             self._since_commit = 0
-        digest = blake2b(text.encode(), digest_size=16).digest()
-        return self._database.execute("INSERT OR IGNORE INTO texts VALUES (?)", (digest,)).rowcount == 1
+        label = document.label
+        scope = b"" if label is None else blake2b(corpus.encode(), digest_size=16).digest()
+        digest = blake2b(document.text.encode(), digest_size=16, person=scope).digest()
+        if self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (digest, label)).rowcount == 1:
+            return None
+        (first,) = self._database.execute("SELECT label FROM texts WHERE hash = ?", (digest,)).fetchone()
+        return DUPLICATE if first == label else OTHER_LABEL
 
     def add_to_group(self, corpus: str, group: int) -> None:
         """Counts one more document of a group."""
