@@ -25,11 +25,13 @@ def export_hf(
     """Writes `folder`, which `transformers` loads as ErnieModel or ErnieForMaskedLM, whole or not at all; returns it.
 
     `facts` is run.json, `heldout` the last held-out figures per task, `seen` the instances trained under each task id;
-    the last goes into config.json as `ernie2_task_instances`, beside `ernie2_task_ids`.
+    the last goes into config.json as `ernie2_task_instances`, beside `ernie2_task_ids`. The options of the tasks, with
+    the labels of those that have them from their data, go there as `ernie2_task_options`.
     """
     ids = {task["name"]: task["id"] for task in facts["tasks"]}
     config = hf_config(model.settings, model.vocab_size, ids, list(model.specs.values()), pad_id=wordpieces.pad_id)
     config["ernie2_task_instances"] = {name: seen.get(name, 0) for name in ids}
+    config["ernie2_task_options"] = dict(facts["recipe"]["tasks"])
     aside = folder.with_name(folder.name + ".tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from ernie2.annotate.shards import ShardedCorpus, Shards
 from ernie2.batches.stream import Feed
-from ernie2.errors import TaskError, did_you_mean
+from ernie2.errors import TaskError
 from ernie2.tasks.base import Task
+from ernie2.tasks.reading import KINDS, check_labels, corpora_for
 from ernie2.tasks.usable import Table, Usable, usable_table
 
 LEAST_USABLE = 0.01
@@ -22,12 +23,12 @@ def feeds(
 ) -> tuple[dict[str, Feed], Table]:
     """Returns, by task name, the corpora it reads in `split` with their shares, and the table of usable documents.
 
-    A task reads the corpora its options name, else every corpus of which it can use at least 1 %; shares are the
-    corpora's `weights`, else those the shards name, else their train tokens. Corpora without documents in `split` are
-    left out.
+    A task reads the corpora its options name, else every corpus of its kind (documents or labelled pairs) of which it
+    can use at least 1 %; shares are the corpora's `weights`, else those the shards name, else their train tokens.
+    Corpora without documents in `split` are left out.
 
-    Raises `TaskError` where a task refuses the tokeniser, a corpus it names is unknown or offers it less than 1 %, or
-    no corpus is left.
+    Raises `TaskError` where a task refuses the tokeniser, a corpus it names is unknown, of the wrong kind or offers it
+    less than 1 %, its data has a label that is none of its classes, or no corpus is left.
     """
     for task in tasks:
         if (reason := task.refuses()) is not None:
@@ -47,25 +48,22 @@ def apart(feeds: Mapping[str, Feed]) -> frozenset[tuple[str, str]]:
 
 
 def _corpora(task: Task, shards: Shards, usable: Mapping[str, Usable], split: str) -> list[ShardedCorpus]:
-    named = task.options.corpora
-    for name in named or ():
-        if name not in shards.corpora:
-            raise TaskError(
-                f"task {task.name!r} is to read corpus {name!r}, but {shards.folder} has none of that name."
-                f"{did_you_mean(name, shards.corpora)} It has: {', '.join(shards.corpora)}."
-            )
+    offered = corpora_for(task, shards.corpora)
+    check_labels(task, offered)
+    for name in task.options.corpora or ():
         if _serves(usable[name]) or not usable[name]["of"]:
             continue
         raise TaskError(
             f"task {task.name!r} can use {_counts(usable[name])} of corpus {name!r}, less than 1 %. "
             f"It needs {task.needs}. Take {name!r} off tasks.{task.name}.corpora, or leave the task out."
         )
-    chosen = [name for name in named or shards.corpora if _serves(usable[name])]
+    chosen = [name for name in offered if _serves(usable[name])]
     if not chosen:
-        counts = "; ".join(f"{_counts(usable[name])} of {name!r}" for name in named or shards.corpora)
+        counts = "; ".join(f"{_counts(usable[name])} of {name!r}" for name in offered)
         raise TaskError(
-            f"task {task.name!r} has nothing to read in {shards.folder} ({split}): it can use {counts}. It needs "
-            f"{task.needs}. Leave the task out, or add a corpus that has it."
+            f"task {task.name!r} has nothing to read in {shards.folder} ({split}): it can use "
+            f"{counts or f'no corpus, since none holds {KINDS[task.reads]}'}. It needs {task.needs}. Leave the task "
+            "out, or add a corpus that has it."
         )
     return [shards.corpora[name] for name in chosen]
 

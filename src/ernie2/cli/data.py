@@ -42,7 +42,7 @@ def tasks() -> None:
     Example  [bold]ernie2 tasks[/bold]
     """
     for task in ernie2.list_tasks():
-        labels = "the vocabulary" if task["labels"] is None else f"{task['labels']} labels"
+        labels = {None: "the vocabulary", 0: "labels from the data"}.get(task["labels"], f"{task['labels']} labels")
         print(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
         print(f"    {task['title']}: {task['about']}")
         print(f"    needs {task['needs']}")

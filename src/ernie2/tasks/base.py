@@ -26,13 +26,16 @@ from ernie2.errors import TaskError, UnknownTask, did_you_mean
 Array = NDArray[Any]
 
 GROUP = "ernie2.tasks"
-_BUILT_IN = (
-    "knowledge_masking",
-    "capitalization_prediction",
-    "token_document_relation",
-    "sentence_reordering",
-    "sentence_distance",
-)
+_BUILT_IN = {
+    "knowledge_masking": "knowledge_masking",
+    "capitalization_prediction": "capitalization_prediction",
+    "token_document_relation": "token_document_relation",
+    "sentence_reordering": "sentence_reordering",
+    "sentence_distance": "sentence_distance",
+    "discourse_relation": "labelled_pairs",
+    "ir_relevance": "labelled_pairs",
+}
+"""The module of this package that holds each task."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     corpora: tuple[str, ...] | None = None
-    """Names of the corpora this task reads (default: every corpus it can use)."""
+    """Names of the corpora this task reads (default: every corpus of its kind it can use). A token task that names a
+    corpus of labelled pairs here reads it too."""
     loss_weight: float = Field(default=1.0, ge=0)
     """w_t in the loss of a step, Σ w_t · mean loss of task t."""
 
@@ -156,6 +160,10 @@ class Task:
     """What `tally` counts."""
     labels: tuple[str, ...] | None = None
     """Names of the classes; None: the vocabulary."""
+    reads: ClassVar[Literal["documents", "pairs"]] = "documents"
+    """Kind of corpora it reads: running text, or pairs of texts with a label each."""
+    labels_from_data: ClassVar[bool] = False
+    """True: the classes are the labels of the corpora it reads, unless its option `labels` names them."""
     Options: ClassVar[type[Options]] = Options
 
     def __init__(self, options: Any, vocabulary: Vocabulary) -> None:
@@ -191,7 +199,7 @@ class SentenceTask(Task):
     labels: tuple[str, ...]
     balanced: ClassVar[bool] = True
     """The caller draws the label, all classes equally often; False: `arrange` draws for itself and is given None."""
-    hosts_riders: ClassVar[bool] = True
+    hosts_riders: bool = True
     """Whether token tasks may label what this task arranged (paper: one sentence-level, several token-level losses)."""
 
     def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
@@ -263,7 +271,7 @@ def find(name: str) -> type[Task]:
     """
     if name not in _TASKS:
         if name in _BUILT_IN:
-            import_module(f"ernie2.tasks.{name}")
+            import_module(f"ernie2.tasks.{_BUILT_IN[name]}")
         else:
             for entry in entry_points(group=GROUP, name=name):
                 _load(entry)

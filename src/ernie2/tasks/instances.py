@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ernie2.annotate.shards import AnnotatedDocument
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Arranged, Labels, Segment, SentenceTask, Source, TokenSequence, TokenTask, Vocabulary
+from ernie2.tasks.pairs import fit
 
 Array = NDArray[Any]
 
@@ -36,9 +37,16 @@ class Instance:
         return len(self.inputs)
 
 
-def arrange_plain(source: Source, room: int) -> Arranged:
-    """Takes the longest run of sentences from `source.start` on that fits `room` tokens; the first is cut to it."""
+def arrange_plain(source: Source, room: int) -> Arranged | None:
+    """Takes the longest run of sentences from `source.start` on that fits `room` tokens; the first is cut to it.
+
+    A labelled pair is shown as its two texts, as in the task that asks for its label; None where they do not fit.
+    `room` leaves out [CLS] and one [SEP]; the second [SEP] of a pair counts as one of its tokens.
+    """
     document = source.document
+    if document.label is not None:
+        texts = fit(document, room - 1)
+        return None if texts is None else Arranged(texts, None)
     start = int(document.sentences[source.start])
     end = int(document.sentences.searchsorted(start + room, side="right")) - 1
     end = max(end, source.start + 1)

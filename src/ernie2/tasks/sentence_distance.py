@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from ernie2.annotate.shards import AnnotatedDocument
 from ernie2.tasks.base import Arranged, Segment, SentenceTask, Source, TokenSequence, register
+from ernie2.tasks.overlap import CHEAP_RULE, overlap
 
 Array = NDArray[Any]
 
 ADJACENT, SAME_DOCUMENT, DIFFERENT_DOCUMENTS = range(3)
-BUCKETS = 10
-"""The cheap rule sees the overlap in tenths."""
 LONGEST_STEP = 3
 """The walk goes on by one to this many sentences, so that about half of them come first in a pair (ours)."""
 
@@ -37,7 +36,7 @@ class SentenceDistance(SentenceTask):
     title = "Sentence distance"
     about = "Are two sentences neighbours, apart in one document, or from different documents?"
     needs = "documents of at least three sentences, of more than one origin"
-    cheap_rule = "share of pieces in common"
+    cheap_rule = CHEAP_RULE
     legend = "adjacent: (2) follows (1); same_document: it comes later; different_documents: it stands in another text"
     labels = ("adjacent", "same_document", "different_documents")
 
@@ -67,11 +66,8 @@ class SentenceDistance(SentenceTask):
         return None
 
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
-        """Bag of words: different pieces in both sentences, as a share of the sentence with fewer, in tenths, 0…10."""
-        text = sequence.document >= 0
-        first, second = (np.unique(sequence.tokens[text & (sequence.segment == i)]) for i in (0, 1))
-        common = len(np.intersect1d(first, second, assume_unique=True))
-        return np.full(len(positions), BUCKETS * common // min(len(first), len(second)), np.int64)
+        """Bag of words: pieces in common, in tenths."""
+        return np.full(len(positions), overlap(sequence), np.int64)
 
 
 def _another(source: Source, rng: Generator) -> AnnotatedDocument:

@@ -32,8 +32,8 @@ class TokenDocumentRelation(TokenTask):
     labels = ("only_here", "elsewhere")
 
     def usable(self, document: AnnotatedDocument) -> bool:
-        """Whether the document has a second sentence, which an instance could leave over."""
-        return document.sentence_count > 1
+        """Whether the document has a second sentence, which an instance could leave over; a pair is shown whole."""
+        return document.sentence_count > 1 and document.label is None
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Scores every token but special ones and [UNK], each against its own document."""

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from ernie2.annotate.shards import ShardedCorpus
 from ernie2.tasks.base import Task
+from ernie2.tasks.reading import corpora_for
 
 
 class Usable(TypedDict):
@@ -17,7 +18,7 @@ class Usable(TypedDict):
 
 
 Table = Mapping[str, Mapping[str, Usable]]
-"""By task, then by corpus."""
+"""By task, then by corpus it may read."""
 
 
 def count_usable(corpus: ShardedCorpus, task: Task, split: str = "train", most: int = 5_000) -> tuple[int, int]:
@@ -34,10 +35,10 @@ def count_usable(corpus: ShardedCorpus, task: Task, split: str = "train", most: 
 
 
 def usable_table(corpora: Mapping[str, ShardedCorpus], tasks: Sequence[Task], split: str = "train") -> Table:
-    """Returns `count_usable` for every task and corpus."""
+    """Returns `count_usable` for every task and every corpus it may read; raises `TaskError` like `corpora_for`."""
     table: dict[str, dict[str, Usable]] = {task.name: {} for task in tasks}
     for task in tasks:
-        for name, corpus in corpora.items():
+        for name, corpus in corpora_for(task, corpora).items():
             usable, of = count_usable(corpus, task, split)
             table[task.name][name] = Usable(usable=usable, of=of)
     return table

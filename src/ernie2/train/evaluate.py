@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.packing import Packer
-from ernie2.batches.stream import Cursor, Feed, Lane, Stream
+from ernie2.batches.stream import Cursor, Feed, Stream
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.tasks.base import Task
@@ -106,15 +106,13 @@ class HeldOut:
         self._tasks = {task.name: task for task in tasks}
         self._exams: dict[str, _Exam] = {}
         for task in tasks:
-            corpora = [
-                (corpus, share)
-                for corpus, share in zip(feeds[task.name].corpora, feeds[task.name].shares, strict=True)
-                if count_usable(corpus, task, "heldout")[0]
-            ]
-            if corpora:
-                feed = {task.name: Feed(*map(list, zip(*corpora, strict=True)))}
-                stream = train.like(feed, [task], seed=seed, split="heldout")
-                self._exams[task.name] = _exam(task, stream, train, instances)
+            corpora, shares = feeds[task.name].corpora, feeds[task.name].shares
+            usable = {c.name: s for c, s in zip(corpora, shares, strict=True) if count_usable(c, task, "heldout")[0]}
+            held = Feed([corpus for corpus in corpora if corpus.name in usable], list(usable.values()))
+            found = walk_once(train, held, task, instances, seed, "heldout")
+            fitted = walk_once(train, feeds[task.name], task, FIT_INSTANCES, seed, "train") if found else []
+            if fitted:
+                self._exams[task.name] = _exam(task, train, found, fitted)
 
     @property
     def missing(self) -> list[str]:
@@ -184,39 +182,55 @@ def ratio_interval(right: Array, owner: Array) -> tuple[float, float, float]:
     return ratio, max(0.0, ratio - 1.96 * error), min(1.0, ratio + 1.96 * error)
 
 
-def _exam(task: Task, heldout: Stream, train: Stream, instances: int) -> _Exam:
-    packs, made, labels, features, owner = [], 0, [], [], []
-    packer = Packer(heldout.caps, heldout.vocabulary.pad)
-    for instance in _walk(heldout, task, instances):
-        if not packer.add(instance, heldout.ids[task.name]):
-            packs.append(packer.pack())
-            packer = Packer(heldout.caps, heldout.vocabulary.pad)
-            packer.add(instance, heldout.ids[task.name])
-        scored = instance.labels[task.name]
-        labels.append(scored.targets)
-        features.append(task.cheap(instance.sequence, scored.positions))
-        owner.append(np.full(len(scored.targets), made))
-        made += 1
-    packs.append(packer.pack())
-    fitted = [
-        (i.labels[task.name].targets, task.cheap(i.sequence, i.labels[task.name].positions))
-        for i in _walk(train, task, FIT_INSTANCES)
-    ]
-    classes = len(task.labels) if task.labels is not None else task.vocabulary.size
-    rule = CheapRule.fit(np.concatenate([f for _, f in fitted]), np.concatenate([t for t, _ in fitted]), classes)
-    return _Exam(packs, made, np.concatenate(labels), np.concatenate(features), np.concatenate(owner), rule)
+def walk_once(train: Stream, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:
+    """At most `instances` instances of `task` alone, from one pass over the `split` documents of each corpus of `feed`.
 
-
-def _walk(stream: Stream, task: Task, instances: int) -> list[Instance]:
-    """At most `instances` instances of `task` alone, from one pass over the documents."""
+    Corpora are drawn by their shares; one that was walked to its end is left out of the draw from then on. `train`
+    gives sizes and ids.
+    """
     found: list[Instance] = []
     cursor: Cursor | None = None
-    while len(found) < instances:
-        instance, cursor, _ = stream.instance(0, cursor, task.name, (task.name,))
-        found.append(instance)
-        if stream.epoch(task.name, Lane({task.name: cursor})) > 0:
-            break
+    left = dict(zip(feed.corpora, feed.shares, strict=True))
+    while left:
+        stream = train.like({task.name: Feed(list(left), list(left.values()))}, [task], seed=seed, split=split)
+        walked_out = None
+        while walked_out is None:
+            if len(found) == instances:
+                return found
+            before = cursor.corpora if cursor else {}
+            instance, cursor, _ = stream.instance(0, cursor, task.name, (task.name,))
+            (corpus,) = (c for c in left if cursor.corpora.get(c.name) != before.get(c.name))
+            size, (document, sentence) = corpus.documents(split), cursor.corpora[corpus.name]
+            if (document, sentence) <= (size, 0):  # else it was found after the end, in a second pass
+                found.append(instance)
+            if document >= size:
+                walked_out = corpus
+        del left[walked_out]
     return found
+
+
+def _exam(task: Task, train: Stream, found: Sequence[Instance], fitted: Sequence[Instance]) -> _Exam:
+    """Packs the held-out instances `found`, and fits the cheap rule on the train instances `fitted`."""
+    packs = []
+    packer = Packer(train.caps, train.vocabulary.pad)
+    for instance in found:
+        if not packer.add(instance, train.ids[task.name]):
+            packs.append(packer.pack())
+            packer = Packer(train.caps, train.vocabulary.pad)
+            packer.add(instance, train.ids[task.name])
+    packs.append(packer.pack())
+    labels, features = _scored(task, found)
+    owner = np.repeat(np.arange(len(found)), [len(i.labels[task.name].targets) for i in found])
+    classes = len(task.labels) if task.labels is not None else task.vocabulary.size
+    seen, their_features = _scored(task, fitted)
+    return _Exam(packs, len(found), labels, features, owner, CheapRule.fit(their_features, seen, classes))
+
+
+def _scored(task: Task, instances: Sequence[Instance]) -> tuple[Array, Array]:
+    """Labels (p,) and features of the cheap rule (p,) at all positions `task` scores in `instances`."""
+    made = [(i.labels[task.name], i.sequence) for i in instances]
+    features = np.concatenate([task.cheap(sequence, labels.positions) for labels, sequence in made])
+    return np.concatenate([labels.targets for labels, _ in made]), features
 
 
 def _macro_f1(labels: Array, predicted: Array) -> float:

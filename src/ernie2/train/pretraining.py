@@ -11,20 +11,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ernie2.annotate.joined import folders_of
-from ernie2.annotate.shards import Shards
+from ernie2.annotate.shards import ShardedCorpus, Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import METHODS, Plan, Stage
 from ernie2.batches.stream import Feed, Stream
-from ernie2.errors import ConfigError, ShardError
+from ernie2.errors import ConfigError, ShardError, TaskError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import BatchSettings, Recipe
-from ernie2.tasks.base import SentenceTask, Task, Vocabulary, find
+from ernie2.tasks.base import SentenceTask, Task
+from ernie2.tasks.building import build_tasks, task_options
 from ernie2.tasks.usable import Table
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.train.evaluate import HeldOut
@@ -61,12 +63,12 @@ def build(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(recipe.train.precision, device)
     vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
-    tasks = build_tasks(recipe, vocabulary)
-    check_room(recipe, shards, tasks)
+    tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
+    check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
     ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
     stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
-    plans = lay_plans(recipe, tasks, apart(feed), stages)
+    plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)), stages)
     model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
     heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
     trainer = Trainer(
@@ -92,7 +94,7 @@ def build(
         "finished": None,
         "status": "running",
         "seed": recipe.seed,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)},
         "versions": _versions(),
         "git": _git_state(),
         "device": _device_name(device),
@@ -140,15 +142,6 @@ def open_stream(
     return Stream(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, lanes=batch.packs), feed, usable
 
 
-def build_tasks(recipe: Recipe, vocabulary: Vocabulary) -> list[Task]:
-    """The recipe's tasks in its order, with their checked options."""
-    classes = [find(name) for name in recipe.tasks]
-    return [
-        task(task.Options.model_validate(options or {}), vocabulary)
-        for task, options in zip(classes, recipe.tasks.values(), strict=True)
-    ]
-
-
 def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
     """Rows of the task table: knowledge masking is row 0, the others follow in recipe order; all 0 without a table."""
     if not rows:
@@ -174,28 +167,53 @@ def lay_plans(
     return [Plan(stage, levels, recipe.stages.combine, recipe.stages.plain_share, closed, apart) for stage in stages]
 
 
+def check_rides(tasks: Sequence[Task], apart: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Returns `apart`; raises `TaskError` where labelled pairs are to host token tasks and none of these reads them."""
+    riders = [task.name for task in tasks if task.level == "token"]
+    for task in tasks:
+        if not isinstance(task, SentenceTask) or task.reads != "pairs" or not task.hosts_riders or not riders:
+            continue
+        if all((task.name, rider) in apart for rider in riders):
+            raise TaskError(
+                f"task {task.name!r} is to host token-level tasks, but none of {', '.join(riders)} reads its labelled "
+                f"pairs. Name its corpus (and the others) under `corpora` of those that shall, or take "
+                f"tasks.{task.name}.hosts_riders out."
+            )
+    return apart
+
+
 def head_specs(tasks: Sequence[Task]) -> list[HeadSpec]:
     """The head each task's level and labels imply."""
     return [HeadSpec(task.name, task.level, None if (labels := task.labels) is None else len(labels)) for task in tasks]
 
 
-def check_room(recipe: Recipe, shards: Shards, tasks: Sequence[Task]) -> None:
-    """Refuses sequences too short for the shards' longest sentence, which would have to be cut."""
-    room = recipe.batch.sequence_tokens - 1 - max([1, *(t.max_segments for t in tasks if isinstance(t, SentenceTask))])
-    longest = int(shards.facts.get("sentence_tokens", 0))
+def check_room(shards: Shards, tasks: Sequence[Task], sequence_tokens: int, segment_types: int) -> None:
+    """Refuses sequences too short for the shards' longest sentence, which would have to be cut, and too few types.
+
+    Raises `ShardError` where a sentence does not fit, `ConfigError` where a task arranges more segments than there are
+    segment types.
+    """
+    most = max([1, *(task.max_segments for task in tasks if isinstance(task, SentenceTask))])
+    room = sequence_tokens - 1 - most
+    longest = max((_longest_sentence(corpus) for corpus in shards.corpora.values()), default=0)
     if longest > room:
         raise ShardError(
-            f"{shards.folder} holds sentences of up to {longest} tokens, but batch.sequence_tokens="
-            f"{recipe.batch.sequence_tokens} leaves room for {room}. Prepare with shards.sentence_tokens={room} or "
-            "below, or "
-            f"raise batch.sequence_tokens to {longest + recipe.batch.sequence_tokens - room}."
+            f"{shards.folder} holds sentences of up to {longest} tokens, but batch.sequence_tokens={sequence_tokens} "
+            f"leaves room for {room}. Prepare with shards.sentence_tokens={room} or below, or raise "
+            f"batch.sequence_tokens to {longest + sequence_tokens - room}."
         )
-    most = max([1, *(t.max_segments for t in tasks if isinstance(t, SentenceTask))])
-    if most > recipe.encoder.segment_types:
+    if most > segment_types:
         raise ConfigError(
-            f"a task arranges up to {most} segments, but encoder.segment_types={recipe.encoder.segment_types}; "
-            "raise it or lower the task's max_segments."
+            f"a task arranges up to {most} segments, but encoder.segment_types={segment_types}; raise it or lower the "
+            "task's max_segments."
         )
+
+
+def _longest_sentence(corpus: ShardedCorpus) -> int:
+    """Tokens of the longest sentence of a corpus; 0 for one of labelled pairs, whose tasks cut texts to the room."""
+    if corpus.labels:
+        return 0
+    return max((int(np.diff(shard.sentences).max(initial=0)) for shard in corpus.shards), default=0)
 
 
 def _task_facts(task: Task, row: int) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from ernie2.progress import Bar, progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
 from ernie2.tasks.base import Vocabulary
+from ernie2.tasks.building import build_tasks
 from ernie2.tasks.usable import usable_table
 from ernie2.tasks.vocabulary import vocabulary_of
-from ernie2.train.pretraining import build_tasks
 
 RecipeSource = str | Path | Mapping[str, Any]
 
@@ -94,7 +94,7 @@ def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]
 
 def _say_usable(recipe: Recipe, shards: Shards) -> None:
     """Prints usable documents per task × corpus; raises `TaskError` where a task is refused."""
-    tasks = build_tasks(recipe, vocabulary_for(shards))
+    tasks = build_tasks(recipe.tasks, vocabulary_for(shards), shards.corpora)
     say("Usable documents per task and corpus:")
     for task, counts in usable_table(shards.corpora, tasks).items():
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())

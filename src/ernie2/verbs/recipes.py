@@ -34,7 +34,10 @@ def write_recipe(name: str, destination: str | Path) -> Path:
 
 
 def list_tasks() -> list[dict[str, Any]]:
-    """Every task that can be named: name, title, level, labels (None: the vocabulary), needs, about, origin."""
+    """Every task that can be named: name, title, level, labels, needs, about, origin.
+
+    `labels` is their number; None: the vocabulary; 0: those of the data it will read.
+    """
     nothing = Vocabulary(size=5, cls=0, sep=1, mask=2, pad=3, unk=4, ordinary=np.zeros(0, np.int64))
     listed = []
     for entry in known():

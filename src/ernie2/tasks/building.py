@@ -1,0 +1,75 @@
+"""From the recipe's task options to tasks: checked options, and the classes that only the data can name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ernie2.annotate.shards import ShardedCorpus
+from ernie2.corpora.pairs import sort_labels
+from ernie2.errors import ConfigError, TaskError
+from ernie2.tasks.base import Task, Vocabulary, find
+from ernie2.tasks.reading import check_labels, corpora_for, listed
+
+
+def build_tasks(
+    options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vocabulary, corpora: Mapping[str, ShardedCorpus]
+) -> list[Task]:
+    """The tasks of a recipe, name → options, in its order.
+
+    A task whose labels are those of the data gets them in its options: the labels of all corpora it reads, integers by
+    number, others by name. Options that already name them (a run that goes on, a checkpoint) are kept as they are.
+
+    Raises `ConfigError` for wrong options, `TaskError` where a task names a corpus it cannot read, where its labels
+    cannot be told, or where the data has a label its options leave out.
+    """
+    made = [_make(name, given or {}, vocabulary) for name, given in options.items()]
+    return [_with_labels(task, made, corpora) if task.labels_from_data else task for task in made]
+
+
+def task_options(tasks: list[Task]) -> dict[str, dict[str, Any]]:
+    """The options of `tasks` with every default and every label filled in, as plain JSON: what a checkpoint keeps."""
+    return {task.name: task.options.model_dump(mode="json") for task in tasks}
+
+
+def _make(name: str, options: Mapping[str, Any], vocabulary: Vocabulary) -> Task:
+    task = find(name)
+    try:
+        return task(task.Options.model_validate(dict(options)), vocabulary)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise ConfigError(f"options of task {name!r}: {problems}.") from error
+
+
+def _with_labels(task: Task, tasks: list[Task], corpora: Mapping[str, ShardedCorpus]) -> Task:
+    read = corpora_for(task, corpora)
+    if task.options.labels is not None:
+        check_labels(task, read)
+        return task
+    labels = sort_labels(label for corpus in read.values() for label in corpus.labels)
+    if not labels:
+        raise TaskError(
+            f"task {task.name!r} needs {task.needs}, but none of these corpora holds any: {', '.join(corpora)}. Add "
+            "one, or leave the task out."
+        )
+    for reason in _doubts(task, tasks, read, labels):
+        raise TaskError(f"task {task.name!r}: {reason}")
+    return type(task)(task.options.model_copy(update={"labels": tuple(labels)}), task.vocabulary)
+
+
+def _doubts(task: Task, tasks: list[Task], read: Mapping[str, ShardedCorpus], labels: list[str]) -> Iterator[str]:
+    """Why the labels of these corpora are not those of the task."""
+    names = ", ".join(read)
+    if len(labels) == 1:
+        yield f"every pair of {names} has the label {labels[0]!r}; with one class there is nothing to learn."
+    if task.options.corpora is not None:
+        return
+    key = f"tasks.{task.name}.corpora"
+    others = [other.name for other in tasks if other.labels_from_data and other.name != task.name]
+    if others:
+        yield f"{', '.join(others)} reads labelled pairs too. Say which are whose: name corpora ({names}) under {key}."
+    if len({frozenset(corpus.labels) for corpus in read.values()}) > 1:
+        told = "; ".join(f"{name}: {listed(corpus.labels, 3)}" for name, corpus in read.items())
+        yield f"there are labelled pairs of several kinds ({told}). Name those it is to read under {key}."

@@ -1,0 +1,116 @@
+"""Labelled pairs: which class does a pair of texts bear? Two tasks of the paper, and any of your own (semantic-aware).
+
+A pair corpus gives the pairs and their labels; a task of this family only says by which name it is known:
+
+    @register
+    class Paraphrase(LabelledPairs):
+        name, title, about = "paraphrase", "Paraphrase", "Do the two sentences say the same?"
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.errors import TaskError
+from ernie2.tasks.base import Arranged, Options, SentenceTask, Source, TokenSequence, register
+from ernie2.tasks.overlap import CHEAP_RULE, overlap
+from ernie2.tasks.pairs import fit, texts_of
+
+Array = NDArray[Any]
+
+
+class LabelledPairsOptions(Options):
+    """Options of every task on labelled pairs."""
+
+    labels: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(default=None, min_length=2)
+    """Names of the classes, in their order; null: those of the corpora it reads. A run keeps what it began with."""
+    hosts_riders: bool = False
+    """Whether token tasks may label these pairs too; those that shall must name the pair corpus under `corpora`."""
+
+    @field_validator("labels")
+    @classmethod
+    def _each_once(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for label in labels or ():
+            if labels is not None and labels.count(label) > 1:
+                raise ValueError(f"label {label!r} stands here twice")
+        return labels
+
+
+class LabelledPairs(SentenceTask):
+    """Shows a pair as two segments; its class is the pair's label. Subclass it to give your own pairs a name.
+
+    Pairs come as often as the data has them: the paper gives no rule for the classes of these tasks, so nothing is
+    balanced (ours).
+    """
+
+    needs = "labelled pairs of texts (a corpus with `pairs` in the recipe)"
+    cheap_rule = CHEAP_RULE
+    legend = "the label is that of the data for the texts (1) and (2)"
+    reads = "pairs"
+    labels_from_data = True
+    balanced = False
+    Options = LabelledPairsOptions
+
+    @property
+    def labels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The classes; empty as long as the options name none and no data was seen."""
+        return self.options.labels or ()
+
+    @property
+    def hosts_riders(self) -> bool:  # type: ignore[override]
+        """What the options say."""
+        return bool(self.options.hosts_riders)
+
+    def usable(self, document: AnnotatedDocument) -> bool:
+        """Whether this is a pair of two texts under a known label."""
+        return document.label in self._classes and texts_of(document) is not None
+
+    def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
+        """Both texts, the longer one cut first where they have more than `room` tokens; one instance a pair.
+
+        Raises `TaskError` for a label that is none of the classes; a pair without room for a unit each is passed over.
+        """
+        document = source.document
+        if (segments := fit(document, room)) is None:
+            return None
+        if document.label not in self._classes:
+            raise TaskError(
+                f"task {self.name!r}, document {document.name!r}: its label {document.label!r} is none of the classes "
+                f"{', '.join(self.labels)}."
+            )
+        return Arranged(segments, self._classes[document.label])
+
+    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
+        """Bag of words: pieces in common, in tenths."""
+        return np.full(len(positions), overlap(sequence), np.int64)
+
+    @cached_property
+    def _classes(self) -> dict[str | None, int]:
+        return {label: number for number, label in enumerate(self.labels)}
+
+
+@register
+class DiscourseRelation(LabelledPairs):
+    """Two sentences whose connective was removed: which one was it? (paper, Discourse Relation Task)"""
+
+    name = "discourse_relation"
+    title = "Discourse relation"
+    about = "Which connective stood between two sentences?"
+    legend = "the label is the connective that was taken away between (1) and (2)"
+
+
+@register
+class IRRelevance(LabelledPairs):
+    """Query and title: clicked, shown and not clicked, or irrelevant? (paper, IR Relevance Task)"""
+
+    name = "ir_relevance"
+    title = "IR relevance"
+    about = "How relevant is a title to a query?"
+    legend = "(1) is the query, (2) the title; 0: clicked, 1: shown and not clicked, 2: of another query"

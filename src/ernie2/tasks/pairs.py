@@ -1,0 +1,74 @@
+"""Pairs: the two texts of a labelled pair as two segments, cut to the room where they are too long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ernie2.annotate.shards import WORD_START, AnnotatedDocument
+from ernie2.tasks.base import Segment
+
+Array = NDArray[Any]
+
+Text = tuple[int, int]
+"""A token run [start, end) of the pair's document."""
+
+
+def texts_of(document: AnnotatedDocument) -> tuple[Text, Text] | None:
+    """The two texts of a labelled pair, its two paragraphs; None where this is no pair, or one with an empty text."""
+    if document.label is None or len(document.paragraphs) != 3:
+        return None
+    start, middle, end = document.sentences[document.paragraphs].tolist()
+    return ((start, middle), (middle, end)) if start < middle < end else None
+
+
+def fit(document: AnnotatedDocument, room: int) -> tuple[Segment, Segment] | None:
+    """Both texts of a pair in at most `room` tokens, the ends cut off where they have more.
+
+    The longer text is cut first (released fine-tuning code), and then back to the end of a whole unit: a cut goes
+    neither through a word nor through a span. None where this is no pair, or not even the first unit of a text fits.
+    """
+    if (texts := texts_of(document)) is None:
+        return None
+    (first, middle), (_, end) = texts
+    one, other = longest_first(middle - first, end - middle, room)
+    stop = last_boundary(document, first, first + one, middle)
+    second_stop = last_boundary(document, middle, middle + other, end)
+    if stop == first or second_stop == middle:
+        return None
+    return Segment(document, first, stop), Segment(document, middle, second_stop)
+
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Lengths left of two texts when tokens are taken off the longer one, of equal ones off the second, until they fit.
+
+    (7, 3) into 8 → (5, 3); (9, 9) into 5 → (3, 2).
+    """
+    if first + second <= room:
+        return first, second
+    half = room // 2
+    if first <= half:
+        return first, room - first
+    if second <= half:
+        return room - second, second
+    return room - half, half
+
+
+def last_boundary(document: AnnotatedDocument, start: int, stop: int, end: int) -> int:
+    """The last offset in [start, stop] at which the text [start, end) may be cut: neither a word nor a span goes on."""
+    while start < stop < end:
+        inside = [int(runs[at, 0]) for runs in document.spans.values() if (at := _holding(runs, stop)) is not None]
+        if inside:
+            stop = max(start, min(inside))
+        elif document.flags[stop] & WORD_START:
+            break
+        else:
+            stop -= 1
+    return stop
+
+
+def _holding(runs: Array, stop: int) -> int | None:
+    """Which of the sorted runs (k, 2) a cut before token `stop` would go through, or None."""
+    at = int(runs[:, 0].searchsorted(stop)) - 1
+    return at if at >= 0 and runs[at, 1] > stop else None
