@@ -3,8 +3,9 @@
 import pytest
 
 import ernie2
+import tiny
 import tiny_run
-from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
 from ernie2.recipe_files import load_recipe
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.records import Records, read_run
@@ -54,6 +55,33 @@ def test_evaluating_a_run_gives_the_figures_it_ended_with(recipe, tmp_path):
     run = ernie2.pretrain(recipe)
     last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]
     assert ernie2.evaluate(run, tmp_path / "shards") == last["tasks"]
+
+
+def test_evaluating_on_shards_with_sentences_too_long_for_the_run_is_refused(recipe, tmp_path):
+    run = ernie2.pretrain(recipe)
+    long = [tiny.document([[[5 + i] * 70]], name=f"d{i}", group=i) for i in range(20)]
+    tiny_run.write_shards(tmp_path / "longer", long)
+    with pytest.raises(ShardError, match=r"longer holds sentences of up to 70 tokens.*leaves room for 59"):
+        ernie2.evaluate(run, tmp_path / "longer")
+
+
+def test_a_plan_that_repeats_the_text_too_often_is_refused_before_any_work_unless_told(recipe, tmp_path):
+    with pytest.raises(ConfigError, match=r"would walk corpus 'text' \S+ times(?s:.*)stages\.max_epochs=\d"):
+        ernie2.pretrain(recipe, ["stages.max_epochs=0.1"])
+    assert not (tmp_path / "run").exists()
+    ernie2.pretrain(recipe, ["stages.max_epochs=5"])
+
+
+def test_a_run_that_began_is_resumed_whatever_it_repeats(recipe, tmp_path, monkeypatch):
+    with monkeypatch.context() as during:
+        during.setattr("ernie2.verbs.pretraining.export_hf", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ernie2.pretrain(recipe)
+    facts = read_run(tmp_path / "run")
+    facts["recipe"]["stages"]["max_epochs"] = 0.1
+    Records(tmp_path / "run").describe(facts)
+    ernie2.resume(tmp_path / "run")
+    assert read_run(tmp_path / "run")["status"] == "done"
 
 
 def test_a_file_where_the_run_folder_belongs_is_refused(recipe, tmp_path):

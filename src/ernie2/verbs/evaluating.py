@@ -14,12 +14,15 @@ from ernie2.reporting.report import write_report
 from ernie2.settings import BatchSettings, TrainSettings
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.loading import load
-from ernie2.train.pretraining import open_stream
+from ernie2.train.pretraining import check_room, open_stream
 from ernie2.train.step import choose_precision
 
 
 def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, Any]]:
-    """Held-out figures, on the shards at `data`, of every task a checkpoint (run or Hugging Face folder) knows."""
+    """Held-out figures, on the shards at `data`, of every task a checkpoint (run or Hugging Face folder) knows.
+
+    Raises `ShardError` where the shards hold sentences that are too long for the checkpoint's sequences.
+    """
     shards = Shards(data)
     loaded = load(Path(checkpoint), shards)
     recipe = loaded.recipe
@@ -28,6 +31,7 @@ def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, An
     batch = (
         recipe.batch if recipe else BatchSettings(batch_tokens=8 * limit, pack_tokens=8 * limit, sequence_tokens=limit)
     )
+    check_room(shards, loaded.tasks, limit, loaded.model.settings.segment_types)
     instances = recipe.train.heldout_instances if recipe else TrainSettings().heldout_instances
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()} if recipe else None
     stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, recipe.seed if recipe else 0, weights)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
-from ernie2.errors import CheckpointError, ShardError, StorageError
+from ernie2.batches.epochs import check_epochs, expected_epochs
+from ernie2.errors import CheckpointError, StorageError
 from ernie2.exporting import export_hf
 from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
@@ -28,6 +29,7 @@ def pretrain(
     """Prepares shards where there are none yet, trains through all stages, and leaves the run folder it returns.
 
     `init_from` takes parameters from a run or a Hugging Face folder (a warm start: new schedule, new optimiser).
+    Raises `ConfigError` where some task would walk a corpus more often than `stages.max_epochs`.
     """
     checked = load_recipe(recipe, overrides)
     run = Path(checked.run)
@@ -45,6 +47,7 @@ def pretrain(
         for what, names in (("left out", started.left_out), ("newly initialised", started.new)):
             say(f"  {what}: {', '.join(names) or 'nothing'}")
     made = build(checked, shards, model)
+    check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
     made.facts["initialised_from"] = None if init_from is None else str(init_from)
     try:
         run.mkdir(parents=True, exist_ok=True)
