@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rjieba
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,41 @@ def test_rjieba_gives_words_of_two_characters_and_more_and_names():
         "word": ["小明", "北京大学", "读书"],
         "entity": ["小明", "北京大学"],
     }
+
+
+def test_characters_rjieba_joins_beyond_its_dictionary_count_as_names_only():
+    tagged = [("何洁", "nr"), ("曾任", "v"), ("村长", "n")]
+    assert rjieba.tag("何洁曾任村长") == tagged
+    assert [rjieba.has_word(word) for word, _ in tagged] == [False, False, True]
+    assert found(ChineseWords(), "何洁曾任村长") == {"word": ["何洁", "村长"], "entity": ["何洁"]}
+
+
+def test_known_and_foreign_persons_are_names_too():
+    assert rjieba.tag("陈寅恪见阿拉法特") == [("陈寅恪", "nrfg"), ("见", "v"), ("阿拉法特", "nrt")]
+    assert found(ChineseWords(), "陈寅恪见阿拉法特")["entity"] == ["陈寅恪", "阿拉法特"]
+
+
+def test_runs_of_latin_letters_and_digits_are_words_and_those_with_marks_are_none():
+    assert found(ChineseWords(), "iPhone降到3.5折，2012年C++。") == {
+        "word": ["iPhone", "降到", "2012"],
+        "entity": ["C++"],
+    }
+
+
+@given(st.lists(st.text("北京大学的人在微信3.aB ，。", max_size=12), max_size=4))
+def test_chinese_words_are_whole_words_of_rjieba_inside_one_paragraph(paragraphs):
+    text = "\n\n".join(paragraphs)
+    starts = [sum(len(earlier) + 2 for earlier in paragraphs[:number]) for number in range(len(paragraphs))]
+    places = [(start, start + len(paragraph)) for start, paragraph in zip(starts, paragraphs, strict=True)]
+    spans = dict(ChineseWords().spans(text, places))
+    whole = {
+        (start + begin, start + end)
+        for start, paragraph in zip(starts, paragraphs, strict=True)
+        for _, begin, end in rjieba.tokenize(paragraph)
+    }
+    for runs in spans.values():
+        assert set(map(tuple, runs.tolist())) <= whole
+        assert (runs[1:, 0] >= runs[:-1, 1]).all()
 
 
 def test_chinese_spans_stand_in_the_characters_of_the_whole_text():
