@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from ernie2.annotate.shards import CAPITALISED, CASED, SPAN_KINDS, WORD_START, Shard, ShardedCorpus, Shards
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.batches.feeds import feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stream import Cursor, Feed, Lane, Stream
-from ernie2.errors import ConfigError, TaskError
+from ernie2.errors import TaskError
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary, find, known
+from ernie2.tasks.building import build_tasks
 from ernie2.tasks.instances import Instance
 from ernie2.tasks.knowledge_masking import unit_starts
 from ernie2.tasks.usable import Usable, usable_table
@@ -33,6 +33,8 @@ EXAMPLE_TOKENS = 96
 """Longest example; statistics are taken over sequences as long as in training."""
 SAMPLED_TOKENS = 20_000_000
 """Share of cased words is counted over whole shards, evenly spaced, up to about this many tokens."""
+MOST_LABELS = 10
+"""The commonest classes that are written out."""
 _NO_SPACE_BEFORE = set(".,;:!?)]}%'’”…，。；：！？、）》」")
 _NO_SPACE_AFTER = set("([{$‘“（《「")
 _WIDTH = 110
@@ -108,14 +110,17 @@ def inspect(
     pieces = load_wordpieces(opened.folder / "tokenizer.json")
     vocabulary = vocabulary_of(pieces)
     names = [task] if task is not None else [entry.name for entry in known()]
-    tasks = [_make(name, (options or {}).get(name, {}), vocabulary) for name in names]
+    asked = [(find(name), given) for name in names for given in _looks(name, (options or {}).get(name, {}), opened)]
     return Inspection(
         folder=str(opened.folder),
         vocab_size=pieces.vocab_size,
         cased=pieces.cased,
         sequence_tokens=sequence_tokens,
         corpora=tuple(_look_at_corpus(corpus) for corpus in opened.corpora.values()),
-        tasks=tuple(_look_through(made, opened, pieces, vocabulary, examples, seed, sequence_tokens) for made in tasks),
+        tasks=tuple(
+            _look_through(kind, given, opened, pieces, vocabulary, examples, seed, sequence_tokens)
+            for kind, given in asked
+        ),
     )
 
 
@@ -130,13 +135,12 @@ def render(inspection: Inspection) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _make(name: str, options: Mapping[str, Any], vocabulary: Vocabulary) -> Task:
-    task = find(name)
-    try:
-        return task(task.Options.model_validate(dict(options)), vocabulary)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise ConfigError(f"options of task {name!r}: {problems}.") from error
+def _looks(name: str, options: Mapping[str, Any], shards: Shards) -> list[dict[str, Any]]:
+    """Options to look with: labelled pairs are looked at corpus by corpus, since each has labels of its own."""
+    pairs = [corpus.name for corpus in shards.corpora.values() if corpus.labels]
+    if not find(name).labels_from_data or options.get("corpora") or not pairs:
+        return [dict(options)]
+    return [{**options, "corpora": [corpus]} for corpus in pairs]
 
 
 # ---- figures
@@ -181,7 +185,8 @@ def _some(shards: Any) -> Iterator[Shard]:
 
 
 def _look_through(
-    task: Task,
+    kind: type[Task],
+    options: Mapping[str, Any],
     shards: Shards,
     pieces: WordPieces,
     vocabulary: Vocabulary,
@@ -190,16 +195,18 @@ def _look_through(
     sequence_tokens: int,
 ) -> TaskFigures:
     figures = TaskFigures(
-        name=task.name,
-        title=task.title,
-        about=task.about,
-        needs=task.needs,
-        legend=task.legend,
-        tallies=task.tallies,
-        usable=usable_table(shards.corpora, [task])[task.name],
+        name=kind.name,
+        title=kind.title,
+        about=kind.about,
+        needs=kind.needs,
+        legend=kind.legend,
+        tallies=kind.tallies,
+        usable={},
         why_not=None,
     )
     try:
+        (task,) = build_tasks({kind.name: options}, vocabulary, shards.corpora)
+        figures = replace(figures, usable=usable_table(shards.corpora, [task])[task.name])
         feed, _ = feeds(shards, [task])
         tally: Counter[str] = Counter()
         made = _walk(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
@@ -336,7 +343,12 @@ def _task_lines(task: TaskFigures, sequence_tokens: int) -> list[str]:
         return [*lines, fill(f"does not apply: {task.why_not}", _WIDTH, initial_indent="  ", subsequent_indent="  ")]
     tally = task.tally or {}
     total = max(sum(tally.values()), 1)
-    shares = ", ".join(f"{name} {count / total:.1%}" for name, count in tally.items() if count)
+    counted = [(name, count) for name, count in tally.items() if count]
+    if len(counted) > MOST_LABELS:
+        counted.sort(key=lambda entry: -entry[1])
+    shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counted[:MOST_LABELS])
+    if len(counted) > MOST_LABELS:
+        shares += f" and {len(counted) - MOST_LABELS} others"
     scored = (
         f"{task.scored / max(task.tokens, 1):.1%} of tokens scored"
         if task.scored != task.instances
