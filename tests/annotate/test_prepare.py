@@ -444,3 +444,11 @@ def test_wrong_input_leaves_nothing_behind_and_takes_nothing_away(tmp_path: Path
     with pytest.raises(DataError, match="cut short"):
         prepare(recipe(tmp_path, tmp_path / "cut.jsonl", shards=_shards(tmp_path)), workers=1)
     assert sorted(entry.name for entry in (tmp_path / "shards").iterdir()) == ["mine.txt"]
+
+
+def test_a_corpus_of_unknown_words_only_is_refused_by_name(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
+    (tmp_path / "in.txt").write_text("rain\n\nsnow\n", encoding="utf-8")
+    parts = recipe(tmp_path, tmp_path / "in.txt", tokenizer={"file": str(tmp_path / "vocab.txt")})
+    with pytest.raises(DataError, match=r"corpora\.text: nothing is left of .*in.txt \(only unknown tokens: 2\)"):
+        prepare(parts, workers=1)

@@ -116,7 +116,7 @@ def _make(
     tokenise = Tokenise(recipe.knowledge, recipe.shards, units, place)
     run_tasks(tokenise, sizes, workers, work / "jobs" / "tokenise", place, stage("tokenise", sum(sizes)))
     found = 0
-    if recipe.knowledge.phrases is not None:
+    if recipe.knowledge.phrases is not None and (work / "counts").exists():  # else nothing is left: `describe` says so
         report(Progress("phrases", 0, sum(sizes)))
         with writing(work.parent):
             found = _choose_phrases(recipe.knowledge.phrases, wordpieces, units, work)
