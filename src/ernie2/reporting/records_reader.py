@@ -44,9 +44,9 @@ class Usable:
 
 @dataclass(frozen=True)
 class Data:
-    """The shards of a run; `usable` is task → corpus → counts."""
+    """The shards of a run, of one folder or several; `usable` is task → corpus → counts."""
 
-    shards: str = ""
+    shards: tuple[str, ...] = ()
     fingerprint: str = ""
     vocab_size: int | None = None
     corpora: dict[str, Corpus] = field(default_factory=dict)
@@ -81,6 +81,21 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Extension:
+    """Where an extended run began: the finished run, its last step, how many stages it had, and the task that came.
+
+    `replay` is what was asked for: iterations of each earlier task, or None for the default.
+    """
+
+    run: str
+    step: int
+    stages: int
+    task: str
+    data: str = ""
+    replay: int | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """run.json."""
 
@@ -101,6 +116,7 @@ class Run:
     data: Data = field(default_factory=Data)
     batch_tokens: int | None = None
     initialised_from: str | None = None
+    extended_from: Extension | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +235,7 @@ def read_records(run: Path) -> Records:
             f"{described}: format {values['format']!r} is not {FORMAT}, the one this version reads. "
             "Make the report with the version of ernie2 that made the run."
         )
-    read = _decode(Run, values, str(described))
+    read = _decode(Run, _shards_listed(values), str(described))
     events: dict[tuple[str, int], StageEvent] = {}
     steps: dict[int, Step] = {}
     heldout: dict[tuple[int, int, str], HeldOut] = {}
@@ -245,6 +261,17 @@ def read_records(run: Path) -> Records:
         heldout=tuple(sorted(heldout.values(), key=lambda evaluation: (evaluation.step, evaluation.stage))),
         scores=tuple(scores.values()),
     )
+
+
+def _shards_listed(values: Any) -> Any:
+    """run.json with its folders of shards as a list; the first runs had a single name there."""
+    if (
+        isinstance(values, dict)
+        and isinstance(data := values.get("data"), dict)
+        and isinstance(data.get("shards"), str)
+    ):
+        return {**values, "data": {**data, "shards": [data["shards"]]}}
+    return values
 
 
 def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
