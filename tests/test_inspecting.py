@@ -54,6 +54,22 @@ def test_what_was_dropped_is_told_by_reason(shards):
     assert "dropped: 3 duplicate, 1 empty" in render(inspect(shards, FOUR[0], 0))
 
 
+def test_labelled_pairs_are_counted_by_label_and_the_commonest_shown(tmp_path):
+    def pair(number: int, label: int):
+        return document([[[6, 7]], [[8, 5]]], name=str(number), label=str(label))
+
+    # labels 1 … 12, each as often as its number says
+    many = [pair(number, label) for number, label in enumerate(n for n in range(1, 13) for _ in range(n))]
+    shards = folder(tmp_path, {"many": many, "few": [pair(0, 1), pair(1, 0), pair(2, 1)], "cities": [city()]})
+    inspection = inspect(shards, FOUR[0], 0)
+    assert [dict(corpus.labels) for corpus in inspection.corpora[1:]] == [{"0": 1, "1": 2}, {}]
+    text = " ".join(render(inspection).split())
+    assert "78 labelled pairs (0 held out), 312 tokens labels: 12 15.4%, 11 14.1%, 10 12.8%" in text
+    assert "3 3.8% and 2 others" in text
+    assert "3 labelled pairs (0 held out), 12 tokens labels: 0 33.3%, 1 66.7% 2.0 tokens a sentence" in text
+    assert "1 documents or sections (0 held out)" in text
+
+
 def test_capitals_are_shown_as_in_the_text(shards):
     (task,) = inspect(shards, "capitalization_prediction", 1).tasks
     assert task.examples == ("New York sleeps. Berta snores. New Berta sleeps. Berta",)
