@@ -42,7 +42,10 @@ _WIDTH = 110
 
 @dataclass(frozen=True, slots=True)
 class CorpusFigures:
-    """One corpus. Shares are of words (cased) and of cased words (capitals); means are of tokens and of sentences."""
+    """One corpus. Shares are of words (cased) and of cased words (capitals); means are of tokens and of sentences.
+
+    `labels`: class → pairs of a corpus of labelled pairs, empty for documents.
+    """
 
     name: str
     language: str
@@ -57,6 +60,7 @@ class CorpusFigures:
     spans: Mapping[str, int]
     dropped: Mapping[str, int]
     dropped_spans: Mapping[str, int]
+    labels: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,7 @@ def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
         spans={kind: count for kind in SPAN_KINDS if (count := rows(f"spans_{kind}", 0))},
         dropped=dict(corpus.facts.get("dropped", {})),
         dropped_spans=dict(corpus.facts.get("dropped_spans", {})),
+        labels=dict(corpus.facts.get("label_counts", {})),
     )
 
 
@@ -324,16 +329,29 @@ def _corpus_lines(corpus: CorpusFigures) -> list[str]:
     if corpus.cased_share:
         cased += f", {corpus.capital_share:.0%} of these begin with a capital"
     sentence, paragraph = corpus.tokens_a_sentence, corpus.sentences_a_paragraph
-    documents = f"{corpus.documents:,} documents or sections ({corpus.heldout_documents:,} held out)"
+    what = "labelled pairs" if corpus.labels else "documents or sections"
+    documents = f"{corpus.documents:,} {what} ({corpus.heldout_documents:,} held out)"
     lines = [
         f"corpus {corpus.name} ({corpus.language}; licence: {corpus.licence})",
         f"  {documents}, {corpus.tokens:,} tokens",
+        *_label_lines(corpus.labels),
         f"  {sentence:.1f} tokens a sentence, {paragraph:.1f} sentences a paragraph; {cased}",
         f"  spans: {_counted(corpus.spans)}",
     ]
     lines += [f"  dropped: {_counted(corpus.dropped)}"] if corpus.dropped else []
     lines += [f"  dropped spans: {_counted(corpus.dropped_spans)}"] if corpus.dropped_spans else []
     return lines
+
+
+def _label_lines(counts: Mapping[str, int]) -> list[str]:
+    """The classes of labelled pairs and their shares, the commonest `MOST_LABELS` where there are more."""
+    if not counts:
+        return []
+    total = max(sum(counts.values()), 1)
+    shown = counts if len(counts) <= MOST_LABELS else dict(Counter(counts).most_common(MOST_LABELS))
+    shares = ", ".join(f"{name} {count / total:.1%}" for name, count in shown.items())
+    others = f" and {len(counts) - len(shown):,} others" if len(shown) < len(counts) else ""
+    return [fill(f"labels: {shares}{others}", _WIDTH, initial_indent="  ", subsequent_indent="    ")]
 
 
 def _task_lines(task: TaskFigures, sequence_tokens: int) -> list[str]:
