@@ -33,7 +33,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 NETWORK = [
     module
     for module in MODULES
-    if module.startswith("model/") and module.split("/")[1] not in ("__init__.py", "multitask.py", "hf.py", "paddle.py")
+    if module.startswith("model/") and module.split("/")[1] not in ("__init__.py", "multitask.py", "hf.py", "formats")
 ]
 
 

@@ -1,0 +1,97 @@
+"""The configuration beside the weights, whoever wrote it, in Hugging Face's keys."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ernie2.errors import CheckpointError
+from ernie2.model.formats.layouts import WORD_TABLE, Layout, Named, prefix_of
+
+NAMES = ("config.json", "model_config.json", "ernie_config.json", "bert_config.json")
+_TASK_TABLE = "embeddings.task_type_embeddings.weight"
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The first of `NAMES` in `folder`, as written but flat, and its path; `CheckpointError` where there is none."""
+    path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
+    if path is None:
+        raise CheckpointError(f"{folder} has no configuration: none of {', '.join(NAMES)}.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is not a mapping of configuration keys.")
+    return _flat(config), path
+
+
+def completed(
+    config: Mapping[str, Any], layout: Layout, tensors: Mapping[str, Named]
+) -> tuple[dict[str, Any], list[str]]:
+    """`config` in Hugging Face's keys, and what a user should know about it.
+
+    Where it is silent the tensors speak: number of layers, widths, positions, segment types; in Paddle's layouts also
+    task ids, since their configurations declare tables that are not there. Norms' eps stays silent.
+    """
+    full, notes = dict(config), list[str]()
+    if "sent_type_vocab_size" in full:
+        full.setdefault("type_vocab_size", full["sent_type_vocab_size"])
+    for key, value in _told_by(tensors).items():
+        if full.get(key) is None:
+            full[key] = value
+    rows = len(tensors[WORD_TABLE].tensor)
+    if (declared := full.get("vocab_size")) not in (None, rows):
+        notes.append(f"vocab_size is {declared} in the configuration; the word table has {rows} rows, which is taken")
+    if layout == "Hugging Face":
+        if "model_type" not in full:
+            full["model_type"] = prefix_of(tensors) or "bert"
+            notes.append(f"the configuration has no model_type; taken as {full['model_type']!r}")
+        return full, notes
+    full["model_type"] = _paddle_type(full, tensors)
+    notes += _decide_task_ids(full, _TASK_TABLE in tensors and len(tensors[_TASK_TABLE].tensor))
+    return full, notes
+
+
+def _decide_task_ids(full: dict[str, Any], rows: int) -> list[str]:
+    """Sets `use_task_id` and the rows by the tensor that is (not) there; returns what to tell."""
+    declared, used = full.get("task_type_vocab_size"), full.get("use_task_id")
+    if rows:
+        full["use_task_id"] = used is not False
+        full["task_type_vocab_size"] = rows
+        return []
+    if used:
+        return [f"the configuration wants a task embedding ({declared} rows), but there is none"]
+    full["use_task_id"] = False
+    if declared and used is None:
+        return [f"the configuration declares {declared} task ids, but no task embedding was shipped; read without"]
+    return []
+
+
+def _paddle_type(full: Mapping[str, Any], tensors: Mapping[str, Named]) -> str:
+    stated = str(full.get("model_type") or full.get("init_class") or prefix_of(tensors) or "ernie").lower()
+    known = re.fullmatch(r"(ernie|bert)(model|for\w+)?", stated)
+    return known[1] if known else stated
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """PaddleNLP's older model_config.json holds the encoder's keys in `init_args`."""
+    inner = config.get("init_args")
+    nested = next((part for part in inner if isinstance(part, dict)), None) if isinstance(inner, list) else None
+    return config if nested is None else {**config, **_flat(nested)}
+
+
+def _told_by(tensors: Mapping[str, Named]) -> dict[str, int]:
+    layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")}
+    told = {"hidden_size": tensors[WORD_TABLE].tensor.shape[-1], "num_hidden_layers": len(layers)}
+    for key, name in (
+        ("max_position_embeddings", "embeddings.position_embeddings.weight"),
+        ("type_vocab_size", "embeddings.token_type_embeddings.weight"),
+        ("intermediate_size", "encoder.layer.0.intermediate.dense.bias"),
+    ):
+        if name in tensors:
+            told[key] = sum(tensors[name].tensor.shape[:1])
+    return told

@@ -1,0 +1,153 @@
+"""Where the files of a checkpoint are, and what tensors are in them, whatever program wrote them.
+
+What a file is follows from its first bytes, not from its name: safetensors, a zip or an old file of torch, a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ernie2.errors import CheckpointError
+from ernie2.model.formats.lod_tensors import read_variable
+from ernie2.model.formats.paddle_names import FLUID_WORD_TABLE, is_fluid_variable
+from ernie2.model.formats.pickles import read_pickle
+
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_TORCH_ZIP, _TORCH_OLD = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Tensors by the names they have in the file or folder `where`; `unread`: what else is there by name."""
+
+    where: Path
+    tensors: dict[str, Tensor]
+    unread: tuple[str, ...] = ()
+
+
+def read_weights(source: Path) -> Container:
+    """All tensors of a checkpoint: a folder, or a file of weights; sharded and one file a variable included.
+
+    Raises `CheckpointError` where there are none, where a file is damaged or lacking, and for a pickle that would do
+    more than hold arrays.
+    """
+    try:
+        if not source.is_dir():
+            return read_file(source)
+        for name in _WHOLE:
+            if (source / name).is_file():
+                return read_file(source / name)
+            if (source / f"{name}.index.json").is_file():
+                return _read_shards(source / f"{name}.index.json")
+        if (one := _paddle_file(source)) is not None:
+            return read_file(one)
+        if (variables := fluid_folder(source)) is not None:
+            return _read_variables(variables)
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or source} cannot be read: {error.strerror or error}.") from error
+    raise CheckpointError(
+        f"{source} has no weights: none of {', '.join(_WHOLE)} (whole or sharded), no *.pdparams, and no Paddle "
+        f"variables ({FLUID_WORD_TABLE} and so on, there or in params/)."
+    )
+
+
+def read_file(path: Path) -> Container:
+    """The tensors of one file, told by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(len(_TORCH_OLD))
+    if start.startswith(_TORCH_ZIP) or start == _TORCH_OLD:
+        return _read_torch(path)
+    if start[8:9] == b"{" or path.suffix == ".safetensors":
+        try:
+            return Container(path, load_file(path))
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged or no safetensors file: {error}.") from error
+    arrays, others = read_pickle(path)
+    return Container(path, {name: _tensor(array) for name, array in arrays.items()}, others)
+
+
+def fluid_folder(source: Path) -> Path | None:
+    """The folder with one file a variable: `source` or its params/; None where it is neither."""
+    return next((folder for folder in (source, source / "params") if (folder / FLUID_WORD_TABLE).is_file()), None)
+
+
+def _paddle_file(folder: Path) -> Path | None:
+    found = sorted(folder.glob("*.pdparams"))
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{folder} has {len(found)} files of weights ({', '.join(path.name for path in found)}); name one of them."
+        )
+    return found[0] if found else None
+
+
+def _read_shards(index: Path) -> Container:
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names: set[str] = set(places.values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is no index of shards: {error!r}.") from error
+    if outside := sorted(name for name in names if Path(name).name != name):
+        raise CheckpointError(f"{index} names {outside[0]!r}, which is no file beside it.")
+    if lacking := sorted(name for name in names if not (index.parent / name).is_file()):
+        raise CheckpointError(f"{index.parent} lacks {', '.join(lacking)}, which {index.name} names; fetch it again.")
+    shards = [read_file(index.parent / name) for name in sorted(names)]
+    tensors = {name: tensor for shard in shards for name, tensor in shard.tensors.items()}
+    if lost := sorted(places.keys() - tensors.keys()):
+        raise CheckpointError(f"{index.parent} lacks {', '.join(lost[:5])}, which {index.name} names.")
+    return Container(index, tensors, tuple(name for shard in shards for name in shard.unread))
+
+
+def _read_torch(path: Path) -> Container:
+    """A file of `torch.save`, read by torch's own reader for weights alone."""
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        if asked is None:
+            raise CheckpointError(f"{path} is damaged or not written by torch: {_first_line(error)}") from error
+        raise CheckpointError(
+            f"{path} asks for {asked[1]}, which no tensor needs: reading it the usual way could run code. It was "
+            "refused and nothing was run. Take the checkpoint from a source you trust."
+        ) from None
+    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CheckpointError(f"{path} is damaged or not written by torch: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no mapping of names to tensors, so it is no checkpoint of a model.")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return Container(path, tensors, tuple(str(name) for name in content if str(name) not in tensors))
+
+
+def _read_variables(folder: Path) -> Container:
+    """A fluid folder: variables of the model are read, all others (an optimiser's, counters) only named."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    ours = [name for name in names if is_fluid_variable(name)]
+    tensors = {name: _tensor(read_variable(folder / name)) for name in ours}
+    return Container(folder, tensors, tuple(_without(names, ours)))
+
+
+def _without(names: Iterable[str], taken: Iterable[str]) -> list[str]:
+    known = set(taken)
+    return [name for name in names if name not in known and not name.endswith((".json", ".txt", ".npz", ".md"))]
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """uint16 is how Paddle stores bfloat16: numpy has no such type."""
+    if array.dtype == "uint16":
+        return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -1,0 +1,200 @@
+"""A `Stored` checkpoint → a model, and an account of every tensor: used, left out, or new.
+
+A table may need more rows than the checkpoint has. Rows of task ids are added whenever the settings want them, since
+they change no output until they are trained: copies of row 0, or zeros where there is no table. Rows of segment types,
+positions and words start at random, so they are added only where the caller names them in `grow`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ernie2.errors import CheckpointError
+from ernie2.model.formats.opening import MASKED, Piece, Stored, open_stored
+from ernie2.model.heads import HeadSpec
+from ernie2.model.hf_names import TASK_TABLE
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import EncoderSettings
+
+GROWABLE = ("segment_types", "position_rows", "vocabulary")
+"""Tables whose new rows start at random."""
+
+WORD_TABLE = "encoder.embeddings.token.weight"
+_TABLES = {
+    "encoder.embeddings.segment.weight": "segment_types",
+    "encoder.embeddings.position.weight": "position_rows",
+    TASK_TABLE: "task_ids",
+}
+
+_FREE = {"dropout", "attention_dropout", "init_std", "task_ids"}
+"""Settings a caller may choose differently from the checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of every tensor.
+
+    `used`, `left_out`: names as in the file; `name[n:]` are rows from the n-th on. `new`: our names of parameters, or
+    rows of them, that the file does not have. `notes`: what else a user should know.
+    """
+
+    used: tuple[str, ...]
+    left_out: tuple[str, ...]
+    new: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """What to print: a line each for used, left out and new, layers folded into one name, then the notes."""
+        told = [
+            f"{what}: {', '.join(folded(names)) or 'nothing'}"
+            for what, names in (("used", self.used), ("left out", self.left_out), ("newly initialised", self.new))
+        ]
+        return told + [f"note: {note}" for note in self.notes]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model with the parameters of a checkpoint."""
+
+    model: MultiTaskModel
+    stored: Stored
+    account: Account
+
+
+def load_model(
+    source: str | Path | Stored,
+    specs: Sequence[HeadSpec] | None = None,
+    seed: int = 0,
+    settings: EncoderSettings | None = None,
+    vocab_size: int | None = None,
+    grow: Collection[str] = (),
+) -> LoadedModel:
+    """The model of a checkpoint in any layout.
+
+    `specs`: the heads to build; by default those the checkpoint has. `settings`, `vocab_size`: by default the
+    checkpoint's. Settings that are given must agree with it on all that shapes the encoder; more rows of the tables in
+    `GROWABLE` are allowed where `grow` names them, more task ids always. A smaller `vocab_size` cuts rows off.
+    What the checkpoint lacks starts as in a new model of that `seed`, a task table at zero; all of it is in
+    `account.new`. Raises `CheckpointError` where the checkpoint cannot be read, is damaged, or does not fit.
+    """
+    stored = source if isinstance(source, Stored) else open_stored(Path(source))
+    chosen = settings or stored.settings
+    rows = stored.vocab_size if vocab_size is None else vocab_size
+    _check_agreement(chosen, rows, stored, grow)
+    model = MultiTaskModel(chosen, rows, stored.specs if specs is None else specs, seed)
+    return LoadedModel(model, stored, _fill(model, stored))
+
+
+def folded(names: Sequence[str]) -> list[str]:
+    """Names that differ only in their layer as one: layer.0.x, layer.1.x -> layer.{0-1}.x, at the first one's place."""
+    layers: dict[str, list[int]] = {}
+    for name in names:
+        numbered = _LAYER.search(name)
+        layers.setdefault(_LAYER.sub("{}", name, count=1), []).extend([int(numbered[0])] if numbered else [])
+    return [pattern.replace("{}", _ranges(sorted(numbers)), 1) for pattern, numbers in layers.items()]
+
+
+_LAYER = re.compile(r"(?<=layer_)\d+(?=_)|(?<=layer\.)\d+|(?<=layers\.)\d+|(?<=block\.)\d+")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """[3] -> '3'; [0, 1, 2] -> '{0-2}'; [0, 2] -> '{0,2}'."""
+    if len(numbers) < 2:
+        return "".join(map(str, numbers))
+    whole = numbers[-1] - numbers[0] == len(numbers) - 1
+    return "{" + (f"{numbers[0]}-{numbers[-1]}" if whole else ",".join(map(str, numbers))) + "}"
+
+
+def _check_agreement(chosen: EncoderSettings, vocab_size: int, stored: Stored, grow: Collection[str]) -> None:
+    """Raises `CheckpointError` with every setting that differs and may not."""
+    if unknown := sorted(set(grow) - set(GROWABLE)):
+        raise CheckpointError(f"nothing called {unknown[0]!r} can grow; only {', '.join(GROWABLE)}.")
+    ours = chosen.model_dump() | {"ffn": chosen.ffn_width}
+    theirs = stored.settings.model_dump() | {"ffn": stored.settings.ffn_width}
+    differing, growing = [], []
+    for name in ours:
+        fewer_ids = name == "task_ids" and 0 < ours[name] < theirs[name]
+        if (name in _FREE or ours[name] == theirs[name]) and not fewer_ids:
+            continue
+        if name in GROWABLE and ours[name] > theirs[name]:
+            growing.append((name, f"encoder.{name}={ours[name]!r}, there {theirs[name]!r}"))
+        else:
+            differing.append(f"encoder.{name}={ours[name]!r}, there {theirs[name]!r}")
+    if vocab_size > stored.vocab_size:
+        growing.append(("vocabulary", f"{vocab_size} tokens, there {stored.vocab_size}"))
+    refused = [told for name, told in growing if name not in grow]
+    if differing or refused:
+        ways = "Set these as the checkpoint has them."
+        if refused and not differing:
+            asked = ", ".join(name for name, _ in growing if name not in grow)
+            ways = f"Set these as the checkpoint has them, or ask for new rows, untrained at first, by growing {asked}."
+        raise CheckpointError(
+            f"the encoder asked for differs from that of {stored.where}: {'; '.join(differing + refused)}. {ways}"
+        )
+
+
+@torch.no_grad()
+def _fill(model: MultiTaskModel, stored: Stored) -> Account:
+    """Copies every tensor there is a place for."""
+    masked = next((spec.name for spec in model.specs.values() if spec.classes is None), MASKED)
+    pieces = {name.replace(MASKED, masked): piece for name, piece in stored.pieces.items()}
+    expected = _expected_shapes(model, stored)
+    used: list[str] = []
+    left: list[str] = list(stored.left_out)
+    new: list[str] = []
+    for ours, parameter in model.state_dict().items():
+        piece = pieces.pop(ours, None)
+        if piece is None:
+            new.append(ours)
+            if ours == TASK_TABLE:
+                parameter.zero_()
+            continue
+        _check_shape(piece, expected[ours], stored.where)
+        place = parameter[: model.vocab_size] if ours in _vocabulary_rows(model) else parameter
+        place[: len(piece.tensor)] = piece.tensor[: len(place)].to(parameter.dtype)
+        used.extend(piece.names)
+        if len(place) > (rows := len(piece.tensor)):
+            new.append(f"{ours}[{rows}:]")
+            if ours == TASK_TABLE:
+                place[rows:] = place[0]
+        if len(place) < rows:
+            left.extend(f"{name}[{len(place)}:]" for name in piece.names)
+    left.extend(name for piece in pieces.values() for name in piece.names)
+    return Account(tuple(sorted(used)), tuple(sorted(left)), tuple(sorted(new)), stored.notes)
+
+
+def _expected_shapes(model: MultiTaskModel, stored: Stored) -> dict[str, tuple[int, ...]]:
+    """The shape every tensor should have in the file: ours, with the rows its own configuration states."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    rows = {name: getattr(stored.settings, setting) for name, setting in _TABLES.items()}
+    rows |= dict.fromkeys(_vocabulary_rows(model), stored.vocab_size)
+    return {name: (rows.get(name, shape[0]), *shape[1:]) for name, shape in shapes.items()}
+
+
+def _check_shape(piece: Piece, wanted: tuple[int, ...], where: str) -> None:
+    if tuple(piece.tensor.shape) != wanted:
+        raise CheckpointError(
+            f"{where}: {' + '.join(piece.names)} has shape {tuple(piece.tensor.shape)}, but {wanted} fits its "
+            "configuration and the settings asked for."
+        )
+
+
+def _vocabulary_rows(model: MultiTaskModel) -> set[str]:
+    """Parameters with a row a word piece: the word table and the bias of every head that scores the vocabulary."""
+    return {WORD_TABLE} | {f"heads.{spec.name}.bias" for spec in model.specs.values() if spec.classes is None}
+
+
+def tensors_of(model: MultiTaskModel, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """All parameters by our names, padding rows of the vocabulary taken off, but for those named in `without`."""
+    rows = _vocabulary_rows(model)
+    return {
+        name: (tensor[: model.vocab_size] if name in rows else tensor).detach().cpu().clone()
+        for name, tensor in model.state_dict().items()
+        if name not in without
+    }

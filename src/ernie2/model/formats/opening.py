@@ -1,0 +1,148 @@
+"""A checkpoint on the disk → a `Stored`: its tensors by our names, what it says of itself, nothing built yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ernie2.errors import CheckpointError
+from ernie2.model.formats.configs import completed, read_config
+from ernie2.model.formats.containers import fluid_folder, read_weights
+from ernie2.model.formats.layouts import WORD_TABLE, Named, rename
+from ernie2.model.formats.own import OWN, read_own
+from ernie2.model.heads import HeadSpec
+from ernie2.model.hf import TASK_HEADS, settings_of
+from ernie2.model.hf_names import TIED, entries_for
+from ernie2.settings import EncoderSettings
+
+_TASK_TABLE = "embeddings.task_type_embeddings.weight"
+
+MASKED = "{masked}"
+"""In a tensor's name: the task whose head scores the vocabulary, known only when the heads are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A tensor by our name, and the names its parts have in the file."""
+
+    tensor: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a checkpoint holds.
+
+    `settings`, `vocab_size`: those of its encoder, which may have fewer tensors than they promise. `specs`: its heads.
+    `pieces`: by our names, the word table and the masked head's bias with exactly `vocab_size` rows. `left_out`: names
+    in the file that have no place here. `notes`: what a user should know. `task_ids`: task name → row of the task
+    table, empty where it is not ours. `carried`: keys of ours in its configuration. `pad_id`: the padding token.
+    """
+
+    where: str
+    layout: str
+    settings: EncoderSettings
+    vocab_size: int
+    specs: tuple[HeadSpec, ...]
+    pieces: Mapping[str, Piece]
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    task_ids: Mapping[str, int] = field(default_factory=dict)
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    pad_id: int = 0
+
+
+def open_stored(source: Path) -> Stored:
+    """Reads a folder or file of weights in any layout but a run's; raises `CheckpointError` where it cannot be one."""
+    if not source.exists():
+        raise CheckpointError(f"{source} does not exist.")
+    if (source / OWN).is_file():
+        return _open_own(source)
+    folder = source if source.is_dir() else source.parent
+    if fluid_folder(folder) == folder and folder.name == "params":
+        folder = folder.parent
+    config, config_path = read_config(folder)
+    container = read_weights(source)
+    renamed = rename(container)
+    full, notes = completed(config, renamed.layout, renamed.tensors)
+    found = dict(renamed.tensors)
+    if (folder / TASK_HEADS).is_file():
+        found |= {name: Named(name, tensor) for name, tensor in read_weights(folder / TASK_HEADS).tensors.items()}
+    unused = None if full.get("use_task_id") else found.pop(_TASK_TABLE, None)  # the file itself says so
+    settings = settings_of(full, str(config_path))
+    pieces, left = _pieces(found, settings.layers, str(container.where))
+    notes += [
+        f"{found[copy].name} is not the same as {found[TIED[copy]].name}, to which it is tied here; it is left out"
+        for copy in TIED
+        if copy in left
+    ]
+    left_out = [*renamed.unknown, *(found[name].name for name in left), *([unused.name] if unused else [])]
+    return Stored(
+        where=str(container.where),
+        layout=renamed.layout,
+        settings=settings,
+        vocab_size=len(found[WORD_TABLE].tensor),
+        specs=_stated_heads(full, masked="cls.predictions.bias" in found),
+        pieces=pieces,
+        left_out=tuple(sorted(left_out)),
+        notes=tuple(notes),
+        task_ids=full.get("ernie2_task_ids") or {},
+        carried={key: value for key, value in full.items() if key.startswith("ernie2_")},
+        pad_id=full.get("pad_token_id") or 0,
+    )
+
+
+def _open_own(folder: Path) -> Stored:
+    described, tensors = read_own(folder)
+    return Stored(
+        where=str(folder / OWN),
+        layout="ernie2",
+        settings=described.encoder,
+        vocab_size=described.vocab_size,
+        specs=described.heads,
+        pieces={name: Piece(tensor, (name,)) for name, tensor in tensors.items()},
+        task_ids=described.carried.get("ernie2_task_ids") or {},
+        carried=described.carried,
+        pad_id=described.pad_id,
+    )
+
+
+def _pieces(found: Mapping[str, Named], layers: int, where: str) -> tuple[dict[str, Piece], list[str]]:
+    """Their tensors by our names, and which of theirs have no place.
+
+    Raises `CheckpointError` where a tensor is lacking that no model does without.
+    """
+    pieces = {name: Piece(found[name].tensor, (found[name].name,)) for name in found if name.startswith("heads.")}
+    taken = set(pieces)
+    for entry in entries_for(layers, MASKED):
+        missing = [part for part in entry.parts if part not in found]
+        if missing and not entry.optional:
+            raise CheckpointError(f"{where} lacks {', '.join(missing)}; it is damaged or no ERNIE or BERT model.")
+        if missing:
+            continue
+        names = tuple(found[part].name for part in entry.parts)
+        shapes = {tuple(found[part].tensor.shape) for part in entry.parts}
+        if len(shapes) > 1 or () in shapes:
+            raise CheckpointError(
+                f"{where}: {' + '.join(names)} have the shapes {sorted(shapes)}; they cannot be joined."
+            )
+        pieces[entry.ours] = Piece(torch.cat([found[part].tensor for part in entry.parts]), names)
+        taken.update(entry.parts)
+    for copy, original in TIED.items():
+        if copy in found and original in taken and torch.equal(found[copy].tensor, found[original].tensor):
+            ours = next(name for name, piece in pieces.items() if found[original].name in piece.names)
+            pieces[ours] = Piece(pieces[ours].tensor, (*pieces[ours].names, found[copy].name))
+            taken.add(copy)
+    return pieces, [name for name in found if name not in taken]
+
+
+def _stated_heads(config: Mapping[str, Any], masked: bool) -> tuple[HeadSpec, ...]:
+    heads = config.get("ernie2_heads")
+    if heads is not None:
+        return tuple(HeadSpec(name, head["level"], head["classes"]) for name, head in heads.items())
+    return (HeadSpec("knowledge_masking", "token", None),) if masked else ()

@@ -1,0 +1,83 @@
+"""Our own folder: every parameter by our name, bit for bit, with what it takes to build the model again.
+
+ernie2.json          encoder settings, vocabulary size, heads, task ids
+ernie2.safetensors   the parameters; of the word table and the masked head's bias, the rows of the vocabulary
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ernie2.errors import CheckpointError, StorageError
+from ernie2.model.heads import HeadSpec
+from ernie2.settings import EncoderSettings
+
+OWN, OWN_WEIGHTS = "ernie2.json", "ernie2.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What ernie2.json says. `carried`: our keys of a Hugging Face configuration (`ernie2_task_ids` and so on)."""
+
+    encoder: EncoderSettings
+    vocab_size: int
+    heads: tuple[HeadSpec, ...]
+    carried: Mapping[str, Any]
+    pad_id: int
+
+
+def save_own(folder: Path, described: Described, tensors: Mapping[str, Tensor]) -> None:
+    """Writes both files aside and moves them into place, the description last; `StorageError` where they cannot be."""
+    told = {
+        "format": FORMAT,
+        "encoder": described.encoder.model_dump(mode="json"),
+        "vocab_size": described.vocab_size,
+        "heads": [asdict(spec) for spec in described.heads],
+        "pad_id": described.pad_id,
+        **described.carried,
+    }
+    aside = {name: folder / f"{name}.tmp" for name in (OWN_WEIGHTS, OWN)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside[OWN_WEIGHTS])
+        aside[OWN].write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        for name, path in aside.items():
+            os.replace(path, folder / name)
+    except (OSError, SafetensorError) as error:
+        for path in aside.values():
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise StorageError(f"{folder} cannot be written: {error}. Free some space or choose another folder.") from error
+
+
+def read_own(folder: Path) -> tuple[Described, dict[str, Tensor]]:
+    """The description and the tensors by our names; `CheckpointError` where either is damaged."""
+    path = folder / OWN
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told.get("format") != FORMAT:
+            raise CheckpointError(f"{path} has format {told.get('format')!r}; this version reads {FORMAT}.")
+        described = Described(
+            EncoderSettings.model_validate(told["encoder"]),
+            int(told["vocab_size"]),
+            tuple(HeadSpec(**head) for head in told["heads"]),
+            {key: value for key, value in told.items() if key.startswith("ernie2_")},
+            int(told["pad_id"]),
+        )
+        return described, load_file(folder / OWN_WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / OWN_WEIGHTS} cannot be read: {error}.") from error
+    except (ValueError, ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from error
