@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ernie2.annotate.shards import WORD_START
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Arranged, Labels, Options, Segment, SentenceTask, Source, TokenTask
 from ernie2.tasks.instances import arrange, arrange_plain, build, lay_out
@@ -29,6 +32,49 @@ def test_a_plain_arrangement_takes_the_whole_sentences_that_fit():
 def test_a_first_sentence_beyond_the_room_is_cut_to_it():
     arranged = arrange_plain(Source(document([[[10] * 9, [11]]]), 0), 4)
     assert (len(arranged.segments[0]), arranged.next_sentence) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("room", "shown"),
+    [
+        (2, 2),  # a word and a piece of it
+        (3, 2),  # not between the pieces of a word: 10-901 | 20-902-903 | …
+        (4, 2),
+        (5, 5),
+        (6, 5),  # not inside the entity (5, 7)
+        (7, 7),
+        (8, 7),  # nor inside the spans (7, 9) and (8, 10), which overlap
+        (9, 7),
+        (10, 10),
+    ],
+)
+def test_a_sentence_is_cut_only_between_units(room, shown):
+    spans = {"entity": [(5, 7), (8, 10)], "word": [(7, 9)]}
+    text = document([[[10, 901, 20, 902, 903, 30, 31, 40, 41, 42, 50, 51]]], spans=spans)
+    arranged = arrange_plain(Source(text, 0), room)
+    assert (len(arranged.segments[0]), arranged.next_sentence) == (shown, 1)
+
+
+def test_only_a_unit_longer_than_the_room_is_cut_at_it():
+    for spans, tokens in (({"user": [(0, 6)]}, [*range(10, 17)]), ({}, [10, *range(900, 907)])):
+        arranged = arrange_plain(Source(document([[tokens]], spans=spans), 0), 4)
+        assert len(arranged.segments[0]) == 4
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32), st.integers(3, 40))
+def test_a_limit_below_the_longest_sentence_splits_no_unit_that_fits(seed, room):
+    text = random_document(np.random.default_rng(seed), words=20)
+    between = [
+        at
+        for at in range(1, len(text))
+        if text.flags[at] & WORD_START
+        and not any(start < at < end for runs in text.spans.values() for start, end in runs.tolist())
+    ]
+    for sentence, (start, end) in enumerate(pairwise(text.sentences.tolist())):
+        if end - start > room:
+            stop = max((at for at in between if start < at <= start + room), default=start + room)
+            assert arrange_plain(Source(text, sentence), room).segments == (Segment(text, start, stop),)
 
 
 @settings(max_examples=100, deadline=None)

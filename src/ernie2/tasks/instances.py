@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ernie2.annotate.shards import AnnotatedDocument
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Arranged, Labels, Segment, SentenceTask, Source, TokenSequence, TokenTask, Vocabulary
-from ernie2.tasks.pairs import fit
+from ernie2.tasks.pairs import fit, last_boundary
 
 Array = NDArray[Any]
 
@@ -38,9 +38,11 @@ class Instance:
 
 
 def arrange_plain(source: Source, room: int) -> Arranged | None:
-    """Takes the longest run of sentences from `source.start` on that fits `room` tokens; the first is cut to it.
+    """Takes the longest run of sentences from `source.start` on that fits `room` tokens.
 
-    A labelled pair is shown as its two texts, as in the task that asks for its label; None where they do not fit.
+    A first sentence of more is cut back to the end of a whole unit, so that neither a word nor a span is split; only a
+    unit that is itself longer than the room is cut at it. A labelled pair is shown as its two texts, as in the task
+    that asks for its label; None where they do not fit.
     `room` leaves out [CLS] and one [SEP]; the second [SEP] of a pair counts as one of its tokens.
     """
     document = source.document
@@ -50,7 +52,10 @@ def arrange_plain(source: Source, room: int) -> Arranged | None:
     start = int(document.sentences[source.start])
     end = int(document.sentences.searchsorted(start + room, side="right")) - 1
     end = max(end, source.start + 1)
-    stop = min(int(document.sentences[end]), start + room)
+    stop = int(document.sentences[end])
+    if stop - start > room:
+        cut = last_boundary(document, start, start + room, stop)
+        stop = cut if cut > start else start + room
     return Arranged((Segment(document, start, stop),), None, next_sentence=end)
 
 
