@@ -149,15 +149,16 @@ def test_pairs_count_for_the_vocabulary_and_for_phrases(tmp_path):
     rng = np.random.default_rng(1)
     for number, row in enumerate(rows):
         row["b"] += " " + " ".join("".join(rng.choice(WORDS, 2)) for _ in range(40))  # no word is common
-        row["a"] += "; they called it Barrier Reef" if number % 16 == 0 else ""
-    made_of = made(tmp_path, {"pairs": pairs_of(write(tmp_path / "in.tsv", rows), group=None)})
+        row["a"] += "; Barrier Reef" if number % 16 == 0 else ""
+    corpora = {"pairs": pairs_of(write(tmp_path / "in.tsv", rows), group=None)}
+    made_of = made(tmp_path, corpora, shards={"shard_tokens": 100_000})
     wordpieces = load_wordpieces(made_of.folder / "tokenizer.json")
     marked = {
         wordpieces.decode(document.tokens[first:end].tolist())
         for document in documents(made_of)
         for first, end in document.spans.get("phrase", np.zeros((0, 2), dtype=int)).tolist()
     }
-    assert any("barrier reef" in phrase for phrase in marked)
+    assert "barrier reef" in marked
 
 
 def test_any_number_of_workers_makes_the_same_shards(shards, tmp_path, small_units):
