@@ -1,0 +1,146 @@
+"""Exact match and F1 of extracted answers, as the official scripts of CMRC 2018 and DuReader-robust compute them, and
+as SQuAD's does for English.
+
+The Chinese scripts cut texts into units (a Chinese character each; what stands between is split otherwise) and measure
+the longest *contiguous* run of units that prediction and reference share: neither a bag nor a subsequence.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cache
+
+_CMRC_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
+_DUREADER_MARKS = frozenset(":_`(),|，。：？！“”；’《》·、「」（）－～『』")
+_CMRC_CHARACTER = re.compile("([\u4e00-\u9fa5])")
+# the blocks that BERT's tokeniser takes for Chinese, and '=', which the script cuts out as well
+_DUREADER_CHARACTER = re.compile(
+    "([=\u4e00-\u9fff\u3400-\u4dbf\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f"
+    "\U0002b820-\U0002ceaf\U0002f800-\U0002fa1f])"
+)
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True)
+class AnswerRules:
+    """How two answers are compared: `normal` gives what exact match compares, `units` what F1 counts, `shared` the
+    number of units that two lists share."""
+
+    normal: Callable[[str], str]
+    units: Callable[[str], list[str]]
+    shared: Callable[[Sequence[str], Sequence[str]], int]
+
+
+@dataclass(frozen=True)
+class AnswerScores:
+    """Percent over all questions; a question without a prediction counts with 0 and among `missing`."""
+
+    exact_match: float
+    f1: float
+    questions: int
+    missing: int
+
+    @property
+    def average(self) -> float:
+        """What CMRC's script prints as AVERAGE."""
+        return (self.exact_match + self.f1) / 2
+
+
+def score_answers(
+    references: Mapping[str, Sequence[str]], predictions: Mapping[str, str], rules: AnswerRules
+) -> AnswerScores:
+    """Scores of predictions by question id; of several references the best one counts, for each figure by itself."""
+    pairs = [
+        compare(references[key], predictions[key], rules) if key in predictions else (0.0, 0.0) for key in references
+    ]
+    missing = sum(key not in predictions for key in references)
+    count = max(1, len(pairs))
+    return AnswerScores(
+        100.0 * sum(exact for exact, _ in pairs) / count,
+        100.0 * sum(f1 for _, f1 in pairs) / count,
+        len(pairs),
+        missing,
+    )
+
+
+def compare(references: Sequence[str], prediction: str, rules: AnswerRules) -> tuple[float, float]:
+    """(exact match 0 or 1, F1 in 0–1) of one prediction against every accepted answer."""
+    exact = any(rules.normal(reference) == rules.normal(prediction) for reference in references)
+    mine = rules.units(prediction)
+    best = 0.0
+    for reference in references:
+        theirs = rules.units(reference)
+        if shared := rules.shared(theirs, mine):
+            best = max(
+                best, 2 * shared / (len(theirs) + len(mine))
+            )  # = 2PR/(P+R) of P = shared/mine, R = shared/theirs
+    return float(exact), best
+
+
+def longest_run(one: Sequence[str], other: Sequence[str]) -> int:
+    """Length of the longest contiguous run that both hold: longest_run('abxcd', 'abcd') -> 2."""
+    return SequenceMatcher(None, one, other, autojunk=False).find_longest_match().size
+
+
+def common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Number of units both hold, counted as often as both have them, in any order."""
+    return sum((Counter(one) & Counter(other)).values())
+
+
+def cmrc_units(text: str) -> list[str]:
+    """'1998年10月' -> ['1998', '年', '10', '月']; what is not Chinese is split as NLTK splits words."""
+    return [
+        unit
+        for part in _CMRC_CHARACTER.split(_cmrc_normal(text))
+        for unit in ([part] if _CMRC_CHARACTER.fullmatch(part) else _words(part))
+    ]
+
+
+def dureader_units(text: str) -> list[str]:
+    """'约 3.5 米' -> ['约', ' 3.5 ', '米']; what is not Chinese stays one unit, with its spaces."""
+    return [part for part in _DUREADER_CHARACTER.split(_dureader_normal(text)) if part]
+
+
+def squad_units(text: str) -> list[str]:
+    """'The U.S. Army' -> ['us', 'army']: lower-cased words without punctuation and articles."""
+    return _squad_normal(text).split()
+
+
+def _cmrc_normal(text: str) -> str:
+    return "".join(char for char in text.lower().strip() if char not in _CMRC_MARKS)
+
+
+def _dureader_normal(text: str) -> str:
+    return "".join(char for char in text.lower() if char not in _DUREADER_MARKS)
+
+
+def _squad_normal(text: str) -> str:
+    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def _words(text: str) -> list[str]:
+    return list(_word_tokenizer()(text)) if text.strip() else []
+
+
+@cache
+def _word_tokenizer() -> Callable[[str], list[str]]:
+    # the script calls nltk.word_tokenize, which splits sentences first and needs downloaded data for that; without it
+    # only a sentence end inside a run of Latin text could come out otherwise
+    from nltk.tokenize.destructive import NLTKWordTokenizer  # type: ignore[import-untyped]
+
+    tokenize: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
+    return tokenize
+
+
+RULES: dict[str, AnswerRules] = {
+    "cmrc2018": AnswerRules(_cmrc_normal, cmrc_units, longest_run),
+    "dureader_robust": AnswerRules(_dureader_normal, dureader_units, longest_run),
+    "squad": AnswerRules(_squad_normal, squad_units, common),
+}
+"""cmrc2018 scores CMRC 2018 and DRCD (script version 6); squad is for users' own English questions."""

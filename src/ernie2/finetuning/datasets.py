@@ -1,0 +1,118 @@
+"""Every declared data set, by name, and from a folder to examples.
+
+data = load("mrpc", "glue_data")       # the official folder, the set's own folder, or a snapshot of the Hub's
+data.splits["train"].examples[0]       # Example(id='0', text=…, pair=…, label='1')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ernie2.errors import DataError, did_you_mean
+from ernie2.finetuning.chinese_sets import CHINESE
+from ernie2.finetuning.declarations import Dataset, Files
+from ernie2.finetuning.examples import Example, LabelledData, Split, Standing
+from ernie2.finetuning.glue_sets import GLUE
+from ernie2.finetuning.labelled_files import read_labelled
+from ernie2.finetuning.official_files import Found, find_files, given_file
+from ernie2.finetuning.span_files import read_spans
+
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (*GLUE, *CHINESE)}
+"""name -> declaration."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    "glue": tuple(dataset.name for dataset in GLUE),
+    "chinese": tuple(dataset.name for dataset in CHINESE),
+}
+"""What `--dataset glue` and `--dataset chinese` run."""
+
+
+def find_dataset(name: str) -> Dataset:
+    """The declaration of this name, in any case. Raises `DataError` with the nearest name when there is none."""
+    key = name.lower().replace("-", "").replace(" ", "_")
+    for known, dataset in DATASETS.items():
+        if key in (known, dataset.title.lower().replace("-", "").replace(" ", "_")):
+            return dataset
+    known_names = (*DATASETS, *GROUPS)
+    raise DataError(
+        f"no data set is called {name!r}.{did_you_mean(name.lower(), known_names)} Known: {', '.join(known_names)}. "
+        "For a file of your own give --train, --text and --label instead."
+    )
+
+
+def load(name: str, folder: str | None = None, files: Mapping[str, str] | None = None) -> LabelledData:
+    """The data set `name` with every split that is found in `folder` or named in `files` (split -> file).
+
+    `folder` is the official folder of folders, the set's own, or a snapshot of the Hub's parquet files, anywhere fsspec
+    reaches. Raises `DataError` when no split is found, for an unknown split, and for a file that cannot be read.
+    """
+    dataset = find_dataset(name)
+    found: dict[str, Found] = find_files(dataset, folder) if folder is not None else {}
+    for split, file in (files or {}).items():
+        if split not in dataset.splits:
+            raise DataError(
+                f"{dataset.name} has no split {split!r}.{did_you_mean(split, dataset.splits)} "
+                f"It has: {', '.join(dataset.splits)}."
+            )
+        found[split] = given_file(file)
+    accepted = {split: declared.described() for split, declared in dataset.splits.items()}
+    if not found:
+        where = f"{folder} holds" if folder is not None else "there are"
+        raise DataError(
+            f"{where} no file of {dataset.title}. Looked in the folder itself and in {', '.join(dataset.folders)} for "
+            + "; ".join(f"{split}: {names}" for split, names in accepted.items())
+            + ". Name the files explicitly if they are called otherwise."
+        )
+    return LabelledData(
+        name=dataset.name,
+        head=dataset.head,
+        labels=dataset.labels,
+        metrics=dataset.metrics,
+        splits={split: _read(dataset, split, found[split]) for split in dataset.splits if split in found},
+        positive=dataset.positive,
+        answer_rules=dataset.answer_rules,
+        accepted=accepted,
+    )
+
+
+def available(group: str, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(names of the group's sets that lie in folders of their own inside `folder`, names of those that do not)."""
+    if group not in GROUPS:
+        raise DataError(f"no group is called {group!r}.{did_you_mean(group, GROUPS)} Known: {', '.join(GROUPS)}.")
+    there = tuple(name for name in GROUPS[group] if find_files(DATASETS[name], folder, own_folder=False))
+    return there, tuple(name for name in GROUPS[group] if name not in there)
+
+
+def _read(dataset: Dataset, split: str, found: Found) -> Split:
+    examples: list[Example] = []
+    notes: list[str] = []
+    for file in found.files:
+        read = read_spans if dataset.form == "squad" else read_labelled
+        more, said = read(dataset, file, labelled=not split.startswith("test"))
+        examples += more
+        notes += said
+    if not examples:
+        raise DataError(f"{', '.join(found.files)}: no example in it; check that the file is whole.")
+    return Split(
+        _distinct(examples) if len(found.files) > 1 else tuple(examples),
+        found.files,
+        _standing(dataset, dataset.splits[split], found.standing, len(examples)),
+        tuple(notes),
+    )
+
+
+def _distinct(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """The examples with ids that are distinct though they come from several files: the ids are numbered anew."""
+    return tuple(
+        Example(str(number), one.text, one.pair, one.label, one.tokens, one.group)
+        for number, one in enumerate(examples)
+    )
+
+
+def _standing(dataset: Dataset, declared: Files, by_name: Standing, examples: int) -> Standing:
+    """By name first, then by number: fewer examples than official are a subset, more of them are other data."""
+    if by_name != "official":
+        return by_name
+    if any(abs(examples - rows) <= dataset.tolerance * rows for rows in declared.rows):
+        # a set that stands in for another is official as itself, and says for which set it stands by its declaration
+        return "stand-in" if dataset.stands_for else "official"
+    return "subset" if examples < max(declared.rows) and not dataset.stands_for else "stand-in"

@@ -1,0 +1,96 @@
+"""Examples and data sets as values: what every reader gives and the training half takes, whatever the file was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ernie2.errors import DataError
+
+Head = Literal["classification", "regression", "multi_label", "tagging", "span"]
+"""What is put on the encoder: a class, a number, any number of classes, a tag a token, or a run of the second text."""
+Standing = Literal["official", "subset", "stand-in", "own"]
+"""official: whole, by name and size; subset: a part of it; stand-in: other text in its place; own: a user's file."""
+
+STANDINGS: tuple[Standing, ...] = ("own", "official", "subset", "stand-in")
+"""From the best to the worst; a data set stands as its worst split does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and where it begins in the second text, in characters; `start` is -1 where that does not hold it."""
+
+    text: str
+    start: int
+
+
+Label = str | float | tuple[str, ...] | tuple[Answer, ...]
+"""By head: a class name, a number, class names, a tag for each of `tokens`, or every accepted answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled input. `label` is None where the file holds none, as official test files do.
+
+    Span heads: `text` is the question and `pair` the context. Tagging heads: `tokens` are what is tagged and `text` is
+    them joined. `group` binds the candidates of one question (metric mrr).
+    """
+
+    id: str
+    text: str
+    pair: str | None = None
+    label: Label | None = None
+    tokens: tuple[str, ...] = ()
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """The examples of one split, the files they came from, and what was repaired or left out, in words."""
+
+    examples: tuple[Example, ...]
+    files: tuple[str, ...]
+    standing: Standing
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every example has a label, so that a metric can be taken."""
+        return bool(self.examples) and all(example.label is not None for example in self.examples)
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A data set ready for fine-tuning.
+
+    `labels`: class names or tags in the order of their ids, empty for regression and span heads. `positive`: the class
+    that F1 and MRR are about. `answer_rules`: a key of `answers.RULES` for span heads. `reasons`: what was guessed and
+    why, for users' own files.
+    """
+
+    name: str
+    head: Head
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    splits: Mapping[str, Split]
+    positive: str | None = None
+    answer_rules: str | None = None
+    reasons: tuple[str, ...] = ()
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    """split -> the file names that would have been read, for messages about a split that is missing."""
+
+    @property
+    def standing(self) -> Standing:
+        """The worst standing of any split."""
+        return max((split.standing for split in self.splits.values()), key=STANDINGS.index)
+
+    def need(self, split: str) -> Split:
+        """The split of this name. Raises `DataError`, with the file names that are accepted, when it is not there."""
+        if split not in self.splits:
+            accepted = f" Accepted file names: {self.accepted[split]}." if split in self.accepted else ""
+            raise DataError(
+                f"{self.name} has no {split} split; there is: {', '.join(self.splits) or 'none'}.{accepted} "
+                "Put the file there, or name it explicitly."
+            )
+        return self.splits[split]

@@ -1,0 +1,183 @@
+"""Scores of predictions, in percent, to the official definitions of GLUE, CoNLL and the ERNIE scripts.
+
+Correlations and F1 are scikit-learn's and scipy's; strict entities are those of seqeval's strict mode over IOB2. A
+correlation with a constant is not defined and is nan, never 0: a run that collapsed shows as such.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ernie2.errors import DataError
+from ernie2.finetuning.answers import RULES, score_answers
+from ernie2.finetuning.examples import Answer, Example, LabelledData
+
+Prediction = str | float | tuple[str, ...]
+"""By head: a class name, a number, class names or tags, the text of an answer."""
+
+
+def measure(
+    data: LabelledData,
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    scores: Sequence[float] | None = None,
+) -> dict[str, float]:
+    """metric → percent, for every metric of `data`, over labelled `examples`.
+
+    `predictions[i]` belongs to `examples[i]`; `scores[i]` is how much the model holds for the positive class (a
+    probability or any increasing function of it), needed by mrr only. Raises `DataError` for examples without labels,
+    lengths that differ, none at all, and mrr without scores.
+    """
+    if len(examples) != len(predictions):
+        raise DataError(f"{data.name}: {len(predictions)} predictions for {len(examples)} examples; each needs one.")
+    gold = [example.label for example in examples]
+    if not examples or any(label is None for label in gold):
+        raise DataError(f"{data.name}: a metric needs examples with labels; these have none. Use another split.")
+    by_name: dict[str, float] = {}
+    if data.head == "span":
+        references = {str(i): _answer_texts(example) for i, example in enumerate(examples)}
+        texts = {str(i): str(text) for i, text in enumerate(predictions)}
+        answers = score_answers(references, texts, RULES[data.answer_rules or "squad"])
+        by_name = {"exact_match": answers.exact_match, "answer_f1": answers.f1}
+    for name in data.metrics:
+        if name == "mrr":
+            if scores is None:
+                raise DataError(f"{data.name}: mrr ranks candidates and needs a score for each of them.")
+            groups = [example.group or "" for example in examples]
+            by_name[name] = mean_reciprocal_rank(groups, [label == data.positive for label in gold], scores)
+        elif name == "f1":
+            by_name[name] = binary_f1(gold, predictions, data.positive)
+        elif name not in by_name:
+            by_name[name] = PLAIN[name](gold, predictions)
+    return {name: by_name[name] for name in data.metrics}
+
+
+def accuracy(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
+    """Percent of predictions that equal the label."""
+    return 100.0 * sum(one == other for one, other in zip(gold, predicted, strict=True)) / len(gold)
+
+
+def token_accuracy(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
+    """Percent of tokens with the right tag; sequences are of equal lengths."""
+    return accuracy([tag for tags in gold for tag in tags], [tag for tags in predicted for tag in tags])
+
+
+def matthews(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
+    """Matthews correlation in percent, of any number of classes; 0 where either side knows one class only."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return 100.0 * float(matthews_corrcoef(list(gold), list(predicted)))
+
+
+def binary_f1(gold: Sequence[Any], predicted: Sequence[Any], positive: Any) -> float:
+    """F1 of the class `positive` in percent, as GLUE scores MRPC and QQP; 0 where it is nowhere."""
+    from sklearn.metrics import f1_score
+
+    truth, guess = [one == positive for one in gold], [one == positive for one in predicted]
+    return 100.0 * float(f1_score(truth, guess, zero_division=0.0))
+
+
+def macro_f1(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
+    """Mean F1 of the classes that occur in labels or predictions, in percent."""
+    from sklearn.metrics import f1_score
+
+    return 100.0 * float(f1_score(list(gold), list(predicted), average="macro", zero_division=0.0))
+
+
+def micro_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
+    """F1 over all (example, class) pairs, in percent, for examples with any number of classes; 100 with no pair."""
+    pairs = [{(i, name) for i, names in enumerate(side) for name in names} for side in (gold, predicted)]
+    return _f1(len(pairs[0]), len(pairs[1]), len(pairs[0] & pairs[1]))
+
+
+def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
+    """Pearson correlation in percent; nan where a side is constant or there are fewer than two examples."""
+    from scipy.stats import pearsonr
+
+    return _correlation(lambda a, b: pearsonr(a, b).statistic, gold, predicted)
+
+
+def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
+    """Spearman's rank correlation in percent, ties at their mean rank; nan as for `pearson`."""
+    from scipy.stats import spearmanr
+
+    return _correlation(lambda a, b: spearmanr(a, b).statistic, gold, predicted)
+
+
+def mean_reciprocal_rank(groups: Sequence[str], relevant: Sequence[bool], scores: Sequence[float]) -> float:
+    """100 · mean over groups of 1 / rank of the first relevant candidate, ranked by falling score.
+
+    As the ERNIE scripts do it: candidates of equal score keep the order of the file, and a group without a relevant
+    candidate counts with 0. The candidates of a group need not stand together.
+    """
+    ranked: dict[str, list[tuple[float, bool]]] = {}
+    for group, hit, score in zip(groups, relevant, scores, strict=True):
+        ranked.setdefault(group, []).append((-float(score), hit))
+    total = 0.0
+    for candidates in ranked.values():
+        hits = [hit for _, hit in sorted(candidates, key=lambda candidate: candidate[0])]
+        total += 1.0 / (hits.index(True) + 1) if True in hits else 0.0
+    return 100.0 * total / len(ranked)
+
+
+def entities(tags: Sequence[str], *, strict: bool = True) -> list[tuple[str, int, int]]:
+    """(kind, start, end) of every entity that IOB2 `tags` mark, end exclusive.
+
+    An entity begins at B- and goes on over I- of its kind. An I- with no such entity before it opens none when
+    `strict`; else it begins one, as in the chunk scorer of the ERNIE scripts. Any other tag is outside.
+
+    B-PER I-PER I-LOC O I-LOC -> strict: PER 0–2; else also LOC 2–3 and LOC 4–5.
+    """
+    found: list[tuple[str, int, int]] = []
+    kind, start = "", 0
+    for at, tag in enumerate((*tags, "O")):
+        prefix, _, name = tag.partition("-")
+        if kind and not (prefix == "I" and name == kind):
+            found.append((kind, start, at))
+            kind = ""
+        if name and (prefix == "B" or (prefix == "I" and not kind and not strict)):
+            kind, start = name, at
+    return found
+
+
+def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, strict: bool = True) -> float:
+    """F1 in percent over entities of all sequences; right are those of the same kind and ends. See `entities`."""
+    sides = [
+        {(row, *entity) for row, tags in enumerate(side) for entity in entities(tags, strict=strict)}
+        for side in (gold, predicted)
+    ]
+    return _f1(len(sides[0]), len(sides[1]), len(sides[0] & sides[1]))
+
+
+def _f1(gold: int, predicted: int, right: int) -> float:
+    if not gold and not predicted:
+        return 100.0
+    return 200.0 * right / (gold + predicted)
+
+
+def _correlation(of: Callable[[Any, Any], Any], gold: Sequence[float], predicted: Sequence[float]) -> float:
+    one, other = np.asarray(gold, np.float64), np.asarray(predicted, np.float64)
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0 or not np.isfinite(other).all():
+        return math.nan
+    return 100.0 * float(of(one, other))
+
+
+def _answer_texts(example: Example) -> tuple[str, ...]:
+    label = example.label if isinstance(example.label, tuple) else ()
+    return tuple(answer.text for answer in label if isinstance(answer, Answer))
+
+
+PLAIN: dict[str, Callable[[Any, Any], float]] = {
+    "accuracy": accuracy,
+    "token_accuracy": token_accuracy,
+    "matthews": matthews,
+    "macro_f1": macro_f1,
+    "micro_f1": micro_f1,
+    "pearson": pearson,
+    "spearman": spearman,
+    "entity_f1": entity_f1,
+}

@@ -1,0 +1,97 @@
+"""Which files a declared set is read from: the official folders, one of its folders, or the Hub's parquet files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import fsspec
+
+from ernie2.corpora.files import list_files, unreadable
+from ernie2.errors import DataError
+from ernie2.finetuning.declarations import Dataset, Files
+from ernie2.finetuning.examples import Standing
+from ernie2.finetuning.tables import TABLES
+
+_PACKED = ("", ".gz", ".zst")
+_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of one split, and what their names say they are."""
+
+    files: tuple[str, ...]
+    standing: Standing
+
+
+def find_files(dataset: Dataset, folder: str, *, own_folder: bool = True) -> dict[str, Found]:
+    """split -> its files, for the splits that lie in `folder` or, first, in a folder of the set's name inside it.
+
+    `own_folder` False looks in folders of the set's name only, which is right where many sets lie side by side. Raises
+    `DataError` when `folder` cannot be listed.
+    """
+    present = _listed(folder)
+    inner = [name for name in dataset.folders if any(path.startswith(f"{name}/") for path in present)]
+    prefixes = [f"{name}/" for name in inner] + ([""] if own_folder else [])
+    for prefix in prefixes:
+        here = {path.removeprefix(prefix): where for path, where in present.items() if path.startswith(prefix)}
+        found = {split: one for split, files in dataset.splits.items() if (one := _split(files, here))}
+        if found:
+            return found
+    return {}
+
+
+def given_file(path: str) -> Found:
+    """What a user named as the file (or glob) of a split; official if its size says so. Raises `DataError`."""
+    return Found(tuple(list_files([path], TABLES)), "official")
+
+
+def _split(files: Files, present: dict[str, str]) -> Found | None:
+    for name in files.official:
+        for packed in _PACKED:
+            if name + packed in present:
+                return Found((present[name + packed],), "official")
+    parquet = tuple(present[path] for path in sorted(present) if _of_the_hub(path, files.hub))
+    if parquet:
+        return Found(parquet, "official")
+    options: tuple[tuple[tuple[str, ...], Standing], ...] = (
+        (files.subset, "subset"),
+        (files.substitutes, "stand-in"),
+    )
+    for patterns, standing in options:
+        matches = [
+            path
+            for path in sorted(present)
+            if any(fnmatchcase(path, pattern + packed) for pattern in patterns for packed in _PACKED)
+            and "/" not in path.removeprefix(_folder_of(patterns, path))
+        ]
+        if matches:
+            return Found(tuple(present[path] for path in matches), standing)
+    return None
+
+
+def _folder_of(patterns: tuple[str, ...], path: str) -> str:
+    """The folder that a pattern names itself, so that `*` never reaches into other folders."""
+    folders = [pattern.rpartition("/")[0] + "/" for pattern in patterns if "/" in pattern]
+    return next((folder for folder in folders if path.startswith(folder)), "")
+
+
+def _of_the_hub(path: str, split: str) -> bool:
+    """'data/train-00000-of-00001.parquet', 'train-….parquet' and 'train/0000.parquet' are all the Hub's `train`."""
+    inner = path.removeprefix("data/")
+    return any(fnmatchcase(inner, p) for p in (f"{split}-*.parquet", f"{split}.parquet", f"{split}/*.parquet"))
+
+
+def _listed(folder: str) -> dict[str, str]:
+    """path relative to `folder` -> path to open, for the files at most four folders deep."""
+    try:
+        system, inner = fsspec.core.url_to_fs(folder)
+        if not system.isdir(inner):
+            raise DataError(f"{folder} is no folder; give the folder that holds the data sets, or name files.")
+        root = inner.rstrip("/") + "/"
+        found = sorted(system.find(inner, maxdepth=_DEPTH))
+    except (OSError, ValueError, ImportError) as error:
+        raise unreadable(folder, error) from error
+    remote = "://" in folder or "::" in folder
+    return {path[len(root) :]: system.unstrip_protocol(path) if remote else path for path in found}

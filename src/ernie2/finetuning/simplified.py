@@ -1,0 +1,63 @@
+"""Traditional → Simplified Chinese, one character for one, so that no offset moves.
+
+DRCD is published in Traditional characters, and the paper's models know Simplified ones. Converters that work on words
+may change lengths and put in mainland words; this asks one of them (zhconv or opencc, neither of which ernie2 requires)
+about single characters only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from importlib import import_module
+
+from ernie2.errors import DataError
+
+_ONLY_TRADITIONAL = frozenset(
+    "這個們來說對時會國學發後過還裡為與從見長門問間開關東車馬風飛電話語讀寫書畫點樣種經應該實現"
+)
+"""Frequent characters with another Simplified form; a Simplified text has next to none of them."""
+_ONLY_SIMPLIFIED = frozenset(
+    "这个们来说对时会国学发后过还里为与从见长门问间开关东车马风飞电话语读写书画点样种经应该实现"
+) - frozenset(
+    "后里与"  # these are Traditional characters too, with other meanings
+)
+
+
+def is_traditional(texts: Iterable[str]) -> bool:
+    """Whether frequent characters that differ stand there mostly in their Traditional form."""
+    seen: Counter[str] = Counter()
+    for text in texts:
+        seen.update(text)
+    return sum(seen[char] for char in _ONLY_TRADITIONAL) > sum(seen[char] for char in _ONLY_SIMPLIFIED)
+
+
+def simplifier(characters: Iterable[str], file: str) -> dict[int, str]:
+    """A table for `str.translate` that turns each of `characters` into its Simplified form, and never changes a length.
+
+    Raises `DataError` when neither converter is installed; `file` is what it is for.
+    """
+    convert = _converter(file)
+    table = {}
+    for char in set(characters):
+        simple = convert(char)
+        if len(simple) == 1 and simple != char:
+            table[ord(char)] = simple
+    return table
+
+
+def _converter(file: str) -> Callable[[str], str]:
+    try:
+        zhconv = import_module("zhconv")
+        return lambda char: str(zhconv.convert(char, "zh-hans"))
+    except ImportError:
+        pass
+    try:
+        converter = import_module("opencc").OpenCC("t2s")
+        return lambda char: str(converter.convert(char))
+    except ImportError:
+        raise DataError(
+            f"{file} is in Traditional characters, and turning them into Simplified ones needs a converter: "
+            "`pip install zhconv` (or opencc-python-reimplemented), or give a file that is Simplified already, such as "
+            "the DRCD files that came with ERNIE."
+        ) from None

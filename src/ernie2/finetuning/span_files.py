@@ -1,0 +1,183 @@
+"""Contexts with questions and answers → examples, with every answer found in its context.
+
+Three forms hold them: SQuAD's nested JSON, CMRC 2018's own (`context_text`, `query_text`, answers as plain strings),
+and the Hub's flat rows. What `answer_start` says is believed only where the text really stands there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ernie2.corpora.files import read_lines
+from ernie2.errors import DataError
+from ernie2.finetuning.declarations import Dataset
+from ernie2.finetuning.examples import Answer, Example
+from ernie2.finetuning.simplified import is_traditional, simplifier
+from ernie2.finetuning.tables import column, decoded, read_table
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question as a file has it; `answers` are (text, start) with start None where the file gives none."""
+
+    place: str
+    id: str
+    question: str
+    context: str
+    answers: tuple[tuple[str, int | None], ...]
+
+
+def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Example], list[str]]:
+    """(examples, notes) of one file; the notes count the answers whose start was wrong, missing or nowhere to be found.
+
+    `label` is None for a question without answers. Where the set is declared `traditional` and the file is, context,
+    question and answers are turned into Simplified character by character, so offsets stay. Raises `DataError` for a
+    file of another form, a training or development file without any answer, and one without an answer that its
+    context holds.
+    """
+    questions = list(read_questions(file))
+    notes = []
+    if dataset.traditional and is_traditional(question.context for question in questions):
+        simplify = simplifier({char for one in questions for text in _texts(one) for char in text}, file)
+        questions = [_converted(question, simplify) for question in questions]
+        notes.append(f"{file}: Traditional characters turned into Simplified, one for one")
+    counts: Counter[str] = Counter()
+    examples = [located(question, counts) for question in questions]
+    if labelled and not counts:
+        raise DataError(f"{file}: no question has an answer; training and development files need them.")
+    if labelled and not counts["right"] + counts["wrong"] + counts["missing"]:
+        raise DataError(f"{file}: no answer occurs in its context; check that contexts and answers belong together.")
+    return examples, [*notes, *answer_notes(file, counts)]
+
+
+def read_questions(file: str) -> Iterator[Question]:
+    """The questions of a .json, .jsonl or .parquet file in any of the three forms. Raises `DataError`."""
+    if ".json" not in file.lower() or ".jsonl" in file.lower():
+        for number, row in enumerate(read_table(file)):
+            names = [column(row, (name,)) for name in ("question", "context", "answers")]
+            question, context, answers = (row.cells[name] for name in names)
+            yield _question(row.place, row.cells.get("id", number), question, context, answers)
+        return
+    lines = b"\n".join(read_lines(file))
+    try:
+        content = json.loads(decoded(lines, file))
+    except ValueError as error:
+        raise DataError(f"{file}: not valid JSON ({error}); the file must be one whole object.") from error
+    try:
+        yield from _nested(file, content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{file}: not of SQuAD's form (data → paragraphs → context, qas → question, id, answers → text, "
+            f"answer_start); met {type(error).__name__}: {error}."
+        ) from error
+
+
+def located(question: Question, counts: Counter[str]) -> Example:
+    """The example of a question, its answers found; counts answers as right, wrong, missing (no start was given) or
+    absent (not in the context), and questions whose answers are all absent as `lost`."""
+    answers = []
+    for text, start in question.answers:
+        found, kind = locate(question.context, text, start)
+        counts[kind] += 1
+        answers.append(Answer(text, found))
+    if answers and all(answer.start < 0 for answer in answers):
+        counts["lost"] += 1
+    return Example(question.id, question.question, question.context, tuple(answers) or None)
+
+
+def locate(context: str, text: str, start: int | None) -> tuple[int, str]:
+    """(where `text` stands in `context`, or -1; 'right', 'wrong', 'missing' or 'absent').
+
+    A start is right when the text stands there. Else the occurrence nearest to it is taken, the first one where the
+    start is missing, negative or beyond the end.
+    """
+    given = start is not None and start >= 0
+    if given and text and context.startswith(text, start):
+        return int(start or 0), "right"
+    places = []
+    at = context.find(text) if text else -1
+    while at >= 0:
+        places.append(at)
+        at = context.find(text, at + 1)
+    if not places:
+        return -1, "absent"
+    aim = int(start or 0) if given and int(start or 0) <= len(context) else 0
+    return min(places, key=lambda place: (abs(place - aim), place)), "wrong" if given else "missing"
+
+
+def answer_notes(file: str, counts: Mapping[str, int]) -> list[str]:
+    """What a user should know about the answers of a file, in words."""
+    total = sum(counts.get(kind, 0) for kind in ("right", "wrong", "missing", "absent"))
+    said = {
+        "wrong": "have an answer_start at which they do not stand; the nearest occurrence is taken",
+        "missing": "have no answer_start; the first occurrence is taken",
+        "absent": "do not occur in their context; they count when scoring but cannot be learnt from",
+    }
+    notes = [f"{file}: {counts[kind]} of {total} answers {words}" for kind, words in said.items() if counts.get(kind)]
+    if counts.get("lost"):
+        notes.append(f"{file}: {counts['lost']} questions have no answer in their context and are not trained on")
+    return notes
+
+
+def _nested(file: str, content: Any) -> Iterator[Question]:
+    if isinstance(content, list):  # CMRC 2018 before its SQuAD-style edition
+        for paragraph in content:
+            for query in paragraph["qas"]:
+                place = f"{file}, question {query['query_id']}"
+                yield _question(
+                    place, query["query_id"], query["query_text"], paragraph["context_text"], query["answers"]
+                )
+        return
+    for document in content["data"]:
+        for paragraph in document["paragraphs"]:
+            for query in paragraph["qas"]:
+                place = f"{file}, question {query['id']}"
+                yield _question(place, query["id"], query["question"], paragraph["context"], query.get("answers", []))
+
+
+def _question(place: str, identity: Any, question: Any, context: Any, answers: Any) -> Question:
+    if not isinstance(question, str) or not isinstance(context, str):
+        raise DataError(f"{place}: question and context must be text.")
+    return Question(place, str(identity), question, context, tuple(answers_of(answers, place)))
+
+
+def answers_of(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
+    """(text, start or None) of answers written as a string, strings, objects, or the Hub's object of two lists.
+
+    Raises `DataError` for any other form.
+    """
+    if value is None:
+        return
+    if isinstance(value, str):
+        yield value, None
+    elif isinstance(value, Mapping) and isinstance(value.get("text"), Sequence) and not isinstance(value["text"], str):
+        starts = value.get("answer_start") or [None] * len(value["text"])
+        if len(starts) != len(value["text"]):
+            raise DataError(f"{place}: {len(value['text'])} answers but {len(starts)} starts; every answer needs one.")
+        yield from zip(map(str, value["text"]), (_start(start) for start in starts), strict=True)
+    elif isinstance(value, Mapping) and "text" in value:
+        yield str(value["text"]), _start(value.get("answer_start"))
+    elif isinstance(value, Sequence):
+        for one in value:
+            yield from answers_of(one, place)
+    else:
+        raise DataError(f"{place}: answers are text, or objects with text and answer_start; got {value!r}.")
+
+
+def _start(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _texts(question: Question) -> tuple[str, ...]:
+    return (question.question, question.context, *(text for text, _ in question.answers))
+
+
+def _converted(question: Question, table: Mapping[int, str]) -> Question:
+    answers = tuple((text.translate(table), start) for text, start in question.answers)
+    return Question(
+        question.place, question.id, question.question.translate(table), question.context.translate(table), answers
+    )
