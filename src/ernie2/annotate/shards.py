@@ -98,6 +98,10 @@ class Shard:
         self.label: Array | None = columns.get("label")
         """(D,) uint16 into `labels`; None for documents."""
 
+    def __reduce__(self) -> tuple[type[Shard], tuple[Path]]:
+        """Another process opens the folder itself: columns are not copied."""
+        return Shard, (self.folder,)
+
     @cached_property
     def names(self) -> list[str]:
         """The documents' ids."""

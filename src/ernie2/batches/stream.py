@@ -94,6 +94,10 @@ class Stream:
         self._reads = {name: frozenset(c.name for c in feed.corpora) for name, feed in feeds.items()}
         self._last: tuple[tuple[str, int], AnnotatedDocument] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the document at hand, whose columns lie in a file: another process reads its own."""
+        return {**vars(self), "_last": None}
+
     def like(self, feeds: Mapping[str, Feed], tasks: Sequence[Task], *, seed: int, split: str) -> Stream:
         """A stream of the same sizes and ids over other feeds, tasks and split, in one lane."""
         return Stream(feeds, tasks, self.vocabulary, self.caps, self.ids, seed=seed, split=split)
