@@ -196,13 +196,17 @@ class BatchSettings(Part):
 class EncoderSettings(Part):
     """The encoder (paper: base 12 × 768 × 12, large 24 × 1024 × 16; FFN 4 × hidden, post-norm)."""
 
+    kind: Literal["transformer", "lstm", "gru"] = "transformer"
+    """A Transformer, or a bidirectional recurrent network of LSTM or GRU cells; the paper allows both."""
     layers: int = Field(default=12, ge=1)
     hidden: int = Field(default=768, ge=8)
     heads: int = Field(default=12, ge=1)
+    """Attention heads; a recurrent network has none and ignores the number."""
     ffn: int | None = Field(default=None, ge=8)
     """Width of the feed-forward layer; 4 × hidden where null."""
-    activation: Literal["gelu", "relu"] = "gelu"
-    """gelu in the English releases, relu in the Chinese ones."""
+    activation: Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] = "gelu"
+    """gelu in the English releases, relu in the Chinese ones; gelu_new and gelu_pytorch_tanh, the names of checkpoints
+    in circulation, are both gelu approximated by tanh."""
     position_rows: int = Field(default=512, ge=16)
     segment_types: int = Field(default=4, ge=1)
     """Rows of the segment-type table; the released models have 4."""
@@ -215,8 +219,20 @@ class EncoderSettings(Part):
     init_std: float = Field(default=0.02, gt=0)
 
     @model_validator(mode="after")
+    def _recurrent(self) -> EncoderSettings:
+        if self.kind == "transformer":
+            return self
+        if self.hidden % 2:
+            raise ValueError(f"hidden={self.hidden} is odd; a bidirectional {self.kind} has half of it each way")
+        if self.attention_dropout or self.ffn is not None:
+            raise ValueError(
+                f"kind={self.kind} has neither attention nor a feed-forward layer: set attention_dropout=0 and ffn=null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _heads_divide(self) -> EncoderSettings:
-        if self.hidden % self.heads:
+        if self.kind == "transformer" and self.hidden % self.heads:
             below = self.hidden // self.heads * self.heads
             raise ValueError(
                 f"hidden={self.hidden} does not divide into heads={self.heads}; the next hidden below that does is "
@@ -245,8 +261,14 @@ class TrainSettings(Part):
     """Decoupled; not on biases and norms."""
     clip: float = Field(default=1.0, gt=0)
     """Largest global gradient norm."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 where the device computes in it, else fp32. Parameters and moments are always fp32."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """auto: bf16 where the device computes in it, else fp32. fp16 scales the loss (paper). Parameters and moments are
+    always fp32."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile layers and heads with static shapes; auto: on CUDA only."""
+    recompute: bool = False
+    """Compute every layer again in the backward pass instead of keeping its activations: less memory, about a third
+    more work."""
     evaluate_every: int = Field(default=0, ge=0)
     """Steps between held-out evaluations inside a stage; each stage's end is always evaluated."""
     heldout_instances: int = Field(default=256, ge=1)
@@ -255,6 +277,9 @@ class TrainSettings(Part):
     """Steps between checkpoints; each stage's end is always saved."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept, besides the ends of stages."""
+    workers: int | None = Field(default=None, ge=0)
+    """Processes that make batches ahead of the step; null: none where the CPU trains, up to 4 beside a GPU. The batches
+    are the same for any number."""
     log_every: int = Field(default=10, ge=1)
     """Steps between lines of metrics.jsonl."""
 

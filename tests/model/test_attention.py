@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 
 import pytest
@@ -9,7 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.model.attention import attend, group_bounds, plan_attention
+from ernie2.model import attention
+from ernie2.model.attention import (
+    AttentionPlan,
+    adapt_packed,
+    attend,
+    choose_kernel,
+    group_bounds,
+    plan_attention,
+    runs_of,
+)
 from ernie2.model.inputs import Inputs
 from model_packs import make_pack
 
@@ -17,7 +27,8 @@ WIDTH, HEADS = 12, 3
 
 
 def plan_of(lengths, dropout=0.0, tail=0):
-    return plan_attention(Inputs.of(make_pack(lengths, tail=tail), "cpu", static=tail > 0), torch.float32, dropout)
+    inputs = Inputs.of(make_pack(lengths, tail=tail), "cpu", static=tail > 0)
+    return plan_attention(inputs, torch.float32, WIDTH // HEADS, dropout)
 
 
 def one_by_one(qkv, lengths):
@@ -111,14 +122,163 @@ def test_no_other_cut_does_less_work(lengths):
     assert work(group_bounds(ordered)) == min(work(bounds) for bounds in cuts)
 
 
+MIXED, FULL, BUCKETS = [9, 64, 5, 17, 1], [64] * 5, [64] * 5 + [128] * 3 + [32]
+BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "lengths", "dropout", "dtype", "head_width", "has_packed", "expected"),
+    [
+        *(("cpu", lengths, 0.0, FP32, 64, False, "padded") for lengths in (MIXED, FULL, BUCKETS)),
+        ("cpu", MIXED, 0.1, BF16, 64, False, "padded"),
+        ("mps", FULL, 0.0, FP16, 64, False, "padded"),
+        *(("cuda", FULL, dropout, dtype, 64, True, "dense") for dropout in (0.0, 0.1) for dtype in (BF16, FP16, FP32)),
+        ("cuda", FULL, 0.0, BF16, 64, False, "dense"),
+        ("cuda", BUCKETS, 0.0, BF16, 64, True, "dense"),
+        ("cuda", BUCKETS, 0.1, FP16, 64, True, "dense"),
+        ("cuda", MIXED, 0.0, BF16, 64, True, "packed"),
+        ("cuda", MIXED, 0.0, FP16, 64, True, "packed"),
+        ("cuda", MIXED, 0.0, FP32, 64, True, "padded"),
+        ("cuda", MIXED, 0.1, BF16, 64, True, "padded"),
+        ("cuda", MIXED, 0.0, BF16, 60, True, "padded"),
+        ("cuda", MIXED, 0.0, BF16, 320, True, "padded"),
+        ("cuda", MIXED, 0.0, BF16, 64, False, "padded"),
+    ],
+)
+def test_the_kernel_follows_from_device_lengths_dropout_dtype_and_width(
+    device, lengths, dropout, dtype, head_width, has_packed, expected
+):
+    assert choose_kernel(device, lengths, dropout, dtype, head_width, has_packed) == expected
+
+
+@given(
+    st.sampled_from(["cpu", "cuda", "mps", "xpu"]),
+    st.lists(st.integers(1, 512), min_size=1, max_size=40),
+    st.sampled_from([BF16, FP16, FP32]),
+    st.booleans(),
+)
+def test_attention_dropout_never_meets_the_kernel_that_has_none(device, lengths, dtype, has_packed):
+    assert choose_kernel(device, lengths, 0.1, dtype, 64, has_packed) != "packed"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "runs"),
+    [([7], ((1, 7),)), ([5, 5, 2, 5], ((2, 5), (1, 2), (1, 5))), ([3, 3, 3], ((3, 3),))],
+)
+def test_neighbours_of_one_length_are_a_run(lengths, runs):
+    assert runs_of(lengths) == runs
+
+
+def test_the_packed_kernel_refuses_dropout_it_was_not_planned_for():
+    plan = AttentionPlan("packed", torch.tensor([0, 4, 6], dtype=torch.int32), 4)
+    with pytest.raises(AssertionError, match="drops nothing"):
+        attend(torch.randn(6, 3 * WIDTH), HEADS, plan, dropout=0.1)
+
+
+def varlen(query, key, value, starts, longest):
+    """What the packed kernel computes, written for a CPU: one attention over the pack, other sequences masked."""
+    assert starts.dtype == torch.int32
+    assert int(starts.diff().max()) <= longest
+    owner = torch.bucketize(torch.arange(len(query)), starts[1:].long(), right=True)
+    scores = torch.einsum("tnd,und->ntu", query, key) / query.shape[-1] ** 0.5
+    odds = scores.masked_fill(owner[:, None] != owner, -torch.inf).softmax(-1)
+    return torch.einsum("ntu,und->tnd", odds, value)
+
+
+def varlen_2_10(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=True, return_aux=None):
+    assert not is_causal
+    return varlen(query, key, value, cu_seq_q, max_q)
+
+
+def varlen_2_11(
+    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1)
+):
+    assert window_size == (-1, -1)
+    return varlen(query, key, value, cu_seq_k, max_k)
+
+
+def varlen_2_13(
+    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1),
+    enable_gqa=False, seqused_k=None, block_table=None, num_splits=None,
+):  # fmt: skip
+    assert window_size == (-1, -1)
+    return varlen(query, key, value, cu_seq_q, max_q)
+
+
+def plans(lengths):
+    """Every kernel's plan for a pack, as (name, plan)."""
+    starts = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+    yield "padded", plan_of(lengths)
+    yield "dense", AttentionPlan("dense", starts, max(lengths), runs=runs_of(lengths))
+    yield "packed", AttentionPlan("packed", starts, max(lengths))
+
+
+@pytest.mark.parametrize("release", [varlen_2_10, varlen_2_11, varlen_2_13])
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [64, 5, 5, 17, 1], [1]])
+@pytest.mark.parametrize("dtype", [FP32, torch.float64])
+def test_all_kernels_agree_with_plain_attention_in_fp64(monkeypatch, release, lengths, dtype):
+    monkeypatch.setattr(attention, "_packed_kernel", lambda: adapt_packed(release))
+    generator = torch.Generator().manual_seed(1)
+    exact = torch.randn(sum(lengths), 3 * WIDTH, generator=generator, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(sum(lengths), WIDTH, generator=generator, dtype=torch.float64)
+    expected = one_by_one(exact, lengths)
+    (slope,) = torch.autograd.grad((expected * weights).sum(), exact)
+    for name, plan in plans(lengths):
+        qkv = exact.detach().to(dtype).requires_grad_()
+        mixed = attend(qkv, HEADS, plan)
+        assert mixed.dtype == dtype
+        near = 1e-5 if dtype == FP32 or name == "padded" else 1e-12  # padded groups compute in fp32 on a CPU
+        torch.testing.assert_close(mixed.double(), expected, atol=near, rtol=0)
+        (ours,) = torch.autograd.grad((mixed * weights.to(dtype)).sum(), qkv)
+        torch.testing.assert_close(ours.double(), slope, atol=10 * near, rtol=0)
+
+
+def test_this_torch_has_a_packed_kernel_that_can_be_called_as_we_call_it():
+    from torch.nn.attention.varlen import varlen_attn
+
+    names = list(inspect.signature(varlen_attn).parameters)
+    assert names[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+    assert attention._packed_kernel() is not None
+
+
+@pytest.mark.parametrize("kernel", ["padded", "dense"])
+def test_dropped_weights_are_dropped_in_every_kernel_that_has_dropout(kernel):
+    torch.manual_seed(0)
+    plan = dict(plans([4, 2]))[kernel]
+    qkv = torch.randn(6, 3 * WIDTH)
+    drawn = torch.stack([attend(qkv, HEADS, plan, dropout=0.5) for _ in range(400)])
+    assert drawn.std(0).min() > 0.01
+
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_packed_kernel_agrees_with_padded_groups():
-    lengths = [64, 5, 17, 1]
-    inputs = Inputs.of(make_pack(lengths), "cuda", static=True)
-    qkv = torch.randn(sum(lengths), 3 * 96, device="cuda", dtype=torch.bfloat16)
-    packed = plan_attention(inputs, torch.bfloat16)
-    padded = plan_attention(inputs, torch.bfloat16, dropout=0.1)
-    assert packed.padded is None
-    assert padded.padded is not None
-    torch.testing.assert_close(attend(qkv, HEADS, packed), attend(qkv, HEADS, padded), atol=2e-2, rtol=2e-2)
+@CUDA
+@pytest.mark.parametrize("dtype", [BF16, FP16])
+@pytest.mark.parametrize(
+    ("lengths", "dropout", "kernel"),
+    [
+        ([64, 5, 17, 1, 30, 2], 0.0, "packed"),
+        ([64, 5, 17, 1, 30, 2], 1e-9, "padded"),
+        ([128] * 6, 0.0, "dense"),
+        ([128, 128, 64, 64, 32], 1e-9, "dense"),
+    ],
+)
+def test_kernels_on_a_card_agree_with_plain_attention_in_fp64(lengths, dropout, kernel, dtype):
+    heads, width = 4, 64
+    inputs = Inputs.of(make_pack(lengths, longest=128), "cuda", static=False)
+    plan = plan_attention(inputs, dtype, width, dropout)
+    assert plan.kernel == kernel
+    qkv = torch.randn(sum(lengths), 3 * heads * width, device="cuda", dtype=dtype, requires_grad=True)
+    exact = qkv.detach().double().requires_grad_()
+    expected = []
+    for part in exact.split(lengths):
+        query, key, value = part.view(len(part), 3, heads, width).permute(1, 2, 0, 3)
+        odds = (query @ key.transpose(1, 2) / width**0.5).softmax(-1)
+        expected.append((odds @ value).transpose(0, 1).reshape(len(part), -1))
+    mixed, reference = attend(qkv, heads, plan, dropout), torch.cat(expected)
+    torch.testing.assert_close(mixed.double(), reference, atol=2e-2, rtol=2e-2)
+    (ours,) = torch.autograd.grad(mixed.float().square().sum(), qkv)
+    (theirs,) = torch.autograd.grad(reference.square().sum(), exact)
+    torch.testing.assert_close(ours.double(), theirs, atol=6e-2, rtol=6e-2)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ernie2.model.encoder import Encoder, generator_for, padded_rows
+from ernie2.model.encoder import Encoder, Norm, activate, generator_for, padded_rows
 from ernie2.model.inputs import Inputs
+from ernie2.model.rnn import build_encoder
 from model_packs import make_pack, only_sequences, small_settings
 
 
@@ -91,11 +92,59 @@ def test_sequences_of_one_token_give_numbers():
     assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
 
 
-def test_under_bf16_autocast_hidden_states_stay_close_to_fp32():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_the_residual_stream_has_16_bits_and_stays_close_to_fp32(dtype):
     encoder = Encoder(small_settings(), 128).eval()
     batch = make_pack([5, 20, 7])
     exact = hidden_of(encoder, batch)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=dtype):
         rough = hidden_of(encoder, batch)
-    assert rough.dtype == torch.float32
-    torch.testing.assert_close(rough, exact, atol=0.05, rtol=0.05)
+    assert rough.dtype == dtype
+    torch.testing.assert_close(rough.float(), exact, atol=0.06, rtol=0.05)
+
+
+def test_norms_sum_and_take_statistics_in_float32():
+    norm = Norm(64)
+    stream = torch.full((1, 64), 256.0, dtype=torch.bfloat16)
+    branch = torch.linspace(-0.5, 0.5, 64).bfloat16()[None]  # lost where 256 + x is rounded to 8 bits
+    made = norm.of_sum(stream, branch)
+    expected = torch.nn.functional.layer_norm(branch.double(), (64,))
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(made.double(), expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"])
+def test_activations_are_those_of_transformers(activation):
+    from transformers.activations import ACT2FN
+
+    values = torch.linspace(-6, 6, 1001)
+    torch.testing.assert_close(activate(values, activation), ACT2FN[activation](values), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "attention_dropout"), [("transformer", 0.0), ("transformer", 0.2), ("lstm", 0.0)])
+def test_recomputing_layers_changes_neither_masks_nor_gradients_and_keeps_less(kind, attention_dropout):
+    settings = small_settings(kind=kind, layers=3, dropout=0.3, attention_dropout=attention_dropout)
+    inputs = Inputs.of(make_pack([5, 20, 7]), "cpu", static=False)
+    runs = []
+    for recompute in (False, True):
+        encoder = build_encoder(settings, 128)
+        encoder.recompute = recompute
+        kept = []
+
+        def keep(tensor, kept=kept):
+            kept.append(tensor.numel() * tensor.element_size())
+            return tensor
+
+        torch.manual_seed(3)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            hidden = encoder(inputs)
+        after = torch.rand(1)
+        hidden.square().sum().backward()
+        gradients = {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
+        runs.append((hidden, after, gradients, sum(kept)))
+    (one, rest, gradients, much), (other, same, recomputed, little) = runs
+    assert torch.equal(one, other)
+    assert torch.equal(rest, same)
+    assert gradients.keys() == recomputed.keys()
+    assert all(torch.equal(gradient, recomputed[name]) for name, gradient in gradients.items())
+    assert little < much / 2

@@ -1,7 +1,8 @@
 """Dropout that costs little on a CPU, where drawing the mask the usual way takes longer than a matrix product.
 
-On a CPU each element is dropped by 16 random bits, four elements a draw; elsewhere torch's own dropout runs. Masks are
-a function of torch's default CPU generator alone, whatever the number of threads.
+On a CPU each element is dropped by 16 random bits, four elements a draw; elsewhere, and where a compiler makes the
+kernel, torch's own dropout runs. Masks are a function of torch's default generator alone, whatever the number of
+threads; `torch.utils.checkpoint` puts that generator back before it computes a layer again, so the masks are the same.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Dropout(nn.Module):
         """values, any shape and float dtype -> the same shape and dtype."""
         if not self.training or self.share == 0.0:
             return values
-        if values.device.type != "cpu":
+        if values.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(values, self.share)
         dropped: Tensor = _Masked.apply(values, self.share)  # type: ignore[no-untyped-call]
         return dropped
@@ -50,11 +51,13 @@ class _Masked(torch.autograd.Function):
         levels = min(round(share * _LEVELS), _LEVELS - 1)
         draws = torch.empty(-(-values.numel() // _LANES), dtype=torch.int64).random_(-(1 << 63), None)
         lanes = draws.view(torch.int16)[: values.numel()].view(values.shape)
-        ctx.mask = lanes >= levels - _LEVELS // 2
+        mask = lanes >= levels - _LEVELS // 2
+        ctx.save_for_backward(mask)  # not an attribute: a layer that is computed again must be able to let it go
         ctx.scale = _LEVELS / (_LEVELS - levels)
-        dropped: Tensor = (values * ctx.mask).mul_(ctx.scale)
+        dropped: Tensor = (values * mask).mul_(ctx.scale)
         return dropped
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return (gradient * ctx.mask).mul_(ctx.scale), None
+        (mask,) = ctx.saved_tensors
+        return (gradient * mask).mul_(ctx.scale), None

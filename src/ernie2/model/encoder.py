@@ -1,17 +1,24 @@
 """The Transformer encoder all tasks share: post-norm, as BERT and the paper have it, run on packs without padding.
 
 T tokens in the pack · S sequences · H hidden · F feed-forward width
+
+Under autocast the residual stream, what goes from layer to layer, is of the autocast dtype (bf16 or fp16); sums of
+stream and branch, the statistics of norms, and parameters are float32.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ernie2.model.attention import AttentionPlan, attend, compute_dtype, plan_attention
+from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
 from ernie2.model.inputs import Inputs
 from ernie2.settings import EncoderSettings
@@ -23,24 +30,53 @@ def padded_rows(vocab_size: int) -> int:
 
 
 class Encoder(nn.Module):
-    """Word + position + segment + task embeddings, then layers of attention and feed-forward."""
+    """Word + position + segment + task embeddings, then layers of attention and feed-forward.
+
+    `recompute`: in training, keep only what goes from layer to layer, and compute layers again in the backward pass.
+    """
+
+    recompute = False
 
     def __init__(self, settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> None:
         super().__init__()
         self.settings = settings
         self.embeddings = Embeddings(settings, vocab_rows)
-        self.layers = nn.ModuleList(EncoderLayer(settings) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(self.make_layer(settings) for _ in range(settings.layers))
         self.pooler = bare_linear(settings.hidden, settings.hidden)
+        self._run_embeddings: Callable[..., Any] = run_module
+        self._run_layer: Callable[..., Any] = run_module
         initialise(self, settings.init_std, seed, "encoder")
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """A pack -> hidden states (T, H) of its last layer."""
-        hidden: Tensor = self.embeddings(inputs)
+    @staticmethod
+    def make_layer(settings: EncoderSettings) -> nn.Module:
+        """One layer, (T, H) and what `plan` gives -> (T, H), not yet initialised."""
+        return EncoderLayer(settings)
+
+    def plan(self, inputs: Inputs, dtype: torch.dtype) -> Any:
+        """What every layer needs to know of the pack besides hidden states, made once for all; `dtype` is theirs."""
         dropout = self.settings.attention_dropout if self.training else 0.0
-        plan = plan_attention(inputs, compute_dtype(hidden), dropout)
+        return plan_attention(inputs, dtype, self.settings.hidden // self.settings.heads, dropout)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """A pack -> hidden states (T, H) of its last layer, in the autocast dtype where autocast is on."""
+        run_embeddings, run_layer = run_module, run_module
+        if self.training:  # what is evaluated has other shapes, and no part in how fast a run is
+            run_embeddings, run_layer = self._run_embeddings, self._run_layer
+        hidden: Tensor = run_embeddings(self.embeddings, inputs)
+        plan = self.plan(inputs, hidden.dtype)
+        again = self.recompute and self.training and torch.is_grad_enabled()
         for layer in self.layers:
-            hidden = layer(hidden, plan)
+            hidden = (
+                checkpoint(run_layer, layer, hidden, plan, use_reentrant=False)
+                if again
+                else run_layer(layer, hidden, plan)
+            )
         return hidden
+
+    def compile_parts(self, backend: str) -> None:
+        """Compiles the embeddings, and one layer for all, for the static shapes of training."""
+        self._run_embeddings = compiled(run_module, backend)
+        self._run_layer = compiled(run_module, backend)
 
     def pool(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """hidden (T, H), positions (P,) int64 of first tokens -> what sentence-level heads read, (P, H)."""
@@ -56,16 +92,28 @@ class Embeddings(nn.Module):
         self.position = _bare_table(settings.position_rows, settings.hidden)
         self.segment = _bare_table(settings.segment_types, settings.hidden)
         self.task = _bare_table(settings.task_ids, settings.hidden) if settings.task_ids else None
-        self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
+        self.norm = Norm(settings.hidden, settings.norm_eps)
         self.dropout = Dropout(settings.dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Ids, each (T,) int64 -> (T, H)."""
+        """Ids, each (T,) int64 -> (T, H) in the dtype of the residual stream."""
         summed = self.token(inputs.tokens) + self.segment(inputs.segments) + self.position(inputs.positions)
         if self.task is not None:
             summed = summed + self.task(inputs.task_ids)
-        normed: Tensor = self.dropout(self.norm(summed))
+        normed: Tensor = self.dropout(self.norm(summed).to(compute_dtype(summed)))
         return normed
+
+
+class Norm(nn.LayerNorm):
+    """Layer norm in the dtype of its parameters (float32), whatever the dtype of what comes in and goes out again."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """values (T, H) -> (T, H), same dtype."""
+        return super().forward(values.to(self.weight.dtype)).to(values.dtype)
+
+    def of_sum(self, stream: Tensor, branch: Tensor) -> Tensor:
+        """Norm of stream + branch, each (T, H), summed in the dtype of the parameters -> (T, H), the stream's dtype."""
+        return super().forward(stream.to(self.weight.dtype) + branch).to(stream.dtype)
 
 
 class EncoderLayer(nn.Module):
@@ -91,14 +139,13 @@ class Attention(nn.Module):
         self.weights_dropout = settings.attention_dropout
         self.qkv = bare_linear(settings.hidden, 3 * settings.hidden)
         self.output = bare_linear(settings.hidden, settings.hidden)
-        self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
+        self.norm = Norm(settings.hidden, settings.norm_eps)
         self.dropout = Dropout(settings.dropout)
 
     def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
         """hidden (T, H) -> (T, H)."""
         mixed = attend(self.qkv(hidden), self.heads, plan, self.weights_dropout if self.training else 0.0)
-        normed: Tensor = self.norm(hidden + self.dropout(self.output(mixed)))
-        return normed
+        return self.norm.of_sum(hidden, self.dropout(self.output(mixed)))
 
 
 class FeedForward(nn.Module):
@@ -109,19 +156,20 @@ class FeedForward(nn.Module):
         self.activation = settings.activation
         self.inner = bare_linear(settings.hidden, settings.ffn_width)
         self.outer = bare_linear(settings.ffn_width, settings.hidden)
-        self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
+        self.norm = Norm(settings.hidden, settings.norm_eps)
         self.dropout = Dropout(settings.dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden (T, H) -> (T, H), through (T, F)."""
         wide = activate(self.inner(hidden), self.activation)
-        normed: Tensor = self.norm(hidden + self.dropout(self.outer(wide)))
-        return normed
+        return self.norm.of_sum(hidden, self.dropout(self.outer(wide)))
 
 
 def activate(values: Tensor, activation: str) -> Tensor:
-    """gelu in its exact form (by erf), or relu."""
-    return F.gelu(values) if activation == "gelu" else F.relu(values)
+    """gelu in its exact form (by erf), gelu_new and gelu_pytorch_tanh approximated by tanh, or relu."""
+    if activation == "relu":
+        return F.relu(values)
+    return F.gelu(values, approximate="none" if activation == "gelu" else "tanh")
 
 
 def initialise(module: nn.Module, std: float, seed: int, *owner: str) -> None:

@@ -5,7 +5,7 @@ T tokens in the pack · S sequences · H hidden · P scored positions · C class
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ernie2.model.attention import compute_dtype
+from ernie2.model.compiling import compiled
 from ernie2.model.dropout import Dropout
-from ernie2.model.encoder import activate, bare_linear, initialise
+from ernie2.model.encoder import Norm, activate, bare_linear, initialise
 from ernie2.model.inputs import TaskTargets
 from ernie2.settings import EncoderSettings
 
@@ -57,6 +58,7 @@ class ClassHead(nn.Module):
         assert spec.classes is not None
         self.dropout = Dropout(settings.dropout if spec.level == "sentence" else 0.0)
         self.linear = bare_linear(settings.hidden, spec.classes)
+        self._run: Callable[..., Any] = _class_loss
         initialise(self, settings.init_std, seed, spec.name)
 
     def forward(self, picked: Tensor) -> Tensor:
@@ -66,15 +68,24 @@ class ClassHead(nn.Module):
 
     def loss(self, picked: Tensor, targets: TaskTargets) -> TaskLoss:
         """Hidden states (P, H) at the scored positions -> summed loss."""
-        logits = self(picked)
-        losses = F.cross_entropy(logits, targets.labels, reduction="none")
-        right = logits.detach().argmax(-1) == targets.labels
-        return TaskLoss(_weighed(losses, targets.weights), targets.count, _counted(right, targets.weights))
+        run = self._run if self.training else _class_loss
+        summed, right = run(self, picked, targets.labels, targets.weights)
+        return TaskLoss(summed, targets.count, right)
+
+    def compile_parts(self, backend: str) -> None:
+        """Compiles the loss for the static shapes of training."""
+        self._run = compiled(_class_loss, backend)
 
     def predict(self, picked: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
         """Hidden states (P, H) -> loss of each position (P,) float32 and its predicted class (P,) int64."""
         logits = self(picked)
         return F.cross_entropy(logits, targets.labels, reduction="none"), logits.argmax(-1)
+
+
+def _class_loss(head: ClassHead, picked: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    logits = head(picked)
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return _weighed(losses, weights), _counted(logits.detach().argmax(-1) == labels, weights)
 
 
 class VocabularyHead(nn.Module):
@@ -87,8 +98,10 @@ class VocabularyHead(nn.Module):
         super().__init__()
         self.activation = settings.activation
         self.transform = bare_linear(settings.hidden, settings.hidden)
-        self.norm = nn.LayerNorm(settings.hidden, settings.norm_eps)
+        self.norm = Norm(settings.hidden, settings.norm_eps)
         self.bias = nn.Parameter(torch.empty(vocab_rows))
+        self._run: Callable[..., Any] = VocabularyHead.transformed
+        self._score: Callable[..., Any] = _scored
         initialise(self, settings.init_std, seed, spec.name)
         with torch.no_grad():
             self.norm.bias.fill_(1.0)
@@ -105,8 +118,15 @@ class VocabularyHead(nn.Module):
 
     def loss(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> TaskLoss:
         """Hidden states (P, H) at the scored positions, the word table (V, H) -> summed loss."""
-        summed, right = vocabulary_loss(self.transformed(picked), table, self.bias, targets.labels, targets.weights)
+        run, score = (self._run, self._score) if self.training else (VocabularyHead.transformed, _scored)
+        states = run(self, picked)
+        summed, right = vocabulary_loss(states, table, self.bias, targets.labels, targets.weights, score)
         return TaskLoss(summed, targets.count, right)
+
+    def compile_parts(self, backend: str) -> None:
+        """Compiles the transform and the softmax of a chunk for the static shapes of training."""
+        self._run = compiled(VocabularyHead.transformed, backend)
+        self._score = compiled(_scored, backend)
 
     def predict(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
         """Hidden states (P, H), the word table (V, H) -> losses (P,) float32 and predicted word pieces (P,) int64."""
@@ -118,19 +138,46 @@ class VocabularyHead(nn.Module):
         return torch.cat(losses), torch.cat(predicted)
 
 
+def _scored(
+    logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """logits (p, V) in the compute dtype, answer (p, 1), weight (p,) or None -> summed loss and number right, both 0-d;
+    where `needed` the gradient of the logits (p, V) in `dtype`, and its sum over positions (V,) float32.
+    """
+    logits = logits.float()
+    best = logits.argmax(-1, keepdim=True)
+    top, scored = logits.gather(1, best), logits.gather(1, answer)
+    odds = torch.softmax(logits, -1)
+    # log of the sum of exponentials = top - log(odds of top), exact since those odds are at least 1 / V
+    losses = (top - odds.gather(1, best).log() - scored).squeeze(1)
+    summed, right = _weighed(losses, weight), _counted((best == answer).squeeze(1), weight)
+    if not needed:
+        return summed, right, None, None
+    gradient = odds.scatter_add_(1, answer, -torch.ones_like(scored))
+    if weight is not None:
+        gradient.mul_(weight[:, None])
+    return summed, right, gradient.to(dtype), gradient.sum(0)
+
+
 def vocabulary_loss(
-    states: Tensor, table: Tensor, bias: Tensor, labels: Tensor, weights: Tensor | None
+    states: Tensor,
+    table: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    weights: Tensor | None,
+    score: Callable[..., Any] = _scored,
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy of `states @ table.T + bias` without ever holding the logits of all positions.
 
     states (P, H), table (V, H), bias (V,), labels (P,) int64, weights (P,) float32 or None -> the sum, 0-d float32,
     and how many were predicted rightly, 0-d int64. Chunk by chunk of positions, the gradient is computed along with the
     loss and only scaled afterwards, so logits are computed once and memory is that of one chunk. Matrix products run in
-    the autocast dtype where autocast is on; softmax, loss and sums are float32.
+    the autocast dtype where autocast is on; softmax, loss and sums are float32. `score`: what turns the logits of a
+    chunk into loss and gradient, as it is or compiled.
     """
     compute = compute_dtype(states)
     loss: tuple[Tensor, Tensor] = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
-        states, table, bias, labels, weights, compute
+        states, table, bias, labels, weights, compute, score
     )
     return loss
 
@@ -147,6 +194,7 @@ class _VocabularyLoss(torch.autograd.Function):
         labels: Tensor,
         weights: Tensor | None,
         compute: torch.dtype,
+        score: Callable[..., Any],
     ) -> tuple[Tensor, Tensor]:
         needed = any(ctx.needs_input_grad[:3])
         low_states, low_table, low_bias = states.to(compute), table.to(compute), bias.to(compute)
@@ -158,26 +206,18 @@ class _VocabularyLoss(torch.autograd.Function):
         for rows in _chunks(len(states), table):
             part, answer = low_states[rows], labels[rows, None]
             weight = None if weights is None else weights[rows]
-            logits = torch.addmm(low_bias, part, low_table.t()).float()  # (p, V)
-            best = logits.argmax(-1, keepdim=True)
-            top, scored = logits.gather(1, best), logits.gather(1, answer)
-            odds = torch.softmax(logits, -1)
-            # log of the sum of exponentials = top - log(odds of top), exact since those odds are at least 1 / V
-            losses = (top - odds.gather(1, best).log() - scored).squeeze(1)
-            summed += _weighed(losses, weight)
-            right += _counted((best == answer).squeeze(1), weight)
+            logits = torch.addmm(low_bias, part, low_table.t())  # (p, V)
+            loss, count, d_logits, d_bias_part = score(logits, answer, weight, needed, compute)
+            summed += loss
+            right += count
             if not needed:
                 continue
             assert d_states is not None
             assert d_table is not None
             assert d_bias is not None
-            d_logits = odds.scatter_add_(1, answer, -torch.ones_like(scored))
-            if weight is not None:
-                d_logits.mul_(weight[:, None])
-            d_bias += d_logits.sum(0)
-            d_low = d_logits.to(compute)
-            torch.mm(d_low, low_table, out=d_states[rows])
-            d_table += d_low.t() @ part
+            d_bias += d_bias_part
+            torch.mm(d_logits, low_table, out=d_states[rows])
+            d_table += d_logits.t() @ part
         ctx.dtypes = (states.dtype, table.dtype, bias.dtype)
         ctx.save_for_backward(d_states, d_table, d_bias)
         ctx.mark_non_differentiable(right)
@@ -190,7 +230,7 @@ class _VocabularyLoss(torch.autograd.Function):
             (gradient * scale).to(dtype) if needed and gradient is not None else None
             for gradient, dtype, needed in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad[:3], strict=True)
         ]
-        return (*grads, None, None, None)
+        return (*grads, None, None, None, None)
 
 
 def _chunks(positions: int, table: Tensor) -> Iterator[slice]:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ernie2.model.encoder import Encoder, padded_rows
+from ernie2.model.encoder import padded_rows
 from ernie2.model.heads import ClassHead, HeadSpec, TaskLoss, VocabularyHead
 from ernie2.model.inputs import Inputs
+from ernie2.model.rnn import build_encoder
 from ernie2.settings import EncoderSettings
 
 
@@ -22,14 +23,18 @@ class MultiTaskModel(nn.Module):
     Every parameter's start depends on the seed and its own name only: a head is the same whatever other heads there
     are, and the encoder is the same with any heads. `vocab_size` word pieces are `padded_rows(vocab_size)` rows of the
     word table; the rows beyond are zero and never predicted.
+
+    `static_shapes`: whether training wants inputs of static shapes, as what is compiled does.
     """
+
+    static_shapes = False
 
     def __init__(self, settings: EncoderSettings, vocab_size: int, specs: Sequence[HeadSpec], seed: int) -> None:
         super().__init__()
         self.settings = settings
         self.vocab_size = vocab_size
         self.specs = {spec.name: spec for spec in specs}
-        self.encoder = Encoder(settings, padded_rows(vocab_size), seed)
+        self.encoder = build_encoder(settings, padded_rows(vocab_size), seed)
         self.heads = nn.ModuleDict({spec.name: self._head(spec, seed) for spec in specs})
         with torch.no_grad():
             self.encoder.embeddings.token.weight[vocab_size:] = 0.0
@@ -38,6 +43,17 @@ class MultiTaskModel(nn.Module):
         if spec.classes is None:
             return VocabularyHead(self.settings, spec, self.vocab_size, padded_rows(self.vocab_size), seed)
         return ClassHead(self.settings, spec, seed)
+
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """Compiles what training runs: embeddings, a layer for all, every head; evaluation stays as it is.
+
+        Dropout draws other masks than without, still as a function of the seed alone.
+        """
+        self.static_shapes = True
+        self.encoder.compile_parts(backend)
+        for head in self.heads.values():
+            assert isinstance(head, ClassHead | VocabularyHead)
+            head.compile_parts(backend)
 
     def forward(self, inputs: Inputs) -> dict[str, TaskLoss]:
         """A pack -> by task name, for every task with targets in it: summed loss, count, number correct."""

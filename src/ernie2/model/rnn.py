@@ -1,0 +1,120 @@
+"""The recurrent encoder: bidirectional LSTM or GRU layers behind the same call as the Transformer, run without padding.
+
+T tokens in the pack · S sequences · H hidden · L longest sequence
+
+The paper allows "a recurrent network or a Transformer" and says no more, so the form is ours: every layer is one
+bidirectional recurrence of H / 2 each way, with dropout, residual and norm around it as in the Transformer. Embeddings
+are the same, positions included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from ernie2.model.attention import reordered
+from ernie2.model.compiling import compiled, run_module
+from ernie2.model.dropout import Dropout
+from ernie2.model.encoder import Encoder, Norm, generator_for
+from ernie2.model.inputs import Inputs
+from ernie2.settings import EncoderSettings
+
+_CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+@dataclass(frozen=True, slots=True)
+class RecurrencePlan:
+    """A pack in order of time: first tokens of all sequences, the longest sequence first, then their second tokens.
+
+    `gather` (T,) int64: the token at each place of that order; `scatter` (T,) its inverse; `sizes` (L,) int64 on the
+    host: how many sequences are that long.
+    """
+
+    gather: Tensor
+    scatter: Tensor
+    sizes: Tensor
+
+
+def plan_recurrence(lengths: Sequence[int], device: torch.device) -> RecurrencePlan:
+    """Lengths [2, 3] -> tokens in the order [2, 0, 3, 1, 4], sizes [2, 2, 1]."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    rank = np.empty(len(sizes), dtype=np.int64)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+    starts = np.cumsum(sizes) - sizes
+    time = np.arange(sizes.sum()) - np.repeat(starts, sizes)
+    gather = np.lexsort((np.repeat(rank, sizes), time))
+    scatter = np.empty_like(gather)
+    scatter[gather] = np.arange(len(gather))
+    alive = np.bincount(time, minlength=int(sizes.max(initial=0)))
+    order, inverse = (torch.from_numpy(each).to(device) for each in (gather, scatter))
+    return RecurrencePlan(order, inverse, torch.from_numpy(alive))
+
+
+class RecurrentEncoder(Encoder):
+    """The encoder with recurrent layers; names, start and call are those of `Encoder`."""
+
+    def __init__(self, settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> None:
+        super().__init__(settings, vocab_rows, seed)
+        for number, layer in enumerate(self.layers):
+            assert isinstance(layer, RecurrentLayer)
+            _initialise(layer.recurrence, seed, "encoder", f"layers.{number}.recurrence")
+
+    @staticmethod
+    def make_layer(settings: EncoderSettings) -> nn.Module:
+        """A recurrent layer, not yet initialised."""
+        return RecurrentLayer(settings)
+
+    def plan(self, inputs: Inputs, dtype: torch.dtype) -> RecurrencePlan:
+        """The order of time of this pack."""
+        return plan_recurrence(inputs.lengths, inputs.tokens.device)
+
+    def compile_parts(self, backend: str) -> None:
+        """Compiles the embeddings; recurrences are one kernel each already, which no compiler enters."""
+        self._run_embeddings = compiled(run_module, backend)
+
+
+def build_encoder(settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> Encoder:
+    """The encoder of the kind `settings` name."""
+    kind = Encoder if settings.kind == "transformer" else RecurrentEncoder
+    return kind(settings, vocab_rows, seed)
+
+
+class RecurrentLayer(nn.Module):
+    """A recurrence each way, side by side; dropout, residual and norm."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        cell = _CELLS[settings.kind]
+        self.recurrence = cell(settings.hidden, settings.hidden // 2, bidirectional=True, device="meta")
+        self.recurrence.to_empty(device="cpu")
+        self.norm = Norm(settings.hidden, settings.norm_eps)
+        self.dropout = Dropout(settings.dropout)
+
+    def forward(self, hidden: Tensor, plan: RecurrencePlan) -> Tensor:
+        """hidden (T, H) -> (T, H), same dtype; the recurrence runs in the dtype of its parameters, since rounding adds
+        up over time.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
+            ordered = reordered(hidden.to(self.norm.weight.dtype), plan.gather, plan.scatter)
+            states, _ = self.recurrence(PackedSequence(ordered, plan.sizes))  # (T, H)
+            branch = reordered(states.data, plan.scatter, plan.gather)
+        return self.norm.of_sum(hidden, self.dropout(branch))
+
+
+def _initialise(recurrence: nn.LSTM | nn.GRU, seed: int, *owner: str) -> None:
+    """Weights uniform in ±1 / sqrt(width), as is usual for such cells; biases 0, but 1 at the LSTM's forget gate."""
+    bound, width = 1 / math.sqrt(recurrence.hidden_size), recurrence.hidden_size
+    with torch.no_grad():
+        for name, parameter in recurrence.named_parameters():
+            if parameter.ndim > 1:
+                parameter.uniform_(-bound, bound, generator=generator_for(seed, *owner, name))
+                continue
+            parameter.zero_()
+            if isinstance(recurrence, nn.LSTM) and name.startswith("bias_ih"):
+                parameter[width : 2 * width] = 1.0  # gates lie as input, forget, cell, output
