@@ -9,6 +9,7 @@ The verbs of the command line are functions of this package, and leave the same 
     run = ernie2.pretrain("demo-en", ["train.peak_lr=3e-4"])  # → run/hf, run/report.html, run/metrics.jsonl
     run = ernie2.resume(run)                                  # goes on where a run stopped
     scores = ernie2.evaluate(run, shards)                     # task → metrics and baselines
+    longer = ernie2.extend(run, "sentence_distance", shards)  # a task that arrives later
 
 A recipe is a YAML file, the name of a shipped one, or a mapping. What a user can do wrong raises a subclass of
 `ernie2.errors.Ernie2Error`. Importing the package imports none of its libraries; the first verb that is used does.
@@ -24,6 +25,7 @@ from ernie2.version import __version__
 if TYPE_CHECKING:
     from ernie2.verbs.demonstration import demo
     from ernie2.verbs.evaluating import evaluate, report
+    from ernie2.verbs.extending import extend
     from ernie2.verbs.mining import mine_clicks, mine_discourse
     from ernie2.verbs.preparing import inspect, prepare
     from ernie2.verbs.pretraining import pretrain, resume
@@ -33,6 +35,7 @@ __all__ = [
     "__version__",
     "demo",
     "evaluate",
+    "extend",
     "inspect",
     "list_recipes",
     "list_tasks",
@@ -48,6 +51,7 @@ __all__ = [
 _MODULES = {
     "demo": "demonstration",
     "evaluate": "evaluating",
+    "extend": "extending",
     "inspect": "preparing",
     "list_recipes": "recipes",
     "list_tasks": "recipes",

@@ -15,7 +15,10 @@ from ernie2.cli.console import finished
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A run, or a Hugging Face folder.")],
-    data: Annotated[Path, typer.Option(help="A folder of shards; their held-out documents are used.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A folder of shards; their held-out documents are used.", show_default="those of the run"),
+    ] = None,
 ) -> None:
     """Measure every task on held-out documents, beside the majority class and a cheap rule.
 
@@ -27,12 +30,21 @@ def evaluate(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")],
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another run to show beside it; may be given several times.", show_default=False),
+    ] = None,
+) -> None:
     """Write the report of a run anew: schedule, losses, held-out metrics, the forgetting matrix.
 
-    Reads    run.json and metrics.jsonl in RUN, finished or not
+    With --beside, also what each task kept: runs that differ in nothing but
+    the seed are one column, with a 95 % interval over the seeds.
+
+    Reads    run.json and metrics.jsonl in RUN and each of the others
     Leaves   RUN/report.html, one file that needs no network
     Example  [bold]ernie2 report runs/b[/bold]
     """
-    page = ernie2.report(run)
+    page = ernie2.report(run, beside or ())
     finished({"report": page}, f"open {page} in a browser")

@@ -1,4 +1,4 @@
-"""Commands that train: demo, pretrain, resume."""
+"""Commands that train: demo, pretrain, resume, extend."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ import typer
 import ernie2
 from ernie2.cli.app import app
 from ernie2.cli.console import OVERRIDES, RECIPE, WORKERS, after_run, finished, when_interrupted
+
+EXTENSION = typer.Argument(
+    metavar="KEY=VALUE",
+    help="run, stages.steps (iterations of the new task), train.*, tasks.TASK.*; what a finished run can still take.",
+    show_default=False,
+)
 
 
 @app.command()
@@ -67,6 +73,38 @@ def resume(
     with when_interrupted(lambda: _how_to_resume(run)):
         run = ernie2.resume(run)
     finished({"run": run}, *after_run(run))
+
+
+@app.command()
+def extend(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run; it stays as it is.")],
+    task: Annotated[str, typer.Option(help="The task that arrives (`ernie2 tasks`).")],
+    data: Annotated[Path, typer.Option(help="Shards for it, made with the tokeniser of RUN; or those of RUN.")],
+    overrides: Annotated[list[str] | None, EXTENSION] = None,
+    replay: Annotated[
+        int | None,
+        typer.Option(min=0, help="Iterations of each earlier task; 0: none.", show_default="as planned stages give"),
+    ] = None,
+) -> None:
+    """Let a finished run learn a task that arrives later, without forgetting the earlier ones.
+
+    Reads    RUN, its shards for the earlier tasks, and the shards of --data
+             for the new one
+    Leaves   a new run folder, RUN+TASK or run=FOLDER, with one stage more;
+             its report shows all stages
+    Example  [bold]ernie2 extend runs/b --task sentence_distance --data new-shards stages.steps=5000[/bold]
+    """
+    given = overrides or []
+    with when_interrupted(lambda: _how_to_resume(_extended(run, task, given))):
+        new = ernie2.extend(run, task, data, given, replay)
+    finished({"run": new}, *after_run(new))
+
+
+def _extended(run: Path, task: str, overrides: Sequence[str]) -> Path:
+    from ernie2.verbs.extending import folder_for
+
+    named = [override.removeprefix("run=") for override in overrides if override.startswith("run=")]
+    return Path(named[-1]) if named else folder_for(run, task)
 
 
 def _run_of(recipe: str, overrides: Sequence[str]) -> Path:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ernie2.annotate.joined import open_shards
 from ernie2.annotate.shards import Shards
+from ernie2.errors import ConfigError
 from ernie2.progress import say
 from ernie2.reporting.report import write_report
 from ernie2.settings import BatchSettings, TrainSettings
 from ernie2.train.evaluate import HeldOut
+from ernie2.train.extending import shards_of_run
 from ernie2.train.loading import load
 from ernie2.train.pretraining import check_room, open_stream
+from ernie2.train.records import read_run
 from ernie2.train.step import choose_precision
 
 
-def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, Any]]:
+def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str, dict[str, Any]]:
     """Held-out figures, on the shards at `data`, of every task a checkpoint (run or Hugging Face folder) knows.
+
+    A run brings shards of its own, which serve where `data` is None.
 
     Raises `ShardError` where the shards hold sentences that are too long for the checkpoint's sequences.
     """
-    shards = Shards(data)
+    shards = open_shards(data) if data is not None else _own_shards(Path(checkpoint))
     loaded = load(Path(checkpoint), shards)
     recipe = loaded.recipe
     rows = loaded.model.settings.position_rows
@@ -44,9 +50,19 @@ def evaluate(checkpoint: str | Path, data: str | Path) -> dict[str, dict[str, An
     return figures
 
 
-def report(run: str | Path) -> Path:
-    """Writes RUN/report.html from the run's records; returns its path."""
-    return write_report(Path(run))
+def report(run: str | Path, beside: Sequence[str | Path] = ()) -> Path:
+    """Writes RUN/report.html from the run's records; returns its path.
+
+    With runs `beside` it, the page also compares what each task kept in them; runs that differ in nothing but the seed
+    are taken together.
+    """
+    return write_report(Path(run), [Path(other) for other in beside])
+
+
+def _own_shards(checkpoint: Path) -> Shards:
+    if not (checkpoint / "run.json").exists():
+        raise ConfigError(f"{checkpoint} is no run, so it names no shards to be evaluated on: give some with --data.")
+    return shards_of_run(checkpoint, read_run(checkpoint))
 
 
 def say_missing(heldout: HeldOut) -> None:

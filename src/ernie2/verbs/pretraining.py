@@ -16,6 +16,7 @@ from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
 from ernie2.train.checkpoints import begun, newest
+from ernie2.train.extending import recipe_of, shards_of_run, stages_of
 from ernie2.train.loading import warm_start
 from ernie2.train.pretraining import Pretraining, build, build_tasks, head_specs
 from ernie2.train.records import read_run
@@ -49,13 +50,10 @@ def pretrain(
     made = build(checked, shards, model)
     check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
     made.facts["initialised_from"] = None if init_from is None else str(init_from)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{run} cannot be a run folder: {error.strerror}. Name another with run=FOLDER.") from error
+    make_folder(run)
     made.trainer.records.cut(0)  # what a run wrote that was stopped before its first checkpoint
     made.trainer.records.describe(made.facts)
-    return _train(run, shards, made)
+    return train_to_end(run, shards, made)
 
 
 def resume(run: str | Path) -> Path:
@@ -65,25 +63,26 @@ def resume(run: str | Path) -> Path:
     if facts["status"] == "done":
         say(f"{run} is finished; nothing to resume. Results: {run / 'hf'} and {run / 'report.html'}")
         return run
-    # the precision the run began in, even where this machine would choose another
-    settings = {**facts["recipe"]["train"], "precision": facts["precision"]}
-    recipe = load_recipe({**facts["recipe"], "run": str(run), "train": settings})
-    shards = Shards(facts["data"]["shards"])
-    if shards.fingerprint != facts["data"]["fingerprint"]:
-        raise ShardError(
-            f"{shards.folder} was made anew since {run} began; a run goes on only with the shards it began with. "
-            "Prepare them again from the same corpora and recipe, or start a new run with --init-from."
-        )
-    checkpoint = newest(run)
-    made = build(recipe, shards)
+    shards, checkpoint = shards_of_run(run, facts), newest(run)
+    carried = (facts.get("extended_from") or {}).get("stages", 0)
+    made = build(recipe_of(facts, run), shards, stages=stages_of(facts), carried=carried)
     made.trainer.restore(checkpoint)
-    made.facts.update({key: facts[key] for key in ("created", "initialised_from", "git")})
+    kept = ("created", "initialised_from", "extended_from", "git", "stages")
+    made.facts.update({key: facts[key] for key in kept if key in facts})
     made.trainer.records.describe(made.facts)
     say(f"Resuming {run} from {checkpoint.folder.name}")
-    return _train(run, shards, made)
+    return train_to_end(run, shards, made)
 
 
-def _train(run: Path, shards: Shards, made: Pretraining) -> Path:
+def make_folder(run: Path) -> None:
+    """Makes a run folder; raises `StorageError` where there can be none."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{run} cannot be a run folder: {error.strerror}. Name another with run=FOLDER.") from error
+
+
+def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
     """Trains to the end, then leaves the Hugging Face folder and the report."""
     records = made.trainer.records
     say_missing(made.trainer.heldout)
