@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,22 @@ from markupsafe import Markup
 
 from ernie2.errors import StorageError
 from ernie2.reporting import curves, progress, scores, tables, verdict, wording
+from ernie2.reporting.beside import compare
 from ernie2.reporting.records_reader import Records, read_records
 
 ASSETS = Path(__file__).parent / "assets"
 NAME = "report.html"
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
     """Makes the report of a run folder, finished or not, and returns its path, `RUN/report.html`.
+
+    With runs `beside` it, the page also compares what each task kept in them.
 
     Written aside and renamed, so an earlier report stays whole until the new one is. Raises `CheckpointError` where
     `run` is no run, `DataError` where its records are damaged, `StorageError` where the page cannot be written.
     """
-    page = render(read_records(run))
+    page = render(read_records(run), [read_records(other) for other in beside])
     path, aside = run / NAME, run / f"{NAME}.tmp"
     try:
         aside.write_text(page, encoding="utf-8")
@@ -44,8 +48,8 @@ def write_report(run: Path) -> Path:
     return path
 
 
-def render(records: Records) -> str:
-    """The whole page as HTML; the same records give the same text."""
+def render(records: Records, beside: Sequence[Records] = ()) -> str:
+    """The whole page as HTML, with a comparison where there are runs `beside`; the same records give the same text."""
     run = records.run
     steps = [step for step in records.steps if step.seconds is not None]
     return (
@@ -65,6 +69,7 @@ def render(records: Records) -> str:
             remarks=verdict.remarks(records),
             schedule=tables.schedule(records),
             matrix=tables.forgetting_matrix(records),
+            comparison=compare([records, *beside]) if beside else None,
             finals=tables.final_rows(records),
             usable=tables.usable_rows(records),
             plots=scores.dot_plots(records),

@@ -1,0 +1,177 @@
+"""Runs side by side: what each task kept, seeds taken together.
+
+Runs that differ in nothing but the seed are one column. Of a run that extends another, "before" is what the finished
+run had reached and "change" what the extension made of it, told apart run by run, so that seeds do not blur it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ernie2.reporting.progress import final, trained
+from ernie2.reporting.records_reader import HeldOut, Records, Result, Run, Task
+
+_APART = ("name", "about", "run", "seed", "shards", "corpora")
+"""Keys of a recipe in which runs of one column may differ."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over runs: `mean` and its 95 % interval.
+
+    Over several seeds that is Student's t; of one run the interval of its held-out evaluation, for a difference none.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """Runs that differ in nothing but the seed."""
+
+    label: str
+    runs: tuple[Records, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Their seeds, sorted."""
+        return tuple(sorted(records.run.seed for records in self.runs if records.run.seed is not None))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A task at the end of a column's runs; `change` since before the extension, where they are extensions."""
+
+    after: Spread
+    change: Spread | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task over the columns; `cheap` is its cheap rule's accuracy, `before` that of the finished runs extended."""
+
+    task: Task
+    cheap: float | None
+    before: Spread | None
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table; `same_text` tells whether all runs were evaluated on the same held-out documents."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    same_text: bool
+
+    @property
+    def extended(self) -> bool:
+        """Whether any of the runs extends another."""
+        return any(row.before is not None for row in self.rows)
+
+
+def compare(runs: Sequence[Records]) -> Comparison:
+    """Sets the last held-out accuracy of every task of `runs` side by side, columns in the order of their first run."""
+    grouped: dict[str, list[Records]] = {}
+    for records in runs:
+        grouped.setdefault(_key(records.run), []).append(records)
+    columns: list[Column] = []
+    for group in grouped.values():
+        label = _label(group[0].run)
+        same = sum(column.label.partition(" · ")[0] == label for column in columns)
+        columns.append(Column(f"{label} · {same + 1}" if same else label, tuple(group)))
+    tasks = {task.name: task for records in runs for task in records.run.tasks}
+    rows = [_row(task, columns, runs) for task in tasks.values()]
+    same_text = len({records.run.data.fingerprint for records in runs}) == 1
+    return Comparison(tuple(columns), tuple(row for row in rows if any(row.cells)), same_text)
+
+
+def before(records: Records, task: str) -> Result | None:
+    """What the finished run had reached on `task` before this run extended it; None for the task that came."""
+    evaluation = _start(records)
+    if evaluation is None or not trained(records.run, task, evaluation):
+        return None
+    return evaluation.tasks.get(task)
+
+
+def over_seeds(values: Sequence[float]) -> Spread:
+    """Mean and 95 % interval (Student's t) of one value a seed; of a single value no interval."""
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Spread(tuple(values), mean, None, None)
+    from scipy.stats import t
+
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    half = float(t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
+    return Spread(tuple(values), mean, mean - half, mean + half)
+
+
+def _row(task: Task, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
+    ends = [result for records in runs if (result := final(records, task.name)) is not None]
+    cheap = [result.cheap.accuracy for result in ends if result.cheap.accuracy is not None]
+    # a finished run that several runs extend counts once
+    sources = {
+        (records.run.extended_from.run, records.run.extended_from.step): found
+        for records in runs
+        if records.run.extended_from is not None and (found := before(records, task.name)) is not None
+    }
+    return Row(
+        task,
+        math.fsum(cheap) / len(cheap) if cheap else None,
+        _spread(sources.values()),
+        tuple(_cell(column, task.name) for column in columns),
+    )
+
+
+def _cell(column: Column, task: str) -> Cell | None:
+    ends = [(records, result) for records in column.runs if (result := final(records, task)) is not None]
+    after = _spread(result for _, result in ends)
+    if after is None:
+        return None
+    changes = [
+        result.accuracy - start.accuracy
+        for records, result in ends
+        if (start := before(records, task)) is not None and start.accuracy is not None and result.accuracy is not None
+    ]
+    return Cell(after, over_seeds(changes) if changes else None)
+
+
+def _spread(results: Iterable[Result]) -> Spread | None:
+    known = [result for result in results if result.accuracy is not None and math.isfinite(result.accuracy)]
+    if not known:
+        return None
+    spread = over_seeds([result.accuracy for result in known if result.accuracy is not None])
+    return spread if len(known) > 1 else Spread(spread.values, spread.mean, known[0].low, known[0].high)
+
+
+def _start(records: Records) -> HeldOut | None:
+    """The evaluation before the first step of an extension."""
+    extension = records.run.extended_from
+    if extension is None:
+        return None
+    starts = (e for e in records.heldout if e.at == "start" and e.stage == extension.stages)
+    return next(starts, None)
+
+
+def _key(run: Run) -> str:
+    recipe: dict[str, Any] = {key: value for key, value in run.recipe.items() if key not in _APART}
+    return json.dumps([recipe, [stage.iterations for stage in run.stages]], sort_keys=True)
+
+
+def _label(run: Run) -> str:
+    extension = run.extended_from
+    if extension is None:
+        return run.name
+    trained_now = run.stages[extension.stages].iterations
+    replayed = [count for task, count in trained_now.items() if task != extension.task]
+    if not replayed:
+        return "new task alone"
+    low, high = min(replayed), max(replayed)
+    return f"with replay ({low:,} each)" if low == high else f"with replay ({low:,} to {high:,} each)"

@@ -1,0 +1,73 @@
+"""The verb that lets a finished run learn a task that arrives later: extend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ernie2.annotate.joined import folders_of, open_shards
+from ernie2.batches.epochs import check_epochs, expected_epochs
+from ernie2.batches.stages import extend as extend_stages
+from ernie2.errors import CheckpointError, ConfigError
+from ernie2.progress import say
+from ernie2.train.checkpoints import begun
+from ernie2.train.extended_recipe import check_overrides, extended_recipe, new_stages
+from ernie2.train.extending import carry_records, extension_facts, open_finished, take_over
+from ernie2.train.pretraining import build
+from ernie2.verbs.pretraining import make_folder, train_to_end
+
+
+def extend(
+    run: str | Path,
+    task: str,
+    data: str | Path,
+    overrides: Sequence[str] = (),
+    replay: int | None = None,
+) -> Path:
+    """Trains a finished run further on one more task, beside a replay of the earlier ones; returns the new run folder.
+
+    `run` stays as it is; the new folder is RUN+TASK, or what `run=FOLDER` among the overrides says. `data` are shards
+    of the run's own tokeniser, in which the new task finds its corpora; the earlier tasks go on reading theirs.
+    `replay`: iterations of each earlier task (default: those `batches.stages.extend` gives it), 0 for none. The new
+    task's iterations are `stages.steps=N` among the overrides.
+
+    Raises `CheckpointError` where `run` is not finished or the new folder holds a run, `ConfigError` for overrides that
+    a finished run cannot take, `ShardError` and `TaskError` where the data does not fit.
+    """
+    run, data = Path(run), Path(data)
+    check_overrides(task, overrides)
+    finished = open_finished(run)
+    extend_stages(finished.stages, task, 1, replay)  # refuses a known task before anything is counted
+    ours, theirs = finished.shards, open_shards(data)
+    shards = open_shards(*folders_of(ours), data)
+    stages = new_stages(finished.stages, task, overrides, replay)
+    recipe = extended_recipe(finished.recipe, ours, theirs, task, stages, folder_for(run, task), overrides)
+    target = Path(recipe.run)
+    _refuse_taken(target, run)
+    made = build(recipe, shards, stages=stages, carried=len(finished.stages))
+    plans = made.trainer.plans[len(finished.stages) :]
+    check_epochs(expected_epochs(made.trainer.stream, plans), recipe.stages.max_epochs)
+    new = take_over(finished, made.trainer, task)
+    make_folder(target)
+    carry_records(finished, made.trainer.records)
+    made.facts.update(extension_facts(finished, made.facts, task, data, replay))
+    made.trainer.records.describe(made.facts)
+    say(f"Extending {run}, {finished.position.step:,} steps, into {target}; newly initialised: {', '.join(new)}")
+    for name, count in stages[-1].iterations:
+        said = "the new task" if name == task else "replay"
+        say(f"  {name:<26} {count:,} iterations, {said}, from {', '.join(recipe.tasks[name]['corpora'])}")
+    return train_to_end(target, shards, made)
+
+
+def folder_for(run: Path, task: str) -> Path:
+    """Where the extended run goes unless told otherwise: RUN+TASK, beside RUN."""
+    return run.with_name(f"{run.resolve().name}+{task}")
+
+
+def _refuse_taken(target: Path, run: Path) -> None:
+    if target.resolve() == run.resolve():
+        raise ConfigError(f"run={target} is the finished run itself, which stays as it is; name another folder.")
+    if begun(target):
+        raise CheckpointError(
+            f"{target} holds a run already: `ernie2 resume {target}` goes on with it; run=FOLDER starts another."
+        )
