@@ -81,7 +81,7 @@ def test_capitals_are_shown_as_in_the_text(shards):
 def test_hidden_units_stand_in_one_pair_of_brackets(shards):
     shown = set()
     for seed in range(30):
-        options = {"knowledge_masking": {"basic_share": 0.0, "mask_share": 0.3}}
+        options = {"knowledge_masking": {"mix": {"all": 1.0}, "mask_share": 0.3}}
         (task,) = inspect(shards, "knowledge_masking", 4, seed, options).tasks
         shown |= set(task.examples)
         assert set(task.tally) <= {"word", "entity"}

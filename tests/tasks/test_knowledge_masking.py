@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ernie2.tasks.base import Arranged
 from ernie2.tasks.instances import lay_out
 from ernie2.tasks.knowledge_masking import unit_starts
 from tiny import CLS, MASK, SEP, UNK, VOCABULARY, document, random_document, task, whole
+
+WHOLE = {"all": 1.0}
+"""A mix that always masks by units of every kind."""
 
 
 def sequence_of(*documents):
@@ -81,24 +87,115 @@ def units_by_hand(sequence, levels):
     return list(units.values())
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 3))
-def test_every_picked_unit_is_picked_whole_and_nothing_else_is(seed, documents):
+ALL = ("word", "phrase", "entity", "user")
+KINDS = {
+    "word": ("word", "user"),
+    "phrase": ("word", "phrase", "user"),
+    "entity": ("word", "entity", "user"),
+    "all": ALL,
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 3), st.sampled_from([*KINDS]))
+def test_every_picked_unit_is_picked_whole_and_nothing_else_is(seed, documents, level):
     rng = np.random.default_rng(seed)
     sequence = sequence_of(*(random_document(rng, sentences=6) for _ in range(documents)))
-    levels = ("word", "phrase", "entity", "user")
-    made = masked(sequence, seed, basic_share=0.0)
+    made = masked(sequence, seed, mix={level: 1.0})
     scored = set(made.positions.tolist())
-    for unit in units_by_hand(sequence, levels):
+    for unit in units_by_hand(sequence, KINDS[level]):
         can = {position for position in unit if sequence.tokens[position] != UNK}
         assert can <= scored or not can & scored
 
 
+#                       0   1   2   3   4   5   6   7   8   9
+KNOWLEDGE = document(
+    [[[*range(10, 20)]]], spans={"word": [(0, 2)], "phrase": [(2, 5)], "entity": [(4, 7)], "user": [(8, 10)]}
+)
+UNITS = {
+    "basic": [(0,), (1,), (2,), (3,), (4,), (5,), (6,), (7,), (8,), (9,)],
+    "word": [(0, 1), (2,), (3,), (4,), (5,), (6,), (7,), (8, 9)],
+    "phrase": [(0, 1), (2, 3, 4), (5,), (6,), (7,), (8, 9)],
+    "entity": [(0, 1), (2,), (3,), (4, 5, 6), (7,), (8, 9)],
+    "all": [(0, 1), (2,), (3,), (4, 5, 6), (7,), (8, 9)],
+}
+
+
+@pytest.mark.parametrize("level", UNITS)
+def test_each_level_hides_its_own_units(level):
+    # a share this small picks one unit
+    picked = {
+        tuple((masked(sequence_of(KNOWLEDGE), seed, mix={level: 1.0}, mask_share=0.01).positions - 1).tolist())
+        for seed in range(200)
+    }
+    assert picked == set(UNITS[level])
+
+
+def test_levels_left_out_are_no_units_in_any_mix():
+    options = {"mix": {"phrase": 0.5, "all": 0.5}, "levels": ("word", "phrase"), "mask_share": 0.01}
+    picked = {tuple((masked(sequence_of(KNOWLEDGE), seed, **options).positions - 1).tolist()) for seed in range(200)}
+    assert picked == {(0, 1), (2, 3, 4), (5,), (6,), (7,), (8,), (9,)}
+
+
+def test_the_coin_shows_every_level_as_often_as_the_mix_says():
+    # words of 2 pieces, phrases of 3 and entities of 4, each kind over all of it: the length of a unit tells the level
+    tiles = {kind: [(at, at + n) for at in range(0, 24, n)] for kind, n in (("word", 2), ("phrase", 3), ("entity", 4))}
+    sequence = sequence_of(document([[[*range(10, 34)]]], spans=tiles))
+    mix = {"entity": 0.4, "basic": 0.1, "word": 0.2, "phrase": 0.3}
+    drawn = Counter(len(masked(sequence, seed, mix=mix, mask_share=0.01).positions) for seed in range(4_000))
+    for pieces, share in ((1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)):
+        four_deviations = 4 * (share * (1 - share) / 4_000) ** 0.5
+        assert drawn[pieces] / 4_000 == pytest.approx(share, abs=four_deviations)
+    assert set(drawn) == {1, 2, 3, 4}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([*KINDS]), st.floats(0.01, 0.9))
+def test_the_share_of_units_is_met_to_within_one_unit_at_every_level(seed, level, share):
+    sequence = sequence_of(random_document(np.random.default_rng(seed)))
+    scored = set(masked(sequence, seed, mix={level: 1.0}, mask_share=share).positions.tolist())
+    units = [[p for p in unit if sequence.tokens[p] != UNK] for unit in units_by_hand(sequence, KINDS[level])]
+    units = [unit for unit in units if unit]
+    picked = sum(unit[0] in scored for unit in units)
+    assert picked in {max(1, int(len(units) * share)), max(1, int(len(units) * share) + 1)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mix": {"basic": 0.2, "all": 0.9}}, r"must sum to 1, not 1.1 \(basic 0.2, all 0.9\)"),
+        ({"mix": {}}, "must sum to 1, not 0"),
+        ({"mix": {"basic": 1.5, "all": -0.5}}, "less than or equal to 1"),
+        ({"mix": {"phrse": 1.0}}, "'basic', 'word', 'phrase', 'entity' or 'all'"),
+        ({"mix": {"entity": 1.0}, "levels": ("word", "phrase")}, "levels leaves out 'entity'"),
+    ],
+)
+def test_a_mix_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ValidationError, match=message):
+        task("knowledge_masking", **options)
+
+
+def test_picked_units_are_tallied_by_kind_and_pieces_by_number():
+    sequence = sequence_of(KNOWLEDGE)
+    everything = {"mask_share": 0.99}  # 6 or 7 of 7 units, 10 of 10 pieces
+    for mix, expected in (
+        ({"all": 1.0}, {"word": 4, "entity": 1, "user": 1}),
+        ({"phrase": 1.0}, {"word": 4, "phrase": 1, "user": 1}),
+    ):
+        tallies = []
+        for seed in range(40):
+            made = masked(sequence, seed, mix=mix, **everything)
+            tallies.append(task("knowledge_masking", mix=mix).tally(sequence, made))
+        assert max(tallies, key=lambda tally: sum(tally.values())) == expected
+    made = masked(sequence, 0, mix={"basic": 1.0})
+    assert task("knowledge_masking", mix={"basic": 1.0}).tally(sequence, made) == {"piece": len(made.positions)}
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.5, 1.0]))
-def test_targets_are_the_original_ids_and_only_scored_tokens_are_replaced(seed, basic_share):
+def test_targets_are_the_original_ids_and_only_scored_tokens_are_replaced(seed, basic):
     sequence = sequence_of(random_document(np.random.default_rng(seed)))
-    made = masked(sequence, seed, basic_share=basic_share)
+    made = masked(sequence, seed, mix={"basic": basic, "all": 1 - basic})
     assert np.array_equal(made.targets, sequence.tokens[made.positions])
     assert set(np.flatnonzero(made.inputs != sequence.tokens)) <= set(made.positions.tolist())
     assert (np.diff(made.positions) > 0).all()
@@ -136,21 +233,21 @@ def test_the_share_counts_units_not_pieces():
     tokens = [[*range(10, 60)], [*range(60, 210)]]
     entities = [(50 + 3 * i, 53 + 3 * i) for i in range(50)]
     sequence = sequence_of(document([tokens], spans={"entity": entities}))
-    picked = [len(masked(sequence, seed, basic_share=0.0).positions) for seed in range(500)]
+    picked = [len(masked(sequence, seed, mix=WHOLE).positions) for seed in range(500)]
     assert np.mean(picked) == pytest.approx(30, rel=0.03)
 
 
 def test_basic_sequences_are_masked_piece_by_piece():
     sequence = sequence_of(document([[[*range(10, 110)]]], spans={"entity": [(0, 100)]}))
-    assert {len(masked(sequence, seed, basic_share=1.0).positions) for seed in range(50)} <= {14, 15, 16}
-    assert {len(masked(sequence, seed, basic_share=0.0).positions) for seed in range(50)} == {100}
-    shares = [len(masked(sequence, seed, basic_share=0.1).positions) < 100 for seed in range(2_000)]
+    assert {len(masked(sequence, seed, mix={"basic": 1.0}).positions) for seed in range(50)} <= {14, 15, 16}
+    assert {len(masked(sequence, seed, mix=WHOLE).positions) for seed in range(50)} == {100}
+    shares = [len(masked(sequence, seed).positions) < 100 for seed in range(2_000)]
     assert np.mean(shares) == pytest.approx(0.1, abs=0.02)
 
 
 def test_a_unit_around_an_unknown_word_is_hidden_together_and_the_unknown_word_stays():
     sequence = sequence_of(document([[[10, UNK, 30]]], spans={"entity": [(0, 3)]}))
-    made = masked(sequence, basic_share=0.0)
+    made = masked(sequence, mix=WHOLE)
     assert made.positions.tolist() == [1, 3]
     assert made.inputs[2] == UNK
 

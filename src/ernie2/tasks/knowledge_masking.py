@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from ernie2.annotate.shards import SPAN_KINDS, WORD_START
-from ernie2.tasks.base import Labels, Options, TokenSequence, TokenTask, register
+from ernie2.tasks.base import Labels, Options, TokenSequence, TokenTask, Vocabulary, register
 
 Array = NDArray[Any]
+
+
+Level = Literal["basic", "word", "phrase", "entity", "all"]
+
+UNITS: Mapping[Level, frozenset[str]] = {
+    "basic": frozenset(),
+    "word": frozenset({"word", "user"}),
+    "phrase": frozenset({"word", "phrase", "user"}),
+    "entity": frozenset({"word", "entity", "user"}),
+    "all": frozenset(SPAN_KINDS),
+}
+"""Kinds of spans that are units at each level, as far as the option `levels` names them; at basic a piece is a unit."""
 
 
 class KnowledgeMaskingOptions(Options):
@@ -22,10 +34,29 @@ class KnowledgeMaskingOptions(Options):
 
     mask_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of units picked."""
-    basic_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of sequences masked piece by piece instead of unit by unit (ours; the released demo always masks units)."""
+    mix: Mapping[Level, Annotated[float, Field(ge=0, le=1)]] = {"basic": 0.1, "all": 0.9}
+    """Share of sequences masked at each level (ours; the released demo always masks units); the shares sum to 1.
+
+    A coin is cast for every sequence: basic hides single pieces, word whole words, phrase words and phrases, entity
+    words and entities, all whatever `levels` names. Spans of the user are units at every level but basic.
+    """
     levels: tuple[Literal["word", "phrase", "entity", "user"], ...] = SPAN_KINDS  # type: ignore[assignment]
     """Kinds of spans that are units; where two overlap, the one named later here wins."""
+
+    @field_validator("mix")
+    @classmethod
+    def _sums_to_one(cls, mix: Mapping[Level, float]) -> Mapping[Level, float]:
+        if abs((total := sum(mix.values())) - 1) > 1e-6:
+            shares = ", ".join(f"{level} {share:g}" for level, share in mix.items())
+            raise ValueError(f"the shares must sum to 1, not {total:g} ({shares or 'none is given'})")
+        return mix
+
+    @model_validator(mode="after")
+    def _levels_have_their_spans(self) -> Self:
+        for level, share in self.mix.items():
+            if share and level in SPAN_KINDS and level not in self.levels:
+                raise ValueError(f"mix has the level {level!r}, but levels leaves out {level!r}; name it in both")
+        return self
 
 
 @register
@@ -44,19 +75,24 @@ class KnowledgeMasking(TokenTask):
     labels = None
     Options = KnowledgeMaskingOptions
 
+    def __init__(self, options: Any, vocabulary: Vocabulary) -> None:
+        super().__init__(options, vocabulary)
+        mix = {level: share for level, share in options.mix.items() if share}
+        self._levels: tuple[Level, ...] = tuple(mix)
+        self._edges = np.cumsum(list(mix.values()))[:-1]  # a number in [0, 1) falls between two: its level
+
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Picks units, replaces their pieces, and scores each with its original id (paper, Knowledge Masking Task)."""
-        tokens, options = sequence.tokens, self.options
+        tokens = sequence.tokens
         text = self.vocabulary.text[tokens]  # (n,) bool
-        basic = rng.random() < options.basic_share
-        starts = np.ones(len(tokens), bool) if basic else unit_starts(sequence, options.levels)
+        starts = self._starts(sequence, self._levels[int(self._edges.searchsorted(rng.random(), side="right"))])
         starts |= sequence.document < 0  # special tokens part units; they are in none that is picked
         unit = starts.cumsum()  # (n,) number of the unit a token belongs to
         units = np.bincount(unit[text]).nonzero()[0]  # numbers of the units that may be picked
         if not len(units):
             return Labels(np.zeros(0, np.int64), np.zeros(0, np.int64), tokens)
         # the fraction is rounded up or down at random, so that short sequences are picked from at the same rate
-        wanted = max(1, int(len(units) * options.mask_share + rng.random()))
+        wanted = max(1, int(len(units) * self.options.mask_share + rng.random()))
         picked = np.zeros(int(unit[-1]) + 1, bool)
         picked[units[rng.permutation(len(units))[:wanted]]] = True
         positions = (picked[unit] & text).nonzero()[0]  # an [UNK] inside a picked unit stays, unscored
@@ -67,20 +103,36 @@ class KnowledgeMasking(TokenTask):
         return Labels(positions, tokens[positions], inputs)
 
     def tally(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
-        """Picked units by kind; "piece" where the sequence was masked piece by piece."""
-        starts = unit_starts(sequence, self.options.levels) | (sequence.document < 0)
-        unit = np.cumsum(starts) - 1
-        scored = np.isin(np.arange(len(unit)), labels.positions)
-        picked = np.unique(unit[labels.positions])
-        if (np.isin(unit, picked) & self.vocabulary.text[sequence.tokens] & ~scored).any():
-            return {"piece": len(labels.positions)}
-        kinds = {
-            (start, end): kind
-            for kind in self.options.levels
-            for start, end in sequence.spans.get(kind, np.zeros((0, 2), np.int64)).tolist()
-        }
-        edges = np.append(np.flatnonzero(starts), len(unit))
-        return Counter(kinds.get((int(edges[i]), int(edges[i + 1])), "word") for i in picked)
+        """Picked units by kind, at the first level of the mix, "all" before others, at which all are whole.
+
+        "piece" where that is no level but basic.
+        """
+        scored = np.zeros(len(sequence.tokens), bool)
+        scored[labels.positions] = True
+        text = self.vocabulary.text[sequence.tokens]
+        for level in sorted(set(self._levels) - {"basic"}):
+            starts = self._starts(sequence, level) | (sequence.document < 0)
+            unit = np.cumsum(starts) - 1
+            picked = np.unique(unit[labels.positions])
+            if not (np.isin(unit, picked) & text & ~scored).any():
+                edges = np.append(np.flatnonzero(starts), len(unit))
+                kinds = {
+                    (start, end): kind
+                    for kind in self._kinds(level)
+                    for start, end in sequence.spans.get(kind, np.zeros((0, 2), np.int64)).tolist()
+                }
+                return Counter(kinds.get((int(edges[i]), int(edges[i + 1])), "word") for i in picked)
+        return {"piece": len(labels.positions)}
+
+    def _kinds(self, level: Level) -> tuple[str, ...]:
+        """Kinds of spans that are units at `level`, weakest first."""
+        return tuple(kind for kind in self.options.levels if kind in UNITS[level])
+
+    def _starts(self, sequence: TokenSequence, level: Level) -> Array:
+        """(n,) bool: the first token of each unit at `level`."""
+        if level == "basic":
+            return np.ones(len(sequence.tokens), bool)
+        return unit_starts(sequence, self._kinds(level))
 
 
 def unit_starts(sequence: TokenSequence, levels: Sequence[str]) -> Array:
