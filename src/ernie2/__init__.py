@@ -6,6 +6,7 @@ The verbs of the command line are functions of this package, and leave the same 
 
     shards = ernie2.prepare("demo-en")                        # corpora → annotated, tokenised shards
     print(ernie2.inspect(shards, task="sentence_reordering"))
+    ernie2.plan("demo-en")                                    # schedule, epochs, memory and time, before a run
     run = ernie2.pretrain("demo-en", ["train.peak_lr=3e-4"])  # → run/hf, run/report.html, run/metrics.jsonl
     run = ernie2.resume(run)                                  # goes on where a run stopped
     scores = ernie2.evaluate(run, shards)                     # task → metrics and baselines
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ernie2.verbs.evaluating import evaluate, report
     from ernie2.verbs.extending import extend
     from ernie2.verbs.mining import mine_clicks, mine_discourse
+    from ernie2.verbs.planning import plan
     from ernie2.verbs.preparing import inspect, prepare
     from ernie2.verbs.pretraining import pretrain, resume
     from ernie2.verbs.recipes import list_recipes, list_tasks, write_recipe
@@ -41,6 +43,7 @@ __all__ = [
     "list_tasks",
     "mine_clicks",
     "mine_discourse",
+    "plan",
     "prepare",
     "pretrain",
     "report",
@@ -57,6 +60,7 @@ _MODULES = {
     "list_tasks": "recipes",
     "mine_clicks": "mining",
     "mine_discourse": "mining",
+    "plan": "planning",
     "prepare": "preparing",
     "pretrain": "pretraining",
     "report": "evaluating",

@@ -47,14 +47,26 @@ def pretrain(
         typer.Option(help="Start from these parameters: a run or a Hugging Face folder.", show_default="random"),
     ] = None,
     workers: Annotated[int | None, WORKERS] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Train nothing: check the data; print schedule, epochs, memory and time.",
+            show_default=False,
+        ),
+    ] = False,
 ) -> None:
     """Pre-train an encoder through the stages of a recipe.
 
     Reads    the shards of RECIPE
     Leaves   a run folder (run in the recipe) with hf/ for Hugging Face,
-             report.html, metrics.jsonl, run.json and checkpoints/
+             report.html, metrics.jsonl, run.json and checkpoints/;
+             with --dry-run nothing
     Example  [bold]ernie2 pretrain my-recipe.yaml run=runs/b train.peak_lr=3e-4[/bold]
     """
+    if dry_run:
+        ernie2.plan(recipe, overrides or ())
+        return
     with when_interrupted(lambda: _how_to_resume(_run_of(recipe, overrides or ()))):
         run = ernie2.pretrain(recipe, overrides or (), init_from, workers)
     finished({"run": run}, *after_run(run))

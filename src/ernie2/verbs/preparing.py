@@ -23,6 +23,7 @@ from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.building import build_tasks
 from ernie2.tasks.usable import usable_table
 from ernie2.tasks.vocabulary import vocabulary_of
+from ernie2.verbs.absent import require_data
 
 RecipeSource = str | Path | Mapping[str, Any]
 
@@ -58,6 +59,7 @@ def shards_of(recipe: Recipe, workers: int | None) -> Shards:
                     f"{folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}."
                 ) from error
             return shards
+    require_data(recipe)
     with ExitStack() as shown:
         return make_shards(recipe, workers=workers, progress=_show_preparation(shown))
 
