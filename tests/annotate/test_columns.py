@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.annotate.columns import NO_TOKENS, ONLY_UNKNOWN, ColumnMaker, shard_columns
+from ernie2.annotate.columns import HALF_A_PAIR, NO_TOKENS, ONLY_UNKNOWN, ColumnMaker, shard_columns
 from ernie2.annotate.knowledge import ACROSS, TOO_LONG, as_spans
 from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START
 from ernie2.annotate.units import UnitDocument
@@ -196,3 +196,53 @@ def test_offsets_nest_and_cover_all_tokens(texts, longest):
 def test_a_german_noun_is_capitalised_and_a_verb_is_not(capital):
     text = "Straße" if capital else "straße"
     assert columns(text, made=maker("de"))[0]["flags"][0] == WORD_START | CASED | CAPITALISED * capital
+
+
+def pair_columns(pairs, **limits):
+    """Columns of labelled pairs, their maker and their batches."""
+    made = ColumnMaker(PIECES, "en", (), ShardSettings(folder="", **limits), pairs=True)
+    documents = [UnitDocument(f"d{i}", i, f"{a}\n\n{b}", [], "ab"[i % 2]) for i, (a, b) in enumerate(pairs)]
+    batches = [batch for batch, _ in made.batches(documents) if batch is not None]
+    names = [name for batch in batches for name in batch.names]
+    return shard_columns(batches, [0] * len(names), ("a", "b")) if names else None, names, made
+
+
+def test_a_pair_without_tokens_in_one_text_or_in_both_is_dropped_by_name():
+    pairs = [
+        ("the cat", "a dog"),
+        ("the cat", "\u200b"),
+        ("\u200b", "a dog"),
+        ("\u200b", "\u200b"),
+        ("♜", "♞"),
+        ("♜", "a"),
+    ]
+    made, names, maker_of = pair_columns(pairs)
+    assert names == ["d0", "d5"]
+    assert made["label"].tolist() == [0, 1]
+    assert made["label"].dtype == np.uint16
+    assert maker_of.dropped == {HALF_A_PAIR: 2, NO_TOKENS: 1, ONLY_UNKNOWN: 1}
+
+
+TEXT = st.text(alphabet=st.sampled_from("the cat. Dog!?é文\u200b♜"), max_size=300).map(
+    lambda text: " ".join(text.split())
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(TEXT.filter(bool), TEXT.filter(bool)), min_size=1, max_size=6), st.integers(8, 20))
+def test_every_pair_is_one_document_of_two_paragraphs(pairs, longest):
+    made, names, maker_of = pair_columns(pairs, sentence_tokens=longest, document_tokens=64)
+    assert len(names) + sum(maker_of.dropped.values()) == len(pairs)
+    if made is None:
+        return
+    assert made["documents"].tolist() == list(range(0, 2 * len(names) + 1, 2))
+    assert np.diff(made["sentences"]).max() <= longest
+    ends = made["sentences"][made["paragraphs"]].tolist()
+    for number, name in enumerate(names):
+        first, middle, last = ends[2 * number : 2 * number + 3]
+        kept = int(name[1:])
+        assert made["label"][number] == kept % 2
+        alone = [encoding.ids for encoding in PIECES.encode_batch(list(pairs[kept]))]
+        assert [made["tokens"][first:middle].tolist(), made["tokens"][middle:last].tolist()] == alone
+        tokens = made["tokens"][first:last].tolist()
+        assert made["document_count"][first:last].tolist() == [Counter(tokens)[token] for token in tokens]

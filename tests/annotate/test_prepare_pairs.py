@@ -56,7 +56,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def made(folder: Path, corpora: dict[str, Any], workers: int = 1, **parts: Any) -> Shards:
+def made(folder: Path, corpora: dict[str, Any], workers: int = 1, unit: int = 4_000, **parts: Any) -> Shards:
+    """Shards of units so small, `unit` bytes, that a few hundred pairs fill several."""
     shards = {"folder": str(folder / "shards"), "shard_tokens": 1000, "min_heldout": 5, "heldout": 0.1}
     described = {
         "name": "test",
@@ -67,7 +68,9 @@ def made(folder: Path, corpora: dict[str, Any], workers: int = 1, **parts: Any) 
         "shards": shards | parts.pop("shards", {}),
         "tasks": {"knowledge_masking": {}},
     }
-    return prepare(load_recipe(described | parts), workers=workers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "SMALLEST_UNIT", unit)
+        return prepare(load_recipe(described | parts), workers=workers)
 
 
 def pairs_of(path: Path, **settings: Any) -> dict[str, Any]:
@@ -97,15 +100,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def small_units():
-    """Units so small that a few hundred pairs fill several shards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(units, "SMALLEST_UNIT", 4_000)
-        yield
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory, small_units):
+def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     return made(folder, {"pairs": pairs_of(write(folder / "in.jsonl", table()))})
 
@@ -151,7 +146,7 @@ def test_pairs_count_for_the_vocabulary_and_for_phrases(tmp_path):
         row["b"] += " " + " ".join("".join(rng.choice(WORDS, 2)) for _ in range(40))  # no word is common
         row["a"] += "; Barrier Reef" if number % 16 == 0 else ""
     corpora = {"pairs": pairs_of(write(tmp_path / "in.tsv", rows), group=None)}
-    made_of = made(tmp_path, corpora, shards={"shard_tokens": 100_000})
+    made_of = made(tmp_path, corpora, unit=1 << 18, shards={"shard_tokens": 100_000})
     wordpieces = load_wordpieces(made_of.folder / "tokenizer.json")
     marked = {
         wordpieces.decode(document.tokens[first:end].tolist())
@@ -161,7 +156,7 @@ def test_pairs_count_for_the_vocabulary_and_for_phrases(tmp_path):
     assert "barrier reef" in marked
 
 
-def test_any_number_of_workers_makes_the_same_shards(shards, tmp_path, small_units):
+def test_any_number_of_workers_makes_the_same_shards(shards, tmp_path):
     again = made(tmp_path, {"pairs": pairs_of(write(tmp_path / "in.jsonl", table()))}, workers=2)
     assert contents(again.folder) == contents(shards.folder)
     assert again.fingerprint == shards.fingerprint

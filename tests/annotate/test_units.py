@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.annotate.shards import HELDOUT
-from ernie2.annotate.units import NO_GROUP, group_hash, load_read, read_corpora, read_unit, unit_bytes
+from ernie2.annotate.units import NO_GROUP, OTHER_LABEL, group_hash, load_read, read_corpora, read_unit, unit_bytes
 from ernie2.errors import DataError
 from ernie2.settings import CorpusSettings, ShardSettings
 
@@ -49,6 +49,24 @@ def test_a_text_that_came_before_is_dropped_also_in_another_corpus(tmp_path):
     first, second = read(tmp_path, {"one": one, "two": two})
     assert (first.documents, first.dropped) == (2, {"duplicate": 1, "empty text": 1})
     assert (second.documents, second.dropped) == (1, {"duplicate": 1})
+
+
+def test_pairs_carry_their_labels_and_are_compared_in_their_own_corpus(tmp_path):
+    rows = [{"sentence1": "a", "sentence2": "b", "label": label} for label in (10, 9, 10)]
+    rows += [{"sentence1": "b", "sentence2": "a", "label": 9}]
+    pairs = corpus(tmp_path, rows, "pairs.jsonl", pairs={})
+    again = corpus(tmp_path, rows[:1], "again.jsonl", pairs={})
+    text = corpus(tmp_path, [{"text": "a\n\nb"}], "text.jsonl")
+    found = read(tmp_path, {"text": text, "pairs": pairs, "again": again})
+    assert [(part.documents, part.dropped, part.labels) for part in found] == [
+        (1, {}, []),
+        (2, {"duplicate": 1, OTHER_LABEL: 1}, ["9", "10"]),
+        (1, {}, ["10"]),
+    ]
+    assert [(d.name, d.text, d.label) for d in documents(tmp_path, found[1])[0]] == [
+        ("pairs#1", "a\n\nb", "10"),
+        ("pairs#4", "b\n\na", "9"),
+    ]
 
 
 def test_a_corpus_of_duplicates_only_is_an_error_that_names_it(tmp_path):
