@@ -12,6 +12,7 @@ from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import StorageError
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.train.stored_runs import carried_keys
 
 
 def export_hf(
@@ -28,10 +29,10 @@ def export_hf(
     the last goes into config.json as `ernie2_task_instances`, beside `ernie2_task_ids`. The options of the tasks, with
     the labels of those that have them from their data, go there as `ernie2_task_options`.
     """
-    ids = {task["name"]: task["id"] for task in facts["tasks"]}
-    config = hf_config(model.settings, model.vocab_size, ids, list(model.specs.values()), pad_id=wordpieces.pad_id)
-    config["ernie2_task_instances"] = {name: seen.get(name, 0) for name in ids}
-    config["ernie2_task_options"] = dict(facts["recipe"]["tasks"])
+    carried = carried_keys(facts, seen)
+    specs = list(model.specs.values())
+    config = hf_config(model.settings, model.vocab_size, carried["ernie2_task_ids"], specs, pad_id=wordpieces.pad_id)
+    config |= carried
     aside = folder.with_name(folder.name + ".tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from ernie2.errors import CheckpointError, StorageError
 from ernie2.model import hf
+from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
-from ernie2.model.hf import hf_config, load_hf, save_hf
+from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from model_packs import SPECS, VOCABULARY, make_pack, padded, small_settings
@@ -126,10 +127,10 @@ def test_transformers_misses_nothing_and_leaves_only_the_part_it_has_no_place_fo
 
 def test_every_head_comes_back_bit_for_bit(tmp_path):
     model = written(tmp_path)
-    back = load_hf(tmp_path)
+    back = load_model(tmp_path)
     assert back.model.specs == model.specs
-    assert back.new == back.left_out == ()
-    assert back.config["ernie2_task_ids"] == {"knowledge_masking": 0, "sentence_reordering": 1}
+    assert back.account.new == back.account.left_out == ()
+    assert back.stored.task_ids == {"knowledge_masking": 0, "sentence_reordering": 1}
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, back.model.state_dict()[name]), name
 
@@ -138,13 +139,13 @@ def test_every_head_comes_back_bit_for_bit(tmp_path):
 def test_a_transformers_folder_goes_through_us_unchanged(tmp_path, vocabulary):
     sizes = SIZES | {"vocab_size": vocabulary, "use_task_id": True, "task_type_vocab_size": 5}
     ErnieForPreTraining(ErnieConfig(**sizes)).save_pretrained(tmp_path / "theirs")
-    read = load_hf(tmp_path / "theirs")
-    assert read.new == ()
-    assert read.left_out == ("cls.seq_relationship.bias", "cls.seq_relationship.weight")
+    read = load_model(tmp_path / "theirs")
+    assert read.account.new == ()
+    assert read.account.left_out == ("cls.seq_relationship.bias", "cls.seq_relationship.weight")
     save_hf(tmp_path / "ours", read.model, hf_config(read.model.settings, vocabulary, {}))
     before = load_file(tmp_path / "theirs/model.safetensors")
     after = load_file(tmp_path / "ours/model.safetensors")
-    assert before.keys() - set(read.left_out) == after.keys()
+    assert before.keys() - set(read.account.left_out) == after.keys()
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
 
 
@@ -158,11 +159,11 @@ def test_a_bert_folder_with_old_names_and_tied_copies_is_read(tmp_path):
         name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): t for name, t in tensors.items()
     }
     save_file(old, path, metadata={"format": "pt"})
-    read = load_hf(tmp_path)
+    read = load_model(tmp_path)
     assert read.model.settings.norm_eps == 1e-7
     assert read.model.settings.segment_types == 2
-    assert read.left_out == ("cls.seq_relationship.bias", "cls.seq_relationship.weight")
-    assert "cls.predictions.decoder.weight" in read.used
+    assert read.account.left_out == ("cls.seq_relationship.bias", "cls.seq_relationship.weight")
+    assert "cls.predictions.decoder.weight" in read.account.used
     batch = make_pack([4, 11, 2])
     batch.segments[:] = 0
     hidden = read.model.eval().encoder(Inputs.of(batch, "cpu", static=False))
@@ -174,11 +175,11 @@ def test_a_bert_folder_with_old_names_and_tied_copies_is_read(tmp_path):
 
 def test_a_missing_task_table_is_zero_named_and_changes_no_output(tmp_path):
     BertForMaskedLM(BertConfig(**SIZES)).save_pretrained(tmp_path)
-    plain = load_hf(tmp_path)
-    with_table = load_hf(tmp_path, settings=plain.model.settings.model_copy(update={"task_ids": 16}))
+    plain = load_model(tmp_path)
+    with_table = load_model(tmp_path, settings=plain.model.settings.model_copy(update={"task_ids": 16}))
     pooler = ("encoder.pooler.bias", "encoder.pooler.weight")
-    assert plain.new == pooler
-    assert with_table.new == ("encoder.embeddings.task.weight", *pooler)
+    assert plain.account.new == pooler
+    assert with_table.account.new == ("encoder.embeddings.task.weight", *pooler)
     assert not with_table.model.encoder.embeddings.task.weight.any()
     batch = make_pack([4, 11, 2])
     batch.segments[:] = 0
@@ -190,15 +191,15 @@ def test_a_table_the_configuration_does_not_use_is_left_out(tmp_path):
     written(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"use_task_id": False}))
-    read = load_hf(tmp_path, settings=small_settings())
-    assert read.left_out == ("ernie.embeddings.task_type_embeddings.weight",)
-    assert read.new == ("encoder.embeddings.task.weight",)
+    read = load_model(tmp_path, settings=small_settings())
+    assert read.account.left_out == ("ernie.embeddings.task_type_embeddings.weight",)
+    assert read.account.new == ("encoder.embeddings.task.weight",)
 
 
 def test_more_task_rows_than_the_file_has_copy_row_0_and_are_named(tmp_path):
     model = written(tmp_path, task_ids=3)
-    read = load_hf(tmp_path, settings=small_settings(task_ids=5))
-    assert read.new == ("encoder.embeddings.task.weight[3:]",)
+    read = load_model(tmp_path, settings=small_settings(task_ids=5))
+    assert read.account.new == ("encoder.embeddings.task.weight[3:]",)
     rows = read.model.encoder.embeddings.task.weight
     assert torch.equal(rows[:3], model.encoder.embeddings.task.weight)
     assert torch.equal(rows[3], rows[0])
@@ -208,8 +209,8 @@ def test_more_task_rows_than_the_file_has_copy_row_0_and_are_named(tmp_path):
 def test_heads_that_are_not_there_start_as_in_a_new_model(tmp_path):
     written(tmp_path, specs=[MASKED])
     spec = HeadSpec("sentence_distance", "sentence", 3)
-    read = load_hf(tmp_path, specs=[MASKED, spec], seed=8)
-    assert read.new == ("heads.sentence_distance.linear.bias", "heads.sentence_distance.linear.weight")
+    read = load_model(tmp_path, specs=[MASKED, spec], seed=8)
+    assert read.account.new == ("heads.sentence_distance.linear.bias", "heads.sentence_distance.linear.weight")
     fresh = MultiTaskModel(small_settings(), VOCABULARY, [spec], seed=8).heads["sentence_distance"]
     assert torch.equal(read.model.heads["sentence_distance"].linear.weight, fresh.linear.weight)
 
@@ -222,7 +223,7 @@ def test_a_silent_norm_eps_is_that_of_the_authors_code(tmp_path, model_type, exp
     config = json.loads((tmp_path / "config.json").read_text())
     del config["layer_norm_eps"]
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
-    assert load_hf(tmp_path).model.settings.norm_eps == expected
+    assert load_model(tmp_path).model.settings.norm_eps == expected
 
 
 def spoil_config(**changes):
@@ -245,9 +246,9 @@ def drop_tensor(name):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "no Hugging Face folder"),
+        (lambda folder: (folder / "config.json").unlink(), "is no checkpoint: it holds neither"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\x10\0\0"), "damaged"),
         (spoil_config(model_type="roberta"), "model_type is 'roberta'"),
         (spoil_config(position_embedding_type="relative_key"), "relative_key"),
@@ -261,13 +262,13 @@ def test_a_folder_that_cannot_be_used_is_refused_by_name(tmp_path, spoil, told):
     written(tmp_path)
     spoil(tmp_path)
     with pytest.raises(CheckpointError, match=told):
-        load_hf(tmp_path)
+        load_model(tmp_path)
 
 
 def test_settings_that_do_not_fit_the_folder_are_all_named(tmp_path):
     written(tmp_path)
     with pytest.raises(CheckpointError, match=r"encoder\.heads=4, there 3; encoder\.position_rows=32, there 64"):
-        load_hf(tmp_path, settings=small_settings(heads=4, position_rows=32))
+        load_model(tmp_path, settings=small_settings(heads=4, position_rows=32))
 
 
 def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(tmp_path, monkeypatch):

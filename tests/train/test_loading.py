@@ -47,8 +47,10 @@ def test_a_warm_start_takes_what_is_there_and_names_the_rest(trained, which):
     source = run if which == "run" else run / "hf"
     specs = [*head_specs(load(run, shards).tasks)[:3], HeadSpec("news", "sentence", 5)]
     started = warm_start(source, trainer.model.settings, specs, seed=5, shards=shards)
-    assert set(started.new) == {"heads.news.linear.weight", "heads.news.linear.bias"}
-    assert {"heads.sentence_reordering.linear.weight", "heads.sentence_reordering.linear.bias"} <= set(started.left_out)
+    assert set(started.account.new) == {"heads.news.linear.weight", "heads.news.linear.bias"}
+    assert {"heads.sentence_reordering.linear.weight", "heads.sentence_reordering.linear.bias"} <= set(
+        started.account.left_out
+    )
     ours = started.model.state_dict()
     for name, parameter in trainer.model.state_dict().items():
         if not name.startswith(("heads.sentence_reordering", "encoder.embeddings.task")):  # rows: the last test
@@ -78,7 +80,7 @@ def test_shards_of_another_tokeniser_are_refused(trained, tmp_path):
 def test_an_encoder_of_another_shape_is_refused_with_the_way_out(trained):
     run, shards, trainer = trained
     narrow = trainer.model.settings.model_copy(update={"hidden": 8})
-    with pytest.raises(CheckpointError, match=r"has shape .*encoder settings and task options of"):
+    with pytest.raises(CheckpointError, match=r"encoder\.hidden=8, there 16; .*Set these as the checkpoint has them"):
         warm_start(run, narrow, [], seed=0, shards=shards)
 
 

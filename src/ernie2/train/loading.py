@@ -1,21 +1,18 @@
-"""A checkpoint of any kind we read → a model with its tasks: a run folder, or a Hugging Face folder."""
+"""A checkpoint of any kind we read → a model with its tasks, to be measured or trained further."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.errors import CheckpointError, ShardError
+from ernie2.model.formats.filling import Account, load_model
+from ernie2.model.formats.opening import Stored
 from ernie2.model.heads import HeadSpec
-from ernie2.model.hf import LoadedHf, load_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import say
@@ -28,6 +25,7 @@ from ernie2.train.checkpoints import fit, newest
 from ernie2.train.label_rows import Moved, other_labels, rows_by_label
 from ernie2.train.pretraining import head_specs, task_ids
 from ernie2.train.records import read_run
+from ernie2.train.stored_runs import open_any, tokenizer_beside
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,11 @@ class Loaded:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A model with parameters from elsewhere; `left_out`: theirs that found no place, `new`: ours they do not have."""
+    """A model with parameters from elsewhere, what became of every tensor, and what kind of checkpoint it was."""
 
     model: MultiTaskModel
-    left_out: tuple[str, ...]
-    new: tuple[str, ...]
+    account: Account
+    layout: str
 
 
 def load(source: Path, shards: Shards) -> Loaded:
@@ -67,11 +65,15 @@ def load(source: Path, shards: Shards) -> Loaded:
         fit(model, parameters, checkpoint.folder)
         model.load_state_dict(parameters)
         return Loaded(model, tasks, task_ids(list(recipe.tasks), recipe.encoder.task_ids), recipe)
-    loaded = load_hf(_folder(source))
-    _same_vocabulary(source, loaded, wordpieces, shards)
-    if not loaded.model.specs or not loaded.config.get("ernie2_task_ids"):
-        raise CheckpointError(f"{source} has no pre-training heads of ernie2, so there is nothing to evaluate.")
-    options = loaded.config.get("ernie2_task_options", {})
+    loaded = load_model(open_any(source))
+    stored = loaded.stored
+    if not stored.specs or not stored.task_ids:
+        raise CheckpointError(
+            f"{source} ({stored.layout}) has no pre-training heads of ernie2, so there is nothing to evaluate. Train "
+            "some from it: `ernie2 pretrain RECIPE --init-from CHECKPOINT`."
+        )
+    _same_vocabulary(source, stored, wordpieces, shards, ())
+    options = stored.carried.get("ernie2_task_options", {})
     tasks = _tasks_here({name: options.get(name) for name in loaded.model.specs}, vocabulary, shards)
     for spec, expected in zip(loaded.model.specs.values(), head_specs(tasks), strict=True):
         if spec != expected:
@@ -79,7 +81,7 @@ def load(source: Path, shards: Shards) -> Loaded:
                 f"{source}: its head {spec} is not the one task {spec.name!r} has with the options in config.json "
                 f"({expected})."
             )
-    return Loaded(loaded.model, tasks, dict(loaded.config["ernie2_task_ids"]), None)
+    return Loaded(loaded.model, tasks, dict(stored.task_ids), None)
 
 
 def warm_start(
@@ -89,68 +91,36 @@ def warm_start(
     seed: int,
     shards: Shards,
     labels: Mapping[str, Sequence[str]] | None = None,
+    grow: Collection[str] = (),
 ) -> WarmStart:
     """A new model of `settings` with the parameters of `source`: a new run, not the old one resumed.
 
-    Every tensor left out or newly initialised is named. Rows of the task table follow their tasks by name, whatever
-    the order of either recipe; the row of a task `source` does not know copies row 0. `labels`: classes by task, of
-    tasks whose classes are those of their data; the rows of such a head follow the names of the classes. Raises like
-    `load`.
+    Every tensor used, left out or newly initialised is named. Rows of the task table follow their tasks by name,
+    whatever the order of either recipe; the row of a task `source` does not know copies row 0. `labels`: classes by
+    task, of tasks whose classes are those of their data; the rows of such a head follow the names of the classes.
+    `grow`: tables that may get rows the checkpoint does not have (`model.formats.filling.GROWABLE`); the vocabulary is
+    that of the shards, and rows beyond it are left out. Raises like `load`.
     """
     ids = task_ids([spec.name for spec in specs], settings.task_ids)
     wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
-    if not (source / "run.json").exists():
-        return _from_hf(_folder(source), settings, specs, seed, shards, wordpieces, ids, labels or {})
-    facts = read_run(source)
-    _same_tokenizer(source, str(facts["data"]["tokenizer"]), shards, source / "hf" / "tokenizer.json")
-    model = MultiTaskModel(settings, wordpieces.vocab_size, specs, seed)
-    theirs, ours = newest(source).parameters(), model.state_dict()
-    others = other_labels({task["name"]: task["labels"] for task in facts["tasks"]}, labels or {})
-    moved = rows_by_label(theirs, model, others)
-    for name in (theirs.keys() & ours.keys()) - moved.tensors:
-        if theirs[name].shape != ours[name].shape:
-            raise CheckpointError(
-                f"{source}: {name} has shape {tuple(theirs[name].shape)}, this recipe wants {tuple(ours[name].shape)}. "
-                f"Give the recipe the encoder settings and task options of {source / 'run.json'}."
-            )
-        with torch.no_grad():
-            ours[name].copy_(theirs[name])
-    _rows_by_name(model, {task["name"]: task["id"] for task in facts["tasks"]}, ids)
-    left_out, new = theirs.keys() - ours.keys(), ours.keys() - theirs.keys()
-    return WarmStart(model, (*sorted(left_out), *moved.left_out), (*sorted(new), *moved.new))
-
-
-def _from_hf(
-    source: Path,
-    settings: EncoderSettings,
-    specs: Sequence[HeadSpec],
-    seed: int,
-    shards: Shards,
-    wordpieces: WordPieces,
-    ids: Mapping[str, int],
-    labels: Mapping[str, Sequence[str]],
-) -> WarmStart:
-    """`warm_start` from a Hugging Face folder; a head with other classes is read with its own, then moved by name."""
-    others = other_labels(_stored_labels(source), labels)
+    stored = open_any(source)
+    _same_vocabulary(source, stored, wordpieces, shards, grow)
+    options = stored.carried.get("ernie2_task_options") or {}
+    others = other_labels({name: (given or {}).get("labels") for name, given in options.items()}, labels or {})
+    # a head with other classes is read with its own, then moved by the names of its classes
     asked = [replace(spec, classes=len(others[spec.name][0])) if spec.name in others else spec for spec in specs]
-    loaded = load_hf(source, specs=asked, seed=seed, settings=settings)
-    _same_vocabulary(source, loaded, wordpieces, shards)
+    loaded = load_model(stored, asked, seed, settings, wordpieces.vocab_size, grow)
     model, moved = loaded.model, Moved(frozenset(), (), ())
     if others:
         theirs, model = loaded.model.state_dict(), MultiTaskModel(settings, loaded.model.vocab_size, specs, seed)
         moved = rows_by_label(theirs, model, others)
         model.load_state_dict({**theirs, **{name: model.state_dict()[name] for name in moved.tensors}})
-    if rows := loaded.config.get("ernie2_task_ids"):
-        _rows_by_name(model, rows, ids)
-    return WarmStart(model, (*loaded.left_out, *moved.left_out), (*loaded.new, *moved.new))
-
-
-def _stored_labels(folder: Path) -> dict[str, list[str] | None]:
-    """Task → names of its classes in a Hugging Face folder of ours; nothing in others, of which `load_hf` tells."""
-    with suppress(OSError, ValueError, AttributeError):
-        options = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("ernie2_task_options", {})
-        return {name: given.get("labels") for name, given in options.items()}
-    return {}
+    if stored.task_ids:
+        _rows_by_name(model, stored.task_ids, ids)
+    account = loaded.account
+    return WarmStart(
+        model, replace(account, left_out=account.left_out + moved.left_out, new=account.new + moved.new), stored.layout
+    )
 
 
 def _tasks_here(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vocabulary, shards: Shards) -> list[Task]:
@@ -184,13 +154,6 @@ def _rows_by_name(model: MultiTaskModel, theirs: Mapping[str, int], ours: Mappin
         table[row] = before[known if known < len(before) else 0]
 
 
-def _folder(source: Path) -> Path:
-    if (source / "config.json").exists():
-        return source
-    state = "holds neither run.json (a run) nor config.json (Hugging Face)" if source.exists() else "does not exist"
-    raise CheckpointError(f"{source} is no checkpoint: it {state}.")
-
-
 def _same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path) -> None:
     if theirs != shards.tokenizer_fingerprint:
         raise ShardError(
@@ -199,12 +162,30 @@ def _same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path) -> No
         )
 
 
-def _same_vocabulary(source: Path, loaded: LoadedHf, wordpieces: WordPieces, shards: Shards) -> None:
-    file = source / "tokenizer.json"
-    if file.exists() and loaded.config.get("ernie2_task_ids"):
-        _same_tokenizer(source, load_wordpieces(file, lowercase=True).fingerprint, shards, file)
-    if loaded.model.vocab_size < wordpieces.vocab_size:
+def _same_vocabulary(
+    source: Path, stored: Stored, wordpieces: WordPieces, shards: Shards, grow: Collection[str]
+) -> None:
+    """Raises `ShardError` where ids of the shards mean other tokens than ids of the checkpoint.
+
+    Ours must have the very same tokeniser; of others the tokens are compared, where a vocabulary lies beside them.
+    """
+    growing = "vocabulary" in grow
+    file = tokenizer_beside(source)
+    if file is not None:
+        theirs = load_wordpieces(file, lowercase=True)
+        if stored.task_ids and not growing:
+            _same_tokenizer(source, theirs.fingerprint, shards, file)
+        shared = min(theirs.vocab_size, wordpieces.vocab_size)
+        other = next((i for i in range(shared) if theirs.token(i) != wordpieces.token(i)), None)
+        if other is not None:
+            raise ShardError(
+                f"{shards.folder} was made with another vocabulary than that of {source}: id {other} is "
+                f"{wordpieces.token(other)!r} here and {theirs.token(other)!r} there. Prepare shards with "
+                f"tokenizer.file={file}."
+            )
+    rows = stored.vocab_size if file is None else min(theirs.vocab_size, stored.vocab_size)
+    if rows < wordpieces.vocab_size and not growing:
         raise ShardError(
-            f"{source} has {loaded.model.vocab_size} token rows, the tokeniser of {shards.folder} "
-            f"{wordpieces.vocab_size} tokens. Prepare shards with the checkpoint's own vocabulary (tokenizer.file)."
+            f"{source} has {rows} tokens, the tokeniser of {shards.folder} {wordpieces.vocab_size}. Prepare shards "
+            "with the checkpoint's own vocabulary (tokenizer.file), or let new rows be added: --grow vocabulary."
         )

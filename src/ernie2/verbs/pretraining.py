@@ -15,21 +15,28 @@ from ernie2.exporting import export_hf
 from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
+from ernie2.tasks.building import build_tasks
 from ernie2.train.checkpoints import begun, newest
 from ernie2.train.extending import recipe_of, shards_of_run, stages_of
 from ernie2.train.loading import warm_start
-from ernie2.train.pretraining import Pretraining, build, build_tasks, head_specs
+from ernie2.train.pretraining import Pretraining, build, head_specs
 from ernie2.train.records import read_run
 from ernie2.verbs.evaluating import say_missing
 from ernie2.verbs.preparing import RecipeSource, shards_of, vocabulary_for
 
 
 def pretrain(
-    recipe: RecipeSource, overrides: Sequence[str] = (), init_from: str | Path | None = None, workers: int | None = None
+    recipe: RecipeSource,
+    overrides: Sequence[str] = (),
+    init_from: str | Path | None = None,
+    workers: int | None = None,
+    grow: Sequence[str] = (),
 ) -> Path:
     """Prepares shards where there are none yet, trains through all stages, and leaves the run folder it returns.
 
-    `init_from` takes parameters from a run or a Hugging Face folder (a warm start: new schedule, new optimiser).
+    `init_from` takes parameters from a checkpoint: a run, a Hugging Face folder, a Paddle model (a warm start: new
+    schedule, new optimiser). `grow` names tables that may get rows the checkpoint does not have, untrained at first:
+    segment_types, position_rows, vocabulary.
     Raises `ConfigError` where some task would walk a corpus more often than `stages.max_epochs`.
     """
     checked = load_recipe(recipe, overrides)
@@ -41,12 +48,13 @@ def pretrain(
     shards = shards_of(checked, workers)
     model = None
     if init_from is not None:
-        specs = head_specs(build_tasks(checked, vocabulary_for(shards)))
-        started = warm_start(Path(init_from), checked.encoder, specs, checked.seed, shards)
+        tasks = build_tasks(checked.tasks, vocabulary_for(shards), shards.corpora)
+        labels = {task.name: task.labels or () for task in tasks if task.labels_from_data}
+        started = warm_start(Path(init_from), checked.encoder, head_specs(tasks), checked.seed, shards, labels, grow)
         model = started.model
-        say(f"Parameters from {init_from}")
-        for what, names in (("left out", started.left_out), ("newly initialised", started.new)):
-            say(f"  {what}: {', '.join(names) or 'nothing'}")
+        say(f"Parameters from {init_from} ({started.layout})")
+        for line in started.account.lines():
+            say(f"  {line}")
     made = build(checked, shards, model)
     check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
     made.facts["initialised_from"] = None if init_from is None else str(init_from)

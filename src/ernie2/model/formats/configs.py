@@ -19,7 +19,9 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
     """The first of `NAMES` in `folder`, as written but flat, and its path; `CheckpointError` where there is none."""
     path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
     if path is None:
-        raise CheckpointError(f"{folder} has no configuration: none of {', '.join(NAMES)}.")
+        raise CheckpointError(
+            f"{folder} is no checkpoint: it holds neither run.json (a run) nor a configuration ({', '.join(NAMES)})."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,0 +1,86 @@
+"""A checkpoint of any kind as a `Stored`: a run by its newest whole checkpoint, all others by their layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
+from ernie2.model.formats.filling import WORD_TABLE
+from ernie2.model.formats.opening import Piece, Stored, open_stored
+from ernie2.model.heads import HeadSpec
+from ernie2.settings import EncoderSettings
+from ernie2.train.checkpoints import newest
+from ernie2.train.records import read_run
+
+_TOKENIZERS = ("tokenizer.json", "vocab.txt")
+
+
+def open_any(source: Path) -> Stored:
+    """What a checkpoint of any kind holds: a run folder, or whatever `open_stored` reads.
+
+    Raises `CheckpointError` where it is no checkpoint or damaged.
+    """
+    return _open_run(source) if (source / "run.json").exists() else open_stored(source)
+
+
+def tokenizer_beside(source: Path) -> Path | None:
+    """The tokeniser file that belongs to a checkpoint: in its folder, in RUN/hf, or in the shards of a run."""
+    folders = [source] if source.is_dir() else [source.parent]
+    if folders[0].name == "params":
+        folders.append(folders[0].parent)
+    if (source / "run.json").exists():
+        shards = read_run(source)["data"]["shards"]
+        folders = [source / "hf", *map(Path, [shards] if isinstance(shards, str) else shards)]
+    return next((file for folder in folders for name in _TOKENIZERS if (file := folder / name).is_file()), None)
+
+
+def wordpieces_beside(source: Path) -> WordPieces | None:
+    """That tokeniser, read; `TokenizerError` where it is there and cannot be."""
+    file = tokenizer_beside(source)
+    return None if file is None else load_wordpieces(file, lowercase=True)
+
+
+def carried_keys(facts: Mapping[str, Any], seen: Mapping[str, int]) -> dict[str, Any]:
+    """Our keys of a Hugging Face configuration, from run.json and the instances trained under each task id.
+
+    `ernie2_task_ids`: task → row of the task table; `ernie2_task_instances`: instances trained under it;
+    `ernie2_task_options`: its options, with the labels of tasks that have them from their data.
+    """
+    ids = {task["name"]: task["id"] for task in facts["tasks"]}
+    return {
+        "ernie2_task_ids": ids,
+        "ernie2_task_instances": {name: seen.get(name, 0) for name in ids},
+        "ernie2_task_options": dict(facts["recipe"]["tasks"]),
+    }
+
+
+def _open_run(run: Path) -> Stored:
+    facts, checkpoint = read_run(run), newest(run)
+    parameters, vocab_size = checkpoint.parameters(), int(facts["data"]["vocab_size"])
+    specs = tuple(_spec(task, parameters) for task in facts["tasks"])
+    per_word = {WORD_TABLE, *(f"heads.{spec.name}.bias" for spec in specs if spec.classes is None)}
+    carried = carried_keys(facts, checkpoint.state["position"].get("seen", {}))
+    return Stored(
+        where=str(checkpoint.folder),
+        layout="run of ernie2",
+        settings=EncoderSettings.model_validate(facts["recipe"]["encoder"]),
+        vocab_size=vocab_size,
+        specs=specs,
+        pieces={
+            name: Piece(tensor[:vocab_size] if name in per_word else tensor, (name,))
+            for name, tensor in parameters.items()
+        },
+        task_ids=carried["ernie2_task_ids"],
+        carried=carried,
+        pad_id=pieces.pad_id if (pieces := wordpieces_beside(run)) else 0,
+    )
+
+
+def _spec(task: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> HeadSpec:
+    """The head a run has for a task: as many classes as its linear has rows, the vocabulary where it has none."""
+    linear = parameters.get(f"heads.{task['name']}.linear.weight")
+    return HeadSpec(task["name"], task["level"], None if linear is None else len(linear))
