@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,28 @@ from ernie2.settings import Recipe
 
 
 def write_shards(
-    folder: Path, documents: Sequence[AnnotatedDocument] | None = None, heldout: int = 4, seed: int = 7
+    folder: Path,
+    documents: Sequence[AnnotatedDocument] | None = None,
+    heldout: int = 4,
+    seed: int = 7,
+    pairs: Mapping[str, Sequence[AnnotatedDocument]] | None = None,
 ) -> Shards:
-    """Twenty random documents, or those given, the last `heldout` held out; a vocabulary of 1,000 made-up words."""
+    """Twenty random documents, or those given, the last `heldout` held out; a vocabulary of 1,000 made-up words.
+
+    `pairs`: further corpora, of labelled pairs, the last `heldout` of each held out.
+    """
     rng = np.random.default_rng(seed)
     made = documents or [tiny.random_document(rng, name=f"doc{i}", group=i) for i in range(20)]
-    tiny.write_corpora(folder, {"text": made}, heldout=[document.name for document in made[-heldout:]])
+    corpora = {"text": made, **(pairs or {})}
+    kept = [document.name for corpus in corpora.values() for document in corpus[-heldout:]]
+    tiny.write_corpora(folder, corpora, heldout=kept)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(5, 900)]
     vocabulary += [f"##w{i}" for i in range(900, 1000)]
     file = folder / "vocab.txt"
     file.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     wordpieces = load_wordpieces(file, lowercase=True)
     wordpieces.save(folder)
-    for described in [folder / "shards.json", *folder.glob("text/*/shard.json")]:
+    for described in [folder / "shards.json", *folder.glob("*/*/shard.json")]:
         facts = json.loads(described.read_text())
         described.write_text(json.dumps({**facts, "tokenizer": wordpieces.fingerprint}))
     return Shards(folder)

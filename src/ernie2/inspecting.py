@@ -365,8 +365,8 @@ def _task_lines(task: TaskFigures, sequence_tokens: int) -> list[str]:
     if len(counted) > MOST_LABELS:
         counted.sort(key=lambda entry: -entry[1])
     shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counted[:MOST_LABELS])
-    if len(counted) > MOST_LABELS:
-        shares += f" and {len(counted) - MOST_LABELS} others"
+    if (left := len(counted) - MOST_LABELS) > 0:
+        shares += f" and {left} other{'s' * (left > 1)}"
     scored = (
         f"{task.scored / max(task.tokens, 1):.1%} of tokens scored"
         if task.scored != task.instances

@@ -78,3 +78,53 @@ def test_held_out_feeds_leave_out_corpora_without_held_out_documents(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 3), "b": [document([[[5], [6]]], name="x")] * 2}, heldout={"d0"})
     made, _ = feeds(shards, [task("sentence_reordering")], split="heldout")
     assert list(corpora_of(made["sentence_reordering"])) == ["a"]
+
+
+def pairs(*labels):
+    return [document([[[10]], [[11]]], label=label, name=f"p{i}") for i, label in enumerate(labels)]
+
+
+def test_text_and_pairs_are_fed_to_the_tasks_of_their_kind_and_are_apart(tmp_path):
+    shards = write_corpora(tmp_path, {"wiki": texts(3, 3), "web": pairs("but", "and")})
+    tasks = [task("knowledge_masking"), task("discourse_relation", labels=("and", "but")), task("sentence_reordering")]
+    made, table = feeds(shards, tasks)
+    assert {name: list(corpora_of(feed)) for name, feed in made.items()} == {
+        "knowledge_masking": ["wiki"],
+        "discourse_relation": ["web"],
+        "sentence_reordering": ["wiki"],
+    }
+    assert {name: list(counts) for name, counts in table.items()} == {
+        "knowledge_masking": ["wiki"],
+        "discourse_relation": ["web"],
+        "sentence_reordering": ["wiki"],
+    }
+    assert ("discourse_relation", "knowledge_masking") in apart(made)
+
+
+def test_masking_reads_pairs_where_it_names_them(tmp_path):
+    shards = write_corpora(tmp_path, {"wiki": texts(3, 3), "web": pairs("but", "and")})
+    tasks = [task("knowledge_masking", corpora=("wiki", "web")), task("discourse_relation", labels=("and", "but"))]
+    made, _ = feeds(shards, tasks)
+    assert list(corpora_of(made["knowledge_masking"])) == ["wiki", "web"]
+    assert apart(made) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("sentence_reordering", {"corpora": ("web",)}, r"'sentence_reordering'.*'web', which holds labelled pairs"),
+        ("discourse_relation", {"corpora": ("wiki",)}, r"'discourse_relation'.*'wiki', which holds documents"),
+        ("discourse_relation", {"labels": ("and", "so")}, r"'web', whose label 'but' is none of its classes"),
+        ("token_document_relation", {"corpora": ("web",)}, r"can use 0 of 2 documents of corpus 'web'"),
+    ],
+)
+def test_a_corpus_a_task_cannot_learn_from_is_refused_before_any_work(tmp_path, name, options, told):
+    shards = write_corpora(tmp_path, {"wiki": texts(3, 3), "web": pairs("but", "and")})
+    with pytest.raises(TaskError, match=told):
+        feeds(shards, [task(name, **options)])
+
+
+def test_a_task_of_pairs_without_pairs_is_told_that_there_are_none(tmp_path):
+    shards = write_corpora(tmp_path, {"wiki": texts(3, 3)})
+    with pytest.raises(TaskError, match=r"nothing to read.*it can use no corpus, since none holds labelled pairs\. It"):
+        feeds(shards, [task("discourse_relation", labels=("and", "but"))])

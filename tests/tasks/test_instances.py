@@ -29,6 +29,14 @@ def test_a_plain_arrangement_takes_the_whole_sentences_that_fit():
     assert arrange_plain(Source(text, 1), 4).segments == (Segment(text, 3, 5),)
 
 
+def test_a_pair_arranged_plainly_is_shown_as_its_two_texts_cut_longest_first():
+    pair = document([[[10, 11, 12], [13]], [[14, 15]]], label="but")
+    assert arrange_plain(Source(pair, 0), 7) == Arranged((Segment(pair, 0, 4), Segment(pair, 4, 6)), None)
+    assert arrange_plain(Source(pair, 0), 6) == Arranged((Segment(pair, 0, 3), Segment(pair, 4, 6)), None)
+    arranged = arrange(None, Source(pair, 0), None, 8, RNG)
+    assert lay_out(arranged, VOCABULARY).tokens.tolist() == [CLS, 10, 11, 12, SEP, 14, 15, SEP]
+
+
 def test_a_first_sentence_beyond_the_room_is_cut_to_it():
     arranged = arrange_plain(Source(document([[[10] * 9, [11]]]), 0), 4)
     assert (len(arranged.segments[0]), arranged.next_sentence) == (4, 1)

@@ -39,6 +39,16 @@ def test_a_task_that_refuses_the_tokeniser_can_use_nothing(tmp_path):
     assert count_usable(corpus, cased) == (0, 1)
 
 
+def test_the_table_has_every_task_with_the_corpora_it_may_read(tmp_path):
+    pairs = [document([[[10]], [[11]]], label=label) for label in ("but", "and", "so")]
+    shards = write_corpora(tmp_path, {"long": [document(LONG)], "pairs": pairs})
+    tasks = [task("sentence_reordering"), task("discourse_relation", labels=("and", "but"))]
+    assert usable_table(shards.corpora, tasks) == {
+        "sentence_reordering": {"long": {"usable": 1, "of": 1}},
+        "discourse_relation": {"pairs": {"usable": 2, "of": 3}},
+    }
+
+
 def test_the_table_has_every_task_and_corpus(tmp_path):
     shards = write_corpora(tmp_path, {"long": [document(LONG)], "caseless": [document(SHORT, caseless={0})]})
     tasks = [task("sentence_reordering"), task("capitalization_prediction")]

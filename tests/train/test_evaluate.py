@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import tiny_run
 from ernie2.batches.packing import Caps
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import BatchSettings, EncoderSettings
-from ernie2.train.evaluate import SMOOTHING, CheapRule, HeldOut, ratio_interval
+from ernie2.train.evaluate import SMOOTHING, CheapRule, HeldOut, ratio_interval, walk_once
 from ernie2.train.pretraining import head_specs, open_stream, task_ids
 
 CPU = torch.device("cpu")
@@ -121,6 +122,52 @@ def test_a_task_that_can_use_no_held_out_document_is_missing_and_does_not_stop_t
     batch = BatchSettings(batch_tokens=256, pack_tokens=256, sequence_tokens=64)
     stream, feeds, _ = open_stream(shards, tasks, task_ids(list(tiny.FOUR), 16), batch, seed=0)
     assert "token_document_relation" in HeldOut(stream, feeds, tasks, 4, seed=0).missing
+
+
+def corpus(name, documents, sentences=1):
+    """Documents of so many sentences, each with a word of its own."""
+    made = ([[[100 + number, 100 + number]] * sentences] for number in range(documents))
+    return [tiny.document(text, name=f"{name}{i}", group=i) for i, text in enumerate(made)]
+
+
+def walked(folder, corpora, instances, task="capitalization_prediction", limit=16, weights=None):
+    """Numbers of the documents that the instances of one pass begin with, in the order found."""
+    shards = tiny.write_corpora(folder, corpora, weights=weights)
+    made = [tiny.task(task)]
+    batch = BatchSettings(batch_tokens=64, pack_tokens=32, sequence_tokens=limit)
+    stream, feeds, _ = open_stream(shards, made, {task: 0}, batch, seed=0)
+    found = walk_once(stream, feeds[task], made[0], instances, 0, "train")
+    return [int(instance.sequence.tokens[1]) - 100 for instance in found]
+
+
+def test_a_pass_goes_on_with_the_large_corpus_when_the_small_one_is_walked_through(tmp_path):
+    large, small = corpus("large", 40), corpus("small", 3)
+    shards = {"large": large, "small": small}
+    everything = walked(tmp_path / "all", shards, 1_000, weights={"large": 1, "small": 1})
+    assert sorted(everything) == sorted([*range(40), *range(3)])
+    some = walked(tmp_path / "some", shards, 20, weights={"large": 1, "small": 1})
+    assert some == everything[:20], "the same ones, as many as were asked for"
+
+
+def test_every_document_is_walked_once_whatever_the_shares(tmp_path):
+    shards = {"rare": corpus("rare", 5), "common": corpus("common", 9)}
+    found = walked(tmp_path, shards, 1_000, weights={"rare": 1, "common": 1000})
+    assert sorted(found) == sorted([*range(5), *range(9)])
+
+
+def test_no_instance_of_a_second_pass_is_counted(tmp_path):
+    """The last documents of a pass show no label, so the next instance is of the pass after it."""
+    for usable in range(1, 6):
+        texts = [
+            tiny.document([[[100 + i, 5]]], name=f"d{i}", caseless={0, 1} if i >= usable else ()) for i in range(6)
+        ]
+        found = walked(tmp_path / str(usable), {"mixed": texts}, 1_000)
+        assert sorted(found) == list(range(usable))
+
+
+def test_documents_of_several_instances_are_walked_to_their_end(tmp_path):
+    found = walked(tmp_path, {"long": corpus("long", 3, sentences=10), "short": corpus("short", 2)}, 1_000, limit=16)
+    assert Counter(found) == {0: 2 + 1, 1: 2 + 1, 2: 2}  # 14 tokens are 7 sentences of 10: two instances a document
 
 
 class Answers:

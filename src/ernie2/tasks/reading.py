@@ -57,5 +57,6 @@ def check_labels(task: Task, corpora: Mapping[str, ShardedCorpus]) -> None:
 
 def listed(names: tuple[str, ...] | list[str], most: int = 10) -> str:
     """The first `most` names, and how many others there are."""
-    more = f" and {len(names) - most} others" if len(names) > most else ""
+    left = len(names) - most
+    more = f" and {left} other{'s' * (left > 1)}" if left > 0 else ""
     return ", ".join(map(repr, names[:most])) + more
