@@ -80,6 +80,7 @@ class KnowledgeMasking(TokenTask):
         mix = {level: share for level, share in options.mix.items() if share}
         self._levels: tuple[Level, ...] = tuple(mix)
         self._edges = np.cumsum(list(mix.values()))[:-1]  # a number in [0, 1) falls between two: its level
+        self._kinds = {level: tuple(kind for kind in options.levels if kind in UNITS[level]) for level in mix}
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Picks units, replaces their pieces, and scores each with its original id (paper, Knowledge Masking Task)."""
@@ -118,21 +119,17 @@ class KnowledgeMasking(TokenTask):
                 edges = np.append(np.flatnonzero(starts), len(unit))
                 kinds = {
                     (start, end): kind
-                    for kind in self._kinds(level)
+                    for kind in self._kinds[level]
                     for start, end in sequence.spans.get(kind, np.zeros((0, 2), np.int64)).tolist()
                 }
                 return Counter(kinds.get((int(edges[i]), int(edges[i + 1])), "word") for i in picked)
         return {"piece": len(labels.positions)}
 
-    def _kinds(self, level: Level) -> tuple[str, ...]:
-        """Kinds of spans that are units at `level`, weakest first."""
-        return tuple(kind for kind in self.options.levels if kind in UNITS[level])
-
     def _starts(self, sequence: TokenSequence, level: Level) -> Array:
         """(n,) bool: the first token of each unit at `level`."""
         if level == "basic":
             return np.ones(len(sequence.tokens), bool)
-        return unit_starts(sequence, self._kinds(level))
+        return unit_starts(sequence, self._kinds[level])
 
 
 def unit_starts(sequence: TokenSequence, levels: Sequence[str]) -> Array:
