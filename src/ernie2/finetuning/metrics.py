@@ -58,7 +58,7 @@ def measure(
 
 def accuracy(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
     """Percent of predictions that equal the label."""
-    return 100.0 * sum(one == other for one, other in zip(gold, predicted, strict=True)) / len(gold)
+    return 100.0 * sum(bool(one == other) for one, other in zip(gold, predicted, strict=True)) / len(gold)
 
 
 def token_accuracy(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:

@@ -17,7 +17,7 @@ from ernie2.errors import DataError
 from ernie2.finetuning.declarations import Dataset
 from ernie2.finetuning.examples import Answer, Example
 from ernie2.finetuning.simplified import is_traditional, simplifier
-from ernie2.finetuning.tables import column, decoded, read_table
+from ernie2.finetuning.table_files import column, decoded, read_table
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,252 @@
+"""Users' own labelled files → examples: the kind of task is guessed by a rule that is told, and can be said instead.
+
+The rule, on the training file, first match wins:
+1. labels are answers (objects with `text`) and there are two texts → span; texts are question, context;
+2. texts are lists, or hold \\x02 → tagging;
+3. labels are lists → multi_label;
+4. every label is a number, and one has a fraction or there are more than 20 different ones → regression;
+5. else → classification.
+In .tsv and .csv a cell that is a JSON list or object counts as that list or object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic_core import from_json
+
+from ernie2.corpora.files import list_files
+from ernie2.errors import ConfigError, DataError, did_you_mean
+from ernie2.finetuning.examples import Example, Head, Label, LabelledData, Split
+from ernie2.finetuning.labelled_files import SEPARATOR, as_list
+from ernie2.finetuning.metrics import entities
+from ernie2.finetuning.span_files import Question, answer_notes, answers_of, located
+from ernie2.finetuning.table_files import TABLES, Row, column, read_table
+
+CLASSES_AT_MOST = 20
+"""So many different whole numbers are taken for classes; more of them for a scale."""
+_METRICS: dict[Head, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro_f1"),
+    "regression": ("pearson", "spearman"),
+    "multi_label": ("micro_f1",),
+    "tagging": ("entity_f1", "token_accuracy"),
+    "span": ("exact_match", "answer_f1"),
+}
+
+
+def own_data(
+    train: str,
+    dev: str,
+    test: str | None = None,
+    *,
+    text: str,
+    label: str,
+    head: Head | None = None,
+    name: str = "own",
+) -> LabelledData:
+    """The data set of a user's files (.tsv, .csv, .jsonl, .parquet; a path, glob or URL each).
+
+    `text` names one column or two with a comma between them, `label` one. `head` overrides the guess; the reasons for
+    it are in `reasons`. Class names are those of the training file, sorted (numbers by value); a test file may lack
+    labels. Raises `ConfigError` for an unknown head, and `DataError`, naming file and line, for a column that is not
+    there, an empty text, a missing label, a label that training does not have, tags that do not fit their tokens, a
+    training file of fewer than two rows or of one class only, and spans none of which are in their contexts.
+    """
+    if head is not None and head not in get_args(Head):
+        raise ConfigError(f"no kind of task is called {head!r}.{did_you_mean(head, get_args(Head))} "
+                          f"Known: {', '.join(get_args(Head))}.")  # fmt: skip
+    texts = [part.strip() for part in text.split(",")]
+    if not 1 <= len(texts) <= 2 or not all(texts):
+        raise ConfigError(f"--text {text!r} names {len(texts)} columns; give one, or two with a comma between them.")
+    named = {"train": train, "dev": dev} | ({"test": test} if test is not None else {})
+    files = {split: tuple(list_files([path], TABLES)) for split, path in named.items()}
+    rows = {split: [row for file in paths for row in read_table(file)] for split, paths in files.items()}
+    for split, found in rows.items():
+        _check_rows(split, named[split], found, texts, label)
+    kind, reason = (head, "said by the user") if head is not None else guess_head(rows["train"], texts, label)
+    splits, labels = _splits(kind, rows, files, texts, label)
+    return LabelledData(
+        name=name,
+        head=kind,
+        labels=labels,
+        metrics=_metrics(kind, labels),
+        splits=splits,
+        positive=labels[-1] if kind == "classification" and len(labels) == 2 else None,
+        answer_rules=_answer_rules(splits["train"]) if kind == "span" else None,
+        reasons=(f"{kind}: {reason}", *([f"labels: {', '.join(labels[:20])}"] if labels else [])),
+    )
+
+
+def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[Head, str]:
+    """(head, why) by the rule at the top of this file."""
+    labels = [value for row in rows if (value := _value(row.cells[label])) not in (None, "")]
+    if not labels:
+        raise DataError(f"{rows[0].place}: the column {label!r} is empty throughout; training needs labels.")
+    firsts = [_value(row.cells[texts[0]]) for row in rows]
+    if len(texts) == 2 and all(_is_answer(value) for value in labels):
+        return "span", f"every {label} is an answer, and there are two texts (question, context)"
+    if all(isinstance(value, list) or (isinstance(value, str) and SEPARATOR in value) for value in firsts):
+        return "tagging", f"every {texts[0]} is a list of tokens"
+    if all(isinstance(value, list) for value in labels):
+        return "multi_label", f"every {label} is a list"
+    numbers = [_number(value) for value in labels]
+    if None not in numbers:
+        different = len(set(numbers))
+        if any(not float(number or 0).is_integer() for number in numbers):
+            return "regression", f"every {label} is a number, and some have a fraction"
+        if different > CLASSES_AT_MOST:
+            return "regression", f"every {label} is a number, and {different} are more than {CLASSES_AT_MOST} classes"
+        return "classification", f"{label} has {different} different whole numbers"
+    return "classification", f"{label} has {len({str(value) for value in labels})} different names"
+
+
+def _splits(
+    kind: Head, rows: dict[str, list[Row]], files: dict[str, tuple[str, ...]], texts: Sequence[str], label: str
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    splits: dict[str, Split] = {}
+    known: tuple[str, ...] = ()
+    for split, found in rows.items():
+        counts: Counter[str] = Counter()
+        examples = [_example(kind, row, number, texts, label, counts) for number, row in enumerate(found)]
+        if split != "test":
+            _check_labelled(examples, found, label)
+        if split == "train":
+            known = _known(kind, examples)
+            _check_train(kind, examples, known, files["train"][0], label)
+        _check_known(kind, examples, found, known)
+        if kind == "span" and split != "test" and counts["lost"] == len(examples):
+            raise DataError(f"{files[split][0]}: no answer occurs in its context; check the order of the two texts.")
+        splits[split] = Split(tuple(examples), files[split], "own", tuple(answer_notes(files[split][0], counts)))
+    return splits, known
+
+
+def _example(kind: Head, row: Row, number: int, texts: Sequence[str], label: str, counts: Counter[str]) -> Example:
+    value = _value(row.cells.get(label))
+    identity = str(row.cells.get("id", number))
+    if kind == "tagging":
+        tokens = tuple(map(str, as_list(_value(row.cells[texts[0]]), row.place)))
+        if not tokens:
+            raise DataError(f"{row.place}: the list in {texts[0]!r} is empty; fill it or take the row out.")
+        tags = None if value in (None, "") else tuple(map(str, as_list(value, row.place)))
+        if tags is not None and len(tags) != len(tokens):
+            raise DataError(f"{row.place}: {len(tokens)} tokens but {len(tags)} tags; every token needs one.")
+        return Example(identity, " ".join(tokens), label=tags, tokens=tokens)
+    words = [str(row.cells[name]) for name in texts]
+    if kind == "span":
+        if len(words) != 2:
+            raise ConfigError("a span task needs two texts, question and context: --text question,context.")
+        answers = () if value in (None, "") else tuple(answers_of(value, row.place))
+        return located(Question(row.place, identity, words[0], words[1], answers), counts)
+    return Example(identity, words[0], words[1] if len(words) == 2 else None, _label(kind, value, row.place))
+
+
+def _label(kind: Head, value: Any, place: str) -> Label | None:
+    if value in (None, ""):
+        return None
+    if kind == "regression":
+        number = _number(value)
+        if number is None:
+            raise DataError(f"{place}: {value!r} is no number; a regression task needs one for every example.")
+        return number
+    if kind == "multi_label":
+        names = value if isinstance(value, list) else [part.strip() for part in str(value).split("|")]
+        return tuple(str(one) for one in names if str(one))
+    return str(value)
+
+
+def _check_rows(split: str, path: str, rows: Sequence[Row], texts: Sequence[str], label: str) -> None:
+    if not rows:
+        raise DataError(f"{path}: there is no row in it; the {split} file needs examples.")
+    for row in rows:
+        for name in texts:
+            column(row, (name,))
+            if row.cells[name] is None or not str(row.cells[name]).strip():
+                raise DataError(f"{row.place}: the text in {name!r} is empty; fill it or take the row out.")
+        if split != "test":
+            column(row, (label,))
+
+
+def _check_labelled(examples: Sequence[Example], rows: Sequence[Row], label: str) -> None:
+    for example, row in zip(examples, rows, strict=True):
+        if example.label is None:
+            raise DataError(f"{row.place}: there is no label in {label!r}; fill it or take the row out.")
+
+
+def _check_train(kind: Head, examples: Sequence[Example], known: Sequence[str], file: str, label: str) -> None:
+    if len(examples) < 2:
+        raise DataError(f"{file}: one row only; a model cannot be trained or judged on that. Give more examples.")
+    if kind == "classification" and len(known) < 2:
+        raise DataError(f"{file}: every {label} is {known[0]!r}; a classifier needs examples of two classes at least.")
+    if kind == "tagging" and len(known) < 2:
+        raise DataError(f"{file}: every tag is {known[0]!r}; tagging needs two tags at least.")
+    if kind == "multi_label" and not known:
+        raise DataError(f"{file}: every {label} is empty; a model for several classes needs one class at least.")
+    if kind == "regression" and len({example.label for example in examples}) < 2:
+        raise DataError(f"{file}: every {label} is {examples[0].label}; there is nothing to learn from one value.")
+
+
+def _check_known(kind: Head, examples: Sequence[Example], rows: Sequence[Row], known: Sequence[str]) -> None:
+    if kind in ("regression", "span"):
+        return
+    for example, row in zip(examples, rows, strict=True):
+        label = example.label
+        for name in label if isinstance(label, tuple) else () if label is None else (label,):
+            if name not in known:
+                raise DataError(
+                    f"{row.place}: the label {str(name)!r} does not occur in training.{did_you_mean(str(name), known)} "
+                    f"Known there: {', '.join(known[:20])}."
+                )
+
+
+def _known(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
+    if kind in ("regression", "span"):
+        return ()
+    names: set[str] = set()
+    for example in examples:
+        names.update(map(str, example.label) if isinstance(example.label, tuple) else [str(example.label)])
+    return tuple(
+        sorted(names, key=lambda name: (0, number, name) if (number := _number(name)) is not None else (1, 0.0, name))
+    )
+
+
+def _metrics(kind: Head, labels: Sequence[str]) -> tuple[str, ...]:
+    """Tags without entities (no B-) are scored token by token; of two classes the second is what F1 is about."""
+    if kind == "tagging" and not any(entities([tag]) for tag in labels):
+        return ("token_accuracy",)
+    if kind == "classification" and len(labels) == 2:
+        return ("accuracy", "f1", "macro_f1")
+    return _METRICS[kind]
+
+
+def _answer_rules(train: Split) -> str:
+    """Chinese contexts are scored by CMRC 2018's rules, others by SQuAD's."""
+    sample = "".join((example.pair or "")[:200] for example in train.examples[:50])
+    chinese = sum("\u4e00" <= char <= "\u9fff" for char in sample)
+    return "cmrc2018" if chinese * 4 > len(sample) else "squad"
+
+
+def _value(cell: Any) -> Any:
+    """A cell, or the list or object that it spells in JSON."""
+    if isinstance(cell, str) and cell[:1] in ("[", "{") and cell[-1:] in ("]", "}"):
+        try:
+            return from_json(cell)
+        except ValueError:
+            return cell
+    return cell
+
+
+def _is_answer(value: Any) -> bool:
+    return _is_answer(value[0]) if isinstance(value, list) and value else isinstance(value, dict) and "text" in value
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,56 @@
+"""Traditional → Simplified: lengths never change, whichever converter is there; without one the user is told."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from ernie2.errors import DataError
+from ernie2.finetuning.simplified import is_traditional, simplifier
+
+PAIRS = {"學": "学", "國": "国", "麼": "什么"}
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zhconv", None)
+    monkeypatch.setitem(sys.modules, "opencc", None)
+
+
+def test_the_form_is_told_by_frequent_characters() -> None:
+    assert is_traditional(["這個國家的學生們來說"])
+    assert not is_traditional(["这个国家的学生们来说"])
+    assert not is_traditional(["皇后在公里之內與"[:4]])  # characters of both forms say nothing
+    assert not is_traditional(["no Chinese here"])
+
+
+@pytest.mark.parametrize("installed", ["zhconv", "opencc"])
+def test_single_characters_are_asked_for_and_longer_answers_not_taken(
+    monkeypatch: pytest.MonkeyPatch, nothing_installed: None, installed: str
+) -> None:
+    def convert(char: str, *_: str) -> str:
+        assert len(char) == 1
+        return PAIRS.get(char, char)
+
+    module = {
+        "zhconv": SimpleNamespace(convert=convert),
+        "opencc": SimpleNamespace(OpenCC=lambda _: SimpleNamespace(convert=convert)),
+    }[installed]
+    monkeypatch.setitem(sys.modules, installed, module)
+    table = simplifier("國學麼a", "f")
+    assert table == {ord("學"): "学", ord("國"): "国"}
+    assert "國學麼a".translate(table) == "国学麼a"
+
+
+def test_without_a_converter_the_way_out_is_told(nothing_installed: None) -> None:
+    with pytest.raises(DataError, match=r"DRCD.json is in Traditional characters.*pip install zhconv"):
+        simplifier("國", "DRCD.json")
+
+
+def test_real_converters_agree_on_common_characters() -> None:
+    pytest.importorskip("zhconv")
+    traditional = "這個們來說對時會國學發過還為從見長門問間開關東車馬風飛電話語讀寫書畫點樣種經應該實現"
+    simple = "这个们来说对时会国学发过还为从见长门问间开关东车马风飞电话语读写书画点样种经应该实现"
+    assert traditional.translate(simplifier(traditional, "f")) == simple
