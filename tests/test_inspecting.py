@@ -162,6 +162,44 @@ def test_all_tasks_are_looked_through_where_none_is_named(shards):
     assert max(map(len, text.splitlines())) <= 120 + len(str(shards))
 
 
+def pairs(*labels):
+    return [document([[[6, 7]], [[10, 11]]], label=label, name=f"{label}{i}") for i, label in enumerate(labels)]
+
+
+def test_labelled_pairs_are_shown_under_their_label_with_both_texts(tmp_path):
+    shards = folder(tmp_path, {"cities": [city()], "web": pairs("so", "so", "so", "but")})
+    (task,) = inspect(shards, "discourse_relation", 5).tasks
+    assert task.tally == {"but": 1, "so": 3}
+    assert (
+        sorted(task.examples)
+        == ["label but\n(1) new york\n(2) berta snores"] + ["label so\n(1) new york\n(2) berta snores"] * 3
+    )
+    assert task.usable == {"web": {"usable": 4, "of": 4}}
+    assert "labels: but 25.0%, so 75.0%" in render(inspect(shards, "discourse_relation", 5))
+
+
+def test_pairs_of_several_corpora_are_looked_at_one_by_one(tmp_path):
+    shards = folder(tmp_path, {"web": pairs("so", "but"), "clicks": pairs("0", "1", "2")})
+    looks = inspect(shards, "ir_relevance", 5).tasks
+    assert [(list(task.usable), list(task.tally)) for task in looks] == [
+        (["web"], ["but", "so"]),
+        (["clicks"], ["0", "1", "2"]),
+    ]
+
+
+def test_of_many_labels_the_ten_commonest_are_written_out(tmp_path):
+    labels = [f"l{i:02}" for i in range(13)]
+    shards = folder(tmp_path, {"web": pairs(*labels, *labels[5:12], "l12", "l12")})
+    text = render(inspect(shards, "discourse_relation", 0))
+    assert "labels: l12 13.6%, l05 9.1%" in text
+    assert "l01 4.5% and 3 others" in " ".join(text.split())
+
+
+def test_shards_without_pairs_say_why_a_task_of_pairs_does_not_apply(shards):
+    (task,) = inspect(shards, "discourse_relation", 5).tasks
+    assert "none of these corpora holds any: cities" in (task.why_not or "")
+
+
 def test_wrong_questions_are_refused(shards, tmp_path):
     with pytest.raises(UnknownTask, match="Did you mean 'knowledge_masking'"):
         inspect(shards, "knowledge_maskin")
