@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ernie2.version import __version__
 
 if TYPE_CHECKING:
+    from ernie2.verbs.converting import convert
     from ernie2.verbs.demonstration import demo
     from ernie2.verbs.evaluating import evaluate, report
     from ernie2.verbs.extending import extend
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "convert",
     "demo",
     "evaluate",
     "extend",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "convert": "converting",
     "demo": "demonstration",
     "evaluate": "evaluating",
     "extend": "extending",

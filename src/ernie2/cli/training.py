@@ -44,7 +44,18 @@ def pretrain(
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
     init_from: Annotated[
         Path | None,
-        typer.Option(help="Start from these parameters: a run or a Hugging Face folder.", show_default="random"),
+        typer.Option(
+            help="Start from the parameters of a checkpoint: a run, a Hugging Face folder, a Paddle model.",
+            show_default="random",
+        ),
+    ] = None,
+    grow: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A table that may get more rows than that checkpoint has, untrained at first: segment_types, "
+            "position_rows, vocabulary. May be given several times.",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[int | None, WORKERS] = None,
     dry_run: Annotated[
@@ -68,7 +79,7 @@ def pretrain(
         ernie2.plan(recipe, overrides or ())
         return
     with when_interrupted(lambda: _how_to_resume(_run_of(recipe, overrides or ()))):
-        run = ernie2.pretrain(recipe, overrides or (), init_from, workers)
+        run = ernie2.pretrain(recipe, overrides or (), init_from, workers, grow or ())
     finished({"run": run}, *after_run(run))
 
 

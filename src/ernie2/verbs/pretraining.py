@@ -10,7 +10,7 @@ from pathlib import Path
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.epochs import check_epochs, expected_epochs
-from ernie2.errors import CheckpointError, StorageError
+from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.exporting import export_hf
 from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
@@ -45,6 +45,8 @@ def pretrain(
         raise CheckpointError(
             f"{run} holds a run already: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
         )
+    if grow and init_from is None:
+        raise ConfigError("--grow adds rows to tables of a checkpoint, so it needs one: give it with --init-from.")
     shards = shards_of(checked, workers)
     model = None
     if init_from is not None:

@@ -20,6 +20,7 @@ from ernie2.model.hf import TASK_HEADS, settings_of
 from ernie2.model.hf_names import TIED, entries_for
 from ernie2.settings import EncoderSettings
 
+HEADS = "ernie2_heads"
 _TASK_TABLE = "embeddings.task_type_embeddings.weight"
 
 MASKED = "{masked}"
@@ -92,7 +93,7 @@ def open_stored(source: Path) -> Stored:
         left_out=tuple(sorted(left_out)),
         notes=tuple(notes),
         task_ids=full.get("ernie2_task_ids") or {},
-        carried={key: value for key, value in full.items() if key.startswith("ernie2_")},
+        carried={key: value for key, value in full.items() if key.startswith("ernie2_") and key != HEADS},
         pad_id=full.get("pad_token_id") or 0,
     )
 
@@ -142,7 +143,7 @@ def _pieces(found: Mapping[str, Named], layers: int, where: str) -> tuple[dict[s
 
 
 def _stated_heads(config: Mapping[str, Any], masked: bool) -> tuple[HeadSpec, ...]:
-    heads = config.get("ernie2_heads")
+    heads = config.get(HEADS)
     if heads is not None:
         return tuple(HeadSpec(name, head["level"], head["classes"]) for name, head in heads.items())
     return (HeadSpec("knowledge_masking", "token", None),) if masked else ()

@@ -1,0 +1,156 @@
+"""The verb that turns a checkpoint of any kind into a Hugging Face folder or one of ours: convert."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.model.formats.filling import Account, LoadedModel, folded, load_model, tensors_of
+from ernie2.model.formats.opening import Stored
+from ernie2.model.formats.own import Described, save_own
+from ernie2.model.hf import hf_config, save_hf
+from ernie2.model.hf_names import TASK_TABLE
+from ernie2.progress import say
+from ernie2.settings import EncoderSettings
+from ernie2.train.stored_runs import open_any, tokenizer_beside
+
+KINDS = ("hf", "ernie2")
+_COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The folder that was written, the layout of what was read, and what became of every tensor."""
+
+    folder: Path
+    layout: str
+    account: Account
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    to: str = "hf",
+    task_ids: int | None = None,
+    segment_types: int | None = None,
+    position_rows: int | None = None,
+    vocabulary: int | None = None,
+) -> Converted:
+    """Reads a checkpoint of any kind and writes `destination`, whole or not at all; prints what became of every tensor.
+
+    `to`: "hf", which `transformers` loads, or "ernie2", every parameter by our names. Tensors are copied bit for bit;
+    what the checkpoint lacks is not made up. The four numbers ask for other sizes of a table: more rows than it has
+    (new task ids copy row 0, or are zeros where there is no table; all others start at random), and of the vocabulary
+    also fewer, as far as no token of the vocabulary beside the checkpoint loses its row.
+
+    Raises `CheckpointError` where the source cannot be read or the sizes do not fit, `ConfigError` for another `to` and
+    impossible sizes,
+    `StorageError` where `destination` exists or cannot be written.
+    """
+    source, destination = Path(source), Path(destination)
+    if to not in KINDS:
+        raise ConfigError(f"to={to!r} is no kind of folder to convert to; choose {' or '.join(KINDS)}.")
+    if destination.exists():
+        raise StorageError(f"{destination} exists already; name a folder that does not, or move that one away.")
+    stored = open_any(source)
+    tables = {"task_ids": task_ids, "segment_types": segment_types, "position_rows": position_rows}
+    asked = {name: rows for name, rows in tables.items() if rows is not None}
+    try:
+        settings = EncoderSettings.model_validate(stored.settings.model_dump() | asked)
+    except ValidationError as error:
+        told = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
+        raise ConfigError(f"no encoder can have these sizes: {told}.") from error
+    grow = [name for name in asked if name != "task_ids"] + (["vocabulary"] if vocabulary is not None else [])
+    tokenizer = tokenizer_beside(source)
+    if vocabulary is not None:
+        _check_vocabulary(vocabulary, stored, tokenizer)
+    loaded = load_model(stored, settings=settings, vocab_size=vocabulary, grow=grow)
+    lacking = tuple(name for name in loaded.account.new if "[" not in name and name != TASK_TABLE)
+    _write(destination, loaded, to, lacking, tokenizer)
+    account = loaded.account
+    if lacking:
+        told = f"the checkpoint lacks {', '.join(folded(lacking))}; nothing was written in their place"
+        new = tuple(name for name in account.new if name not in lacking)
+        account = replace(account, new=new, notes=(*account.notes, told))
+    say(f"{source} ({stored.layout}) -> {destination} ({to})")
+    for line in account.lines():
+        say(f"  {line}")
+    return Converted(destination, stored.layout, account)
+
+
+def _check_vocabulary(vocabulary: int, stored: Stored, tokenizer: Path | None) -> None:
+    """Raises `CheckpointError` where rows of tokens, or of what may be tokens, would go."""
+    if vocabulary >= stored.vocab_size:
+        return
+    if tokenizer is None:
+        raise CheckpointError(
+            f"{stored.where} has {stored.vocab_size} rows and no vocabulary beside it, so it cannot be told whether "
+            f"rows from {vocabulary} on belong to tokens. Put its vocab.txt into the folder."
+        )
+    tokens = load_wordpieces(tokenizer, lowercase=True).vocab_size
+    if vocabulary < tokens:
+        raise CheckpointError(
+            f"{tokenizer} has {tokens} tokens; a vocabulary of {vocabulary} rows would cut some off. Only rows beyond "
+            "it may go."
+        )
+
+
+def _write(destination: Path, loaded: LoadedModel, to: str, lacking: tuple[str, ...], tokenizer: Path | None) -> None:
+    """Everything into a folder beside its place, which is then renamed."""
+    aside = destination.with_name(destination.name + ".tmp")
+    model, stored = loaded.model, loaded.stored
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        if to == "hf":
+            save_hf(aside, model, _configuration(loaded), without=lacking)
+        else:
+            specs = tuple(model.specs.values())
+            described = Described(model.settings, model.vocab_size, specs, stored.carried, stored.pad_id)
+            save_own(aside, described, tensors_of(model, without=lacking))
+        if tokenizer is not None:
+            _bring_tokenizer(tokenizer, aside)
+        os.replace(aside, destination)
+    except OSError as error:
+        raise StorageError(
+            f"{destination}: {error.strerror or error}; it was not written. Free space and try again."
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _configuration(loaded: LoadedModel) -> dict[str, Any]:
+    model, stored = loaded.model, loaded.stored
+    specs = list(model.specs.values())
+    config = hf_config(model.settings, model.vocab_size, stored.task_ids, specs, stored.pad_id)
+    if stored.task_ids:
+        return config | dict(stored.carried)
+    return {key: value for key, value in config.items() if not key.startswith("ernie2_")}
+
+
+def _bring_tokenizer(file: Path, folder: Path) -> None:
+    """Copies the files of a tokeniser; of a vocabulary alone, ERNIE's `token<TAB>id` too, makes them."""
+    if file.name == "tokenizer.json":
+        for name in _COPIED:
+            if (file.parent / name).is_file():
+                shutil.copyfile(file.parent / name, folder / name)
+        return
+    load_wordpieces(file, lowercase=_lowercase(file.with_name("tokenizer_config.json"))).save(folder)
+
+
+def _lowercase(config: Path) -> bool:
+    """What a tokenizer_config.json says of case; yes where there is none, as in the released ERNIE models."""
+    try:
+        told: Mapping[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+        return bool(told.get("do_lower_case", True))
+    except (OSError, ValueError, AttributeError):
+        return True
