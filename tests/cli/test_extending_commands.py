@@ -1,0 +1,95 @@
+"""The commands about extended runs: extend, evaluate without --data, report --beside."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import ernie2
+import tiny
+import tiny_run
+from ernie2 import cli
+from ernie2.train.records import read_run
+
+
+@pytest.fixture
+def ernie(capsys):
+    """Runs the command line in this process: (exit code, what it printed, what it complained of)."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        return int(stopped.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A finished run of two tasks."""
+    folder = tmp_path_factory.mktemp("commands")
+    tiny_run.write_shards(folder / "shards")
+    recipe = tiny_run.recipe(folder, stages={"steps": 4}).model_dump(mode="json")
+    ernie2.pretrain({**recipe, "tasks": {name: {} for name in tiny.FOUR[:2]}})
+    return folder
+
+
+def test_extend_then_evaluate_then_a_report_beside_another_run(ernie, place):
+    run, shards = place / "run", place / "shards"
+    given = (run, "--task", "sentence_distance", "--data", shards)
+    code, shown, _ = ernie("extend", *given, "stages.steps=3")
+    assert code == 0
+    extended = place / "run+sentence_distance"
+    assert f"open {extended / 'report.html'} in a browser" in shown
+    code, shown, _ = ernie("extend", *given, "stages.steps=3", "--replay", 0, f"run={place / 'alone'}")
+    assert code == 0
+    assert read_run(place / "alone")["stages"][2]["iterations"] == {"sentence_distance": 3}
+    code, shown, _ = ernie("evaluate", extended)
+    assert code == 0
+    assert all(name in shown for name in (*tiny.FOUR[:2], "sentence_distance"))
+    code, shown, _ = ernie("report", extended, "--beside", place / "alone")
+    assert code == 0
+    page = (extended / "report.html").read_text(encoding="utf-8")
+    assert "Beside other runs" in page
+    assert "new task alone" in page
+    assert f"ernie2 extend {run.resolve()} --task sentence_distance" in page
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "told"),
+    [
+        ("sentence_distence", (), "Did you mean 'sentence_distance'?"),
+        ("knowledge_masking", (), "was trained already"),
+        ("sentence_distance", ("seed=1",), "in which order the earlier tasks"),
+    ],
+)
+def test_what_is_wrong_ends_with_code_2_and_a_useful_word(ernie, place, task, more, told):
+    code, _, complained = ernie("extend", place / "run", "--task", task, "--data", place / "shards", *more)
+    assert code == 2
+    assert told in complained
+    assert "Traceback" not in complained
+
+
+def test_a_hugging_face_folder_cannot_be_evaluated_without_data(ernie, place):
+    code, _, complained = ernie("evaluate", place / "run" / "hf")
+    assert code == 2
+    assert "--data" in complained
+
+
+def test_the_help_of_extend_says_what_it_reads_and_leaves(ernie):
+    code, shown, _ = ernie("extend", "--help")
+    assert code == 0
+    assert all(word in shown for word in ("Reads", "Leaves", "Example  ernie2 extend", "--replay"))
+
+
+def test_runs_written_before_shards_were_a_list_are_still_read(ernie, place):
+    file = place / "run" / "run.json"
+    before = file.read_text(encoding="utf-8")
+    facts = json.loads(before)
+    facts["data"]["shards"] = facts["data"]["shards"][0]
+    file.write_text(json.dumps(facts), encoding="utf-8")
+    assert ernie("report", place / "run")[0] == 0
+    assert ernie("evaluate", place / "run")[0] == 0
+    file.write_text(before, encoding="utf-8")
