@@ -70,6 +70,8 @@ def matthews(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
     """Matthews correlation in percent, of any number of classes; 0 where either side knows one class only."""
     from sklearn.metrics import matthews_corrcoef
 
+    if len(set(gold)) < 2 or len(set(predicted)) < 2:
+        return 0.0
     return 100.0 * float(matthews_corrcoef(list(gold), list(predicted)))
 
 

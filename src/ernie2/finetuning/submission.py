@@ -109,11 +109,12 @@ def check_submission(path: Path) -> list[str]:
 def _table(name: str, values: Sequence[str | float], ids: Sequence[str] | None) -> list[tuple[str, str]]:
     if ids is not None and len(ids) != len(values):
         raise DataError(f"{name}: {len(values)} predictions for {len(ids)} ids; each id needs one.")
-    keys = list(ids) if ids is not None else [str(number) for number in range(len(values))]
     scores = name in FILES and not FILES[name].labels
     shown = [_clipped(value) if scores else str(value) for value in values]
-    table = list(zip(keys, shown, strict=True))
-    return sorted(table, key=lambda row: int(row[0])) if all(key.isdecimal() for key in keys) else table
+    if ids is None:
+        return [(str(number), value) for number, value in enumerate(shown)]
+    table = list(zip(ids, shown, strict=True))
+    return sorted(table, key=lambda row: int(row[0])) if all(key.isdecimal() for key in ids) else table
 
 
 def _clipped(value: str | float) -> str:

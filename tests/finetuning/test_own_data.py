@@ -1,0 +1,153 @@
+"""Users' own files: what is guessed and why, and every fault named with its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ernie2.errors import ConfigError, DataError
+from ernie2.finetuning.examples import Answer, Example, LabelledData
+from ernie2.finetuning.own_data import own_data
+
+Rows = list[dict[str, Any]]
+
+
+def made(folder: Path, train: Rows, dev: Rows | None = None, test: Rows | None = None, **options: Any) -> LabelledData:
+    files = {}
+    for split, rows in (("train", train), ("dev", train if dev is None else dev), ("test", test)):
+        if rows is not None:
+            files[split] = folder / f"{split}.jsonl"
+            files[split].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return own_data(**{split: str(path) for split, path in files.items()}, **{"text": "a", "label": "y", **options})
+
+
+def test_names_are_classes_and_a_test_file_may_lack_labels(tmp_path: Path) -> None:
+    data = made(tmp_path, [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}], test=[{"a": "w"}])
+    assert (data.head, data.labels, data.positive) == ("classification", ("no", "yes"), "yes")
+    assert data.reasons == ("classification: y has 2 different names", "labels: no, yes")
+    assert data.metrics == ("accuracy", "f1", "macro_f1")
+    assert data.splits["train"].examples[1] == Example("1", "z", label="yes")
+    assert data.splits["test"].examples == (Example("0", "w"),)
+    assert data.standing == "own"
+
+
+def test_pairs_come_from_two_columns_of_any_format(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text('q\tt\ty\nwho?\t"him\t10\nwhat?\tit\t9\nhow?\tso\t9\n', encoding="utf-8")
+    (tmp_path / "x.csv").write_text('q,t,y\nwho?,"""him",10\nwhat?,it,9\nhow?,so,9\n', encoding="utf-8")
+    rows = [{"q": "who?", "t": '"him', "y": 10}, {"q": "what?", "t": "it", "y": 9}, {"q": "how?", "t": "so", "y": 9}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    for name in ("x.tsv", "x.csv", "x.parquet"):
+        file = str(tmp_path / name)
+        data = own_data(file, file, text="q, t", label="y")
+        assert data.labels == ("9", "10"), name  # numbers by value
+        assert data.splits["dev"].examples[0] == Example("0", "who?", '"him', "10")
+
+
+@pytest.mark.parametrize(
+    ("labels", "head", "reason"),
+    [
+        ([0.5, 1, 2], "regression", "every y is a number, and some have a fraction"),
+        (list(range(21)), "regression", "every y is a number, and 21 are more than 20 classes"),
+        ([*range(20), 0], "classification", "y has 20 different whole numbers"),
+        (["1", "2", "x"], "classification", "y has 3 different names"),
+        ([["p"], ["p", "q"], []], "multi_label", "every y is a list"),
+    ],
+)
+def test_the_kind_is_guessed_by_rule_and_the_reason_given(
+    tmp_path: Path, labels: list[Any], head: str, reason: str
+) -> None:
+    data = made(tmp_path, [{"a": "x", "y": label} for label in labels])
+    assert (data.head, data.reasons[0]) == (head, f"{head}: {reason}")
+
+
+def test_a_guess_can_be_overridden(tmp_path: Path) -> None:
+    rows = [{"a": "x", "y": 1}, {"a": "z", "y": 2}]
+    data = made(tmp_path, rows, head="regression")
+    assert (data.head, data.labels, data.metrics) == ("regression", (), ("pearson", "spearman"))
+    assert [example.label for example in data.splits["train"].examples] == [1.0, 2.0]
+    assert data.reasons == ("regression: said by the user",)
+    names = made(tmp_path, [{"a": "x", "y": "p|q"}, {"a": "z", "y": "q"}], head="multi_label")
+    assert [example.label for example in names.splits["train"].examples] == [("p", "q"), ("q",)]
+    with pytest.raises(ConfigError, match=r"no kind of task is called 'tagger'. Did you mean 'tagging'\?"):
+        made(tmp_path, rows, head="tagger")
+
+
+def test_lists_of_tokens_and_tags_are_tagging_also_in_tsv(tmp_path: Path) -> None:
+    rows = [{"a": ["Li", "Bai", "."], "y": ["B-PER", "I-PER", "O"]}] * 2
+    expected = Example("0", "Li Bai .", label=("B-PER", "I-PER", "O"), tokens=("Li", "Bai", "."))
+    data = made(tmp_path, rows)
+    assert data.splits["train"].examples[0] == expected
+    assert data.metrics == ("entity_f1", "token_accuracy")
+    for text, tags in (('["Li", "Bai", "."]', '["B-PER", "I-PER", "O"]'), ("Li\x02Bai\x02.", "B-PER\x02I-PER\x02O")):
+        (tmp_path / "x.tsv").write_text("a\ty\n" + f"{text}\t{tags}\n" * 2, encoding="utf-8")
+        data = own_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")
+        assert (data.head, data.splits["train"].examples[0]) == ("tagging", expected)
+    words = made(tmp_path, [{"a": "Li left", "y": "N V"}, {"a": "Bai", "y": "N"}], head="tagging")
+    assert words.metrics == ("token_accuracy",)
+    assert words.labels == ("N", "V")
+
+
+def test_answers_with_two_texts_are_spans_and_their_starts_are_found(tmp_path: Path) -> None:
+    row = {"q": "谁？", "c": "诗人李白。", "y": {"text": ["李白", "杜甫"], "answer_start": [0, 1]}}
+    data = made(tmp_path, [row, row], text="q,c")
+    assert (data.head, data.answer_rules, data.labels) == ("span", "cmrc2018", ())
+    assert data.splits["train"].examples[0] == Example(
+        "0", "谁？", "诗人李白。", (Answer("李白", 2), Answer("杜甫", -1))
+    )
+    assert len(data.splits["train"].notes) == 2
+    plain = [{"q": "Who?", "c": "The poet Li Bai.", "y": "Li Bai"}] * 2
+    english = made(tmp_path, plain, text="q,c", head="span")
+    assert english.answer_rules == "squad"
+    assert english.splits["dev"].examples[0].label == (Answer("Li Bai", 9),)
+    with pytest.raises(DataError, match="no answer occurs in its context"):
+        made(tmp_path, plain, text="c,q", head="span")
+
+
+GOOD: Rows = [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}]
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "options", "message"),
+    [
+        (
+            GOOD,
+            [{"a": "w", "y": "yess"}],
+            {},
+            r"dev.jsonl, line 1: the label 'yess' does not occur in training. Did you mean 'yes'\?",
+        ),
+        (GOOD, [{"a": " ", "y": "no"}], {}, "dev.jsonl, line 1: the text in 'a' is empty"),
+        (GOOD, GOOD, {"text": "b"}, "line 1: there is no column 'b'.* There is: a, y"),
+        (GOOD, GOOD, {"label": "yy"}, r"line 1: there is no column 'yy'. Did you mean 'y'\?"),
+        (GOOD[:1], GOOD[:1], {}, "train.jsonl: one row only"),
+        (GOOD[:1] * 2, GOOD[:1], {}, "train.jsonl: every y is 'no'; a classifier needs examples of two classes"),
+        ([*GOOD, {"a": "w", "y": ""}], GOOD, {}, "train.jsonl, line 3: there is no label in 'y'"),
+        (GOOD, [], {}, "dev.jsonl: there is no row in it"),
+        ([{"a": "x", "y": 1}, {"a": "z", "y": "two"}], GOOD, {"head": "regression"}, "line 2: 'two' is no number"),
+        ([{"a": "x", "y": 0.5}] * 2, [{"a": "x", "y": 0.5}], {}, "every y is 0.5; there is nothing to learn"),
+        ([{"a": ["x"], "y": ["O", "O"]}] * 2, [], {}, "there is no row"),
+        ([{"a": ["x"], "y": ["O", "O"]}] * 2, [{"a": ["x"], "y": ["O"]}], {}, "line 1: 1 tokens but 2 tags"),
+        ([{"a": ["x"], "y": ["O"]}] * 2, [{"a": ["x"], "y": ["O"]}], {}, "every tag is 'O'"),
+        ([{"a": "x", "y": []}] * 2, [{"a": "x", "y": []}], {}, "every y is empty"),
+        ([{"a": "x", "y": None}] * 2, GOOD, {}, "the column 'y' is empty throughout"),
+    ],
+)
+def test_faults_are_named(tmp_path: Path, train: Rows, dev: Rows, options: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        made(tmp_path, train, dev, **options)
+
+
+def test_a_span_task_needs_two_texts_and_text_names_no_more(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs two texts"):
+        made(tmp_path, GOOD, head="span")
+    with pytest.raises(ConfigError, match="names 3 columns"):
+        made(tmp_path, GOOD, text="a,b,c")
+
+
+def test_a_text_of_a_hundred_thousand_characters_is_kept_whole(tmp_path: Path) -> None:
+    data = made(tmp_path, [{"a": "word " * 20_000, "y": "no"}, {"a": "z", "y": "yes"}])
+    assert len(data.splits["train"].examples[0].text) == 100_000

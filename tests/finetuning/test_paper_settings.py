@@ -1,0 +1,63 @@
+"""Tables 3 and 4, row by row as the paper prints them, and what only the scripts say."""
+
+from __future__ import annotations
+
+import pytest
+
+from ernie2.finetuning.paper_settings import PAPER_SETTINGS, settings_for, size_for
+
+TABLES_3_AND_4 = """
+cola 3 3e-5 64 5 3e-5 32
+sst2 4 2e-5 256 4 2e-5 64
+mrpc 4 3e-5 32 4 3e-5 16
+stsb 3 5e-5 128 3 5e-5 128
+qqp 3 3e-5 256 3 5e-5 256
+mnli 3 3e-5 512 3 3e-5 256
+qnli 4 2e-5 256 4 2e-5 256
+rte 4 2e-5 4 5 3e-5 16
+wnli 4 2e-5 8 4 2e-5 8
+cmrc2018 2 3e-5 64 2 3e-5 64
+drcd 2 5e-5 64 2 3e-5 64
+dureader 2 5e-5 64 2 2e-5 64
+msra_ner 6 5e-5 16 6 1e-5 16
+xnli 3 1e-4 512 3 4e-5 512
+chnsenticorp 10 5e-5 24 10 1e-5 24
+lcqmc 3 2e-5 32 3 5e-6 32
+bq 3 3e-5 64 3 1.5e-5 64
+dbqa 3 2e-5 64 3 1e-5 64
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("line", TABLES_3_AND_4)
+def test_every_row_is_the_papers(line: str) -> None:
+    name, *figures = line.split()
+    for size, (epochs, rate, batch) in (("base", figures[:3]), ("large", figures[3:])):
+        settings = settings_for(name, size)  # type: ignore[arg-type]
+        assert (settings.epochs, settings.peak_lr, settings.batch) == (int(epochs), float(rate), int(batch))
+
+
+def test_there_are_no_other_rows() -> None:
+    assert list(PAPER_SETTINGS) == [line.split()[0] for line in TABLES_3_AND_4]
+
+
+def test_what_only_the_scripts_say() -> None:
+    glue, chinese = settings_for("rte", "base"), settings_for("drcd", "large")
+    assert (glue.schedule, glue.warmup_share, glue.weight_decay, glue.summary) == ("linear", 0.1, 0.0, "median")
+    assert (chinese.schedule, chinese.warmup_share, chinese.weight_decay) == ("constant", 0.0, 0.01)
+    assert (chinese.summary, chinese.runs, chinese.clip, glue.decay_from_zero) == ("mean", 5, 1.0, True)
+    assert (chinese.stride, chinese.max_query, chinese.max_answer, chinese.n_best) == (128, 64, 100, 20)
+    assert settings_for("lcqmc", "base").weight_decay == 0.0
+    assert settings_for("xnli", "base").script_batch_tokens == 65_536
+    lengths = {name: settings_for(name, "base").max_length for name in PAPER_SETTINGS}
+    assert {name for name, length in lengths.items() if length == 256} == {"msra_ner", "chnsenticorp"}
+    long = {"wnli", "cmrc2018", "drcd", "dureader", "xnli", "dbqa"}
+    assert {name for name, length in lengths.items() if length == 512} == long
+    assert {name for name in PAPER_SETTINGS if settings_for(name, "base").task_id} == {"bq"}
+    assert settings_for("bq", "large").task_id == 2
+
+
+def test_stand_ins_and_ax_borrow_and_24_layers_are_large() -> None:
+    assert settings_for("ax", "large") == settings_for("mnli", "large")
+    assert settings_for("dureader_robust", "base") == settings_for("dureader", "base")
+    assert settings_for("para_rank", "base") == settings_for("dbqa", "base")
+    assert [size_for(layers) for layers in (6, 12, 23, 24, 48)] == ["base", "base", "base", "large", "large"]
