@@ -356,3 +356,31 @@ def test_a_task_that_finds_nothing_in_the_new_shards_is_refused_and_nothing_is_l
     with pytest.raises(TaskError, match="nothing to read"):
         ernie2.extend(place / "run", NEW, tmp_path / "lone", [f"run={tmp_path / 'none'}"])
     assert not (tmp_path / "none").exists()
+
+
+# ---- labelled pairs
+
+
+def test_a_task_on_labelled_pairs_can_arrive_and_brings_its_classes(place, tmp_path):
+    rng = np.random.default_rng(3)
+
+    def pair(number):
+        first, second = rng.integers(5, 200, size=(2, 6)).tolist()
+        label = ("yes", "no", "perhaps")[number % 3]
+        return tiny.document([[first], [second]], name=f"p{number}", group=number, label=label)
+
+    tiny_run.write_shards(tmp_path / "pairs", pairs={"pairs": [pair(number) for number in range(40)]})
+    file = tmp_path / "pairs" / "shards.json"
+    facts = json.loads(file.read_text())
+    del facts["corpora"]["text"]
+    file.write_text(json.dumps({**facts, "fingerprint": "pairs"}))
+    run = ernie2.extend(
+        place / "run", "discourse_relation", tmp_path / "pairs", [f"run={tmp_path / 'paired'}", "stages.steps=3"]
+    )
+    facts = read_run(run)
+    options = facts["recipe"]["tasks"]["discourse_relation"]
+    assert (options["corpora"], options["labels"]) == (["pairs"], ["no", "perhaps", "yes"])
+    assert facts["tasks"][3]["labels"] == ["no", "perhaps", "yes"]
+    assert facts["recipe"]["tasks"]["knowledge_masking"]["corpora"] == ["text"]
+    last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]["tasks"]
+    assert ernie2.evaluate(run) == last
