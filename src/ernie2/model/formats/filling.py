@@ -32,6 +32,9 @@ _TABLES = {
     TASK_TABLE: "task_ids",
 }
 
+_MAY_LACK = ("encoder.pooler.", TASK_TABLE)
+"""What an encoder may come without."""
+
 _FREE = {"dropout", "attention_dropout", "init_std", "task_ids"}
 """Settings a caller may choose differently from the checkpoint."""
 
@@ -52,7 +55,7 @@ class Account:
     def lines(self) -> list[str]:
         """What to print: a line each for used, left out and new, layers folded into one name, then the notes."""
         told = [
-            f"{what}: {', '.join(folded(names)) or 'nothing'}"
+            f"{what} ({len(names)}): {', '.join(folded(names))}" if names else f"{what}: nothing"
             for what, names in (("used", self.used), ("left out", self.left_out), ("newly initialised", self.new))
         ]
         return told + [f"note: {note}" for note in self.notes]
@@ -151,6 +154,8 @@ def _fill(model: MultiTaskModel, stored: Stored) -> Account:
     for ours, parameter in model.state_dict().items():
         piece = pieces.pop(ours, None)
         if piece is None:
+            if ours.startswith("encoder.") and not ours.startswith(_MAY_LACK):
+                raise CheckpointError(f"{stored.where} lacks {ours}; it is damaged.")
             new.append(ours)
             if ours == TASK_TABLE:
                 parameter.zero_()

@@ -1,0 +1,170 @@
+"""Every tensor is used, left out or new, by name; tables grow where that is asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import paddle_files
+from ernie2.errors import CheckpointError
+from ernie2.finetuning.classification import HEAD, classifier_of
+from ernie2.model.formats.filling import Account, folded, load_model, tensors_of
+from ernie2.model.heads import HeadSpec
+from ernie2.model.hf import hf_config, save_hf
+from ernie2.model.multitask import MultiTaskModel
+from model_packs import SPECS, VOCABULARY, small_settings
+
+MASKED = HeadSpec("knowledge_masking", "token", None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A Hugging Face folder with 2 segment types, 64 positions, 3 task rows and 70 tokens."""
+    settings = small_settings(segment_types=2, task_ids=3)
+    model = MultiTaskModel(settings, VOCABULARY, SPECS, seed=3)
+    save_hf(tmp_path / "hf", model, hf_config(settings, VOCABULARY, {}, SPECS))
+    return tmp_path / "hf"
+
+
+def change(folder, **tensors):
+    """Replaces tensors of the folder; None takes one away. In names, __ stands for a dot."""
+    stored = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        stored.pop(name.replace("__", "."), None)
+        if tensor is not None:
+            stored[name.replace("__", ".")] = tensor
+    save_file(stored, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("table", "their_table", "setting", "rows", "name"),
+    [
+        ("segment", "token_type", "segment_types", 4, "encoder.embeddings.segment.weight[2:]"),
+        ("position", "position", "position_rows", 80, "encoder.embeddings.position.weight[64:]"),
+    ],
+)
+def test_a_table_grows_only_where_it_is_named(folder, table, their_table, setting, rows, name):
+    wanted = small_settings(segment_types=2, task_ids=3).model_copy(update={setting: rows})
+    with pytest.raises(CheckpointError, match=rf"encoder\.{setting}={rows}, there .* by growing {setting}"):
+        load_model(folder, settings=wanted)
+    grown = load_model(folder, settings=wanted, grow=[setting], seed=5)
+    assert grown.account.new == (name,)
+    theirs = load_file(folder / "model.safetensors")[f"ernie.embeddings.{their_table}_embeddings.weight"]
+    ours = getattr(grown.model.encoder.embeddings, table).weight
+    assert torch.equal(ours[: len(theirs)], theirs)
+    fresh = getattr(MultiTaskModel(wanted, VOCABULARY, [], seed=5).encoder.embeddings, table).weight
+    assert torch.equal(ours[len(theirs) :], fresh[len(theirs) :])
+
+
+def test_a_vocabulary_grows_only_where_it_is_named_and_its_new_tokens_can_be_predicted(folder):
+    with pytest.raises(CheckpointError, match=r"75 tokens, there 70.* by growing vocabulary"):
+        load_model(folder, vocab_size=75)
+    grown = load_model(folder, vocab_size=75, grow=["vocabulary"])
+    assert grown.account.new == ("encoder.embeddings.token.weight[70:]", "heads.knowledge_masking.bias[70:]")
+    bias = grown.model.heads["knowledge_masking"].bias
+    assert not bias[70:75].any()
+    assert (bias[75:] < -1_000).all()
+    assert grown.model.encoder.embeddings.token.weight[70:75].any()
+
+
+def test_rows_beyond_a_smaller_vocabulary_are_cut_off_and_named(folder):
+    cut = load_model(folder, vocab_size=66)
+    assert cut.account.left_out == ("cls.predictions.bias[66:]", "ernie.embeddings.word_embeddings.weight[66:]")
+    assert cut.account.new == ()
+    whole = load_model(folder).model
+    for name, tensor in tensors_of(cut.model).items():
+        assert torch.equal(tensor, tensors_of(whole)[name][: len(tensor)]), name
+    assert not cut.model.encoder.embeddings.token.weight[66:].any()
+
+
+def test_a_table_of_task_ids_never_shrinks(folder):
+    with pytest.raises(CheckpointError, match=r"encoder\.task_ids=2, there 3"):
+        load_model(folder, settings=small_settings(segment_types=2, task_ids=2))
+
+
+def test_nothing_else_can_grow(folder):
+    with pytest.raises(CheckpointError, match="nothing called 'layers' can grow; only segment_types"):
+        load_model(folder, grow=["layers"])
+
+
+def test_what_can_never_fit_is_told_without_a_way_to_grow(folder):
+    wanted = small_settings(segment_types=4, task_ids=3, layers=3)
+    with pytest.raises(
+        CheckpointError, match=r"layers=3, there 2; encoder\.segment_types=4, there 2\. Set these"
+    ) as told:
+        load_model(folder, settings=wanted)
+    assert "growing" not in str(told.value)
+
+
+def test_extra_tensors_are_left_out_by_name(folder):
+    change(folder, classifier__weight=torch.ones(2, 24), ernie__encoder__layer__2__output__dense__bias=torch.ones(24))
+    left = load_model(folder).account.left_out
+    assert left == ("classifier.weight", "ernie.encoder.layer.2.output.dense.bias")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "told"),
+    [
+        ("ernie__encoder__layer__1__output__dense__weight", None, r"lacks encoder\.layer\.1\.output\.dense\.weight"),
+        ("ernie__encoder__layer__1__output__dense__weight", torch.ones(24, 7), r"has shape \(24, 7\), but \(24, 96\)"),
+        ("ernie__encoder__layer__0__attention__self__key__bias", torch.ones(5), r"have the shapes \[\(5,\), \(24,\)\]"),
+        ("ernie__encoder__layer__0__attention__self__key__bias", torch.tensor(1.0), "they cannot be joined"),
+        ("ernie__embeddings__position_embeddings__weight", torch.ones(60, 24), r"\(60, 24\), but \(64, 24\)"),
+        ("cls__predictions__bias", torch.ones(69), r"cls.predictions.bias has shape \(69,\), but \(70,\)"),
+        ("ernie__embeddings__word_embeddings__weight", torch.ones(70), "word embeddings are no table"),
+    ],
+)
+def test_a_tensor_that_is_lacking_or_of_a_wrong_shape_is_refused_by_name(folder, name, tensor, told):
+    change(folder, **{name: tensor})
+    with pytest.raises(CheckpointError, match=told):
+        load_model(folder)
+
+
+def test_an_output_matrix_that_is_not_the_word_table_is_left_out_and_told(folder):
+    change(folder, cls__predictions__decoder__weight=torch.ones(70, 24))
+    account = load_model(folder).account
+    assert account.left_out == ("cls.predictions.decoder.weight",)
+    assert "is not the same as ernie.embeddings.word_embeddings.weight, to which it is tied" in account.notes[0]
+
+
+def test_a_word_table_with_more_rows_than_stated_is_taken_and_told(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 66}))
+    read = load_model(folder)
+    assert read.model.vocab_size == 70
+    assert read.account.notes == ("vocab_size is 66 in the configuration; the word table has 70 rows, which is taken",)
+
+
+def test_a_configuration_without_model_type_is_told_by_the_names_in_the_file(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["model_type"], config["intermediate_size"], config["type_vocab_size"], config["num_hidden_layers"]
+    (folder / "config.json").write_text(json.dumps(config))
+    read = load_model(folder)
+    assert "no model_type; taken as 'ernie'" in read.account.notes[0]
+    assert (read.model.settings.layers, read.model.settings.ffn_width, read.model.settings.segment_types) == (2, 96, 2)
+
+
+@pytest.mark.parametrize("name", ["paddlenlp-plain", "fluid"])
+def test_a_classifier_can_be_made_of_a_model_of_paddle(name):
+    read = load_model(paddle_files.FOLDER / name)
+    classifier = classifier_of(read.model, classes=3, seed=0)
+    assert list(classifier.specs) == [HEAD]
+    for key, tensor in read.model.encoder.state_dict().items():
+        assert torch.equal(tensor, classifier.encoder.state_dict()[key]), key
+
+
+def test_an_account_is_printed_with_layers_folded():
+    names = [f"encoder.layer.{i}.output.dense.bias" for i in range(12)] + ["pooler.dense.bias"]
+    assert folded(names) == ["encoder.layer.{0-11}.output.dense.bias", "pooler.dense.bias"]
+    assert folded(["encoder_layer_0_ffn_fc_0.w_0", "encoder_layer_2_ffn_fc_0.w_0"]) == [
+        "encoder_layer_{0,2}_ffn_fc_0.w_0"
+    ]
+    assert Account(tuple(names), (), ("a",), ("b",)).lines() == [
+        "used (13): encoder.layer.{0-11}.output.dense.bias, pooler.dense.bias",
+        "left out: nothing",
+        "newly initialised (1): a",
+        "note: b",
+    ]
