@@ -1,0 +1,187 @@
+"""`ernie2.convert`: any checkpoint in, a Hugging Face folder or ours out, with its tokeniser."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import ernie2
+import paddle_files
+import tiny
+import tiny_run
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.model.formats.filling import load_model
+from ernie2.train.checkpoints import newest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, ErnieForMaskedLM
+
+VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", *[f"w{i}" for i in range(4, 204)], "[UNK]"]
+"""205 tokens in the order of ERNIE's Chinese vocabulary: [PAD] first, [UNK] last."""
+
+
+def ernie_vocabulary(folder):
+    (folder / "vocab.txt").write_text("".join(f"{token}\t{i}\n" for i, token in enumerate(VOCABULARY)))
+
+
+def same_weights(one, other):
+    before, after = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    return before.keys() == after.keys() and all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converting")
+    tiny_run.write_shards(folder / "shards")
+    return ernie2.pretrain(tiny_run.recipe(folder).model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("name", paddle_files.LAYOUTS)
+def test_a_model_of_paddle_becomes_one_that_transformers_runs_with_paddlenlps_outputs(name, tmp_path):
+    made = ernie2.convert(paddle_files.FOLDER / name, tmp_path / "hf")
+    assert made.folder == tmp_path / "hf"
+    assert made.layout == paddle_files.LAYOUTS[name]
+    assert made.account.new == made.account.left_out == ()
+    model, told = ErnieForMaskedLM.from_pretrained(tmp_path / "hf", output_loading_info=True)
+    assert not told["missing_keys"]
+    with np.load(paddle_files.FOLDER / name / "reference.npz") as reference:
+        theirs = dict(reference)
+    kinds = ["input_ids", "token_type_ids", "attention_mask"] + ["task_type_ids"] * bool(model.config.use_task_id)
+    with torch.no_grad():
+        logits = model.eval()(**{kind: torch.from_numpy(theirs[kind]) for kind in kinds}).logits.numpy()
+    real = theirs["attention_mask"].astype(bool)
+    assert np.abs(logits - theirs["logits"])[real].max() < 5e-6
+
+
+@pytest.mark.parametrize("name", paddle_files.LAYOUTS)
+def test_from_paddle_to_ours_to_hugging_face_and_back_changes_no_bit(name, tmp_path):
+    ernie2.convert(paddle_files.FOLDER / name, tmp_path / "hf")
+    ernie2.convert(tmp_path / "hf", tmp_path / "ours", to="ernie2")
+    ernie2.convert(tmp_path / "ours", tmp_path / "again")
+    assert same_weights(tmp_path / "hf", tmp_path / "again")
+    assert (tmp_path / "hf/config.json").read_bytes() == (tmp_path / "again/config.json").read_bytes()
+
+
+def test_a_run_becomes_what_it_left_as_hf_by_way_of_ours(run, tmp_path):
+    ernie2.convert(run, tmp_path / "ours", to="ernie2")
+    ernie2.convert(tmp_path / "ours", tmp_path / "hf")
+    for name in ("model.safetensors", "task_heads.safetensors"):
+        before, after = load_file(run / "hf" / name), load_file(tmp_path / "hf" / name)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
+    assert json.loads((run / "hf/config.json").read_text()) == json.loads((tmp_path / "hf/config.json").read_text())
+    assert (run / "hf/tokenizer.json").read_bytes() == (tmp_path / "hf/tokenizer.json").read_bytes()
+    back = load_model(tmp_path / "ours")
+    assert all(torch.equal(back.model.state_dict()[k], t) for k, t in newest(run).parameters().items())
+    assert list(ernie2.evaluate(tmp_path / "ours", run.parent / "shards")) == list(tiny.FOUR)
+
+
+def test_what_a_checkpoint_lacks_is_told_and_not_made_up(tmp_path, capsys):
+    sizes = {"vocab_size": 64, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3}
+    BertForMaskedLM(BertConfig(**sizes, intermediate_size=40)).save_pretrained(tmp_path / "bert")
+    made = ernie2.convert(tmp_path / "bert", tmp_path / "hf")
+    assert made.account.new == ()
+    assert made.account.notes == (
+        "the checkpoint lacks encoder.pooler.bias, encoder.pooler.weight; nothing was written in their place",
+    )
+    assert not [name for name in load_file(tmp_path / "hf/model.safetensors") if "pooler" in name]
+    shown = capsys.readouterr().out
+    assert "note: the checkpoint lacks encoder.pooler.bias" in shown
+    assert "bert.encoder.layer.0.output.dense.weight" in shown
+
+
+def test_ernies_vocabulary_becomes_a_tokeniser_that_transformers_reads(tmp_path):
+    source = paddle_files.copied("fluid", tmp_path)
+    ernie_vocabulary(source)
+    ernie2.convert(source, tmp_path / "hf")
+    assert (tmp_path / "hf/vocab.txt").read_text().splitlines() == VOCABULARY
+    assert AutoTokenizer.from_pretrained(tmp_path / "hf")("w7 w200 what")["input_ids"] == [1, 7, 200, 204, 2]
+
+
+def test_rows_beyond_the_vocabulary_go_when_asked_and_no_others(tmp_path):
+    source = paddle_files.copied("fluid", tmp_path)  # 211 rows
+    with pytest.raises(CheckpointError, match="has 211 rows and no vocabulary beside it"):
+        ernie2.convert(source, tmp_path / "hf", vocabulary=205)
+    ernie_vocabulary(source)
+    with pytest.raises(CheckpointError, match="has 205 tokens; a vocabulary of 204 rows would cut some off"):
+        ernie2.convert(source, tmp_path / "hf", vocabulary=204)
+    assert load_model(source).model.vocab_size == 211
+    made = ernie2.convert(source, tmp_path / "hf", vocabulary=205)
+    assert made.account.left_out == ("mask_lm_out_fc.b_0[205:]", "word_embedding[205:]")
+    assert load_file(tmp_path / "hf/model.safetensors")["ernie.embeddings.word_embeddings.weight"].shape == (205, 32)
+    assert json.loads((tmp_path / "hf/config.json").read_text())["vocab_size"] == 205
+
+
+def test_tables_grow_when_asked_and_new_rows_are_named(tmp_path):
+    made = ernie2.convert(
+        paddle_files.FOLDER / "dygraph", tmp_path / "hf", task_ids=16, segment_types=6, position_rows=64, vocabulary=220
+    )
+    assert made.account.new == (
+        "encoder.embeddings.position.weight[40:]",
+        "encoder.embeddings.segment.weight[4:]",
+        "encoder.embeddings.task.weight",
+        "encoder.embeddings.token.weight[211:]",
+        "heads.knowledge_masking.bias[211:]",
+    )
+    weights = load_file(tmp_path / "hf/model.safetensors")
+    assert not weights["ernie.embeddings.task_type_embeddings.weight"].any()
+    grown = ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "grown", task_ids=7)
+    assert grown.account.new == ("encoder.embeddings.task.weight[5:]",)
+    table = load_file(tmp_path / "grown/model.safetensors")["ernie.embeddings.task_type_embeddings.weight"]
+    assert torch.equal(table[5:], table[:1].expand(2, -1))
+
+
+def test_the_files_of_a_tokeniser_are_copied_as_they_are(run, tmp_path):
+    source = shutil.copytree(run / "hf", tmp_path / "source")
+    (source / "special_tokens_map.json").write_text('{"unk_token": "[UNK]"}')
+    ernie2.convert(source, tmp_path / "hf")
+    for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"):
+        assert (tmp_path / "hf" / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_a_cased_vocabulary_stays_cased(tmp_path):
+    source = paddle_files.copied("fluid", tmp_path)
+    (source / "vocab.txt").write_text("".join(f"{token}\n" for token in [*VOCABULARY, "Anna", "anna"]))
+    (source / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    ernie2.convert(source, tmp_path / "hf")
+    assert [encoding.ids for encoding in load_wordpieces(tmp_path / "hf").encode_batch(["Anna anna"])] == [[205, 206]]
+
+
+def test_a_folder_that_exists_is_not_written_over(tmp_path):
+    (tmp_path / "hf").mkdir()
+    with pytest.raises(StorageError, match="exists already"):
+        ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "hf")
+    assert list((tmp_path / "hf").iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = paddle_files.copied("fluid", tmp_path)
+    ernie_vocabulary(source)
+    monkeypatch.setattr("ernie2.verbs.converting._bring_tokenizer", full)
+    with pytest.raises(StorageError, match="No space left on device; it was not written"):
+        ernie2.convert(source, tmp_path / "hf")
+    assert [path.name for path in tmp_path.iterdir()] == ["fluid"]
+
+
+def test_wrong_sizes_and_kinds_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="choose hf or ernie2"):
+        ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", to="onnx")
+    with pytest.raises(ConfigError, match="position_rows"):
+        ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", position_rows=3)
+    with pytest.raises(CheckpointError, match="position_rows=20, there 40"):
+        ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", position_rows=20)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        ernie2.convert(tmp_path / "nowhere", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
