@@ -1,12 +1,16 @@
 import numpy as np
+import pytest
 import torch
 
 from ernie2.batches.batch import Targets, end_to_end
+from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings, TrainSettings
+from ernie2.train import step as step_module
+from ernie2.train.loss_scale import LossScale
 from ernie2.train.optim import build_optimizer
-from ernie2.train.step import choose_precision, seed_dropout, take_step
+from ernie2.train.step import choose_compiling, choose_precision, seed_dropout, take_step
 
 SETTINGS = EncoderSettings(layers=1, hidden=16, heads=2, position_rows=32, dropout=0.0)
 SPECS = [HeadSpec("words", "token", None), HeadSpec("order", "sentence", 3)]
@@ -28,8 +32,8 @@ def pack(*lengths, seed=0, copies=1):
     return end_to_end(tokens, segments, [0] * len(lengths), targets, room=int(starts[-1]) + 5, longest=32, pad=0)
 
 
-def parameters_after(packs, weights=None, steps=1):
-    model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
+def parameters_after(packs, weights=None, steps=1, precision="fp32", scale=None, model=None):
+    model = model or MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
     optimizer = build_optimizer(model, TrainSettings(adam_eps=1.0))  # a large eps: updates follow the gradient's size
     for step in range(steps):
         result = take_step(
@@ -39,9 +43,10 @@ def parameters_after(packs, weights=None, steps=1):
             weights=weights or {"words": 1.0, "order": 1.0},
             lr=0.1,
             clip=1e9,
-            precision="fp32",
+            precision=precision,
             device=CPU,
             dropout_key=(0, step),
+            scale=scale,
         )
     return model.state_dict(), result
 
@@ -114,3 +119,63 @@ def test_a_stated_precision_is_taken_and_auto_picks_one_the_device_has():
     assert choose_precision("fp32", CPU) == "fp32"
     assert choose_precision("bf16", CPU) == "bf16"
     assert choose_precision("auto", CPU) in ("bf16", "fp32")
+
+
+def test_a_scaled_loss_gives_the_step_of_the_loss_itself():
+    (plain, one), (scaled, two) = (parameters_after([pack(9, 14)], scale=scale) for scale in (None, LossScale()))
+    assert_close(plain, scaled)
+    assert not two.skipped
+    assert two.losses["words"] == one.losses["words"]
+    torch.testing.assert_close(one.grad_norm, two.grad_norm)
+
+
+def test_fp16_stays_close_to_fp32():
+    plain, _ = parameters_after([pack(9, 14)], steps=3)
+    scale = LossScale()
+    rough, _ = parameters_after([pack(9, 14)], steps=3, precision="fp16", scale=scale)
+    assert scale == LossScale(good=3)
+    for name, parameter in plain.items():
+        torch.testing.assert_close(rough[name], parameter, atol=2e-3, rtol=2e-2)
+
+
+def test_small_gradients_survive_fp16_only_where_the_loss_is_scaled():
+    weights = {"words": 0.0, "order": 1e-7}  # gradients of the head's input near 1e-9, below what fp16 can say
+    slopes = []
+    for scale in (None, LossScale()):
+        model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
+        parameters_after([pack(9, 14)], weights=weights, precision="fp16", scale=scale, model=model)
+        slopes.append(model.encoder.layers[0].ffn.inner.weight.grad.abs().sum().item())
+    assert slopes[0] == 0
+    assert slopes[1] > 0
+
+
+def test_a_gradient_that_overflows_changes_nothing_and_is_told_to_the_scale():
+    model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
+    before = {name: parameter.clone() for name, parameter in model.state_dict().items()}
+    scale = LossScale(value=1e38, bad=1)
+    after, result = parameters_after([pack(9, 14)], precision="fp16", scale=scale, model=model)
+    assert result.skipped
+    assert all(torch.equal(parameter, after[name]) for name, parameter in before.items())
+    assert scale == LossScale(value=1e38 * 0.8)
+    _, next_one = parameters_after([pack(9, 14)], precision="fp16", scale=LossScale(), model=model)
+    assert not next_one.skipped
+    assert not torch.equal(model.encoder.pooler.weight, before["encoder.pooler.weight"])
+
+
+def test_compiling_is_for_cuda_unless_it_is_asked_for(monkeypatch):
+    assert choose_compiling("auto", CPU) is False
+    assert choose_compiling(False, torch.device("cuda")) is False
+    monkeypatch.setattr(step_module, "has_triton", lambda: True)
+    assert choose_compiling("auto", torch.device("cuda")) is True
+    monkeypatch.setattr(step_module, "_compiles_cpp", lambda: True)
+    assert choose_compiling(True, CPU) is True
+
+
+def test_compiling_without_a_compiler_is_refused_where_asked_for_and_left_out_otherwise(monkeypatch):
+    monkeypatch.setattr(step_module, "has_triton", lambda: False)
+    monkeypatch.setattr(step_module, "_compiles_cpp", lambda: False)
+    assert choose_compiling("auto", torch.device("cuda")) is False
+    with pytest.raises(ConfigError, match=r"triton.*compile: false"):
+        choose_compiling(True, torch.device("cuda"))
+    with pytest.raises(ConfigError, match=r"C\+\+ compiler"):
+        choose_compiling(True, CPU)

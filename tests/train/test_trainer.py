@@ -8,6 +8,7 @@ import tiny
 import tiny_run
 from ernie2.batches.stream import Lane
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, ShardError
+from ernie2.model.multitask import MultiTaskModel
 from ernie2.train import checkpoints
 from ernie2.train import trainer as trainer_module
 from ernie2.train.pretraining import build, task_ids
@@ -198,3 +199,120 @@ def test_dropout_is_seeded_anew_in_every_step(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer_module, "take_step", lambda *a, **k: keys.append(k["dropout_key"]) or take(*a, **k))
     position = fresh(tmp_path).train()
     assert len(set(keys)) == len(keys) == position.step
+
+
+def same_end(one, other):
+    """Whether two trainers ended with the same parameters, positions and records, clocks aside."""
+    assert one._position.state() | {"seconds": 0} == other._position.state() | {"seconds": 0}
+    for name, parameter in one.model.state_dict().items():
+        assert torch.equal(parameter, other.model.state_dict()[name]), name
+    told = [[_without_clocks(line) for line in trainer.records.read()] for trainer in (one, other)]
+    assert told[0] == told[1]
+
+
+def killed_and_resumed(folder, steps, **changes):
+    """A trainer that ran to the end from the newest checkpoint of one killed after `steps` steps."""
+    killed = fresh(folder, **changes)
+    kill_after(killed, steps)
+    with pytest.raises(Killed):
+        killed.train()
+    resumed = fresh(folder, **changes)
+    resumed.restore(checkpoints.newest(folder / "run"))
+    resumed.train()
+    return resumed
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_recurrent_encoder_trains_and_resumes_bit_identically(tmp_path, kind):
+    changes = {"encoder": {"kind": kind}}
+    straight = fresh(tmp_path / "straight", **changes)
+    straight.train()
+    same_end(straight, killed_and_resumed(tmp_path / "again", 7, **changes))
+
+
+def test_layers_computed_again_end_in_the_same_bits(whole, tmp_path):
+    recomputing = fresh(tmp_path, train={"recompute": True})
+    assert recomputing.model.encoder.recompute
+    recomputing.train()
+    same_end(whole, recomputing)
+
+
+def overflow_at(trainer, steps):
+    """Makes the gradients of these steps infinite, as an overflow in fp16 does."""
+    take = trainer._step
+
+    def step(plan):
+        bias = trainer.model.encoder.embeddings.norm.bias
+        hook = bias.register_hook(lambda slope: slope * torch.inf) if trainer._position.step + 1 in steps else None
+        take(plan)
+        if hook is not None:
+            hook.remove()
+
+    trainer._step = step
+
+
+FP16 = {"precision": "fp16", "log_every": 1}
+
+
+def test_overflowing_steps_of_fp16_are_skipped_counted_and_move_the_position_on(tmp_path):
+    trainer = fresh(tmp_path, train=FP16)
+    overflow_at(trainer, {2, 3})
+    trainer.train()
+    lines = [line for line in trainer.records.read() if line["kind"] == "step"]
+    assert [line["step"] for line in lines] == list(range(1, trainer._position.step + 1))
+    assert [line["skipped"] for line in lines[:4]] == [0, 1, 1, 0]
+    assert [line["loss_scale"] for line in lines[:4]] == [102_400, 102_400, 81_920, 81_920]
+    assert lines[1]["loss"] == {}
+    assert trainer._position.task_steps == dict.fromkeys(tiny.FOUR, 5)
+
+
+def test_the_loss_scale_comes_back_exactly_when_a_run_is_resumed(tmp_path):
+    runs = []
+    for name, kill in (("straight", None), ("again", 7)):
+        folder = tmp_path / name
+        trainer = fresh(folder, train=FP16)
+        overflow_at(trainer, {2, 3, 5, 6, 11})
+        if kill:
+            kill_after(trainer, kill)
+            with pytest.raises(Killed):
+                trainer.train()
+            trainer = fresh(folder, train=FP16)
+            trainer.restore(checkpoints.newest(folder / "run"))
+            assert trainer._scale is not None
+            assert trainer._scale.value == pytest.approx(102_400 * 0.8**2)
+            overflow_at(trainer, {2, 3, 5, 6, 11})
+        trainer.train()
+        runs.append(trainer)
+    assert runs[0]._scale == runs[1]._scale
+    same_end(*runs)
+
+
+def test_a_loss_that_overflows_unscaled_stops_the_run(tmp_path):
+    trainer = fresh(tmp_path, train=FP16)
+    trainer._scale.value = 1.0
+    overflow_at(trainer, {2})
+    with pytest.raises(RunFailed, match=r"step 2: gradients overflow.*lower train\.peak_lr"):
+        trainer.train()
+
+
+def test_a_compiled_run_compiles_nothing_again_over_all_its_stages_and_tasks(tmp_path, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(trainer_module, "choose_compiling", lambda wanted, device: wanted)
+    compile_parts = MultiTaskModel.compile_parts
+    monkeypatch.setattr(MultiTaskModel, "compile_parts", lambda model: compile_parts(model, "eager"))
+    trainer = fresh(tmp_path, train={"compile": True}, stages={"steps": 6})
+    stats, take, grown = torch._dynamo.utils.counters["stats"], trainer._step, []
+
+    def step(plan):
+        known, before = set(trainer._position.task_steps), stats["unique_graphs"]
+        take(plan)
+        if stats["unique_graphs"] > before:
+            grown.append(set(trainer._position.task_steps) - known)
+
+    trainer._step = step
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        trainer.train()
+    torch._dynamo.reset()
+    assert trainer._position.stage == 4
+    assert grown[0] == {"knowledge_masking"}
+    assert all(grown)  # only where a task enters, and its head is of a form not met before

@@ -22,7 +22,7 @@ class TaskTargets:
     """What one task scores: `labels[i]` at token `positions[i]`, weighing `weights[i]`.
 
     `positions` (P,) int64 into the tokens; `labels` (P,) int64 classes or token ids (float32 and (P, 2) int64 for later
-    kinds of task); `weights` (P,) float32, 1 for a scored position and 0 for padding, or None where nothing is padding.
+    kinds of task); `weights` (P,) float32, 1 for a scored position and 0 for padding, or None where there never is any.
     `count`: number of scored positions, known on the host.
     """
 
@@ -85,9 +85,8 @@ def _with_tail(starts: NDArray[Any], tokens: int, longest: int) -> NDArray[Any]:
 
 def _targets(targets: Targets, device: torch.device, static: bool) -> TaskTargets:
     kept = len(targets.positions) if static else targets.count
-    weights = None
-    if kept > targets.count:
-        weights = _tensor(np.arange(kept) < targets.count, np.float32, device)
+    # where shapes are static, a pack that happens to be full gives what the others give
+    weights = _tensor(np.arange(kept) < targets.count, np.float32, device) if static else None
     labels = targets.labels[:kept]
     return TaskTargets(
         positions=_tensor(targets.positions[:kept], np.int64, device),

@@ -1,4 +1,4 @@
-"""One optimiser step: accumulate the packs of a global batch, clip, step.
+"""One optimiser step: accumulate the packs of a global batch, unscale, clip, step.
 
 The loss of a step is Σ_t w_t · (sum_t / count_t) with counts over the whole global batch, known before the first
 backward; so splitting a batch into packs, or saying a task's labels twice, changes nothing.
@@ -12,26 +12,32 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils._triton import has_triton
 
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.order import seed_of
+from ernie2.errors import ConfigError
 from ernie2.model.inputs import Inputs
+from ernie2.train.loss_scale import LossScale
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """Per task over the global batch: summed loss and number correct (0-d tensors), count; and the norm before
-    clipping.
+    clipping. `skipped`: a scaled gradient was not finite, so nothing was changed.
     """
 
     losses: Mapping[str, Tensor]
     correct: Mapping[str, Tensor]
     counts: Mapping[str, int]
     grad_norm: Tensor
+    skipped: bool = False
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """ "bf16" or "fp32": `auto` takes bf16 where the device computes in it."""
+    """ "bf16", "fp16" or "fp32": `auto` takes bf16 where the device computes in it, else fp32."""
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -44,7 +50,29 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The context matmuls run in; parameters, statistics and losses stay fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    dtype = _DTYPES.get(precision)
+    return torch.autocast(device.type, dtype=dtype) if dtype is not None else nullcontext()
+
+
+def choose_compiling(wanted: str | bool, device: torch.device) -> bool:
+    """Whether to compile: `auto` does on CUDA where it can; raises `ConfigError` where it is `wanted` and cannot be."""
+    if wanted is False or (wanted == "auto" and device.type != "cuda"):
+        return False
+    able = _compiles_cpp() if device.type == "cpu" else has_triton()
+    if not able and wanted is True:
+        needed = "a C++ compiler (g++ or clang++)" if device.type == "cpu" else "triton"
+        raise ConfigError(f"train.compile=true needs {needed}, which was not found: install it, or set compile: false.")
+    return able
+
+
+def _compiles_cpp() -> bool:
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        return False
+    return True
 
 
 def seed_dropout(*key: str | int) -> None:
@@ -63,10 +91,16 @@ def take_step(
     precision: str,
     device: torch.device,
     dropout_key: tuple[str | int, ...],
+    scale: LossScale | None = None,
 ) -> StepResult:
     """Forward and backward over `packs`, then one clipped optimiser step at rate `lr`. Heads without targets are
     untouched.
+
+    With `scale` (fp16) the loss is scaled for the backward pass and `scale` learns how that went; where a gradient is
+    not finite the optimiser does nothing.
     """
+    static = device.type == "cuda" or bool(getattr(model, "static_shapes", False))
+    factor = 1.0 if scale is None else scale.value
     counts: dict[str, int] = {}
     for pack in packs:
         for name, targets in pack.targets.items():
@@ -76,19 +110,25 @@ def take_step(
     optimizer.zero_grad(set_to_none=True)
     for number, pack in enumerate(packs):
         seed_dropout(*dropout_key, number)
-        inputs = Inputs.of(pack, device, static=device.type == "cuda")
+        inputs = Inputs.of(pack, device, static=static)
         with autocast(precision, device):
             made = model(inputs)
         if not made:
             continue
         terms = [weights[name] / counts[name] * task.sum for name, task in made.items()]
-        torch.autograd.backward(torch.stack(terms).sum())
+        torch.autograd.backward(torch.stack(terms).sum() * factor)
         for name, task in made.items():
             total = task.sum.detach()
             losses[name] = losses[name] + total if name in losses else total
             right = torch.as_tensor(task.correct)
             correct[name] = correct[name] + right if name in correct else right
+    if scale is not None:
+        torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / factor)
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    if scale is not None:
+        scale.update(finite := bool(grad_norm.isfinite()))
+        if not finite:
+            return StepResult(losses, correct, counts, grad_norm, skipped=True)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()

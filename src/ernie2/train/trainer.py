@@ -23,9 +23,10 @@ from ernie2.settings import TrainSettings
 from ernie2.train import checkpoints
 from ernie2.train.convergence import Convergence
 from ernie2.train.evaluate import HeldOut
+from ernie2.train.loss_scale import LEAST, LossScale
 from ernie2.train.optim import build_optimizer, learning_rate, warmup_steps
 from ernie2.train.records import Records
-from ernie2.train.step import StepResult, take_step
+from ernie2.train.step import StepResult, choose_compiling, take_step
 
 
 @dataclass
@@ -88,6 +89,10 @@ class Trainer:
         self._seed, self._weights = seed, loss_weights
         self._warmup = warmup_steps(settings, task_steps)
         self._precision, self._device = precision, device
+        self._scale = LossScale() if precision == "fp16" else None
+        self.model.encoder.recompute = settings.recompute
+        if choose_compiling(settings.compile, device):
+            self.model.compile_parts()
         self._patience, self._least_gain = patience, least_gain
         self._position = Position([Lane() for _ in range(stream.lanes)])
         self._names = {row: name for name, row in stream.ids.items()}
@@ -100,6 +105,8 @@ class Trainer:
         checkpoint.restore(self.model, self.optimizer)
         self._position = Position.of(checkpoint.state["position"])
         self._peak_reached = float(checkpoint.state["peak_reached"])
+        if self._scale is not None and (scale := checkpoint.state.get("loss_scale")) is not None:
+            self._scale = LossScale.of(scale)
         self.records.cut(int(checkpoint.state["metrics_bytes"]))
         self._restored = True
 
@@ -160,7 +167,12 @@ class Trainer:
             precision=self._precision,
             device=self._device,
             dropout_key=(self._seed, "dropout", at.step),
+            scale=self._scale,
         )
+        if result.skipped and self._scale is not None and self._scale.value <= LEAST:
+            raise RunFailed(
+                f"step {at.step}: gradients overflow in fp16 even where the loss is not scaled up. {self._way_out()}"
+            )
         self._count(packs)
         self._peak_reached = max(self._peak_reached, rate)
         self._interval.add(result, rate, sum(pack.real_tokens for pack in packs))
@@ -230,14 +242,19 @@ class Trainer:
         if not self._interval.steps:
             return
         line = self._interval.line()
+        if self._scale is not None:
+            line |= {"loss_scale": self._scale.value, "skipped": self._interval.skipped}
         self._interval = _Interval(note=self._interval.note)
         bad = [f"{name} loss {value}" for name, value in line["loss"].items() if not math.isfinite(value)]
         if bad or not math.isfinite(line["grad_norm"]):
-            raise RunFailed(
-                f"step {at.step}: {', '.join(bad) or 'the gradient'} is not finite. The last checkpoint is whole; go "
-                f"on from it with a lower train.peak_lr or a longer train.warmup (`--init-from {self.run}`)."
-            )
+            raise RunFailed(f"step {at.step}: {', '.join(bad) or 'the gradient'} is not finite. {self._way_out()}")
         self.records.write("step", step=at.step, stage=at.stage, seconds=round(at.seconds, 3), tokens=at.tokens, **line)
+
+    def _way_out(self) -> str:
+        return (
+            "The last checkpoint is whole; go on from it with a lower train.peak_lr or a longer train.warmup "
+            f"(`--init-from {self.run}`)."
+        )
 
     def _save(self, stage_end: bool) -> None:
         at = self._position
@@ -246,6 +263,7 @@ class Trainer:
             "stage_end": stage_end,
             "position": at.state(),
             "peak_reached": self._peak_reached,
+            "loss_scale": None if self._scale is None else self._scale.state(),
             "metrics_bytes": self.records.length(),
         }
         checkpoints.save(self.run, at.step, self.model, self.optimizer, state)
@@ -267,16 +285,19 @@ class _Interval:
         self._losses: dict[str, torch.Tensor] = {}
         self._correct: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
-        self._norm, self._rate, self._tokens, self.steps = torch.zeros(()), 0.0, 0, 0
+        self._norm, self._rate, self._tokens, self.steps, self.skipped = torch.zeros(()), 0.0, 0, 0, 0
         self._began = time.monotonic()
 
     def add(self, result: StepResult, rate: float, tokens: int) -> None:
+        self._rate, self._tokens, self.steps = rate, self._tokens + tokens, self.steps + 1
+        if result.skipped:  # its losses may be as little finite as its gradients
+            self.skipped += 1
+            return
         for name, loss in result.losses.items():
             self._losses[name] = self._losses.get(name, torch.zeros_like(loss)) + loss
             self._correct[name] = self._correct.get(name, torch.zeros_like(result.correct[name])) + result.correct[name]
             self._counts[name] = self._counts.get(name, 0) + result.counts[name]
-        self._norm, self._rate = torch.maximum(self._norm.to(result.grad_norm.device), result.grad_norm), rate
-        self._tokens, self.steps = self._tokens + tokens, self.steps + 1
+        self._norm = torch.maximum(self._norm.to(result.grad_norm.device), result.grad_norm)
 
     def line(self) -> dict[str, Any]:
         """Means over the interval; `grad_norm` is the largest in it, before clipping."""
