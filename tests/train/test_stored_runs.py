@@ -1,0 +1,75 @@
+"""A run as a checkpoint among others: what it holds, and which tokeniser belongs to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import ernie2
+import paddle_files
+import tiny
+import tiny_run
+from ernie2.errors import CheckpointError
+from ernie2.model.formats.filling import load_model
+from ernie2.model.heads import HeadSpec
+from ernie2.train.checkpoints import newest
+from ernie2.train.stored_runs import carried_keys, open_any, tokenizer_beside
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stored")
+    tiny_run.write_shards(folder / "shards")
+    return ernie2.pretrain(tiny_run.recipe(folder).model_dump(mode="json"))
+
+
+def test_a_run_holds_the_parameters_of_its_newest_checkpoint_and_the_heads_of_its_tasks(run):
+    stored = open_any(run)
+    assert stored.layout == "run of ernie2"
+    assert [spec.name for spec in stored.specs] == list(tiny.FOUR)
+    assert stored.specs[0] == HeadSpec("knowledge_masking", "token", None)
+    assert stored.specs[3].classes == 33
+    assert stored.vocab_size == 1000
+    read = load_model(stored)
+    assert read.account.new == read.account.left_out == ()
+    for name, tensor in newest(run).parameters().items():
+        assert torch.equal(tensor, read.model.state_dict()[name]), name
+
+
+def test_the_keys_of_ours_are_those_the_run_left_in_its_hugging_face_folder(run):
+    config = json.loads((run / "hf/config.json").read_text())
+    stored = open_any(run)
+    assert stored.carried == {key: config[key] for key in stored.carried}
+    assert set(stored.carried) == {"ernie2_task_ids", "ernie2_task_instances", "ernie2_task_options"}
+    assert sum(stored.carried["ernie2_task_instances"].values()) > 0
+
+
+def test_instances_of_a_task_that_was_never_trained_are_none():
+    facts = {"tasks": [{"name": "a", "id": 0}, {"name": "b", "id": 1}], "recipe": {"tasks": {"a": {}, "b": {}}}}
+    assert carried_keys(facts, {"b": 7})["ernie2_task_instances"] == {"a": 0, "b": 7}
+
+
+def test_the_tokeniser_of_a_run_is_that_of_its_folder_or_of_its_shards(run, tmp_path):
+    assert tokenizer_beside(run) == run / "hf/tokenizer.json"
+    bare = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(bare / "hf")
+    assert tokenizer_beside(bare) == (run.parent / "shards/tokenizer.json").resolve()
+
+
+def test_the_tokeniser_of_a_model_lies_in_its_folder(tmp_path):
+    folder = paddle_files.copied("fluid", tmp_path)
+    assert tokenizer_beside(folder) is None
+    (folder / "vocab.txt").write_text("[PAD]\n")
+    for source in (folder, folder / "params", folder / "ernie_config.json"):
+        assert tokenizer_beside(source) == folder / "vocab.txt"
+
+
+def test_a_run_whose_checkpoints_are_damaged_is_refused(run, tmp_path):
+    spoilt = shutil.copytree(run, tmp_path / "run")
+    for file in spoilt.glob("checkpoints/*/model.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        open_any(spoilt)
