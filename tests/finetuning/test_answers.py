@@ -79,6 +79,17 @@ def test_units_of_dureader_keep_spaces_and_cut_out_the_equals_sign() -> None:
     assert cmrc_units("㐀") == ["㐀"]  # outside the one block of CMRC's script it is a run, here of one character
 
 
+def test_cmrc_takes_off_spaces_at_the_ends_and_dureader_does_not() -> None:
+    assert compare([" 北京 "], "北京", RULES["cmrc2018"])[0] == 1.0
+    assert compare([" 北京 "], "北京", RULES["dureader_robust"])[0] == 0.0
+    assert compare(["北 京"], "北京", RULES["cmrc2018"])[0] == 0.0  # inner spaces count
+
+
+def test_the_characters_of_cmrc_end_at_u9fa5() -> None:
+    assert cmrc_units("龥龥") == ["龥", "龥"]
+    assert cmrc_units("甲龦龦") == ["甲", "龦龦"]
+
+
 def test_squad_ignores_articles_marks_and_order() -> None:
     assert squad_units("The U.S. Army") == ["us", "army"]
     assert compare(["the Army of a state"], "state army", RULES["squad"]) == pytest.approx((0.0, 2 * 2 / 5))
@@ -87,6 +98,7 @@ def test_squad_ignores_articles_marks_and_order() -> None:
 
 def test_the_run_is_contiguous_and_the_best_reference_counts() -> None:
     assert longest_run("abxcd", "abcd") == 2
+    assert longest_run("a" * 300, "a" * 250) == 250
     assert common("abxcd", "dcba") == 4
     assert compare(["甲乙丙丁", "丁"], "甲丙丁", RULES["cmrc2018"]) == pytest.approx((0.0, 4 / 7))
 

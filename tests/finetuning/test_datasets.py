@@ -105,6 +105,16 @@ def test_every_declaration_is_whole(name: str) -> None:
     assert ("mrr" in dataset.metrics) == bool(dataset.columns and dataset.columns.group)
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_documentation_names_folder_files_and_sizes_as_declared(name: str) -> None:
+    dataset = DATASETS[name]
+    lines = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith((f"| `{dataset.folders[0]}`", f"| `{name}` |"))]
+    for split, files in dataset.splits.items():
+        assert dataset.tolerance or any(f"{rows:,}" in line for rows in files.rows), split
+        assert files.official[0].split("/")[-1] in line, split
+
+
 def test_names_are_found_as_people_write_them() -> None:
     assert find_dataset("MRPC").name == find_dataset("mrpc").name == "mrpc"
     assert find_dataset("SST-2").name == "sst2"

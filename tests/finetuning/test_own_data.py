@@ -108,6 +108,22 @@ def test_answers_with_two_texts_are_spans_and_their_starts_are_found(tmp_path: P
         made(tmp_path, plain, text="c,q", head="span")
 
 
+def test_json_may_be_a_list_squads_form_or_lines(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    for content in (json.dumps(GOOD, indent=1), "\n".join(map(json.dumps, GOOD))):
+        file.write_text(content, encoding="utf-8")
+        assert own_data(str(file), str(file), text="a", label="y").splits["dev"].examples[1].label == "yes"
+    questions = [{"id": i, "question": "Who?", "answers": [{"text": "Bai", "answer_start": 3}]} for i in "pq"]
+    file.write_text(
+        json.dumps({"data": [{"paragraphs": [{"context": "Li Bai.", "qas": questions}]}]}), encoding="utf-8"
+    )
+    data = own_data(str(file), str(file), text="question,context", label="answers")
+    assert data.splits["train"].examples[1] == Example("q", "Who?", "Li Bai.", (Answer("Bai", 3),))
+    file.write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match="line 1: not valid JSON"):
+        own_data(str(file), str(file), text="a", label="y")
+
+
 GOOD: Rows = [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}]
 
 

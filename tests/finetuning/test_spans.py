@@ -51,8 +51,8 @@ def test_the_window_with_most_context_owns_a_token() -> None:
         [False, True, True, True],
         [False, True, True, True],
     ]
-    # a shorter last window loses ties: 0.01 a token of length counts
-    assert [mine.tolist() for mine in max_context([Window(0, 4), Window(3, 2)])] == [[True] * 4, [False, True]]
+    # of windows with as much context the longer one has the token: 0.01 a token of length counts
+    assert [mine.tolist() for mine in max_context([Window(0, 2), Window(1, 3)])] == [[True, False], [True] * 3]
 
 
 def test_answers_as_tokens_and_as_targets_of_a_window() -> None:

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic_core import from_json
 
-from ernie2.corpora.files import list_files
+from ernie2.corpora.files import file_format, list_files, read_lines
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.finetuning.examples import Example, Head, Label, LabelledData, Split
 from ernie2.finetuning.labelled_files import SEPARATOR, as_list
 from ernie2.finetuning.metrics import entities
-from ernie2.finetuning.span_files import Question, answer_notes, answers_of, located
+from ernie2.finetuning.span_files import Question, answer_notes, answers_of, located, read_questions
 from ernie2.finetuning.table_files import TABLES, Row, column, read_table
 
 CLASSES_AT_MOST = 20
@@ -47,7 +47,7 @@ def own_data(
     head: Head | None = None,
     name: str = "own",
 ) -> LabelledData:
-    """The data set of a user's files (.tsv, .csv, .jsonl, .parquet; a path, glob or URL each).
+    """The data set of a user's files (.tsv, .csv, .jsonl, .json, .parquet; a path, glob or URL each).
 
     `text` names one column or two with a comma between them, `label` one. `head` overrides the guess; the reasons for
     it are in `reasons`. Class names are those of the training file, sorted (numbers by value); a test file may lack
@@ -63,7 +63,7 @@ def own_data(
         raise ConfigError(f"--text {text!r} names {len(texts)} columns; give one, or two with a comma between them.")
     named = {"train": train, "dev": dev} | ({"test": test} if test is not None else {})
     files = {split: tuple(list_files([path], TABLES)) for split, path in named.items()}
-    rows = {split: [row for file in paths for row in read_table(file)] for split, paths in files.items()}
+    rows = {split: [row for file in paths for row in _rows(file)] for split, paths in files.items()}
     for split, found in rows.items():
         _check_rows(split, named[split], found, texts, label)
     kind, reason = (head, "said by the user") if head is not None else guess_head(rows["train"], texts, label)
@@ -78,6 +78,26 @@ def own_data(
         answer_rules=_answer_rules(splits["train"]) if kind == "span" else None,
         reasons=(f"{kind}: {reason}", *([f"labels: {', '.join(labels[:20])}"] if labels else [])),
     )
+
+
+def _rows(file: str) -> Iterator[Row]:
+    """The rows of a table; of a .json file also those of a whole list of objects, or the questions of SQuAD's form."""
+    if file_format(file, TABLES).split(".")[1] != "json":
+        return read_table(file)
+    try:
+        content = from_json(b"\n".join(read_lines(file)))
+    except ValueError:
+        return read_table(file)  # an object a line, or no JSON at all: then it is told which line is wrong
+    if isinstance(content, list) and all(isinstance(cells, dict) for cells in content):
+        return (Row(f"{file}, object {number}", cells) for number, cells in enumerate(content, 1))
+    if isinstance(content, dict) and "data" in content:
+        return (Row(question.place, _cells(question)) for question in read_questions(file))
+    return read_table(file)
+
+
+def _cells(question: Question) -> dict[str, Any]:
+    answers = [{"text": text, "answer_start": start} for text, start in question.answers]
+    return {"id": question.id, "question": question.question, "context": question.context, "answers": answers}
 
 
 def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[Head, str]:
