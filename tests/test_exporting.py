@@ -3,8 +3,11 @@ import pytest
 import tiny
 import tiny_run
 from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.errors import CheckpointError
 from ernie2.exporting import export_hf, model_card
+from ernie2.train.loading import load, warm_start
 from ernie2.train.pretraining import build
+from ernie2.verbs.converting import convert
 
 transformers = pytest.importorskip("transformers")
 
@@ -42,3 +45,27 @@ def test_the_model_card_names_corpora_licences_tasks_and_figures(exported):
 def test_a_task_without_held_out_documents_is_said_to_have_none(exported):
     _, made, _ = exported
     assert "no held-out documents" in model_card(made.facts, {})
+
+
+def test_a_recurrent_encoder_becomes_a_folder_of_ours_that_can_be_measured_and_started_from(tmp_path):
+    shards = tiny_run.write_shards(tmp_path / "shards")
+    recipe = tiny_run.recipe(tmp_path, encoder={"kind": "gru"})
+    made = build(recipe, shards)
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    folder = export_hf(tmp_path / "run/hf", made.trainer.model, wordpieces, made.facts, {}, {"knowledge_masking": 9})
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "ernie2.json",
+        "ernie2.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    ]
+    assert "load_model" in (folder / "README.md").read_text()
+    assert [task.name for task in load(folder, shards).tasks] == list(tiny.FOUR)
+    specs = list(made.trainer.model.specs.values())
+    started = warm_start(folder, recipe.encoder, specs, seed=1, shards=shards)
+    assert started.account.new == started.account.left_out == ()
+    with pytest.raises(CheckpointError, match=r"this encoder is a gru.*--to ernie2"):
+        convert(folder, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()

@@ -1,4 +1,7 @@
-"""A trained run as a Hugging Face folder: weights, configuration, tokeniser and a model card drawn from the records."""
+"""A trained run as a Hugging Face folder: weights, configuration, tokeniser and a model card drawn from the records.
+
+A recurrent encoder, for which `transformers` has no class, becomes a folder of ours instead, in the same place.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,22 @@ from typing import Any
 
 from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import StorageError
+from ernie2.model.formats.filling import tensors_of
+from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.train.stored_runs import carried_keys
+
+_TRANSFORMERS = (
+    "from transformers import AutoTokenizer, ErnieForMaskedLM, ErnieModel",
+    'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
+    'encoder = ErnieModel.from_pretrained("THIS_FOLDER")',
+)
+_OURS = (
+    "# a recurrent encoder, for which transformers has no class",
+    "from ernie2.model.formats.filling import load_model",
+    'model = load_model("THIS_FOLDER").model',
+)
 
 
 def export_hf(
@@ -27,18 +43,15 @@ def export_hf(
 
     `facts` is run.json, `heldout` the last held-out figures per task, `seen` the instances trained under each task id;
     the last goes into config.json as `ernie2_task_instances`, beside `ernie2_task_ids`. The options of the tasks, with
-    the labels of those that have them from their data, go there as `ernie2_task_options`.
+    the labels of those that have them from their data, go there as `ernie2_task_options`. Of a recurrent encoder,
+    ernie2.json holds all this.
     """
-    carried = carried_keys(facts, seen)
-    specs = list(model.specs.values())
-    config = hf_config(model.settings, model.vocab_size, carried["ernie2_task_ids"], specs, pad_id=wordpieces.pad_id)
-    config |= carried
     aside = folder.with_name(folder.name + ".tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         wordpieces.save(aside)
-        save_hf(aside, model, config)
+        _save_model(aside, model, carried_keys(facts, seen), wordpieces.pad_id)
         write_text(aside / "README.md", model_card(facts, heldout))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
@@ -47,6 +60,15 @@ def export_hf(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _save_model(folder: Path, model: MultiTaskModel, carried: Mapping[str, Any], pad_id: int) -> None:
+    specs = list(model.specs.values())
+    if model.settings.kind != "transformer":
+        save_own(folder, Described(model.settings, model.vocab_size, tuple(specs), carried, pad_id), tensors_of(model))
+        return
+    config = hf_config(model.settings, model.vocab_size, carried["ernie2_task_ids"], specs, pad_id)
+    save_hf(folder, model, {**config, **carried})
 
 
 def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]]) -> str:
@@ -70,9 +92,7 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         f"{facts['device']}.",
         "",
         "```python",
-        "from transformers import AutoTokenizer, ErnieForMaskedLM, ErnieModel",
-        'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
-        'encoder = ErnieModel.from_pretrained("THIS_FOLDER")',
+        *(_TRANSFORMERS if facts["recipe"]["encoder"].get("kind", "transformer") == "transformer" else _OURS),
         "```",
         "",
         "## Training data",

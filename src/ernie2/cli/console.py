@@ -19,10 +19,10 @@ WORKERS = typer.Option(min=1, help="Processes that make shards.", show_default="
 
 
 def after_run(run: Path) -> tuple[str, ...]:
-    return (
-        f"open {run / 'report.html'} in a browser",
-        f'transformers.ErnieModel.from_pretrained("{run / "hf"}")      in Python',
-    )
+    steps = [f"open {run / 'report.html'} in a browser"]
+    if (run / "hf" / "config.json").exists():  # not so for recurrent encoders
+        steps.append(f'transformers.ErnieModel.from_pretrained("{run / "hf"}")      in Python')
+    return tuple(steps)
 
 
 @contextmanager

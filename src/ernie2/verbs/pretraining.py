@@ -107,7 +107,8 @@ def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
         raise
     records.describe({**made.facts, "status": "done", "finished": _now()})
     page = write_report(run)
-    say(f"Model:  {folder} (transformers loads it as ErnieModel or ErnieForMaskedLM)")
+    transformer = made.trainer.model.settings.kind == "transformer"
+    say(f"Model:  {folder}" + (" (transformers loads it as ErnieModel or ErnieForMaskedLM)" if transformer else ""))
     say(f"Report: {page}")
     return run
 
