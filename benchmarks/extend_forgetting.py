@@ -4,10 +4,11 @@
 
 The setting is synthetic. In a made-up language a sentence begins with its number in the paragraph and holds the six
 words of one topic, each once, in any order, and a marker; a document has one topic and one marker, and by the marker
-every word in it begins with a capital or none does. So a hidden word is the one that is missing, capitals follow from
-the marker, and the order of shuffled segments from their numbers: an encoder of two layers learns all three within a
-minute or two. The task that arrives is token-document relation, on a second corpus that groups the same words into
-other topics and has three strangers in every sentence, words that occur nowhere else in their document.
+every word in it begins with a capital or only the first of each sentence does. So a hidden word is the one that is
+missing, capitals follow from the marker, and the order of shuffled segments from their numbers: an encoder of two
+layers learns all three within a minute or two. The task that arrives is token-document relation, on a second corpus
+that groups the same words into other topics and has three strangers in every sentence, words that occur nowhere else in
+their document.
 
 Leaves FOLDER/forgetting.json, FOLDER/forgetting.md, and the report with all extended runs in it.
 """
@@ -63,7 +64,8 @@ def _document(rng: Generator, topic: Array, words: Array, strangers: int) -> str
         for number in range(rng.integers(4, 7)):
             chosen = [*topic, *(others.pop() for _ in range(strangers))]
             shown = [NUMBERS[number], *words[rng.permutation(chosen)].tolist(), "alta" if capitals else "basa"]
-            sentences.append(" ".join(word.title() if capitals else word for word in shown) + " .")
+            styled = [shown[0].title(), *(word.title() if capitals else word for word in shown[1:])]
+            sentences.append(" ".join(styled) + "!")
         paragraphs.append(" ".join(sentences))
     return "\n".join(paragraphs)
 
