@@ -10,7 +10,7 @@ import pytest
 from ernie2.errors import DataError
 from ernie2.finetuning.simplified import is_traditional, simplifier
 
-PAIRS = {"學": "学", "國": "国", "麼": "什么"}
+PAIRS = {"學": "学", "國": "国", "乾": "干", "麼": "什么"}
 
 
 @pytest.fixture
@@ -27,30 +27,30 @@ def test_the_form_is_told_by_frequent_characters() -> None:
 
 
 @pytest.mark.parametrize("installed", ["zhconv", "opencc"])
-def test_single_characters_are_asked_for_and_longer_answers_not_taken(
+def test_a_text_is_converted_whole_unless_that_changes_its_length(
     monkeypatch: pytest.MonkeyPatch, nothing_installed: None, installed: str
 ) -> None:
-    def convert(char: str, *_: str) -> str:
-        assert len(char) == 1
-        return PAIRS.get(char, char)
+    def convert(text: str, *_: str) -> str:
+        return "".join(PAIRS.get(char, char) for char in text.replace("乾隆", "Q隆")).replace("Q", "乾")
 
     module = {
         "zhconv": SimpleNamespace(convert=convert),
         "opencc": SimpleNamespace(OpenCC=lambda _: SimpleNamespace(convert=convert)),
     }[installed]
     monkeypatch.setitem(sys.modules, installed, module)
-    table = simplifier("國學麼a", "f")
-    assert table == {ord("學"): "学", ord("國"): "国"}
-    assert "國學麼a".translate(table) == "国学麼a"
+    simplify = simplifier("f")
+    assert simplify("乾隆國學a") == "乾隆国学a"
+    assert simplify("乾國麼a") == "干国麼a"  # 麼 has no single character here, so it stays and the length with it
 
 
 def test_without_a_converter_the_way_out_is_told(nothing_installed: None) -> None:
     with pytest.raises(DataError, match=r"DRCD.json is in Traditional characters.*pip install zhconv"):
-        simplifier("國", "DRCD.json")
+        simplifier("DRCD.json")
 
 
-def test_real_converters_agree_on_common_characters() -> None:
+def test_zhconv_knows_common_characters_and_words() -> None:
     pytest.importorskip("zhconv")
     traditional = "這個們來說對時會國學發過還為從見長門問間開關東車馬風飛電話語讀寫書畫點樣種經應該實現"
     simple = "这个们来说对时会国学发过还为从见长门问间开关东车马风飞电话语读写书画点样种经应该实现"
-    assert traditional.translate(simplifier(traditional, "f")) == simple
+    assert simplifier("f")(traditional) == simple
+    assert simplifier("f")("乾隆乾燥") == "乾隆干燥"

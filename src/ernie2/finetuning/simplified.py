@@ -1,14 +1,15 @@
 """Traditional → Simplified Chinese, one character for one, so that no offset moves.
 
-DRCD is published in Traditional characters, and the paper's models know Simplified ones. Converters that work on words
-may change lengths and put in mainland words; this asks one of them (zhconv or opencc, neither of which ernie2 requires)
-about single characters only.
+DRCD is published in Traditional characters, and the paper's models know Simplified ones. zhconv or opencc, neither of
+which ernie2 requires, converts a text as a whole, since some characters depend on their word (乾隆 stays, 乾燥 becomes
+干燥); where that changes its length, it is asked about each character by itself. Words of the mainland are not put in.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib import import_module
 
 from ernie2.errors import DataError
@@ -32,29 +33,34 @@ def is_traditional(texts: Iterable[str]) -> bool:
     return sum(seen[char] for char in _ONLY_TRADITIONAL) > sum(seen[char] for char in _ONLY_SIMPLIFIED)
 
 
-def simplifier(characters: Iterable[str], file: str) -> dict[int, str]:
-    """A table for `str.translate` that turns each of `characters` into its Simplified form, and never changes a length.
+def simplifier(file: str) -> Callable[[str], str]:
+    """A function from Traditional to Simplified text of the same length, character for character.
 
     Raises `DataError` when neither converter is installed; `file` is what it is for.
     """
     convert = _converter(file)
-    table = {}
-    for char in set(characters):
+
+    @cache
+    def single(char: str) -> str:
         simple = convert(char)
-        if len(simple) == 1 and simple != char:
-            table[ord(char)] = simple
-    return table
+        return simple if len(simple) == 1 else char
+
+    def simplify(text: str) -> str:
+        whole = convert(text)
+        return whole if len(whole) == len(text) else "".join(map(single, text))
+
+    return simplify
 
 
 def _converter(file: str) -> Callable[[str], str]:
     try:
         zhconv = import_module("zhconv")
-        return lambda char: str(zhconv.convert(char, "zh-hans"))
+        return lambda text: str(zhconv.convert(text, "zh-hans"))
     except ImportError:
         pass
     try:
         converter = import_module("opencc").OpenCC("t2s")
-        return lambda char: str(converter.convert(char))
+        return lambda text: str(converter.convert(text))
     except ImportError:
         raise DataError(
             f"{file} is in Traditional characters, and turning them into Simplified ones needs a converter: "

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ernie2.corpora.files import read_lines
@@ -35,14 +36,14 @@ def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Exa
     """(examples, notes) of one file; the notes count the answers whose start was wrong, missing or nowhere to be found.
 
     `label` is None for a question without answers. Where the set is declared `traditional` and the file is, context,
-    question and answers are turned into Simplified character by character, so offsets stay. Raises `DataError` for a
+    question and answers are turned into Simplified, one character for one, so offsets stay. Raises `DataError` for a
     file of another form, a training or development file without any answer, and one without an answer that its
     context holds.
     """
     questions = list(read_questions(file))
     notes = []
     if dataset.traditional and is_traditional(question.context for question in questions):
-        simplify = simplifier({char for one in questions for text in _texts(one) for char in text}, file)
+        simplify = cache(simplifier(file))  # many questions share a context
         questions = [_converted(question, simplify) for question in questions]
         notes.append(f"{file}: Traditional characters turned into Simplified, one for one")
     counts: Counter[str] = Counter()
@@ -172,12 +173,12 @@ def _start(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _texts(question: Question) -> tuple[str, ...]:
-    return (question.question, question.context, *(text for text, _ in question.answers))
-
-
-def _converted(question: Question, table: Mapping[int, str]) -> Question:
-    answers = tuple((text.translate(table), start) for text, start in question.answers)
-    return Question(
-        question.place, question.id, question.question.translate(table), question.context.translate(table), answers
-    )
+def _converted(question: Question, simplify: Callable[[str], str]) -> Question:
+    """The question in Simplified characters. An answer is cut from the converted context, so that it stands in it even
+    where a character is converted otherwise outside its sentence."""
+    context = simplify(question.context)
+    answers = []
+    for text, start in question.answers:
+        place, _ = locate(question.context, text, start)
+        answers.append((context[place : place + len(text)] if place >= 0 else simplify(text), start))
+    return Question(question.place, question.id, simplify(question.question), context, tuple(answers))
