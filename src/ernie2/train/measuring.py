@@ -11,15 +11,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
 
+from ernie2.batches.batch import PackedBatch
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane
 from ernie2.errors import StorageError
 from ernie2.train import checkpoints
+from ernie2.train.loss_scale import LossScale
 from ernie2.train.step import take_step
 from ernie2.train.trainer import Trainer, loader_workers
 
@@ -90,12 +92,13 @@ def measure(
     """Takes real steps of every task set of `trainer`, in turns, for about `seconds`.
 
     A step of each set comes before its clock starts. Where steps are long the rarest sets are left out, and twice the
-    time may go by until each has had three; one step of the commonest is always measured. `near`: where the run folder
-    will be; a checkpoint is written beside it and removed. `advance` is told of every step.
+    time may go by until each has had three; one step of the commonest is always measured, and never more steps than
+    the plans have. `near`: where the run folder will be; a checkpoint is written beside it and removed. `advance` is
+    told of every step.
     """
     sets = list(task_sets(trainer.plans))
     costs = {chosen: StepCost() for chosen in sets}
-    taker = _Taker(trainer, precision, device)
+    taker = Taker(trainer, precision, device)
     began = time.monotonic()
     warm: list[TaskSet] = []
     for chosen in sets:
@@ -104,7 +107,7 @@ def measure(
         taker.take(chosen, StepCost())
         warm.append(chosen)
         advance()
-    for number, chosen in enumerate(cycle(warm)):
+    for number, chosen in enumerate(islice(cycle(warm), sum(map(len, trainer.plans)))):
         limit = seconds if number >= LEAST_ROUNDS * len(warm) else 2 * seconds
         if number and time.monotonic() - began > limit:
             break
@@ -153,24 +156,30 @@ def how_often(trainer: Trainer) -> tuple[int, int]:
     return 1 + inside + len(ends), 1 + len(set(range(saves, steps + 1, saves)) - ends) + len(ends)
 
 
-class _Taker:
-    """Takes steps of any task set, walking the stream as training does."""
+class Taker:
+    """Takes steps of any task set, walking the stream as training does; at a rate that hardly moves the parameters."""
 
     def __init__(self, trainer: Trainer, precision: str, device: torch.device) -> None:
         self._trainer, self._precision, self._device = trainer, precision, device
         self._weights = {name: task.options.loss_weight for name, task in trainer.stream.tasks.items()}
         self._lanes = [Lane() for _ in range(trainer.stream.lanes)]
         self._number = 0
+        self._scale = LossScale() if precision == "fp16" else None
         trainer.model.train()
 
-    def take(self, chosen: TaskSet, cost: StepCost) -> None:
-        """One step; its seconds and tokens are added to `cost`."""
+    def packs(self, chosen: TaskSet) -> list[PackedBatch]:
+        """The next packs of a task set, one a lane."""
+        stream = self._trainer.stream
+        filled = [stream.pack(j, lane, chosen.host, chosen.active) for j, lane in enumerate(self._lanes)]
+        self._lanes = [lane for _, lane in filled]
+        return [pack for pack, _ in filled]
+
+    def train(self, packs: Sequence[PackedBatch]) -> float:
+        """One optimiser step on `packs`, to its end on the device; returns its seconds."""
         trainer = self._trainer
-        began = time.monotonic()
-        filled = [trainer.stream.pack(j, lane, chosen.host, chosen.active) for j, lane in enumerate(self._lanes)]
-        packs, self._lanes = [pack for pack, _ in filled], [lane for _, lane in filled]
-        packed = time.monotonic()
         self._number += 1
+        synchronise(self._device)
+        began = time.perf_counter()
         take_step(
             trainer.model,
             trainer.optimizer,
@@ -181,13 +190,27 @@ class _Taker:
             precision=self._precision,
             device=self._device,
             dropout_key=("measuring", self._number),
+            scale=self._scale,
         )
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        synchronise(self._device)
+        return time.perf_counter() - began
+
+    def take(self, chosen: TaskSet, cost: StepCost) -> None:
+        """One step of a task set; its seconds and tokens are added to `cost`."""
+        began = time.perf_counter()
+        packs = self.packs(chosen)
+        packing = time.perf_counter() - began
+        training = self.train(packs)
         cost.steps += 1
-        cost.packing += packed - began
-        cost.training += time.monotonic() - packed
+        cost.packing += packing
+        cost.training += training
         cost.tokens += sum(pack.real_tokens for pack in packs)
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done all it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _checkpoint_cost(trainer: Trainer, near: Path) -> tuple[float, int | None]:
