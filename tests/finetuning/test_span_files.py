@@ -118,7 +118,7 @@ def test_traditional_files_are_turned_into_simplified_and_offsets_stay(
     (tmp_path / "DRCD_dev.json").write_text(json.dumps(content), encoding="utf-8")
     (example,), notes = read(tmp_path / "DRCD_dev.json", "drcd")
     assert example == Example("1", "这个?", "时间国学为", (Answer("国学", 2),))
-    assert "Traditional characters turned into Simplified" in notes[0]
+    assert [note.split(": ")[1] for note in notes] == ["Traditional characters turned into Simplified, one for one"]
     assert read(tmp_path / "DRCD_dev.json", "cmrc2018")[0][0].pair == "時間國學為"  # only what is declared traditional
 
 
