@@ -18,7 +18,19 @@ import ernie2
 from ernie2 import cli
 from ernie2.errors import DataError, RunFailed
 
-COMMANDS = ("demo", "recipes", "tasks", "prepare", "inspect", "pretrain", "resume", "extend", "evaluate", "report")
+COMMANDS = (
+    "demo",
+    "recipes",
+    "tasks",
+    "prepare",
+    "inspect",
+    "pretrain",
+    "resume",
+    "extend",
+    "evaluate",
+    "report",
+    "convert",
+)
 HEAVY = ("torch", "numpy", "sklearn", "transformers", "pydantic")
 DOCUMENTS = [
     {

@@ -14,7 +14,9 @@ from ernie2.cli.console import finished
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A run, or a Hugging Face folder.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A run, or a folder with heads of ours (RUN/hf).")
+    ],
     data: Annotated[
         Path | None,
         typer.Option(help="A folder of shards; their held-out documents are used.", show_default="those of the run"),
