@@ -75,12 +75,13 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
     """The model card as Markdown: corpora with licences, tasks with their ids, held-out figures beside baselines."""
     corpora, tasks = facts["data"]["corpora"], facts["tasks"]
     languages = sorted({corpus["language"] for corpus in corpora.values()})
+    transformer = facts["recipe"]["encoder"].get("kind", "transformer") == "transformer"
     lines = [
         "---",
-        "library_name: transformers",
+        *(["library_name: transformers"] if transformer else []),
         "tags: [ernie, ernie2, continual-pre-training]",
         f"language: [{', '.join(languages)}]",
-        "pipeline_tag: fill-mask",
+        *(["pipeline_tag: fill-mask"] if transformer else []),
         "---",
         f"# {facts['name']}",
         "",
@@ -92,7 +93,7 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         f"{facts['device']}.",
         "",
         "```python",
-        *(_TRANSFORMERS if facts["recipe"]["encoder"].get("kind", "transformer") == "transformer" else _OURS),
+        *(_TRANSFORMERS if transformer else _OURS),
         "```",
         "",
         "## Training data",

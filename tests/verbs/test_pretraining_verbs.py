@@ -108,3 +108,14 @@ def test_values_that_no_run_can_have_are_refused_by_name(override, told, recipe)
 def test_a_value_that_is_no_yaml_is_refused(recipe, tmp_path):
     with pytest.raises(ConfigError, match="give a path as text"):
         load_recipe({**recipe, "run": tmp_path})
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_run_of_a_recurrent_encoder_ends_well_and_can_be_gone_on_from(recipe, tmp_path, kind):
+    run = ernie2.pretrain(recipe, [f"encoder.kind={kind}"])
+    assert read_run(run)["status"] == "done"
+    assert "library_name: transformers" not in (run / "hf" / "README.md").read_text(encoding="utf-8")
+    again = ernie2.pretrain({**recipe, "run": str(tmp_path / "again")}, [f"encoder.kind={kind}"], run / "hf")
+    last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]["tasks"]
+    first = next(line for line in Records(again).read() if line["kind"] == "heldout")["tasks"]
+    assert first == last
