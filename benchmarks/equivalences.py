@@ -1,0 +1,234 @@
+"""Training curves that must be one curve: what is packed, recomputed, compiled or in bf16 against what is plain.
+
+    python benchmarks/equivalences.py [--shards FOLDER] [--steps 200] [--json FILE] [--picture FILE.svg]
+
+The same real steps (four English tasks on the shipped demo text, one stage) are trained several times from the same
+start, without dropout. In fp32: sequences packed together against every sequence alone in a pack, layers recomputed
+against kept, compiled against eager; told is the largest relative difference of the step loss over all steps. In bf16
+against fp32: the mean loss of the last 20 steps, for three seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import ernie2
+from ernie2.annotate.shards import Shards
+from ernie2.batches.batch import PackedBatch, Targets
+from ernie2.batches.stream import Lane
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.recipe_files import load_recipe
+from ernie2.settings import Recipe
+from ernie2.train.optim import build_optimizer, noam
+from ernie2.train.pretraining import build
+from ernie2.train.step import take_step
+
+LAST = 20
+WARMUP = 40
+BATCH = {"batch_tokens": 1024, "pack_tokens": 1024, "sequence_tokens": 128}
+ENCODER = {"layers": 2, "hidden": 64, "heads": 2, "dropout": 0.0}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One training: its step losses, summed over tasks, and how long it took."""
+
+    name: str
+    seed: int
+    losses: list[float]
+    seconds: float
+
+
+def recipe_of(shards: Path, seed: int, steps: int) -> Recipe:
+    """The demo recipe on `shards` with a small encoder without dropout, all tasks in one stage of at least `steps`."""
+    demo = load_recipe("demo-en").model_dump(mode="json")
+    return load_recipe(
+        demo
+        | {
+            "seed": seed,
+            "shards": demo["shards"] | {"folder": str(shards)},
+            "stages": demo["stages"] | {"method": "multitask", "steps": steps},
+            "batch": demo["batch"] | BATCH,
+            "encoder": demo["encoder"] | ENCODER,
+            "train": demo["train"] | {"heldout_instances": 8},
+        }
+    )
+
+
+def batches(recipe: Recipe, shards: Shards, steps: int) -> tuple[list[list[PackedBatch]], MultiTaskModel]:
+    """The packs of every step, as a run would train them, and the untrained model."""
+    trainer = build(recipe, shards).trainer
+    (plan,) = trainer.plans
+    lanes, made = [Lane() for _ in range(trainer.stream.lanes)], []
+    for step in range(steps):
+        active, host = plan.at(step), plan.host_at(step)
+        filled = [trainer.stream.pack(j, lane, host, active) for j, lane in enumerate(lanes)]
+        lanes = [lane for _, lane in filled]
+        made.append([pack for pack, _ in filled])
+    return made, trainer.model
+
+
+def alone(pack: PackedBatch) -> list[PackedBatch]:
+    """Every sequence of `pack` in a pack of its own: no other sequence, no padding."""
+    parts = []
+    for begin, end in zip(pack.starts[:-1].tolist(), pack.starts[1:].tolist(), strict=True):
+        targets = {}
+        for name, scored in pack.targets.items():
+            positions, labels = scored.positions[: scored.count], scored.labels[: scored.count]
+            inside = (positions >= begin) & (positions < end)
+            if inside.any():
+                targets[name] = Targets(positions[inside] - begin, labels[inside], int(inside.sum()))
+        columns = (column[begin:end] for column in (pack.tokens, pack.positions, pack.segments, pack.task_ids))
+        parts.append(PackedBatch(*columns, np.array([0, end - begin], np.int32), pack.longest, targets))
+    return parts
+
+
+def train(
+    name: str,
+    recipe: Recipe,
+    steps: Sequence[Sequence[PackedBatch]],
+    start: MultiTaskModel,
+    *,
+    precision: str = "fp32",
+    recompute: bool = False,
+    compiled: bool = False,
+) -> Curve:
+    """Trains a copy of `start` on `steps`."""
+    model = MultiTaskModel(recipe.encoder, start.vocab_size, list(start.specs.values()), recipe.seed).train()
+    model.load_state_dict(start.state_dict())
+    model.encoder.recompute = recompute
+    if compiled:
+        model.compile_parts()
+    optimizer, losses, began = build_optimizer(model, recipe.train), [], time.monotonic()
+    for number, packs in enumerate(steps, 1):
+        result = take_step(
+            model,
+            optimizer,
+            packs,
+            weights=dict.fromkeys(model.specs, 1.0),
+            lr=noam(number, 1e-3, WARMUP),
+            clip=1.0,
+            precision=precision,
+            device=torch.device("cpu"),
+            dropout_key=(recipe.seed, number),
+        )
+        losses.append(sum(float(total) / result.counts[task] for task, total in result.losses.items()))
+    return Curve(name, recipe.seed, losses, time.monotonic() - began)
+
+
+def largest_difference(one: Curve, other: Curve) -> float:
+    """max over steps of |a - b| / a."""
+    return max(abs(a - b) / a for a, b in zip(one.losses, other.losses, strict=True))
+
+
+def last_mean(curve: Curve) -> float:
+    """Mean loss of the last steps."""
+    return sum(curve.losses[-LAST:]) / LAST
+
+
+def picture(curves: Sequence[Curve]) -> str:
+    """The curves as an SVG, the mean of ten steps a point, one over the other."""
+    width, height, left, bottom = 720, 320, 48, 40
+    colours = ("#1f4e79", "#c0504d", "#4f8f3a", "#8064a2", "#d98b1f")
+    smooth = {c.name: [sum(c.losses[i : i + 10]) / 10 for i in range(0, len(c.losses) - 9, 10)] for c in curves}
+    low = math.floor(min(min(points) for points in smooth.values()))
+    high = math.ceil(max(max(points) for points in smooth.values()))
+    steps = len(curves[0].losses)
+
+    def x(step: float) -> float:
+        return left + step / steps * (width - left - 12)
+
+    def y(loss: float) -> float:
+        return 12 + (high - loss) / (high - low) * (height - bottom - 12)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        'font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for loss in range(low, high + 1, max(1, (high - low) // 6)):
+        parts.append(f'<path d="M{left} {y(loss):.1f}H{width - 12}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 8}" y="{y(loss) + 4:.1f}" text-anchor="end">{loss}</text>')
+    parts.extend(
+        f'<text x="{x(step):.1f}" y="{height - bottom + 18}" text-anchor="middle">{step}</text>'
+        for step in range(0, steps + 1, max(1, steps // 4))
+    )
+    parts.append(f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle">step (loss in nats, all tasks)</text>')
+    for number, (name, points) in enumerate(smooth.items()):
+        line = " ".join(f"{x(10 * i + 5):.1f},{y(loss):.1f}" for i, loss in enumerate(points))
+        colour, wide = colours[number % len(colours)], 2 * (len(smooth) - number) - 0.5
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="{wide}"/>')
+        parts.append(f'<text x="{width - 150}" y="{28 + 16 * number}" fill="{colour}">{name}</text>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def main() -> None:
+    """Reads the command line, trains every variant and prints tables."""
+    parser = argparse.ArgumentParser(description="Training curves that must be one curve.")
+    parser.add_argument("--shards", type=Path, help="a folder of shards of demo-en; made anew where not given")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of bf16 against fp32")
+    parser.add_argument("--json", type=Path, help="also write curves and figures here")
+    parser.add_argument("--picture", type=Path, help="also draw the curves of the first seed here")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as aside:
+        folder = given.shards or Path(aside)
+        if given.shards is None:
+            ernie2.prepare("demo-en", [f"shards.folder={folder}"])
+        shards, steps = Shards(folder), given.steps
+        recipe = recipe_of(folder, 0, steps)
+        packs, start = batches(recipe, shards, steps)
+        single = [[part for pack in step for part in alone(pack)] for step in packs]
+        plain = train("packed, eager, fp32", recipe, packs, start)
+        variants = [
+            train("every sequence alone", recipe, single, start),
+            train("layers recomputed", recipe, packs, start, recompute=True),
+            train("compiled (inductor)", recipe, packs, start, compiled=True),
+        ]
+        pairs = [(plain, train("bf16", recipe, packs, start, precision="bf16"))]
+        for seed in range(1, given.seeds):
+            other = recipe_of(folder, seed, steps)
+            packs, start = batches(other, shards, steps)
+            runs = {
+                precision: train(precision, other, packs, start, precision=precision) for precision in ("fp32", "bf16")
+            }
+            pairs.append((runs["fp32"], runs["bf16"]))
+    table = Table(title=f"{steps} steps, fp32, against packed and eager: largest relative difference of the step loss")
+    for column in ("variant", "difference", "seconds"):
+        table.add_column(column, justify="left" if column == "variant" else "right")
+    table.add_row(plain.name, "", f"{plain.seconds:.0f}")
+    for curve in variants:
+        table.add_row(curve.name, f"{largest_difference(plain, curve):.1e}", f"{curve.seconds:.0f}")
+    Console().print(table)
+    table = Table(title=f"bf16 against fp32: mean loss of the last {LAST} of {steps} steps")
+    for column in ("seed", "fp32", "bf16", "difference"):
+        table.add_column(column, justify="right")
+    for exact, rough in pairs:
+        means = last_mean(exact), last_mean(rough)
+        table.add_row(str(exact.seed), f"{means[0]:.4f}", f"{means[1]:.4f}", f"{means[1] / means[0] - 1:+.2%}")
+    Console().print(table)
+    curves = [plain, *variants, pairs[0][1]]
+    if given.picture:
+        given.picture.write_text(picture(curves), encoding="utf-8")
+    if given.json:
+        machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        shown = [asdict(curve) for curve in (*curves, *(curve for pair in pairs[1:] for curve in pair))]
+        given.json.write_text(json.dumps({**machine, "curves": shown}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
