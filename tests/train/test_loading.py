@@ -84,6 +84,17 @@ def test_shards_of_another_tokeniser_are_refused(trained, tmp_path):
         load(run, Shards(other))
 
 
+def test_a_run_knows_its_tokeniser_where_no_file_of_it_is_left(trained, tmp_path):
+    run, shards, trainer = trained
+    bare = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(bare / "hf")
+    facts = json.loads((bare / "run.json").read_text())
+    facts["data"] |= {"shards": str(tmp_path / "gone"), "tokenizer": "f" * 64}
+    (bare / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(ShardError, match="another tokeniser"):
+        warm_start(bare, trainer.model.settings, [], seed=0, shards=shards)
+
+
 def test_an_encoder_of_another_shape_is_refused_with_the_way_out(trained):
     run, shards, trainer = trained
     narrow = trainer.model.settings.model_copy(update={"hidden": 8})

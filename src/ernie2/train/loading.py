@@ -171,6 +171,8 @@ def _same_vocabulary(
     """
     growing = "vocabulary" in grow
     file = tokenizer_beside(source)
+    if stored.tokenizer and not growing:
+        _same_tokenizer(source, stored.tokenizer, shards, file or source / "hf" / "tokenizer.json")
     if file is not None:
         theirs = load_wordpieces(file, lowercase=True)
         if stored.task_ids and not growing:

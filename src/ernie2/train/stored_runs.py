@@ -77,6 +77,7 @@ def _open_run(run: Path) -> Stored:
         task_ids=carried["ernie2_task_ids"],
         carried=carried,
         pad_id=pieces.pad_id if (pieces := wordpieces_beside(run)) else 0,
+        tokenizer=str(facts["data"]["tokenizer"]),
     )
 
 

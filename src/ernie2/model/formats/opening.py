@@ -43,6 +43,7 @@ class Stored:
     `pieces`: by our names, the word table and the masked head's bias with exactly `vocab_size` rows. `left_out`: names
     in the file that have no place here. `notes`: what a user should know. `task_ids`: task name → row of the task
     table, empty where it is not ours. `carried`: keys of ours in its configuration. `pad_id`: the padding token.
+    `tokenizer`: fingerprint of its tokeniser, '' where only the files beside it can tell.
     """
 
     where: str
@@ -56,6 +57,7 @@ class Stored:
     task_ids: Mapping[str, int] = field(default_factory=dict)
     carried: Mapping[str, Any] = field(default_factory=dict)
     pad_id: int = 0
+    tokenizer: str = ""
 
 
 def open_stored(source: Path) -> Stored:
