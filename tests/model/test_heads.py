@@ -113,3 +113,54 @@ def test_a_head_starts_from_its_name_and_the_seed():
     assert torch.equal(weight("a", 1), weight("a", 1))
     assert not torch.equal(weight("a", 1), weight("b", 1))
     assert not torch.equal(weight("a", 1), weight("a", 2))
+
+
+def peak_bytes(work):
+    """Most bytes that torch held on the CPU while `work` ran, above what it held before."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        work()
+    held = peak = 0
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def test_memory_of_the_vocabulary_loss_grows_with_positions_plus_vocabulary_and_not_with_their_product(monkeypatch):
+    rows, width, chunk = 4096, 16, 1 << 16
+    monkeypatch.setitem(heads._CHUNK_LOGITS, "cpu", chunk)
+    table, bias = torch.randn(rows, width, requires_grad=True), torch.zeros(rows, requires_grad=True)
+
+    def step(positions, loss):
+        states = torch.randn(positions, width, requires_grad=True)
+        labels = torch.randint(0, rows, (positions,))
+        return lambda: loss(states, labels).backward()
+
+    def ours(states, labels):
+        return vocabulary_loss(states, table, bias, labels, None)[0]
+
+    def whole(states, labels):
+        return F.cross_entropy(F.linear(states, table, bias), labels, reduction="sum")
+
+    step(64, ours)()  # the gradients of table and bias exist from here on
+    few, many = (peak_bytes(step(positions, ours)) for positions in (256, 1024))
+    assert many - few < 4 * 1024 * width * 4  # a few copies of the states' gradient
+    assert many < 8 * 4 * chunk + 4 * 4 * table.numel() + 16 * 1024 * width
+    assert peak_bytes(step(1024, whole)) > 2 * 4 * 1024 * rows  # logits and their gradient: the measure sees them
+
+
+def test_nothing_of_the_size_of_the_logits_is_kept_for_the_backward_pass(monkeypatch):
+    monkeypatch.setitem(heads._CHUNK_LOGITS, "cpu", 16 * ROWS)
+    states, table, bias, labels = drawn(200)
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        vocabulary_loss(states, table, bias, labels, None)
+    assert sum(kept) == states.numel() + table.numel() + bias.numel()
