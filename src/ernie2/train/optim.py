@@ -58,9 +58,9 @@ def learning_rate(
 ) -> float:
     """The rate of one optimiser step, all counts from 1.
 
-    `step` since the schedule began, `stage_step` in the stage, `task_steps` iterations of each task so far, this one included. With
-    `restart: per_task` every active task has a rate of its own count, and the smallest counts: a newcomer warms up
-    slowly whatever rides beside it.
+    `step` since the schedule began, `stage_step` in the stage, `task_steps` iterations of each task so far, this one
+    included. With `restart: per_task` every active task has a rate of its own count, and the smallest counts: a
+    newcomer warms up slowly whatever rides beside it.
     """
     if settings.restart == "per_stage":
         return noam(stage_step, settings.peak_lr, warmup)
