@@ -21,7 +21,7 @@ ROOMS = (
     {"model"},
     {"train"},
     {"finetuning"},
-    {"studies", "exporting", "inspecting"},
+    {"studies", "exporting", "inspecting", "benchmarking"},
     {"reporting"},
     {"verbs"},
     {"__init__"},

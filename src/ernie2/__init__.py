@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ernie2.version import __version__
 
 if TYPE_CHECKING:
+    from ernie2.verbs.benching import bench
     from ernie2.verbs.converting import convert
     from ernie2.verbs.demonstration import demo
     from ernie2.verbs.evaluating import evaluate, report
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "bench",
     "convert",
     "demo",
     "evaluate",
@@ -54,6 +56,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "bench": "benching",
     "convert": "converting",
     "demo": "demonstration",
     "evaluate": "evaluating",

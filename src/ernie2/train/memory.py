@@ -54,3 +54,11 @@ def peak_bytes(device: torch.device) -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def held_bytes(device: torch.device) -> int | None:
+    """Bytes torch holds on the GPU now; from here on `peak_bytes` counts anew. None on a CPU, which cannot tell."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)

@@ -1,0 +1,111 @@
+"""Which steps are measured: a few, in the mix the plan of a run has, and what follows from them for the whole plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median
+
+import numpy as np
+
+from ernie2.batches.stages import Plan, Stage, spread
+from ernie2.train.measuring import TaskSet
+
+
+def sample(counts: Mapping[TaskSet, int], steps: int) -> list[TaskSet]:
+    """`steps` task sets, as often as `counts` (steps of the plan, the commonest first) has them, interleaved.
+
+    Every set comes once before any comes more often than its share; where there are more sets than steps, the rarest
+    are left out. Counts {a: 8, b: 1, c: 1} and 5 steps -> a a b a c, in some order.
+    """
+    chosen = list(counts)[:steps]
+    given = dict.fromkeys(chosen, 1)
+    total = sum(counts[each] for each in chosen)
+    for _ in range(steps - len(chosen)):
+        short = max(chosen, key=lambda each: steps * counts[each] / total - given[each])
+        given[short] += 1
+    return [chosen[place] for place in spread(list(given.values()))]
+
+
+class Mix(Plan):
+    """Task sets over and over as a plan without an end, for a loader."""
+
+    def __init__(self, sets: Sequence[TaskSet]) -> None:
+        self.sets = tuple(sets)
+        names = tuple(dict.fromkeys(name for each in sets for name in each.active))
+        self.stage = Stage(tuple((name, sum(name in each.active for each in sets)) for name in names))
+        self.tasks = names
+        self.active = np.array([[name in each.active for name in names] for each in sets])
+        self.host = np.array([names.index(each.host) for each in sets])
+
+    def __len__(self) -> int:
+        """More steps than anyone measures."""
+        return 1 << 40
+
+    def at(self, step: int) -> tuple[str, ...]:
+        """The task set of step `step`."""
+        return self.sets[step % len(self.sets)].active
+
+    def host_at(self, step: int) -> str:
+        """The task whose data step `step` walks."""
+        return self.sets[step % len(self.sets)].host
+
+    def done(self, step: int) -> dict[str, int]:
+        """Iterations of each task in the first `step` steps."""
+        rounds, rest = divmod(step, len(self.sets))
+        counts = rounds * self.active.sum(0) + self.active[:rest].sum(0)
+        return dict(zip(self.tasks, counts.tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One measured step: its seconds, its real tokens, the operations they need, and the tokens with padding."""
+
+    seconds: float
+    tokens: int
+    flops: int
+    with_padding: int
+
+
+@dataclass
+class Taken:
+    """Measured steps by task set, of one contestant."""
+
+    steps: dict[TaskSet, list[Step]] = field(default_factory=dict)
+
+    def add(self, chosen: TaskSet, step: Step) -> None:
+        """Notes one step."""
+        self.steps.setdefault(chosen, []).append(step)
+
+    def rates(self, counts: Mapping[TaskSet, int], only: Iterable[str] = ()) -> Rates | None:
+        """What the whole plan would do: each set's median step, weighed by its `counts`; None without any measured.
+
+        `only`: sets in which one of these tasks is active. A set that was not measured is taken to be like the others.
+        """
+        names = set(only)
+        known = {s: taken for s, taken in self.steps.items() if not names or names.intersection(s.active)}
+        if not known:
+            return None
+        weights = [counts[chosen] for chosen in known]
+        seconds, tokens, flops, padded = (
+            sum(weight * each for weight, each in zip(weights, figures, strict=True))
+            for figures in (
+                [median(step.seconds for step in steps) for steps in known.values()],
+                [fmean(step.tokens for step in steps) for steps in known.values()],
+                [fmean(step.flops for step in steps) for steps in known.values()],
+                [fmean(step.with_padding for step in steps) for steps in known.values()],
+            )
+        )
+        every = [step.seconds for steps in known.values() for step in steps]
+        return Rates(tokens / seconds, flops / seconds, median(every), tokens / padded, len(every))
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Real tokens and operations a second over the plan's mix; the median step; the share of tokens that are real."""
+
+    tokens_per_second: float
+    flops_per_second: float
+    median_seconds: float
+    real_share: float
+    steps: int

@@ -1,0 +1,88 @@
+"""Our training step, exactly as the trainer takes it, with what it used: kernels, memory, compiled graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch._dynamo.utils import counters
+
+from ernie2.batches.batch import PackedBatch
+from ernie2.benchmarking.flops import step_flops
+from ernie2.benchmarking.mix import Step
+from ernie2.model.attention import compute_dtype
+from ernie2.model.inputs import Inputs
+from ernie2.train.measuring import Taker
+from ernie2.train.memory import held_bytes, peak_bytes
+from ernie2.train.step import autocast
+from ernie2.train.trainer import Trainer
+
+
+@dataclass
+class KernelUse:
+    """The packs one attention kernel was chosen for: how many, the fewest and most sequences, the longest of them."""
+
+    packs: int = 0
+    fewest: int = 0
+    most: int = 0
+    longest: int = 0
+
+    def add(self, lengths: Sequence[int]) -> None:
+        """Notes a pack of sequences of these lengths, those that fill its tail included where shapes are static."""
+        count = len(lengths)
+        self.fewest = min(self.fewest, count) if self.packs else count
+        self.most, self.longest = max(self.most, count), max(self.longest, *lengths)
+        self.packs += 1
+
+
+class Ours:
+    """Our side: `step` trains on packs.
+
+    `memory`: the most bytes a step held, of ours alone on a GPU, of the whole process on a CPU. `graphs`: compiled so
+    far, None where nothing is.
+    """
+
+    name = "ernie2"
+
+    def __init__(self, trainer: Trainer, precision: str, device: torch.device) -> None:
+        self.kernels: dict[str, KernelUse] = {}
+        self.memory: int | None = None
+        self.graphs: int | None = 0 if trainer.model.static_shapes else None
+        self._trainer, self._precision, self._device = trainer, precision, device
+        self._static = device.type == "cuda" or trainer.model.static_shapes
+        self.taker = Taker(trainer, precision, device)
+
+    def step(self, packs: Sequence[PackedBatch]) -> Step:
+        """One step; its gradients are let go of afterwards, so that another side finds the memory free."""
+        model, optimizer = self._trainer.model, self._trainer.optimizer
+        before, graphs = held_bytes(self._device), counters["stats"]["unique_graphs"]
+        seconds = self.taker.train(packs)
+        if self.graphs is not None:
+            self.graphs += counters["stats"]["unique_graphs"] - graphs
+        own = own_bytes(model, optimizer)
+        optimizer.zero_grad(set_to_none=True)
+        if before is not None:
+            self.memory = max(self.memory or 0, (peak_bytes(self._device) or 0) - before + own)
+        else:
+            self.memory = peak_bytes(self._device)
+        real = sum(pack.real_tokens for pack in packs)
+        computed = sum(len(pack.tokens) for pack in packs) if self._static else real
+        return Step(seconds, real, step_flops(model.settings, model.vocab_size, model.specs, packs), computed)
+
+    def note_kernels(self, packs: Sequence[PackedBatch]) -> None:
+        """Asks the encoder which kernel it takes for each of these packs."""
+        encoder = self._trainer.model.encoder
+        for pack in packs:
+            inputs = Inputs.of(pack, self._device, static=self._static)
+            with autocast(self._precision, self._device):
+                plan = encoder.plan(inputs, compute_dtype(encoder.embeddings.token.weight))
+            self.kernels.setdefault(getattr(plan, "kernel", "recurrence"), KernelUse()).add(inputs.lengths)
+
+
+def own_bytes(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of parameters and of the optimiser's state, which stay between steps."""
+    states = [
+        value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)
+    ]
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *states])

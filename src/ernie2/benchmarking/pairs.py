@@ -1,0 +1,74 @@
+"""Short labelled pairs made up on the spot: the stream that asks most of the input side, for every token is an instance
+that is a tenth as long.
+
+50 tokens is about what a query and a title have; text does not matter here, so the tokens are drawn at random.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from ernie2.annotate.shards import CASED, FORMAT, WORD_START, Shards, token_dtype, write_shard
+from ernie2.errors import StorageError
+from ernie2.recipe_files import load_recipe
+from ernie2.settings import Recipe
+from ernie2.tasks.base import Vocabulary
+
+TASK, CORPUS = "ir_relevance", "pairs"
+_LABELS = ("0", "1", "2")
+_SPECIAL = 3
+"""[CLS], and [SEP] after each text."""
+
+
+def pairs_recipe(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with labelled pairs alone: sizes, encoder and optimiser stay; shards and run lie in `folder`."""
+    values = recipe.model_dump(mode="json")
+    values |= {
+        "corpora": {CORPUS: {"path": str(folder / "made-up.tsv"), "pairs": {}}},
+        "tasks": {TASK: {}},
+        "stages": {"method": "multitask", "steps": 1_000},
+        "run": str(folder / "run"),
+    }
+    values["shards"]["folder"] = str(folder / "shards")
+    return load_recipe(values)
+
+
+def write_pairs(
+    folder: Path, like: Shards, vocabulary: Vocabulary, tokens: int = 50, pairs: int = 20_000, seed: int = 0
+) -> Shards:
+    """Shards of `pairs` pairs whose instances have `tokens` tokens on average, four fifths to six fifths of it each.
+
+    The tokeniser is that of `like`. Raises `StorageError` where they cannot be written.
+    """
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(tokens - tokens // 5, tokens + tokens // 5 + 1, pairs) - _SPECIAL
+    first = np.maximum(1, lengths // 4)  # a query beside a title
+    sentences = np.concatenate([[0], np.cumsum(np.stack([first, lengths - first], axis=1).reshape(-1))])
+    total = int(sentences[-1])
+    columns = {
+        "tokens": rng.choice(vocabulary.ordinary, total).astype(token_dtype(vocabulary.size)),
+        "flags": np.full(total, WORD_START | CASED, np.uint8),
+        "document_count": np.ones(total, np.uint16),
+        "sentences": sentences,
+        "paragraphs": np.arange(2 * pairs + 1),
+        "documents": 2 * np.arange(pairs + 1),
+        "split": (np.arange(pairs) % 100 == 0).astype(np.uint8),
+        "group": np.arange(pairs, dtype=np.uint64),
+        "label": (np.arange(pairs) % len(_LABELS)).astype(np.uint16),
+    }
+    shard = "pairs-00000"
+    facts = {"tokenizer": like.tokenizer_fingerprint, "corpus": CORPUS, "labels": list(_LABELS)}
+    write_shard(folder / CORPUS / shard, columns, [str(number) for number in range(pairs)], facts)
+    counts = {label: int((columns["label"] == number).sum()) for number, label in enumerate(_LABELS)}
+    corpus = {"language": "en", "licence": "made up", "shards": [shard], "labels": _LABELS, "label_counts": counts}
+    whole = {"format": FORMAT, "tokenizer": like.tokenizer_fingerprint, "fingerprint": "made up"}
+    try:
+        shutil.copy(like.folder / "tokenizer.json", folder / "tokenizer.json")
+        (folder / "shards.json").write_text(json.dumps({**whole, "corpora": {CORPUS: corpus}}), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror}; free space there, or set TMPDIR to another folder.") from error
+    return Shards(folder)

@@ -1,0 +1,192 @@
+"""The verb that measures: how fast a recipe trains on this machine, what feeds it, and how Hugging Face compares."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.benchmarking.hugging_face import require_hugging_face
+from ernie2.benchmarking.measure import Bench
+from ernie2.errors import ConfigError, StorageError
+from ernie2.processes import cores
+from ernie2.progress import progress, say
+from ernie2.recipe_files import load_recipe
+from ernie2.train.step import choose_precision
+from ernie2.verbs.preparing import RecipeSource, shards_of
+
+BENCH_FILE = "bench.jsonl"
+LEAST_INPUT_STEPS = 3
+
+
+def bench(
+    recipe: RecipeSource = "demo-en",
+    overrides: Sequence[str] = (),
+    steps: int = 30,
+    against: str | None = None,
+    json_file: str | Path = BENCH_FILE,
+) -> dict[str, Any]:
+    """Measures training of a recipe on its real stream, prints tables, and appends one line of JSON to `json_file`.
+
+    Shards are made where they are absent. `steps` steps, in the mix of task sets the plan has, are trained after a
+    warm-up on a model that is thrown away; a third as many, three at least, measure each way of feeding it. `against`:
+    "hf" lets `ErnieForMaskedLM` of transformers train on the same instances in turns with ours. Returns what it wrote.
+
+    Raises `ConfigError` for fewer than one step, an opponent there is none of, or one that is not installed;
+    `StorageError` where the line cannot be written; and whatever `prepare` and `pretrain` would refuse.
+    """
+    if steps < 1:
+        raise ConfigError(f"--steps {steps}: at least one step has to be measured.")
+    if against not in (None, "hf"):
+        raise ConfigError(f"--against {against}: the only one to compare with is hf (Hugging Face transformers).")
+    checked = load_recipe(recipe, overrides)
+    if against:
+        require_hugging_face(checked.encoder)
+    file = Path(json_file)
+    _check_writable(file)
+    shards = shards_of(checked, None)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    say(f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}; nothing of it is kept")
+    load = os.getloadavg() if hasattr(os, "getloadavg") else None
+    few = max(LEAST_INPUT_STEPS, steps // 3)
+    with progress("Measuring", None, "steps") as bar:
+        measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what))
+        figures = measured.steps(against == "hf") | {"input": measured.inputs(few)}
+    made = measured.made
+    line = {
+        "format": 1,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": made.facts["device"],
+        "threads": torch.get_num_threads(),
+        "cores": cores(),
+        "load": list(load) if load else None,
+        "versions": made.facts["versions"],
+        "git": made.facts["git"],
+        "recipe": checked.name,
+        "precision": made.facts["precision"],
+        "tasks": list(checked.tasks),
+        "encoder": checked.encoder.model_dump(mode="json"),
+        "parameters": made.facts["parameters"],
+        "vocab_size": made.facts["data"]["vocab_size"],
+        "batch": checked.batch.model_dump(mode="json"),
+        **figures,
+    }
+    for row in _machine_rows(line) + _step_rows(line):
+        _say_row(*row)
+    _say_input(line["input"])
+    if against:
+        _say_against(line)
+    _append(file, line)
+    return line
+
+
+def _check_writable(file: Path) -> None:
+    """Finds out before minutes of measuring whether a line can be appended."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as handle:
+            new = handle.tell() == 0
+        if new:
+            file.unlink()
+    except OSError as error:
+        raise StorageError(f"{file}: {error.strerror}; name another file with --json.") from error
+
+
+def _append(file: Path, line: Mapping[str, Any]) -> None:
+    try:
+        with file.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise StorageError(f"{file}: {error.strerror}; the figures above were not written.") from error
+
+
+def _machine_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+    encoder, batch = line["encoder"], line["batch"]
+    load = f", load {line['load'][0]:.1f} before it began" if line["load"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
+    size = f"{encoder['layers']} layers × {encoder['hidden']}, {line['parameters']:,} parameters"
+    return [
+        ("device", f"{line['device']}; {line['threads']} threads, {line['cores']} cores{load}"),
+        ("versions", versions),
+        ("encoder", f"{encoder['kind']}, {size}, vocabulary {line['vocab_size']:,}"),
+        ("tasks", ", ".join(line["tasks"])),
+        (
+            "a step",
+            f"{batch['batch_tokens']:,} tokens in packs of {batch['pack_tokens']:,}, sequences up to "
+            f"{batch['sequence_tokens']:,}, {line['precision']}",
+        ),
+    ]
+
+
+def _step_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+    step = line["step"]
+    kernels = "; ".join(
+        f"{name} for {use['packs']:,} packs of {use['fewest']:,} to {use['most']:,} sequences, each up to "
+        f"{use['longest']:,} tokens"
+        for name, use in step["kernels"].items()
+    )
+    compiled = "nothing is compiled"
+    if step["compiled"]:
+        compiled = f"{step['recompilations']} while measured, {step['graphs']} graphs in all"
+    memory = "could not be measured"
+    if step["memory_bytes"]:
+        of = "of the GPU" if line["device"][:3] != "cpu" else "of the process, Python and its libraries included"
+        memory = f"{step['memory_bytes'] / 2**30:,.2f} GiB {of}"
+    return [
+        (
+            "training",
+            f"{step['tokens_per_second']:,.0f} tokens/s without padding; median step {step['median_seconds']:.3f} s of "
+            f"{step['steps']}; {step['measured_sets']} of {step['task_sets']} task sets, weighed as the plan has them",
+        ),
+        ("MFU", f"{step['mfu']:.1%} of {step['peak_flops_per_second'] / 1e12:.3g} TFLOP/s ({step['peak_source']})"),
+        ("operations", step["flops"]),
+        ("peak memory", memory),
+        ("attention", kernels),
+        ("recompilations", compiled),
+    ]
+
+
+def _say_input(figures: Mapping[str, Any]) -> None:
+    named = {"stream": "the recipe's stream", "pairs_of_50": "labelled pairs"}
+    say("\nInput side: one loader process alone, and the share of the time in which training waits for packs")
+    for key, side in figures.items():
+        alone = side["one_process"]
+        say(
+            f"  {named[key]}, {alone['instance_tokens']:.0f} tokens an instance: "
+            f"{alone['instances_per_second']:,.0f} instances/s, {alone['tokens_per_second']:,.0f} tokens/s"
+        )
+        for fed in side["waiting"]:
+            usual = " (the default here)" if fed["workers"] == side["default_workers"] else ""
+            say(
+                f"    {fed['workers']} workers{usual}: waits {fed['share']:.2%}, {fed['tokens_per_second']:,.0f} "
+                f"tokens/s over {fed['steps']} steps"
+            )
+
+
+def _say_against(line: Mapping[str, Any]) -> None:
+    """A table; each ratio is how many times as many real tokens a second ours trains on the same instances."""
+    against = line["against"]
+    say(f"\nOn the same instances, in turns: {against['library']}, {line['precision']}")
+    head = ("", "tokens/s", "real share", "memory", "ours / theirs", "where tokens are masked")
+    rows = [head, _side("ernie2", line["step"])]
+    rows += [_side(side["name"], side) for side in against["sides"]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *cells in rows:
+        say("  " + "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
+    say("  Theirs learns masked tokens alone, in steps of every kind; ours all tasks of the step.")
+
+
+def _side(name: str, side: Mapping[str, Any]) -> tuple[str, ...]:
+    memory = f"{side['memory_bytes'] / 2**30:.1f} GiB" if side["memory_bytes"] else "–"
+    ratios = [side.get(key) for key in ("ratio", "ratio_where_masked")]
+    shown = ["–" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+    return (name, f"{side['tokens_per_second']:,.0f}", f"{side['real_share']:.0%}", memory, *shown)
+
+
+def _say_row(name: str, value: str) -> None:
+    say(f"{name:<15} {value}")

@@ -1,0 +1,75 @@
+"""Operations are those of a pencil, and those torch counts in the plain padded form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ernie2.batches.batch import PackedBatch, Targets, end_to_end
+from ernie2.benchmarking.flops import encoder_flops, pack_flops, step_flops
+from ernie2.model.heads import HeadSpec
+from ernie2.model.hf import hf_config
+from ernie2.model.inputs import Inputs
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import EncoderSettings
+
+TINY = EncoderSettings(layers=2, hidden=8, heads=2, ffn=16, position_rows=16)
+SPECS = {
+    "masking": HeadSpec("masking", "token", None),
+    "capital": HeadSpec("capital", "token", 2),
+    "order": HeadSpec("order", "sentence", 3),
+    "mean": HeadSpec("mean", "sentence", 3, pooling="mean"),
+}
+VOCABULARY = 64
+
+
+def pack_of(lengths: list[int], scored: dict[str, int], room: int = 40) -> PackedBatch:
+    """Sequences of these lengths; each task scores the first so many tokens."""
+    made = [np.arange(5, 5 + length) for length in lengths]
+    zeros = [np.zeros(length) for length in lengths]
+    targets = {name: Targets(np.arange(count), np.ones(count, np.int64), count) for name, count in scored.items()}
+    return end_to_end(made, zeros, [0] * len(lengths), targets, room=room, longest=16, pad=0)
+
+
+def test_the_count_is_the_one_worked_out_by_hand() -> None:
+    # a token and layer: 6 · (4 · 8 · 8 + 2 · 8 · 16) = 3,072; attention 12 · 8 · (9 + 25) = 3,264 a layer
+    assert encoder_flops(TINY, [3, 5]) == 2 * (8 * 3_072 + 3_264) == 55_680
+    pack = pack_of([3, 5], {"masking": 2, "capital": 4, "order": 1, "mean": 1})
+    # 6 · (2 · (64 + 8 · 64) + 4 · 8 · 2 + (64 + 8 · 3) + 8 · 3)
+    assert pack_flops(TINY, VOCABULARY, SPECS, pack) == 55_680 + 6 * (1_152 + 64 + 88 + 24)
+    assert step_flops(TINY, VOCABULARY, SPECS, [pack, pack]) == 2 * pack_flops(TINY, VOCABULARY, SPECS, pack)
+
+
+def test_padding_counts_nothing() -> None:
+    assert pack_flops(TINY, 64, SPECS, pack_of([3, 5], {}, 40)) == pack_flops(TINY, 64, SPECS, pack_of([3, 5], {}, 8))
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("lstm", 4), ("gru", 3)])
+def test_a_recurrent_layer_counts_its_gates_both_ways(kind: str, gates: int) -> None:
+    settings = EncoderSettings(kind=kind, layers=1, hidden=8)  # type: ignore[arg-type]
+    recurrence = MultiTaskModel(settings, 64, [], 0).encoder.layers[0].recurrence
+    matrices = sum(p.numel() for p in recurrence.parameters() if p.ndim == 2)
+    assert encoder_flops(settings, [3, 5]) == 6 * 8 * matrices == 6 * 8 * gates * 96
+
+
+def test_a_padded_transformers_model_of_full_rows_counts_the_same() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ErnieConfig(**hf_config(TINY, VOCABULARY, {}), attn_implementation="eager")
+    model = transformers.ErnieForMaskedLM(config).train()
+    ids = torch.randint(5, VOCABULARY, (3, 7))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss.backward()
+    pack = pack_of([7, 7, 7], {"masking": 21})  # that model scores every position
+    assert counter.get_total_flops() == pack_flops(TINY, VOCABULARY, SPECS, pack)
+
+
+def test_our_own_model_does_no_more_on_sequences_of_one_length() -> None:
+    model = MultiTaskModel(TINY, VOCABULARY, [SPECS["masking"], SPECS["capital"], SPECS["order"]], 0).train()
+    pack = pack_of([7, 7, 7], {"masking": 5, "capital": 9, "order": 2})
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        made = model(Inputs.of(pack, "cpu", static=False))
+        torch.stack([task.sum for task in made.values()]).sum().backward()
+    assert counter.get_total_flops() == pack_flops(TINY, VOCABULARY, SPECS, pack)

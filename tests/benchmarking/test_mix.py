@@ -1,0 +1,60 @@
+"""What is measured stands for the plan: the mix of task sets, and the figures that follow from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ernie2.benchmarking.mix import Mix, Step, Taken, sample
+from ernie2.train.measuring import TaskSet
+
+A, B, C = TaskSet("a", ("a",)), TaskSet("a", ("a", "b")), TaskSet("c", ("b", "c"))
+
+
+def test_every_set_comes_once_and_the_commonest_as_often_as_its_share_leaves() -> None:
+    assert Counter(sample({A: 8, B: 1, C: 1}, 5)) == {A: 3, B: 1, C: 1}
+    assert Counter(sample({A: 6, B: 3, C: 1}, 10)) == {A: 6, B: 3, C: 1}
+    assert sample({A: 8, B: 1, C: 1}, 2) == [A, B]
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 40))
+def test_as_many_steps_are_taken_as_were_asked_for(counts: list[int], steps: int) -> None:
+    sets = {TaskSet(str(n), (str(n),)): count for n, count in enumerate(sorted(counts, reverse=True))}
+    made = sample(sets, steps)
+    assert len(made) == steps
+    assert len(set(made)) == min(steps, len(sets))
+
+
+def test_a_mix_is_a_plan_that_goes_round_and_round() -> None:
+    mix = Mix([A, C, B])
+    assert [mix.at(step) for step in range(4)] == [("a",), ("b", "c"), ("a", "b"), ("a",)]
+    assert [mix.host_at(step) for step in range(4)] == ["a", "c", "a", "a"]
+    assert mix.done(4) == {"a": 3, "b": 2, "c": 1}
+    assert len(mix) > 10**9
+    assert mix.stage.iterations == (("a", 2), ("b", 2), ("c", 1))
+
+
+def test_rates_weigh_the_median_step_of_each_set_by_the_plan() -> None:
+    taken = Taken()
+    for seconds in (1.0, 2.0, 90.0):  # one disturbed step does no harm
+        taken.add(A, Step(seconds, 100, 1_000, 200))
+    taken.add(B, Step(4.0, 50, 500, 50))
+    rates = taken.rates({A: 3, B: 1, C: 7})
+    assert rates is not None
+    assert rates.tokens_per_second == pytest.approx((3 * 100 + 50) / (3 * 2 + 4))
+    assert rates.flops_per_second == pytest.approx((3 * 1_000 + 500) / 10)
+    assert rates.real_share == pytest.approx(350 / 650)
+    assert (rates.median_seconds, rates.steps) == (3.0, 4)
+
+
+def test_rates_of_the_sets_with_one_task_leave_the_others_out() -> None:
+    taken = Taken()
+    taken.add(A, Step(1.0, 100, 1, 100))
+    taken.add(B, Step(4.0, 50, 1, 50))
+    only_b = taken.rates({A: 3, B: 1}, ["b"])
+    assert only_b is not None
+    assert only_b.tokens_per_second == pytest.approx(12.5)
+    assert taken.rates({A: 3, B: 1}, ["c"]) is None
