@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from ernie2.errors import ConfigError
 from ernie2.recipe_files import load_recipe, shipped_recipes
@@ -85,6 +86,7 @@ def test_weights_are_for_every_corpus_or_none():
 
 def test_labelled_pairs_name_their_columns_and_no_fields_of_documents():
     values = load_recipe("demo-en").model_dump(mode="json")
+    values |= {"tasks": {"discourse_relation": {}}, "stages": {}}
     values["corpora"] = {"pairs": {"path": "p.tsv", "pairs": {}}}
     pairs = load_recipe(values).corpora["pairs"].pairs
     assert pairs is not None
@@ -113,3 +115,44 @@ def test_settings_are_frozen():
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_every_shipped_recipe_can_be_loaded(name):
     assert load_recipe(name).name == name
+
+
+TEXT, PAIRS, MORE = {"path": "a.txt"}, {"path": "a.tsv", "pairs": {}}, {"path": "b.tsv", "pairs": {}}
+
+
+@pytest.mark.parametrize(
+    ("corpora", "tasks", "told"),
+    [
+        (
+            {"wiki": TEXT},
+            {"discourse_relation": {}},
+            r"'discourse_relation' reads labelled pairs, and no corpus of the recipe holds any\. Add one",
+        ),
+        ({"log": PAIRS}, {"knowledge_masking": {}}, r"'knowledge_masking' reads documents, and no corpus"),
+        (
+            {"wiki": TEXT, "log": PAIRS},
+            {"sentence_reordering": {"corpora": ["log"]}},
+            r"corpus 'log', which holds labelled pairs, but it reads documents\. Take 'log' off",
+        ),
+        (
+            {"wiki": TEXT, "log": PAIRS},
+            {"ir_relevance": {"corpora": ["wiki"]}},
+            r"corpus 'wiki', which holds documents, but it reads labelled pairs",
+        ),
+        (
+            {"log": PAIRS, "moods": MORE},
+            {"ir_relevance": {}, "discourse_relation": {"corpora": ["moods"]}},
+            r"'ir_relevance': discourse_relation reads labelled pairs too\. .*name corpora \(log, moods\) under",
+        ),
+    ],
+)
+def test_a_task_whose_corpora_cannot_serve_it_is_refused_before_any_work(corpora, tasks, told):
+    recipe = yaml.safe_load(shipped_recipes()["demo-en"])
+    with pytest.raises(ConfigError, match=told):
+        load_recipe({**recipe, "corpora": corpora, "tasks": tasks, "stages": {}})
+
+
+def test_a_token_task_may_name_labelled_pairs():
+    recipe = yaml.safe_load(shipped_recipes()["demo-en"])
+    tasks = {"knowledge_masking": {"corpora": ["log"]}}
+    assert load_recipe({**recipe, "corpora": {"log": PAIRS}, "tasks": tasks, "stages": {}}).tasks == tasks

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from ernie2.errors import ConfigError, UnknownTask, did_you_mean
 from ernie2.settings import Recipe
-from ernie2.tasks.base import find
+from ernie2.tasks import reading
+from ernie2.tasks.base import Task, find
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -107,6 +108,7 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
     """The second pass: task names and task options, each checked by the task's own Options model."""
     tasks, corpora = values.get("tasks"), values.get("corpora")
     problems: list[str] = []
+    named: dict[type[Task], Sequence[str] | None] = {}
     for name, options in tasks.items() if isinstance(tasks, Mapping) else ():
         try:
             task = find(str(name))
@@ -127,6 +129,10 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
             for corpus in checked.corpora or ()
             if corpus not in names
         ]
+        named[task] = checked.corpora
+    if isinstance(corpora, Mapping) and all(isinstance(corpus, Mapping) for corpus in corpora.values()):
+        kinds = {name: "documents" if corpus.get("pairs") is None else "pairs" for name, corpus in corpora.items()}
+        problems += reading.problems(named, kinds)
     return problems
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ernie2.annotate.shards import ShardedCorpus
 from ernie2.errors import TaskError, did_you_mean
@@ -26,14 +26,45 @@ def corpora_for(task: Task, corpora: Mapping[str, ShardedCorpus]) -> dict[str, S
                 f"task {task.name!r} is to read corpus {name!r}, but the shards have none of that name."
                 f"{did_you_mean(name, corpora)} They have: {', '.join(corpora)}."
             )
-        kind = kind_of(corpora[name])
-        if kind == task.reads or (kind == "pairs" and task.level == "token"):
-            continue
-        raise TaskError(
-            f"task {task.name!r} is to read corpus {name!r}, which holds {KINDS[kind]}, but it reads "
-            f"{KINDS[task.reads]}. Take {name!r} off tasks.{task.name}.corpora, or leave the task out."
-        )
+        if (wrong := _wrong_kind(task, name, kind_of(corpora[name]))) is not None:
+            raise TaskError(wrong)
     return {name: corpora[name] for name in task.options.corpora}
+
+
+def problems(tasks: Mapping[type[Task], Sequence[str] | None], kinds: Mapping[str, str]) -> Iterator[str]:
+    """What no shards are needed for to see: tasks of a recipe that cannot read its corpora, in sentences.
+
+    `tasks`: class → the corpora its options name, None for all; `kinds`: corpus → "documents" or "pairs".
+    """
+    pairs = ", ".join(name for name, kind in kinds.items() if kind == "pairs")
+    readers = [task.name for task in tasks if task.labels_from_data]
+    for task, named in tasks.items():
+        for name in named or ():
+            if name in kinds and (wrong := _wrong_kind(task, name, kinds[name])) is not None:
+                yield wrong
+        if named is not None:
+            continue
+        if task.reads not in kinds.values():
+            yield (
+                f"task {task.name!r} reads {KINDS[task.reads]}, and no corpus of the recipe holds any. Add one"
+                f"{' (a corpus with `pairs`)' if task.reads == 'pairs' else ''}, or leave the task out."
+            )
+        elif task.labels_from_data and len(readers) > 1:
+            others = ", ".join(name for name in readers if name != task.name)
+            yield (
+                f"task {task.name!r}: {others} reads labelled pairs too. Say which are whose: name corpora ({pairs}) "
+                f"under tasks.{task.name}.corpora."
+            )
+
+
+def _wrong_kind(task: Task | type[Task], corpus: str, kind: str) -> str | None:
+    """Why `task` cannot read `corpus` of this kind, or None; a token task labels whatever is arranged."""
+    if kind == task.reads or (kind == "pairs" and task.level == "token"):
+        return None
+    return (
+        f"task {task.name!r} is to read corpus {corpus!r}, which holds {KINDS[kind]}, but it reads "
+        f"{KINDS[task.reads]}. Take {corpus!r} off tasks.{task.name}.corpora, or leave the task out."
+    )
 
 
 def kind_of(corpus: ShardedCorpus) -> str:
