@@ -6,7 +6,7 @@ A step is forward, backward, clipping to norm 1.0 and fused AdamW. Both sides ge
 in the range), the same masked positions (15 %), the same weights, size, dropout and precision. Hugging Face gets a
 dense batch padded to its longest sequence with labels of -100, and scores the vocabulary everywhere. Steps of the two
 sides take turns, and medians are compared, so that a noisy machine disturbs both alike. Tokens are counted without
-padding.
+padding. `ernie2 bench RECIPE --against hf` compares on the real stream of a recipe, with all its tasks.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ernie2.batches.batch import PackedBatch, Targets
+from ernie2.benchmarking.hugging_face import HuggingFace, dense, unpack
 from ernie2.model.heads import HeadSpec
-from ernie2.model.hf import hf_config, to_hf
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
+from ernie2.settings import EncoderSettings, TrainSettings
 
 MASKED = "knowledge_masking"
 
@@ -74,26 +74,6 @@ def make_batch(shortest: int, longest: int, tokens: int, vocabulary: int, seed: 
         longest=longest,
         targets={MASKED: Targets(masked.astype(np.int32), rng.integers(1, vocabulary, len(masked)), len(masked))},
     )
-
-
-def padded_batch(batch: PackedBatch) -> dict[str, torch.Tensor]:
-    """The same sequences as a dense batch: (S, L) ids, attention mask and labels."""
-    lengths = np.diff(batch.starts)
-    rows, columns = np.nonzero(np.arange(lengths.max()) < lengths[:, None])
-    labels = np.full(len(batch.tokens), -100, dtype=np.int64)
-    labels[batch.targets[MASKED].positions] = batch.targets[MASKED].labels
-
-    def dense(values: np.ndarray[Any, Any], fill: int) -> torch.Tensor:
-        out = np.full((len(lengths), lengths.max()), fill, dtype=np.int64)
-        out[rows, columns] = values
-        return torch.from_numpy(out)
-
-    return {
-        "input_ids": dense(batch.tokens, 0),
-        "attention_mask": dense(np.ones_like(batch.tokens), 0),
-        "token_type_ids": dense(batch.segments, 0),
-        "labels": dense(labels, -100),
-    }
 
 
 def stepper(
@@ -142,14 +122,11 @@ def compare(
         return loss.sum / loss.count
 
     steps = {"ours": stepper(ours, our_loss, precision, clock)}
-    dense = padded_batch(batch)
+    sequences = unpack(batch, MASKED)
+    padded = dense(sequences, max(map(len, sequences)), 0, with_task_ids=True)
     if not alone:
-        from transformers import ErnieConfig, ErnieForMaskedLM
-
-        theirs = ErnieForMaskedLM(ErnieConfig(**hf_config(settings, vocabulary, {}))).train()
-        missing, _ = theirs.load_state_dict(to_hf(ours), strict=False)
-        assert all("decoder" in name for name in missing), missing
-        steps["hf"] = stepper(theirs, lambda: theirs(**dense).loss, precision, clock)
+        theirs = HuggingFace(ours, TrainSettings(), 0, torch.device("cpu")).model
+        steps["hf"] = stepper(theirs, lambda: theirs(**padded).loss, precision, clock)
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):
         for name, step in steps.items():
@@ -158,8 +135,8 @@ def compare(
                 taken[name].append(seconds)
     count = len(batch.tokens)
     rates = {name: count / statistics.median(seconds) for name, seconds in taken.items()}
-    padded = dense["input_ids"].numel()
-    return Figures(precision, lengths, len(batch.starts) - 1, count, padded, rates["ours"], rates.get("hf"))
+    computed = padded["input_ids"].numel()
+    return Figures(precision, lengths, len(sequences), count, computed, rates["ours"], rates.get("hf"))
 
 
 def main() -> None:
