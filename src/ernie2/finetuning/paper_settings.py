@@ -41,6 +41,18 @@ class Settings:
     runs: int = 5
     script_batch_tokens: int | None = None
     """Where the script fills a batch by tokens, padding included, instead of by examples."""
+    attention_dropout: float | None = None
+    """None: as the checkpoint says."""
+    pooling: Literal["first", "mean"] = "first"
+    """What a sentence-level head reads: the pooled [CLS] (paper), or the mean of the hidden states (ours)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    adam_eps: float = 1e-8
+    """Adam's, as the scripts leave them: the defaults of their library."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """auto: bf16 where the device computes in it."""
+    pack_tokens: int = 4096
+    """Most tokens that go through the encoder at once; a batch is accumulated over as many packs as it needs. Changes
+    memory and masks of dropout, nothing else."""
 
 
 def settings_for(name: str, size: Size) -> Settings:

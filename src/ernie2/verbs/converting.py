@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.progress import say
 from ernie2.settings import EncoderSettings
-from ernie2.train.stored_runs import open_any, tokenizer_beside
+from ernie2.train.stored_runs import lowercases, open_any, tokenizer_beside
 
 KINDS = ("hf", "ernie2")
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -144,13 +142,4 @@ def _bring_tokenizer(file: Path, folder: Path) -> None:
             if (file.parent / name).is_file():
                 shutil.copyfile(file.parent / name, folder / name)
         return
-    load_wordpieces(file, lowercase=_lowercase(file.with_name("tokenizer_config.json"))).save(folder)
-
-
-def _lowercase(config: Path) -> bool:
-    """What a tokenizer_config.json says of case; yes where there is none, as in the released ERNIE models."""
-    try:
-        told: Mapping[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-        return bool(told.get("do_lower_case", True))
-    except (OSError, ValueError, AttributeError):
-        return True
+    load_wordpieces(file, lowercase=lowercases(file)).save(folder)

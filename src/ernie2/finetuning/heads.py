@@ -1,0 +1,102 @@
+"""The network that is fine-tuned: a pre-trained encoder and one linear, for each kind of task.
+
+T tokens in the pack · S sequences · L tokens of the longest · H hidden · P scored positions · C outputs
+
+Heads are those of the released scripts: tanh-pooled [CLS] → dropout → linear for whole texts; dropout → linear on
+hidden states for tags and spans, whose loss is the mean of those of start and end.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ernie2.finetuning.encoded import SCORED
+from ernie2.finetuning.examples import Head
+from ernie2.model.dropout import Dropout
+from ernie2.model.encoder import Encoder, bare_linear, initialise
+from ernie2.model.heads import TaskLoss
+from ernie2.model.inputs import Inputs
+
+Pooling = Literal["first", "mean"]
+
+
+def outputs_of(head: Head, labels: int) -> int:
+    """C, the outputs of a head for so many labels."""
+    return {"regression": 1, "span": 2}.get(head, labels)
+
+
+class TunedModel(nn.Module):
+    """`encoder`, `dropout`, `linear`; the linear is initialised from `seed`, the encoder is taken as it is.
+
+    `pooling`: what the head of a whole text reads, the pooled [CLS] or the mean of the hidden states.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: Head,
+        outputs: int,
+        *,
+        dropout: float = 0.1,
+        seed: int = 0,
+        pooling: Pooling = "first",
+    ) -> None:
+        super().__init__()
+        self.head, self.pooling = head, pooling
+        self.encoder = encoder
+        self.dropout = Dropout(dropout)
+        self.linear = bare_linear(encoder.settings.hidden, outputs)
+        initialise(nn.ModuleDict({"linear": self.linear}), encoder.settings.init_std, seed, head)
+
+    def forward(self, inputs: Inputs) -> dict[str, TaskLoss]:
+        """A pack with labels -> its summed loss, by the one name targets have; `train.step.take_step` divides by the
+        count.
+
+        Cross-entropy of a class a text or a tag a token; squared error; binary cross-entropy meant over the classes;
+        for spans (cross-entropy of the first token + that of the last) / 2 over the tokens of each sequence.
+        """
+        targets = inputs.targets[SCORED]
+        scores, labels = self.scores(inputs), targets.labels
+        if self.head == "regression":
+            losses, right = (scores.squeeze(-1) - labels).square(), torch.zeros_like(labels, dtype=torch.bool)
+        elif self.head == "multi_label":
+            losses = F.binary_cross_entropy_with_logits(scores, labels, reduction="none").mean(-1)
+            right = ((scores > 0) == (labels > 0.5)).all(-1)
+        elif self.head == "span":
+            rows = sequence_rows(scores, inputs)  # (P, L, 2)
+            losses = F.cross_entropy(rows, labels, reduction="none").mean(-1)
+            right = (rows.detach().argmax(1) == labels).all(-1)
+        else:
+            losses = F.cross_entropy(scores, labels, reduction="none")
+            right = scores.detach().argmax(-1) == labels
+        return {SCORED: TaskLoss(losses.sum(), targets.count, right.sum())}
+
+    def scores(self, inputs: Inputs) -> Tensor:
+        """A pack -> logits float32, (P, C) at the scored positions; for spans (T, 2) at every token."""
+        hidden = self.encoder(inputs)
+        positions = inputs.targets[SCORED].positions
+        if self.head == "span":
+            picked = hidden
+        elif self.head == "tagging":
+            picked = hidden.index_select(0, positions)
+        elif self.pooling == "first":
+            picked = self.encoder.pool(hidden, positions)
+        else:
+            means = torch.segment_reduce(hidden.float(), "mean", lengths=inputs.starts.diff().long(), axis=0)  # (S, H)
+            picked = means.index_select(0, torch.searchsorted(inputs.starts, positions, right=True) - 1)
+        logits: Tensor = self.linear(self.dropout(picked))
+        return logits.float()
+
+
+def sequence_rows(scores: Tensor, inputs: Inputs) -> Tensor:
+    """scores (T, 2) -> (S, L, 2), a row a sequence, -inf beyond its end: padding takes no part in the softmax."""
+    lengths = torch.tensor(inputs.lengths, device=scores.device)
+    steps = torch.arange(int(max(inputs.lengths)), device=scores.device)
+    real = steps < lengths[:, None]  # (S, L)
+    at = inputs.starts[:-1, None].long() + torch.minimum(steps, lengths[:, None] - 1)
+    rows = scores.index_select(0, at.reshape(-1)).view(*at.shape, 2)
+    return rows.masked_fill(~real[..., None], float("-inf"))

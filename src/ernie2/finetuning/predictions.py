@@ -1,0 +1,155 @@
+"""What a fine-tuned model says of examples: logits of their sequences, read as classes, numbers, tags or answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ernie2.finetuning.encoded import Encoded, EncodedData, packs_of, runs_within
+from ernie2.finetuning.examples import Example, Head
+from ernie2.finetuning.heads import TunedModel
+from ernie2.finetuning.metrics import Prediction
+from ernie2.finetuning.paper_settings import Settings
+from ernie2.finetuning.spans import Candidate, best_spans
+from ernie2.model.inputs import Inputs
+from ernie2.train.step import autocast, choose_precision
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is predicted of one example.
+
+    `value`: a class name, number, class names, tags, or the text of an answer. `probabilities`: by class (of several
+    labels, each by itself). `certainties`: of tags, the probability of each that was given. `answers`: the best spans.
+    """
+
+    value: Prediction
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    certainties: tuple[float, ...] = ()
+    answers: tuple[Candidate, ...] = ()
+
+
+def predict(
+    model: TunedModel,
+    data: EncodedData,
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    settings: Settings,
+    device: torch.device,
+    *,
+    task_id: int = 0,
+    pad: int = 0,
+) -> list[Outcome]:
+    """One outcome an example; `data` are its sequences, encoded without labels so that none is left out.
+
+    Without dropout, whatever mode the model is in. The result does not depend on how sequences fall into packs.
+    """
+    logits = list(logits_of(model, data.sequences, settings, device, task_id=task_id, pad=pad))
+    if model.head == "span":
+        return _answers(data, examples, logits, settings)
+    if model.head == "tagging":
+        return _tags(data, examples, logits, labels)
+    return [_read(model.head, scores[0], labels) for scores in logits]
+
+
+def logits_of(
+    model: TunedModel,
+    sequences: Sequence[Encoded],
+    settings: Settings,
+    device: torch.device,
+    *,
+    task_id: int = 0,
+    pad: int = 0,
+) -> Iterator[Array]:
+    """Float32 logits of each sequence in order: (P, C) at its scored positions, of spans (n, 2) at every token.
+
+    Packed by length, so that attention has little to pad; at most `settings.pack_tokens` tokens at once.
+    """
+    precision = choose_precision(settings.precision, device)
+    order = np.argsort([len(one.tokens) for one in sequences], kind="stable")
+    found: list[Array | None] = [None] * len(sequences)
+    training = model.training
+    model.to(device).eval()
+    try:
+        for start, end in runs_within([len(sequences[i].tokens) for i in order], settings.pack_tokens):
+            chosen = order[start:end]
+            (pack,) = packs_of([sequences[i] for i in chosen], settings, task_id, pad)
+            with torch.inference_mode(), autocast(precision, device):
+                scores = model.scores(Inputs.of(pack, device, static=False)).cpu().numpy()
+            counts = [len(sequences[i].tokens if model.head == "span" else sequences[i].positions) for i in chosen]
+            for i, part in zip(chosen, np.split(scores, np.cumsum(counts)[:-1]), strict=True):
+                found[i] = part
+    finally:
+        model.train(training)
+    return (part for part in found if part is not None)
+
+
+def positive_scores(outcomes: Sequence[Outcome], positive: str | None) -> list[float] | None:
+    """How much is held for the class `positive`, as mrr needs it; None where no class is that."""
+    if positive is None or not outcomes or positive not in outcomes[0].probabilities:
+        return None
+    return [outcome.probabilities[positive] for outcome in outcomes]
+
+
+def _read(head: Head, scores: Array, labels: Sequence[str]) -> Outcome:
+    if head == "regression":
+        return Outcome(float(scores[0]))
+    wide = scores.astype(np.float64)
+    if head == "multi_label":
+        shares = 1 / (1 + np.exp(-wide))
+        chosen = tuple(name for name, share in zip(labels, shares, strict=True) if share > 0.5)
+        return Outcome(chosen, dict(zip(labels, shares.tolist(), strict=True)))
+    shares = _softmax(wide)
+    return Outcome(labels[int(wide.argmax())], dict(zip(labels, shares.tolist(), strict=True)))
+
+
+def _tags(
+    data: EncodedData, examples: Sequence[Example], logits: Sequence[Array], labels: Sequence[str]
+) -> list[Outcome]:
+    """Tags of all parts of a text, joined."""
+    tags: list[list[str]] = [[] for _ in examples]
+    sure: list[list[float]] = [[] for _ in examples]
+    for one, scores in zip(data.sequences, logits, strict=True):
+        best = scores.argmax(-1)
+        tags[one.example] += [labels[i] for i in best]
+        sure[one.example] += _softmax(scores.astype(np.float64))[np.arange(len(best)), best].tolist()
+    return [Outcome(tuple(names), certainties=tuple(shares)) for names, shares in zip(tags, sure, strict=True)]
+
+
+def _answers(
+    data: EncodedData, examples: Sequence[Example], logits: Sequence[Array], settings: Settings
+) -> list[Outcome]:
+    by_example: list[list[tuple[Encoded, Array]]] = [[] for _ in examples]
+    for one, scores in zip(data.sequences, logits, strict=True):
+        by_example[one.example].append((one, scores))
+    outcomes = []
+    for example, places, parts in zip(examples, data.offsets, by_example, strict=True):
+        shown = [one.window for one, _ in parts if one.window is not None]
+        inside = [
+            scores[one.context : one.context + window.length]
+            for (one, scores), window in zip(parts, shown, strict=True)
+        ]
+        candidates = best_spans(
+            example.pair or "",
+            places,
+            shown,
+            [scores[:, 0] for scores in inside],
+            [scores[:, 1] for scores in inside],
+            n_best=settings.n_best,
+            max_answer=settings.max_answer,
+        )
+        outcomes.append(Outcome(candidates[0].text, answers=tuple(candidates)))
+    return outcomes
+
+
+def _softmax(scores: Array) -> Array:
+    raised = np.exp(scores - scores.max(-1, keepdims=True))
+    shares: Array = raised / raised.sum(-1, keepdims=True)
+    return shares

@@ -1,0 +1,301 @@
+"""One run: a data set, a checkpoint and a seed → figures and a model in RESULT/…/seed-k, done once and kept.
+
+A folder is finished when `result.json` is there, which is written last; one without it starts again. A finished run of
+another checkpoint, of other settings or data is never taken for this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.errors import ConfigError, DataError
+from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
+from ernie2.finetuning.examples import Example, LabelledData
+from ernie2.finetuning.heads import TunedModel, outputs_of
+from ernie2.finetuning.metrics import measure
+from ernie2.finetuning.paper_settings import Settings
+from ernie2.finetuning.predictions import Outcome, positive_scores, predict
+from ernie2.finetuning.sources import Source
+from ernie2.finetuning.training import fine_tune
+from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.train.records import write_json
+
+RESULT, MODEL = "result.json", "model"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run did. `metrics`: split → metric → percent; empty where the run was given up. `diverged`: why its
+    figures are not those of a trained model, '' where they are. `folder` holds `model`."""
+
+    seed: int
+    folder: Path
+    metrics: Mapping[str, Mapping[str, float]]
+    epochs: Sequence[Mapping[str, Any]] = ()
+    diverged: str = ""
+    sequences_per_second: float = 0.0
+    seconds: float = 0.0
+    notes: Sequence[str] = ()
+    losses: Sequence[float] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all runs of one data set share. `task_id` is the row of the task embedding, checked; `folder` holds a folder
+    for each seed; `texts` names the columns for models of a user's own data."""
+
+    source: Source
+    data: LabelledData
+    settings: Settings
+    task_id: int
+    folder: Path
+    texts: tuple[str, ...] = ("text",)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs of one seed the same run, as JSON values."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, split in self.data.splits.items():
+            digest.update(name.encode())
+            for example in split.examples:
+                digest.update(repr(example).encode())
+        settings = {key: list(one) if isinstance(one, tuple) else one for key, one in asdict(self.settings).items()}
+        del settings["runs"], settings["summary"], settings["pack_tokens"]
+        return {
+            "checkpoint": self.source.fingerprint(),
+            "data": {"name": self.data.name, "head": self.data.head, "examples": digest.hexdigest()},
+            "settings": settings | {"task_id": self.task_id},
+        }
+
+    def place(self, seed: int) -> Path:
+        """The folder of one seed."""
+        return self.folder / f"seed-{seed}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The texts of a data set as sequences, for training with labels, for measuring without; and what the runs are."""
+
+    train: EncodedData
+    splits: Mapping[str, EncodedData]
+    identity: Mapping[str, Any]
+
+
+def measured_splits(data: LabelledData) -> tuple[str, ...]:
+    """The splits a model is measured on: dev, or its parts, and every test split that has labels."""
+    return tuple(
+        name
+        for name, split in data.splits.items()
+        if name.startswith("dev") or (name.startswith("test") and split.labelled)
+    )
+
+
+def finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> Run | None:
+    """The run of this seed if it is finished; raises `ConfigError` where another one is, naming what differs."""
+    folder = job.place(seed)
+    try:
+        told = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / RESULT} cannot be read: {error}. Remove {folder} to run it again.") from error
+    if told.get("identity") != identity:
+        raise ConfigError(
+            f"{folder} holds a finished run of {_differing(told.get('identity') or {}, identity)}. Choose another "
+            "--out, or remove that folder."
+        )
+    return Run(
+        seed,
+        folder,
+        {
+            split: {name: math.nan if value is None else value for name, value in figures.items()}
+            for split, figures in told["metrics"].items()
+        },
+        told["epochs"],
+        told["diverged"],
+        told["sequences_per_second"],
+        told["seconds"],
+        told["notes"],
+        told["losses"],
+    )
+
+
+def prepare(job: Job) -> Prepared:
+    """Every text of the data set as the encoder will see it: the same for all seeds."""
+    encoder = ExampleEncoder(
+        job.source.wordpieces, job.data.head, job.data.labels, job.settings, job.source.stored.settings.segment_types
+    )
+    return Prepared(
+        encoder.encode(job.data.need("train").examples, labelled=True),
+        {name: encoder.encode(job.data.splits[name].examples, labelled=False) for name in measured_splits(job.data)},
+        job.identity(),
+    )
+
+
+def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: bool = True) -> Run:
+    """Trains and measures one seed, unless that is done already; leaves seed-k/result.json and seed-k/model.
+
+    `bar`: whether progress is shown, which only one process at a time should.
+    """
+    if (known := finished_run(job, seed, prepared.identity)) is not None:
+        return known
+    began = time.perf_counter()
+    folder = job.place(seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    model, vocab_size, new = _model(job, seed)
+    judge = _Judge(job, model, prepared, device)
+    dev = [name for name in prepared.splits if name.startswith("dev")]
+    history = fine_tune(
+        model,
+        prepared.train.sequences,
+        job.settings,
+        seed,
+        device,
+        task_id=job.task_id,
+        pad=job.source.wordpieces.pad_id,
+        title=f"{job.data.name}, seed {seed}" if bar else None,
+        after_epoch=lambda: {"metrics": judge.figures(dev)},
+    )
+    lost = bool(history.diverged)
+    if not lost:  # the last epoch has measured dev already
+        at_the_end = dict(history.epochs[-1]["metrics"]) if history.epochs else {}
+        at_the_end |= judge.figures([name for name in prepared.splits if name not in at_the_end])
+    lacking = [f"the checkpoint has no {name}: it was initialised from the seed" for name in new if _used(name, model)]
+    done = Run(
+        seed,
+        folder,
+        {} if lost else at_the_end,
+        history.epochs,
+        history.diverged or judge.collapsed,
+        round(history.sequences_per_second, 2),
+        round(time.perf_counter() - began, 2),
+        [*lacking, *prepared.train.notes],
+        history.losses,
+    )
+    save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job), vocab_size))
+    told = {key: value for key, value in asdict(done).items() if key not in ("folder", "seed")}
+    write_json(folder / RESULT, {"identity": prepared.identity, "seed": seed, **plain(told)})
+    return done
+
+
+class _Judge:
+    """Takes the figures of splits while a model is trained, and notices one that gives everything the same answer."""
+
+    def __init__(self, job: Job, model: TunedModel, prepared: Prepared, device: torch.device) -> None:
+        self._job, self._model, self._prepared, self._device = job, model, prepared, device
+        self.collapsed = ""
+
+    def figures(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
+        """split -> metric -> percent."""
+        job, found = self._job, {}
+        for name in names:
+            examples = job.data.splits[name].examples
+            outcomes = predict(
+                self._model,
+                self._prepared.splits[name],
+                examples,
+                job.data.labels,
+                job.settings,
+                self._device,
+                task_id=job.task_id,
+                pad=job.source.wordpieces.pad_id,
+            )
+            found[name] = measure(
+                job.data,
+                examples,
+                [outcome.value for outcome in outcomes],
+                positive_scores(outcomes, job.data.positive),
+            )
+            if name.startswith("dev"):
+                self.collapsed = one_answer(job.data, examples, outcomes)
+        return found
+
+
+def _model(job: Job, seed: int) -> tuple[TunedModel, int, tuple[str, ...]]:
+    """(the model before training, its vocabulary, what the checkpoint lacks)."""
+    carrier, new = job.source.build(job.settings, seed)
+    model = TunedModel(
+        carrier.encoder,
+        job.data.head,
+        outputs_of(job.data.head, len(job.data.labels)),
+        dropout=job.settings.dropout,
+        seed=seed,
+        pooling=job.settings.pooling,
+    )
+    return model, carrier.vocab_size, new
+
+
+def _facts(job: Job) -> TunedFacts:
+    data = job.data
+    return TunedFacts(
+        head=data.head,
+        labels=data.labels,
+        settings=job.settings,
+        dataset=data.name,
+        texts=job.texts,
+        positive=data.positive,
+        answer_rules=data.answer_rules,
+        metrics=data.metrics,
+        per_character=_per_character(data.need("train").examples),
+        task_id=job.task_id,
+    )
+
+
+def one_answer(data: LabelledData, examples: Sequence[Example], outcomes: Sequence[Outcome]) -> str:
+    """Says so where the model gives every example the same answer though their labels differ; else ''."""
+    if data.head == "span" or len({repr(example.label) for example in examples}) < 2:
+        return ""
+    if data.head == "regression":
+        values = [float(outcome.value) for outcome in outcomes if isinstance(outcome.value, int | float)]
+        return "" if max(values) - min(values) > 1e-4 else f"predicts {values[0]:.3f} for everything"
+    if data.head == "tagging":
+        tags = Counter(tag for outcome in outcomes for tag in _names(outcome.value))
+        gold = {tag for example in examples for tag in _names(example.label)}
+        return f"predicts {next(iter(tags))} for every token" if len(tags) == 1 and len(gold) > 1 else ""
+    answers = {outcome.value for outcome in outcomes}
+    return "" if len(answers) > 1 else f"predicts {next(iter(answers))!r} for everything"
+
+
+def _used(name: str, model: TunedModel) -> bool:
+    """Whether a parameter that was not in the checkpoint is used by this model."""
+    if name.startswith("encoder.pooler."):
+        return model.head not in ("tagging", "span") and model.pooling == "first"
+    return "embeddings.task" not in name
+
+
+def _per_character(examples: Sequence[Example]) -> bool:
+    tokens = [token for example in examples for token in example.tokens]
+    return bool(tokens) and sum(len(token) == 1 for token in tokens) > 0.9 * len(tokens)
+
+
+def _names(label: Any) -> tuple[str, ...]:
+    return tuple(map(str, label)) if isinstance(label, tuple) else ()
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    if one.get("checkpoint") != other["checkpoint"]:
+        return "another checkpoint"
+    if one.get("data") != other["data"]:
+        return "other data"
+    before, now = one.get("settings", {}), other["settings"]
+    changed = [f"{key}={before.get(key)} (now {now[key]})" for key in now if before.get(key) != now[key]]
+    return "other settings: " + ", ".join(changed)
+
+
+def plain(value: Any) -> Any:
+    """JSON values; what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,70 @@
+"""`--settings epochs=2 peak_lr=1e-4` → the settings of one data set, with every mistake told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ernie2.errors import ConfigError, did_you_mean
+from ernie2.finetuning.paper_settings import Settings
+
+OWN = Settings(
+    epochs=3,
+    peak_lr=3e-5,
+    batch=32,
+    max_length=128,
+    schedule="linear",
+    warmup_share=0.1,
+    weight_decay=0.01,
+    summary="mean",
+)
+"""Where a user's own data start from; ours, in the middle of what the paper uses."""
+OWN_LENGTHS = {"span": 384, "tagging": 256}
+"""`max_length` of own data by kind of task, where it is not 128."""
+_MORE_THAN_0 = ("epochs", "peak_lr", "batch", "clip", "stride", "max_query", "max_answer", "n_best", "runs", "adam_eps")
+_SHARES = ("warmup_share", "dropout", "attention_dropout")
+_LEAST_LENGTH = 8
+
+
+def overridden(settings: Settings, assignments: Sequence[str]) -> Settings:
+    """`settings` with `key=value` pairs put in. Raises `ConfigError` with everything that is wrong with them."""
+    known = asdict(settings)
+    given: dict[str, Any] = {}
+    wrong = []
+    for assignment in assignments:
+        key, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals:
+            wrong.append(f"{assignment!r} is no key=value")
+        elif key not in known:
+            wrong.append(f"there is no setting {key!r}.{did_you_mean(key, known)}")
+        else:
+            given[key] = None if value.lower() in ("none", "null") else value.split(",") if key == "betas" else value
+    try:
+        made = TypeAdapter(Settings).validate_python(known | given)
+    except ValidationError as error:
+        wrong += [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise ConfigError(_told(wrong, known)) from error
+    wrong += _out_of_range(made)
+    if wrong:
+        raise ConfigError(_told(wrong, known))
+    return replace(settings, **{key: getattr(made, key) for key in given})
+
+
+def _out_of_range(settings: Settings) -> list[str]:
+    values = asdict(settings)
+    wrong = [f"{key}={values[key]} must be above 0" for key in _MORE_THAN_0 if values[key] <= 0]
+    wrong += [f"{key}={values[key]} must be from 0 to below 1" for key in _SHARES if not 0 <= (values[key] or 0) < 1]
+    wrong += [f"{key}={values[key]} must not be below 0" for key in ("weight_decay", "task_id") if values[key] < 0]
+    wrong += [
+        f"{key}={values[key]} is too little for any text; give {_LEAST_LENGTH} at least"
+        for key in ("max_length", "pack_tokens")
+        if values[key] < _LEAST_LENGTH
+    ]
+    return wrong
+
+
+def _told(wrong: Sequence[str], known: dict[str, Any]) -> str:
+    return "--settings: " + "; ".join(wrong) + f". Known: {', '.join(known)}."

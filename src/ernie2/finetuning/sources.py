@@ -1,0 +1,142 @@
+"""A checkpoint of any kind as the start of fine-tuning: its tensors, its tokeniser, and task ids it knows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
+from ernie2.errors import CheckpointError, ConfigError, did_you_mean
+from ernie2.finetuning.paper_settings import Settings, Size, size_for
+from ernie2.model.formats.filling import load_model
+from ernie2.model.formats.opening import Stored
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.train.stored_runs import open_any, wordpieces_beside
+
+_SPECIALS = 8
+"""Fewest tokens of a text that make sense: three special ones and some words."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is fine-tuned: a checkpoint as it was read, with its tokeniser."""
+
+    where: Path
+    stored: Stored
+    wordpieces: WordPieces
+
+    @property
+    def size(self) -> Size:
+        """Whose settings this encoder takes."""
+        return size_for(self.stored.settings.layers)
+
+    def build(self, settings: Settings, seed: int) -> tuple[MultiTaskModel, tuple[str, ...]]:
+        """(the encoder without heads, our names of what the checkpoint lacks and `seed` initialised).
+
+        Dropout is that of `settings`, in the encoder and before the head.
+        """
+        dropout = {"dropout": settings.dropout}
+        if settings.attention_dropout is not None:
+            dropout["attention_dropout"] = settings.attention_dropout
+        loaded = load_model(self.stored, [], seed, self.stored.settings.model_copy(update=dropout))
+        return loaded.model, loaded.account.new
+
+    def fingerprint(self) -> str:
+        """A hash of the parameters and the tokeniser, to tell whether a finished run was of this checkpoint."""
+        digest = hashlib.blake2b(self.wordpieces.fingerprint.encode(), digest_size=16)
+        for name in sorted(self.stored.pieces):
+            if name.startswith("encoder."):
+                digest.update(name.encode())
+                values = self.stored.pieces[name].tensor.detach().cpu().contiguous().view(-1)
+                digest.update(values.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def task_id(self, asked: str | None, settings: Settings, *, said: bool = False) -> tuple[int, str]:
+        """(row of the task embedding, what to tell of it).
+
+        `asked` is a task's name or a row; where it is None, `settings.task_id` counts as asked if `said` by the user,
+        and otherwise is taken where the checkpoint was trained with it, else row 0. Raises `ConfigError` for a name
+        that is not there and a row the table does not have, `CheckpointError` for an id that saw no instances.
+        """
+        rows, names = self.stored.settings.task_ids, self.stored.task_ids
+        if asked is None and not said:
+            if settings.task_id and not (settings.task_id < rows and self._seen(settings.task_id) > 0):
+                return self._checked(
+                    0
+                ), f"task id 0: this checkpoint was not trained with the paper's {settings.task_id}"
+            return self._checked(settings.task_id), ""
+        wanted = str(settings.task_id) if asked is None else asked
+        if wanted.isdecimal():
+            row = int(wanted)
+        elif wanted in names:
+            row = names[wanted]
+        else:
+            known = ", ".join(names) or "none, so give a row"
+            raise ConfigError(
+                f"{self.where} knows no task {wanted!r}.{did_you_mean(wanted, names)} Tasks it has ids for: {known}."
+            )
+        if row and row >= rows:
+            has = f"a task embedding of {rows} rows" if rows else "no task embedding"
+            raise ConfigError(f"{self.where} has {has}; there is no task id {row}. Leave --task-id out.")
+        return self._checked(row), ""
+
+    def _seen(self, row: int) -> int:
+        """Instances trained under a row; 1 where nobody knows, as in checkpoints of others."""
+        counts = self._counts()
+        if counts is None:
+            return 1
+        return sum(counts.get(name, 0) for name, number in self.stored.task_ids.items() if number == row)
+
+    def _counts(self) -> Mapping[str, int] | None:
+        counts: Mapping[str, int] | None = self.stored.carried.get("ernie2_task_instances")
+        return counts if counts and self.stored.task_ids and self.stored.settings.task_ids else None
+
+    def _checked(self, row: int) -> int:
+        if self._seen(row):
+            return row
+        counts = self._counts() or {}
+        names = [name for name, number in self.stored.task_ids.items() if number == row]
+        whose = f"{names[0]} (task id {row})" if names else f"task id {row}, which no task owns,"
+        trained = [f"{name} ({count:,})" for name, count in counts.items() if count]
+        raise CheckpointError(
+            f"{self.where}: {whose} saw no instances in pre-training, so its row holds random numbers. "
+            + (f"Choose one that did with --task-id: {', '.join(trained)}." if trained else "Pre-train it first.")
+        )
+
+
+def open_source(checkpoint: str | Path, tokenizer: str | Path | None = None) -> Source:
+    """The checkpoint with the tokeniser beside it, or the one given.
+
+    Raises `CheckpointError` where it is none, has no tokeniser, or one with more tokens than its word table has rows.
+    """
+    where = Path(checkpoint)
+    stored = open_any(where)
+    wordpieces = wordpieces_beside(where) if tokenizer is None else load_wordpieces(tokenizer)
+    if wordpieces is None:
+        raise CheckpointError(
+            f"{where} has no tokeniser beside it (tokenizer.json or vocab.txt), so texts cannot be read. Put it there, "
+            "or name it with --tokenizer."
+        )
+    if wordpieces.vocab_size > stored.vocab_size:
+        raise CheckpointError(
+            f"{where} has {stored.vocab_size} rows of words, its tokeniser {wordpieces.vocab_size} tokens: they do not "
+            "belong together. Name the right one with --tokenizer."
+        )
+    return Source(where, stored, wordpieces)
+
+
+def fitted(settings: Settings, source: Source) -> tuple[Settings, tuple[str, ...]]:
+    """(`settings` with lengths that the encoder's positions hold, what was changed)."""
+    rows, told = source.stored.settings.position_rows, []
+    length, query = settings.max_length, settings.max_query
+    if length > rows:
+        told.append(f"max_length {length} → {rows}: the encoder has no more positions")
+        length = rows
+    if query > max(_SPECIALS, length) // 2:
+        query = max(_SPECIALS, length) // 2
+        told.append(f"max_query {settings.max_query} → {query}, so that half of the sequence is left for the context")
+    return replace(settings, max_length=length, max_query=query), tuple(told)

@@ -1,0 +1,127 @@
+"""The loop of fine-tuning: epochs over sequences, batches counted in sequences, every step that of pre-training."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ernie2.finetuning.encoded import SCORED, Encoded, batches_of, packs_of
+from ernie2.finetuning.heads import TunedModel
+from ernie2.finetuning.paper_settings import Settings
+from ernie2.progress import Bar, progress
+from ernie2.settings import TrainSettings
+from ernie2.train.loss_scale import LossScale
+from ernie2.train.optim import build_optimizer
+from ernie2.train.step import choose_precision, take_step
+
+
+@dataclass
+class History:
+    """What happened: the mean loss of every step, one record an epoch (number, mean loss, seconds, and what
+    `after_epoch` gave), sequences trained on a second. `diverged` says why a run was given up, else is ''."""
+
+    losses: list[float] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    sequences_per_second: float = 0.0
+    diverged: str = ""
+
+
+def fine_tune(
+    model: TunedModel,
+    train: Sequence[Encoded],
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+    *,
+    task_id: int = 0,
+    pad: int = 0,
+    title: str | None = None,
+    after_epoch: Callable[[], Mapping[str, Any]] | None = None,
+    most_steps: int | None = None,
+) -> History:
+    """Trains `model` in place on `device`; order and dropout follow from `seed` alone.
+
+    `title`: that of a bar; None for none. A run whose loss is not finite ends with that epoch, and `diverged` says so.
+    `after_epoch` is called after each epoch, its result kept. `most_steps` ends the run early without changing the schedule, to compare or to time.
+    """
+    model.to(device).train()
+    optimizer = build_optimizer(model, _optimizer_settings(settings))
+    precision = choose_precision(settings.precision, device)
+    scale = LossScale() if precision == "fp16" else None
+    steps = steps_of(len(train), settings)
+    history, done, busy = History(), 0, 0.0
+    with _bar(title, min(steps, most_steps or steps)) as bar:
+        for epoch in range(settings.epochs):
+            losses, began, sequences = [], time.perf_counter(), 0
+            for chosen in batches_of(len(train), settings.batch, seed, epoch):
+                if done == most_steps:
+                    break
+                done += 1
+                result = take_step(
+                    model,
+                    optimizer,
+                    packs_of([train[i] for i in chosen], settings, task_id, pad),
+                    weights={SCORED: 1.0},
+                    lr=learning_rate(done, steps, settings),
+                    clip=settings.clip,
+                    precision=precision,
+                    device=device,
+                    dropout_key=(seed, "fine-tuning", done),
+                    scale=scale,
+                )
+                losses.append(result.losses[SCORED] / result.counts[SCORED])
+                sequences += len(chosen)
+                bar.advance()
+            if not losses:
+                break
+            told = torch.stack(losses).float().cpu().tolist()  # waits for the device, once an epoch
+            seconds = time.perf_counter() - began
+            busy += seconds
+            history.losses += told
+            history.sequences_per_second += sequences
+            record = {"epoch": epoch + 1, "loss": sum(told) / len(told), "seconds": round(seconds, 3)}
+            if bad := [number for number, loss in enumerate(history.losses, 1) if not math.isfinite(loss)]:
+                history.diverged = f"the loss was not finite at step {bad[0]} of {steps}"
+                history.epochs.append(record)
+                break
+            history.epochs.append({**record, **(after_epoch() if after_epoch is not None else {})})
+    history.sequences_per_second = history.sequences_per_second / busy if busy else 0.0
+    return history
+
+
+def steps_of(sequences: int, settings: Settings) -> int:
+    """Optimiser steps of a whole run."""
+    return settings.epochs * -(-sequences // settings.batch)
+
+
+def learning_rate(step: int, steps: int, settings: Settings) -> float:
+    """The rate of step 1, 2, … of `steps`: linear warm-up over `warmup_share` of them, then constant or linear decay.
+
+    With `decay_from_zero` the decay counts from the first step, as in the released scripts, so the rate is never above
+    (1 - warmup_share) · peak_lr by much; else it falls from the peak.
+    """
+    warmup = settings.warmup_share * steps
+    rising = step / warmup if warmup else 1.0
+    if settings.schedule == "constant":
+        return settings.peak_lr * min(rising, 1.0)
+    left = (steps - step + 1) / (steps if settings.decay_from_zero else steps - warmup)
+    return settings.peak_lr * min(rising, left, 1.0)
+
+
+def _bar(title: str | None, steps: int) -> AbstractContextManager[Bar]:
+    return nullcontext(Bar("", steps, "steps")) if title is None else progress(title, steps, "steps")
+
+
+def _optimizer_settings(settings: Settings) -> TrainSettings:
+    return TrainSettings(
+        peak_lr=settings.peak_lr,
+        weight_decay=settings.weight_decay,
+        betas=settings.betas,
+        adam_eps=settings.adam_eps,
+    )

@@ -1,0 +1,191 @@
+"""A fine-tuned model on disk: a folder that `transformers` loads as the class for its kind of task, and we load too.
+
+ErnieForSequenceClassification (a class, several, a number), ErnieForTokenClassification or ErnieForQuestionAnswering,
+with label names. A head on mean-pooled states, for which there is no such class, lies beside an ErnieModel; a recurrent
+encoder becomes a folder of ours. What else it takes to read texts is in `ernie2_finetuned`.
+
+The row of the task embedding that was trained is written as row 0, which `transformers` takes when none is given; the
+two rows change places.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
+from ernie2.errors import CheckpointError, StorageError
+from ernie2.finetuning.examples import Head
+from ernie2.finetuning.heads import TunedModel, outputs_of
+from ernie2.finetuning.paper_settings import Settings
+from ernie2.model.formats.containers import read_weights
+from ernie2.model.formats.filling import load_model, tensors_of
+from ernie2.model.formats.own import OWN, Described, read_own, save_own
+from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf
+from ernie2.model.hf_names import TASK_TABLE
+from ernie2.model.multitask import MultiTaskModel
+
+FACTS = "ernie2_finetuned"
+_ARCHITECTURES: dict[Head, str] = {
+    "classification": "ErnieForSequenceClassification",
+    "multi_label": "ErnieForSequenceClassification",
+    "regression": "ErnieForSequenceClassification",
+    "tagging": "ErnieForTokenClassification",
+    "span": "ErnieForQuestionAnswering",
+}
+_PROBLEMS: dict[Head, str] = {
+    "classification": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+_OWN_LINEAR = "tuned.linear."
+
+
+@dataclass(frozen=True)
+class TunedFacts:
+    """What a fine-tuned model must know besides its parameters.
+
+    `texts`: names of the columns it was trained on. `per_character`: every token of its training was one character, so
+    plain text is tagged character by character. `task_id`: the row it was trained with, before it became row 0.
+    """
+
+    head: Head
+    labels: tuple[str, ...]
+    settings: Settings
+    dataset: str
+    texts: tuple[str, ...] = ("text",)
+    positive: str | None = None
+    answer_rules: str | None = None
+    metrics: tuple[str, ...] = ()
+    per_character: bool = False
+    task_id: int = 0
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A fine-tuned model, ready to be asked: task id 0, lengths as in `facts.settings`."""
+
+    model: TunedModel
+    wordpieces: WordPieces
+    facts: TunedFacts
+    vocab_size: int
+
+
+def save_tuned(folder: Path, tuned: Tuned) -> None:
+    """Writes `folder` whole or not at all, in place of one that is there. Raises `StorageError`."""
+    aside = folder.with_name(folder.name + ".tmp")
+    carrier = MultiTaskModel(tuned.model.encoder.settings, tuned.vocab_size, [], 0)
+    carrier.encoder = tuned.model.encoder
+    linear = {name: tensor.detach().cpu().clone() for name, tensor in tuned.model.linear.state_dict().items()}
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        tuned.wordpieces.save(aside)
+        if carrier.settings.kind != "transformer":
+            described = Described(
+                carrier.settings, tuned.vocab_size, (), {FACTS: _written(tuned.facts)}, tuned.wordpieces.pad_id
+            )
+            own = {name: tensor for name, tensor in tensors_of(carrier).items() if name.startswith("encoder.")}
+            _first_row(own, TASK_TABLE, tuned.facts.task_id)
+            save_own(aside, described, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
+        else:
+            _save_hf(aside, tuned, carrier, linear)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{folder} cannot be written: {error}. Free some space or choose another folder.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _save_hf(folder: Path, tuned: Tuned, carrier: MultiTaskModel, linear: Mapping[str, Tensor]) -> None:
+    facts, pooled = tuned.facts, tuned.facts.head not in ("tagging", "span")
+    poolers = [name for name in carrier.state_dict() if name.startswith("encoder.pooler.")]
+    tensors = to_hf(carrier, without=[] if pooled else poolers)
+    _first_row(tensors, "ernie.embeddings.task_type_embeddings.weight", facts.task_id)
+    tensors |= {f"{_head_name(facts.head)}.{name}": tensor for name, tensor in linear.items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = hf_config(carrier.settings, tuned.vocab_size, {}, (), tuned.wordpieces.pad_id)
+    first = facts.settings.pooling == "first" or not pooled
+    config["architectures"] = [_ARCHITECTURES[facts.head] if first else "ErnieModel"]
+    if facts.head != "span":
+        names = facts.labels or ("score",)
+        config["id2label"] = {str(number): name for number, name in enumerate(names)}
+        config["label2id"] = {name: number for number, name in enumerate(names)}
+        config["classifier_dropout"] = facts.settings.dropout
+    if facts.head in _PROBLEMS:
+        config["problem_type"] = _PROBLEMS[facts.head]
+    config[FACTS] = _written(facts)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_tuned(folder: str | Path) -> Tuned:
+    """The model of a folder that `save_tuned` wrote. Raises `CheckpointError` for any other."""
+    folder = Path(folder)
+    own = (folder / OWN).is_file()
+    facts = _read_facts(folder / (OWN if own else CONFIG))
+    loaded = load_model(folder, [])
+    tensors = read_own(folder)[1] if own else read_weights(folder).tensors
+    prefix = _OWN_LINEAR if own else f"{_head_name(facts.head)}."
+    linear = {name: tensors.get(prefix + name) for name in ("weight", "bias")}
+    outputs = outputs_of(facts.head, len(facts.labels))
+    model = TunedModel(
+        loaded.model.encoder,
+        facts.head,
+        outputs,
+        dropout=facts.settings.dropout,
+        pooling=facts.settings.pooling,
+    )
+    weight, bias, wanted = linear["weight"], linear["bias"], tuple(model.linear.weight.shape)
+    if weight is None or bias is None or tuple(weight.shape) != wanted or len(bias) != outputs:
+        raise CheckpointError(f"{folder}: its head {prefix}* is missing or has not {outputs} outputs; it is damaged.")
+    with torch.no_grad():
+        model.linear.weight.copy_(weight)
+        model.linear.bias.copy_(bias)
+    return Tuned(model.eval(), load_wordpieces(folder), facts, loaded.model.vocab_size)
+
+
+def _read_facts(file: Path) -> TunedFacts:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        told = json.loads(file.read_text(encoding="utf-8")).get(FACTS)
+        if told is None:
+            raise CheckpointError(
+                f"{file.parent} is no model fine-tuned by ernie2 ({file.name} has no {FACTS!r}). `ernie2 finetune` "
+                "makes one, in RESULT/…/seed-0/model."
+            )
+        return TypeAdapter(TunedFacts).validate_python(told)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{file.parent} is no fine-tuned model: there is no {file.name}. `ernie2 finetune` makes one, in "
+            "RESULT/…/seed-0/model."
+        ) from None
+    except (OSError, ValueError, ValidationError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}.") from error
+
+
+def _written(facts: TunedFacts) -> dict[str, Any]:
+    return asdict(replace(facts, settings=replace(facts.settings, task_id=0)))
+
+
+def _head_name(head: Head) -> str:
+    return "qa_outputs" if head == "span" else "classifier"
+
+
+def _first_row(tensors: dict[str, Tensor], table: str, row: int) -> None:
+    """Rows 0 and `row` of a table change places, where there is one."""
+    if row and table in tensors:
+        moved = tensors[table].clone()
+        moved[[0, row]] = moved[[row, 0]]
+        tensors[table] = moved
