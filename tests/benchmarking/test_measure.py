@@ -109,6 +109,16 @@ def test_pairs_have_fifty_tokens_on_average_and_a_loader_makes_them(folder: Path
     assert rate.tokens_per_second == pytest.approx(rate.instances_per_second * rate.instance_tokens)
 
 
+@pytest.mark.parametrize(("given", "needed"), [((1, 1), (2, 2)), ((4, 0), (4, 0)), ((2, 16), (2, 16))])
+def test_pairs_get_the_segment_types_and_task_ids_they_need(
+    folder: Path, given: tuple[int, int], needed: tuple[int, int]
+) -> None:
+    encoder = dict(zip(("segment_types", "task_ids"), given, strict=True))
+    recipe = pairs_recipe(tiny_run.recipe(folder, tasks={"knowledge_masking": {}}, encoder=encoder), folder)
+    assert (recipe.encoder.segment_types, recipe.encoder.task_ids) == needed
+    assert recipe.batch == tiny_run.recipe(folder).batch
+
+
 def test_the_share_waited_is_that_of_making_packs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = build(tiny_run.recipe(folder), measure.Shards(folder / "shards")).trainer
     # a clock that only packs and training move: 1 s a pack (two lanes), 6 s a step

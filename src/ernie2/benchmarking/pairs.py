@@ -25,7 +25,10 @@ _SPECIAL = 3
 
 
 def pairs_recipe(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with labelled pairs alone: sizes, encoder and optimiser stay; shards and run lie in `folder`."""
+    """The recipe with labelled pairs alone; shards and run lie in `folder`.
+
+    Sizes, encoder and optimiser stay, but for two segment types and two task ids, which pairs need.
+    """
     values = recipe.model_dump(mode="json")
     values |= {
         "corpora": {CORPUS: {"path": str(folder / "made-up.tsv"), "pairs": {}}},
@@ -34,6 +37,9 @@ def pairs_recipe(recipe: Recipe, folder: Path) -> Recipe:
         "run": str(folder / "run"),
     }
     values["shards"]["folder"] = str(folder / "shards")
+    encoder = values["encoder"]
+    encoder["segment_types"] = max(2, encoder["segment_types"])
+    encoder["task_ids"] = max(2, encoder["task_ids"]) if encoder["task_ids"] else 0
     return load_recipe(values)
 
 
