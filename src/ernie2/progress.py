@@ -14,9 +14,24 @@ SHORT_SECONDS = 0.5
 """No rate is told from a time shorter than this."""
 
 
+_quiet = False
+
+
 def say(text: str = "") -> None:
-    """Prints a line at once, also into a pipe."""
-    print(text, flush=True)
+    """Prints a line at once, also into a pipe; nothing inside `quietly`."""
+    if not _quiet:
+        print(text, flush=True)
+
+
+@contextmanager
+def quietly(quiet: bool = True) -> Iterator[None]:
+    """Inside, where `quiet`, neither lines nor bars are shown: what all processes but one of a run want."""
+    global _quiet
+    before, _quiet = _quiet, _quiet or quiet
+    try:
+        yield
+    finally:
+        _quiet = before
 
 
 class Bar:
@@ -75,7 +90,7 @@ class _PlainBar(Bar):
 def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Bar]:
     """Yields a `Bar` for `total` units (None: nobody knows how many) of which `done` are done already (a resumed
     run)."""
-    if not sys.stdout.isatty():
+    if _quiet or not sys.stdout.isatty():
         yield _PlainBar(title, total, unit, done)
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

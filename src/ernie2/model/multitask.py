@@ -5,7 +5,7 @@ T tokens in the pack · H hidden · P scored positions of a task
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,10 +55,25 @@ class MultiTaskModel(nn.Module):
             assert isinstance(head, ClassHead | VocabularyHead)
             head.compile_parts(backend)
 
-    def forward(self, inputs: Inputs) -> dict[str, TaskLoss]:
-        """A pack -> by task name, for every task with targets in it: summed loss, count, number correct."""
+    def forward(self, inputs: Inputs, active: Collection[str] = ()) -> dict[str, TaskLoss]:
+        """A pack -> by task name, for every task with targets in it: summed loss, count, number correct.
+
+        `active`: tasks that take part whether this pack has targets of theirs or not. Without, their loss is a zero
+        whose gradient reaches, as zeros, all parameters it would reach with targets.
+        """
         hidden = self.encoder(inputs)
-        return {name: self._loss(name, hidden, inputs) for name in inputs.targets}
+        return {
+            name: self._loss(name, hidden, inputs) if name in inputs.targets else self._nothing(name, hidden)
+            for name in dict.fromkeys((*inputs.targets, *active))
+        }
+
+    def _nothing(self, name: str, hidden: Tensor) -> TaskLoss:
+        """A loss of zero over no targets that depends on all parameters of the task, and on the encoder."""
+        spec, parameters = self.specs[name], list(self.heads[name].parameters())
+        if spec.level == "sentence" and spec.pooling == "first":
+            parameters += self.encoder.pooler.parameters()
+        touched = [hidden.float().sum(), *(parameter.sum() for parameter in parameters)]
+        return TaskLoss(0.0 * torch.stack(touched).sum(), 0, torch.zeros((), dtype=torch.int64, device=hidden.device))
 
     def _loss(self, name: str, hidden: Tensor, inputs: Inputs) -> TaskLoss:
         head, targets = self.heads[name], inputs.targets[name]

@@ -1,7 +1,7 @@
 """One optimiser step: accumulate the packs of a global batch, unscale, clip, step.
 
 The loss of a step is Σ_t w_t · (sum_t / count_t) with counts over the whole global batch, known before the first
-backward; so splitting a batch into packs, or saying a task's labels twice, changes nothing.
+backward; so splitting a batch into packs, packs among ranks, or saying a task's labels twice, changes nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from torch.utils._triton import has_triton
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.order import seed_of
 from ernie2.errors import ConfigError
+from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
 from ernie2.train.loss_scale import LossScale
+from ernie2.train.parallel import Alone, whole
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -92,39 +94,40 @@ def take_step(
     device: torch.device,
     dropout_key: tuple[str | int, ...],
     scale: LossScale | None = None,
+    ranks: Alone | None = None,
+    counts: Mapping[str, int] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> StepResult:
     """Forward and backward over `packs`, then one clipped optimiser step at rate `lr`. Heads without targets are
     untouched.
 
+    Where many ranks train a model, `ranks` says how, `packs` are those of this rank, as many as any other has, `counts`
+    the scored positions of all by task, and `numbers` the numbers of `packs` in the step, from which with `dropout_key`
+    dropout is seeded; by default all packs are here, numbered from 0. The result is that of the whole batch, the same
+    on all ranks.
+
     With `scale` (fp16) the loss is scaled for the backward pass and `scale` learns how that went; where a gradient is
     not finite the optimiser does nothing.
     """
-    static = device.type == "cuda" or bool(getattr(model, "static_shapes", False))
     factor = 1.0 if scale is None else scale.value
-    counts: dict[str, int] = {}
-    for pack in packs:
-        for name, targets in pack.targets.items():
-            counts[name] = counts.get(name, 0) + targets.count
+    ranks = ranks or Alone(model)
+    counts = counts_of(packs) if counts is None else counts
+    optimizer.zero_grad(set_to_none=True)
     losses: dict[str, Tensor] = {}
     correct: dict[str, Tensor] = {}
-    optimizer.zero_grad(set_to_none=True)
-    for number, pack in enumerate(packs):
+    for place, (number, pack) in enumerate(zip(numbers or range(len(packs)), packs, strict=True), 1):
         seed_dropout(*dropout_key, number)
-        inputs = Inputs.of(pack, device, static=static)
-        with autocast(precision, device):
-            made = model(inputs)
-        if not made:
-            continue
-        terms = [weights[name] / counts[name] * task.sum for name, task in made.items()]
-        torch.autograd.backward(torch.stack(terms).sum() * factor)
+        with ranks.pack(last=place == len(packs)):
+            made = _backward(ranks, pack, weights, counts, factor, precision, device)
         for name, task in made.items():
             total = task.sum.detach()
             losses[name] = losses[name] + total if name in losses else total
             right = torch.as_tensor(task.correct)
             correct[name] = correct[name] + right if name in correct else right
+    losses, correct = ranks.total(losses), ranks.total(correct)
     if scale is not None:
         torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / factor)
-    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    grad_norm = whole(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
     if scale is not None:
         scale.update(finite := bool(grad_norm.isfinite()))
         if not finite:
@@ -133,3 +136,33 @@ def take_step(
         group["lr"] = lr
     optimizer.step()
     return StepResult(losses, correct, counts, grad_norm)
+
+
+def _backward(
+    ranks: Alone,
+    pack: PackedBatch,
+    weights: Mapping[str, float],
+    counts: Mapping[str, int],
+    factor: float,
+    precision: str,
+    device: torch.device,
+) -> dict[str, TaskLoss]:
+    """Adds what one pack, its loss times `factor`, gives to the gradients; returns its losses by task."""
+    static = device.type == "cuda" or bool(getattr(ranks.model, "static_shapes", False))
+    inputs = Inputs.of(pack, device, static=static)
+    with autocast(precision, device):
+        made = ranks.losses(inputs, counts)
+    if made:
+        terms = [weights[name] / counts[name] * task.sum for name, task in made.items()]
+        # DDP and FSDP take the mean over ranks, and the sum is wanted
+        torch.autograd.backward(torch.stack(terms).sum() * (factor * ranks.world.size))
+    return made
+
+
+def counts_of(packs: Sequence[PackedBatch]) -> dict[str, int]:
+    """Scored positions of `packs` by task."""
+    counts: dict[str, int] = {}
+    for pack in packs:
+        for name, targets in pack.targets.items():
+            counts[name] = counts.get(name, 0) + targets.count
+    return counts

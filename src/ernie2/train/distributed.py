@@ -1,0 +1,158 @@
+"""The world a run is trained in: one process, or as many as torchrun started, on one machine or on several.
+
+    torchrun --nproc-per-node 8 -m ernie2 pretrain RECIPE
+
+Everything that is told, written or asked of the disk happens on rank 0; the others wait for it. Tensors on GPUs travel
+by NCCL; tensors on the host, and Python values, by gloo.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ernie2.errors import ConfigError, Ernie2Error
+from ernie2.progress import quietly
+
+Value = TypeVar("Value")
+
+PATIENCE = timedelta(days=7)
+"""How long ranks wait for what one of them does alone: preparing shards takes hours, but a rank that dies is noticed."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A rank among `size`; without arguments, the world of one.
+
+    `local_rank`, `local_size`: the same among the ranks of this machine. `restarts`: how often torchrun started all
+    ranks anew because one had died. `waiting`: the gloo group of everything that may take long.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    device: torch.device = field(default_factory=lambda: device_of(0))
+    restarts: int = 0
+    waiting: dist.ProcessGroup | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, which alone speaks and writes."""
+        return self.rank == 0
+
+    def lanes(self, count: int) -> list[int]:
+        """The lanes of `count` this rank fills: rank r has r, r + size, …"""
+        return list(range(self.rank, count, self.size))
+
+    def rounds(self, count: int) -> int:
+        """Things of `count` a rank has at most; who has fewer fills up, so that all meet equally often."""
+        return -(-count // self.size)
+
+    def total(self, values: Tensor) -> Tensor:
+        """`values` summed over all ranks, in place; any device."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def spread(self, values: Tensor) -> Tensor:
+        """`values` of rank 0 on all ranks, in place; any device."""
+        if self.size > 1:
+            dist.broadcast(values, src=0)
+        return values
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every rank's `value` by rank, on all of them; waits for the slowest."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self.waiting)
+        return found
+
+    def on_first(self, make: Callable[[], Value]) -> Value:
+        """What `make` returns on rank 0, on all ranks; where it raises, all ranks stop as in `together`."""
+        made: list[Any] = [None]
+        with self.together():
+            if self.first:
+                made[0] = make()
+        if self.size > 1:
+            dist.broadcast_object_list(made, src=0, group=self.waiting)
+        value: Value = made[0]
+        return value
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A stretch of work that succeeds on all ranks or on none.
+
+        The lowest rank that met an `Ernie2Error` raises it; the others end without a word.
+        """
+        error: Ernie2Error | None = None
+        try:
+            yield
+        except Ernie2Error as met:
+            if self.size == 1:
+                raise
+            error = met
+        if self.size == 1:
+            return
+        codes = self.gather(None if error is None else error.exit_code)
+        failed = next((rank for rank, code in enumerate(codes) if code is not None), None)
+        if failed is None:
+            return
+        if error is not None and failed == self.rank:
+            raise error
+        raise SystemExit(codes[failed])
+
+
+@contextmanager
+def open_world() -> Iterator[World]:
+    """The world torchrun started this process in; the world of one where it was not started by torchrun.
+
+    Ranks but the first print nothing inside. Process groups that are there already are used and left open.
+    Raises `ConfigError` where a machine has fewer GPUs than ranks.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or "RANK" not in os.environ:
+        yield World()
+        return
+    local_rank, local_size = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    device = device_of(local_rank)
+    ours = not dist.is_initialized()
+    if ours:
+        cuda = device.type == "cuda"
+        if cuda:
+            torch.cuda.set_device(device)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
+    world = World(
+        rank=dist.get_rank(),
+        size=size,
+        local_rank=local_rank,
+        local_size=local_size,
+        device=device,
+        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        waiting=dist.new_group(backend="gloo", timeout=PATIENCE),
+    )
+    with quietly(not world.first):
+        yield world
+    if ours:  # after an error the process ends, and groups whose other ranks are gone may not be closed in order
+        dist.destroy_process_group()
+
+
+def device_of(local_rank: int) -> torch.device:
+    """The GPU of a rank among those of its machine, or the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"rank {local_rank} of this machine finds no GPU of its own, since there are {torch.cuda.device_count()}: "
+            f"start torchrun with --nproc-per-node {torch.cuda.device_count()}."
+        )
+    return torch.device("cuda", local_rank) if "LOCAL_RANK" in os.environ else torch.device("cuda")
