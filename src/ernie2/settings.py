@@ -282,6 +282,12 @@ class TrainSettings(Part):
     are the same for any number."""
     log_every: int = Field(default=10, ge=1)
     """Steps between lines of metrics.jsonl."""
+    sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where else the lines of metrics.jsonl go; the package of each must be installed."""
+    max_bad_steps: int = Field(default=3, ge=1)
+    """Steps in a row whose loss or gradient is not finite, skipped one by one, at which the run stops."""
+    watchdog_seconds: float = Field(default=600, ge=0)
+    """Seconds without a finished step after which every rank says what it waits for; 0: never."""
 
 
 class Recipe(Part):

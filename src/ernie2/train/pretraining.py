@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +26,11 @@ from ernie2.tasks.base import SentenceTask, Task
 from ernie2.tasks.building import build_tasks, task_options
 from ernie2.tasks.usable import Table
 from ernie2.tasks.vocabulary import vocabulary_of
+from ernie2.train.environment import environment, fingerprint, git_state, versions
 from ernie2.train.evaluate import HeldOut
+from ernie2.train.sinks import check_sinks
 from ernie2.train.step import choose_precision
 from ernie2.train.trainer import Trainer
-from ernie2.version import __version__
 
 ROW_ZERO = "knowledge_masking"
 
@@ -60,6 +58,7 @@ def build(
 
     Raises `TaskError`, `ConfigError` or `ShardError` before any work where the parts do not fit.
     """
+    check_sinks(recipe.train.sinks)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(recipe.train.precision, device)
     vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
@@ -86,6 +85,7 @@ def build(
         patience=recipe.stages.patience,
         least_gain=recipe.stages.least_gain,
     )
+    described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     facts = {
         "format": 1,
         "name": recipe.name,
@@ -94,9 +94,11 @@ def build(
         "finished": None,
         "status": "running",
         "seed": recipe.seed,
-        "recipe": {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)},
-        "versions": _versions(),
-        "git": _git_state(),
+        "recipe": described,
+        "recipe_fingerprint": fingerprint(described),
+        "versions": versions(),
+        "environment": environment(),
+        "git": git_state(),
         "device": _device_name(device),
         "precision": precision,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -231,21 +233,6 @@ def _task_facts(task: Task, row: int) -> dict[str, Any]:
 def _corpus_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("language", "licence", "documents", "heldout_documents", "tokens", "dropped")
     return {key: facts[key] for key in kept if key in facts}
-
-
-def _versions() -> dict[str, str]:
-    found = {"ernie2": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    return found | {package: version(package) for package in ("numpy", "tokenizers", "safetensors")}
-
-
-def _git_state() -> str | None:
-    """The commit of the working directory the run was started in, with "+changes" where it has any."""
-    command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
 
 
 def _device_name(device: torch.device) -> str:

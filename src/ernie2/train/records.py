@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, StorageError
+from ernie2.train.sinks import Sink
 
 
 class Records:
@@ -21,17 +23,33 @@ class Records:
     def __init__(self, run: Path) -> None:
         self.run = run
         self.metrics = run / "metrics.jsonl"
+        self.sinks: Sequence[Sink] = ()
+        """Where lines go besides; `train.sinks.open_sinks` makes them."""
 
     def write(self, kind: str, **values: Any) -> None:
-        """Appends one line and hands it to the operating system."""
-        line = json.dumps({"kind": kind, **values}, ensure_ascii=False)
+        """Appends one line whole, hands it to the operating system, then to the sinks.
+
+        Raises `StorageError` with the lines before still whole.
+        """
+        line = {"kind": kind, **values}
+        whole = self.metrics.stat().st_size if self.metrics.exists() else 0
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
+            with suppress(OSError):  # what a full disk took of the line
+                os.truncate(self.metrics, whole)
             raise StorageError(
-                f"{self.metrics}: {error.strerror}; free space, then `ernie2 resume {self.run}`."
+                f"{self.metrics}: {error.strerror}; its lines so far are whole. Free space, then "
+                f"`ernie2 resume {self.run}`."
             ) from error
+        for sink in self.sinks:
+            sink.write(int(values.get("step", 0)), line)
+
+    def close(self) -> None:
+        """Lets the sinks send what is still waiting."""
+        for sink in self.sinks:
+            sink.close()
 
     def length(self) -> int:
         """Bytes of metrics.jsonl so far, all of them on the disk: a checkpoint may rely on them after a power cut."""

@@ -1,0 +1,97 @@
+"""What a run ran on and with: machine, libraries, commits. It goes into run.json."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.processes import cores
+from ernie2.version import __version__
+
+PACKAGES = (
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "datatrove",
+    "pyarrow",
+    "pydantic",
+    "fsspec",
+    "rjieba",
+    "scikit-learn",
+    "scipy",
+    "sentencex",
+    "ahocorasick-rs",
+    "transformers",
+    "triton",
+    "spacy",
+)
+"""Libraries that batches, training or figures depend on; those not installed are left out."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of ernie2, Python, PyTorch and the libraries of `PACKAGES` there are."""
+    found = {"ernie2": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """The machine of this process, and what of its environment changes numbers or speed."""
+    cuda = torch.cuda.is_available()
+    return {
+        "host": socket.gethostname(),
+        "os": platform.platform(),
+        "cpu": _cpu(),
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": _memory(),
+        "cuda": torch.version.cuda if cuda else None,
+        "devices": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if cuda else [],
+        "world": int(os.environ.get("WORLD_SIZE", "1")),
+        "package_git": git_state(Path(__file__).parent),
+    }
+
+
+def git_state(folder: Path | None = None) -> str | None:
+    """The commit of `folder` (default: the working directory), with "+changes" where it has any; None outside git."""
+    command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def fingerprint(values: Any) -> str:
+    """SHA-256 of JSON values, whatever the order of their keys."""
+    return sha256(dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _cpu() -> str:
+    """The name of the processor where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            named = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        named = []
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
