@@ -11,6 +11,8 @@ The verbs of the command line are functions of this package, and leave the same 
     run = ernie2.resume(run)                                  # goes on where a run stopped
     scores = ernie2.evaluate(run, shards)                     # task → metrics and baselines
     longer = ernie2.extend(run, "sentence_distance", shards)  # a task that arrives later
+    tuned = ernie2.finetune(run, "mrpc", "glue_data")         # scores and models, five seeds
+    ernie2.predict(tuned.models["mrpc"][0], ["A text.\tAnother."])
 
 A recipe is a YAML file, the name of a shipped one, or a mapping. What a user can do wrong raises a subclass of
 `ernie2.errors.Ernie2Error`. Importing the package imports none of its libraries; the first verb that is used does.
@@ -28,9 +30,12 @@ if TYPE_CHECKING:
     from ernie2.verbs.converting import convert
     from ernie2.verbs.demonstration import demo
     from ernie2.verbs.evaluating import evaluate, report
+    from ernie2.verbs.exporting_onnx import export
     from ernie2.verbs.extending import extend
+    from ernie2.verbs.finetuning import finetune
     from ernie2.verbs.mining import mine_clicks, mine_discourse
     from ernie2.verbs.planning import plan
+    from ernie2.verbs.predicting import predict
     from ernie2.verbs.preparing import inspect, prepare
     from ernie2.verbs.pretraining import pretrain, resume
     from ernie2.verbs.recipes import list_recipes, list_tasks, write_recipe
@@ -41,13 +46,16 @@ __all__ = [
     "convert",
     "demo",
     "evaluate",
+    "export",
     "extend",
+    "finetune",
     "inspect",
     "list_recipes",
     "list_tasks",
     "mine_clicks",
     "mine_discourse",
     "plan",
+    "predict",
     "prepare",
     "pretrain",
     "report",
@@ -60,13 +68,16 @@ _MODULES = {
     "convert": "converting",
     "demo": "demonstration",
     "evaluate": "evaluating",
+    "export": "exporting_onnx",
     "extend": "extending",
+    "finetune": "finetuning",
     "inspect": "preparing",
     "list_recipes": "recipes",
     "list_tasks": "recipes",
     "mine_clicks": "mining",
     "mine_discourse": "mining",
     "plan": "planning",
+    "predict": "predicting",
     "prepare": "preparing",
     "pretrain": "pretraining",
     "report": "evaluating",

@@ -6,7 +6,7 @@ interrupted. This module imports no library but typer, so that help comes at onc
 
 from __future__ import annotations
 
-from ernie2.cli import data, measuring, mining, models, results, training
+from ernie2.cli import data, finetuning, measuring, mining, models, results, training
 from ernie2.cli.app import app, main
 
-__all__ = ["app", "data", "main", "measuring", "mining", "models", "results", "training"]
+__all__ = ["app", "data", "finetuning", "main", "measuring", "mining", "models", "results", "training"]

@@ -34,6 +34,9 @@ _ORDER = [
     "extend",
     "evaluate",
     "report",
+    "finetune",
+    "predict",
+    "export",
     "bench",
     "convert",
 ]

@@ -63,7 +63,7 @@ def own_data(
         raise ConfigError(f"--text {text!r} names {len(texts)} columns; give one, or two with a comma between them.")
     named = {"train": train, "dev": dev} | ({"test": test} if test is not None else {})
     files = {split: tuple(list_files([path], TABLES)) for split, path in named.items()}
-    rows = {split: [row for file in paths for row in _rows(file)] for split, paths in files.items()}
+    rows = {split: [row for file in paths for row in rows_of(file)] for split, paths in files.items()}
     for split, found in rows.items():
         _check_rows(split, named[split], found, texts, label)
     kind, reason = (head, "said by the user") if head is not None else guess_head(rows["train"], texts, label)
@@ -80,7 +80,7 @@ def own_data(
     )
 
 
-def _rows(file: str) -> Iterator[Row]:
+def rows_of(file: str) -> Iterator[Row]:
     """The rows of a table; of a .json file also those of a whole list of objects, or the questions of SQuAD's form."""
     if file_format(file, TABLES).split(".")[1] != "json":
         return read_table(file)

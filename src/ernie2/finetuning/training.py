@@ -48,7 +48,8 @@ def fine_tune(
     """Trains `model` in place on `device`; order and dropout follow from `seed` alone.
 
     `title`: that of a bar; None for none. A run whose loss is not finite ends with that epoch, and `diverged` says so.
-    `after_epoch` is called after each epoch, its result kept. `most_steps` ends the run early without changing the schedule, to compare or to time.
+    `after_epoch` is called after each epoch, its result kept. `most_steps` ends the run early without changing the
+    schedule, to compare or to time.
     """
     model.to(device).train()
     optimizer = build_optimizer(model, _optimizer_settings(settings))

@@ -1,0 +1,168 @@
+"""Commands from a checkpoint to scores and back to texts: finetune, predict, export."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import ernie2
+from ernie2.cli.app import app
+from ernie2.cli.console import finished, when_interrupted
+from ernie2.errors import Ernie2Error
+
+
+class HeadKind(StrEnum):
+    """What can be put on an encoder."""
+
+    classification = "classification"
+    regression = "regression"
+    multi_label = "multi_label"
+    tagging = "tagging"
+    span = "span"
+
+
+def _files(train: str | None, dev: str | None, test: str | None, named: list[str] | None) -> dict[str, str]:
+    files = {split: path for split, path in (("train", train), ("dev", dev), ("test", test)) if path is not None}
+    for one in named or ():
+        split, equals, path = one.partition("=")
+        if not (split and equals and path):
+            raise Ernie2Error(f"--file {one!r} is no SPLIT=PATH, such as dev_matched=dev.tsv.")
+        files[split] = path
+    return files
+
+
+@app.command()
+def finetune(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="A run, a Hugging Face folder (BERT, ERNIE), or a Paddle model."),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings in place of the paper's: epochs=2.", show_default=False),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="A set, such as mrpc or msra_ner, or a group: glue, chinese.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The folder that holds it, as published or from the Hub.", show_default=False)
+    ] = None,
+    train: Annotated[str | None, typer.Option(help="A file of your own, or of the set.", show_default=False)] = None,
+    dev: Annotated[str | None, typer.Option(help="What to measure on.", show_default=False)] = None,
+    test: Annotated[str | None, typer.Option(help="Measured too where it has labels.", show_default=False)] = None,
+    file: Annotated[
+        list[str] | None, typer.Option(metavar="SPLIT=PATH", help="Any split of a set.", show_default=False)
+    ] = None,
+    text: Annotated[str, typer.Option(metavar="A[,B]", help="One or two columns of your own files.")] = "text",
+    label: Annotated[str, typer.Option(help="The column of the label.")] = "label",
+    head: Annotated[
+        HeadKind | None, typer.Option(help="The kind of task, where the guess is wrong.", show_default="guessed")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs.", show_default="5; 1 for your own files")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="As the argument of that form.", show_default=False)
+    ] = None,
+    task_id: Annotated[
+        str | None, typer.Option(help="Task id: a task's name, or a row.", show_default="the paper's, mostly 0")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="A tokenizer.json or vocab.txt.", show_default="that beside CHECKPOINT")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results and models.", show_default="finetuned/CHECKPOINT")
+    ] = None,
+    submission: Annotated[
+        Path | None, typer.Option(metavar="FILE.zip", help="Of glue: a zip for its server.", show_default=False)
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
+    ] = None,
+) -> None:
+    """Fine-tune a checkpoint on labelled data and score it, several seeds in one command.
+
+    Declared sets take the paper's settings for a model of this size; files of
+    your own are guessed and told. A finished run is not done again.
+
+    Reads    CHECKPOINT, and DATA or your files
+    Leaves   OUT/SET/seed-0/model …, which transformers loads, OUT/results.md
+    Example  [bold]ernie2 finetune my-run --dataset mrpc --data glue_data --seeds 5[/bold]
+             [bold]ernie2 finetune my-run --train a.tsv --dev b.tsv --label y[/bold]
+    """
+    pairs = [part for one in (*(settings or ()), *(overrides or ())) for part in one.split()]
+    again = "the same command goes on; runs that were finished are not done again."
+    with when_interrupted(lambda: again):
+        made = ernie2.finetune(
+            checkpoint,
+            dataset,
+            data,
+            files=_files(train, dev, test, file),
+            text=text,
+            label=label,
+            head=None if head is None else head.value,
+            seeds=seeds,
+            settings=pairs,
+            task_id=task_id,
+            out=out,
+            submission=submission,
+            tokenizer=tokenizer,
+            parallel=parallel,
+        )
+    first = next(iter(made.models.values()))[0]
+    finished(
+        {"results": made.folder / "results.md", "model": first},
+        f"ernie2 predict {first} FILE",
+        f"ernie2 export {first} my-onnx",
+    )
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that `finetune` left: …/seed-0/model.")],
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A table, a .txt of lines, or - for standard input.")],
+    text: Annotated[
+        str | None, typer.Option(metavar="A[,B]", help="The columns to read.", show_default="those of training")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write there instead.", show_default="standard output")] = None,
+) -> None:
+    """Ask a fine-tuned model; one JSON object a text: label, probabilities.
+
+    Tags come with their entities, answers with their place in the context.
+
+    Reads    MODEL and FILE, or a text a line (two with a tab) from a pipe
+    Leaves   JSON lines on standard output, or in OUT
+    Example  [bold]echo "What a film." | ernie2 predict tuned/sst2/seed-0/model -[/bold]
+    """
+    lines = (line for line in sys.stdin) if source == "-" else source
+    for one in ernie2.predict(model, lines, text, out):
+        if out is None:
+            print(json.dumps(one, ensure_ascii=False))
+    if out is not None:
+        print(f"\npredictions: {out}")
+
+
+@app.command()
+def export(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A fine-tuned model, or any checkpoint, for its bare encoder.")
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write; it must not exist.")],
+    task_id: Annotated[
+        str | None, typer.Option(help="Of a bare encoder: the task id to bake in.", show_default="0")
+    ] = None,
+) -> None:
+    """Write a model as ONNX, checked against torch before it is kept.
+
+    Batch and length are dynamic; inputs are input_ids, attention_mask and
+    token_type_ids. Needs pip install 'ernie2[onnx]'.
+
+    Reads    MODEL
+    Leaves   DST/model.onnx with tokeniser and config.json
+    Example  [bold]ernie2 export finetuned/my-run/mrpc/seed-0/model mrpc-onnx[/bold]
+    """
+    made = ernie2.export(model, destination, task_id)
+    finished({"model": made.folder}, f'onnxruntime.InferenceSession("{made.folder / "model.onnx"}")      in Python')

@@ -1,0 +1,197 @@
+"""Figures of several runs → one row a metric: every run's value, their median or mean, a 95 % interval, and the paper's
+figure beside it where that is fair."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ernie2.finetuning.examples import LabelledData
+from ernie2.finetuning.glue import SCORED, glue_score
+from ernie2.finetuning.paper_results import beside
+from ernie2.finetuning.paper_settings import Settings, Size
+from ernie2.finetuning.runs import Run
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric on one split. `values`: percent by seed, runs without a figure left out; `middle`: their median or
+    mean; `low`, `high`: the 95 % interval of the mean over runs (Student's t), None for fewer than two."""
+
+    split: str
+    metric: str
+    values: Mapping[int, float]
+    middle: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Everything worth telling of one data set: `standing` of what it was, `examples` by split, `rows`, what `paper`
+    reports for the same split and size with the words that go with it, runs that `diverged` by seed with the reason."""
+
+    dataset: str
+    head: str
+    standing: str
+    size: Size
+    summary: str
+    examples: Mapping[str, int]
+    rows: tuple[Row, ...]
+    paper: Mapping[str, tuple[str, ...]]
+    comparison: Mapping[str, str]
+    diverged: Mapping[int, str]
+    settings: Settings
+    task_id: int
+    sequences_per_second: float
+    folder: str
+    notes: tuple[str, ...] = ()
+
+
+def outcomes_of(
+    data: LabelledData, runs: Sequence[Run], settings: Settings, size: Size, task_id: int, folder: str, own: bool
+) -> Outcomes:
+    """Takes the runs of a data set together; `own`: data of a user's own, of which the paper says nothing."""
+    rows, paper, comparison = [], {}, {}
+    for split in dict.fromkeys(split for run in runs for split in run.metrics):
+        rows += [_row(split, metric, runs, settings.summary) for metric in data.metrics]
+        if not own:
+            reported, words = beside(data, size, split)
+            paper[split], comparison[split] = tuple(row.described for row in reported), words
+    rates = [run.sequences_per_second for run in runs if run.sequences_per_second]
+    notes = dict.fromkeys(note for split in data.splits.values() for note in split.notes)
+    notes |= dict.fromkeys(note for run in runs for note in run.notes)
+    return Outcomes(
+        dataset=data.name,
+        head=data.head,
+        standing=data.standing,
+        size=size,
+        summary=settings.summary,
+        examples={name: len(split.examples) for name, split in data.splits.items()},
+        rows=tuple(rows),
+        paper=paper,
+        comparison=comparison,
+        diverged={run.seed: run.diverged for run in runs if run.diverged},
+        settings=settings,
+        task_id=task_id,
+        sequences_per_second=round(statistics.median(rates), 1) if rates else 0.0,
+        folder=folder,
+        notes=tuple(notes),
+    )
+
+
+def glue_of(results: Sequence[Outcomes]) -> float | None:
+    """The GLUE score on development data, where all nine tasks have figures; else None."""
+    figures = {}
+    for one in results:
+        middles = [row.middle for row in one.rows if row.split.startswith("dev") and row.middle is not None]
+        if one.dataset in SCORED and middles:
+            figures[one.dataset] = middles
+    return glue_score(figures) if set(figures) == set(SCORED) else None
+
+
+def lines_of(one: Outcomes) -> list[str]:
+    """What is printed of a data set: a line a metric with every run's figure, then the paper's and what went wrong."""
+    told = [f"{one.dataset} ({one.standing}, settings of the {one.size} model, {_counts(one)})"]
+    width = max((len(f"{row.split} {row.metric}") for row in one.rows), default=0)
+    for row in one.rows:
+        name = f"{row.split} {row.metric}".ljust(width)
+        each = " ".join(_shown(value) for value in row.values.values())
+        told.append(f"  {name}  {one.summary} {_shown(row.middle)}{_interval(row)}   each: {each}")
+    for split, words in one.comparison.items():
+        told += [f"  paper, {line}" for line in one.paper[split]]
+        told.append(f"  {split}: {words}")
+    told += [f"  seed {seed} diverged: {why}" for seed, why in one.diverged.items()]
+    told += [f"  note: {note}" for note in one.notes]
+    return told
+
+
+def as_markdown(record: Mapping[str, Any]) -> str:
+    """The report of a whole command, as `record_of` gives it."""
+    size = record["encoder"]
+    lines = [
+        f"# Fine-tuning of {record['checkpoint']}",
+        "",
+        f"{record['layout']}; {size['layers']} layers × {size['hidden']}; settings of the {record['size']} model; "
+        f"seeds {', '.join(map(str, record['seeds']))}; {record['device']}, {record['precision']}.",
+        "",
+        "| data set | what it is | split | metric | every run | middle | 95 % of the mean | paper |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in record["datasets"]:
+        for row in one["rows"]:
+            cells = (
+                one["dataset"],
+                one["standing"],
+                row["split"],
+                row["metric"],
+                ", ".join(_shown(value) for value in row["values"].values()),
+                f"{one['summary']} {_shown(row['middle'])}",
+                "–" if row["low"] is None else f"{_shown(row['low'])} to {_shown(row['high'])}",
+                "; ".join(one["paper"].get(row["split"], ())) or "–",
+            )
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    if record.get("glue_score") is not None:
+        lines += ["", f"GLUE score on development data: {record['glue_score']:.1f} (mean over the nine tasks)."]
+    remarks = [
+        f"{one['dataset']}, seed {seed}: {why}" for one in record["datasets"] for seed, why in one["diverged"].items()
+    ]
+    remarks += [
+        f"{one['dataset']}, {split}: {words}"
+        for one in record["datasets"]
+        for split, words in one["comparison"].items()
+    ]
+    remarks += [f"{one['dataset']}: {note}" for one in record["datasets"] for note in one["notes"]]
+    remarks += list(record["notes"])
+    lines += ["", "## Remarks", "", *(f"* {remark}" for remark in remarks)] if remarks else []
+    lines += ["", "## Settings", ""]
+    for one in record["datasets"]:
+        values = ", ".join(f"{key} {value}" for key, value in one["settings"].items() if value is not None)
+        lines.append(
+            f"* {one['dataset']}: {values}; task id {one['task_id']}; {one['sequences_per_second']:,} sequences/s"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def record_of(results: Sequence[Outcomes], **facts: Any) -> dict[str, Any]:
+    """JSON values of a whole command; what is not finite becomes null."""
+    score = glue_of(results)
+    made = {**facts, "glue_score": None if score is None or not math.isfinite(score) else score}
+    return made | {"datasets": [_plain(asdict(one)) for one in results]}
+
+
+def _row(split: str, metric: str, runs: Sequence[Run], summary: str) -> Row:
+    values = {run.seed: run.metrics[split][metric] for run in runs if metric in run.metrics.get(split, {})}
+    finite = [value for value in values.values() if math.isfinite(value)]
+    middle = None if not finite else statistics.median(finite) if summary == "median" else statistics.fmean(finite)
+    low = high = None
+    if len(finite) > 1:
+        from scipy.stats import t
+
+        mean = statistics.fmean(finite)
+        half = float(t.ppf(0.975, len(finite) - 1)) * statistics.stdev(finite) / math.sqrt(len(finite))
+        low, high = mean - half, mean + half
+    return Row(split, metric, values, middle, low, high)
+
+
+def _counts(one: Outcomes) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in one.examples.items())
+
+
+def _interval(row: Row) -> str:
+    return "" if row.low is None else f", 95 % of the mean {_shown(row.low)} to {_shown(row.high)}"
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None or not math.isfinite(value) else f"{value:.1f}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

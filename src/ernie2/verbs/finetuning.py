@@ -1,0 +1,211 @@
+"""The verb that turns a checkpoint and labelled data into fine-tuned models and scores: finetune."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from ernie2.errors import ConfigError, DataError
+from ernie2.exporting import write_text
+from ernie2.finetuning.datasets import DATASETS, GROUPS, available, find_dataset, load
+from ernie2.finetuning.examples import Head, LabelledData
+from ernie2.finetuning.glue_submission import check_tests, submit
+from ernie2.finetuning.many_runs import devices, run_all
+from ernie2.finetuning.own_data import own_data
+from ernie2.finetuning.paper_settings import Settings, settings_for
+from ernie2.finetuning.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
+from ernie2.finetuning.runs import Job, Run
+from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
+from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.progress import say
+from ernie2.train.records import write_json
+from ernie2.train.step import choose_precision
+
+RESULTS, REPORT = "results.json", "results.md"
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """The folder of results, and by data set its models: seed-k/model, loaded by `transformers` and `predict`.
+
+    `record` is what results.json holds.
+    """
+
+    folder: Path
+    models: Mapping[str, tuple[Path, ...]]
+    record: Mapping[str, Any]
+
+
+def finetune(
+    checkpoint: str | Path,
+    dataset: str | None = None,
+    data: str | None = None,
+    *,
+    files: Mapping[str, str] | None = None,
+    text: str = "text",
+    label: str = "label",
+    head: str | None = None,
+    seeds: int | None = None,
+    settings: Sequence[str] = (),
+    task_id: str | None = None,
+    out: str | Path | None = None,
+    submission: str | Path | None = None,
+    tokenizer: str | None = None,
+    parallel: int | None = None,
+) -> Finetuned:
+    """Fine-tunes a checkpoint of any kind on declared data sets or on files of your own, and measures it.
+
+    `dataset`: a name of `finetuning.datasets.DATASETS`, or a group ("glue", "chinese"), read from the folder `data` or
+    from `files` (split -> file). Without a `dataset`, `files` are your own (train, dev, test), with the columns `text`
+    ("a" or "a,b") and `label`; `head` says the kind of task where the guess is wrong. Settings are the paper's for a
+    model of this size; `settings` are "key=value" overrides. `seeds`: number of runs (5 for the paper's sets, 1 for
+    your own). `submission`: a zip for the GLUE server, with `dataset="glue"`.
+
+    Leaves out/<data set>/seed-k with result.json and model, and out/results.json and results.md; runs that are finished
+    there are not done again. Raises `ConfigError`, `DataError`, `CheckpointError` for what cannot be done, before any
+    training.
+    """
+    source = open_source(checkpoint, tokenizer)
+    named, absent = _data(dataset, data, dict(files or {}), text, label, head)
+    own = dataset is None
+    if submission is not None:
+        if dataset is None or dataset.lower() != "glue":
+            raise ConfigError("--submission needs all of GLUE: --dataset glue --data FOLDER.")
+        check_tests(named)
+    folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
+    jobs = [
+        _job(source, one, own, settings, task_id, folder, tuple(text.split(",")))
+        for one in named.values()
+        if not _untrained(one)
+    ]
+    if absent:
+        say(f"Not in {data}: {', '.join(absent)}")
+    runs: dict[str, list[Run]] = {}
+    results: list[Outcomes] = []
+    for job, notes in jobs:
+        _say_job(job, notes)
+        count = seeds or (1 if own else job.settings.runs)
+        runs[job.data.name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
+        made = outcomes_of(job.data, runs[job.data.name], job.settings, source.size, job.task_id, str(job.folder), own)
+        say("\n".join(lines_of(made)))
+        results.append(replace(made, notes=(*notes, *made.notes)))
+    remarks = [f"not in {data}: {', '.join(absent)}"] if absent else []
+    if submission is not None:
+        chosen = submit(Path(submission), named, runs, devices()[0])
+        remarks.append("submission: " + ", ".join(f"{one.dataset} by seed {one.seed}" for one in chosen))
+        say(f"Submission: {submission}; the run that is best on dev predicted each test file")
+    record = record_of(results, **_facts(source, jobs[0][0].settings, seeds, remarks, results))
+    if record["glue_score"] is not None:
+        say(f"GLUE score on development data: {record['glue_score']:.1f}")
+    write_json(folder / RESULTS, record)
+    write_text(folder / REPORT, as_markdown(record))
+    models = {name: tuple(run.folder / "model" for run in found) for name, found in runs.items()}
+    return Finetuned(folder, models, record)
+
+
+def _data(
+    dataset: str | None, folder: str | None, files: Mapping[str, str], text: str, label: str, head: str | None
+) -> tuple[dict[str, LabelledData], tuple[str, ...]]:
+    """The data sets by name, and those of a group that are not there."""
+    if dataset is None:
+        if folder is not None:
+            raise ConfigError(f"--data {folder} needs --dataset: one of {', '.join((*DATASETS, *GROUPS))}.")
+        if missing := [split for split in ("train", "dev") if split not in files]:
+            raise ConfigError(
+                f"there is no --{missing[0]} file. Give --dataset NAME --data DIR, or --train F --dev F --text COLUMN "
+                "--label COLUMN for data of your own."
+            )
+        one = own_data(
+            files["train"], files["dev"], files.get("test"), text=text, label=label, head=cast(Head | None, head)
+        )
+        return {one.name: one}, ()
+    if head is not None:
+        raise ConfigError(f"--head is for data of your own; the head of {dataset} is declared.")
+    if dataset.lower() in GROUPS:
+        if folder is None:
+            raise ConfigError(
+                f"--dataset {dataset} needs --data, the folder that holds the sets, each in one of its own."
+            )
+        there, absent = available(dataset.lower(), folder)
+        if not there:
+            raise DataError(f"{folder} holds none of {', '.join(GROUPS[dataset.lower()])} in a folder of its own.")
+        return {name: load(name, folder) for name in there}, absent
+    if folder is None and not files:
+        raise ConfigError(
+            f"--dataset {dataset} needs --data, the folder that holds it, or its files with --train, --dev."
+        )
+    one = load(dataset, folder, files)
+    if _untrained(one):
+        raise ConfigError(
+            f"{one.name} has no training file: the model of {find_dataset(one.name).trained_on} predicts it. Fine-tune "
+            "on that, or on the whole group."
+        )
+    return {one.name: one}, ()
+
+
+def _untrained(data: LabelledData) -> bool:
+    return data.name in DATASETS and DATASETS[data.name].trained_on is not None
+
+
+def _job(
+    source: Source,
+    data: LabelledData,
+    own: bool,
+    overrides: Sequence[str],
+    task_id: str | None,
+    folder: Path,
+    texts: tuple[str, ...],
+) -> tuple[Job, tuple[str, ...]]:
+    data.need("train")
+    columns = DATASETS[data.name].columns if not own else None
+    if not own:
+        texts = ("question", "context") if data.head == "span" else texts
+        if columns is not None:
+            texts = (columns.text[0], *columns.pair[:1])
+    base = settings_for(data.name, source.size) if not own else replace(OWN, max_length=OWN_LENGTHS.get(data.head, 128))
+    settings, told = fitted(overridden(base, overrides), source)
+    said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
+    row, words = source.task_id(task_id, settings, said=said)
+    job = Job(source, data, settings, row, folder / data.name, texts)
+    return job, (*told, *([words] if words else []), *data.reasons)
+
+
+def _name_of(where: Path) -> str:
+    """A name for a checkpoint's results: runs/b -> b, runs/b/hf -> b."""
+    whole = where.resolve()
+    return (
+        whole.parent.name if whole.name in ("hf", "model", "params") else whole.stem if whole.is_file() else whole.name
+    )
+
+
+def _say_job(job: Job, notes: Sequence[str]) -> None:
+    settings = job.settings
+    say(
+        f"\n{job.data.name}: {job.data.head}, {len(job.data.need('train').examples):,} training examples, "
+        f"{settings.epochs} epochs, batch {settings.batch}, rate {settings.peak_lr:g}, {settings.max_length} tokens, "
+        f"task id {job.task_id}"
+    )
+    for note in notes:
+        say(f"  {note}")
+
+
+def _facts(
+    source: Source, settings: Settings, seeds: int | None, notes: Sequence[str], results: Sequence[Outcomes]
+) -> dict[str, Any]:
+    encoder, device = source.stored.settings, devices()[0]
+    ran = sorted(
+        {seed for one in results for row in one.rows for seed in row.values} | {s for o in results for s in o.diverged}
+    )
+    return {
+        "kind": "finetuning",
+        "checkpoint": str(source.where),
+        "layout": source.stored.layout,
+        "size": source.size,
+        "encoder": {"layers": encoder.layers, "hidden": encoder.hidden, "kind": encoder.kind},
+        "seeds": ran or list(range(seeds or 0)),
+        "device": str(device),
+        "precision": choose_precision(settings.precision, device),
+        "notes": list(notes),
+    }

@@ -1,0 +1,104 @@
+"""The verb that asks a fine-tuned model: predict."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ernie2.errors import StorageError
+from ernie2.finetuning.examples import Example
+from ernie2.finetuning.glue_submission import outcomes_for
+from ernie2.finetuning.many_runs import devices
+from ernie2.finetuning.metrics import entities
+from ernie2.finetuning.predictions import Outcome
+from ernie2.finetuning.tuned_folder import Tuned, load_tuned
+from ernie2.finetuning.unlabelled import examples_in, examples_of
+
+_AT_ONCE = 256
+
+
+def predict(
+    model: str | Path, source: str | Path | Iterable[str], text: str | None = None, out: str | Path | None = None
+) -> list[dict[str, Any]]:
+    """What a fine-tuned model says of every text of a file, or of lines given one by one; a mapping each, in order.
+
+    Classes: `label`, `probabilities` by class. Numbers: `label`. Several labels: `label` a list, `probabilities`. Tags:
+    `tokens`, `label` a tag each, `probabilities` of those tags, `entities`. Spans: `label` the answer, `start`, `end`
+    in characters of the context, `probability` among the `answers`. All carry the `id` of the row or its number.
+
+    `source`: a table (.tsv, .csv, .jsonl, .json, .parquet), a .txt of one text a line, or lines. `text`: the columns,
+    where they are not called as in training. `out`: also write JSON lines there. Raises `CheckpointError` where `model`
+    is no fine-tuned model, `DataError` for input that cannot be read, `StorageError` where `out` cannot be written.
+    """
+    found = list(predictions(load_tuned(model), source, text))
+    if out is not None:
+        _write(Path(out), found)
+    return found
+
+
+def predictions(tuned: Tuned, source: str | Path | Iterable[str], text: str | None = None) -> Iterator[dict[str, Any]]:
+    """As `predict`, one after the other while the source is read."""
+    facts = tuned.facts
+    examples = (
+        examples_in(str(source), facts, text) if isinstance(source, str | Path) else examples_of(source, facts, text)
+    )
+    device = devices()[0]
+    while chosen := list(islice(examples, _AT_ONCE)):
+        outcomes = outcomes_for(tuned, chosen, device)
+        for example, outcome in zip(chosen, outcomes, strict=True):
+            yield described(example, outcome, facts.head)
+
+
+def described(example: Example, outcome: Outcome, head: str) -> dict[str, Any]:
+    """One prediction as JSON values."""
+    told: dict[str, Any] = {"id": example.id}
+    if head == "tagging":
+        assert isinstance(outcome.value, tuple)
+        return told | {
+            "tokens": list(example.tokens),
+            "label": list(outcome.value),
+            "probabilities": _rounded(outcome.certainties),
+            "entities": _entities(example, outcome.value),
+        }
+    if head == "span":
+        best = outcome.answers[0]
+        answers = [
+            {"text": one.text, "start": one.start, "end": one.end, "probability": round(one.probability, 6)}
+            for one in outcome.answers
+        ]
+        place = {"start": best.start, "end": best.end, "probability": round(best.probability, 6)}
+        return told | {"label": best.text, **place, "answers": answers}
+    told["label"] = list(outcome.value) if isinstance(outcome.value, tuple) else outcome.value
+    if outcome.probabilities:
+        told["probabilities"] = {name: round(share, 6) for name, share in outcome.probabilities.items()}
+    return told
+
+
+def _entities(example: Example, tags: Sequence[str]) -> list[dict[str, Any]]:
+    """Entities by tokens, `end` exclusive."""
+    joined = "" if "".join(example.tokens) == example.text else " "
+    return [
+        {"kind": kind, "start": start, "end": end, "text": joined.join(example.tokens[start:end])}
+        for kind, start, end in entities(tags)
+    ]
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 6) for value in values]
+
+
+def _write(out: Path, found: Sequence[dict[str, Any]]) -> None:
+    aside = out.with_name(out.name + ".tmp")
+    try:
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found), encoding="utf-8")
+        os.replace(aside, out)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise StorageError(
+            f"{out}: {error.strerror or error}; it was not written. Free space and try again."
+        ) from error
