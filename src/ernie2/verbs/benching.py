@@ -17,6 +17,7 @@ from ernie2.errors import ConfigError, StorageError
 from ernie2.processes import cores
 from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
+from ernie2.settings import Recipe
 from ernie2.train.step import choose_precision
 from ernie2.verbs.preparing import RecipeSource, shards_of
 
@@ -57,25 +58,7 @@ def bench(
     with progress("Measuring", None, "steps") as bar:
         measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what))
         figures = measured.steps(against == "hf") | {"input": measured.inputs(few)}
-    made = measured.made
-    line = {
-        "format": 1,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": made.facts["device"],
-        "threads": torch.get_num_threads(),
-        "cores": cores(),
-        "load": list(load) if load else None,
-        "versions": made.facts["versions"],
-        "git": made.facts["git"],
-        "recipe": checked.name,
-        "precision": made.facts["precision"],
-        "tasks": list(checked.tasks),
-        "encoder": checked.encoder.model_dump(mode="json"),
-        "parameters": made.facts["parameters"],
-        "vocab_size": made.facts["data"]["vocab_size"],
-        "batch": checked.batch.model_dump(mode="json"),
-        **figures,
-    }
+    line = _described(checked, measured.made.facts, load) | figures
     for row in _machine_rows(line) + _step_rows(line):
         _say_row(*row)
     _say_input(line["input"])
@@ -83,6 +66,27 @@ def bench(
         _say_against(line)
     _append(file, line)
     return line
+
+
+def _described(recipe: Recipe, facts: Mapping[str, Any], load: Sequence[float] | None) -> dict[str, Any]:
+    """What was measured, where and when: the part of the line before its figures."""
+    return {
+        "format": 1,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": facts["device"],
+        "threads": torch.get_num_threads(),
+        "cores": cores(),
+        "load": list(load) if load else None,
+        "versions": facts["versions"],
+        "git": facts["git"],
+        "recipe": recipe.name,
+        "precision": facts["precision"],
+        "tasks": list(recipe.tasks),
+        "encoder": recipe.encoder.model_dump(mode="json"),
+        "parameters": facts["parameters"],
+        "vocab_size": facts["data"]["vocab_size"],
+        "batch": recipe.batch.model_dump(mode="json"),
+    }
 
 
 def _check_writable(file: Path) -> None:
