@@ -131,7 +131,12 @@ def _data(
         there, absent = available(dataset.lower(), folder)
         if not there:
             raise DataError(f"{folder} holds none of {', '.join(GROUPS[dataset.lower()])} in a folder of its own.")
-        return {name: load(name, folder) for name in there}, absent
+        found = {name: load(name, folder) for name in there}
+        bare = [name for name, one in found.items() if not _untrained(one) and "train" not in one.splits]
+        left = {name: one for name, one in found.items() if name not in bare}
+        if not any(not _untrained(one) for one in left.values()):
+            raise DataError(f"{folder} has no training file of any set of {dataset}.")
+        return left, (*absent, *(f"{name} (no training file)" for name in bare))
     if folder is None and not files:
         raise ConfigError(
             f"--dataset {dataset} needs --data, the folder that holds it, or its files with --train, --dev."

@@ -1,0 +1,127 @@
+"""Examples as the encoder sees them, on a vocabulary small enough to read ids off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.finetuning.encoded import ExampleEncoder, batches_of, cut_longest_first, packs_of, runs_within
+from ernie2.finetuning.examples import Answer, Example
+from tiny_finetuning import VOCABULARY, settings
+
+ID = {token: number for number, token in enumerate(VOCABULARY)}
+
+
+@pytest.fixture(scope="module")
+def wordpieces(tmp_path_factory: pytest.TempPathFactory):
+    file = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
+    file.write_text("\n".join(VOCABULARY) + "\n")
+    return load_wordpieces(file)
+
+
+def ids(*tokens: str) -> list[int]:
+    return [ID[token] for token in tokens]
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 50))
+def test_pairs_are_cut_as_if_the_longer_lost_its_last_token_again_and_again(one: int, other: int, room: int) -> None:
+    first, second = one, other
+    while first + second > room:
+        if first > second:
+            first -= 1
+        else:
+            second -= 1
+    assert cut_longest_first(one, other, room) == (first, second)
+
+
+@given(st.lists(st.integers(1, 6), max_size=20), st.integers(6, 12))
+def test_runs_cover_everything_once_and_fit(counts: list[int], room: int) -> None:
+    runs = runs_within(counts, room)
+    assert [at for start, end in runs for at in range(start, end)] == list(range(len(counts)))
+    assert all(sum(counts[start:end]) <= room for start, end in runs)
+    # and no run could have taken the next one's first
+    assert all(sum(counts[a : b + 1]) > room for a, b in runs[:-1])
+
+
+def test_a_pair_has_three_special_tokens_and_segment_1_from_the_second_text_on(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "classification", ("no", "yes"), settings())
+    (one,) = encoder.encode([Example("0", "w1 undo", "w2", "yes")], labelled=True).sequences
+    assert one.tokens.tolist() == ids("[CLS]", "w1", "un", "##do", "[SEP]", "w2", "[SEP]")
+    assert one.segments.tolist() == [0, 0, 0, 0, 0, 1, 1]
+    assert (one.positions.tolist(), one.labels.tolist()) == ([0], [1])
+
+
+def test_special_tokens_written_in_a_text_are_text(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "classification", ("no", "yes"), settings())
+    (one,) = encoder.encode([Example("0", "[SEP]", None)], labelled=False).sequences
+    assert one.tokens.tolist()[1:-1].count(ID["[SEP]"]) == 0
+
+
+def test_a_text_of_100000_characters_is_cut_and_told_and_an_empty_one_is_two_tokens(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "regression", (), settings(max_length=16))
+    made = encoder.encode([Example("0", "w1 " * 34_000), Example("1", "")], labelled=False)
+    assert [len(one.tokens) for one in made.sequences] == [16, 2]
+    assert made.notes == ("1 of 2 texts are longer than 16 tokens and are cut",)
+
+
+def test_a_tag_is_scored_at_the_first_piece_of_its_token_and_odd_tokens_stand_as_unknown(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "tagging", ("A", "B"), settings())
+    example = Example("0", "", label=("A", "B", "A", "B"), tokens=("undoing", "w1", "\u200b", "Ω"))
+    (one,) = encoder.encode([example], labelled=True).sequences
+    assert one.tokens.tolist() == ids("[CLS]", "un", "##do", "##ing", "w1", "[UNK]", "[UNK]", "[SEP]")
+    assert one.positions.tolist() == [1, 4, 5, 6]
+    assert one.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_long_tagged_text_is_shown_in_parts_and_loses_no_token(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "tagging", ("A",), settings(max_length=8))
+    tokens = ("undo",) * 8
+    made = encoder.encode([Example("0", "", label=("A",) * 8, tokens=tokens)], labelled=True)
+    assert [len(one.tokens) for one in made.sequences] == [8, 8, 6]  # 6 pieces between the special tokens: 3 words
+    assert sum(len(one.positions) for one in made.sequences) == 8
+    assert "shown in parts" in made.notes[0]
+
+
+def test_a_context_is_shown_in_windows_and_only_those_with_the_answer_point_at_it(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "span", (), settings(max_length=8, stride=2, max_query=2))
+    words = "w0 w1 w2 w3 w4 w5"
+    example = Example("0", "w9 w8 w7", words, (Answer("w2 w3", words.index("w2")),))
+    made = encoder.encode([example], labelled=True)
+    assert [one.tokens.tolist() for one in made.sequences] == [
+        ids("[CLS]", "w9", "w8", "[SEP]", *inside, "[SEP]")
+        for inside in (("w0", "w1", "w2"), ("w2", "w3", "w4"), ("w4", "w5"))
+    ]
+    assert [one.labels.tolist() for one in made.sequences] == [[[0, 0]], [[4, 5]], [[0, 0]]]
+    assert made.offsets[0][2].tolist() == [6, 8]
+
+
+def test_questions_without_their_answer_in_the_context_are_counted_not_learnt_from_but_predicted(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "span", (), settings())
+    some = [Example("0", "w1 ?", "w2 w3", (Answer("w9", -1),)), Example("1", "w1 ?", "w2 w3", (Answer("w3", 3),))]
+    made = encoder.encode(some, labelled=True)
+    assert [one.example for one in made.sequences] == [1]
+    assert "1 of 2 questions are not learnt from" in made.notes[0]
+    assert [one.example for one in encoder.encode(some, labelled=False).sequences] == [0, 1]
+
+
+def test_the_order_is_a_pure_function_of_seed_and_epoch_and_shows_everything_once() -> None:
+    orders = {key: np.concatenate(list(batches_of(10, 4, *key))).tolist() for key in [(0, 0), (0, 1), (1, 0)]}
+    assert all(sorted(order) == list(range(10)) for order in orders.values())
+    assert len({tuple(order) for order in orders.values()}) == 3
+    assert np.concatenate(list(batches_of(10, 4, 0, 0))).tolist() == orders[0, 0]
+    assert [len(batch) for batch in batches_of(10, 4, 0, 0)] == [4, 4, 2]
+
+
+def test_packs_hold_their_cap_and_positions_count_from_the_start_of_the_pack(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "tagging", ("A",), settings())
+    some = [Example(str(i), "", label=("A",) * i, tokens=("w1",) * i) for i in (2, 3, 4)]
+    sequences = encoder.encode(some, labelled=True).sequences  # 4, 5 and 6 tokens
+    first, second = packs_of(sequences, settings(pack_tokens=10), 3, 0)
+    assert first.starts.tolist() == [0, 4, 9]
+    assert first.targets["finetuning"].positions.tolist() == [1, 2, 5, 6, 7]
+    assert len(first.tokens) == first.real_tokens == 9  # nothing is padded
+    assert second.starts.tolist() == [0, 6]
+    assert set(first.task_ids.tolist()) == {3}

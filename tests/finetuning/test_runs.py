@@ -1,0 +1,134 @@
+"""Runs: done once, started again when interrupted, never mistaken for another; what collapsed is named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny_finetuning as tiny
+from ernie2.errors import ConfigError
+from ernie2.finetuning import many_runs, runs
+from ernie2.finetuning.examples import Example
+from ernie2.finetuning.many_runs import run_all
+from ernie2.finetuning.predictions import Outcome
+from ernie2.finetuning.runs import Job, measured_splits, one_answer
+from ernie2.finetuning.tuned_folder import load_tuned
+
+
+def job(folder: Path, head: Any = "classification", **changes: Any) -> Job:
+    return Job(tiny.source(folder / "checkpoint"), tiny.data(head), tiny.settings(**changes), 0, folder / "made-up")
+
+
+def test_a_run_leaves_its_figures_by_epoch_and_a_model_that_loads(tmp_path: Path) -> None:
+    (done,) = run_all(job(tmp_path), [0])
+    told = json.loads((tmp_path / "made-up/seed-0/result.json").read_text())
+    assert [one["epoch"] for one in told["epochs"]] == [1, 2]
+    assert told["metrics"] == {"dev": told["epochs"][-1]["metrics"]["dev"]} == done.metrics
+    assert len(told["losses"]) == 4
+    assert load_tuned(tmp_path / "made-up/seed-0/model").facts.labels == ("bad", "good")
+
+
+def test_a_finished_run_is_read_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_all(job(tmp_path), [0, 1])
+    monkeypatch.setattr(runs, "fine_tune", lambda *_, **__: pytest.fail("trained again"))
+    assert run_all(job(tmp_path), [0, 1]) == first
+
+
+def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,) = run_all(job(tmp_path / "whole"), [0])
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "write_json", interrupted)  # the model is there, the result is not
+        with pytest.raises(KeyboardInterrupt):
+            run_all(job(tmp_path), [0])
+    assert not (tmp_path / "made-up/seed-0/result.json").exists()
+    (again,) = run_all(job(tmp_path), [0])
+    assert (again.losses, again.metrics) == (whole.losses, whole.metrics)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"settings": tiny.settings(batch=2)}, r"batch=4 \(now 2\)"),
+        ({"data": tiny.data("classification", 10)}, "other data"),
+    ],
+)
+def test_a_finished_run_of_something_else_is_refused_not_taken_or_overwritten(
+    change: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    run_all(job(tmp_path), [0])
+    with pytest.raises(ConfigError, match=told):
+        run_all(replace(job(tmp_path), **change), [0])
+
+
+def test_another_checkpoint_is_another_run(tmp_path: Path) -> None:
+    run_all(job(tmp_path), [0])
+    other = replace(job(tmp_path), source=tiny.source(tmp_path / "other", seed=2))
+    with pytest.raises(ConfigError, match="another checkpoint"):
+        run_all(other, [0])
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_give_the_same_figures(tmp_path: Path) -> None:
+    alone = run_all(job(tmp_path / "a"), [0, 1])
+    together = run_all(job(tmp_path / "b"), [0, 1], parallel=2)
+    assert [one.losses for one in alone] == [one.losses for one in together]
+    assert [one.metrics for one in alone] == [one.metrics for one in together]
+
+
+def test_a_run_that_diverged_has_no_figures_but_its_reason(tmp_path: Path) -> None:
+    (done,) = run_all(job(tmp_path, peak_lr=1e30, clip=1e30), [0])
+    assert "not finite" in done.diverged
+    assert done.metrics == {}
+    assert run_all(job(tmp_path, peak_lr=1e30, clip=1e30), [0])[0].diverged == done.diverged
+
+
+@pytest.mark.parametrize(
+    ("head", "gold", "given", "told"),
+    [
+        ("classification", ["good", "bad"], ["good", "good"], "predicts 'good' for everything"),
+        ("classification", ["good", "good"], ["good", "good"], ""),
+        ("regression", [1.0, 2.0], [1.5, 1.50001], "predicts 1.500 for everything"),
+        ("tagging", [("O", "B-X"), ("O",)], [("O", "O"), ("O",)], "predicts O for every token"),
+        ("tagging", [("O", "B-X"), ("O",)], [("O", "I-X"), ("O",)], ""),
+    ],
+)
+def test_a_model_with_one_answer_for_everything_is_named(head: Any, gold: Any, given: Any, told: str) -> None:
+    some = [Example(str(i), "w1", label=label) for i, label in enumerate(gold)]
+    assert one_answer(tiny.data(head), some, [Outcome(value) for value in given]) == told
+
+
+def test_test_splits_are_measured_where_they_have_labels_and_nowhere_else(tmp_path: Path) -> None:
+    labelled = tiny.examples("classification", 4)
+    bare = [replace(one, label=None) for one in labelled]
+    assert measured_splits(tiny.data("classification", test=labelled)) == ("dev", "test")
+    assert measured_splits(tiny.data("classification", test=bare)) == ("dev",)
+
+
+@pytest.mark.parametrize("head", ["tagging", "span"])
+def test_fifty_examples_are_learnt_by_heart(head: Any, tmp_path: Path) -> None:
+    same = tiny.data(head, 50).splits["train"]
+    made = Job(
+        tiny.source(tmp_path / "checkpoint", layers=2, hidden=64),
+        replace(tiny.data(head), splits={"train": same, "dev": same}),
+        tiny.settings(epochs=40, batch=10, peak_lr=2e-3, warmup_share=0.1),
+        0,
+        tmp_path / "made-up",
+    )
+    (done,) = run_all(made, [0])
+    assert all(value >= 95 for value in done.metrics["dev"].values()), done.metrics
+
+
+def test_the_cpu_is_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert many_runs.devices() == [torch.device("cpu")]

@@ -1,0 +1,135 @@
+"""What is saved: `transformers` must compute the same from it, and so must we."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_finetuning as tiny
+from ernie2.errors import CheckpointError
+from ernie2.finetuning.encoded import ExampleEncoder
+from ernie2.finetuning.examples import Head
+from ernie2.finetuning.heads import TunedModel, outputs_of
+from ernie2.finetuning.predictions import logits_of
+from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
+
+CPU = torch.device("cpu")
+CLASSES = {
+    "classification": "ErnieForSequenceClassification",
+    "multi_label": "ErnieForSequenceClassification",
+    "regression": "ErnieForSequenceClassification",
+    "tagging": "ErnieForTokenClassification",
+    "span": "ErnieForQuestionAnswering",
+}
+
+
+def saved(folder: Path, head: Head, task_id: int = 0, pooling: Any = "first", **changes: Any):
+    """(the model as it was, its facts, where it was saved), with a head that is far from zero."""
+    source = tiny.source(folder / "checkpoint", **changes)
+    settings = tiny.settings(pooling=pooling)
+    carrier, _ = source.build(settings, 0)
+    model = TunedModel(carrier.encoder, head, outputs_of(head, len(tiny.LABELS[head])), dropout=0.0, pooling=pooling)
+    with torch.no_grad():
+        model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+        model.linear.bias.normal_(generator=torch.Generator().manual_seed(1))
+        if model.encoder.embeddings.task is not None:
+            model.encoder.embeddings.task.weight.normal_(generator=torch.Generator().manual_seed(2))
+    facts = TunedFacts(head, tiny.LABELS[head], settings, "made-up", ("text", "pair"), task_id=task_id)
+    save_tuned(folder / "model", Tuned(model, source.wordpieces, facts, len(tiny.VOCABULARY)))
+    return model, facts, folder / "model"
+
+
+def logits(model: TunedModel, head: Head, wordpieces: Any, task_id: int) -> list[Any]:
+    encoder = ExampleEncoder(wordpieces, head, tiny.LABELS[head], tiny.settings(), 4)
+    sequences = encoder.encode(tiny.examples(head, 5), labelled=False).sequences
+    return list(logits_of(model, sequences, tiny.settings(), CPU, task_id=task_id))
+
+
+@pytest.mark.parametrize("head", list(CLASSES))
+@pytest.mark.parametrize("task_id", [0, 2])
+def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
+    head: Head, task_id: int, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    model, facts, folder = saved(tmp_path, head, task_id, task_ids={"knowledge_masking": 0})
+    source = load_tuned(folder).wordpieces
+    theirs = getattr(transformers, CLASSES[head]).from_pretrained(folder).eval()
+    encoder = ExampleEncoder(source, head, facts.labels, facts.settings, 4)
+    for one, ours in zip(
+        encoder.encode(tiny.examples(head, 5), labelled=False).sequences,
+        logits(model, head, source, task_id),
+        strict=True,
+    ):
+        ids, types = torch.tensor(one.tokens[None]).long(), torch.tensor(one.segments[None]).long()
+        with torch.inference_mode():
+            made = theirs(input_ids=ids, token_type_ids=types)
+        if head == "span":
+            found = torch.stack([made.start_logits, made.end_logits], -1)[0]
+        else:
+            found = made.logits[0, one.positions.tolist()] if head == "tagging" else made.logits
+        np.testing.assert_allclose(ours, found.numpy(), atol=1e-5)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == [CLASSES[head]]
+    if facts.labels:
+        assert theirs.config.id2label == dict(enumerate(facts.labels))
+
+
+@pytest.mark.parametrize(
+    ("head", "pooling", "changes"),
+    [
+        ("classification", "first", {}),
+        ("regression", "mean", {}),
+        ("tagging", "first", {"task_ids": {"knowledge_masking": 0}}),
+        ("span", "first", {}),
+        ("classification", "first", {"kind": "gru"}),
+    ],
+)
+def test_what_is_loaded_again_gives_the_same(head: Head, pooling: str, changes: Any, tmp_path: Path) -> None:
+    if changes.get("kind"):  # such an encoder has no Hugging Face folder to start from
+        model, facts = recurrent(tmp_path, head)
+    else:
+        model, facts, _ = saved(tmp_path, head, 1 if changes else 0, pooling, **changes)
+    again = load_tuned(tmp_path / "model")
+    for one, other in zip(
+        logits(model, head, again.wordpieces, facts.task_id),
+        logits(again.model, head, again.wordpieces, 0),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert again.facts == replace(facts, settings=replace(facts.settings, task_id=0))
+
+
+def recurrent(folder: Path, head: Head) -> tuple[TunedModel, TunedFacts]:
+    from ernie2.model.rnn import build_encoder
+    from ernie2.settings import EncoderSettings
+
+    wordpieces = tiny.source(folder / "checkpoint").wordpieces
+    shape = EncoderSettings(kind="gru", layers=1, hidden=16, position_rows=64, task_ids=4, dropout=0.0)
+    model = TunedModel(build_encoder(shape, 128, 0), head, 2, dropout=0.0)
+    facts = TunedFacts(head, tiny.LABELS[head], tiny.settings(), "made-up", task_id=1)
+    save_tuned(folder / "model", Tuned(model, wordpieces, facts, len(tiny.VOCABULARY)))
+    return model, facts
+
+
+def test_a_folder_that_is_not_fine_tuned_is_refused_with_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no model fine-tuned by ernie2.*ernie2 finetune"):
+        load_tuned(tiny.write_checkpoint(tmp_path / "checkpoint"))
+    with pytest.raises(CheckpointError, match=r"there is no config.json"):
+        load_tuned(tmp_path)
+
+
+def test_a_head_that_is_missing_is_told(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    _, _, folder = saved(tmp_path, "classification")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["classifier.bias"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"its head classifier\.\* is missing"):
+        load_tuned(folder)
