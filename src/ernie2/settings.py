@@ -278,8 +278,11 @@ class TrainSettings(Part):
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept, besides the ends of stages."""
     workers: int | None = Field(default=None, ge=0)
-    """Processes that make batches ahead of the step; null: none where the CPU trains, up to 4 beside a GPU. The batches
-    are the same for any number."""
+    """Processes that make batches ahead of the step, for every rank; null: none where the CPU trains, up to 4 beside a
+    GPU. The batches are the same for any number."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How the ranks torchrun starts share a model. ddp (auto): each holds all of it; fsdp: each holds a share of
+    parameters, gradients and moments, for models too large for one GPU. One process needs neither."""
     log_every: int = Field(default=10, ge=1)
     """Steps between lines of metrics.jsonl."""
     sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()

@@ -91,7 +91,7 @@ def test_evaluations_and_checkpoints_are_as_many_as_the_run_then_makes(shards, t
     trainer = trainer_of(shards, tmp_path, train={"evaluate_every": every, "checkpoint_every": every or 50})
     told = how_often(trainer)
     saved, evaluated = [], []
-    monkeypatch.setattr(measuring.checkpoints, "save", lambda run, step, *rest: saved.append(step))
+    monkeypatch.setattr(measuring.checkpoints, "write", lambda run, step, *rest: saved.append(step))
     evaluate = trainer.heldout.evaluate
     monkeypatch.setattr(trainer.heldout, "evaluate", lambda *a: evaluated.append(1) or evaluate(*a))
     trainer.train()

@@ -188,8 +188,8 @@ def test_a_stage_that_converges_at_a_checkpoint_is_saved_once_at_its_end(tmp_pat
     }
     trainer = fresh(tmp_path, **changes)
     scripted(trainer, [9.0, 3.0, 4.0, 5.0])
-    saved, save = [], checkpoints.save
-    monkeypatch.setattr(checkpoints, "save", lambda run, step, *rest: saved.append(step) or save(run, step, *rest))
+    saved, write = [], checkpoints.write
+    monkeypatch.setattr(checkpoints, "write", lambda run, step, *rest: saved.append(step) or write(run, step, *rest))
     trainer.train()
     assert saved == [0, 4, 8, 12]
 

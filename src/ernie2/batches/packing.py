@@ -42,6 +42,13 @@ class Caps:
         return Caps(pack_tokens, sequence_tokens, sequences, scored)
 
 
+def pack_of_nothing(caps: Caps, cls: int, sep: int) -> PackedBatch:
+    """An empty sequence without targets: what a rank computes while others still have packs of the step."""
+    return end_to_end(
+        [np.array([cls, sep])], [np.zeros(2, np.int64)], [0], {}, room=caps.tokens, longest=caps.longest, pad=0
+    )
+
+
 class Packer:
     """Collects instances until one does not fit any more, then gives the pack."""
 

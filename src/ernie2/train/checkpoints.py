@@ -3,7 +3,8 @@
     RUN/checkpoints/step_00001200/  model.safetensors  optimizer.safetensors  state.json
 
 A checkpoint is written into a folder beside its place, flushed to the disk, and renamed; `state.json` carries the
-checksums of the other two. No pickles anywhere.
+checksums of the other two. No pickles anywhere. The files are the same whatever number of ranks wrote them, sharded or
+not, and any number goes on from them (`full_state`); only rank 0 touches the disk (`saving` does so beside training).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from torch import Tensor, nn
 from ernie2.annotate.shards import checksum
 from ernie2.errors import CheckpointError, StorageError
 from ernie2.progress import say
+from ernie2.train.distributed import World
+from ernie2.train.full_state import FullState, gather, put
 from ernie2.train.records import read_run
 
 FORMAT = 1
@@ -46,32 +49,35 @@ class Checkpoint:
         """Adam's state: "step/NAME", "exp_avg/NAME" and "exp_avg_sq/NAME" of every parameter."""
         return _load(self.folder / "optimizer.safetensors")
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Puts parameters and moments back exactly; raises `CheckpointError` where names or shapes differ."""
-        parameters = self.parameters()
-        fit(model, parameters, self.folder)
-        model.load_state_dict(parameters)
-        moments = self.moments()
-        for name, parameter in model.named_parameters():
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                optimizer.state[parameter][key].copy_(moments[f"{key}/{name}"])
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, world: World | None = None) -> None:
+        """Puts parameters and moments back exactly, on all ranks of `world`, of which the first reads the files.
+
+        Raises `CheckpointError` where names or shapes differ.
+        """
+        world, full = world or World(), None
+        with world.together():
+            if world.first:
+                full = FullState(self.parameters(), self.moments())
+                fit(model, full.parameters, self.folder)
+        put(model, optimizer, full, world)
 
 
 def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Path:
+    """Writes checkpoint `step` of `run`, which one process trains, and waits for the disk."""
+    full = gather(model, optimizer, World())
+    assert full is not None
+    return write(run, step, full, state)
+
+
+def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Path:
     """Writes checkpoint `step` of `run`; raises `StorageError` with the last one still whole."""
     folder = run / "checkpoints" / f"step_{step:08d}"
     aside = folder.with_name(folder.name + ".tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        parameters = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(parameters, aside / "model.safetensors")
-        moments = {
-            f"{key}/{name}": optimizer.state[parameter][key].contiguous()
-            for name, parameter in model.named_parameters()
-            for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-        save_file(moments, aside / "optimizer.safetensors")
+        save_file(dict(full.parameters), aside / "model.safetensors")
+        save_file(dict(full.moments), aside / "optimizer.safetensors")
         files = {name: checksum(aside / name) for name in ("model.safetensors", "optimizer.safetensors")}
         text = json.dumps({"format": FORMAT, "step": step, **state, "files": files}, indent=1)
         (aside / "state.json").write_text(text, encoding="utf-8")

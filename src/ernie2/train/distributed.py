@@ -25,7 +25,7 @@ from ernie2.progress import quietly
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(days=7)
-"""How long ranks wait for what one of them does alone: preparing shards takes hours, but a rank that dies is noticed."""
+"""How long ranks wait for what one of them does alone, such as preparing shards; one that dies is noticed before."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class World:
         """The lanes of `count` this rank fills: rank r has r, r + size, …"""
         return list(range(self.rank, count, self.size))
 
-    def rounds(self, count: int) -> int:
+    def turns(self, count: int) -> int:
         """Things of `count` a rank has at most; who has fewer fills up, so that all meet equally often."""
         return -(-count // self.size)
 
@@ -68,6 +68,10 @@ class World:
         if self.size > 1:
             dist.broadcast(values, src=0)
         return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set on some rank, by one message between hosts."""
+        return flag if self.size == 1 else bool(self.total(torch.tensor(int(flag))))
 
     def gather(self, value: Value) -> list[Value]:
         """Every rank's `value` by rank, on all of them; waits for the slowest."""

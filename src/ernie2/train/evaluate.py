@@ -26,6 +26,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.tasks.base import Task
 from ernie2.tasks.instances import Instance
 from ernie2.tasks.usable import count_usable
+from ernie2.train.distributed import World
 from ernie2.train.step import autocast
 
 Array = NDArray[Any]
@@ -119,24 +120,41 @@ class HeldOut:
         """Tasks without a held-out document they can use."""
         return [name for name in self._tasks if name not in self._exams]
 
-    def evaluate(self, model: MultiTaskModel, device: torch.device, precision: str) -> dict[str, dict[str, Any]]:
+    def evaluate(
+        self, model: MultiTaskModel, device: torch.device, precision: str, world: World | None = None
+    ) -> dict[str, dict[str, Any]]:
         """Per task: instances, scored positions, loss (nats), accuracy with its 95 % interval, macro-F1, both
         baselines.
 
-        `learned`: the interval's lower end lies above the cheap rule's accuracy.
+        `learned`: the interval's lower end lies above the cheap rule's accuracy. The ranks of `world` share the packs,
+        and all return the same figures, those of one process.
         """
-        return {name: self._evaluate(name, exam, model, device, precision) for name, exam in self._exams.items()}
+        world = world or World(device=device)
+        made = {name: self._predict(name, exam, model, precision, device, world) for name, exam in self._exams.items()}
+        shares = world.gather(made)
+        return {name: self._figures(name, exam, [s[name] for s in shares]) for name, exam in self._exams.items()}
 
-    def _evaluate(
-        self, name: str, exam: _Exam, model: MultiTaskModel, device: torch.device, precision: str
-    ) -> dict[str, Any]:
-        losses, predicted = [], []
-        for pack in exam.packs:
-            with torch.inference_mode(), autocast(precision, device):
-                made = model.predictions(Inputs.of(pack, device, static=False))
-            if name in made:
-                losses.append(made[name][0].float().cpu().numpy())
-                predicted.append(made[name][1].cpu().numpy())
+    def _predict(
+        self, name: str, exam: _Exam, model: MultiTaskModel, precision: str, device: torch.device, world: World
+    ) -> list[tuple[Array, Array]]:
+        """Losses (p,) and predicted classes (p,) of every pack this rank has: packs rank, rank + size, …
+
+        A rank that has fewer spends its last turn on a pack of another: sharded layers need all ranks at once.
+        """
+        found = []
+        for turn in range(world.turns(len(exam.packs))):
+            number = world.rank + turn * world.size
+            with torch.no_grad(), autocast(precision, device):
+                made = model.predictions(Inputs.of(exam.packs[number % len(exam.packs)], device, static=False))
+            if number < len(exam.packs):
+                losses, predicted = made[name]
+                found.append((losses.float().cpu().numpy(), predicted.cpu().numpy()))
+        return found
+
+    def _figures(self, name: str, exam: _Exam, shares: Sequence[Sequence[tuple[Array, Array]]]) -> dict[str, Any]:
+        """Figures from what every rank predicted."""
+        packs = range(len(exam.packs))
+        losses, predicted = zip(*(shares[pack % len(shares)][pack // len(shares)] for pack in packs), strict=True)
         right = np.concatenate(predicted) == exam.labels
         accuracy, low, high = ratio_interval(right, exam.owner)
         classes = self._tasks[name].labels is not None

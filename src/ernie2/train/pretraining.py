@@ -26,6 +26,7 @@ from ernie2.tasks.base import SentenceTask, Task
 from ernie2.tasks.building import build_tasks, task_options
 from ernie2.tasks.usable import Table
 from ernie2.tasks.vocabulary import vocabulary_of
+from ernie2.train.distributed import World
 from ernie2.train.environment import environment, fingerprint, git_state, versions
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.sinks import check_sinks
@@ -50,16 +51,19 @@ def build(
     model: MultiTaskModel | None = None,
     stages: Sequence[Stage] | None = None,
     carried: int = 0,
+    world: World | None = None,
 ) -> Pretraining:
     """Builds everything a run needs; `model` is given for a warm start, else initialised from the recipe's seed.
 
     `stages`: those of a run that began already, else the recipe's method lays them. `carried`: how many of them another
-    run trained, which this one extends; the warm-up is that of the rest.
+    run trained, which this one extends; the warm-up is that of the rest. `world`: the ranks that train, each of which
+    builds all of it; parameters are those of its first.
 
     Raises `TaskError`, `ConfigError` or `ShardError` before any work where the parts do not fit.
     """
     check_sinks(recipe.train.sinks)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    world = world or World()
+    device = world.device
     precision = choose_precision(recipe.train.precision, device)
     vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
     tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
@@ -84,6 +88,7 @@ def build(
         device=device,
         patience=recipe.stages.patience,
         least_gain=recipe.stages.least_gain,
+        world=world,
     )
     described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     facts = {

@@ -81,6 +81,23 @@ class Records:
         return read_run(self.run)
 
 
+class NoRecords(Records):
+    """What every rank but the first of a run writes: nothing."""
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Does nothing."""
+
+    def length(self) -> int:
+        """0, the bytes of nothing."""
+        return 0
+
+    def cut(self, length: int) -> None:
+        """Does nothing."""
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+
 def read_run(run: Path) -> dict[str, Any]:
     """Returns what run.json says; raises `CheckpointError` where `run` is no run folder."""
     try:

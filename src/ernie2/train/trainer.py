@@ -13,6 +13,7 @@ import torch
 
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.loader import Loader
+from ernie2.batches.packing import pack_of_nothing
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane, Stream
 from ernie2.errors import RunFailed
@@ -22,11 +23,16 @@ from ernie2.progress import progress, say
 from ernie2.settings import TrainSettings
 from ernie2.train import checkpoints
 from ernie2.train.convergence import Convergence
+from ernie2.train.distributed import World
 from ernie2.train.evaluate import HeldOut
+from ernie2.train.full_state import gather
 from ernie2.train.loss_scale import LEAST, LossScale
 from ernie2.train.optim import build_optimizer, learning_rate, warmup_steps
-from ernie2.train.records import Records
+from ernie2.train.parallel import spread
+from ernie2.train.records import NoRecords, Records
+from ernie2.train.saving import Saver
 from ernie2.train.step import StepResult, choose_compiling, take_step
+from ernie2.train.tally import Tally
 
 
 @dataclass
@@ -63,7 +69,10 @@ class Position:
 
 
 class Trainer:
-    """Trains `model` through `plans` on one device, writing records and checkpoints into the run folder."""
+    """Trains `model` through `plans`, writing records and checkpoints into the run folder.
+
+    Every rank of `world` has a trainer of its own, which makes and computes the packs of its lanes; the first writes.
+    """
 
     def __init__(
         self,
@@ -81,10 +90,16 @@ class Trainer:
         device: torch.device,
         patience: int | None = None,
         least_gain: float = 0.0,
+        world: World | None = None,
     ) -> None:
         self.settings, self.model, self.stream, self.plans = settings, model.to(device), stream, plans
-        self.heldout, self.run, self.records = heldout, run, Records(run)
-        self.loader = Loader(stream, plans, loader_workers(settings.workers, device))
+        self.world = world or World(device=device)
+        self.heldout, self.run = heldout, run
+        self.records = Records(run) if self.world.first else NoRecords(run)
+        self._numbers = self.world.lanes(stream.lanes)
+        workers = loader_workers(settings.workers, device, self.world.local_size)
+        self.loader = Loader(stream, plans, workers, self._numbers)
+        self.ranks = spread(model, self.world, settings.parallel)
         self.optimizer = build_optimizer(model, settings)
         self._seed, self._weights = seed, loss_weights
         self._warmup = warmup_steps(settings, task_steps)
@@ -94,16 +109,18 @@ class Trainer:
         if choose_compiling(settings.compile, device):
             self.model.compile_parts()
         self._patience, self._least_gain = patience, least_gain
-        self._position = Position([Lane() for _ in range(stream.lanes)])
+        self.begin_at(Position([Lane() for _ in range(stream.lanes)]))
+        self._turns = self.world.turns(stream.lanes)
         self._names = {row: name for name, row in stream.ids.items()}
         self._interval = _Interval()
+        self._saver = Saver(run, settings.keep_checkpoints)
         self._peak_reached = 0.0
         self._restored = False
 
     def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
         """Takes up exactly where `checkpoint` stands; metrics written after it are forgotten."""
-        checkpoint.restore(self.model, self.optimizer)
-        self._position = Position.of(checkpoint.state["position"])
+        checkpoint.restore(self.model, self.optimizer, self.world)
+        self.begin_at(Position.of(checkpoint.state["position"]))
         self._peak_reached = float(checkpoint.state["peak_reached"])
         if self._scale is not None and (scale := checkpoint.state.get("loss_scale")) is not None:
             self._scale = LossScale.of(scale)
@@ -113,6 +130,7 @@ class Trainer:
     def begin_at(self, position: Position) -> None:
         """Starts at `position` with the parameters and moments there are: what an extension does, once."""
         self._position = position
+        self._lanes = [position.lanes[number] for number in self._numbers]
 
     def train(self) -> Position:
         """Runs to the end of the last stage; returns the final position."""
@@ -120,12 +138,12 @@ class Trainer:
         self.run.mkdir(parents=True, exist_ok=True)
         self._clock = time.monotonic() - at.seconds
         total = at.step - at.stage_step + sum(map(len, self.plans[at.stage :]))
-        if not self._restored:
-            say("Evaluating every task on held-out documents before the first step")
-            self._evaluate("start")
-            self._save(stage_end=False)  # so that a run killed at any instant can be resumed
         self.model.train()
-        with self.loader, progress("Pre-training", total, "steps", done=at.step) as bar:
+        with self.loader, self._saver, progress("Pre-training", total, "steps", done=at.step) as bar:
+            if not self._restored:
+                say("Evaluating every task on held-out documents before the first step")
+                self._evaluate("start")
+                self._save(stage_end=False)  # so that a run killed at any instant can be resumed
             while at.stage < len(self.plans):
                 plan = self.plans[at.stage]
                 if at.stage_step == 0:
@@ -135,6 +153,7 @@ class Trainer:
                     self._now_and_then(plan)
                     bar.advance(note=f"stage {at.stage + 1}/{len(self.plans)} {self._interval.note}")
                 self._end_stage(plan)
+            self._saver.finish()
         return at
 
     def _converged(self, plan: Plan) -> bool:
@@ -145,7 +164,8 @@ class Trainer:
     def _step(self, plan: Plan) -> None:
         at = self._position
         active = plan.at(at.stage_step)
-        packs, at.lanes = self.loader.take(at.stage, at.stage_step, at.lanes)
+        packs, self._lanes = self.loader.take(at.stage, at.stage_step, self._lanes)
+        tally = Tally.of(packs, self._names).over(self.world, list(self.stream.tasks))
         at.step, at.stage_step = at.step + 1, at.stage_step + 1
         for task in active:
             at.task_steps[task] = at.task_steps.get(task, 0) + 1
@@ -160,7 +180,7 @@ class Trainer:
         result = take_step(
             self.model,
             self.optimizer,
-            packs,
+            self._filled_up(packs),
             weights=self._weights,
             lr=rate,
             clip=self.settings.clip,
@@ -168,21 +188,25 @@ class Trainer:
             device=self._device,
             dropout_key=(self._seed, "dropout", at.step),
             scale=self._scale,
+            ranks=self.ranks,
+            counts=tally.scored,
+            numbers=[self.world.rank + turn * self.world.size for turn in range(self._turns)],
         )
         if result.skipped and self._scale is not None and self._scale.value <= LEAST:
             raise RunFailed(
                 f"step {at.step}: gradients overflow in fp16 even where the loss is not scaled up. {self._way_out()}"
             )
-        self._count(packs)
+        at.tokens += tally.tokens
+        for name, count in tally.seen.items():
+            at.seen[name] = at.seen.get(name, 0) + count
         self._peak_reached = max(self._peak_reached, rate)
-        self._interval.add(result, rate, sum(pack.real_tokens for pack in packs))
+        self._interval.add(result, rate, tally.tokens)
 
-    def _count(self, packs: Sequence[PackedBatch]) -> None:
-        at = self._position
-        for pack in packs:
-            at.tokens += pack.real_tokens
-            for row in pack.task_ids[pack.starts[:-1]].tolist():
-                at.seen[self._names[row]] = at.seen.get(self._names[row], 0) + 1
+    def _filled_up(self, packs: Sequence[PackedBatch]) -> list[PackedBatch]:
+        """`packs`, and packs of nothing that make them as many as any other rank has."""
+        vocabulary = self.stream.vocabulary
+        nothing = pack_of_nothing(self.stream.caps, vocabulary.cls, vocabulary.sep)
+        return [*packs, *[nothing] * (self._turns - len(packs))]
 
     def _now_and_then(self, plan: Plan) -> None:
         at, settings = self._position, self.settings
@@ -225,7 +249,7 @@ class Trainer:
 
     def _evaluate(self, when: str) -> None:
         at = self._position
-        tasks = self.heldout.evaluate(self.model, self._device, self._precision)
+        tasks = self.heldout.evaluate(self.model, self._device, self._precision, self.world)
         if when == "during":
             at.convergence.see({name: figures["loss"] for name, figures in tasks.items()}, self._least_gain)
         self.records.write("heldout", step=at.step, stage=at.stage, at=when, tasks=tasks)
@@ -259,6 +283,12 @@ class Trainer:
     def _save(self, stage_end: bool) -> None:
         at = self._position
         at.seconds = time.monotonic() - self._clock
+        self._saver.check()
+        for rank, lanes in enumerate(self.world.gather([lane.state() for lane in self._lanes])):
+            at.lanes[rank :: self.world.size] = map(Lane.of, lanes)
+        full = gather(self.model, self.optimizer, self.world)
+        if full is None:  # the first rank writes
+            return
         state = {
             "stage_end": stage_end,
             "position": at.state(),
@@ -266,15 +296,16 @@ class Trainer:
             "loss_scale": None if self._scale is None else self._scale.state(),
             "metrics_bytes": self.records.length(),
         }
-        checkpoints.save(self.run, at.step, self.model, self.optimizer, state)
-        checkpoints.prune(self.run, self.settings.keep_checkpoints)
+        self._saver.save(at.step, full, state)
 
 
-def loader_workers(wanted: int | None, device: torch.device) -> int:
-    """Processes that make batches: as many as are `wanted`, by default none where the CPU trains, else up to four."""
+def loader_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> int:
+    """Processes that make batches for a rank: as many as are `wanted`, by default none where the CPU trains, else up to
+    four, of the cores that `ranks` ranks of a machine share.
+    """
     if wanted is not None:
         return wanted
-    return min(4, max(1, cores() - 1)) if device.type == "cuda" else 0
+    return min(4, max(1, cores() // ranks - 1)) if device.type == "cuda" else 0
 
 
 class _Interval:
