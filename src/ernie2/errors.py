@@ -1,7 +1,7 @@
 """The exceptions users meet. Each message says what is wrong, where, and what to do now.
 
-The command line prints `Ernie2Error` without a traceback and exits with its `exit_code`: 2 for wrong input, 1 for a run
-that failed on its own.
+The command line prints `Ernie2Error` without a traceback, after its `heading`, and exits with its `exit_code`: 2 for
+wrong input, 1 for a run that failed on its own, 75 for one that was asked to stop and can be resumed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ class Ernie2Error(Exception):
     """Base of every error a user can cause or meet; `exit_code` is what the command line returns."""
 
     exit_code = 2
+    heading = "error"
 
 
 class ConfigError(Ernie2Error):
@@ -52,6 +53,13 @@ class RunFailed(Ernie2Error):
     """The run itself went wrong (for example a loss that is not finite), though the input was accepted."""
 
     exit_code = 1
+
+
+class RunStopped(Ernie2Error):
+    """A signal asked the run to stop, and it did, with all it had learned saved: `ernie2 resume` goes on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: give the same job again
+    heading = "stopped"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

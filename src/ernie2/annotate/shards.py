@@ -84,7 +84,7 @@ class Shard:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = _read_facts(folder / "shard.json", folder)
-        columns = {name: _map(folder / f"{name}.npy") for name in self.facts["columns"]}
+        columns = {name: _map(folder / f"{name}.npy", described) for name, described in self.facts["columns"].items()}
         self.tokens, self.flags, self.document_count = (columns[c] for c in ("tokens", "flags", "document_count"))
         self.sentences, self.paragraphs, self.documents = (columns[c] for c in ("sentences", "paragraphs", "documents"))
         self.split, self.group = columns["split"], columns["group"]
@@ -276,14 +276,18 @@ def _document_lengths(shard: Shard) -> Array:
     return np.diff(shard.sentences[shard.paragraphs[shard.documents]])
 
 
-def _map(file: Path) -> Array:
+def _map(file: Path, described: Mapping[str, Any]) -> Array:
+    """A column, mapped; raises `ShardError` where it is not of the form, or not as long, as `described`."""
     try:
         # np.asarray drops the memmap subclass, whose slices cost ten times as much
-        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        column = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        if list(column.shape) != described["shape"] or str(column.dtype) != described["dtype"]:
+            raise ValueError(f"{column.dtype} {list(column.shape)} for {described['dtype']} {described['shape']}")
     except (OSError, ValueError) as error:
         raise ShardError(
             f"{file} cannot be read ({error}): the shard is damaged. Delete its folder and run `ernie2 prepare` again."
         ) from error
+    return column
 
 
 def _read_facts(file: Path, folder: Path) -> dict[str, Any]:

@@ -28,6 +28,8 @@ AHEAD = 3
 """Steps a worker is asked for beyond the one that is trained."""
 LOOK_SECONDS = 1.0
 """How often a loader that waits looks whether its workers live."""
+GRACE_SECONDS = 30
+"""How long a worker goes on after SIGTERM, which schedulers send to every process of a job."""
 
 Filled = tuple[list[PackedBatch], list[Lane]]
 Place = tuple[int, int]
@@ -157,6 +159,11 @@ class _Worker:
 
     def _say_gone(self) -> NoReturn:
         code = self._process.exitcode
+        if code == -signal.SIGBUS:
+            raise RunFailed(
+                "a process that makes batches could not read on in a file of the shards: it was cut short, or its disk "
+                "failed. Run `ernie2 prepare` again into the same folder, then `ernie2 resume`."
+            )
         how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
         raise RunFailed(
             f"a process that makes batches ended {how}, from outside and most likely for want of memory. The last "
@@ -164,7 +171,7 @@ class _Worker:
         )
 
     def end(self) -> None:
-        self._process.terminate()
+        self._process.kill()  # it would not heed SIGTERM, and has nothing to save
         self._process.join()
         self._requests.close()
         self._results.close()
@@ -178,6 +185,7 @@ def _work(
     Answers are sent by a thread, so that the next pack is made while the one before is on its way.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains ends its workers
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))  # it may need them to end its step
     lanes: Mapping[int, Lane] = {}
     sender: Thread | None = None
     while True:

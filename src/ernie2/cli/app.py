@@ -54,7 +54,8 @@ class _AsOneGoes(TyperGroup):
 app = typer.Typer(
     name="ernie2",
     cls=_AsOneGoes,
-    epilog="Exit codes: 0 done · 1 the run failed · 2 wrong input · 130 interrupted.",
+    epilog="Exit codes: 0 done · 1 the run failed · 2 wrong input · 75 asked to stop (SIGTERM, Ctrl-C) and saved: "
+    "`ernie2 resume` goes on · 130 interrupted, nothing saved.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         finally:
             sys.stdout.flush()  # here, where a reader that went away (as `head` does) can still be met quietly
     except Ernie2Error as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, error.heading)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -117,9 +118,9 @@ def _storage_error(error: OSError) -> StorageError:
     )
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int, heading: str = "error") -> None:
     sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
+    print(f"{heading}: {message}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -29,7 +29,7 @@ class Watchdog:
         self._seconds = seconds
         self._who = f"rank {rank} of {world}" if world > 1 else "the run"
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="ernie2-watchdog", daemon=True)
+        self._thread: threading.Thread | None = None
         self._phase, self._since = "starting", time.monotonic()
         self._done = self._said = self._since
         self._watched = threading.get_ident()
@@ -38,13 +38,16 @@ class Watchdog:
         self._watched = threading.get_ident()
         self._done = self._said = self._since = time.monotonic()
         if self._seconds > 0:
+            self._left.clear()
+            self._thread = threading.Thread(target=self._watch, name="ernie2-watchdog", daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._left.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
+            self._thread = None
 
     def phase(self, doing: str) -> None:
         """Says what begins now, such as "making the batch of step 12"."""

@@ -1,0 +1,174 @@
+"""A global batch whose loss or gradient is not finite, kept with all it takes to compute it again; no pickles.
+
+    RUN/bad_batch/  packs.npz  model.safetensors  batch.json
+
+`packs.npz` holds every pack's arrays as PACK/NAME and PACK/targets/TASK/NAME; `batch.json` where the run stood, how the
+model is built and how the step was taken. `python -m ernie2.train.replay RUN/bad_batch` computes it again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ernie2.batches.batch import PackedBatch, Targets
+from ernie2.batches.stream import Lane
+from ernie2.errors import CheckpointError, StorageError
+from ernie2.model.heads import HeadSpec
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import EncoderSettings
+from ernie2.train.step import StepResult
+
+FORMAT = 1
+_MODEL = "model.safetensors"
+_LANES = 4
+"""So many lanes are named in a message; batch.json holds all."""
+_ARRAYS = ("tokens", "positions", "segments", "task_ids", "starts")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step that was taken: its number from 1, stage from 0, task set with its host, packs by their number in the step
+    (on this rank), the lanes they came from, tokens over all ranks, rate, and result.
+    """
+
+    step: int
+    stage: int
+    host: str
+    active: Sequence[str]
+    packs: Mapping[int, PackedBatch]
+    lanes: Mapping[int, Lane]
+    tokens: int
+    rate: float
+    result: StepResult
+
+    @property
+    def overflow(self) -> bool:
+        """Whether losses are finite and a gradient is not: in fp16 a matter of scale."""
+        return self.result.skipped and not self._bad_losses()
+
+    @property
+    def told(self) -> str:
+        """What is not finite, in words."""
+        bad = self._bad_losses()
+        return f"the loss of {', '.join(bad)} is not finite" if bad else "a gradient is not finite"
+
+    @property
+    def where(self) -> str:
+        """Step, stage, task set and the documents its lanes stood at, in words."""
+        shown = [f"lane {number} {_read(lane, self.host)}" for number, lane in sorted(self.lanes.items())]
+        more = f" and {len(shown) - _LANES} more" if len(shown) > _LANES else ""
+        read = ", ".join(shown[:_LANES]) + more
+        return f"step {self.step:,} of stage {self.stage + 1} ({', '.join(self.active)}; {read})"
+
+    def facts(self) -> dict[str, Any]:
+        """The same as JSON values; figures that are not finite as text."""
+        return {
+            "step": self.step,
+            "stage": self.stage,
+            "tasks": list(self.active),
+            "lanes": {str(number): lane.state() for number, lane in self.lanes.items()},
+            "lr": self.rate,
+            "grad_norm": str(float(self.result.grad_norm)),
+            "losses": {name: str(float(loss)) for name, loss in self.result.losses.items()},
+            "counts": dict(self.result.counts),
+        }
+
+    def _bad_losses(self) -> list[str]:
+        return [name for name, loss in self.result.losses.items() if not math.isfinite(float(loss))]
+
+
+def write_bad_batch(
+    folder: Path,
+    packs: Mapping[int, PackedBatch],
+    model: MultiTaskModel,
+    parameters: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes a step's `packs` by number, the `parameters` it met and `facts` about it, in place of an earlier one.
+
+    Raises `StorageError` where it cannot be written.
+    """
+    aside = folder.with_name(folder.name + ".tmp")
+    built = {
+        "encoder": model.settings.model_dump(mode="json"),
+        "vocab_size": model.vocab_size,
+        "heads": [asdict(spec) for spec in model.specs.values()],
+    }
+    shapes = {
+        number: {"longest": pack.longest, "counts": {name: targets.count for name, targets in pack.targets.items()}}
+        for number, pack in sorted(packs.items())
+    }
+    described = {"format": FORMAT, **facts, "model": built, "packs": shapes}
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        np.savez(aside / "packs.npz", **_arrays(packs))
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}, aside / _MODEL)
+        (aside / "batch.json").write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise StorageError(f"{folder}: {error.strerror or error}; the batch was not kept. Free space.") from error
+
+
+def read_bad_batch(folder: Path) -> tuple[dict[int, PackedBatch], MultiTaskModel, dict[str, Any]]:
+    """The packs, the model as it was (in training mode), and the facts; raises `CheckpointError` where there are none.
+
+    Nothing that is read can run code.
+    """
+    try:
+        facts = json.loads((folder / "batch.json").read_text(encoding="utf-8"))
+        if facts["format"] != FORMAT:
+            raise CheckpointError(f"{folder} has format {facts['format']!r}; this version reads {FORMAT}.")
+        with np.load(folder / "packs.npz", allow_pickle=False) as arrays:
+            packs = {int(number): _pack(arrays, number, shape) for number, shape in facts["packs"].items()}
+        built = facts["model"]
+        heads = [HeadSpec(**head) for head in built["heads"]]
+        model = MultiTaskModel(EncoderSettings(**built["encoder"]), built["vocab_size"], heads, seed=0)
+        model.load_state_dict(load_file(folder / _MODEL))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder} is not a batch that was kept ({error}). A run that stops because of one leaves RUN/bad_batch."
+        ) from error
+    return packs, model.train(), facts
+
+
+def _read(lane: Lane, host: str) -> str:
+    """Where the host of a step stood in a lane: "at document 12 of text"."""
+    cursor = lane.cursors.get(host)
+    at = [] if cursor is None else [f"document {document} of {name}" for name, (document, _) in cursor.corpora.items()]
+    return "at " + ", ".join(at) if at else "at its start"
+
+
+def _arrays(packs: Mapping[int, PackedBatch]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for number, pack in packs.items():
+        found |= {f"{number}/{name}": getattr(pack, name) for name in _ARRAYS}
+        for task, targets in pack.targets.items():
+            found[f"{number}/targets/{task}/positions"] = targets.positions
+            found[f"{number}/targets/{task}/labels"] = targets.labels
+    return found
+
+
+def _pack(arrays: Mapping[str, Any], number: str, shape: Mapping[str, Any]) -> PackedBatch:
+    targets = {
+        task: Targets(
+            arrays[f"{number}/targets/{task}/positions"], arrays[f"{number}/targets/{task}/labels"], int(count)
+        )
+        for task, count in shape["counts"].items()
+    }
+    return PackedBatch(
+        **{name: arrays[f"{number}/{name}"] for name in _ARRAYS}, longest=int(shape["longest"]), targets=targets
+    )
