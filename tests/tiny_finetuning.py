@@ -24,19 +24,29 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "good", "bad
 def write_checkpoint(
     folder: Path,
     *,
-    task_ids: Mapping[str, int] | None = None,
+    with_ids: Mapping[str, int] | None = None,
     instances: Mapping[str, int] | None = None,
     seed: int = 1,
     **changes: Any,
 ) -> Path:
-    """A Hugging Face folder of one layer, 32 wide, with 64 positions, without dropout unless `changes` say so."""
-    shape = {"layers": 1, "hidden": 32, "heads": 2, "position_rows": 64, "dropout": 0.0, "task_ids": 0}
+    """A Hugging Face folder of one layer, 32 wide, with 64 positions, without dropout unless `changes` say so.
+
+    `with_ids`: task name -> row of a table of 16 task ids; `instances`: what each task saw.
+    """
+    shape = {
+        "layers": 1,
+        "hidden": 32,
+        "heads": 2,
+        "position_rows": 64,
+        "dropout": 0.0,
+        "task_ids": 16 if with_ids else 0,
+    }
     settings = EncoderSettings(**(shape | changes))
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = folder / "words.txt"
     vocabulary.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     load_wordpieces(vocabulary).save(folder)
-    config = hf_config(settings, len(VOCABULARY), task_ids or {})
+    config = hf_config(settings, len(VOCABULARY), with_ids or {})
     if instances is not None:
         config["ernie2_task_instances"] = dict(instances)
     save_hf(folder, MultiTaskModel(settings, len(VOCABULARY), [], seed), config)

@@ -57,7 +57,7 @@ def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
     head: Head, task_id: int, tmp_path: Path
 ) -> None:
     transformers = pytest.importorskip("transformers")
-    model, facts, folder = saved(tmp_path, head, task_id, task_ids={"knowledge_masking": 0})
+    model, facts, folder = saved(tmp_path, head, task_id, with_ids={"knowledge_masking": 0})
     source = load_tuned(folder).wordpieces
     theirs = getattr(transformers, CLASSES[head]).from_pretrained(folder).eval()
     encoder = ExampleEncoder(source, head, facts.labels, facts.settings, 4)
@@ -85,7 +85,7 @@ def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
     [
         ("classification", "first", {}),
         ("regression", "mean", {}),
-        ("tagging", "first", {"task_ids": {"knowledge_masking": 0}}),
+        ("tagging", "first", {"with_ids": {"knowledge_masking": 0}}),
         ("span", "first", {}),
         ("classification", "first", {"kind": "gru"}),
     ],

@@ -1,0 +1,281 @@
+"""`ernie2 finetune`, `predict` and `export` from the command line: what they leave and print, and what they refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tiny_finetuning as tiny
+from ernie2 import cli
+from ernie2.finetuning import submission
+from ernie2.finetuning.submission import check_submission
+from ernie2.verbs import finetuning
+
+Outcome = tuple[int, str, str]
+QUICK = ("epochs=1", "batch=4", "precision=fp32", "max_length=32")
+
+
+@pytest.fixture
+def ernie(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Runs a command in this process, in a folder with a tiny checkpoint: (exit code, printed, complaints)."""
+    monkeypatch.chdir(tmp_path)
+    tiny.write_checkpoint(tmp_path / "encoder")
+
+    def run(*arguments: str | Path) -> Outcome:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return int(stopped.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+def table(file: str, rows: Sequence[Sequence[str]], header: Sequence[str] = ("text", "label")) -> str:
+    Path(file).write_text("".join("\t".join(cells) + "\n" for cells in [header, *rows]))
+    return file
+
+
+GOOD = [("w1 good", "yes"), ("w2 bad", "no")] * 4
+
+
+def own(*more: str) -> tuple[str, ...]:
+    return ("finetune", "encoder", "--train", "train.tsv", "--dev", "dev.tsv", *more, *QUICK)
+
+
+@pytest.mark.parametrize("command", ["finetune", "predict", "export"])
+def test_help_has_an_example_and_says_what_is_read_and_left(command: str, ernie: Callable[..., Outcome]) -> None:
+    code, shown, _ = ernie(command, "--help")
+    assert code == 0
+    for word in ("Reads", "Leaves", "Example"):
+        assert word in shown
+
+
+def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    table("train.tsv", GOOD)
+    table("dev.tsv", GOOD)
+    code, shown, complaint = ernie(*own("--seeds", "2", "--out", "out"))
+    assert (code, complaint) == (0, "")
+    assert "label has 2 different names" in shown  # the guess and its reason
+    assert "dev accuracy  mean" in shown
+    assert "ernie2 predict out/own/seed-0/model FILE" in shown
+    assert {row["metric"] for row in json.loads(Path("out/results.json").read_text())["datasets"][0]["rows"]} == {
+        "accuracy",
+        "f1",
+        "macro_f1",
+    }
+    assert "| own | own | dev | accuracy |" in Path("out/results.md").read_text()
+    code, shown, _ = ernie("predict", "out/own/seed-1/model", table("new.tsv", [("w1 good", ""), ("", "")]))
+    told = [json.loads(line) for line in shown.splitlines()]
+    assert code == 0
+    assert [one["id"] for one in told] == ["0", "1"]
+    assert set(told[0]["probabilities"]) == {"no", "yes"}
+    assert told[0]["probabilities"][told[0]["label"]] >= 0.5
+    monkeypatch.setattr("sys.stdin", io.StringIO("w1 good\n" + "w2 " * 34_000 + "\n"))
+    code, shown, _ = ernie("predict", "out/own/seed-1/model", "-")
+    again = [json.loads(line) for line in shown.splitlines()]
+    assert again[0]["probabilities"] == pytest.approx(told[0]["probabilities"], abs=1e-5)
+    assert len(again) == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "columns"),
+    [("tagging", "text"), ("span", "text,pair"), ("regression", "text,pair"), ("multi_label", "text,pair")],
+)
+def test_every_kind_of_task_is_guessed_trained_and_predicted(
+    head: Any, columns: str, ernie: Callable[..., Outcome]
+) -> None:
+    for name, seed in (("train", 0), ("dev", 1)):
+        tiny.write_jsonl(Path(f"{name}.jsonl"), tiny.examples(head, 8, seed))
+    code, shown, complaint = ernie(
+        "finetune", "encoder", "--train", "train.jsonl", "--dev", "dev.jsonl", "--text", columns, "--out", "out", *QUICK
+    )
+    assert (code, complaint) == (0, "")
+    assert f"own: {head}" in shown
+    code, shown, _ = ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "said.jsonl")
+    assert code == 0
+    said = [json.loads(line) for line in Path("said.jsonl").read_text().splitlines()]
+    assert len(said) == 8
+    if head == "tagging":
+        assert len(said[0]["label"]) == len(said[0]["tokens"]) == len(said[0]["probabilities"])
+    if head == "span":
+        context = json.loads(Path("dev.jsonl").read_text().splitlines()[0])["pair"]
+        assert context[said[0]["start"] : said[0]["end"]].strip() == said[0]["label"]
+
+
+BAD = [
+    (GOOD, [*GOOD, ("w1", "maybe")], (), ["dev.tsv, line 10", "'maybe' does not occur in training"]),
+    ([*GOOD, ("", "yes")], GOOD, (), ["train.tsv, line 10", "the text in 'text' is empty"]),
+    ([("w1 good", "yes")], GOOD[:1], (), ["train.tsv: one row only"]),
+    ([("w1", "yes"), ("w2", "yes")], GOOD, (), ["train.tsv: every label is 'yes'"]),
+    (GOOD, GOOD, ("--text", "sentence"), ["train.tsv, line 2: there is no column 'sentence'", "There is: text, label"]),
+    (GOOD, GOOD, ("--text", "a,b,c"), ["--text 'a,b,c' names 3 columns"]),
+    (GOOD, GOOD, ("--head", "regression"), ["'yes' is no number"]),
+    (GOOD, GOOD, ("--task-id", "sentence_distance"), ["knows no task 'sentence_distance'"]),
+    (GOOD, GOOD, ("epoch=3",), ["no setting 'epoch'. Did you mean 'epochs'?"]),
+    (GOOD, GOOD, ("--submission", "x.zip"), ["--dataset glue"]),
+]
+
+
+@pytest.mark.parametrize(("train", "dev", "more", "told"), BAD)
+def test_what_cannot_be_learnt_is_refused_clearly_before_training(
+    train: Any, dev: Any, more: tuple[str, ...], told: list[str], ernie: Callable[..., Outcome]
+) -> None:
+    table("train.tsv", train)
+    table("dev.tsv", dev)
+    code, _, complaint = ernie(*own("--out", "out", *more))
+    assert code == 2
+    for words in told:
+        assert words in complaint
+    assert not Path("out").exists()
+
+
+def test_a_text_of_100000_characters_is_cut_and_that_is_told(ernie: Callable[..., Outcome]) -> None:
+    table("train.tsv", [*GOOD, ("w1 " * 34_000, "yes")])
+    table("dev.tsv", GOOD)
+    code, shown, _ = ernie(*own("--out", "out"))
+    assert code == 0
+    assert "1 of 9 texts are longer than 32 tokens and are cut" in shown
+
+
+def test_a_span_that_is_not_in_its_context_is_counted_and_one_file_without_any_refused(
+    ernie: Callable[..., Outcome],
+) -> None:
+    def rows(*answers: str) -> str:
+        made = [{"text": "w1 ?", "pair": "w2 w3 w4", "label": {"text": [answer]}} for answer in answers]
+        return "".join(json.dumps(row) + "\n" for row in made)
+
+    Path("train.jsonl").write_text(rows("w3", "w9", "w4"))
+    Path("dev.jsonl").write_text(rows("w3", "w2"))
+    command = ("finetune", "encoder", "--train", "train.jsonl", "--dev", "dev.jsonl", "--text", "text,pair", *QUICK)
+    code, shown, _ = ernie(*command, "--out", "out")
+    assert code == 0
+    assert "1 of 3 questions are not learnt from" in shown
+    Path("train.jsonl").write_text(rows("w8", "w9"))
+    code, _, complaint = ernie(*command, "--out", "other")
+    assert code == 2
+    assert "no answer occurs in its context" in complaint
+
+
+def test_an_id_that_saw_no_instances_is_refused_by_name(ernie: Callable[..., Outcome], tmp_path: Path) -> None:
+    table("train.tsv", GOOD)
+    table("dev.tsv", GOOD)
+    ids, counts = {"knowledge_masking": 0, "ir_relevance": 1}, {"knowledge_masking": 9, "ir_relevance": 0}
+    made = tiny.write_checkpoint(tmp_path / "run", with_ids=ids, instances=counts)
+    code, _, complaint = ernie("finetune", made, *own("--task-id", "ir_relevance")[2:])
+    assert code == 2
+    assert "ir_relevance (task id 1) saw no instances" in complaint
+    assert "knowledge_masking (9)" in complaint
+
+
+def test_sets_and_files_that_are_not_there_are_told(ernie: Callable[..., Outcome]) -> None:
+    Path("data").mkdir()
+    for arguments, words in (
+        (("--dataset", "mprc", "--data", "data"), "Did you mean 'mrpc'?"),
+        (("--dataset", "mrpc", "--data", "data"), "data holds no file of MRPC"),
+        (("--dataset", "glue", "--data", "data"), "holds none of cola"),
+        (("--dataset", "mrpc"), "needs --data"),
+        ((), "there is no --train file"),
+    ):
+        code, _, complaint = ernie("finetune", "encoder", *arguments)
+        assert (code, words in complaint) == (2, True), complaint
+    assert ernie("predict", "encoder", "x.tsv")[0] == 2
+
+
+GLUE = {  # the official columns, two training rows of each class or so
+    "CoLA": (None, ["s", "{label}", "", "{text}"], ("0", "1")),
+    "SST-2": (["sentence", "label"], ["{text}", "{label}"], ("0", "1")),
+    "MRPC": (["Quality", "a", "b", "#1 String", "#2 String"], ["{label}", "1", "2", "{text}", "w3"], ("0", "1")),
+    "STS-B": (["index", "sentence1", "sentence2", "score"], ["{n}", "{text}", "w3", "{label}"], ("1.5", "4.0")),
+    "QQP": (["id", "question1", "question2", "is_duplicate"], ["{n}", "{text}", "w3", "{label}"], ("0", "1")),
+    "MNLI": (["index", "sentence1", "sentence2", "gold_label"], ["{n}", "{text}", "w3", "{label}"],
+             ("entailment", "neutral", "contradiction")),
+    "QNLI": (["index", "question", "sentence", "label"], ["{n}", "{text}", "w3", "{label}"],
+             ("entailment", "not_entailment")),
+    "RTE": (["index", "sentence1", "sentence2", "label"], ["{n}", "{text}", "w3", "{label}"],
+            ("entailment", "not_entailment")),
+    "WNLI": (["index", "sentence1", "sentence2", "label"], ["{n}", "{text}", "w3", "{label}"], ("0", "1")),
+}  # fmt: skip
+TESTS = 7
+
+
+def write_glue(folder: Path) -> None:
+    """The official folder with made-up texts; test files of seven rows, without labels."""
+    rng = np.random.default_rng(0)
+    for name, (header, cells, labels) in GLUE.items():
+        place = folder / name
+        place.mkdir(parents=True)
+        halves = ("_matched", "_mismatched") if name == "MNLI" else ("",)
+        for file, rows in [("train", 6), *((f"dev{h}", 4) for h in halves), *((f"test{h}", TESTS) for h in halves)]:
+            test = file.startswith("test")
+            kept = [i for i, cell in enumerate(cells) if not (test and cell == "{label}")]
+            lines = [] if header is None else ["\t".join(header[i] for i in kept)]
+            if header is None and test:
+                lines, kept = ["index\tsentence"], []
+            for n in range(rows):
+                text = " ".join(rng.choice(tiny.WORDS, 4))
+                filled = [cell.format(n=n, text=text, label=labels[n % len(labels)]) for cell in cells]
+                lines.append("\t".join(filled[i] for i in kept) if kept else f"{n}\t{text}")
+            (place / f"{file}.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "AX").mkdir()
+    rows = [f"{n}\tw1\tw{n}" for n in range(TESTS)]
+    (folder / "AX/diagnostic.tsv").write_text("\n".join(["index\tsentence1\tsentence2", *rows]) + "\n")
+
+
+def test_a_submission_from_nothing_to_the_zip(ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_glue(Path("glue_data"))
+    small = {name: replace(file, rows=TESTS) for name, file in submission.FILES.items()}
+    for name, file in small.items():
+        monkeypatch.setitem(submission.FILES, name, file)
+    code, shown, complaint = ernie(
+        "finetune", "encoder", "--dataset", "glue", "--data", "glue_data", "--seeds", "1", "--out", "out",
+        "--submission", "glue.zip", *QUICK,
+    )  # fmt: skip
+    assert (code, complaint) == (0, "")
+    assert "GLUE score on development data" in shown or "diverged" in shown
+    assert check_submission(Path("glue.zip")) == []
+    with zipfile.ZipFile("glue.zip") as archive:
+        lines = archive.read("AX.tsv").decode().splitlines()
+        assert lines[0] == "index\tprediction"
+        assert {line.split("\t")[1] for line in lines[1:]} <= {"entailment", "neutral", "contradiction"}
+        scores = [float(line.split("\t")[1]) for line in archive.read("STS-B.tsv").decode().splitlines()[1:]]
+        assert all(0 <= score <= 5 for score in scores)
+    record = json.loads(Path("out/results.json").read_text())
+    assert [one["dataset"] for one in record["datasets"]] == [
+        "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli",
+    ]  # fmt: skip
+    assert any("mnli by seed 0" in note for note in record["notes"])
+
+
+def test_a_submission_with_short_test_files_is_refused_before_training(
+    ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_glue(Path("glue_data"))
+    monkeypatch.setattr(finetuning, "run_all", lambda *_, **__: pytest.fail("trained"))
+    code, _, complaint = ernie(
+        "finetune", "encoder", "--dataset", "glue", "--data", "glue_data", "--submission", "glue.zip"
+    )
+    assert code == 2
+    assert re.search(r"QQP: 7 rows in .*QQP/test.tsv, the official file has 390,965", complaint)
+
+
+def test_of_a_group_what_has_no_training_file_is_named_and_left_out(ernie: Callable[..., Outcome]) -> None:
+    write_glue(Path("glue_data"))
+    Path("glue_data/WNLI/train.tsv").unlink()
+    for name in ("QQP", "MNLI", "SST-2", "QNLI", "CoLA", "STS-B", "MRPC", "AX"):
+        Path(f"glue_data/{name}").rename(f"{name}-elsewhere")
+    code, shown, _ = ernie("finetune", "encoder", "--dataset", "glue", "--data", "glue_data", "--seeds", "1", *QUICK)
+    assert code == 0
+    assert "wnli (no training file)" in shown
+    assert "rte (subset" in shown

@@ -1,0 +1,78 @@
+"""Several runs as one row; what is printed and written of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import tiny_finetuning as tiny
+from ernie2.finetuning.examples import Split
+from ernie2.finetuning.results import Outcomes, as_markdown, glue_of, lines_of, outcomes_of, record_of
+from ernie2.finetuning.runs import Run
+
+
+def runs(*values: float, metric: str = "accuracy") -> list[Run]:
+    return [
+        Run(seed, Path("x"), {"dev": {metric: value}}, sequences_per_second=10) for seed, value in enumerate(values)
+    ]
+
+
+def outcomes(some: list[Run], summary: str = "median", own: bool = True) -> Outcomes:
+    return outcomes_of(tiny.data("classification"), some, tiny.settings(summary=summary), "base", 0, "out", own)
+
+
+def test_the_median_or_the_mean_of_all_runs_with_the_interval_of_the_mean() -> None:
+    (row,) = outcomes(runs(80.0, 90.0, 82.0)).rows
+    # mean 84, standard deviation 5.2915, t(2) = 4.3027: 4.3027 · 5.2915 / √3 = 13.145
+    assert (row.middle, row.low, row.high) == pytest.approx((82.0, 84 - 13.145, 84 + 13.145), abs=1e-3)
+    assert outcomes(runs(80.0, 90.0, 82.0), "mean").rows[0].middle == pytest.approx(84.0)
+    assert outcomes(runs(80.0)).rows[0].low is None
+
+
+def test_a_run_without_a_figure_is_named_and_left_out_of_the_middle() -> None:
+    some = [*runs(80.0, math.nan), Run(2, Path("x"), {}, diverged="the loss was not finite at step 3 of 9")]
+    made = outcomes(some)
+    assert made.rows[0].middle == 80.0
+    assert made.diverged == {2: "the loss was not finite at step 3 of 9"}
+    told = "\n".join(lines_of(made))
+    assert "each: 80.0 none" in told
+    assert "seed 2 diverged: the loss was not finite at step 3 of 9" in told
+
+
+def official(name: str, size: str, split: str, metric: str, standing: str = "official") -> Outcomes:
+    made = tiny.data("classification")
+    splits = {one: Split(part.examples, ("f",), standing) for one, part in made.splits.items()}  # type: ignore[arg-type]
+    found = {"train": splits["train"], split: splits["dev"]}
+    whole = replace(made, name=name, splits=found, metrics=(metric,))
+    some = [Run(0, Path("x"), {split: {metric: 90.0}})]
+    return outcomes_of(whole, some, tiny.settings(), size, 0, "out", False)  # type: ignore[arg-type]
+
+
+def test_the_papers_row_stands_beside_a_result_of_the_same_size_and_split_only() -> None:
+    assert official("rte", "large", "dev", "accuracy").paper["dev"][-1] == "ERNIE 2.0 large, dev: 85.2 (accuracy)"
+    assert official("rte", "base", "dev", "accuracy").paper["dev"] == ()
+    assert official("rte", "large", "dev", "accuracy", "stand-in").paper["dev"] == ()
+    assert "only a subset" in official("rte", "large", "dev", "accuracy", "subset").comparison["dev"]
+
+
+def test_the_score_of_glue_needs_all_nine() -> None:
+    nine = [
+        official(name, "base", "dev", "accuracy")
+        for name in ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
+    ]
+    assert glue_of(nine) == pytest.approx(90.0)
+    assert glue_of(nine[:-1]) is None
+
+
+def test_the_report_holds_every_run_and_is_json_and_a_table() -> None:
+    facts = {"checkpoint": "runs/b", "layout": "run", "size": "base", "seeds": [0, 1], "device": "cpu",
+             "precision": "fp32", "encoder": {"layers": 1, "hidden": 32}, "notes": ["a note"]}  # fmt: skip
+    record = record_of([outcomes(runs(80.0, math.nan))], **facts)
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    text = as_markdown(record)
+    assert "| made-up | own | dev | accuracy | 80.0, none | median 80.0 | – | – |" in text
+    assert "* a note" in text

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from ernie2.errors import ConfigError
+from ernie2.finetuning.paper_settings import settings_for
+from ernie2.finetuning.setting_overrides import OWN, overridden
+
+
+def test_values_take_the_types_of_their_settings_and_the_rest_stays_the_papers() -> None:
+    made = overridden(
+        settings_for("mrpc", "base"), ["epochs=1", "peak_lr=1e-4", "betas=0.9,0.98", "attention_dropout=0"]
+    )
+    assert (made.epochs, made.peak_lr, made.betas, made.attention_dropout) == (1, 1e-4, (0.9, 0.98), 0.0)
+    assert (made.batch, made.summary) == (32, "median")
+    assert overridden(made, ["decay_from_zero=false", "attention_dropout=none"]).decay_from_zero is False
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as told:
+        overridden(OWN, ["epoch=1", "batch", "peak_lr=fast"])
+    assert "no setting 'epoch'. Did you mean 'epochs'?" in str(told.value)
+    assert "'batch' is no key=value" in str(told.value)
+    assert "peak_lr" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["epochs=0", "batch=-1", "dropout=1", "weight_decay=-0.1", "max_length=3", "peak_lr=0"]
+)
+def test_what_no_run_can_have_is_refused(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=wrong.partition("=")[0]):
+        overridden(OWN, [wrong])

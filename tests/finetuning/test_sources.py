@@ -1,0 +1,82 @@
+"""Checkpoints as a start: which task id may be asked with, which lengths fit, which tokeniser belongs to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tiny_finetuning as tiny
+from ernie2.errors import CheckpointError, ConfigError
+from ernie2.finetuning.sources import Source, fitted, open_source
+
+IDS = {"knowledge_masking": 0, "sentence_distance": 1, "ir_relevance": 2}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """Sixteen rows, of which two were trained."""
+    seen = {"knowledge_masking": 900, "sentence_distance": 30, "ir_relevance": 0}
+    return tiny.source(tmp_path, with_ids=IDS, instances=seen)
+
+
+def test_a_task_id_is_a_name_or_a_row(source: Source) -> None:
+    assert source.task_id(None, tiny.settings())[0] == 0
+    assert source.task_id("sentence_distance", tiny.settings())[0] == 1
+    assert source.task_id("1", tiny.settings())[0] == 1
+
+
+@pytest.mark.parametrize("asked", ["ir_relevance", "2"])
+def test_an_id_that_saw_no_instances_is_refused_by_name_with_those_that_did(asked: str, source: Source) -> None:
+    with pytest.raises(CheckpointError, match=r"ir_relevance \(task id 2\) saw no instances.*sentence_distance \(30\)"):
+        source.task_id(asked, tiny.settings())
+
+
+def test_a_row_no_task_owns_is_refused(source: Source) -> None:
+    with pytest.raises(CheckpointError, match="task id 7, which no task owns"):
+        source.task_id("7", tiny.settings())
+
+
+def test_the_papers_id_gives_way_to_0_where_the_checkpoint_was_not_trained_with_it(source: Source) -> None:
+    row, told = source.task_id(None, tiny.settings(task_id=2))
+    assert row == 0
+    assert "not trained with the paper's 2" in told
+    with pytest.raises(CheckpointError, match="ir_relevance"):
+        source.task_id(None, tiny.settings(task_id=2), said=True)
+
+
+def test_unknown_names_and_rows_beyond_the_table_are_refused(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Did you mean 'sentence_distance'\?"):
+        source.task_id("sentence_distence", tiny.settings())
+    with pytest.raises(ConfigError, match="task embedding of 16 rows; there is no task id 16"):
+        source.task_id("16", tiny.settings())
+    bare = tiny.source(tmp_path / "bare")
+    with pytest.raises(ConfigError, match="has no task embedding"):
+        bare.task_id("1", tiny.settings())
+
+
+def test_lengths_are_those_the_positions_hold_and_that_is_told(source: Source) -> None:
+    made, told = fitted(tiny.settings(max_length=512, max_query=64), source)
+    assert (made.max_length, made.max_query) == (64, 32)
+    assert "max_length 512 → 64" in told[0]
+    assert fitted(tiny.settings(max_query=10), source) == (tiny.settings(max_query=10), ())
+
+
+def test_a_tokeniser_must_be_there_and_fit(tmp_path: Path) -> None:
+    folder = tiny.write_checkpoint(tmp_path / "checkpoint")
+    for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(CheckpointError, match="no tokeniser beside it"):
+        open_source(folder)
+    assert open_source(folder, folder / "words.txt").wordpieces.vocab_size == len(tiny.VOCABULARY)
+    (folder / "more.txt").write_text("\n".join([*tiny.VOCABULARY, "one", "more"]) + "\n")
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        open_source(folder, folder / "more.txt")
+
+
+def test_a_cased_vocabulary_alone_keeps_its_capitals(tmp_path: Path) -> None:
+    folder = tiny.write_checkpoint(tmp_path / "checkpoint")
+    (folder / "tokenizer.json").unlink()
+    assert not open_source(folder).wordpieces.cased
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert open_source(folder).wordpieces.encode_batch(["W1"])[0].tokens == ["[UNK]"]
