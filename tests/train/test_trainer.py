@@ -1,18 +1,27 @@
 import itertools
 import json
+import os
+import signal
+import threading
+import time
 
+import numpy as np
 import pytest
 import torch
 
 import tiny
 import tiny_run
+from ernie2.annotate.shards import Shards
 from ernie2.batches.stream import Lane
-from ernie2.errors import CheckpointError, ConfigError, RunFailed, ShardError
+from ernie2.errors import CheckpointError, ConfigError, RunFailed, RunStopped, ShardError
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.train import checkpoints
+from ernie2.train import step as step_module
 from ernie2.train import trainer as trainer_module
+from ernie2.train.data_check import DataCheck
+from ernie2.train.finite import Finite
+from ernie2.train.position import Position
 from ernie2.train.pretraining import build, task_ids
-from ernie2.train.trainer import Position
 
 
 class Killed(BaseException):
@@ -23,8 +32,6 @@ def fresh(folder, **changes):
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "shards").exists():
         tiny_run.write_shards(folder / "shards")
-    from ernie2.annotate.shards import Shards
-
     return build(tiny_run.recipe(folder, **changes), Shards(folder / "shards")).trainer
 
 
@@ -316,3 +323,152 @@ def test_a_compiled_run_compiles_nothing_again_over_all_its_stages_and_tasks(tmp
     assert trainer._position.stage == 4
     assert grown[0] == {"knowledge_masking"}
     assert all(grown)  # only where a task enters, and its head is of a form not met before
+
+
+def poison_at(trainer, steps):
+    """Makes the losses of these steps not a number, as a damaged activation does; parameters stay as they are."""
+    take = trainer._step
+
+    def step(plan):
+        bad = trainer._position.step + 1 in steps
+        norm = trainer.model.encoder.embeddings.norm
+        hook = norm.register_forward_hook(lambda *given: given[2] * torch.nan) if bad else None
+        before = [parameter.clone() for parameter in trainer.model.parameters()]
+        moments = [s["exp_avg"].clone() for s in trainer.optimizer.state.values()]
+        take(plan)
+        if hook is not None:
+            hook.remove()
+            assert all(map(torch.equal, before, trainer.model.parameters()))
+            assert all(map(torch.equal, moments, [s["exp_avg"] for s in trainer.optimizer.state.values()]))
+
+    trainer._step = step
+
+
+def test_a_step_that_is_not_finite_changes_nothing_is_counted_and_its_data_is_consumed(whole, tmp_path):
+    trainer = fresh(tmp_path, train={"log_every": 1})
+    poison_at(trainer, {3, 4, 6})
+    position = trainer.train()
+    lines = [line for line in trainer.records.read() if line["kind"] == "step"]
+    assert [line["skipped"] for line in lines[:7]] == [0, 0, 1, 1, 0, 1, 0]
+    assert lines[2]["loss"] == {}
+    assert (position.skipped, position.bad_steps) == (3, 0)
+    straight = whole._position
+    assert position.step == straight.step
+    assert position.seen == straight.seen
+    assert [lane.state() for lane in position.lanes] == [lane.state() for lane in straight.lanes]
+
+
+def test_bad_steps_in_a_row_are_counted_over_a_kill(tmp_path):
+    trainer = fresh(tmp_path)
+    poison_at(trainer, {2, 3})  # and step 3 is saved
+    kill_after(trainer, 3)
+    with pytest.raises(Killed):
+        trainer.train()
+    resumed = fresh(tmp_path)
+    resumed.restore(checkpoints.newest(tmp_path / "run"))
+    assert resumed._position.bad_steps == 2
+    poison_at(resumed, {4})
+    with pytest.raises(RunFailed, match=r"step 4 of stage.*the last of 3 such steps"):
+        resumed.train()
+
+
+def test_a_verdict_asked_one_step_later_counts_and_stops_at_the_same_step(tmp_path, monkeypatch):
+    """As on CUDA: what the device knows of a step is asked for only when the next one is under way."""
+    asked_at_once, asked_later = (fresh(tmp_path / name, train={"log_every": 1}) for name in ("once", "later"))
+    poison_at(asked_at_once, {3, 4, 6})
+    asked_at_once.train()
+    monkeypatch.setattr(Finite, "known", False)
+    monkeypatch.setattr(step_module, "decided_on_device", lambda norm: True)
+    poison_at(asked_later, {3, 4, 6})
+    asked_later.train()
+    same_end(asked_at_once, asked_later)
+    stopping = fresh(tmp_path / "stopping")
+    poison_at(stopping, {3, 4, 5})
+    with pytest.raises(RunFailed, match="step 5 of stage"):
+        stopping.train()
+    assert stopping._position.step == 5
+
+
+@pytest.mark.parametrize("signal_at", [1, 4, 7])
+def test_a_signal_saves_the_step_it_came_in_and_the_resumed_run_ends_bit_identical(whole, tmp_path, signal_at):
+    stopped = fresh(tmp_path)
+    take = stopped._step
+
+    def step(plan):
+        take(plan)
+        if stopped._position.step == signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped._step = step
+    with pytest.raises(RunStopped, match=rf"SIGTERM came; step {signal_at} is done and saved.*ernie2 resume"):
+        stopped.train()
+    newest = checkpoints.newest(tmp_path / "run")
+    assert newest.state["step"] == signal_at
+    resumed = fresh(tmp_path)
+    resumed.restore(newest)
+    resumed.train()
+    for name, parameter in whole.model.state_dict().items():
+        assert torch.equal(parameter, resumed.model.state_dict()[name]), name
+    steps = [line["step"] for line in resumed.records.read() if line["kind"] == "step"]
+    assert steps == sorted(set(steps))
+    begun = [line["stage"] for line in resumed.records.read() if line.get("event") == "begin"]
+    assert begun == [0, 1, 2, 3]
+
+
+def test_a_signal_during_the_last_step_of_a_stage_stops_at_its_end(tmp_path):
+    stopped = fresh(tmp_path)
+    last = len(stopped.plans[0])
+    take = stopped._step
+
+    def step(plan):
+        take(plan)
+        if stopped._position.step == last:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped._step = step
+    with pytest.raises(RunStopped, match="SIGINT came"):
+        stopped.train()
+    assert checkpoints.newest(tmp_path / "run").state["position"]["stage"] == 1
+    resumed = fresh(tmp_path)
+    resumed.restore(checkpoints.newest(tmp_path / "run"))
+    resumed.train()
+    begun = [line["stage"] for line in resumed.records.read() if line.get("event") == "begin"]
+    assert begun == [0, 1, 2, 3]
+
+
+def test_a_batch_that_is_never_made_is_told_by_the_watchdog(tmp_path, capsys):
+    trainer = fresh(tmp_path, train={"watchdog_seconds": 0.2})
+    stuck, pack = threading.Event(), trainer.stream.pack
+
+    def wait(*given):
+        stuck.wait(5.0 if trainer._position.step == 2 else 0.0)
+        return pack(*given)
+
+    trainer.stream.pack = wait
+    thread = threading.Thread(target=lambda: (time.sleep(0.8), stuck.set()))
+    thread.start()
+    trainer.train()
+    thread.join()
+    told = capsys.readouterr().err
+    assert "the run has been making the batch of step 3 for" in told
+    assert "in wait" in told
+
+
+def test_shards_damaged_while_a_run_goes_on_end_it_by_name(tmp_path):
+    trainer = fresh(tmp_path)
+    shards = Shards(tmp_path / "shards")
+    file = shards.corpora["text"].shards[1].folder / "tokens.npy"
+    file.write_bytes(file.read_bytes()[:-2] + b"xy")
+    with DataCheck(shards) as trainer.data_check, pytest.raises(ShardError, match=r"tokens\.npy.*checksum"):
+        trainer.train()
+
+
+def test_a_batch_that_damaged_shards_make_impossible_is_laid_at_their_door(tmp_path):
+    trainer = fresh(tmp_path)
+    shards = Shards(tmp_path / "shards")
+    file = shards.corpora["text"].shards[0].folder / "sentences.npy"
+    columns = np.load(file)
+    columns[3] = 10_000
+    np.save(file, columns)
+    with DataCheck(shards) as trainer.data_check, pytest.raises(ShardError, match=r"sentences\.npy"):
+        trainer.train()

@@ -27,6 +27,8 @@ from ernie2.errors import CheckpointError, StorageError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings
+from ernie2.train.distributed import World
+from ernie2.train.parallel import whole
 from ernie2.train.step import StepResult
 
 FORMAT = 1
@@ -86,6 +88,20 @@ class Taken:
 
     def _bad_losses(self) -> list[str]:
         return [name for name, loss in self.result.losses.items() if not math.isfinite(float(loss))]
+
+
+def keep(folder: Path, taken: Taken, model: MultiTaskModel, facts: Mapping[str, Any], world: World) -> Path:
+    """Leaves the whole batch of a step in `folder`, with `facts` on how it was computed; all ranks call it together."""
+    packs: dict[int, PackedBatch] = {}
+    lanes: dict[str, Any] = {}
+    told = taken.facts()
+    for theirs, stood in world.gather((dict(taken.packs), told["lanes"])):
+        packs |= theirs
+        lanes |= stood
+    parameters = {name: whole(parameter.detach()) for name, parameter in model.named_parameters()}
+    if world.first:
+        write_bad_batch(folder, packs, model, parameters, {**told, **facts, "lanes": lanes})
+    return folder
 
 
 def write_bad_batch(

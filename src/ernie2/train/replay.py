@@ -53,7 +53,7 @@ def replay(folder: Path | str, precision: str | None = None, device: str | None 
     model.to(where)
     counts, found = counts_of(list(packs.values())), Findings()
     found.parameters = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
-    summed: dict[str, float] = {}
+    summed: dict[str, Tensor] = {}
     for number, pack in packs.items():
         seed_dropout(*facts["dropout_key"], number)
         with _watched(model, number, found), autocast(precision or facts["precision"], where):
@@ -62,8 +62,8 @@ def replay(folder: Path | str, precision: str | None = None, device: str | None 
             terms = [facts["weights"][name] / counts[name] * task.sum for name, task in made.items()]
             torch.autograd.backward(torch.stack(terms).sum() * facts["loss_scale"])
         for name, task in made.items():
-            summed[name] = summed.get(name, 0.0) + float(task.sum)
-    found.losses = {name: total / counts[name] for name, total in summed.items()}
+            summed[name] = summed[name] + task.sum.detach() if name in summed else task.sum.detach()
+    found.losses = {name: float(total) / counts[name] for name, total in summed.items()}
     found.gradients = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     return found
 

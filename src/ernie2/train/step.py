@@ -19,6 +19,7 @@ from ernie2.batches.order import seed_of
 from ernie2.errors import ConfigError
 from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
+from ernie2.train.finite import Finite
 from ernie2.train.loss_scale import LossScale
 from ernie2.train.parallel import Alone, whole
 
@@ -28,14 +29,19 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """Per task over the global batch: summed loss and number correct (0-d tensors), count; and the norm before
-    clipping. `skipped`: a scaled gradient was not finite, so nothing was changed.
+    clipping. Where `finite` is false nothing was changed: parameters and moments are those before the step.
     """
 
     losses: Mapping[str, Tensor]
     correct: Mapping[str, Tensor]
     counts: Mapping[str, int]
     grad_norm: Tensor
-    skipped: bool = False
+    finite: Finite
+
+    @property
+    def skipped(self) -> bool:
+        """Whether a loss or gradient was not finite; on CUDA this waits for the step where it was not scaled."""
+        return not self.finite
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
@@ -106,8 +112,8 @@ def take_step(
     dropout is seeded; by default all packs are here, numbered from 0. The result is that of the whole batch, the same
     on all ranks.
 
-    With `scale` (fp16) the loss is scaled for the backward pass and `scale` learns how that went; where a gradient is
-    not finite the optimiser does nothing.
+    Where a loss or a gradient is not finite the optimiser does nothing; on CUDA the device decides that by itself.
+    With `scale` (fp16) the loss is scaled for the backward pass, and `scale` learns how that went.
     """
     factor = 1.0 if scale is None else scale.value
     ranks = ranks or Alone(model)
@@ -127,15 +133,29 @@ def take_step(
     losses, correct = ranks.total(losses), ranks.total(correct)
     if scale is not None:
         torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / factor)
-    grad_norm = whole(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
-    if scale is not None:
-        scale.update(finite := bool(grad_norm.isfinite()))
-        if not finite:
-            return StepResult(losses, correct, counts, grad_norm, skipped=True)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    grad_norm = whole(norm)
+    finite = Finite(losses, grad_norm)
     for group in optimizer.param_groups:
         group["lr"] = lr
-    optimizer.step()
-    return StepResult(losses, correct, counts, grad_norm)
+    if scale is None and optimizer.defaults.get("fused") and decided_on_device(norm):
+        optimizer.found_inf = finite.bad  # type: ignore[attr-defined]
+        optimizer.step()
+        del optimizer.found_inf  # type: ignore[attr-defined]
+        return StepResult(losses, correct, counts, grad_norm, finite)
+    if scale is not None:
+        scale.update(bool(finite))
+    if finite:
+        optimizer.step()
+    return StepResult(losses, correct, counts, grad_norm, finite)
+
+
+def decided_on_device(norm: Tensor) -> bool:
+    """Whether the fused optimiser is told on the device to change nothing, so that the host need not wait for it.
+
+    Not where parameters are sharded, which that way does not know; there a step waits for the norm.
+    """
+    return norm.device.type == "cuda" and not hasattr(norm, "placements")
 
 
 def _backward(

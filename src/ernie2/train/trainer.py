@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import torch
 
@@ -16,56 +14,29 @@ from ernie2.batches.loader import Loader
 from ernie2.batches.packing import pack_of_nothing
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane, Stream
-from ernie2.errors import RunFailed
+from ernie2.errors import RunFailed, RunStopped
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.processes import cores
 from ernie2.progress import progress, say
 from ernie2.settings import TrainSettings
 from ernie2.train import checkpoints
+from ernie2.train.bad_batch import Taken, keep
 from ernie2.train.convergence import Convergence
+from ernie2.train.data_check import DataCheck
 from ernie2.train.distributed import World
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.full_state import gather
+from ernie2.train.interval import Interval
 from ernie2.train.loss_scale import LEAST, LossScale
 from ernie2.train.optim import build_optimizer, learning_rate, warmup_steps
 from ernie2.train.parallel import spread
+from ernie2.train.position import Position
 from ernie2.train.records import NoRecords, Records
 from ernie2.train.saving import Saver
-from ernie2.train.step import StepResult, choose_compiling, take_step
+from ernie2.train.signals import SAME_SECONDS, Stop
+from ernie2.train.step import choose_compiling, take_step
 from ernie2.train.tally import Tally
-
-
-@dataclass
-class Position:
-    """Where a run stands, after the last pack trained: everything a resumed run needs besides parameters and moments.
-
-    `stage` and `stage_step` say which step comes next; `step`, `tokens` and `seconds` count from the run's beginning;
-    `schedule_start`: steps done when the learning rate's schedule began, above 0 in an extended run; `task_steps`:
-    iterations of each task since then; `seen`: instances trained under each task id, by task name; `convergence`:
-    what this stage's evaluations have shown.
-    """
-
-    lanes: list[Lane]
-    stage: int = 0
-    stage_step: int = 0
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    schedule_start: int = 0
-    task_steps: dict[str, int] = field(default_factory=dict)
-    seen: dict[str, int] = field(default_factory=dict)
-    convergence: Convergence = field(default_factory=Convergence)
-
-    def state(self) -> dict[str, Any]:
-        """As JSON values."""
-        lanes = [lane.state() for lane in self.lanes]
-        return {**vars(self), "lanes": lanes, "convergence": self.convergence.state()}
-
-    @staticmethod
-    def of(state: Mapping[str, Any]) -> Position:
-        """From `state()`."""
-        lanes = [Lane.of(lane) for lane in state["lanes"]]
-        return Position(**{**state, "lanes": lanes, "convergence": Convergence(**state["convergence"])})
+from ernie2.train.watchdog import Watchdog
 
 
 class Trainer:
@@ -112,10 +83,16 @@ class Trainer:
         self.begin_at(Position([Lane() for _ in range(stream.lanes)]))
         self._turns = self.world.turns(stream.lanes)
         self._names = {row: name for name, row in stream.ids.items()}
-        self._interval = _Interval()
+        self._interval = Interval()
         self._saver = Saver(run, settings.keep_checkpoints)
         self._peak_reached = 0.0
         self._restored = False
+        self._taken: Taken | None = None
+        self._saved = -1
+        self._stop = Stop(self.world.any)
+        self._watchdog = Watchdog(settings.watchdog_seconds, self.world.rank, self.world.size)
+        self.data_check: DataCheck | None = None
+        """What compares the shards beside the steps, where something does."""
 
     def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
         """Takes up exactly where `checkpoint` stands; metrics written after it are forgotten."""
@@ -133,7 +110,15 @@ class Trainer:
         self._lanes = [position.lanes[number] for number in self._numbers]
 
     def train(self) -> Position:
-        """Runs to the end of the last stage; returns the final position."""
+        """Runs to the end of the last stage; returns the final position.
+
+        Raises `RunStopped` where a signal asks for it, with a checkpoint of the last step, and `RunFailed` where
+        `max_bad_steps` in a row were not finite.
+        """
+        with self._stop, self._watchdog:
+            return self._train()
+
+    def _train(self) -> Position:
         at = self._position
         self.run.mkdir(parents=True, exist_ok=True)
         self._clock = time.monotonic() - at.seconds
@@ -147,11 +132,14 @@ class Trainer:
             while at.stage < len(self.plans):
                 plan = self.plans[at.stage]
                 if at.stage_step == 0:
+                    self._stop_if_asked()
                     self._begin_stage(plan)
                 while at.stage_step < len(plan) and not self._converged(plan):
                     self._step(plan)
                     self._now_and_then(plan)
                     bar.advance(note=f"stage {at.stage + 1}/{len(self.plans)} {self._interval.note}")
+                    if at.stage_step < len(plan) and not self._converged(plan):  # else the stage's end saves
+                        self._stop_if_asked()
                 self._end_stage(plan)
             self._saver.finish()
         return at
@@ -163,8 +151,8 @@ class Trainer:
 
     def _step(self, plan: Plan) -> None:
         at = self._position
-        active = plan.at(at.stage_step)
-        packs, self._lanes = self.loader.take(at.stage, at.stage_step, self._lanes)
+        active, host, before = plan.at(at.stage_step), plan.host_at(at.stage_step), self._lanes
+        packs, self._lanes = self._take_packs()
         tally = Tally.of(packs, self._names).over(self.world, list(self.stream.tasks))
         at.step, at.stage_step = at.step + 1, at.stage_step + 1
         for task in active:
@@ -192,15 +180,89 @@ class Trainer:
             counts=tally.scored,
             numbers=[self.world.rank + turn * self.world.size for turn in range(self._turns)],
         )
-        if result.skipped and self._scale is not None and self._scale.value <= LEAST:
-            raise RunFailed(
-                f"step {at.step}: gradients overflow in fp16 even where the loss is not scaled up. {self._way_out()}"
-            )
         at.tokens += tally.tokens
         for name, count in tally.seen.items():
             at.seen[name] = at.seen.get(name, 0) + count
         self._peak_reached = max(self._peak_reached, rate)
-        self._interval.add(result, rate, tally.tokens)
+        self._settle()
+        ours, lanes = dict(zip(self._numbers, packs, strict=True)), dict(zip(self._numbers, before, strict=True))
+        self._taken = Taken(at.step, at.stage, host, active, ours, lanes, tally.tokens, rate, result)
+        if result.finite.known or at.bad_steps + 1 >= self.settings.max_bad_steps:
+            self._settle()
+        self._watchdog.step_done()
+
+    def _take_packs(self) -> tuple[list[PackedBatch], list[Lane]]:
+        """The packs of the step that is due, those of this rank's lanes, and the lanes after it."""
+        at = self._position
+        self._watchdog.phase(f"making the batch of step {at.step + 1:,}")
+        try:
+            taken = self.loader.take(at.stage, at.stage_step, self._lanes)
+        except Exception:
+            if self.data_check is not None:
+                self.data_check.finish()  # damaged shards are the first thing to tell
+            if self.world.size == 1 and self._stop.soon(SAME_SECONDS):  # a signal to all processes ended a maker's too
+                self._stop_if_asked()
+            raise
+        if self.data_check is not None:
+            self.data_check.raise_damage()
+        self._watchdog.phase(f"in step {at.step + 1:,}")
+        return taken
+
+    def _settle(self) -> None:
+        """Takes in how the last step went; on CUDA one step later, when the answer is there, so that nothing waits.
+
+        Not so where it may be the one bad step too many: after that none is taken.
+        """
+        at, taken, self._taken = self._position, self._taken, None
+        if taken is None:
+            return
+        self._interval.add(taken.result, taken.rate, taken.tokens)
+        if not taken.result.skipped:
+            at.bad_steps = 0
+            return
+        at.skipped += 1
+        if self._scale is not None and taken.overflow:
+            if self._scale.value <= LEAST:
+                raise RunFailed(
+                    f"step {taken.step}: gradients overflow in fp16 even where the loss is not scaled up. "
+                    f"{self._way_out()}"
+                )
+            return
+        at.bad_steps += 1
+        say(f"Step {taken.step:,} changed nothing: {taken.told}.")
+        if at.bad_steps >= self.settings.max_bad_steps:
+            self._fail(taken)
+
+    def _fail(self, taken: Taken) -> NoReturn:
+        """Ends the run at the last of too many steps that were not finite, and leaves its batch in RUN/bad_batch."""
+        facts = {
+            "run": str(self.run),
+            "weights": dict(self._weights),
+            "clip": self.settings.clip,
+            "precision": self._precision,
+            "dropout_key": [self._seed, "dropout", taken.step],
+            "loss_scale": 1.0 if self._scale is None else self._scale.value,
+        }
+        folder = keep(self.run / "bad_batch", taken, self.model, facts, self.world)
+        raise RunFailed(
+            f"{taken.where}: {taken.told}, the last of {self._position.bad_steps} such steps in a row, none of which "
+            f"changed anything. `python -m ernie2.train.replay {folder}` computes it again. {self._way_out()}"
+        )
+
+    def _stop_if_asked(self) -> None:
+        at = self._position
+        if not self._stop.agreed():
+            return
+        self._log()
+        if self._saved != at.step:
+            self._save(stage_end=False)
+        self._saver.finish()
+        if not self.world.first:
+            raise SystemExit(RunStopped.exit_code)
+        raise RunStopped(
+            f"{self._stop.name or 'a signal to another rank'} came; step {at.step:,} is done and saved. "
+            f"`ernie2 resume {self.run}` goes on from there."
+        )
 
     def _filled_up(self, packs: Sequence[PackedBatch]) -> list[PackedBatch]:
         """`packs`, and packs of nothing that make them as many as any other rank has."""
@@ -249,9 +311,11 @@ class Trainer:
 
     def _evaluate(self, when: str) -> None:
         at = self._position
+        self._watchdog.phase(f"evaluating after step {at.step:,}")
         tasks = self.heldout.evaluate(self.model, self._device, self._precision, self.world)
         if when == "during":
             at.convergence.see({name: figures["loss"] for name, figures in tasks.items()}, self._least_gain)
+        self._watchdog.step_done()
         self.records.write("heldout", step=at.step, stage=at.stage, at=when, tasks=tasks)
         if when == "stage_end":
             for name, figures in tasks.items():
@@ -262,16 +326,14 @@ class Trainer:
 
     def _log(self) -> None:
         at = self._position
+        self._settle()
         at.seconds = time.monotonic() - self._clock
         if not self._interval.steps:
             return
         line = self._interval.line()
         if self._scale is not None:
-            line |= {"loss_scale": self._scale.value, "skipped": self._interval.skipped}
-        self._interval = _Interval(note=self._interval.note)
-        bad = [f"{name} loss {value}" for name, value in line["loss"].items() if not math.isfinite(value)]
-        if bad or not math.isfinite(line["grad_norm"]):
-            raise RunFailed(f"step {at.step}: {', '.join(bad) or 'the gradient'} is not finite. {self._way_out()}")
+            line["loss_scale"] = self._scale.value
+        self._interval = Interval(note=self._interval.note)
         self.records.write("step", step=at.step, stage=at.stage, seconds=round(at.seconds, 3), tokens=at.tokens, **line)
 
     def _way_out(self) -> str:
@@ -281,7 +343,9 @@ class Trainer:
         )
 
     def _save(self, stage_end: bool) -> None:
-        at = self._position
+        at, self._saved = self._position, self._position.step
+        self._settle()
+        self._watchdog.phase(f"saving the checkpoint of step {at.step:,}")
         at.seconds = time.monotonic() - self._clock
         self._saver.check()
         for rank, lanes in enumerate(self.world.gather([lane.state() for lane in self._lanes])):
@@ -297,6 +361,7 @@ class Trainer:
             "metrics_bytes": self.records.length(),
         }
         self._saver.save(at.step, full, state)
+        self._watchdog.step_done()
 
 
 def loader_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> int:
@@ -306,39 +371,3 @@ def loader_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> 
     if wanted is not None:
         return wanted
     return min(4, max(1, cores() // ranks - 1)) if device.type == "cuda" else 0
-
-
-class _Interval:
-    """Sums between two lines of metrics.jsonl; read from the device only when a line is due."""
-
-    def __init__(self, note: str = "") -> None:
-        self.note = note
-        self._losses: dict[str, torch.Tensor] = {}
-        self._correct: dict[str, torch.Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._norm, self._rate, self._tokens, self.steps, self.skipped = torch.zeros(()), 0.0, 0, 0, 0
-        self._began = time.monotonic()
-
-    def add(self, result: StepResult, rate: float, tokens: int) -> None:
-        self._rate, self._tokens, self.steps = rate, self._tokens + tokens, self.steps + 1
-        if result.skipped:  # its losses may be as little finite as its gradients
-            self.skipped += 1
-            return
-        for name, loss in result.losses.items():
-            self._losses[name] = self._losses.get(name, torch.zeros_like(loss)) + loss
-            self._correct[name] = self._correct.get(name, torch.zeros_like(result.correct[name])) + result.correct[name]
-            self._counts[name] = self._counts.get(name, 0) + result.counts[name]
-        self._norm = torch.maximum(self._norm.to(result.grad_norm.device), result.grad_norm)
-
-    def line(self) -> dict[str, Any]:
-        """Means over the interval; `grad_norm` is the largest in it, before clipping."""
-        loss = {name: float(total) / self._counts[name] for name, total in self._losses.items()}
-        self.note = " ".join(f"{name.split('_')[0]} {value:.2f}" for name, value in loss.items())
-        return {
-            "lr": self._rate,
-            "grad_norm": float(self._norm),
-            "tokens_per_second": round(self._tokens / max(time.monotonic() - self._began, 1e-9), 1),
-            "loss": loss,
-            "accuracy": {name: int(total) / self._counts[name] for name, total in self._correct.items()},
-            "count": dict(self._counts),
-        }
