@@ -53,6 +53,8 @@ class Settings:
     pack_tokens: int = 4096
     """Most tokens that go through the encoder at once; a batch is accumulated over as many packs as it needs. Changes
     memory and masks of dropout, nothing else."""
+    train_examples: int | None = None
+    """Train on so many examples instead of all; the set is called a subset then."""
 
 
 def settings_for(name: str, size: Size) -> Settings:

@@ -56,6 +56,7 @@ def overridden(settings: Settings, assignments: Sequence[str]) -> Settings:
 def _out_of_range(settings: Settings) -> list[str]:
     values = asdict(settings)
     wrong = [f"{key}={values[key]} must be above 0" for key in _MORE_THAN_0 if values[key] <= 0]
+    wrong += [f"train_examples={n} must be 2 or more" for n in [settings.train_examples] if n is not None and n < 2]
     wrong += [f"{key}={values[key]} must be from 0 to below 1" for key in _SHARES if not 0 <= (values[key] or 0) < 1]
     wrong += [f"{key}={values[key]} must not be below 0" for key in ("weight_decay", "task_id") if values[key] < 0]
     wrong += [

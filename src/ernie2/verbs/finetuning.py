@@ -19,6 +19,7 @@ from ernie2.finetuning.results import Outcomes, as_markdown, lines_of, outcomes_
 from ernie2.finetuning.runs import Job, Run
 from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.finetuning.subsets import with_train_examples
 from ernie2.progress import say
 from ernie2.train.records import write_json
 from ernie2.train.step import choose_precision
@@ -98,7 +99,9 @@ def finetune(
         say(f"Submission: {submission}; the run that is best on dev predicted each test file")
     record = record_of(results, **_facts(source, jobs[0][0].settings, seeds, remarks, results))
     if record["glue_score"] is not None:
-        say(f"GLUE score on development data: {record['glue_score']:.1f}")
+        part = [one.dataset for one in results if one.standing != "official"]
+        words = f" (not comparable: {', '.join(part)} not whole)" if part else ""
+        say(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
     write_json(folder / RESULTS, record)
     write_text(folder / REPORT, as_markdown(record))
     models = {name: tuple(run.folder / "model" for run in found) for name, found in runs.items()}
@@ -173,7 +176,8 @@ def _job(
     settings, told = fitted(overridden(base, overrides), source)
     said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, words = source.task_id(task_id, settings, said=said)
-    job = Job(source, data, settings, row, folder / data.name, texts)
+    chosen = with_train_examples(data, settings.train_examples)
+    job = Job(source, chosen, settings, row, folder / data.name, texts)
     return job, (*told, *([words] if words else []), *data.reasons)
 
 
