@@ -48,3 +48,12 @@ def test_remarks_tell_the_masked_loss_the_forgetting_and_the_margin(small, small
         "“Which book?” (64 labelled examples, three seeds): the pre-trained encoder’s accuracy less the untrained "
         "one’s is +0.200 [+0.100 to +0.300]."
     )
+
+
+def test_skipped_steps_are_added_up_and_told(small, small_lines):
+    steps = [line for line in small_lines if line["kind"] == "step"]
+    steps[0]["skipped"], steps[1]["skipped"] = 2, 1
+    assert "3 steps were skipped, for a loss or gradient that was not finite" in " ".join(
+        verdict.remarks(small(small_lines))
+    )
+    assert "skipped" not in " ".join(verdict.remarks(small()))

@@ -133,7 +133,10 @@ class StageEvent:
 
 @dataclass(frozen=True)
 class Step:
-    """Means over the steps since the line before; a task that was not active is absent."""
+    """Means over the steps since the line before; a task that was not active is absent.
+
+    `skipped`: how many of them were not finite, changed nothing and are in no mean.
+    """
 
     step: int
     stage: int = 0
@@ -144,6 +147,7 @@ class Step:
     tokens_per_second: float | None = None
     loss: dict[str, float | None] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
+    skipped: int = 0
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,17 @@ def _standing(records: Records, standing: str) -> tuple[str, ...]:
 
 
 def remarks(records: Records) -> tuple[str, ...]:
-    """Sentences on the masked-token loss, on forgetting and on each downstream score, where there is any."""
+    """Sentences on the masked-token loss, forgetting, skipped steps and each downstream score, where there is any."""
     said = [_vocabulary_loss(records, task) for task in records.run.tasks if task.labels is None]
-    return tuple(filter(None, (*said, _forgetting(records), *map(_downstream, records.scores))))
+    return tuple(filter(None, (*said, _forgetting(records), _skipped(records), *map(_downstream, records.scores))))
+
+
+def _skipped(records: Records) -> str:
+    skipped = sum(step.skipped for step in records.steps)
+    if not skipped:
+        return ""
+    steps = f"{whole(skipped)} step{' was' if skipped == 1 else 's were'}"
+    return f"{steps} skipped, for a loss or gradient that was not finite, and changed nothing."
 
 
 def _vocabulary_loss(records: Records, task: Task) -> str:
