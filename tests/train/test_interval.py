@@ -1,0 +1,39 @@
+import torch
+
+from ernie2.train.finite import Finite
+from ernie2.train.interval import Interval
+from ernie2.train.step import StepResult
+
+
+def result(losses, counts):
+    correct = {name: torch.tensor(1) for name in losses}
+    sums = {name: torch.tensor(value) for name, value in losses.items()}
+    norm = torch.tensor(0.5)
+    return StepResult(sums, correct, counts, norm, Finite(sums, norm))
+
+
+def test_a_line_holds_means_over_everything_scored_in_the_interval():
+    interval = Interval()
+    interval.add(result({"knowledge_masking": 6.0}, {"knowledge_masking": 2}), 1e-3, 100)
+    interval.add(result({"knowledge_masking": 3.0}, {"knowledge_masking": 1}), 2e-3, 50)
+    line = interval.line()
+    assert line["loss"] == {"knowledge_masking": 3.0}  # (6 + 3) / (2 + 1)
+    assert line["accuracy"] == {"knowledge_masking": 2 / 3}
+    assert line["lr"] == 2e-3
+    assert line["grad_norm"] == 0.5
+
+
+def test_the_note_tells_tasks_apart_whose_names_begin_alike():
+    names = ("sentence_distance", "sentence_reordering", "knowledge_masking")
+    interval = Interval()
+    interval.add(result(dict.fromkeys(names, 2.0), dict.fromkeys(names, 2)), 1e-3, 100)
+    interval.line()
+    assert interval.note == "distance 1.00 reordering 1.00 knowledge 1.00"
+
+
+def test_a_step_that_was_skipped_counts_and_leaves_no_loss():
+    interval = Interval()
+    interval.add(result({"knowledge_masking": float("nan")}, {"knowledge_masking": 2}), 1e-3, 100)
+    interval.add(result({"knowledge_masking": 4.0}, {"knowledge_masking": 2}), 1e-3, 100)
+    assert (interval.skipped, interval.steps) == (1, 2)
+    assert interval.line()["loss"] == {"knowledge_masking": 2.0}
