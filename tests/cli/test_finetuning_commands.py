@@ -270,6 +270,16 @@ def test_a_submission_with_short_test_files_is_refused_before_training(
     assert re.search(r"QQP: 7 rows in .*QQP/test.tsv, the official file has 390,965", complaint)
 
 
+def test_a_submission_without_some_training_file_is_refused_and_says_which(ernie: Callable[..., Outcome]) -> None:
+    write_glue(Path("glue_data"))
+    Path("glue_data/WNLI/train.tsv").unlink()
+    code, _, complaint = ernie(
+        "finetune", "encoder", "--dataset", "glue", "--data", "glue_data", "--submission", "glue.zip"
+    )
+    assert code == 2
+    assert "missing: wnli (no training file)" in complaint
+
+
 def test_of_a_group_what_has_no_training_file_is_named_and_left_out(ernie: Callable[..., Outcome]) -> None:
     write_glue(Path("glue_data"))
     Path("glue_data/WNLI/train.tsv").unlink()

@@ -89,7 +89,7 @@ def finetune(
     your own are guessed and told. A finished run is not done again.
 
     Reads    CHECKPOINT, and DATA or your files
-    Leaves   OUT/SET/seed-0/model …, which transformers loads, OUT/results.md
+    Leaves   OUT/SET/seed-0/model …, which transformers loads, OUT/results.html
     Example  [bold]ernie2 finetune my-run --dataset mrpc --data glue_data --seeds 5[/bold]
              [bold]ernie2 finetune my-run --train a.tsv --dev b.tsv --label y[/bold]
     """
@@ -114,7 +114,7 @@ def finetune(
         )
     first = next(iter(made.models.values()))[0]
     finished(
-        {"results": made.folder / "results.md", "model": first},
+        {"results": made.folder / "results.html", "model": first},
         f"ernie2 predict {first} FILE",
         f"ernie2 export {first} my-onnx",
     )

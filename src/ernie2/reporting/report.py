@@ -53,7 +53,7 @@ def render(records: Records, beside: Sequence[Records] = ()) -> str:
     run = records.run
     steps = [step for step in records.steps if step.seconds is not None]
     return (
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
             run=run,
@@ -85,7 +85,8 @@ def embedded_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """What the pages of this room are laid out with: their assets, numbers in words, everything escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS),
         autoescape=True,

@@ -21,6 +21,7 @@ from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.finetuning.subsets import with_train_examples
 from ernie2.progress import say
+from ernie2.reporting.finetuned import write_page
 from ernie2.train.records import write_json
 from ernie2.train.step import choose_precision
 
@@ -64,48 +65,59 @@ def finetune(
     model of this size; `settings` are "key=value" overrides. `seeds`: number of runs (5 for the paper's sets, 1 for
     your own). `submission`: a zip for the GLUE server, with `dataset="glue"`.
 
-    Leaves out/<data set>/seed-k with result.json and model, and out/results.json and results.md; runs that are finished
-    there are not done again. Raises `ConfigError`, `DataError`, `CheckpointError` for what cannot be done, before any
-    training.
+    Leaves out/<data set>/seed-k with result.json and model, and out/results.json, results.md and results.html; runs
+    that are finished there are not done again. Raises `ConfigError`, `DataError`, `CheckpointError` for what cannot be
+    done, before any training.
     """
     source = open_source(checkpoint, tokenizer)
     named, absent = _data(dataset, data, dict(files or {}), text, label, head)
     own = dataset is None
     if submission is not None:
-        if dataset is None or dataset.lower() != "glue":
-            raise ConfigError("--submission needs all of GLUE: --dataset glue --data FOLDER.")
-        check_tests(named)
+        _check_submission(dataset, named, absent)
     folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
-    jobs = [
-        _job(source, one, own, settings, task_id, folder, tuple(text.split(",")))
-        for one in named.values()
-        if not _untrained(one)
-    ]
-    if absent:
-        say(f"Not in {data}: {', '.join(absent)}")
+    texts = tuple(part.strip() for part in text.split(","))
+    jobs = [_job(source, one, own, settings, task_id, folder, texts) for one in named.values() if not _untrained(one)]
+    remarks = [f"not in {data}: {', '.join(absent)}"] if absent else []
+    for remark in remarks:
+        say(remark)
     runs: dict[str, list[Run]] = {}
     results: list[Outcomes] = []
     for job, notes in jobs:
         _say_job(job, notes)
-        count = seeds or (1 if own else job.settings.runs)
-        runs[job.data.name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
-        made = outcomes_of(job.data, runs[job.data.name], job.settings, source.size, job.task_id, str(job.folder), own)
+        name, count = job.data.name, seeds or (1 if own else job.settings.runs)
+        runs[name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
+        made = outcomes_of(job.data, runs[name], job.settings, source.size, job.task_id, str(job.folder), own)
         say("\n".join(lines_of(made)))
         results.append(replace(made, notes=(*notes, *made.notes)))
-    remarks = [f"not in {data}: {', '.join(absent)}"] if absent else []
     if submission is not None:
         chosen = submit(Path(submission), named, runs, devices()[0])
         remarks.append("submission: " + ", ".join(f"{one.dataset} by seed {one.seed}" for one in chosen))
         say(f"Submission: {submission}; the run that is best on dev predicted each test file")
-    record = record_of(results, **_facts(source, jobs[0][0].settings, seeds, remarks, results))
+    record = record_of(results, **_facts(source, jobs[0][0].settings, remarks, results))
+    _leave(folder, record, results)
+    models = {name: tuple(run.folder / "model" for run in found) for name, found in runs.items()}
+    return Finetuned(folder, models, record)
+
+
+def _check_submission(dataset: str | None, named: Mapping[str, LabelledData], absent: Sequence[str]) -> None:
+    if dataset is None or dataset.lower() != "glue":
+        raise ConfigError("--submission needs all of GLUE: --dataset glue --data FOLDER.")
+    if absent:
+        raise DataError(
+            f"a submission needs every set of GLUE, with training and test files; missing: {', '.join(absent)}."
+        )
+    check_tests(named)
+
+
+def _leave(folder: Path, record: Mapping[str, Any], results: Sequence[Outcomes]) -> None:
+    """Writes the three forms of the results, and says the GLUE score where there is one."""
     if record["glue_score"] is not None:
         part = [one.dataset for one in results if one.standing != "official"]
         words = f" (not comparable: {', '.join(part)} not whole)" if part else ""
         say(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
     write_json(folder / RESULTS, record)
     write_text(folder / REPORT, as_markdown(record))
-    models = {name: tuple(run.folder / "model" for run in found) for name, found in runs.items()}
-    return Finetuned(folder, models, record)
+    write_page(folder)
 
 
 def _data(
@@ -200,20 +212,16 @@ def _say_job(job: Job, notes: Sequence[str]) -> None:
         say(f"  {note}")
 
 
-def _facts(
-    source: Source, settings: Settings, seeds: int | None, notes: Sequence[str], results: Sequence[Outcomes]
-) -> dict[str, Any]:
+def _facts(source: Source, settings: Settings, notes: Sequence[str], results: Sequence[Outcomes]) -> dict[str, Any]:
     encoder, device = source.stored.settings, devices()[0]
-    ran = sorted(
-        {seed for one in results for row in one.rows for seed in row.values} | {s for o in results for s in o.diverged}
-    )
+    ran = {seed for one in results for row in one.rows for seed in row.values}
     return {
         "kind": "finetuning",
         "checkpoint": str(source.where),
         "layout": source.stored.layout,
         "size": source.size,
         "encoder": {"layers": encoder.layers, "hidden": encoder.hidden, "kind": encoder.kind},
-        "seeds": ran or list(range(seeds or 0)),
+        "seeds": sorted(ran | {seed for one in results for seed in one.diverged}),
         "device": str(device),
         "precision": choose_precision(settings.precision, device),
         "notes": list(notes),

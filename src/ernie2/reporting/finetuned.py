@@ -1,0 +1,97 @@
+"""The results of fine-tuning → `results.html`, one file that needs nothing else; reads `results.json` only."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ernie2.errors import DataError, StorageError
+from ernie2.reporting.report import environment
+
+NAME, PAGE = "results.json", "results.html"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric on one split. `dots`: the place of every run, percent of the width of its own axis, which is 0–100."""
+
+    dataset: str
+    standing: str
+    split: str
+    metric: str
+    middle: float | None
+    low: float | None
+    high: float | None
+    dots: tuple[tuple[float, float], ...]
+    paper: tuple[str, ...]
+
+
+def write_page(folder: Path) -> Path:
+    """Makes the page of a folder of results and returns its path. Raises `DataError` where `results.json` is damaged,
+    `StorageError` where the page cannot be written."""
+    file, path = folder / NAME, folder / PAGE
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        page = render(record)
+    except (OSError, ValueError, KeyError, TypeError, jinja2.TemplateError) as error:
+        raise DataError(
+            f"{file} cannot be read as results of fine-tuning: {error!r}. Run `ernie2 finetune` again."
+        ) from error
+    aside = path.with_name(f"{PAGE}.tmp")
+    try:
+        aside.write_text(page, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}. The results themselves are in {file}."
+        ) from error
+    return path
+
+
+def render(record: Mapping[str, Any]) -> str:
+    """The page as HTML; the same record gives the same text."""
+    return environment().get_template("finetuned.html.jinja").render(
+        record=record, lines=lines_of(record["datasets"]), remarks=remarks_of(record)
+    )  # fmt: skip
+
+
+def lines_of(datasets: Sequence[Mapping[str, Any]]) -> tuple[Line, ...]:
+    """A line a metric and split, in the order of the record."""
+    made = []
+    for one in datasets:
+        for row in one["rows"]:
+            values = [value for value in row["values"].values() if value is not None and math.isfinite(value)]
+            made.append(
+                Line(
+                    one["dataset"],
+                    one["standing"],
+                    row["split"],
+                    row["metric"],
+                    row["middle"],
+                    row["low"],
+                    row["high"],
+                    tuple((min(100.0, max(0.0, value)), value) for value in values),
+                    tuple(one["paper"].get(row["split"], ())),
+                )
+            )
+    return tuple(made)
+
+
+def remarks_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must stand beside the figures: runs that diverged, how the paper's compare, what was left out."""
+    made = list(record["notes"])
+    for one in record["datasets"]:
+        made += [f"{one['dataset']}, seed {seed}: {why}" for seed, why in one["diverged"].items()]
+        made += [f"{one['dataset']}, {split}: {words}" for split, words in one["comparison"].items()]
+        made += [f"{one['dataset']}: {note}" for note in one["notes"]]
+    return tuple(made)

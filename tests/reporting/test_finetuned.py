@@ -1,0 +1,64 @@
+"""results.html: every figure of results.json, escaped, with nothing from outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ernie2.errors import DataError
+from ernie2.reporting.finetuned import lines_of, render, write_page
+
+ROW = {
+    "split": "dev",
+    "metric": "accuracy",
+    "values": {"0": 80.0, "1": None, "2": 90.0},
+    "middle": 85.0,
+    "low": 21.5,
+    "high": 148.5,
+}
+SET = {
+    "dataset": "rte", "standing": "official", "rows": [ROW],
+    "paper": {"dev": ["ERNIE 2.0 large, dev: 85.2 (accuracy)"]},
+    "comparison": {"dev": "Full data."}, "diverged": {"1": "the loss was not finite"}, "notes": ["a <b>note</b>"],
+    "settings": {"epochs": 3, "batch": 8, "peak_lr": 3e-5}, "task_id": 0, "sequences_per_second": 12.0,
+}  # fmt: skip
+RECORD: dict[str, Any] = {
+    "checkpoint": "runs/<x>", "layout": "Hugging Face", "encoder": {"layers": 24, "hidden": 1024}, "size": "large",
+    "seeds": [0, 1, 2], "device": "cpu", "precision": "fp32", "glue_score": None, "notes": [], "datasets": [SET],
+}  # fmt: skip
+
+
+def test_the_page_holds_every_figure_and_needs_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(RECORD))
+    page = write_page(tmp_path).read_text(encoding="utf-8")
+    for words in (
+        "85.0",
+        "21.5 to 148.5",
+        "ERNIE 2.0 large, dev: 85.2",
+        "rte, seed 1: the loss was not finite",
+        "Full data.",
+    ):
+        assert words in page
+    assert page.count("<i style=") == 2  # the run that diverged has no dot
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_names_with_markup_in_them_are_shown_as_they_are() -> None:
+    page = render(RECORD)
+    assert "runs/&lt;x&gt;" in page
+    assert "a &lt;b&gt;note" in page
+
+
+def test_dots_stay_on_their_axis() -> None:
+    row = {**ROW, "values": {"0": -12.0, "1": 120.0}}
+    assert [place for place, _ in lines_of([{**SET, "rows": [row]}])[0].dots] == [0.0, 100.0]
+
+
+def test_damaged_results_are_told(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"kind": "finetuning"}')
+    with pytest.raises(DataError, match="cannot be read as results of fine-tuning"):
+        write_page(tmp_path)
