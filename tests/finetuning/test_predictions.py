@@ -1,0 +1,86 @@
+"""Logits read as classes, numbers, tags and answers; nothing depends on how texts fall into packs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_finetuning as tiny
+from ernie2.finetuning.encoded import ExampleEncoder
+from ernie2.finetuning.examples import Example, Head
+from ernie2.finetuning.heads import TunedModel, outputs_of
+from ernie2.finetuning.predictions import Outcome, logits_of, positive_scores, predict
+
+CPU = torch.device("cpu")
+
+
+def model_and_encoder(folder: Path, head: Head, **changes: Any) -> tuple[TunedModel, ExampleEncoder]:
+    """A model whose head is far from zero, in training mode with dropout."""
+    settings = tiny.settings(dropout=0.3, **changes)
+    source = tiny.source(folder / "checkpoint", dropout=0.3)
+    labels = tiny.LABELS[head]
+    model = TunedModel(source.build(settings, 0)[0].encoder, head, outputs_of(head, len(labels)), dropout=0.3).train()
+    with torch.no_grad():
+        model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+    return model, ExampleEncoder(source.wordpieces, head, labels, settings, 4)
+
+
+@pytest.mark.parametrize("head", list(tiny.LABELS))
+def test_each_text_has_the_logits_it_has_alone_in_its_own_place(head: Head, tmp_path: Path) -> None:
+    model, encoder = model_and_encoder(tmp_path, head)
+    sequences = encoder.encode(tiny.examples(head, 9), labelled=False).sequences
+    together = list(logits_of(model, sequences, encoder.settings, CPU))
+    assert model.training
+    for one, logits in zip(sequences, together, strict=True):
+        (alone,) = logits_of(model, [one], encoder.settings, CPU)
+        assert logits.shape == alone.shape
+        np.testing.assert_allclose(logits, alone, atol=1e-5)
+
+
+def test_a_text_in_several_parts_gets_one_tag_a_token_in_order(tmp_path: Path) -> None:
+    model, encoder = model_and_encoder(tmp_path, "tagging", max_length=8)
+    some = [Example("0", "", tokens=("w1",) * 15), Example("1", "", tokens=()), Example("2", "", tokens=("w2", "w3"))]
+    data = encoder.encode(some, labelled=False)
+    made = predict(model, data, some, tiny.LABELS["tagging"], encoder.settings, CPU)
+    assert [len(one.value) for one in made] == [15, 0, 2]
+    parts = zip(data.sequences, logits_of(model, data.sequences, encoder.settings, CPU), strict=True)
+    logits = [part for one, part in parts if one.example == 0]
+    assert made[0].value == tuple(tiny.LABELS["tagging"][i] for i in np.concatenate(logits).argmax(-1))
+    assert all(1 / 3 <= share <= 1 for share in made[0].certainties)
+
+
+def test_an_answer_is_the_best_span_of_the_context_and_never_of_the_question(tmp_path: Path) -> None:
+    model, encoder = model_and_encoder(tmp_path, "span", max_length=16, stride=4)
+    context = " ".join(f"w{i}" for i in range(20, 50))
+    some = [Example("0", "w1 w2 w3", context), Example("1", "w1", "")]
+    data = encoder.encode(some, labelled=False)
+    assert len(data.sequences) > 3
+    whole, empty = predict(model, data, some, (), encoder.settings, CPU)
+    best = whole.answers[0]
+    assert whole.value == best.text == context[best.start : best.end]
+    assert [one.score for one in whole.answers] == sorted((one.score for one in whole.answers), reverse=True)
+    assert empty.value == ""
+
+
+def test_classes_have_probabilities_that_add_up_and_several_labels_each_their_own(tmp_path: Path) -> None:
+    for head in ("classification", "multi_label"):
+        model, encoder = model_and_encoder(tmp_path / head, head)
+        some = tiny.examples(head, 4)
+        made = predict(model, encoder.encode(some, labelled=False), some, tiny.LABELS[head], encoder.settings, CPU)
+        for one in made:
+            likely = {name for name, share in one.probabilities.items() if share > 0.5}
+            if head == "classification":
+                assert sum(one.probabilities.values()) == pytest.approx(1.0)
+                assert {one.value} == likely
+            else:
+                assert set(one.value) == likely
+
+
+def test_how_much_is_held_for_the_positive_class() -> None:
+    some = [Outcome("a", {"a": 0.9, "b": 0.1}), Outcome("b", {"a": 0.2, "b": 0.8})]
+    assert positive_scores(some, "b") == [0.1, 0.8]
+    assert positive_scores(some, None) is None
