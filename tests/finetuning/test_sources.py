@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 
 import tiny_finetuning as tiny
+import tiny_run
+from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import CheckpointError, ConfigError
+from ernie2.exporting import export_hf
+from ernie2.finetuning.many_runs import run_all
+from ernie2.finetuning.runs import Job
 from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.train.pretraining import build
+from ernie2.train.records import Records
 
 IDS = {"knowledge_masking": 0, "sentence_distance": 1, "ir_relevance": 2}
 
@@ -80,3 +87,23 @@ def test_a_cased_vocabulary_alone_keeps_its_capitals(tmp_path: Path) -> None:
     assert not open_source(folder).wordpieces.cased
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     assert open_source(folder).wordpieces.encode_batch(["W1"])[0].tokens == ["[UNK]"]
+
+
+@pytest.mark.parametrize("part", ["", "hf"])
+def test_a_run_is_fine_tuned_under_the_ids_it_was_trained_with(part: str, tmp_path: Path) -> None:
+    shards = tiny_run.write_shards(tmp_path / "shards")
+    made = build(tiny_run.recipe(tmp_path), shards)
+    made.trainer.train()
+    Records(tmp_path / "run").describe(made.facts)
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    seen = open_source(tmp_path / "run").stored.carried["ernie2_task_instances"]
+    export_hf(tmp_path / "run/hf", made.trainer.model, wordpieces, made.facts, {}, seen)
+    source = open_source(tmp_path / "run" / part)
+    assert source.wordpieces.vocab_size == 1000
+    assert source.task_id("sentence_reordering", tiny.settings())[0] == source.stored.task_ids["sentence_reordering"]
+    with pytest.raises(CheckpointError, match="task id 9, which no task owns"):
+        source.task_id("9", tiny.settings())
+    data = tiny.data("classification")
+    settings, _ = fitted(tiny.settings(epochs=1), source)
+    (run,) = run_all(Job(source, data, settings, 0, tmp_path / "tuned"), [0])
+    assert set(run.metrics["dev"]) == {"accuracy"}
