@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ernie2.batches.epochs import check_epochs, expected_epochs, hosted_steps
+from ernie2.batches.epochs import check_epochs, expected_epochs, hosted_steps, written
 from ernie2.batches.feeds import feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan, Stage, assign
@@ -108,3 +108,13 @@ def test_a_plan_within_the_bound_passes_and_one_beyond_is_refused_by_task_corpus
     assert "stages.steps" in told
     assert "more text" in told
     assert "stages.max_epochs=100." in told
+
+
+def test_epochs_are_written_as_a_person_reads_them():
+    assert [written(count) for count in (0.1404, 13.24, 99.6, 1071.3, 13_200)] == [
+        "0.14",
+        "13.2",
+        "99.6",
+        "1,071",
+        "13,200",
+    ]

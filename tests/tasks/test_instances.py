@@ -216,6 +216,11 @@ class Sentence(SentenceTask):
         (Arranged((whole(TEXT),), 2), "label 2"),
         (Arranged((whole(TEXT),), -1), "label -1"),
         (Arranged((whole(TEXT),), None), "label None"),
+        (Arranged((whole(TEXT),), 0.5), "label 0.5"),
+        (Arranged((whole(TEXT),), "yes"), "label 'yes'"),
+        (Arranged(((0, 3),), 0), "other than a tuple of Segments"),
+        (Arranged(None, 0), "other than a tuple of Segments"),
+        ("the text", "returned a str, neither Arranged nor None"),
         (Arranged((whole(TEXT),), 0, next_sentence=1), "does not go on"),
     ],
 )
@@ -260,6 +265,12 @@ def labels(positions, targets, inputs=None):
         (labels([1, 1], [0, 0]), "do not ascend"),
         (labels([0], [0]), "a special token"),
         (labels([1], [0], np.full(7, MASK)), "changes none"),
+        (None, "returned None, not Labels"),
+        (([1], [0]), "returned a tuple, not Labels"),
+        (Labels([1], np.array([0])), "positions are a list"),
+        (labels([1], [0.5]), "targets are an array of float64"),
+        (labels([True], [0]), "positions are an array of bool"),
+        (labels([[1]], [0]), "positions are an array of int64 with shape \\(1, 1\\)"),
     ],
 )
 def test_a_token_task_that_breaks_its_word_is_named_with_the_document(made, words):

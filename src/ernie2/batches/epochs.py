@@ -44,10 +44,15 @@ def expected_epochs(stream: Stream, plans: Sequence[Plan]) -> dict[str, dict[str
     return {host: _epochs(stream, host, steps * stream.lanes) for host, steps in hosted_steps(plans).items()}
 
 
+def written(count: float) -> str:
+    """A number of epochs as a person reads it: 0.14, 13.2, 1,071."""
+    return f"{count:,.0f}" if count >= 100 else f"{count:.3g}"
+
+
 def check_epochs(epochs: Epochs, most: float) -> None:
     """Raises `ConfigError` naming every task and corpus walked more than `most` times, and what to do."""
     beyond = [
-        f"  - {task} would walk corpus {corpus!r} {count:,.3g} times"
+        f"  - {task} would walk corpus {corpus!r} {written(count)} times"
         for task, counts in epochs.items()
         for corpus, count in counts.items()
         if count > most

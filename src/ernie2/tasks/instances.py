@@ -160,9 +160,14 @@ def _label(task: TokenTask, sequence: TokenSequence, rng: Generator, arranged: A
     return made
 
 
-def _problem(task: TokenTask, sequence: TokenSequence, made: Labels) -> str | None:
-    """What is wrong with labels a task made, or None."""
+def _problem(task: TokenTask, sequence: TokenSequence, made: object) -> str | None:
+    """What is wrong with what a task returned for labels, or None."""
+    if not isinstance(made, Labels):
+        return f"returned {_kind(made)}, not Labels; Labels without positions score nothing"
     positions, targets, inputs, length = made.positions, made.targets, made.inputs, len(sequence.tokens)
+    for name, array in (("positions", positions), ("targets", targets), ("inputs", inputs)):
+        if array is not None and not _whole_numbers(array):
+            return f"{name} are {_kind(array)}, not one row of whole numbers"
     if len(positions) != len(targets):
         return f"{len(positions)} positions but {len(targets)} targets"
     if inputs is not None and not task.changes_input:
@@ -183,8 +188,23 @@ def _problem(task: TokenTask, sequence: TokenSequence, made: Labels) -> str | No
     return None
 
 
-def _check(task: SentenceTask, source: Source, arranged: Arranged, room: int) -> None:
+def _whole_numbers(array: object) -> bool:
+    return isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in "iu"
+
+
+def _kind(value: object) -> str:
+    """What a value is, for a message: 'a str', 'an array of float64 with shape (3,)'."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} with shape {value.shape}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _check(task: SentenceTask, source: Source, arranged: object, room: int) -> None:
     where = f"task {task.name!r}, document {source.document.name!r}"
+    if not isinstance(arranged, Arranged):
+        raise TaskError(f"{where}: returned {_kind(arranged)}, neither Arranged nor None.")
+    if not isinstance(arranged.segments, tuple | list) or not all(isinstance(s, Segment) for s in arranged.segments):
+        raise TaskError(f"{where}: arranged something other than a tuple of Segments.")
     if not arranged.segments or any(segment.end <= segment.start for segment in arranged.segments):
         raise TaskError(f"{where}: returned an empty arrangement; return None where a document cannot show the label.")
     if len(arranged.segments) > task.max_segments:
@@ -195,7 +215,7 @@ def _check(task: SentenceTask, source: Source, arranged: Arranged, room: int) ->
         raise TaskError(f"{where}: arranged tokens outside the document.")
     if (tokens := sum(map(len, arranged.segments))) > room:
         raise TaskError(f"{where}: arranged {tokens} tokens into a room of {room}.")
-    if arranged.label is None or not 0 <= arranged.label < len(task.labels):
+    if not isinstance(arranged.label, int | np.integer) or not 0 <= arranged.label < len(task.labels):
         raise TaskError(f"{where}: label {arranged.label!r} is none of its {len(task.labels)} classes.")
     if arranged.next_sentence is not None and arranged.next_sentence <= source.start:
         raise TaskError(

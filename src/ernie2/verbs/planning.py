@@ -12,7 +12,7 @@ import torch
 
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
-from ernie2.batches.epochs import Epochs, check_epochs, expected_epochs, hosted_steps
+from ernie2.batches.epochs import Epochs, check_epochs, expected_epochs, hosted_steps, written
 from ernie2.batches.stages import Plan
 from ernie2.errors import ShardError
 from ernie2.model.heads import HeadSpec
@@ -170,7 +170,7 @@ def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
 def _say_epochs(epochs: Epochs, most: float) -> None:
     say(f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={most:g})")
     for task, counts in epochs.items():
-        shown = ", ".join(f"{corpus} {count:.3g}" for corpus, count in counts.items())
+        shown = ", ".join(f"{corpus} {written(count)}" for corpus, count in counts.items())
         say(f"  {task:<26} {shown}")
 
 
