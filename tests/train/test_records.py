@@ -1,8 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from ernie2.errors import CheckpointError
+from ernie2.errors import CheckpointError, StorageError
 from ernie2.train.records import Records, read_run, write_json
 
 
@@ -52,3 +53,33 @@ def test_cutting_never_lengthens_a_file_that_lost_its_end(tmp_path):
     records.write("step", step=1)
     records.cut(records.length() + 100)
     assert records.read() == [{"kind": "step", "step": 1}]
+
+
+def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path, monkeypatch):
+    records = Records(tmp_path)
+    records.write("step", step=1)
+    opened = Path.open
+
+    class Full:
+        """A file on a disk with room for five bytes."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, text):
+            self.file.write(text[:5])
+            self.file.flush()
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda path, *given, **named: Full(opened(path, *given, **named)))
+    with pytest.raises(StorageError, match=r"No space left.*lines so far are whole.*ernie2 resume"):
+        records.write("step", step=2)
+    monkeypatch.undo()
+    records.write("step", step=2)
+    assert [line["step"] for line in records.read()] == [1, 2]
