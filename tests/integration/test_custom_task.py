@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +23,22 @@ from ernie2.tasks import base
 PACKAGE = Path(__file__).parents[2] / "examples" / "custom_task"
 SOURCE = Path(__file__).parents[2] / "src"
 TASKS = ("seen_before", "sentence_order")
+IN_A_FRESH_ENVIRONMENT = """
+import json, sys
+from pathlib import Path
+import ernie2
+from custom_task import seen_before
+
+assert Path(seen_before.__file__).is_relative_to(sys.prefix), seen_before.__file__
+recipe = json.loads(Path("recipe.json").read_text())
+run = ernie2.pretrain(recipe)
+figures = ernie2.evaluate(run, "shards")
+page = ernie2.report(run).read_text(encoding="utf-8")
+exported = ernie2.evaluate(run / "hf", "shards")
+origins = {task["name"]: task["origin"] for task in ernie2.list_tasks()}
+told = {"figures": sorted(figures), "exported": sorted(exported), "reported": "Sentence order" in page, "from": origins}
+Path("told.json").write_text(json.dumps(told))
+"""
 
 
 def announce(site: Path, package: Path) -> None:
@@ -59,7 +80,9 @@ def test_nothing_of_ours_names_the_tasks() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_the_tasks_are_listed_with_the_package_they_come_from() -> None:
+    before = ernie2.list_tasks()
     listed = {task["name"]: task for task in ernie2.list_tasks()}
+    assert before == list(listed.values())  # the same after they were imported
     assert [listed[name]["origin"] for name in TASKS] == ["ernie2-custom-task"] * 2
     assert [(listed[name]["level"], listed[name]["labels"]) for name in TASKS] == [("token", 2), ("sentence", 2)]
 
@@ -82,6 +105,47 @@ def test_they_are_inspected_trained_evaluated_reported_and_exported(tmp_path: Pa
     assert config["ernie2_task_ids"] == {"knowledge_masking": 0, "seen_before": 1, "sentence_order": 2}
     assert all(count > 0 for count in config["ernie2_task_instances"].values())
     assert "| sentence_order | 2 | sentence |" in (run / "hf" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh environment that sees what ours has, into which pip has installed a copy of the
+    package, without a network."""
+    if missing := [name for name in ("hatchling", "pip") if importlib.util.find_spec(name) is None]:
+        pytest.skip(f"{' and '.join(missing)} not installed, which building a package without a network needs")
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder / "fresh", with_pip=False)
+    python = folder / "fresh" / "bin" / "python"
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "fresh")}))
+    (site / "beside.pth").write_text(f"{SOURCE}\n{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    shutil.copytree(PACKAGE, folder / "package", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    call([str(python), "-m", "pip", "install", "-q", *OFFLINE, str(folder / "package")], folder)
+    return python
+
+
+OFFLINE = ("--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
+
+
+def call(command: list[str], folder: Path) -> None:
+    """Runs `command` in `folder` as a user would, who has no PYTHONPATH."""
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_installed_by_pip_into_a_fresh_environment_its_tasks_train_and_are_evaluated_reported_and_exported(
+    environment: Path, tmp_path: Path
+) -> None:
+    tiny_run.write_shards(tmp_path / "shards")
+    recipe = tiny_run.recipe(tmp_path).model_dump(mode="json")
+    recipe["tasks"] = {"knowledge_masking": {}, "seen_before": {}, "sentence_order": {}}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+    call([str(environment), "-c", IN_A_FRESH_ENVIRONMENT], tmp_path)
+    told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
+    assert told["figures"] == told["exported"] == sorted(recipe["tasks"])
+    assert told["reported"]
+    assert [told["from"][name] for name in TASKS] == ["ernie2-custom-task"] * 2
 
 
 @pytest.mark.slow

@@ -65,6 +65,11 @@ def test_evaluating_on_shards_with_sentences_too_long_for_the_run_is_refused(rec
         ernie2.evaluate(run, tmp_path / "longer")
 
 
+def test_evaluating_what_is_not_there_says_so(tmp_path):
+    with pytest.raises(ConfigError, match="nothing-here does not exist; name a run"):
+        ernie2.evaluate(tmp_path / "nothing-here")
+
+
 def test_a_plan_that_repeats_the_text_too_often_is_refused_before_any_work_unless_told(recipe, tmp_path):
     with pytest.raises(ConfigError, match=r"would walk corpus 'text' \S+ times(?s:.*)stages\.max_epochs=\d"):
         ernie2.pretrain(recipe, ["stages.max_epochs=0.1"])

@@ -250,18 +250,26 @@ class Known:
 
 
 def known() -> Iterator[Known]:
-    """Yields every task that can be named: built in, registered in this process, or announced by a package."""
-    seen: set[str] = set()
-    for name in (*_BUILT_IN, *_TASKS):
-        if name not in seen:
-            seen.add(name)
-            origin = "ernie2" if name in _BUILT_IN else _TASKS[name].__module__
-            yield Known(name, origin, partial(find, name))
-    for entry in entry_points(group=GROUP):
-        if entry.name not in seen:
-            seen.add(entry.name)
-            package = entry.dist.name if entry.dist else entry.module
-            yield Known(entry.name, package, partial(find, entry.name))
+    """Yields every task that can be named: built in, registered in this process, or announced by a package.
+
+    A task comes from the package that announces it, whether or not it was imported already; else from its module.
+    """
+    announced = {entry.name: entry for entry in entry_points(group=GROUP)}
+    for name in dict.fromkeys((*_BUILT_IN, *_TASKS, *announced)):
+        yield Known(name, _origin(name, announced.get(name)), partial(find, name))
+
+
+def _origin(name: str, entry: EntryPoint | None) -> str:
+    if name in _BUILT_IN:
+        return "ernie2"
+    module = _TASKS[name].__module__ if name in _TASKS else None
+    if entry is not None and module in (None, entry.module):
+        return _package(entry)
+    return str(module)
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.module
 
 
 def find(name: str) -> type[Task]:
@@ -282,7 +290,7 @@ def find(name: str) -> type[Task]:
 
 
 def _load(entry: EntryPoint) -> None:
-    package = entry.dist.name if entry.dist else entry.module
+    package = _package(entry)
     try:
         entry.load()
     except Exception as error:

@@ -60,6 +60,8 @@ def report(run: str | Path, beside: Sequence[str | Path] = ()) -> Path:
 
 
 def _own_shards(checkpoint: Path) -> Shards:
+    if not checkpoint.exists():
+        raise ConfigError(f"{checkpoint} does not exist; name a run or a Hugging Face folder that `ernie2` wrote.")
     if not (checkpoint / "run.json").exists():
         raise ConfigError(f"{checkpoint} is no run, so it names no shards to be evaluated on: give some with --data.")
     return shards_of_run(checkpoint, read_run(checkpoint))

@@ -63,7 +63,7 @@ class Stored:
 def open_stored(source: Path) -> Stored:
     """Reads a folder or file of weights in any layout but a run's; raises `CheckpointError` where it cannot be one."""
     if not source.exists():
-        raise CheckpointError(f"{source} does not exist.")
+        raise CheckpointError(f"{source} does not exist: name the folder of a checkpoint, or its file of weights.")
     if (source / OWN).is_file():
         return _open_own(source)
     folder = source if source.is_dir() else source.parent
