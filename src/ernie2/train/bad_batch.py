@@ -9,11 +9,10 @@ model is built and how the step was taken. `python -m ernie2.train.replay RUN/ba
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,72 +21,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ernie2.batches.batch import PackedBatch, Targets
-from ernie2.batches.stream import Lane
 from ernie2.errors import CheckpointError, StorageError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings
+from ernie2.train.bad_steps import Taken
 from ernie2.train.distributed import World
 from ernie2.train.parallel import whole
-from ernie2.train.step import StepResult
 
 FORMAT = 1
 _MODEL = "model.safetensors"
-_LANES = 4
-"""So many lanes are named in a message; batch.json holds all."""
 _ARRAYS = ("tokens", "positions", "segments", "task_ids", "starts")
-
-
-@dataclass(frozen=True)
-class Taken:
-    """A step that was taken: its number from 1, stage from 0, task set with its host, packs by their number in the step
-    (on this rank), the lanes they came from, tokens over all ranks, rate, and result.
-    """
-
-    step: int
-    stage: int
-    host: str
-    active: Sequence[str]
-    packs: Mapping[int, PackedBatch]
-    lanes: Mapping[int, Lane]
-    tokens: int
-    rate: float
-    result: StepResult
-
-    @property
-    def overflow(self) -> bool:
-        """Whether losses are finite and a gradient is not: in fp16 a matter of scale."""
-        return self.result.skipped and not self._bad_losses()
-
-    @property
-    def told(self) -> str:
-        """What is not finite, in words."""
-        bad = self._bad_losses()
-        return f"the loss of {', '.join(bad)} is not finite" if bad else "a gradient is not finite"
-
-    @property
-    def where(self) -> str:
-        """Step, stage, task set and the documents its lanes stood at, in words."""
-        shown = [f"lane {number} {_read(lane, self.host)}" for number, lane in sorted(self.lanes.items())]
-        more = f" and {len(shown) - _LANES} more" if len(shown) > _LANES else ""
-        read = ", ".join(shown[:_LANES]) + more
-        return f"step {self.step:,} of stage {self.stage + 1} ({', '.join(self.active)}; {read})"
-
-    def facts(self) -> dict[str, Any]:
-        """The same as JSON values; figures that are not finite as text."""
-        return {
-            "step": self.step,
-            "stage": self.stage,
-            "tasks": list(self.active),
-            "lanes": {str(number): lane.state() for number, lane in self.lanes.items()},
-            "lr": self.rate,
-            "grad_norm": str(float(self.result.grad_norm)),
-            "losses": {name: str(float(loss)) for name, loss in self.result.losses.items()},
-            "counts": dict(self.result.counts),
-        }
-
-    def _bad_losses(self) -> list[str]:
-        return [name for name, loss in self.result.losses.items() if not math.isfinite(float(loss))]
 
 
 def keep(folder: Path, taken: Taken, model: MultiTaskModel, facts: Mapping[str, Any], world: World) -> Path:
@@ -159,13 +103,6 @@ def read_bad_batch(folder: Path) -> tuple[dict[int, PackedBatch], MultiTaskModel
             f"{folder} is not a batch that was kept ({error}). A run that stops because of one leaves RUN/bad_batch."
         ) from error
     return packs, model.train(), facts
-
-
-def _read(lane: Lane, host: str) -> str:
-    """Where the host of a step stood in a lane: "at document 12 of text"."""
-    cursor = lane.cursors.get(host)
-    at = [] if cursor is None else [f"document {document} of {name}" for name, (document, _) in cursor.corpora.items()]
-    return "at " + ", ".join(at) if at else "at its start"
 
 
 def _arrays(packs: Mapping[int, PackedBatch]) -> dict[str, Any]:

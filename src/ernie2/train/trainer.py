@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
@@ -20,14 +19,15 @@ from ernie2.processes import cores
 from ernie2.progress import progress, say
 from ernie2.settings import TrainSettings
 from ernie2.train import checkpoints
-from ernie2.train.bad_batch import Taken, keep
+from ernie2.train.bad_batch import keep
+from ernie2.train.bad_steps import Taken, judge
 from ernie2.train.convergence import Convergence
 from ernie2.train.data_check import DataCheck
 from ernie2.train.distributed import World
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.full_state import gather
 from ernie2.train.interval import Interval
-from ernie2.train.loss_scale import LEAST, LossScale
+from ernie2.train.loss_scale import LossScale
 from ernie2.train.optim import build_optimizer, learning_rate, warmup_steps
 from ernie2.train.parallel import spread
 from ernie2.train.position import Position
@@ -108,6 +108,11 @@ class Trainer:
         """Starts at `position` with the parameters and moments there are: what an extension does, once."""
         self._position = position
         self._lanes = [position.lanes[number] for number in self._numbers]
+
+    @property
+    def step(self) -> int:
+        """Steps done so far."""
+        return self._position.step
 
     def train(self) -> Position:
         """Runs to the end of the last stage; returns the final position.
@@ -213,28 +218,12 @@ class Trainer:
 
         Not so where it may be the one bad step too many: after that none is taken.
         """
-        at, taken, self._taken = self._position, self._taken, None
+        taken, self._taken = self._taken, None
         if taken is None:
             return
         self._interval.add(taken.result, taken.rate, taken.tokens)
-        if not taken.result.skipped:
-            at.bad_steps = 0
+        if (why := judge(taken, self._position, self._scale, self.settings.max_bad_steps)) is None:
             return
-        at.skipped += 1
-        if self._scale is not None and taken.overflow:
-            if self._scale.value <= LEAST:
-                raise RunFailed(
-                    f"step {taken.step}: gradients overflow in fp16 even where the loss is not scaled up. "
-                    f"{self._way_out()}"
-                )
-            return
-        at.bad_steps += 1
-        say(f"Step {taken.step:,} changed nothing: {taken.told}.")
-        if at.bad_steps >= self.settings.max_bad_steps:
-            self._fail(taken)
-
-    def _fail(self, taken: Taken) -> NoReturn:
-        """Ends the run at the last of too many steps that were not finite, and leaves its batch in RUN/bad_batch."""
         facts = {
             "run": str(self.run),
             "weights": dict(self._weights),
@@ -245,8 +234,8 @@ class Trainer:
         }
         folder = keep(self.run / "bad_batch", taken, self.model, facts, self.world)
         raise RunFailed(
-            f"{taken.where}: {taken.told}, the last of {self._position.bad_steps} such steps in a row, none of which "
-            f"changed anything. `python -m ernie2.train.replay {folder}` computes it again. {self._way_out()}"
+            f"{why} `python -m ernie2.train.replay {folder}` computes it again. The last checkpoint is whole; go on "
+            f"from it with a lower train.peak_lr or a longer train.warmup (`--init-from {self.run}`)."
         )
 
     def _stop_if_asked(self) -> None:
@@ -335,12 +324,6 @@ class Trainer:
             line["loss_scale"] = self._scale.value
         self._interval = Interval(note=self._interval.note)
         self.records.write("step", step=at.step, stage=at.stage, seconds=round(at.seconds, 3), tokens=at.tokens, **line)
-
-    def _way_out(self) -> str:
-        return (
-            "The last checkpoint is whole; go on from it with a lower train.peak_lr or a longer train.warmup "
-            f"(`--init-from {self.run}`)."
-        )
 
     def _save(self, stage_end: bool) -> None:
         at, self._saved = self._position, self._position.step
