@@ -30,21 +30,21 @@ def holding(run: Path, world: World) -> Iterator[None]:
 
 
 @contextmanager
-def following(made: Pretraining, shards: Shards, step: int) -> Iterator[None]:
-    """Opens the sinks of a run that stands at `step`, and has shards compared with their checksums.
+def following(made: Pretraining, shards: Shards) -> Iterator[None]:
+    """Opens the sinks of a run that is about to be trained, and has shards compared with their checksums.
 
     Before the first step they are compared now; a run that goes on compares them beside its steps. The ranks of a
     machine share the work. Raises `ShardError` for damage that is found at once.
     """
     trainer, world = made.trainer, made.trainer.world
     with ExitStack() as open_ones:
-        if step:
+        if trainer.step:
             trainer.data_check = open_ones.enter_context(DataCheck(shards, world.local_rank, world.local_size))
         else:
             with world.together():
                 check_now(shards, world.local_rank, world.local_size)
         if world.first:
-            trainer.records.sinks = open_sinks(trainer.settings.sinks, trainer.run, made.facts, step)
+            trainer.records.sinks = open_sinks(trainer.settings.sinks, trainer.run, made.facts, trainer.step)
             open_ones.callback(trainer.records.close)
         yield
 
