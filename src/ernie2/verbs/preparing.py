@@ -14,8 +14,8 @@ from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.feeds import feeds
 from ernie2.corpora.documents import resolve
 from ernie2.errors import DataError, ShardError
-from ernie2.inspecting import inspect as look
-from ernie2.inspecting import render
+from ernie2.inspecting.figures import inspect as look
+from ernie2.inspecting.text import render
 from ernie2.progress import Bar, progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe

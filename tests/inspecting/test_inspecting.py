@@ -8,7 +8,8 @@ import pytest
 
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import ConfigError, ShardError, UnknownTask
-from ernie2.inspecting import inspect, render
+from ernie2.inspecting.figures import inspect
+from ernie2.inspecting.text import render
 from ernie2.tasks.base import known
 from tiny import FOUR, document, write_corpora
 

@@ -1,0 +1,1 @@
+"""Looking at shards: what a person can check by eye."""

@@ -1,0 +1,88 @@
+"""One instance of a task as text in which the labels are written, for a person to check by eye."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie2.annotate.shards import SPAN_KINDS
+from ernie2.annotate.wordpieces import WordPieces
+from ernie2.tasks.base import SentenceTask, Task
+from ernie2.tasks.instances import Instance
+from ernie2.tasks.knowledge_masking import unit_starts
+
+_NO_SPACE_BEFORE = set(".,;:!?)]}%'’”…，。；：！？、）》」")
+_NO_SPACE_AFTER = set("([{$‘“（《「")
+
+
+def write_example(task: Task, instance: Instance, pieces: WordPieces) -> str:
+    """The instance as text: of a sentence task the class and the segments, of a token task the text with its labels."""
+    labels = instance.labels[task.name]
+    if isinstance(task, SentenceTask):
+        ends = np.flatnonzero(instance.sequence.document < 0)  # [CLS], then a [SEP] after each segment
+        runs = zip(ends[:-1] + 1, ends[1:], strict=True)
+        texts = (_join(_pieces(instance, range(a, b), pieces)) for a, b in runs)
+        segments = "\n".join(f"({number}) {text}" for number, text in enumerate(texts, 1))
+        return f"label {(task.labels or ())[int(labels.targets[0])]}\n{segments}"
+    targets = dict(zip(labels.positions.tolist(), labels.targets.tolist(), strict=True))
+    everything = range(len(instance.sequence.tokens))
+    if task.labels is None:
+        return _join(_hidden(instance, targets, pieces))
+    return _join(_pieces(instance, everything, pieces, lambda at, text: task.show(text, targets[at]), targets))
+
+
+Chunk = tuple[str, bool]
+"""A piece of text, and whether it continues the word before it."""
+
+
+def _pieces(
+    instance: Instance,
+    positions: range,
+    pieces: WordPieces,
+    show: Callable[[int, str], str] | None = None,
+    scored: Mapping[int, int] | None = None,
+) -> Iterator[Chunk]:
+    sequence = instance.sequence
+    for at in positions:
+        if sequence.document[at] >= 0:
+            text, continues = _text(int(sequence.tokens[at]), pieces)
+            yield (show(at, text) if show and at in (scored or ()) else text), continues
+
+
+def _hidden(instance: Instance, targets: Mapping[int, int], pieces: WordPieces) -> Iterator[Chunk]:
+    """Pieces, with the hidden ones of a unit in one pair of brackets."""
+    starts: NDArray[Any] = unit_starts(instance.sequence, SPAN_KINDS)
+    unit: list[Chunk] = []
+    for at, (token, seen) in enumerate(zip(instance.sequence.tokens.tolist(), instance.inputs.tolist(), strict=True)):
+        if unit and (at not in targets or starts[at]):
+            yield f"⟦{_join(unit)}⟧", unit[0][1]
+            unit = []
+        text, continues = _text(token, pieces)
+        if at in targets:
+            fate = "" if seen == pieces.mask_id else "≡" if seen == token else f"→{_text(seen, pieces)[0]}"
+            unit.append((text + fate, continues))
+        elif instance.sequence.document[at] >= 0:
+            yield text, continues
+
+
+def _text(token: int, pieces: WordPieces) -> Chunk:
+    written, continues = pieces.token(token), bool(pieces.continuing[token])
+    return (written.removeprefix("##") if continues else written), continues
+
+
+def _join(chunks: Iterable[Chunk]) -> str:
+    """Pieces as text a person reads: no space inside words, between Chinese characters, or around punctuation."""
+    text = ""
+    for chunk, continues in chunks:
+        first = chunk.lstrip("⟦")[:1]
+        last = text.rstrip("⟧⁺⁻")[-1:]
+        together = continues or first in _NO_SPACE_BEFORE or last in _NO_SPACE_AFTER or (_wide(first) and _wide(last))
+        text += chunk if together or not text else f" {chunk}"
+    return text
+
+
+def _wide(character: str) -> bool:
+    return character >= "⺀"

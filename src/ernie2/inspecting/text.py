@@ -1,0 +1,89 @@
+"""An inspection as plain text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from textwrap import fill
+
+from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
+
+MOST_LABELS = 10
+"""The commonest classes that are written out."""
+_WIDTH = 110
+
+
+def render(inspection: Inspection) -> str:
+    """Writes an inspection as plain text."""
+    case = "cased" if inspection.cased else "uncased"
+    lines = [f"{inspection.folder}: vocabulary of {inspection.vocab_size:,} pieces, {case}", ""]
+    for corpus in inspection.corpora:
+        lines += [*_corpus_lines(corpus), ""]
+    for task in inspection.tasks:
+        lines += [*_task_lines(task, inspection.sequence_tokens), ""]
+    return "\n".join(lines).rstrip()
+
+
+def _corpus_lines(corpus: CorpusFigures) -> list[str]:
+    cased = f"{corpus.cased_share:.0%} of words have case"
+    if corpus.cased_share:
+        cased += f", {corpus.capital_share:.0%} of these begin with a capital"
+    sentence, paragraph = corpus.tokens_a_sentence, corpus.sentences_a_paragraph
+    what = "labelled pairs" if corpus.labels else "documents or sections"
+    documents = f"{corpus.documents:,} {what} ({corpus.heldout_documents:,} held out)"
+    lines = [
+        f"corpus {corpus.name} ({corpus.language}; licence: {corpus.licence})",
+        f"  {documents}, {corpus.tokens:,} tokens",
+        *_label_lines(corpus.labels),
+        f"  {sentence:.1f} tokens a sentence, {paragraph:.1f} sentences a paragraph; {cased}",
+        f"  spans: {_counted(corpus.spans)}",
+    ]
+    lines += [f"  dropped: {_counted(corpus.dropped)}"] if corpus.dropped else []
+    lines += [f"  dropped spans: {_counted(corpus.dropped_spans)}"] if corpus.dropped_spans else []
+    return lines
+
+
+def _label_lines(counts: Mapping[str, int]) -> list[str]:
+    """The classes of labelled pairs and their shares, the commonest `MOST_LABELS` where there are more."""
+    if not counts:
+        return []
+    total = max(sum(counts.values()), 1)
+    shown = counts if len(counts) <= MOST_LABELS else dict(Counter(counts).most_common(MOST_LABELS))
+    shares = ", ".join(f"{name} {count / total:.1%}" for name, count in shown.items())
+    others = f" and {len(counts) - len(shown):,} others" if len(shown) < len(counts) else ""
+    return [fill(f"labels: {shares}{others}", _WIDTH, initial_indent="  ", subsequent_indent="    ")]
+
+
+def _task_lines(task: TaskFigures, sequence_tokens: int) -> list[str]:
+    lines = [f"task {task.name}: {task.about}", f"  needs {task.needs}"]
+    lines += [f"  can use {c['usable']:,} of {c['of']:,} documents of {name}" for name, c in task.usable.items()]
+    if task.why_not is not None:
+        return [*lines, fill(f"does not apply: {task.why_not}", _WIDTH, initial_indent="  ", subsequent_indent="  ")]
+    tally = task.tally or {}
+    total = max(sum(tally.values()), 1)
+    counted = [(name, count) for name, count in tally.items() if count]
+    if len(counted) > MOST_LABELS:
+        counted.sort(key=lambda entry: -entry[1])
+    shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counted[:MOST_LABELS])
+    if (left := len(counted) - MOST_LABELS) > 0:
+        shares += f" and {left} other{'s' * (left > 1)}"
+    scored = (
+        f"{task.scored / max(task.tokens, 1):.1%} of tokens scored"
+        if task.scored != task.instances
+        else "one label each"
+    )
+    if total not in (task.scored, 1):
+        scored += f", {task.scored / total:.2f} tokens a unit"
+    lines.append(f"  {task.instances:,} instances of up to {sequence_tokens} tokens: {scored}")
+    lines.append(fill(f"{task.tallies}: {shares}", _WIDTH, initial_indent="  ", subsequent_indent="    "))
+    if task.examples and task.legend:
+        lines.append(fill(f"how to read: {task.legend}", _WIDTH, initial_indent="  ", subsequent_indent="    "))
+    for number, example in enumerate(task.examples, 1):
+        first, *others = example.split("\n")
+        lines.append(fill(f"{number}. {first}", _WIDTH, initial_indent="  ", subsequent_indent="     "))
+        lines += [fill(other, _WIDTH, initial_indent="     ", subsequent_indent="         ") for other in others]
+    return lines
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
