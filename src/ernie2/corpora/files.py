@@ -153,7 +153,7 @@ def _files_of(path: str) -> list[str]:
             if not matches:
                 raise DataError(f"no file matches {path!r}; check the folder and the extension.")
             return [system.unstrip_protocol(match) if remote else match for match in matches]
-        raise DataError(f"there is no file {path!r}.{_neighbour(system, inner)} Check the path in the recipe.")
+        raise DataError(f"there is no file {path!r}.{_neighbour(system, inner)} Check the path.")
     except (OSError, ValueError, ImportError) as error:
         raise unreadable(path, error) from error
 
