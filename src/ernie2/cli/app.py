@@ -120,7 +120,8 @@ def _storage_error(error: OSError) -> StorageError:
 
 def _fail(message: str, code: int, heading: str = "error") -> None:
     sys.stdout.flush()
-    print(f"{heading}: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # under torchrun
+    print(f"{heading}: {message}" if rank == "0" else f"{heading} on rank {rank}: {message}", file=sys.stderr)
     sys.exit(code)
 
 

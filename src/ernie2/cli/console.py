@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,7 +37,9 @@ def when_interrupted(advice: Callable[[], str]) -> Iterator[None]:
 
 
 def finished(results: Mapping[str, Path], *steps: str) -> None:
-    """Says where the results are and what to do next."""
+    """Says where the results are and what to do next; of many ranks under torchrun the first does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     print()
     columns([(f"{name}:", str(path)) for name, path in results.items()])
     next_steps(*steps)

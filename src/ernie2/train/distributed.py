@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from ernie2.errors import ConfigError, Ernie2Error
 from ernie2.progress import quietly
@@ -33,7 +35,8 @@ class World:
     """A rank among `size`; without arguments, the world of one.
 
     `local_rank`, `local_size`: the same among the ranks of this machine. `restarts`: how often torchrun started all
-    ranks anew because one had died. `waiting`: the gloo group of everything that may take long.
+    ranks anew because one had died; `job`: its `--rdzv-id`, by which a machine that comes back knows the others.
+    `waiting`: the gloo group of everything that may take long.
     """
 
     rank: int = 0
@@ -42,6 +45,7 @@ class World:
     local_size: int = 1
     device: torch.device = field(default_factory=lambda: device_of(0))
     restarts: int = 0
+    job: str | None = None
     waiting: dist.ProcessGroup | None = None
 
     @property
@@ -134,7 +138,13 @@ def open_world() -> Iterator[World]:
         cuda = device.type == "cuda"
         if cuda:
             torch.cuda.set_device(device)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            device_id=device if cuda else None,
+            rank=int(os.environ["RANK"]),
+            world_size=size,
+            store=_store(size),
+        )
     world = World(
         rank=dist.get_rank(),
         size=size,
@@ -142,12 +152,27 @@ def open_world() -> Iterator[World]:
         local_size=local_size,
         device=device,
         restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        job=_job(),
         waiting=dist.new_group(backend="gloo", timeout=PATIENCE),
     )
     with quietly(not world.first):
         yield world
     if ours:  # after an error the process ends, and groups whose other ranks are gone may not be closed in order
         dist.destroy_process_group()
+
+
+def _store(size: int) -> Store:
+    """Where ranks find each other. torchrun keeps one store over its restarts, with the addresses of ranks that are
+    gone still in it; a part of its own for every start keeps them apart.
+    """
+    store, *_ = next(rendezvous("env://"))
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"ernie2/start_{restarts}_of_{size}", store)
+
+
+def _job() -> str | None:
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    return None if name == "none" else name  # which is what torchrun calls a job without a name
 
 
 def device_of(local_rank: int) -> torch.device:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ernie2.annotate.joined import open_shards
@@ -22,8 +21,10 @@ from ernie2.model.hf_names import TASK_TABLE
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
 from ernie2.train.checkpoints import Checkpoint, newest
+from ernie2.train.full_state import FullState, gather, put
+from ernie2.train.position import Position
 from ernie2.train.records import Records, read_run
-from ernie2.train.trainer import Position, Trainer
+from ernie2.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -85,23 +86,18 @@ def take_over(finished: Finished, trainer: Trainer, task: str) -> tuple[str, ...
     """Puts everything the finished run knows into the trainer of the run that extends it; returns the new parameters.
 
     The new task's row of the task table copies row 0, as does every row by which the table grows; a table added to a
-    model without one is zero. What is new keeps the start that (seed, name) gives it, with empty moments.
+    model without one is zero. What is new keeps the start that (seed, name) gives it, with empty moments. Of many ranks
+    the first reads the finished run; the others get all of it from there, and return nothing.
     """
-    theirs, moments = finished.checkpoint.parameters(), finished.checkpoint.moments()
-    ours = dict(trainer.model.named_parameters())
-    if lost := sorted(theirs.keys() - ours.keys()):
-        raise CheckpointError(f"{finished.checkpoint.folder} holds {', '.join(lost[:5])}, which has no place here.")
-    row = trainer.stream.ids[task]
-    with torch.no_grad():
-        for name, parameter in ours.items():
-            if name in theirs:
-                _take(name, parameter, theirs[name], row)
-                _take_moments(name, trainer.optimizer.state[parameter], moments, row)
-            elif name == TASK_TABLE:
-                parameter.zero_()
+    ours = gather(trainer.model, trainer.optimizer, trainer.world)
+    new: tuple[str, ...] = ()
+    with trainer.world.together():
+        if ours is not None:
+            new = _take_all(finished, ours, trainer.stream.ids[task])
+    put(trainer.model, trainer.optimizer, ours, trainer.world)
     position = finished.position
     trainer.begin_at(replace(position, schedule_start=position.step, task_steps={}))
-    return tuple(sorted(ours.keys() - theirs.keys()))
+    return new
 
 
 def carry_records(finished: Finished, records: Records) -> None:
@@ -139,6 +135,20 @@ def extension_facts(
     }
 
 
+def _take_all(finished: Finished, ours: FullState, row: int) -> tuple[str, ...]:
+    """Changes `ours` to what the finished run knows; returns what it does not."""
+    theirs, moments = finished.checkpoint.parameters(), finished.checkpoint.moments()
+    if lost := sorted(theirs.keys() - ours.parameters.keys()):
+        raise CheckpointError(f"{finished.checkpoint.folder} holds {', '.join(lost[:5])}, which has no place here.")
+    for name, parameter in ours.parameters.items():
+        if name in theirs:
+            _take(name, parameter, theirs[name], row)
+            _take_moments(name, ours.moments, moments, row)
+        elif name == TASK_TABLE:
+            parameter.zero_()
+    return tuple(sorted(ours.parameters.keys() - theirs.keys()))
+
+
 def _take(name: str, parameter: Tensor, values: Tensor, row: int) -> None:
     if name == TASK_TABLE:
         parameter[: len(values)].copy_(values)
@@ -153,10 +163,9 @@ def _take(name: str, parameter: Tensor, values: Tensor, row: int) -> None:
     parameter.copy_(values)
 
 
-def _take_moments(name: str, state: Mapping[str, Tensor], moments: Mapping[str, Tensor], row: int) -> None:
-    state["step"].copy_(moments[f"step/{name}"])
-    for key in ("exp_avg", "exp_avg_sq"):
-        old = moments[f"{key}/{name}"]
-        state[key][: len(old)].copy_(old)
+def _take_moments(name: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], row: int) -> None:
+    ours[f"step/{name}"].copy_(theirs[f"step/{name}"])
+    for key in (f"exp_avg/{name}", f"exp_avg_sq/{name}"):
+        ours[key][: len(theirs[key])].copy_(theirs[key])
         if name == TASK_TABLE and row:
-            state[key][row].zero_()
+            ours[key][row].zero_()

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ernie2.model.multitask import MultiTaskModel
 from ernie2.train.distributed import World
-from ernie2.train.parallel import whole
+from ernie2.train.parallel import resharded, whole, whole_already
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """Adam's state of a parameter."""
@@ -55,8 +56,22 @@ def put(model: nn.Module, optimizer: torch.optim.Optimizer, state: FullState | N
             _spread(tensor, full.to(world.device), world)
 
 
+def unsharded(model: MultiTaskModel, world: World) -> MultiTaskModel:
+    """`model` as one process has it, on rank 0; all ranks must ask together. The others keep what they have."""
+    resharded(model)
+    if all(whole_already(parameter) for parameter in model.parameters()):
+        return model
+    parameters = {name: whole(parameter.detach()).cpu() for name, parameter in model.named_parameters()}
+    if not world.first:
+        return model
+    made = MultiTaskModel(model.settings, model.vocab_size, list(model.specs.values()), seed=0)
+    made.load_state_dict(parameters)
+    return made
+
+
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]]:
     """Every tensor of a checkpoint, in one order on all ranks: 0 for a parameter or 1 for a moment, its key, itself."""
+    resharded(model)
     for name, parameter in model.named_parameters():
         yield 0, name, parameter
         for moment in MOMENTS:

@@ -56,7 +56,7 @@ class Replicated(Alone):
         super().__init__(model, world)
         _register()
         torch._dynamo.config.optimize_ddp = False  # layers are compiled one by one, so there is nothing to cut
-        self._wrapped = DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
+        self._wrapped = DistributedDataParallel(model, find_unused_parameters=True)
 
     def losses(self, inputs: Inputs, active: Collection[str]) -> dict[str, TaskLoss]:
         """As `Alone`, through DDP."""
@@ -112,11 +112,22 @@ def spread(model: MultiTaskModel, world: World, kind: str) -> Alone:
     return Sharded(model, world) if kind == "fsdp" else Replicated(model, world)
 
 
+def resharded(model: nn.Module) -> None:
+    """Puts the shares of parameters back into place where evaluation left some of a sharded model whole."""
+    if (reshard := getattr(model, "reshard", None)) is not None:
+        reshard()
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor with all its values, wherever they lie; all ranks must ask together where it is sharded."""
-    full = getattr(tensor, "full_tensor", None)  # of a DTensor
-    gathered: Tensor = tensor if full is None else full()
+    sharded: Any = tensor
+    gathered: Tensor = tensor if whole_already(tensor) else sharded.full_tensor()
     return gathered
+
+
+def whole_already(tensor: Tensor) -> bool:
+    """Whether all values lie here: not so of the `DTensor` that a parameter becomes by being sharded."""
+    return not hasattr(tensor, "full_tensor")
 
 
 @cache

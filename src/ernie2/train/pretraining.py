@@ -64,16 +64,17 @@ def build(
     check_sinks(recipe.train.sinks)
     world = world or World()
     device = world.device
-    precision = choose_precision(recipe.train.precision, device)
-    vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
-    tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
-    check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
-    ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
-    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
-    stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
-    plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)), stages)
-    model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
-    heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
+    with world.together():
+        precision = choose_precision(recipe.train.precision, device)
+        vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
+        tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
+        check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
+        ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
+        weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
+        stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
+        plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)), stages)
+        model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
+        heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
     trainer = Trainer(
         recipe.train,
         model,
@@ -103,6 +104,8 @@ def build(
         "recipe_fingerprint": fingerprint(described),
         "versions": versions(),
         "environment": environment(),
+        "ranks": world.size,
+        "job": world.job,
         "git": git_state(),
         "device": _device_name(device),
         "precision": precision,

@@ -8,13 +8,14 @@ from pathlib import Path
 from ernie2.annotate.joined import folders_of, open_shards
 from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.batches.stages import extend as extend_stages
-from ernie2.errors import CheckpointError, ConfigError
+from ernie2.errors import ConfigError
 from ernie2.progress import say
-from ernie2.train.checkpoints import begun
+from ernie2.train.distributed import World, open_world
 from ernie2.train.extended_recipe import check_overrides, extended_recipe, new_stages
 from ernie2.train.extending import carry_records, extension_facts, open_finished, take_over
 from ernie2.train.pretraining import build
-from ernie2.verbs.pretraining import make_folder, train_to_end
+from ernie2.verbs.holding import holding
+from ernie2.verbs.pretraining import begun_by, go_on, train_to_end
 
 
 def extend(
@@ -36,27 +37,36 @@ def extend(
     """
     run, data = Path(run), Path(data)
     check_overrides(task, overrides)
-    finished = open_finished(run)
+    with open_world() as world:
+        return _extend(run, task, data, overrides, replay, world)
+
+
+def _extend(run: Path, task: str, data: Path, overrides: Sequence[str], replay: int | None, world: World) -> Path:
+    finished = world.on_first(lambda: open_finished(run))
     extend_stages(finished.stages, task, 1, replay)  # refuses a known task before anything is counted
     ours, theirs = finished.shards, open_shards(data)
     shards = open_shards(*folders_of(ours), data)
     stages = new_stages(finished.stages, task, overrides, replay)
     recipe = extended_recipe(finished.recipe, ours, theirs, task, stages, folder_for(run, task), overrides)
     target = Path(recipe.run)
-    _refuse_taken(target, run)
-    made = build(recipe, shards, stages=stages, carried=len(finished.stages))
+    if world.on_first(lambda: _taken(target, run, world)):
+        return go_on(target, world)
+    made = build(recipe, shards, stages=stages, carried=len(finished.stages), world=world)
     plans = made.trainer.plans[len(finished.stages) :]
     check_epochs(expected_epochs(made.trainer.stream, plans), recipe.stages.max_epochs)
     new = take_over(finished, made.trainer, task)
-    make_folder(target)
-    carry_records(finished, made.trainer.records)
-    made.facts.update(extension_facts(finished, made.facts, task, data, replay))
-    made.trainer.records.describe(made.facts)
-    say(f"Extending {run}, {finished.position.step:,} steps, into {target}; newly initialised: {', '.join(new)}")
-    for name, count in stages[-1].iterations:
-        said = "the new task" if name == task else "replay"
-        say(f"  {name:<26} {count:,} iterations, {said}, from {', '.join(recipe.tasks[name]['corpora'])}")
-    return train_to_end(target, shards, made)
+    with holding(target, world):
+        with world.together():
+            if world.first:
+                _taken(target, run, world)  # by another process, meanwhile
+                carry_records(finished, made.trainer.records)
+        made.facts.update(extension_facts(finished, made.facts, task, data, replay))
+        made.trainer.records.describe(made.facts)
+        say(f"Extending {run}, {finished.position.step:,} steps, into {target}; newly initialised: {', '.join(new)}")
+        for name, count in stages[-1].iterations:
+            said = "the new task" if name == task else "replay"
+            say(f"  {name:<26} {count:,} iterations, {said}, from {', '.join(recipe.tasks[name]['corpora'])}")
+        return train_to_end(target, shards, made)
 
 
 def folder_for(run: Path, task: str) -> Path:
@@ -64,10 +74,8 @@ def folder_for(run: Path, task: str) -> Path:
     return run.with_name(f"{run.resolve().name}+{task}")
 
 
-def _refuse_taken(target: Path, run: Path) -> None:
+def _taken(target: Path, run: Path, world: World) -> bool:
+    """Whether this very job began `target` and now goes on with it; raises where it is otherwise taken."""
     if target.resolve() == run.resolve():
         raise ConfigError(f"run={target} is the finished run itself, which stays as it is; name another folder.")
-    if begun(target):
-        raise CheckpointError(
-            f"{target} holds a run already: `ernie2 resume {target}` goes on with it; run=FOLDER starts another."
-        )
+    return begun_by(target, world)

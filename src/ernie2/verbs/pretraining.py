@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,18 +10,23 @@ from pathlib import Path
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.epochs import check_epochs, expected_epochs
-from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
 from ernie2.exporting import export_hf
+from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
+from ernie2.settings import Recipe
 from ernie2.tasks.building import build_tasks
 from ernie2.train.checkpoints import begun, newest
+from ernie2.train.distributed import World, open_world
 from ernie2.train.extending import recipe_of, shards_of_run, stages_of
+from ernie2.train.full_state import unsharded
 from ernie2.train.loading import warm_start
 from ernie2.train.pretraining import Pretraining, build, head_specs
 from ernie2.train.records import read_run
 from ernie2.verbs.evaluating import say_missing
+from ernie2.verbs.holding import following, holding
 from ernie2.verbs.preparing import RecipeSource, shards_of, vocabulary_for
 
 
@@ -38,79 +43,131 @@ def pretrain(
     schedule, new optimiser). `grow` names tables that may get rows the checkpoint does not have, untrained at first:
     segment_types, position_rows, vocabulary.
     Raises `ConfigError` where some task would walk a corpus more often than `stages.max_epochs`.
+
+    Started by torchrun on many ranks, they train one run together; started anew by it after a rank died, they go on.
     """
-    checked = load_recipe(recipe, overrides)
-    run = Path(checked.run)
-    if begun(run):
-        raise CheckpointError(
-            f"{run} holds a run already: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
-        )
-    if grow and init_from is None:
-        raise ConfigError("--grow adds rows to tables of a checkpoint, so it needs one: give it with --init-from.")
-    shards = shards_of(checked, workers)
-    model = None
-    if init_from is not None:
-        tasks = build_tasks(checked.tasks, vocabulary_for(shards), shards.corpora)
-        labels = {task.name: task.labels or () for task in tasks if task.labels_from_data}
-        started = warm_start(Path(init_from), checked.encoder, head_specs(tasks), checked.seed, shards, labels, grow)
-        model = started.model
-        say(f"Parameters from {init_from} ({started.layout})")
-        for line in started.account.lines():
-            say(f"  {line}")
-    made = build(checked, shards, model)
-    check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
-    made.facts["initialised_from"] = None if init_from is None else str(init_from)
-    make_folder(run)
-    made.trainer.records.cut(0)  # what a run wrote that was stopped before its first checkpoint
-    made.trainer.records.describe(made.facts)
-    return train_to_end(run, shards, made)
+    with open_world() as world:
+        with world.together():
+            checked = load_recipe(recipe, overrides)
+            if grow and init_from is None:
+                raise ConfigError("--grow adds rows to a checkpoint's tables, so it needs one: give it by --init-from.")
+        run = Path(checked.run)
+        if world.on_first(lambda: begun_by(run, world)):
+            return go_on(run, world)
+        shards = _shards_everywhere(checked, workers, world)
+        with world.together():
+            source = None if init_from is None or not world.first else Path(init_from)
+            model = None if source is None else _warm(source, checked, shards, grow)
+        made = build(checked, shards, model, world=world)
+        check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
+        made.facts["initialised_from"] = None if init_from is None else str(init_from)
+        with holding(run, world):
+            with world.together():
+                if world.first:
+                    begun_by(run, world)  # another process may have, while this one prepared
+                made.trainer.records.cut(0)  # what a run wrote that was stopped before its first checkpoint
+                made.trainer.records.describe(made.facts)
+            return train_to_end(run, shards, made)
 
 
 def resume(run: str | Path) -> Path:
-    """Goes on with a run from its newest whole checkpoint as if it had never stopped; returns the run folder."""
-    run = Path(run)
-    facts = read_run(run)
+    """Goes on with a run from its newest whole checkpoint as if it had never stopped; returns the run folder.
+
+    On any number of ranks, whatever number the run had before.
+    """
+    with open_world() as world:
+        return go_on(Path(run), world)
+
+
+def begun_by(run: Path, world: World) -> bool:
+    """Whether this job of torchrun began `run` and now starts anew; raises `CheckpointError` where another did."""
+    if not begun(run):
+        return False
+    if world.restarts or (world.job is not None and read_run(run).get("job") == world.job):
+        return True
+    raise CheckpointError(
+        f"{run} holds a run already: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
+    )
+
+
+def _shards_everywhere(recipe: Recipe, workers: int | None, world: World) -> Shards:
+    """The shards of a recipe, made by rank 0, on a machine that does not see them by its first rank, or found."""
+    found: list[Shards] = []
+    for turn in (world.first, world.local_rank == 0 and not world.first, world.local_rank > 0):
+        with world.together():
+            if turn:
+                found.append(shards_of(recipe, workers))
+    (shards,) = found
+    with world.together():
+        if len(set(world.gather(shards.fingerprint))) > 1:
+            raise ShardError(
+                f"{shards.folder} holds other shards on some machines than on others. Copy those of one to all, or let "
+                "shards.folder be one that all machines see."
+            )
+    return shards
+
+
+def _warm(source: Path, recipe: Recipe, shards: Shards, grow: Sequence[str]) -> MultiTaskModel:
+    """The model of a recipe with the parameters of a checkpoint, and a word on each of its tensors."""
+    tasks = build_tasks(recipe.tasks, vocabulary_for(shards), shards.corpora)
+    labels = {task.name: task.labels or () for task in tasks if task.labels_from_data}
+    started = warm_start(source, recipe.encoder, head_specs(tasks), recipe.seed, shards, labels, grow)
+    say(f"Parameters from {source} ({started.layout})")
+    for line in started.account.lines():
+        say(f"  {line}")
+    return started.model
+
+
+def go_on(run: Path, world: World) -> Path:
+    """`resume` on the ranks there are."""
+    world.on_first(lambda: read_run(run))
+    with holding(run, world):
+        return _go_on(run, world)
+
+
+def _go_on(run: Path, world: World) -> Path:
+    facts = world.on_first(lambda: read_run(run))
     if facts["status"] == "done":
         say(f"{run} is finished; nothing to resume. Results: {run / 'hf'} and {run / 'report.html'}")
         return run
-    shards, checkpoint = shards_of_run(run, facts), newest(run)
+    checkpoint = world.on_first(lambda: newest(run))
     carried = (facts.get("extended_from") or {}).get("stages", 0)
-    made = build(recipe_of(facts, run), shards, stages=stages_of(facts), carried=carried)
+    with world.together():
+        shards = shards_of_run(run, facts)
+    made = build(recipe_of(facts, run), shards, stages=stages_of(facts), carried=carried, world=world)
     made.trainer.restore(checkpoint)
     kept = ("created", "initialised_from", "extended_from", "git", "stages")
     made.facts.update({key: facts[key] for key in kept if key in facts})
     made.trainer.records.describe(made.facts)
-    say(f"Resuming {run} from {checkpoint.folder.name}")
+    say(f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else ""))
     return train_to_end(run, shards, made)
 
 
-def make_folder(run: Path) -> None:
-    """Makes a run folder; raises `StorageError` where there can be none."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{run} cannot be a run folder: {error.strerror}. Name another with run=FOLDER.") from error
-
-
 def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
-    """Trains to the end, then leaves the Hugging Face folder and the report."""
-    records = made.trainer.records
+    """Trains to the end, then leaves the Hugging Face folder and the report, which the first rank writes."""
+    records, world = made.trainer.records, made.trainer.world
     say_missing(made.trainer.heldout)
     try:
-        position = made.trainer.train()
-        last = [line for line in records.read() if line["kind"] == "heldout"][-1]["tasks"]
-        wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
-        folder = export_hf(run / "hf", made.trainer.model, wordpieces, made.facts, last, position.seen)
+        with following(made, shards):
+            position = made.trainer.train()
+        model = unsharded(made.trainer.model, world)
+        folder = world.on_first(lambda: _export(run, shards, made, model, position.seen))
     except BaseException:
         with suppress(StorageError):  # on a full disk the first error is the one to tell
             records.describe({**made.facts, "status": "stopped"})
         raise
     records.describe({**made.facts, "status": "done", "finished": _now()})
-    page = write_report(run)
-    transformer = made.trainer.model.settings.kind == "transformer"
+    page = world.on_first(lambda: write_report(run))
+    transformer = model.settings.kind == "transformer"
     say(f"Model:  {folder}" + (" (transformers loads it as ErnieModel or ErnieForMaskedLM)" if transformer else ""))
     say(f"Report: {page}")
     return run
+
+
+def _export(run: Path, shards: Shards, made: Pretraining, model: MultiTaskModel, seen: Mapping[str, int]) -> Path:
+    last = [line for line in made.trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
+    return export_hf(run / "hf", model, wordpieces, made.facts, last, seen)
 
 
 def _now() -> str:

@@ -1,0 +1,105 @@
+"""What one rank of a world does in tests, started by `tests/worlds.py`: trains tiny runs and notes every step.
+
+    RANK=0 WORLD_SIZE=2 … python rank_runs.py JOBS.json
+
+A job names a run folder, shards, changes to the tiny recipe, and optionally `stop` (steps after which it stops with a
+checkpoint), `resume`, or `only` (by task, the one lane in which it scores anything). Rank 0 writes what it noted into
+JOBS.out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import tiny_run
+from ernie2.annotate.shards import Shards
+from ernie2.train import checkpoints
+from ernie2.train import trainer as trainer_module
+from ernie2.train.distributed import open_world
+from ernie2.train.pretraining import build
+
+
+class Stopped(BaseException):
+    """The run is as if it had been stopped after a checkpoint."""
+
+
+def fingerprint(pack):
+    """A hash of everything in a pack."""
+    seen = hashlib.blake2b(digest_size=8)
+    arrays = [pack.tokens, pack.positions, pack.segments, pack.task_ids, pack.starts]
+    for name in sorted(pack.targets):
+        arrays += [pack.targets[name].positions, pack.targets[name].labels]
+        seen.update(f"{name} {pack.targets[name].count}".encode())
+    for array in arrays:
+        seen.update(np.ascontiguousarray(array).tobytes())
+    return seen.hexdigest()
+
+
+def scored_in(lanes, loader):
+    """Lets each task of `lanes` score in its one lane only: heads are then used on one rank and not on others."""
+    take = loader.take
+
+    def taking(stage, step, cursors):
+        packs, after = take(stage, step, cursors)
+        kept = [
+            replace(pack, targets={name: t for name, t in pack.targets.items() if lanes.get(name, number) == number})
+            for number, pack in zip(loader.numbers, packs, strict=True)
+        ]
+        return kept, after
+
+    loader.take = taking
+
+
+def train(job, world):
+    """Runs a job; returns what happened in every step, the same on all ranks."""
+    steps, take = [], trainer_module.take_step
+    folder = Path(job["folder"])
+    trainer = build(tiny_run.recipe(folder, **job.get("changes", {})), Shards(Path(job["shards"])), world=world).trainer
+    scored_in(job.get("only", {}), trainer.loader)
+    if job.get("resume"):
+        trainer.restore(world.on_first(lambda: checkpoints.newest(folder / "run")))
+
+    def noting(model, optimizer, packs, **options):
+        result = take(model, optimizer, packs, **options)
+        mine = [fingerprint(pack) for pack in packs[: len(trainer._numbers)]]
+        by_rank = world.gather(mine)
+        found = [by_rank[lane % world.size][lane // world.size] for lane in range(trainer.stream.lanes)]
+        losses = {name: float(loss) / result.counts[name] for name, loss in result.losses.items()}
+        idle = sorted(n for n, h in model.heads.items() if all(p.grad is None for p in h.parameters()))
+        steps.append({"packs": found, "losses": losses, "norm": float(result.grad_norm), "idle": idle})
+        return result
+
+    trainer_module.take_step = noting
+    save = trainer._save
+
+    def saving(*arguments, **options):
+        save(*arguments, **options)
+        if trainer._position.step == job.get("stop"):
+            raise Stopped
+
+    trainer._save = saving
+    try:
+        trainer.train()
+    except Stopped:
+        pass
+    finally:
+        trainer_module.take_step = take
+    return {"steps": steps, "position": trainer._position.state() | {"seconds": 0}}
+
+
+def main(file):
+    jobs = json.loads(file.read_text())
+    with open_world() as world:
+        found = [train(job, world) for job in jobs]
+        if world.first:
+            file.with_suffix(".out").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""Worlds of several processes on this machine, as torchrun would start them, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+LIMIT = 300
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a process that finds ernie2 and these tests, with one thread."""
+    paths = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def run_ranks(size: int, arguments: Sequence[str | Path]) -> list[str]:
+    """Runs `python ARGUMENTS` as all ranks of a world; returns what each printed."""
+    port = str(free_port())
+    processes = []
+    for rank in range(size):
+        variables = environment(
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(size),
+            LOCAL_WORLD_SIZE=str(size),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+        )
+        command = [sys.executable, *map(str, arguments)]
+        processes.append(
+            subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+    try:
+        outputs = [process.communicate(timeout=LIMIT)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * size, "\n".join(outputs)
+    return outputs
+
+
+def run_jobs(folder: Path, size: int, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What `rank_runs.py` noted of `jobs`, one after the other, on `size` ranks."""
+    file = folder / f"jobs-{size}-{len(list(folder.glob('jobs-*.json')))}.json"
+    file.write_text(json.dumps(list(jobs), default=str))
+    run_ranks(size, [TESTS / "rank_runs.py", file])
+    found: list[dict[str, Any]] = json.loads(file.with_suffix(".out").read_text())
+    return found
