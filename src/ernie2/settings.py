@@ -277,6 +277,9 @@ class TrainSettings(Part):
     """Steps between checkpoints; each stage's end is always saved."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept, besides the ends of stages."""
+    mirror: str | None = None
+    """An fsspec URL, such as s3://bucket/run, every checkpoint is copied to; `ernie2 resume RUN --from URL` goes on
+    from it where the disk of RUN is gone."""
     workers: int | None = Field(default=None, ge=0)
     """Processes that make batches ahead of the step, for every rank; null: none where the CPU trains, up to 4 beside a
     GPU. The batches are the same for any number."""

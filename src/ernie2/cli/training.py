@@ -86,6 +86,12 @@ def pretrain(
 @app.command()
 def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `ernie2 pretrain` began.")],
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Where its checkpoints were copied to (train.mirror), if RUN is gone.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Go on with a run that was stopped, exactly as if it had not been.
 
@@ -94,7 +100,7 @@ def resume(
     Example  [bold]ernie2 resume runs/b[/bold]
     """
     with when_interrupted(lambda: _how_to_resume(run)):
-        run = ernie2.resume(run)
+        run = ernie2.resume(run, mirror)
     finished({"run": run}, *after_run(run))
 
 

@@ -20,7 +20,7 @@ class Saver:
     called next, as the `StorageError` it is. `then` is called in the thread with every checkpoint that is whole.
     """
 
-    def __init__(self, run: Path, keep: int, then: Callable[[Path], None] = lambda _: None) -> None:
+    def __init__(self, run: Path, keep: int, then: Callable[[Path], None] | None = None) -> None:
         self._run, self._keep, self._then = run, keep, then
         self._thread: Thread | None = None
         self._error: BaseException | None = None
@@ -56,6 +56,7 @@ class Saver:
         try:
             folder = checkpoints.write(self._run, step, full, state)
             checkpoints.prune(self._run, self._keep)
-            self._then(folder)
+            if self._then is not None:
+                self._then(folder)
         except BaseException as error:
             self._error = error

@@ -28,6 +28,7 @@ from ernie2.train.evaluate import HeldOut
 from ernie2.train.full_state import gather
 from ernie2.train.interval import Interval
 from ernie2.train.loss_scale import LossScale
+from ernie2.train.mirror import Mirror
 from ernie2.train.optim import build_optimizer, learning_rate, warmup_steps
 from ernie2.train.parallel import spread
 from ernie2.train.position import Position
@@ -84,7 +85,8 @@ class Trainer:
         self._turns = self.world.turns(stream.lanes)
         self._names = {row: name for name, row in stream.ids.items()}
         self._interval = Interval()
-        self._saver = Saver(run, settings.keep_checkpoints)
+        mirror = Mirror(run, settings.mirror).send if settings.mirror and self.world.first else None
+        self._saver = Saver(run, settings.keep_checkpoints, mirror)
         self._peak_reached = 0.0
         self._restored = False
         self._taken: Taken | None = None

@@ -23,6 +23,7 @@ from ernie2.train.distributed import World, open_world
 from ernie2.train.extending import recipe_of, shards_of_run, stages_of
 from ernie2.train.full_state import unsharded
 from ernie2.train.loading import warm_start
+from ernie2.train.mirror import fetch
 from ernie2.train.pretraining import Pretraining, build, head_specs
 from ernie2.train.records import read_run
 from ernie2.verbs.evaluating import say_missing
@@ -70,12 +71,15 @@ def pretrain(
             return train_to_end(run, shards, made)
 
 
-def resume(run: str | Path) -> Path:
+def resume(run: str | Path, mirror: str | None = None) -> Path:
     """Goes on with a run from its newest whole checkpoint as if it had never stopped; returns the run folder.
 
-    On any number of ranks, whatever number the run had before.
+    On any number of ranks, whatever number the run had before. `mirror`: the URL its checkpoints were copied to
+    (`train.mirror`), from which the folder is made where there is none.
     """
     with open_world() as world:
+        if mirror is not None:
+            world.on_first(lambda: fetch(mirror, Path(run)))
         return go_on(Path(run), world)
 
 
