@@ -1,5 +1,6 @@
 """A real process, a real SIGKILL, a real resume: the run ends as if nothing had happened."""
 
+import json
 import os
 import signal
 import subprocess
@@ -76,24 +77,65 @@ def folder(tmp_path_factory):
     return folder
 
 
+def until(run, process, step):
+    """Waits until `process` has trained `step` steps into `run`."""
+    while process.poll() is None and not any(line.get("step", 0) >= step for line in Records(run).read()):
+        time.sleep(0.02)
+
+
+def same_end(run, whole):
+    for file in ("hf/model.safetensors", "hf/task_heads.safetensors"):
+        assert (run / file).read_bytes() == (whole / file).read_bytes()
+
+
 @pytest.mark.parametrize("step", [20, 90])
 def test_a_run_killed_by_sigkill_ends_bit_identical_after_resume(folder, step):
     run = folder / f"killed{step}"
     process = start("pretrain", write_recipe(folder, run.name))
-    while process.poll() is None:
-        if any(line.get("step", 0) >= step for line in Records(run).read()):
-            break
-        time.sleep(0.02)
+    until(run, process, step)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "the run was over before it could be killed"
     assert not (run / "hf").exists()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "ste')  # as a kill in the middle of a write leaves it
     output = finish("resume", run)
     assert "Resuming" in output
-    for file in ("hf/model.safetensors", "hf/task_heads.safetensors"):
-        assert (run / file).read_bytes() == (folder / "whole" / file).read_bytes()
+    same_end(run, folder / "whole")
     steps = [line["step"] for line in Records(run).read() if line["kind"] == "step"]
     assert steps == sorted(set(steps)), "a step stands twice in the records"
+
+
+def test_sigterm_saves_and_says_by_its_exit_code_that_the_run_can_be_resumed(folder):
+    run = folder / "asked"
+    process = start("pretrain", write_recipe(folder, run.name))
+    until(run, process, 30)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "SIGTERM: finishing the step and saving a checkpoint" in output
+    assert "stopped: SIGTERM came; step" in output
+    assert f"`ernie2 resume {run}` goes on from there" in output
+    assert "Traceback" not in output
+    assert json.loads((run / "run.json").read_text())["status"] == "stopped"
+    assert not (run / "lock").exists()
+    finish("resume", run)
+    same_end(run, folder / "whole")
+
+
+def test_a_second_process_in_the_same_run_is_refused_while_the_first_lives(folder):
+    run = folder / "shared"
+    first = start("pretrain", write_recipe(folder, run.name))
+    until(run, first, 5)
+    second = start("resume", run)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert f"{run} is in use by process {first.pid} on " in output
+    assert "Traceback" not in output
+    first.kill()
+    first.communicate()
+    assert f"left by process {first.pid}" in finish("resume", run)
+    same_end(run, folder / "whole")
 
 
 def test_resuming_a_finished_run_says_so_and_changes_nothing(folder):
