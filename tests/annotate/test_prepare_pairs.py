@@ -66,7 +66,7 @@ def made(folder: Path, corpora: dict[str, Any], workers: int = 1, unit: int = 4_
         "tokenizer": {"train": 200},
         "knowledge": {"phrases": {"min_count": 4, "min_npmi": 0.1}},
         "shards": shards | parts.pop("shards", {}),
-        "tasks": {"knowledge_masking": {}},
+        "tasks": {"discourse_relation": {}},
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(units, "SMALLEST_UNIT", unit)
@@ -220,7 +220,7 @@ def test_a_long_pair_is_one_document_of_two_paragraphs_and_its_sentences_are_cut
 
 def test_documents_have_neither_labels_nor_their_column(tmp_path):
     (tmp_path / "in.txt").write_text("rain fell\n\nrain\n\nfell\n", encoding="utf-8")
-    made_of = made(tmp_path, {"text": {"path": str(tmp_path / "in.txt")}})
+    made_of = made(tmp_path, {"text": {"path": str(tmp_path / "in.txt")}}, tasks={"knowledge_masking": {}})
     assert made_of.corpora["text"].labels == ()
     assert "label_counts" not in made_of.facts["corpora"]["text"]
     assert not list(made_of.folder.rglob("label.npy"))
