@@ -127,6 +127,7 @@ def test_a_second_process_in_the_same_run_is_refused_while_the_first_lives(folde
     run = folder / "shared"
     first = start("pretrain", write_recipe(folder, run.name))
     until(run, first, 5)
+    first.send_signal(signal.SIGSTOP)  # so that it is not done before the second has started
     second = start("resume", run)
     output, _ = second.communicate(timeout=60)
     assert second.returncode == 2
