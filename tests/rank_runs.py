@@ -19,6 +19,7 @@ import numpy as np
 
 import tiny_run
 from ernie2.annotate.shards import Shards
+from ernie2.model.multitask import MultiTaskModel
 from ernie2.train import checkpoints
 from ernie2.train import trainer as trainer_module
 from ernie2.train.distributed import open_world
@@ -95,6 +96,9 @@ def train(job, world):
 
 def main(file):
     jobs = json.loads(file.read_text())
+    trainer_module.choose_compiling = lambda wanted, device: wanted is True
+    compile_parts = MultiTaskModel.compile_parts
+    MultiTaskModel.compile_parts = lambda model: compile_parts(model, "eager")  # all of it but making kernels
     with open_world() as world:
         found = [train(job, world) for job in jobs]
         if world.first:

@@ -93,6 +93,15 @@ def test_runs_of_four_ranks_one_of_them_without_a_pack_are_that_of_one(alone, sh
         same(folder, "alone", f"four-{name}", noted, others)
 
 
+@pytest.mark.slow
+def test_compiled_runs_of_two_ranks_are_that_of_one(tmp_path, shards):
+    (noted,) = worlds.run_jobs(tmp_path, 1, [job(tmp_path, shards, "alone", train={"compile": True})])
+    shared = {"ddp": {"compile": True}, "fsdp": {"compile": True, "parallel": "fsdp"}}
+    jobs = [job(tmp_path, shards, name, train=train) for name, train in shared.items()]
+    for name, others in zip(shared, worlds.run_jobs(tmp_path, 2, jobs), strict=True):
+        same(tmp_path, "alone", name, noted, others)
+
+
 def test_a_run_goes_on_with_two_sharded_ranks_then_with_one(alone, shards):
     folder, noted = alone
     first = worlds.run_jobs(folder, 1, [job(folder, shards, "moved", stop=6)])

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from ernie2.errors import ConfigError, Ernie2Error
+from ernie2.errors import ConfigError, Ernie2Error, RunFailed
 from ernie2.progress import quietly
 
 Value = TypeVar("Value")
@@ -125,7 +125,7 @@ def open_world() -> Iterator[World]:
     """The world torchrun started this process in; the world of one where it was not started by torchrun.
 
     Ranks but the first print nothing inside. Process groups that are there already are used and left open.
-    Raises `ConfigError` where a machine has fewer GPUs than ranks.
+    Raises `ConfigError` where a machine has fewer GPUs than ranks, `RunFailed` where another rank is gone.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
@@ -155,17 +155,35 @@ def open_world() -> Iterator[World]:
         job=_job(),
         waiting=dist.new_group(backend="gloo", timeout=PATIENCE),
     )
-    with quietly(not world.first):
+    with quietly(not world.first), _naming_lost_ranks():
         yield world
     if ours:  # after an error the process ends, and groups whose other ranks are gone may not be closed in order
         dist.destroy_process_group()
 
 
+@contextmanager
+def _naming_lost_ranks() -> Iterator[None]:
+    """Turns what gloo and NCCL say when another rank is gone into a `RunFailed`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise RunFailed(
+            f"another rank ended or cannot be reached ({str(error).splitlines()[0]}). What it said stands above or in "
+            "its own output. The last checkpoint is whole: torchrun with --max-restarts goes on from it by itself, "
+            "`ernie2 resume` otherwise."
+        ) from error
+
+
 def _store(size: int) -> Store:
-    """Where ranks find each other. torchrun keeps one store over its restarts, with the addresses of ranks that are
-    gone still in it; a part of its own for every start keeps them apart.
+    """Where ranks find each other. torchrun may keep one store over its restarts, with the addresses of ranks that are
+    gone still in it; a part of its own for every start keeps them apart. Where it makes a new one for every start
+    (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1) there must be no parts: machines may differ in how often they started.
     """
-    store, *_ = next(rendezvous("env://"))
+    store: Store = next(rendezvous("env://"))[0]
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return store
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return PrefixStore(f"ernie2/start_{restarts}_of_{size}", store)
 
