@@ -104,7 +104,6 @@ def build(
         "recipe_fingerprint": fingerprint(described),
         "versions": versions(),
         "environment": environment(),
-        "ranks": world.size,
         "job": world.job,
         "git": git_state(),
         "device": _device_name(device),
