@@ -28,8 +28,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run_ranks(size: int, arguments: Sequence[str | Path]) -> list[str]:
-    """Runs `python ARGUMENTS` as all ranks of a world; returns what each printed."""
+def run_ranks(size: int, arguments: Sequence[str | Path], code: int = 0) -> list[str]:
+    """Runs `python ARGUMENTS` as all ranks of a world, which all exit with `code`; returns what each printed."""
     port = str(free_port())
     processes = []
     for rank in range(size):
@@ -50,7 +50,7 @@ def run_ranks(size: int, arguments: Sequence[str | Path]) -> list[str]:
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0] * size, "\n".join(outputs)
+    assert [process.returncode for process in processes] == [code] * size, "\n".join(outputs)
     return outputs
 
 
