@@ -22,7 +22,7 @@ from ernie2.errors import ConfigError, ShardError, TaskError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import BatchSettings, Recipe
-from ernie2.tasks.base import SentenceTask, Task
+from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_options
 from ernie2.tasks.usable import Table
 from ernie2.tasks.vocabulary import vocabulary_of
@@ -91,42 +91,12 @@ def build(
         least_gain=recipe.stages.least_gain,
         world=world,
     )
-    described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     facts = {
-        "format": 1,
-        "name": recipe.name,
-        "about": recipe.about,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "finished": None,
-        "status": "running",
-        "seed": recipe.seed,
-        "recipe": described,
-        "recipe_fingerprint": fingerprint(described),
-        "versions": versions(),
-        "environment": environment(),
-        "job": world.job,
-        "git": git_state(),
-        "device": _device_name(device),
-        "precision": precision,
+        **_run_facts(recipe, tasks, world, precision),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "data": {
-            "shards": [str(folder.resolve()) for folder in folders_of(shards)],
-            "fingerprint": shards.fingerprint,
-            "tokenizer": shards.tokenizer_fingerprint,
-            "vocab_size": vocabulary.size,
-            "corpora": {name: _corpus_facts(corpus.facts) for name, corpus in shards.corpora.items()},
-            "usable": usable,
-        },
+        "data": _data_facts(shards, vocabulary, usable),
         "tasks": [_task_facts(task, ids[task.name]) for task in tasks],
-        "stages": [
-            {
-                "name": str(number),
-                "iterations": dict(plan.stage.iterations),
-                "steps": len(plan),
-                "introduced": list(plan.stage.introduced),
-            }
-            for number, plan in enumerate(plans, 1)
-        ],
+        "stages": [_stage_facts(number, plan) for number, plan in enumerate(plans, 1)],
         "batch_tokens": recipe.batch.batch_tokens,
         "initialised_from": None,
         "extended_from": None,
@@ -223,6 +193,47 @@ def _longest_sentence(corpus: ShardedCorpus) -> int:
     if corpus.labels:
         return 0
     return max((int(np.diff(shard.sentences).max(initial=0)) for shard in corpus.shards), default=0)
+
+
+def _run_facts(recipe: Recipe, tasks: list[Task], world: World, precision: str) -> dict[str, Any]:
+    described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
+    return {
+        "format": 1,
+        "name": recipe.name,
+        "about": recipe.about,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "status": "running",
+        "seed": recipe.seed,
+        "recipe": described,
+        "recipe_fingerprint": fingerprint(described),
+        "versions": versions(),
+        "environment": environment(),
+        "job": world.job,
+        "git": git_state(),
+        "device": _device_name(world.device),
+        "precision": precision,
+    }
+
+
+def _data_facts(shards: Shards, vocabulary: Vocabulary, usable: Table) -> dict[str, Any]:
+    return {
+        "shards": [str(folder.resolve()) for folder in folders_of(shards)],
+        "fingerprint": shards.fingerprint,
+        "tokenizer": shards.tokenizer_fingerprint,
+        "vocab_size": vocabulary.size,
+        "corpora": {name: _corpus_facts(corpus.facts) for name, corpus in shards.corpora.items()},
+        "usable": usable,
+    }
+
+
+def _stage_facts(number: int, plan: Plan) -> dict[str, Any]:
+    return {
+        "name": str(number),
+        "iterations": dict(plan.stage.iterations),
+        "steps": len(plan),
+        "introduced": list(plan.stage.introduced),
+    }
 
 
 def _task_facts(task: Task, row: int) -> dict[str, Any]:
