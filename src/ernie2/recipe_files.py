@@ -35,13 +35,13 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     """
     values, where = _read(source)
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     problems: list[str] = []
     recipe = None
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        problems += _explain(error, Recipe, values)
+        problems += explain(error, Recipe, values)
     problems += _task_problems(values)
     if problems or recipe is None:
         listed = "\n".join(f"  - {problem}" for problem in problems)
@@ -86,7 +86,8 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     return values, where
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Sets one dotted key, as in `train.peak_lr=3e-4`, in nested `values`; raises `ConfigError` for another form."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"override {override!r} is not of the form key.subkey=value, as in train.peak_lr=3e-4.")
@@ -120,7 +121,7 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
         try:
             checked = task.Options.model_validate(dict(options or {}))
         except ValidationError as error:
-            problems += [f"tasks.{name}.{told}" for told in _explain(error, task.Options, options)]
+            problems += [f"tasks.{name}.{told}" for told in explain(error, task.Options, options)]
             continue
         names = corpora if isinstance(corpora, Mapping) else {}
         problems += [
@@ -153,7 +154,7 @@ _KINDS = {
 """What a value of the wrong kind should have been, by pydantic's type of error."""
 
 
-def _explain(error: ValidationError, model: type[BaseModel], values: Any) -> list[str]:
+def explain(error: ValidationError, model: type[BaseModel], values: Any) -> list[str]:
     """Every wrong key or value as one sentence: dotted key, what is wrong, the nearest right key.
 
     A value that may be of several kinds fails once for each of them: what is told is what is wrong with the kind it

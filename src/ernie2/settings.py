@@ -132,6 +132,8 @@ class ShardSettings(Part):
     """Longer documents are split at paragraphs into sections of at most this many tokens."""
     sentence_tokens: int = Field(default=506, ge=8)
     """Longer sentences are hard-split, never inside a span: the room of one sequence after its special tokens."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the documents that are used, by hash of their group; a smaller share is part of a larger one."""
     heldout: float = Field(default=0.02, ge=0, lt=1)
     """Share of documents held out, by hash of their group."""
     min_heldout: int = Field(default=50, ge=0)

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.annotate.shards import HELDOUT
-from ernie2.annotate.units import NO_GROUP, OTHER_LABEL, group_hash, load_read, read_corpora, read_unit, unit_bytes
+from ernie2.annotate.units import (
+    NO_GROUP,
+    OTHER_LABEL,
+    OUTSIDE,
+    group_hash,
+    load_read,
+    read_corpora,
+    read_unit,
+    unit_bytes,
+)
 from ernie2.errors import DataError
 from ernie2.settings import CorpusSettings, ShardSettings
 
@@ -67,6 +76,25 @@ def test_pairs_carry_their_labels_and_are_compared_in_their_own_corpus(tmp_path)
         ("pairs#1", "a\n\nb", "10"),
         ("pairs#4", "b\n\na", "9"),
     ]
+
+
+def test_a_share_of_the_documents_is_about_that_share_whole_groups_and_part_of_every_larger_one(tmp_path):
+    rows = [{"id": str(i), "text": f"text {i}", "author": f"author {i // 2}"} for i in range(2000)]
+    kept = {}
+    for share in (0.1, 0.4, 1.0):
+        folder = tmp_path / str(share)
+        folder.mkdir()
+        (found,) = read(folder, {"c": corpus(folder, rows, group="author")}, share=share)
+        kept[share] = {document.name for unit in documents(folder, found) for document in unit}
+        assert found.dropped == ({OUTSIDE: 2000 - len(kept[share])} if share < 1 else {})
+    assert 140 < len(kept[0.1]) < 260 and 700 < len(kept[0.4]) < 900 and len(kept[1.0]) == 2000
+    assert kept[0.1] < kept[0.4] < kept[1.0]
+    assert all(str(int(name) ^ 1) in kept[0.1] for name in kept[0.1])
+
+
+def test_a_share_that_leaves_nothing_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(DataError, match=r"shards\.share=1e-09; raise it"):
+        read(tmp_path, {"c": corpus(tmp_path, [{"text": "a"}])}, share=1e-9)
 
 
 def test_a_corpus_of_duplicates_only_is_an_error_that_names_it(tmp_path):

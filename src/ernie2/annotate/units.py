@@ -35,6 +35,7 @@ SMALLEST_UNIT = 1 << 18
 """Bytes of text; no unit but a corpus' last is smaller on account of `FEWEST_UNITS`."""
 DUPLICATE = "duplicate"
 OTHER_LABEL = "same texts, another label"
+OUTSIDE = "outside shards.share"
 NO_GROUP = 1 << 64
 """A split threshold above every group's hash."""
 
@@ -125,6 +126,13 @@ def group_hash(group: str) -> int:
     return int.from_bytes(blake2b(group.encode(), digest_size=8).digest(), "big")
 
 
+def in_share(group: str, share: float) -> bool:
+    """Whether documents of this group are among the `share` that is used; says nothing of their side of the split."""
+    return share >= 1 or int.from_bytes(blake2b(group.encode(), digest_size=8, person=b"share").digest(), "big") < (
+        share * NO_GROUP
+    )
+
+
 def _read_corpus(
     name: str,
     corpus: CorpusSettings,
@@ -138,6 +146,9 @@ def _read_corpus(
     with _UnitWriter(folder / "units", name, unit_bytes(result.sources, settings)) as units:
         for document in read_pairs(corpus, drops) if corpus.pairs is not None else read_documents(corpus, drops):
             seen(len(document.text))
+            if not in_share(document.group, settings.share):
+                drops.add(OUTSIDE)
+                continue
             if (repeats := known.repeats(document, name)) is not None:
                 drops.add(repeats)
                 continue
@@ -149,6 +160,10 @@ def _read_corpus(
             known.add_to_group(name, group)
             units.write(document, group)
     if not result.documents:
+        if drops.counts[OUTSIDE]:
+            raise DataError(
+                f"corpora.{name}: no document of {', '.join(corpus.paths)} is in shards.share={settings.share}; raise it."
+            )
         raise DataError(
             f"corpora.{name}: every document of {', '.join(corpus.paths)} is in a corpus before it; leave this one out."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,6 +76,7 @@ def build(
         plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)), stages)
         model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
+        initial = parameters_digest(model)
     trainer = Trainer(
         recipe.train,
         model,
@@ -94,6 +96,7 @@ def build(
     facts = {
         **_run_facts(recipe, tasks, world, precision),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "initial_parameters": initial,
         "data": _data_facts(shards, vocabulary, usable),
         "tasks": [_task_facts(task, ids[task.name]) for task in tasks],
         "stages": [_stage_facts(number, plan) for number, plan in enumerate(plans, 1)],
@@ -102,6 +105,15 @@ def build(
         "extended_from": None,
     }
     return Pretraining(trainer, facts, ids)
+
+
+def parameters_digest(model: MultiTaskModel) -> str:
+    """BLAKE2 of all parameters with their names, heads included: runs that share it began at the same point."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def open_stream(

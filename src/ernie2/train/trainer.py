@@ -307,7 +307,9 @@ class Trainer:
         if when == "during":
             at.convergence.see({name: figures["loss"] for name, figures in tasks.items()}, self._least_gain)
         self._watchdog.step_done()
-        self.records.write("heldout", step=at.step, stage=at.stage, at=when, tasks=tasks)
+        self.records.write(
+            "heldout", step=at.step, stage=at.stage, at=when, iterations=dict(at.task_steps), tasks=tasks
+        )
         if when == "stage_end":
             for name, figures in tasks.items():
                 say(
