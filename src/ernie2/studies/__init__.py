@@ -1,0 +1,1 @@
+"""Learning methods side by side: many runs, one record, and what can be told from it."""

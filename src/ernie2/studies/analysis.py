@@ -1,0 +1,25 @@
+"""From a study's record to its figures: the same record gives the same digits, whatever the order of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ernie2.studies.arms import arm_results
+from ernie2.studies.comparisons import compare, ratios
+from ernie2.studies.notes import notes
+from ernie2.studies.reading import MAIN_RULE, SENSITIVITY_RULE, read
+from ernie2.studies.results import Analysis
+
+
+def analyse(record: Mapping[str, Any]) -> Analysis:
+    """The figures of a study, finished or not; of an unfinished one `notes` say what is missing.
+
+    Every comparison takes the pre-training seeds that both sides have. Raises DataError where the record is no study
+    of this format, where runs of a seed began with other parameters or trained a task for other numbers of iterations
+    (as counted, not as planned), and where scores are of different data.
+    """
+    made = read(record)
+    main, sensitivity = arm_results(made, MAIN_RULE), arm_results(made, SENSITIVITY_RULE)
+    comparisons = compare(main, sensitivity)
+    return Analysis(main, sensitivity, comparisons, ratios(main), notes(made, main, sensitivity, comparisons))
