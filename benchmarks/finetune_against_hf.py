@@ -35,16 +35,16 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
-from ernie2.finetuning.datasets import load
+from ernie2.datasets.declared import load
+from ernie2.datasets.examples import Head, LabelledData
+from ernie2.datasets.subsets import with_train_examples
 from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder, batches_of
-from ernie2.finetuning.examples import Head, LabelledData
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.metrics import measure
 from ernie2.finetuning.paper_settings import Settings, settings_for
 from ernie2.finetuning.predictions import predict
 from ernie2.finetuning.setting_overrides import overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
-from ernie2.finetuning.subsets import with_train_examples
 from ernie2.finetuning.training import fine_tune, learning_rate, steps_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
 

@@ -19,7 +19,8 @@ ROOMS = (
     {"recipe_files"},
     {"batches"},
     {"model"},
-    {"train"},
+    {"datasets"},
+    {"train", "datasets"},
     {"finetuning"},
     {"studies", "exporting", "inspecting", "benchmarking"},
     {"reporting"},
@@ -87,6 +88,13 @@ def test_the_network_knows_torch_settings_and_the_form_of_a_batch_only(module: s
 def test_finetuning_knows_neither_tasks_nor_the_stream(module: str) -> None:
     assert "tasks" not in rooms_imported(module)
     assert not any(name.startswith("ernie2.batches.stream") for name in imports(module))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "datasets"])
+def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
+    assert rooms_imported(module) <= {"errors", "corpora", "batches", "datasets"}
+    assert {name for name in imports(module) if ".batches." in name} <= {"ernie2.batches.order.generator"}
+    assert not any(name.split(".")[0] == "torch" for name in imports(module))
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "reporting"])

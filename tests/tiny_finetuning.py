@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ernie2.annotate.wordpieces import load_wordpieces
-from ernie2.finetuning.examples import Answer, Example, Head, LabelledData, Split
+from ernie2.datasets.examples import Answer, Example, Head, LabelledData, Split
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.sources import Source, open_source
 from ernie2.model.hf import hf_config, save_hf

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ernie2.datasets.declared import load
 from ernie2.finetuning.answers import (
     RULES,
     cmrc_units,
@@ -19,7 +20,6 @@ from ernie2.finetuning.answers import (
     score_answers,
     squad_units,
 )
-from ernie2.finetuning.datasets import load
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 

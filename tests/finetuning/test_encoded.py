@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.datasets.examples import Answer, Example
 from ernie2.finetuning.encoded import ExampleEncoder, batches_of, cut_longest_first, packs_of, runs_within
-from ernie2.finetuning.examples import Answer, Example
 from tiny_finetuning import VOCABULARY, settings
 
 ID = {token: number for number, token in enumerate(VOCABULARY)}

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ernie2.datasets.entities import entities
+from ernie2.datasets.examples import Answer, Example, LabelledData
 from ernie2.errors import DataError
-from ernie2.finetuning.examples import Answer, Example, LabelledData
 from ernie2.finetuning.metrics import (
     accuracy,
     binary_f1,
-    entities,
     entity_f1,
     macro_f1,
     matthews,
@@ -79,20 +79,6 @@ def test_spearman_is_pearson_of_ranks_and_pearson_is_numpys(pairs: list[tuple[in
 
     assert pearson(one, other) == pytest.approx(100 * np.corrcoef(one, other)[0, 1], abs=1e-9)
     assert spearman(one, other) == pytest.approx(100 * np.corrcoef(ranks(one), ranks(other))[0, 1], abs=1e-9)
-
-
-def test_strict_entities_begin_at_b_and_the_scripts_also_let_i_begin_one() -> None:
-    tags = ["B-PER", "I-PER", "I-LOC", "O", "I-LOC", "B-LOC", "B-LOC"]
-    assert entities(tags) == [("PER", 0, 2), ("LOC", 5, 6), ("LOC", 6, 7)]
-    assert entities(tags, strict=False) == [
-        ("PER", 0, 2),
-        ("LOC", 2, 3),
-        ("LOC", 4, 5),
-        ("LOC", 5, 6),
-        ("LOC", 6, 7),
-    ]
-    assert entities(["B-ORG", "I-ORG"]) == [("ORG", 0, 2)]
-    assert entities([]) == []
 
 
 def test_an_entity_counts_only_with_its_kind_and_both_ends() -> None:

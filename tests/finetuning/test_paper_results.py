@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.finetuning.examples import LabelledData, Split, Standing
+from ernie2.datasets.examples import LabelledData, Split, Standing
 from ernie2.finetuning.paper_results import PAPER_ROWS, beside, paper_rows
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import tiny_finetuning as tiny
+from ernie2.datasets.examples import Example, Head
 from ernie2.finetuning.encoded import ExampleEncoder
-from ernie2.finetuning.examples import Example, Head
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.predictions import Outcome, logits_of, positive_scores, predict
 

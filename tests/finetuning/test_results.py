@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tiny_finetuning as tiny
-from ernie2.finetuning.examples import Split
+from ernie2.datasets.examples import Split
 from ernie2.finetuning.results import Outcomes, as_markdown, glue_of, lines_of, outcomes_of, record_of
 from ernie2.finetuning.runs import Run
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import tiny_finetuning as tiny
+from ernie2.datasets.examples import Example
 from ernie2.errors import ConfigError
 from ernie2.finetuning import many_runs, runs
-from ernie2.finetuning.examples import Example
 from ernie2.finetuning.many_runs import run_all
 from ernie2.finetuning.predictions import Outcome
 from ernie2.finetuning.runs import Job, measured_splits, one_answer

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ernie2.datasets.declared import DATASETS
 from ernie2.errors import DataError, StorageError
-from ernie2.finetuning.datasets import DATASETS
 from ernie2.finetuning.submission import FILES, check_submission, write_submission
 
 NLI, TWO = {"entailment", "neutral", "contradiction"}, {"entailment", "not_entailment"}

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import tiny_finetuning as tiny
+from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError
 from ernie2.finetuning.encoded import ExampleEncoder
-from ernie2.finetuning.examples import Head
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.predictions import logits_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned

@@ -1,1 +1,1 @@
-"""Checkpoints → scores: a pre-trained encoder fine-tuned and measured on labelled data."""
+"""Checkpoints and labelled data → scores: a pre-trained encoder fine-tuned, and measured to the official metrics."""

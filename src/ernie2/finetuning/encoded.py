@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ernie2.annotate.wordpieces import WordPieces, batch_columns
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.batches.order import generator
+from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
-from ernie2.finetuning.examples import Answer, Example, Head
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.spans import SPECIAL_TOKENS, Window, token_span, window_target, windows
 

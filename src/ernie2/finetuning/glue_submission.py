@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from ernie2.datasets.examples import Example, LabelledData
 from ernie2.errors import DataError
 from ernie2.finetuning.encoded import ExampleEncoder
-from ernie2.finetuning.examples import Example, LabelledData
 from ernie2.finetuning.predictions import Outcome, predict
 from ernie2.finetuning.runs import MODEL, Run
 from ernie2.finetuning.submission import FILES, write_submission

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ernie2.datasets.examples import Head
 from ernie2.finetuning.encoded import SCORED
-from ernie2.finetuning.examples import Head
 from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import Encoder, bare_linear, initialise
 from ernie2.model.heads import TaskLoss

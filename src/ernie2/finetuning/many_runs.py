@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ernie2.finetuning.examples import LabelledData
+from ernie2.datasets.examples import LabelledData
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.runs import Job, Run, finished_run, prepare, run
 from ernie2.finetuning.sources import open_source

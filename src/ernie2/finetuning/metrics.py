@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ernie2.datasets.entities import entities
+from ernie2.datasets.examples import Answer, Example, LabelledData
 from ernie2.errors import DataError
 from ernie2.finetuning.answers import RULES, score_answers
-from ernie2.finetuning.examples import Answer, Example, LabelledData
 
 Prediction = str | float | tuple[str, ...]
 """By head: a class name, a number, class names or tags, the text of an answer."""
@@ -124,26 +125,6 @@ def mean_reciprocal_rank(groups: Sequence[str], relevant: Sequence[bool], scores
         hits = [hit for _, hit in sorted(candidates, key=lambda candidate: candidate[0])]
         total += 1.0 / (hits.index(True) + 1) if True in hits else 0.0
     return 100.0 * total / len(ranked)
-
-
-def entities(tags: Sequence[str], *, strict: bool = True) -> list[tuple[str, int, int]]:
-    """(kind, start, end) of every entity that IOB2 `tags` mark, end exclusive.
-
-    An entity begins at B- and goes on over I- of its kind. An I- with no such entity before it opens none when
-    `strict`; else it begins one, as in the chunk scorer of the ERNIE scripts. Any other tag is outside.
-
-    B-PER I-PER I-LOC O I-LOC -> strict: PER 0–2; else also LOC 2–3 and LOC 4–5.
-    """
-    found: list[tuple[str, int, int]] = []
-    kind, start = "", 0
-    for at, tag in enumerate((*tags, "O")):
-        prefix, _, name = tag.partition("-")
-        if kind and not (prefix == "I" and name == kind):
-            found.append((kind, start, at))
-            kind = ""
-        if name and (prefix == "B" or (prefix == "I" and not kind and not strict)):
-            kind, start = name, at
-    return found
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, strict: bool = True) -> float:

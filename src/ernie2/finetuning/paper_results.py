@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ernie2.finetuning.examples import LabelledData
+from ernie2.datasets.examples import LabelledData
 from ernie2.finetuning.paper_settings import Size
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ernie2.datasets.examples import Example, Head
 from ernie2.finetuning.encoded import Encoded, EncodedData, packs_of, runs_within
-from ernie2.finetuning.examples import Example, Head
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.metrics import Prediction
 from ernie2.finetuning.paper_settings import Settings

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ernie2.finetuning.examples import LabelledData
+from ernie2.datasets.examples import LabelledData
 from ernie2.finetuning.glue import SCORED, glue_score
 from ernie2.finetuning.paper_results import beside
 from ernie2.finetuning.paper_settings import Settings, Size

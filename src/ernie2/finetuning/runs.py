@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
+from ernie2.datasets.examples import Example, LabelledData
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
-from ernie2.finetuning.examples import Example, LabelledData
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.metrics import measure
 from ernie2.finetuning.paper_settings import Settings

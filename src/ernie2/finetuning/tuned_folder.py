@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
+from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, StorageError
-from ernie2.finetuning.examples import Head
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.model.formats.containers import read_weights

@@ -11,11 +11,11 @@ from typing import Any
 from pydantic_core import from_json
 
 from ernie2.corpora.files import list_files, read_lines
+from ernie2.datasets.examples import Example
+from ernie2.datasets.labelled_files import SEPARATOR, as_list
+from ernie2.datasets.own_data import rows_of
+from ernie2.datasets.table_files import TABLES, Row, decoded
 from ernie2.errors import ConfigError, DataError, did_you_mean
-from ernie2.finetuning.examples import Example
-from ernie2.finetuning.labelled_files import SEPARATOR, as_list
-from ernie2.finetuning.own_data import rows_of
-from ernie2.finetuning.table_files import TABLES, Row, decoded
 from ernie2.finetuning.tuned_folder import TunedFacts
 
 _PLAIN = (".txt", ".txt.gz", ".txt.zst")

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
+from ernie2.datasets.examples import Head, LabelledData
+from ernie2.datasets.own_data import own_data
+from ernie2.datasets.subsets import with_train_examples
 from ernie2.errors import ConfigError, DataError
 from ernie2.exporting import write_text
-from ernie2.finetuning.datasets import DATASETS, GROUPS, available, find_dataset, load
-from ernie2.finetuning.examples import Head, LabelledData
 from ernie2.finetuning.glue_submission import check_tests, submit
 from ernie2.finetuning.many_runs import devices, run_all
-from ernie2.finetuning.own_data import own_data
 from ernie2.finetuning.paper_settings import Settings, settings_for
 from ernie2.finetuning.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
 from ernie2.finetuning.runs import Job, Run
 from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
-from ernie2.finetuning.subsets import with_train_examples
 from ernie2.progress import say
 from ernie2.reporting.finetuned import write_page
 from ernie2.train.records import write_json
@@ -59,7 +59,7 @@ def finetune(
 ) -> Finetuned:
     """Fine-tunes a checkpoint of any kind on declared data sets or on files of your own, and measures it.
 
-    `dataset`: a name of `finetuning.datasets.DATASETS`, or a group ("glue", "chinese"), read from the folder `data` or
+    `dataset`: a name of `datasets.declared.DATASETS`, or a group ("glue", "chinese"), read from the folder `data` or
     from `files` (split -> file). Without a `dataset`, `files` are your own (train, dev, test), with the columns `text`
     ("a" or "a,b") and `label`; `head` says the kind of task where the guess is wrong. Settings are the paper's for a
     model of this size; `settings` are "key=value" overrides. `seeds`: number of runs (5 for the paper's sets, 1 for

@@ -9,11 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ernie2.datasets.entities import entities
+from ernie2.datasets.examples import Example
 from ernie2.errors import StorageError
-from ernie2.finetuning.examples import Example
 from ernie2.finetuning.glue_submission import outcomes_for
 from ernie2.finetuning.many_runs import devices
-from ernie2.finetuning.metrics import entities
 from ernie2.finetuning.predictions import Outcome
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
 from ernie2.finetuning.unlabelled import examples_in, examples_of

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ernie2.datasets.declared import find_dataset
+from ernie2.datasets.official_files import find_files, given_file
 from ernie2.errors import DataError
-from ernie2.finetuning.datasets import find_dataset
-from ernie2.finetuning.official_files import find_files, given_file
 
 
 def lay(folder: Path, *names: str) -> str:

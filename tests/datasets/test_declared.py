@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
 from ernie2.errors import DataError
-from ernie2.finetuning.datasets import DATASETS, GROUPS, available, find_dataset, load
 from ernie2.finetuning.metrics import PLAIN
 from ernie2.finetuning.paper_settings import settings_for
 
@@ -78,7 +78,7 @@ def test_answers_of_the_real_files_are_found_and_their_faults_counted() -> None:
 
 @pytest.mark.skipif(not FOLDERS["chinese"].is_dir(), reason="the Chinese data sets are not at hand")
 def test_the_entities_of_msra_ner_are_as_many_as_its_source_says() -> None:
-    from ernie2.finetuning.metrics import entities
+    from ernie2.datasets.entities import entities
 
     data = load("msra_ner", str(FOLDERS["chinese"]))
     for split, expected in (("dev", 3819), ("test", 7707)):

@@ -7,7 +7,7 @@ other data, so they are never printed beside the paper's rows.
 
 from __future__ import annotations
 
-from ernie2.finetuning.declarations import Columns, Dataset, Files
+from ernie2.datasets.declarations import Columns, Dataset, Files
 
 _TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 _HUB = {"train": "train", "dev": "validation", "test": "test"}

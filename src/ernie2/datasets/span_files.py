@@ -14,11 +14,11 @@ from functools import cache
 from typing import Any
 
 from ernie2.corpora.files import read_lines
+from ernie2.datasets.declarations import Dataset
+from ernie2.datasets.examples import Answer, Example
+from ernie2.datasets.simplified import is_traditional, simplifier
+from ernie2.datasets.table_files import column, decoded, read_table
 from ernie2.errors import DataError
-from ernie2.finetuning.declarations import Dataset
-from ernie2.finetuning.examples import Answer, Example
-from ernie2.finetuning.simplified import is_traditional, simplifier
-from ernie2.finetuning.table_files import column, decoded, read_table
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ernie2.datasets.declared import find_dataset
+from ernie2.datasets.examples import Example
+from ernie2.datasets.labelled_files import class_name, read_labelled
 from ernie2.errors import DataError
-from ernie2.finetuning.datasets import find_dataset
-from ernie2.finetuning.examples import Example
-from ernie2.finetuning.labelled_files import class_name, read_labelled
 
 
 def read(name: str, file: Path, labelled: bool = True) -> list[Example]:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ernie2.datasets.table_files import column, read_table
 from ernie2.errors import DataError
-from ernie2.finetuning.table_files import column, read_table
 
 ROWS = [{"a": 'He said "no".', "b": "1"}, {"a": "两个字", "b": "0"}]
 

@@ -65,8 +65,8 @@ class LabelledData:
     """A data set ready for fine-tuning.
 
     `labels`: class names or tags in the order of their ids, empty for regression and span heads. `positive`: the class
-    that F1 and MRR are about. `answer_rules`: a key of `answers.RULES` for span heads. `reasons`: what was guessed and
-    why, for users' own files.
+    that F1 and MRR are about. `answer_rules`: how the answers of span heads are scored, a key of
+    `finetuning.answers.RULES`. `reasons`: what was guessed and why, for users' own files.
     """
 
     name: str

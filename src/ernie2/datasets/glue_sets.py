@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ernie2.finetuning.declarations import Columns, Dataset, Files
+from ernie2.datasets.declarations import Columns, Dataset, Files
 
 _NLI = ("entailment", "neutral", "contradiction")
 _BINARY_NLI = ("entailment", "not_entailment")

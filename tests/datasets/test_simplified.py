@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from ernie2.datasets.simplified import is_traditional, simplifier
 from ernie2.errors import DataError
-from ernie2.finetuning.simplified import is_traditional, simplifier
 
 PAIRS = {"學": "学", "國": "国", "乾": "干", "麼": "什么"}
 

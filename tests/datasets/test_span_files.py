@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ernie2.datasets.declared import find_dataset
+from ernie2.datasets.examples import Answer, Example
+from ernie2.datasets.span_files import locate, read_spans
 from ernie2.errors import DataError
-from ernie2.finetuning.datasets import find_dataset
-from ernie2.finetuning.examples import Answer, Example
-from ernie2.finetuning.span_files import locate, read_spans
 
 CONTEXT = "李白是唐代诗人。李白生于701年。"
 
@@ -111,7 +111,7 @@ def test_traditional_files_are_turned_into_simplified_and_offsets_stay(
 ) -> None:
     table = dict(zip("國學為時間這個", "国学为时间这个", strict=True))
     monkeypatch.setattr(
-        "ernie2.finetuning.span_files.simplifier", lambda file: lambda text: "".join(table.get(c, c) for c in text)
+        "ernie2.datasets.span_files.simplifier", lambda file: lambda text: "".join(table.get(c, c) for c in text)
     )
     question = {"id": "1", "question": "這個?", "answers": [{"text": "國學", "answer_start": 2}]}
     content = {"data": [{"paragraphs": [{"context": "時間國學為", "qas": [question]}]}]}
@@ -123,7 +123,7 @@ def test_traditional_files_are_turned_into_simplified_and_offsets_stay(
 
 
 def test_counts_are_told_only_where_there_is_something_to_tell() -> None:
-    from ernie2.finetuning.span_files import answer_notes
+    from ernie2.datasets.span_files import answer_notes
 
     assert answer_notes("f", Counter(right=3)) == []
     assert answer_notes("f", Counter(right=1, absent=1, lost=1)) == [

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ernie2.datasets.examples import Answer, Example, LabelledData
+from ernie2.datasets.own_data import own_data
 from ernie2.errors import ConfigError, DataError
-from ernie2.finetuning.examples import Answer, Example, LabelledData
-from ernie2.finetuning.own_data import own_data
 
 Rows = list[dict[str, Any]]
 

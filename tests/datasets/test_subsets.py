@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import tiny_finetuning as tiny
-from ernie2.finetuning.subsets import with_train_examples
+from ernie2.datasets.subsets import with_train_examples
 
 
 def test_fewer_examples_are_always_the_same_ones_and_make_the_set_a_subset() -> None:

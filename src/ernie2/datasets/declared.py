@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ernie2.datasets.chinese_sets import CHINESE
+from ernie2.datasets.declarations import Dataset, Files
+from ernie2.datasets.examples import Example, LabelledData, Split, Standing
+from ernie2.datasets.glue_sets import GLUE
+from ernie2.datasets.labelled_files import read_labelled
+from ernie2.datasets.official_files import Found, find_files, given_file
+from ernie2.datasets.span_files import read_spans
 from ernie2.errors import DataError, did_you_mean
-from ernie2.finetuning.chinese_sets import CHINESE
-from ernie2.finetuning.declarations import Dataset, Files
-from ernie2.finetuning.examples import Example, LabelledData, Split, Standing
-from ernie2.finetuning.glue_sets import GLUE
-from ernie2.finetuning.labelled_files import read_labelled
-from ernie2.finetuning.official_files import Found, find_files, given_file
-from ernie2.finetuning.span_files import read_spans
 
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (*GLUE, *CHINESE)}
 """name -> declaration."""

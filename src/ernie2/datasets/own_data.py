@@ -19,12 +19,12 @@ from typing import Any, get_args
 from pydantic_core import from_json
 
 from ernie2.corpora.files import file_format, list_files, read_lines
+from ernie2.datasets.entities import entities
+from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
+from ernie2.datasets.labelled_files import SEPARATOR, as_list
+from ernie2.datasets.span_files import Question, answer_notes, answers_of, located, read_questions
+from ernie2.datasets.table_files import TABLES, Row, column, read_table
 from ernie2.errors import ConfigError, DataError, did_you_mean
-from ernie2.finetuning.examples import Example, Head, Label, LabelledData, Split
-from ernie2.finetuning.labelled_files import SEPARATOR, as_list
-from ernie2.finetuning.metrics import entities
-from ernie2.finetuning.span_files import Question, answer_notes, answers_of, located, read_questions
-from ernie2.finetuning.table_files import TABLES, Row, column, read_table
 
 CLASSES_AT_MOST = 20
 """So many different whole numbers are taken for classes; more of them for a scale."""

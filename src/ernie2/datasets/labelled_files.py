@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ernie2.datasets.declarations import Columns, Dataset
+from ernie2.datasets.examples import Example
+from ernie2.datasets.table_files import Row, column, read_table
 from ernie2.errors import DataError
-from ernie2.finetuning.declarations import Columns, Dataset
-from ernie2.finetuning.examples import Example
-from ernie2.finetuning.table_files import Row, column, read_table
 
 SEPARATOR = "\x02"
 """Stands between tokens, and between tags, in the MSRA-NER files that came with ERNIE."""

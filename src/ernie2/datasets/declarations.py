@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ernie2.finetuning.examples import Head
+from ernie2.datasets.examples import Head
 
 Form = Literal["rows", "tags", "squad"]
 """rows: a table of texts and a label; tags: tokens and tags separated by \\x02 or lists; squad: nested JSON of contexts

@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 import fsspec
 
 from ernie2.corpora.files import list_files, unreadable
+from ernie2.datasets.declarations import Dataset, Files
+from ernie2.datasets.examples import Standing
+from ernie2.datasets.table_files import TABLES
 from ernie2.errors import DataError
-from ernie2.finetuning.declarations import Dataset, Files
-from ernie2.finetuning.examples import Standing
-from ernie2.finetuning.table_files import TABLES
 
 _PACKED = ("", ".gz", ".zst")
 _DEPTH = 4

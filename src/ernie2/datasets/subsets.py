@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ernie2.batches.order import generator
-from ernie2.finetuning.examples import STANDINGS, LabelledData, Standing
+from ernie2.datasets.examples import STANDINGS, LabelledData, Standing
 
 
 def with_train_examples(data: LabelledData, count: int | None) -> LabelledData:
