@@ -17,11 +17,13 @@ from ernie2.errors import DataError, StorageError
 from ernie2.reporting.report import environment
 from ernie2.reporting.study_dots import plots
 from ernie2.reporting.study_picture import MARKS, picture, style
-from ernie2.reporting.study_verdict import better, differences, standing
+from ernie2.reporting.study_verdict import better, differences, restart, standing
 from ernie2.studies.analysis import analyse
+from ernie2.studies.facts import facts
 from ernie2.studies.paper_table7 import PAPER_WORDS
 from ernie2.studies.results import Analysis, TaskFigure
 from ernie2.studies.statistics import Estimate
+from ernie2.studies.wording import DASH, number
 
 NAME, PAGE, PICTURE = "study.json", "study.html", "forgetting.svg"
 
@@ -84,7 +86,9 @@ def render(record: Mapping[str, Any]) -> str:
     """The page as HTML; the same record gives the same text. Raises `DataError` as `analyse` does."""
     found = analyse(record)
     titles = {arm["name"]: arm["title"] for arm in record["arms"]}
-    return environment().get_template("study.html.jinja").render(
+    pages = environment()
+    pages.filters |= {"figure": _figure, "change": _change}
+    return pages.get_template("study.html.jinja").render(
         record=record,
         analysis=found,
         titles=titles,
@@ -92,7 +96,8 @@ def render(record: Mapping[str, Any]) -> str:
         standing=standing(found, titles),
         differences=differences(found.comparisons),
         better=better,
-        beside=[one for one in found.comparisons if one.without_restart is not None],
+        restart=restart(found.comparisons),
+        facts=[tuple(line.split(": ", 1)) if ": " in line else ("state", line) for line in facts(record, found)],
         plots=plots(found.arms),
         paper_words=PAPER_WORDS,
         picture=Markup(picture(record)),
@@ -105,6 +110,16 @@ def render(record: Mapping[str, Any]) -> str:
         seeds=sorted({seed for one in found.arms for seed in one.arm.seeds}),
         settings=json.dumps(record.get("settings", {}), indent=2, ensure_ascii=False),
     )  # fmt: skip
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return DASH if value is None else number(value, digits)
+
+
+def _change(value: float | None, digits: int) -> str:
+    """With a sign, which what rounds to zero has not."""
+    text = _figure(value, digits)
+    return f"+{text}" if value is not None and value > 0 and float(text) != 0 else text
 
 
 def tables(analysis: Analysis) -> tuple[Table, ...]:

@@ -70,7 +70,7 @@ def _legend(arms: Sequence[tuple[int, str]], cheap: bool, width: int) -> tuple[s
     """The key above the panels and its height; entries that do not fit go on the next line."""
     made, x, y = [], 0.0, 16
     entries = [(f"arm-{number}", title, number) for number, title in arms]
-    for name, title, number in [*entries, *([("cheap", "cheap rule", None)] if cheap else [])]:
+    for name, title, number in [*entries, *([("ruled", "cheap rule", None)] if cheap else [])]:
         wide = 46 + _width(title) + 20
         if x and x + wide > width:
             x, y = 0.0, y + 20
@@ -107,7 +107,7 @@ def _panel(panel: Panel, arms: int) -> str:
     ]
     parts.append(f'<text class="soft" x="{LEFT + PLOT_WIDTH + 23}" y="{foot}">of its training</text>')
     if panel.cheap is not None:
-        parts.append(f'<path class="cheap rule" d="M{LEFT} {_n(_y(panel.cheap, low, high))}h{PLOT_WIDTH}"/>')
+        parts.append(f'<path class="ruled rule" d="M{LEFT} {_n(_y(panel.cheap, low, high))}h{PLOT_WIDTH}"/>')
     for row, line in enumerate(panel.lines):
         parts.append(_strips(line, bottom + 8 + row * STRIP))
     parts += [_seeds(line, low, high) for line in panel.lines]
@@ -159,7 +159,7 @@ def _end_labels(panel: Panel, low: float, high: float) -> str:
     wanted = [(_arm(line), line.label, line.last, _x(line.mean[-1][0]) if line.mean else _x(1.0))
               for line in panel.lines]  # fmt: skip
     if panel.cheap is not None:
-        wanted.append(("cheap", "cheap rule", panel.cheap, _x(1.0)))
+        wanted.append(("ruled", "cheap rule", panel.cheap, _x(1.0)))
     wanted.sort(key=lambda entry: -entry[2])
     places = apart([_y(value, low, high) for _, _, value, _ in wanted], 15.0, TOP + 2.0, TOP + PLOT_HEIGHT + 24.0)
     right = LEFT + PLOT_WIDTH

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ernie2.reporting.wording import listing, spelled
 from ernie2.studies.results import POINTS, Analysis, Comparison
+from ernie2.studies.statistics import Estimate, difference
 
 ORDER = (("multitask", "continual"), ("continual_multitask", "multitask"), ("continual_multitask", "continual"))
 """Table 7 of the paper: the first of each pair scores higher than the second, on every data set."""
@@ -40,7 +41,7 @@ def standing(analysis: Analysis, titles: Mapping[str, str]) -> Standing:
         _headline(claims, titles),
         _sentences([one for one in claims if one.difference.direction > 0], "{} above {}", titles),
         _sentences([one for one in claims if one.difference.direction < 0], "{} below {}", titles),
-        _sentences([one for one in claims if one.difference.direction == 0], "{} against {}", titles),
+        _sentences([one for one in claims if one.difference.direction == 0], "{} and {}", titles),
     )
 
 
@@ -97,3 +98,31 @@ def differences(comparisons: Sequence[Comparison]) -> Differences:
 def better(comparison: Comparison) -> int:
     """+1 where the first arm is told to do better, −1 where worse, 0 where neither; to forget less is better."""
     return comparison.difference.direction * (-1 if "forgetting" in comparison.what else 1)
+
+
+@dataclass(frozen=True)
+class Restart:
+    """What hangs on the schedule's restart: a sentence, and by pair of arms every comparison made under both rules with
+    its change (with restarts less without, paired by seed)."""
+
+    words: str
+    rows: tuple[tuple[tuple[str, str], tuple[tuple[Comparison, Estimate | None], ...]], ...]
+
+
+def restart(comparisons: Sequence[Comparison]) -> Restart:
+    """Counts the differences that change with the rule, as the interval of the paired change tells."""
+    both = [(one, difference(one.difference, one.without_restart)) for one in comparisons if one.without_restart]
+    known = [change for _, change in both if change is not None and change.low is not None]
+    told = sum(change.direction != 0 for change in known)
+    if not known:
+        words = "One seed was run both ways, so whether a difference hangs on the restart cannot be told."
+    elif told:
+        words = f"Of {len(known)} differences, {spelled(told)} {'is' if told == 1 else 'are'} told to change with it."
+    else:
+        words = (
+            f"Of {len(known)} differences, none is told to change with it; the intervals say how much could be missed."
+        )
+    pairs = dict.fromkeys((one.first, one.second) for one, _ in both)
+    return Restart(
+        words, tuple((pair, tuple(row for row in both if (row[0].first, row[0].second) == pair)) for pair in pairs)
+    )
