@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ernie2.studies.arms import arm_results
+from ernie2.studies.arm_figures import arm_results
 from ernie2.studies.comparisons import compare, ratios
 from ernie2.studies.notes import notes
 from ernie2.studies.reading import MAIN_RULE, SENSITIVITY_RULE, read

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ernie2.studies.results import FRACTION, POINTS, ArmResult, Comparison, Ratio
 from ernie2.studies.statistics import Estimate, difference, fieller
+from ernie2.studies.wording import in_words, number
 
 PAIRS = (
     ("continual_multitask", "multitask"),
@@ -66,19 +67,6 @@ def dependence(restarting: Estimate, without: Estimate | None, unit: str) -> str
     return f"no dependence on the restart could be told: {words}"
 
 
-def in_words(found: Estimate, unit: str) -> str:
-    """ "+1.20 (95 % +0.31 to +2.09)"; a fraction with four digits after the point."""
-    if found.low is None or found.high is None:
-        return signed(found.mean, unit)
-    return f"{signed(found.mean, unit)} (95 % {signed(found.low, unit)} to {signed(found.high, unit)})"
-
-
-def signed(value: float, unit: str) -> str:
-    """1.2 → "+1.20" points, "+1.2000" as a fraction; a true minus sign, and none on what rounds to zero."""
-    text = f"{value:+.{2 if unit == POINTS else 4}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
-
-
 def ratios(main: Sequence[ArmResult]) -> tuple[Ratio, ...]:
     """Forgetting of one arm in proportion to another's, for the pairs that share a seed."""
     arms = {one.arm.name: one for one in main}
@@ -100,16 +88,16 @@ def _ratio(first: ArmResult, second: ArmResult) -> Ratio:
     mine, other = first.arm.title, second.arm.title
     if found.value is None:
         return Ratio(*names, None, None, None, f"{other} forgot nothing at any seed: no ratio can be given")
-    times = f"{mine} forgets {found.value:.2f} times what {other} does"
+    times = f"{mine} forgets {number(found.value, 3)} times what {other} does"
     if not any(above):
         words = f"{mine} forgot nothing at any seed: the ratio is 0, and no interval can be given"
         return Ratio(*names, 0.0, None, None, words)
     if len(seeds) == 1:
         return Ratio(*names, found.value, None, None, f"{times}; {ONE_SEED}")
     if not found.bounded or found.low is None or found.high is None:
-        words = f"{times}, but no bounded interval holds it: the forgetting of {other} is not told from 0"
+        words = f"{times}; no bounded interval can be given: the forgetting of {other} is not told from 0"
         return Ratio(*names, found.value, None, None, words)
-    low, high = (f"{bound:.2f}".replace("-", "\N{MINUS SIGN}") for bound in (found.low, found.high))
+    low, high = number(found.low, 3), number(found.high, 3)
     return Ratio(*names, found.value, found.low, found.high, f"{times} (95 % {low} to {high}, {len(seeds)} seeds)")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ernie2.studies.arms import data_sets
+from ernie2.studies.arm_figures import data_sets
 from ernie2.studies.reading import MAIN_RULE, SENSITIVITY_RULE, Record
 from ernie2.studies.results import ArmResult, Comparison
+from ernie2.studies.wording import listing
 
 
 def notes(
@@ -51,7 +52,7 @@ def _seeds(record: Record, main: Sequence[ArmResult]) -> list[str]:
         )
     alone = [one.arm.title for one in main if len(one.arm.seeds) == 1]
     if alone:
-        said.append(f"One pre-training seed of {_list(alone)}: no interval can be given, and no difference be told.")
+        said.append(f"One pre-training seed of {listing(alone)}: no interval can be given, and no difference be told.")
     return said
 
 
@@ -88,8 +89,9 @@ def _scores(record: Record, main: Sequence[ArmResult]) -> list[str]:
         return ["No run was fine-tuned, so there are no scores."]
     said = []
     for name in sets:
-        facts = next(run.scores[name] for run in record.runs if run.finished and name in run.scores)
-        if facts.standing != "official":
+        known = (run.scores[name] for run in record.runs if run.finished and name in run.scores)
+        facts = next((one for one in known if one.known), None)
+        if facts is not None and facts.standing != "official":
             said.append(
                 f"{name} is not the whole official set ({facts.standing}): {facts.train:,} examples to train on, "
                 f"{facts.dev:,} to measure on."
@@ -107,12 +109,7 @@ def _scores(record: Record, main: Sequence[ArmResult]) -> list[str]:
                     f"{one.arm.title}: {score.diverged} of {score.runs} fine-tuning runs on {name} diverged and are in "
                     "no mean, which flatters the arm."
                 )
-    counts = {
-        sum(value is not None for value in scores.values.values())
-        for run in record.runs
-        if run.finished
-        for scores in run.scores.values()
-    }
+    counts = {len(scores.known) for run in record.runs if run.finished for scores in run.scores.values()}
     if len(counts - {0}) > 1:
         said.append(
             "Pre-training seeds have different numbers of fine-tuning runs; each seed counts once all the same."
@@ -139,8 +136,4 @@ def _constant(record: Record, comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _seed_list(seeds: Sequence[int]) -> str:
-    return f"seed{'' if len(seeds) == 1 else 's'} {_list([str(seed) for seed in seeds])}"
-
-
-def _list(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    return f"seed{'' if len(seeds) == 1 else 's'} {listing([str(seed) for seed in seeds])}"

@@ -85,6 +85,11 @@ class Scores:
     dev: int
     values: Mapping[int, Known]
 
+    @property
+    def known(self) -> dict[int, float]:
+        """The finite scores, by rising fine-tuning seed."""
+        return {seed: value for seed, value in sorted(self.values.items()) if value is not None}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -236,7 +241,7 @@ def _check_same_iterations(record: Record) -> None:
 
 
 def _check_same_data(record: Record) -> None:
-    """Every run was scored on the same split of the same data by the same metric."""
+    """Every run was scored on the same split of the same data by the same metric; where all diverged none is named."""
     facts: tuple[tuple[str, Callable[[Scores], object]], ...] = (
         ("metric", lambda one: one.metric),
         ("split", lambda one: one.split),
@@ -247,6 +252,8 @@ def _check_same_data(record: Record) -> None:
     first: dict[str, tuple[Run, Scores]] = {}
     for run in record.runs:
         for dataset, scores in sorted(run.scores.items()):
+            if not scores.known:
+                continue
             other, expected = first.setdefault(dataset, (run, scores))
             for what, fact in facts:
                 if fact(scores) != fact(expected):

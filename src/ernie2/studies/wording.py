@@ -1,0 +1,67 @@
+"""Estimates as a reader wants them: two digits after the point for points, four for fractions, a true minus sign."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ernie2.studies.results import POINTS
+from ernie2.studies.statistics import Estimate
+
+DASH = "–"
+MINUS = "\N{MINUS SIGN}"
+
+
+def plain(value: float, unit: str) -> str:
+    """62.413 → "62.41" points, "0.4124" as a fraction; what rounds to zero has no sign."""
+    return number(value, 2 if unit == POINTS else 4)
+
+
+def number(value: float, digits: int) -> str:
+    """-0.0321 with two digits → "−0.03"; -0.001 → "0.00"."""
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def signed(value: float, unit: str) -> str:
+    """1.2 → "+1.20" points, "+1.2000" as a fraction; zero has no sign."""
+    text = plain(value, unit)
+    return text if text.startswith(MINUS) or float(text) == 0 else f"+{text}"
+
+
+def in_words(found: Estimate, unit: str) -> str:
+    """A difference: "+1.20 (95 % +0.31 to +2.09)"; without an interval "+1.20"."""
+    if found.low is None or found.high is None:
+        return signed(found.mean, unit)
+    return f"{signed(found.mean, unit)} (95 % {signed(found.low, unit)} to {signed(found.high, unit)})"
+
+
+def cell(found: Estimate | None, unit: str, seeds: int, *, change: bool = False) -> str:
+    """A table's cell: "62.41 (60.12 to 64.70)", of so many seeds as the row says; other numbers of seeds are named.
+
+    `change`: with signs.
+    """
+    if found is None:
+        return DASH
+    write = signed if change else plain
+    text = write(found.mean, unit)
+    few = "" if len(found.values) == seeds else f", {counted(len(found.values), 'seed')}"
+    if found.low is None or found.high is None:
+        return f"{text} (one seed)"
+    if found.constant:
+        return f"{text} (the same at every seed)"
+    return f"{text} ({write(found.low, unit)} to {write(found.high, unit)}{few})"
+
+
+def whole(found: Estimate) -> str:
+    """A count's mean: "1,234,567"."""
+    return f"{found.mean:,.0f}"
+
+
+def counted(count: int, thing: str) -> str:
+    """(1, "seed") → "1 seed", (3, "seed") → "3 seeds"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def listing(words: Sequence[str]) -> str:
+    """["a", "b", "c"] → "a, b and c"; empty for none."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
