@@ -26,6 +26,27 @@ class HeadKind(StrEnum):
     span = "span"
 
 
+CHECKPOINT = typer.Argument(metavar="CHECKPOINT", help="A run, a Hugging Face folder (BERT, ERNIE), or a Paddle model.")
+CHANGES = typer.Argument(metavar="KEY=VALUE", help="Settings in place of the paper's: epochs=2.", show_default=False)
+DATASET = typer.Option(help="A set, such as mrpc or msra_ner, or a group: glue, chinese.", show_default=False)
+DATA = typer.Option(help="The folder that holds it, as published or from the Hub.", show_default=False)
+TRAIN = typer.Option(help="A file of your own, or of the set.", show_default=False)
+DEV = typer.Option(help="What to measure on.", show_default=False)
+TEST = typer.Option(help="Measured too where it has labels.", show_default=False)
+FILE = typer.Option(metavar="SPLIT=PATH", help="Any split of a set.", show_default=False)
+TEXT = typer.Option(metavar="A[,B]", help="One or two columns of your own files.")
+LABEL = typer.Option(help="The column of the label.")
+HEAD = typer.Option(help="The kind of task, where the guess is wrong.", show_default="guessed")
+SEEDS = typer.Option(min=1, help="Runs.", show_default="5; 1 for your own files")
+SETTINGS = typer.Option(metavar="KEY=VALUE", help="As the argument of that form.", show_default=False)
+TASK_ID = typer.Option(help="Task id: a task's name, or a row.", show_default="the paper's, mostly 0")
+TOKENIZER = typer.Option(help="A tokenizer.json or vocab.txt.", show_default="that beside CHECKPOINT")
+OUT = typer.Option(help="Folder for results and models.", show_default="finetuned/CHECKPOINT")
+SUBMISSION = typer.Option(metavar="FILE.zip", help="Of glue: a zip for its server.", show_default=False)
+PARALLEL = typer.Option(min=1, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
+AGAIN = "the same command goes on; runs that were finished are not done again."
+
+
 def _files(train: str | None, dev: str | None, test: str | None, named: list[str] | None) -> dict[str, str]:
     files = {split: path for split, path in (("train", train), ("dev", dev), ("test", test)) if path is not None}
     for one in named or ():
@@ -38,50 +59,24 @@ def _files(train: str | None, dev: str | None, test: str | None, named: list[str
 
 @app.command()
 def finetune(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(metavar="CHECKPOINT", help="A run, a Hugging Face folder (BERT, ERNIE), or a Paddle model."),
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Settings in place of the paper's: epochs=2.", show_default=False),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="A set, such as mrpc or msra_ner, or a group: glue, chinese.", show_default=False)
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="The folder that holds it, as published or from the Hub.", show_default=False)
-    ] = None,
-    train: Annotated[str | None, typer.Option(help="A file of your own, or of the set.", show_default=False)] = None,
-    dev: Annotated[str | None, typer.Option(help="What to measure on.", show_default=False)] = None,
-    test: Annotated[str | None, typer.Option(help="Measured too where it has labels.", show_default=False)] = None,
-    file: Annotated[
-        list[str] | None, typer.Option(metavar="SPLIT=PATH", help="Any split of a set.", show_default=False)
-    ] = None,
-    text: Annotated[str, typer.Option(metavar="A[,B]", help="One or two columns of your own files.")] = "text",
-    label: Annotated[str, typer.Option(help="The column of the label.")] = "label",
-    head: Annotated[
-        HeadKind | None, typer.Option(help="The kind of task, where the guess is wrong.", show_default="guessed")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Runs.", show_default="5; 1 for your own files")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="As the argument of that form.", show_default=False)
-    ] = None,
-    task_id: Annotated[
-        str | None, typer.Option(help="Task id: a task's name, or a row.", show_default="the paper's, mostly 0")
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="A tokenizer.json or vocab.txt.", show_default="that beside CHECKPOINT")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for results and models.", show_default="finetuned/CHECKPOINT")
-    ] = None,
-    submission: Annotated[
-        Path | None, typer.Option(metavar="FILE.zip", help="Of glue: a zip for its server.", show_default=False)
-    ] = None,
-    parallel: Annotated[
-        int | None, typer.Option(min=1, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
-    ] = None,
+    checkpoint: Annotated[Path, CHECKPOINT],
+    overrides: Annotated[list[str] | None, CHANGES] = None,
+    dataset: Annotated[str | None, DATASET] = None,
+    data: Annotated[str | None, DATA] = None,
+    train: Annotated[str | None, TRAIN] = None,
+    dev: Annotated[str | None, DEV] = None,
+    test: Annotated[str | None, TEST] = None,
+    file: Annotated[list[str] | None, FILE] = None,
+    text: Annotated[str, TEXT] = "text",
+    label: Annotated[str, LABEL] = "label",
+    head: Annotated[HeadKind | None, HEAD] = None,
+    seeds: Annotated[int | None, SEEDS] = None,
+    settings: Annotated[list[str] | None, SETTINGS] = None,
+    task_id: Annotated[str | None, TASK_ID] = None,
+    tokenizer: Annotated[str | None, TOKENIZER] = None,
+    out: Annotated[Path | None, OUT] = None,
+    submission: Annotated[Path | None, SUBMISSION] = None,
+    parallel: Annotated[int | None, PARALLEL] = None,
 ) -> None:
     """Fine-tune a checkpoint on labelled data and score it, several seeds in one command.
 
@@ -94,8 +89,7 @@ def finetune(
              [bold]ernie2 finetune my-run --train a.tsv --dev b.tsv --label y[/bold]
     """
     pairs = [part for one in (*(settings or ()), *(overrides or ())) for part in one.split()]
-    again = "the same command goes on; runs that were finished are not done again."
-    with when_interrupted(lambda: again):
+    with when_interrupted(lambda: AGAIN):
         made = ernie2.finetune(
             checkpoint,
             dataset,
