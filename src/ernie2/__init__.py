@@ -13,6 +13,7 @@ The verbs of the command line are functions of this package, and leave the same 
     longer = ernie2.extend(run, "sentence_distance", shards)  # a task that arrives later
     tuned = ernie2.finetune(run, "mrpc", "glue_data")         # scores and models, five seeds
     ernie2.predict(tuned.models["mrpc"][0], ["A text.\tAnother."])
+    ernie2.study("laptop", ["finetuning.data=glue_data"])     # learning methods side by side, forgetting made visible
 
 A recipe is a YAML file, the name of a shipped one, or a mapping. What a user can do wrong raises a subclass of
 `ernie2.errors.Ernie2Error`. Importing the package imports none of its libraries; the first verb that is used does.
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ernie2.verbs.preparing import inspect, prepare
     from ernie2.verbs.pretraining import pretrain, resume
     from ernie2.verbs.recipes import list_recipes, list_tasks, write_recipe
+    from ernie2.verbs.studying import study, study_again
 
 __all__ = [
     "__version__",
@@ -60,6 +62,8 @@ __all__ = [
     "pretrain",
     "report",
     "resume",
+    "study",
+    "study_again",
     "write_recipe",
 ]
 
@@ -82,6 +86,8 @@ _MODULES = {
     "pretrain": "pretraining",
     "report": "evaluating",
     "resume": "pretraining",
+    "study": "studying",
+    "study_again": "studying",
     "write_recipe": "recipes",
 }
 

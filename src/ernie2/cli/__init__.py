@@ -7,7 +7,7 @@ imports no library but typer, so that help comes at once; the verbs import what 
 
 from __future__ import annotations
 
-from ernie2.cli import data, finetuning, measuring, mining, models, results, training
+from ernie2.cli import data, finetuning, measuring, mining, models, results, studying, training
 from ernie2.cli.app import app, main
 
-__all__ = ["app", "data", "finetuning", "main", "measuring", "mining", "models", "results", "training"]
+__all__ = ["app", "data", "finetuning", "main", "measuring", "mining", "models", "results", "studying", "training"]

@@ -37,6 +37,7 @@ _ORDER = [
     "finetune",
     "predict",
     "export",
+    "study",
     "bench",
     "convert",
 ]

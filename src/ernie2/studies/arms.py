@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.settings import Recipe
+from ernie2.studies.reading import MAIN_RULE, SENSITIVITY_RULE
 from ernie2.studies.settings import ArmName, StudySettings
 from ernie2.train.optim import warmup_steps
 
@@ -57,14 +58,13 @@ class Unit:
 
 def units(settings: StudySettings, recipe: Recipe) -> list[Unit]:
     """Every run of a study: seed by seed, so that a study cut short has whole seeds."""
-    main = recipe.train.restart
     made: list[Unit] = []
     for seed in range(settings.seeds):
-        made += [Unit(seed, main, arm) for arm in settings.arms]
+        made += [Unit(seed, MAIN_RULE, arm) for arm in settings.arms]
         if settings.scratch:
-            made += [Unit(seed, main, task=task) for task in later_tasks(recipe)]
-        if seed < settings.without_restart and main != "never":
-            made += [Unit(seed, "never", arm) for arm in settings.arms if not same_without_restart(arm)]
+            made += [Unit(seed, MAIN_RULE, task=task) for task in later_tasks(recipe)]
+        if seed < settings.without_restart:
+            made += [Unit(seed, SENSITIVITY_RULE, arm) for arm in settings.arms if not same_without_restart(arm)]
     return made
 
 
@@ -95,12 +95,15 @@ def scratch_steps(settings: StudySettings, recipe: Recipe, task: str) -> int:
 
 
 def recipe_of(unit: Unit, settings: StudySettings) -> dict[str, Any]:
-    """The recipe of one run. All tasks stay in it, so that heads, task ids and initial parameters are the same.
+    """The recipe of one run.
 
-    A task alone from scratch has its own warm-up in steps, that of a whole run: its schedule is the beginning of one.
+    A task alone from scratch starts from the encoder and head of the other arms, which depend on seed and name only
+    (its row of the task embedding is another one), and has the warm-up of a whole run in steps: its schedule is the
+    beginning of one.
     """
     whole = copy.deepcopy(settings.filled_recipe())
     recipe = settings.checked_recipe()
+    tasks = dict(whole["tasks"])
     stages = {**(whole.get("stages") or {})}
     train = {**(whole.get("train") or {}), "restart": unit.restart}
     if unit.arm is not None:
@@ -110,7 +113,8 @@ def recipe_of(unit: Unit, settings: StudySettings) -> dict[str, Any]:
     else:
         assert unit.task is not None
         stages |= {"method": "continual", "combine": False, "steps": scratch_steps(settings, recipe, unit.task)}
-        stages["order"] = [unit.task]
+        stages["order"] = None
+        tasks = {unit.task: tasks[unit.task]}
         train["warmup"] = warmup_steps(recipe.train, max(steps_of(recipe).values()))
         about = f"{unit.task} alone from scratch, seed {unit.seed}"
     return {
@@ -119,6 +123,12 @@ def recipe_of(unit: Unit, settings: StudySettings) -> dict[str, Any]:
         "about": f"Part of a study of learning methods: {about}.",
         "seed": unit.seed,
         "run": str(unit.folder(settings)),
+        "tasks": tasks,
         "stages": stages,
         "train": train,
     }
+
+
+def _groups(recipe: Recipe) -> list[list[str]]:
+    order = recipe.stages.order or tuple(recipe.tasks)
+    return [[entry] if isinstance(entry, str) else list(entry) for entry in order]

@@ -76,7 +76,7 @@ def build(
         plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)), stages)
         model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
-        initial = parameters_digest(model)
+        initial = parameters_digest(model.encoder)
     trainer = Trainer(
         recipe.train,
         model,
@@ -107,10 +107,10 @@ def build(
     return Pretraining(trainer, facts, ids)
 
 
-def parameters_digest(model: MultiTaskModel) -> str:
-    """BLAKE2 of all parameters with their names, heads included: runs that share it began at the same point."""
+def parameters_digest(module: torch.nn.Module) -> str:
+    """BLAKE2 of all parameters with their names: two encoders that share it are the same to the bit."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in sorted(model.named_parameters()):
+    for name, parameter in sorted(module.named_parameters()):
         digest.update(name.encode())
         digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()

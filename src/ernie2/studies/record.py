@@ -1,0 +1,222 @@
+"""Finished runs of a study → `study.json`, the one file its tables, page and picture are drawn from.
+
+Everything is read off what the runs wrote down while they trained: iterations are those counted at the ends of stages,
+never those planned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ernie2.errors import CheckpointError, ConfigError, DataError
+from ernie2.settings import Recipe
+from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
+from ernie2.studies.reading import FORMAT, SENSITIVITY_RULE
+from ernie2.studies.settings import StudySettings
+from ernie2.train.records import Records, read_run
+
+NAME = "study.json"
+SCORED = "results.json"
+
+
+def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a study as far as it has come; `facts`: preset, status, created, finished.
+
+    Runs that are not finished are left out; scores are there where their fine-tuning is.
+    """
+    runs, scratch = [], []
+    described: list[dict[str, Any]] = []
+    for unit in units(settings, recipe):
+        folder = unit.folder(settings)
+        if not done(folder):
+            continue
+        told = read_run(folder)
+        described.append(told)
+        if unit.arm is None:
+            scratch.append(_scratch_of(unit, told, Records(folder).read()))
+            continue
+        runs.append(_run_of(unit, told, Records(folder).read(), _scores(unit.scores(settings))))
+        if same_without_restart(unit.arm) and unit.seed < settings.without_restart:
+            runs.append({**runs[-1], "restart": SENSITIVITY_RULE, "same_run": True})
+    return {
+        "format": FORMAT,
+        "kind": "study",
+        "study": "table7",
+        **facts,
+        "settings": settings.model_dump(mode="json"),
+        **_common(described, recipe.shards.share),
+        "steps": steps_of(recipe),
+        "transfer_at": settings.transfer_at,
+        "tasks": _tasks(recipe, described),
+        "arms": [
+            {"name": arm.name, "title": arm.title, "method": arm.method, "combine": arm.combine}
+            for arm in (ARMS[name] for name in settings.arms)
+        ],
+        "runs": runs,
+        "scratch": scratch,
+    }
+
+
+def done(folder: Path) -> bool:
+    """Whether a run was trained to its end."""
+    try:
+        return bool(read_run(folder)["status"] == "done")
+    except CheckpointError:
+        return False
+
+
+def read_record(file: Path) -> dict[str, Any] | None:
+    """The record in `file`, None where there is none; raises `DataError` where it cannot be read."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read: {error}. Give the study.json of a study.") from error
+    if not isinstance(told, dict):
+        raise DataError(f"{file} holds no record of a study. Give the study.json of a study.")
+    return told
+
+
+def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) -> None:
+    """Raises `ConfigError`, naming the keys, where the folder holds a study of other settings; seeds may be added."""
+    if record is None:
+        return
+    before, now = _identity(record.get("settings") or {}), _identity(settings.model_dump(mode="json"))
+    differ = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if differ:
+        raise ConfigError(
+            f"{settings.folder} holds a study with other settings: {', '.join(differ)}. Choose another folder "
+            "(folder=…), or give it the settings it was begun with; seeds may be added."
+        )
+
+
+_MAY_CHANGE = ("folder", "seeds", "without_restart", "keep", "finetuning.data", "finetuning.seeds")
+"""Keys that leave the runs there are as they are."""
+
+
+def _identity(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        dotted = f"{above}{key}"
+        if dotted in _MAY_CHANGE:
+            continue
+        if isinstance(value, Mapping) and value:
+            flat |= _identity(value, f"{dotted}.")
+        else:
+            flat[dotted] = value
+    return flat
+
+
+def _run_of(
+    unit: Unit, told: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    ends = [line for line in lines if line["kind"] == "stage" and line["event"] == "end"]
+    begins = {line["stage"]: line["step"] for line in lines if line["kind"] == "stage" and line["event"] == "begin"}
+    counted: Counter[str] = Counter()
+    for line in ends:
+        counted.update(line["iterations"])
+    last = [line for line in lines if line["kind"] == "step"][-1]
+    packs = told["batch_tokens"] // told["recipe"]["batch"]["pack_tokens"]
+    return {
+        "arm": unit.arm,
+        "restart": unit.restart,
+        "seed": unit.seed,
+        "same_run": False,
+        "initial": told["initial_parameters"],
+        "iterations": dict(counted),
+        "steps": last["step"],
+        "passes": last["step"] * packs,
+        "tokens": last["tokens"],
+        "seconds": last["seconds"],
+        "stages": [
+            {
+                "begin": begins[line["stage"]],
+                "end": line["step"],
+                "tasks": line["iterations"],
+                "introduced": told["stages"][line["stage"]]["introduced"],
+            }
+            for line in ends
+        ],
+        "heldout": _heldout(lines),
+        "scores": dict(scores),
+    }
+
+
+def _scratch_of(unit: Unit, told: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    heldout = _heldout(lines)
+    return {
+        "task": unit.task,
+        "restart": unit.restart,
+        "seed": unit.seed,
+        "iterations": heldout[-1]["iterations"][unit.task],
+        "initial": told["initial_parameters"],
+        "heldout": heldout,
+    }
+
+
+def _heldout(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            **{key: line[key] for key in ("step", "stage", "at", "iterations")},
+            "tasks": {
+                name: {
+                    **{key: figures[key] for key in ("accuracy", "loss", "low", "high")},
+                    "cheap": figures["cheap"]["accuracy"],
+                    "majority": figures["majority"]["accuracy"],
+                }
+                for name, figures in line["tasks"].items()
+            },
+        }
+        for line in lines
+        if line["kind"] == "heldout"
+    ]
+
+
+def _scores(folder: Path) -> dict[str, Any]:
+    """Set → metric, split and the values of every fine-tuning seed (None: it diverged), from results.json each."""
+    found = {}
+    for file in sorted(folder.glob(f"*/{SCORED}")):
+        (told,) = json.loads(file.read_text(encoding="utf-8"))["datasets"]
+        row = told["rows"][0] if told["rows"] else {"metric": "", "split": "dev", "values": {}}
+        values = {**dict.fromkeys(told["diverged"]), **row["values"]}
+        found[told["dataset"]] = {
+            "metric": row["metric"],
+            "split": row["split"],
+            "standing": told["standing"],
+            "train": told["examples"]["train"],
+            "dev": told["examples"].get(row["split"], 0),
+            "values": dict(sorted(values.items(), key=lambda one: int(one[0]))),
+        }
+    return found
+
+
+def _common(described: Sequence[Mapping[str, Any]], share: float) -> dict[str, Any]:
+    """What all runs share, from the first of them."""
+    if not described:
+        return {"machine": {}, "data": {"share": share}, "encoder": {}, "batch_tokens": None}
+    first = described[0]
+    encoder, data, machine = first["recipe"]["encoder"], first["data"], first["environment"]
+    return {
+        "machine": {
+            "device": first["device"],
+            "precision": first["precision"],
+            **{key: machine[key] for key in ("os", "cpu", "cores", "devices")},
+            "versions": first["versions"],
+        },
+        "data": {**{key: data[key] for key in ("fingerprint", "vocab_size", "corpora")}, "share": share},
+        "encoder": {**{key: encoder[key] for key in ("kind", "layers", "hidden")}, "parameters": first["parameters"]},
+        "batch_tokens": first["batch_tokens"],
+    }
+
+
+def _tasks(recipe: Recipe, described: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    known = {task["name"]: task for told in described for task in told["tasks"]}
+    return [
+        {key: known.get(name, {}).get(key) or name for key in ("name", "title", "level")}
+        for name in order_of_tasks(recipe)
+    ]

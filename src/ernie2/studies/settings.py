@@ -1,0 +1,104 @@
+"""What a study depends on: arms, seeds, one recipe for all of them, fine-tuning; presets, and overrides on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from ernie2.errors import ConfigError, did_you_mean
+from ernie2.recipe_files import apply_override, explain, load_recipe
+from ernie2.settings import Part, Recipe
+
+ArmName = Literal["continual", "multitask", "continual_multitask", "combined"]
+
+
+class TuningSettings(Part):
+    """How every pre-trained encoder of a study is scored."""
+
+    data: str | None = None
+    """The folder that holds the sets, as `ernie2 finetune --data`; null: no scores."""
+    sets: tuple[str, ...] = ("mnli", "sst2", "mrpc")
+    """Declared data sets; those of Table 7 by default."""
+    seeds: int = Field(default=3, ge=1)
+    """Fine-tuning runs of every encoder on every set."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """In place of the paper's fine-tuning settings, for all sets."""
+
+
+class StudySettings(Part):
+    """A study of learning methods, in the way of Table 7."""
+
+    folder: str
+    """Where everything goes."""
+    seeds: int = Field(default=5, ge=1)
+    """Pre-training seeds 0 to seeds - 1, each with every arm."""
+    arms: tuple[ArmName, ...] = Field(
+        default=("continual", "multitask", "continual_multitask", "combined"), min_length=1
+    )
+    """Learning methods compared; `combined` is continual_multitask with stages.combine."""
+    without_restart: int = Field(default=1, ge=0)
+    """So many of the seeds also run with train.restart=never, to see what depends on the schedule; 0: none."""
+    transfer_at: float = Field(default=0.1, gt=0, le=1)
+    """Forward transfer is read off at this share of a task's iterations."""
+    scratch: bool = True
+    """Train each later task alone for that share of its iterations, which forward transfer is measured against."""
+    keep: bool = False
+    """Keep checkpoints and fine-tuned models; else they go once their figures are recorded (hf/ and records stay)."""
+    finetuning: TuningSettings = TuningSettings()
+    recipe: dict[str, Any]
+    """The recipe of all arms. Its run, seed, stages.method, stages.combine and train.restart are set by the study;
+    `shards.folder` is FOLDER/shards where it says nothing."""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> StudySettings:
+        if len(set(self.arms)) < len(self.arms):
+            raise ValueError(f"arms names one twice: {', '.join(self.arms)}")
+        if self.without_restart > self.seeds:
+            raise ValueError(f"without_restart={self.without_restart} is more than seeds={self.seeds}")
+        return self
+
+    def checked_recipe(self) -> Recipe:
+        """The recipe all arms share; raises `ConfigError` for what is wrong in it."""
+        recipe = load_recipe(self.filled_recipe())
+        if recipe.stages.patience is not None:
+            raise ConfigError("a study compares arms at equal iterations, so recipe.stages.patience must be null.")
+        return recipe
+
+    def filled_recipe(self) -> dict[str, Any]:
+        """`recipe` with the folders of the study where it names none."""
+        shards = {"folder": str(Path(self.folder) / "shards"), **(self.recipe.get("shards") or {})}
+        return {"name": "study", **self.recipe, "run": str(Path(self.folder) / "runs"), "shards": shards}
+
+
+def presets() -> dict[str, str]:
+    """Name → YAML text of the presets of `study table7`."""
+    folder = resources.files("ernie2") / "studies" / "presets"
+    files = (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
+
+
+def load_settings(preset: str, overrides: Sequence[str] = ()) -> StudySettings:
+    """A preset with dotted overrides (`seeds=3`, `recipe.train.peak_lr=1e-3`), checked, its recipe included.
+
+    Raises `ConfigError` that names every wrong key and value.
+    """
+    known = presets()
+    if preset not in known:
+        raise ConfigError(
+            f"there is no preset {preset!r}.{did_you_mean(preset, known)} There are: {', '.join(sorted(known))}."
+        )
+    values = yaml.safe_load(known[preset])
+    for override in overrides:
+        apply_override(values, override)
+    try:
+        settings = StudySettings.model_validate(values)
+    except ValidationError as error:
+        listed = "\n".join(f"  - {problem}" for problem in explain(error, StudySettings, values))
+        raise ConfigError(f"study table7, preset {preset}:\n{listed}") from error
+    settings.checked_recipe()
+    return settings

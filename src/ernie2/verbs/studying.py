@@ -1,0 +1,223 @@
+"""The verb that compares learning methods: study."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.datasets.declared import find_dataset, load
+from ernie2.errors import ConfigError, DataError, RunStopped
+from ernie2.exporting import write_text
+from ernie2.processes import cores, without_main
+from ernie2.progress import progress, say
+from ernie2.reporting.study import write_study_page
+from ernie2.studies.analysis import analyse
+from ernie2.studies.arms import Unit, recipe_of, units
+from ernie2.studies.record import NAME, SCORED, check_same_study, done, read_record, record_of
+from ernie2.studies.settings import StudySettings, load_settings
+from ernie2.studies.tables import as_markdown, spoken_lines
+from ernie2.train.checkpoints import begun
+from ernie2.train.records import write_json
+from ernie2.verbs.finetuning import finetune
+from ernie2.verbs.preparing import shards_of
+from ernie2.verbs.pretraining import pretrain, resume
+
+TABLES = "study.md"
+
+
+def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | None = None) -> Path:
+    """Compares the learning methods of Table 7, seed by seed, and returns the folder of the study.
+
+    `preset`: smoke, laptop, small or base; `overrides` are dotted keys of it, such as `seeds=3`,
+    `finetuning.data=glue_data` or `recipe.train.peak_lr=1e-3`. `parallel`: runs side by side, by default one a GPU, and
+    one on a CPU; figures do not depend on it, seconds do.
+
+    Leaves study.json, study.md, study.html and forgetting.svg in the folder, brought up to date after every run. Given
+    again, it goes on where it stopped, within a run too. Raises `ConfigError` or `DataError` before any training.
+    """
+    settings = load_settings(preset, overrides)
+    folder, recipe = Path(settings.folder), settings.checked_recipe()
+    before = read_record(folder / NAME)
+    check_same_study(before, settings)
+    _check_sets(settings)
+    if settings.finetuning.data is None:
+        say("No fine-tuning: give finetuning.data=FOLDER, which holds the sets, to score the encoders as well.")
+    planned = units(settings, recipe)
+    left = [unit for unit in planned if not _complete(unit, settings)]
+    say(f"{len(planned)} pre-training runs, {len(planned) - len(left)} of them done")
+    shards_of(recipe, None)
+    facts = {"preset": preset, "created": (before or {}).get("created") or _now()}
+    try:
+        for unit in _carried_out(left, settings, parallel):
+            say(f"done: {unit.name}")
+            finished = all(_complete(one, settings) for one in planned)
+            status = {"status": "done" if finished else "running", "finished": _now() if finished else None}
+            _leave(folder, record_of(settings, recipe, {**facts, **status}))
+    except RunStopped as error:
+        raise RunStopped("asked to stop; what was trained is saved. The same command goes on from there.") from error
+    if not left:
+        kept = {"status": "done", "finished": (before or {}).get("finished") or _now()}
+        _leave(folder, record_of(settings, recipe, {**facts, **kept}))
+    record = read_record(folder / NAME)
+    assert record is not None
+    say("\n".join(["", *spoken_lines(analyse(record))]))
+    return folder
+
+
+def study_again(file: str | Path, out: str | Path | None = None) -> Path:
+    """Analyses the study.json of a study anew and returns the folder of its tables and page: beside it, or `out`.
+
+    The same file gives the same tables to the digit. Raises `DataError` where it is no such record.
+    """
+    file = Path(file) / NAME if Path(file).is_dir() else Path(file)
+    record = read_record(file)
+    if record is None:
+        raise DataError(f"there is no {file}. Give the study.json of a study, or its folder.")
+    analyse(record)  # says what is wrong with it before anything is written
+    folder = Path(out) if out is not None else file.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    _leave(folder, record)
+    say("\n".join(spoken_lines(analyse(record))))
+    return folder
+
+
+def _leave(folder: Path, record: Mapping[str, Any]) -> None:
+    write_json(folder / NAME, record)
+    write_text(folder / TABLES, as_markdown(record, analyse(record)))
+    write_study_page(folder)
+
+
+def _check_sets(settings: StudySettings) -> None:
+    """Reads every set once, so that a study does not find out after days that one is not there."""
+    tuning = settings.finetuning
+    for name in tuning.sets:
+        head = find_dataset(name).head
+        if head not in ("classification", "regression"):
+            raise ConfigError(f"finetuning.sets: {name} is a {head} task; a study compares one figure a set.")
+        if tuning.data is not None:
+            load(name, tuning.data).need("train")
+
+
+def _complete(unit: Unit, settings: StudySettings) -> bool:
+    return done(unit.folder(settings)) and not _unscored(unit, settings)
+
+
+def _unscored(unit: Unit, settings: StudySettings) -> list[str]:
+    """Sets on which this run has not been scored with as many seeds as asked for."""
+    tuning = settings.finetuning
+    if unit.arm is None or tuning.data is None:
+        return []
+    return [name for name in tuning.sets if len(_seeds(unit.scores(settings) / name / SCORED)) < tuning.seeds]
+
+
+def _seeds(results: Path) -> list[int]:
+    return list((read_record(results) or {}).get("seeds", ()))
+
+
+def _carried_out(left: Sequence[Unit], settings: StudySettings, parallel: int | None) -> Iterator[Unit]:
+    """Carries out runs, several at once where there are several devices, and yields each when it is done."""
+    gpus = torch.cuda.device_count()
+    at_once = min(parallel or max(1, gpus), max(1, len(left)))
+    if at_once == 1:
+        for number, unit in enumerate(left, 1):
+            say(f"\nRun {number} of {len(left)}: {unit.name}")
+            _carry_out(unit, settings)
+            yield unit
+        return
+    context = multiprocessing.get_context("spawn")
+    places = context.Queue()
+    for place in range(at_once):
+        places.put(place)
+    threads = max(1, cores() // at_once)
+    with (
+        _stopping(),
+        without_main(),
+        progress(f"Study, {at_once} runs at once", len(left), "runs") as bar,
+        ProcessPoolExecutor(at_once, context, initializer=_take_place, initargs=(places, gpus, threads)) as pool,
+    ):
+        waiting, due = {}, deque(left)
+        try:
+            while due or waiting:
+                while due and len(waiting) < at_once:  # none ahead of its turn, so that nothing starts after a stop
+                    unit = due.popleft()
+                    waiting[pool.submit(_in_its_log, unit, settings)] = unit
+                ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    future.result()
+                    bar.advance()
+                    yield waiting.pop(future)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()  # a run that is asked to stop ends its step and saves
+            raise
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Inside, SIGTERM to this process stops the runs in its processes too."""
+
+    def stop(*_: Any) -> None:
+        raise RunStopped("SIGTERM came.")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _take_place(places: Any, gpus: int, threads: int) -> None:
+    """In a new process: the GPU it works on, or its share of the cores."""
+    place = places.get()
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
+    torch.set_num_threads(threads)
+
+
+def _in_its_log(unit: Unit, settings: StudySettings) -> None:
+    """Carries out a run with what it says in FOLDER/logs."""
+    log = Path(settings.folder) / "logs" / f"{unit.name.replace('/', '-')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        _carry_out(unit, settings)
+
+
+def _carry_out(unit: Unit, settings: StudySettings) -> None:
+    """Pre-trains one run, or goes on with it, then scores it; a run that is done is not done again."""
+    run = unit.folder(settings)
+    if not done(run):
+        if begun(run):
+            resume(run)
+        else:
+            pretrain(recipe_of(unit, settings))
+    tuning = settings.finetuning
+    for name in _unscored(unit, settings):
+        target = unit.scores(settings) / name
+        finetune(
+            run / "hf",
+            name,
+            tuning.data,
+            seeds=tuning.seeds,
+            settings=[f"{key}={value}" for key, value in tuning.settings.items()],
+            out=target,
+        )
+        if not settings.keep:
+            for model in target.glob("*/seed-*/model"):
+                shutil.rmtree(model, ignore_errors=True)
+    if not settings.keep:
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

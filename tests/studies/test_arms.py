@@ -1,0 +1,122 @@
+"""The runs of a study: which there are, and what differs between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ernie2.batches.stages import METHODS
+from ernie2.errors import ConfigError
+from ernie2.recipe_files import load_recipe
+from ernie2.studies.arms import ARMS, Unit, later_tasks, recipe_of, steps_of, units
+from ernie2.studies.settings import StudySettings, load_settings, presets
+from ernie2.train.optim import learning_rate, warmup_steps
+
+TASKS = ["knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering"]
+
+
+def smoke(*overrides: str) -> StudySettings:
+    return load_settings("smoke", overrides)
+
+
+def made(unit: Unit, settings: StudySettings) -> Any:
+    return load_recipe(recipe_of(unit, settings))
+
+
+def test_every_seed_has_every_arm_a_start_from_scratch_of_each_later_task_and_some_run_without_restart() -> None:
+    settings = smoke("seeds=2", "without_restart=1", "arms=[continual, multitask, combined]")
+    arms = ["continual", "multitask", "combined"]
+    alone = [f"scratch-{task}" for task in TASKS[1:]]
+    assert [unit.name for unit in units(settings, settings.checked_recipe())] == [
+        *(f"per_stage/seed-0/{name}" for name in [*arms, *alone]),
+        "never/seed-0/continual",  # multitask has one stage and never restarts anyway
+        "never/seed-0/combined",
+        *(f"per_stage/seed-1/{name}" for name in [*arms, *alone]),
+    ]
+
+
+def test_arms_of_a_seed_differ_in_method_and_combining_alone() -> None:
+    settings = smoke()
+    recipes = {name: made(Unit(3, "per_stage", name), settings).model_dump() for name in ARMS}
+    apart = set()
+    for one in recipes.values():
+        for key, value in one.items():
+            if value != recipes["continual"][key]:
+                apart.add(key)
+    assert apart == {"name", "about", "run", "stages"}
+    assert {name: (one["stages"]["method"], one["stages"]["combine"]) for name, one in recipes.items()} == {
+        "continual": ("continual", False),
+        "multitask": ("multitask", False),
+        "continual_multitask": ("continual_multitask", False),
+        "combined": ("continual_multitask", True),
+    }
+    for key in ("method", "combine"):
+        for one in recipes.values():
+            one["stages"].pop(key)
+    assert len({str(one["stages"]) for one in recipes.values()}) == 1
+
+
+def test_every_method_plans_the_same_iterations_of_each_task() -> None:
+    recipe = smoke().checked_recipe()
+    for arm in ARMS.values():
+        stages = METHODS[arm.method](tuple(recipe.tasks), recipe.stages.steps)
+        assert {task: sum(stage.of(task) for stage in stages) for task in TASKS} == dict.fromkeys(TASKS, 60)
+
+
+def test_a_task_alone_from_scratch_begins_as_a_whole_run_of_it_would() -> None:
+    settings = smoke("recipe.train.warmup=0.2", "recipe.stages.steps=200")
+    whole = settings.checked_recipe()
+    alone = made(Unit(1, "per_stage", task="sentence_reordering"), settings)
+    assert list(alone.tasks) == ["sentence_reordering"]
+    assert steps_of(alone) == {"sentence_reordering": 20}
+    rates = [
+        [
+            learning_rate(recipe.train, warmup, step=k, stage_step=k, task_steps={"t": k}, active=["t"])
+            for k in range(1, 21)
+        ]
+        for recipe, warmup in ((whole, warmup_steps(whole.train, 200)), (alone, warmup_steps(alone.train, 20)))
+    ]
+    assert rates[0] == rates[1]
+
+
+def test_tasks_that_enter_together_at_the_start_are_not_later_ones() -> None:
+    together = f"recipe.stages.order=[[{TASKS[0]}, {TASKS[1]}], {TASKS[3]}, {TASKS[2]}]"
+    assert later_tasks(smoke(together).checked_recipe()) == [TASKS[3], TASKS[2]]
+
+
+@pytest.mark.parametrize("preset", sorted(presets()))
+def test_every_preset_is_right_and_has_the_tasks_of_table_7_in_their_order(preset: str) -> None:
+    settings = load_settings(preset)
+    assert list(settings.checked_recipe().tasks) == TASKS
+    assert set(settings.arms) == set(ARMS)
+
+
+def test_the_base_preset_is_the_papers() -> None:
+    settings = load_settings("base")
+    recipe = settings.checked_recipe()
+    assert (recipe.encoder.layers, recipe.encoder.hidden) == (12, 768)
+    assert (recipe.stages.steps, recipe.batch.batch_tokens, recipe.shards.share) == (50_000, 393_216, 0.1)
+    assert (settings.finetuning.seeds, settings.finetuning.settings) == (5, {})
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seds=3", "seds: there is no such key. Did you mean 'seeds'?"),
+        ("arms=[continual, continual]", "arms names one twice"),
+        ("without_restart=9", "without_restart=9 is more than seeds=2"),
+        ("recipe.encoder.hiden=3", "hiden"),
+        ("recipe.stages.patience=2", "patience"),
+        ("finetuning.seeds=0", "finetuning.seeds"),
+    ],
+)
+def test_what_is_wrong_is_told_by_its_key(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        smoke(override)
+    assert said in str(told.value)
+
+
+def test_a_preset_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"no preset 'smal'.*Did you mean 'small'.*base, laptop, small, smoke"):
+        load_settings("smal")
