@@ -80,7 +80,7 @@ def _line(number: int, arm: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
         return None
     first = next(run for run in runs if run["seed"] in seeds)
     mean = mean_line(list(seeds.values()))
-    total = first["stages"][-1]["end"]
+    total = _length(first)
     ends = {stage["end"] / total for stage in first["stages"]}
     strips = tuple(
         Strip(
@@ -117,13 +117,17 @@ def _finished(run: Mapping[str, Any]) -> bool:
 
 def _points(run: Mapping[str, Any], task: str) -> tuple[Point, ...]:
     """Accuracy by share of the run's training; of several evaluations at a step the last, without unknown ones."""
-    total = run["stages"][-1]["end"]
+    total = _length(run)
     found = {
         one["step"] / total: float(one["tasks"][task]["accuracy"])
         for one in run["heldout"]
         if _finite(one["tasks"].get(task, {}).get("accuracy"))
     }
     return tuple(sorted(found.items()))
+
+
+def _length(run: Mapping[str, Any]) -> int:
+    return max(1, int(run["stages"][-1]["end"]))
 
 
 def mean_line(lines: Sequence[Sequence[Point]]) -> tuple[Point, ...]:
