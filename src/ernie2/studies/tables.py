@@ -7,7 +7,7 @@ from typing import Any
 
 from ernie2.studies.comparisons import PAIRS
 from ernie2.studies.facts import facts, model
-from ernie2.studies.paper_table7 import PAPER_TABLE_7, PAPER_WORDS
+from ernie2.studies.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
 from ernie2.studies.results import FRACTION, POINTS, Analysis, ArmResult, Comparison, TaskFigure
 from ernie2.studies.statistics import Estimate
 from ernie2.studies.wording import DASH, cell, counted, in_words, number, plain, whole
@@ -48,10 +48,10 @@ def spoken_lines(analysis: Analysis) -> list[str]:
 def how_to_read(analysis: Analysis) -> str:
     """What the intervals are, and what they do not allow: one paragraph to stand before the figures."""
     text = (
-        "Parentheses hold 95 % intervals: Student’s t over pre-training seeds, differences paired by seed. They speak of "
-        "other seeds, not of other text, and take the seeds’ values for normally distributed, which so few cannot show. "
-        "One seed gives no interval. A difference is called only where its interval leaves out 0; “not distinguishable” "
-        "does not mean equal. No correction for multiple comparisons is made"
+        "Parentheses hold 95 % intervals: Student’s t over pre-training seeds, differences paired by seed. They speak "
+        "of other seeds, not of other text, and take the seeds’ values for normally distributed, which so few cannot "
+        "show. One seed gives no interval. A difference is called only where its interval leaves out 0; “not "
+        "distinguishable” does not mean equal. No correction for multiple comparisons is made"
     )
     tested = sum(one.difference.low is not None for one in analysis.comparisons)
     if not tested:
@@ -132,7 +132,7 @@ def _score_table(arms: Sequence[ArmResult], *, paper: bool) -> list[str]:
         by_name = {score.dataset: score.estimate for score in result.scores}
         cells = [cell(by_name.get(name), POINTS, len(result.arm.seeds)) for name in facts_of]
         rows.append((_named(result), *cells, cell(result.mean_score, POINTS, len(result.arm.seeds))))
-    for row in PAPER_TABLE_7 if paper else ():
+    for row in PAPER_TABLE_7 if paper and set(SETS) & set(facts_of) else ():
         reported = [row.scores.get(name) for name in facts_of]
         cells = [DASH if value is None else number(value, 1) for value in reported]
         rows.append((f"the paper: {row.title}", *cells, DASH))

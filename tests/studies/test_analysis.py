@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import copy
+import json
+import random
+
+import pytest
+
+from ernie2.errors import DataError
+from ernie2.studies.analysis import analyse
+from study_records import TASKS, study_record
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return study_record()
+
+
+@pytest.fixture
+def record(whole):
+    return copy.deepcopy(whole)
+
+
+def runs_of(record, arm, restart="per_stage"):
+    return {run["seed"]: run for run in record["runs"] if (run["arm"], run["restart"]) == (arm, restart)}
+
+
+def score(record, dataset, arms, restart="per_stage"):
+    """Gives the arm's runs of each seed these fine-tuning values: arm → one list a seed."""
+    for arm, seeds in arms.items():
+        for seed, values in enumerate(seeds):
+            target = runs_of(record, arm, restart)[seed]["scores"][dataset]
+            target["values"] = {str(index): value for index, value in enumerate(values)}
+
+
+def comparison(analysis, first, second, what):
+    return next(one for one in analysis.comparisons if (one.first, one.second, one.what) == (first, second, what))
+
+
+def arm(analysis, name):
+    return next(one for one in analysis.arms if one.arm.name == name)
+
+
+def test_twice_the_same_record_gives_the_same_digits(record):
+    assert analyse(record) == analyse(json.loads(json.dumps(record)))
+
+
+@pytest.mark.parametrize("shuffle", range(5))
+def test_the_order_of_runs_in_the_record_changes_nothing(record, shuffle):
+    before = analyse(record)
+    chance = random.Random(shuffle)
+    chance.shuffle(record["runs"])
+    chance.shuffle(record["scratch"])
+    for run in record["runs"]:
+        run["scores"] = dict(chance.sample(sorted(run["scores"].items()), 3))
+        run["heldout"].reverse()
+    assert analyse(record) == before
+
+
+def test_exchanging_two_arms_negates_their_differences_to_the_digit(record):
+    before = analyse(record)
+    other = {"continual_multitask": "continual", "continual": "continual_multitask"}
+    for run in record["runs"]:
+        run["arm"] = other.get(run["arm"], run["arm"])
+    after = analyse(record)
+    for what in ("mnli accuracy", "mean of the scores", "held-out accuracy, mean over tasks", "mean forgetting"):
+        one, swapped = (comparison(found, "continual_multitask", "continual", what) for found in (before, after))
+        assert one.difference.mean == -swapped.difference.mean
+        assert (one.difference.low, one.difference.high) == (-swapped.difference.high, -swapped.difference.low)
+        assert one.difference.direction == -swapped.difference.direction
+
+
+def test_a_score_is_the_mean_over_fine_tuning_runs_and_then_over_seeds(record):
+    score(record, "mnli", {"continual": [[60.0, 62.0, 64.0], [66.0, 66.0, None], [70.0, None, None]]})
+    found = arm(analyse(record), "continual").scores[0]
+    assert (found.dataset, found.split, found.metric, found.train, found.dev) == (
+        "mnli",
+        "dev_matched",
+        "accuracy",
+        3000,
+        1000,
+    )
+    assert found.estimate.values == {0: 62.0, 1: 66.0, 2: 70.0}
+    assert found.estimate.mean == 66.0
+    assert (found.runs, found.diverged) == (9, 3)
+    assert found.finetuning_sd == pytest.approx((8 / 3) ** 0.5)  # squares 8 + 0 + 0 over 6 values less 3 seeds
+
+
+def test_a_difference_is_paired_by_seed_and_called_only_where_it_leaves_out_zero(record):
+    score(record, "sst2", {"continual_multitask": [[80.0], [70.0], [60.0]], "multitask": [[79.0], [69.1], [58.9]]})
+    found = comparison(analyse(record), "continual_multitask", "multitask", "sst2 accuracy")
+    assert list(found.difference.values.values()) == pytest.approx([1.0, 0.9, 1.1])
+    assert found.verdict == "continual multi-task is higher"  # seeds differ by 10, their differences by 0.2
+    score(record, "sst2", {"continual_multitask": [[80.0], [70.0], [60.0]], "multitask": [[79.0], [72.0], [59.0]]})
+    found = comparison(analyse(record), "continual_multitask", "multitask", "sst2 accuracy")
+    assert found.verdict == "not distinguishable"
+
+
+def test_equal_differences_at_every_seed_tell_nothing_and_are_noted(record):
+    score(record, "sst2", {"continual_multitask": [[80.0], [70.0], [60.0]], "multitask": [[79.0], [69.0], [59.0]]})
+    analysis = analyse(record)
+    found = comparison(analysis, "continual_multitask", "multitask", "sst2 accuracy")
+    assert found.verdict == "not distinguishable"
+    assert any("continual multi-task less multi-task, sst2 accuracy: every seed" in note for note in analysis.notes)
+
+
+def test_dependence_is_the_difference_of_differences(record):
+    main = {"continual_multitask": [[80.0], [70.0], [60.0]], "continual": [[75.0], [65.1], [54.9]]}
+    score(record, "mrpc", main)
+    score(record, "mrpc", {"continual_multitask": [[80.0], [70.0]], "continual": [[79.0], [68.9]]}, "never")
+    found = comparison(analyse(record), "continual_multitask", "continual", "mrpc accuracy")
+    assert list(found.without_restart.values.values()) == pytest.approx([1.0, 1.1])
+    # 5.0 − 1.0 and 4.9 − 1.1: 3.9 ± 12.706 · 0.1
+    assert found.dependence == "the schedule restart changes it by +3.90 (95 % +2.63 to +5.17)"
+    score(record, "mrpc", {"continual_multitask": [[80.0], [70.0]], "continual": [[79.0], [63.0]]}, "never")
+    found = comparison(analyse(record), "continual_multitask", "continual", "mrpc accuracy")
+    assert found.dependence.startswith("no dependence on the restart could be told: +0.95 (95 % ")
+
+
+def test_one_seed_without_restarts_cannot_tell_dependence_and_none_measures_none():
+    found = comparison(analyse(study_record(sensitivity=(0,))), "multitask", "continual", "mnli accuracy")
+    assert found.without_restart.low is None
+    assert found.dependence == "one seed: cannot be told"
+    found = comparison(analyse(study_record(sensitivity=())), "multitask", "continual", "mnli accuracy")
+    assert found.without_restart is None
+    assert found.dependence == "not measured"
+
+
+def test_one_seed_tells_nothing():
+    analysis = analyse(study_record(seeds=(3,), sensitivity=()))
+    assert {one.verdict for one in analysis.comparisons} == {"one seed: cannot be told"}
+    assert not any(one.told for one in analysis.comparisons)
+    assert all(score.estimate.low is None and score.pretraining_sd is None for score in analysis.arms[0].scores)
+    assert [ratio.low for ratio in analysis.ratios] == [None, None]
+    assert "no interval can be given" in analysis.notes[0]
+
+
+def test_the_figures_of_a_task_come_from_its_evaluations(record):
+    figures = {figure.task: figure for figure in arm(analyse(record), "continual").tasks}
+    runs = runs_of(record, "continual")
+    masking = figures["knowledge_masking"]
+    last = {seed: run["heldout"][-1]["tasks"]["knowledge_masking"]["accuracy"] for seed, run in runs.items()}
+    own = {seed: run["heldout"][10]["tasks"]["knowledge_masking"]["accuracy"] for seed, run in runs.items()}
+    assert masking.final.values == last
+    assert masking.forgetting.values == {seed: own[seed] - last[seed] for seed in runs}
+    assert masking.backward.values == {seed: last[seed] - own[seed] for seed in runs}
+    assert masking.cheap == pytest.approx(0.05)
+    assert masking.forward is None  # the first task is not trained from scratch
+    reordering = figures["sentence_reordering"]
+    assert reordering.forgetting is reordering.backward is None
+    alone = {one["seed"]: one["heldout"][-1] for one in record["scratch"] if one["task"] == "sentence_reordering"}
+    early = {seed: run["heldout"][31] for seed, run in runs.items()}
+    assert {one["iterations"]["sentence_reordering"] for one in (*alone.values(), *early.values())} == {5}
+    assert reordering.forward.values == {
+        seed: early[seed]["tasks"]["sentence_reordering"]["accuracy"]
+        - alone[seed]["tasks"]["sentence_reordering"]["accuracy"]
+        for seed in runs
+    }
+
+
+def test_multi_task_learning_has_one_stage_and_so_no_forgetting(record):
+    found = arm(analyse(record), "multitask")
+    assert found.forgetting is found.backward is None
+    assert found.forward is not None
+    whats = {one.what for one in analyse(record).comparisons if one.second == "multitask"}
+    assert "mean forgetting" not in whats
+
+
+def test_means_over_tasks_are_taken_within_a_seed(record):
+    found = arm(analyse(record), "continual_multitask")
+    for seed, mean in found.heldout.values.items():
+        assert mean == pytest.approx(sum(figure.final.values[seed] for figure in found.tasks) / 4)
+    assert set(found.forgetting.values) == {0, 1, 2}
+
+
+def test_a_mean_over_tasks_is_not_taken_over_fewer_of_them(record):
+    for run in runs_of(record, "continual").values():
+        for evaluation in run["heldout"]:
+            evaluation["tasks"]["capitalization_prediction"]["accuracy"] = None
+    analysis = analyse(record)
+    found = arm(analysis, "continual")
+    assert found.heldout is found.forgetting is None
+    assert [figure.task for figure in found.tasks] == [TASKS[0], TASKS[2], TASKS[3]]
+    assert "continual lacks a held-out accuracy of Capitalization at seeds 0, 1 and 2." in analysis.notes
+
+
+def test_the_ratio_of_forgetting_is_fieller_s(record):
+    # forgetting of one task 1, 2, 3 against 10, 12, 11 hundredths, the others' none
+    made = {"continual_multitask": (0.01, 0.02, 0.03), "continual": (0.10, 0.12, 0.11)}
+    for name, amounts in made.items():
+        for seed, amount in enumerate(amounts):
+            for evaluation in runs_of(record, name)[seed]["heldout"]:
+                for task in evaluation["tasks"].values():
+                    task["accuracy"] = 0.5
+                if evaluation["at"] == "stage_end" and evaluation["stage"] == 0:
+                    evaluation["tasks"]["knowledge_masking"]["accuracy"] = 0.5 + 3 * amount
+    found = analyse(record).ratios[0]
+    assert (found.first, found.second) == ("continual_multitask", "continual")
+    assert found.value == pytest.approx(2 / 11)
+    assert (found.low, found.high) == (pytest.approx(-0.049846, abs=1e-5), pytest.approx(0.379284, abs=1e-5))
+    assert found.words == "continual multi-task forgets 0.182 times what continual does (95 % −0.050 to 0.379, 3 seeds)"
+
+
+def test_a_ratio_to_a_forgetting_not_told_from_zero_has_no_interval(record):
+    for seed, amount in enumerate((0.0, 0.3, 0.0)):
+        for evaluation in runs_of(record, "continual")[seed]["heldout"]:
+            for task in evaluation["tasks"].values():
+                task["accuracy"] = 0.5
+            if evaluation["at"] == "stage_end" and evaluation["stage"] == 0:
+                evaluation["tasks"]["knowledge_masking"]["accuracy"] = 0.5 + amount
+    found = analyse(record).ratios[0]
+    assert found.value is not None
+    assert found.low is found.high is None
+    assert found.words.endswith("the forgetting of continual is not told from 0")
+
+
+@pytest.mark.parametrize(
+    ("arm_name", "words"),
+    [
+        ("continual", "continual forgot nothing at any seed: no ratio can be given"),
+        ("continual_multitask", "continual multi-task forgot nothing at any seed: the ratio is 0"),
+    ],
+)
+def test_no_forgetting_at_any_seed_is_said_in_words(record, arm_name, words):
+    for run in runs_of(record, arm_name).values():
+        for evaluation in run["heldout"]:
+            for task in evaluation["tasks"].values():
+                task["accuracy"] = 0.5
+    found = analyse(record).ratios[0]
+    assert found.low is found.high is None
+    assert found.words.startswith(words)
+
+
+def test_an_unfinished_study_is_analysed_as_far_as_it_goes(record):
+    record["status"] = "running"
+    record["scratch"] = []
+    record["runs"] = [
+        run for run in record["runs"] if run["restart"] == "per_stage" and run["arm"] != "combined" and run["seed"] < 2
+    ]
+    del record["runs"][-1]  # continual_multitask, seed 1
+    runs_of(record, "multitask")[1]["scores"] = {}
+    analysis = analyse(record)
+    assert [one.arm.seeds for one in analysis.arms] == [(0, 1), (0, 1), (0,)]
+    assert analysis.sensitivity == ()
+    assert {(one.first, one.second) for one in analysis.comparisons} == {
+        ("continual_multitask", "multitask"),
+        ("continual_multitask", "continual"),
+        ("multitask", "continual"),
+    }
+    assert comparison(analysis, "multitask", "continual", "mnli accuracy").difference.seeds == (0,)
+    assert comparison(analysis, "multitask", "continual", "held-out accuracy, mean over tasks").difference.seeds == (
+        0,
+        1,
+    )
+    said = "\n".join(analysis.notes)
+    for words in (
+        "The study is not finished",
+        "continual multi-task, combined has no finished run yet",
+        "different pre-training seeds (continual 0, 1; multi-task 0, 1; continual multi-task 0)",
+        "multi-task has no mnli score at seed 1.",
+        "forward transfer is not measured",
+        "Nothing was run without restarts",
+    ):
+        assert words in said
+
+
+def test_a_run_that_is_not_at_its_end_is_left_out_and_named(record):
+    run = runs_of(record, "continual")[1]
+    run["heldout"] = run["heldout"][:-1]
+    analysis = analyse(record)
+    assert arm(analysis, "continual").arm.seeds == (0, 2)
+    assert "continual (per_stage), seed 1 has not reached the end of its last stage and is left out." in analysis.notes
+
+
+def test_a_study_without_any_run_has_notes_only():
+    analysis = analyse(study_record(seeds=(), sensitivity=()) | {"status": "running"})
+    assert analysis.arms == analysis.sensitivity == analysis.comparisons == analysis.ratios == ()
+    assert len(analysis.notes) == 1 + 4 + 3
+
+
+def test_where_every_fine_tuning_run_diverged_there_is_no_estimate(record):
+    score(record, "mnli", {"continual": [[None, None]] * 3})
+    analysis = analyse(record)
+    found = arm(analysis, "continual").scores[0]
+    assert found.estimate is None
+    assert (found.metric, found.runs, found.diverged) == ("accuracy", 6, 6)
+    assert arm(analysis, "continual").mean_score is None
+    assert any("6 of 6 fine-tuning runs on mnli diverged" in note for note in analysis.notes)
+
+
+def test_iterations_other_than_planned_are_noted_where_all_arms_agree(record):
+    for run in record["runs"]:
+        if run["seed"] == 1:
+            run["iterations"]["knowledge_masking"] = 40
+    said = [note for note in analyse(record).notes if "planned" in note]
+    assert said == ["Seed 1: every arm trained knowledge_masking for 40 iterations; 50 were planned."]
+
+
+def test_arms_of_unequal_iterations_are_not_compared(record):
+    runs_of(record, "combined")[0]["iterations"]["knowledge_masking"] = 49
+    with pytest.raises(DataError, match="equal iterations only"):
+        analyse(record)

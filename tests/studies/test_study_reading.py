@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ernie2.errors import DataError
+from ernie2.studies.reading import read
+from study_records import study_record
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return study_record()
+
+
+@pytest.fixture
+def record(whole):
+    return copy.deepcopy(whole)
+
+
+def run_of(record, arm, seed, restart="per_stage"):
+    return next(run for run in record["runs"] if (run["arm"], run["seed"], run["restart"]) == (arm, seed, restart))
+
+
+def test_a_record_is_read_with_its_runs_in_order(record):
+    record["runs"].reverse()
+    made = read(record)
+    keys = [(run.arm, run.restart, run.seed) for run in made.runs]
+    assert keys == sorted(keys)
+    assert len(keys) == 4 * 3 + 4 * 2
+    assert made.finished("continual", "never")[1].seed == 1
+
+
+@pytest.mark.parametrize("key", ["kind", "study"])
+def test_what_is_no_study_is_refused(record, key):
+    with pytest.raises(DataError, match="no record of a study of Table 7"):
+        read(record | {key: "run"})
+    with pytest.raises(DataError, match="no record of a study of Table 7"):
+        read({})
+
+
+def test_another_format_is_refused_by_its_number(record):
+    with pytest.raises(DataError, match="has format 2; this version reads 1"):
+        read(record | {"format": 2})
+
+
+def test_damage_is_told_by_its_place(record):
+    del record["runs"][3]["iterations"]
+    with pytest.raises(DataError, match=r"damaged at 'runs\.3\.iterations'"):
+        read(record)
+
+
+def test_iterations_that_differ_between_arms_of_a_seed_are_named(record):
+    run_of(record, "multitask", 1)["iterations"]["token_document_relation"] = 48
+    with pytest.raises(DataError, match=r"seed 1: arm 'multitask' .*'token_document_relation' for 48 .*for 50"):
+        read(record)
+
+
+def test_a_task_that_an_arm_never_trained_counts_as_no_iterations(record):
+    del run_of(record, "combined", 2)["iterations"]["sentence_reordering"]
+    with pytest.raises(DataError, match=r"seed 2: .*'sentence_reordering'"):
+        read(record)
+
+
+def test_iterations_must_be_equal_under_both_rules(record):
+    run_of(record, "continual", 0, "never")["iterations"]["knowledge_masking"] = 51
+    with pytest.raises(DataError, match=r"seed 0: .*\(never\)"):
+        read(record)
+
+
+def test_seeds_may_differ_in_iterations_as_long_as_their_arms_agree(record):
+    for run in record["runs"]:
+        if run["seed"] == 2:
+            run["iterations"]["knowledge_masking"] = 40
+    assert read(record)
+
+
+def test_a_run_that_is_not_at_its_end_may_have_fewer_iterations(record):
+    run = run_of(record, "continual", 2)
+    run["heldout"] = run["heldout"][:-1]
+    run["iterations"]["sentence_reordering"] = 45
+    assert [one.seed for one in read(record).finished("continual", "per_stage")] == [0, 1]
+
+
+def test_other_initial_parameters_are_named(record):
+    run_of(record, "multitask", 2)["initial"] = "ff" * 32
+    with pytest.raises(DataError, match=r"seed 2: arm 'multitask' .*other parameters than arm"):
+        read(record)
+
+
+def test_a_task_from_scratch_must_begin_with_its_seed_s_parameters(record):
+    record["scratch"][0]["initial"] = "ff" * 32
+    with pytest.raises(DataError, match="seed 0: 'capitalization_prediction' from scratch began with other"):
+        read(record)
+
+
+def test_two_runs_of_one_arm_rule_and_seed_are_refused(record):
+    record["runs"].append(copy.deepcopy(run_of(record, "combined", 1)))
+    with pytest.raises(DataError, match="two runs of arm 'combined', per_stage, seed 1"):
+        read(record)
+
+
+def test_names_that_the_record_does_not_list_are_refused(record):
+    run_of(record, "combined", 1)["arm"] = "combinde"
+    with pytest.raises(DataError, match="'combinde' in its runs"):
+        read(record)
+
+
+@pytest.mark.parametrize(("key", "value"), [("train", 9), ("dev", 9), ("split", "test"), ("standing", "official")])
+def test_scores_of_different_data_are_not_compared(record, key, value):
+    run_of(record, "multitask", 0)["scores"]["sst2"][key] = value
+    with pytest.raises(DataError, match="sst2: the "):
+        read(record)
+
+
+def test_where_every_fine_tuning_run_diverged_no_metric_is_asked_for(record):
+    score = run_of(record, "multitask", 0)["scores"]["sst2"]
+    score["metric"], score["values"] = "", dict.fromkeys("012")
+    assert read(record)
+
+
+def test_what_is_not_finite_is_not_known(record):
+    run = run_of(record, "continual", 0)
+    run["heldout"][-1]["tasks"]["knowledge_masking"]["loss"] = float("nan")
+    result = read(record).finished("continual", "per_stage")[0].heldout[-1].tasks["knowledge_masking"]
+    assert result.loss is None
+    assert result.accuracy is not None

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from ernie2.studies.analysis import analyse
+from ernie2.studies.tables import as_markdown, how_to_read, spoken_lines
+from study_records import study_record
+
+
+@pytest.fixture(scope="module")
+def record():
+    return study_record()
+
+
+@pytest.fixture(scope="module")
+def text(record):
+    return as_markdown(record, analyse(record))
+
+
+def section(text, title):
+    """What stands under a heading, up to the next."""
+    return text.split(f"{title}\n\n")[1].split("\n\n#")[0]
+
+
+def rows(text):
+    """Cells of the last table in the text, heads and rule left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_same_record_gives_the_same_text(record, text):
+    again = json.loads(json.dumps(record))
+    again["runs"].reverse()
+    assert as_markdown(again, analyse(again)) == text
+
+
+def test_what_was_run_on_what_stands_first(text):
+    head = text.split("## What can be told")[0]
+    for words in (
+        "4 layers × 256, 11,300,000 parameters",
+        "9,000 documents, 90 held out, 4,000,000 tokens, CC BY-SA",
+        "50 iterations of each of 4 tasks, 2,048 tokens a step",
+        "3 in every arm; without restarts of the schedule: 2; fine-tuning runs for each: 3",
+        "a made-up processor, fp32, 2 cores",
+    ):
+        assert words in head
+
+
+def test_it_says_that_nothing_is_corrected_for_many_comparisons(record, text):
+    assert (
+        "No correction for multiple comparisons is made: of the 22 comparisons with an interval, 1.1 would be expected "
+        "to be called different by chance alone"
+    ) in text
+    assert "No correction for multiple comparisons is made." in spoken_lines(analyse(record))
+    assert "“not distinguishable” does not mean equal" in text
+
+
+def test_without_an_interval_none_is_counted():
+    assert how_to_read(analyse(study_record(seeds=(0,), sensitivity=()))).endswith("comparisons is made.")
+
+
+def test_every_comparison_has_its_verdict(record, text):
+    cells = rows(section(text, "### continual multi-task less multi-task"))
+    assert [row[0] for row in cells] == [
+        "mnli accuracy",
+        "sst2 accuracy",
+        "mrpc accuracy",
+        "mean of the scores",
+        "held-out accuracy, mean over tasks",
+    ]
+    found = [one for one in analyse(record).comparisons if one.second == "multitask"]
+    assert [row[3] for row in cells] == [one.verdict for one in found]
+
+
+def test_the_paper_s_rows_stand_beside_with_the_words_that_sizes_differ(text):
+    found = section(text, "## Scores after fine-tuning, in percent")
+    assert rows(found)[4:] == [
+        ["the paper: continual learning", "77.3", "86.4", "82.5", "–"],
+        ["the paper: multi-task learning", "78.7", "87.5", "83.0", "–"],
+        ["the paper: continual multi-task learning", "79.0", "87.8", "84.0", "–"],
+    ]
+    assert "base-size model (12 layers × 768)" in found
+    assert "Heights are not comparable where sizes or data differ" in found
+
+
+def test_each_table_of_tasks_has_every_task_and_their_mean(text):
+    for title in ("## Held-out accuracy at the end", "## Forgetting", "## Backward transfer", "## Forward transfer"):
+        names = [row[0] for row in rows(section(text, title))]
+        assert names == [
+            "Knowledge masking",
+            "Capitalization",
+            "Token-document relation",
+            "Sentence reordering",
+            "mean over tasks",
+        ]
+
+
+def test_the_cheap_rule_stands_beside_the_held_out_accuracy(text):
+    cells = rows(section(text, "## Held-out accuracy at the end"))
+    assert [row[-1] for row in cells] == ["0.0500", "0.8800", "0.7700", "0.5300", "–"]
+
+
+def test_forgetting_holds_the_ratios_in_words(record, text):
+    for ratio in analyse(record).ratios:
+        assert f"* {ratio.words}" in section(text, "## Forgetting")
+
+
+def test_combining_shows_in_the_passes(text):
+    assert [row[1] for row in rows(section(text, "## Cost of pre-training"))] == ["200", "200", "200", "170"]
+
+
+def test_every_table_is_rectangular(text):
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1
+
+
+def test_one_seed_is_said_in_every_cell_and_no_interval_is_shown():
+    record = study_record(seeds=(0,), sensitivity=())
+    text = as_markdown(record, analyse(record))
+    assert "(one seed)" in text
+    assert " to 0." not in text
+    assert "95 % +" not in text
+    assert "is higher" not in text
+    assert "is lower" not in text
+
+
+def test_a_study_without_runs_has_a_text():
+    record = study_record(seeds=(), sensitivity=()) | {"machine": {}, "encoder": {}, "data": {"share": 1.0}}
+    record |= {"batch_tokens": None, "status": "running", "finished": None}
+    text = as_markdown(record, analyse(record))
+    assert "No two arms share a finished pre-training seed yet." in text
+    assert "* Not finished" in text
+    assert "None" not in text
+
+
+def test_a_part_of_the_seeds_is_named_in_its_cell(record):
+    record = copy.deepcopy(record)
+    run = next(run for run in record["runs"] if run["arm"] == "continual" and run["seed"] == 2)
+    run["scores"] = {}
+    cells = rows(section(as_markdown(record, analyse(record)), "## Scores after fine-tuning, in percent"))
+    assert all(cell.endswith(", 2 seeds)") for cell in cells[0][1:])
+
+
+def test_a_share_of_the_data_and_runs_side_by_side_are_said(record):
+    record = copy.deepcopy(record)
+    record["data"]["share"] = 0.1
+    record["machine"]["parallel"] = 2
+    record["steps"]["sentence_reordering"] = 51
+    text = as_markdown(record, analyse(record))
+    assert "(10 % of it used)" in text
+    assert "2 runs side by side" in text
+    assert "seconds are of a run beside others" in text
+    assert "Sentence reordering 51" in text
+
+
+def test_the_spoken_lines_sum_up(record):
+    lines = spoken_lines(analyse(record))
+    assert lines[0].startswith("continual (3 seeds): mean of the scores ")
+    assert lines[0].endswith(" 200 encoder passes")
+    assert any(line.startswith("continual multi-task less continual, mean forgetting: −") for line in lines)
+    assert not any("mnli accuracy" in line for line in lines)
+
+
+def test_with_one_data_set_its_score_is_spoken(record):
+    record = copy.deepcopy(record)
+    for run in record["runs"]:
+        run["scores"] = {"sst2": run["scores"]["sst2"]}
+    assert any("multi-task less continual, sst2 accuracy: +" in line for line in spoken_lines(analyse(record)))
