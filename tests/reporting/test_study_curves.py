@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from study_records import study_record
 
 from ernie2.reporting.study_curves import Strip, mean_line, panels
 from ernie2.studies.analysis import analyse
+from study_records import study_record
 
 
 def evaluation(step: int, stage: int, at: str, **accuracy: float | None) -> dict[str, Any]:
@@ -16,7 +16,9 @@ def evaluation(step: int, stage: int, at: str, **accuracy: float | None) -> dict
     return {"step": step, "stage": stage, "at": at, "iterations": {}, "tasks": tasks}
 
 
-def two_stages(seed: int, *heldout: dict[str, Any], arm: str = "continual", restart: str = "per_stage") -> dict[str, Any]:
+def two_stages(
+    seed: int, *heldout: dict[str, Any], arm: str = "continual", restart: str = "per_stage"
+) -> dict[str, Any]:
     stages = [
         {"begin": 0, "end": 10, "tasks": {"first": 10}, "introduced": ["first"]},
         {"begin": 10, "end": 40, "tasks": {"first": 6, "second": 24}, "introduced": ["second"]},

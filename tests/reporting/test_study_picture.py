@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 from hypothesis import given
 from hypothesis import strategies as st
-from study_records import study_record
 
 from ernie2.reporting.study_picture import MARKS, apart, picture, style
+from study_records import study_record
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -57,21 +57,21 @@ def write_study_page(folder: Path) -> Path:
     file = folder / NAME
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        page, drawn = render(record), picture(record)
+        drawn, page = picture(record).encode(), render(record).encode()
     except (OSError, ValueError, LookupError, TypeError, AttributeError, jinja2.TemplateError) as error:
         raise DataError(
             f"{file} cannot be read as the record of a study: {error!r}. Give the folder in which "
             "`ernie2 study` ran, or run that command again: it goes on where it was."
         ) from error
-    for name, text in ((PICTURE, drawn), (PAGE, page)):
-        _write(folder / name, text, file)
+    for name, content in ((PICTURE, drawn), (PAGE, page)):
+        _write(folder / name, content, file)
     return folder / PAGE
 
 
-def _write(path: Path, text: str, record: Path) -> None:
+def _write(path: Path, content: bytes, record: Path) -> None:
     aside = path.with_name(f"{path.name}.tmp")
     try:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(content)
         os.replace(aside, path)
     except OSError as error:
         with suppress(OSError):
@@ -97,7 +97,7 @@ def render(record: Mapping[str, Any]) -> str:
         differences=differences(found.comparisons),
         better=better,
         restart=restart(found.comparisons),
-        facts=[tuple(line.split(": ", 1)) if ": " in line else ("state", line) for line in facts(record, found)],
+        facts=[tuple(line.split(": ", 1)) if ": " in line else ("State", line) for line in facts(record, found)],
         plots=plots(found.arms),
         paper_words=PAPER_WORDS,
         picture=Markup(picture(record)),
