@@ -38,9 +38,10 @@ from scipy.stats import t as student
 from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Head, LabelledData
 from ernie2.datasets.subsets import with_train_examples
-from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder, batches_of
+from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.metrics import measure
+from ernie2.finetuning.packs import batches_of
 from ernie2.finetuning.paper_settings import Settings, settings_for
 from ernie2.finetuning.predictions import predict
 from ernie2.finetuning.setting_overrides import overridden
@@ -158,7 +159,7 @@ def losses(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
     rows = []
     for name, data, settings_of in sets:
         exact = ["dropout=0", "attention_dropout=0", "precision=fp32", *given.settings]
-        settings, _ = fitted(overridden(settings_for(settings_of, source.size), exact), source)
+        settings, _ = fitted(overridden(settings_for(settings_of, source.size), exact), source, data.head)
         with tempfile.TemporaryDirectory() as folder:
             made, model = ready(source, data, settings, 0, Path(folder))
             ours = fine_tune(model, made.train.sequences, settings, 0, CPU, most_steps=given.steps).losses
@@ -219,7 +220,7 @@ def scores(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
         data = load(name, given.glue)
         limit = ["train_examples=10000"] if name == "sst2" else []
         wanted = overridden(settings_for(name, source.size), ["precision=fp32", *limit, *given.settings])
-        settings, _ = fitted(wanted, source)
+        settings, _ = fitted(wanted, source, data.head)
         metric = data.metrics[0]
         values: dict[str, list[float]] = {"ours": [], "theirs": []}
         rates: dict[str, list[float]] = {"ours": [], "theirs": []}

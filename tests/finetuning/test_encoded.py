@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.datasets.examples import Answer, Example
-from ernie2.finetuning.encoded import ExampleEncoder, batches_of, cut_longest_first, packs_of, runs_within
+from ernie2.finetuning.encoded import ExampleEncoder, cut_longest_first, runs_within
 from tiny_finetuning import VOCABULARY, settings
 
 ID = {token: number for number, token in enumerate(VOCABULARY)}
@@ -105,23 +104,3 @@ def test_questions_without_their_answer_in_the_context_are_counted_not_learnt_fr
     assert [one.example for one in made.sequences] == [1]
     assert "1 of 2 questions are not learnt from" in made.notes[0]
     assert [one.example for one in encoder.encode(some, labelled=False).sequences] == [0, 1]
-
-
-def test_the_order_is_a_pure_function_of_seed_and_epoch_and_shows_everything_once() -> None:
-    orders = {key: np.concatenate(list(batches_of(10, 4, *key))).tolist() for key in [(0, 0), (0, 1), (1, 0)]}
-    assert all(sorted(order) == list(range(10)) for order in orders.values())
-    assert len({tuple(order) for order in orders.values()}) == 3
-    assert np.concatenate(list(batches_of(10, 4, 0, 0))).tolist() == orders[0, 0]
-    assert [len(batch) for batch in batches_of(10, 4, 0, 0)] == [4, 4, 2]
-
-
-def test_packs_hold_their_cap_and_positions_count_from_the_start_of_the_pack(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "tagging", ("A",), settings())
-    some = [Example(str(i), "", label=("A",) * i, tokens=("w1",) * i) for i in (2, 3, 4)]
-    sequences = encoder.encode(some, labelled=True).sequences  # 4, 5 and 6 tokens
-    first, second = packs_of(sequences, settings(pack_tokens=10), 3, 0)
-    assert first.starts.tolist() == [0, 4, 9]
-    assert first.targets["finetuning"].positions.tolist() == [1, 2, 5, 6, 7]
-    assert len(first.tokens) == first.real_tokens == 9  # nothing is padded
-    assert second.starts.tolist() == [0, 6]
-    assert set(first.task_ids.tolist()) == {3}

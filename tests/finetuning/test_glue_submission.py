@@ -10,7 +10,7 @@ import pytest
 import tiny_finetuning as tiny
 from ernie2.errors import DataError
 from ernie2.finetuning.glue_submission import best_run, check_tests
-from ernie2.finetuning.runs import Run
+from ernie2.finetuning.jobs import Run
 
 
 def test_the_best_on_dev_predicts_and_what_has_no_figures_never_does() -> None:

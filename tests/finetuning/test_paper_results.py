@@ -7,6 +7,8 @@ import pytest
 from ernie2.datasets.examples import LabelledData, Split, Standing
 from ernie2.finetuning.paper_results import PAPER_ROWS, beside, paper_rows
 
+BASE, LARGE = (12, 768), (24, 1024)
+
 
 def data(name: str = "mrpc", **standings: Standing) -> LabelledData:
     splits = {split: Split((), (), standing) for split, standing in standings.items()}
@@ -35,27 +37,35 @@ def test_where_the_paper_has_a_dash_there_is_no_row() -> None:
 
 
 def test_full_data_is_compared_and_a_subset_says_so() -> None:
-    rows, words = beside(data(train="official", dev="official"), "large", "dev")
+    rows, words = beside(data(train="official", dev="official"), LARGE, "dev")
     assert len(rows) == 3
     assert words == "Full data."
-    rows, words = beside(data(train="subset", dev="official"), "large", "dev")
+    rows, words = beside(data(train="subset", dev="official"), LARGE, "dev")
     assert len(rows) == 3
     assert words == "Not comparable as it stands: only a subset of train was used."
+
+
+def test_an_encoder_of_another_shape_than_the_papers_says_so() -> None:
+    rows, words = beside(data(train="official", dev="official"), (24, 512), "dev")
+    assert len(rows) == 3
+    assert words == "Not comparable as it stands: this encoder has 24 layers × 512, the paper's 24 × 1024."
+    _, words = beside(data("xnli", train="subset", dev="official"), (4, 256), "dev")
+    assert "only a subset of train was used; this encoder has 4 layers × 256, the paper's 12 × 768." in words
 
 
 @pytest.mark.parametrize(
     "standings", [{"train": "stand-in", "dev": "official"}, {"train": "official", "dev": "stand-in"}]
 )
 def test_stand_ins_are_never_compared(standings: dict[str, Standing]) -> None:
-    rows, words = beside(data(**standings), "large", "dev")
+    rows, words = beside(data(**standings), LARGE, "dev")
     assert rows == ()
     assert "not shown" in words
-    assert beside(data("own", train="own", dev="own"), "large", "dev")[0] == ()
+    assert beside(data("own", train="own", dev="own"), LARGE, "dev")[0] == ()
 
 
 def test_each_half_of_mnli_has_its_own_figure() -> None:
     mnli = data("mnli", train="official", test_mismatched="official", dev_mismatched="official")
-    assert [row.values for row in beside(mnli, "base", "test_mismatched")[0]] == [(83.4,), (85.5,)]
-    rows, words = beside(mnli, "large", "dev_mismatched")
+    assert [row.values for row in beside(mnli, BASE, "test_mismatched")[0]] == [(83.4,), (85.5,)]
+    rows, words = beside(mnli, LARGE, "dev_mismatched")
     assert rows == ()
     assert words == "The paper reports no figure for mnli, a large model, dev_mismatched."

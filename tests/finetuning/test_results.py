@@ -11,8 +11,8 @@ import pytest
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Split
+from ernie2.finetuning.jobs import Run
 from ernie2.finetuning.results import Outcomes, as_markdown, glue_of, lines_of, outcomes_of, record_of
-from ernie2.finetuning.runs import Run
 
 
 def runs(*values: float, metric: str = "accuracy") -> list[Run]:
@@ -22,7 +22,7 @@ def runs(*values: float, metric: str = "accuracy") -> list[Run]:
 
 
 def outcomes(some: list[Run], summary: str = "median", own: bool = True) -> Outcomes:
-    return outcomes_of(tiny.data("classification"), some, tiny.settings(summary=summary), "base", 0, "out", own)
+    return outcomes_of(tiny.data("classification"), some, tiny.settings(summary=summary), (1, 32), 0, "out", own)
 
 
 def test_the_median_or_the_mean_of_all_runs_with_the_interval_of_the_mean() -> None:
@@ -49,7 +49,7 @@ def official(name: str, size: str, split: str, metric: str, standing: str = "off
     found = {"train": splits["train"], split: splits["dev"]}
     whole = replace(made, name=name, splits=found, metrics=(metric,))
     some = [Run(0, Path("x"), {split: {metric: 90.0}})]
-    return outcomes_of(whole, some, tiny.settings(), size, 0, "out", False)  # type: ignore[arg-type]
+    return outcomes_of(whole, some, tiny.settings(), {"base": (12, 768), "large": (24, 1024)}[size], 0, "out", False)
 
 
 def test_the_papers_row_stands_beside_a_result_of_the_same_size_and_split_only() -> None:

@@ -13,10 +13,11 @@ import torch
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example
 from ernie2.errors import ConfigError
-from ernie2.finetuning import many_runs, runs
+from ernie2.finetuning import jobs, many_runs, runs
+from ernie2.finetuning.jobs import Job
 from ernie2.finetuning.many_runs import run_all
 from ernie2.finetuning.predictions import Outcome
-from ernie2.finetuning.runs import Job, measured_splits, one_answer
+from ernie2.finetuning.runs import measured_splits, one_answer
 from ernie2.finetuning.tuned_folder import load_tuned
 
 
@@ -48,7 +49,7 @@ def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "write_json", interrupted)  # the model is there, the result is not
+        patch.setattr(jobs, "write_json", interrupted)  # the model is there, the result is not
         with pytest.raises(KeyboardInterrupt):
             run_all(job(tmp_path), [0])
     assert not (tmp_path / "made-up/seed-0/result.json").exists()

@@ -11,8 +11,8 @@ import tiny_run
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import CheckpointError, ConfigError
 from ernie2.exporting import export_hf
+from ernie2.finetuning.jobs import Job
 from ernie2.finetuning.many_runs import run_all
-from ernie2.finetuning.runs import Job
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.train.pretraining import build
 from ernie2.train.records import Records
@@ -63,10 +63,11 @@ def test_unknown_names_and_rows_beyond_the_table_are_refused(source: Source, tmp
 
 
 def test_lengths_are_those_the_positions_hold_and_that_is_told(source: Source) -> None:
-    made, told = fitted(tiny.settings(max_length=512, max_query=64), source)
+    made, told = fitted(tiny.settings(max_length=512, max_query=64), source, "span")
     assert (made.max_length, made.max_query) == (64, 32)
     assert "max_length 512 → 64" in told[0]
-    assert fitted(tiny.settings(max_query=10), source) == (tiny.settings(max_query=10), ())
+    assert fitted(tiny.settings(max_query=10), source, "span") == (tiny.settings(max_query=10), ())
+    assert fitted(tiny.settings(max_query=64), source, "tagging") == (tiny.settings(max_query=64), ())
 
 
 def test_a_tokeniser_must_be_there_and_fit(tmp_path: Path) -> None:
@@ -104,6 +105,6 @@ def test_a_run_is_fine_tuned_under_the_ids_it_was_trained_with(part: str, tmp_pa
     with pytest.raises(CheckpointError, match="task id 9, which no task owns"):
         source.task_id("9", tiny.settings())
     data = tiny.data("classification")
-    settings, _ = fitted(tiny.settings(epochs=1), source)
+    settings, _ = fitted(tiny.settings(epochs=1), source, "classification")
     (run,) = run_all(Job(source, data, settings, 0, tmp_path / "tuned"), [0])
     assert set(run.metrics["dev"]) == {"accuracy"}

@@ -10,8 +10,9 @@ import torch
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Head
-from ernie2.finetuning.encoded import ExampleEncoder, batches_of
+from ernie2.finetuning.encoded import ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
+from ernie2.finetuning.packs import batches_of
 from ernie2.finetuning.training import fine_tune, learning_rate
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
 

@@ -1,6 +1,6 @@
-"""Labelled examples → token sequences with the positions a head scores, laid end to end into packs.
+"""Labelled examples → token sequences with the positions a head scores.
 
-n tokens of a sequence · P scored positions in it · T tokens of a pack
+n tokens of a sequence · P scored positions in it
 
 [CLS] text [SEP], or [CLS] text [SEP] pair [SEP] with segment 1 from the pair on. Texts that are too long are cut,
 pairs longest first; contexts of questions and tagged texts are shown in several sequences instead, and lose nothing.
@@ -8,7 +8,7 @@ pairs longest first; contexts of questions and tagged texts are shown in several
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.annotate.wordpieces import WordPieces, batch_columns
-from ernie2.batches.batch import PackedBatch, Targets, end_to_end
-from ernie2.batches.order import generator
 from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
 from ernie2.finetuning.paper_settings import Settings
@@ -25,8 +23,6 @@ from ernie2.finetuning.spans import SPECIAL_TOKENS, Window, token_span, window_t
 
 Array = NDArray[Any]
 
-SCORED = "finetuning"
-"""The name of the one task a pack has targets for."""
 _BATCH_TEXTS = 4096
 
 
@@ -216,37 +212,6 @@ def runs_within(counts: Sequence[int], room: int) -> list[tuple[int, int]]:
             start, total = at, 0
         total += count
     return [*runs, (start, len(counts))] if len(counts) else []
-
-
-def batches_of(count: int, batch: int, seed: int, epoch: int) -> Iterator[Array]:
-    """The batches of one epoch, (batch,) int64 numbers of sequences, the last one shorter; a pure function of its
-    arguments."""
-    order = generator(seed, "fine-tuning order", epoch).permutation(count)
-    for first in range(0, count, batch):
-        yield order[first : first + batch]
-
-
-def packs_of(sequences: Sequence[Encoded], settings: Settings, task_id: int, pad: int) -> list[PackedBatch]:
-    """`sequences` in their order as packs of at most `settings.pack_tokens` tokens; at least one sequence a pack."""
-    runs = runs_within([len(one.tokens) for one in sequences], settings.pack_tokens)
-    return [_pack(sequences[start:end], task_id, pad) for start, end in runs]
-
-
-def _pack(sequences: Sequence[Encoded], task_id: int, pad: int) -> PackedBatch:
-    lengths = [len(one.tokens) for one in sequences]
-    starts = np.cumsum([0, *lengths])
-    positions = np.concatenate([one.positions + start for one, start in zip(sequences, starts, strict=False)])
-    labels = [one.labels for one in sequences if one.labels is not None]
-    found = np.concatenate(labels) if labels else np.zeros(len(positions), np.int64)
-    return end_to_end(
-        [one.tokens for one in sequences],
-        [one.segments for one in sequences],
-        [task_id] * len(sequences),
-        {SCORED: Targets(positions.astype(np.int32), found, len(positions))},
-        room=sum(lengths),
-        longest=max(lengths),
-        pad=pad,
-    )
 
 
 def _answer_span(example: Example, offsets: Array) -> tuple[int, int] | None:

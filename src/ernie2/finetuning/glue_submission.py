@@ -12,8 +12,8 @@ import torch
 from ernie2.datasets.examples import Example, LabelledData
 from ernie2.errors import DataError
 from ernie2.finetuning.encoded import ExampleEncoder
+from ernie2.finetuning.jobs import MODEL, Run
 from ernie2.finetuning.predictions import Outcome, predict
-from ernie2.finetuning.runs import MODEL, Run
 from ernie2.finetuning.submission import FILES, write_submission
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from ernie2.datasets.examples import LabelledData
+from ernie2.finetuning.jobs import Job, Run, finished_run
 from ernie2.finetuning.paper_settings import Settings
-from ernie2.finetuning.runs import Job, Run, finished_run, prepare, run
+from ernie2.finetuning.runs import prepare, run
 from ernie2.finetuning.sources import open_source
 from ernie2.processes import cores, without_main
 from ernie2.progress import progress

@@ -1,7 +1,7 @@
 """What the paper reports (Tables 5 and 6), as data: every figure with its model, size and split.
 
-A figure is printed beside one of ours only for the same split of the whole official set and a model of the same size;
-`beside` decides that.
+A figure is printed beside one of ours only for the same split of the official set, and what differs (a subset, an
+encoder of another shape) is said; `beside` decides that.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ernie2.datasets.examples import LabelledData
-from ernie2.finetuning.paper_settings import Size
+from ernie2.finetuning.paper_settings import Size, size_for
+
+SHAPES: dict[Size, tuple[int, int]] = {"base": (12, 768), "large": (24, 1024)}
+"""Layers and width of the paper's encoders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,14 @@ def paper_rows(name: str, size: Size, split: str) -> tuple[PaperRow, ...]:
     return tuple(row for row in PAPER_ROWS if (row.dataset, row.size, row.split) == (name, size, split))
 
 
-def beside(data: LabelledData, size: Size, split: str) -> tuple[tuple[PaperRow, ...], str]:
+def beside(data: LabelledData, shape: tuple[int, int], split: str) -> tuple[tuple[PaperRow, ...], str]:
     """(the paper's rows that may stand beside a result of `data` on `split`, what to say of the comparison).
 
-    No rows for a set that is not the paper's, and none where training or this split used stand-in text. With a subset
-    the rows are given and the words say so. For one half of MNLI (`dev_matched`, …) the rows hold that half's figure.
+    `shape`: layers and width of the encoder that was tuned. No rows for a set that is not the paper's, and none where
+    training or this split used stand-in text. With a subset, or an encoder of another shape than the paper's, the rows
+    are given and the words say so. For one half of MNLI (`dev_matched`, …) the rows hold that half's figure.
     """
+    size = size_for(shape[0])
     whole, _, half = split.partition("_")
     used = [data.splits[one] for one in ("train", split) if one in data.splits]
     if any(part.standing in ("stand-in", "own") for part in used):
@@ -55,10 +60,10 @@ def beside(data: LabelledData, size: Size, split: str) -> tuple[tuple[PaperRow, 
     if not rows:
         return (), f"The paper reports no figure for {data.name}, a {size} model, {split}."
     subset = [one for one in ("train", split) if one in data.splits and data.splits[one].standing == "subset"]
-    words = (
-        f"Not comparable as it stands: only a subset of {' and '.join(subset)} was used." if subset else "Full data."
-    )
-    return rows, words
+    differs = [f"only a subset of {' and '.join(subset)} was used"] if subset else []
+    if shape != (theirs := SHAPES[size]):
+        differs.append(f"this encoder has {shape[0]} layers × {shape[1]}, the paper's {theirs[0]} × {theirs[1]}")
+    return rows, f"Not comparable as it stands: {'; '.join(differs)}." if differs else "Full data."
 
 
 def _part(row: PaperRow, half: str) -> PaperRow | None:

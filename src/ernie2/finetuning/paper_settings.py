@@ -58,8 +58,8 @@ class Settings:
 
 
 def settings_for(name: str, size: Size) -> Settings:
-    """The settings of the data set `name` (a key of `datasets.DATASETS`); a stand-in has those of what it stands for,
-    and AX, which is predicted by the MNLI model, those of MNLI."""
+    """The settings of the data set `name` (a key of `datasets.declared.DATASETS`); a stand-in has those of what it
+    stands for, and AX, which is predicted by the MNLI model, those of MNLI."""
     return PAPER_SETTINGS[_SAME_AS.get(name, name)][("base", "large").index(size)]
 
 

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from ernie2.datasets.examples import Example, Head
-from ernie2.finetuning.encoded import Encoded, EncodedData, packs_of, runs_within
+from ernie2.finetuning.encoded import Encoded, EncodedData, runs_within
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.metrics import Prediction
+from ernie2.finetuning.packs import packs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.spans import Candidate, best_spans
 from ernie2.model.inputs import Inputs

@@ -11,9 +11,9 @@ from typing import Any
 
 from ernie2.datasets.examples import LabelledData
 from ernie2.finetuning.glue import SCORED, glue_score
+from ernie2.finetuning.jobs import Run
 from ernie2.finetuning.paper_results import beside
-from ernie2.finetuning.paper_settings import Settings, Size
-from ernie2.finetuning.runs import Run
+from ernie2.finetuning.paper_settings import Settings, Size, size_for
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,21 @@ class Outcomes:
 
 
 def outcomes_of(
-    data: LabelledData, runs: Sequence[Run], settings: Settings, size: Size, task_id: int, folder: str, own: bool
+    data: LabelledData,
+    runs: Sequence[Run],
+    settings: Settings,
+    shape: tuple[int, int],
+    task_id: int,
+    folder: str,
+    own: bool,
 ) -> Outcomes:
-    """Takes the runs of a data set together; `own`: data of a user's own, of which the paper says nothing."""
+    """Takes the runs of a data set together; `shape`: layers and width of the encoder; `own`: data of a user's own, of
+    which the paper says nothing."""
     rows, paper, comparison = [], {}, {}
     for split in dict.fromkeys(split for run in runs for split in run.metrics):
         rows += [_row(split, metric, runs, settings.summary) for metric in data.metrics]
         if not own:
-            reported, words = beside(data, size, split)
+            reported, words = beside(data, shape, split)
             paper[split], comparison[split] = tuple(row.described for row in reported), words
     rates = [run.sequences_per_second for run in runs if run.sequences_per_second]
     notes = dict.fromkeys(note for split in data.splits.values() for note in split.notes)
@@ -68,7 +75,7 @@ def outcomes_of(
         dataset=data.name,
         head=data.head,
         standing=data.standing,
-        size=size,
+        size=size_for(shape[0]),
         summary=settings.summary,
         examples={name: len(split.examples) for name, split in data.splits.items()},
         rows=tuple(rows),

@@ -1,85 +1,24 @@
-"""One run: a data set, a checkpoint and a seed → figures and a model in RESULT/…/seed-k, done once and kept.
-
-A folder is finished when `result.json` is there, which is written last; one without it starts again. A finished run of
-another checkpoint, of other settings or data is never taken for this one.
-"""
+"""One run: a data set, a checkpoint and a seed → figures and a model, trained and measured."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ernie2.datasets.examples import Example, LabelledData
-from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
+from ernie2.finetuning.jobs import MODEL, Job, Run, finished_run, keep_run
 from ernie2.finetuning.metrics import measure
-from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.predictions import Outcome, positive_scores, predict
-from ernie2.finetuning.sources import Source
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
-from ernie2.train.records import write_json
-
-RESULT, MODEL = "result.json", "model"
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one run did. `metrics`: split → metric → percent; empty where the run was given up. `diverged`: why its
-    figures are not those of a trained model, '' where they are. `folder` holds `model`."""
-
-    seed: int
-    folder: Path
-    metrics: Mapping[str, Mapping[str, float]]
-    epochs: Sequence[Mapping[str, Any]] = ()
-    diverged: str = ""
-    sequences_per_second: float = 0.0
-    seconds: float = 0.0
-    notes: Sequence[str] = ()
-    losses: Sequence[float] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all runs of one data set share. `task_id` is the row of the task embedding, checked; `folder` holds a folder
-    for each seed; `texts` names the columns for models of a user's own data."""
-
-    source: Source
-    data: LabelledData
-    settings: Settings
-    task_id: int
-    folder: Path
-    texts: tuple[str, ...] = ("text",)
-
-    def identity(self) -> dict[str, Any]:
-        """What makes two runs of one seed the same run, as JSON values."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name, split in self.data.splits.items():
-            digest.update(name.encode())
-            for example in split.examples:
-                digest.update(repr(example).encode())
-        settings = {key: list(one) if isinstance(one, tuple) else one for key, one in asdict(self.settings).items()}
-        del settings["runs"], settings["summary"], settings["pack_tokens"]
-        return {
-            "checkpoint": self.source.fingerprint(),
-            "data": {"name": self.data.name, "head": self.data.head, "examples": digest.hexdigest()},
-            "settings": settings | {"task_id": self.task_id},
-        }
-
-    def place(self, seed: int) -> Path:
-        """The folder of one seed."""
-        return self.folder / f"seed-{seed}"
 
 
 @dataclass(frozen=True)
@@ -97,36 +36,6 @@ def measured_splits(data: LabelledData) -> tuple[str, ...]:
         name
         for name, split in data.splits.items()
         if name.startswith("dev") or (name.startswith("test") and split.labelled)
-    )
-
-
-def finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> Run | None:
-    """The run of this seed if it is finished; raises `ConfigError` where another one is, naming what differs."""
-    folder = job.place(seed)
-    try:
-        told = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / RESULT} cannot be read: {error}. Remove {folder} to run it again.") from error
-    if told.get("identity") != identity:
-        raise ConfigError(
-            f"{folder} holds a finished run of {_differing(told.get('identity') or {}, identity)}. Choose another "
-            "--out, or remove that folder."
-        )
-    return Run(
-        seed,
-        folder,
-        {
-            split: {name: math.nan if value is None else value for name, value in figures.items()}
-            for split, figures in told["metrics"].items()
-        },
-        told["epochs"],
-        told["diverged"],
-        told["sequences_per_second"],
-        told["seconds"],
-        told["notes"],
-        told["losses"],
     )
 
 
@@ -183,8 +92,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         history.losses,
     )
     save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job), vocab_size))
-    told = {key: value for key, value in asdict(done).items() if key not in ("folder", "seed")}
-    write_json(folder / RESULT, {"identity": prepared.identity, "seed": seed, **plain(told)})
+    keep_run(done, prepared.identity)
     return done
 
 
@@ -280,22 +188,3 @@ def _per_character(examples: Sequence[Example]) -> bool:
 
 def _names(label: Any) -> tuple[str, ...]:
     return tuple(map(str, label)) if isinstance(label, tuple) else ()
-
-
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    if one.get("checkpoint") != other["checkpoint"]:
-        return "another checkpoint"
-    if one.get("data") != other["data"]:
-        return "other data"
-    before, now = one.get("settings", {}), other["settings"]
-    changed = [f"{key}={before.get(key)} (now {now[key]})" for key in now if before.get(key) != now[key]]
-    return "other settings: " + ", ".join(changed)
-
-
-def plain(value: Any) -> Any:
-    """JSON values; what is not finite becomes null."""
-    if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
+from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, ConfigError, did_you_mean
 from ernie2.finetuning.paper_settings import Settings, Size, size_for
 from ernie2.model.formats.filling import load_model
@@ -33,6 +34,11 @@ class Source:
     def size(self) -> Size:
         """Whose settings this encoder takes."""
         return size_for(self.stored.settings.layers)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and width."""
+        return self.stored.settings.layers, self.stored.settings.hidden
 
     def build(self, settings: Settings, seed: int) -> tuple[MultiTaskModel, tuple[str, ...]]:
         """(the encoder without heads, our names of what the checkpoint lacks and `seed` initialised).
@@ -129,14 +135,14 @@ def open_source(checkpoint: str | Path, tokenizer: str | Path | None = None) -> 
     return Source(where, stored, wordpieces)
 
 
-def fitted(settings: Settings, source: Source) -> tuple[Settings, tuple[str, ...]]:
-    """(`settings` with lengths that the encoder's positions hold, what was changed)."""
+def fitted(settings: Settings, source: Source, head: Head) -> tuple[Settings, tuple[str, ...]]:
+    """(`settings` with lengths that the encoder's positions hold, what was changed); only spans have a question."""
     rows, told = source.stored.settings.position_rows, []
     length, query = settings.max_length, settings.max_query
     if length > rows:
         told.append(f"max_length {length} → {rows}: the encoder has no more positions")
         length = rows
-    if query > max(_SPECIALS, length) // 2:
+    if head == "span" and query > max(_SPECIALS, length) // 2:
         query = max(_SPECIALS, length) // 2
         told.append(f"max_query {settings.max_query} → {query}, so that half of the sequence is left for the context")
     return replace(settings, max_length=length, max_query=query), tuple(told)

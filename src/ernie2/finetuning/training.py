@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from ernie2.finetuning.encoded import SCORED, Encoded, batches_of, packs_of
+from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
+from ernie2.finetuning.packs import SCORED, batches_of, packs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.progress import Bar, progress
 from ernie2.settings import TrainSettings

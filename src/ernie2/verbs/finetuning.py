@@ -14,10 +14,10 @@ from ernie2.datasets.subsets import with_train_examples
 from ernie2.errors import ConfigError, DataError
 from ernie2.exporting import write_text
 from ernie2.finetuning.glue_submission import check_tests, submit
+from ernie2.finetuning.jobs import Job, Run
 from ernie2.finetuning.many_runs import devices, run_all
 from ernie2.finetuning.paper_settings import Settings, settings_for
 from ernie2.finetuning.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
-from ernie2.finetuning.runs import Job, Run
 from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.progress import say
@@ -86,7 +86,7 @@ def finetune(
         _say_job(job, notes)
         name, count = job.data.name, seeds or (1 if own else job.settings.runs)
         runs[name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
-        made = outcomes_of(job.data, runs[name], job.settings, source.size, job.task_id, str(job.folder), own)
+        made = outcomes_of(job.data, runs[name], job.settings, source.shape, job.task_id, str(job.folder), own)
         say("\n".join(lines_of(made)))
         results.append(replace(made, notes=(*notes, *made.notes)))
     if submission is not None:
@@ -185,7 +185,7 @@ def _job(
         if columns is not None:
             texts = (columns.text[0], *columns.pair[:1])
     base = settings_for(data.name, source.size) if not own else replace(OWN, max_length=OWN_LENGTHS.get(data.head, 128))
-    settings, told = fitted(overridden(base, overrides), source)
+    settings, told = fitted(overridden(base, overrides), source, data.head)
     said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, words = source.task_id(task_id, settings, said=said)
     chosen = with_train_examples(data, settings.train_examples)
