@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ernie2.reporting.study_verdict import better, differences, restart, standing
 from ernie2.studies.analysis import analyse
@@ -59,6 +60,14 @@ def test_a_part_of_the_order_is_called_a_part() -> None:
         "multi-task and continual (mean of the scores)",
         "continual multi-task and continual (mean of the scores)",
     )
+
+
+def test_without_a_mean_every_data_set_must_tell_every_step() -> None:
+    steps = order(UP, UP, UP).comparisons
+    sets = [replace(one, what=f"{name} accuracy") for name in ("mnli", "sst2") for one in steps]
+    assert "every step" in standing(analysis(*sets), TITLES).headline
+    sets[-1] = comparison(sets[-1].first, sets[-1].second, OPEN, sets[-1].what)
+    assert "Part of the paper’s order" in standing(analysis(*sets), TITLES).headline
 
 
 def test_two_arms_alone_are_no_order_even_where_they_are_told_apart() -> None:

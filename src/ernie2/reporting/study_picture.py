@@ -18,8 +18,8 @@ from ernie2.reporting.study_curves import Line, Panel, Point, panels
 from ernie2.reporting.wording import decimal
 
 PANEL, PLOT_WIDTH, PLOT_HEIGHT = 540, 308, 190
-LEFT, TOP, STRIP = 42, 30, 6
-"""Where the plot begins in its panel, and the height of an arm's strip; all in units of the picture (about pixels)."""
+LEFT, TOP, STRIP, MARGIN = 42, 30, 6, 12
+"""Where the plot begins in its panel, the height of an arm's strip, and the paper around all panels; all in units of the picture (about pixels)."""
 
 MARKS = ("M-3.4 0a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0 -6.8 0z", "M-3 -3h6v6h-6z", "M0 -4.2l4.2 4.2l-4.2 4.2l-4.2 -4.2z",
          "M0 -4.2l4 7h-8z", "M0 4.2l4 -7h-8z", "M-4 -1.2h8v2.4h-8z")  # fmt: skip
@@ -41,7 +41,8 @@ def picture(record: Mapping[str, Any]) -> str:
     columns = min(2, len(drawn)) or 1
     legend, legend_height = _legend(arms, any(panel.cheap is not None for panel in drawn), columns * PANEL)
     tall = TOP + PLOT_HEIGHT + STRIP * len(arms) + 60
-    height = legend_height + tall * math.ceil(len(drawn) / columns) - 22
+    wide = columns * PANEL + 2 * MARGIN
+    high = legend_height + tall * math.ceil(len(drawn) / columns) - 22 + 2 * MARGIN
     body = [
         f'<g transform="translate({place % columns * PANEL} {legend_height + place // columns * tall})">'
         f"{_panel(panel, len(arms))}</g>"
@@ -54,11 +55,11 @@ def picture(record: Mapping[str, Any]) -> str:
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="forgetting-picture" role="img" '
-            f'viewBox="0 0 {columns * PANEL} {height}" aria-labelledby="forgetting-title forgetting-desc">',
+            f'viewBox="{-MARGIN} {-MARGIN} {wide} {high}" aria-labelledby="forgetting-title forgetting-desc">',
             '<title id="forgetting-title">Held-out accuracy of each task over training</title>',
             f'<desc id="forgetting-desc">Accuracy at the end, mean over pre-training seeds. {_text(told)}.</desc>',
             f"<style>\n{style()}</style>",
-            f'<rect class="paper" width="{columns * PANEL}" height="{height}"/>',
+            f'<rect class="paper" x="{-MARGIN}" y="{-MARGIN}" width="{wide}" height="{high}"/>',
             legend,
             *body,
             "</svg>\n",
