@@ -19,7 +19,8 @@ from ernie2.reporting.wording import decimal
 
 PANEL, PLOT_WIDTH, PLOT_HEIGHT = 540, 308, 190
 LEFT, TOP, STRIP, MARGIN = 42, 30, 6, 12
-"""Where the plot begins in its panel, the height of an arm's strip, and the paper around all panels; all in units of the picture (about pixels)."""
+"""Where the plot begins in its panel, the height of an arm's strip, and the paper around all panels; all in units
+of the picture (about pixels)."""
 
 MARKS = ("M-3.4 0a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0 -6.8 0z", "M-3 -3h6v6h-6z", "M0 -4.2l4.2 4.2l-4.2 4.2l-4.2 -4.2z",
          "M0 -4.2l4 7h-8z", "M0 4.2l4 -7h-8z", "M-4 -1.2h8v2.4h-8z")  # fmt: skip
