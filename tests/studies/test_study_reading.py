@@ -76,9 +76,10 @@ def test_seeds_may_differ_in_iterations_as_long_as_their_arms_agree(record):
     assert read(record)
 
 
-def test_a_run_that_is_not_at_its_end_may_have_fewer_iterations(record):
+@pytest.mark.parametrize("left_out", [1, 10])
+def test_a_run_that_is_not_at_its_end_may_have_fewer_iterations(record, left_out):
     run = run_of(record, "continual", 2)
-    run["heldout"] = run["heldout"][:-1]
+    run["heldout"] = run["heldout"][:-left_out]  # up to the last evaluation, or up to the end of the stage before
     run["iterations"]["sentence_reordering"] = 45
     assert [one.seed for one in read(record).finished("continual", "per_stage")] == [0, 1]
 
