@@ -29,6 +29,7 @@ COMMANDS = (
     "extend",
     "evaluate",
     "report",
+    "study",
     "convert",
 )
 HEAVY = ("torch", "numpy", "sklearn", "transformers", "pydantic")

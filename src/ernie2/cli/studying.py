@@ -11,7 +11,7 @@ import typer
 import ernie2
 from ernie2.cli.app import app
 from ernie2.cli.console import finished, when_interrupted
-from ernie2.errors import ConfigError
+from ernie2.errors import Ernie2Error
 
 
 class Study(StrEnum):
@@ -68,10 +68,10 @@ def study(
     del which  # there is one
     if source is not None:
         if overrides:
-            raise ConfigError(f"--from analyses what is recorded; {overrides[0]!r} would change nothing. Leave it out.")
+            raise Ernie2Error(f"--from analyses what is recorded; {overrides[0]!r} would change nothing. Leave it out.")
         folder = ernie2.study_again(source, out)
     elif out is not None:
-        raise ConfigError(f"--out belongs to --from; a study goes into folder={out}.")
+        raise Ernie2Error(f"--out belongs to --from; a study goes into folder={out}.")
     else:
         with when_interrupted(lambda: "the same command goes on where it stopped."):
             folder = ernie2.study(preset.value, overrides or (), parallel)
