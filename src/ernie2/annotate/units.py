@@ -162,7 +162,8 @@ def _read_corpus(
     if not result.documents:
         if drops.counts[OUTSIDE]:
             raise DataError(
-                f"corpora.{name}: no document of {', '.join(corpus.paths)} is in shards.share={settings.share}; raise it."
+                f"corpora.{name}: no document of {', '.join(corpus.paths)} is in shards.share={settings.share}; raise "
+                "it."
             )
         raise DataError(
             f"corpora.{name}: every document of {', '.join(corpus.paths)} is in a corpus before it; leave this one out."

@@ -41,7 +41,7 @@ def study(
     which: Annotated[Study, typer.Argument(metavar="STUDY", help="table7: the learning methods of Table 7.")],
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
     preset: Annotated[
-        Preset, typer.Option(help="smoke: minutes; laptop: about an hour; small: one GPU; base: the paper's size.")
+        Preset, typer.Option(help="smoke: minutes; laptop: an hour or two; small: one GPU; base: the paper's size.")
     ] = Preset.small,
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
@@ -62,7 +62,7 @@ def study(
 
     Reads    the corpora of the preset's recipe, finetuning.data
     Leaves   FOLDER with study.json, study.md, study.html, forgetting.svg
-    Example  [bold]ernie2 study table7 --preset laptop recipe.corpora.wiki.path=enwiki.jsonl.gz[/bold]
+    Example  [bold]ernie2 study table7 --preset smoke[/bold]
              [bold]ernie2 study table7 --from study.json --out again[/bold]
     """
     del which  # there is one

@@ -24,10 +24,13 @@ SCORED = "results.json"
 
 
 def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a study as far as it has come; `facts`: preset, status, created, finished.
+    """The record of a study as far as it has come; `facts`: preset, status, created, finished, and how many runs went
+    side by side (`parallel`).
 
     Runs that are not finished are left out; scores are there where their fine-tuning is.
     """
+    facts = dict(facts)
+    parallel = facts.pop("parallel", 1)
     runs, scratch = [], []
     described: list[dict[str, Any]] = []
     for unit in units(settings, recipe):
@@ -48,7 +51,7 @@ def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any])
         "study": "table7",
         **facts,
         "settings": settings.model_dump(mode="json"),
-        **_common(described, recipe.shards.share),
+        **_common(described, recipe.shards.share, parallel),
         "steps": steps_of(recipe),
         "transfer_at": settings.transfer_at,
         "tasks": _tasks(recipe, described),
@@ -182,8 +185,8 @@ def _scores(folder: Path) -> dict[str, Any]:
     found = {}
     for file in sorted(folder.glob(f"*/{SCORED}")):
         (told,) = json.loads(file.read_text(encoding="utf-8"))["datasets"]
-        row = told["rows"][0] if told["rows"] else {"metric": "", "split": "dev", "values": {}}
-        values = {**dict.fromkeys(told["diverged"]), **row["values"]}
+        row: Mapping[str, Any] = told["rows"][0] if told["rows"] else {"metric": "", "split": "dev", "values": {}}
+        values: dict[str, float | None] = {**dict.fromkeys(told["diverged"]), **row["values"]}
         found[told["dataset"]] = {
             "metric": row["metric"],
             "split": row["split"],
@@ -191,11 +194,12 @@ def _scores(folder: Path) -> dict[str, Any]:
             "train": told["examples"]["train"],
             "dev": told["examples"].get(row["split"], 0),
             "values": dict(sorted(values.items(), key=lambda one: int(one[0]))),
+            "diverged": told["diverged"],
         }
     return found
 
 
-def _common(described: Sequence[Mapping[str, Any]], share: float) -> dict[str, Any]:
+def _common(described: Sequence[Mapping[str, Any]], share: float, parallel: int) -> dict[str, Any]:
     """What all runs share, from the first of them."""
     if not described:
         return {"machine": {}, "data": {"share": share}, "encoder": {}, "batch_tokens": None}
@@ -207,6 +211,7 @@ def _common(described: Sequence[Mapping[str, Any]], share: float) -> dict[str, A
             "precision": first["precision"],
             **{key: machine[key] for key in ("os", "cpu", "cores", "devices")},
             "versions": first["versions"],
+            "parallel": parallel,
         },
         "data": {**{key: data[key] for key in ("fingerprint", "vocab_size", "corpora")}, "share": share},
         "encoder": {**{key: encoder[key] for key in ("kind", "layers", "hidden")}, "parameters": first["parameters"]},

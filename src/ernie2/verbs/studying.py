@@ -8,7 +8,7 @@ import shutil
 import signal
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,9 +57,10 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
     left = [unit for unit in planned if not _complete(unit, settings)]
     say(f"{len(planned)} pre-training runs, {len(planned) - len(left)} of them done")
     shards_of(recipe, None)
-    facts = {"preset": preset, "created": (before or {}).get("created") or _now()}
+    at_once = min(parallel or max(1, torch.cuda.device_count()), max(1, len(left)))
+    facts = {"preset": preset, "created": (before or {}).get("created") or _now(), "parallel": at_once}
     try:
-        for unit in _carried_out(left, settings, parallel):
+        for unit in _carried_out(left, settings, at_once):
             say(f"done: {unit.name}")
             finished = all(_complete(one, settings) for one in planned)
             status = {"status": "done" if finished else "running", "finished": _now() if finished else None}
@@ -68,6 +69,7 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
         raise RunStopped("asked to stop; what was trained is saved. The same command goes on from there.") from error
     if not left:
         kept = {"status": "done", "finished": (before or {}).get("finished") or _now()}
+        kept["parallel"] = ((before or {}).get("machine") or {}).get("parallel", at_once)
         _leave(folder, record_of(settings, recipe, {**facts, **kept}))
     record = read_record(folder / NAME)
     assert record is not None
@@ -125,10 +127,8 @@ def _seeds(results: Path) -> list[int]:
     return list((read_record(results) or {}).get("seeds", ()))
 
 
-def _carried_out(left: Sequence[Unit], settings: StudySettings, parallel: int | None) -> Iterator[Unit]:
+def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) -> Iterator[Unit]:
     """Carries out runs, several at once where there are several devices, and yields each when it is done."""
-    gpus = torch.cuda.device_count()
-    at_once = min(parallel or max(1, gpus), max(1, len(left)))
     if at_once == 1:
         for number, unit in enumerate(left, 1):
             say(f"\nRun {number} of {len(left)}: {unit.name}")
@@ -139,14 +139,15 @@ def _carried_out(left: Sequence[Unit], settings: StudySettings, parallel: int | 
     places = context.Queue()
     for place in range(at_once):
         places.put(place)
-    threads = max(1, cores() // at_once)
+    gpus, threads = torch.cuda.device_count(), max(1, cores() // at_once)
     with (
         _stopping(),
         without_main(),
         progress(f"Study, {at_once} runs at once", len(left), "runs") as bar,
         ProcessPoolExecutor(at_once, context, initializer=_take_place, initargs=(places, gpus, threads)) as pool,
     ):
-        waiting, due = {}, deque(left)
+        waiting: dict[Future[None], Unit] = {}
+        due = deque(left)
         try:
             while due or waiting:
                 while due and len(waiting) < at_once:  # none ahead of its turn, so that nothing starts after a stop
