@@ -36,13 +36,8 @@ NETWORK = [
     for module in MODULES
     if module.startswith("model/") and module.split("/")[1] not in ("__init__.py", "multitask.py", "hf.py", "formats")
 ]
-RUNNING = ("__init__", "arms", "record", "settings")
-"""Modules of `studies` that plan and gather runs; the others analyse the record."""
-ANALYSIS = [
-    name
-    for module in MODULES
-    if module.startswith("studies/") and (name := module.removeprefix("studies/").removesuffix(".py")) not in RUNNING
-]
+ANALYSIS = [module for module in MODULES if module.startswith("studies/analysis/")]
+"""What reads the record of a study; the other modules of `studies` plan and gather its runs."""
 
 
 def room_of(module: str) -> str:
@@ -107,17 +102,16 @@ def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "reporting"])
 def test_reporting_reads_records_only(module: str) -> None:
     assert rooms_imported(module) <= {"errors", "reporting", "studies"}
-    ours = {".".join(name.split(".")[:3]) for name in imports(module) if name.startswith("ernie2.studies")}
-    assert ours <= {f"ernie2.studies.{name}" for name in ANALYSIS}
+    ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
+    assert all(name.startswith("ernie2.studies.analysis.") for name in ours)
 
 
-@pytest.mark.parametrize("name", ANALYSIS)
-def test_the_analysis_of_a_study_knows_its_record_only(name: str) -> None:
-    module = f"studies/{name}.py"
+@pytest.mark.parametrize("module", ANALYSIS)
+def test_the_analysis_of_a_study_knows_its_record_only(module: str) -> None:
     assert rooms_imported(module) <= {"errors", "studies"}
-    assert not any(other.split(".")[0] == "torch" for other in imports(module))
-    ours = {".".join(other.split(".")[:3]) for other in imports(module) if other.startswith("ernie2.studies")}
-    assert ours <= {f"ernie2.studies.{other}" for other in ANALYSIS}
+    assert not any(name.split(".")[0] == "torch" for name in imports(module))
+    ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
+    assert all(name.startswith("ernie2.studies.analysis.") for name in ours)
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "tasks"])

@@ -14,9 +14,9 @@ import pytest
 
 from ernie2.errors import DataError, StorageError
 from ernie2.reporting.study import render, tables, write_study_page
-from ernie2.studies.analysis import analyse
-from ernie2.studies.results import POINTS
-from ernie2.studies.wording import number
+from ernie2.studies.analysis.analyse import analyse
+from ernie2.studies.analysis.results import POINTS
+from ernie2.studies.analysis.wording import number
 from study_records import study_record
 
 VOID = {"meta", "link", "br"}

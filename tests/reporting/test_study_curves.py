@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ernie2.reporting.study_curves import Strip, mean_line, panels
-from ernie2.studies.analysis import analyse
+from ernie2.studies.analysis.analyse import analyse
 from study_records import study_record
 
 

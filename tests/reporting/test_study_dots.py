@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ernie2.reporting.study_dots import axis, plots
-from ernie2.studies.analysis import analyse
-from ernie2.studies.statistics import Estimate, estimate
+from ernie2.studies.analysis.analyse import analyse
+from ernie2.studies.analysis.statistics import Estimate, estimate
 from study_records import study_record
 
 

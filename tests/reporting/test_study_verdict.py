@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ernie2.reporting.study_verdict import better, differences, restart, standing
-from ernie2.studies.analysis import analyse
-from ernie2.studies.results import FRACTION, POINTS, Analysis, Comparison
-from ernie2.studies.statistics import estimate
+from ernie2.studies.analysis.analyse import analyse
+from ernie2.studies.analysis.results import FRACTION, POINTS, Analysis, Comparison
+from ernie2.studies.analysis.statistics import estimate
 from study_records import study_record
 
 TITLES = {"continual": "continual", "multitask": "multi-task", "continual_multitask": "continual multi-task"}

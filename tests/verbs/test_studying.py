@@ -10,7 +10,7 @@ import pytest
 
 import ernie2
 from ernie2.errors import ConfigError, DataError
-from ernie2.studies.analysis import analyse
+from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.record import NAME
 from ernie2.train.trainer import Trainer
 

@@ -18,12 +18,12 @@ from ernie2.reporting.report import environment
 from ernie2.reporting.study_dots import plots
 from ernie2.reporting.study_picture import MARKS, picture, style
 from ernie2.reporting.study_verdict import better, differences, restart, standing
-from ernie2.studies.analysis import analyse
-from ernie2.studies.facts import facts
-from ernie2.studies.paper_table7 import PAPER_WORDS
-from ernie2.studies.results import Analysis, TaskFigure
-from ernie2.studies.statistics import Estimate
-from ernie2.studies.wording import DASH, number
+from ernie2.studies.analysis.analyse import analyse
+from ernie2.studies.analysis.facts import facts
+from ernie2.studies.analysis.paper_table7 import PAPER_WORDS
+from ernie2.studies.analysis.results import Analysis, TaskFigure
+from ernie2.studies.analysis.statistics import Estimate
+from ernie2.studies.analysis.wording import DASH, number
 
 NAME, PAGE, PICTURE = "study.json", "study.html", "forgetting.svg"
 

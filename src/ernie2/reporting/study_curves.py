@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ernie2.studies.reading import MAIN_RULE
+from ernie2.studies.analysis.reading import MAIN_RULE
 
 LONGEST_LABEL = 21
 """Characters at the end of a line; an arm with a longer title stands there by its name."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ernie2.reporting.wording import decimal
-from ernie2.studies.paper_table7 import paper_score
-from ernie2.studies.results import ArmResult, Score
-from ernie2.studies.statistics import Estimate
+from ernie2.studies.analysis.paper_table7 import paper_score
+from ernie2.studies.analysis.results import ArmResult, Score
+from ernie2.studies.analysis.statistics import Estimate
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ernie2.reporting.wording import listing, spelled
-from ernie2.studies.results import POINTS, Analysis, Comparison
-from ernie2.studies.statistics import Estimate, difference
+from ernie2.studies.analysis.results import POINTS, Analysis, Comparison
+from ernie2.studies.analysis.statistics import Estimate, difference
 
 ORDER = (("multitask", "continual"), ("continual_multitask", "multitask"), ("continual_multitask", "continual"))
 """Table 7 of the paper: the first of each pair scores higher than the second, on every data set."""

@@ -1,1 +1,1 @@
-"""Learning methods side by side: many runs, one record, and what can be told from it."""
+"""Learning methods side by side: which runs a study needs, and the one record they leave; `analysis` reads it."""

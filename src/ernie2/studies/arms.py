@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.settings import Recipe
-from ernie2.studies.reading import MAIN_RULE, SENSITIVITY_RULE
+from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE
 from ernie2.studies.settings import ArmName, StudySettings
 from ernie2.train.optim import warmup_steps
 

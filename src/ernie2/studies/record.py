@@ -14,8 +14,8 @@ from typing import Any
 
 from ernie2.errors import CheckpointError, ConfigError, DataError
 from ernie2.settings import Recipe
+from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE
 from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
-from ernie2.studies.reading import FORMAT, SENSITIVITY_RULE
 from ernie2.studies.settings import StudySettings
 from ernie2.train.records import Records, read_run
 

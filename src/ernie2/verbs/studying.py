@@ -22,11 +22,11 @@ from ernie2.exporting import write_text
 from ernie2.processes import cores, without_main
 from ernie2.progress import progress, say
 from ernie2.reporting.study import write_study_page
-from ernie2.studies.analysis import analyse
+from ernie2.studies.analysis.analyse import analyse
+from ernie2.studies.analysis.tables import as_markdown, spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
 from ernie2.studies.record import NAME, SCORED, check_same_study, done, read_record, record_of
 from ernie2.studies.settings import StudySettings, load_settings
-from ernie2.studies.tables import as_markdown, spoken_lines
 from ernie2.train.checkpoints import begun
 from ernie2.train.records import write_json
 from ernie2.verbs.finetuning import finetune

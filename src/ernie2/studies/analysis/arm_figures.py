@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ernie2.studies import transfer
-from ernie2.studies.paper_table7 import SETS
-from ernie2.studies.reading import MAIN_RULE, Record, Run, Scratch
-from ernie2.studies.results import Arm, ArmResult, Cost, Score, TaskFigure
-from ernie2.studies.statistics import Estimate, estimate, mean_over, variance_components
+from ernie2.studies.analysis import transfer
+from ernie2.studies.analysis.paper_table7 import SETS
+from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run, Scratch
+from ernie2.studies.analysis.results import Arm, ArmResult, Cost, Score, TaskFigure
+from ernie2.studies.analysis.statistics import Estimate, estimate, mean_over, variance_components
 
 
 def arm_results(record: Record, restart: str) -> tuple[ArmResult, ...]:

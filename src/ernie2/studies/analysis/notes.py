@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ernie2.studies.arm_figures import data_sets
-from ernie2.studies.reading import MAIN_RULE, SENSITIVITY_RULE, Record
-from ernie2.studies.results import ArmResult, Comparison
-from ernie2.studies.wording import listing
+from ernie2.studies.analysis.arm_figures import data_sets
+from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, Record
+from ernie2.studies.analysis.results import ArmResult, Comparison
+from ernie2.studies.analysis.wording import listing
 
 
 def notes(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ernie2.studies.reading import Evaluation, Run
+from ernie2.studies.analysis.reading import Evaluation, Run
 
 
 def entered(run: Run, task: str) -> int | None:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from ernie2.errors import DataError
-from ernie2.studies.analysis import analyse
+from ernie2.studies.analysis.analyse import analyse
 from study_records import TASKS, study_record
 
 

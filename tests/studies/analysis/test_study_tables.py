@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from ernie2.studies.analysis import analyse
-from ernie2.studies.tables import as_markdown, how_to_read, spoken_lines
+from ernie2.studies.analysis.analyse import analyse
+from ernie2.studies.analysis.tables import as_markdown, how_to_read, spoken_lines
 from study_records import study_record
 
 

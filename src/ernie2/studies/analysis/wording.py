@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ernie2.studies.results import POINTS
-from ernie2.studies.statistics import Estimate
+from ernie2.studies.analysis.results import POINTS
+from ernie2.studies.analysis.statistics import Estimate
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"

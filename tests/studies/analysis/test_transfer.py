@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ernie2.studies import transfer
-from ernie2.studies.reading import Evaluation, Result, Run, StageInfo
+from ernie2.studies.analysis import transfer
+from ernie2.studies.analysis.reading import Evaluation, Result, Run, StageInfo
 
 
 def evaluation(step, stage, at, iterations, **accuracies):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ernie2.studies.results import FRACTION, POINTS, ArmResult, Comparison, Ratio
-from ernie2.studies.statistics import Estimate, difference, fieller
-from ernie2.studies.wording import in_words, number
+from ernie2.studies.analysis.results import FRACTION, POINTS, ArmResult, Comparison, Ratio
+from ernie2.studies.analysis.statistics import Estimate, difference, fieller
+from ernie2.studies.analysis.wording import in_words, number
 
 PAIRS = (
     ("continual_multitask", "multitask"),

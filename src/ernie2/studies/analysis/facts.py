@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ernie2.studies.results import Analysis
-from ernie2.studies.wording import counted, listing
+from ernie2.studies.analysis.results import Analysis
+from ernie2.studies.analysis.wording import counted, listing
 
 
 def facts(record: Mapping[str, Any], analysis: Analysis) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ernie2.studies.comparisons import PAIRS
-from ernie2.studies.facts import facts, model
-from ernie2.studies.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
-from ernie2.studies.results import FRACTION, POINTS, Analysis, ArmResult, Comparison, TaskFigure
-from ernie2.studies.statistics import Estimate
-from ernie2.studies.wording import DASH, cell, counted, in_words, number, plain, whole
+from ernie2.studies.analysis.comparisons import PAIRS
+from ernie2.studies.analysis.facts import facts, model
+from ernie2.studies.analysis.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
+from ernie2.studies.analysis.results import FRACTION, POINTS, Analysis, ArmResult, Comparison, TaskFigure
+from ernie2.studies.analysis.statistics import Estimate
+from ernie2.studies.analysis.wording import DASH, cell, counted, in_words, number, plain, whole
 
 
 def as_markdown(record: Mapping[str, Any], analysis: Analysis) -> str:

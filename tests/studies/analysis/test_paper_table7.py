@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.studies.paper_table7 import ITERATIONS, PAPER_TABLE_7, SETS, TASKS, paper_score
+from ernie2.studies.analysis.paper_table7 import ITERATIONS, PAPER_TABLE_7, SETS, TASKS, paper_score
 
 
 def test_the_scores_are_those_of_the_table():

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from ernie2.errors import DataError
-from ernie2.studies.reading import read
+from ernie2.studies.analysis.reading import read
 from study_records import study_record
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ernie2.studies.arm_figures import arm_results
-from ernie2.studies.comparisons import compare, ratios
-from ernie2.studies.notes import notes
-from ernie2.studies.reading import MAIN_RULE, SENSITIVITY_RULE, read
-from ernie2.studies.results import Analysis
+from ernie2.studies.analysis.arm_figures import arm_results
+from ernie2.studies.analysis.comparisons import compare, ratios
+from ernie2.studies.analysis.notes import notes
+from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, read
+from ernie2.studies.analysis.results import Analysis
 
 
 def analyse(record: Mapping[str, Any]) -> Analysis:

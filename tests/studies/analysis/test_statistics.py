@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ernie2.studies.statistics import difference, estimate, fieller, mean_over, variance_components
+from ernie2.studies.analysis.statistics import difference, estimate, fieller, mean_over, variance_components
 
 VALUES = st.floats(-100, 100).map(lambda value: round(value, 3))
 BY_SEED = st.dictionaries(st.integers(0, 20), VALUES, min_size=2, max_size=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ernie2.studies.statistics import Estimate
+from ernie2.studies.analysis.statistics import Estimate
 
 POINTS, FRACTION = "points", "fraction"
 """Units: scores are in percent and their differences in points; held-out accuracies are fractions of 1."""
