@@ -77,7 +77,7 @@ def finetune(
     folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
     texts = tuple(part.strip() for part in text.split(","))
     jobs = [_job(source, one, own, settings, task_id, folder, texts) for one in named.values() if not _untrained(one)]
-    remarks = [f"not in {data}: {', '.join(absent)}"] if absent else []
+    remarks = _remarks(data, named, absent, told=submission is None)
     for remark in remarks:
         say(remark)
     runs: dict[str, list[Run]] = {}
@@ -97,6 +97,16 @@ def finetune(
     _leave(folder, record, results)
     models = {name: tuple(run.folder / "model" for run in found) for name, found in runs.items()}
     return Finetuned(folder, models, record)
+
+
+def _remarks(data: str | None, named: Mapping[str, LabelledData], absent: Sequence[str], *, told: bool) -> list[str]:
+    """What is said of sets without a run; `told`: of those that only a submission is predicted for, too."""
+    bare = [name for name, one in named.items() if told and _untrained(one)]
+    return [
+        *([f"not in {data}: {', '.join(absent)}"] if absent else []),
+        *(f"{name} has no published labels: the {DATASETS[name].trained_on} model predicts it with --submission"
+          for name in bare),
+    ]  # fmt: skip
 
 
 def _check_submission(dataset: str | None, named: Mapping[str, LabelledData], absent: Sequence[str]) -> None:
