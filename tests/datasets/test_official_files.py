@@ -88,3 +88,15 @@ def test_what_is_no_folder_is_refused_and_a_named_file_must_be_there(tmp_path: P
         find_files(find_dataset("rte"), f"{tmp_path}/none")
     with pytest.raises(DataError, match="there is no file"):
         given_file(f"{tmp_path}/none.tsv")
+
+
+def test_a_named_file_whose_name_says_it_stands_in_is_not_taken_for_the_set(tmp_path: Path) -> None:
+    folder = lay(tmp_path, "train_from_lcqmc.tsv", "cmrc2018_trial.json", "train_subset9k.tsv", "mine.tsv")
+
+    def standing(name: str, file: str) -> str:
+        return given_file(f"{folder}/{file}", find_dataset(name).splits["train"]).standing
+
+    assert standing("bq", "train_from_lcqmc.tsv") == "stand-in"
+    assert standing("cmrc2018", "cmrc2018_trial.json") == "stand-in"
+    assert standing("mnli", "train_subset9k.tsv") == "subset"
+    assert standing("bq", "mine.tsv") == "official"  # its size decides then

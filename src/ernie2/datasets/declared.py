@@ -53,7 +53,7 @@ def load(name: str, folder: str | None = None, files: Mapping[str, str] | None =
                 f"{dataset.name} has no split {split!r}.{did_you_mean(split, dataset.splits)} "
                 f"It has: {', '.join(dataset.splits)}."
             )
-        found[split] = given_file(file)
+        found[split] = given_file(file, dataset.splits[split])
     accepted = {split: declared.described() for split, declared in dataset.splits.items()}
     if not found:
         where = f"{folder} holds" if folder is not None else "there are"

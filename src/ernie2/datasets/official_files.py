@@ -42,9 +42,20 @@ def find_files(dataset: Dataset, folder: str, *, own_folder: bool = True) -> dic
     return {}
 
 
-def given_file(path: str) -> Found:
-    """What a user named as the file (or glob) of a split; official if its size says so. Raises `DataError`."""
-    return Found(tuple(list_files([path], TABLES)), "official")
+def given_file(path: str, files: Files | None = None) -> Found:
+    """What a user named as the file (or glob) of a split; official if neither its name nor, later, its size says
+    otherwise. `files`: the declared names of that split. Raises `DataError`."""
+    found = tuple(list_files([path], TABLES))
+    names = [file.replace("\\", "/").rpartition("/")[2] for file in found]
+    standings: tuple[tuple[tuple[str, ...], Standing], ...] = (
+        ((*(files.substitutes if files else ()), "*_from_*"), "stand-in"),
+        (files.subset if files else (), "subset"),
+    )
+    for patterns, standing in standings:
+        lasts = [pattern.rpartition("/")[2] + packed for pattern in patterns for packed in _PACKED]
+        if any(fnmatchcase(name, last) for name in names for last in lasts):
+            return Found(found, standing)
+    return Found(found, "official")
 
 
 def _split(files: Files, present: dict[str, str]) -> Found | None:
