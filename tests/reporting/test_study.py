@@ -140,7 +140,7 @@ def verdict_of(page: str) -> str:
         ({"sensitivity": ()}, "Not measured so far: no arm has been run without restarts."),
         ({"scratch": False}, "forward transfer is not measured"),
         ({"seeds": (0,), "sensitivity": (0,)}, "One seed was run both ways"),
-        ({"arms": ("multitask",)}, "Nothing can be said of the paper’s order yet"),
+        ({"arms": ("multitask",)}, "Nothing can be said of the paper’s order, continual"),
     ],
 )
 def test_a_study_with_parts_missing_has_a_page_that_says_which(changes: dict[str, Any], said: str) -> None:

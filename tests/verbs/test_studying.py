@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 import ernie2
-from ernie2.errors import ConfigError, DataError
+import study_workers
+from ernie2.errors import ConfigError, DataError, RunFailed, StorageError
 from ernie2.studies.analysis.analyse import analyse
+from ernie2.studies.arms import Unit
 from ernie2.studies.record import NAME
+from ernie2.studies.settings import load_settings
 from ernie2.train.trainer import Trainer
+from ernie2.verbs import studying
 
 SMALL = (
     "recipe.stages.steps=10",
@@ -133,7 +137,7 @@ def test_a_finished_study_is_not_done_again(whole: Path, capsys: pytest.CaptureF
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_their_keys(whole: Path) -> None:
-    with pytest.raises(ConfigError, match=r"other settings: recipe\.train\.peak_lr\. Choose another folder"):
+    with pytest.raises(ConfigError, match=r"peak_lr=0\.002, now 0\.5\. Choose another folder"):
         small(whole, "seeds=1", "recipe.train.peak_lr=0.5")
 
 
@@ -153,10 +157,84 @@ def test_a_study_cut_off_inside_a_run_goes_on_to_the_same_figures(
     monkeypatch.setattr(Trainer, "_step", cut_off)
     with pytest.raises(KeyboardInterrupt):
         small(tmp_path / "stopped", *two)
-    assert not (tmp_path / "stopped" / NAME).exists()
+    with pytest.raises(ConfigError, match=r"other settings: recipe\.train\.peak_lr=0\.002, now 0\.5"):
+        small(tmp_path / "stopped", *two, "recipe.train.peak_lr=0.5")  # though no run of it is done yet
     small(tmp_path / "stopped", *two)
     assert figures(tmp_path / "stopped") == expected
     assert len(taken) < 27 + len(expected) * 40 - 20  # it went on from a checkpoint
+
+
+def test_a_study_stopped_while_fine_tuning_trains_no_run_again_nor_when_more_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "study"
+    one = ("seeds=1", "arms=[multitask]", "scratch=false", "without_restart=0", "finetuning.sets=[sst2]")
+    data = f"finetuning.data={write_glue(tmp_path / 'glue_data')}"
+    with monkeypatch.context() as stopping:
+        stopping.setattr(studying, "finetune", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            small(folder, *one, data)
+    assert (record(folder)["status"], record(folder)["runs"]) == ("running", [])
+    monkeypatch.setattr(studying, "pretrain", lambda *_: pytest.fail("trained again"))
+    small(folder, *one, data)
+    assert not list(folder.rglob("checkpoints"))
+    (first,) = record(folder)["runs"]
+    assert list(first["scores"]["sst2"]["values"]) == ["0", "1"]
+    small(folder, *one, data, "finetuning.seeds=3")
+    (more,) = record(folder)["runs"]
+    assert list(more["scores"]["sst2"]["values"]) == ["0", "1", "2"]
+    assert first["scores"]["sst2"]["values"].items() < more["scores"]["sst2"]["values"].items()
+    moved = folder.rename(tmp_path / "moved")
+    small(moved, *one, data, "finetuning.seeds=3", "without_restart=1")
+    assert [run["restart"] for run in record(moved)["runs"]] == ["per_stage", "never"]
+    capsys.readouterr()
+    monkeypatch.setattr(studying, "_carried_out", lambda *_: (_ for _ in ()))
+    small(moved, *one[2:], "seeds=1", "arms=[continual]")
+    assert "2 finished runs are of seeds or arms that are not asked for this time" in capsys.readouterr().out
+    assert (record(moved)["status"], record(moved)["runs"]) == ("running", [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "error", "said"),
+    [
+        (
+            "die",
+            RunFailed,
+            r"a process was killed, .* while these ran: .*per_stage/seed-0/multitask.*smaller --parallel",
+        ),
+        ("fail", DataError, "nothing to read"),
+    ],
+)
+def test_a_run_that_fails_in_its_process_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    way: str,
+    error: type[Exception],
+    said: str,
+) -> None:
+    settings = load_settings("smoke", [f"folder={tmp_path}"])
+    monkeypatch.setattr(studying, "_in_its_log", getattr(study_workers, way))
+    with pytest.raises(error, match=said):
+        list(studying._carried_out([Unit(0, "per_stage", "multitask")] * 2, settings, 2))
+    if way == "fail":
+        told = f"per_stage/seed-0/multitask failed; what it said is in {tmp_path}/logs/per_stage-seed-0-multitask.log"
+        assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("allowed", "count", "places"),
+    [(None, 3, ["0", "1", "2"]), ("5,2", 2, ["5", "2"]), ("GPU-ab, GPU-cd", 1, ["GPU-ab"]), (None, 0, []), ("", 0, [])],
+)
+def test_runs_side_by_side_keep_to_the_gpus_they_may_use(
+    monkeypatch: pytest.MonkeyPatch, allowed: str | None, count: int, places: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if allowed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    assert studying._gpus() == places
 
 
 @pytest.mark.slow
@@ -176,6 +254,8 @@ def test_runs_side_by_side_give_the_figures_of_one_after_the_other_with_a_seed_a
         (["finetuning.data=nowhere"], DataError, "nowhere"),
         (["finetuning.sets=[squad]"], DataError, "no data set is called 'squad'"),
         (["finetuning.sets=[msra_ner]"], ConfigError, "msra_ner is a tagging task"),
+        (["finetuning.settings={bach: 8}"], ConfigError, "there is no setting 'bach'. Did you mean 'batch'?"),
+        (["finetuning.settings={betas: [0.9, x]}"], ConfigError, r"betas\.1"),
         (["recipe.corpora.books.path=gone.txt"], DataError, "gone.txt"),
     ],
 )
@@ -193,6 +273,16 @@ def test_a_file_that_is_no_study_is_refused_and_nothing_is_left(tmp_path: Path) 
         with pytest.raises(DataError, match=said):
             ernie2.study_again(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file/again cannot be made: Not a directory"):
+        ernie2.study_again(whole, tmp_path / "file" / "again")
+
+
+def _interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def _metrics(folder: Path, run: dict[str, Any]) -> Path:

@@ -48,7 +48,7 @@ def standing(analysis: Analysis, titles: Mapping[str, str]) -> Standing:
 def _headline(claims: Sequence[Comparison], titles: Mapping[str, str]) -> str:
     order = "continual < multi-task < continual multi-task"
     if not claims:
-        return f"Nothing can be said of the paper’s order yet, {order}: no two of its arms have scores to compare."
+        return f"Nothing can be said of the paper’s order, {order}: no two of its arms have scores to compare."
     # The mean over the data sets is the study's own measure; with one data set alone that set stands for it.
     means = [one for one in claims if one.what.startswith("mean ")] or claims
     right = [one for one in means if one.difference.direction > 0]

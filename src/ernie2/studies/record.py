@@ -14,7 +14,7 @@ from typing import Any
 
 from ernie2.errors import CheckpointError, ConfigError, DataError
 from ernie2.settings import Recipe
-from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE
+from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE, check_format
 from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
 from ernie2.studies.settings import StudySettings
 from ernie2.train.records import Records, read_run
@@ -27,7 +27,8 @@ def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any])
     """The record of a study as far as it has come; `facts`: preset, status, created, finished, and how many runs went
     side by side (`parallel`).
 
-    Runs that are not finished are left out; scores are there where their fine-tuning is.
+    Runs that are not finished are left out; scores are there where their fine-tuning is. Raises `DataError` where runs
+    were trained on different shards.
     """
     facts = dict(facts)
     parallel = facts.pop("parallel", 1)
@@ -45,6 +46,7 @@ def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any])
         runs.append(_run_of(unit, told, Records(folder).read(), _scores(unit.scores(settings))))
         if same_without_restart(unit.arm) and unit.seed < settings.without_restart:
             runs.append({**runs[-1], "restart": SENSITIVITY_RULE, "same_run": True})
+    _check_same_shards(described)
     return {
         "format": FORMAT,
         "kind": "study",
@@ -86,20 +88,45 @@ def read_record(file: Path) -> dict[str, Any] | None:
 
 
 def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) -> None:
-    """Raises `ConfigError`, naming the keys, where the folder holds a study of other settings; seeds may be added."""
+    """Raises `ConfigError` where the folder holds a study of other settings, naming them; `_MAY_CHANGE` may.
+
+    Raises `DataError` where it holds something else, or a record of another version.
+    """
     if record is None:
         return
+    check_format(record)
     before, now = _identity(record.get("settings") or {}), _identity(settings.model_dump(mode="json"))
     differ = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if differ:
+        named = "; ".join(f"{key}={_short(before.get(key))}, now {_short(now.get(key))}" for key in differ[:_NAMED])
+        more = f"; and {len(differ) - _NAMED} more" if len(differ) > _NAMED else ""
         raise ConfigError(
-            f"{settings.folder} holds a study with other settings: {', '.join(differ)}. Choose another folder "
-            "(folder=…), or give it the settings it was begun with; seeds may be added."
+            f"{settings.folder} holds a study with other settings: {named}{more}. Choose another folder (folder=…), or "
+            "give it the settings it was begun with; seeds, arms, and runs from scratch and without restarts may be "
+            "added."
         )
 
 
-_MAY_CHANGE = ("folder", "seeds", "without_restart", "keep", "finetuning.data", "finetuning.seeds")
+_MAY_CHANGE = (
+    "folder", "seeds", "arms", "scratch", "without_restart", "keep", "finetuning.data", "finetuning.seeds",
+    "recipe.name", "recipe.about",
+)  # fmt: skip
 """Keys that leave the runs there are as they are."""
+_NAMED, _LONGEST = 6, 60
+
+
+def _short(value: Any) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _check_same_shards(described: Sequence[Mapping[str, Any]]) -> None:
+    found = {told["data"]["fingerprint"]: told["recipe"]["run"] for told in described}
+    if len(found) > 1:
+        raise DataError(
+            f"runs of this study were trained on different shards, {' and '.join(found.values())} among them: corpora "
+            "or shards changed between. Remove the runs of one kind, or begin in another folder."
+        )
 
 
 def _identity(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +51,7 @@ class StudySettings(Part):
     """Keep checkpoints and fine-tuned models; else they go once their figures are recorded (hf/ and records stay)."""
     finetuning: TuningSettings = TuningSettings()
     recipe: dict[str, Any]
-    """The recipe of all arms. Its run, seed, stages.method, stages.combine and train.restart are set by the study;
+    """The recipe of all arms, without run, seed, stages.method, stages.combine and train.restart, which the study sets;
     `shards.folder` is FOLDER/shards where it says nothing."""
 
     @model_validator(mode="after")
@@ -64,6 +64,12 @@ class StudySettings(Part):
 
     def checked_recipe(self) -> Recipe:
         """The recipe all arms share; raises `ConfigError` for what is wrong in it."""
+        given = [key for key in _SET_BY_STUDY if _has(self.recipe, key)]
+        if given:
+            raise ConfigError(
+                f"recipe: {', '.join(given)}: the study itself sets this for every run; leave it out. Seeds are "
+                "seeds=…, learning methods arms=…, runs without restarts without_restart=…"
+            )
         recipe = load_recipe(self.filled_recipe())
         if recipe.stages.patience is not None:
             raise ConfigError("a study compares arms at equal iterations, so recipe.stages.patience must be null.")
@@ -71,8 +77,21 @@ class StudySettings(Part):
 
     def filled_recipe(self) -> dict[str, Any]:
         """`recipe` with the folders of the study where it names none."""
-        shards = {"folder": str(Path(self.folder) / "shards"), **(self.recipe.get("shards") or {})}
+        shards = self.recipe.get("shards") or {}
+        if isinstance(shards, Mapping):  # else the recipe's own check says what is wrong
+            shards = {"folder": str(Path(self.folder) / "shards"), **shards}
         return {"name": "study", **self.recipe, "run": str(Path(self.folder) / "runs"), "shards": shards}
+
+
+_SET_BY_STUDY = ("run", "seed", "stages.method", "stages.combine", "train.restart")
+
+
+def _has(recipe: Mapping[str, Any], dotted: str) -> bool:
+    first, _, rest = dotted.partition(".")
+    if not rest:
+        return first in recipe
+    part = recipe.get(first)
+    return isinstance(part, Mapping) and rest in part
 
 
 def presets() -> dict[str, str]:

@@ -6,10 +6,12 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,19 @@ from typing import Any
 import torch
 
 from ernie2.datasets.declared import find_dataset, load
-from ernie2.errors import ConfigError, DataError, RunStopped
+from ernie2.errors import ConfigError, DataError, RunFailed, RunStopped, StorageError
 from ernie2.exporting import write_text
+from ernie2.finetuning.paper_settings import settings_for, size_for
+from ernie2.finetuning.setting_overrides import overridden
 from ernie2.processes import cores, without_main
 from ernie2.progress import progress, say
 from ernie2.reporting.study import write_study_page
+from ernie2.settings import Recipe
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.tables import as_markdown, spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
 from ernie2.studies.record import NAME, SCORED, check_same_study, done, read_record, record_of
-from ernie2.studies.settings import StudySettings, load_settings
+from ernie2.studies.settings import StudySettings, TuningSettings, load_settings
 from ernie2.train.checkpoints import begun
 from ernie2.train.records import write_json
 from ernie2.verbs.finetuning import finetune
@@ -43,14 +48,15 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
     `finetuning.data=glue_data` or `recipe.train.peak_lr=1e-3`. `parallel`: runs side by side, by default one a GPU, and
     one on a CPU; figures do not depend on it, seconds do.
 
-    Leaves study.json, study.md, study.html and forgetting.svg in the folder, brought up to date after every run. Given
-    again, it goes on where it stopped, within a run too. Raises `ConfigError` or `DataError` before any training.
+    Leaves study.json, study.md, study.html and forgetting.svg in the folder, from the start, brought up to date after
+    every run. Given again, it goes on where it stopped, within a run too. Raises `ConfigError` or `DataError`
+    before any training, `RunFailed` where a run fails or its process dies, `RunStopped` after SIGTERM or Ctrl-C.
     """
     settings = load_settings(preset, overrides)
     folder, recipe = Path(settings.folder), settings.checked_recipe()
     before = read_record(folder / NAME)
     check_same_study(before, settings)
-    _check_sets(settings)
+    _check_sets(settings, recipe)
     if settings.finetuning.data is None:
         say("No fine-tuning: give finetuning.data=FOLDER, which holds the sets, to score the encoders as well.")
     planned = units(settings, recipe)
@@ -58,19 +64,24 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
     say(f"{len(planned)} pre-training runs, {len(planned) - len(left)} of them done")
     shards_of(recipe, None)
     at_once = min(parallel or max(1, torch.cuda.device_count()), max(1, len(left)))
-    facts = {"preset": preset, "created": (before or {}).get("created") or _now(), "parallel": at_once}
+    beside = ((before or {}).get("machine") or {}).get("parallel", 1)
+    facts = {"preset": preset, "created": (before or {}).get("created") or _now(), "parallel": max(at_once, beside)}
+
+    def bring_up_to_date() -> None:
+        over = all(_complete(unit, settings) for unit in planned)
+        ended = (before or {}).get("finished") if not left else None  # what was finished before stays so
+        status = {"status": "done", "finished": ended or _now()} if over else {"status": "running", "finished": None}
+        _leave(folder, record_of(settings, recipe, {**facts, **status}))
+
+    bring_up_to_date()  # before the first run too, so that the folder is known for a study of these settings
+    _say_left_out(before, settings)
     try:
-        for unit in _carried_out(left, settings, at_once):
-            say(f"done: {unit.name}")
-            finished = all(_complete(one, settings) for one in planned)
-            status = {"status": "done" if finished else "running", "finished": _now() if finished else None}
-            _leave(folder, record_of(settings, recipe, {**facts, **status}))
+        with closing(_carried_out(left, settings, at_once)) as carried_out:
+            for unit in carried_out:
+                say(f"done: {unit.name}")
+                bring_up_to_date()
     except RunStopped as error:
         raise RunStopped("asked to stop; what was trained is saved. The same command goes on from there.") from error
-    if not left:
-        kept = {"status": "done", "finished": (before or {}).get("finished") or _now()}
-        kept["parallel"] = ((before or {}).get("machine") or {}).get("parallel", at_once)
-        _leave(folder, record_of(settings, recipe, {**facts, **kept}))
     record = read_record(folder / NAME)
     assert record is not None
     say("\n".join(["", *spoken_lines(analyse(record))]))
@@ -88,27 +99,53 @@ def study_again(file: str | Path, out: str | Path | None = None) -> Path:
         raise DataError(f"there is no {file}. Give the study.json of a study, or its folder.")
     analyse(record)  # says what is wrong with it before anything is written
     folder = Path(out) if out is not None else file.parent
-    folder.mkdir(parents=True, exist_ok=True)
     _leave(folder, record)
     say("\n".join(spoken_lines(analyse(record))))
     return folder
 
 
 def _leave(folder: Path, record: Mapping[str, Any]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made: {error.strerror}. Name another folder.") from error
     write_json(folder / NAME, record)
     write_text(folder / TABLES, as_markdown(record, analyse(record)))
     write_study_page(folder)
 
 
-def _check_sets(settings: StudySettings) -> None:
-    """Reads every set once, so that a study does not find out after days that one is not there."""
+def _say_left_out(before: Mapping[str, Any] | None, settings: StudySettings) -> None:
+    """Tells of finished runs that are not asked for this time: they leave the record, and stay where they are."""
+    runs = (before or {}).get("runs") or ()
+    gone = [run for run in runs if run["seed"] >= settings.seeds or run["arm"] not in settings.arms]
+    if gone:
+        say(
+            f"{len(gone)} finished runs are of seeds or arms that are not asked for this time (seeds={settings.seeds}, "
+            f"arms={','.join(settings.arms)}): out of the record until they are, and still in {settings.folder}."
+        )
+
+
+def _check_sets(settings: StudySettings, recipe: Recipe) -> None:
+    """Reads every set and setting once, so that a study does not find out after days that one is not there."""
     tuning = settings.finetuning
     for name in tuning.sets:
         head = find_dataset(name).head
         if head not in ("classification", "regression"):
             raise ConfigError(f"finetuning.sets: {name} is a {head} task; a study compares one figure a set.")
+        overridden(settings_for(find_dataset(name).name, size_for(recipe.encoder.layers)), _assignments(tuning))
         if tuning.data is not None:
-            load(name, tuning.data).need("train")
+            data = load(name, tuning.data)
+            data.need("train")
+            if not any(split.startswith("dev") for split in data.splits):
+                data.need("dev")
+
+
+def _assignments(tuning: TuningSettings) -> list[str]:
+    """`finetuning.settings` as `finetune` takes them."""
+    told = {
+        key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in tuning.settings.items()
+    }
+    return [f"{key}={value}" for key, value in told.items()]
 
 
 def _complete(unit: Unit, settings: StudySettings) -> bool:
@@ -127,7 +164,7 @@ def _seeds(results: Path) -> list[int]:
     return list((read_record(results) or {}).get("seeds", ()))
 
 
-def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) -> Iterator[Unit]:
+def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) -> Generator[Unit, None, None]:
     """Carries out runs, several at once where there are several devices, and yields each when it is done."""
     if at_once == 1:
         for number, unit in enumerate(left, 1):
@@ -139,7 +176,8 @@ def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) ->
     places = context.Queue()
     for place in range(at_once):
         places.put(place)
-    gpus, threads = torch.cuda.device_count(), max(1, cores() // at_once)
+    gpus, threads = _gpus(), max(1, cores() // at_once)
+    others = set(multiprocessing.active_children())
     with (
         _stopping(),
         without_main(),
@@ -155,22 +193,39 @@ def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) ->
                     waiting[pool.submit(_in_its_log, unit, settings)] = unit
                 ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in ended:
-                    future.result()
+                    _raise_failure(future, waiting, settings)
                     bar.advance()
                     yield waiting.pop(future)
         except BaseException:
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - others:
                 process.terminate()  # a run that is asked to stop ends its step and saves
             raise
 
 
+def _raise_failure(future: Future[None], waiting: Mapping[Future[None], Unit], settings: StudySettings) -> None:
+    """Raises what ended a run, if anything did, and says which run it was."""
+    failure = future.exception()
+    if isinstance(failure, BrokenProcessPool):
+        names = ", ".join(unit.name for unit in waiting.values())
+        raise RunFailed(
+            f"a process was killed, for want of memory perhaps, while these ran: {names}. What they said is in "
+            f"{settings.folder}/logs. The same command goes on from there; a smaller --parallel needs less memory."
+        ) from failure
+    if failure is not None and not isinstance(failure, RunStopped):
+        say(f"{waiting[future].name} failed; what it said is in {_log(waiting[future], settings)}")
+    future.result()
+
+
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Inside, SIGTERM to this process stops the runs in its processes too."""
+    """Inside, SIGTERM to this process stops the runs in its processes too; only the main thread takes signals."""
 
     def stop(*_: Any) -> None:
         raise RunStopped("SIGTERM came.")
 
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
@@ -178,17 +233,28 @@ def _stopping() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _take_place(places: Any, gpus: int, threads: int) -> None:
-    """In a new process: the GPU it works on, or its share of the cores."""
+def _gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    allowed = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = torch.cuda.device_count()
+    return (allowed or [str(number) for number in range(count)])[:count]
+
+
+def _take_place(places: Any, gpus: Sequence[str], threads: int) -> None:
+    """In a new process: the GPU it works on, and its share of the cores."""
     place = places.get()
     if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
     torch.set_num_threads(threads)
+
+
+def _log(unit: Unit, settings: StudySettings) -> Path:
+    return Path(settings.folder) / "logs" / f"{unit.name.replace('/', '-')}.log"
 
 
 def _in_its_log(unit: Unit, settings: StudySettings) -> None:
     """Carries out a run with what it says in FOLDER/logs."""
-    log = Path(settings.folder) / "logs" / f"{unit.name.replace('/', '-')}.log"
+    log = _log(unit, settings)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         _carry_out(unit, settings)
@@ -210,7 +276,7 @@ def _carry_out(unit: Unit, settings: StudySettings) -> None:
             name,
             tuning.data,
             seeds=tuning.seeds,
-            settings=[f"{key}={value}" for key, value in tuning.settings.items()],
+            settings=_assignments(tuning),
             out=target,
         )
         if not settings.keep:

@@ -128,11 +128,37 @@ def test_one_seed_is_said_in_every_cell_and_no_interval_is_shown():
     assert "is lower" not in text
 
 
+@pytest.mark.parametrize(
+    ("arms", "runs", "said"),
+    [
+        (
+            ["continual", "combined"],
+            [("continual", 0), ("combined", 0)],
+            "Nothing: this study has no pair of arms that is compared. Compared are continual_multitask with",
+        ),
+        (
+            ["continual", "multitask", "combined"],
+            [("continual", 0), ("combined", 0)],
+            "Nothing yet: no pair of arms that is compared has finished runs of both.",
+        ),
+        (
+            ["continual", "multitask"],
+            [("continual", 0), ("multitask", 1)],
+            "Nothing yet: no pair of arms that is compared shares a finished pre-training seed.",
+        ),
+    ],
+)
+def test_where_nothing_is_compared_the_text_says_why(arms, runs, said):
+    record = study_record(arms=arms, seeds=(0, 1), sensitivity=())
+    record["runs"] = [run for run in record["runs"] if (run["arm"], run["seed"]) in runs]
+    assert said in as_markdown(record, analyse(record))
+
+
 def test_a_study_without_runs_has_a_text():
     record = study_record(seeds=(), sensitivity=()) | {"machine": {}, "encoder": {}, "data": {"share": 1.0}}
     record |= {"batch_tokens": None, "status": "running", "finished": None}
     text = as_markdown(record, analyse(record))
-    assert "No two arms share a finished pre-training seed yet." in text
+    assert "Nothing yet: no pair of arms that is compared has finished runs of both." in text
     assert "* Not finished" in text
     assert "None" not in text
 

@@ -109,12 +109,23 @@ def _scores(record: Record, main: Sequence[ArmResult]) -> list[str]:
                     f"{one.arm.title}: {score.diverged} of {score.runs} fine-tuning runs on {name} diverged and are in "
                     "no mean, which flatters the arm."
                 )
+            if score is not None and (count := _collapsed(record, one, name)):
+                said.append(
+                    f"{one.arm.title}: {count} of {score.runs} fine-tuning runs on {name} gave every example the same "
+                    "answer and are in the means."
+                )
     counts = {len(scores.known) for run in record.runs if run.finished for scores in run.scores.values()}
     if len(counts - {0}) > 1:
         said.append(
             "Pre-training seeds have different numbers of fine-tuning runs; each seed counts once all the same."
         )
     return said
+
+
+def _collapsed(record: Record, arm: ArmResult, dataset: str) -> int:
+    """Fine-tuning runs with a score that is not that of a trained model."""
+    found = (run.scores.get(dataset) for run in record.finished(arm.arm.name, arm.arm.restart))
+    return sum(seed in scores.known for scores in found if scores is not None for seed in scores.diverged)
 
 
 def _beside(record: Record, sensitivity: Sequence[ArmResult]) -> list[str]:

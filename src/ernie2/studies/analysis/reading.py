@@ -76,7 +76,11 @@ class StageInfo:
 
 @dataclass(frozen=True)
 class Scores:
-    """One data set's scores of one run, in percent by fine-tuning seed; None for a run that diverged."""
+    """One data set's scores of one run, in percent by fine-tuning seed; None for a run that was given up.
+
+    `diverged`: why, by fine-tuning seed, the figures are not those of a trained model; a run that gave every example
+    the same answer is named there and has a score all the same.
+    """
 
     metric: str
     split: str
@@ -84,6 +88,7 @@ class Scores:
     train: int
     dev: int
     values: Mapping[int, Known]
+    diverged: Mapping[int, str] = Field(default_factory=dict)
 
     @property
     def known(self) -> dict[int, float]:
@@ -154,8 +159,8 @@ class Record:
 _RECORD = TypeAdapter(Record)
 
 
-def read(record: Mapping[str, Any]) -> Record:
-    """Raises DataError where `record` is no study of this format, names what it does not have, or compares unlikes."""
+def check_format(record: Mapping[str, Any]) -> None:
+    """Raises DataError where `record` is no study of Table 7 in the form of this version."""
     if record.get("kind") != "study" or record.get("study") != "table7":
         raise DataError("this is no record of a study of Table 7; give the folder in which `ernie2 study table7` ran.")
     if record.get("format") != FORMAT:
@@ -163,6 +168,11 @@ def read(record: Mapping[str, Any]) -> Record:
             f"this study's record has format {record.get('format')!r}; this version reads {FORMAT}: "
             "read it with the version that wrote it, or run the study again."
         )
+
+
+def read(record: Mapping[str, Any]) -> Record:
+    """Raises DataError where `record` is no study of this format, names what it does not have, or compares unlikes."""
+    check_format(record)
     try:
         made = _RECORD.validate_python(dict(record))
     except ValidationError as error:

@@ -10,7 +10,7 @@ from ernie2.studies.analysis.facts import facts, model
 from ernie2.studies.analysis.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
 from ernie2.studies.analysis.results import FRACTION, POINTS, Analysis, ArmResult, Comparison, TaskFigure
 from ernie2.studies.analysis.statistics import Estimate
-from ernie2.studies.analysis.wording import DASH, cell, counted, in_words, number, plain, whole
+from ernie2.studies.analysis.wording import DASH, cell, counted, in_words, listing, number, plain, whole
 
 
 def as_markdown(record: Mapping[str, Any], analysis: Analysis) -> str:
@@ -19,7 +19,7 @@ def as_markdown(record: Mapping[str, Any], analysis: Analysis) -> str:
         [f"# Learning methods side by side (Table 7), {record.get('preset', 'own settings')}"],
         [f"* {line}" for line in facts(record, analysis)],
         [how_to_read(analysis)],
-        *_comparisons(analysis),
+        *_comparisons(record, analysis),
         *_scores(record, analysis),
         *_heldout(analysis.arms, "## Held-out accuracy at the end"),
         *_transfers(analysis),
@@ -62,8 +62,8 @@ def how_to_read(analysis: Analysis) -> str:
     )
 
 
-def _comparisons(analysis: Analysis) -> list[list[str]]:
-    titles = _titles(analysis)
+def _comparisons(record: Mapping[str, Any], analysis: Analysis) -> list[list[str]]:
+    titles = {arm["name"]: arm["title"] for arm in record["arms"]}
     made = []
     for first, second in PAIRS:
         rows = [_compared(one) for one in analysis.comparisons if (one.first, one.second) == (first, second)]
@@ -78,8 +78,22 @@ def _comparisons(analysis: Analysis) -> list[list[str]]:
             )
             made += [[f"### {titles[first]} less {titles[second]}"], _table(heads, rows)]
     if not made:
-        return [["## What can be told"], ["No two arms share a finished pre-training seed yet."]]
+        return [["## What can be told"], [_nothing_compared(titles, analysis)]]
     return [["## What can be told"], ["Scores in points, the rest as fractions of 1."], *made]
+
+
+def _nothing_compared(planned: Mapping[str, str], analysis: Analysis) -> str:
+    """Why there is no comparison; `planned`: title by name of every arm of the study."""
+    pairs = [pair for pair in PAIRS if set(pair) <= set(planned)]
+    if not pairs:
+        return (
+            "Nothing: this study has no pair of arms that is compared. Compared are "
+            f"{listing([' with '.join(pair) for pair in PAIRS])}."
+        )
+    there = {one.arm.name for one in analysis.arms}
+    if not any(set(pair) <= there for pair in pairs):
+        return "Nothing yet: no pair of arms that is compared has finished runs of both."
+    return "Nothing yet: no pair of arms that is compared shares a finished pre-training seed."
 
 
 def _compared(one: Comparison) -> tuple[str, ...]:

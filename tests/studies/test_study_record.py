@@ -1,0 +1,172 @@
+"""What is read off finished runs into a study's record, and when a folder's record is of another study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ernie2.errors import ConfigError, DataError
+from ernie2.studies.record import check_same_study, read_record, record_of
+from ernie2.studies.settings import StudySettings, load_settings
+
+TASKS = ("a", "b")
+
+
+def settings(folder: Path, *overrides: str) -> StudySettings:
+    return load_settings("smoke", [f"folder={folder}", "seeds=1", "scratch=false", *overrides])
+
+
+def made(folder: Path, *overrides: str) -> dict[str, Any]:
+    chosen = settings(folder, *overrides)
+    return record_of(chosen, chosen.checked_recipe(), {"preset": "smoke", "status": "running", "parallel": 3})
+
+
+def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str = "f") -> Path:
+    """A run of two stages: 4 iterations of a, then 2 of a and 3 of b, two of which shared a step."""
+    run = study / "runs" / name
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps(_told(str(run), status, fingerprint)), encoding="utf-8")
+    lines = [
+        _heldout(0, 0, "start", {}),
+        {"kind": "stage", "event": "begin", "stage": 0, "step": 0},
+        {"kind": "step", "step": 4, "seconds": 2.5, "tokens": 900},
+        _heldout(4, 0, "stage_end", {"a": 4}),
+        {"kind": "stage", "event": "end", "stage": 0, "step": 4, "iterations": {"a": 4}},
+        {"kind": "stage", "event": "begin", "stage": 1, "step": 4},
+        {"kind": "step", "step": 8, "seconds": 6.5, "tokens": 1800},
+        _heldout(8, 1, "stage_end", {"a": 6, "b": 3}),
+        {"kind": "stage", "event": "end", "stage": 1, "step": 8, "iterations": {"a": 2, "b": 3}},
+    ]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return run
+
+
+def write_scores(study: Path, name: str) -> None:
+    """Seed 0 was given up, seed 1 gave one answer to all, seed 10 is well."""
+    rows = [{"metric": "accuracy", "split": "dev_matched", "values": {"10": 61.5, "1": 33.0}}, {"metric": "never read"}]
+    one = {"dataset": "mnli", "standing": "subset", "examples": {"train": 9, "dev_matched": 7}, "rows": rows}
+    one |= {"diverged": {"0": "no finite loss", "1": "one answer"}}
+    place = study / "finetuned" / name / "mnli"
+    place.mkdir(parents=True)
+    (place / "results.json").write_text(json.dumps({"datasets": [one]}), encoding="utf-8")
+
+
+def test_a_run_is_told_as_it_was_counted_while_it_trained(tmp_path: Path) -> None:
+    write_run(tmp_path, "per_stage/seed-0/continual")
+    record = made(tmp_path)
+    (run,) = record["runs"]
+    assert (run["arm"], run["restart"], run["seed"], run["same_run"]) == ("continual", "per_stage", 0, False)
+    assert run["iterations"] == {"a": 6, "b": 3}
+    assert (run["steps"], run["passes"], run["tokens"], run["seconds"]) == (8, 16, 1800, 6.5)  # 2 packs a step
+    assert run["stages"] == [
+        {"begin": 0, "end": 4, "tasks": {"a": 4}, "introduced": ["a"]},
+        {"begin": 4, "end": 8, "tasks": {"a": 2, "b": 3}, "introduced": ["b"]},
+    ]
+    assert [(one["step"], one["at"]) for one in run["heldout"]] == [(0, "start"), (4, "stage_end"), (8, "stage_end")]
+    figures = {"accuracy": 0.5, "loss": 1.5, "low": 0.4, "high": 0.6, "cheap": 0.3, "majority": 0.2}
+    assert run["heldout"][-1]["tasks"] == {"a": figures, "b": figures}
+    assert (run["scores"], record["machine"]["parallel"]) == ({}, 3)
+
+
+def test_the_arm_of_one_stage_is_listed_under_both_rules_for_the_seeds_without_restart(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, f"per_stage/seed-{seed}/multitask")
+    listed = [(run["restart"], run["seed"], run["same_run"]) for run in made(tmp_path, "seeds=2")["runs"]]
+    assert listed == [("per_stage", 0, False), ("never", 0, True), ("per_stage", 1, False)]
+
+
+def test_runs_that_are_not_done_or_not_asked_for_are_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path, "per_stage/seed-0/continual", status="stopped")
+    write_run(tmp_path, "per_stage/seed-1/continual")
+    assert made(tmp_path)["runs"] == []
+    assert [run["seed"] for run in made(tmp_path, "seeds=2")["runs"]] == [1]
+
+
+def test_a_score_of_every_fine_tuning_seed_with_none_for_what_was_given_up(tmp_path: Path) -> None:
+    write_run(tmp_path, "per_stage/seed-0/continual")
+    write_scores(tmp_path, "per_stage/seed-0/continual")
+    (run,) = made(tmp_path)["runs"]
+    assert run["scores"] == {
+        "mnli": {
+            "metric": "accuracy",
+            "split": "dev_matched",
+            "standing": "subset",
+            "train": 9,
+            "dev": 7,
+            "values": {"0": None, "1": 33.0, "10": 61.5},
+            "diverged": {"0": "no finite loss", "1": "one answer"},
+        }
+    }
+    assert list(run["scores"]["mnli"]["values"]) == ["0", "1", "10"]
+
+
+def test_runs_trained_on_different_shards_make_no_record(tmp_path: Path) -> None:
+    write_run(tmp_path, "per_stage/seed-0/continual")
+    write_run(tmp_path, "per_stage/seed-0/multitask", fingerprint="g")
+    with pytest.raises(DataError, match=r"different shards, .*/continual and .*/multitask among them"):
+        made(tmp_path)
+
+
+def test_what_differs_from_the_study_in_the_folder_is_named_with_both_values(tmp_path: Path) -> None:
+    before = made(tmp_path)
+    with pytest.raises(ConfigError) as told:
+        check_same_study(before, settings(tmp_path, "recipe.train.peak_lr=0.5", "recipe.train.clip=2.0"))
+    assert "recipe.train.clip=not set, now 2.0; recipe.train.peak_lr=0.002, now 0.5. Choose another" in str(told.value)
+    with pytest.raises(ConfigError, match=r"recipe\.encoder\.heads=2, now not set; .*; and 6 more\. Choose"):
+        check_same_study(before, settings(tmp_path, "recipe.encoder={}", "transfer_at=0.5", "recipe.train={}"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seeds=4", "arms=[continual]", "scratch=true", "without_restart=0", "keep=true", "finetuning.data=elsewhere",
+        "finetuning.seeds=7", "folder=moved", "recipe.about=other words",
+    ],
+)  # fmt: skip
+def test_what_leaves_the_runs_there_as_they_are_may_change(tmp_path: Path, override: str) -> None:
+    check_same_study(made(tmp_path), settings(tmp_path, override))
+
+
+@pytest.mark.parametrize(
+    ("there", "said"), [({"kind": "finetuning"}, "no record of a study"), ({"format": 2}, "format 2; this version")]
+)
+def test_a_folder_with_a_record_of_something_else_is_refused(tmp_path: Path, there: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        check_same_study(made(tmp_path) | there, settings(tmp_path))
+
+
+def test_a_record_that_is_not_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text('{"kind": "stu', encoding="utf-8")
+    with pytest.raises(DataError, match=r"study\.json cannot be read"):
+        read_record(tmp_path / "study.json")
+
+
+def _told(run: str, status: str, fingerprint: str) -> dict[str, Any]:
+    return {
+        "status": status,
+        "initial_parameters": "abc",
+        "batch_tokens": 512,
+        "recipe": {
+            "run": run,
+            "batch": {"pack_tokens": 256},
+            "encoder": {"kind": "transformer", "layers": 1, "hidden": 8},
+        },
+        "stages": [{"introduced": ["a"]}, {"introduced": ["b"]}],
+        "tasks": [{"name": name, "title": name.upper(), "level": "token"} for name in TASKS],
+        "data": {"fingerprint": fingerprint, "vocab_size": 9, "corpora": {}},
+        "environment": {"os": "o", "cpu": "c", "cores": 2, "devices": []},
+        "device": "cpu",
+        "precision": "fp32",
+        "versions": {},
+        "parameters": 100,
+    }
+
+
+def _heldout(step: int, stage: int, at: str, iterations: dict[str, int]) -> dict[str, Any]:
+    figures = {"accuracy": 0.5, "loss": 1.5, "low": 0.4, "high": 0.6, "beside": 1}
+    figures |= {"cheap": {"accuracy": 0.3, "rule": "r"}, "majority": {"accuracy": 0.2}}
+    tasks = dict.fromkeys(TASKS, figures)
+    return {"kind": "heldout", "step": step, "stage": stage, "at": at, "iterations": iterations, "tasks": tasks}
