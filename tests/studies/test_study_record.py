@@ -45,10 +45,10 @@ def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str 
 
 
 def write_scores(study: Path, name: str) -> None:
-    """Seed 0 was given up, seed 1 gave one answer to all, seed 10 is well."""
-    rows = [{"metric": "accuracy", "split": "dev_matched", "values": {"10": 61.5, "1": 33.0}}, {"metric": "never read"}]
+    """Seed 0 was given up, seed 2 gave one answer to all, seed 10 is well."""
+    rows = [{"metric": "accuracy", "split": "dev_matched", "values": {"10": 61.5, "2": 33.0}}, {"metric": "never read"}]
     one = {"dataset": "mnli", "standing": "subset", "examples": {"train": 9, "dev_matched": 7}, "rows": rows}
-    one |= {"diverged": {"0": "no finite loss", "1": "one answer"}}
+    one |= {"diverged": {"0": "no finite loss", "2": "one answer"}}
     place = study / "finetuned" / name / "mnli"
     place.mkdir(parents=True)
     (place / "results.json").write_text(json.dumps({"datasets": [one]}), encoding="utf-8")
@@ -96,11 +96,11 @@ def test_a_score_of_every_fine_tuning_seed_with_none_for_what_was_given_up(tmp_p
             "standing": "subset",
             "train": 9,
             "dev": 7,
-            "values": {"0": None, "1": 33.0, "10": 61.5},
-            "diverged": {"0": "no finite loss", "1": "one answer"},
+            "values": {"0": None, "2": 33.0, "10": 61.5},
+            "diverged": {"0": "no finite loss", "2": "one answer"},
         }
     }
-    assert list(run["scores"]["mnli"]["values"]) == ["0", "1", "10"]
+    assert list(run["scores"]["mnli"]["values"]) == ["0", "2", "10"]
 
 
 def test_runs_trained_on_different_shards_make_no_record(tmp_path: Path) -> None:
