@@ -8,8 +8,8 @@ MODEL is a Hugging Face folder of BERT or ERNIE, such as the one in the package 
 losses  Dropout 0, fp32, the same order: the losses of the first steps on MRPC, STS-B, a tagging and a span set, ours on
         packs and theirs on padded batches through their own class with torch's AdamW in a plain loop. Theirs lets
         padding take part in the softmax over a context, ours does not: for spans their logits there are masked.
-scores  The paper's settings (`--settings` overrides), dropout as in the settings: ours and the Trainer of transformers
-        for every seed, on the same training examples and with the same schedule. Theirs pads each batch to its longest
+scores  The paper's settings in fp32 (`--settings` overrides, precision=bf16 for both too), dropout as in the settings: ours
+        and the Trainer of transformers for every seed, on the same training examples and with the same schedule. Theirs pads each batch to its longest
         text, without grouping texts by length, as it does by default. Told are every run, the mean difference with its
         95 % interval (Student's t over seeds, paired), whether that holds 0 and is at most 3 points wide, and the ratio
         of training sequences a second. The two take turns, so that a busy machine disturbs both. The Trainer needs
@@ -48,6 +48,7 @@ from ernie2.finetuning.setting_overrides import overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.finetuning.training import fine_tune, learning_rate, steps_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.train.step import choose_precision
 
 CPU = torch.device("cpu")
 CLASSES = {"tagging": "ErnieForTokenClassification", "span": "ErnieForQuestionAnswering"}
@@ -196,6 +197,7 @@ def their_run(made: Ready, seed: int, dev: EncodedData, folder: Path, metric: st
             logging_strategy="no",
             disable_tqdm=True,
             remove_unused_columns=False,
+            bf16=choose_precision(settings.precision, CPU) == "bf16",
             use_cpu=not torch.cuda.is_available(),
         ),
         data_collator=lambda some: padded(some, made.data.head),
@@ -237,6 +239,7 @@ def scores(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
                 values["theirs"].append(score)
                 rates["theirs"].append(rate)
         rows.append(compared(name, metric, values, rates))
+        show(rows[-1:], f"{name}: {len(made.train.sequences)} training sequences")
     return rows
 
 
