@@ -8,12 +8,12 @@ MODEL is a Hugging Face folder of BERT or ERNIE, such as the one in the package 
 losses  Dropout 0, fp32, the same order: the losses of the first steps on MRPC, STS-B, a tagging and a span set, ours on
         packs and theirs on padded batches through their own class with torch's AdamW in a plain loop. Theirs lets
         padding take part in the softmax over a context, ours does not: for spans their logits there are masked.
-scores  The paper's settings in fp32 (`--settings` overrides, precision=bf16 for both too), dropout as in the settings: ours
-        and the Trainer of transformers for every seed, on the same training examples and with the same schedule. Theirs pads each batch to its longest
-        text, without grouping texts by length, as it does by default. Told are every run, the mean difference with its
-        95 % interval (Student's t over seeds, paired), whether that holds 0 and is at most 3 points wide, and the ratio
-        of training sequences a second. The two take turns, so that a busy machine disturbs both. The Trainer needs
-        `pip install accelerate`.
+scores  The paper's settings in fp32 (`--settings` overrides; precision=bf16 counts for both), dropout as in the
+        settings: ours and the Trainer of transformers for every seed, on the same training examples and with the same
+        schedule. Theirs pads each batch to its longest text, without grouping texts by length, as it does by default.
+        Told are every run, the mean difference with its 95 % interval (Student's t over seeds, paired), whether that
+        holds 0 and is at most 3 points wide, and the ratio of training sequences a second. The two take turns, so that
+        a busy machine disturbs both. The Trainer needs `pip install accelerate`.
 """
 
 from __future__ import annotations
