@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ernie2.errors import ConfigError, DataError
-from ernie2.studies.record import check_same_study, read_record, record_of
+from ernie2.studies.record import as_json, check_same_study, read_record, record_of
 from ernie2.studies.settings import StudySettings, load_settings
 
 TASKS = ("a", "b")
@@ -170,3 +170,20 @@ def _heldout(step: int, stage: int, at: str, iterations: dict[str, int]) -> dict
     figures |= {"cheap": {"accuracy": 0.3, "rule": "r"}, "majority": {"accuracy": 0.2}}
     tasks = dict.fromkeys(TASKS, figures)
     return {"kind": "heldout", "step": step, "stage": stage, "at": at, "iterations": iterations, "tasks": tasks}
+
+
+def test_the_text_of_a_record_has_a_line_a_run_and_reads_back_the_same() -> None:
+    record = {"kind": "study", "arms": [], "runs": [{"arm": "é", "x": [1, None]}, {"arm": "b"}], "scratch": []}
+    text = as_json(record)
+    assert json.loads(text) == record
+    assert text.splitlines() == [
+        "{",
+        '"kind": "study",',
+        '"arms": [],',
+        '"runs": [',
+        '{"arm":"é","x":[1,null]},',
+        '{"arm":"b"}',
+        "],",
+        '"scratch": []',
+        "}",
+    ]

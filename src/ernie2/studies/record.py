@@ -7,6 +7,7 @@ never those planned.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,21 @@ def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any])
         "runs": runs,
         "scratch": scratch,
     }
+
+
+def as_json(record: Mapping[str, Any]) -> str:
+    """The text of `study.json`: a line a run, so that two records can be compared line by line."""
+    parts = []
+    for key, value in record.items():
+        text = _line(value)
+        if key in ("runs", "scratch") and value:
+            text = "[\n" + ",\n".join(map(_line, value)) + "\n]"
+        parts.append(f"{_line(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def done(folder: Path) -> bool:
@@ -190,21 +206,23 @@ def _scratch_of(unit: Unit, told: Mapping[str, Any], lines: Sequence[Mapping[str
 
 
 def _heldout(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Evaluations with six digits; inside a stage accuracy and loss alone, which keeps records small."""
     return [
         {
             **{key: line[key] for key in ("step", "stage", "at", "iterations")},
-            "tasks": {
-                name: {
-                    **{key: figures[key] for key in ("accuracy", "loss", "low", "high")},
-                    "cheap": figures["cheap"]["accuracy"],
-                    "majority": figures["majority"]["accuracy"],
-                }
-                for name, figures in line["tasks"].items()
-            },
+            "tasks": {name: _figures(figures, line["at"]) for name, figures in line["tasks"].items()},
         }
         for line in lines
         if line["kind"] == "heldout"
     ]
+
+
+def _figures(figures: Mapping[str, Any], at: str) -> dict[str, float | None]:
+    kept = {key: figures[key] for key in ("accuracy", "loss")}
+    if at != "during":
+        kept |= {"low": figures["low"], "high": figures["high"]}
+        kept |= {key: figures[key]["accuracy"] for key in ("cheap", "majority")}
+    return {key: float(f"{value:.6g}") if math.isfinite(value) else None for key, value in kept.items()}
 
 
 def _scores(folder: Path) -> dict[str, Any]:

@@ -30,10 +30,9 @@ from ernie2.settings import Recipe
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.tables import as_markdown, spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
-from ernie2.studies.record import NAME, SCORED, check_same_study, done, read_record, record_of
+from ernie2.studies.record import NAME, SCORED, as_json, check_same_study, done, read_record, record_of
 from ernie2.studies.settings import StudySettings, TuningSettings, load_settings
 from ernie2.train.checkpoints import begun
-from ernie2.train.records import write_json
 from ernie2.verbs.finetuning import finetune
 from ernie2.verbs.preparing import shards_of
 from ernie2.verbs.pretraining import pretrain, resume
@@ -109,7 +108,7 @@ def _leave(folder: Path, record: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder} cannot be made: {error.strerror}. Name another folder.") from error
-    write_json(folder / NAME, record)
+    write_text(folder / NAME, as_json(record))
     write_text(folder / TABLES, as_markdown(record, analyse(record)))
     write_study_page(folder)
 
