@@ -9,12 +9,9 @@ from typing import Any
 import pytest
 
 import ernie2
-import study_workers
-from ernie2.errors import ConfigError, DataError, RunFailed, StorageError
+from ernie2.errors import ConfigError, DataError, StorageError
 from ernie2.studies.analysis.analyse import analyse
-from ernie2.studies.arms import Unit
 from ernie2.studies.record import NAME
-from ernie2.studies.settings import load_settings
 from ernie2.train.trainer import Trainer
 from ernie2.verbs import studying
 
@@ -192,49 +189,6 @@ def test_a_study_stopped_while_fine_tuning_trains_no_run_again_nor_when_more_is_
     small(moved, *one[2:], "seeds=1", "arms=[continual]")
     assert "2 finished runs are of seeds or arms that are not asked for this time" in capsys.readouterr().out
     assert (record(moved)["status"], record(moved)["runs"]) == ("running", [])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("way", "error", "said"),
-    [
-        (
-            "die",
-            RunFailed,
-            r"a process was killed, .* while these ran: .*per_stage/seed-0/multitask.*smaller --parallel",
-        ),
-        ("fail", DataError, "nothing to read"),
-    ],
-)
-def test_a_run_that_fails_in_its_process_is_named(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    way: str,
-    error: type[Exception],
-    said: str,
-) -> None:
-    settings = load_settings("smoke", [f"folder={tmp_path}"])
-    monkeypatch.setattr(studying, "_in_its_log", getattr(study_workers, way))
-    with pytest.raises(error, match=said):
-        list(studying._carried_out([Unit(0, "per_stage", "multitask")] * 2, settings, 2))
-    if way == "fail":
-        told = f"per_stage/seed-0/multitask failed; what it said is in {tmp_path}/logs/per_stage-seed-0-multitask.log"
-        assert told in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("allowed", "count", "places"),
-    [(None, 3, ["0", "1", "2"]), ("5,2", 2, ["5", "2"]), ("GPU-ab, GPU-cd", 1, ["GPU-ab"]), (None, 0, []), ("", 0, [])],
-)
-def test_runs_side_by_side_keep_to_the_gpus_they_may_use(
-    monkeypatch: pytest.MonkeyPatch, allowed: str | None, count: int, places: list[str]
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if allowed is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    assert studying._gpus() == places
 
 
 @pytest.mark.slow

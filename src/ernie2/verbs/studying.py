@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ernie2.datasets.declared import find_dataset, load
-from ernie2.errors import ConfigError, DataError, RunFailed, RunStopped, StorageError
+from ernie2.errors import ConfigError, DataError, RunStopped, StorageError
 from ernie2.exporting import write_text
 from ernie2.finetuning.paper_settings import settings_for, size_for
 from ernie2.finetuning.setting_overrides import overridden
-from ernie2.processes import cores, without_main
-from ernie2.progress import progress, say
+from ernie2.progress import say
 from ernie2.reporting.study import write_study_page
 from ernie2.settings import Recipe
 from ernie2.studies.analysis.analyse import analyse
@@ -32,6 +25,7 @@ from ernie2.studies.analysis.tables import as_markdown, spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
 from ernie2.studies.record import NAME, SCORED, as_json, check_same_study, done, read_record, record_of
 from ernie2.studies.settings import StudySettings, TuningSettings, load_settings
+from ernie2.studies.side_by_side import side_by_side
 from ernie2.train.checkpoints import begun
 from ernie2.verbs.finetuning import finetune
 from ernie2.verbs.preparing import shards_of
@@ -165,98 +159,14 @@ def _seeds(results: Path) -> list[int]:
 
 def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) -> Generator[Unit, None, None]:
     """Carries out runs, several at once where there are several devices, and yields each when it is done."""
-    if at_once == 1:
-        for number, unit in enumerate(left, 1):
-            say(f"\nRun {number} of {len(left)}: {unit.name}")
-            _carry_out(unit, settings)
-            yield unit
+    if at_once > 1:
+        work = partial(_carry_out, settings=settings)
+        yield from side_by_side(left, work, at_once, Path(settings.folder) / "logs")
         return
-    context = multiprocessing.get_context("spawn")
-    places = context.Queue()
-    for place in range(at_once):
-        places.put(place)
-    gpus, threads = _gpus(), max(1, cores() // at_once)
-    others = set(multiprocessing.active_children())
-    with (
-        _stopping(),
-        without_main(),
-        progress(f"Study, {at_once} runs at once", len(left), "runs") as bar,
-        ProcessPoolExecutor(at_once, context, initializer=_take_place, initargs=(places, gpus, threads)) as pool,
-    ):
-        waiting: dict[Future[None], Unit] = {}
-        due = deque(left)
-        try:
-            while due or waiting:
-                while due and len(waiting) < at_once:  # none ahead of its turn, so that nothing starts after a stop
-                    unit = due.popleft()
-                    waiting[pool.submit(_in_its_log, unit, settings)] = unit
-                ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    _raise_failure(future, waiting, settings)
-                    bar.advance()
-                    yield waiting.pop(future)
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()  # a run that is asked to stop ends its step and saves
-            raise
-
-
-def _raise_failure(future: Future[None], waiting: Mapping[Future[None], Unit], settings: StudySettings) -> None:
-    """Raises what ended a run, if anything did, and says which run it was."""
-    failure = future.exception()
-    if isinstance(failure, BrokenProcessPool):
-        names = ", ".join(unit.name for unit in waiting.values())
-        raise RunFailed(
-            f"a process was killed, for want of memory perhaps, while these ran: {names}. What they said is in "
-            f"{settings.folder}/logs. The same command goes on from there; a smaller --parallel needs less memory."
-        ) from failure
-    if failure is not None and not isinstance(failure, RunStopped):
-        say(f"{waiting[future].name} failed; what it said is in {_log(waiting[future], settings)}")
-    future.result()
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Inside, SIGTERM to this process stops the runs in its processes too; only the main thread takes signals."""
-
-    def stop(*_: Any) -> None:
-        raise RunStopped("SIGTERM came.")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _gpus() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    allowed = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    count = torch.cuda.device_count()
-    return (allowed or [str(number) for number in range(count)])[:count]
-
-
-def _take_place(places: Any, gpus: Sequence[str], threads: int) -> None:
-    """In a new process: the GPU it works on, and its share of the cores."""
-    place = places.get()
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
-    torch.set_num_threads(threads)
-
-
-def _log(unit: Unit, settings: StudySettings) -> Path:
-    return Path(settings.folder) / "logs" / f"{unit.name.replace('/', '-')}.log"
-
-
-def _in_its_log(unit: Unit, settings: StudySettings) -> None:
-    """Carries out a run with what it says in FOLDER/logs."""
-    log = _log(unit, settings)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+    for number, unit in enumerate(left, 1):
+        say(f"\nRun {number} of {len(left)}: {unit.name}")
         _carry_out(unit, settings)
+        yield unit
 
 
 def _carry_out(unit: Unit, settings: StudySettings) -> None:
