@@ -257,7 +257,7 @@ def test_an_unfinished_study_is_analysed_as_far_as_it_goes(record):
         "The study is not finished",
         "continual multi-task, combined has no finished run yet",
         "different pre-training seeds (continual 0, 1; multi-task 0, 1; continual multi-task 0)",
-        "multi-task has no mnli score at seed 1.",
+        "multi-task has no mnli, sst2 and mrpc score at seed 1.",
         "forward transfer is not measured",
         "Nothing was run without restarts",
     ):
@@ -285,7 +285,7 @@ def test_where_every_fine_tuning_run_diverged_there_is_no_estimate(record):
     assert found.estimate is None
     assert (found.metric, found.runs, found.diverged) == ("accuracy", 6, 6)
     assert arm(analysis, "continual").mean_score is None
-    assert any("6 of 6 fine-tuning runs on mnli diverged" in note for note in analysis.notes)
+    assert any("of the fine-tuning runs 6 of 6 on mnli diverged" in note for note in analysis.notes)
 
 
 def test_iterations_other_than_planned_are_noted_where_all_arms_agree(record):

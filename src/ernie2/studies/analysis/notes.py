@@ -98,22 +98,28 @@ def _scores(record: Record, main: Sequence[ArmResult]) -> list[str]:
             )
     for one in main:
         by_name = {score.dataset: score for score in one.scores}
+        lacking: dict[str, list[str]] = {}
+        diverged, collapsed = [], []
         for name in sets:
             score = by_name.get(name)
             values = {} if score is None or score.estimate is None else score.estimate.values
-            missing = [seed for seed in one.arm.seeds if seed not in values]
-            if missing:
-                said.append(f"{one.arm.title} has no {name} score at {_seed_list(missing)}.")
+            if missing := [seed for seed in one.arm.seeds if seed not in values]:
+                lacking.setdefault(_seed_list(missing), []).append(name)
             if score is not None and score.diverged:
-                said.append(
-                    f"{one.arm.title}: {score.diverged} of {score.runs} fine-tuning runs on {name} diverged and are in "
-                    "no mean, which flatters the arm."
-                )
+                diverged.append(f"{score.diverged} of {score.runs} on {name}")
             if score is not None and (count := _collapsed(record, one, name)):
-                said.append(
-                    f"{one.arm.title}: {count} of {score.runs} fine-tuning runs on {name} gave every example the same "
-                    "answer and are in the means."
-                )
+                collapsed.append(f"{count} of {score.runs} on {name}")
+        said += [f"{one.arm.title} has no {listing(names)} score at {seeds}." for seeds, names in lacking.items()]
+        if diverged:
+            said.append(
+                f"{one.arm.title}: of the fine-tuning runs {listing(diverged)} diverged and are in no mean, which "
+                "flatters the arm."
+            )
+        if collapsed:
+            said.append(
+                f"{one.arm.title}: of the fine-tuning runs {listing(collapsed)} gave every example the same answer and "
+                "are in the means."
+            )
     counts = {len(scores.known) for run in record.runs if run.finished for scores in run.scores.values()}
     if len(counts - {0}) > 1:
         said.append(
