@@ -81,8 +81,8 @@ CONTENT = b"one\n\ntwo\r\nthree"
     [
         ("a.txt", CONTENT),
         ("a.txt", b"\xef\xbb\xbf" + CONTENT),
-        ("a.txt.gz", gzip.compress(CONTENT)),
-        ("a.txt.gz", gzip.compress(CONTENT[:4]) + gzip.compress(CONTENT[4:])),
+        ("a.txt.gz", gzip.compress(CONTENT, mtime=0)),
+        ("a.txt.gz", gzip.compress(CONTENT[:4], mtime=0) + gzip.compress(CONTENT[4:], mtime=0)),
         ("a.txt.zst", zstandard.compress(CONTENT)),
         ("a.txt.zst", zstandard.compress(CONTENT[:6]) + zstandard.compress(CONTENT[6:])),
     ],

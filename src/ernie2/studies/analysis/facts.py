@@ -62,7 +62,8 @@ def _seeds(analysis: Analysis) -> str:
         words = f"{len(next(iter(per_arm)))} in every arm"
     else:
         words = listing([f"{len(one.arm.seeds)} of {one.arm.title}" for one in analysis.arms])
-    runs = sorted({score.runs // len(one.arm.seeds) for one in analysis.arms for score in one.scores})
+    tried = [score for one in analysis.arms for score in one.scores if score.estimate is not None]
+    runs = sorted({score.runs // len(score.estimate.values) for score in tried if score.estimate is not None})
     tuned = f"; fine-tuning runs for each: {listing([str(count) for count in runs])}" if runs else ""
     beside = {len(one.arm.seeds) for one in analysis.sensitivity}
     never = f"; without restarts of the schedule: {max(beside)}" if beside else ""
