@@ -1,0 +1,32 @@
+"""The study whose figures the documentation gives: its record analysed anew gives its tables and picture to the digit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ernie2.reporting.study_picture import picture
+from ernie2.studies.analysis.analyse import analyse
+from ernie2.studies.analysis.tables import as_markdown
+
+STUDY = Path(__file__).parents[3] / "docs" / "study-table7"
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads((STUDY / "study.json").read_text(encoding="utf-8"))
+
+
+def test_its_tables_follow_from_its_record(record):
+    assert as_markdown(record, analyse(record)) == (STUDY / "study.md").read_text(encoding="utf-8")
+
+
+def test_its_picture_follows_from_its_record(record):
+    assert picture(record) == (STUDY / "forgetting.svg").read_text(encoding="utf-8")
+
+
+def test_its_arms_trained_every_task_equally_often_as_counted(record):
+    assert {count for run in record["runs"] for count in run["iterations"].values()} == {300}
+    assert {len(run["iterations"]) for run in record["runs"]} == {4}
