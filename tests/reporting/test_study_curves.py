@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -44,6 +45,15 @@ def test_points_lie_at_the_share_of_the_run_and_marks_at_the_ends_of_stages() ->
     assert line.strips == (Strip(0.0, 0.25, 1.0), Strip(0.25, 1.0, 0.2))
     assert second.lines[0].entered == 0.25
     assert second.lines[0].strips == (Strip(0.25, 1.0, 0.8),)
+
+
+def test_the_cheap_rule_is_the_mean_over_seeds_whose_held_out_instances_differ() -> None:
+    runs = [two_stages(seed, *(json.loads(json.dumps(end)) for end in ENDS)) for seed in (0, 0, 1)]
+    runs[1]["restart"] = "never"  # the same instances again, which count once
+    for end in runs[2]["heldout"]:
+        end["tasks"]["first"]["cheap"] = 0.75
+    first, second = panels(record(*runs))
+    assert (first.cheap, second.cheap) == (0.5, 0.25)
 
 
 def test_the_mean_is_taken_where_every_seed_has_a_value_and_is_straight_between_them() -> None:
