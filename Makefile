@@ -13,7 +13,7 @@ demo: $(READY)  ## the whole way on text that comes with the package, within min
 	$(BIN)/ernie2 demo
 
 test: $(READY)  ## every test; those that need a GPU or data that is not here skip themselves
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(READY)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The study whose figures the documentation gives: its record analysed anew gives its tables and picture to the digit."""
+"""The study in the documentation: its record, analysed anew, gives its tables and its picture to the digit."""
 
 from __future__ import annotations
 
