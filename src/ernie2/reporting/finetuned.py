@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from ernie2.errors import DataError, StorageError
+from ernie2.errors import DataError
 from ernie2.reporting.report import environment
+from ernie2.reporting.writing import write_whole
 
 NAME, PAGE = "results.json", "results.html"
 
@@ -45,16 +44,7 @@ def write_page(folder: Path) -> Path:
         raise DataError(
             f"{file} cannot be read as results of fine-tuning: {error!r}. Run `ernie2 finetune` again."
         ) from error
-    aside = path.with_name(f"{PAGE}.tmp")
-    try:
-        aside.write_text(page, encoding="utf-8")
-        os.replace(aside, path)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}. The results themselves are in {file}."
-        ) from error
+    write_whole(path, page, f"The results themselves are in {file}.")
     return path
 
 

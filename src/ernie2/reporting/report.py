@@ -7,19 +7,17 @@ embedded with its licence. Everything the records say is escaped, so names with 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from ernie2.errors import StorageError
 from ernie2.reporting import curves, progress, scores, tables, verdict, wording
 from ernie2.reporting.beside import compare
 from ernie2.reporting.records_reader import Records, read_records
+from ernie2.reporting.writing import write_whole
 
 ASSETS = Path(__file__).parent / "assets"
 NAME = "report.html"
@@ -34,18 +32,9 @@ def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
     `run` is no run, `DataError` where its records are damaged, `StorageError` where the page cannot be written.
     """
     page = render(read_records(run), [read_records(other) for other in beside])
-    path, aside = run / NAME, run / f"{NAME}.tmp"
-    try:
-        aside.write_text(page, encoding="utf-8")
-        os.replace(aside, path)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}. Free some space or allow writing there, "
-            f"then run `ernie2 report {run}`; the run itself is untouched."
-        ) from error
-    return path
+    advice = f"Free some space or allow writing there, then run `ernie2 report {run}`; the run itself is untouched."
+    write_whole(run / NAME, page, advice)
+    return run / NAME
 
 
 def render(records: Records, beside: Sequence[Records] = ()) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ernie2.errors import DataError, StorageError
+from ernie2.errors import DataError
 from ernie2.reporting.report import environment
 from ernie2.reporting.study_dots import plots
 from ernie2.reporting.study_picture import MARKS, picture, style
 from ernie2.reporting.study_verdict import better, differences, restart, standing
+from ernie2.reporting.writing import write_whole
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.facts import facts
 from ernie2.studies.analysis.paper_table7 import PAPER_WORDS
@@ -57,29 +56,16 @@ def write_study_page(folder: Path) -> Path:
     file = folder / NAME
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        drawn, page = picture(record).encode(), render(record).encode()
+        drawn, page = picture(record), render(record)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, jinja2.TemplateError) as error:
         raise DataError(
             f"{file} cannot be read as the record of a study: {error!r}. Give the folder in which "
             "`ernie2 study` ran, or run that command again: it goes on where it was."
         ) from error
-    for name, content in ((PICTURE, drawn), (PAGE, page)):
-        _write(folder / name, content, file)
+    advice = f"Free some space or allow writing there; the study itself is in {file}."
+    for name, text in ((PICTURE, drawn), (PAGE, page)):
+        write_whole(folder / name, text, advice)
     return folder / PAGE
-
-
-def _write(path: Path, content: bytes, record: Path) -> None:
-    aside = path.with_name(f"{path.name}.tmp")
-    try:
-        aside.write_bytes(content)
-        os.replace(aside, path)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}. Free some space or allow writing there; the study itself "
-            f"is in {record}."
-        ) from error
 
 
 def render(record: Mapping[str, Any]) -> str:

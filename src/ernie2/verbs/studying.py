@@ -90,10 +90,10 @@ def study_again(file: str | Path, out: str | Path | None = None) -> Path:
     record = read_record(file)
     if record is None:
         raise DataError(f"there is no {file}. Give the study.json of a study, or its folder.")
-    analyse(record)  # says what is wrong with it before anything is written
+    found = analyse(record)  # says what is wrong with it before anything is written
     folder = Path(out) if out is not None else file.parent
     _leave(folder, record)
-    say("\n".join(spoken_lines(analyse(record))))
+    say("\n".join(spoken_lines(found)))
     return folder
 
 
