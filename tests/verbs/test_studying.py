@@ -210,7 +210,7 @@ def test_runs_side_by_side_give_the_figures_of_one_after_the_other_with_a_seed_a
         (["finetuning.sets=[msra_ner]"], ConfigError, "msra_ner is a tagging task"),
         (["finetuning.settings={bach: 8}"], ConfigError, "there is no setting 'bach'. Did you mean 'batch'?"),
         (["finetuning.settings={betas: [0.9, x]}"], ConfigError, r"betas\.1"),
-        (["recipe.corpora.books.path=gone.txt"], DataError, "gone.txt"),
+        (["recipe.corpora.books.path=gone.txt"], DataError, r"(?s)gone\.txt.*as in recipe\.corpora\.NAME\.path=FILE"),
     ],
 )
 def test_what_is_wrong_is_told_before_any_training(

@@ -55,7 +55,12 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
     planned = units(settings, recipe)
     left = [unit for unit in planned if not _complete(unit, settings)]
     say(f"{len(planned)} pre-training runs, {len(planned) - len(left)} of them done")
-    shards_of(recipe, None)
+    try:
+        shards_of(recipe, None)
+    except DataError as error:
+        raise DataError(
+            f"{error}\nIn a study these keys begin with recipe., as in recipe.corpora.NAME.path=FILE."
+        ) from error
     at_once = min(parallel or max(1, torch.cuda.device_count()), max(1, len(left)))
     beside = ((before or {}).get("machine") or {}).get("parallel", 1)
     facts = {"preset": preset, "created": (before or {}).get("created") or _now(), "parallel": max(at_once, beside)}
