@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
     {"errors", "processes", "progress", "version"},
+    {"storage"},
     {"settings"},
     {"corpora"},
     {"annotate"},

@@ -1,0 +1,203 @@
+"""Atomic writes: a file or folder appears whole under its name, or not at all.
+
+Content is written into a staging folder beside the target (``.NAME.XXXXXXXX.tmp``), flushed to the disk and renamed;
+the folder that holds the target is flushed too, so a rename survives a power cut. A process holds a ``flock`` on its
+staging folder. The kernel releases it when the process ends, however it ends, so a staging folder without a lock is a
+leftover of a killed process: the next write of the same target removes it, and so does `remove_leftovers`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ernie2.errors import StorageError
+
+WHAT_NOW = "Free space or choose another place, then try again."
+"""Advice at the end of a `StorageError`, unless the caller knows better."""
+
+_STAGING = re.compile(r"\.(?P<target>.+)\.[a-z0-9_]{8}\.tmp")
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100
+
+
+@contextmanager
+def staged_file(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
+    """Yield a path to write to; on success its content becomes `path`, replacing a file that is there.
+
+    When the body raises, `path` stays as it was. Missing parent folders are made. Raises `StorageError`, ending in
+    `what_now`, where the disk refuses a write.
+    """
+    with _staging(path, what_now) as staging:
+        yield staging / path.name
+        _publish(staging / path.name, path, _file_mode(staging))
+
+
+@contextmanager
+def staged_folder(path: Path, *, replace: bool = False, what_now: str = WHAT_NOW) -> Iterator[Path]:
+    """Yield an empty folder to fill; on success it becomes `path`.
+
+    With `replace`, a folder at `path` is exchanged for the new one in a single step and then deleted. Without it, a
+    non-empty folder at `path` is a `StorageError`, raised before the body runs. When the body raises, `path` stays as
+    it was.
+    """
+    if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StorageError(f"{path} is there already; choose another place or delete it first.")
+    with _staging(path, what_now) as staging:
+        new = staging / path.name
+        new.mkdir()
+        yield new
+        _publish(new, path, _file_mode(staging))
+
+
+def write_text(path: Path, text: str, *, what_now: str = WHAT_NOW) -> None:
+    """Write a UTF-8 text file atomically; line feeds stay as they are on every system."""
+    write_bytes(path, text.encode(), what_now=what_now)
+
+
+def write_bytes(path: Path, content: bytes, *, what_now: str = WHAT_NOW) -> None:
+    """Write a file atomically."""
+    with staged_file(path, what_now=what_now) as file:
+        file.write_bytes(content)
+
+
+def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any], *, what_now: str = WHAT_NOW) -> None:
+    """Write a JSON file atomically, indented and ending in a line feed."""
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n", what_now=what_now)
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Force a file's content, or a folder's entries, to the disk (fsync). Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the staging folders in `folder` that killed processes left, and return them.
+
+    Staging folders that a living process writes to are kept. Where the file system has no ``flock``, all are kept.
+    """
+    with suppress(OSError):
+        return [path for path in sorted(folder.iterdir()) if _STAGING.fullmatch(path.name) and _removed(path)]
+    return []
+
+
+@contextmanager
+def storage_errors(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[None]:
+    """Turn an `OSError` of the body into a `StorageError` about `path` that ends in `what_now`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise StorageError(f"{path} cannot be written: {reason}; nothing was changed. {what_now}") from error
+
+
+@contextmanager
+def _staging(path: Path, what_now: str) -> Iterator[Path]:
+    """A locked staging folder beside `path`, removed at the end whatever happened."""
+    with storage_errors(path, what_now=what_now):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{_escaped(path.name)}.*.tmp"):
+            if (match := _STAGING.fullmatch(leftover.name)) and match["target"] == path.name:
+                _removed(leftover)
+        staging, lock = _locked_staging(path)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            os.close(lock)
+
+
+def _locked_staging(path: Path) -> tuple[Path, int]:
+    """A new staging folder for `path` and the descriptor that locks it."""
+    while True:
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            lock = os.open(staging, os.O_RDONLY)
+        except FileNotFoundError:  # another process took it for a leftover before it was locked
+            continue
+        with suppress(OSError):  # a file system without flock
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if staging.exists():
+            return staging, lock
+        os.close(lock)
+
+
+def _publish(new: Path, path: Path, file_mode: int) -> None:
+    """Flush `new`, a file or folder, and rename it to `path`."""
+    folders, files = [], [new]
+    if new.is_dir():
+        os.chmod(new, file_mode | (file_mode & 0o444) >> 2)
+        folders = [Path(folder) for folder, _, _ in os.walk(new)]
+        files = [folder / name for folder in folders for name in os.listdir(folder) if (folder / name).is_file()]
+    for file in files:
+        if not os.access(file, os.X_OK):
+            os.chmod(file, file_mode)  # some libraries write files that only their owner may read
+        flush(file)
+    for folder in reversed(folders):
+        flush(folder)
+    if path.is_dir() and new.is_dir():
+        _exchange(new, path)
+    else:
+        os.replace(new, path)
+    flush(path.parent)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Let two folders swap names in one step; in two where the system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        if not libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE):
+            return
+        if (number := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, os.strerror(number), str(old))
+    aside = new.with_name("replaced")
+    os.rename(old, aside)
+    os.rename(new, old)
+
+
+def _removed(staging: Path) -> bool:
+    """Remove a staging folder unless a living process holds it; whether it was removed."""
+    with suppress(OSError):
+        lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(staging)
+            return True
+        finally:
+            os.close(lock)
+    return False
+
+
+def _file_mode(staging: Path) -> int:
+    """The mode a new file gets under the process's umask, found without changing the umask."""
+    probe = staging / "mode"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    return mode
+
+
+def _escaped(name: str) -> str:
+    """`name` with the marks of a glob taken literally."""
+    return re.sub(r"([*?[])", r"[\1]", name)
