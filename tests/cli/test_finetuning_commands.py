@@ -258,6 +258,22 @@ def test_a_submission_from_nothing_to_the_zip(ernie: Callable[..., Outcome], mon
     assert any("mnli by seed 0" in note for note in record["notes"])
 
 
+def test_labelled_diagnostics_are_scored_by_the_models_of_mnli(ernie: Callable[..., Outcome]) -> None:
+    write_glue(Path("glue_data"))
+    rows = [f"Logic\tw1\tw{n}\t{('entailment', 'neutral', 'contradiction')[n % 3]}" for n in range(TESTS)]
+    full = Path("glue_data/AX/diagnostic-full.tsv")
+    full.write_text("\n".join(["Lexical Semantics\tPremise\tHypothesis\tLabel", *rows]) + "\n")
+    code, shown, complaint = ernie(
+        "finetune", "encoder", "--dataset", "mnli", "--data", "glue_data", "--seeds", "2", "--out", "out", *QUICK
+    )
+    assert (code, complaint) == (0, "")
+    mnli, ax = json.loads(Path("out/results.json").read_text())["datasets"]
+    assert (mnli["dataset"], ax["dataset"]) == ("mnli", "ax")
+    (row,) = ax["rows"]
+    assert (row["split"], row["metric"], len(row["values"])) == ("test", "matthews", 2)
+    assert "test matthews" in shown
+
+
 def test_a_submission_with_short_test_files_is_refused_before_training(
     ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,5 +304,5 @@ def test_of_a_group_what_has_no_training_file_is_named_and_left_out(ernie: Calla
     code, shown, _ = ernie("finetune", "encoder", "--dataset", "glue", "--data", "glue_data", "--seeds", "1", *QUICK)
     assert code == 0
     assert "wnli (no training file)" in shown
-    assert "ax has no published labels: the mnli model predicts it with --submission" in shown
+    assert "ax has no labels here: the mnli model predicts it with --submission" in shown
     assert "rte (subset" in shown

@@ -49,6 +49,22 @@ def test_integer_labels_of_the_hub_are_indices_and_minus_one_is_none(tmp_path: P
         read("mnli", tmp_path / "test.parquet")
 
 
+def test_minus_one_in_a_text_table_is_no_label_either(tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text("sentence\tlabel\nA film.\t-1\n", encoding="utf-8")
+    assert read("sst2", tmp_path / "test.tsv", labelled=False) == [Example("0", "A film.")]
+    with pytest.raises(DataError, match="line 2: there is no label"):
+        read("sst2", tmp_path / "test.tsv")
+
+
+def test_the_labelled_file_of_ax_is_read(tmp_path: Path) -> None:
+    names = "Lexical Semantics\tPredicate-Argument Structure\tLogic\tKnowledge\tDomain\tPremise\tHypothesis\tLabel"
+    line = "Quantifiers\t\t\t\tArtificial\tAll cats purr.\tSome cats purr.\tentailment"
+    (tmp_path / "diagnostic-full.tsv").write_text(f"{names}\n{line}\n", encoding="utf-8")
+    assert read("ax", tmp_path / "diagnostic-full.tsv", labelled=False) == [
+        Example("0", "All cats purr.", "Some cats purr.", "entailment")
+    ]
+
+
 def test_scores_are_numbers_and_the_hubs_minus_one_is_none(tmp_path: Path) -> None:
     rows = [{"sentence1": "A", "sentence2": "B", "label": score} for score in (5.0, -1.0)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")

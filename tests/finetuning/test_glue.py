@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from ernie2.errors import DataError
@@ -31,5 +33,7 @@ def test_two_figures_enter_with_their_mean_and_ax_does_not_count() -> None:
 def test_fewer_tasks_or_unknown_ones_give_no_score() -> None:
     with pytest.raises(DataError, match="no GLUE score without qnli, rte"):
         glue_score({name: 80.0 for name in SCORED if name not in ("qnli", "rte")})
+    with pytest.raises(DataError, match="no GLUE score: stsb has no finite figure"):
+        glue_score({**dict.fromkeys(SCORED, 80.0), "stsb": math.nan})
     with pytest.raises(DataError, match=r"'mnly' is no task of GLUE. Did you mean 'mnli'\?"):
         glue_score({"mnly": 1.0})

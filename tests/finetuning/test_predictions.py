@@ -41,6 +41,15 @@ def test_each_text_has_the_logits_it_has_alone_in_its_own_place(head: Head, tmp_
         np.testing.assert_allclose(logits, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("head", list(tiny.LABELS))
+def test_a_head_computes_in_float32_under_autocast(head: Head, tmp_path: Path) -> None:
+    model, encoder = model_and_encoder(tmp_path, head, precision="bf16")
+    sequences = encoder.encode(tiny.examples(head, 40), labelled=False).sequences
+    logits = np.concatenate([one.ravel() for one in logits_of(model, sequences, encoder.settings, CPU)])
+    rounded = torch.from_numpy(logits).bfloat16().float().numpy()
+    assert (logits != rounded).mean() > 0.9  # bf16 would leave none
+
+
 def test_a_text_in_several_parts_gets_one_tag_a_token_in_order(tmp_path: Path) -> None:
     model, encoder = model_and_encoder(tmp_path, "tagging", max_length=8)
     some = [Example("0", "", tokens=("w1",) * 15), Example("1", "", tokens=()), Example("2", "", tokens=("w2", "w3"))]

@@ -11,8 +11,12 @@ import pytest
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Split
+from ernie2.finetuning.glue import SCORED
 from ernie2.finetuning.jobs import Run
 from ernie2.finetuning.results import Outcomes, as_markdown, glue_of, lines_of, outcomes_of, record_of
+
+FACTS = {"checkpoint": "runs/b", "layout": "run", "size": "base", "seeds": [0, 1], "device": "cpu",
+         "precision": "fp32", "encoder": {"layers": 1, "hidden": 32}, "notes": ["a note"]}  # fmt: skip
 
 
 def runs(*values: float, metric: str = "accuracy") -> list[Run]:
@@ -33,13 +37,29 @@ def test_the_median_or_the_mean_of_all_runs_with_the_interval_of_the_mean() -> N
     assert outcomes(runs(80.0)).rows[0].low is None
 
 
-def test_a_run_without_a_figure_is_named_and_left_out_of_the_middle() -> None:
-    some = [*runs(80.0, math.nan), Run(2, Path("x"), {}, diverged="the loss was not finite at step 3 of 9")]
+def test_a_collapsed_seed_ranks_below_every_number() -> None:
+    nan = math.nan
+    (row,) = outcomes(runs(88.0, nan, nan, nan, 89.0)).rows
+    assert (row.middle, row.withheld) == (None, "no median: 3 of 5 seeds collapsed")
+    (row,) = outcomes(runs(88.0, nan, 86.0, nan, 89.0)).rows
+    assert (row.middle, row.low, row.withheld) == (86.0, None, "")
+    (row,) = outcomes(runs(88.0, nan, nan, 89.0)).rows  # the median averages 88 and a collapsed seed
+    assert row.middle is None
+
+
+def test_a_mean_over_a_collapsed_seed_is_withheld() -> None:
+    made = outcomes(runs(88.0, math.nan, 90.0), "mean")
+    assert (made.rows[0].middle, made.rows[0].withheld) == (None, "no mean: 1 of 3 seeds collapsed")
+    assert "no mean: 1 of 3 seeds collapsed   each: 88.0 none 90.0" in "\n".join(lines_of(made))
+
+
+def test_a_run_that_was_given_up_is_named_and_counts_as_collapsed() -> None:
+    some = [*runs(80.0, 81.0), Run(2, Path("x"), {}, diverged="the loss was not finite at step 3 of 9")]
     made = outcomes(some)
     assert made.rows[0].middle == 80.0
     assert made.diverged == {2: "the loss was not finite at step 3 of 9"}
     told = "\n".join(lines_of(made))
-    assert "each: 80.0 none" in told
+    assert "each: 80.0 81.0 none" in told
     assert "seed 2 diverged: the loss was not finite at step 3 of 9" in told
 
 
@@ -60,19 +80,25 @@ def test_the_papers_row_stands_beside_a_result_of_the_same_size_and_split_only()
 
 
 def test_the_score_of_glue_needs_all_nine() -> None:
-    nine = [
-        official(name, "base", "dev", "accuracy")
-        for name in ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
-    ]
-    assert glue_of(nine) == pytest.approx(90.0)
-    assert glue_of(nine[:-1]) is None
+    nine = [official(name, "base", "dev", "accuracy") for name in SCORED]
+    assert glue_of(nine) == (pytest.approx(90.0), "")
+    assert glue_of(nine[:-1]) == (None, "")
+
+
+def test_the_score_of_glue_is_withheld_where_a_median_is() -> None:
+    nine = [official(name, "base", "dev", "accuracy") for name in SCORED]
+    collapsed = outcomes(runs(88.0, math.nan, math.nan, math.nan, 89.0))
+    nine[3] = replace(collapsed, dataset="stsb")
+    words = "no GLUE score: stsb accuracy has no median: 3 of 5 seeds collapsed"
+    assert glue_of(nine) == (None, words)
+    record = record_of(nine, **FACTS)
+    assert (record["glue_score"], record["glue_withheld"]) == (None, words)
+    assert f"N{words[1:]}." in as_markdown(record)
 
 
 def test_the_report_holds_every_run_and_is_json_and_a_table() -> None:
-    facts = {"checkpoint": "runs/b", "layout": "run", "size": "base", "seeds": [0, 1], "device": "cpu",
-             "precision": "fp32", "encoder": {"layers": 1, "hidden": 32}, "notes": ["a note"]}  # fmt: skip
-    record = record_of([outcomes(runs(80.0, math.nan))], **facts)
+    record = record_of([outcomes(runs(80.0, math.nan))], **FACTS)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     text = as_markdown(record)
-    assert "| made-up | own | dev | accuracy | 80.0, none | median 80.0 | – | – |" in text
+    assert "| made-up | own | dev | accuracy | 80.0, none | no median: 1 of 2 seeds collapsed | – | – |" in text
     assert "* a note" in text

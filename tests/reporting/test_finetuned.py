@@ -18,6 +18,7 @@ ROW = {
     "middle": 85.0,
     "low": 21.5,
     "high": 148.5,
+    "withheld": "",
 }
 SET = {
     "dataset": "rte", "standing": "official", "rows": [ROW],
@@ -27,7 +28,8 @@ SET = {
 }  # fmt: skip
 RECORD: dict[str, Any] = {
     "checkpoint": "runs/<x>", "layout": "Hugging Face", "encoder": {"layers": 24, "hidden": 1024}, "size": "large",
-    "seeds": [0, 1, 2], "device": "cpu", "precision": "fp32", "glue_score": None, "notes": [], "datasets": [SET],
+    "seeds": [0, 1, 2], "device": "cpu", "precision": "fp32", "glue_score": None, "glue_withheld": "", "notes": [],
+    "datasets": [SET],
 }  # fmt: skip
 
 
@@ -45,6 +47,14 @@ def test_the_page_holds_every_figure_and_needs_nothing_else(tmp_path: Path) -> N
     assert page.count("<i style=") == 2  # the run that diverged has no dot
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_a_withheld_middle_and_a_withheld_score_say_why() -> None:
+    words = "no median: 3 of 5 seeds collapsed"
+    row = {**ROW, "middle": None, "withheld": words}
+    page = render({**RECORD, "glue_withheld": f"no GLUE score: rte has {words}", "datasets": [{**SET, "rows": [row]}]})
+    assert f'<td class="n">{words}</td>' in page
+    assert f"no GLUE score: rte has {words}" in page
 
 
 def test_names_with_markup_in_them_are_shown_as_they_are() -> None:

@@ -158,8 +158,12 @@ GLUE = (
         head="classification",
         metrics=("matthews",),
         labels=_NLI,
-        columns=_PREMISES,
-        splits={"test": Files(official=("diagnostic.tsv",), rows=(1_104,), hub="test")},
+        columns=Columns(
+            text=("sentence1", "premise", "Premise"),
+            pair=("sentence2", "hypothesis", "Hypothesis"),
+            label=("label", "Label"),
+        ),
+        splits={"test": Files(official=("diagnostic-full.tsv", "diagnostic.tsv"), rows=(1_104,), hub="test")},
         trained_on="mnli",
     ),
 )

@@ -38,9 +38,11 @@ def read_labelled(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[
 def class_name(value: Any, labels: Sequence[str], aliases: Mapping[str, str] | None, place: str) -> str | None:
     """The class that a cell means: its name, another spelling, or its index as an integer; None for -1, None or ''.
 
+    -1 means no label as a number and, in text tables, as the text '-1'.
+
     Raises `DataError` for anything else.
     """
-    if value is None or value == "" or (isinstance(value, int) and value == -1):
+    if value is None or value == "" or (value in (-1, "-1") and "-1" not in labels):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ernie2.errors import DataError, did_you_mean
@@ -14,7 +15,7 @@ def glue_score(results: Mapping[str, float | Sequence[float]]) -> float:
     """Mean over the nine tasks, in percent, of task -> figure or figures (two metrics, or MNLI matched and mismatched).
 
     A task with several figures enters with their mean, WNLI counts, AX may be given and does not. Raises `DataError`
-    naming tasks that are missing or unknown: a mean over fewer tasks is no GLUE score.
+    naming tasks that are missing, unknown or without a finite figure: a mean over fewer tasks is no GLUE score.
     """
     if unknown := [name for name in results if name not in (*SCORED, "ax")]:
         raise DataError(
@@ -25,7 +26,10 @@ def glue_score(results: Mapping[str, float | Sequence[float]]) -> float:
             f"no GLUE score without {', '.join(missing)}: it is the mean over all nine tasks. "
             "Report the tasks one by one."
         )
-    return sum(_mean(results[name]) for name in SCORED) / len(SCORED)
+    means = {name: _mean(results[name]) for name in SCORED}
+    if collapsed := [name for name, mean in means.items() if not math.isfinite(mean)]:
+        raise DataError(f"no GLUE score: {', '.join(collapsed)} has no finite figure. Report the tasks one by one.")
+    return sum(means.values()) / len(SCORED)
 
 
 def _mean(figures: float | Sequence[float]) -> float:

@@ -76,20 +76,26 @@ class TunedModel(nn.Module):
         return {SCORED: TaskLoss(losses.sum(), targets.count, right.sum())}
 
     def scores(self, inputs: Inputs) -> Tensor:
-        """A pack -> logits float32, (P, C) at the scored positions; for spans (T, 2) at every token."""
+        """A pack -> logits float32, (P, C) at the scored positions; for spans (T, 2) at every token.
+
+        The head computes in float32 under any autocast: bf16 has 8 significant bits, too few for scores and ranks.
+        """
         hidden = self.encoder(inputs)
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits: Tensor = self.linear(self.dropout(self._picked(hidden.float(), inputs)))
+        return logits
+
+    def _picked(self, hidden: Tensor, inputs: Inputs) -> Tensor:
+        """hidden (T, H) float32 -> what the linear reads, (P, H) or (T, H)."""
         positions = inputs.targets[SCORED].positions
         if self.head == "span":
-            picked = hidden
-        elif self.head == "tagging":
-            picked = hidden.index_select(0, positions)
-        elif self.pooling == "first":
-            picked = self.encoder.pool(hidden, positions)
-        else:
-            means = torch.segment_reduce(hidden.float(), "mean", lengths=inputs.starts.diff().long(), axis=0)  # (S, H)
-            picked = means.index_select(0, torch.searchsorted(inputs.starts, positions, right=True) - 1)
-        logits: Tensor = self.linear(self.dropout(picked))
-        return logits.float()
+            return hidden
+        if self.head == "tagging":
+            return hidden.index_select(0, positions)
+        if self.pooling == "first":
+            return self.encoder.pool(hidden, positions)
+        means = torch.segment_reduce(hidden, "mean", lengths=inputs.starts.diff().long(), axis=0)  # (S, H)
+        return means.index_select(0, torch.searchsorted(inputs.starts, positions, right=True) - 1)
 
 
 def sequence_rows(scores: Tensor, inputs: Inputs) -> Tensor:

@@ -18,8 +18,13 @@ from ernie2.finetuning.paper_settings import Settings, Size, size_for
 
 @dataclass(frozen=True)
 class Row:
-    """One metric on one split. `values`: percent by seed, runs without a figure left out; `middle`: their median or
-    mean; `low`, `high`: the 95 % interval of the mean over runs (Student's t), None for fewer than two."""
+    """One metric on one split, in percent.
+
+    `values`: by seed; nan for a seed that collapsed, so that it has no figure. `middle`: their median or mean, where a
+    collapsed seed ranks below every number; None where that lands on a collapsed seed or averages one, and `withheld`
+    says so. `low`, `high`: the 95 % interval of the mean over runs (Student's t); None for fewer than two runs and
+    where a seed collapsed.
+    """
 
     split: str
     metric: str
@@ -27,6 +32,7 @@ class Row:
     middle: float | None
     low: float | None
     high: float | None
+    withheld: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,14 +96,21 @@ def outcomes_of(
     )
 
 
-def glue_of(results: Sequence[Outcomes]) -> float | None:
-    """The GLUE score on development data, where all nine tasks have figures; else None."""
-    figures = {}
-    for one in results:
-        middles = [row.middle for row in one.rows if row.split.startswith("dev") and row.middle is not None]
-        if one.dataset in SCORED and middles:
-            figures[one.dataset] = middles
-    return glue_score(figures) if set(figures) == set(SCORED) else None
+def glue_of(results: Sequence[Outcomes]) -> tuple[float | None, str]:
+    """(GLUE score on development data, why it is withheld or '').
+
+    The score is None unless all nine tasks were run and every figure of theirs has a median.
+    """
+    rows = {
+        one.dataset: [row for row in one.rows if row.split.startswith("dev")]
+        for one in results
+        if one.dataset in SCORED
+    }
+    if not all(rows.get(name) for name in SCORED):
+        return None, ""
+    if withheld := [f"{name} {row.metric} has {row.withheld}" for name in SCORED for row in rows[name] if row.withheld]:
+        return None, "no GLUE score: " + "; ".join(withheld)
+    return glue_score({name: [row.middle or 0.0 for row in found] for name, found in rows.items()}), ""
 
 
 def lines_of(one: Outcomes) -> list[str]:
@@ -107,7 +120,7 @@ def lines_of(one: Outcomes) -> list[str]:
     for row in one.rows:
         name = f"{row.split} {row.metric}".ljust(width)
         each = " ".join(_shown(value) for value in row.values.values())
-        told.append(f"  {name}  {one.summary} {_shown(row.middle)}{_interval(row)}   each: {each}")
+        told.append(f"  {name}  {_summarised(row, one.summary)}{_interval(row)}   each: {each}")
     for split, words in one.comparison.items():
         told += [f"  paper, {line}" for line in one.paper[split]]
         told.append(f"  {split}: {words}")
@@ -136,12 +149,14 @@ def as_markdown(record: Mapping[str, Any]) -> str:
                 row["split"],
                 row["metric"],
                 ", ".join(_shown(value) for value in row["values"].values()),
-                f"{one['summary']} {_shown(row['middle'])}",
+                row["withheld"] or f"{one['summary']} {_shown(row['middle'])}",
                 "–" if row["low"] is None else f"{_shown(row['low'])} to {_shown(row['high'])}",
                 "; ".join(one["paper"].get(row["split"], ())) or "–",
             )
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    if record.get("glue_score") is not None:
+    if record["glue_withheld"]:
+        lines += ["", f"{record['glue_withheld'][0].upper()}{record['glue_withheld'][1:]}."]
+    if record["glue_score"] is not None:
         lines += ["", f"GLUE score on development data: {record['glue_score']:.1f} (mean over the nine tasks)."]
     remarks = [
         f"{one['dataset']}, seed {seed}: {why}" for one in record["datasets"] for seed, why in one["diverged"].items()
@@ -165,27 +180,37 @@ def as_markdown(record: Mapping[str, Any]) -> str:
 
 def record_of(results: Sequence[Outcomes], **facts: Any) -> dict[str, Any]:
     """JSON values of a whole command; what is not finite becomes null."""
-    score = glue_of(results)
-    made = {**facts, "glue_score": None if score is None or not math.isfinite(score) else score}
-    return made | {"datasets": [_plain(asdict(one)) for one in results]}
+    score, withheld = glue_of(results)
+    scores = {"glue_score": score, "glue_withheld": withheld}
+    return {**facts, **scores, "datasets": [_plain(asdict(one)) for one in results]}
 
 
 def _row(split: str, metric: str, runs: Sequence[Run], summary: str) -> Row:
-    values = {run.seed: run.metrics[split][metric] for run in runs if metric in run.metrics.get(split, {})}
-    finite = [value for value in values.values() if math.isfinite(value)]
-    middle = None if not finite else statistics.median(finite) if summary == "median" else statistics.fmean(finite)
-    low = high = None
-    if len(finite) > 1:
+    values = {run.seed: run.metrics.get(split, {}).get(metric, math.nan) for run in runs}
+    known = [value for value in values.values() if math.isfinite(value)]
+    collapsed = len(values) - len(known)
+    middle = low = high = None
+    if summary == "median":
+        ranked = statistics.median(sorted([*known, *[-math.inf] * collapsed]))
+        middle = ranked if math.isfinite(ranked) else None
+    elif not collapsed:
+        middle = statistics.fmean(known)
+    if not collapsed and len(known) > 1:
         from scipy.stats import t
 
-        mean = statistics.fmean(finite)
-        half = float(t.ppf(0.975, len(finite) - 1)) * statistics.stdev(finite) / math.sqrt(len(finite))
+        mean = statistics.fmean(known)
+        half = float(t.ppf(0.975, len(known) - 1)) * statistics.stdev(known) / math.sqrt(len(known))
         low, high = mean - half, mean + half
-    return Row(split, metric, values, middle, low, high)
+    withheld = "" if middle is not None else f"no {summary}: {collapsed} of {len(values)} seeds collapsed"
+    return Row(split, metric, values, middle, low, high, withheld)
 
 
 def _counts(one: Outcomes) -> str:
     return ", ".join(f"{split} {count:,}" for split, count in one.examples.items())
+
+
+def _summarised(row: Row, summary: str) -> str:
+    return row.withheld or f"{summary} {_shown(row.middle)}"
 
 
 def _interval(row: Row) -> str:

@@ -31,6 +31,7 @@ class Line:
     high: float | None
     dots: tuple[tuple[float, float], ...]
     paper: tuple[str, ...]
+    withheld: str
 
 
 def write_page(folder: Path) -> Path:
@@ -72,6 +73,7 @@ def lines_of(datasets: Sequence[Mapping[str, Any]]) -> tuple[Line, ...]:
                     row["high"],
                     tuple((min(100.0, max(0.0, value)), value) for value in values),
                     tuple(one["paper"].get(row["split"], ())),
+                    row["withheld"],
                 )
             )
     return tuple(made)
@@ -79,7 +81,7 @@ def lines_of(datasets: Sequence[Mapping[str, Any]]) -> tuple[Line, ...]:
 
 def remarks_of(record: Mapping[str, Any]) -> tuple[str, ...]:
     """What must stand beside the figures: runs that diverged, how the paper's compare, what was left out."""
-    made = list(record["notes"])
+    made = [*([record["glue_withheld"]] if record["glue_withheld"] else []), *record["notes"]]
     for one in record["datasets"]:
         made += [f"{one['dataset']}, seed {seed}: {why}" for seed, why in one["diverged"].items()]
         made += [f"{one['dataset']}, {split}: {words}" for split, words in one["comparison"].items()]

@@ -9,10 +9,12 @@ from typing import Any, cast
 
 from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
 from ernie2.datasets.examples import Head, LabelledData
+from ernie2.datasets.official_files import find_files
 from ernie2.datasets.own_data import own_data
 from ernie2.datasets.subsets import with_train_examples
 from ernie2.errors import ConfigError, DataError
 from ernie2.exporting import write_text
+from ernie2.finetuning.diagnostics import diagnose
 from ernie2.finetuning.glue_submission import check_tests, submit
 from ernie2.finetuning.jobs import Job, Run
 from ernie2.finetuning.many_runs import devices, run_all
@@ -89,6 +91,13 @@ def finetune(
         made = outcomes_of(job.data, runs[name], job.settings, source.shape, job.task_id, str(job.folder), own)
         say("\n".join(lines_of(made)))
         results.append(replace(made, notes=(*notes, *made.notes)))
+        for one in named.values():
+            if _trained_on(one) == name and one.splits["test"].labelled:
+                whole, scored = diagnose(one, job.data, runs[name], devices()[0])
+                results.append(
+                    outcomes_of(whole, scored, job.settings, source.shape, job.task_id, str(job.folder), own=False)
+                )
+                say("\n".join(lines_of(results[-1])))
     if submission is not None:
         chosen = submit(Path(submission), named, runs, devices()[0])
         remarks.append("submission: " + ", ".join(f"{one.dataset} by seed {one.seed}" for one in chosen))
@@ -101,10 +110,14 @@ def finetune(
 
 def _remarks(data: str | None, named: Mapping[str, LabelledData], absent: Sequence[str], *, told: bool) -> list[str]:
     """What is said of sets without a run; `told`: of those that only a submission is predicted for, too."""
-    bare = [name for name, one in named.items() if told and _untrained(one)]
+    bare = [
+        name
+        for name, one in named.items()
+        if told and _untrained(one) and not any(s.labelled for s in one.splits.values())
+    ]
     return [
         *([f"not in {data}: {', '.join(absent)}"] if absent else []),
-        *(f"{name} has no published labels: the {DATASETS[name].trained_on} model predicts it with --submission"
+        *(f"{name} has no labels here: the {DATASETS[name].trained_on} model predicts it with --submission"
           for name in bare),
     ]  # fmt: skip
 
@@ -125,6 +138,8 @@ def _leave(folder: Path, record: Mapping[str, Any], results: Sequence[Outcomes])
         part = [one.dataset for one in results if one.standing != "official"]
         words = f" (not comparable: {', '.join(part)} not whole)" if part else ""
         say(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
+    if record["glue_withheld"]:
+        say(record["glue_withheld"])
     write_json(folder / RESULTS, record)
     write_text(folder / REPORT, as_markdown(record))
     write_page(folder)
@@ -172,11 +187,25 @@ def _data(
             f"{one.name} has no training file: the model of {find_dataset(one.name).trained_on} predicts it. Fine-tune "
             "on that, or on the whole group."
         )
-    return {one.name: one}, ()
+    return {one.name: one} | _diagnostics(one.name, folder), ()
+
+
+def _diagnostics(name: str, folder: str | None) -> dict[str, LabelledData]:
+    """The labelled sets in `folder` that a model of the set `name` is scored on besides its own."""
+    names = [other for other, one in DATASETS.items() if folder is not None and one.trained_on == name]
+    found = {
+        other: load(other, folder) for other in names if find_files(DATASETS[other], folder or "", own_folder=False)
+    }
+    return {other: one for other, one in found.items() if one.splits["test"].labelled}
+
+
+def _trained_on(data: LabelledData) -> str | None:
+    """The set whose models predict this one, which has no training file; else None."""
+    return DATASETS[data.name].trained_on if data.name in DATASETS else None
 
 
 def _untrained(data: LabelledData) -> bool:
-    return data.name in DATASETS and DATASETS[data.name].trained_on is not None
+    return _trained_on(data) is not None
 
 
 def _job(

@@ -71,7 +71,7 @@ def test_exchanging_two_arms_negates_their_differences_to_the_digit(record):
 
 
 def test_a_score_is_the_mean_over_fine_tuning_runs_and_then_over_seeds(record):
-    score(record, "mnli", {"continual": [[60.0, 62.0, 64.0], [66.0, 66.0, None], [70.0, None, None]]})
+    score(record, "mnli", {"continual": [[60.0, 62.0, 64.0], [66.0, 66.0], [70.0]]})
     found = arm(analyse(record), "continual").scores[0]
     assert (found.dataset, found.split, found.metric, found.train, found.dev) == (
         "mnli",
@@ -82,7 +82,7 @@ def test_a_score_is_the_mean_over_fine_tuning_runs_and_then_over_seeds(record):
     )
     assert found.estimate.values == {0: 62.0, 1: 66.0, 2: 70.0}
     assert found.estimate.mean == 66.0
-    assert (found.runs, found.diverged) == (9, 3)
+    assert (found.runs, found.diverged) == (6, 0)
     assert found.finetuning_sd == pytest.approx((8 / 3) ** 0.5)  # squares 8 + 0 + 0 over 6 values less 3 seeds
 
 
@@ -276,6 +276,15 @@ def test_a_study_without_any_run_has_notes_only():
     analysis = analyse(study_record(seeds=(), sensitivity=()) | {"status": "running"})
     assert analysis.arms == analysis.sensitivity == analysis.comparisons == analysis.ratios == ()
     assert len(analysis.notes) == 1 + 4 + 3
+
+
+def test_no_mean_leaves_out_a_fine_tuning_run_that_diverged(record):
+    score(record, "mnli", {"continual": [[60.0, 62.0], [66.0, None], [70.0, 71.0]]})
+    analysis = analyse(record)
+    found = arm(analysis, "continual")
+    assert (found.scores[0].estimate, found.scores[0].finetuning_sd, found.mean_score) == (None, None, None)
+    assert any("of the fine-tuning runs 1 of 6 on mnli diverged, so no mean is given" in one for one in analysis.notes)
+    assert not any("has no mnli score" in one for one in analysis.notes)
 
 
 def test_where_every_fine_tuning_run_diverged_there_is_no_estimate(record):

@@ -17,6 +17,7 @@ def test_runs_that_gave_one_answer_to_all_are_counted_apart_from_those_given_up(
     said = [note for note in analyse(record).notes if "mrpc" in note]
     assert said == [
         "mrpc is not the whole official set (subset): 3,000 examples to train on, 1,000 to measure on.",
-        "continual: of the fine-tuning runs 1 of 6 on mrpc diverged and are in no mean, which flatters the arm.",
+        "continual: of the fine-tuning runs 1 of 6 on mrpc diverged, so no mean is given there; one over the other "
+        "runs would flatter the arm.",
         "continual: of the fine-tuning runs 2 of 6 on mrpc gave every example the same answer and are in the means.",
     ]

@@ -57,8 +57,10 @@ def _score(dataset: str, runs: Sequence[Run]) -> Score | None:
     if not scored:
         return None
     finite = {seed: list(one.known.values()) for seed, one in scored.items()}
-    parts = variance_components(finite)
     total = sum(len(one.values) for one in scored.values())
+    if diverged := total - sum(map(len, finite.values())):
+        finite = {}  # a mean over the runs that are left would flatter the arm
+    parts = variance_components(finite)
     facts = next((one for one in scored.values() if one.known), next(iter(scored.values())))
     return Score(
         dataset=dataset,
@@ -71,7 +73,7 @@ def _score(dataset: str, runs: Sequence[Run]) -> Score | None:
         pretraining_sd=parts.between,
         finetuning_sd=parts.within,
         runs=total,
-        diverged=total - sum(map(len, finite.values())),
+        diverged=diverged,
     )
 
 

@@ -103,17 +103,17 @@ def _scores(record: Record, main: Sequence[ArmResult]) -> list[str]:
         for name in sets:
             score = by_name.get(name)
             values = {} if score is None or score.estimate is None else score.estimate.values
-            if missing := [seed for seed in one.arm.seeds if seed not in values]:
-                lacking.setdefault(_seed_list(missing), []).append(name)
             if score is not None and score.diverged:
                 diverged.append(f"{score.diverged} of {score.runs} on {name}")
+            elif missing := [seed for seed in one.arm.seeds if seed not in values]:
+                lacking.setdefault(_seed_list(missing), []).append(name)
             if score is not None and (count := _collapsed(record, one, name)):
                 collapsed.append(f"{count} of {score.runs} on {name}")
         said += [f"{one.arm.title} has no {listing(names)} score at {seeds}." for seeds, names in lacking.items()]
         if diverged:
             said.append(
-                f"{one.arm.title}: of the fine-tuning runs {listing(diverged)} diverged and are in no mean, which "
-                "flatters the arm."
+                f"{one.arm.title}: of the fine-tuning runs {listing(diverged)} diverged, so no mean is given there; "
+                "one over the other runs would flatter the arm."
             )
         if collapsed:
             said.append(

@@ -34,7 +34,7 @@ class Score:
     train: int
     dev: int
     estimate: Estimate | None
-    """None where every run diverged."""
+    """None where any run diverged: its score ranks below every number, so no mean may leave it out."""
     pretraining_sd: float | None
     """Of the seed's true score, apart from fine-tuning; 0 where it comes out negative. None below two seeds."""
     finetuning_sd: float | None
@@ -42,7 +42,7 @@ class Score:
     runs: int
     """Fine-tuning runs, diverged ones included."""
     diverged: int
-    """Runs without a finite score: they are in no mean."""
+    """Runs without a finite score."""
 
 
 @dataclass(frozen=True)
