@@ -123,10 +123,10 @@ def _check_bit_equal(run: Path, target: Path) -> None:
 
 def as_markdown(table: Comparison) -> str:
     """The comparison as a table: accuracy and its change, 95 % intervals over seeds."""
-    heads = ["task", "cheap rule", "before", *(part for c in table.columns for part in (c.label, "change"))]
+    heads = ["task", "best baseline", "before", *(part for c in table.columns for part in (c.label, "change"))]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in table.rows:
-        cells = [row.task.name, f"{row.cheap:.3f}" if row.cheap is not None else "–", _shown(row.before)]
+        cells = [row.task.name, f"{row.baseline:.3f}" if row.baseline is not None else "–", _shown(row.before)]
         for cell in row.cells:
             cells += [_shown(cell.after), _shown(cell.change, "+.3f")] if cell else ["–", "–"]
         lines.append("| " + " | ".join(cells) + " |")
@@ -145,7 +145,7 @@ def as_json(table: Comparison) -> dict[str, Any]:
     labels = [column.label for column in table.columns]
     return {
         row.task.name: {
-            "cheap": row.cheap,
+            "baseline": row.baseline,
             "before": _plain(row.before),
             **{
                 label: {"after": _plain(cell.after), "change": _plain(cell.change)}

@@ -40,6 +40,16 @@ def test_the_model_card_names_corpora_licences_tasks_and_figures(exported):
     for told in ("Only a test.", "| text | en | test |", "sentence_reordering", "number of segments alone"):
         assert told in card
     assert f"{figures['knowledge_masking']['accuracy']:.3f}" in card
+    assert card.count("| too few instances to tell |") == len(tiny.FOUR), "8 held-out instances each"
+
+
+def test_the_model_card_calls_nothing_learned_that_is_not_above_the_best_constant_answer(exported):
+    _, made, figures = exported
+    chance = {**figures["sentence_reordering"], "instances": 128, "accuracy": 0.547, "low": 0.46, "high": 0.633}
+    chance |= {"majority": {"accuracy": 0.453}, "constant": {"accuracy": 0.547}}
+    chance["cheap"] = {"rule": "number of segments alone", "accuracy": 0.453}
+    row = "| 0.547 (0.460 to 0.633) | 0.453 | 0.547 | 0.453 (number of segments alone) | not learned |"
+    assert row in model_card(made.facts, {"sentence_reordering": chance})
 
 
 def test_a_task_without_held_out_documents_is_said_to_have_none(exported):

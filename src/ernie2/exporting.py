@@ -13,6 +13,7 @@ from typing import Any
 
 from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import StorageError
+from ernie2.learned import LEAST_INSTANCES, verdict_of
 from ernie2.model.formats.filling import tensors_of
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf
@@ -108,12 +109,13 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         "",
         "## Tasks and held-out figures",
         "",
-        "Each task by itself on documents that were not trained on. The cheap rule is the commonest label given one "
-        "feature, "
-        "fitted on training instances; a task whose 95 % interval does not lie above it is marked as not learned.",
+        "Each task by itself on documents that were not trained on. Baselines on the same instances: the majority "
+        "class of training, the best constant answer, and the commonest label given one feature, fitted on training "
+        "instances. A task is learned where the whole 95 % interval of its accuracy lies above all three; with fewer "
+        f"than {LEAST_INSTANCES} instances nothing is claimed.",
         "",
         *_table(
-            ("task", "task id", "level", "accuracy (95 %)", "majority", "cheap rule", "learned"),
+            ("task", "task id", "level", "accuracy (95 %)", "majority", "best constant", "feature baseline", "verdict"),
             [_task_row(task, heldout.get(task["name"])) for task in tasks],
         ),
         "",
@@ -145,13 +147,14 @@ def write_text(file: Path, text: str) -> None:
 def _task_row(task: Mapping[str, Any], figures: Mapping[str, Any] | None) -> tuple[str, ...]:
     name = (task["name"], str(task["id"]), task["level"])
     if figures is None:
-        return (*name, "no held-out documents", "", "", "")
+        return (*name, "no held-out documents", "", "", "", "")
     return (
         *name,
         f"{figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f})",
         f"{figures['majority']['accuracy']:.3f}",
+        f"{figures['constant']['accuracy']:.3f}",
         f"{figures['cheap']['accuracy']:.3f} ({figures['cheap']['rule']})",
-        "yes" if figures["learned"] else "not at this size",
+        verdict_of(figures).word,
     )
 
 

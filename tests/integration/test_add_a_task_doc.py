@@ -63,5 +63,5 @@ def test_the_page_leads_from_nothing_to_a_task_that_is_trained_evaluated_and_rep
         said += done.stdout
     assert "1 passed" in said
     assert "passage_half  (token-level, 2 labels, from my-tasks)" in said
-    assert re.search(r"^passage_half .*: above the cheap rule", said, re.MULTILINE), said
+    assert re.search(r"^passage_half: .*\n.*\n  learned: ", said, re.MULTILINE), said
     assert "Passage half" in (tmp_path / "my-run" / "report.html").read_text(encoding="utf-8")

@@ -58,7 +58,7 @@ def test_a_change_is_taken_run_by_run_so_that_seeds_do_not_blur_it(extension):
     assert (change.mean, change.low, change.high) == pytest.approx((-0.02, -0.02, -0.02))
     assert masking.cells[0].after.high - masking.cells[0].after.low > 0.9
     assert masking.before.mean == pytest.approx(0.3)
-    assert masking.cheap == pytest.approx(0.05)
+    assert masking.baseline == pytest.approx(0.05)
     assert case.before is None, "the new task had nothing to keep"
     assert case.cells[0].change is None
 

@@ -41,19 +41,19 @@ def test_points_lie_at_the_share_of_the_run_and_marks_at_the_ends_of_stages() ->
     assert line.mean == ((0.0, 0.0), (0.25, 0.5), (1.0, 0.25))
     assert line.ends == ((0.25, 0.5), (1.0, 0.25))
     assert line.last == 0.25
-    assert first.cheap == 0.25
+    assert first.baseline == 0.25
     assert line.strips == (Strip(0.0, 0.25, 1.0), Strip(0.25, 1.0, 0.2))
     assert second.lines[0].entered == 0.25
     assert second.lines[0].strips == (Strip(0.25, 1.0, 0.8),)
 
 
-def test_the_cheap_rule_is_the_mean_over_seeds_whose_held_out_instances_differ() -> None:
+def test_the_baseline_is_the_mean_over_seeds_whose_held_out_instances_differ() -> None:
     runs = [two_stages(seed, *(json.loads(json.dumps(end)) for end in ENDS)) for seed in (0, 0, 1)]
     runs[1]["restart"] = "never"  # the same instances again, which count once
     for end in runs[2]["heldout"]:
         end["tasks"]["first"]["cheap"] = 0.75
     first, second = panels(record(*runs))
-    assert (first.cheap, second.cheap) == (0.5, 0.25)
+    assert (first.baseline, second.baseline) == (0.5, 0.25)
 
 
 def test_the_mean_is_taken_where_every_seed_has_a_value_and_is_straight_between_them() -> None:
@@ -86,4 +86,4 @@ def test_what_stands_at_the_end_of_a_line_is_what_the_analysis_gives() -> None:
         for line, arm in zip(panel.lines, analyse(made).arms, strict=True):
             figure = next(figure for figure in arm.tasks if figure.task == task["name"])
             assert line.last == pytest.approx(figure.final.mean, abs=1e-12)
-            assert panel.cheap == pytest.approx(figure.cheap, abs=1e-12)
+            assert panel.baseline == pytest.approx(figure.baseline, abs=1e-12)

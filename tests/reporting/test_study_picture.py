@@ -55,7 +55,7 @@ def test_the_values_at_the_ends_of_lines_are_written_beside_them() -> None:
     root = ElementTree.fromstring(picture(one_line()))
     words = [" ".join("".join(text.itertext()).split()) for text in root.iter(f"{SVG}text")]
     assert "0.500 continual" in words
-    assert "0.250 cheap rule" in words
+    assert "0.250 best baseline" in words
 
 
 def test_it_is_well_formed_and_says_what_it_shows_in_words() -> None:

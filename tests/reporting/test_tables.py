@@ -29,7 +29,7 @@ def test_what_a_task_scored_before_its_first_stage_is_no_best_to_fall_from(small
     assert [cell.zero_shot for cell in case.cells] == [True, False]
 
 
-def test_cells_stand_above_below_or_level_with_the_cheap_rule_by_their_interval(small):
+def test_cells_stand_above_below_or_level_with_the_best_baseline_by_their_interval(small):
     masking, case = tables.forgetting_matrix(small())
     assert [cell.side for cell in masking.cells] == ["above", "above"]
     assert [cell.side for cell in case.cells] == ["below", "level"]  # 0.81 ± 0.02 holds 0.80
@@ -55,10 +55,15 @@ def test_the_final_rows_say_learned_not_learned_or_not_trained_yet(small, small_
     assert [row.standing for row in tables.final_rows(small(small_lines[:5]))] == ["learned", "not trained yet"]
 
 
-def test_the_run_s_own_word_on_learned_counts(small, small_lines):
-    small_lines[9]["tasks"][MASKING]["learned"] = False
-    small_lines[9]["tasks"][CASE]["learned"] = True
-    assert [row.standing for row in tables.final_rows(small(small_lines))] == ["not learned", "learned"]
+def test_a_task_is_not_learned_below_the_best_constant_answer(small, small_lines):
+    small_lines[9]["tasks"][MASKING]["constant"]["accuracy"] = 0.14  # the interval begins at 0.13
+    assert [row.standing for row in tables.final_rows(small(small_lines))] == ["not learned", "not learned"]
+
+
+def test_a_task_with_too_few_instances_is_level_with_its_baselines(small, small_lines):
+    small_lines[9]["tasks"][MASKING]["instances"] = 16
+    assert tables.final_rows(small(small_lines))[0].standing == "too few instances to tell"
+    assert tables.forgetting_matrix(small(small_lines))[0].cells[1].side == "level"
 
 
 def test_usable_documents_are_given_per_task_and_corpus(small):

@@ -9,22 +9,34 @@ SCORE = {
 }  # fmt: skip
 
 
-def test_the_headline_counts_the_tasks_above_the_cheap_rule(small):
-    assert verdict.headline(small()) == "One of two tasks stands above the cheap rule on held-out text."
+def test_the_headline_counts_the_learned_tasks(small):
+    assert verdict.headline(small()) == "One of two tasks is learned: held-out accuracy above every baseline."
 
 
 def test_both_all_and_none_are_said_so(small, small_lines, heldout_result):
     small_lines[9]["tasks"][CASE] = heldout_result(0.95, 0.02, 0.8)
-    assert verdict.headline(small(small_lines)) == "Both tasks stand above the cheap rule on held-out text."
+    said = "Both tasks are learned: held-out accuracy above every baseline."
+    assert verdict.headline(small(small_lines)) == said
     for task in small_lines[9]["tasks"]:
         small_lines[9]["tasks"][task] = heldout_result(0.01, 0.005, 0.8)
-    assert verdict.headline(small(small_lines)) == "None of two tasks stand above the cheap rule on held-out text."
+    said = "None of two tasks is learned: held-out accuracy above every baseline."
+    assert verdict.headline(small(small_lines)) == said
+
+
+def test_a_task_with_too_few_instances_is_neither_learned_nor_unlearned(small, small_lines, heldout_result):
+    small_lines[9]["tasks"][CASE] = heldout_result(0.95, 0.02, 0.8, instances=16)
+    records = small(small_lines)
+    assert verdict.headline(records).endswith(" Of one there are too few held-out instances to tell.")
+    said = ("Capitalization prediction (0.950 [0.930–0.970]; 16 instances)",)
+    assert verdict.standing_tasks(records, "too few instances to tell") == said
+    assert verdict.standing_tasks(records, "not learned") == ()
 
 
 def test_a_run_still_going_says_how_far_it_is(small, small_lines):
     said = verdict.headline(small(small_lines[:5], status="running", finished=None))
     assert said == (
-        "Still running, at step 20 of 40. The one task trained so far stands above the cheap rule on held-out text."
+        "Still running, at step 20 of 40. The one task trained so far is learned: held-out accuracy above every "
+        "baseline."
     )
 
 
@@ -34,15 +46,19 @@ def test_without_any_evaluation_nothing_is_claimed(small):
     )
 
 
-def test_tasks_are_named_with_accuracy_interval_and_rule(small, small_lines):
-    assert verdict.learned_tasks(small()) == ("Knowledge masking (0.150 [0.130–0.170] against 0.050)",)
-    assert verdict.unlearned_tasks(small()) == ("Capitalization prediction (0.810 [0.790–0.830] against 0.800)",)
+def test_tasks_are_named_with_accuracy_interval_and_baseline(small, small_lines):
+    learned = ("Knowledge masking (0.150 [0.130–0.170]; feature baseline 0.050)",)
+    unlearned = ("Capitalization prediction (0.810 [0.790–0.830]; feature baseline 0.800)",)
+    assert verdict.standing_tasks(small(), "learned") == learned
+    assert verdict.standing_tasks(small(), "not learned") == unlearned
     assert verdict.waiting_tasks(small(small_lines[:5])) == ("Capitalization prediction",)
 
 
 def test_remarks_tell_the_masked_loss_the_forgetting_and_the_margin(small, small_lines):
     loss, forgetting, margin = verdict.remarks(small([*small_lines, SCORE]))
-    assert loss.endswith("loss of 5.50 nats a token against 6.31 for the unigram rule, stage by stage 6.00 → 5.50.")
+    assert loss.endswith(
+        "loss of 5.50 nats a token against 6.31 for the feature baseline (unigram), stage by stage 6.00 → 5.50."
+    )
     assert forgetting == "Clearly below its own best at an earlier stage’s end: Knowledge masking (0.050)."
     assert margin == (
         "“Which book?” (64 labelled examples, three seeds): the pre-trained encoder’s accuracy less the untrained "

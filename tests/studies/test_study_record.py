@@ -67,6 +67,7 @@ def test_a_run_is_told_as_it_was_counted_while_it_trained(tmp_path: Path) -> Non
     ]
     assert [(one["step"], one["at"]) for one in run["heldout"]] == [(0, "start"), (4, "stage_end"), (8, "stage_end")]
     figures = {"accuracy": 0.5, "loss": 1.5, "low": 0.4, "high": 0.6, "cheap": 0.3, "majority": 0.2}
+    figures |= {"constant": 0.25, "instances": 64}
     assert run["heldout"][-1]["tasks"] == {"a": figures, "b": figures}
     assert (run["scores"], record["machine"]["parallel"]) == ({}, 3)
 
@@ -168,6 +169,7 @@ def _told(run: str, status: str, fingerprint: str) -> dict[str, Any]:
 def _heldout(step: int, stage: int, at: str, iterations: dict[str, int]) -> dict[str, Any]:
     figures = {"accuracy": 0.5, "loss": 1.5, "low": 0.4, "high": 0.6, "beside": 1}
     figures |= {"cheap": {"accuracy": 0.3, "rule": "r"}, "majority": {"accuracy": 0.2}}
+    figures |= {"constant": {"accuracy": 0.25}, "instances": 64}
     tasks = dict.fromkeys(TASKS, figures)
     return {"kind": "heldout", "step": step, "stage": stage, "at": at, "iterations": iterations, "tasks": tasks}
 

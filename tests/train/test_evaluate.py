@@ -1,52 +1,18 @@
-import math
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import tiny
 import tiny_run
 from ernie2.batches.packing import Caps
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import BatchSettings, EncoderSettings
-from ernie2.train.evaluate import SMOOTHING, CheapRule, HeldOut, ratio_interval, walk_once
+from ernie2.train.evaluate import HeldOut, walk_once
 from ernie2.train.pretraining import head_specs, open_stream, task_ids
 
 CPU = torch.device("cpu")
-
-
-def test_the_cheap_rule_answers_the_commonest_label_of_a_feature_and_the_majority_for_new_ones():
-    rule = CheapRule.fit(np.array([7, 7, 7, 8]), np.array([1, 1, 0, 0]), classes=2)
-    assert rule.predict(np.array([7, 8, 9])).tolist() == [1, 0, rule.majority]
-
-
-def test_the_loss_of_the_cheap_rule_is_that_of_smoothed_frequencies():
-    rule = CheapRule.fit(np.array([7, 7, 7]), np.array([1, 1, 0]), classes=2)
-    expected = [-math.log((2 + SMOOTHING) / (3 + 2 * SMOOTHING)), -math.log((1 + SMOOTHING) / (3 + 2 * SMOOTHING))]
-    assert rule.losses(np.array([7, 7]), np.array([1, 0])) == pytest.approx(expected)
-
-
-def test_the_entropy_of_one_feature_is_the_unigram_entropy():
-    rule = CheapRule.fit(np.zeros(4, int), np.array([5, 5, 6, 7]), classes=10)
-    assert rule.entropy == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4))
-
-
-def test_the_interval_is_the_binomial_one_where_every_instance_has_one_position():
-    right = np.array([True] * 30 + [False] * 70)
-    accuracy, low, high = ratio_interval(right, np.arange(100))
-    half = 1.96 * math.sqrt(0.3 * 0.7 / 99)
-    assert (accuracy, low, high) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
-
-
-@given(st.integers(2, 40), st.integers(1, 9), st.integers(0, 5))
-def test_repeating_positions_inside_an_instance_does_not_narrow_the_interval(instances, copies, seed):
-    right = np.random.default_rng(seed).random(instances) < 0.5
-    once = ratio_interval(right, np.arange(instances))
-    often = ratio_interval(np.repeat(right, copies), np.repeat(np.arange(instances), copies))
-    assert often == pytest.approx(once)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +148,7 @@ class Answers:
         return {name: (torch.zeros(len(made)), torch.tensor(made))}
 
 
-def test_baselines_come_from_train_figures_from_held_out_and_learned_asks_for_the_whole_interval(tmp_path):
+def test_baselines_come_from_train_and_the_best_constant_from_the_held_out_instances(tmp_path):
     """Every word is a capital one in train and none in the held-out documents."""
     words = [[list(range(10, 20))] * 3]
     documents = [tiny.document(words, capitals=range(30), name=f"train{i}", group=i) for i in range(6)]
@@ -199,7 +165,20 @@ def test_baselines_come_from_train_figures_from_held_out_and_learned_asks_for_th
     none_right = figures([1] * 120)
     assert (none_right["instances"], none_right["scored"]) == (4, 120), "one pass over four documents, no more"
     assert none_right["majority"]["accuracy"] == none_right["cheap"]["accuracy"] == none_right["accuracy"] == 0.0
-    one_instance_right = figures([0] * 30 + [1] * 90)
-    assert one_instance_right["accuracy"] == 0.25
-    assert not one_instance_right["learned"], "its interval reaches down to the cheap rule"
-    assert figures([0] * 120)["learned"]
+    assert none_right["constant"]["accuracy"] == 1.0, "no held-out word has a capital"
+    all_right = figures([0] * 120)
+    assert (all_right["accuracy"], all_right["high"]) == (1.0, 1.0)
+    assert all_right["low"] == pytest.approx(0.5101, abs=1e-4), "Wilson of 4 of 4 instances, not 1"
+    assert all_right["verdict"] == "too few instances to tell"
+
+
+def test_the_classes_of_a_drawn_task_come_equally_often(tmp_path):
+    rng = np.random.default_rng(0)
+    documents = [tiny.random_document(rng, name=f"d{i}", group=i) for i in range(60)]
+    shards = tiny_run.write_shards(tmp_path / "shards", documents, heldout=30)
+    task = tiny.task("sentence_distance")
+    batch = BatchSettings(batch_tokens=256, pack_tokens=256, sequence_tokens=64)
+    stream, feeds, _ = open_stream(shards, [task], {task.name: 0}, batch, seed=0)
+    exam = HeldOut(stream, feeds, [task], 33, seed=0)._exams[task.name]
+    assert np.bincount(exam.labels).tolist() == [11, 11, 11]
+    assert exam.labels[:12].tolist() != sorted(exam.labels[:12].tolist()), "in random order"

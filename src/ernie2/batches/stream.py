@@ -68,7 +68,10 @@ class Feed:
 
 
 class Stream:
-    """Makes packs of one split. `lanes` is M, the packs of a step; `ids` gives each task its row of the task table."""
+    """Makes packs of one split. `lanes` is M, the packs of a step; `ids` gives each task its row of the task table.
+
+    `in_turn`: classes the caller draws take turns, in blocks that hold each class once in random order.
+    """
 
     def __init__(
         self,
@@ -81,7 +84,9 @@ class Stream:
         seed: int,
         lanes: int = 1,
         split: str = "train",
+        in_turn: bool = False,
     ) -> None:
+        self._in_turn = in_turn
         self.tasks = {task.name: task for task in tasks}
         self.caps = caps
         self.lanes = lanes
@@ -99,8 +104,8 @@ class Stream:
         return {**vars(self), "_last": None}
 
     def like(self, feeds: Mapping[str, Feed], tasks: Sequence[Task], *, seed: int, split: str) -> Stream:
-        """A stream of the same sizes and ids over other feeds, tasks and split, in one lane."""
-        return Stream(feeds, tasks, self.vocabulary, self.caps, self.ids, seed=seed, split=split)
+        """A stream for evaluation: the same sizes and ids, other feeds, tasks and split; one lane, classes in turn."""
+        return Stream(feeds, tasks, self.vocabulary, self.caps, self.ids, seed=seed, split=split, in_turn=True)
 
     def pack(self, lane_number: int, lane: Lane, host: str, active: Sequence[str]) -> tuple[PackedBatch, Lane]:
         """Fills one pack of lane `lane_number` with instances of `host`, labelled by all of `active`.
@@ -128,6 +133,8 @@ class Stream:
         task = self.tasks[host]
         sentence_task = task if isinstance(task, SentenceTask) else None
         corpus, label = self._draw(host, sentence_task, (self._seed, self._split, host, "draw", lane_number, drawn))
+        if label is not None and self._in_turn:
+            label = self._label_in_turn(host, task.labels or (), lane_number, drawn)
         labellers = [
             other
             for name in active
@@ -188,6 +195,12 @@ class Stream:
         draw = generator(*key)
         chosen = min(int(self._cut[host].searchsorted(draw.random(), side="right")), len(corpora) - 1)
         return corpora[chosen], labels[int(draw.integers(len(labels)))] if labels else None
+
+    def _label_in_turn(self, host: str, labels: Sequence[str], lane_number: int, drawn: int) -> str:
+        """The class of instance `drawn` where classes take turns."""
+        block, place = divmod(drawn, len(labels))
+        order = generator(self._seed, self._split, host, "turn", lane_number, block).permutation(len(labels))
+        return labels[int(order[place])]
 
     def _document(self, host: str, corpus: ShardedCorpus, lane_number: int, k: int) -> AnnotatedDocument:
         """Document k of the lane's walk: number lane + k M of the endless stream of epochs."""

@@ -22,7 +22,7 @@ def evaluate(
         typer.Option(help="A folder of shards; their held-out documents are used.", show_default="those of the run"),
     ] = None,
 ) -> None:
-    """Measure every task on held-out documents, beside the majority class and a cheap rule.
+    """Measure every task on held-out documents, beside three baselines.
 
     Reads    CHECKPOINT and the held-out documents of the shards
     Leaves   nothing

@@ -55,10 +55,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One task over the columns; `cheap` is its cheap rule's accuracy, `before` that of the finished runs extended."""
+    """One task over the columns: accuracy of its best `baseline`, `before` of the finished runs extended."""
 
     task: Task
-    cheap: float | None
+    baseline: float | None
     before: Spread | None
     cells: tuple[Cell | None, ...]
 
@@ -115,7 +115,7 @@ def over_seeds(values: Sequence[float]) -> Spread:
 
 def _row(task: Task, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
     ends = [result for records in runs if (result := final(records, task.name)) is not None]
-    cheap = [result.cheap.accuracy for result in ends if result.cheap.accuracy is not None]
+    baselines = [value for result in ends if (value := result.verdict.baseline_accuracy) is not None]
     # a finished run that several runs extend counts once
     sources = {
         (records.run.extended_from.run, records.run.extended_from.step): found
@@ -124,7 +124,7 @@ def _row(task: Task, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
     }
     return Row(
         task,
-        math.fsum(cheap) / len(cheap) if cheap else None,
+        math.fsum(baselines) / len(baselines) if baselines else None,
         _spread(sources.values()),
         tuple(_cell(column, task.name) for column in columns),
     )

@@ -54,7 +54,7 @@ def _loss_chart(records: Records, task: str, placed: Sequence[Span]) -> dict[str
         weights.append(max(1, step.count.get(task, 1)))
     before, after = _heldout_points(records, task, lambda result: result.loss)
     cheap = _baseline(records, task, lambda result: result.cheap)
-    rules = [_rule("cheap", cheap.loss, cheap.rule or "cheap rule")] if _finite(cheap.loss) is not None else []
+    rules = [_rule("cheap", cheap.loss, cheap.rule or "feature baseline")] if _finite(cheap.loss) is not None else []
     series = [_series("training", thin(points, weights)), _series("before", before), _series("heldout", after)]
     return {"series": series, "rules": rules, "idle": _idle(task, placed), "form": "decimal"}
 
@@ -63,10 +63,13 @@ def _accuracy_chart(records: Records, task: str, placed: Sequence[Span]) -> dict
     before, after = _heldout_points(records, task, lambda result: result.accuracy)
     bounds = [_heldout_points(records, task, of)[1] for of in (lambda result: result.low, lambda result: result.high)]
     cheap = _baseline(records, task, lambda result: result.cheap)
-    majority = _baseline(records, task, lambda result: result.majority)
+    constant = _baseline(records, task, lambda result: result.constant)
     rules = [
         _rule(role, baseline.accuracy, label)
-        for role, baseline, label in (("cheap", cheap, cheap.rule or "cheap rule"), ("majority", majority, "majority"))
+        for role, baseline, label in (
+            ("cheap", cheap, cheap.rule or "feature baseline"),
+            ("majority", constant, "best constant"),
+        )
         if _finite(baseline.accuracy) is not None
     ]
     series = [

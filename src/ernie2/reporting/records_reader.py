@@ -15,6 +15,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ernie2.errors import CheckpointError, DataError
+from ernie2.learned import Verdict, verdict
 
 FORMAT = 1
 """The `format` of run.json this module reads."""
@@ -152,7 +153,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the majority class or a cheap rule (then with its name) reaches on the same held-out instances."""
+    """What a baseline reaches on the same held-out instances; `rule` names the feature of the feature baseline."""
 
     accuracy: float | None = None
     loss: float | None = None
@@ -162,7 +163,10 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Result:
-    """One task's held-out evaluation; `low` and `high` bound the 95 % interval of `accuracy`."""
+    """One task's held-out evaluation; `low` and `high` bound the 95 % interval of `accuracy`.
+
+    Baselines: `majority` class of training, best `constant` answer on these instances, `cheap` the feature baseline.
+    """
 
     instances: int | None = None
     scored: int | None = None
@@ -172,15 +176,14 @@ class Result:
     high: float | None = None
     macro_f1: float | None = None
     majority: Baseline = field(default_factory=Baseline)
+    constant: Baseline = field(default_factory=Baseline)
     cheap: Baseline = field(default_factory=Baseline)
-    learned: bool | None = None
 
     @property
-    def above_cheap(self) -> bool:
-        """As the run recorded it; where it did not, whether the whole interval lies above the cheap rule."""
-        if self.learned is not None:
-            return self.learned
-        return self.low is not None and self.cheap.accuracy is not None and self.low > self.cheap.accuracy
+    def verdict(self) -> Verdict:
+        """Whether the task is learned, and the strongest baseline."""
+        accuracies = {"majority": self.majority, "constant": self.constant, "cheap": self.cheap}
+        return verdict(self.instances, self.low, {key: baseline.accuracy for key, baseline in accuracies.items()})
 
 
 @dataclass(frozen=True)

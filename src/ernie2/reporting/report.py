@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ernie2.learned import LEARNED, LEAST_INSTANCES, NOT_LEARNED, TOO_FEW
 from ernie2.reporting import curves, progress, scores, tables, verdict, wording
 from ernie2.reporting.beside import compare
 from ernie2.reporting.records_reader import Records, read_records
@@ -52,8 +53,10 @@ def render(records: Records, beside: Sequence[Records] = ()) -> str:
             seconds=steps[-1].seconds if steps else None,
             tokens=next((step.tokens for step in reversed(records.steps) if step.tokens is not None), None),
             headline=verdict.headline(records),
-            learned=verdict.learned_tasks(records),
-            unlearned=verdict.unlearned_tasks(records),
+            learned=verdict.standing_tasks(records, LEARNED),
+            unlearned=verdict.standing_tasks(records, NOT_LEARNED),
+            untold=verdict.standing_tasks(records, TOO_FEW),
+            least_instances=LEAST_INSTANCES,
             waiting=verdict.waiting_tasks(records),
             remarks=verdict.remarks(records),
             schedule=tables.schedule(records),

@@ -120,8 +120,8 @@ def tables(analysis: Analysis) -> tuple[Table, ...]:
         rows = []
         for task, shown in names.items():
             cells = [figures.get((one.arm.name, task)) for one in arms]
-            cheap = next((cell.cheap for cell in cells if cell is not None), None)
-            rows.append((shown, cheap, tuple(None if cell is None else part(cell) for cell in cells)))
+            baseline = next((cell.baseline for cell in cells if cell is not None), None)
+            rows.append((shown, baseline, tuple(None if cell is None else part(cell) for cell in cells)))
         return Table(id, title, about, good, tuple(rows), tuple(getattr(one, mean) for one in arms))
 
     return (

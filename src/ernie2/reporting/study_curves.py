@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ernie2.learned import BASELINES
 from ernie2.studies.analysis.reading import MAIN_RULE
 
 LONGEST_LABEL = 21
@@ -46,12 +47,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One task: its lines in the order of the arms, and the cheap rule's accuracy."""
+    """One task: its lines in the order of the arms, and the best baseline's accuracy."""
 
     title: str
     level: str
     lines: tuple[Line, ...]
-    cheap: float | None
+    baseline: float | None
 
 
 def panels(record: Mapping[str, Any]) -> tuple[Panel, ...]:
@@ -70,7 +71,7 @@ def panels(record: Mapping[str, Any]) -> tuple[Panel, ...]:
             ]
             if line := _line(number, arm, runs, task["name"]):
                 lines.append(line)
-        made.append(Panel(task["title"], task["level"], tuple(lines), _cheap(record["runs"], task["name"])))
+        made.append(Panel(task["title"], task["level"], tuple(lines), _baseline(record["runs"], task["name"])))
     return tuple(made)
 
 
@@ -148,12 +149,13 @@ def _between(line: Sequence[Point], share: float) -> float | None:
     return None
 
 
-def _cheap(runs: Sequence[Mapping[str, Any]], task: str) -> float | None:
-    """The cheap rule's accuracy, mean over seeds: it is the same in all runs of a seed, whose held-out instances it
+def _baseline(runs: Sequence[Mapping[str, Any]], task: str) -> float | None:
+    """The best baseline's accuracy, mean over seeds: it is the same in all runs of a seed, whose held-out instances it
     depends on."""
     by_seed: dict[int, float] = {}
     for run in runs:
-        told = [value for one in run["heldout"] if _finite(value := one["tasks"].get(task, {}).get("cheap"))]
+        figures = [one["tasks"].get(task, {}) for one in run["heldout"]]
+        told = [max(known) for one in figures if (known := [one[key] for key in BASELINES if _finite(one.get(key))])]
         if told:
             by_seed[run["seed"]] = float(told[-1])
     return math.fsum(by_seed.values()) / len(by_seed) if by_seed else None

@@ -40,7 +40,7 @@ def picture(record: Mapping[str, Any]) -> str:
     drawn = panels(record)
     arms = [(number % len(MARKS), arm["title"]) for number, arm in enumerate(record["arms"])]
     columns = min(2, len(drawn)) or 1
-    legend, legend_height = _legend(arms, any(panel.cheap is not None for panel in drawn), columns * PANEL)
+    legend, legend_height = _legend(arms, any(panel.baseline is not None for panel in drawn), columns * PANEL)
     tall = TOP + PLOT_HEIGHT + STRIP * len(arms) + 60
     wide = columns * PANEL + 2 * MARGIN
     high = legend_height + tall * math.ceil(len(drawn) / columns) - 22 + 2 * MARGIN
@@ -68,11 +68,11 @@ def picture(record: Mapping[str, Any]) -> str:
     )
 
 
-def _legend(arms: Sequence[tuple[int, str]], cheap: bool, width: int) -> tuple[str, int]:
+def _legend(arms: Sequence[tuple[int, str]], baseline: bool, width: int) -> tuple[str, int]:
     """The key above the panels and its height; entries that do not fit go on the next line."""
     made, x, y = [], 0.0, 16
     entries = [(f"arm-{number}", title, number) for number, title in arms]
-    for name, title, number in [*entries, *([("ruled", "cheap rule", None)] if cheap else [])]:
+    for name, title, number in [*entries, *([("ruled", "best baseline", None)] if baseline else [])]:
         wide = 46 + _width(title) + 20
         if x and x + wide > width:
             x, y = 0.0, y + 20
@@ -108,8 +108,8 @@ def _panel(panel: Panel, arms: int) -> str:
         for quarter in range(5)
     ]
     parts.append(f'<text class="soft" x="{LEFT + PLOT_WIDTH + 23}" y="{foot}">of its training</text>')
-    if panel.cheap is not None:
-        parts.append(f'<path class="ruled rule" d="M{LEFT} {_n(_y(panel.cheap, low, high))}h{PLOT_WIDTH}"/>')
+    if panel.baseline is not None:
+        parts.append(f'<path class="ruled rule" d="M{LEFT} {_n(_y(panel.baseline, low, high))}h{PLOT_WIDTH}"/>')
     for row, line in enumerate(panel.lines):
         parts.append(_strips(line, bottom + 8 + row * STRIP))
     parts += [_seeds(line, low, high) for line in panel.lines]
@@ -160,8 +160,8 @@ def _end_labels(panel: Panel, low: float, high: float) -> str:
     """The last value and name of every line at its right, moved apart where they would cover each other."""
     wanted = [(_arm(line), line.label, line.last, _x(line.mean[-1][0]) if line.mean else _x(1.0))
               for line in panel.lines]  # fmt: skip
-    if panel.cheap is not None:
-        wanted.append(("ruled", "cheap rule", panel.cheap, _x(1.0)))
+    if panel.baseline is not None:
+        wanted.append(("ruled", "best baseline", panel.baseline, _x(1.0)))
     wanted.sort(key=lambda entry: -entry[2])
     places = apart([_y(value, low, high) for _, _, value, _ in wanted], 15.0, TOP + 2.0, TOP + PLOT_HEIGHT + 24.0)
     right = LEFT + PLOT_WIDTH
@@ -198,7 +198,7 @@ def _top(group: Sequence[float], gap: float, low: float, high: float) -> float:
 def scale(panel: Panel) -> tuple[float, float, float]:
     """Lowest and highest value of a panel's axis and the step of its ticks: round numbers that hold every line."""
     values = [value for line in panel.lines for points in line.seeds.values() for _, value in points]
-    values += [panel.cheap] if panel.cheap is not None else []
+    values += [panel.baseline] if panel.baseline is not None else []
     least, most = (min(values), max(values)) if values else (0.0, 1.0)
     span = most - least or 0.1
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if span <= 5 * step or step == 1.0)

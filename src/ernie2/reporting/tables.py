@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ernie2.learned import LEARNED, TOO_FEW
 from ernie2.reporting.progress import final, introduced, stage_ends, trained
 from ernie2.reporting.records_reader import Records, Result, Task, Usable
 
@@ -54,15 +55,15 @@ def schedule(records: Records) -> tuple[ScheduleRow, ...]:
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """A task's held-out accuracy after a stage, and how it stands to the cheap rule."""
+    """A task's held-out accuracy after a stage, and how it stands to the best baseline."""
 
     result: Result
     zero_shot: bool
     """The task had not been trained yet."""
     side: str
-    """"above" or "below" the cheap rule with the whole interval, else "level"."""
+    """"above" or "below" the best baseline with the whole interval, else "level", also with too few instances."""
     shade: float
-    """Above: share of the row's best gain over the cheap rule. Below: the share of its deepest gap. Zero-shot: 0."""
+    """Above: share of the row's best gain over the best baseline. Below: the share of its deepest gap. Zero-shot: 0."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,17 @@ def _forgotten(since: list[Result]) -> tuple[float | None, bool]:
 
 
 def _gain(result: Result) -> float:
-    if result.accuracy is None or result.cheap.accuracy is None:
-        return 0.0
-    return result.accuracy - result.cheap.accuracy
+    baseline = result.verdict.baseline_accuracy
+    return 0.0 if result.accuracy is None or baseline is None else result.accuracy - baseline
 
 
 def _side(result: Result) -> str:
-    cheap = result.cheap.accuracy
-    if cheap is None or result.low is None or result.high is None:
+    found = result.verdict
+    if found.word == LEARNED:
+        return "above"
+    if found.word == TOO_FEW or found.baseline_accuracy is None or result.high is None:
         return "level"
-    return "above" if result.low > cheap else "below" if result.high < cheap else "level"
+    return "below" if result.high < found.baseline_accuracy else "level"
 
 
 def _shade(gain: float, gains: Iterable[float]) -> float:
@@ -133,7 +135,7 @@ class FinalRow:
     task: Task
     result: Result | None
     standing: str
-    """"learned", "not learned" or "not trained yet"."""
+    """A word of `ernie2.learned`, or "not trained yet"."""
 
 
 def final_rows(records: Records) -> tuple[FinalRow, ...]:
@@ -141,8 +143,7 @@ def final_rows(records: Records) -> tuple[FinalRow, ...]:
     rows = []
     for task in records.run.tasks:
         result = final(records, task.name)
-        standing = "not trained yet" if result is None else "learned" if result.above_cheap else "not learned"
-        rows.append(FinalRow(task, result, standing))
+        rows.append(FinalRow(task, result, "not trained yet" if result is None else result.verdict.word))
     return tuple(rows)
 
 

@@ -1,7 +1,8 @@
-"""What came of a run, in plain sentences: which tasks stand above their cheap rule, and what they kept."""
+"""What came of a run, in plain sentences: which tasks are learned, and what they kept."""
 
 from __future__ import annotations
 
+from ernie2.learned import LEARNED, TOO_FEW
 from ernie2.reporting.progress import reached, spans, stage_ends, trained
 from ernie2.reporting.records_reader import Records, Score, Task
 from ernie2.reporting.tables import final_rows, forgetting_matrix
@@ -9,20 +10,20 @@ from ernie2.reporting.wording import decimal, interval, listing, signed, spelled
 
 
 def headline(records: Records) -> str:
-    """One sentence: how many of the trained tasks stand above their cheap rule, and how far the run is."""
+    """How many of the trained tasks are learned, of how many that cannot be told, and how far the run is."""
     rows = [row for row in final_rows(records) if row.result is not None]
     if not rows:
         return f"{_state(records)}No task has been evaluated on held-out text yet."
-    learned = sum(row.standing == "learned" for row in rows)
+    learned, few = (sum(row.standing == word for row in rows) for word in (LEARNED, TOO_FEW))
     of = "task" if len(rows) == 1 else "tasks"
     if learned == len(rows):
         who = f"the one {of}" if learned == 1 else f"both {of}" if learned == 2 else f"all {spelled(learned)} {of}"
     else:
         who = f"{'none' if learned == 0 else spelled(learned)} of {spelled(len(rows))} {of}"
-    verb = "stands" if learned == 1 else "stand"
     so_far = " trained so far" if len(rows) < len(records.run.tasks) else ""
-    sentence = f"{who}{so_far} {verb} above the cheap rule on held-out text."
-    return _state(records) + sentence[0].upper() + sentence[1:]
+    sentence = f"{who}{so_far} {'is' if learned <= 1 else 'are'} learned: held-out accuracy above every baseline."
+    untold = f" Of {spelled(few)} there are too few held-out instances to tell." if few else ""
+    return _state(records) + sentence[0].upper() + sentence[1:] + untold
 
 
 def _state(records: Records) -> str:
@@ -33,30 +34,25 @@ def _state(records: Records) -> str:
     return f"{verb}, at step {whole(reached(records))} of {whole(planned)}. "
 
 
-def learned_tasks(records: Records) -> tuple[str, ...]:
-    """ "Title (accuracy, interval, against the rule)" of every task above its cheap rule."""
-    return _standing(records, "learned")
-
-
-def unlearned_tasks(records: Records) -> tuple[str, ...]:
-    """The same for every trained task that is not above its cheap rule."""
-    return _standing(records, "not learned")
+def standing_tasks(records: Records, word: str) -> tuple[str, ...]:
+    """ "Title (accuracy, interval, against the best baseline)" of every trained task with this verdict."""
+    found = []
+    for row in final_rows(records):
+        if row.standing != word or row.result is None:
+            continue
+        bounds = interval(row.result.low, row.result.high)
+        accuracy = decimal(row.result.accuracy) + (f" [{bounds}]" if bounds else "")
+        judged = row.result.verdict
+        against = f"{judged.baseline} {decimal(judged.baseline_accuracy)}"
+        if word == TOO_FEW:
+            against = f"{spelled(judged.instances)} instances"
+        found.append(f"{row.task.shown} ({accuracy}; {against})")
+    return tuple(found)
 
 
 def waiting_tasks(records: Records) -> tuple[str, ...]:
     """Titles of the tasks without a held-out result since their training began."""
     return tuple(row.task.shown for row in final_rows(records) if row.result is None)
-
-
-def _standing(records: Records, standing: str) -> tuple[str, ...]:
-    found = []
-    for row in final_rows(records):
-        if row.standing != standing or row.result is None:
-            continue
-        bounds = interval(row.result.low, row.result.high)
-        accuracy = decimal(row.result.accuracy) + (f" [{bounds}]" if bounds else "")
-        found.append(f"{row.task.shown} ({accuracy} against {decimal(row.result.cheap.accuracy)})")
-    return tuple(found)
 
 
 def remarks(records: Records) -> tuple[str, ...]:
@@ -85,7 +81,11 @@ def _vocabulary_loss(records: Records, task: Task) -> str:
     losses = [decimal(result.loss, 2) for result in made]
     path = f", stage by stage {' → '.join(losses)}" if len(losses) > 1 else ""
     rule = made[-1].cheap
-    against = f" against {decimal(rule.loss, 2)} for the {rule.rule or 'cheap'} rule" if rule.loss is not None else ""
+    against = (
+        f" against {decimal(rule.loss, 2)} for the feature baseline{f' ({rule.rule})' if rule.rule else ''}"
+        if rule.loss is not None
+        else ""
+    )
     return f"{task.shown} has a held-out loss of {losses[-1]} nats a token{against}{path}."
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, ConfigError, DataError
+from ernie2.learned import BASELINES
 from ernie2.settings import Recipe
 from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE, check_format
 from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
@@ -220,8 +221,8 @@ def _heldout(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _figures(figures: Mapping[str, Any], at: str) -> dict[str, float | None]:
     kept = {key: figures[key] for key in ("accuracy", "loss")}
     if at != "during":
-        kept |= {"low": figures["low"], "high": figures["high"]}
-        kept |= {key: figures[key]["accuracy"] for key in ("cheap", "majority")}
+        kept |= {key: figures[key] for key in ("low", "high", "instances")}
+        kept |= {key: figures[key]["accuracy"] for key in BASELINES}
     return {key: float(f"{value:.6g}") if math.isfinite(value) else None for key, value in kept.items()}
 
 

@@ -1,15 +1,13 @@
-"""Held-out evaluation: each task by itself on documents nobody trained on, beside two baselines.
+"""Held-out evaluation: each task by itself on documents nobody trained on, beside three baselines.
 
 A task is shown its own instances only, plainly arranged, unmasked except for masking itself, under its own task id; the
-same fixed instances every time. Beside its accuracy stand the majority class and a cheap rule fitted on train
-instances: the commonest label for one feature that the task names (the token's own prior, the number of segments,
-nothing but the unigram).
+same fixed instances every time. Classes that the caller draws come equally often. The baselines are the majority class
+of training instances, the best constant answer on the held-out instances, and the feature baseline fitted on training
+instances: the commonest label for one feature that the task names (the token's own prior, the number of segments).
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,69 +19,21 @@ from numpy.typing import NDArray
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.packing import Packer
 from ernie2.batches.stream import Cursor, Feed, Stream
+from ernie2.learned import verdict_of
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.tasks.base import Task
 from ernie2.tasks.instances import Instance
 from ernie2.tasks.usable import count_usable
+from ernie2.train.accuracy import accuracy_interval
+from ernie2.train.baselines import FeatureBaseline, baseline_figures, macro_f1
 from ernie2.train.distributed import World
 from ernie2.train.step import autocast
 
 Array = NDArray[Any]
 
 FIT_INSTANCES = 2_000
-"""Train instances the cheap rule is fitted on."""
-SMOOTHING = 0.1
-"""Added to every count where the cheap rule gives probabilities (for its loss)."""
-
-
-@dataclass(frozen=True)
-class CheapRule:
-    """Label frequencies by feature, from train instances; features never seen fall back on all labels together.
-
-    `by_feature`: feature → label → count; `overall`: label → count; `classes`: number of labels.
-    """
-
-    by_feature: Mapping[int, Counter[int]]
-    overall: Counter[int]
-    classes: int
-
-    @staticmethod
-    def fit(features: Array, labels: Array, classes: int) -> CheapRule:
-        """features (p,) int64, labels (p,) int64."""
-        by_feature: dict[int, Counter[int]] = {}
-        for feature, label in zip(features.tolist(), labels.tolist(), strict=True):
-            by_feature.setdefault(feature, Counter())[label] += 1
-        return CheapRule(by_feature, Counter(labels.tolist()), classes)
-
-    @property
-    def majority(self) -> int:
-        """The commonest label."""
-        return self.overall.most_common(1)[0][0] if self.overall else 0
-
-    @property
-    def entropy(self) -> float:
-        """Entropy in nats of the labels by themselves; for masking, the unigram entropy."""
-        total = self.overall.total()
-        return -sum(count / total * math.log(count / total) for count in self.overall.values())
-
-    def predict(self, features: Array) -> Array:
-        """(p,) int64: the commonest label of each feature."""
-        best = {feature: counts.most_common(1)[0][0] for feature, counts in self.by_feature.items()}
-        majority = self.majority
-        return np.array([best.get(feature, majority) for feature in features.tolist()], np.int64)
-
-    def losses(self, features: Array, labels: Array) -> Array:
-        """(p,) float64: minus the log of the probability the rule gives the right label, smoothed."""
-        return np.array(
-            [
-                -math.log(
-                    ((counts := self.by_feature.get(feature, self.overall))[label] + SMOOTHING)
-                    / (counts.total() + SMOOTHING * self.classes)
-                )
-                for feature, label in zip(features.tolist(), labels.tolist(), strict=True)
-            ]
-        )
+"""Train instances the baselines are fitted on."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +43,8 @@ class _Exam:
     packs: Sequence[PackedBatch]
     instances: int
     labels: Array
-    features: Array
     owner: Array
-    rule: CheapRule
+    baselines: Mapping[str, Mapping[str, Any]]
 
 
 class HeldOut:
@@ -123,11 +72,10 @@ class HeldOut:
     def evaluate(
         self, model: MultiTaskModel, device: torch.device, precision: str, world: World | None = None
     ) -> dict[str, dict[str, Any]]:
-        """Per task: instances, scored positions, loss (nats), accuracy with its 95 % interval, macro-F1, both
-        baselines.
+        """Per task: instances, scored positions, loss (nats), accuracy with its 95 % interval, macro-F1, baselines.
 
-        `learned`: the interval's lower end lies above the cheap rule's accuracy. The ranks of `world` share the packs,
-        and all return the same figures, those of one process.
+        `verdict`: the word of `ernie2.learned`. The ranks of `world` share the packs, and all return the same
+        figures, those of one process.
         """
         world = world or World(device=device)
         made = {name: self._predict(name, exam, model, precision, device, world) for name, exam in self._exams.items()}
@@ -156,55 +104,26 @@ class HeldOut:
         packs = range(len(exam.packs))
         losses, predicted = zip(*(shares[pack % len(shares)][pack // len(shares)] for pack in packs), strict=True)
         right = np.concatenate(predicted) == exam.labels
-        accuracy, low, high = ratio_interval(right, exam.owner)
+        accuracy, low, high = accuracy_interval(right, exam.owner)
         classes = self._tasks[name].labels is not None
-        rule, by_rule = exam.rule, exam.rule.predict(exam.features)
-        majority = np.full_like(exam.labels, rule.majority)
-        cheap_accuracy = float((by_rule == exam.labels).mean())
-        return {
+        figures = {
             "instances": exam.instances,
             "scored": len(exam.labels),
             "loss": float(np.concatenate(losses).mean()),
             "accuracy": accuracy,
             "low": low,
             "high": high,
-            "macro_f1": _macro_f1(exam.labels, np.concatenate(predicted)) if classes else None,
-            "majority": {
-                "accuracy": float((majority == exam.labels).mean()),
-                "macro_f1": _macro_f1(exam.labels, majority) if classes else None,
-            },
-            "cheap": {
-                "rule": self._tasks[name].cheap_rule,
-                "accuracy": cheap_accuracy,
-                "macro_f1": _macro_f1(exam.labels, by_rule) if classes else None,
-                "loss": float(rule.losses(exam.features, exam.labels).mean()),
-                "entropy": rule.entropy,
-            },
-            "learned": low > cheap_accuracy,
+            "macro_f1": macro_f1(exam.labels, np.concatenate(predicted)) if classes else None,
+            **exam.baselines,
         }
-
-
-def ratio_interval(right: Array, owner: Array) -> tuple[float, float, float]:
-    """Accuracy over positions with its 95 % interval, (accuracy, low, high).
-
-    `right` (p,) bool, `owner` (p,) the instance of each position. Positions of one instance are not independent, so the
-    interval is that of a ratio of instance totals (linearised, clustered by instance).
-    """
-    counts = np.bincount(owner).astype(float)
-    totals = np.bincount(owner, weights=right)
-    counts, totals = counts[counts > 0], totals[counts > 0]
-    ratio, m = float(totals.sum() / counts.sum()), len(counts)
-    if m < 2:
-        return ratio, 0.0, 1.0
-    error = math.sqrt(m / (m - 1) * float(((totals - ratio * counts) ** 2).sum())) / float(counts.sum())
-    return ratio, max(0.0, ratio - 1.96 * error), min(1.0, ratio + 1.96 * error)
+        return {**figures, "verdict": verdict_of(figures).word}
 
 
 def walk_once(train: Stream, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:
     """At most `instances` instances of `task` alone, from one pass over the `split` documents of each corpus of `feed`.
 
     Corpora are drawn by their shares; one that was walked to its end is left out of the draw from then on. `train`
-    gives sizes and ids.
+    gives sizes and ids. Classes that the caller draws take turns, so that they come equally often.
     """
     found: list[Instance] = []
     cursor: Cursor | None = None
@@ -228,7 +147,7 @@ def walk_once(train: Stream, feed: Feed, task: Task, instances: int, seed: int, 
 
 
 def _exam(task: Task, train: Stream, found: Sequence[Instance], fitted: Sequence[Instance]) -> _Exam:
-    """Packs the held-out instances `found`, and fits the cheap rule on the train instances `fitted`."""
+    """Packs the held-out instances `found`, and computes the baselines, fitted on the train instances `fitted`."""
     packs = []
     packer = Packer(train.caps, train.vocabulary.pad)
     for instance in found:
@@ -241,17 +160,13 @@ def _exam(task: Task, train: Stream, found: Sequence[Instance], fitted: Sequence
     owner = np.repeat(np.arange(len(found)), [len(i.labels[task.name].targets) for i in found])
     classes = len(task.labels) if task.labels is not None else task.vocabulary.size
     seen, their_features = _scored(task, fitted)
-    return _Exam(packs, len(found), labels, features, owner, CheapRule.fit(their_features, seen, classes))
+    rule = FeatureBaseline.fit(their_features, seen, classes)
+    baselines = baseline_figures(rule, features, labels, task.cheap_rule, with_f1=task.labels is not None)
+    return _Exam(packs, len(found), labels, owner, baselines)
 
 
 def _scored(task: Task, instances: Sequence[Instance]) -> tuple[Array, Array]:
-    """Labels (p,) and features of the cheap rule (p,) at all positions `task` scores in `instances`."""
+    """Labels (p,) and features of the feature baseline (p,) at all positions `task` scores in `instances`."""
     made = [(i.labels[task.name], i.sequence) for i in instances]
     features = np.concatenate([task.cheap(sequence, labels.positions) for labels, sequence in made])
     return np.concatenate([labels.targets for labels, _ in made]), features
-
-
-def _macro_f1(labels: Array, predicted: Array) -> float:
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(labels, predicted, average="macro", zero_division=0.0))

@@ -14,6 +14,7 @@ from ernie2.batches.packing import pack_of_nothing
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane, Stream
 from ernie2.errors import RunFailed, RunStopped
+from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.processes import cores
 from ernie2.progress import progress, say
@@ -314,7 +315,7 @@ class Trainer:
             for name, figures in tasks.items():
                 say(
                     f"  {name:<26} held-out accuracy {figures['accuracy']:.3f}, "
-                    f"cheap rule {figures['cheap']['accuracy']:.3f}, loss {figures['loss']:.3f}"
+                    f"loss {figures['loss']:.3f}: {verdict_of(figures).reason}"
                 )
 
     def _log(self) -> None:

@@ -25,6 +25,7 @@ from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.predictions import logits_of
 from ernie2.finetuning.training import fine_tune
+from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
@@ -197,12 +198,8 @@ def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
     path = " → ".join(f"{figures['loss']:.3f}" for figures in masked)
     say(f"  masked-token loss at the end of each stage: {path} (unigram entropy {masked[0]['cheap']['entropy']:.3f})")
     for name, figures in final.items():
-        verdict = "above" if figures["learned"] else "not learned at this size: not above"
-        say(
-            f"  {name}: {figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f}), {verdict} the cheap "
-            "rule "
-            f"({figures['cheap']['rule']}, {figures['cheap']['accuracy']:.3f})"
-        )
+        interval = f"{figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f})"
+        say(f"  {name}: {interval}, {verdict_of(figures).reason}")
     result = [line for line in lines if line["kind"] == "score"][-1]
     shown = {kind: "/".join(f"{a:.3f}" for a in result[kind]) for kind in ("pretrained", "untrained")}
     say(

@@ -11,6 +11,7 @@ import torch
 from ernie2.annotate.joined import open_shards
 from ernie2.annotate.shards import Shards
 from ernie2.errors import ConfigError
+from ernie2.learned import BASELINES, verdict_of
 from ernie2.progress import say
 from ernie2.reporting.report import write_report
 from ernie2.settings import BatchSettings, TrainSettings
@@ -46,7 +47,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     precision = choose_precision(recipe.train.precision if recipe else "auto", device)
     figures = heldout.evaluate(loaded.model.to(device), device, precision)
     say_missing(heldout)
-    _say_figures(figures)
+    say_figures(figures)
     return figures
 
 
@@ -76,12 +77,11 @@ def say_missing(heldout: HeldOut) -> None:
         )
 
 
-def _say_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
+def say_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints per task: accuracy with its interval, the baselines, whether it is learned."""
     for name, f in figures.items():
         interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
-        cheap = f"{f['cheap']['rule']} {f['cheap']['accuracy']:.3f}"
-        verdict = "above the cheap rule" if f["learned"] else "not above the cheap rule"
-        say(
-            f"{name:<26} accuracy {interval}, majority {f['majority']['accuracy']:.3f}, {cheap}, loss {f['loss']:.3f}: "
-            f"{verdict} ({f['instances']} instances, {f['scored']:,} scored)"
-        )
+        baselines = ", ".join(f"{title} {f[key]['accuracy']:.3f}" for key, title in BASELINES.items())
+        say(f"{name}: accuracy {interval}, loss {f['loss']:.3f} ({f['instances']} instances, {f['scored']:,} scored)")
+        say(f"  baselines: {baselines} ({f['cheap']['rule']})")
+        say(f"  {verdict_of(f).reason}")

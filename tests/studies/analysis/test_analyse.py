@@ -144,7 +144,7 @@ def test_the_figures_of_a_task_come_from_its_evaluations(record):
     assert masking.final.values == last
     assert masking.forgetting.values == {seed: own[seed] - last[seed] for seed in runs}
     assert masking.backward.values == {seed: last[seed] - own[seed] for seed in runs}
-    assert masking.cheap == pytest.approx(0.05)
+    assert masking.baseline == pytest.approx(0.05)
     assert masking.forward is None  # the first task is not trained from scratch
     reordering = figures["sentence_reordering"]
     assert reordering.forgetting is reordering.backward is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ernie2.learned import LEARNED
 from ernie2.studies.analysis import transfer
 from ernie2.studies.analysis.paper_table7 import SETS
 from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run, Scratch
@@ -87,14 +88,17 @@ def _task(record: Record, task: str, title: str, runs: Sequence[Run]) -> TaskFig
     if final is None or best is None:
         return None
     lasts = {run.seed: run.heldout[-1].tasks.get(task) for run in runs}
-    cheap = estimate({seed: None if last is None else last.cheap for seed, last in lasts.items()})
+    verdicts = {seed: last.verdict for seed, last in lasts.items() if last is not None}
+    baseline = estimate({seed: found.baseline_accuracy for seed, found in verdicts.items()})
+    told = all(last is not None and last.instances is not None for last in lasts.values())
     return TaskFigure(
         task=task,
         title=title,
         final=final,
         loss=estimate({seed: None if last is None else last.loss for seed, last in lasts.items()}),
         best=best,
-        cheap=None if cheap is None else cheap.mean,
+        baseline=None if baseline is None else baseline.mean,
+        learned=sum(found.word == LEARNED for found in verdicts.values()) if told else None,
         forgetting=over_seeds(transfer.forgetting),
         backward=over_seeds(transfer.backward),
         forward=estimate({run.seed: _forward(record, run, task) for run in runs}),

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ernie2.errors import DataError
+from ernie2.learned import BASELINES, Verdict, verdict
 
 FORMAT = 1
 """The `format` of a study's record that this module reads."""
@@ -49,11 +50,20 @@ class ArmInfo:
 
 @dataclass(frozen=True)
 class Result:
-    """One task's held-out result; `cheap` is the accuracy of the cheap rule. Fractions of 1, and nats."""
+    """One task's held-out result: fractions of 1, and nats; `majority`, `constant` and `cheap` are baselines."""
 
     accuracy: Known
     loss: Known = None
+    low: Known = None
+    instances: int | None = None
+    majority: Known = None
+    constant: Known = None
     cheap: Known = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the task is learned, and the strongest baseline."""
+        return verdict(self.instances, self.low, {key: getattr(self, key) for key in BASELINES})
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,10 @@ class TaskFigure:
     """Nats; None where it is finite for no seed."""
     best: Estimate
     """The highest accuracy at a stage's end since the task entered, the last included."""
-    cheap: float | None
-    """Accuracy of the cheap rule, mean over the seeds."""
+    baseline: float | None
+    """Accuracy of the best baseline, mean over the seeds."""
+    learned: int | None
+    """Seeds whose run learned the task; None where a record does not keep what that takes."""
     forgetting: Estimate | None
     backward: Estimate | None
     forward: Estimate | None

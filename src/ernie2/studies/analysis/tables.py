@@ -156,13 +156,23 @@ def _score_table(arms: Sequence[ArmResult], *, paper: bool) -> list[str]:
 def _heldout(arms: Sequence[ArmResult], title: str) -> list[list[str]]:
     if not arms:
         return []
-    cheap: dict[str, float] = {
-        figure.task: figure.cheap for one in reversed(arms) for figure in one.tasks if figure.cheap is not None
+    baselines: dict[str, float] = {
+        figure.task: figure.baseline for one in reversed(arms) for figure in one.tasks if figure.baseline is not None
     }
     table = _by_task(arms, lambda figure: figure.final, lambda one: one.heldout, change=False)
-    rules = [plain(cheap[task], FRACTION) if task in cheap else DASH for task in _task_titles(arms)]
-    beside = ["cheap rule |", "--- |", *(f"{rule} |" for rule in rules), f"{DASH} |"]
+    tasks = _task_titles(arms)
+    shown = [plain(baselines[task], FRACTION) if task in baselines else DASH for task in tasks]
+    learned = [_learned_runs(arms, task) for task in tasks]
+    rows = zip([*shown, DASH], [*learned, DASH], strict=True)
+    beside = ["best baseline | learned (runs) |", "--- | --- |", *(f"{one} | {runs} |" for one, runs in rows)]
     return [[title], [f"{line} {more}" for line, more in zip(table, beside, strict=True)]]
+
+
+def _learned_runs(arms: Sequence[ArmResult], task: str) -> str:
+    """ "3 of 20": how many runs of all arms learned a task; a dash where the record does not tell of each."""
+    figures = [(figure, len(one.arm.seeds)) for one in arms for figure in one.tasks if figure.task == task]
+    counts = [figure.learned for figure, _ in figures if figure.learned is not None]
+    return f"{sum(counts)} of {sum(seeds for _, seeds in figures)}" if len(counts) == len(figures) else DASH
 
 
 def _transfers(analysis: Analysis) -> list[list[str]]:

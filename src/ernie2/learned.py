@@ -1,0 +1,71 @@
+"""When a task counts as learned. Evaluation, reports, model cards and studies all ask here.
+
+A task is learned where the whole 95 % interval of its held-out accuracy lies above every baseline on the same
+instances. With fewer than `LEAST_INSTANCES` nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+LEAST_INSTANCES = 30
+"""Held-out instances below which accuracy says neither "learned" nor "not learned" (ours): with 30, the interval of a
+yes/no task at chance is still 0.33 to 0.67."""
+
+Word = Literal["learned", "not learned", "too few instances to tell"]
+LEARNED: Word = "learned"
+NOT_LEARNED: Word = "not learned"
+TOO_FEW: Word = "too few instances to tell"
+
+BASELINES = {
+    "majority": "majority class of training",
+    "constant": "best constant answer",
+    "cheap": "feature baseline",
+}
+"""Key of each baseline in the records → its name for a person. `constant` is fitted on the held-out instances
+themselves, so no model that always gives one answer can beat it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The word, and the strongest baseline with its accuracy (None where no baseline is known)."""
+
+    word: Word
+    baseline: str
+    baseline_accuracy: float | None
+    instances: int
+
+    @property
+    def reason(self) -> str:
+        """The verdict with its reason, for one line of output."""
+        against = f"{self.baseline}, {self.baseline_accuracy:.3f}" if self.baseline_accuracy is not None else "unknown"
+        if self.word == TOO_FEW:
+            return f"{TOO_FEW} ({self.instances}; at least {LEAST_INSTANCES} are needed)"
+        if self.word == LEARNED:
+            return f"{LEARNED}: the whole interval is above the best baseline ({against})"
+        return f"{NOT_LEARNED}: the interval is not above the best baseline ({against})"
+
+
+def verdict(instances: int | None, low: float | None, accuracies: Mapping[str, float | None]) -> Verdict:
+    """The verdict on a task: `low` is the lower end of its accuracy's 95 % interval, `accuracies` are the baselines'.
+
+    `accuracies`: key of `BASELINES` → accuracy; all must be known for a task to count as learned.
+    """
+    known = {key: value for key, value in accuracies.items() if value is not None}
+    strongest = max(known, key=lambda key: known[key], default=None)
+    complete = known.keys() >= BASELINES.keys()
+    above = low is not None and strongest is not None and complete and low > known[strongest]
+    word = TOO_FEW if (instances or 0) < LEAST_INSTANCES else LEARNED if above else NOT_LEARNED
+    name = "no baseline" if strongest is None else BASELINES[strongest]
+    return Verdict(word, name, None if strongest is None else known[strongest], instances or 0)
+
+
+def verdict_of(figures: Mapping[str, Any]) -> Verdict:
+    """The verdict on one task's held-out figures, as `HeldOut.evaluate` returns them and metrics.jsonl keeps them."""
+    return verdict(
+        figures.get("instances"),
+        figures.get("low"),
+        {key: (figures.get(key) or {}).get("accuracy") for key in BASELINES},
+    )
