@@ -49,6 +49,16 @@ class StorageError(Ernie2Error):
     """Writing failed: disk full, no permission. What was there before is still whole."""
 
 
+class FolderInUse(StorageError):
+    """Another process writes into this folder."""
+
+
+class LockLost(StorageError):
+    """Another process took over the folder this one was writing into, so it stopped."""
+
+    exit_code = 1
+
+
 class RunFailed(Ernie2Error):
     """The run itself went wrong (for example a loss that is not finite), though the input was accepted."""
 

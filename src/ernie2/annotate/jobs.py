@@ -8,13 +8,12 @@ one folder, also where one was killed and workers it left behind are still at it
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,8 +27,9 @@ from datatrove.utils import logging as datatrove_logging
 from multiprocess import forkserver
 
 from ernie2.annotate.shards import not_written
-from ernie2.errors import Ernie2Error, RunFailed, StorageError
+from ernie2.errors import Ernie2Error, RunFailed
 from ernie2.processes import without_main
+from ernie2.storage.locks import FolderLock, is_locked, shared_lock, wait_until_free
 
 POLL_SECONDS = 0.05
 REPORT_SECONDS = 0.25
@@ -38,7 +38,6 @@ _NOT_WRITABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR
 }  # fmt: skip
 _LOST_AFTER_SECONDS = 5.0
-_LOCK_ATTEMPTS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,8 @@ class Workplace:
     """The folder a run of `prepare` works in, and what its processes tell each other. It can be sent to another
     process.
 
-    Two files beside it are locked with POSIX record locks, which end with the process, however it ends, and which
-    children do not inherit: `.prepare.lock` by the run that owns the shards folder, `.prepare.busy` by each worker.
+    Two files beside it are locked: `.prepare.lock` by the run that owns the shards folder, `.prepare.busy` by each
+    worker. Both locks end with their process, however it ends.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,51 +69,23 @@ class Workplace:
 
     @contextmanager
     def owned(self) -> Iterator[None]:
-        """While this lasts, this process owns the shards folder. Raises `StorageError` where another one does."""
+        """Own the shards folder while this lasts. Raises `FolderInUse` where another process does."""
         with writing(self.folder.parent):
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = self._take()
-            # workers that a killed run left behind hold this one until they have noticed
-            busy = os.open(self._busy_file, os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.lockf(busy, fcntl.LOCK_EX)
-            os.close(busy)
-            (self.folder / "stop").unlink(missing_ok=True)
-        try:
+        with FolderLock(self.folder.parent, name=self._lock_file.name, otherwise="choose another shards.folder"):
+            with writing(self.folder.parent):
+                wait_until_free(self._busy_file)  # workers that a killed run left behind hold it until they notice
+                (self.folder / "stop").unlink(missing_ok=True)
             yield
-            for file in (self._busy_file, self._lock_file):
-                file.unlink(missing_ok=True)
-        finally:
-            os.close(lock)
-
-    def _take(self) -> int:
-        for _ in range(_LOCK_ATTEMPTS):
-            lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(lock).st_ino == self._lock_file.stat().st_ino:
-                    return lock
-            except (BlockingIOError, PermissionError, FileNotFoundError):
-                pass  # held; or by a worker left behind that looks whether its owner is gone; or just removed
-            os.close(lock)
-            time.sleep(POLL_SECONDS)
-        raise StorageError(
-            f"another `ernie2 prepare` is at work in {self.folder.parent}; wait until it is done, or choose another "
-            "shards.folder."
-        )
+            self._busy_file.unlink(missing_ok=True)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Around what a worker does: keeps the next owner waiting, and turns failed writes into `StorageError`."""
-        busy = None if os.getpid() == self.owner else os.open(self._busy_file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            if busy is not None:
-                fcntl.lockf(busy, fcntl.LOCK_SH)
+        with nullcontext() if os.getpid() == self.owner else shared_lock(self._busy_file):
             self.check()
             with writing(self.folder.parent):
                 yield
-        finally:
-            if busy is not None:
-                os.close(busy)
 
     def check(self) -> None:
         """Raises `Stopped` where the owner is gone or has asked to stop."""
@@ -122,17 +93,8 @@ class Workplace:
             raise Stopped
         if os.getpid() == self.owner:
             return
-        try:
-            lock = os.open(self._lock_file, os.O_RDWR)
-        except FileNotFoundError:
-            raise Stopped from None
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return
-        finally:
-            os.close(lock)
-        raise Stopped
+        if not is_locked(self._lock_file):
+            raise Stopped
 
     def ask_to_stop(self) -> None:
         """Lets all workers stop at their next `check`."""

@@ -19,6 +19,7 @@ from ernie2.finetuning.metrics import measure
 from ernie2.finetuning.predictions import Outcome, positive_scores, predict
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.storage.locks import confirm_lock
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         return known
     began = time.perf_counter()
     folder = job.place(seed)
+    confirm_lock(job.folder.parent)
     shutil.rmtree(folder, ignore_errors=True)
     model, vocab_size, new = _model(job, seed)
     judge = _Judge(job, model, prepared, device)
@@ -91,6 +93,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         [*lacking, *prepared.train.notes],
         history.losses,
     )
+    confirm_lock(job.folder.parent)
     save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job), vocab_size))
     keep_run(done, prepared.identity)
     return done

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ernie2.annotate.shards import checksum
 from ernie2.errors import CheckpointError, StorageError
 from ernie2.progress import say
+from ernie2.storage.locks import confirm_lock
 from ernie2.train.distributed import World
 from ernie2.train.full_state import FullState, gather, put
 from ernie2.train.records import read_run
@@ -70,7 +71,11 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
 
 
 def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Path:
-    """Writes checkpoint `step` of `run`; raises `StorageError` with the last one still whole."""
+    """Writes checkpoint `step` of `run`; raises `StorageError` with the last one still whole.
+
+    Raises `LockLost` where another process has taken over the run.
+    """
+    confirm_lock(run)
     folder = run / "checkpoints" / f"step_{step:08d}"
     aside = folder.with_name(folder.name + ".tmp")
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, StorageError
+from ernie2.storage.locks import confirm_lock
 from ernie2.train.sinks import Sink
 
 
@@ -29,8 +30,10 @@ class Records:
     def write(self, kind: str, **values: Any) -> None:
         """Appends one line whole, hands it to the operating system, then to the sinks.
 
-        Raises `StorageError` with the lines before still whole.
+        Raises `StorageError` with the lines before still whole, `LockLost` where another process has taken over the
+        run.
         """
+        confirm_lock(self.run)
         line = {"kind": kind, **values}
         whole = self.metrics.stat().st_size if self.metrics.exists() else 0
         try:
@@ -73,7 +76,8 @@ class Records:
         return [json.loads(line) for line in lines[:-1]]
 
     def describe(self, facts: Mapping[str, Any]) -> None:
-        """Writes run.json whole."""
+        """Writes run.json whole; raises `LockLost` where another process has taken over the run."""
+        confirm_lock(self.run)
         write_json(self.run / "run.json", facts)
 
     def facts(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from ernie2.train.loading import load
 from ernie2.train.records import Records
 from ernie2.verbs.preparing import prepare
 from ernie2.verbs.pretraining import pretrain, resume
+from ernie2.verbs.run_resources import locked_folder
 
 TRAIN_PASSAGES, TEST_PASSAGES, PASSAGE_TOKENS, SEEDS = 64, 200, 64, (0, 1, 2)
 SETTINGS = Settings(
@@ -86,9 +87,10 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     else:
         pretrain(f"demo-{language}", overrides)
     records = Records(run)
-    if not any(line["kind"] == "score" for line in records.read()):
-        say(f"3. Checkpoint → score: {QUESTIONS[language].text}")
-        records.write("score", **score(run, Shards(recipe.shards.folder), QUESTIONS[language]))
+    with locked_folder(run, otherwise="name another folder"):
+        if not any(line["kind"] == "score" for line in records.read()):
+            say(f"3. Checkpoint → score: {QUESTIONS[language].text}")
+            records.write("score", **score(run, Shards(recipe.shards.folder), QUESTIONS[language]))
     page = write_report(run)
     _say_outcome(records.read())
     say(f"\nReport:  {page}\nModel:   {run / 'hf'} (transformers loads it as ErnieModel or ErnieForMaskedLM)")

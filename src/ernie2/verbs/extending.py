@@ -14,8 +14,8 @@ from ernie2.train.distributed import World, open_world
 from ernie2.train.extended_recipe import check_overrides, extended_recipe, new_stages
 from ernie2.train.extending import carry_records, extension_facts, open_finished, take_over
 from ernie2.train.pretraining import build
-from ernie2.verbs.holding import holding
 from ernie2.verbs.pretraining import begun_by, go_on, train_to_end
+from ernie2.verbs.run_resources import locked_run_dir
 
 
 def extend(
@@ -55,7 +55,7 @@ def _extend(run: Path, task: str, data: Path, overrides: Sequence[str], replay: 
     plans = made.trainer.plans[len(finished.stages) :]
     check_epochs(expected_epochs(made.trainer.stream, plans), recipe.stages.max_epochs)
     new = take_over(finished, made.trainer, task)
-    with holding(target, world):
+    with locked_run_dir(target, world):
         with world.together():
             if world.first:
                 _taken(target, run, world)  # by another process, meanwhile

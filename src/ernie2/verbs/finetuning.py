@@ -26,6 +26,7 @@ from ernie2.progress import say
 from ernie2.reporting.finetuned import write_page
 from ernie2.train.records import write_json
 from ernie2.train.step import choose_precision
+from ernie2.verbs.run_resources import locked_folder
 
 RESULTS, REPORT = "results.json", "results.md"
 
@@ -82,6 +83,23 @@ def finetune(
     remarks = _remarks(data, named, absent, told=submission is None)
     for remark in remarks:
         say(remark)
+    with locked_folder(folder, otherwise="name another folder with --out"):
+        return _run_jobs(jobs, source, named, remarks, folder, own, seeds, submission, parallel, tokenizer)
+
+
+def _run_jobs(
+    jobs: Sequence[tuple[Job, tuple[str, ...]]],
+    source: Source,
+    named: Mapping[str, LabelledData],
+    remarks: list[str],
+    folder: Path,
+    own: bool,
+    seeds: int | None,
+    submission: str | Path | None,
+    parallel: int | None,
+    tokenizer: str | None,
+) -> Finetuned:
+    """Run every job and write the results; `folder` is locked."""
     runs: dict[str, list[Run]] = {}
     results: list[Outcomes] = []
     for job, notes in jobs:

@@ -27,8 +27,8 @@ from ernie2.train.mirror import fetch
 from ernie2.train.pretraining import Pretraining, build, head_specs
 from ernie2.train.records import read_run
 from ernie2.verbs.evaluating import say_missing
-from ernie2.verbs.holding import following, holding
 from ernie2.verbs.preparing import RecipeSource, shards_of, vocabulary_for
+from ernie2.verbs.run_resources import locked_folder, locked_run_dir, open_run_resources
 
 
 def pretrain(
@@ -62,7 +62,7 @@ def pretrain(
         made = build(checked, shards, model, world=world)
         check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
         made.facts["initialised_from"] = None if init_from is None else str(init_from)
-        with holding(run, world):
+        with locked_run_dir(run, world):
             with world.together():
                 if world.first:
                     begun_by(run, world)  # another process may have, while this one prepared
@@ -79,8 +79,13 @@ def resume(run: str | Path, mirror: str | None = None) -> Path:
     """
     with open_world() as world:
         if mirror is not None:
-            world.on_first(lambda: fetch(mirror, Path(run)))
+            world.on_first(lambda: _fetch_locked(mirror, Path(run)))
         return go_on(Path(run), world)
+
+
+def _fetch_locked(mirror: str, run: Path) -> None:
+    with locked_folder(run, otherwise="name another folder to resume in"):
+        fetch(mirror, run)
 
 
 def begun_by(run: Path, world: World) -> bool:
@@ -125,7 +130,7 @@ def _warm(source: Path, recipe: Recipe, shards: Shards, grow: Sequence[str]) -> 
 def go_on(run: Path, world: World) -> Path:
     """`resume` on the ranks there are."""
     world.on_first(lambda: read_run(run))
-    with holding(run, world):
+    with locked_run_dir(run, world):
         return _go_on(run, world)
 
 
@@ -152,7 +157,7 @@ def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
     records, world = made.trainer.records, made.trainer.world
     say_missing(made.trainer.heldout)
     try:
-        with following(made, shards):
+        with open_run_resources(made, shards):
             position = made.trainer.train()
         model = unsharded(made.trainer.model, world)
         folder = world.on_first(lambda: _export(run, shards, made, model, position.seen))

@@ -30,6 +30,7 @@ from ernie2.train.checkpoints import begun
 from ernie2.verbs.finetuning import finetune
 from ernie2.verbs.preparing import shards_of
 from ernie2.verbs.pretraining import pretrain, resume
+from ernie2.verbs.run_resources import locked_folder
 
 TABLES = "study.md"
 
@@ -47,9 +48,16 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
     """
     settings = load_settings(preset, overrides)
     folder, recipe = Path(settings.folder), settings.checked_recipe()
+    check_same_study(read_record(folder / NAME), settings)
+    _check_sets(settings, recipe)
+    with locked_folder(folder, otherwise="folder=FOLDER starts another study"):
+        return _study(settings, recipe, folder, preset, parallel)
+
+
+def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, parallel: int | None) -> Path:
+    """Carry out a study; `folder` is locked."""
     before = read_record(folder / NAME)
     check_same_study(before, settings)
-    _check_sets(settings, recipe)
     if settings.finetuning.data is None:
         say("No fine-tuning: give finetuning.data=FOLDER, which holds the sets, to score the encoders as well.")
     planned = units(settings, recipe)

@@ -1,0 +1,62 @@
+"""Resources of a run while it is trained: its locked folder, the check of its shards, its sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from ernie2.annotate.shards import Shards
+from ernie2.errors import StorageError
+from ernie2.storage.locks import FolderLock
+from ernie2.train.data_check import DataCheck, check_now
+from ernie2.train.distributed import World
+from ernie2.train.pretraining import Pretraining
+from ernie2.train.sinks import open_sinks
+
+
+@contextmanager
+def locked_run_dir(run: Path, world: World) -> Iterator[None]:
+    """Make the run folder and lock it; the first rank does so for all.
+
+    Raises `FolderInUse` where another process holds it, `StorageError` where there can be none.
+    """
+    with ExitStack() as held:
+        with world.together():
+            if world.first:
+                held.enter_context(locked_folder(run, otherwise="run=FOLDER starts another run"))
+        yield
+
+
+@contextmanager
+def locked_folder(folder: Path, otherwise: str) -> Iterator[None]:
+    """Make an output folder and lock it; `otherwise` tells a user who is refused what else can be done.
+
+    Raises `FolderInUse` where another process holds it, `StorageError` where there can be none.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made: {error.strerror}; {otherwise}.") from error
+    with FolderLock(folder, otherwise=otherwise):
+        yield
+
+
+@contextmanager
+def open_run_resources(made: Pretraining, shards: Shards) -> Iterator[None]:
+    """Open the sinks of a run that is about to be trained, and compare its shards with their checksums.
+
+    A run that starts compares them now, one that is resumed beside its steps. The ranks of a machine share the work.
+    Raises `ShardError` for damage that is found at once.
+    """
+    trainer, world = made.trainer, made.trainer.world
+    with ExitStack() as resources:
+        if trainer.step:
+            trainer.data_check = resources.enter_context(DataCheck(shards, world.local_rank, world.local_size))
+        else:
+            with world.together():
+                check_now(shards, world.local_rank, world.local_size)
+        if world.first:
+            trainer.records.sinks = open_sinks(trainer.settings.sinks, trainer.run, made.facts, trainer.step)
+            resources.callback(trainer.records.close)
+        yield

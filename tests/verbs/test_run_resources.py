@@ -1,0 +1,97 @@
+"""One process at a time writes into an output folder, and one that lost it stops before it writes again."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ernie2
+import tiny_finetuning
+import tiny_run
+from ernie2.errors import FolderInUse, LockLost
+from ernie2.storage.locks import FolderLock, describe_process
+from ernie2.train.records import Records
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def labelled(folder: Path) -> dict[str, str]:
+    """Files of one's own with a class in the words of the tiny checkpoint."""
+    rows = [f"w{number} {name}\t{name}" for number, name in enumerate(("good", "bad") * 8)]
+    for split in ("train", "dev"):
+        (folder / f"{split}.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n", encoding="utf-8")
+    return {split: str(folder / f"{split}.tsv") for split in ("train", "dev")}
+
+
+def test_fine_tuning_into_a_folder_that_another_process_fine_tunes_into_is_refused(tmp_path: Path) -> None:
+    checkpoint, out = tiny_finetuning.write_checkpoint(tmp_path / "hf"), tmp_path / "out"
+    out.mkdir()
+    with FolderLock(out), pytest.raises(FolderInUse, match=r"out is in use by process .*; name another .*--out"):
+        ernie2.finetune(checkpoint, files=labelled(tmp_path), out=out, settings=["epochs=1"])
+    assert not list(out.iterdir())
+    ernie2.finetune(checkpoint, files=labelled(tmp_path), out=out, settings=["epochs=1"])
+    assert not (out / "lock").exists()
+
+
+def test_a_study_in_the_folder_of_a_running_one_is_refused(tmp_path: Path) -> None:
+    with FolderLock(tmp_path), pytest.raises(FolderInUse, match="folder=FOLDER starts another study"):
+        ernie2.study("smoke", [f"folder={tmp_path}"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_folder_that_another_process_trains_into_is_refused(tmp_path: Path) -> None:
+    tiny_run.write_shards(tmp_path / "shards")
+    recipe = tiny_run.recipe(tmp_path).model_dump(mode="json")
+    (tmp_path / "run").mkdir()
+    with FolderLock(tmp_path / "run"), pytest.raises(FolderInUse, match="run=FOLDER starts another run"):
+        ernie2.pretrain(recipe)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_extending_into_a_folder_that_another_process_trains_into_is_refused(tmp_path: Path) -> None:
+    tiny_run.write_shards(tmp_path / "shards")
+    recipe = tiny_run.recipe(tmp_path).model_dump(mode="json")
+    run = ernie2.pretrain({**recipe, "tasks": {"knowledge_masking": {}, "sentence_reordering": {}}})
+    later, target = _more_shards(tmp_path), tmp_path / "longer"
+    target.mkdir()
+    with FolderLock(target), pytest.raises(FolderInUse, match="run=FOLDER starts another run"):
+        ernie2.extend(run, "token_document_relation", later, [f"run={target}"])
+    assert not list(target.iterdir())
+
+
+def _more_shards(folder: Path) -> Path:
+    """The same texts as a corpus of another name."""
+    made = tiny_run.write_shards(folder / "more").folder
+    (made / "text").rename(made / "later")
+    facts = json.loads((made / "shards.json").read_text(encoding="utf-8"))
+    facts["corpora"] = {"later": facts["corpora"]["text"]}
+    (made / "shards.json").write_text(json.dumps(facts), encoding="utf-8")
+    return made
+
+
+def test_a_run_that_another_process_took_over_stops_by_name_and_writes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_run.write_shards(tmp_path / "shards")
+    run, real, left = tmp_path / "run", Records.write, {}
+
+    def lose(records: Records, kind: str, **values: Any) -> None:
+        if kind == "step" and not left:
+            for thread in threading.enumerate():
+                if thread.name == "ernie2-checkpoint":
+                    thread.join()
+            (run / "lock").write_text(json.dumps({**describe_process(), "pid": 17, "host": "elsewhere"}))
+            left.update(bytes_of(run))
+        real(records, kind, **values)
+
+    monkeypatch.setattr(Records, "write", lose)
+    with pytest.raises(LockLost, match=r"process 17 on elsewhere .* has it now"):
+        ernie2.pretrain(tiny_run.recipe(tmp_path).model_dump(mode="json"))
+    assert bytes_of(run) == left
+    assert json.loads((run / "run.json").read_text())["status"] == "running"
