@@ -129,6 +129,7 @@ def data(head: Head, train: int = 8, dev: int = 6, **splits: Sequence[Example]) 
         splits={name: Split(tuple(some), (f"{name}.tsv",), "own") for name, some in made.items()},
         positive="good" if head == "classification" else None,
         answer_rules="squad" if head == "span" else None,
+        scheme="IOB2" if head == "tagging" else None,
     )
 
 

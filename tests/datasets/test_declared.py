@@ -78,7 +78,7 @@ def test_answers_of_the_real_files_are_found_and_their_faults_counted() -> None:
 
 @pytest.mark.skipif(not FOLDERS["chinese"].is_dir(), reason="the Chinese data sets are not at hand")
 def test_the_entities_of_msra_ner_are_as_many_as_its_source_says() -> None:
-    from ernie2.datasets.entities import entities
+    from ernie2.datasets.tag_schemes import entities
 
     data = load("msra_ner", str(FOLDERS["chinese"]))
     for split, expected in (("dev", 3819), ("test", 7707)):
@@ -97,7 +97,7 @@ def test_the_groups_hold_all_of_glue_and_the_nine_chinese_sets() -> None:
 def test_every_declaration_is_whole(name: str) -> None:
     dataset = DATASETS[name]
     assert settings_for(name, "base").epochs > 0
-    assert set(dataset.metrics) <= {*PLAIN, "f1", "mrr", "exact_match", "answer_f1"}
+    assert set(dataset.metrics) <= {*PLAIN, "f1", "mrr", "entity_f1", "exact_match", "answer_f1"}
     assert bool(dataset.labels) == (dataset.head in ("classification", "tagging"))
     assert (dataset.form == "squad") == (dataset.head == "span") == (dataset.answer_rules is not None)
     assert not dataset.meanings or len(dataset.meanings) == len(dataset.labels)

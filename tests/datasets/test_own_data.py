@@ -92,6 +92,28 @@ def test_lists_of_tokens_and_tags_are_tagging_also_in_tsv(tmp_path: Path) -> Non
     assert words.labels == ("N", "V")
 
 
+BIOES: Rows = [{"a": ["Li", "Bai", "."], "y": ["B-PER", "E-PER", "O"]}, {"a": ["Li", "."], "y": ["S-PER", "O"]}]
+
+
+def test_the_tag_scheme_is_that_of_the_training_tags_or_named(tmp_path: Path) -> None:
+    data = made(tmp_path, BIOES)
+    assert data.scheme == "BIOES"
+    assert data.reasons[-1].startswith("tag scheme: BIOES (the prefixes are B-, E-, S-")
+    iob1 = [{"a": ["Li", "Du", "Bai"], "y": ["I-PER", "B-PER", "I-PER"]}, {"a": ["x", "y"], "y": ["O", "O"]}]
+    assert made(tmp_path, iob1).scheme == "IOB1"
+    named = made(tmp_path, iob1, scheme="iob2")
+    assert (named.scheme, named.reasons[-1]) == ("IOB2", "tag scheme: IOB2, as named")
+    assert "1 of 3 tagged tokens belong to no entity under IOB2 (first: " in named.splits["dev"].notes[0]
+    plain = made(tmp_path, BIOES, scheme="none")
+    assert (plain.scheme, plain.metrics) == (None, ("token_accuracy",))
+    with pytest.raises(DataError, match=r"line 1: the tag 'E-PER' is none of IOB2"):
+        made(tmp_path, BIOES, scheme="IOB2")
+    with pytest.raises(DataError, match=r"train.jsonl, line 3: the tag 'U-PER' stands with the prefixes B, E, S"):
+        made(tmp_path, [*BIOES, {"a": ["x"], "y": ["U-PER"]}])
+    with pytest.raises(ConfigError, match="--scheme BIOES is for tagging; this is classification"):
+        made(tmp_path, GOOD, scheme="BIOES")
+
+
 def test_answers_with_two_texts_are_spans_and_their_starts_are_found(tmp_path: Path) -> None:
     row = {"q": "谁？", "c": "诗人李白。", "y": {"text": ["李白", "杜甫"], "answer_start": [0, 1]}}
     data = made(tmp_path, [row, row], text="q,c")

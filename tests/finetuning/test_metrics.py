@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.datasets.entities import entities
 from ernie2.datasets.examples import Answer, Example, LabelledData
 from ernie2.errors import DataError
 from ernie2.finetuning.metrics import (
     accuracy,
     binary_f1,
     entity_f1,
+    entity_scores,
     macro_f1,
     matthews,
     mean_reciprocal_rank,
@@ -26,8 +27,16 @@ from ernie2.finetuning.metrics import (
     token_accuracy,
 )
 
-TAGS = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]), min_size=1, max_size=12)
-TAGGED = st.lists(TAGS.flatmap(lambda tags: st.tuples(st.just(tags), st.permutations(tags))), min_size=1, max_size=5)
+PREFIXES = {"IOB1": "BI", "IOB2": "BI", "IOE1": "IE", "IOE2": "IE", "BIOES": "BIES", "BILOU": "BILU"}
+
+
+def tagged(prefixes: str) -> st.SearchStrategy[list[tuple[list[str], list[str]]]]:
+    """Pairs of tags: any tags, and the same or any others of that length."""
+    tag = st.sampled_from(["O", *(f"{prefix}-{kind}" for prefix in prefixes for kind in ("PER", "LOC"))])
+    pair = st.lists(st.tuples(tag, tag, st.booleans()), min_size=1, max_size=12).map(
+        lambda rows: ([one for one, _, _ in rows], [one if same else other for one, other, same in rows])
+    )
+    return st.lists(pair, min_size=1, max_size=5)
 
 
 def test_values_by_hand() -> None:
@@ -87,20 +96,57 @@ def test_an_entity_counts_only_with_its_kind_and_both_ends() -> None:
     assert entity_f1(gold, [["B-PER", "O", "O", "B-LOC"]]) == pytest.approx(50.0)
     assert entity_f1(gold, [["B-LOC", "I-LOC", "O", "B-LOC"]]) == pytest.approx(50.0)
     assert entity_f1(gold, [["O", "O", "O", "O"]]) == 0.0
-    assert entity_f1([["O"]], [["O"]]) == 100.0
+    assert entity_f1([["O"]], [["O"]]) == 0.0  # nothing to find is no success
 
 
-@given(TAGGED)
-def test_entity_f1_equals_seqeval(pairs: list[tuple[list[str], list[str]]]) -> None:
-    seqeval = pytest.importorskip("seqeval.metrics")
-    from seqeval.scheme import IOB2
+def test_an_entity_of_bioes_ends_at_e_and_may_be_one_s() -> None:
+    gold = [["B-NAME", "E-NAME", "O", "S-LOC"]]
+    assert entity_f1(gold, gold, "BIOES") == 100.0
+    assert entity_f1(gold, [["B-NAME", "O", "O", "O"]], "BIOES") == 0.0
+    assert entity_scores(gold, [["B-NAME", "E-NAME", "S-LOC", "O"]], "BIOES") == (50.0, 50.0, 50.0)
+    assert entity_scores(gold, [["B-NAME", "E-NAME", "O", "O"]], "BIOES") == pytest.approx((100.0, 50.0, 200 / 3))
 
-    gold, predicted = [one for one, _ in pairs], [list(other) for _, other in pairs]
-    if not any(entities(tags) for tags in (*gold, *predicted)):
-        return
-    strict = seqeval.f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0)
-    assert entity_f1(gold, predicted) == pytest.approx(100 * strict)
-    assert entity_f1(gold, predicted, strict=False) == pytest.approx(100 * seqeval.f1_score(gold, predicted))
+
+@pytest.mark.parametrize("scheme", [*PREFIXES, "BMES"])
+def test_precision_recall_and_f1_of_entities_equal_seqevals_strict_mode(scheme: Any) -> None:
+    seqeval = pytest.importorskip("seqeval.metrics", reason="seqeval is no dependency; pip install 'ernie2[dev]'")
+    import seqeval.scheme as theirs
+
+    seqevals = getattr(theirs, {"BIOES": "IOBES", "BMES": "IOBES"}.get(scheme, scheme))
+
+    @settings(max_examples=300, deadline=None)
+    @given(tagged(PREFIXES.get(scheme, "BMES")))
+    def equal(pairs: list[tuple[list[str], list[str]]]) -> None:
+        sides = [[tags for tags, _ in pairs], [tags for _, tags in pairs]]
+        with_i = [[[tag.replace("M-", "I-") for tag in tags] for tags in side] for side in sides]
+        expected = [
+            100 * of(*with_i, mode="strict", scheme=seqevals, zero_division=0)
+            for of in (seqeval.precision_score, seqeval.recall_score, seqeval.f1_score)
+        ]
+        assert entity_scores(*sides, scheme) == pytest.approx(expected)
+
+    equal()
+
+
+@settings(deadline=None)
+@given(tagged("BI"))
+def test_the_scorer_of_the_ernie_scripts_is_seqevals_default_over_iob2(
+    pairs: list[tuple[list[str], list[str]]],
+) -> None:
+    seqeval = pytest.importorskip("seqeval.metrics", reason="seqeval is no dependency; pip install 'ernie2[dev]'")
+    gold, predicted = [tags for tags, _ in pairs], [tags for _, tags in pairs]
+    expected = 100 * seqeval.f1_score(gold, predicted, zero_division=0)
+    assert entity_f1(gold, predicted, strict=False) == pytest.approx(expected)
+
+
+def test_tags_are_measured_by_the_scheme_of_their_data() -> None:
+    tags = ("B-X", "E-X", "S-X")
+    some = [Example("0", "a b c", label=tags, tokens=("a", "b", "c"))]
+    of = {"head": "tagging", "metrics": ("entity_f1", "token_accuracy")}
+    figures = measure(data(**of, scheme="BIOES"), some, [("B-X", "O", "S-X")])  # type: ignore[arg-type]
+    assert figures == pytest.approx({"entity_f1": 200 / 3, "token_accuracy": 200 / 3})
+    with pytest.raises(DataError, match="entity_f1 needs a tag scheme"):
+        measure(data(**of), some, [tags])  # type: ignore[arg-type]
 
 
 def test_reciprocal_ranks_by_hand() -> None:

@@ -124,6 +124,15 @@ def test_a_folder_that_is_not_fine_tuned_is_refused_with_what_makes_one(tmp_path
         load_tuned(tmp_path)
 
 
+def test_a_tagger_that_does_not_say_its_tag_scheme_is_refused(tmp_path: Path) -> None:
+    _, _, folder = saved(tmp_path, "tagging")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["ernie2_finetuned"].pop("scheme", "no key") is None
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"does not say the tag scheme.*Fine-tune again"):
+        load_tuned(folder)
+
+
 def test_a_head_that_is_missing_is_told(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -37,6 +37,7 @@ FILE = typer.Option(metavar="SPLIT=PATH", help="Any split of a set.", show_defau
 TEXT = typer.Option(metavar="A[,B]", help="One or two columns of your own files.")
 LABEL = typer.Option(help="The column of the label.")
 HEAD = typer.Option(help="The kind of task, where the guess is wrong.", show_default="guessed")
+SCHEME = typer.Option(help="Tag scheme: IOB2, BIOES …, none.", show_default="that of the tags")
 SEEDS = typer.Option(min=1, help="Runs.", show_default="5; 1 for your own files")
 SETTINGS = typer.Option(metavar="KEY=VALUE", help="As the argument of that form.", show_default=False)
 TASK_ID = typer.Option(help="Task id: a task's name, or a row.", show_default="the paper's, mostly 0")
@@ -70,6 +71,7 @@ def finetune(
     text: Annotated[str, TEXT] = "text",
     label: Annotated[str, LABEL] = "label",
     head: Annotated[HeadKind | None, HEAD] = None,
+    scheme: Annotated[str | None, SCHEME] = None,
     seeds: Annotated[int | None, SEEDS] = None,
     settings: Annotated[list[str] | None, SETTINGS] = None,
     task_id: Annotated[str | None, TASK_ID] = None,
@@ -98,6 +100,7 @@ def finetune(
             text=text,
             label=label,
             head=None if head is None else head.value,
+            scheme=scheme,
             seeds=seeds,
             settings=pairs,
             task_id=task_id,

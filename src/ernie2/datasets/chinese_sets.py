@@ -122,6 +122,7 @@ MSRA_NER = Dataset(
     form="tags",
     metrics=("entity_f1",),
     labels=_TAGS,
+    scheme="IOB2",
     columns=Columns(text=("text_a", "tokens"), label=("label", "ner_tags"), without_header=("text_a", "label")),
     splits={"train": _files("train", 20_864), "dev": _files("dev", 2_318), "test": _files("test", 4_636)},
 )

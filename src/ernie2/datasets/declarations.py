@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ernie2.datasets.examples import Head
+from ernie2.datasets.tag_schemes import Scheme
 
 Form = Literal["rows", "tags", "squad"]
 """rows: a table of texts and a label; tags: tokens and tags separated by \\x02 or lists; squad: nested JSON of contexts
@@ -61,7 +62,8 @@ class Dataset:
 
     `labels` stand in the order of their ids, which is that of the Hub, so an integer label is an index into them;
     `meanings` says what they mean where a label is a bare number; `aliases` are other spellings. `positive`: the class
-    of F1 and MRR. `ragged`: rows with too few or too many cells are left out and counted (QQP's files have some).
+    of F1 and MRR. `scheme`: how its tags mark entities. `ragged`: rows with too few or too many cells are left out and
+    counted (QQP's files have some).
     `traditional`: the official file is in Traditional Chinese and is turned into Simplified. `tolerance`: how far, as a
     share, a row count may be from `rows` and still be official. `stands_for`: the paper's set this one stands in for.
     `trained_on`: the set whose model predicts this one (AX).
@@ -81,6 +83,7 @@ class Dataset:
     aliases: Mapping[str, str] | None = None
     positive: str | None = None
     answer_rules: str | None = None
+    scheme: Scheme | None = None
     ragged: bool = False
     traditional: bool = False
     tolerance: float = 0.0

@@ -70,6 +70,8 @@ def load(name: str, folder: str | None = None, files: Mapping[str, str] | None =
         splits={split: _read(dataset, split, found[split]) for split in dataset.splits if split in found},
         positive=dataset.positive,
         answer_rules=dataset.answer_rules,
+        scheme=dataset.scheme,
+        reasons=(f"tag scheme: {dataset.scheme}, as declared",) if dataset.scheme is not None else (),
         accepted=accepted,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import DataError
 
 Head = Literal["classification", "regression", "multi_label", "tagging", "span"]
@@ -66,7 +67,8 @@ class LabelledData:
 
     `labels`: class names or tags in the order of their ids, empty for regression and span heads. `positive`: the class
     that F1 and MRR are about. `answer_rules`: how the answers of span heads are scored, a key of
-    `finetuning.answers.RULES`. `reasons`: what was guessed and why, for users' own files.
+    `finetuning.answers.RULES`. `scheme`: how tags mark entities, None where they mark none. `reasons`: what was guessed
+    and why, for users' own files.
     """
 
     name: str
@@ -76,6 +78,7 @@ class LabelledData:
     splits: Mapping[str, Split]
     positive: str | None = None
     answer_rules: str | None = None
+    scheme: Scheme | None = None
     reasons: tuple[str, ...] = ()
     accepted: Mapping[str, str] = field(default_factory=dict)
     """split -> the file names that would have been read, for messages about a split that is missing."""

@@ -14,16 +14,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic_core import from_json
 
 from ernie2.corpora.files import file_format, list_files, read_lines
-from ernie2.datasets.entities import entities
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import SEPARATOR, as_list
 from ernie2.datasets.span_files import Question, answer_notes, answers_of, located, read_questions
 from ernie2.datasets.table_files import TABLES, Row, column, read_table
+from ernie2.datasets.tag_schemes import Scheme, Tagged, check_prefixes, decide_scheme, scheme_named, scheme_notes
 from ernie2.errors import ConfigError, DataError, did_you_mean
 
 CLASSES_AT_MOST = 20
@@ -45,15 +46,17 @@ def own_data(
     text: str,
     label: str,
     head: Head | None = None,
+    scheme: str | None = None,
     name: str = "own",
 ) -> LabelledData:
     """The data set of a user's files (.tsv, .csv, .jsonl, .json, .parquet; a path, glob or URL each).
 
     `text` names one column or two with a comma between them, `label` one. `head` overrides the guess; the reasons for
-    it are in `reasons`. Class names are those of the training file, sorted (numbers by value); a test file may lack
-    labels. Raises `ConfigError` for an unknown head, and `DataError`, naming file and line, for a column that is not
-    there, an empty text, a missing label, a label that training does not have, tags that do not fit their tokens, a
-    training file of fewer than two rows or of one class only, and spans none of which are in their contexts.
+    it are in `reasons`. `scheme` names the tag scheme, else the training tags decide. Class names are those of the
+    training file, sorted (numbers by value); a test file may lack labels. Raises `ConfigError` for an unknown head or
+    scheme, and `DataError`, naming file and line, for a column that is not there, an empty text, a missing label, a
+    label that training does not have, tags that do not fit their tokens or follow no scheme, a training file of fewer
+    than two rows or of one class only, and spans none of which are in their contexts.
     """
     if head is not None and head not in get_args(Head):
         raise ConfigError(f"no kind of task is called {head!r}.{did_you_mean(head, get_args(Head))} "
@@ -68,15 +71,25 @@ def own_data(
         _check_rows(split, named[split], found, texts, label)
     kind, reason = (head, "said by the user") if head is not None else guess_head(rows["train"], texts, label)
     splits, labels = _splits(kind, rows, files, texts, label)
+    tag_scheme, told = None, ""
+    if kind == "tagging":
+        tag_scheme, told, splits = _with_scheme(splits, rows, scheme)
+    elif scheme is not None:
+        raise ConfigError(f"--scheme {scheme} is for tagging; this is {kind} ({reason}).")
     return LabelledData(
         name=name,
         head=kind,
         labels=labels,
-        metrics=_metrics(kind, labels),
+        metrics=_metrics(kind, labels, tag_scheme),
         splits=splits,
         positive=labels[-1] if kind == "classification" and len(labels) == 2 else None,
         answer_rules=_answer_rules(splits["train"]) if kind == "span" else None,
-        reasons=(f"{kind}: {reason}", *([f"labels: {', '.join(labels[:20])}"] if labels else [])),
+        scheme=tag_scheme,
+        reasons=(
+            f"{kind}: {reason}",
+            *([f"labels: {', '.join(labels[:20])}"] if labels else []),
+            *([f"tag scheme: {told}"] if told else []),
+        ),
     )
 
 
@@ -141,6 +154,35 @@ def _splits(
             raise DataError(f"{files[split][0]}: no answer occurs in its context; check the order of the two texts.")
         splits[split] = Split(tuple(examples), files[split], "own", tuple(answer_notes(files[split][0], counts)))
     return splits, known
+
+
+def _with_scheme(
+    splits: dict[str, Split], rows: dict[str, list[Row]], named: str | None
+) -> tuple[Scheme | None, str, dict[str, Split]]:
+    """(tag scheme, what to report of it, the splits with notes on tags that do not follow it)."""
+    tagged = {
+        name: [
+            Tagged(row.place, tuple(map(str, example.label)))
+            for example, row in zip(split.examples, rows[name], strict=True)
+            if isinstance(example.label, tuple)
+        ]
+        for name, split in splits.items()
+    }
+    if named is not None:
+        scheme = scheme_named(named)
+        told = f"{scheme or 'none'}, as named"
+        if scheme is not None:
+            check_prefixes(tagged["train"], scheme)
+    else:
+        scheme, why = decide_scheme(tagged["train"])
+        told = f"{scheme or 'none'} ({why})"
+    if scheme is None:
+        return None, told, splits
+    noted = {
+        name: replace(split, notes=(*split.notes, *scheme_notes(split.files[0], tagged[name], scheme)))
+        for name, split in splits.items()
+    }
+    return scheme, told, noted
 
 
 def _example(kind: Head, row: Row, number: int, texts: Sequence[str], label: str, counts: Counter[str]) -> Example:
@@ -232,9 +274,9 @@ def _known(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
     )
 
 
-def _metrics(kind: Head, labels: Sequence[str]) -> tuple[str, ...]:
-    """Tags without entities (no B-) are scored token by token; of two classes the second is what F1 is about."""
-    if kind == "tagging" and not any(entities([tag]) for tag in labels):
+def _metrics(kind: Head, labels: Sequence[str], scheme: Scheme | None) -> tuple[str, ...]:
+    """Tags without a scheme are scored token by token; of two classes the second is what F1 is about."""
+    if kind == "tagging" and scheme is None:
         return ("token_accuracy",)
     if kind == "classification" and len(labels) == 2:
         return ("accuracy", "f1", "macro_f1")

@@ -62,7 +62,12 @@ class Job:
         del settings["runs"], settings["summary"], settings["pack_tokens"]
         return {
             "checkpoint": self.source.fingerprint(),
-            "data": {"name": self.data.name, "head": self.data.head, "examples": digest.hexdigest()},
+            "data": {
+                "name": self.data.name,
+                "head": self.data.head,
+                "scheme": self.data.scheme,
+                "examples": digest.hexdigest(),
+            },
             "settings": settings | {"task_id": self.task_id},
         }
 

@@ -1,6 +1,6 @@
 """Scores of predictions, in percent, to the official definitions of GLUE, CoNLL and the ERNIE scripts.
 
-Correlations and F1 are scikit-learn's and scipy's; strict entities are those of seqeval's strict mode over IOB2. A
+Correlations and F1 are scikit-learn's and scipy's; entities are those of seqeval's strict mode, by tag scheme. A
 correlation with a constant is not defined and is nan, never 0: a run that collapsed shows as such.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ernie2.datasets.entities import entities
 from ernie2.datasets.examples import Answer, Example, LabelledData
+from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.errors import DataError
 from ernie2.finetuning.answers import RULES, score_answers
 
@@ -52,6 +52,10 @@ def measure(
             by_name[name] = mean_reciprocal_rank(groups, [label == data.positive for label in gold], scores)
         elif name == "f1":
             by_name[name] = binary_f1(gold, predictions, data.positive)
+        elif name == "entity_f1":
+            if data.scheme is None:
+                raise DataError(f"{data.name}: entity_f1 needs a tag scheme; name it with --scheme.")
+            by_name[name] = entity_f1(_tags(gold), _tags(predictions), data.scheme)
         elif name not in by_name:
             by_name[name] = PLAIN[name](gold, predictions)
     return {name: by_name[name] for name in data.metrics}
@@ -127,13 +131,32 @@ def mean_reciprocal_rank(groups: Sequence[str], relevant: Sequence[bool], scores
     return 100.0 * total / len(ranked)
 
 
-def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, strict: bool = True) -> float:
-    """F1 in percent over entities of all sequences; right are those of the same kind and ends. See `entities`."""
-    sides = [
-        {(row, *entity) for row, tags in enumerate(side) for entity in entities(tags, strict=strict)}
+def entity_scores(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme = "IOB2", *, strict: bool = True
+) -> tuple[float, float, float]:
+    """Return (precision, recall, F1) in percent over the entities of all sequences.
+
+    An entity is right when kind and both ends are. A figure whose denominator is 0 is 0, as in seqeval. `strict` is
+    that of `entities`.
+    """
+    right_side, ours = (
+        {(row, *entity) for row, tags in enumerate(side) for entity in entities(tags, scheme, strict=strict)}
         for side in (gold, predicted)
-    ]
-    return _f1(len(sides[0]), len(sides[1]), len(sides[0] & sides[1]))
+    )
+    right = len(right_side & ours)
+    total = len(right_side) + len(ours)
+    return (
+        100.0 * right / len(ours) if ours else 0.0,
+        100.0 * right / len(right_side) if right_side else 0.0,
+        200.0 * right / total if total else 0.0,
+    )
+
+
+def entity_f1(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme = "IOB2", *, strict: bool = True
+) -> float:
+    """Return the F1 of `entity_scores`."""
+    return entity_scores(gold, predicted, scheme, strict=strict)[2]
 
 
 def _f1(gold: int, predicted: int, right: int) -> float:
@@ -149,6 +172,10 @@ def _correlation(of: Callable[[Any, Any], Any], gold: Sequence[float], predicted
     return 100.0 * float(of(one, other))
 
 
+def _tags(labels: Sequence[Any]) -> list[tuple[str, ...]]:
+    return [tuple(map(str, label)) for label in labels]
+
+
 def _answer_texts(example: Example) -> tuple[str, ...]:
     label = example.label if isinstance(example.label, tuple) else ()
     return tuple(answer.text for answer in label if isinstance(answer, Answer))
@@ -162,5 +189,4 @@ PLAIN: dict[str, Callable[[Any, Any], float]] = {
     "micro_f1": micro_f1,
     "pearson": pearson,
     "spearman": spearman,
-    "entity_f1": entity_f1,
 }

@@ -157,6 +157,7 @@ def _facts(job: Job) -> TunedFacts:
         positive=data.positive,
         answer_rules=data.answer_rules,
         metrics=data.metrics,
+        scheme=data.scheme,
         per_character=_per_character(data.need("train").examples),
         task_id=job.task_id,
     )

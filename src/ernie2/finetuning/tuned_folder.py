@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.datasets.examples import Head
+from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import CheckpointError, StorageError
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.paper_settings import Settings
@@ -56,7 +57,8 @@ class TunedFacts:
     """What a fine-tuned model must know besides its parameters.
 
     `texts`: names of the columns it was trained on. `per_character`: every token of its training was one character, so
-    plain text is tagged character by character. `task_id`: the row it was trained with, before it became row 0.
+    plain text is tagged character by character. `scheme`: how its tags mark entities, None where they mark none.
+    `task_id`: the row it was trained with, before it became row 0.
     """
 
     head: Head
@@ -68,6 +70,7 @@ class TunedFacts:
     answer_rules: str | None = None
     metrics: tuple[str, ...] = ()
     per_character: bool = False
+    scheme: Scheme | None = None
     task_id: int = 0
 
 
@@ -164,6 +167,11 @@ def _read_facts(file: Path) -> TunedFacts:
             raise CheckpointError(
                 f"{file.parent} is no model fine-tuned by ernie2 ({file.name} has no {FACTS!r}). `ernie2 finetune` "
                 "makes one, in RESULT/…/seed-0/model."
+            )
+        if told.get("head") == "tagging" and "scheme" not in told:
+            raise CheckpointError(
+                f"{file} does not say the tag scheme of the model: an older ernie2 wrote it. Fine-tune again, or add "
+                f'"scheme": "IOB2" (or the right one; null for none) to {FACTS!r} there.'
             )
         return TypeAdapter(TunedFacts).validate_python(told)
     except FileNotFoundError:

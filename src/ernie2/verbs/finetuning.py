@@ -52,6 +52,7 @@ def finetune(
     text: str = "text",
     label: str = "label",
     head: str | None = None,
+    scheme: str | None = None,
     seeds: int | None = None,
     settings: Sequence[str] = (),
     task_id: str | None = None,
@@ -64,16 +65,16 @@ def finetune(
 
     `dataset`: a name of `datasets.declared.DATASETS`, or a group ("glue", "chinese"), read from the folder `data` or
     from `files` (split -> file). Without a `dataset`, `files` are your own (train, dev, test), with the columns `text`
-    ("a" or "a,b") and `label`; `head` says the kind of task where the guess is wrong. Settings are the paper's for a
-    model of this size; `settings` are "key=value" overrides. `seeds`: number of runs (5 for the paper's sets, 1 for
-    your own). `submission`: a zip for the GLUE server, with `dataset="glue"`.
+    ("a" or "a,b") and `label`; `head` says the kind of task where the guess is wrong, `scheme` the tag scheme. Settings
+    are the paper's for a model of this size; `settings` are "key=value" overrides. `seeds`: number of runs (5 for the
+    paper's sets, 1 for your own). `submission`: a zip for the GLUE server, with `dataset="glue"`.
 
     Leaves out/<data set>/seed-k with result.json and model, and out/results.json, results.md and results.html; runs
     that are finished there are not done again. Raises `ConfigError`, `DataError`, `CheckpointError` for what cannot be
     done, before any training.
     """
     source = open_source(checkpoint, tokenizer)
-    named, absent = _data(dataset, data, dict(files or {}), text, label, head)
+    named, absent = _data(dataset, data, dict(files or {}), text, label, head, scheme)
     own = dataset is None
     if submission is not None:
         _check_submission(dataset, named, absent)
@@ -164,7 +165,13 @@ def _leave(folder: Path, record: Mapping[str, Any], results: Sequence[Outcomes])
 
 
 def _data(
-    dataset: str | None, folder: str | None, files: Mapping[str, str], text: str, label: str, head: str | None
+    dataset: str | None,
+    folder: str | None,
+    files: Mapping[str, str],
+    text: str,
+    label: str,
+    head: str | None,
+    scheme: str | None,
 ) -> tuple[dict[str, LabelledData], tuple[str, ...]]:
     """The data sets by name, and those of a group that are not there."""
     if dataset is None:
@@ -176,11 +183,18 @@ def _data(
                 "--label COLUMN for data of your own."
             )
         one = own_data(
-            files["train"], files["dev"], files.get("test"), text=text, label=label, head=cast(Head | None, head)
+            files["train"],
+            files["dev"],
+            files.get("test"),
+            text=text,
+            label=label,
+            head=cast(Head | None, head),
+            scheme=scheme,
         )
         return {one.name: one}, ()
-    if head is not None:
-        raise ConfigError(f"--head is for data of your own; the head of {dataset} is declared.")
+    if head is not None or scheme is not None:
+        option = "head" if head is not None else "scheme"
+        raise ConfigError(f"--{option} is for data of your own; that of {dataset} is declared.")
     if dataset.lower() in GROUPS:
         if folder is None:
             raise ConfigError(

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ernie2.datasets.entities import entities
 from ernie2.datasets.examples import Example
+from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.errors import StorageError
 from ernie2.finetuning.glue_submission import outcomes_for
 from ernie2.finetuning.many_runs import devices
@@ -50,11 +50,11 @@ def predictions(tuned: Tuned, source: str | Path | Iterable[str], text: str | No
     while chosen := list(islice(examples, _AT_ONCE)):
         outcomes = outcomes_for(tuned, chosen, device)
         for example, outcome in zip(chosen, outcomes, strict=True):
-            yield described(example, outcome, facts.head)
+            yield described(example, outcome, facts.head, facts.scheme)
 
 
-def described(example: Example, outcome: Outcome, head: str) -> dict[str, Any]:
-    """One prediction as JSON values."""
+def described(example: Example, outcome: Outcome, head: str, scheme: Scheme | None = None) -> dict[str, Any]:
+    """One prediction as JSON values; `scheme` is how tags mark entities."""
     told: dict[str, Any] = {"id": example.id}
     if head == "tagging":
         assert isinstance(outcome.value, tuple)
@@ -62,7 +62,7 @@ def described(example: Example, outcome: Outcome, head: str) -> dict[str, Any]:
             "tokens": list(example.tokens),
             "label": list(outcome.value),
             "probabilities": _rounded(outcome.certainties),
-            "entities": _entities(example, outcome.value),
+            "entities": [] if scheme is None else _entities(example, outcome.value, scheme),
         }
     if head == "span":
         best = outcome.answers[0]
@@ -78,12 +78,12 @@ def described(example: Example, outcome: Outcome, head: str) -> dict[str, Any]:
     return told
 
 
-def _entities(example: Example, tags: Sequence[str]) -> list[dict[str, Any]]:
+def _entities(example: Example, tags: Sequence[str], scheme: Scheme) -> list[dict[str, Any]]:
     """Entities by tokens, `end` exclusive."""
     joined = "" if "".join(example.tokens) == example.text else " "
     return [
         {"kind": kind, "start": start, "end": end, "text": joined.join(example.tokens[start:end])}
-        for kind, start, end in entities(tags)
+        for kind, start, end in entities(tags, scheme)
     ]
 
 

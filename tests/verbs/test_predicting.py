@@ -1,0 +1,33 @@
+"""What `predict` says of one text."""
+
+from __future__ import annotations
+
+import pytest
+
+from ernie2.datasets.examples import Example
+from ernie2.datasets.tag_schemes import Scheme
+from ernie2.finetuning.predictions import Outcome
+from ernie2.verbs.predicting import described
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tags"),
+    [
+        ("IOB1", "I-X I-X O I-Y B-Y"),
+        ("IOB2", "B-X I-X O B-Y B-Y"),
+        ("IOE1", "I-X I-X O E-Y E-Y"),
+        ("IOE2", "I-X E-X O E-Y E-Y"),
+        ("BIOES", "B-X E-X O S-Y S-Y"),
+        ("BILOU", "B-X L-X O U-Y U-Y"),
+        ("BMES", "B-X E-X O S-Y S-Y"),
+    ],
+)
+def test_entities_are_whole_in_every_scheme(scheme: Scheme, tags: str) -> None:
+    words = ("Li", "Bai", "met", "Du", "Fu")
+    outcome = Outcome(tuple(tags.split()), certainties=(1.0,) * 5)
+    told = described(Example("0", " ".join(words), tokens=words), outcome, "tagging", scheme)
+    found = [(one["kind"], one["start"], one["end"], one["text"]) for one in told["entities"]]
+    if scheme == "IOE1":  # E-Y E-Y at the end of a text is no IOE1
+        assert found == [("X", 0, 2, "Li Bai")]
+    else:
+        assert found == [("X", 0, 2, "Li Bai"), ("Y", 3, 4, "Du"), ("Y", 4, 5, "Fu")]
