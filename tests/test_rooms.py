@@ -102,7 +102,7 @@ def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "reporting"])
 def test_reporting_reads_records_only(module: str) -> None:
-    assert rooms_imported(module) <= {"errors", "learned", "reporting", "studies"}
+    assert rooms_imported(module) <= {"errors", "learned", "storage", "reporting", "studies"}
     ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
     assert all(name.startswith("ernie2.studies.analysis.") for name in ours)
 

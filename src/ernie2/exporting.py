@@ -5,19 +5,17 @@ A recurrent encoder, for which `transformers` has no class, becomes a folder of 
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ernie2.annotate.wordpieces import WordPieces
-from ernie2.errors import StorageError
 from ernie2.learned import LEAST_INSTANCES, verdict_of
 from ernie2.model.formats.filling import tensors_of
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.train.stored_runs import carried_keys
 
 _TRANSFORMERS = (
@@ -40,26 +38,17 @@ def export_hf(
     heldout: Mapping[str, Mapping[str, Any]],
     seen: Mapping[str, int],
 ) -> Path:
-    """Writes `folder`, which `transformers` loads as ErnieModel or ErnieForMaskedLM, whole or not at all; returns it.
+    """Write `folder`, which `transformers` loads as ErnieModel or ErnieForMaskedLM, atomically, and return it.
 
     `facts` is run.json, `heldout` the last held-out figures per task, `seen` the instances trained under each task id;
     the last goes into config.json as `ernie2_task_instances`, beside `ernie2_task_ids`. The options of the tasks, with
     the labels of those that have them from their data, go there as `ernie2_task_options`. Of a recurrent encoder,
     ernie2.json holds all this.
     """
-    aside = folder.with_name(folder.name + ".tmp")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        wordpieces.save(aside)
-        _save_model(aside, model, carried_keys(facts, seen), wordpieces.pad_id)
-        write_text(aside / "README.md", model_card(facts, heldout))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-    except OSError as error:
-        raise StorageError(f"{folder}: {error.strerror}; it was not written. Free space and try again.") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with staged_folder(folder, replace=True) as staging:
+        wordpieces.save(staging)
+        _save_model(staging, model, carried_keys(facts, seen), wordpieces.pad_id)
+        write_text(staging / "README.md", model_card(facts, heldout))
     return folder
 
 
@@ -131,17 +120,6 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         "",
     ]
     return "\n".join(lines)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    aside = file.with_name(file.name + ".tmp")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, file)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise StorageError(f"{file}: {error.strerror}; nothing was changed. Free space and try again.") from error
 
 
 def _task_row(task: Mapping[str, Any], figures: Mapping[str, Any] | None) -> tuple[str, ...]:

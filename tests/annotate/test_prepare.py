@@ -303,7 +303,7 @@ def test_chinese_words_and_names_are_marked(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_of_a_worker_reaches_the_user_as_it_was(made, tmp_path, monkeypatch, workers, capfd):
+def test_an_error_of_a_worker_names_the_file(made, tmp_path, monkeypatch, workers, capfd):
     """Damage to a unit of work between two stages is met by a worker."""
     _, folder = made
     real = steps.ReadInput.run
@@ -315,7 +315,7 @@ def test_an_error_of_a_worker_reaches_the_user_as_it_was(made, tmp_path, monkeyp
             file.mkdir()
 
     monkeypatch.setattr(steps.ReadInput, "run", damaging)
-    with pytest.raises(OSError, match="Is a directory"):
+    with pytest.raises(StorageError, match=r"Is a directory at .*\.jsonl\.zst"):
         prepare(
             recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path), tokenizer=_saved(folder)), workers=workers
         )

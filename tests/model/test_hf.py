@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ernie2.errors import CheckpointError, StorageError
-from ernie2.model import hf
 from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, save_hf
@@ -283,7 +282,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(tmp_path, mo
         if len(saves) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(hf, "save_file", full)
+    monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
     with pytest.raises(StorageError, match="No space left"):
         save_hf(tmp_path, model, {})
     assert len(saves) == 2

@@ -189,7 +189,7 @@ def test_a_full_disk_is_told_and_the_earlier_page_stays(tmp_path: Path, monkeypa
     def full(source: object, target: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ernie2.reporting.writing.os.replace", full)
+    monkeypatch.setattr("ernie2.storage.atomic.os.replace", full)
     with pytest.raises(StorageError, match="No space left on device"):
         written(tmp_path, study_record())
     assert (tmp_path / "study.html").read_text(encoding="utf-8") == before

@@ -46,6 +46,52 @@ def test_json_round_trips_and_keeps_letters_readable(tmp_path: Path) -> None:
     assert text.endswith("}\n")
 
 
+def test_json_that_cannot_be_made_leaves_the_old_file(tmp_path: Path) -> None:
+    atomic.write_json(tmp_path / "a.json", {"a": 1})
+    with pytest.raises(TypeError):
+        atomic.write_json(tmp_path / "a.json", {"a": object()})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+
+
+def test_files_of_a_folder_are_renamed_in_order_once_all_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda new, old: (renamed.append(Path(old).name), replace(new, old)))
+    with atomic.staged_files(tmp_path, ("b", "absent", "a")) as staging:
+        (staging / "a").write_text("1")
+        (staging / "b").write_text("2")
+        assert not renamed
+    assert renamed == ["b", "a"]
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    with pytest.raises(ZeroDivisionError), atomic.staged_files(tmp_path, ("b", "a")) as staging:
+        (staging / "b").write_text(str(1 / 0))
+    assert (tmp_path / "b").read_text() == "2"
+
+
+def test_temporary_files_go_whatever_happens(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), atomic.scratch_folder(tmp_path / "out") as scratch:
+        (scratch / "candidates").write_text(str(1 / (len(os.listdir(tmp_path)) - 1)))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["mode", "probe", "replaced"])
+def test_any_name_can_be_written(tmp_path: Path, name: str) -> None:
+    atomic.write_text(tmp_path / "file" / name, "x")
+    assert (tmp_path / "file" / name).read_text() == "x"
+    for content in "ab":
+        with atomic.staged_folder(tmp_path / name, replace=True) as new:
+            (new / content).touch()
+    assert os.listdir(tmp_path / name) == ["b"]
+
+
+def test_an_error_elsewhere_names_the_file_it_is_about(tmp_path: Path) -> None:
+    told = r"out cannot be written: No such file or directory at .*/absent; "
+    with pytest.raises(StorageError, match=told), atomic.staged_file(tmp_path / "out") as new:
+        new.write_bytes((tmp_path / "absent").read_bytes())
+
+
 def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
     with atomic.staged_folder(tmp_path / "out") as new:
         (new / "inner").mkdir()

@@ -48,7 +48,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_reported(tmp_path, capsy
 def test_a_checkpoint_that_was_being_written_when_killed_is_not_seen(tmp_path):
     model, optimizer = trained()
     checkpoints.save(tmp_path, 1, model, optimizer, {})
-    (tmp_path / "checkpoints" / "step_00000002.tmp").mkdir()
+    (tmp_path / "checkpoints" / ".step_00000002.abcdefgh.tmp").mkdir()
     assert checkpoints.newest(tmp_path).folder.name == "step_00000001"
 
 
@@ -67,8 +67,8 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(tmp_path, monkeypatch
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(StorageError, match=r"No space left.*the one before it is whole"):
+    monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
+    with pytest.raises(StorageError, match=r"No space left.*`ernie2 resume .*` goes on from the checkpoint before"):
         checkpoints.save(tmp_path, 2, model, optimizer, {})
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
     checkpoints.newest(tmp_path)
@@ -111,7 +111,7 @@ def test_what_a_kill_left_of_a_deletion_does_not_stop_the_next_one(tmp_path):
 def test_a_run_has_begun_once_it_has_a_checkpoint_or_is_done(tmp_path):
     assert not checkpoints.begun(tmp_path)
     (tmp_path / "run.json").write_text('{"status": "running"}')
-    (tmp_path / "checkpoints" / "step_00000000.tmp").mkdir(parents=True)
+    (tmp_path / "checkpoints" / ".step_00000000.abcdefgh.tmp").mkdir(parents=True)
     assert not checkpoints.begun(tmp_path)
     (tmp_path / "run.json").write_text('{"status": "done"}')
     assert checkpoints.begun(tmp_path)

@@ -1,10 +1,9 @@
-import json
 from pathlib import Path
 
 import pytest
 
 from ernie2.errors import CheckpointError, StorageError
-from ernie2.train.records import Records, read_run, write_json
+from ernie2.train.records import Records, read_run
 
 
 def test_lines_come_back_as_written(tmp_path):
@@ -38,14 +37,6 @@ def test_a_folder_without_run_json_is_no_run(tmp_path):
         read_run(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist"):
         read_run(tmp_path / "nowhere")
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "run.json"
-    write_json(file, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(file, {"a": object()})
-    assert json.loads(file.read_text()) == {"a": 1}
 
 
 def test_cutting_never_lengthens_a_file_that_lost_its_end(tmp_path):

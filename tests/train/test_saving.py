@@ -38,9 +38,9 @@ def test_what_went_wrong_in_the_thread_is_raised_once_and_the_checkpoint_before_
     with Saver(tmp_path, keep=2) as saver:
         saver.save(1, STATE, {})
         saver.finish()
-        monkeypatch.setattr(checkpoints, "save_file", full)
+        monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
         saver.save(2, STATE, {})
-        with pytest.raises(StorageError, match=r"No space left.*the one before it is whole"):
+        with pytest.raises(StorageError, match=r"No space left.*goes on from the checkpoint before"):
             saver.finish()
         saver.check()
     assert checkpoints.newest(tmp_path).folder.name == "step_00000001"

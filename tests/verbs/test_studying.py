@@ -231,7 +231,7 @@ def test_a_file_that_is_no_study_is_refused_and_nothing_is_left(tmp_path: Path) 
 
 def test_a_folder_that_cannot_be_made_is_named(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file/again cannot be made: Not a directory"):
+    with pytest.raises(StorageError, match=r"file/again/study\.json cannot be written: Not a directory"):
         ernie2.study_again(whole, tmp_path / "file" / "again")
 
 

@@ -7,7 +7,6 @@ one folder, also where one was killed and workers it left behind are still at it
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import threading
@@ -26,17 +25,16 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils import logging as datatrove_logging
 from multiprocess import forkserver
 
-from ernie2.annotate.shards import not_written
+from ernie2.annotate.shards import WHAT_NOW
 from ernie2.errors import Ernie2Error, RunFailed
 from ernie2.processes import without_main
+from ernie2.storage.atomic import storage_errors
 from ernie2.storage.locks import FolderLock, is_locked, shared_lock, wait_until_free
+from ernie2.storage.removing import discard, remove
 
 POLL_SECONDS = 0.05
 REPORT_SECONDS = 0.25
 _RECORD_BYTES = 8
-_NOT_WRITABLE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR
-}  # fmt: skip
 _LOST_AFTER_SECONDS = 5.0
 
 
@@ -70,21 +68,21 @@ class Workplace:
     @contextmanager
     def owned(self) -> Iterator[None]:
         """Own the shards folder while this lasts. Raises `FolderInUse` where another process does."""
-        with writing(self.folder.parent):
+        with storage_errors(self.folder.parent, what_now=WHAT_NOW):
             self.folder.mkdir(parents=True, exist_ok=True)
         with FolderLock(self.folder.parent, name=self._lock_file.name, otherwise="choose another shards.folder"):
-            with writing(self.folder.parent):
+            with storage_errors(self.folder.parent, what_now=WHAT_NOW):
                 wait_until_free(self._busy_file)  # workers that a killed run left behind hold it until they notice
-                (self.folder / "stop").unlink(missing_ok=True)
+                remove(self.folder / "stop")
             yield
-            self._busy_file.unlink(missing_ok=True)
+            discard(self._busy_file)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Around what a worker does: keeps the next owner waiting, and turns failed writes into `StorageError`."""
         with nullcontext() if os.getpid() == self.owner else shared_lock(self._busy_file):
             self.check()
-            with writing(self.folder.parent):
+            with storage_errors(self.folder.parent, what_now=WHAT_NOW):
                 yield
 
     def check(self) -> None:
@@ -118,17 +116,6 @@ class Workplace:
         return int(np.frombuffer(raw[: len(raw) // _RECORD_BYTES * _RECORD_BYTES], dtype="<u8").sum())
 
 
-@contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turns a failure to write (no room, no permission) into the `StorageError` that says what it means for `place`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NOT_WRITABLE:
-            raise
-        raise not_written(place, error) from error
-
-
 def warm_up() -> None:
     """Starts the process workers are forked from, so that its imports run beside the first stage."""
     multiprocess.set_forkserver_preload(["ernie2.annotate.steps"])
@@ -145,7 +132,7 @@ def run_tasks(
     is called from the calling thread. Errors of a worker are raised here as they were there; raises `RunFailed` where a
     worker was killed.
     """
-    with writing(place.folder.parent):
+    with storage_errors(place.folder.parent, what_now=WHAT_NOW):
         executor = _Executor(
             [step], tasks=len(sizes), workers=min(workers, len(sizes)), logging_dir=_JobFolder(str(jobs))
         )
@@ -158,7 +145,7 @@ def run_tasks(
 
     def work() -> None:
         try:
-            with writing(place.folder.parent):
+            with storage_errors(place.folder.parent, what_now=WHAT_NOW):
                 executor.run()
         except BaseException as error:
             failed.append(error)

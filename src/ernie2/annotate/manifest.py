@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ernie2.annotate.shards import FORMAT, Shards
+from ernie2.annotate.shards import FORMAT, WHAT_NOW, Shards
 from ernie2.annotate.units import ReadCorpus
 from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import DataError, ShardError, StorageError
+from ernie2.storage.atomic import flush, write_json
+from ernie2.storage.removing import remove
 
 _OWN_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "phrases.tsv")
 
@@ -86,7 +87,11 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
 def finish(folder: Path, work: Path, manifest: dict[str, Any]) -> None:
     """Records that the set in `work` is whole and what it will replace; from here on only `commit` is left to do."""
     entries = sorted(entry.name for entry in (work / "set").iterdir())
-    write_json(work / "finished.json", {"manifest": manifest, "entries": entries, "old": _old_corpora(folder)})
+    write_json(
+        work / "finished.json",
+        {"manifest": manifest, "entries": entries, "old": _old_corpora(folder)},
+        what_now=WHAT_NOW,
+    )
 
 
 def commit(folder: Path, work: Path) -> None:
@@ -99,21 +104,18 @@ def commit(folder: Path, work: Path) -> None:
     for name in entries:
         if (work / "set" / name).is_dir():
             _refuse_strange(folder / name)
-    (folder / "shards.json").unlink(missing_ok=True)
-    for name in finished["old"]:
-        if name not in entries:
-            shutil.rmtree(folder / name, ignore_errors=True)
-    for name in _OWN_FILES:
-        if name not in entries:
-            (folder / name).unlink(missing_ok=True)
+    replaced = ["shards.json", *(name for name in (*finished["old"], *_OWN_FILES) if name not in entries)]
+    for name in replaced:
+        remove(folder / name, what_now=WHAT_NOW)
     for name in sorted(entries):
         source = work / "set" / name
         if not source.exists():
             continue
-        if source.is_dir() and (folder / name).exists():
-            shutil.rmtree(folder / name)
+        if source.is_dir():
+            remove(folder / name, what_now=WHAT_NOW)
         os.replace(source, folder / name)
-    write_json(folder / "shards.json", finished["manifest"])
+    flush(folder)
+    write_json(folder / "shards.json", finished["manifest"], what_now=WHAT_NOW)
 
 
 def _old_corpora(folder: Path) -> list[str]:
@@ -131,10 +133,3 @@ def _refuse_strange(folder: Path) -> None:
                 f"{entry} is in the way: the shards of a corpus go into {folder}, which holds something else. Choose "
                 "another shards.folder or another name for the corpus."
             )
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(file.name + ".tmp")
-    aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, file)

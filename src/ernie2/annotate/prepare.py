@@ -13,8 +13,6 @@ tokeniser, so work is only ever taken up again where it is the same work. At the
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -28,10 +26,10 @@ from numpy.typing import NDArray
 
 from ernie2.annotate import phrases
 from ernie2.annotate.characters import JOINS, LETTER, character_classes
-from ernie2.annotate.jobs import Progress, Workplace, run_tasks, warm_up, writing
+from ernie2.annotate.jobs import Progress, Workplace, run_tasks, warm_up
 from ernie2.annotate.knowledge import annotators
 from ernie2.annotate.manifest import commit, describe, finish
-from ernie2.annotate.shards import FORMAT, TRAIN, Shards
+from ernie2.annotate.shards import FORMAT, TRAIN, WHAT_NOW, Shards
 from ernie2.annotate.steps import MarkPhrases, ReadInput, Tokenise, chosen_phrases
 from ernie2.annotate.units import ReadCorpus, load_read, read_unit
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces, train_wordpieces
@@ -39,6 +37,8 @@ from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, Ernie2Error, ShardError, StorageError, TokenizerError
 from ernie2.processes import cores
 from ernie2.settings import PhraseSettings, Recipe
+from ernie2.storage.atomic import staged_file, storage_errors, write_text
+from ernie2.storage.removing import discard
 
 Report = Callable[[Progress], None]
 
@@ -81,17 +81,17 @@ def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None 
     with place.owned():
         for old in folder.glob(".prepare-*"):
             if old != place.folder:
-                shutil.rmtree(old, ignore_errors=True)
+                discard(old)
         try:
             if not (place.folder / "finished.json").exists():
                 manifest = _make(recipe, given, key, place, workers, report)
-                with writing(folder):
+                with storage_errors(folder, what_now=WHAT_NOW):
                     finish(folder, place.folder, manifest)
-            with writing(folder):
+            with storage_errors(folder, what_now=WHAT_NOW):
                 commit(folder, place.folder)
         except (DataError, TokenizerError, ConfigError) as error:
             refused = error  # what was made is of no use: the same input would fail again
-        shutil.rmtree(place.folder, ignore_errors=True)
+        discard(place.folder)
     if refused is not None:
         with suppress(OSError):
             folder.rmdir()  # only where nothing else is in it
@@ -118,13 +118,13 @@ def _make(
     found = 0
     if recipe.knowledge.phrases is not None and (work / "counts").exists():  # else nothing is left: `describe` says so
         report(Progress("phrases", 0, sum(sizes)))
-        with writing(work.parent):
+        with storage_errors(work.parent, what_now=WHAT_NOW):
             found = _choose_phrases(recipe.knowledge.phrases, wordpieces, units, work)
         tasks = max(1, min(len(units), sum(sizes) // MARKED_AT_ONCE))  # a unit alone is hardly worth a task
         mark = MarkPhrases(units, sizes, place)
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
         run_tasks(mark, shares, workers, work / "jobs" / "mark", place, stage("mark", sum(sizes)))
-    with writing(work.parent):
+    with storage_errors(work.parent, what_now=WHAT_NOW):
         return describe(corpora, wordpieces, key, found, work)
 
 
@@ -178,8 +178,8 @@ def _tokenizer(
         given.save(work / "set")
     wordpieces = given or load_wordpieces(saved)
     if not (work / "lettered.npy").exists():
-        with writing(work.parent):
-            np.save(work / "lettered.npy", phrases.lettered_pieces(wordpieces))
+        with staged_file(work / "lettered.npy", what_now=WHAT_NOW) as new:
+            np.save(new, phrases.lettered_pieces(wordpieces))
     return wordpieces
 
 
@@ -218,11 +218,10 @@ def _choose_phrases(
     lines = ["phrase\tcount\tnpmi\n"]
     for place, count, npmi in zip(chosen.places.tolist(), chosen.counts.tolist(), chosen.npmi.tolist(), strict=True):
         lines.append(f"{_closed_up(wordpieces.decode(tokens.at(*place)))}\t{count}\t{npmi:.4f}\n")
-    (work / "set" / "phrases.tsv").write_text("".join(lines), encoding="utf-8")
+    write_text(work / "set" / "phrases.tsv", "".join(lines), what_now=WHAT_NOW)
     columns = {name: getattr(chosen, name) for name in chosen.__slots__}
-    with (work / "phrases.npz.tmp").open("wb") as handle:
-        np.savez(handle, **columns)
-    os.replace(work / "phrases.npz.tmp", work / "phrases.npz")
+    with staged_file(work / "phrases.npz", what_now=WHAT_NOW) as new:
+        np.savez(new, **columns)
     return len(chosen)
 
 

@@ -1,6 +1,6 @@
 """Shards: annotated, tokenised documents as flat columns on disk; the one format everything downstream reads.
 
-A shard is a folder of `.npy` columns and a `shard.json` with counts and checksums, written aside and renamed. T tokens,
+A shard is a folder of `.npy` columns and a `shard.json` with counts and checksums, written atomically. T tokens,
 S sentences, P paragraphs, D documents of a shard; offsets are CSR (n + 1 entries, first 0):
 
     tokens.npy           (T,) uint16, or uint32 for vocabularies above 65,536      piece ids
@@ -23,10 +23,7 @@ document of exactly two paragraphs, its two texts, and is never split.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,11 +33,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.errors import ShardError, StorageError
+from ernie2.errors import ShardError
+from ernie2.storage.atomic import checksum, staged_files, staged_folder, write_json
 
 Array = NDArray[Any]
 
 FORMAT = 1
+WHAT_NOW = "Free space or choose another shards.folder, then run the same command again: finished work is kept."
+"""What to do where a set of shards cannot be written."""
 WORD_START, CAPITALISED, CASED = 1, 2, 4
 """Bits of `flags`: first piece of a word · the word begins with a capital · its script has case."""
 SPAN_KINDS = ("word", "phrase", "entity", "user")
@@ -201,38 +201,24 @@ class Shards:
 
 
 def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str], facts: Mapping[str, Any]) -> None:
-    """Writes a shard whole or not at all: into `folder`.tmp, then renamed.
+    """Write a shard atomically, in place of one that is there. Raises `StorageError`.
 
     `facts` holds "tokenizer" and "corpus", for labelled pairs also "labels", the names that the column label counts in.
     """
-    aside = folder.with_name(folder.name + ".tmp")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        described = {name: _save(aside, name, column) for name, column in sorted(columns.items())}
-        (aside / "names.json").write_text(json.dumps(list(names), ensure_ascii=False), encoding="utf-8")
+    with staged_folder(folder, replace=True, what_now=WHAT_NOW) as staging:
+        described = {name: _save(staging, name, column) for name, column in sorted(columns.items())}
+        write_json(staging / "names.json", names)
         counts = {"documents": len(columns["documents"]) - 1, "tokens": len(columns["tokens"])}
-        description = {"format": FORMAT, **facts, **counts, "columns": described}
-        (aside / "shard.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(aside, folder)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise not_written(folder, error) from error
+        write_json(staging / "shard.json", {"format": FORMAT, **facts, **counts, "columns": described})
 
 
 def add_columns(folder: Path, columns: Mapping[str, Array]) -> None:
-    """Adds columns to a shard, or replaces them: files first, `shard.json` last, so a kill in between harms nothing."""
-    try:
-        facts = _read_facts(folder / "shard.json", folder)
-        described = {name: _save(folder, name, column) for name, column in columns.items()}
+    """Add columns to a shard, or replace them: files first, `shard.json` last, so a kill in between harms nothing."""
+    facts = _read_facts(folder / "shard.json", folder)
+    with staged_files(folder, (*(f"{name}.npy" for name in columns), "shard.json"), what_now=WHAT_NOW) as staging:
+        described = {name: _save(staging, name, column) for name, column in columns.items()}
         facts["columns"] = dict(sorted({**facts["columns"], **described}.items()))
-        aside = folder / "shard.json.tmp"
-        aside.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(aside, folder / "shard.json")
-    except OSError as error:
-        raise not_written(folder, error) from error
+        write_json(staging / "shard.json", facts)
 
 
 def span_columns(kind: str, runs: Array, documents: Array) -> dict[str, Array]:
@@ -244,31 +230,15 @@ def span_columns(kind: str, runs: Array, documents: Array) -> dict[str, Array]:
     return {f"spans_{kind}": runs.astype(np.int64), f"spans_{kind}_at": at.astype(np.int64)}
 
 
-def not_written(place: Path, error: OSError) -> StorageError:
-    """What to tell a user when something of a set of shards could not be written to `place`."""
-    return StorageError(
-        f"{place}: {error.strerror or error}; it was not written, and what was there before is still whole. Free space "
-        "or choose another shards.folder, then run the same command again: finished work is kept."
-    )
-
-
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
     """uint16 where every id fits, else uint32."""
     return np.uint16 if vocab_size <= 65_536 else np.uint32
 
 
-def checksum(file: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _save(folder: Path, name: str, column: Array) -> dict[str, Any]:
-    """Writes a column and describes it."""
-    aside = folder / f"{name}.npy.tmp"
-    with aside.open("wb") as handle:
+    """Write a column and describe it."""
+    with (folder / f"{name}.npy").open("wb") as handle:
         np.save(handle, np.ascontiguousarray(column), allow_pickle=False)
-    os.replace(aside, folder / f"{name}.npy")
     return {"dtype": str(column.dtype), "shape": list(column.shape), "sha256": checksum(folder / f"{name}.npy")}
 
 

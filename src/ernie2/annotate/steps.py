@@ -6,7 +6,6 @@ Each reads and writes the work folder and nothing else, and can be done again af
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,12 +21,13 @@ from ernie2.annotate import phrases
 from ernie2.annotate.columns import Batch, ColumnMaker, shard_columns
 from ernie2.annotate.jobs import Workplace
 from ernie2.annotate.knowledge import annotators
-from ernie2.annotate.manifest import write_json
-from ernie2.annotate.shards import HELDOUT, Shard, add_columns, span_columns, write_shard
+from ernie2.annotate.shards import HELDOUT, WHAT_NOW, Shard, add_columns, span_columns, write_shard
 from ernie2.annotate.units import ReadCorpus, load_read, read_corpora, read_unit
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.errors import StorageError
 from ernie2.settings import KnowledgeSettings, Recipe, ShardSettings
+from ernie2.storage.atomic import staged_file, write_json
+from ernie2.storage.removing import remove
 
 
 class ReadInput(PipelineStep):  # type: ignore[misc]
@@ -52,7 +52,7 @@ class ReadInput(PipelineStep):  # type: ignore[misc]
 
         with self.place.at_work(), _database_errors(self.place.folder.parent):
             units = self.place.folder / "units"
-            shutil.rmtree(units, ignore_errors=True)
+            remove(units, what_now=WHAT_NOW)
             units.mkdir(parents=True)
             read_corpora(self.recipe.corpora, self.recipe.shards, self.place.folder, seen)
 
@@ -87,7 +87,7 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
             record = _unit_record(maker)
             if batches:
                 record |= self._write(corpus, unit, batches, wordpieces, rank)
-            write_json(work / "records" / f"{unit}.json", record)
+            write_json(work / "records" / f"{unit}.json", record, what_now=WHAT_NOW)
 
     def _write(
         self, corpus: ReadCorpus, unit: str, batches: list[Batch], wordpieces: WordPieces, rank: int
@@ -103,9 +103,8 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
         if self.knowledge.phrases is not None:
             words = phrases.words_of(Shard(work / "set" / corpus.name / unit), _lettered(work))
             counts = phrases.count(words, rank, self.knowledge.phrases.max_words)
-            (work / "counts").mkdir(exist_ok=True)
-            with (work / "counts" / f"{unit}.npz").open("wb") as handle:
-                np.savez(handle, **counts.columns())
+            with staged_file(work / "counts" / f"{unit}.npz", what_now=WHAT_NOW) as new:
+                np.savez(new, **counts.columns())
         first = np.concatenate([batch.first_sections for batch in batches])
         counted = np.bincount(columns["label"], minlength=len(corpus.labels)).tolist() if corpus.labels else []
         return {

@@ -21,11 +21,13 @@ import fsspec
 import zstandard
 from pydantic_core import from_json, to_json
 
-from ernie2.annotate.shards import HELDOUT, TRAIN
+from ernie2.annotate.shards import HELDOUT, TRAIN, WHAT_NOW
 from ernie2.corpora.documents import Document, Drops, read_documents, resolve
 from ernie2.corpora.pairs import read_pairs, sort_labels
 from ernie2.errors import DataError
 from ernie2.settings import CorpusSettings, ShardSettings
+from ernie2.storage.atomic import flush, write_bytes
+from ernie2.storage.removing import remove
 
 BYTES_PER_TOKEN = 4
 """How a unit of about `shard_tokens` tokens is measured before anything is tokenised."""
@@ -104,8 +106,8 @@ def read_corpora(
     with _Known(folder / "known.sqlite") as known:
         for name, corpus in corpora.items():
             found.append(_read_corpus(name, corpus, settings, folder, known, seen))
-    (folder / "known.sqlite").unlink(missing_ok=True)
-    (folder / "read.json").write_bytes(to_json([asdict(corpus) for corpus in found]))
+    remove(folder / "known.sqlite")
+    write_bytes(folder / "read.json", to_json([asdict(corpus) for corpus in found]), what_now=WHAT_NOW)
     return found
 
 
@@ -219,6 +221,7 @@ class _UnitWriter:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+            flush(self._folder / f"{self.names[-1]}.jsonl.zst")
 
     def __enter__(self) -> Self:
         return self
@@ -233,7 +236,7 @@ class _Known:
     """The texts and groups met so far, on disk."""
 
     def __init__(self, file: Path) -> None:
-        file.unlink(missing_ok=True)
+        remove(file)
         self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         # nothing here outlives a crash: the pass starts over
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536", "locking_mode=EXCLUSIVE"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from ernie2.annotate.vocabulary import LONGEST_WORD, SPECIALS, bert_normalizer, read_vocabulary, train_vocabulary
-from ernie2.errors import StorageError, TokenizerError
+from ernie2.errors import TokenizerError
+from ernie2.storage.atomic import staged_files
 
 _SPECIAL_NAMES = {
     "pad": ("[PAD]", "<pad>"),
@@ -118,11 +118,11 @@ class WordPieces:
         return self._tokens[identity]
 
     def save(self, folder: str | Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json, and vocab.txt for WordPiece: what `AutoTokenizer` reads.
+        """Write vocab.txt (of WordPiece), tokenizer_config.json and tokenizer.json: what `AutoTokenizer` reads.
 
-        Each file is written aside and moved into place. Raises `StorageError` where that fails.
+        The files are staged together, and tokenizer.json is renamed last: where it is, all are. Raises `StorageError`.
         """
-        files = {"tokenizer.json": self._tokenizer.to_str(pretty=True)}
+        files: dict[str, str] = {}
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **self._special_names}
         if self._is_wordpiece:
             files["vocab.txt"] = "".join(f"{token}\n" for token in self._tokens)
@@ -133,20 +133,10 @@ class WordPieces:
                 "tokenize_chinese_chars": True,
             }
         files["tokenizer_config.json"] = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        place = Path(folder)
-        try:
-            place.mkdir(parents=True, exist_ok=True)
+        files["tokenizer.json"] = self._tokenizer.to_str(pretty=True)
+        with staged_files(Path(folder), tuple(files)) as staging:
             for name, content in files.items():
-                aside = place / f"{name}.tmp"
-                aside.write_bytes(content.encode())
-                os.replace(aside, place / name)
-        except OSError as error:
-            for name in files:
-                (place / f"{name}.tmp").unlink(missing_ok=True)
-            raise StorageError(
-                f"the tokeniser cannot be written to {place}: {error.strerror or error}. "
-                "Make room or choose another folder."
-            ) from error
+                (staging / name).write_bytes(content.encode())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_json, (self._tokenizer.to_str(), "this tokeniser")

@@ -6,16 +6,15 @@ that is a tenth as long.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 
 from ernie2.annotate.shards import CASED, FORMAT, WORD_START, Shards, token_dtype, write_shard
-from ernie2.errors import StorageError
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
+from ernie2.storage.atomic import storage_errors, write_json
 from ernie2.tasks.base import Vocabulary
 
 TASK, CORPUS = "ir_relevance", "pairs"
@@ -72,9 +71,8 @@ def write_pairs(
     counts = {label: int((columns["label"] == number).sum()) for number, label in enumerate(_LABELS)}
     corpus = {"language": "en", "licence": "made up", "shards": [shard], "labels": _LABELS, "label_counts": counts}
     whole = {"format": FORMAT, "tokenizer": like.tokenizer_fingerprint, "fingerprint": "made up"}
-    try:
+    what_now = "Free space there, or set TMPDIR to another folder."
+    with storage_errors(folder, what_now=what_now):
         shutil.copy(like.folder / "tokenizer.json", folder / "tokenizer.json")
-        (folder / "shards.json").write_text(json.dumps({**whole, "corpora": {CORPUS: corpus}}), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{folder}: {error.strerror}; free space there, or set TMPDIR to another folder.") from error
+    write_json(folder / "shards.json", {**whole, "corpora": {CORPUS: corpus}}, what_now=what_now)
     return Shards(folder)

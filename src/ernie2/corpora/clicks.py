@@ -23,6 +23,7 @@ from ernie2.corpora.documents import Drops
 from ernie2.corpora.files import list_files
 from ernie2.corpora.rows import READ, check_output, read_rows, write_rows
 from ernie2.errors import ConfigError, DataError, StorageError
+from ernie2.storage.atomic import scratch_folder
 
 COLUMNS = ("query", "title", "label", "group")
 CLICKED, SKIPPED, NEVER_SHOWN = "0", "1", "2"
@@ -65,11 +66,9 @@ def mine_clicks(
     if min_query_count < 1:
         raise ConfigError(f"min_query_count is {min_query_count}; it counts rows of a query and is at least 1.")
     check_output(out, list_files([path], READ))
-    aside = out.with_name(out.name + ".clicks.tmp")
-    aside.unlink(missing_ok=True)
     drops, labels = Drops(), Counter[str]()
     try:
-        with closing(sqlite3.connect(aside)) as log:
+        with scratch_folder(out) as scratch, closing(sqlite3.connect(scratch / "log.sqlite")) as log:
             log.executescript(_TABLES)
             rows = _gather(log, path, columns, drops, told)
             if not _choose(log, min_query_count, drops):
@@ -80,8 +79,6 @@ def mine_clicks(
             write_rows(out, COLUMNS, _pairs(log, labels, drops))
     except sqlite3.OperationalError as error:
         raise StorageError(f"{out}: {error} while gathering the log; free space or choose another place.") from error
-    finally:
-        aside.unlink(missing_ok=True)
     return Mined(labels, drops)
 
 

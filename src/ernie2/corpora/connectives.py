@@ -29,10 +29,11 @@ from typing import BinaryIO
 
 from ernie2.corpora.documents import Document, Drops, read_documents
 from ernie2.corpora.files import list_files, packaged_folder
-from ernie2.corpora.rows import check_output, storage, write_rows
+from ernie2.corpora.rows import check_output, write_rows
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.settings import CorpusSettings
+from ernie2.storage.atomic import scratch_folder
 
 NO_CONNECTIVE = "[no-conn]"
 """Label of the pairs that no connective joins, as in Discovery."""
@@ -196,27 +197,23 @@ def mine_discourse(
     if max_per_label < 1:
         raise ConfigError(f"max_per_label is {max_per_label}; at least one pair a label must be kept.")
     check_output(out, list_files(corpus.paths))
-    aside = out.with_name(out.name + ".pairs.tmp")
     drops = Drops()
     kept = _Kept(max_per_label, drops)
     documents = characters = 0
-    try:
-        with storage(out), open(aside, "w+b") as file:
-            for document in read_documents(corpus, drops):
-                for pair in discourse_pairs(document, corpus.language, drops):
-                    kept.offer(pair, file)
-                documents, characters = documents + 1, characters + len(document.text)
-                told(documents, characters, kept.offered)
-            if not set(kept.heaps) - {NO_CONNECTIVE}:
-                reasons = ", ".join(f"{reason}: {count}" for reason, count in drops.as_dict().items())
-                raise DataError(
-                    f"{', '.join(corpus.paths)}: no sentence of {documents:,} documents opens with a connective of the "
-                    f"language {corpus.language!r} (left out: {reasons or 'nothing'}). Is the language right, and is "
-                    "the text in sentences?"
-                )
-            write_rows(out, COLUMNS, kept.rows(file))
-    finally:
-        aside.unlink(missing_ok=True)
+    with scratch_folder(out) as scratch, open(scratch / "candidates", "w+b") as file:
+        for document in read_documents(corpus, drops):
+            for pair in discourse_pairs(document, corpus.language, drops):
+                kept.offer(pair, file)
+            documents, characters = documents + 1, characters + len(document.text)
+            told(documents, characters, kept.offered)
+        if not set(kept.heaps) - {NO_CONNECTIVE}:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in drops.as_dict().items())
+            raise DataError(
+                f"{', '.join(corpus.paths)}: no sentence of {documents:,} documents opens with a connective of the "
+                f"language {corpus.language!r} (left out: {reasons or 'nothing'}). Is the language right, and is "
+                "the text in sentences?"
+            )
+        write_rows(out, COLUMNS, kept.rows(file))
     return Mined(Counter({label: len(heap) for label, heap in kept.heaps.items()}), drops)
 
 

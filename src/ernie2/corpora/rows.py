@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from pydantic_core import from_json
 
 from ernie2.corpora.files import file_format, list_files, open_file, read_lines, unreadable
-from ernie2.errors import DataError, StorageError, did_you_mean
+from ernie2.errors import DataError, did_you_mean
+from ernie2.storage.atomic import staged_file, storage_errors
 
 READ = (".tsv", ".tsv.gz", ".tsv.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 """Extensions of tables that are read."""
@@ -40,35 +41,29 @@ def check_output(out: Path, inputs: Iterable[str] = ()) -> None:
         raise DataError(f"{out} is a directory; name a file, such as {out.parent / ('rows' + WRITTEN[0])}.")
     if out.exists() and any(os.path.exists(file) and os.path.samefile(file, out) for file in inputs):
         raise DataError(f"{out} is the input as well; give the output another name.")
-    with storage(out):
+    with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(out.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def write_rows(out: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
-    """Writes a table whole or not at all, in place of one that is there; returns the number of rows.
+    """Write a table atomically, in place of one that is there; return the number of rows.
 
-    The same rows give the same bytes. Raises `StorageError` when it cannot be written.
+    The same rows give the same bytes. Raises `StorageError`.
     """
-    aside = out.with_name(out.name + ".tmp")
     count = 0
-    try:
-        with storage(out), _opened(aside, compressed=out.name.lower().endswith(".gz")) as file:
-            tsv = ".tsv" in out.name.lower()[-7:]
+    tsv = ".tsv" in out.name.lower()[-7:]
+    with staged_file(out) as new, _opened(new, compressed=out.name.lower().endswith(".gz")) as file:
+        if tsv:
+            file.write("\t".join(columns) + "\n")
+        for row in rows:
+            cells = [" ".join(cell.split()) for cell in row]
             if tsv:
-                file.write("\t".join(columns) + "\n")
-            for row in rows:
-                cells = [" ".join(cell.split()) for cell in row]
-                if tsv:
-                    file.write("\t".join(cells) + "\n")
-                else:
-                    file.write(json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False) + "\n")
-                count += 1
-        with storage(out):
-            os.replace(aside, out)
-    finally:
-        aside.unlink(missing_ok=True)
+                file.write("\t".join(cells) + "\n")
+            else:
+                file.write(json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 
@@ -122,18 +117,6 @@ def parquet_rows(
             raise DataError(f"{file} is no sound parquet file ({error}). Get or write the file again.") from error
         except OSError as error:
             raise unreadable(file, error) from error
-
-
-@contextmanager
-def storage(out: Path) -> Iterator[None]:
-    """Turns an OSError inside into a `StorageError` about `out`."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"{out} cannot be written: {error.strerror or error}; nothing was changed. Free space or choose another "
-            "place, then try again."
-        ) from error
 
 
 def _tsv(file: str, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:

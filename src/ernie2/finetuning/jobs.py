@@ -18,7 +18,7 @@ from ernie2.datasets.examples import LabelledData
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.sources import Source
-from ernie2.train.records import write_json
+from ernie2.storage.atomic import write_json
 
 RESULT, MODEL = "result.json", "model"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from ernie2.finetuning.predictions import Outcome, positive_scores, predict
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
 from ernie2.storage.locks import confirm_lock
+from ernie2.storage.removing import remove
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     began = time.perf_counter()
     folder = job.place(seed)
     confirm_lock(job.folder.parent)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     model, vocab_size, new = _model(job, seed)
     judge = _Judge(job, model, prepared, device)
     dev = [name for name in prepared.splits if name.startswith("dev")]

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ernie2.corpora.rows import storage
 from ernie2.errors import DataError
+from ernie2.storage.atomic import write_bytes
 
 _ZERO_ONE = ("0", "1")
 _NLI = ("entailment", "neutral", "contradiction")
@@ -52,7 +51,7 @@ FILES: dict[str, SubmissionFile] = {
 def write_submission(
     out: Path, predictions: Mapping[str, Sequence[str | float]], ids: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Writes the zip whole or not at all; `predictions` maps a key of `FILES` to class names, or scores for STS-B.
+    """Write the zip atomically; `predictions` maps a key of `FILES` to class names, or scores for STS-B.
 
     Scores are clipped to 0–5. `ids` are those of the test files where they are known (they may come in any order),
     else 0 … n-1. Raises `DataError` with everything that is wrong by the server's rules, before anything is written,
@@ -69,14 +68,7 @@ def write_submission(
             entry = zipfile.ZipInfo(f"{name}.tsv", _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
-    aside = out.with_name(out.name + ".tmp")
-    try:
-        with storage(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(packed.getvalue())
-            os.replace(aside, out)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_bytes(out, packed.getvalue())
 
 
 def check_submission(path: Path) -> list[str]:

@@ -11,22 +11,18 @@ two rows change places.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.datasets.examples import Head
 from ernie2.datasets.tag_schemes import Scheme
-from ernie2.errors import CheckpointError, StorageError
+from ernie2.errors import CheckpointError
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.model.formats.containers import read_weights
@@ -35,6 +31,8 @@ from ernie2.model.formats.own import OWN, Described, read_own, save_own
 from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.storage.atomic import staged_folder, write_json
+from ernie2.storage.tensors import save_tensors
 
 FACTS = "ernie2_finetuned"
 _ARCHITECTURES: dict[Head, str] = {
@@ -85,30 +83,21 @@ class Tuned:
 
 
 def save_tuned(folder: Path, tuned: Tuned) -> None:
-    """Writes `folder` whole or not at all, in place of one that is there. Raises `StorageError`."""
-    aside = folder.with_name(folder.name + ".tmp")
+    """Write `folder` atomically, in place of one that is there. Raises `StorageError`."""
     carrier = MultiTaskModel(tuned.model.encoder.settings, tuned.vocab_size, [], 0)
     carrier.encoder = tuned.model.encoder
     linear = {name: tensor.detach().cpu().clone() for name, tensor in tuned.model.linear.state_dict().items()}
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        tuned.wordpieces.save(aside)
+    with staged_folder(folder, replace=True) as staging:
+        tuned.wordpieces.save(staging)
         if carrier.settings.kind != "transformer":
             described = Described(
                 carrier.settings, tuned.vocab_size, (), {FACTS: _written(tuned.facts)}, tuned.wordpieces.pad_id
             )
             own = {name: tensor for name, tensor in tensors_of(carrier).items() if name.startswith("encoder.")}
             _first_row(own, TASK_TABLE, tuned.facts.task_id)
-            save_own(aside, described, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
+            save_own(staging, described, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
         else:
-            _save_hf(aside, tuned, carrier, linear)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"{folder} cannot be written: {error}. Free some space or choose another folder.") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            _save_hf(staging, tuned, carrier, linear)
 
 
 def _save_hf(folder: Path, tuned: Tuned, carrier: MultiTaskModel, linear: Mapping[str, Tensor]) -> None:
@@ -117,7 +106,7 @@ def _save_hf(folder: Path, tuned: Tuned, carrier: MultiTaskModel, linear: Mappin
     tensors = to_hf(carrier, without=[] if pooled else poolers)
     _first_row(tensors, "ernie.embeddings.task_type_embeddings.weight", facts.task_id)
     tensors |= {f"{_head_name(facts.head)}.{name}": tensor for name, tensor in linear.items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(folder / WEIGHTS, tensors, metadata={"format": "pt"})
     config = hf_config(carrier.settings, tuned.vocab_size, {}, (), tuned.wordpieces.pad_id)
     first = facts.settings.pooling == "first" or not pooled
     config["architectures"] = [_ARCHITECTURES[facts.head] if first else "ErnieModel"]
@@ -129,7 +118,7 @@ def _save_hf(folder: Path, tuned: Tuned, carrier: MultiTaskModel, linear: Mappin
     if facts.head in _PROBLEMS:
         config["problem_type"] = _PROBLEMS[facts.head]
     config[FACTS] = _written(facts)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, config)
 
 
 def load_tuned(folder: str | Path) -> Tuned:

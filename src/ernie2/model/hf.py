@@ -9,23 +9,20 @@ the configuration's `vocab_size` is the tokeniser's. Heads `transformers` has no
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ernie2.errors import CheckpointError, StorageError
+from ernie2.errors import CheckpointError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf_names import CONFIG_KEYS, SILENT_EPS, entries_for
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings
+from ernie2.storage.atomic import staged_files, write_json
+from ernie2.storage.tensors import save_tensors
 
 WEIGHTS, TASK_HEADS, CONFIG = "model.safetensors", "task_heads.safetensors", "config.json"
 
@@ -103,33 +100,20 @@ def to_hf(model: MultiTaskModel, without: Collection[str] = ()) -> dict[str, Ten
 def save_hf(
     folder: str | Path, model: MultiTaskModel, config: Mapping[str, Any], without: Collection[str] = ()
 ) -> None:
-    """Writes `model.safetensors`, `task_heads.safetensors` (where there are such heads) and `config.json`.
+    """Write `model.safetensors`, `task_heads.safetensors` (where there are such heads) and `config.json` atomically.
 
-    `without`: our names of parameters not to be written, such as a pooler that was never trained. All are written aside
-    and then moved into place, the configuration last. Raises `StorageError` where they cannot be.
+    `without`: our names of parameters not to be written, such as a pooler that was never trained. The configuration
+    comes last. Raises `StorageError`.
     """
     folder = Path(folder)
     placed = {entry.ours for entry in entries_for(model.settings.layers, _masked_task(model))}
     apart = placed.union(without)
     heads = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items() if name not in apart}
-    aside = {name: folder / f"{name}.tmp" for name in (WEIGHTS, TASK_HEADS, CONFIG)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(to_hf(model, without), aside[WEIGHTS], metadata={"format": "pt"})
+    with staged_files(folder, (WEIGHTS, TASK_HEADS, CONFIG)) as staging:
+        save_tensors(staging / WEIGHTS, to_hf(model, without), metadata={"format": "pt"})
         if heads:
-            save_file(heads, aside[TASK_HEADS], metadata={"format": "pt"})
-        aside[CONFIG].write_text(json.dumps(dict(config), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        for name, path in aside.items():
-            if path.exists():
-                os.replace(path, folder / name)
-    except (OSError, SafetensorError) as error:
-        for path in aside.values():
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-        raise StorageError(
-            f"could not write the Hugging Face folder {folder}: {error}. Free some space or choose a folder you may "
-            "write to; nothing was replaced half-way."
-        ) from error
+            save_tensors(staging / TASK_HEADS, heads, metadata={"format": "pt"})
+        write_json(staging / CONFIG, dict(config))
 
 
 def _masked_task(model: MultiTaskModel) -> str | None:

@@ -13,7 +13,7 @@ import jinja2
 
 from ernie2.errors import DataError
 from ernie2.reporting.report import environment
-from ernie2.reporting.writing import write_whole
+from ernie2.storage.atomic import write_text
 
 NAME, PAGE = "results.json", "results.html"
 
@@ -45,7 +45,7 @@ def write_page(folder: Path) -> Path:
         raise DataError(
             f"{file} cannot be read as results of fine-tuning: {error!r}. Run `ernie2 finetune` again."
         ) from error
-    write_whole(path, page, f"The results themselves are in {file}.")
+    write_text(path, page, what_now=f"The results themselves are in {file}.")
     return path
 
 

@@ -18,7 +18,7 @@ from ernie2.learned import LEARNED, LEAST_INSTANCES, NOT_LEARNED, TOO_FEW
 from ernie2.reporting import curves, progress, scores, tables, verdict, wording
 from ernie2.reporting.beside import compare
 from ernie2.reporting.records_reader import Records, read_records
-from ernie2.reporting.writing import write_whole
+from ernie2.storage.atomic import write_text
 
 ASSETS = Path(__file__).parent / "assets"
 NAME = "report.html"
@@ -34,7 +34,7 @@ def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
     """
     page = render(read_records(run), [read_records(other) for other in beside])
     advice = f"Free some space or allow writing there, then run `ernie2 report {run}`; the run itself is untouched."
-    write_whole(run / NAME, page, advice)
+    write_text(run / NAME, page, what_now=advice)
     return run / NAME
 
 

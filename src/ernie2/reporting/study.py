@@ -16,7 +16,7 @@ from ernie2.reporting.report import environment
 from ernie2.reporting.study_dots import plots
 from ernie2.reporting.study_picture import MARKS, picture, style
 from ernie2.reporting.study_verdict import better, differences, restart, standing
-from ernie2.reporting.writing import write_whole
+from ernie2.storage.atomic import write_text
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.facts import facts
 from ernie2.studies.analysis.paper_table7 import PAPER_WORDS
@@ -64,7 +64,7 @@ def write_study_page(folder: Path) -> Path:
         ) from error
     advice = f"Free some space or allow writing there; the study itself is in {file}."
     for name, text in ((PICTURE, drawn), (PAGE, page)):
-        write_whole(folder / name, text, advice)
+        write_text(folder / name, text, what_now=advice)
     return folder / PAGE
 
 

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import StorageError
+from ernie2.storage.removing import discard, remove
 
 WHAT_NOW = "Free space or choose another place, then try again."
 """Advice at the end of a `StorageError`, unless the caller knows better."""
@@ -39,9 +39,24 @@ def staged_file(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
     When the body raises, `path` stays as it was. Missing parent folders are made. Raises `StorageError`, ending in
     `what_now`, where the disk refuses a write.
     """
-    with _staging(path, what_now) as staging:
+    with scratch_folder(path, what_now=what_now) as staging:
         yield staging / path.name
         _publish(staging / path.name, path, _file_mode(staging))
+
+
+@contextmanager
+def staged_files(folder: Path, names: Sequence[str], *, what_now: str = WHAT_NOW) -> Iterator[Path]:
+    """Yield a folder to write files called `names` into; on success they are renamed into `folder`, in this order.
+
+    None is renamed before all are written, so the last name is a sign that all are there. A name that the body does
+    not write is passed over. When the body raises, `folder` stays as it was.
+    """
+    with scratch_folder(folder / names[-1], what_now=what_now) as staging:
+        yield staging
+        mode = _file_mode(staging)
+        for name in names:
+            if (staging / name).exists():
+                _publish(staging / name, folder / name, mode)
 
 
 @contextmanager
@@ -54,7 +69,7 @@ def staged_folder(path: Path, *, replace: bool = False, what_now: str = WHAT_NOW
     """
     if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StorageError(f"{path} is there already; choose another place or delete it first.")
-    with _staging(path, what_now) as staging:
+    with scratch_folder(path, what_now=what_now) as staging:
         new = staging / path.name
         new.mkdir()
         yield new
@@ -103,18 +118,11 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def storage_errors(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[None]:
-    """Turn an `OSError` of the body into a `StorageError` about `path` that ends in `what_now`."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise StorageError(f"{path} cannot be written: {reason}; nothing was changed. {what_now}") from error
+def scratch_folder(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
+    """Yield an empty folder beside `path` for temporary files; it is removed at the end, whatever happened.
 
-
-@contextmanager
-def _staging(path: Path, what_now: str) -> Iterator[Path]:
-    """A locked staging folder beside `path`, removed at the end whatever happened."""
+    Missing parent folders are made. What a killed process left of it is a leftover like a staging folder.
+    """
     with storage_errors(path, what_now=what_now):
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{_escaped(path.name)}.*.tmp"):
@@ -124,8 +132,26 @@ def _staging(path: Path, what_now: str) -> Iterator[Path]:
         try:
             yield staging
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            discard(staging)
             os.close(lock)
+
+
+@contextmanager
+def storage_errors(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[None]:
+    """Turn an `OSError` of the body into a `StorageError` about `path` that ends in `what_now`.
+
+    Broken connections between processes are `OSError` too, and are let through.
+    """
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+        elsewhere = file != path and not any(_STAGING.fullmatch(part) for part in file.parts)
+        where = f" at {file}" if elsewhere else ""
+        raise StorageError(f"{path} cannot be written: {reason}{where}; nothing was changed. {what_now}") from error
 
 
 def _locked_staging(path: Path) -> tuple[Path, int]:
@@ -171,18 +197,17 @@ def _exchange(new: Path, old: Path) -> None:
             return
         if (number := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(number, os.strerror(number), str(old))
-    aside = new.with_name("replaced")
-    os.rename(old, aside)
+    os.rename(old, new.with_name(f"{new.name}.replaced"))
     os.rename(new, old)
 
 
 def _removed(staging: Path) -> bool:
     """Remove a staging folder unless a living process holds it; whether it was removed."""
-    with suppress(OSError):
+    with suppress(OSError, StorageError):
         lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(staging)
+            remove(staging)
             return True
         finally:
             os.close(lock)
@@ -191,11 +216,9 @@ def _removed(staging: Path) -> bool:
 
 def _file_mode(staging: Path) -> int:
     """The mode a new file gets under the process's umask, found without changing the umask."""
-    probe = staging / "mode"
+    probe = Path(tempfile.mkdtemp(dir=staging)) / "probe"
     probe.touch()
-    mode = probe.stat().st_mode & 0o777
-    probe.unlink()
-    return mode
+    return probe.stat().st_mode & 0o777
 
 
 def _escaped(name: str) -> str:

@@ -9,22 +9,22 @@ model is built and how the step was taken. `python -m ernie2.train.replay RUN/ba
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ernie2.batches.batch import PackedBatch, Targets
-from ernie2.errors import CheckpointError, StorageError
+from ernie2.errors import CheckpointError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings
+from ernie2.storage.atomic import staged_folder, write_json
+from ernie2.storage.tensors import save_tensors
 from ernie2.train.bad_steps import Taken
 from ernie2.train.distributed import World
 from ernie2.train.parallel import whole
@@ -59,7 +59,6 @@ def write_bad_batch(
 
     Raises `StorageError` where it cannot be written.
     """
-    aside = folder.with_name(folder.name + ".tmp")
     built = {
         "encoder": model.settings.model_dump(mode="json"),
         "vocab_size": model.vocab_size,
@@ -70,17 +69,10 @@ def write_bad_batch(
         for number, pack in sorted(packs.items())
     }
     described = {"format": FORMAT, **facts, "model": built, "packs": shapes}
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        np.savez(aside / "packs.npz", **_arrays(packs))
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}, aside / _MODEL)
-        (aside / "batch.json").write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise StorageError(f"{folder}: {error.strerror or error}; the batch was not kept. Free space.") from error
+    with staged_folder(folder, replace=True, what_now="The batch was not kept; free space.") as staging:
+        np.savez(staging / "packs.npz", **_arrays(packs))
+        save_tensors(staging / _MODEL, parameters)
+        write_json(staging / "batch.json", described)
 
 
 def read_bad_batch(folder: Path) -> tuple[dict[int, PackedBatch], MultiTaskModel, dict[str, Any]]:

@@ -2,17 +2,15 @@
 
     RUN/checkpoints/step_00001200/  model.safetensors  optimizer.safetensors  state.json
 
-A checkpoint is written into a folder beside its place, flushed to the disk, and renamed; `state.json` carries the
-checksums of the other two. No pickles anywhere. The files are the same whatever number of ranks wrote them, sharded or
-not, and any number goes on from them (`full_state`); only rank 0 touches the disk (`saving` does so beside training).
+A checkpoint is written atomically; `state.json` carries the checksums of the other two. No pickles anywhere. The files
+are the same whatever number of ranks wrote them, sharded or not, and any number goes on from them (`full_state`); only
+rank 0 touches the disk (`saving` does so beside training).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +18,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ernie2.annotate.shards import checksum
-from ernie2.errors import CheckpointError, StorageError
+from ernie2.errors import CheckpointError
 from ernie2.progress import say
+from ernie2.storage.atomic import checksum, staged_folder, write_json
 from ernie2.storage.locks import confirm_lock
+from ernie2.storage.removing import discard
+from ernie2.storage.tensors import save_tensors
 from ernie2.train.distributed import World
 from ernie2.train.full_state import FullState, gather, put
 from ernie2.train.records import read_run
@@ -71,34 +71,19 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
 
 
 def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Path:
-    """Writes checkpoint `step` of `run`; raises `StorageError` with the last one still whole.
+    """Write checkpoint `step` of `run` atomically.
 
-    Raises `LockLost` where another process has taken over the run.
+    Raises `StorageError`, with the checkpoint before it whole, and `LockLost` where another process has the run.
     """
     confirm_lock(run)
     folder = run / "checkpoints" / f"step_{step:08d}"
-    aside = folder.with_name(folder.name + ".tmp")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        save_file(dict(full.parameters), aside / "model.safetensors")
-        save_file(dict(full.moments), aside / "optimizer.safetensors")
-        files = {name: checksum(aside / name) for name in ("model.safetensors", "optimizer.safetensors")}
-        text = json.dumps({"format": FORMAT, "step": step, **state, "files": files}, indent=1)
-        (aside / "state.json").write_text(text, encoding="utf-8")
-        for file in aside.iterdir():
-            _flush(file)
-        _flush(aside)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(aside, folder)
-        _flush(folder.parent)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise StorageError(
-            f"{folder}: {getattr(error, 'strerror', None) or error}; this checkpoint was not written, the one before "
-            f"it is whole. Free space, then `ernie2 resume {run}`."
-        ) from error
+    earlier = any(map(_NAME.search, map(str, folder.parent.glob("step_*"))))
+    again = f"`ernie2 resume {run}` goes on from the checkpoint before" if earlier else "give the same command again"
+    with staged_folder(folder, replace=True, what_now=f"Free space, then {again}.") as staging:
+        save_tensors(staging / "model.safetensors", full.parameters)
+        save_tensors(staging / "optimizer.safetensors", full.moments)
+        files = {name: checksum(staging / name) for name in ("model.safetensors", "optimizer.safetensors")}
+        write_json(staging / "state.json", {"format": FORMAT, "step": step, **state, "files": files})
     return folder
 
 
@@ -158,7 +143,7 @@ def prune(run: Path, keep: int) -> None:
         except (OSError, ValueError):
             kept = False
         if not kept:
-            shutil.rmtree(folder)
+            discard(folder)
 
 
 def fit(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None:
@@ -184,12 +169,3 @@ def _load(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}.") from error
-
-
-def _flush(path: Path) -> None:
-    """fsync, so that a renamed checkpoint is on the disk and not only in memory."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

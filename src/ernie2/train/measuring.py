@@ -5,8 +5,6 @@ The trainer measured is thrown away afterwards; nothing is written but one check
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +18,7 @@ from ernie2.batches.batch import PackedBatch
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane
 from ernie2.errors import StorageError
+from ernie2.storage.atomic import scratch_folder
 from ernie2.train import checkpoints
 from ernie2.train.loss_scale import LossScale
 from ernie2.train.step import take_step
@@ -219,12 +218,11 @@ def _checkpoint_cost(trainer: Trainer, near: Path) -> tuple[float, int | None]:
     while not folder.is_dir():
         folder = folder.parent
     try:
-        with tempfile.TemporaryDirectory(prefix=".ernie2-plan-", dir=folder) as aside:
+        with scratch_folder(folder / "ernie2-plan") as scratch:
             began = time.monotonic()
-            written = checkpoints.save(Path(aside), 0, trainer.model, trainer.optimizer, {})
+            written = checkpoints.save(scratch, 0, trainer.model, trainer.optimizer, {})
             seconds = time.monotonic() - began
             size = sum(file.stat().st_size for file in written.iterdir())
-            shutil.rmtree(written)
     except (OSError, StorageError):
         return 0.0, None
     return seconds, size

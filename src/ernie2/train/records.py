@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, StorageError
+from ernie2.storage.atomic import write_json
 from ernie2.storage.locks import confirm_lock
 from ernie2.train.sinks import Sink
 
@@ -76,7 +77,7 @@ class Records:
         return [json.loads(line) for line in lines[:-1]]
 
     def describe(self, facts: Mapping[str, Any]) -> None:
-        """Writes run.json whole; raises `LockLost` where another process has taken over the run."""
+        """Write run.json atomically. Raises `LockLost` where another process has taken over the run."""
         confirm_lock(self.run)
         write_json(self.run / "run.json", facts)
 
@@ -111,14 +112,3 @@ def read_run(run: Path) -> dict[str, Any]:
         raise CheckpointError(f"{run} {state}. `ernie2 pretrain RECIPE` makes one.") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{run / 'run.json'} cannot be read: {error}.") from error
-
-
-def write_json(file: Path, values: Mapping[str, Any]) -> None:
-    """Writes a JSON file whole or not at all."""
-    aside = file.with_name(file.name + ".tmp")
-    try:
-        aside.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(aside, file)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise StorageError(f"{file}: {error.strerror}; nothing was changed. Free space and try again.") from error

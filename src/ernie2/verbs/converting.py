@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.progress import say
 from ernie2.settings import EncoderSettings
+from ernie2.storage.atomic import staged_folder
 from ernie2.train.stored_runs import lowercases, open_any, tokenizer_beside
 
 KINDS = ("hf", "ernie2")
@@ -103,27 +103,16 @@ def _check_vocabulary(vocabulary: int, stored: Stored, tokenizer: Path | None) -
 
 
 def _write(destination: Path, loaded: LoadedModel, to: str, lacking: tuple[str, ...], tokenizer: Path | None) -> None:
-    """Everything into a folder beside its place, which is then renamed."""
-    aside = destination.with_name(destination.name + ".tmp")
     model, stored = loaded.model, loaded.stored
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    with staged_folder(destination) as staging:
         if to == "hf":
-            save_hf(aside, model, _configuration(loaded), without=lacking)
+            save_hf(staging, model, _configuration(loaded), without=lacking)
         else:
             specs = tuple(model.specs.values())
             described = Described(model.settings, model.vocab_size, specs, stored.carried, stored.pad_id)
-            save_own(aside, described, tensors_of(model, without=lacking))
+            save_own(staging, described, tensors_of(model, without=lacking))
         if tokenizer is not None:
-            _bring_tokenizer(tokenizer, aside)
-        os.replace(aside, destination)
-    except OSError as error:
-        raise StorageError(
-            f"{destination}: {error.strerror or error}; it was not written. Free space and try again."
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            _bring_tokenizer(tokenizer, staging)
 
 
 def _configuration(loaded: LoadedModel) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from ernie2.model.dense import DenseEncoder
 from ernie2.model.formats.own import OWN as OWN_FILE
 from ernie2.model.hf import CONFIG, hf_config
 from ernie2.progress import say
+from ernie2.storage.atomic import staged_folder, write_json
 
 FILE = "model.onnx"
 TOLERANCE = 1e-5
@@ -72,22 +71,11 @@ def export(model: str | Path, destination: str | Path, task_id: str | None = Non
     if destination.exists():
         raise StorageError(f"{destination} exists already; name a folder that does not, or move that one away.")
     ready = _tuned(model, task_id) if _is_tuned(model) else _bare(model, task_id)
-    aside = destination.with_name(destination.name + ".tmp")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        _write_onnx(aside / FILE, ready)
-        difference = compare(aside / FILE, ready.network, ready.segments, ready.rows)
-        ready.wordpieces.save(aside)
-        told = json.dumps(dict(ready.config), indent=2, ensure_ascii=False) + "\n"
-        (aside / CONFIG).write_text(told, encoding="utf-8")
-        os.replace(aside, destination)
-    except OSError as error:
-        raise StorageError(
-            f"{destination}: {error.strerror or error}; it was not written. Free space and try again."
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with staged_folder(destination) as staging:
+        _write_onnx(staging / FILE, ready)
+        difference = compare(staging / FILE, ready.network, ready.segments, ready.rows)
+        ready.wordpieces.save(staging)
+        write_json(staging / CONFIG, dict(ready.config))
     say(f"{model} -> {destination / FILE} ({', '.join(ready.outputs)}); largest difference to torch {difference:.1e}")
     return Exported(destination, ready.outputs, difference)
 

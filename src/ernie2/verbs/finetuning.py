@@ -13,7 +13,6 @@ from ernie2.datasets.official_files import find_files
 from ernie2.datasets.own_data import own_data
 from ernie2.datasets.subsets import with_train_examples
 from ernie2.errors import ConfigError, DataError
-from ernie2.exporting import write_text
 from ernie2.finetuning.diagnostics import diagnose
 from ernie2.finetuning.glue_submission import check_tests, submit
 from ernie2.finetuning.jobs import Job, Run
@@ -24,7 +23,7 @@ from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.progress import say
 from ernie2.reporting.finetuned import write_page
-from ernie2.train.records import write_json
+from ernie2.storage.atomic import write_json, write_text
 from ernie2.train.step import choose_precision
 from ernie2.verbs.run_resources import locked_folder
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme, entities
-from ernie2.errors import StorageError
 from ernie2.finetuning.glue_submission import outcomes_for
 from ernie2.finetuning.many_runs import devices
 from ernie2.finetuning.predictions import Outcome
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
 from ernie2.finetuning.unlabelled import examples_in, examples_of
+from ernie2.storage.atomic import write_text
 
 _AT_ONCE = 256
 
@@ -36,7 +35,7 @@ def predict(
     """
     found = list(predictions(load_tuned(model), source, text))
     if out is not None:
-        _write(Path(out), found)
+        write_text(Path(out), "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found))
     return found
 
 
@@ -89,16 +88,3 @@ def _entities(example: Example, tags: Sequence[str], scheme: Scheme) -> list[dic
 
 def _rounded(values: Sequence[float]) -> list[float]:
     return [round(value, 6) for value in values]
-
-
-def _write(out: Path, found: Sequence[dict[str, Any]]) -> None:
-    aside = out.with_name(out.name + ".tmp")
-    try:
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found), encoding="utf-8")
-        os.replace(aside, out)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise StorageError(
-            f"{out}: {error.strerror or error}; it was not written. Free space and try again."
-        ) from error

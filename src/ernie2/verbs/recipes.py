@@ -9,8 +9,8 @@ import numpy as np
 import yaml
 
 from ernie2.errors import ConfigError, did_you_mean
-from ernie2.exporting import write_text
 from ernie2.recipe_files import shipped_recipes
+from ernie2.storage.atomic import write_text
 from ernie2.tasks.base import Vocabulary, known
 
 
@@ -20,7 +20,7 @@ def list_recipes() -> dict[str, str]:
 
 
 def write_recipe(name: str, destination: str | Path) -> Path:
-    """Writes an annotated copy of a shipped recipe; refuses to overwrite a file."""
+    """Write an annotated copy of a shipped recipe. Raises `ConfigError` where `destination` exists."""
     shipped, destination = shipped_recipes(), Path(destination)
     if name not in shipped:
         raise ConfigError(
@@ -28,7 +28,6 @@ def write_recipe(name: str, destination: str | Path) -> Path:
         )
     if destination.exists():
         raise ConfigError(f"{destination} exists; choose another name or remove it first.")
-    destination.parent.mkdir(parents=True, exist_ok=True)
     write_text(destination, shipped[name])
     return destination
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,13 +12,14 @@ from typing import Any
 import torch
 
 from ernie2.datasets.declared import find_dataset, load
-from ernie2.errors import ConfigError, DataError, RunStopped, StorageError
-from ernie2.exporting import write_text
+from ernie2.errors import ConfigError, DataError, RunStopped
 from ernie2.finetuning.paper_settings import settings_for, size_for
 from ernie2.finetuning.setting_overrides import overridden
 from ernie2.progress import say
 from ernie2.reporting.study import write_study_page
 from ernie2.settings import Recipe
+from ernie2.storage.atomic import write_text
+from ernie2.storage.removing import discard
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.tables import as_markdown, spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
@@ -111,10 +111,6 @@ def study_again(file: str | Path, out: str | Path | None = None) -> Path:
 
 
 def _leave(folder: Path, record: Mapping[str, Any]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be made: {error.strerror}. Name another folder.") from error
     write_text(folder / NAME, as_json(record))
     write_text(folder / TABLES, as_markdown(record, analyse(record)))
     write_study_page(folder)
@@ -203,9 +199,9 @@ def _carry_out(unit: Unit, settings: StudySettings) -> None:
         )
         if not settings.keep:
             for model in target.glob("*/seed-*/model"):
-                shutil.rmtree(model, ignore_errors=True)
+                discard(model)
     if not settings.keep:
-        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        discard(run / "checkpoints")
 
 
 def _now() -> str:

@@ -89,11 +89,11 @@ def test_a_layer_that_is_lacking_is_refused_by_name_and_a_pooler_is_new(tmp_path
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
-    def full(tensors, path):
+    def full(tensors, path, metadata):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(own, "save_file", full)
+    monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
     with pytest.raises(StorageError, match="No space left"):
         written(tmp_path)
     assert list(tmp_path.iterdir()) == []

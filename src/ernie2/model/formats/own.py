@@ -7,21 +7,21 @@ ernie2.safetensors   the parameters; of the word table and the masked head's bia
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ernie2.errors import CheckpointError, StorageError
+from ernie2.errors import CheckpointError
 from ernie2.model.heads import HeadSpec
 from ernie2.settings import EncoderSettings
+from ernie2.storage.atomic import staged_files, write_json
+from ernie2.storage.tensors import save_tensors
 
 OWN, OWN_WEIGHTS = "ernie2.json", "ernie2.safetensors"
 FORMAT = 1
@@ -39,7 +39,7 @@ class Described:
 
 
 def save_own(folder: Path, described: Described, tensors: Mapping[str, Tensor]) -> None:
-    """Writes both files aside and moves them into place, the description last; `StorageError` where they cannot be."""
+    """Write both files atomically, the description last. Raises `StorageError`."""
     told = {
         "format": FORMAT,
         "encoder": described.encoder.model_dump(mode="json"),
@@ -48,18 +48,9 @@ def save_own(folder: Path, described: Described, tensors: Mapping[str, Tensor]) 
         "pad_id": described.pad_id,
         **described.carried,
     }
-    aside = {name: folder / f"{name}.tmp" for name in (OWN_WEIGHTS, OWN)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside[OWN_WEIGHTS])
-        aside[OWN].write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        for name, path in aside.items():
-            os.replace(path, folder / name)
-    except (OSError, SafetensorError) as error:
-        for path in aside.values():
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-        raise StorageError(f"{folder} cannot be written: {error}. Free some space or choose another folder.") from error
+    with staged_files(folder, (OWN_WEIGHTS, OWN)) as staging:
+        save_tensors(staging / OWN_WEIGHTS, tensors)
+        write_json(staging / OWN, told)
 
 
 def read_own(folder: Path) -> tuple[Described, dict[str, Tensor]]:

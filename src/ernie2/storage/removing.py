@@ -1,0 +1,38 @@
+"""Removing files and folders: where the disk refuses, an error names the path, or a warning where nothing needs it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from ernie2.errors import StorageError
+
+WHAT_NOW = "Remove it yourself, then try again."
+"""Advice at the end of a `StorageError`, unless the caller knows better."""
+
+
+def remove(path: Path, *, what_now: str = WHAT_NOW) -> None:
+    """Remove a file, a link or a folder with all it holds; do nothing where there is none.
+
+    Raises `StorageError`, ending in `what_now`, where the disk refuses.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:  # another process removes it too
+        if path.exists():
+            remove(path, what_now=what_now)
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise StorageError(f"{path} cannot be removed: {reason}. {what_now}") from error
+
+
+def discard(path: Path) -> None:
+    """Remove what nothing needs any more; where the disk refuses, say so in a line on standard error and go on."""
+    try:
+        remove(path, what_now="Nothing needs it any more: remove it yourself.")
+    except StorageError as error:
+        print(f"warning: {error}", file=sys.stderr, flush=True)
