@@ -59,7 +59,8 @@ class CorpusSettings(Part):
     pairs: PairSettings | None = None
     """Makes this a corpus of labelled pairs, a row of a table each, and names the columns; null: documents."""
     weight: float | None = Field(default=None, gt=0)
-    """Share with which a task draws from this corpus (default: its tokens)."""
+    """Share of a task's tokens that come from this corpus, relative to the others (default: its number of tokens, so
+    that a task reads its corpora equally often). Special tokens are not counted."""
 
     @property
     def paths(self) -> tuple[str, ...]:

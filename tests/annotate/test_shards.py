@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ernie2.annotate import shards
-from ernie2.annotate.shards import Shard, Shards, add_columns, span_columns, token_dtype, write_shard
+from ernie2.annotate.shards import FORMAT, Shard, Shards, add_columns, span_columns, token_dtype, write_shard
 from ernie2.errors import ShardError, StorageError
 
 NAMES = ["a", "b", "b§2"]
@@ -35,7 +35,7 @@ def folder(tmp_path):
     write_shard(tmp_path / "c" / "s0", columns(), NAMES, {"corpus": "c", "tokenizer": "t"})
     write_shard(tmp_path / "c" / "s1", columns(), NAMES, {"corpus": "c", "tokenizer": "t"})
     corpus = {"language": "en", "licence": "CC0", "shards": ["s0", "s1"]}
-    manifest = {"format": 1, "tokenizer": "t", "fingerprint": "f", "corpora": {"c": corpus}}
+    manifest = {"format": FORMAT, "tokenizer": "t", "fingerprint": "f", "corpora": {"c": corpus}}
     (tmp_path / "shards.json").write_text(json.dumps(manifest))
     return tmp_path
 
@@ -80,7 +80,7 @@ def test_damage_is_found_and_the_file_named(folder):
     [
         (None, "is not a folder of shards"),
         ("{", "cannot be read"),
-        ('{"format": 99}', "has format 99; this version reads 1"),
+        ('{"format": 99}', "has format 99; this version reads 2"),
     ],
 )
 def test_what_is_not_a_folder_of_shards_is_refused(tmp_path, content, message):

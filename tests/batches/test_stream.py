@@ -213,7 +213,7 @@ def test_corpora_are_drawn_by_their_shares(tmp_path):
     for _ in range(2_000):
         instance, cursor, _ = stream.instance(0, cursor, MASKING, (MASKING,))
         of_a += int(instance.sequence.tokens[1] == 10)
-    assert of_a / 2_000 == pytest.approx(0.75, abs=0.03)
+    assert of_a / 2_000 == pytest.approx(0.75, abs=0.001)
 
 
 def test_a_rider_labels_only_what_comes_from_its_own_corpora(shards):

@@ -11,6 +11,7 @@ import pytest
 from ernie2.errors import ConfigError, DataError
 from ernie2.studies.record import as_json, check_same_study, read_record, record_of
 from ernie2.studies.settings import StudySettings, load_settings
+from ernie2.train.rules import rules
 
 TASKS = ("a", "b")
 
@@ -148,6 +149,7 @@ def test_a_record_that_is_not_json_is_named(tmp_path: Path) -> None:
 def _told(run: str, status: str, fingerprint: str) -> dict[str, Any]:
     return {
         "status": status,
+        "rules": rules(),
         "initial_parameters": "abc",
         "batch_tokens": 512,
         "recipe": {

@@ -154,7 +154,7 @@ def test_a_task_without_held_out_documents_does_not_keep_a_stage_from_converging
 
 
 def test_a_position_survives_json():
-    lane = Lane.of({"a": {"drawn": 3, "corpora": {"c": [1, 2]}}})
+    lane = Lane.of({"a": {"drawn": 3, "corpora": {"c": [1, 2]}, "tokens": {"c": 40}}})
     position = Position([lane], stage=1, stage_step=2, step=9, tokens=100, task_steps={"a": 4}, seen={"a": 7})
     assert Position.of(json.loads(json.dumps(position.state()))).state() == position.state()
 

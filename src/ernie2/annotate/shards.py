@@ -38,7 +38,7 @@ from ernie2.storage.atomic import checksum, staged_files, staged_folder, write_j
 
 Array = NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
 WHAT_NOW = "Free space or choose another shards.folder, then run the same command again: finished work is kept."
 """What to do where a set of shards cannot be written."""
 WORD_START, CAPITALISED, CASED = 1, 2, 4
@@ -270,6 +270,7 @@ def _read_facts(file: Path, folder: Path) -> dict[str, Any]:
         raise ShardError(f"{file} cannot be read ({error}). Run `ernie2 prepare RECIPE` again.") from error
     if facts.get("format") != FORMAT:
         raise ShardError(
-            f"{file} has format {facts.get('format')!r}; this version reads {FORMAT}. Run `ernie2 prepare` again."
+            f"{file} has format {facts.get('format')!r}; this version reads {FORMAT}. Run `ernie2 prepare RECIPE` to "
+            "make the shards again."
         )
     return dict(facts)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 
 from ernie2.annotate.shards import ShardedCorpus
+from ernie2.batches.mixing import next_corpus
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Cursor, Feed, Stream
@@ -24,7 +26,7 @@ SAMPLE_INSTANCES = 96
 """Instances that show what a task takes from a corpus; fewer where they walk all of it, or hold SAMPLE_TOKENS."""
 SAMPLE_TOKENS = 65_536
 SAMPLE_PACKS = 8
-"""Packs filled with the lengths of these instances to see how many go into one."""
+"""Packs filled with the lengths of these instances, at least, to see how much text goes into one."""
 
 
 def hosted_steps(plans: Sequence[Plan]) -> dict[str, int]:
@@ -38,8 +40,9 @@ def hosted_steps(plans: Sequence[Plan]) -> dict[str, int]:
 def expected_epochs(stream: Stream, plans: Sequence[Plan]) -> dict[str, dict[str, float]]:
     """How often each host task walks each of its corpora over all `plans`, from a sample of under 100 instances each.
 
-    A step draws instances by the corpora's shares until its packs are full; an instance walks over the text it shows
-    and the documents passed over to find it. Raises `TaskError` where a task finds nothing in a corpus.
+    A step draws instances until its packs are full, of each corpus by its share of the tokens; an instance walks over
+    the text it shows and the documents passed over to find it. Raises `TaskError` where a task finds nothing in a
+    corpus.
     """
     return {host: _epochs(stream, host, steps * stream.lanes) for host, steps in hosted_steps(plans).items()}
 
@@ -69,43 +72,60 @@ def check_epochs(epochs: Epochs, most: float) -> None:
 
 def _epochs(stream: Stream, host: str, packs: int) -> dict[str, float]:
     feed = stream.feeds[host]
-    shares = [share / sum(feed.shares) for share in feed.shares]
     samples = [_sample(stream, stream.tasks[host], corpus) for corpus in feed.corpora]
-    # packs an instance takes on average, over the corpora it may come from
-    pack_share = sum(
-        share / _in_a_pack(lengths, stream.caps) for share, (lengths, _) in zip(shares, samples, strict=True)
-    )
-    instances = packs / pack_share
+    shares = [share / sum(feed.shares) for share in feed.shares]
+    tokens = packs * _text_in_a_pack(samples, shares, stream.caps)
     return {
-        corpus.name: instances * share * walked / max(1, corpus.tokens("train"))
-        for corpus, share, (_, walked) in zip(feed.corpora, shares, samples, strict=True)
+        corpus.name: tokens * share / sample.tokens * sample.walked / max(1, corpus.tokens("train"))
+        for corpus, share, sample in zip(feed.corpora, shares, samples, strict=True)
     }
 
 
-def _sample(stream: Stream, task: Task, corpus: ShardedCorpus) -> tuple[list[int], float]:
-    """Lengths of the first instances of `task` in `corpus`, and the tokens walked over for one."""
+@dataclass(frozen=True)
+class _Sample:
+    """First instances of a task in a corpus: the length of each, its tokens of text, and tokens walked over for all."""
+
+    lengths: Sequence[int]
+    texts: Sequence[int]
+    walked: int
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.texts)
+
+
+def _sample(stream: Stream, task: Task, corpus: ShardedCorpus) -> _Sample:
     alone = stream.like({task.name: Feed([corpus], [1.0])}, [task], seed=0, split="train")
     lengths: list[int] = []
+    texts: list[int] = []
     cursor: Cursor | None = None
     walked, everything = 0, corpus.tokens("train")
     while len(lengths) < SAMPLE_INSTANCES and sum(lengths) < SAMPLE_TOKENS and walked < everything:
         instance, after, _ = alone.instance(0, cursor, task.name, (task.name,))
         walked += alone.walked(task.name, 0, corpus, cursor, after)
         lengths.append(len(instance))
+        texts.append(after.tokens[corpus.name] - sum(texts))
         cursor = after
-    return lengths, walked / len(lengths)
+    return _Sample(lengths, texts, walked)
 
 
-def _in_a_pack(lengths: Sequence[int], caps: Caps) -> float:
-    """Instances in a full pack when instances of these lengths come round and round: [3, 3] in packs of 7 -> 2.0."""
-    taken = packs = tokens = sequences = 0
-    for length in cycle(lengths):
+def _text_in_a_pack(samples: Sequence[_Sample], shares: Sequence[float], caps: Caps) -> float:
+    """Tokens of text in a full pack, special tokens not counted, when these instances come round and round, mixed.
+
+    One sample with lengths [4, 4] and texts [2, 2], in packs of 9 tokens: 4.0.
+    """
+    coming = [cycle(zip(sample.lengths, sample.texts, strict=True)) for sample in samples]
+    given = [0] * len(samples)
+    packs = tokens = sequences = instances = 0
+    while True:
+        chosen = next_corpus(given, shares, caps.longest) if len(given) > 1 else 0
+        length, text = next(coming[chosen])
         if tokens + length > caps.tokens or sequences == caps.sequences:
-            packs, taken, tokens, sequences = packs + 1, taken + sequences, 0, 0
-            if packs == SAMPLE_PACKS:
-                break
-        tokens, sequences = tokens + length, sequences + 1
-    return taken / packs
+            packs, tokens, sequences = packs + 1, 0, 0
+            if packs >= SAMPLE_PACKS and instances >= SAMPLE_INSTANCES:
+                return sum(given) / packs
+        given[chosen] += text
+        instances, tokens, sequences = instances + 1, tokens + length, sequences + 1
 
 
 def _rounded_up(count: float) -> int:

@@ -1,4 +1,4 @@
-"""Feeds: which corpora each task reads, and how often it draws from each."""
+"""Feeds: which corpora each task reads, and what share of its tokens comes from each."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def feeds(
     """Returns, by task name, the corpora it reads in `split` with their shares, and the table of usable documents.
 
     A task reads the corpora its options name, else every corpus of its kind (documents or labelled pairs) of which it
-    can use at least 1 %; shares are the corpora's `weights`, else those the shards name, else their train tokens.
-    Corpora without documents in `split` are left out.
+    can use at least 1 %; shares are those of its tokens: the corpora's `weights`, else those the shards name, else
+    their train tokens. Corpora without documents in `split` are left out.
 
     Raises `TaskError` where a task refuses the tokeniser, a corpus it names is unknown, of the wrong kind or offers it
     less than 1 %, its data has a label that is none of its classes, or no corpus is left.

@@ -2,8 +2,9 @@
 
 Pack j of every step is filled by lane j. A lane walks every M-th document of each corpus' endless stream of epochs (an
 epoch is a permutation named by seed, task, corpus and epoch number) with a cursor of its own; an instance that does not
-fit opens the lane's next pack. What a lane yields depends on its number, M and its cursors alone: any rank or worker
-may own any lane, and a stored position resumes in O(1).
+fit opens the lane's next pack. Corpora are mixed by tokens: the cursor counts what each corpus has given. What a lane
+yields depends on its number, M and its cursors alone: any rank or worker may own any lane, and a stored position
+resumes in O(1).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.random import Generator
 
 from ernie2.annotate.shards import AnnotatedDocument, ShardedCorpus
 from ernie2.batches.batch import PackedBatch
-from ernie2.batches.order import Key, generator, permuted, seed_of
+from ernie2.batches.mixing import next_corpus
+from ernie2.batches.order import generator, permuted, seed_of
 from ernie2.batches.packing import Caps, Packer
 from ernie2.errors import TaskError
 from ernie2.tasks.base import SentenceTask, Source, Task, TokenTask, Vocabulary
@@ -29,10 +30,15 @@ PATIENCE = 2_000
 
 @dataclass
 class Cursor:
-    """Where one host task stands in one lane: instances drawn, and per corpus (document of the walk, sentence)."""
+    """Where one host task stands in one lane.
+
+    `drawn`: instances packed; by corpus, `corpora`: (document of the walk, sentence), and `tokens`: tokens of the
+    instances packed, special tokens not counted.
+    """
 
     drawn: int
     corpora: dict[str, tuple[int, int]]
+    tokens: dict[str, int]
 
 
 class Lane:
@@ -44,7 +50,11 @@ class Lane:
     def state(self) -> dict[str, Any]:
         """As JSON values."""
         return {
-            host: {"drawn": cursor.drawn, "corpora": {name: list(at) for name, at in cursor.corpora.items()}}
+            host: {
+                "drawn": cursor.drawn,
+                "corpora": {name: list(at) for name, at in cursor.corpora.items()},
+                "tokens": dict(cursor.tokens),
+            }
             for host, cursor in self.cursors.items()
         }
 
@@ -53,7 +63,11 @@ class Lane:
         """From `state()`."""
         return Lane(
             {
-                host: Cursor(int(c["drawn"]), {name: (int(k), int(s)) for name, (k, s) in c["corpora"].items()})
+                host: Cursor(
+                    int(c["drawn"]),
+                    {name: (int(k), int(s)) for name, (k, s) in c["corpora"].items()},
+                    {name: int(count) for name, count in c["tokens"].items()},
+                )
                 for host, c in state.items()
             }
         )
@@ -61,7 +75,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Feed:
-    """The corpora a task reads, with the share of instances drawn from each."""
+    """The corpora a task reads, with the weight of each: its share of the tokens in instances of the task."""
 
     corpora: Sequence[ShardedCorpus]
     shares: Sequence[float]
@@ -95,7 +109,7 @@ class Stream:
         self.ids = ids
         self._seed = seed
         self._split = split
-        self._cut = {name: np.cumsum(feed.shares) / sum(feed.shares) for name, feed in feeds.items()}
+        self._shares = {name: [share / sum(feed.shares) for share in feed.shares] for name, feed in feeds.items()}
         self._reads = {name: frozenset(c.name for c in feed.corpora) for name, feed in feeds.items()}
         self._last: tuple[tuple[str, int], AnnotatedDocument] | None = None
 
@@ -128,13 +142,13 @@ class Stream:
         `active` includes the host. An instance in which the host itself scores nothing is passed over; raises
         `TaskError` where no other comes.
         """
-        drawn = cursor.drawn if cursor else 0
-        places = dict(cursor.corpora) if cursor else {}
+        cursor = cursor or Cursor(0, {}, {})
+        places, tokens = dict(cursor.corpora), dict(cursor.tokens)
         task = self.tasks[host]
         sentence_task = task if isinstance(task, SentenceTask) else None
-        corpus, label = self._draw(host, sentence_task, (self._seed, self._split, host, "draw", lane_number, drawn))
+        corpus, label = self._draw(host, sentence_task, lane_number, cursor)
         if label is not None and self._in_turn:
-            label = self._label_in_turn(host, task.labels or (), lane_number, drawn)
+            label = self._label_in_turn(host, task.labels or (), lane_number, cursor.drawn)
         labellers = [
             other
             for name in active
@@ -153,8 +167,10 @@ class Stream:
             instance = build(arranged, sentence_task, labellers, self.vocabulary, rng)
             if len(instance.labels[host].positions):
                 places[corpus.name] = (k, sentence)
+                text = len(instance) - 1 - instance.sequence.segments
+                tokens[corpus.name] = tokens.get(corpus.name, 0) + text
                 identity = host if sentence_task is not None else labellers[0].name
-                return instance, Cursor(drawn + 1, places), self.ids[identity]
+                return instance, Cursor(cursor.drawn + 1, places, tokens), self.ids[identity]
         raise TaskError(
             f"task {host!r} found nothing to score in {PATIENCE:,} attempts in a row on the {self._split} documents of "
             f"corpus {corpus.name!r}"
@@ -186,14 +202,22 @@ class Stream:
             k, sentence = k + 1, 0
         return tokens
 
-    def _draw(self, host: str, task: SentenceTask | None, key: Sequence[Key]) -> tuple[ShardedCorpus, str | None]:
-        """The corpus of the next instance by shares, and the label it is to show, where the caller draws it."""
+    def _draw(
+        self, host: str, task: SentenceTask | None, lane_number: int, cursor: Cursor
+    ) -> tuple[ShardedCorpus, str | None]:
+        """The corpus of the next instance, and the label it is to show, where the caller draws it.
+
+        A lane begins with a random corpus, so that lanes do not all turn to the same one in the same step.
+        """
         corpora = self.feeds[host].corpora
         labels = task.labels if task is not None and task.balanced else ()
         if len(corpora) == 1 and not labels:
             return corpora[0], None
-        draw = generator(*key)
-        chosen = min(int(self._cut[host].searchsorted(draw.random(), side="right")), len(corpora) - 1)
+        draw = generator(self._seed, self._split, host, "draw", lane_number, cursor.drawn)
+        chosen = int(draw.random() * len(corpora))
+        given = [cursor.tokens.get(corpus.name, 0) for corpus in corpora]
+        if any(given):
+            chosen = next_corpus(given, self._shares[host], self.caps.longest)
         return corpora[chosen], labels[int(draw.integers(len(labels)))] if labels else None
 
     def _label_in_turn(self, host: str, labels: Sequence[str], lane_number: int, drawn: int) -> str:

@@ -1,7 +1,8 @@
 """Runs side by side: what each task kept, seeds taken together.
 
-Runs that differ in nothing but the seed are one column. Of a run that extends another, "before" is what the finished
-run had reached and "change" what the extension made of it, told apart run by run, so that seeds do not blur it.
+Runs that differ in nothing but the seed are one column; other rules of sampling or numerics are a difference. Of a run
+that extends another, "before" is what the finished run had reached and "change" what the extension made of it, told
+apart run by run, so that seeds do not blur it.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def _start(records: Records) -> HeldOut | None:
 
 def _key(run: Run) -> str:
     recipe: dict[str, Any] = {key: value for key, value in run.recipe.items() if key not in _APART}
-    return json.dumps([recipe, [stage.iterations for stage in run.stages]], sort_keys=True)
+    return json.dumps([recipe, run.rules, [stage.iterations for stage in run.stages]], sort_keys=True)
 
 
 def _label(run: Run) -> str:

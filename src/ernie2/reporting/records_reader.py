@@ -109,6 +109,7 @@ class Run:
     status: str = "running"
     seed: int | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
+    rules: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str | None] = field(default_factory=dict)
     git: str | None = None
     device: str = ""

@@ -20,6 +20,7 @@ from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE, check_form
 from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
 from ernie2.studies.settings import StudySettings
 from ernie2.train.records import Records, read_run
+from ernie2.train.rules import check_rules
 
 NAME = "study.json"
 SCORED = "results.json"
@@ -84,11 +85,15 @@ def _line(value: Any) -> str:
 
 
 def done(folder: Path) -> bool:
-    """Whether a run was trained to its end."""
+    """Whether a run was trained to its end; raises `CheckpointError` where it was under other rules."""
     try:
-        return bool(read_run(folder)["status"] == "done")
+        facts = read_run(folder)
     except CheckpointError:
         return False
+    if facts["status"] != "done":
+        return False
+    check_rules(facts, folder)
+    return True
 
 
 def read_record(file: Path) -> dict[str, Any] | None:

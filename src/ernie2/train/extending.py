@@ -24,6 +24,7 @@ from ernie2.train.checkpoints import Checkpoint, newest
 from ernie2.train.full_state import FullState, gather, put
 from ernie2.train.position import Position
 from ernie2.train.records import Records, read_run
+from ernie2.train.rules import check_rules
 from ernie2.train.trainer import Trainer
 
 
@@ -43,10 +44,11 @@ class Finished:
 def open_finished(run: Path) -> Finished:
     """Opens a finished run to be extended.
 
-    Raises `CheckpointError` where it is no run, not finished, or its last checkpoint is damaged; `ShardError` where its
-    shards are gone or were made anew.
+    Raises `CheckpointError` where it is no run, not finished, began under other rules, or its last checkpoint is
+    damaged; `ShardError` where its shards are gone or were made anew.
     """
     facts = read_run(run)
+    check_rules(facts, run)
     if facts["status"] != "done":
         raise CheckpointError(f"{run} is not finished (it is {facts['status']}): `ernie2 resume {run}` finishes it.")
     stages, checkpoint = stages_of(facts), newest(run)

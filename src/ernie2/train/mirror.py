@@ -8,12 +8,14 @@ The mirror holds the checkpoints the run folder holds. `fetch` makes a run folde
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.progress import say
 from ernie2.train.checkpoints import open_checkpoint
+from ernie2.train.rules import check_rules
 
 _RECORDS = ("run.json", "metrics.jsonl")
 _LAST = "state.json"
@@ -50,12 +52,14 @@ class Mirror:
 def fetch(url: str, run: Path) -> Path:
     """Makes the folder `run` of what a mirror holds: records and the newest checkpoint that is whole; returns `run`.
 
-    A folder that holds a run already is left as it is. Raises `CheckpointError` where the mirror holds none.
+    A folder that holds a run already is left as it is. Raises `CheckpointError` where the mirror holds none, or one
+    that began under other rules.
     """
     if (run / "run.json").exists():
         say(f"{run} holds a run; nothing was fetched from {url}")
         return run
     files, root = _opened(url)
+    _check_rules(files, root, url)
     try:
         damage = "it holds none"
         for name in sorted(_checkpoints(files, root), reverse=True):
@@ -68,6 +72,14 @@ def fetch(url: str, run: Path) -> Path:
     except OSError as error:
         raise StorageError(f"{url} could not be copied to {run}: {error}.") from error
     raise CheckpointError(f"{url} has no whole checkpoint to go on from: {damage}.")
+
+
+def _check_rules(files: Any, root: str, url: str) -> None:
+    try:
+        facts = json.loads(files.cat_file(f"{root}/run.json"))
+    except (OSError, ValueError):
+        return  # there is none, or a damaged one, as its checkpoints will show
+    check_rules(facts, url)
 
 
 def _get(files: Any, root: str, name: str, run: Path) -> None:

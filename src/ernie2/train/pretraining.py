@@ -30,6 +30,7 @@ from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.train.distributed import World
 from ernie2.train.environment import environment, fingerprint, git_state, versions
 from ernie2.train.evaluate import HeldOut
+from ernie2.train.rules import rules
 from ernie2.train.sinks import check_sinks
 from ernie2.train.step import choose_precision
 from ernie2.train.trainer import Trainer
@@ -126,7 +127,7 @@ def open_stream(
 ) -> tuple[Stream, dict[str, Feed], Table]:
     """The train stream, the corpora each task reads, the table of usable documents; raises `TaskError` like `feeds`.
 
-    `weights`: by corpus, the share with which tasks draw from it, by default its tokens.
+    `weights`: by corpus, the share of a task's tokens that come from it, by default as many as it has.
     """
     feed, usable = feeds(shards, tasks, weights=weights)
     caps = Caps.of(batch.pack_tokens, batch.sequence_tokens, tasks)
@@ -219,6 +220,7 @@ def _run_facts(recipe: Recipe, tasks: list[Task], world: World, precision: str) 
         "seed": recipe.seed,
         "recipe": described,
         "recipe_fingerprint": fingerprint(described),
+        "rules": rules(),
         "versions": versions(),
         "environment": environment(),
         "job": world.job,

@@ -20,6 +20,7 @@ from ernie2.train.extending import shards_of_run
 from ernie2.train.loading import load
 from ernie2.train.pretraining import check_room, open_stream
 from ernie2.train.records import read_run
+from ernie2.train.rules import same_sampling
 from ernie2.train.step import choose_precision
 
 
@@ -31,6 +32,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     Raises `ShardError` where the shards hold sentences that are too long for the checkpoint's sequences.
     """
     shards = open_shards(data) if data is not None else _own_shards(Path(checkpoint))
+    _say_other_rules(Path(checkpoint))
     loaded = load(Path(checkpoint), shards)
     recipe = loaded.recipe
     rows = loaded.model.settings.position_rows
@@ -66,6 +68,14 @@ def _own_shards(checkpoint: Path) -> Shards:
     if not (checkpoint / "run.json").exists():
         raise ConfigError(f"{checkpoint} is no run, so it names no shards to be evaluated on: give some with --data.")
     return shards_of_run(checkpoint, read_run(checkpoint))
+
+
+def _say_other_rules(checkpoint: Path) -> None:
+    if (checkpoint / "run.json").exists() and not same_sampling(read_run(checkpoint)):
+        say(
+            f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
+            "so figures need not match its own records."
+        )
 
 
 def say_missing(heldout: HeldOut) -> None:

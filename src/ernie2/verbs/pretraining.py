@@ -26,6 +26,7 @@ from ernie2.train.loading import warm_start
 from ernie2.train.mirror import fetch
 from ernie2.train.pretraining import Pretraining, build, head_specs
 from ernie2.train.records import read_run
+from ernie2.train.rules import check_rules
 from ernie2.verbs.evaluating import say_missing
 from ernie2.verbs.preparing import RecipeSource, shards_of, vocabulary_for
 from ernie2.verbs.run_resources import locked_folder, locked_run_dir, open_run_resources
@@ -129,7 +130,7 @@ def _warm(source: Path, recipe: Recipe, shards: Shards, grow: Sequence[str]) -> 
 
 def go_on(run: Path, world: World) -> Path:
     """`resume` on the ranks there are."""
-    world.on_first(lambda: read_run(run))
+    world.on_first(lambda: check_rules(read_run(run), run))  # before anything is written into the folder
     with locked_run_dir(run, world):
         return _go_on(run, world)
 
