@@ -42,7 +42,7 @@ ANALYSIS = [module for module in MODULES if module.startswith("studies/analysis/
 
 
 def room_of(module: str) -> str:
-    """'corpora/files.py' -> 'corpora', 'cli.py' -> 'cli'."""
+    """'storage/files.py' -> 'storage', 'cli.py' -> 'cli'."""
     return module.split("/")[0].removesuffix(".py")
 
 
@@ -95,7 +95,7 @@ def test_finetuning_knows_neither_tasks_nor_the_stream(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "datasets"])
 def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
-    assert rooms_imported(module) <= {"errors", "corpora", "batches", "datasets"}
+    assert rooms_imported(module) <= {"errors", "storage", "corpora", "batches", "datasets"}
     assert {name for name in imports(module) if ".batches." in name} <= {"ernie2.batches.order.generator"}
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
 

@@ -128,7 +128,7 @@ def test_the_same_log_as_jsonl_with_other_column_names_gives_the_same_pairs(tmp_
     ("line", "said"),
     [
         ("u\tfox\tFoxes\tmaybe\n", "line 2: the column 'clicked' holds 'maybe'"),
-        ("u\tfox\tFoxes\n", "line 2: 3 cells, but the first line names 4 columns"),
+        ("u\tfox\tFoxes\n", "line 2: 3 cells, but there are 4 columns"),
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_is_left(line: str, said: str, tmp_path: Path) -> None:

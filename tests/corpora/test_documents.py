@@ -129,12 +129,15 @@ def test_the_normal_form_keeps_every_character_that_is_not_white_space_and_every
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"text": "a"}\n{"text": "b', r"a.jsonl, line 2: this line is cut short \(EOF while parsing a string"),
+        (
+            b'{"text": "a"}\n{"text": "b',
+            r"a.jsonl, line 2: not valid JSON: it is cut short \(EOF while parsing a string",
+        ),
         (b'{"text": "a"} x', r"line 1: not valid JSON \(trailing characters at byte 15\)"),
         (b'["a"]', r"line 1: this line is a list, not an object"),
         (
             b'{"text": "a"}\n{"txet": "b", "id": 1}',
-            r"line 2: .*no field 'text'. Did you mean 'txet'\? It has: txet, id",
+            r"line 2: .*no column 'text'. Did you mean 'txet'\? There is: txet, id",
         ),
         (b'{"text": 3}', r"line 1: the field 'text' is a number, not a string"),
         (b'{"text": null}', r"line 1: the field 'text' is null, not a string"),
@@ -157,7 +160,7 @@ def test_a_bad_jsonl_line_is_named(tmp_path, content, message):
 
 
 def test_a_group_field_must_be_there_once_it_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"line 1: there is no field 'book'. Did you mean 'books'\?"):
+    with pytest.raises(DataError, match=r"line 1: there is no column 'book'. Did you mean 'books'\?"):
         read(jsonl(tmp_path / "a.jsonl", {"text": "a", "books": "b"}), group="book")
 
 

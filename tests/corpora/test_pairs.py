@@ -60,10 +60,10 @@ def test_rows_without_a_text_or_a_label_are_dropped_and_counted(tmp_path):
 
 
 def test_labels_of_every_type_become_names(tmp_path):
-    values = [3, -1, True, False, 2.0, "  a  b ", "1.0"]
+    values = [3, -1, True, False, 2.0, "  a  b ", "1.0", "1"]
     rows = [{"sentence1": str(i), "sentence2": "b", "label": value} for i, value in enumerate(values)]
     assert [pair.label for pair in read(jsonl(tmp_path / "a.jsonl", *rows))] == [
-        *("3", "-1", "true", "false", "2", "a b", "1.0")
+        *("3", "-1", "true", "false", "2", "a b", "1", "1")
     ]
     column = pa.array([0.0, None, float("nan"), 2.0])
     table = pa.table({"sentence1": ["a", "b", "c", "d"], "sentence2": list("wxyz"), "label": column})
@@ -87,7 +87,10 @@ def test_every_format_gives_the_same_pairs(tmp_path):
         assert read(tmp_path / name, group="group") == expected, name
 
 
-@given(st.lists(st.tuples(st.text(), st.text(), st.text()), max_size=5))
+NAMES = st.one_of(st.sampled_from(["", " "]), st.text().map("name {}".format))
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), NAMES), max_size=5))
 def test_every_pair_has_two_paragraphs_that_are_its_texts(tmp_path_factory, rows):
     table = tmp_path_factory.mktemp("pairs") / "a.jsonl"
     names = ("sentence1", "sentence2", "label")
@@ -119,10 +122,13 @@ def test_a_label_column_of_texts_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"sentence1": 1, "sentence2": "b", "label": "c"}, "line 1: the text 'sentence1' is a number, not a string"),
-        ({"sentence1": "a", "sentence2": ["b"], "label": "c"}, "the text 'sentence2' is a list"),
-        ({"sentence1": "a", "sentence2": "b", "label": 0.5}, "the label 'label' is a number; .* whole number"),
-        ({"sentence1": "a", "sentence2": "b", "label": {}}, "the label 'label' is an object"),
+        ({"sentence1": 1, "sentence2": "b", "label": "c"}, "line 1: the text in 'sentence1' is a number, not a string"),
+        ({"sentence1": "a", "sentence2": ["b"], "label": "c"}, "the text in 'sentence2' is a list"),
+        (
+            {"sentence1": "a", "sentence2": "b", "label": 0.5},
+            "the label in 'label' is 0.5, a number with a fraction; .* whole number",
+        ),
+        ({"sentence1": "a", "sentence2": "b", "label": {}}, "the label in 'label' is an object"),
         ({"sentence1": "a", "sentence_2": "b", "label": 0}, r"no column 'sentence2'. Did you mean 'sentence_2'\?"),
         ({"sentence1": "", "sentence2": "b", "label": 0}, r"no labelled pair \(empty text: 1\)"),
     ],
@@ -136,11 +142,32 @@ def test_a_table_without_rows_and_files_of_texts_are_refused(tmp_path):
     with pytest.raises(DataError, match="its tables have no rows"):
         read(tsv(tmp_path / "a.tsv", ("sentence1", "sentence2", "label")))
     (tmp_path / "a.txt").write_text("text")
-    with pytest.raises(DataError, match=r"tables are not read from '.txt' files.*Known: .tsv"):
+    with pytest.raises(DataError, match=r"'.txt' files are not read here.*Known: .tsv"):
         read(tmp_path / "a.txt")
 
 
 def test_a_tsv_without_pairs_says_what_to_give(tmp_path):
     table = tsv(tmp_path / "a.tsv", ("sentence1", "sentence2", "label"))
-    with pytest.raises(DataError, match=r"documents are not read from '.tsv' files. For labelled pairs give `pairs: "):
+    with pytest.raises(DataError, match=r"a.tsv: documents are not read from tables. For labelled pairs give `pairs: "):
         list(read_documents(CorpusSettings(path=str(table)), Drops()))
+
+
+def test_a_dash_is_no_label_among_labels_of_inference_and_one_among_others(tmp_path):
+    def labels_of(*labels, drops):
+        rows = [{"sentence1": str(i), "sentence2": "b", "label": label} for i, label in enumerate(labels)]
+        return [pair.label for pair in read(jsonl(tmp_path / "a.jsonl", *rows), drops)]
+
+    drops = Drops()
+    assert labels_of("-", "neutral", "-", "entailment", drops=drops) == ["neutral", "entailment"]
+    assert drops.as_dict() == {"label -: annotators did not agree": 2}
+    assert labels_of("-", "+", "-", drops=Drops()) == ["-", "+", "-"]
+
+
+def test_nan_and_null_are_neither_text_nor_label(tmp_path):
+    good = {"sentence1": "a", "sentence2": "b", "label": "nan"}
+    table = tmp_path / "a.jsonl"
+    nan = '{"sentence1": NaN, "sentence2": "b", "label": "x"}\n'
+    table.write_text(nan + json.dumps(good) + "\n" + json.dumps(good | {"label": "y"}), encoding="utf-8")
+    drops = Drops()
+    assert [pair.label for pair in read(table, drops)] == ["y"]
+    assert drops.as_dict() == {"empty text": 1, "no label": 1}

@@ -52,7 +52,17 @@ def test_pairs_come_from_two_columns_of_any_format(tmp_path: Path) -> None:
     ("labels", "head", "reason"),
     [
         ([0.5, 1, 2], "regression", "every y is a number, and some have a fraction"),
-        (list(range(21)), "regression", "every y is a number, and 21 are more than 20 classes"),
+        (["0.5", "2"], "regression", "every y is a number, and some have a fraction"),
+        (
+            [*range(21), 0],
+            "classification",
+            "y has 21 different whole numbers, all from 0 to 20; if they are a scale, say --head regression",
+        ),
+        (
+            [str(3 * number) for number in range(21)],
+            "classification",
+            "y has 21 different whole numbers, written as strings; if they are a scale, say --head regression",
+        ),
         ([*range(20), 0], "classification", "y has 20 different whole numbers"),
         (["1", "2", "x"], "classification", "y has 3 different names"),
         ([["p"], ["p", "q"], []], "multi_label", "every y is a list"),

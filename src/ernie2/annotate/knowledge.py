@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.annotate.characters import JOINS, character_classes
-from ernie2.corpora.files import open_file, unreadable
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.settings import KnowledgeSettings
+from ernie2.storage.files import decoded, lines_of, open_file, unreadable
 
 Spans = NDArray[np.int64]
 """(n, 2) int64: start and end of each, in characters or in tokens."""
@@ -208,14 +209,9 @@ def read_gazetteer(path: str, content: bytes | None = None) -> dict[str, str]:
     line counts. Raises `DataError` with the line at fault.
     """
     entries: dict[str, str] = {}
-    lines = (_bytes_of(path) if content is None else content).removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    lines = lines_of(BytesIO(_bytes_of(path) if content is None else content), path)
     for number, line in enumerate(lines, start=1):
-        try:
-            entry, _, kind = line.decode().partition("\t")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}, line {number}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8."
-            ) from error
+        entry, _, kind = decoded(line, f"{path}, line {number}").partition("\t")
         entry, kind = entry.strip(), kind.strip() or "entity"
         if not entry:
             continue

@@ -20,16 +20,18 @@ from typing import Any
 
 from ernie2.corpora.connectives import Mined
 from ernie2.corpora.documents import Drops
-from ernie2.corpora.files import list_files
-from ernie2.corpora.rows import READ, check_output, read_rows, write_rows
 from ernie2.errors import ConfigError, DataError, StorageError
 from ernie2.storage.atomic import scratch_folder
+from ernie2.storage.listing import list_files
+from ernie2.storage.table_writing import check_output, write_rows
+from ernie2.storage.tables import TABLES, read_columns
 
 COLUMNS = ("query", "title", "label", "group")
 CLICKED, SKIPPED, NEVER_SHOWN = "0", "1", "2"
 
 _VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
 _BATCH = 10_000
+_WHICH_COLUMN = "Name the right ones with --query, --title and --clicked."
 _TABLES = """
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
@@ -53,7 +55,7 @@ def mine_clicks(
     columns: Sequence[str] = ("query", "title", "clicked"),
     told: Callable[[int], None] = lambda rows: None,
 ) -> Mined:
-    """Writes the pairs of the click log at `path` (file, glob, URL of `rows.READ`) to `out`, columns `COLUMNS`.
+    """Write the pairs of the click log at `path` (file, glob, URL of a table) to `out`, columns `COLUMNS`.
 
     `columns` names the columns of query, title and click; a click is 0 or 1, false or true. A pair that was clicked
     once and skipped once counts as clicked. A query with fewer than `min_query_count` rows is dropped, and its titles
@@ -65,12 +67,13 @@ def mine_clicks(
     """
     if min_query_count < 1:
         raise ConfigError(f"min_query_count is {min_query_count}; it counts rows of a query and is at least 1.")
-    check_output(out, list_files([path], READ))
+    files = list_files([path], TABLES)
+    check_output(out, files)
     drops, labels = Drops(), Counter[str]()
     try:
         with scratch_folder(out) as scratch, closing(sqlite3.connect(scratch / "log.sqlite")) as log:
             log.executescript(_TABLES)
-            rows = _gather(log, path, columns, drops, told)
+            rows = _gather(log, files, columns, drops, told)
             if not _choose(log, min_query_count, drops):
                 raise DataError(
                     f"{path}: no query of {rows:,} rows has {min_query_count} or more; nothing was written. Lower the "
@@ -83,12 +86,13 @@ def mine_clicks(
 
 
 def _gather(
-    log: sqlite3.Connection, path: str, columns: Sequence[str], drops: Drops, told: Callable[[int], None]
+    log: sqlite3.Connection, files: Sequence[str], columns: Sequence[str], drops: Drops, told: Callable[[int], None]
 ) -> int:
     """Puts every row of the log into the database; returns their number."""
     rows = 0
     batch: list[tuple[str, str, int]] = []
-    for where, (query, title, value) in read_rows(path, columns):
+    shown = (row for file in files for row in read_columns(file, columns, _WHICH_COLUMN))
+    for where, (query, title, value) in shown:
         rows += 1
         query, title = _text(query, columns[0], where), _text(title, columns[1], where)
         clicked = _clicked(value, columns[2], where)

@@ -27,13 +27,13 @@ from heapq import heappush, heapreplace
 from pathlib import Path
 from typing import BinaryIO
 
-from ernie2.corpora.documents import Document, Drops, read_documents
-from ernie2.corpora.files import list_files, packaged_folder
-from ernie2.corpora.rows import check_output, write_rows
+from ernie2.corpora.documents import FORMATS, Document, Drops, read_documents
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.settings import CorpusSettings
 from ernie2.storage.atomic import scratch_folder
+from ernie2.storage.listing import list_files, packaged_folder
+from ernie2.storage.table_writing import check_output, write_rows
 
 NO_CONNECTIVE = "[no-conn]"
 """Label of the pairs that no connective joins, as in Discovery."""
@@ -196,7 +196,7 @@ def mine_discourse(
     connectives_of(corpus.language)
     if max_per_label < 1:
         raise ConfigError(f"max_per_label is {max_per_label}; at least one pair a label must be kept.")
-    check_output(out, list_files(corpus.paths))
+    check_output(out, list_files(corpus.paths, FORMATS))
     drops = Drops()
     kept = _Kept(max_per_label, drops)
     documents = characters = 0

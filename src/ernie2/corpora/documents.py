@@ -1,7 +1,7 @@
-"""Documents, and the readers that make them from txt, jsonl and parquet.
+"""Documents, and the readers that make them from txt, json, jsonl, parquet and Arrow.
 
-In txt a line is a paragraph and a blank line ends the document; in jsonl and parquet a blank line inside the text
-separates paragraphs. What is wrong with a file is an error that says where; what is merely of no use is dropped and
+In txt a line is a paragraph and a blank line ends the document; elsewhere a blank line inside the text separates
+paragraphs. What is wrong with a file is an error that says where; what is merely of no use is dropped and
 counted.
 """
 
@@ -10,21 +10,27 @@ from __future__ import annotations
 import bisect
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from pydantic_core import from_json
-
-from ernie2.corpora.files import FORMATS, file_format, file_stems, list_files, read_lines
-from ernie2.corpora.rows import READ, parquet_rows
+from ernie2.corpora.cells import check_characters, is_missing
 from ernie2.errors import DataError, did_you_mean
 from ernie2.settings import CorpusSettings
+from ernie2.storage.files import decoded, json_name, read_lines
+from ernie2.storage.listing import file_format, file_stems, list_files
+from ernie2.storage.tables import TABLES, Row, column, read_rows
 
+FORMATS = (*(f"{kind}{packed}" for kind in (".txt", ".jsonl", ".json") for packed in ("", ".gz", ".zst")),
+           ".parquet", ".arrow", ".feather")  # fmt: skip
+"""Extensions of documents, in any case."""
+PAIR_FORMATS = tuple(extension for extension in TABLES if not extension.startswith(".txt"))
+"""Extensions of tables of labelled pairs."""
 SPAN_KINDS = ("word", "phrase", "entity", "user")
 """Kinds of knowledge spans; a span given without a kind is a 'user' span."""
 
+_WHICH_FIELD = "The recipe says under the corpus which field or column is meant."
+_DELIMITED = re.compile(r"\.[ct]sv(\.gz|\.zst)?$")
 _LONGEST_TXT_DOCUMENT = 1_000_000
 _BLANK_LINE = re.compile(r"\n[^\S\n]+(?=\n)")
 _PARAGRAPH = re.compile(r"\S(?:.*\S)?(?:[^\S\n]*\n[^\S\n]*\S(?:.*\S)?)*")
@@ -91,7 +97,15 @@ def resolve(settings: CorpusSettings) -> list[str]:
     Raises `DataError` for a missing file, a directory where a file belongs, a glob without matches, and an extension
     that is not known.
     """
-    return list_files(settings.paths, FORMATS if settings.pairs is None else READ)
+    if settings.pairs is not None:
+        return list_files(settings.paths, PAIR_FORMATS)
+    for path in settings.paths:
+        if _DELIMITED.search(path.lower()):
+            raise DataError(
+                f"{path}: documents are not read from tables. For labelled pairs give `pairs: {{a: …, b: …, "
+                f"label: …}}`, the names of its columns, under the corpus. Known: {', '.join(FORMATS)}."
+            )
+    return list_files(settings.paths, FORMATS)
 
 
 def read_documents(settings: CorpusSettings, drops: Drops) -> Iterator[Document]:
@@ -102,7 +116,7 @@ def read_documents(settings: CorpusSettings, drops: Drops) -> Iterator[Document]
     """
     files = resolve(settings)
     count = 0
-    for file, stem in file_stems(files).items():
+    for file, stem in file_stems(files, FORMATS).items():
         for document in read_file(file, stem, settings, drops):
             count += 1
             yield document
@@ -116,15 +130,12 @@ def read_documents(settings: CorpusSettings, drops: Drops) -> Iterator[Document]
 
 def read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops) -> Iterator[Document]:
     """The documents of one file; one without an id of its own is called `stem#number`, counted from 1 in the file."""
-    extension = file_format(file)
-    if extension.startswith(".txt"):
+    if file_format(file, FORMATS).startswith(".txt"):
         yield from _read_txt(file, stem)
         return
-    rows = (
-        parquet_rows(file, partial(_parquet_columns, file, settings)) if extension == ".parquet" else _jsonl_rows(file)
-    )
-    for number, (where, row) in enumerate(rows, start=1):
-        document = _document(row, f"{stem}#{number}", where, settings, drops)
+    needed = {name for name in (settings.text, settings.id, settings.spans, settings.group, "title") if name}
+    for number, row in enumerate(read_rows(file, only=needed), start=1):
+        document = _document(row, f"{stem}#{number}", settings, drops)
         if document is not None:
             yield document
 
@@ -143,10 +154,7 @@ def _read_txt(file: str, stem: str) -> Iterator[Document]:
         return Document(group if part == 1 else f"{group}.{part}", group, "\n\n".join(paragraphs))
 
     for line_number, line in enumerate(read_lines(file), start=1):
-        try:
-            paragraph = line.decode().strip()
-        except UnicodeDecodeError as error:
-            raise _not_utf8(f"{file}, line {line_number}", error) from error
+        paragraph = decoded(line, f"{file}, line {line_number}").strip()
         if not paragraph:
             if paragraphs:
                 yield finished()
@@ -161,49 +169,18 @@ def _read_txt(file: str, stem: str) -> Iterator[Document]:
         yield finished()
 
 
-def _jsonl_rows(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place for messages, object) of every line that is not blank."""
-    for number, line in enumerate(read_lines(file), start=1):
-        try:
-            row = from_json(line, cache_strings="keys")
-        except ValueError as error:
-            if not line.strip():
-                continue
-            raise _not_json(f"{file}, line {number}", line, error) from error
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{file}, line {number}: this line is {json_name(row)}, not an object; "
-                'every line must be an object such as {"text": "..."}.'
-            )
-        yield f"{file}, line {number}", row
-
-
-def _parquet_columns(file: str, settings: CorpusSettings, names: Sequence[str]) -> list[str]:
-    """The columns that matter of those there are; raises `DataError` where one is missing that must be there."""
-    for needed in filter(None, (settings.text, settings.group)):
-        if needed not in names:
-            raise _no_field(file, "column", needed, names)
-    wanted = {settings.text, settings.id, settings.spans, settings.group, "title"}
-    return [name for name in names if name in wanted]
-
-
-def _document(
-    row: Mapping[str, Any], default_id: str, where: str, settings: CorpusSettings, drops: Drops
-) -> Document | None:
+def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops) -> Document | None:
     """One row as a document, or None where its text is empty, which is counted."""
-    if settings.text not in row:
-        raise _no_field(where, "field", settings.text, row)
-    text = row[settings.text]
+    cells, where = row.cells, row.place
+    text = cells[column(row, (settings.text,), _WHICH_FIELD)]
     if not isinstance(text, str):
         raise DataError(f"{where}: the field {settings.text!r} is {json_name(text)}, not a string.")
-    identity = name_of(row.get(settings.id), settings.id, where) or default_id
+    identity = name_of(cells.get(settings.id), settings.id, where) or default_id
     group = identity
     if settings.group is not None:
-        if settings.group not in row:
-            raise _no_field(where, "field", settings.group, row)
-        group = name_of(row[settings.group], settings.group, where) or identity
-    title = row.get("title")
-    given = row.get(settings.spans)
+        group = name_of(cells[column(row, (settings.group,), _WHICH_FIELD)], settings.group, where) or identity
+    title = cells.get("title")
+    given = cells.get(settings.spans)
     spans = _spans(given, len(text), where, settings.spans) if given else ()
     normal = _normal_text(text)
     if not normal:
@@ -274,46 +251,11 @@ def _spans(given: Any, length: int, where: str, name: str) -> tuple[Span, ...]:
 
 def name_of(value: Any, name: str, where: str) -> str:
     """An id or group as a string; '' where there is none."""
-    if value is None:
+    if is_missing(value):
         return ""
     if isinstance(value, str):
+        check_characters(value, where)
         return value
-    if type(value) is int:
-        return str(value)
+    if type(value) is int or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))  # pandas writes whole numbers as 1.0 where others are missing
     raise DataError(f"{where}: the field {name!r} is {json_name(value)}; it must be a string or a whole number.")
-
-
-def _no_field(where: str, what: str, name: str, known: Iterable[str]) -> DataError:
-    names = list(known)
-    return DataError(
-        f"{where}: there is no {what} {name!r}.{did_you_mean(name, names)} "
-        f"It has: {', '.join(names) or 'none'}. The recipe says under the corpus which {what} is meant."
-    )
-
-
-def _not_utf8(where: str, error: UnicodeDecodeError) -> DataError:
-    return DataError(
-        f"{where}, byte {error.start + 1}: not UTF-8 (0x{error.object[error.start]:02x}: {error.reason}); "
-        "save the file as UTF-8."
-    )
-
-
-def _not_json(where: str, line: bytes, error: ValueError) -> DataError:
-    try:
-        line.decode()
-    except UnicodeDecodeError as decoding:
-        return _not_utf8(where, decoding)
-    reason = re.sub(r" at line 1 column (\d+)$", r" at byte \1", str(error))
-    if "EOF" in reason:
-        return DataError(f"{where}: this line is cut short ({reason}); every line must be one whole JSON object.")
-    if "hex escape" in reason:
-        reason += "; an escape such as \\ud83d alone is half a character"
-    return DataError(f"{where}: not valid JSON ({reason}).")
-
-
-def json_name(value: Any) -> str:
-    """What to call a value of the wrong type in a message: 'null', 'a number', 'an object'."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    names = {int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return names.get(type(value), f"a {type(value).__name__}")

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ernie2.corpora.cells import (
+    DASH,
+    change_notes,
+    check_characters,
+    class_of,
+    dash_is_no_label,
+    is_missing,
+    name_in,
+    number_of,
+    tokens_of,
+)
 from ernie2.datasets.declarations import Columns, Dataset
 from ernie2.datasets.examples import Example
-from ernie2.datasets.table_files import Row, column, read_table
 from ernie2.errors import DataError
+from ernie2.storage.files import json_name
+from ernie2.storage.tables import Row, column, read_rows
 
 SEPARATOR = "\x02"
 """Stands between tokens, and between tags, in the MSRA-NER files that came with ERNIE."""
@@ -25,9 +37,18 @@ def read_labelled(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[
     columns = dataset.columns
     assert columns is not None, f"{dataset.name} is declared without columns"
     dropped: list[str] | None = [] if dataset.ragged else None
-    rows = read_table(file, columns.names, columns.without_header, dropped)
-    examples = [_example(dataset, columns, row, number, labelled=labelled) for number, row in enumerate(rows)]
-    notes = []
+    rows = read_rows(file, columns.names, columns.without_header, dropped)
+    undecided = labelled and dash_is_no_label(dataset.labels)
+    changes: Counter[str] = Counter()
+    examples, dashes = [], 0
+    for number, row in enumerate(rows):
+        if undecided and any(row.cells.get(name) == DASH for name in columns.label):
+            dashes += 1
+            continue
+        examples.append(_example(dataset, columns, row, number, changes, labelled=labelled))
+    notes = change_notes(file, changes)
+    if dashes:
+        notes.append(f"{file}: {dashes} rows with the label {DASH}, on which annotators did not agree, left out")
     if dropped:
         notes.append(f"{file}: {len(dropped)} rows without the right number of cells left out (first: {dropped[0]})")
     if empty := sum(not example.text.strip() or example.pair == "" for example in examples):
@@ -35,20 +56,23 @@ def read_labelled(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[
     return examples, notes
 
 
-def class_name(value: Any, labels: Sequence[str], aliases: Mapping[str, str] | None, place: str) -> str | None:
-    """The class that a cell means: its name, another spelling, or its index as an integer; None for -1, None or ''.
+def class_name(
+    value: Any,
+    labels: Sequence[str],
+    aliases: Mapping[str, str] | None,
+    place: str,
+    changes: Counter[str] | None = None,
+) -> str | None:
+    """Return the class that a cell means: its name, another spelling, or its index as a number that is no string.
 
-    -1 means no label as a number and, in text tables, as the text '-1'.
-
-    Raises `DataError` for anything else.
+    None where there is no label: null, NaN, "", and -1 and `-` where no class is called so. `changes` is that of
+    `class_of`. Raises `DataError` for anything else.
     """
-    if value is None or value == "" or (value in (-1, "-1") and "-1" not in labels):
+    name = class_of(value, "label", place, changes)
+    if name is None or (name in ("-1", DASH) and name not in labels):
         return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and 0 <= value < len(labels):
-        return labels[value]
-    name = str(value).strip()
+    if not isinstance(value, str | bool) and 0 <= int(name) < len(labels):
+        return labels[int(name)]
     name = (aliases or {}).get(name, name)
     if name not in labels:
         raise DataError(f"{place}: the label {str(value)!r} is none of {', '.join(labels)}.")
@@ -61,37 +85,43 @@ def as_list(value: Any, place: str) -> list[Any]:
         return value.split(SEPARATOR) if SEPARATOR in value else value.split()
     if isinstance(value, Sequence):
         return list(value)
-    raise DataError(f"{place}: {value!r} is neither a list nor text.")
+    raise DataError(f"{place}: {json_name(value)} stands where a list or text is expected.")
 
 
-def _example(dataset: Dataset, columns: Columns, row: Row, number: int, *, labelled: bool) -> Example:
-    identity = next((str(row.cells[name]) for name in columns.id if name in row.cells), str(number))
+def _example(
+    dataset: Dataset, columns: Columns, row: Row, number: int, changes: Counter[str], *, labelled: bool
+) -> Example:
+    identity = name_in(row.cells, columns.id, number)
     if dataset.form == "tags":
         return _tagged(dataset, columns, row, identity, labelled=labelled)
     return Example(
         identity,
         _text(row, columns.text),
         _text(row, columns.pair) if columns.pair else None,
-        _label(dataset, columns, row, labelled=labelled),
+        _label(dataset, columns, row, changes, labelled=labelled),
         group=str(row.cells[column(row, columns.group)]) if columns.group else None,
     )
 
 
 def _text(row: Row, alternatives: Sequence[str]) -> str:
-    value = row.cells[column(row, alternatives)]
+    name = column(row, alternatives)
+    value = row.cells[name]
     if not isinstance(value, str):
-        raise DataError(f"{row.place}: {value!r} stands where a text is expected.")
+        raise DataError(f"{row.place}: the text in {name!r} is {json_name(value)}, not a string.")
+    check_characters(value, row.place)
     return value
 
 
-def _label(dataset: Dataset, columns: Columns, row: Row, *, labelled: bool) -> str | float | None:
+def _label(
+    dataset: Dataset, columns: Columns, row: Row, changes: Counter[str], *, labelled: bool
+) -> str | float | None:
     if not labelled and not any(name in row.cells for name in columns.label):
         return None
     value = row.cells[column(row, columns.label)]
     if dataset.head == "regression":
         label: str | float | None = _score(value, row.place)
     else:
-        label = class_name(value, dataset.labels, dataset.aliases, row.place)
+        label = class_name(value, dataset.labels, dataset.aliases, row.place, changes)
     if label is None and labelled:
         raise DataError(f"{row.place}: there is no label; training and development examples need one.")
     return label
@@ -99,19 +129,17 @@ def _label(dataset: Dataset, columns: Columns, row: Row, *, labelled: bool) -> s
 
 def _score(value: Any, place: str) -> float | None:
     """A number; None for the -1 by which the Hub marks what has no score."""
-    if value is None or value == "":
+    if is_missing(value):
         return None
-    try:
-        score = float(value)
-    except (TypeError, ValueError):
-        score = math.nan
-    if not math.isfinite(score):
+    score = number_of(value)
+    if score is None:
         raise DataError(f"{place}: {value!r} is no number; a regression set needs one.")
     return None if score == -1 else score
 
 
 def _tagged(dataset: Dataset, columns: Columns, row: Row, identity: str, *, labelled: bool) -> Example:
-    tokens = tuple(map(str, as_list(row.cells[column(row, columns.text)], row.place)))
+    name = column(row, columns.text)
+    tokens = tokens_of(as_list(row.cells[name], row.place), name, row.place)
     if not labelled and not any(name in row.cells for name in columns.label):
         return Example(identity, "".join(tokens), tokens=tokens)
     values = as_list(row.cells[column(row, columns.label)], row.place)

@@ -7,11 +7,12 @@ from fnmatch import fnmatchcase
 
 import fsspec
 
-from ernie2.corpora.files import list_files, unreadable
 from ernie2.datasets.declarations import Dataset, Files
 from ernie2.datasets.examples import Standing
-from ernie2.datasets.table_files import TABLES
 from ernie2.errors import DataError
+from ernie2.storage.files import unreadable
+from ernie2.storage.listing import list_files
+from ernie2.storage.tables import TABLES
 
 _PACKED = ("", ".gz", ".zst")
 _DEPTH = 4

@@ -4,31 +4,47 @@ The rule, on the training file, first match wins:
 1. labels are answers (objects with `text`) and there are two texts → span; texts are question, context;
 2. texts are lists, or hold \\x02 → tagging;
 3. labels are lists → multi_label;
-4. every label is a number, and one has a fraction or there are more than 20 different ones → regression;
-5. else → classification.
+4. every label is a number and one has a fraction → regression;
+5. every label is a whole number, there are more than 20 different ones, they are not written as strings (JSON, parquet)
+   and are not all numbers from 0 or 1 to the highest → refused: classes or a scale, the user has to say;
+6. else → classification.
 In .tsv and .csv a cell that is a JSON list or object counts as that list or object.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from pydantic_core import from_json
-
-from ernie2.corpora.files import file_format, list_files, read_lines
+from ernie2.corpora.cells import (
+    DASH,
+    change_notes,
+    class_of,
+    dash_is_no_label,
+    is_missing,
+    is_unlabelled,
+    name_in,
+    number_of,
+    spelled,
+    text_of,
+    tokens_of,
+)
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import SEPARATOR, as_list
 from ernie2.datasets.span_files import Question, answer_notes, answers_of, located, read_questions
-from ernie2.datasets.table_files import TABLES, Row, column, read_table
 from ernie2.datasets.tag_schemes import Scheme, Tagged, check_prefixes, decide_scheme, scheme_named, scheme_notes
 from ernie2.errors import ConfigError, DataError, did_you_mean
+from ernie2.storage.files import json_value, read_lines
+from ernie2.storage.listing import file_format, list_files
+from ernie2.storage.tables import TABLES, Row, column, read_rows
 
 CLASSES_AT_MOST = 20
-"""So many different whole numbers are taken for classes; more of them for a scale."""
+"""So many different whole numbers are taken for classes without asking more of them."""
+_WHICH_TEXT = "Name the right ones with --text."
+_WHICH_LABEL = "Name the right one with --label."
+_DASHES_LEFT_OUT = f"rows with the label {DASH}, on which annotators did not agree, are left out"
 _METRICS: dict[Head, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "regression": ("pearson", "spearman"),
@@ -70,7 +86,7 @@ def own_data(
     for split, found in rows.items():
         _check_rows(split, named[split], found, texts, label)
     kind, reason = (head, "said by the user") if head is not None else guess_head(rows["train"], texts, label)
-    splits, labels = _splits(kind, rows, files, texts, label)
+    splits, labels = _splits(kind, rows, files, named, texts, label)
     tag_scheme, told = None, ""
     if kind == "tagging":
         tag_scheme, told, splits = _with_scheme(splits, rows, scheme)
@@ -96,16 +112,14 @@ def own_data(
 def rows_of(file: str) -> Iterator[Row]:
     """The rows of a table; of a .json file also those of a whole list of objects, or the questions of SQuAD's form."""
     if file_format(file, TABLES).split(".")[1] != "json":
-        return read_table(file)
+        return read_rows(file)
     try:
-        content = from_json(b"\n".join(read_lines(file)))
-    except ValueError:
-        return read_table(file)  # an object a line, or no JSON at all: then it is told which line is wrong
-    if isinstance(content, list) and all(isinstance(cells, dict) for cells in content):
-        return (Row(f"{file}, object {number}", cells) for number, cells in enumerate(content, 1))
+        content = json_value(b"\n".join(read_lines(file)), file)
+    except DataError:
+        return read_rows(file)  # an object a line, or no JSON at all: then the error names the line
     if isinstance(content, dict) and "data" in content:
         return (Row(question.place, _cells(question)) for question in read_questions(file))
-    return read_table(file)
+    return read_rows(file)
 
 
 def _cells(question: Question) -> dict[str, Any]:
@@ -115,44 +129,74 @@ def _cells(question: Question) -> dict[str, Any]:
 
 def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[Head, str]:
     """(head, why) by the rule at the top of this file."""
-    labels = [value for row in rows if (value := _value(row.cells[label])) not in (None, "")]
+    cells = [(row, spelled(row.cells[label], row.place)) for row in rows if not is_unlabelled(row.cells[label])]
+    labels = [value for _, value in cells]
     if not labels:
         raise DataError(f"{rows[0].place}: the column {label!r} is empty throughout; training needs labels.")
-    firsts = [_value(row.cells[texts[0]]) for row in rows]
+    firsts = [spelled(row.cells[texts[0]], row.place) for row in rows]
     if len(texts) == 2 and all(_is_answer(value) for value in labels):
         return "span", f"every {label} is an answer, and there are two texts (question, context)"
     if all(isinstance(value, list) or (isinstance(value, str) and SEPARATOR in value) for value in firsts):
         return "tagging", f"every {texts[0]} is a list of tokens"
     if all(isinstance(value, list) for value in labels):
         return "multi_label", f"every {label} is a list"
-    numbers = [_number(value) for value in labels]
-    if None not in numbers:
-        different = len(set(numbers))
-        if any(not float(number or 0).is_integer() for number in numbers):
-            return "regression", f"every {label} is a number, and some have a fraction"
-        if different > CLASSES_AT_MOST:
-            return "regression", f"every {label} is a number, and {different} are more than {CLASSES_AT_MOST} classes"
-        return "classification", f"{label} has {different} different whole numbers"
-    return "classification", f"{label} has {len({str(value) for value in labels})} different names"
+    numbers = [number for value in labels if (number := number_of(value)) is not None]
+    if len(numbers) < len(labels):
+        names = {class_of(value, label, row.place) for row, value in cells}
+        return "classification", f"{label} has {len(names)} different names"
+    if any(not number.is_integer() for number in numbers):
+        return "regression", f"every {label} is a number, and some have a fraction"
+    strings = all(row.typed and isinstance(value, str) for row, value in cells)
+    return "classification", _whole_numbers(numbers, label, rows[0], strings=strings)
+
+
+def _whole_numbers(numbers: Sequence[float], label: str, first: Row, *, strings: bool) -> str:
+    """Why whole numbers are classes. Raises `DataError` where they may as well be a scale."""
+    different = {int(number) for number in numbers}
+    low, high = min(different), max(different)
+    said = f"{label} has {len(different)} different whole numbers"
+    if len(different) <= CLASSES_AT_MOST:
+        return said
+    if strings:
+        return f"{said}, written as strings; if they are a scale, say --head regression"
+    if low in (0, 1) and high - low + 1 == len(different):
+        return f"{said}, all from {low} to {high}; if they are a scale, say --head regression"
+    raise DataError(
+        f"{first.place.rpartition(', ')[0]}: {said} between {low} and {high}, which may be classes or a scale. Say "
+        "--head classification or --head regression."
+    )
 
 
 def _splits(
-    kind: Head, rows: dict[str, list[Row]], files: dict[str, tuple[str, ...]], texts: Sequence[str], label: str
+    kind: Head,
+    rows: dict[str, list[Row]],
+    files: dict[str, tuple[str, ...]],
+    named: Mapping[str, str],
+    texts: Sequence[str],
+    label: str,
 ) -> tuple[dict[str, Split], tuple[str, ...]]:
     splits: dict[str, Split] = {}
+    trained: set[Label] = set()
     known: tuple[str, ...] = ()
     for split, found in rows.items():
-        counts: Counter[str] = Counter()
-        examples = [_example(kind, row, number, texts, label, counts) for number, row in enumerate(found)]
+        answers: Counter[str] = Counter()
+        changes: Counter[str] = Counter()
+        examples = [_example(kind, row, number, texts, label, answers, changes) for number, row in enumerate(found)]
+        if split == "train":
+            trained = {example.label for example in examples if example.label is not None}
+        if split == "test":
+            examples = _without_minus_one(kind, examples, trained, changes)
+        examples, found = _without_dashes(kind, examples, found, trained, changes)
         if split != "test":
             _check_labelled(examples, found, label)
         if split == "train":
             known = _known(kind, examples)
             _check_train(kind, examples, known, files["train"][0], label)
         _check_known(kind, examples, found, known)
-        if kind == "span" and split != "test" and counts["lost"] == len(examples):
+        if kind == "span" and split != "test" and answers["lost"] == len(examples):
             raise DataError(f"{files[split][0]}: no answer occurs in its context; check the order of the two texts.")
-        splits[split] = Split(tuple(examples), files[split], "own", tuple(answer_notes(files[split][0], counts)))
+        notes = [*_text_notes(named[split], examples), *change_notes(named[split], changes)]
+        splits[split] = Split(tuple(examples), files[split], "own", (*answer_notes(files[split][0], answers), *notes))
     return splits, known
 
 
@@ -185,38 +229,91 @@ def _with_scheme(
     return scheme, told, noted
 
 
-def _example(kind: Head, row: Row, number: int, texts: Sequence[str], label: str, counts: Counter[str]) -> Example:
-    value = _value(row.cells.get(label))
-    identity = str(row.cells.get("id", number))
+def _without_dashes(
+    kind: Head, examples: list[Example], rows: list[Row], trained: Collection[Label], changes: Counter[str]
+) -> tuple[list[Example], list[Row]]:
+    """Examples and rows without those on whose label annotators did not agree."""
+    if kind != "classification" or not dash_is_no_label([str(label) for label in trained]):
+        return examples, rows
+    left = [number for number, example in enumerate(examples) if example.label != DASH]
+    if len(left) < len(examples):
+        changes[_DASHES_LEFT_OUT] = len(examples) - len(left)
+    return [examples[number] for number in left], [rows[number] for number in left]
+
+
+def _without_minus_one(
+    kind: Head, examples: list[Example], trained: Collection[Label], changes: Counter[str]
+) -> list[Example]:
+    """Test examples with -1, by which the sets of GLUE and CLUE mark rows without a label, read as having none.
+
+    Of numbers only where all are -1. Counts them, and the rows without a label where others have one.
+    """
+    none: Label = -1.0 if kind == "regression" else "-1"
+    marked = [example.label == none for example in examples]
+    if kind in ("classification", "regression") and none not in trained and (all(marked) or kind == "classification"):
+        if any(marked):
+            changes["labels are -1, which training does not have, and count as none"] = sum(marked)
+        pairs = zip(examples, marked, strict=True)
+        examples = [replace(example, label=None) if bare else example for example, bare in pairs]
+    bare = sum(example.label is None for example in examples)
+    if 0 < bare < len(examples):
+        changes["rows have no label, so this test file is not scored"] = bare
+    return examples
+
+
+def _text_notes(file: str, examples: Sequence[Example]) -> list[str]:
+    count = sum(text in ("nan", "NaN") for example in examples for text in (example.text, example.pair))
+    return [f"{file}: {count:,} texts are the word nan; take them out if texts are missing there"] if count else []
+
+
+def _example(
+    kind: Head,
+    row: Row,
+    number: int,
+    texts: Sequence[str],
+    label: str,
+    answers: Counter[str],
+    changes: Counter[str],
+) -> Example:
+    value = spelled(row.cells.get(label), row.place)
+    identity = name_in(row.cells, ("id",), number)
     if kind == "tagging":
-        tokens = tuple(map(str, as_list(_value(row.cells[texts[0]]), row.place)))
+        tokens = tokens_of(as_list(spelled(row.cells[texts[0]], row.place), row.place), texts[0], row.place)
         if not tokens:
             raise DataError(f"{row.place}: the list in {texts[0]!r} is empty; fill it or take the row out.")
-        tags = None if value in (None, "") else tuple(map(str, as_list(value, row.place)))
+        tags = None if is_missing(value) else tuple(map(str, as_list(value, row.place)))
         if tags is not None and len(tags) != len(tokens):
             raise DataError(f"{row.place}: {len(tokens)} tokens but {len(tags)} tags; every token needs one.")
         return Example(identity, " ".join(tokens), label=tags, tokens=tokens)
-    words = [str(row.cells[name]) for name in texts]
+    words = [_text(row, name) for name in texts]
     if kind == "span":
         if len(words) != 2:
             raise ConfigError("a span task needs two texts, question and context: --text question,context.")
-        answers = () if value in (None, "") else tuple(answers_of(value, row.place))
-        return located(Question(row.place, identity, words[0], words[1], answers), counts)
-    return Example(identity, words[0], words[1] if len(words) == 2 else None, _label(kind, value, row.place))
+        found = () if is_missing(value) else tuple(answers_of(value, row.place))
+        return located(Question(row.place, identity, words[0], words[1], found), answers)
+    made = _label(kind, value, label, row.place, changes)
+    return Example(identity, words[0], words[1] if len(words) == 2 else None, made)
 
 
-def _label(kind: Head, value: Any, place: str) -> Label | None:
-    if value in (None, ""):
+def _text(row: Row, name: str) -> str:
+    text = text_of(row.cells[name], name, row.place)
+    if text is None:
+        raise DataError(f"{row.place}: the text in {name!r} is empty; fill it or take the row out.")
+    return text
+
+
+def _label(kind: Head, value: Any, name: str, place: str, changes: Counter[str]) -> Label | None:
+    if is_unlabelled(value):
         return None
     if kind == "regression":
-        number = _number(value)
+        number = number_of(value)
         if number is None:
             raise DataError(f"{place}: {value!r} is no number; a regression task needs one for every example.")
         return number
     if kind == "multi_label":
-        names = value if isinstance(value, list) else [part.strip() for part in str(value).split("|")]
-        return tuple(str(one) for one in names if str(one))
-    return str(value)
+        labels = value if isinstance(value, list) else str(value).split("|")
+        return tuple(made for one in labels if (made := class_of(one, name, place, changes)) is not None)
+    return class_of(value, name, place, changes)
 
 
 def _check_rows(split: str, path: str, rows: Sequence[Row], texts: Sequence[str], label: str) -> None:
@@ -224,11 +321,10 @@ def _check_rows(split: str, path: str, rows: Sequence[Row], texts: Sequence[str]
         raise DataError(f"{path}: there is no row in it; the {split} file needs examples.")
     for row in rows:
         for name in texts:
-            column(row, (name,))
-            if row.cells[name] is None or not str(row.cells[name]).strip():
-                raise DataError(f"{row.place}: the text in {name!r} is empty; fill it or take the row out.")
+            if not isinstance(row.cells[column(row, (name,), _WHICH_TEXT)], list):
+                _text(row, name)
         if split != "test":
-            column(row, (label,))
+            column(row, (label,), _WHICH_LABEL)
 
 
 def _check_labelled(examples: Sequence[Example], rows: Sequence[Row], label: str) -> None:
@@ -270,7 +366,7 @@ def _known(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
     for example in examples:
         names.update(map(str, example.label) if isinstance(example.label, tuple) else [str(example.label)])
     return tuple(
-        sorted(names, key=lambda name: (0, number, name) if (number := _number(name)) is not None else (1, 0.0, name))
+        sorted(names, key=lambda name: (0, number, name) if (number := number_of(name)) is not None else (1, 0.0, name))
     )
 
 
@@ -290,25 +386,5 @@ def _answer_rules(train: Split) -> str:
     return "cmrc2018" if chinese * 4 > len(sample) else "squad"
 
 
-def _value(cell: Any) -> Any:
-    """A cell, or the list or object that it spells in JSON."""
-    if isinstance(cell, str) and cell[:1] in ("[", "{") and cell[-1:] in ("]", "}"):
-        try:
-            return from_json(cell)
-        except ValueError:
-            return cell
-    return cell
-
-
 def _is_answer(value: Any) -> bool:
     return _is_answer(value[0]) if isinstance(value, list) and value else isinstance(value, dict) and "text" in value
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

@@ -6,19 +6,18 @@ and the Hub's flat rows. What `answer_start` says is believed only where the tex
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ernie2.corpora.files import read_lines
 from ernie2.datasets.declarations import Dataset
 from ernie2.datasets.examples import Answer, Example
 from ernie2.datasets.simplified import is_traditional, simplifier
-from ernie2.datasets.table_files import column, decoded, read_table
 from ernie2.errors import DataError
+from ernie2.storage.files import json_value, read_lines
+from ernie2.storage.tables import column, read_rows
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,12 @@ def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Exa
 def read_questions(file: str) -> Iterator[Question]:
     """The questions of a .json, .jsonl or .parquet file in any of the three forms. Raises `DataError`."""
     if ".json" not in file.lower() or ".jsonl" in file.lower():
-        for number, row in enumerate(read_table(file)):
+        for number, row in enumerate(read_rows(file)):
             names = [column(row, (name,)) for name in ("question", "context", "answers")]
             question, context, answers = (row.cells[name] for name in names)
             yield _question(row.place, row.cells.get("id", number), question, context, answers)
         return
-    lines = b"\n".join(read_lines(file))
-    try:
-        content = json.loads(decoded(lines, file))
-    except ValueError as error:
-        raise DataError(f"{file}: not valid JSON ({error}); the file must be one whole object.") from error
+    content = json_value(b"\n".join(read_lines(file)), file)
     try:
         yield from _nested(file, content)
     except (KeyError, TypeError, AttributeError) as error:

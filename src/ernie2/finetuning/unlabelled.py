@@ -6,17 +6,17 @@ A plain line is a text, or several with tabs between them; a line that begins wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
-from pydantic_core import from_json
-
-from ernie2.corpora.files import list_files, read_lines
+from ernie2.corpora.cells import name_in, spelled, text_of, tokens_of
 from ernie2.datasets.examples import Example
 from ernie2.datasets.labelled_files import SEPARATOR, as_list
 from ernie2.datasets.own_data import rows_of
-from ernie2.datasets.table_files import TABLES, Row, decoded
-from ernie2.errors import ConfigError, DataError, did_you_mean
+from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.tuned_folder import TunedFacts
+from ernie2.storage.files import decoded, json_name, json_value, lines_of, read_lines
+from ernie2.storage.listing import list_files
+from ernie2.storage.tables import TABLES, Row, column
 
 _PLAIN = (".txt", ".txt.gz", ".txt.zst")
 
@@ -29,10 +29,15 @@ def examples_in(file: str, facts: TunedFacts, text: str | None = None) -> Iterat
     names = columns_of(facts, text)
     for path in list_files([file], TABLES):
         if path.lower().endswith(_PLAIN):
-            yield from examples_of((decoded(line, path) for line in read_lines(path)), facts, text, where=path)
+            yield from examples_of(_decoded(read_lines(path), path), facts, text, where=path)
         else:
             rows = enumerate(rows_of(path))
             yield from (_example(row, number, names, facts) for number, row in rows)
+
+
+def examples_from(stream: BinaryIO, facts: TunedFacts, text: str | None = None) -> Iterator[Example]:
+    """The examples of an open stream of bytes, such as standard input, as `examples_of` has them."""
+    return examples_of(_decoded(lines_of(stream), "standard input"), facts, text)
 
 
 def examples_of(
@@ -42,7 +47,9 @@ def examples_of(
     names = columns_of(facts, text)
     for number, line in enumerate(lines):
         place, bare = f"{where}, line {number + 1}", line.rstrip("\r\n")
-        if bare.startswith("{"):
+        if number == 0:
+            bare = bare.removeprefix("\ufeff")  # a byte order mark
+        if bare.lstrip().startswith("{"):
             yield _example(Row(place, _object(bare, place)), number, names, facts)
             continue
         cells = bare.split("\t")
@@ -71,41 +78,31 @@ def split_tokens(value: Any, facts: TunedFacts, place: str) -> tuple[str, ...]:
     trained so."""
     if facts.per_character and isinstance(value, str) and SEPARATOR not in value:
         return tuple(character for character in value if not character.isspace())
-    return tuple(map(str, as_list(value, place)))
+    return tokens_of(as_list(value, place), "text", place)
+
+
+def _decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
+    return (decoded(line, f"{where}, line {number}") for number, line in enumerate(lines, 1))
 
 
 def _example(row: Row, number: int, names: Sequence[str], facts: TunedFacts) -> Example:
-    identity = next((str(row.cells[name]) for name in ("id", "index", "idx") if name in row.cells), str(number))
-    for name in names:
-        if name not in row.cells:
-            raise DataError(
-                f"{row.place}: there is no column {name!r}.{did_you_mean(name, row.cells)} There is: "
-                f"{', '.join(row.cells) or 'none'}. Name the right ones with --text."
-            )
+    identity = name_in(row.cells, ("id", "index", "idx"), number)
+    values = [row.cells[column(row, (name,), "Name the right ones with --text.")] for name in names]
     if facts.head == "tagging":
-        tokens = split_tokens(_value(row.cells[names[0]]), facts, row.place)
+        tokens = split_tokens(spelled(values[0], row.place), facts, row.place)
         return Example(identity, "".join(tokens) if facts.per_character else " ".join(tokens), tokens=tokens)
-    texts = ["" if row.cells[name] is None else str(row.cells[name]) for name in names]
-    return Example(identity, texts[0], texts[1] if len(texts) == 2 else None)
+    for name, value in zip(names, values, strict=True):
+        if value != "":  # an empty text is asked about, so that answers stay in step with lines
+            _check_text(value, name, row.place)
+    return Example(identity, values[0], values[1] if len(values) == 2 else None)
+
+
+def _check_text(value: Any, name: str, place: str) -> None:
+    if text_of(value, name, place) is None and not isinstance(value, str):
+        raise DataError(f"{place}: the text in {name!r} is {json_name(value)}; give a text, or take the row out.")
 
 
 def _object(line: str, place: str) -> dict[str, Any]:
-    try:
-        cells = from_json(line)
-    except ValueError as error:
-        raise DataError(
-            f"{place}: not valid JSON ({error}); a line that begins with {{ must be a whole object."
-        ) from error
-    if not isinstance(cells, dict):
-        raise DataError(f"{place}: this line is not an object.")
+    cells = json_value(line, f"{place}: a line that begins with {{ must be a whole object")
+    assert isinstance(cells, dict)  # since it begins so
     return cells
-
-
-def _value(cell: Any) -> Any:
-    """A cell of a table, or the list it spells in JSON."""
-    if isinstance(cell, str) and cell[:1] == "[" and cell[-1:] == "]":
-        try:
-            return from_json(cell)
-        except ValueError:
-            return cell
-    return cell

@@ -1,0 +1,141 @@
+"""Cells of labelled files → texts and labels, by the same rules for every kind of file; what was changed is counted.
+
+Text: a string. Null, NaN and white space alone are no text; other values are refused.
+Label: white space around it and runs of it inside do not count; 1.0, which pandas and JSON write for 1, is 1; true and
+false are names. Null, NaN (also as a word) and "" are no label. `-` is none where the other labels are those of natural
+language inference: SNLI and OCNLI write it where annotators did not agree.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ernie2.errors import DataError
+from ernie2.storage.files import json_name, json_value
+
+DASH = "-"
+"""How SNLI and OCNLI write that annotators did not agree."""
+INFERENCE = frozenset({"entailment", "neutral", "contradiction", "not_entailment", "non-entailment"})
+"""Labels of natural language inference, in lower case."""
+
+SPACES = "labels have white space around them or runs of it inside, which does not count"
+WHOLE = "labels are written with .0, such as 1.0, and mean the whole number"
+
+_WHOLE = re.compile(r"([+-]?[0-9]{1,18})\.0+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def text_of(value: Any, name: str, place: str) -> str | None:
+    """Return a text as it is; None where there is none (null, NaN, white space alone).
+
+    Raises `DataError`, naming `place`, for a number, a list or an object, and for half a surrogate pair.
+    """
+    if is_missing(value):
+        return None
+    if not isinstance(value, str):
+        raise DataError(f"{place}: the text in {name!r} is {json_name(value)}, not a string.")
+    check_characters(value, place)
+    return value if value.strip() else None
+
+
+def tokens_of(values: Collection[Any], name: str, place: str) -> tuple[str, ...]:
+    """Return a list of tokens as strings. Raises `DataError` for a token that is not one."""
+    for value in values:
+        if not isinstance(value, str):
+            raise DataError(f"{place}: a token in {name!r} is {json_name(value)}, not a string.")
+        check_characters(value, place)
+    return tuple(values)
+
+
+def check_characters(text: str, place: str) -> None:
+    """Raise `DataError` for half a surrogate pair, which is no character and cannot be encoded."""
+    if not text.isascii() and (found := _SURROGATE.search(text)):
+        raise DataError(
+            f"{place}: the text holds \\u{ord(found[0]):04x} alone, half a character. Write both halves, or take it "
+            "out."
+        )
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: null, NaN or an empty string."""
+    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
+
+
+def is_unlabelled(value: Any) -> bool:
+    """Whether a label's cell holds none: it is missing, white space, or NaN spelled out."""
+    return is_missing(value) or (isinstance(value, str) and value.strip() in ("", "nan", "NaN"))
+
+
+def class_of(value: Any, name: str, place: str, changes: Counter[str] | None = None) -> str | None:
+    """Return the name of a class; None where there is no label.
+
+    `changes` counts what was changed on the way, by `SPACES` and `WHOLE`. Raises `DataError` for a list, an object and
+    a number with a fraction.
+    """
+    if is_unlabelled(value):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        check_characters(value, place)
+        label = " ".join(value.split())
+        whole = _WHOLE.fullmatch(label)
+        if changes is not None and label:
+            changes.update([SPACES] * (label != value) + [WHOLE] * bool(whole))
+        label = whole[1] if whole else label
+        return label or None
+    if isinstance(value, float) and value.is_integer():
+        if changes is not None:
+            changes[WHOLE] += 1
+        value = int(value)
+    if isinstance(value, int):
+        return str(value)
+    raise DataError(
+        f"{place}: the label in {name!r} is {_kind(value)}; a label must be a string, a whole number, true or false."
+    )
+
+
+def change_notes(file: str, changes: Mapping[str, int]) -> list[str]:
+    """Return a line for users about each kind of change that was counted."""
+    return [f"{file}: {count:,} {what}" for what, count in changes.items()]
+
+
+def name_in(cells: Mapping[str, Any], columns: Sequence[str], number: int) -> str:
+    """Return the name of a row by the first of `columns` that it has and fills, else its number."""
+    value = next((cells[column] for column in columns if not is_missing(cells.get(column))), number)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _kind(value: Any) -> str:
+    return f"{value}, a number with a fraction" if isinstance(value, float) else json_name(value)
+
+
+def number_of(value: Any) -> float | None:
+    """Return the finite number that a cell is or spells; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def dash_is_no_label(labels: Collection[str]) -> bool:
+    """Whether `-` among `labels` means that annotators did not agree: the others are those of inference."""
+    others = {label.lower() for label in labels} - {DASH}
+    return bool(others) and others <= INFERENCE
+
+
+def spelled(cell: Any, place: str) -> Any:
+    """Return a cell, or the list or object that it spells in JSON."""
+    if isinstance(cell, str) and cell[:1] + cell[-1:] in ("[]", "{}"):
+        try:
+            return json_value(cell, place)
+        except DataError:
+            return cell
+    return cell

@@ -1,0 +1,223 @@
+"""Read rows of tables: .tsv, .csv, .jsonl, .json, .parquet and .arrow, streamed, with the place of every row.
+
+In .tsv, and .txt, which is read as .tsv, nothing is quoted: a quotation mark is part of the text. In .csv quotes count
+(csv_rows). A .json file holds an object a line or one list of objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from ernie2.errors import DataError, did_you_mean
+from ernie2.storage.csv_rows import csv_rows
+from ernie2.storage.files import decoded, json_name, json_value, open_file, read_lines, unreadable
+from ernie2.storage.listing import file_format
+
+_TEXT = (".tsv", ".txt", ".csv", ".jsonl", ".json")
+TABLES = (*(f"{kind}{packed}" for kind in _TEXT for packed in ("", ".gz", ".zst")), ".parquet", ".arrow", ".feather")
+"""Extensions of tables, in any case."""
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Where a table names its columns, which there are, and whether its cells have types, so that "1" is not 1."""
+
+    place: str
+    names: tuple[str, ...]
+    typed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The cells of one row by column name, and its place for messages. `header` is None where a row names its own
+    cells, as JSON objects do."""
+
+    place: str
+    cells: Mapping[str, Any]
+    header: Header | None = None
+
+    @property
+    def typed(self) -> bool:
+        """Whether a cell that is a string was written as one; in .tsv and .csv every cell is a string."""
+        return self.header is None or self.header.typed
+
+
+def read_rows(
+    file: str,
+    names: Collection[str] = (),
+    without_header: Sequence[str] = (),
+    dropped: list[str] | None = None,
+    *,
+    only: Collection[str] | None = None,
+) -> Iterator[Row]:
+    """Yield the rows of a table; cells are strings in .tsv and .csv, whatever the format says elsewhere.
+
+    The first line of .tsv and .csv names the columns when it holds one of `names`, or when no `without_header` is
+    given; else it is data and the columns are called as `without_header` says. Rows with more or fewer cells than
+    columns are an error, or, where `dropped` is given, left out and their places appended to it. `only`: the columns
+    that are needed, so that others of .parquet and .arrow are not read. Raises `DataError`, naming line or row, for
+    what cannot be read as what its name says.
+    """
+    kind = file_format(file, TABLES)
+    if kind in (".parquet", ".arrow", ".feather"):
+        return _columnar(file, only, parquet=kind == ".parquet")
+    if kind.startswith(".jsonl"):
+        return _json_lines(file)
+    if kind.startswith(".json"):
+        return _json(file)
+    cells = csv_rows(file, _text_lines(file)) if kind.startswith(".csv") else _tsv_rows(file)
+    return _named(cells, names, without_header, dropped)
+
+
+def column(row: Row, alternatives: Sequence[str], advice: str = "") -> str:
+    """Return the first of `alternatives` that `row` has.
+
+    Raises `DataError` with the nearest name and `advice` when it has none, at the line that names the columns.
+    """
+    for name in alternatives:
+        if name in row.cells:
+            return name
+    names = row.cells if row.header is None else row.header.names
+    shown = ", ".join(names) if len(", ".join(names)) < 200 else f"{len(names)} others"
+    raise DataError(
+        f"{row.place if row.header is None else row.header.place}: there is no column "
+        f"{' or '.join(map(repr, alternatives))}.{did_you_mean(alternatives[0], names)} There is: {shown or 'none'}."
+        f"{advice and ' ' + advice}"
+    )
+
+
+def read_columns(file: str, columns: Sequence[str], advice: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """Yield (place, cells of `columns`) of every row. Raises as `read_rows` and `column` do."""
+    for row in read_rows(file, only=columns):
+        yield row.place, [row.cells[column(row, (name,), advice)] for name in columns]
+
+
+def _text_lines(file: str) -> Iterator[str]:
+    return (decoded(line, f"{file}, line {number}") for number, line in enumerate(read_lines(file), 1))
+
+
+def _tsv_rows(file: str) -> Iterator[tuple[str, list[str]]]:
+    for number, line in enumerate(_text_lines(file), 1):
+        if line:
+            yield f"{file}, line {number}", line.split("\t")
+
+
+def _named(
+    rows: Iterator[tuple[str, list[str]]],
+    names: Collection[str],
+    without_header: Sequence[str],
+    dropped: list[str] | None,
+) -> Iterator[Row]:
+    header: Header | None = None
+    for place, cells in rows:
+        if header is None:
+            named = not without_header or bool(set(cells) & set(names))
+            header = Header(place, tuple(cells if named else without_header), typed=False)
+            if named:
+                if len(set(cells)) < len(cells):
+                    raise DataError(f"{place}: a column name stands twice; every column needs a name of its own.")
+                continue
+            if len(cells) != len(without_header):
+                raise DataError(
+                    f"{place}: the first line names none of the columns {', '.join(names)}, and has {len(cells)} cells "
+                    f"where a file without names has {len(without_header)} ({', '.join(without_header)})."
+                )
+        if len(cells) == len(header.names):
+            yield Row(place, dict(zip(header.names, cells, strict=True)), header)
+        elif dropped is None:
+            raise DataError(
+                f"{place}: {len(cells)} cells, but there are {len(header.names)} columns; every line needs as many."
+            )
+        else:
+            dropped.append(place)
+
+
+def _json_lines(file: str) -> Iterator[Row]:
+    for number, line in enumerate(read_lines(file), 1):
+        if line.strip():
+            place = f"{file}, line {number}"
+            yield Row(place, _object(json_value(line, place), place, "this line"))
+
+
+def _json(file: str) -> Iterator[Row]:
+    """Rows of a list of objects, where the file begins with [; else of an object a line."""
+    lines = read_lines(file)
+    first = next((line for line in lines if line.strip()), b"")
+    if not first.lstrip().startswith(b"["):
+        yield from _json_lines(file)
+        return
+    content = json_value(b"\n".join(chain([first], lines)), file)
+    if not isinstance(content, list):
+        raise DataError(f"{file}: the file is {json_name(content)}; it must be a list of objects or an object a line.")
+    for number, one in enumerate(content, 1):
+        place = f"{file}, object {number}"
+        yield Row(place, _object(one, place, "it"))
+
+
+def _object(value: Any, place: str, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(
+            f'{place}: {what} is {json_name(value)}, not an object; every row must be one, such as {{"text": "..."}}.'
+        )
+    return value
+
+
+def _columnar(file: str, only: Collection[str] | None, *, parquet: bool) -> Iterator[Row]:
+    """Rows of a parquet or Arrow file, with `only` the columns that are asked for and there."""
+    number = 0
+    kind = "parquet" if parquet else "Arrow"
+    with open_file(file) as raw:
+        try:
+            names, batches = (_parquet if parquet else _arrow)(raw, only)
+            header = Header(file, tuple(names), typed=True)
+            if len(set(names)) < len(names):
+                raise DataError(f"{file}: a column name stands twice; every column needs a name of its own.")
+            for batch in batches:
+                for cells in batch.to_pylist():
+                    number += 1
+                    yield Row(f"{file}, row {number}", cells, header)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file}, rows {number + 1} to {number + _ROWS}, byte {error.start + 1}: not UTF-8 "
+                f"(0x{error.object[error.start]:02x}: {error.reason}); save the file as UTF-8."
+            ) from error
+        except pa.ArrowException as error:
+            raise DataError(f"{file} is no sound {kind} file ({error}). Get or write the file again.") from error
+        except OSError as error:
+            if type(error) is OSError and error.errno is None:  # how pyarrow says that the content is damaged
+                raise DataError(f"{file} is no sound {kind} file ({error}). Get or write the file again.") from error
+            raise unreadable(file, error) from error
+
+
+def _parquet(raw: Any, only: Collection[str] | None) -> tuple[Sequence[str], Iterator[pa.RecordBatch]]:
+    table = pq.ParquetFile(raw)
+    names = table.schema_arrow.names
+    return names, table.iter_batches(_ROWS, columns=_chosen(names, only))
+
+
+def _arrow(raw: Any, only: Collection[str] | None) -> tuple[Sequence[str], Iterator[pa.RecordBatch]]:
+    """Both forms of Arrow's IPC: files, and streams, as the package `datasets` writes them."""
+    try:
+        table = pa.ipc.open_file(raw)
+        whole = (table.get_batch(index) for index in range(table.num_record_batches))
+    except pa.ArrowInvalid:
+        raw.seek(0)
+        table = pa.ipc.open_stream(raw)
+        whole = iter(table)
+    names = table.schema.names
+    parts = (batch.slice(start, _ROWS) for batch in whole for start in range(0, batch.num_rows, _ROWS))
+    chosen = _chosen(names, only)
+    return names, (batch if chosen is None else batch.select(chosen) for batch in parts)
+
+
+def _chosen(names: Sequence[str], only: Collection[str] | None) -> list[str] | None:
+    return None if only is None else [name for name in names if name in only]
