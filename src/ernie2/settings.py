@@ -201,19 +201,19 @@ class EncoderSettings(Part):
 
     kind: Literal["transformer", "lstm", "gru"] = "transformer"
     """A Transformer, or a bidirectional recurrent network of LSTM or GRU cells; the paper allows both."""
-    layers: int = Field(default=12, ge=1)
-    hidden: int = Field(default=768, ge=8)
-    heads: int = Field(default=12, ge=1)
+    layers: int = Field(default=12, ge=1, le=1_000)
+    hidden: int = Field(default=768, ge=8, le=100_000)
+    heads: int = Field(default=12, ge=1, le=10_000)
     """Attention heads; a recurrent network has none and ignores the number."""
-    ffn: int | None = Field(default=None, ge=8)
+    ffn: int | None = Field(default=None, ge=8, le=1_000_000)
     """Width of the feed-forward layer; 4 × hidden where null."""
     activation: Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] = "gelu"
     """gelu in the English releases, relu in the Chinese ones; gelu_new and gelu_pytorch_tanh, the names of checkpoints
     in circulation, are both gelu approximated by tanh."""
-    position_rows: int = Field(default=512, ge=16)
-    segment_types: int = Field(default=4, ge=1)
+    position_rows: int = Field(default=512, ge=16, le=1_000_000)
+    segment_types: int = Field(default=4, ge=1, le=10_000)
     """Rows of the segment-type table; the released models have 4."""
-    task_ids: int = Field(default=16, ge=0)
+    task_ids: int = Field(default=16, ge=0, le=100_000)
     """Rows of the task-embedding table; 0 leaves it out."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)

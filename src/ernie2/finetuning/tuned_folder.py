@@ -28,6 +28,7 @@ from ernie2.finetuning.paper_settings import Settings
 from ernie2.model.formats.containers import read_weights
 from ernie2.model.formats.filling import load_model, tensors_of
 from ernie2.model.formats.own import OWN, Described, read_own, save_own
+from ernie2.model.formats.sizes import check_numbers
 from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
@@ -141,6 +142,8 @@ def load_tuned(folder: str | Path) -> Tuned:
     weight, bias, wanted = linear["weight"], linear["bias"], tuple(model.linear.weight.shape)
     if weight is None or bias is None or tuple(weight.shape) != wanted or len(bias) != outputs:
         raise CheckpointError(f"{folder}: its head {prefix}* is missing or has not {outputs} outputs; it is damaged.")
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        check_numbers(prefix + name, tensor, str(folder))
     with torch.no_grad():
         model.linear.weight.copy_(weight)
         model.linear.bias.copy_(bias)

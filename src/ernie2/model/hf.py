@@ -60,7 +60,7 @@ def hf_config(
 def settings_of(config: Mapping[str, Any], where: str = CONFIG) -> EncoderSettings:
     """The encoder settings a Hugging Face configuration states; `CheckpointError` where we cannot be that model."""
     kind = config.get("model_type")
-    if kind not in SILENT_EPS:
+    if not isinstance(kind, str) or kind not in SILENT_EPS:
         raise CheckpointError(f"{where}: model_type is {kind!r}; only 'ernie' and 'bert' folders can be read.")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise CheckpointError(

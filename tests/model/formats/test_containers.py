@@ -81,6 +81,10 @@ def spoil_index(change):
     return spoil
 
 
+def deep_index(folder):
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": ' + "[" * 100_000 + "]" * 100_000 + "}")
+
+
 def cut(name, length):
     def spoil(folder):
         if name.endswith("bin"):
@@ -103,11 +107,14 @@ def two_files(folder):
         (lambda folder: None, "has no weights: none of model.safetensors"),
         (cut("model.safetensors", -3), "damaged or no safetensors"),
         (cut("model.safetensors", 20), "damaged or no safetensors"),
-        (cut("model.safetensors", 0), "damaged or no safetensors"),
+        (cut("model.safetensors", 0), "is an empty file: fetch it again"),
         (cut("pytorch_model.bin", 300), "damaged or not written by torch"),
         (two_files, r"has 2 files of weights \(a.pdparams, b.pdparams\); name one"),
         (lambda folder: torch.save([1, 2], folder / "pytorch_model.bin"), "holds no mapping"),
         (spoil_index(lambda _: []), "no index of shards"),
+        (spoil_index(lambda _: {"weight_map": {"a": None}}), "no index of shards"),
+        (spoil_index(lambda _: {"weight_map": {"a": 3}}), "no index of shards"),
+        (deep_index, "cannot be read as JSON: it is nested too deeply"),
         (spoil_index(lambda _: {"weight_map": {"a": "../model.safetensors"}}), "no file beside it"),
         (spoil_index(lambda _: {"weight_map": {"a": "gone.safetensors"}}), "lacks gone.safetensors"),
         (spoil_index(lambda i: {"weight_map": {**i["weight_map"], "c": "model-00000.safetensors"}}), "lacks c, which"),

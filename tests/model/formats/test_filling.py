@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 import paddle_files
 from ernie2.errors import CheckpointError
 from ernie2.finetuning.heads import TunedModel
+from ernie2.model.formats import filling
 from ernie2.model.formats.filling import Account, folded, load_model, tensors_of
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, save_hf
@@ -169,3 +170,106 @@ def test_an_account_is_printed_with_layers_folded():
         "newly initialised (1): a",
         "note: b",
     ]
+
+
+def configured(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def test_a_bias_of_the_decoder_alone_is_the_bias_of_the_head(folder):
+    bias = load_file(folder / "model.safetensors")["cls.predictions.bias"]
+    change(folder, cls__predictions__bias=None, cls__predictions__decoder__bias=bias + 1)
+    read = load_model(folder)
+    assert read.account.left_out == read.account.new == ()
+    assert torch.equal(read.model.heads["knowledge_masking"].bias[:VOCABULARY], bias + 1)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "model.", "module._orig_mod."])
+def test_weights_under_a_wrapper_are_read(folder, wrapper):
+    plain = load_model(folder)
+    stored = load_file(folder / "model.safetensors")
+    save_file({f"{wrapper}{name}": tensor for name, tensor in stored.items()}, folder / "model.safetensors")
+    wrapped = load_model(folder)
+    assert wrapped.account.left_out == wrapped.account.new == ()
+    assert all(torch.equal(tensors_of(wrapped.model)[name], one) for name, one in tensors_of(plain.model).items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": 10**9}, {"hidden_size": 99_999, "num_attention_heads": 1},
+        {"max_position_embeddings": 10**12}, {"max_position_embeddings": 10**6},
+        {"type_vocab_size": 10**12}, {"task_type_vocab_size": 10**12}, {"intermediate_size": 10**12},
+        {"intermediate_size": 10**6}, {"num_hidden_layers": 10**9},
+        {"ernie2_heads": {"sentence_reordering": {"level": "sentence", "classes": 10**12}}},
+    ],
+)  # fmt: skip
+def test_a_configuration_far_larger_than_the_weights_is_refused_before_memory_is_taken(folder, changes, monkeypatch):
+    monkeypatch.setattr(filling, "MultiTaskModel", lambda *_: pytest.fail("a model was built"))
+    configured(folder, **changes)
+    with pytest.raises(CheckpointError, match=r"describes a(n encoder that cannot be built| model of)"):
+        load_model(folder)
+
+
+def test_layers_that_share_one_storage_do_not_make_a_file_larger_than_it_is(tmp_path):
+    settings = small_settings(hidden=512, heads=1, layers=1, task_ids=0)
+    config = hf_config(settings, 8, {}) | {"num_hidden_layers": 500, "intermediate_size": 512}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    names = [f"encoder.layer.{i}.attention.self.{part}.weight" for i in range(500) for part in ("query", "key")]
+    tensors = dict.fromkeys(names, torch.ones(512, 512)) | {"embeddings.word_embeddings.weight": torch.ones(8, 512)}
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="describes a model of"):
+        load_model(tmp_path)
+
+
+def test_many_layers_are_refused_as_lacking(folder):
+    configured(folder, num_hidden_layers=900)
+    with pytest.raises(CheckpointError, match=r"lacks encoder\.layer\.2"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": ["bert"]}, {"ernie2_heads": [1]}, {"ernie2_heads": {"a": {"level": "word", "classes": 2}}},
+        {"ernie2_heads": {"a": 3}}, {"ernie2_heads": {"a": {"level": "token", "classes": "x"}}},
+        {"ernie2_task_ids": ["a"]}, {"ernie2_task_ids": {"a": -1}}, {"pad_token_id": "x"}, {"hidden_size": "x"},
+        {"ernie2_task_instances": 3}, {"use_task_id": True, "task_type_vocab_size": [3]},
+    ],
+)  # fmt: skip
+def test_wrong_types_in_a_configuration_are_refused_in_one_line(folder, changes):
+    configured(folder, **changes)
+    with pytest.raises(CheckpointError) as told:
+        load_model(folder)
+    assert "config.json" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_configuration_nested_too_deeply_is_refused(folder):
+    (folder / "config.json").write_text('{"a": ' * 100_000 + "1" + "}" * 100_000)
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read as JSON: it is nested too deeply"):
+        load_model(folder)
+
+
+def test_heads_that_are_stated_without_weights_are_noted_and_not_built(folder):
+    (folder / "task_heads.safetensors").unlink()
+    read = load_model(folder)
+    assert "states heads whose weights are not there: " in read.account.notes[0]
+    assert list(read.model.specs) == ["knowledge_masking"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda table: table.fill_(float("nan")), r"1,680 of the 1,680 numbers of ernie\.\S+ are not finite"),
+        (lambda table: table.index_fill_(0, torch.tensor([3]), float("inf")), "24 of the 1,680 numbers"),
+        (lambda table: table.to(torch.int8), r"word_embeddings\.weight holds int8 numbers, so it is quantised"),
+    ],
+)  # fmt: skip
+def test_weights_that_are_no_finite_numbers_are_refused_by_name(folder, spoil, told):
+    name = "ernie.embeddings.word_embeddings.weight"
+    table = spoil(load_file(folder / "model.safetensors")[name].clone())
+    change(folder, **{name.replace(".", "__"): table})
+    with pytest.raises(CheckpointError, match=told):
+        load_model(folder)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.layouts import WORD_TABLE, Layout, Named, prefix_of
+from ernie2.model.formats.json_files import read_json
+from ernie2.model.formats.layouts import Named, Renamed
+from ernie2.model.formats.sniffing import what_lies_there
+from ernie2.model.formats.wrapping import WORD_TABLE
 
 NAMES = ("config.json", "model_config.json", "ernie_config.json", "bert_config.json")
 _TASK_TABLE = "embeddings.task_type_embeddings.weight"
@@ -20,26 +22,22 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
     path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
     if path is None:
         raise CheckpointError(
-            f"{folder} is no checkpoint: it holds neither run.json (a run) nor a configuration ({', '.join(NAMES)})."
+            f"{folder.resolve()} is no checkpoint: it holds neither run.json (a run) nor a configuration "
+            f"({', '.join(NAMES)}).{what_lies_there(folder)}"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    config = read_json(path)
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} is not a mapping of configuration keys.")
     return _flat(config), path
 
 
-def completed(
-    config: Mapping[str, Any], layout: Layout, tensors: Mapping[str, Named]
-) -> tuple[dict[str, Any], list[str]]:
+def completed(config: Mapping[str, Any], renamed: Renamed) -> tuple[dict[str, Any], list[str]]:
     """`config` in Hugging Face's keys, and what a user should know about it.
 
     Where it is silent the tensors speak: number of layers, widths, positions, segment types; in Paddle's layouts also
     task ids, since their configurations declare tables that are not there. Norms' eps stays silent.
     """
-    full, notes = dict(config), list[str]()
+    full, notes, tensors = dict(config), list[str](), renamed.tensors
     if "sent_type_vocab_size" in full:
         full.setdefault("type_vocab_size", full["sent_type_vocab_size"])
     for key, value in _told_by(tensors).items():
@@ -48,12 +46,12 @@ def completed(
     rows = len(tensors[WORD_TABLE].tensor)
     if (declared := full.get("vocab_size")) not in (None, rows):
         notes.append(f"vocab_size is {declared} in the configuration; the word table has {rows} rows, which is taken")
-    if layout == "Hugging Face":
+    if renamed.layout == "Hugging Face":
         if "model_type" not in full:
-            full["model_type"] = prefix_of(tensors) or "bert"
+            full["model_type"] = renamed.model or "bert"
             notes.append(f"the configuration has no model_type; taken as {full['model_type']!r}")
         return full, notes
-    full["model_type"] = _paddle_type(full, tensors)
+    full["model_type"] = _paddle_type(full, renamed.model)
     notes += _decide_task_ids(full, _TASK_TABLE in tensors and len(tensors[_TASK_TABLE].tensor))
     return full, notes
 
@@ -73,8 +71,8 @@ def _decide_task_ids(full: dict[str, Any], rows: int) -> list[str]:
     return []
 
 
-def _paddle_type(full: Mapping[str, Any], tensors: Mapping[str, Named]) -> str:
-    stated = str(full.get("model_type") or full.get("init_class") or prefix_of(tensors) or "ernie").lower()
+def _paddle_type(full: Mapping[str, Any], prefix: str) -> str:
+    stated = str(full.get("model_type") or full.get("init_class") or prefix or "ernie").lower()
     known = re.fullmatch(r"(ernie|bert)(model|for\w+)?", stated)
     return known[1] if known else stated
 

@@ -5,9 +5,6 @@ What a file is follows from its first bytes, not from its name: safetensors, a z
 
 from __future__ import annotations
 
-import json
-import pickle
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +17,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ernie2.errors import CheckpointError
+from ernie2.model.formats.json_files import read_json
 from ernie2.model.formats.lod_tensors import read_variable
 from ernie2.model.formats.paddle_names import FLUID_WORD_TABLE, is_fluid_variable
 from ernie2.model.formats.pickles import read_pickle
+from ernie2.model.formats.sniffing import check_is_weights, what_lies_there
+from ernie2.model.formats.torch_files import OLD, ZIP, read_torch_file
 
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
-_TORCH_ZIP, _TORCH_OLD = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +58,17 @@ def read_weights(source: Path) -> Container:
         raise CheckpointError(f"{error.filename or source} cannot be read: {error.strerror or error}.") from error
     raise CheckpointError(
         f"{source} has no weights: none of {', '.join(_WHOLE)} (whole or sharded), no *.pdparams, and no Paddle "
-        f"variables ({FLUID_WORD_TABLE} and so on, there or in params/)."
+        f"variables ({FLUID_WORD_TABLE} and so on, there or in params/).{what_lies_there(source)}"
     )
 
 
 def read_file(path: Path) -> Container:
     """The tensors of one file, told by its first bytes."""
     with path.open("rb") as file:
-        start = file.read(len(_TORCH_OLD))
-    if start.startswith(_TORCH_ZIP) or start == _TORCH_OLD:
-        return _read_torch(path)
+        start = file.read(len(OLD))
+    if start.startswith(ZIP) or start == OLD:
+        return Container(path, *read_torch_file(path))
+    check_is_weights(path)
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         try:
             return Container(path, load_file(path))
@@ -93,11 +93,11 @@ def _paddle_file(folder: Path) -> Path | None:
 
 
 def _read_shards(index: Path) -> Container:
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names: set[str] = set(places.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is no index of shards: {error!r}.") from error
+    told = read_json(index)
+    places = told.get("weight_map") if isinstance(told, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise CheckpointError(f"{index} is no index of shards: its weight_map does not give a file for every tensor.")
+    names = set(places.values())
     if outside := sorted(name for name in names if Path(name).name != name):
         raise CheckpointError(f"{index} names {outside[0]!r}, which is no file beside it.")
     if lacking := sorted(name for name in names if not (index.parent / name).is_file()):
@@ -107,26 +107,6 @@ def _read_shards(index: Path) -> Container:
     if lost := sorted(places.keys() - tensors.keys()):
         raise CheckpointError(f"{index.parent} lacks {', '.join(lost[:5])}, which {index.name} names.")
     return Container(index, tensors, tuple(name for shard in shards for name in shard.unread))
-
-
-def _read_torch(path: Path) -> Container:
-    """A file of `torch.save`, read by torch's own reader for weights alone."""
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        if asked is None:
-            raise CheckpointError(f"{path} is damaged or not written by torch: {_first_line(error)}") from error
-        raise CheckpointError(
-            f"{path} asks for {asked[1]}, which no tensor needs: reading it the usual way could run code. It was "
-            "refused and nothing was run. Take the checkpoint from a source you trust."
-        ) from None
-    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise CheckpointError(f"{path} is damaged or not written by torch: {_first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no mapping of names to tensors, so it is no checkpoint of a model.")
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    return Container(path, tensors, tuple(str(name) for name in content if str(name) not in tensors))
 
 
 def _read_variables(folder: Path) -> Container:
@@ -147,7 +127,3 @@ def _tensor(array: NDArray[Any]) -> Tensor:
     if array.dtype == "uint16":
         return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
     return torch.from_numpy(array)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.opening import MASKED, Piece, Stored, open_stored
+from ernie2.model.formats.sizes import check_numbers
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
@@ -161,6 +162,7 @@ def _fill(model: MultiTaskModel, stored: Stored) -> Account:
                 parameter.zero_()
             continue
         _check_shape(piece, expected[ours], stored.where)
+        check_numbers(" + ".join(piece.names), piece.tensor, stored.where)
         place = parameter[: model.vocab_size] if ours in _vocabulary_rows(model) else parameter
         place[: len(piece.tensor)] = piece.tensor[: len(place)].to(parameter.dtype)
         used.extend(piece.names)

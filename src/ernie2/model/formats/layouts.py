@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +11,9 @@ from torch import Tensor
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.containers import Container
 from ernie2.model.formats.paddle_names import DYGRAPH_WORD_TABLE, FLUID_WORD_TABLE, PADDLENLP_NORM, to_hf_name
+from ernie2.model.formats.wrapping import WORD_TABLE, prefix_of
 
 Layout = Literal["Hugging Face", "Paddle fluid", "Paddle dygraph", "PaddleNLP"]
-WORD_TABLE = "embeddings.word_embeddings.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,36 +26,35 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """The tensors of a container by Hugging Face's bare names; `unknown`: theirs that have none."""
+    """The tensors of a container by Hugging Face's bare names; `unknown`: theirs that have none.
+
+    `model`: 'ernie', 'bert' or '', what the names in the file begin with.
+    """
 
     layout: Layout
     tensors: dict[str, Named]
     unknown: tuple[str, ...]
+    model: str
 
 
 def rename(container: Container) -> Renamed:
     """Tells the layout by the names in it and renames; `CheckpointError` where it is none we know."""
-    names = {_bare(name) for name in container.tensors}
-    layout = _layout(names)
+    prefixes = prefix_of(container.tensors, container.where)
+    bare_names = {name: _bare(name, prefixes) for name in container.tensors}
+    layout = _layout(set(bare_names.values()))
     if layout is None:
         raise CheckpointError(f"{container.where} has no word embeddings; is it an ERNIE or BERT model?")
     tensors: dict[str, Named] = {}
     unknown = list(container.unread)
     for name, tensor in container.tensors.items():
-        known = _known(layout, name)
+        known = _known(layout, bare_names[name])
         if known is None or known[0] in tensors:
             unknown.append(name)
         else:
             tensors[known[0]] = Named(name, tensor.t().contiguous() if known[1] and tensor.ndim == 2 else tensor)
     if WORD_TABLE not in tensors or tensors[WORD_TABLE].tensor.ndim != 2:
         raise CheckpointError(f"{container.where}: its word embeddings are no table.")
-    return Renamed(layout, tensors, tuple(unknown))
-
-
-def prefix_of(tensors: Mapping[str, Named]) -> str:
-    """'ernie', 'bert' or '': what stands before the first dot of the word table's name."""
-    name = tensors[WORD_TABLE].name
-    return name.split(".")[0] if name.startswith(("ernie.", "bert.")) else ""
+    return Renamed(layout, tensors, tuple(unknown), prefixes[1].removesuffix("."))
 
 
 def _layout(names: set[str]) -> Layout | None:
@@ -69,8 +67,7 @@ def _layout(names: set[str]) -> Layout | None:
     return "PaddleNLP" if PADDLENLP_NORM in names else "Hugging Face"
 
 
-def _known(layout: Layout, name: str) -> tuple[str, bool] | None:
-    bare = _bare(name)
+def _known(layout: Layout, bare: str) -> tuple[str, bool] | None:
     if layout == "Hugging Face":
         return re.sub(
             r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", bare)
@@ -78,5 +75,6 @@ def _known(layout: Layout, name: str) -> tuple[str, bool] | None:
     return to_hf_name(layout, bare)
 
 
-def _bare(name: str) -> str:
-    return name.removeprefix("ernie.").removeprefix("bert.")
+def _bare(name: str, prefixes: tuple[str, str]) -> str:
+    """Without what stands before every name, and without 'ernie.' or 'bert.', which the head's names do not have."""
+    return name.removeprefix(prefixes[0]).removeprefix("ernie.").removeprefix("bert.")

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 from torch import Tensor
 
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.configs import completed, read_config
 from ernie2.model.formats.containers import fluid_folder, read_weights
-from ernie2.model.formats.layouts import WORD_TABLE, Named, rename
+from ernie2.model.formats.layouts import Named, rename
 from ernie2.model.formats.own import OWN, read_own
+from ernie2.model.formats.sizes import check_size
+from ernie2.model.formats.sniffing import check_is_weights
+from ernie2.model.formats.wrapping import WORD_TABLE
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import TASK_HEADS, settings_of
 from ernie2.model.hf_names import TIED, entries_for
@@ -22,6 +26,7 @@ from ernie2.settings import EncoderSettings
 
 HEADS = "ernie2_heads"
 _TASK_TABLE = "embeddings.task_type_embeddings.weight"
+_BIAS, _DECODER_BIAS = "cls.predictions.bias", "cls.predictions.decoder.bias"
 
 MASKED = "{masked}"
 """In a tensor's name: the task whose head scores the vocabulary, known only when the heads are."""
@@ -66,18 +71,26 @@ def open_stored(source: Path) -> Stored:
         raise CheckpointError(f"{source} does not exist: name the folder of a checkpoint, or its file of weights.")
     if (source / OWN).is_file():
         return _open_own(source)
+    if source.is_file():
+        check_is_weights(source)
     folder = source if source.is_dir() else source.parent
     if fluid_folder(folder) == folder and folder.name == "params":
         folder = folder.parent
     config, config_path = read_config(folder)
     container = read_weights(source)
     renamed = rename(container)
-    full, notes = completed(config, renamed.layout, renamed.tensors)
+    full, notes = completed(config, renamed)
+    carried = _carried(full, str(config_path))
     found = dict(renamed.tensors)
+    if _DECODER_BIAS in found and _BIAS not in found:
+        found[_BIAS] = found.pop(_DECODER_BIAS)  # one and the same; newer files name it by the decoder alone
     if (folder / TASK_HEADS).is_file():
         found |= {name: Named(name, tensor) for name, tensor in read_weights(folder / TASK_HEADS).tensors.items()}
     unused = None if full.get("use_task_id") else found.pop(_TASK_TABLE, None)  # the file itself says so
     settings = settings_of(full, str(config_path))
+    specs = _stated_heads(carried, found, notes)
+    vocab_size = len(found[WORD_TABLE].tensor)
+    check_size(settings, vocab_size, specs, (named.tensor for named in found.values()), str(config_path))
     pieces, left = _pieces(found, settings.layers, str(container.where))
     notes += [
         f"{found[copy].name} is not the same as {found[TIED[copy]].name}, to which it is tied here; it is left out"
@@ -89,27 +102,30 @@ def open_stored(source: Path) -> Stored:
         where=str(container.where),
         layout=renamed.layout,
         settings=settings,
-        vocab_size=len(found[WORD_TABLE].tensor),
-        specs=_stated_heads(full, masked="cls.predictions.bias" in found),
+        vocab_size=vocab_size,
+        specs=specs,
         pieces=pieces,
         left_out=tuple(sorted(left_out)),
         notes=tuple(notes),
-        task_ids=full.get("ernie2_task_ids") or {},
+        task_ids=carried.ernie2_task_ids,
         carried={key: value for key, value in full.items() if key.startswith("ernie2_") and key != HEADS},
-        pad_id=full.get("pad_token_id") or 0,
+        pad_id=carried.pad_token_id,
     )
 
 
 def _open_own(folder: Path) -> Stored:
     described, tensors = read_own(folder)
+    where = str(folder / OWN)
+    carried = _carried({**described.carried, "pad_token_id": described.pad_id}, where)
+    check_size(described.encoder, described.vocab_size, described.heads, tensors.values(), where)
     return Stored(
-        where=str(folder / OWN),
+        where=where,
         layout="ernie2",
         settings=described.encoder,
         vocab_size=described.vocab_size,
         specs=described.heads,
         pieces={name: Piece(tensor, (name,)) for name, tensor in tensors.items()},
-        task_ids=described.carried.get("ernie2_task_ids") or {},
+        task_ids=carried.ernie2_task_ids,
         carried=described.carried,
         pad_id=described.pad_id,
     )
@@ -144,8 +160,40 @@ def _pieces(found: Mapping[str, Named], layers: int, where: str) -> tuple[dict[s
     return pieces, [name for name in found if name not in taken]
 
 
-def _stated_heads(config: Mapping[str, Any], masked: bool) -> tuple[HeadSpec, ...]:
-    heads = config.get(HEADS)
-    if heads is not None:
-        return tuple(HeadSpec(name, head["level"], head["classes"]) for name, head in heads.items())
-    return (HeadSpec("knowledge_masking", "token", None),) if masked else ()
+class _Head(BaseModel):
+    level: Literal["token", "sentence"]
+    classes: PositiveInt | None
+
+
+class _Carried(BaseModel):
+    """Our own keys of a configuration; a null stands for none."""
+
+    ernie2_task_ids: dict[str, NonNegativeInt] = Field(default_factory=dict)
+    ernie2_task_instances: dict[str, NonNegativeInt] = Field(default_factory=dict)
+    ernie2_task_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    ernie2_heads: dict[str, _Head] | None = None
+    pad_token_id: NonNegativeInt = 0
+
+
+def _carried(config: Mapping[str, Any], where: str) -> _Carried:
+    """Raises `CheckpointError`, naming the key, where one is not of its type."""
+    try:
+        return _Carried.model_validate({key: value for key, value in config.items() if value is not None})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+        raise CheckpointError(f"{where} is damaged: {problems}.") from error
+
+
+def _stated_heads(carried: _Carried, found: Mapping[str, Named], notes: list[str]) -> tuple[HeadSpec, ...]:
+    """The heads the configuration states, as far as their weights are there; what is lacking goes into `notes`."""
+    if carried.ernie2_heads is None:
+        return (HeadSpec("knowledge_masking", "token", None),) if _BIAS in found else ()
+    specs = tuple(HeadSpec(name, head.level, head.classes) for name, head in carried.ernie2_heads.items())
+    lacking = [spec.name for spec in specs if not _is_there(spec, found)]
+    if lacking:
+        notes.append(f"the configuration states heads whose weights are not there: {', '.join(lacking)}")
+    return tuple(spec for spec in specs if spec.name not in lacking)
+
+
+def _is_there(spec: HeadSpec, found: Mapping[str, Named]) -> bool:
+    return _BIAS in found if spec.classes is None else f"heads.{spec.name}.linear.weight" in found

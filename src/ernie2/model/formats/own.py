@@ -6,18 +6,18 @@ ernie2.safetensors   the parameters; of the word table and the masked head's bia
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ernie2.errors import CheckpointError
+from ernie2.model.formats.json_files import read_json
 from ernie2.model.heads import HeadSpec
 from ernie2.settings import EncoderSettings
 from ernie2.storage.atomic import staged_files, write_json
@@ -57,16 +57,18 @@ def read_own(folder: Path) -> tuple[Described, dict[str, Tensor]]:
     """The description and the tensors by our names; `CheckpointError` where either is damaged."""
     path = folder / OWN
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_json(path)
         if told.get("format") != FORMAT:
             raise CheckpointError(f"{path} has format {told.get('format')!r}; this version reads {FORMAT}.")
         described = Described(
             EncoderSettings.model_validate(told["encoder"]),
             int(told["vocab_size"]),
-            tuple(HeadSpec(**head) for head in told["heads"]),
+            tuple(TypeAdapter(HeadSpec).validate_python(head) for head in told["heads"]),
             {key: value for key, value in told.items() if key.startswith("ernie2_")},
             int(told["pad_id"]),
         )
+        if described.vocab_size < 1 or described.pad_id < 0:
+            raise ValueError(f"vocab_size {described.vocab_size}, pad_id {described.pad_id}")
         return described, load_file(folder / OWN_WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / OWN_WEIGHTS} cannot be read: {error}.") from error

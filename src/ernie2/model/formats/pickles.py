@@ -1,13 +1,7 @@
-"""Paddle's pickles without pickle's dangers: numbers come out, nothing in the file is run.
-
-A pickle is a program whose instructions may call any function of any installed library. This reader knows the handful
-of names that pickled numpy arrays refer to, and puts objects of its own in their places: no function named by the file
-is called, numpy's own included. Whatever else a file names is refused before it is looked up.
-"""
+"""Paddle's pickles of numpy arrays, read without running anything: arrays come out, other entries are only named."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.errors import CheckpointError
+from ernie2.model.formats.restricted import COMMON, ForbiddenPickle, RestrictedUnpickler
+from ernie2.model.formats.wrapping import unwrapped
 
 _NAME_TABLE = "StructuredToParameterName@@"
 """Paddle's own bookkeeping beside the tensors: their names inside the program that wrote them."""
@@ -31,45 +27,22 @@ def read_pickle(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
     """
     try:
         with path.open("rb") as file:
-            content = _ArraysOnly(file, encoding="latin1").load()
+            content = RestrictedUnpickler(file, _ALLOWED, encoding="latin1").load()
         if not isinstance(content, dict):
             raise CheckpointError(f"{path} holds no mapping of names to arrays, so it is no checkpoint of a model.")
-        arrays = {str(name): array for name, value in content.items() if (array := _array(value)) is not None}
-    except _Forbidden as error:
-        raise CheckpointError(
-            f"{path} asks for {error.wanted}, which no array needs: reading it the usual way could run code. It was "
-            "refused and nothing was run. Take the checkpoint from a source you trust."
-        ) from None
+        content, others = unwrapped(content, lambda value: _stand_in(value) is not None, path)
+        stand_ins = {str(name): found for name, value in content.items() if (found := _stand_in(value)) is not None}
+        if sum(len(found.data) for found in stand_ins.values()) > path.stat().st_size:
+            raise CheckpointError(f"{path} is damaged: its arrays claim more bytes than the file has.")
+        arrays = {name: found.numpy() for name, found in stand_ins.items()}
+    except ForbiddenPickle as error:
+        raise CheckpointError(error.message(path)) from None
     except (CheckpointError, OSError):
         raise
     except Exception as error:  # bytes that are no pickle can make the reader raise anything
         raise CheckpointError(f"{path} is damaged or no pickle of arrays: {error}.") from error
-    others = [str(name) for name in content if str(name) not in arrays and name != _NAME_TABLE]
+    others += [str(name) for name in content if str(name) not in arrays and name != _NAME_TABLE]
     return arrays, tuple(others)
-
-
-class _Forbidden(pickle.UnpicklingError):
-    def __init__(self, wanted: str) -> None:
-        super().__init__(wanted)
-        self.wanted = wanted
-
-
-class _Known:
-    """What a file gets when it names something allowed: callable where arrays call it, and closed to changes."""
-
-    __slots__ = ("_make", "_name")
-
-    def __init__(self, name: str, make: Callable[..., Any] | None) -> None:
-        self._name = name
-        self._make = make
-
-    def __call__(self, *arguments: Any) -> Any:
-        if self._make is None:
-            raise _Forbidden(f"a call of {self._name}")
-        return self._make(*arguments)
-
-    def __setstate__(self, state: object) -> None:
-        raise _Forbidden(f"a change of {self._name}")
 
 
 class _Kind:
@@ -86,7 +59,7 @@ class _Kind:
     def numpy(self) -> np.dtype[Any]:
         code = str(self.code).lstrip("<>|=")
         if code not in _NUMBERS or self.order not in "<>|=":
-            raise _Forbidden(f"an array of type {self.code!r}")
+            raise ForbiddenPickle(f"an array of type {self.code!r}")
         return np.dtype(("<" if self.order in "|=" else self.order) + code)
 
 
@@ -100,7 +73,7 @@ class _Array:
 
     def numpy(self) -> NDArray[Any]:
         if not isinstance(self.kind, _Kind):
-            raise _Forbidden("an array of objects")
+            raise ForbiddenPickle("an array of objects")
         kind = self.kind.numpy()
         data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
         flat = np.frombuffer(data, kind) if len(data) else np.zeros(0, kind)
@@ -118,11 +91,12 @@ def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
 def _bytes(text: str, encoding: str) -> bytes:
     """`_codecs.encode`, with which protocol 2 writes bytes."""
     if encoding != "latin1":
-        raise _Forbidden(f"_codecs.encode to {encoding}")
+        raise ForbiddenPickle(f"_codecs.encode to {encoding}")
     return text.encode("latin1")
 
 
 _ALLOWED: Mapping[str, Callable[..., Any] | None] = {
+    **COMMON,
     "numpy.ndarray": None,
     "numpy.dtype": _Kind,
     "numpy.core.multiarray._reconstruct": lambda *_: _Array(),
@@ -131,21 +105,12 @@ _ALLOWED: Mapping[str, Callable[..., Any] | None] = {
     "numpy._core.numeric._frombuffer": _from_buffer,
     "_codecs.encode": _bytes,
     "__builtin__.bytes": lambda: b"",  # how protocols up to 2 write no bytes at all
-    "collections.OrderedDict": lambda pairs=(): dict(pairs),
     "builtins.tuple": tuple,  # Paddle writes a tensor outside a state dict as (name, array)
     "__builtin__.tuple": tuple,
 }
 
 
-class _ArraysOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        wanted = f"{module}.{name}"
-        if wanted not in _ALLOWED:
-            raise _Forbidden(wanted)
-        return _Known(wanted, _ALLOWED[wanted])
-
-
-def _array(value: object) -> NDArray[Any] | None:
+def _stand_in(value: object) -> _Array | None:
     if isinstance(value, tuple) and len(value) == 2:
         value = value[1]
-    return value.numpy() if isinstance(value, _Array) else None
+    return value if isinstance(value, _Array) else None

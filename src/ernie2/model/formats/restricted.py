@@ -1,0 +1,104 @@
+"""A pickle reader that runs nothing: names a file refers to become inert objects of ours, or the file is refused.
+
+A pickle is a program whose instructions may call any function of any installed library. Here a name is looked up in a
+table only, so no function that a file names is called. What the file could ask of memory is checked first.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import pickletools
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+Allowed = Mapping[str, Callable[..., Any] | None]
+"""'module.name' -> what takes its place; None: it may be named and never called."""
+
+
+class ForbiddenPickle(pickle.UnpicklingError):
+    """The pickle asks for more than data; `wanted` says for what."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(wanted)
+        self.wanted = wanted
+
+    def message(self, where: object) -> str:
+        """What to tell the user of the file `where`."""
+        return (
+            f"{where} asks for {self.wanted}, which no array needs: reading it the usual way could run code. It was "
+            "refused and nothing was run. Take the checkpoint from a source you trust."
+        )
+
+
+class Known:
+    """What a file gets when it names something allowed: callable where arrays call it, and closed to changes."""
+
+    __slots__ = ("_build", "name")
+
+    def __init__(self, name: str, build: Callable[..., Any] | None) -> None:
+        self.name = name
+        self._build = build
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._build is None:
+            raise ForbiddenPickle(f"a call of {self.name}")
+        return self._build(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise ForbiddenPickle(f"a change of {self.name}")
+
+
+class Inert:
+    """Stands for an object that is not read, such as a numpy number; takes any state and keeps none."""
+
+    __slots__ = ()
+
+    def __init__(self, *_: object) -> None:
+        return
+
+    def __setstate__(self, state: object) -> None:
+        return
+
+
+class StateDict(dict[Any, Any]):
+    """A mapping whose attributes are dropped: torch writes `_metadata` on its state dicts."""
+
+    def __setstate__(self, state: object) -> None:
+        return
+
+
+COMMON: Allowed = {
+    "numpy.dtype": Inert,
+    "numpy.core.multiarray.scalar": Inert,
+    "numpy._core.multiarray.scalar": Inert,
+    "collections.OrderedDict": lambda pairs=(): StateDict(pairs),
+}
+"""What both numpy's and torch's files may name beside their arrays."""
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Reads one pickle of `file`, which must be seekable; only names of `allowed` are known."""
+
+    def __init__(self, file: IO[bytes], allowed: Allowed, **options: Any) -> None:
+        _check_memo(file)
+        super().__init__(file, **options)
+        self._allowed = allowed
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The inert object for a name; `ForbiddenPickle` for any other."""
+        wanted = f"{module}.{name}"
+        if wanted not in self._allowed:
+            raise ForbiddenPickle(wanted)
+        return Known(wanted, self._allowed[wanted])
+
+
+def _check_memo(file: IO[bytes]) -> None:
+    """Raises `UnpicklingError` for a place in the memo beyond the file's bytes: the reader would allocate up to it."""
+    begin = file.tell()
+    size = file.seek(0, os.SEEK_END) - begin
+    file.seek(begin)
+    for operation, argument, _ in pickletools.genops(file):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > size:
+            raise pickle.UnpicklingError(f"it asks for {argument:,} places of memory")
+    file.seek(begin)

@@ -1,0 +1,114 @@
+"""What a file that should hold weights is by its first bytes, where it is something else: its name and what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ernie2.errors import CheckpointError
+
+_START = 512
+_TENSORFLOW = (
+    "TensorFlow checkpoint, which is not read: make a folder of PyTorch weights of it with transformers 4's "
+    "convert_bert_original_tf_checkpoint_to_pytorch, then convert that"
+)
+_KERAS = (
+    "Keras (HDF5) file of TensorFlow weights, which is not read: load the folder with transformers 4, "
+    "from_pretrained(FOLDER, from_tf=True), save it with save_pretrained, then convert that"
+)
+_FLAX = (
+    "Flax (msgpack) file, which is not read: load the folder with transformers 4, from_pretrained(FOLDER, "
+    "from_flax=True), save it with save_pretrained, then convert that"
+)
+_PACKED = "packed archive: unpack it and name the folder"
+_MAGIC = (
+    (b"\x89HDF\r\n\x1a\n", _KERAS),
+    (b"GGUF", "GGUF file of llama.cpp, which is not read: take the model's safetensors"),
+    (b"\x1f\x8b", _PACKED),
+    (b"\x28\xb5\x2f\xfd", _PACKED),
+    (b"7z\xbc\xaf\x27\x1c", _PACKED),
+    (b"Rar!", _PACKED),
+    (b"BZh", _PACKED),
+    (b"\xfd7zXZ", _PACKED),
+)
+_FILES = (
+    ("*.ckpt.index", _TENSORFLOW),
+    ("*.ckpt.data-*", _TENSORFLOW),
+    ("*.ckpt.meta", _TENSORFLOW),
+    ("saved_model.pb", "TensorFlow SavedModel, which is not read: take the model's PyTorch weights"),
+    ("*.h5", _KERAS),
+    ("*.msgpack", _FLAX),
+    ("*.onnx", "ONNX graph, which is not read: take the weights it was exported from"),
+)
+_TEXTS = (".tsv", ".csv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".py")
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pdparams")
+
+
+def check_is_weights(path: Path) -> None:
+    """Raise `CheckpointError` with the name of what `path` is and what to do, where that is known to be no weights."""
+    with path.open("rb") as file:
+        start = file.read(_START)
+    if what := _not_weights(path, start):
+        raise CheckpointError(f"{path} is {_article(what)}.")
+
+
+def what_lies_there(folder: Path) -> str:
+    """A sentence on weights in `folder` that are not read as they lie there, with a space before; '' where none are."""
+    for pattern, what in _FILES:
+        if found := sorted(folder.glob(pattern)):
+            return f" It holds {found[0].name}, {_article(what)}."
+    others = sorted(path.name for pattern in _WEIGHTS for path in folder.glob(pattern))
+    return f" Name the file of weights itself: {', '.join(others[:5])}." if others else ""
+
+
+def lfs_pointer(start: bytes) -> str:
+    """'Git LFS pointer of 440.5 MB: …' for the text that Git leaves in a file's place; else ''."""
+    if not start.startswith(b"version https://git-lfs"):
+        return ""
+    size = re.search(rb"^size (\d{1,18})$", start, re.MULTILINE)
+    of = f" of {int(size[1]) / 1e6:,.1f} MB" if size else ""
+    return f"Git LFS pointer{of}, not the file itself: run `git lfs pull` in its folder, or download the file"
+
+
+def _not_weights(path: Path, start: bytes) -> str:
+    """What the first bytes say it is, or '' for weights and for what is not known."""
+    if pointer := lfs_pointer(start):
+        return pointer
+    if start.lstrip()[:14].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "web page (HTML or XML), not the file itself: the download failed or asked to log in; fetch it again"
+    if not start:
+        return "empty file: fetch it again"
+    for magic, what in _MAGIC:
+        if start.startswith(magic):
+            return what
+    if _is_msgpack(start):
+        return _FLAX
+    if start[257:262] == b"ustar":
+        return _PACKED
+    if re.search(r"\.ckpt(\.|-\d)", path.name):
+        return _TENSORFLOW
+    if path.suffix.lower() in _TEXTS or _is_text(start):
+        return "text file, not weights: name the folder of a checkpoint, or its file of weights"
+    return ""
+
+
+def _is_msgpack(start: bytes) -> bool:
+    """A msgpack map whose first key is a string; a pickle begins with 0x80 and a protocol number below 6."""
+    small = 0x81 <= start[0] <= 0x8F and len(start) > 1 and (0xA1 <= start[1] <= 0xBF or start[1] in (0xD9, 0xDA))
+    return small or (start[0] in (0xDE, 0xDF) and len(start) > 5)
+
+
+def _is_text(start: bytes) -> bool:
+    """Printable UTF-8 of some length; a pickle of protocol 0 is text too, so lines that may be one are not."""
+    try:
+        text = start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(start) - 3:
+            return False
+        text = start[: error.start].decode("utf-8")
+    looks_pickled = text.startswith(("c", "(", "}", "]", "I", "S")) and "\n" in text and "\t" not in text
+    return not looks_pickled and all(char.isprintable() or char in "\t\r\n\f\ufeff" for char in text)
+
+
+def _article(what: str) -> str:
+    return f"an {what}" if what[0] in "AEO" or what.startswith("empty") else f"a {what}"

@@ -1,0 +1,234 @@
+"""Files of `torch.save` → tensors, without running anything in them and without memory beyond the file's own size.
+
+The description of every tensor is read first and compared with the bytes that are there. Two forms: a zip of data.pkl
+and a file a storage, stored and not compressed; and the older one, five pickles with the storages behind them.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ernie2.errors import CheckpointError
+from ernie2.model.formats.restricted import COMMON, Allowed, ForbiddenPickle, Inert, Known, RestrictedUnpickler
+from ernie2.model.formats.wrapping import unwrapped
+
+ZIP, OLD = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""The first bytes of the two forms."""
+
+_STORAGES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+    "UntypedStorage": torch.uint8,
+}  # fmt: skip
+_DTYPES = {str(kind): kind for kind in {*_STORAGES.values(), torch.float8_e4m3fn, torch.float8_e5m2}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    key: str
+    kind: torch.dtype
+    count: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.count * self.kind.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """A tensor as the file describes it; `problem`: why its numbers cannot be read, or ''."""
+
+    storage: _Storage | None
+    kind: torch.dtype | None
+    offset: int
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    problem: str = ""
+
+
+def read_torch_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of a saved mapping by name, and the names of its other entries.
+
+    Raises `CheckpointError` for a file that is damaged, compressed or no such mapping, that asks for anything but
+    tensors, or that describes a tensor which its bytes do not hold.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(ZIP))
+            file.seek(0)
+            return _read_zip(file, path) if start == ZIP else _read_old(file, path)
+    except ForbiddenPickle as error:
+        raise CheckpointError(error.message(path)) from None
+    except (CheckpointError, OSError):
+        raise
+    except Exception as error:  # bytes that are no pickle or zip can make the readers raise anything
+        first = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise CheckpointError(f"{path} is damaged or not written by torch: {first}") from error
+
+
+def _read_zip(file: IO[bytes], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    with zipfile.ZipFile(file) as archive:
+        entries = {one.filename: one for one in archive.infolist()}
+        if packed := [one.filename for one in entries.values() if one.compress_type != zipfile.ZIP_STORED]:
+            raise CheckpointError(
+                f"{path} is a compressed archive ({packed[0]}), which torch never writes. Unpack it, or save the state "
+                "dict again with torch.save."
+            )
+        if sum(one.file_size for one in entries.values()) > path.stat().st_size:
+            raise CheckpointError(f"{path} is damaged: its entries claim more bytes than the file has.")
+        root = next((name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")), None)
+        if root is None:
+            raise CheckpointError(f"{path} is a zip archive without data.pkl, so no file of torch.save.")
+        if any(name.startswith(f"{root}code/") for name in entries):
+            raise CheckpointError(f"{path} is a TorchScript program; save its state dict with torch.save instead.")
+        if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
+            raise CheckpointError(f"{path} holds big-endian numbers; save it again on a little-endian machine.")
+        content = _load(io.BytesIO(archive.read(f"{root}data.pkl")))
+
+        def numbers(storage: _Storage) -> bytes:
+            return archive.read(f"{root}data/{storage.key}")
+
+        return _tensors(content, numbers, path)
+
+
+def _read_old(file: IO[bytes], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Magic number, protocol, machine, content, keys of the storages; then of each its count and its numbers."""
+    for _ in range(3):
+        RestrictedUnpickler(file, COMMON).load()
+    found: dict[str, _Storage] = {}
+    content = _load(file, found)
+    places: dict[str, int] = {}
+    end = path.stat().st_size
+    for key in RestrictedUnpickler(file, COMMON).load():
+        (count,) = struct.unpack("<q", file.read(8))
+        places[key] = file.tell()
+        if count != found[key].count or file.tell() + found[key].size > end:
+            raise CheckpointError(f"{path} is damaged: the storage {key} is not as long as it is said to be.")
+        file.seek(found[key].size, io.SEEK_CUR)
+
+    def numbers(storage: _Storage) -> bytes:
+        file.seek(places[storage.key])
+        return file.read(storage.size)
+
+    return _tensors(content, numbers, path)
+
+
+def _load(file: IO[bytes], found: dict[str, _Storage] | None = None) -> Any:
+    """One pickle with storages in it; they are collected in `found`."""
+
+    class Unpickler(RestrictedUnpickler):
+        def persistent_load(self, pid: Any) -> _Storage:
+            tag, kind, key, _, count, *view = pid
+            if tag != "storage" or not isinstance(kind, Known) or any(one is not None for one in view):
+                raise pickle.UnpicklingError("it refers to a storage in a form that is not known")
+            storage = _Storage(str(key), _STORAGES[kind.name.rpartition(".")[2]], int(count))
+            if found is not None:
+                found[storage.key] = storage
+            return storage
+
+    return Unpickler(file, _ALLOWED).load()
+
+
+def _tensors(
+    content: object, numbers: Callable[[_Storage], bytes], path: Path
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no mapping of names to tensors, so it is no checkpoint of a model.")
+    state, beside = unwrapped(content, lambda value: isinstance(value, _Described), path)
+    described = {str(name): one for name, one in state.items() if isinstance(one, _Described)}
+    for name, one in described.items():
+        if problem := one.problem or _misfit(one):
+            raise CheckpointError(f"{path}: {name} {problem}.")
+    storages: dict[str, Tensor] = {}
+    for name, one in described.items():
+        assert one.storage is not None  # else it has a problem
+        if one.storage.key not in storages:
+            content_bytes = numbers(one.storage)
+            if len(content_bytes) != one.storage.size:
+                raise CheckpointError(
+                    f"{path} is damaged: {name} should have {one.storage.size:,} bytes and has {len(content_bytes):,}."
+                )
+            storages[one.storage.key] = torch.from_numpy(np.frombuffer(content_bytes, np.uint8).copy())
+    return (
+        {name: _built(one, storages) for name, one in described.items()},
+        (*beside, *(str(name) for name in state if str(name) not in described)),
+    )
+
+
+def _built(one: _Described, storages: Mapping[str, Tensor]) -> Tensor:
+    assert one.storage is not None
+    assert one.kind is not None
+    if not prod(one.sizes):
+        return torch.empty(one.sizes, dtype=one.kind)
+    return storages[one.storage.key].view(one.kind).as_strided(one.sizes, one.strides, one.offset)
+
+
+def _misfit(one: _Described) -> str:
+    """What is wrong with the shape, or ''. Elements must lie inside the storage, each in a place of its own."""
+    assert one.storage is not None
+    assert one.kind is not None
+    numbers = [one.offset, *one.sizes, *one.strides]
+    if len(one.sizes) != len(one.strides) or any(not isinstance(n, int) or n < 0 for n in numbers):
+        return f"has an impossible shape, {one.sizes} with strides {one.strides}"
+    if not prod(one.sizes):
+        return ""
+    axes = sorted((stride, size) for stride, size in zip(one.strides, one.sizes, strict=True) if size > 1)
+    reach = 1
+    for stride, size in axes:
+        if stride < reach:
+            return f"of shape {one.sizes} repeats the same numbers (strides {one.strides}), as no saved table does"
+        reach = stride * (size - 1) + reach
+    if (one.offset + reach) * one.kind.itemsize > one.storage.size:
+        return f"of shape {one.sizes} is larger than its {one.storage.size:,} bytes"
+    return ""
+
+
+def _rebuilt(storage: Any, offset: Any, sizes: Any, strides: Any, *_: object) -> _Described:
+    """`torch._utils._rebuild_tensor_v2`."""
+    return _Described(storage, storage.kind, offset, tuple(sizes), tuple(strides))
+
+
+def _rebuilt_typed(
+    storage: Any, offset: Any, sizes: Any, strides: Any, _gradient: Any, _hooks: Any, kind: Any, *_: object
+) -> _Described:
+    """`torch._utils._rebuild_tensor_v3`: the type stands beside an untyped storage."""
+    return _Described(storage, _DTYPES[kind.name], offset, tuple(sizes), tuple(strides))
+
+
+def _unreadable(problem: str) -> Callable[..., _Described]:
+    return lambda *_: _Described(None, None, 0, (), (), problem)
+
+
+_ALLOWED: Allowed = {
+    **COMMON,
+    **{f"torch.{name}": None for name in _STORAGES},
+    "torch.storage.UntypedStorage": None,
+    **dict.fromkeys(_DTYPES),
+    "torch.Size": tuple,
+    "torch.device": Inert,
+    "torch.serialization._get_layout": Inert,
+    "torch._utils._rebuild_tensor_v2": _rebuilt,
+    "torch._utils._rebuild_tensor_v3": _rebuilt_typed,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_meta_tensor_no_storage": _unreadable("was saved without its numbers (device meta)"),
+    "torch._utils._rebuild_sparse_tensor": _unreadable("is sparse; save it dense"),
+    "torch._utils._rebuild_qtensor": _unreadable("is quantised; save it as floating-point numbers"),
+    "_codecs.encode": lambda text, *_: text.encode("latin1"),
+    "builtins.set": Inert,
+    "__builtin__.set": Inert,
+}
