@@ -7,13 +7,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format setup clean
+.PHONY: demo test faults check format setup clean
 
 demo: $(READY)  ## the whole way on text that comes with the package, within minutes
 	$(BIN)/ernie2 demo
 
 test: $(READY)  ## every test; those that need a GPU or data that is not here skip themselves
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+SEED ?= $(shell date +%s)
+MINUTES ?= 5
+faults: $(READY)  ## break it on purpose: kills, full disks, damaged files, hostile input; SEED=1 MINUTES=5
+	PYTHONPATH=tests $(BIN)/python -m faults.campaign --seed $(SEED) --minutes $(MINUTES)
 
 check: $(READY)  ## lint, format and types
 	$(BIN)/ruff check .
