@@ -128,3 +128,18 @@ def test_a_task_of_pairs_without_pairs_is_told_that_there_are_none(tmp_path):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3)})
     with pytest.raises(TaskError, match=r"nothing to read.*it can use no corpus, since none holds labelled pairs\. It"):
         feeds(shards, [task("discourse_relation", labels=("and", "but"))])
+
+
+def test_capitals_are_refused_for_a_script_without_them_by_the_share_of_tokens(tmp_path):
+    """Every article has a Latin name in it, one word of fifty."""
+    chinese = [document([[list(range(10, 60))]], caseless=set(range(49)), name=f"d{i}") for i in range(9)]
+    shards = write_corpora(tmp_path, {"zhwiki": chinese})
+    with pytest.raises(
+        TaskError,
+        match=r"can use 0 of 9 documents of 'zhwiki'; at least 1% of documents and 5% of tokens scored are needed",
+    ):
+        feeds(shards, [task("capitalization_prediction")])
+    with pytest.raises(
+        TaskError, match=r"0 of 9 documents of corpus 'zhwiki', less than 1% of documents and 5% of tok"
+    ):
+        feeds(shards, [task("capitalization_prediction", corpora=("zhwiki",))])

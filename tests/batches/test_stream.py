@@ -310,8 +310,8 @@ class Silent(TokenTask):
 )
 def test_a_task_that_cannot_go_on_is_stopped_by_name(shards, monkeypatch, kind, words):
     monkeypatch.setattr(streams, "PATIENCE", 50)
-    stream = stream_of(shards, tasks=[kind(Options(), VOCABULARY)], ids={kind.name: 0})
     with pytest.raises(TaskError, match=words):
+        stream = stream_of(shards, tasks=[kind(Options(), VOCABULARY)], ids={kind.name: 0})
         stream.pack(0, Lane(), kind.name, (kind.name,))
 
 

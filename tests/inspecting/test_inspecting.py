@@ -76,7 +76,7 @@ def test_capitals_are_shown_as_in_the_text(shards):
     assert task.examples == ("New York sleeps. Berta snores. New Berta sleeps. Berta",)
     assert task.tally == {"lower": 4 * 3, "capital": 4 * 6}
     assert (task.instances, task.scored, task.tokens) == (4, 36, 48)
-    assert task.usable == {"cities": {"usable": 4, "of": 4}}
+    assert task.usable == {"cities": {"usable": 4, "of": 4, "scored": 9 / 12, "notes": []}}
 
 
 def test_hidden_units_stand_in_one_pair_of_brackets(shards):
@@ -208,3 +208,11 @@ def test_wrong_questions_are_refused(shards, tmp_path):
         inspect(shards, "knowledge_masking", options={"knowledge_masking": {"mask_share": 2}})
     with pytest.raises(ShardError, match="does not exist"):
         inspect(tmp_path / "nowhere")
+
+
+def test_levels_of_the_mix_without_spans_are_warned_of(shards):
+    text = " ".join(render(inspect(shards, "knowledge_masking", 0)).split())
+    # ten units a document: New York, sleeps, ., Berta, snores, ., New Berta, sleeps, ., Berta
+    said = "note on cities: phrase spans are 0.0% of its units, less than 1% (word 80.0%, phrase 0.0%, entity 20.0%, "
+    assert said in text
+    assert "entity spans are" not in text

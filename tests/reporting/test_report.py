@@ -196,3 +196,12 @@ def test_when_writing_fails_the_earlier_report_stays_whole(folder, monkeypatch):
         write_report(run)
     assert (run / "report.html").read_text(encoding="utf-8") == before
     assert not list(run.glob("*.tmp"))
+
+
+def test_what_a_corpus_does_not_offer_a_task_is_shown_under_its_documents(small):
+    usable = {"usable": 156, "of": 312, "scored": 0.149, "notes": ["entity spans are <0.0% of its units."]}
+    data = {"corpora": {"novels": {}, "laws": {}}, "usable": {MASKING: {"laws": usable}}}
+    html = render(small(data=data))
+    assert "156 of 312, 50 %14.9 % of tokens scored" in words(html)
+    assert "Knowledge masking, laws: entity spans are <0.0% of its units." in words(html)
+    assert "&lt;0.0%" in html

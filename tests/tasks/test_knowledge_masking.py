@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ernie2.tasks.base import Arranged
 from ernie2.tasks.instances import lay_out
-from ernie2.tasks.knowledge_masking import unit_starts
+from ernie2.tasks.knowledge_masking import unit_shares, unit_starts
 from tiny import CLS, MASK, SEP, UNK, VOCABULARY, document, random_document, task, whole
 
 WHOLE = {"all": 1.0}
@@ -262,3 +262,39 @@ def test_a_segment_that_begins_inside_a_word_does_not_join_the_one_before():
     # two documents, the second beginning with a continuation piece: [CLS] 10 [SEP] 901 [SEP]
     sequence = sequence_of(document([[[10]]]), document([[[901]]]))
     assert {tuple(masked(sequence, seed, mask_share=0.4).positions.tolist()) for seed in range(50)} == {(1,), (3,)}
+
+
+def test_shares_of_units_are_those_hidden_whole():
+    """Words 10-901, 20, 30-902, 40, 50, 60; the phrase 20-30-902 gives way to the entity 30-902-40."""
+    made = sequence_of(document(WORDS, spans={"phrase": [(2, 5), (6, 8)], "entity": [(3, 6)]}))
+    shares = unit_shares([made], ("word", "phrase", "entity", "user"))
+    assert shares == {"word": 0.5, "phrase": 0.25, "entity": 0.25, "user": 0.0}  # 10-901 | 20 | 30-902-40 | 50-60
+
+
+@pytest.mark.parametrize(
+    ("mix", "rare", "levels"),
+    [
+        ({"all": 1.0}, ["phrase", "entity"], "level 'all'"),
+        ({"basic": 0.1, "entity": 0.4, "all": 0.5}, ["phrase", "entity"], "level 'all'"),
+        ({"phrase": 1.0}, ["phrase"], "level 'phrase'"),
+        ({"basic": 0.5, "word": 0.5}, [], ""),
+    ],
+)
+def test_only_kinds_that_the_mix_hides_are_missed(mix, rare, levels):
+    made = sequence_of(document(WORDS))
+    notes = task("knowledge_masking", mix=mix).notes([made])
+    assert [note.split(" spans")[0] for note in notes] == rare
+    assert all(levels in note for note in notes)
+
+
+def test_one_span_in_a_hundred_units_is_enough():
+    words = [[list(range(10, 110))]]
+    enough, few = ([sequence_of(document(words, spans={"entity": [(0, 1)] * n}))] for n in (1, 0))
+    masking = task("knowledge_masking", mix={"entity": 1.0})
+    assert masking.notes(enough) == []
+    (note,) = masking.notes(few)
+    assert note == (
+        "entity spans are 0.0% of its units, less than 1% (word 100.0%, phrase 0.0%, entity 0.0%, user 0.0%), so level "
+        "'entity' can hide nearly none. Bring entities (knowledge.gazetteer, knowledge.spacy, or `spans` in the "
+        "corpus), or take entity off tasks.knowledge_masking.levels."
+    )

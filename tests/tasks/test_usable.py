@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ernie2.tasks.capitalization_prediction import CapitalizationPrediction
-from ernie2.tasks.usable import count_usable, usable_table
+from ernie2.tasks.usable import count_usable, describe, serves, usable_table
 from tiny import VOCABULARY, document, task, write_corpora
 
 LONG = [[[10], [11]]]
@@ -54,5 +54,46 @@ def test_the_table_has_every_task_and_corpus(tmp_path):
     tasks = [task("sentence_reordering"), task("capitalization_prediction")]
     assert usable_table(shards.corpora, tasks) == {
         "sentence_reordering": {"long": {"usable": 1, "of": 1}, "caseless": {"usable": 0, "of": 1}},
-        "capitalization_prediction": {"long": {"usable": 1, "of": 1}, "caseless": {"usable": 0, "of": 1}},
+        "capitalization_prediction": {
+            "long": {"usable": 1, "of": 1, "scored": 1.0, "notes": []},
+            "caseless": {"usable": 0, "of": 1},
+        },
     }
+
+
+def mixed(words, caseless):
+    """A document of so many words, the first `caseless` of a script without case."""
+    return document([[list(range(10, 10 + words))]], caseless=set(range(caseless)))
+
+
+def test_a_document_with_a_latin_word_here_and_there_is_of_no_use_to_capitalization(tmp_path):
+    texts = [mixed(100, 99), mixed(100, 96), mixed(100, 95), mixed(100, 0), document(SHORT, caseless={0})]
+    corpus = write_corpora(tmp_path, {"mixed": texts}).corpora["mixed"]
+    assert count_usable(corpus, task("capitalization_prediction")) == (2, 5), "those with case in one of twenty"
+
+
+def test_a_corpus_serves_by_its_share_of_scored_tokens(tmp_path):
+    """One article in ten with case: documents enough, but 4 % of the tokens are too few."""
+    texts = [mixed(100, 60 if i % 10 == 0 else 100) for i in range(20)]
+    shards = write_corpora(tmp_path, {"zh": texts})
+    capitals = task("capitalization_prediction")
+    counts = usable_table(shards.corpora, [capitals])[capitals.name]["zh"]
+    assert (counts["usable"], counts["of"], counts["scored"]) == (2, 20, 0.04)
+    assert not serves(capitals, counts)
+    assert describe(capitals, counts) == "2 of 20 documents (4.0% of tokens scored)"
+
+
+def test_a_corpus_that_gives_a_task_few_labels_serves_with_a_note(tmp_path):
+    shards = write_corpora(tmp_path, {"zh": [mixed(100, 93)]})
+    capitals = task("capitalization_prediction")
+    counts = usable_table(shards.corpora, [capitals])[capitals.name]["zh"]
+    assert serves(capitals, counts)
+    assert counts["notes"] == ["it scores 7.0% of the tokens, less than 10%: few labels for the steps it takes."]
+
+
+def test_documents_that_fit_whole_into_a_sequence_leave_token_document_relation_nothing_to_score(tmp_path):
+    shards = write_corpora(tmp_path, {"short": [document([[[10, 11], [12, 13]]])]})
+    relation = task("token_document_relation")
+    long, short = (usable_table(shards.corpora, [relation], sequence_tokens=n)[relation.name]["short"] for n in (8, 5))
+    assert (long["usable"], long["scored"], len(long["notes"])) == (1, 0.0, 1)
+    assert (short["scored"], short["notes"]) == (1.0, [])

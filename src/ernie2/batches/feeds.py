@@ -9,10 +9,7 @@ from ernie2.batches.stream import Feed
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Task
 from ernie2.tasks.reading import KINDS, check_labels, corpora_for
-from ernie2.tasks.usable import Table, Usable, usable_table
-
-LEAST_USABLE = 0.01
-"""Share of its documents a corpus must offer a task: below it the walk would mostly pass documents over (ours)."""
+from ernie2.tasks.usable import LEAST_USABLE, Table, Usable, describe, serves, usable_table
 
 
 def feeds(
@@ -20,20 +17,21 @@ def feeds(
     tasks: Sequence[Task],
     split: str = "train",
     weights: Mapping[str, float | None] | None = None,
+    sequence_tokens: int = 512,
 ) -> tuple[dict[str, Feed], Table]:
     """Returns, by task name, the corpora it reads in `split` with their shares, and the table of usable documents.
 
     A task reads the corpora its options name, else every corpus of its kind (documents or labelled pairs) of which it
-    can use at least 1 %; shares are those of its tokens: the corpora's `weights`, else those the shards name, else
-    their train tokens. Corpora without documents in `split` are left out.
+    can use enough (`usable.serves`); shares are those of its tokens: the corpora's `weights`, else those the shards
+    name, else their train tokens. Corpora without documents in `split` are left out.
 
     Raises `TaskError` where a task refuses the tokeniser, a corpus it names is unknown, of the wrong kind or offers it
-    less than 1 %, its data has a label that is none of its classes, or no corpus is left.
+    too little, its data has a label that is none of its classes, or no corpus is left.
     """
     for task in tasks:
         if (reason := task.refuses()) is not None:
             raise TaskError(f"task {task.name!r} cannot run on {shards.folder}: {reason}.")
-    table = usable_table(shards.corpora, tasks, split)
+    table = usable_table(shards.corpora, tasks, split, sequence_tokens)
     made = {}
     for task in tasks:
         corpora = _corpora(task, shards, table[task.name], split)
@@ -51,19 +49,20 @@ def _corpora(task: Task, shards: Shards, usable: Mapping[str, Usable], split: st
     offered = corpora_for(task, shards.corpora)
     check_labels(task, offered)
     for name in task.options.corpora or ():
-        if _serves(usable[name]) or not usable[name]["of"]:
+        if serves(task, usable[name]) or not usable[name]["of"]:
             continue
         raise TaskError(
-            f"task {task.name!r} can use {_counts(usable[name])} of corpus {name!r}, less than 1 %. "
-            f"It needs {task.needs}. Take {name!r} off tasks.{task.name}.corpora, or leave the task out."
+            f"task {task.name!r} can use {describe(task, usable[name])} of corpus {name!r}, less than "
+            f"{_wanted(task)}. It needs {task.needs}. Take {name!r} off tasks.{task.name}.corpora, or leave the task "
+            "out."
         )
-    chosen = [name for name in offered if _serves(usable[name])]
+    chosen = [name for name in offered if serves(task, usable[name])]
     if not chosen:
-        counts = "; ".join(f"{_counts(usable[name])} of {name!r}" for name in offered)
+        counts = "; ".join(f"{describe(task, usable[name])} of {name!r}" for name in offered)
         raise TaskError(
             f"task {task.name!r} has nothing to read in {shards.folder} ({split}): it can use "
-            f"{counts or f'no corpus, since none holds {KINDS[task.reads]}'}. It needs {task.needs}. Leave the task "
-            "out, or add a corpus that has it."
+            f"{f'{counts}; at least {_wanted(task)} are needed' if counts else _none_of(task)}. It needs {task.needs}. "
+            "Leave the task out, or add a corpus that has it."
         )
     return [shards.corpora[name] for name in chosen]
 
@@ -73,9 +72,10 @@ def _weight(corpus: ShardedCorpus, weights: Mapping[str, float | None]) -> float
     return float(weight) if weight is not None else float(corpus.tokens("train"))
 
 
-def _serves(counts: Usable) -> bool:
-    return counts["usable"] > 0 and counts["usable"] >= LEAST_USABLE * counts["of"]
+def _none_of(task: Task) -> str:
+    return f"no corpus, since none holds {KINDS[task.reads]}"
 
 
-def _counts(counts: Usable) -> str:
-    return f"{counts['usable']:,} of {counts['of']:,} documents"
+def _wanted(task: Task) -> str:
+    tokens = f" and {task.least_scored:.0%} of tokens scored" if task.least_scored else ""
+    return f"{LEAST_USABLE:.0%} of documents{tokens}"

@@ -193,8 +193,10 @@ def _look_through(
     )
     try:
         (task,) = build_tasks({kind.name: options}, vocabulary, shards.corpora)
-        figures = replace(figures, usable=usable_table(shards.corpora, [task])[task.name])
-        feed, _ = feeds(shards, [task])
+        figures = replace(
+            figures, usable=usable_table(shards.corpora, [task], sequence_tokens=sequence_tokens)[task.name]
+        )
+        feed, _ = feeds(shards, [task], sequence_tokens=sequence_tokens)
         tally: Counter[str] = Counter()
         made = _walk(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
         for instance in made:

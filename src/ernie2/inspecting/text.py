@@ -57,6 +57,8 @@ def _label_lines(counts: Mapping[str, int]) -> list[str]:
 def _task_lines(task: TaskFigures, sequence_tokens: int) -> list[str]:
     lines = [f"task {task.name}: {task.about}", f"  needs {task.needs}"]
     lines += [f"  can use {c['usable']:,} of {c['of']:,} documents of {name}" for name, c in task.usable.items()]
+    notes = [f"note on {name}: {note}" for name, c in task.usable.items() for note in c.get("notes", ())]
+    lines += [fill(note, _WIDTH, initial_indent="  ", subsequent_indent="    ") for note in notes]
     if task.why_not is not None:
         return [*lines, fill(f"does not apply: {task.why_not}", _WIDTH, initial_indent="  ", subsequent_indent="  ")]
     tally = task.tally or {}

@@ -37,10 +37,12 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Usable:
-    """How many of a corpus's documents a task could use."""
+    """How many of a corpus's documents a task could use, the share of tokens it scores there, and what to warn of."""
 
     usable: int
     of: int
+    scored: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ Tasks of others register through the entry-point group `ernie2.tasks` (name of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib import import_module
@@ -164,6 +164,8 @@ class Task:
     """Kind of corpora it reads: running text, or pairs of texts with a label each."""
     labels_from_data: ClassVar[bool] = False
     """True: the classes are the labels of the corpora it reads, unless its option `labels` names them."""
+    least_scored: ClassVar[float] = 0.0
+    """Share of a corpus's tokens a token task must score there; a corpus that offers less is not read."""
     Options: ClassVar[type[Options]] = Options
 
     def __init__(self, options: Any, vocabulary: Vocabulary) -> None:
@@ -227,6 +229,10 @@ class TokenTask(Task):
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Returns the positions it scores and their targets; positions ascend, none is a special token."""
         raise NotImplementedError
+
+    def notes(self, sequences: Sequence[TokenSequence]) -> list[str]:
+        """What to warn of in a corpus, in sentences; `sequences` are a sample of it, arranged plainly."""
+        return []
 
 
 _TASKS: dict[str, type[Task]] = {}

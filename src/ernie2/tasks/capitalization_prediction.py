@@ -25,6 +25,9 @@ class CapitalizationPrediction(TokenTask):
     cheap_rule = "the token's own prior"
     legend = "words written with a capital began with one in the text; the encoder sees all in lower case"
     labels = ("lower", "capital")
+    least_scored = 0.05
+    """English has case in two of three tokens; Chinese text, with its Latin names and abbreviations, in about one of a
+    hundred."""
 
     def refuses(self) -> str | None:
         """A cased vocabulary shows the answer in the input."""
@@ -33,8 +36,9 @@ class CapitalizationPrediction(TokenTask):
         return None
 
     def usable(self, document: AnnotatedDocument) -> bool:
-        """Whether any word of the document has case."""
-        return bool((document.flags & CASED).any())
+        """Whether words that have case begin at enough of the document's tokens."""
+        wanted = WORD_START | CASED
+        return int(((document.flags & wanted) == wanted).sum()) >= max(1.0, self.least_scored * len(document))
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Label 1 where the original word has an initial capital (paper, Capitalization Prediction Task)."""

@@ -29,6 +29,15 @@ UNITS: Mapping[Level, frozenset[str]] = {
 """Kinds of spans that are units at each level, as far as the option `levels` names them; at basic a piece is a unit."""
 
 
+LEAST_UNITS = 0.01
+"""Share of a corpus's units below which it is said to have nearly none of a kind of spans (ours)."""
+
+_REMEDY = {
+    "phrase": "Lower knowledge.phrases.min_count or bring phrases (knowledge.gazetteer)",
+    "entity": "Bring entities (knowledge.gazetteer, knowledge.spacy, or `spans` in the corpus)",
+}
+
+
 class KnowledgeMaskingOptions(Options):
     """Options of knowledge masking; the defaults are the released code's, or named as ours."""
 
@@ -125,11 +134,43 @@ class KnowledgeMasking(TokenTask):
                 return Counter(kinds.get((int(edges[i]), int(edges[i + 1])), "word") for i in picked)
         return {"piece": len(labels.positions)}
 
+    def notes(self, sequences: Sequence[TokenSequence]) -> list[str]:
+        """Kinds of spans the mix hides of which the corpus has nearly none, with the share of units of each kind."""
+        levels = {
+            kind: [level for level in self._levels if kind in self._kinds[level]] for kind in ("phrase", "entity")
+        }
+        shares = unit_shares(sequences, self.options.levels)
+        rare = [kind for kind, hiding in levels.items() if hiding and shares.get(kind, 0.0) < LEAST_UNITS]
+        counted = ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items())
+        return [
+            f"{kind} spans are {shares[kind]:.1%} of its units, less than {LEAST_UNITS:.0%} ({counted}), so "
+            f"{' and '.join(f'level {level!r}' for level in levels[kind])} can hide nearly none. {_REMEDY[kind]}, or "
+            f"take {kind} off tasks.{self.name}.levels."
+            for kind in rare
+        ]
+
     def _starts(self, sequence: TokenSequence, level: Level) -> Array:
         """(n,) bool: the first token of each unit at `level`."""
         if level == "basic":
             return np.ones(len(sequence.tokens), bool)
         return unit_starts(sequence, self._kinds[level])
+
+
+def unit_shares(sequences: Sequence[TokenSequence], levels: Sequence[str]) -> dict[str, float]:
+    """Share of the units of each kind of `levels` and of words, where all of these are hidden whole."""
+    counts: Counter[str] = Counter(dict.fromkeys(("word", *levels), 0))
+    for sequence in sequences:
+        starts = unit_starts(sequence, levels) & (sequence.document >= 0)
+        edges = np.append(unit_starts(sequence, levels) | (sequence.document < 0), True)
+        before = np.append(0, edges.cumsum())  # edges before each position
+        for kind in levels:
+            first, end = sequence.spans.get(kind, np.zeros((0, 2), np.int64)).T
+            whole = edges[first] & edges[end] & (before[end] - before[first] == 1)
+            counts[kind] += int(whole.sum())
+        counts["all"] += int(starts.sum())
+    others = sum(counts[kind] for kind in levels if kind != "word")
+    total = max(counts.pop("all"), 1)
+    return {kind: (total - others if kind == "word" else count) / total for kind, count in counts.items()}
 
 
 def unit_starts(sequence: TokenSequence, levels: Sequence[str]) -> Array:

@@ -1,20 +1,29 @@
-"""How many documents of a corpus a task can use: what `prepare` prints, and what a task is refused by."""
+"""What of a corpus a task can use: documents, and tokens it scores. `prepare` prints it; a task is refused by it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from ernie2.annotate.shards import ShardedCorpus
-from ernie2.tasks.base import Task
+from ernie2.tasks.base import Task, TokenTask
 from ernie2.tasks.reading import corpora_for
+from ernie2.tasks.survey import survey
+
+LEAST_USABLE = 0.01
+"""Share of its documents a corpus must offer a task: below it the walk would mostly pass documents over (ours)."""
 
 
 class Usable(TypedDict):
-    """`usable` documents of the `of` that were looked at; plain JSON."""
+    """`usable` documents of the `of` that were looked at; plain JSON.
+
+    Of a token task also, from a sample: `scored`, the share of tokens it scores, and `notes`, what to warn of.
+    """
 
     usable: int
     of: int
+    scored: NotRequired[float]
+    notes: NotRequired[list[str]]
 
 
 Table = Mapping[str, Mapping[str, Usable]]
@@ -34,11 +43,32 @@ def count_usable(corpus: ShardedCorpus, task: Task, split: str = "train", most: 
     return sum(task.usable(corpus.document(split, number)) for number in numbers), looked_at
 
 
-def usable_table(corpora: Mapping[str, ShardedCorpus], tasks: Sequence[Task], split: str = "train") -> Table:
-    """Returns `count_usable` for every task and every corpus it may read; raises `TaskError` like `corpora_for`."""
+def serves(task: Task, counts: Usable) -> bool:
+    """Whether a corpus offers enough: 1 % of its documents, and the share of tokens scored that the task asks for."""
+    enough = counts["usable"] > 0 and counts["usable"] >= LEAST_USABLE * counts["of"]
+    return enough and counts.get("scored", 1.0) >= task.least_scored
+
+
+def describe(task: Task, counts: Usable) -> str:
+    """ "901 of 1,548 documents", and the share of tokens scored where the task asks for one."""
+    documents = f"{counts['usable']:,} of {counts['of']:,} documents"
+    scored = counts.get("scored")
+    return documents if scored is None or not task.least_scored else f"{documents} ({scored:.1%} of tokens scored)"
+
+
+def usable_table(
+    corpora: Mapping[str, ShardedCorpus], tasks: Sequence[Task], split: str = "train", sequence_tokens: int = 512
+) -> Table:
+    """Returns what every task can use of every corpus it may read, in sequences of up to `sequence_tokens`.
+
+    Raises `TaskError` like `corpora_for`.
+    """
     table: dict[str, dict[str, Usable]] = {task.name: {} for task in tasks}
     for task in tasks:
         for name, corpus in corpora_for(task, corpora).items():
             usable, of = count_usable(corpus, task, split)
             table[task.name][name] = Usable(usable=usable, of=of)
+            found = survey(corpus, task, split, sequence_tokens) if usable and isinstance(task, TokenTask) else None
+            if found is not None:
+                table[task.name][name] |= Usable(usable=usable, of=of, scored=found.scored, notes=list(found.notes))
     return table

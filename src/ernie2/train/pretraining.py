@@ -129,7 +129,7 @@ def open_stream(
 
     `weights`: by corpus, the share of a task's tokens that come from it, by default as many as it has.
     """
-    feed, usable = feeds(shards, tasks, weights=weights)
+    feed, usable = feeds(shards, tasks, weights=weights, sequence_tokens=batch.sequence_tokens)
     caps = Caps.of(batch.pack_tokens, batch.sequence_tokens, tasks)
     return Stream(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, lanes=batch.packs), feed, usable
 

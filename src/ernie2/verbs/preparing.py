@@ -98,10 +98,18 @@ def _say_usable(recipe: Recipe, shards: Shards) -> None:
     """Prints usable documents per task × corpus; raises `TaskError` where a task is refused."""
     tasks = build_tasks(recipe.tasks, vocabulary_for(shards), shards.corpora)
     say("Usable documents per task and corpus:")
-    for task, counts in usable_table(shards.corpora, tasks).items():
+    table = usable_table(shards.corpora, tasks, sequence_tokens=recipe.batch.sequence_tokens)
+    for task, counts in table.items():
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
         say(f"  {task:<26} {shown}")
-    feeds(shards, tasks)  # raises for a task that is refused
+    read, _ = feeds(shards, tasks, sequence_tokens=recipe.batch.sequence_tokens)  # raises for a task that is refused
+    for name, feed in read.items():
+        reads = [corpus.name for corpus in feed.corpora]
+        if left_out := [corpus for corpus in table[name] if corpus not in reads]:
+            say(f"Note: {name} does not read {', '.join(left_out)}, which offers too little.")
+        for corpus in reads:
+            for note in table[name][corpus].get("notes", ()):
+                say(f"Note: {name}, corpus {corpus}: {note}")
 
 
 def vocabulary_for(shards: Shards) -> Vocabulary:
