@@ -120,7 +120,7 @@ def check_prefixes(tagged: Sequence[Tagged], scheme: Scheme) -> None:
 def scheme_notes(name: str, tagged: Sequence[Tagged], scheme: Scheme) -> list[str]:
     """Return what to report of the tags of a file: how many tokens are marked and belong to no entity.
 
-    Raises `DataError` where these are more than half of the marked ones: the file then follows another scheme.
+    Raises `DataError` where these are more than nine tenths of the marked ones: the file then follows another scheme.
     """
     marked = outside = 0
     first: Tagged | None = None
@@ -133,7 +133,7 @@ def scheme_notes(name: str, tagged: Sequence[Tagged], scheme: Scheme) -> list[st
     if first is None:
         return [] if marked else [f"{name}: every tag is O; there is no entity to find"]
     told = f"{outside:,} of {marked:,} tagged tokens belong to no entity under {scheme} (first: {first.place})"
-    if outside * 2 > marked:
+    if outside * 10 > marked * 9:
         raise DataError(f"{name}: {told}. Give every file the scheme of the training file, or name it with --scheme.")
     return [f"{name}: {told}"]
 
