@@ -140,6 +140,45 @@ def test_answers_with_two_texts_are_spans_and_their_starts_are_found(tmp_path: P
         made(tmp_path, plain, text="c,q", head="span")
 
 
+UNANSWERABLE: Rows = [
+    {"q": "Who?", "c": "The poet Li Bai.", "y": {"text": ["Li Bai"], "answer_start": [9]}},
+    {"q": "When?", "c": "The poet Li Bai.", "y": {"text": [], "answer_start": []}},
+]
+
+
+def test_questions_without_answers_are_unanswerable(tmp_path: Path) -> None:
+    data = made(tmp_path, UNANSWERABLE, text="q,c")
+    assert (data.head, data.unanswerable) == ("span", True)
+    assert [example.label for example in data.splits["train"].examples] == [(Answer("Li Bai", 9),), ()]
+    assert data.splits["dev"].notes[-1].endswith("dev.jsonl: 1 of 2 questions are unanswerable")
+    assert data.metrics == (
+        "exact_match", "answer_f1", "has_answer_exact_match", "has_answer_f1", "no_answer_exact_match", "no_answer_f1",
+    )  # fmt: skip
+    as_lists = [UNANSWERABLE[0] | {"y": [{"text": "Li Bai", "answer_start": 9}]}, UNANSWERABLE[1] | {"y": []}]
+    assert made(tmp_path, as_lists, text="q,c").splits["train"].examples == data.splits["train"].examples
+    answers = [{"text": "Bai", "answer_start": 3}]
+    for impossible in ({"is_impossible": True}, {"is_impossible": True, "answers": []}, {"answers": []}):
+        questions = [
+            {"id": "p", "question": "Who?", "answers": answers},
+            {"id": "q", "question": "When?", **impossible},
+        ]
+        file = tmp_path / "x.json"
+        file.write_text(json.dumps({"data": [{"paragraphs": [{"context": "Li Bai.", "qas": questions}]}]}))
+        nested = own_data(str(file), str(file), text="question,context", label="answers")
+        assert (nested.head, nested.splits["dev"].examples[1].label) == ("span", ())
+
+
+def test_a_test_file_without_any_answer_has_no_labels_and_a_development_file_is_refused(tmp_path: Path) -> None:
+    data = made(tmp_path, UNANSWERABLE, test=UNANSWERABLE[1:], text="q,c")
+    assert data.splits["test"].examples[0].label is None
+    with pytest.raises(DataError, match=r"dev.jsonl: no question has an answer"):
+        made(tmp_path, UNANSWERABLE, UNANSWERABLE[1:], text="q,c")
+    with pytest.raises(DataError, match=r"dev.jsonl, line 1: there is no label in 'y'.*has \[\] there"):
+        made(tmp_path, UNANSWERABLE, [UNANSWERABLE[0] | {"y": None}], text="q,c")
+    with pytest.raises(DataError, match=r"line 1: y holds answers, which need two texts.*--text question,context"):
+        made(tmp_path, UNANSWERABLE, text="c")
+
+
 def test_json_may_be_a_list_squads_form_or_lines(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     for content in (json.dumps(GOOD, indent=1), "\n".join(map(json.dumps, GOOD))):

@@ -92,6 +92,25 @@ def test_a_test_file_without_answers_is_read_and_a_training_file_refused(tmp_pat
         read(tmp_path / "y.json")
 
 
+def test_a_question_without_an_answer_is_refused_by_name_where_the_set_has_none(tmp_path: Path) -> None:
+    content = squad({"text": "唐代", "answer_start": 3})
+    content["data"][0]["paragraphs"][0]["qas"].append({"id": "q2", "question": "何？", "answers": []})
+    (tmp_path / "x.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"x.json, question q2: it has no answer \(1 of 2 have none\); CMRC 2018 has no"
+    ):
+        read(tmp_path / "x.json")
+    assert [one.label is None for one in read(tmp_path / "x.json", labelled=False)[0]] == [False, True]
+
+
+def test_a_question_that_is_impossible_and_has_an_answer_is_refused(tmp_path: Path) -> None:
+    content = squad({"text": "唐代", "answer_start": 3})
+    content["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = True
+    (tmp_path / "x.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="question q1: is_impossible is set, but there is an answer"):
+        read(tmp_path / "x.json")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -94,6 +94,8 @@ def _read(dataset: Dataset, split: str, found: Found) -> Split:
         notes += said
     if not examples:
         raise DataError(f"{', '.join(found.files)}: no example in it; check that the file is whole.")
+    if bare := sum(example.label is None for example in examples):
+        notes.append(f"{found.files[0]}: {bare:,} of {len(examples):,} examples have no label; {split} is not measured")
     return Split(
         _distinct(examples) if len(found.files) > 1 else tuple(examples),
         found.files,

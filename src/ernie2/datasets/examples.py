@@ -27,7 +27,8 @@ class Answer:
 
 
 Label = str | float | tuple[str, ...] | tuple[Answer, ...]
-"""By head: a class name, a number, class names, a tag for each of `tokens`, or every accepted answer."""
+"""By head: a class name, a number, class names, a tag for each of `tokens`, or every accepted answer (none where the
+question is unanswerable)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ class LabelledData:
 
     `labels`: class names or tags in the order of their ids, empty for regression and span heads. `positive`: the class
     that F1 and MRR are about. `answer_rules`: how the answers of span heads are scored, a key of
-    `finetuning.answers.RULES`. `scheme`: how tags mark entities, None where they mark none. `reasons`: what was guessed
-    and why, for users' own files.
+    `finetuning.answers.RULES`. `scheme`: how tags mark entities, None where they mark none. `unanswerable`: whether
+    some questions have no answer. `reasons`: what was guessed and why, for users' own files.
     """
 
     name: str
@@ -79,6 +80,7 @@ class LabelledData:
     positive: str | None = None
     answer_rules: str | None = None
     scheme: Scheme | None = None
+    unanswerable: bool = False
     reasons: tuple[str, ...] = ()
     accepted: Mapping[str, str] = field(default_factory=dict)
     """split -> the file names that would have been read, for messages about a split that is missing."""

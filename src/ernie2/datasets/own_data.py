@@ -1,15 +1,4 @@
-"""Users' own labelled files → examples: the kind of task is guessed by a rule that is told, and can be said instead.
-
-The rule, on the training file, first match wins:
-1. labels are answers (objects with `text`) and there are two texts → span; texts are question, context;
-2. texts are lists, or hold \\x02 → tagging;
-3. labels are lists → multi_label;
-4. every label is a number and one has a fraction → regression;
-5. every label is a whole number, there are more than 20 different ones, they are not written as strings (JSON, parquet)
-   and are not all numbers from 0 or 1 to the highest → refused: classes or a scale, the user has to say;
-6. else → classification.
-In .tsv and .csv a cell that is a JSON list or object counts as that list or object.
-"""
+"""Users' own labelled files → examples; the kind of task is guessed (task_guess.py) or said."""
 
 from __future__ import annotations
 
@@ -32,16 +21,15 @@ from ernie2.corpora.cells import (
     tokens_of,
 )
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
-from ernie2.datasets.labelled_files import SEPARATOR, as_list
+from ernie2.datasets.labelled_files import as_list
 from ernie2.datasets.span_files import Question, answer_notes, answers_of, located, read_questions
 from ernie2.datasets.tag_schemes import Scheme, Tagged, check_prefixes, decide_scheme, scheme_named, scheme_notes
+from ernie2.datasets.task_guess import guess_head
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.storage.files import json_value, read_lines
 from ernie2.storage.listing import file_format, list_files
 from ernie2.storage.tables import TABLES, Row, column, read_rows
 
-CLASSES_AT_MOST = 20
-"""So many different whole numbers are taken for classes without asking more of them."""
 _WHICH_TEXT = "Name the right ones with --text."
 _WHICH_LABEL = "Name the right one with --label."
 _DASHES_LEFT_OUT = f"rows with the label {DASH}, on which annotators did not agree, are left out"
@@ -52,6 +40,9 @@ _METRICS: dict[Head, tuple[str, ...]] = {
     "tagging": ("entity_f1", "token_accuracy"),
     "span": ("exact_match", "answer_f1"),
 }
+
+
+_UNANSWERABLE = ("has_answer_exact_match", "has_answer_f1", "no_answer_exact_match", "no_answer_f1")
 
 
 def own_data(
@@ -87,6 +78,7 @@ def own_data(
         _check_rows(split, named[split], found, texts, label)
     kind, reason = (head, "said by the user") if head is not None else guess_head(rows["train"], texts, label)
     splits, labels = _splits(kind, rows, files, named, texts, label)
+    unanswerable = kind == "span" and any(one.label == () for split in splits.values() for one in split.examples)
     tag_scheme, told = None, ""
     if kind == "tagging":
         tag_scheme, told, splits = _with_scheme(splits, rows, scheme)
@@ -96,10 +88,11 @@ def own_data(
         name=name,
         head=kind,
         labels=labels,
-        metrics=_metrics(kind, labels, tag_scheme),
+        metrics=(*_metrics(kind, labels, tag_scheme), *(_UNANSWERABLE if unanswerable else ())),
         splits=splits,
         positive=labels[-1] if kind == "classification" and len(labels) == 2 else None,
         answer_rules=_answer_rules(splits["train"]) if kind == "span" else None,
+        unanswerable=unanswerable,
         scheme=tag_scheme,
         reasons=(
             f"{kind}: {reason}",
@@ -123,48 +116,10 @@ def rows_of(file: str) -> Iterator[Row]:
 
 
 def _cells(question: Question) -> dict[str, Any]:
-    answers = [{"text": text, "answer_start": start} for text, start in question.answers]
+    answers = None
+    if question.answers is not None:
+        answers = [{"text": text, "answer_start": start} for text, start in question.answers]
     return {"id": question.id, "question": question.question, "context": question.context, "answers": answers}
-
-
-def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[Head, str]:
-    """(head, why) by the rule at the top of this file."""
-    cells = [(row, spelled(row.cells[label], row.place)) for row in rows if not is_unlabelled(row.cells[label])]
-    labels = [value for _, value in cells]
-    if not labels:
-        raise DataError(f"{rows[0].place}: the column {label!r} is empty throughout; training needs labels.")
-    firsts = [spelled(row.cells[texts[0]], row.place) for row in rows]
-    if len(texts) == 2 and all(_is_answer(value) for value in labels):
-        return "span", f"every {label} is an answer, and there are two texts (question, context)"
-    if all(isinstance(value, list) or (isinstance(value, str) and SEPARATOR in value) for value in firsts):
-        return "tagging", f"every {texts[0]} is a list of tokens"
-    if all(isinstance(value, list) for value in labels):
-        return "multi_label", f"every {label} is a list"
-    numbers = [number for value in labels if (number := number_of(value)) is not None]
-    if len(numbers) < len(labels):
-        names = {class_of(value, label, row.place) for row, value in cells}
-        return "classification", f"{label} has {len(names)} different names"
-    if any(not number.is_integer() for number in numbers):
-        return "regression", f"every {label} is a number, and some have a fraction"
-    strings = all(row.typed and isinstance(value, str) for row, value in cells)
-    return "classification", _whole_numbers(numbers, label, rows[0], strings=strings)
-
-
-def _whole_numbers(numbers: Sequence[float], label: str, first: Row, *, strings: bool) -> str:
-    """Why whole numbers are classes. Raises `DataError` where they may as well be a scale."""
-    different = {int(number) for number in numbers}
-    low, high = min(different), max(different)
-    said = f"{label} has {len(different)} different whole numbers"
-    if len(different) <= CLASSES_AT_MOST:
-        return said
-    if strings:
-        return f"{said}, written as strings; if they are a scale, say --head regression"
-    if low in (0, 1) and high - low + 1 == len(different):
-        return f"{said}, all from {low} to {high}; if they are a scale, say --head regression"
-    raise DataError(
-        f"{first.place.rpartition(', ')[0]}: {said} between {low} and {high}, which may be classes or a scale. Say "
-        "--head classification or --head regression."
-    )
 
 
 def _splits(
@@ -193,10 +148,11 @@ def _splits(
             known = _known(kind, examples)
             _check_train(kind, examples, known, files["train"][0], label)
         _check_known(kind, examples, found, known)
-        if kind == "span" and split != "test" and answers["lost"] == len(examples):
-            raise DataError(f"{files[split][0]}: no answer occurs in its context; check the order of the two texts.")
-        notes = [*_text_notes(named[split], examples), *change_notes(named[split], changes)]
-        splits[split] = Split(tuple(examples), files[split], "own", (*answer_notes(files[split][0], answers), *notes))
+        notes = [*answer_notes(files[split][0], answers), *_text_notes(named[split], examples)]
+        if kind == "span":
+            examples = _check_answers(split, files[split][0], examples, answers, notes)
+        notes += change_notes(named[split], changes)
+        splits[split] = Split(tuple(examples), files[split], "own", tuple(notes))
     return splits, known
 
 
@@ -289,7 +245,7 @@ def _example(
     if kind == "span":
         if len(words) != 2:
             raise ConfigError("a span task needs two texts, question and context: --text question,context.")
-        found = () if is_missing(value) else tuple(answers_of(value, row.place))
+        found = None if is_missing(value) else tuple(answers_of(value, row.place))
         return located(Question(row.place, identity, words[0], words[1], found), answers)
     made = _label(kind, value, label, row.place, changes)
     return Example(identity, words[0], words[1] if len(words) == 2 else None, made)
@@ -330,7 +286,24 @@ def _check_rows(split: str, path: str, rows: Sequence[Row], texts: Sequence[str]
 def _check_labelled(examples: Sequence[Example], rows: Sequence[Row], label: str) -> None:
     for example, row in zip(examples, rows, strict=True):
         if example.label is None:
-            raise DataError(f"{row.place}: there is no label in {label!r}; fill it or take the row out.")
+            hint = " A question without an answer has [] there." if example.pair is not None else ""
+            raise DataError(f"{row.place}: there is no label in {label!r}; fill it or take the row out.{hint}")
+
+
+def _check_answers(
+    split: str, file: str, examples: list[Example], counts: Counter[str], notes: list[str]
+) -> list[Example]:
+    """The examples of a span split: those of a test file without any answer have no labels. Adds to `notes`."""
+    answered = sum(bool(example.label) for example in examples)
+    if answered == 0 and split == "test":
+        return [replace(example, label=None) for example in examples]
+    if answered == 0:
+        raise DataError(f"{file}: no question has an answer; training and development files need some.")
+    if split != "test" and counts["lost"] == answered:
+        raise DataError(f"{file}: no answer occurs in its context; check the order of the two texts.")
+    if unanswerable := sum(example.label == () for example in examples):
+        notes.append(f"{file}: {unanswerable:,} of {len(examples):,} questions are unanswerable")
+    return examples
 
 
 def _check_train(kind: Head, examples: Sequence[Example], known: Sequence[str], file: str, label: str) -> None:
@@ -384,7 +357,3 @@ def _answer_rules(train: Split) -> str:
     sample = "".join((example.pair or "")[:200] for example in train.examples[:50])
     chinese = sum("\u4e00" <= char <= "\u9fff" for char in sample)
     return "cmrc2018" if chinese * 4 > len(sample) else "squad"
-
-
-def _is_answer(value: Any) -> bool:
-    return _is_answer(value[0]) if isinstance(value, list) and value else isinstance(value, dict) and "text" in value

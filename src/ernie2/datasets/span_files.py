@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -22,22 +22,26 @@ from ernie2.storage.tables import column, read_rows
 
 @dataclass(frozen=True)
 class Question:
-    """One question as a file has it; `answers` are (text, start) with start None where the file gives none."""
+    """One question as a file has it; `answers` are (text, start) with start None where the file gives none.
+
+    No answers (an empty tuple) make it unanswerable; None is a question whose answers the file does not tell.
+    """
 
     place: str
     id: str
     question: str
     context: str
-    answers: tuple[tuple[str, int | None], ...]
+    answers: tuple[tuple[str, int | None], ...] | None
 
 
 def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Example], list[str]]:
     """(examples, notes) of one file; the notes count the answers whose start was wrong, missing or nowhere to be found.
 
-    `label` is None for a question without answers. Where the set is declared `traditional` and the file is, context,
+    `label` is None for a question without answers, which only a file that is not `labelled` may have: no declared set
+    has unanswerable questions. Where the set is declared `traditional` and the file is, context,
     question and answers are turned into Simplified, one character for one, so offsets stay. Raises `DataError` for a
-    file of another form, a training or development file without any answer, and one without an answer that its
-    context holds.
+    file of another form, a training or development file with a question without an answer, and one without an answer
+    that its context holds.
     """
     questions = list(read_questions(file))
     notes = []
@@ -46,9 +50,16 @@ def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Exa
         questions = [_converted(question, simplify) for question in questions]
         notes.append(f"{file}: Traditional characters turned into Simplified, one for one")
     counts: Counter[str] = Counter()
-    examples = [located(question, counts) for question in questions]
+    examples = [replace(one, label=one.label or None) for one in (located(each, counts) for each in questions)]
     if labelled and not counts:
         raise DataError(f"{file}: no question has an answer; training and development files need them.")
+    bare = [question.place for question in questions if not question.answers]
+    if labelled and bare:
+        raise DataError(
+            f"{bare[0]}: it has no answer ({len(bare)} of {len(questions)} have none); {dataset.title} has no "
+            "unanswerable questions. Take them out, or train on files of your own with --text question,context --label "
+            "answers."
+        )
     if labelled and not counts["right"] + counts["wrong"] + counts["missing"]:
         raise DataError(f"{file}: no answer occurs in its context; check that contexts and answers belong together.")
     return examples, [*notes, *answer_notes(file, counts)]
@@ -60,7 +71,8 @@ def read_questions(file: str) -> Iterator[Question]:
         for number, row in enumerate(read_rows(file)):
             names = [column(row, (name,)) for name in ("question", "context", "answers")]
             question, context, answers = (row.cells[name] for name in names)
-            yield _question(row.place, row.cells.get("id", number), question, context, answers)
+            impossible = row.cells.get("is_impossible")
+            yield _question(row.place, row.cells.get("id", number), question, context, answers, impossible)
         return
     content = json_value(b"\n".join(read_lines(file)), file)
     try:
@@ -76,13 +88,14 @@ def located(question: Question, counts: Counter[str]) -> Example:
     """The example of a question, its answers found; counts answers as right, wrong, missing (no start was given) or
     absent (not in the context), and questions whose answers are all absent as `lost`."""
     answers = []
-    for text, start in question.answers:
+    for text, start in question.answers or ():
         found, kind = locate(question.context, text, start)
         counts[kind] += 1
         answers.append(Answer(text, found))
     if answers and all(answer.start < 0 for answer in answers):
         counts["lost"] += 1
-    return Example(question.id, question.question, question.context, tuple(answers) or None)
+    label = None if question.answers is None else tuple(answers)
+    return Example(question.id, question.question, question.context, label)
 
 
 def locate(context: str, text: str, start: int | None) -> tuple[int, str]:
@@ -132,13 +145,18 @@ def _nested(file: str, content: Any) -> Iterator[Question]:
         for paragraph in document["paragraphs"]:
             for query in paragraph["qas"]:
                 place = f"{file}, question {query['id']}"
-                yield _question(place, query["id"], query["question"], paragraph["context"], query.get("answers", []))
+                impossible = query.get("is_impossible")
+                answers = query.get("answers")
+                yield _question(place, query["id"], query["question"], paragraph["context"], answers, impossible)
 
 
-def _question(place: str, identity: Any, question: Any, context: Any, answers: Any) -> Question:
+def _question(place: str, identity: Any, question: Any, context: Any, answers: Any, impossible: Any = None) -> Question:
     if not isinstance(question, str) or not isinstance(context, str):
         raise DataError(f"{place}: question and context must be text.")
-    return Question(place, str(identity), question, context, tuple(answers_of(answers, place)))
+    found = None if answers is None else tuple(answers_of(answers, place))
+    if impossible and found:
+        raise DataError(f"{place}: is_impossible is set, but there is an answer; take out one of them.")
+    return Question(place, str(identity), question, context, () if impossible else found)
 
 
 def answers_of(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
@@ -173,7 +191,8 @@ def _converted(question: Question, simplify: Callable[[str], str]) -> Question:
     where a character is converted otherwise outside its sentence."""
     context = simplify(question.context)
     answers = []
-    for text, start in question.answers:
+    for text, start in question.answers or ():
         place, _ = locate(question.context, text, start)
         answers.append((context[place : place + len(text)] if place >= 0 else simplify(text), start))
-    return Question(question.place, question.id, simplify(question.question), context, tuple(answers))
+    found = None if question.answers is None else tuple(answers)
+    return Question(question.place, question.id, simplify(question.question), context, found)

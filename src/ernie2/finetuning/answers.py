@@ -70,7 +70,12 @@ def score_answers(
 
 
 def compare(references: Sequence[str], prediction: str, rules: AnswerRules) -> tuple[float, float]:
-    """(exact match 0 or 1, F1 in 0–1) of one prediction against every accepted answer."""
+    """(exact match 0 or 1, F1 in 0–1) of one prediction against every accepted answer.
+
+    Without an accepted answer the question is unanswerable, and an empty prediction is right.
+    """
+    if not references:
+        return float(not rules.normal(prediction)), float(not rules.units(prediction))
     exact = any(rules.normal(reference) == rules.normal(prediction) for reference in references)
     mine = rules.units(prediction)
     best = 0.0

@@ -147,7 +147,7 @@ class ExampleEncoder:
             context, places = contexts[example.pair or ""]
             offsets.append(places)
             span = _answer_span(example, places) if labelled else None
-            if labelled and span is None:
+            if labelled and span is None and example.label != ():  # an unanswerable question is trained towards [CLS]
                 lost += 1
                 continue
             asked = query[: settings.max_query]

@@ -13,7 +13,7 @@ from ernie2.datasets.examples import Example, LabelledData
 from ernie2.errors import DataError
 from ernie2.finetuning.encoded import ExampleEncoder
 from ernie2.finetuning.jobs import MODEL, Run
-from ernie2.finetuning.predictions import Outcome, predict
+from ernie2.finetuning.predictions import Outcome, predict, with_threshold
 from ernie2.finetuning.submission import FILES, write_submission
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
 
@@ -87,7 +87,8 @@ def outcomes_for(tuned: Tuned, examples: Sequence[Example], device: torch.device
     )
     data = encoder.encode(examples, labelled=False)
     pad = tuned.wordpieces.pad_id
-    return predict(tuned.model, data, examples, facts.labels, facts.settings, device, pad=pad)
+    outcomes = predict(tuned.model, data, examples, facts.labels, facts.settings, device, pad=pad)
+    return with_threshold(outcomes, facts.null_threshold)
 
 
 def _dev(run: Run) -> float:

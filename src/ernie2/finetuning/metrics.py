@@ -16,6 +16,7 @@ from ernie2.datasets.examples import Answer, Example, LabelledData
 from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.errors import DataError
 from ernie2.finetuning.answers import RULES, score_answers
+from ernie2.finetuning.null_answers import HAS_ANSWER, NO_ANSWER, score_with_nulls
 
 Prediction = str | float | tuple[str, ...]
 """By head: a class name, a number, class names or tags, the text of an answer."""
@@ -29,6 +30,8 @@ def measure(
 ) -> dict[str, float]:
     """metric → percent, for every metric of `data`, over labelled `examples`.
 
+    Those of answerable or unanswerable questions are left out where there are none.
+
     `predictions[i]` belongs to `examples[i]`; `scores[i]` is how much the model holds for the positive class (a
     probability or any increasing function of it), needed by mrr only. Raises `DataError` for examples without labels,
     lengths that differ, none at all, and mrr without scores.
@@ -40,10 +43,7 @@ def measure(
         raise DataError(f"{data.name}: a metric needs examples with labels; these have none. Use another split.")
     by_name: dict[str, float] = {}
     if data.head == "span":
-        references = {str(i): _answer_texts(example) for i, example in enumerate(examples)}
-        texts = {str(i): str(text) for i, text in enumerate(predictions)}
-        answers = score_answers(references, texts, RULES[data.answer_rules or "squad"])
-        by_name = {"exact_match": answers.exact_match, "answer_f1": answers.f1}
+        by_name = _answer_figures(data, examples, [str(text) for text in predictions])
     for name in data.metrics:
         if name == "mrr":
             if scores is None:
@@ -56,9 +56,9 @@ def measure(
             if data.scheme is None:
                 raise DataError(f"{data.name}: entity_f1 needs a tag scheme; name it with --scheme.")
             by_name[name] = entity_f1(_tags(gold), _tags(predictions), data.scheme)
-        elif name not in by_name:
+        elif name not in by_name and name not in (*HAS_ANSWER, *NO_ANSWER):
             by_name[name] = PLAIN[name](gold, predictions)
-    return {name: by_name[name] for name in data.metrics}
+    return {name: by_name[name] for name in data.metrics if name in by_name}
 
 
 def accuracy(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
@@ -174,6 +174,15 @@ def _correlation(of: Callable[[Any, Any], Any], gold: Sequence[float], predicted
 
 def _tags(labels: Sequence[Any]) -> list[tuple[str, ...]]:
     return [tuple(map(str, label)) for label in labels]
+
+
+def _answer_figures(data: LabelledData, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, float]:
+    rules = RULES[data.answer_rules or "squad"]
+    if data.unanswerable:
+        return score_with_nulls(examples, texts, rules)
+    references = {str(i): _answer_texts(example) for i, example in enumerate(examples)}
+    answers = score_answers(references, {str(i): text for i, text in enumerate(texts)}, rules)
+    return {"exact_match": answers.exact_match, "answer_f1": answers.f1}
 
 
 def _answer_texts(example: Example) -> tuple[str, ...]:

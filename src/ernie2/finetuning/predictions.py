@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,14 @@ class Outcome:
 
     `value`: a class name, number, class names, tags, or the text of an answer. `probabilities`: by class (of several
     labels, each by itself). `certainties`: of tags, the probability of each that was given. `answers`: the best spans.
+    `null_score`: of a question, the score of [CLS] (the lowest of its windows) less that of the best span.
     """
 
     value: Prediction
     probabilities: Mapping[str, float] = field(default_factory=dict)
     certainties: tuple[float, ...] = ()
     answers: tuple[Candidate, ...] = ()
+    null_score: float | None = None
 
 
 def predict(
@@ -99,6 +101,13 @@ def positive_scores(outcomes: Sequence[Outcome], positive: str | None) -> list[f
     return [outcome.probabilities[positive] for outcome in outcomes]
 
 
+def with_threshold(outcomes: Sequence[Outcome], threshold: float | None) -> list[Outcome]:
+    """Return `outcomes` with the empty answer where the null score is above `threshold`; None changes nothing."""
+    if threshold is None:
+        return list(outcomes)
+    return [replace(outcome, value="") if (outcome.null_score or 0.0) > threshold else outcome for outcome in outcomes]
+
+
 def _read(head: Head, scores: Array, labels: Sequence[str]) -> Outcome:
     if head == "regression":
         return Outcome(float(scores[0]))
@@ -146,7 +155,8 @@ def _answers(
             n_best=settings.n_best,
             max_answer=settings.max_answer,
         )
-        outcomes.append(Outcome(candidates[0].text, answers=tuple(candidates)))
+        null = min(float(scores[0, 0]) + float(scores[0, 1]) for _, scores in parts)
+        outcomes.append(Outcome(candidates[0].text, answers=tuple(candidates), null_score=null - candidates[0].score))
     return outcomes
 
 

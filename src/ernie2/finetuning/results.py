@@ -70,7 +70,8 @@ def outcomes_of(
     which the paper says nothing."""
     rows, paper, comparison = [], {}, {}
     for split in dict.fromkeys(split for run in runs for split in run.metrics):
-        rows += [_row(split, metric, runs, settings.summary) for metric in data.metrics]
+        measured = {metric for run in runs for metric in run.metrics.get(split, {})}
+        rows += [_row(split, metric, runs, settings.summary) for metric in data.metrics if metric in measured]
         if not own:
             reported, words = beside(data, shape, split)
             paper[split], comparison[split] = tuple(row.described for row in reported), words

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from ernie2.datasets.examples import Example, LabelledData
+from ernie2.finetuning.answers import RULES
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.jobs import MODEL, Job, Run, finished_run, keep_run
 from ernie2.finetuning.metrics import measure
-from ernie2.finetuning.predictions import Outcome, positive_scores, predict
+from ernie2.finetuning.null_answers import choose_threshold
+from ernie2.finetuning.predictions import Outcome, positive_scores, predict, with_threshold
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
 from ernie2.storage.locks import confirm_lock
@@ -90,11 +92,11 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         history.diverged or judge.collapsed,
         round(history.sequences_per_second, 2),
         round(time.perf_counter() - began, 2),
-        [*lacking, *prepared.train.notes],
+        [*lacking, *judge.remarks(seed), *prepared.train.notes],
         history.losses,
     )
     confirm_lock(job.folder.parent)
-    save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job), vocab_size))
+    save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job, judge.null_threshold), vocab_size))
     keep_run(done, prepared.identity)
     return done
 
@@ -105,6 +107,13 @@ class _Judge:
     def __init__(self, job: Job, model: TunedModel, prepared: Prepared, device: torch.device) -> None:
         self._job, self._model, self._prepared, self._device = job, model, prepared, device
         self.collapsed = ""
+        self.null_threshold: float | None = None
+
+    def remarks(self, seed: int) -> list[str]:
+        """What to report of the threshold of empty answers, where there is one."""
+        if self.null_threshold is None:
+            return []
+        return [f"seed {seed}: no answer above a null score of {self.null_threshold:.4f}, chosen on dev by best F1"]
 
     def figures(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
         """split -> metric -> percent."""
@@ -121,6 +130,8 @@ class _Judge:
                 task_id=job.task_id,
                 pad=job.source.wordpieces.pad_id,
             )
+            if job.data.unanswerable:
+                outcomes = self._answered(name, examples, outcomes)
             found[name] = measure(
                 job.data,
                 examples,
@@ -130,6 +141,15 @@ class _Judge:
             if name.startswith("dev"):
                 self.collapsed = one_answer(job.data, examples, outcomes)
         return found
+
+    def _answered(self, name: str, examples: Sequence[Example], outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """`outcomes` with empty answers; their threshold is chosen on dev."""
+        if name.startswith("dev"):
+            texts = [str(outcome.value) for outcome in outcomes]
+            nulls = [outcome.null_score or 0.0 for outcome in outcomes]
+            rules = RULES[self._job.data.answer_rules or "squad"]
+            self.null_threshold = choose_threshold(examples, texts, nulls, rules)
+        return with_threshold(outcomes, self.null_threshold)
 
 
 def _model(job: Job, seed: int) -> tuple[TunedModel, int, tuple[str, ...]]:
@@ -146,7 +166,7 @@ def _model(job: Job, seed: int) -> tuple[TunedModel, int, tuple[str, ...]]:
     return model, carrier.vocab_size, new
 
 
-def _facts(job: Job) -> TunedFacts:
+def _facts(job: Job, null_threshold: float | None) -> TunedFacts:
     data = job.data
     return TunedFacts(
         head=data.head,
@@ -158,6 +178,7 @@ def _facts(job: Job) -> TunedFacts:
         answer_rules=data.answer_rules,
         metrics=data.metrics,
         scheme=data.scheme,
+        null_threshold=null_threshold,
         per_character=_per_character(data.need("train").examples),
         task_id=job.task_id,
     )

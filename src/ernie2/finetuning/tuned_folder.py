@@ -57,6 +57,7 @@ class TunedFacts:
 
     `texts`: names of the columns it was trained on. `per_character`: every token of its training was one character, so
     plain text is tagged character by character. `scheme`: how its tags mark entities, None where they mark none.
+    `null_threshold`: the null score above which a question gets the empty answer, None where all are answered.
     `task_id`: the row it was trained with, before it became row 0.
     """
 
@@ -70,6 +71,7 @@ class TunedFacts:
     metrics: tuple[str, ...] = ()
     per_character: bool = False
     scheme: Scheme | None = None
+    null_threshold: float | None = None
     task_id: int = 0
 
 

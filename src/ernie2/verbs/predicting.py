@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -27,7 +28,9 @@ def predict(
 
     Classes: `label`, `probabilities` by class. Numbers: `label`. Several labels: `label` a list, `probabilities`. Tags:
     `tokens`, `label` a tag each, `probabilities` of those tags, `entities`. Spans: `label` the answer, `start`, `end`
-    in characters of the context, `probability` among the `answers`. All carry the `id` of the row or its number.
+    in characters of the context, `probability` among the `answers`; where the training data had unanswerable questions
+    also `null_score`, and the label is "" where that is above the threshold of the model. All carry the `id` of the row
+    or its number.
 
     `source`: a table (.tsv, .csv, .jsonl, .json, .parquet), a .txt of one text a line, or lines. `text`: the columns,
     where they are not called as in training. `out`: also write JSON lines there. Raises `CheckpointError` where `model`
@@ -49,11 +52,13 @@ def predictions(tuned: Tuned, source: str | Path | Iterable[str], text: str | No
     while chosen := list(islice(examples, _AT_ONCE)):
         outcomes = outcomes_for(tuned, chosen, device)
         for example, outcome in zip(chosen, outcomes, strict=True):
-            yield described(example, outcome, facts.head, facts.scheme)
+            yield described(example, outcome, facts.head, facts.scheme, nulls=facts.null_threshold is not None)
 
 
-def described(example: Example, outcome: Outcome, head: str, scheme: Scheme | None = None) -> dict[str, Any]:
-    """One prediction as JSON values; `scheme` is how tags mark entities."""
+def described(
+    example: Example, outcome: Outcome, head: str, scheme: Scheme | None = None, *, nulls: bool = False
+) -> dict[str, Any]:
+    """One prediction as JSON values; `scheme`: how tags mark entities; `nulls`: whether answers may be empty."""
     told: dict[str, Any] = {"id": example.id}
     if head == "tagging":
         assert isinstance(outcome.value, tuple)
@@ -70,11 +75,21 @@ def described(example: Example, outcome: Outcome, head: str, scheme: Scheme | No
             for one in outcome.answers
         ]
         place = {"start": best.start, "end": best.end, "probability": round(best.probability, 6)}
-        return told | {"label": best.text, **place, "answers": answers}
+        if nulls:
+            assert outcome.null_score is not None
+            place["null_score"] = round(outcome.null_score, 6)
+            if outcome.value == "":
+                place |= {"start": 0, "end": 0, "probability": round(_null_probability(outcome), 6)}
+        return told | {"label": outcome.value, **place, "answers": answers}
     told["label"] = list(outcome.value) if isinstance(outcome.value, tuple) else outcome.value
     if outcome.probabilities:
         told["probabilities"] = {name: round(share, 6) for name, share in outcome.probabilities.items()}
     return told
+
+
+def _null_probability(outcome: Outcome) -> float:
+    """The share of the empty answer in a softmax over it and the `answers`."""
+    return 1.0 / (1.0 + math.exp(min(700.0, -(outcome.null_score or 0.0))) / outcome.answers[0].probability)
 
 
 def _entities(example: Example, tags: Sequence[str], scheme: Scheme) -> list[dict[str, Any]]:

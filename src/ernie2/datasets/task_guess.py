@@ -1,0 +1,76 @@
+"""The kind of task of a user's own training file, guessed by a rule that is printed and can be overruled with `--head`.
+
+The rule, on the training file, first match wins:
+1. labels are answers (objects with `text`, or empty lists for unanswerable questions) and there are two texts → span;
+   texts are question, context;
+2. texts are lists, or hold \\x02 → tagging;
+3. labels are lists → multi_label;
+4. every label is a number and one has a fraction → regression;
+5. every label is a whole number, there are more than 20 different ones, they are not written as strings (JSON, parquet)
+   and are not all numbers from 0 or 1 to the highest → refused: classes or a scale, the user has to say;
+6. else → classification.
+In .tsv and .csv a cell that is a JSON list or object counts as that list or object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ernie2.corpora.cells import class_of, is_unlabelled, number_of, spelled
+from ernie2.datasets.examples import Head
+from ernie2.datasets.labelled_files import SEPARATOR
+from ernie2.errors import DataError
+from ernie2.storage.tables import Row
+
+CLASSES_AT_MOST = 20
+"""So many different whole numbers are taken for classes without asking more of them."""
+
+
+def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[Head, str]:
+    """(head, why) by the rule at the top of this file."""
+    cells = [(row, spelled(row.cells[label], row.place)) for row in rows if not is_unlabelled(row.cells[label])]
+    labels = [value for _, value in cells]
+    if not labels:
+        raise DataError(f"{rows[0].place}: the column {label!r} is empty throughout; training needs labels.")
+    firsts = [spelled(row.cells[texts[0]], row.place) for row in rows]
+    if any(_is_answer(value) for value in labels) and len(texts) == 1:
+        raise DataError(
+            f"{rows[0].place}: {label} holds answers, which need two texts, question and context: --text "
+            "question,context."
+        )
+    if any(_is_answer(value) for value in labels) and all(_is_answer(value) or value == [] for value in labels):
+        return "span", f"every {label} is an answer, and there are two texts (question, context)"
+    if all(isinstance(value, list) or (isinstance(value, str) and SEPARATOR in value) for value in firsts):
+        return "tagging", f"every {texts[0]} is a list of tokens"
+    if all(isinstance(value, list) for value in labels):
+        return "multi_label", f"every {label} is a list"
+    numbers = [number for value in labels if (number := number_of(value)) is not None]
+    if len(numbers) < len(labels):
+        names = {class_of(value, label, row.place) for row, value in cells}
+        return "classification", f"{label} has {len(names)} different names"
+    if any(not number.is_integer() for number in numbers):
+        return "regression", f"every {label} is a number, and some have a fraction"
+    strings = all(row.typed and isinstance(value, str) for row, value in cells)
+    return "classification", _whole_numbers(numbers, label, rows[0], strings=strings)
+
+
+def _whole_numbers(numbers: Sequence[float], label: str, first: Row, *, strings: bool) -> str:
+    """Why whole numbers are classes. Raises `DataError` where they may as well be a scale."""
+    different = {int(number) for number in numbers}
+    low, high = min(different), max(different)
+    said = f"{label} has {len(different)} different whole numbers"
+    if len(different) <= CLASSES_AT_MOST:
+        return said
+    if strings:
+        return f"{said}, written as strings; if they are a scale, say --head regression"
+    if low in (0, 1) and high - low + 1 == len(different):
+        return f"{said}, all from {low} to {high}; if they are a scale, say --head regression"
+    raise DataError(
+        f"{first.place.rpartition(', ')[0]}: {said} between {low} and {high}, which may be classes or a scale. Say "
+        "--head classification or --head regression."
+    )
+
+
+def _is_answer(value: Any) -> bool:
+    return _is_answer(value[0]) if isinstance(value, list) and value else isinstance(value, dict) and "text" in value
