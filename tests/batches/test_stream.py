@@ -310,9 +310,14 @@ class Silent(TokenTask):
 )
 def test_a_task_that_cannot_go_on_is_stopped_by_name(shards, monkeypatch, kind, words):
     monkeypatch.setattr(streams, "PATIENCE", 50)
+
+    def first_pack():
+        stream_of(shards, tasks=[kind(Options(), VOCABULARY)], ids={kind.name: 0}).pack(
+            0, Lane(), kind.name, (kind.name,)
+        )
+
     with pytest.raises(TaskError, match=words):
-        stream = stream_of(shards, tasks=[kind(Options(), VOCABULARY)], ids={kind.name: 0})
-        stream.pack(0, Lane(), kind.name, (kind.name,))
+        first_pack()
 
 
 def test_other_documents_come_from_other_groups_and_labels_equally_often(shards):
