@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from hashlib import sha256
 from pathlib import Path
 
@@ -167,11 +168,11 @@ prepare(recipe(made, made / "in.jsonl.gz", shards=_shards(folder)), workers=work
 """
 
 
-def start(made, folder, workers):
+def start(made, folder, workers, script=SCRIPT):
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(made), str(folder), str(workers)],
+            [sys.executable, "-c", script, str(made), str(folder), str(workers)],
             env={**os.environ, "PYTHONPATH": path},
             stdout=log,
             stderr=log,
@@ -205,6 +206,42 @@ def test_killed_half_way_and_started_again_it_makes_the_same_bytes(made, tmp_pat
         again = prepare(recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path)), 2, watch)
         assert kept == before  # finished units were not done again
         assert contents(again.folder) == contents(shards.folder)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def of_session(session):
+    """Processes that live and were started by the one that began `session`, itself included."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, number = stat.read_text(errors="replace").rpartition(")")[2].split()[:4]
+            if int(number) == session and state not in "ZX":
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_leaves_neither_processes_nor_semaphores(made, tmp_path, workers):
+    prefix = f"/mp-{uuid.uuid4().hex[:12]}"
+    named = f"import multiprocess; multiprocess.process.current_process()._config['semprefix'] = {prefix!r}\n"
+    process = start(made[1], tmp_path, workers, named + SCRIPT)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if list((tmp_path / "shards").glob(".prepare-*/jobs/tokenise/completions/*")):
+                break
+            time.sleep(0.002)
+        assert len(of_session(process.pid)) >= workers
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and of_session(process.pid):
+            time.sleep(0.05)
+        assert of_session(process.pid) == []
+        assert list(Path("/dev/shm").glob(f"sem.{prefix[1:]}*")) == []
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

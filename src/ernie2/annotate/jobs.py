@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import multiprocess  # type: ignore[import-untyped]
+import multiprocess.connection  # type: ignore[import-untyped]
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.io import DataFolder
 from datatrove.pipeline.base import PipelineStep
@@ -191,13 +193,46 @@ def _watch(thread: threading.Thread, executor: LocalPipelineExecutor, report: Ca
 
 
 class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
-    """datatrove's executor, silent on the console also in the processes it starts."""
+    """datatrove's executor without its `Manager`, whose server process outlives a killed run, and without console logs.
 
-    def _launch_run_for_rank(self, rank: int, *arguments: Any, **named: Any) -> Any:
-        if multiprocess.process.parent_process() is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that owns them stops them
-            datatrove_logging.sys = SimpleNamespace(stderr=_Nowhere())
-        return super()._launch_run_for_rank(rank, *arguments, **named)
+    Workers end as soon as the process that started them is gone.
+    """
+
+    pipeline: list[PipelineStep]
+
+    def run(self) -> None:
+        """Run every task that is not completed."""
+        self.save_executor_as_json()
+        ranks = self.get_incomplete_ranks()
+        if self.workers == 1:
+            for rank in ranks:
+                self._run_alone(rank)
+            return
+        with multiprocess.get_context("forkserver").Pool(self.workers, _begin_worker) as pool:
+            for _ in pool.imap_unordered(self._run_alone, ranks):
+                pass
+
+    def _run_alone(self, rank: int) -> None:
+        """Run one task on a pipeline of its own, so that its statistics are its own."""
+        pipeline = self.pipeline
+        self.pipeline = deepcopy(pipeline)
+        try:
+            self._run_for_rank(rank)
+        finally:
+            self.pipeline = pipeline
+
+
+def _begin_worker() -> None:
+    """Leave stopping to the process that owns the workers, end when it is gone, and keep the console free of logs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    datatrove_logging.sys = SimpleNamespace(stderr=_Nowhere())
+    owner = multiprocess.process.parent_process()
+
+    def end_with_owner() -> None:
+        multiprocess.connection.wait([owner.sentinel])
+        os._exit(1)  # at once: what was being written is a leftover that the next run removes
+
+    threading.Thread(target=end_with_owner, name="ernie2-owner", daemon=True).start()
 
 
 class _JobFolder(DataFolder):  # type: ignore[misc]
