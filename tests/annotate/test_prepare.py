@@ -247,6 +247,24 @@ def test_a_killed_run_leaves_neither_processes_nor_semaphores(made, tmp_path, wo
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("at", ["vocab.txt", "tokenizer_config.json", "tokenizer.json"])
+def test_killed_while_saving_the_tokeniser_it_finishes(made, tmp_path, monkeypatch, at):
+    shards, folder = made
+    asked = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
+    replace = os.replace
+
+    def dying(source, target):
+        if Path(target).name == at:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ernie2.storage.atomic.os.replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(asked, workers=1)
+    assert contents(prepare(asked, workers=1).folder) == contents(shards.folder)
+
+
 def test_killed_while_moving_into_place_it_finishes(made, tmp_path, monkeypatch):
     shards, folder = made
     asked = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))

@@ -1,4 +1,5 @@
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -17,6 +18,14 @@ SOURCE = Path(__file__).parents[2] / "src"
 def send(number):
     os.kill(os.getpid(), number)
     time.sleep(0.01)  # Python runs handlers between two of its instructions
+
+
+@pytest.fixture(autouse=True)
+def no_handlers_of_this_session():
+    """The tests may run under nohup, which ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -42,6 +51,44 @@ def test_a_signal_that_comes_twice_at_once_is_one(capfd):
         send(signal.SIGTERM)
         assert stop.name == "SIGINT"
     assert capfd.readouterr().err.count("finishing") == 1
+
+
+def test_a_terminal_that_goes_away_may_say_so_many_times(monkeypatch):
+    monkeypatch.setattr(signals, "SAME_SECONDS", 0.0)
+    with Stop() as stop:
+        for _ in range(3):
+            send(signal.SIGHUP)
+        assert stop.name == "SIGHUP"
+
+
+def test_a_run_under_nohup_does_not_hear_of_its_terminal():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Stop() as stop:
+        send(signal.SIGHUP)
+        assert not stop.asked
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_a_run_whose_terminal_is_gone_can_go_on_printing_and_ends_as_it_would(tmp_path):
+    """The program's controlling terminal hangs up: every write to it fails with EIO."""
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom ernie2.train.signals import Stop\n"
+        "with Stop() as stop:\n    print('ready', flush=True)\n    stop.soon(30)\n    print('saving', flush=True)\n"
+        "    Path(sys.argv[1]).write_text(str(stop.name))\nsys.exit(75)\n"
+    )
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execve(
+            sys.executable,
+            [sys.executable, "-c", program, str(tmp_path / "saved")],
+            {**os.environ, "PYTHONPATH": str(SOURCE)},
+        )
+    told = b""
+    while b"ready" not in told:
+        told += os.read(terminal, 1_000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 75
+    assert (tmp_path / "saved").read_text() == "SIGHUP"
 
 
 def test_a_second_ctrl_c_stops_at_once(monkeypatch):

@@ -7,6 +7,7 @@ import tiny
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
 from ernie2.recipe_files import load_recipe
+from ernie2.studies.record import done
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.records import Records, read_run
 
@@ -49,6 +50,42 @@ def test_a_run_whose_export_fails_is_stopped_and_resume_finishes_it(recipe, tmp_
     ernie2.resume(tmp_path / "run")
     assert read_run(tmp_path / "run")["status"] == "done"
     assert (tmp_path / "run" / "hf" / "config.json").exists()
+
+
+def test_a_run_is_done_only_when_its_results_are_there(recipe, tmp_path, monkeypatch):
+    """Killed before every file that is written at the end."""
+    run, results = tmp_path / "run", ("hf", "report.html")
+    write = Records.describe
+
+    def killed(self, facts):
+        if facts["status"] == "done":
+            assert all((run / name).exists() for name in results)
+        if facts["status"] != "running":
+            raise KeyboardInterrupt
+        write(self, facts)
+
+    with monkeypatch.context() as during:
+        during.setattr(Records, "describe", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ernie2.pretrain(recipe)
+    assert read_run(run)["status"] == "running"
+    assert "<span>done " in (run / "report.html").read_text(encoding="utf-8")
+    ernie2.resume(run)
+    assert read_run(run)["status"] == "done"
+
+
+@pytest.mark.parametrize("name", ["hf", "report.html"])
+def test_results_that_a_finished_run_lacks_are_written_by_resume(recipe, tmp_path, capsys, name):
+    run = ernie2.pretrain(recipe)
+    before = {path: path.read_bytes() for path in (run / "hf").iterdir()} | {run / "report.html": b""}
+    (run / name).rename(tmp_path / "away")
+    assert not done(run)  # as a study asks
+    ernie2.resume(run)
+    assert f"is finished, but has no {run / name}" in capsys.readouterr().out
+    assert done(run)
+    assert all(path.read_bytes() == content for path, content in before.items() if content)
+    ernie2.resume(run)
+    assert "nothing to resume" in capsys.readouterr().out
 
 
 def test_evaluating_a_run_gives_the_figures_it_ended_with(recipe, tmp_path):

@@ -185,6 +185,7 @@ def _work(
     Answers are sent by a thread, so that the next pack is made while the one before is on its way.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains ends its workers
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))  # it may need them to end its step
     lanes: Mapping[int, Lane] = {}
     sender: Thread | None = None

@@ -8,7 +8,7 @@ steps, of two lines about the same one the later counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -228,10 +228,11 @@ class Records:
     scores: tuple[Score, ...] = ()
 
 
-def read_records(run: Path) -> Records:
-    """Reads the records of a run folder; a missing or empty metrics.jsonl is a run that has only just begun.
+def read_records(run: Path, changed: Mapping[str, Any] | None = None) -> Records:
+    """Read the records of a run folder; a missing or empty metrics.jsonl is a run that has only just begun.
 
-    Raises `CheckpointError` where `run` is no run folder and `DataError` where a record file is damaged.
+    `changed`: values that replace those of run.json. Raises `CheckpointError` where `run` is no run folder and
+    `DataError` where a record file is damaged.
     """
     described = run / "run.json"
     if not described.is_file():
@@ -245,6 +246,8 @@ def read_records(run: Path) -> Records:
             f"{described}: format {values['format']!r} is not {FORMAT}, the one this version reads. "
             "Make the report with the version of ernie2 that made the run."
         )
+    if isinstance(values, dict):
+        values |= changed or {}
     read = _decode(Run, _shards_listed(values), str(described))
     events: dict[tuple[str, int], StageEvent] = {}
     steps: dict[int, Step] = {}

@@ -7,7 +7,7 @@ embedded with its licence. Everything the records say is escaped, so names with 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,14 @@ ASSETS = Path(__file__).parent / "assets"
 NAME = "report.html"
 
 
-def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
-    """Makes the report of a run folder, finished or not, and returns its path, `RUN/report.html`.
+def write_report(run: Path, beside: Sequence[Path] = (), changed: Mapping[str, Any] | None = None) -> Path:
+    """Write the report of a run folder, finished or not, atomically; return its path, `RUN/report.html`.
 
-    With runs `beside` it, the page also compares what each task kept in them.
-
-    Written aside and renamed, so an earlier report stays whole until the new one is. Raises `CheckpointError` where
+    With runs `beside` it, the page also compares what each task kept in them. `changed`: values that replace those of
+    run.json, as those that are written there next. Raises `CheckpointError` where
     `run` is no run, `DataError` where its records are damaged, `StorageError` where the page cannot be written.
     """
-    page = render(read_records(run), [read_records(other) for other in beside])
+    page = render(read_records(run, changed), [read_records(other) for other in beside])
     advice = f"Free some space or allow writing there, then run `ernie2 report {run}`; the run itself is untouched."
     write_text(run / NAME, page, what_now=advice)
     return run / NAME

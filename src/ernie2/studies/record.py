@@ -85,12 +85,15 @@ def _line(value: Any) -> str:
 
 
 def done(folder: Path) -> bool:
-    """Whether a run was trained to its end; raises `CheckpointError` where it was under other rules."""
+    """Whether a run was trained to its end and has its results.
+
+    Raises `CheckpointError` where it was under other rules.
+    """
     try:
         facts = read_run(folder)
     except CheckpointError:
         return False
-    if facts["status"] != "done":
+    if facts["status"] != "done" or not all((folder / name).exists() for name in ("hf", "report.html")):
         return False
     check_rules(facts, folder)
     return True

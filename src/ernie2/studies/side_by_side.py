@@ -28,8 +28,8 @@ def side_by_side(
     """Carries out `units`, so many at once, and yields each when it is done; what each says goes into `logs`.
 
     `carry_out` is pickled, so a function of a module. Raises what a run raised, with its name said, `RunFailed` where a
-    process was killed, `RunStopped` on SIGTERM; then, and where the generator is closed, the other runs are asked to
-    stop and waited for.
+    process was killed, `RunStopped` on SIGTERM or SIGHUP; then, and where the generator is closed, the other runs are
+    asked to stop and waited for.
     """
     context = multiprocessing.get_context("spawn")
     places = context.Queue()
@@ -90,19 +90,24 @@ def _raise_failure(future: Future[None], waiting: Mapping[Future[None], Unit], l
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Inside, SIGTERM to this process stops the runs in its processes too; only the main thread takes signals."""
+    """Inside, SIGTERM or SIGHUP stops the runs in its processes too; only the main thread takes signals.
 
-    def stop(*_: Any) -> None:
-        raise RunStopped("SIGTERM came.")
+    SIGHUP stays ignored where it is, as under nohup.
+    """
+
+    def stop(number: int, _: Any) -> None:
+        raise RunStopped(f"{signal.Signals(number).name} came.")
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    asking = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in asking}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _take_place(places: Any, devices: Sequence[str], threads: int) -> None:

@@ -1,22 +1,25 @@
 """Signals that ask a run to stop: it finishes the step, saves, and says so by its exit code.
 
-SIGTERM is what schedulers and torchrun send before they kill; SIGINT is Ctrl-C. The first of either is only noted. A
-second one stops at once, unless it follows within `SAME_SECONDS`: Ctrl-C under torchrun reaches a rank twice, from the
-terminal and from torchrun, and means one thing.
+SIGTERM is what schedulers and torchrun send before they kill; SIGINT is Ctrl-C; SIGHUP comes when a terminal or an SSH
+session goes away. The first of them is only noted. A second one stops at once, unless it follows within `SAME_SECONDS`:
+Ctrl-C under torchrun reaches a rank twice, from the terminal and from torchrun, and means one thing. SIGHUP never
+counts as a second one, since shells repeat it, and is not looked at where it is ignored, as under nohup.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SAME_SECONDS = 1.0
 
 
@@ -41,7 +44,8 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            noted = [n for n in SIGNALS if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in noted}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,14 +71,28 @@ class Stop:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         caught = signal.Signals(number)
+        if caught is signal.SIGHUP:
+            _leave_lost_terminal()
         if not self.asked:
             self.name, self._at = caught.name, time.monotonic()
             # not through print: the signal may have come in the middle of one
             text = f"\n{caught.name}: finishing the step and saving a checkpoint; once more stops at once.\n"
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())
-        elif time.monotonic() - self._at > SAME_SECONDS:
+        elif caught is not signal.SIGHUP and time.monotonic() - self._at > SAME_SECONDS:
             self.__exit__()
             if caught is signal.SIGINT:
                 raise KeyboardInterrupt
             signal.signal(caught, signal.SIG_DFL)
             os.kill(os.getpid(), caught)
+
+
+def _leave_lost_terminal() -> None:
+    """Send standard output and error nowhere where their terminal is gone: every write to it would fail."""
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)

@@ -137,9 +137,15 @@ def go_on(run: Path, world: World) -> Path:
 
 def _go_on(run: Path, world: World) -> Path:
     facts = world.on_first(lambda: read_run(run))
-    if facts["status"] == "done":
+    if facts["status"] == "done" and (run / "hf").is_dir():
+        if not (run / "report.html").exists():
+            world.on_first(lambda: write_report(run))
+            say(f"{run} is finished, but has no {run / 'report.html'}: it was written from the records.")
+            return run
         say(f"{run} is finished; nothing to resume. Results: {run / 'hf'} and {run / 'report.html'}")
         return run
+    if facts["status"] == "done":
+        say(f"{run} is finished, but has no {run / 'hf'}: it is written from the last checkpoint.")
     checkpoint = world.on_first(lambda: newest(run))
     carried = (facts.get("extended_from") or {}).get("stages", 0)
     with world.together():
@@ -162,12 +168,13 @@ def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
             position = made.trainer.train()
         model = unsharded(made.trainer.model, world)
         folder = world.on_first(lambda: _export(run, shards, made, model, position.seen))
+        over = {"status": "done", "finished": _now()}
+        page = world.on_first(lambda: write_report(run, changed=over))
+        records.describe({**made.facts, **over})  # last, so that a finished run has its results
     except BaseException:
         with suppress(StorageError):  # on a full disk the first error is the one to tell
             records.describe({**made.facts, "status": "stopped"})
         raise
-    records.describe({**made.facts, "status": "done", "finished": _now()})
-    page = world.on_first(lambda: write_report(run))
     transformer = model.settings.kind == "transformer"
     say(f"Model:  {folder}" + (" (transformers loads it as ErnieModel or ErnieForMaskedLM)" if transformer else ""))
     say(f"Report: {page}")
