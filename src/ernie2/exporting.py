@@ -46,7 +46,7 @@ def export_hf(
     ernie2.json holds all this.
     """
     with staged_folder(folder, replace=True) as staging:
-        wordpieces.save(staging)
+        wordpieces.save(staging, model.settings.position_rows)
         _save_model(staging, model, carried_keys(facts, seen), wordpieces.pad_id)
         write_text(staging / "README.md", model_card(facts, heldout))
     return folder

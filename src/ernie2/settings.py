@@ -86,8 +86,11 @@ class TokenizerSettings(Part):
     """A BERT vocab.txt, an ERNIE `token<TAB>id` file, or a `tokenizers` JSON."""
     train: int | None = Field(default=None, ge=64)
     """Size of a WordPiece vocabulary to train on the train documents."""
-    lowercase: bool = True
-    """Lower-case and strip accents (vocabulary files and training; a tokenizers JSON says so itself)."""
+    lowercase: bool | None = None
+    """Lower-case and strip accents, as training a vocabulary does by default. A vocabulary file is used as the files
+    beside it say, or lower-cased where it has no capital letters; a tokenizers JSON says so itself."""
+    max_unknown: float = Field(default=0.2, ge=0, le=1)
+    """`prepare` refuses a corpus in which a larger share of the tokens is [UNK]: the vocabulary does not fit."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizerSettings:

@@ -68,7 +68,7 @@ def recipe(folder, path, language="en", name="text", **parts):
         "name": "test",
         "run": str(folder / "run"),
         "corpora": {name: {"path": str(path), "language": language, "licence": "CC0"}},
-        "tokenizer": {"train": 200},
+        "tokenizer": {"train": 200, "max_unknown": 1},
         "knowledge": {"phrases": {"min_count": 4, "min_npmi": 0.3}},
         "shards": {"folder": str(folder / "shards"), "shard_tokens": 1000, "min_heldout": 5},
         "tasks": {"knowledge_masking": {}},
@@ -504,6 +504,45 @@ def test_wrong_input_leaves_nothing_behind_and_takes_nothing_away(tmp_path: Path
 def test_a_corpus_of_unknown_words_only_is_refused_by_name(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
     (tmp_path / "in.txt").write_text("rain\n\nsnow\n", encoding="utf-8")
-    parts = recipe(tmp_path, tmp_path / "in.txt", tokenizer={"file": str(tmp_path / "vocab.txt")})
+    tokenizer = {"file": str(tmp_path / "vocab.txt"), "max_unknown": 1}
+    parts = recipe(tmp_path, tmp_path / "in.txt", tokenizer=tokenizer)
     with pytest.raises(DataError, match=r"corpora\.text: nothing is left of .*in.txt \(only unknown tokens: 2\)"):
         prepare(parts, workers=1)
+
+
+def test_the_share_of_unknown_tokens_is_counted_with_documents_left_out_and_refused_above_a_limit(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rain", "."]))
+    (tmp_path / "in.txt").write_text("rain rain rain.\n\nrain snow snow.\n\nsnow snow\n", encoding="utf-8")
+
+    def at_most(share):
+        tokenizer = {"file": str(tmp_path / "vocab.txt"), "max_unknown": share}
+        return recipe(tmp_path, tmp_path / "in.txt", tokenizer=tokenizer)
+
+    with pytest.raises(
+        TokenizerError, match=r"corpora.text: 40.0% of its first 10 tokens are \[UNK\], more than token"
+    ):
+        prepare(at_most(0.3), workers=1)
+    assert not (tmp_path / "shards").exists()
+    shards = prepare(at_most(0.5), workers=1)
+    assert shards.facts["corpora"]["text"]["unknown_share"] == 0.4
+    with pytest.raises(TokenizerError, match=r"40.0% of its tokens are \[UNK\]"):
+        prepare(at_most(0.3), workers=1)  # the same shards, there already
+
+
+def test_a_cased_vocabulary_is_not_lower_cased_where_the_file_beside_it_says_so(tmp_path, capsys):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rain", "Rain", "."]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "model_max_length": 64}')
+    (tmp_path / "in.txt").write_text("Rain rain.\n\nrain Rain rain.\n", encoding="utf-8")
+    file = str(tmp_path / "vocab.txt")
+    shards = prepare(recipe(tmp_path, tmp_path / "in.txt", tokenizer={"file": file}), workers=1)
+    assert sorted({word for corpus in shards.corpora.values() for word in corpus.shards[0].tokens.tolist()}) == [
+        5,
+        6,
+        7,
+    ]
+    told = json.loads((shards.folder / "tokenizer_config.json").read_text())
+    assert (told["do_lower_case"], told["model_max_length"]) == (False, 64)
+    assert "do_lower_case" not in capsys.readouterr().out
+    prepare(recipe(tmp_path, tmp_path / "in.txt", tokenizer={"file": file, "lowercase": True}), workers=1)
+    assert "do_lower_case is false in the tokenizer_config.json beside it, but" in capsys.readouterr().out

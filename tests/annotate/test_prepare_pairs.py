@@ -63,7 +63,7 @@ def made(folder: Path, corpora: dict[str, Any], workers: int = 1, unit: int = 4_
         "name": "test",
         "run": str(folder / "run"),
         "corpora": corpora,
-        "tokenizer": {"train": 200},
+        "tokenizer": {"train": 200, "max_unknown": 1},
         "knowledge": {"phrases": {"min_count": 4, "min_npmi": 0.1}},
         "shards": shards | parts.pop("shards", {}),
         "tasks": {"discourse_relation": {}},

@@ -139,8 +139,6 @@ def test_an_ernie_vocabulary_gives_the_ids_it_names_and_gaps_become_placeholders
     [
         ("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"]), r"of 5 tokens has no \[MASK\] \(nor <mask>\); pre-"),
         ("a\nb", r"no \[PAD\] .*, no \[UNK\] .*, no \[CLS\] .*, no \[SEP\] .*, no \[MASK\]"),
-        ("\n".join([*SPECIALS, "a", "b", "a"]), r"line 8: the token 'a' is on line 6 already"),
-        ("\n".join([*SPECIALS, "", "b"]), r"line 6: there is no token on this line"),
         ("[PAD]\t0\n[UNK]\t0", r"line 2: the id 0 is that of line 1 too"),
         ("[PAD]\t0\n[UNK]", r"line 2: '\[UNK\]' is not of the form token<TAB>id"),
         ("[PAD]\t0\n[UNK]\t999999", r"the largest id is 999999, but there are only 2 tokens"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import shutil
 import warnings
 
 import numpy as np
@@ -16,14 +15,14 @@ import ernie2
 import paddle_files
 import tiny
 import tiny_run
-from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.model.formats.filling import load_model
 from ernie2.train.checkpoints import newest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, ErnieForMaskedLM
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertTokenizer, ErnieForMaskedLM
 
 VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", *[f"w{i}" for i in range(4, 204)], "[UNK]"]
 """205 tokens in the order of ERNIE's Chinese vocabulary: [PAD] first, [UNK] last."""
@@ -140,12 +139,25 @@ def test_tables_grow_when_asked_and_new_rows_are_named(tmp_path):
     assert torch.equal(table[5:], table[:1].expand(2, -1))
 
 
-def test_the_files_of_a_tokeniser_are_copied_as_they_are(run, tmp_path):
-    source = shutil.copytree(run / "hf", tmp_path / "source")
-    (source / "special_tokens_map.json").write_text('{"unk_token": "[UNK]"}')
+def test_the_files_of_a_tokeniser_of_ours_come_out_as_they_were(run, tmp_path):
+    ernie2.convert(run / "hf", tmp_path / "hf")
+    for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"):
+        assert (tmp_path / "hf" / name).read_bytes() == (run / "hf" / name).read_bytes()
+
+
+def test_what_lies_beside_a_vocabulary_is_kept_and_what_was_passed_over_is_said(tmp_path, capsys):
+    source = paddle_files.copied("fluid", tmp_path)
+    lines = [*VOCABULARY, "für", VOCABULARY[-1], ""]
+    (source / "vocab.txt").write_text("".join(f"{token}\n" for token in lines))
+    (source / "tokenizer_config.json").write_text('{"do_lower_case": true, "strip_accents": false}')
+    (source / "added_tokens.json").write_text('{"tower-bridge": 207}')
     ernie2.convert(source, tmp_path / "hf")
-    for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"):
-        assert (tmp_path / "hf" / name).read_bytes() == (source / name).read_bytes()
+    assert f"1 line repeats a token: {VOCABULARY[-1]!r} (lines 205 and 207)" in capsys.readouterr().out
+    theirs, after = BertTokenizer.from_pretrained(source), AutoTokenizer.from_pretrained(tmp_path / "hf")
+    texts = ["Für w7 TOWER-bridge", f"w200 {VOCABULARY[-1]}", "fur"]
+    assert theirs(texts).input_ids == after(texts).input_ids
+    assert after.convert_tokens_to_ids(["für", VOCABULARY[-1], "tower-bridge"]) == [205, 206, 207]
+    assert after.model_max_length == 40
 
 
 def test_a_cased_vocabulary_stays_cased(tmp_path):
@@ -169,7 +181,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
     source = paddle_files.copied("fluid", tmp_path)
     ernie_vocabulary(source)
-    monkeypatch.setattr("ernie2.verbs.converting._bring_tokenizer", full)
+    monkeypatch.setattr(WordPieces, "save", full)
     with pytest.raises(StorageError, match="No space left on device; nothing was changed"):
         ernie2.convert(source, tmp_path / "hf")
     assert [path.name for path in tmp_path.iterdir()] == ["fluid"]

@@ -85,6 +85,8 @@ class ColumnMaker:
         """Documents left out, by reason."""
         self.dropped_spans: Counter[str] = Counter()
         """Spans left out, by reason."""
+        self.encoded = self.unknown = 0
+        """Tokens of all documents, those left out too, and how many of them are [UNK]."""
 
     def batches(self, documents: Iterable[UnitDocument]) -> Iterator[tuple[Batch | None, int]]:
         """Yields (columns, characters read for them); None where nothing of a batch was left."""
@@ -99,13 +101,16 @@ class ColumnMaker:
         if waiting:
             yield self._batch(waiting), characters
 
-    def _batch(self, documents: list[UnitDocument]) -> Batch | None:
+    def _batch(self, documents: list[UnitDocument], *, again: bool = False) -> Batch | None:
         text = _Text.of(documents)
         encoded = self._encoder.encode(text.text, text.paragraph_texts, text.paragraph_starts)
+        if not again:
+            self.encoded += len(encoded.ids)
+            self.unknown += int((encoded.ids == self._wordpieces.unk_id).sum())
         usable = self._usable(encoded, text)
         if not usable.all():
             documents = [document for document, use in zip(documents, usable.tolist(), strict=True) if use]
-            return self._batch(documents) if documents else None
+            return self._batch(documents, again=True) if documents else None
         return self._columns(documents, text, encoded)
 
     def _usable(self, encoded: Encoded, text: _Text) -> NDArray[np.bool_]:

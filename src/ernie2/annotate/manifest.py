@@ -42,10 +42,13 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
     dropped, dropped_spans, spans = Counter(corpus.dropped), Counter[str](), Counter[str]()
     totals, labels = Counter[str](), Counter[str]()
     names = []
+    encoded = unknown = 0
     for unit in corpus.units:
         record = json.loads((work / "records" / f"{unit}.json").read_text(encoding="utf-8"))
         dropped.update(record["dropped"])
         dropped_spans.update(record["dropped_spans"])
+        encoded += record["encoded_tokens"]
+        unknown += record["unknown_tokens"]
         if "shard" not in record:
             continue
         names.append(unit)
@@ -81,6 +84,7 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
         "spans": dict(sorted(spans.items())),
         "dropped": dict(sorted(dropped.items())),
         "dropped_spans": dict(sorted(dropped_spans.items())),
+        "unknown_share": round(unknown / max(encoded, 1), 6),
     }
 
 

@@ -13,7 +13,7 @@ tokeniser, so work is only ever taken up again where it is the same work. At the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
@@ -32,17 +32,19 @@ from ernie2.annotate.manifest import commit, describe, finish
 from ernie2.annotate.shards import FORMAT, TRAIN, WHAT_NOW, Shards
 from ernie2.annotate.steps import MarkPhrases, ReadInput, Tokenise, chosen_phrases
 from ernie2.annotate.units import ReadCorpus, load_read, read_unit
+from ernie2.annotate.unknown import check_sample, check_share
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces, train_wordpieces
 from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, Ernie2Error, ShardError, StorageError, TokenizerError
 from ernie2.processes import cores
+from ernie2.progress import say
 from ernie2.settings import PhraseSettings, Recipe
 from ernie2.storage.atomic import staged_file, storage_errors, write_text
 from ernie2.storage.removing import discard
 
 Report = Callable[[Progress], None]
 
-STEPS = 2
+STEPS = 3
 """Goes up when the same input would give other shards; part of the fingerprint of the work."""
 MARKED_AT_ONCE = 4_000_000
 """Characters of a task that marks phrases."""
@@ -69,8 +71,11 @@ def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None 
     given = (
         None if recipe.tokenizer.file is None else load_wordpieces(recipe.tokenizer.file, recipe.tokenizer.lowercase)
     )
+    for note in given.notes if given is not None else ():
+        say(note)
     key = _fingerprint(recipe, given)
     if (ready := _ready(folder, key)) is not None:
+        _check_unknown(ready.facts, recipe)
         report(Progress("unchanged", 0, 0))
         return ready
     workers = workers or cores()
@@ -111,6 +116,10 @@ def _make(
     run_tasks(ReadInput(recipe, place), [0], 1, work / "jobs" / "read", place, stage("read", None))
     corpora = load_read(work)
     wordpieces = _tokenizer(recipe, given, corpora, work, stage("vocabulary", sum(c.characters for c in corpora)))
+    with storage_errors(work.parent, what_now=WHAT_NOW):
+        for corpus in corpora:
+            sample = read_unit(work / "units" / f"{corpus.units[0]}.jsonl.zst")
+            check_sample(corpus.name, sample, wordpieces, recipe.tokenizer.max_unknown)
     units = [(corpus.name, unit) for corpus in corpora for unit in corpus.units]
     sizes = [characters for corpus in corpora for characters in corpus.unit_characters]
     tokenise = Tokenise(recipe.knowledge, recipe.shards, units, place)
@@ -125,7 +134,14 @@ def _make(
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
         run_tasks(mark, shares, workers, work / "jobs" / "mark", place, stage("mark", sum(sizes)))
     with storage_errors(work.parent, what_now=WHAT_NOW):
-        return describe(corpora, wordpieces, key, found, work)
+        manifest = describe(corpora, wordpieces, key, found, work)
+    _check_unknown(manifest, recipe)
+    return manifest
+
+
+def _check_unknown(manifest: Mapping[str, Any], recipe: Recipe) -> None:
+    for name, facts in manifest["corpora"].items():
+        check_share(name, facts["unknown_share"], recipe.tokenizer.max_unknown)
 
 
 def _fingerprint(recipe: Recipe, given: WordPieces | None) -> str:
@@ -137,7 +153,7 @@ def _fingerprint(recipe: Recipe, given: WordPieces | None) -> str:
         "steps": STEPS,
         "corpora": {name: corpus.model_dump(exclude={"weight"}) for name, corpus in recipe.corpora.items()},
         "files": files,
-        "tokenizer": given.fingerprint if given is not None else recipe.tokenizer.model_dump(),
+        "tokenizer": given.fingerprint if given is not None else recipe.tokenizer.model_dump(exclude={"max_unknown"}),
         "knowledge": recipe.knowledge.model_dump(),
         "gazetteer": None if gazetteer is None else _file_facts(gazetteer),
         "shards": recipe.shards.model_dump(exclude={"folder"}),
@@ -174,7 +190,7 @@ def _tokenizer(
         if given is None:
             assert recipe.tokenizer.train is not None
             texts = _train_texts(corpora, work, report)
-            given = train_wordpieces(texts, recipe.tokenizer.train, recipe.tokenizer.lowercase)
+            given = train_wordpieces(texts, recipe.tokenizer.train, recipe.tokenizer.lowercase is not False)
         given.save(work / "set")
     wordpieces = given or load_wordpieces(saved)
     if not (work / "lettered.npy").exists():

@@ -146,7 +146,12 @@ class MarkPhrases(PipelineStep):  # type: ignore[misc]
 
 
 def _unit_record(maker: ColumnMaker) -> dict[str, Any]:
-    return {"dropped": dict(maker.dropped), "dropped_spans": dict(maker.dropped_spans)}
+    return {
+        "dropped": dict(maker.dropped),
+        "dropped_spans": dict(maker.dropped_spans),
+        "encoded_tokens": maker.encoded,
+        "unknown_tokens": maker.unknown,
+    }
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -26,31 +26,42 @@ CONTINUING = "##"
 LONGEST_WORD = 100
 """Words of more characters become [UNK], as in BERT."""
 
+_SENTENCEPIECE = "▁"  # marks the beginning of a word
+_BRACKETED = re.compile(r"\[.*\]|<.*>")
 _MOST_WORDS = 4_000_000  # different words held while counting
 _MOST_OCCURRENCES = 40_000_000  # words fed to the trainer; counts of larger corpora are scaled down
 _COVERED = 0.9999  # share of all characters whose own letter is in the vocabulary
 _FED_AT_ONCE = 1_000
 
 
-def bert_normalizer(lowercase: bool) -> BertNormalizer:
-    """BERT's: cleans control characters, sets Chinese characters apart, and with `lowercase` also strips accents."""
-    return BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase)
+def bert_normalizer(lowercase: bool, strip_accents: bool | None = None, chinese: bool = True) -> BertNormalizer:
+    """BERT's normalizer: drops control characters and, with `chinese`, puts spaces around Chinese characters.
 
-
-def read_vocabulary(text: str, where: str) -> dict[str, int]:
-    """token -> id from BERT's one token a line (the id is the line) or ERNIE's `token<TAB>id`.
-
-    Ids run from 0 without a gap: an id that no line of an ERNIE file has becomes an `[unusedN]` of its own.
-    Raises `TokenizerError` naming `where` and the line for a token or id that comes twice and a line of the wrong form.
+    `strip_accents`: None strips accents exactly where `lowercase` is set.
     """
-    lines = text.removesuffix("\n").split("\n")
+    return BertNormalizer(
+        clean_text=True, handle_chinese_chars=chinese, strip_accents=strip_accents, lowercase=lowercase
+    )
+
+
+def read_vocabulary(text: str, where: str) -> tuple[dict[str, int], list[str]]:
+    """Return (token -> id, notes) of BERT's one token a line (the id is the line) or ERNIE's `token<TAB>id`.
+
+    Ids run from 0 without a gap. Of a token on several lines the last line counts, as in transformers; the other ids,
+    those of empty lines and those that no line of an ERNIE file has become an `[unusedN]` of their own. Notes say how
+    often that was so. Raises `TokenizerError` naming `where` and the line for an id that comes twice, a line of the
+    wrong form, and SentencePiece vocabularies.
+    """
+    lines = text.rstrip("\r\n \t").split("\n")
     numbered = re.fullmatch(r".+\t\d+\r?", lines[0]) is not None
     tokens: dict[str, int] = {}
     lines_of: dict[int, int] = {}
+    repeated: list[tuple[str, int, int]] = []
+    empty: list[int] = []
     for number, line in enumerate(lines, start=1):
-        token, identity = line.removesuffix("\r"), number - 1
-        if numbered:
-            token, _, digits = token.rpartition("\t")
+        token, identity = line.rstrip(" \t\r"), number - 1
+        if numbered and token:
+            token, _, digits = line.removesuffix("\r").rpartition("\t")
             if not digits.isdecimal():
                 raise TokenizerError(f"{where}, line {number}: {line!r} is not of the form token<TAB>id.")
             identity = int(digits)
@@ -59,15 +70,26 @@ def read_vocabulary(text: str, where: str) -> dict[str, int]:
                     f"{where}, line {number}: the id {identity} is that of line {lines_of[identity]} too."
                 )
         if not token:
-            raise TokenizerError(f"{where}, line {number}: there is no token on this line.")
+            empty.append(number)
+            continue
         if token in tokens:
-            raise TokenizerError(
-                f"{where}, line {number}: the token {token!r} is on line {lines_of[tokens[token]]} already; "
-                "every token must be there once."
-            )
+            repeated.append((token, lines_of[tokens[token]], number))
         tokens[token] = identity
         lines_of[identity] = number
-    return _without_gaps(tokens, where)
+    _refuse_sentencepiece(tokens, where)
+    notes = []
+    if repeated:
+        shown = ", ".join(f"{token!r} (lines {first} and {again})" for token, first, again in repeated[:3])
+        notes.append(
+            f"{where}: {len(repeated):,} line{'s repeat tokens' if len(repeated) > 1 else ' repeats a token'}: {shown}"
+            f"{', …' if len(repeated) > 3 else ''}. The last line counts; the other ids are never used."
+        )
+    if empty:
+        notes.append(
+            f"{where}: {len(empty):,} empty line{'s' * (len(empty) > 1)}, the first is line {empty[0]}; "
+            f"{'passed over' if numbered else 'every line after one keeps its id'}."
+        )
+    return without_gaps(tokens, where), notes
 
 
 def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool) -> dict[str, int]:
@@ -97,8 +119,12 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool) -> 
     return dict(sorted(vocabulary.items(), key=lambda entry: entry[1]))
 
 
-def _without_gaps(tokens: dict[str, int], where: str) -> dict[str, int]:
-    size = max(tokens.values()) + 1
+def without_gaps(tokens: dict[str, int], where: str, size: int = 0) -> dict[str, int]:
+    """Give every id that no token has, below `size` too, an `[unusedN]` of its own. Changes and returns `tokens`.
+
+    Raises `TokenizerError` where the largest id is far beyond the number of tokens.
+    """
+    size = max(size, max(tokens.values(), default=-1) + 1)
     if size > 2 * len(tokens) + 1_000:
         raise TokenizerError(f"{where}: the largest id is {size - 1}, but there are only {len(tokens)} tokens.")
     taken = set(tokens.values())
@@ -110,6 +136,33 @@ def _without_gaps(tokens: dict[str, int], where: str) -> dict[str, int]:
             number += 1
         tokens[f"[unused{number}]"] = identity
     return tokens
+
+
+def has_capitals(tokens: Iterable[str]) -> tuple[int, int]:
+    """Return how many tokens have a capital letter, of how many with a letter that has case.
+
+    Special and unused tokens do not count.
+
+    >>> has_capitals(["[MASK]", "Paris", "##es", "的", "7"])
+    (1, 2)
+    """
+    capital = cased = 0
+    for token in tokens:
+        if token.isascii() and _BRACKETED.fullmatch(token):
+            continue
+        upper = token != token.lower()
+        capital += upper
+        cased += upper or token != token.upper()
+    return capital, cased
+
+
+def _refuse_sentencepiece(tokens: Mapping[str, int], where: str) -> None:
+    marked = sum(token.startswith(_SENTENCEPIECE) for token in tokens)
+    if marked > len(tokens) / 5 and not any(token.startswith(CONTINUING) for token in tokens):
+        raise TokenizerError(
+            f"{where}: {marked:,} of {len(tokens):,} tokens begin with {_SENTENCEPIECE}, so this is the vocabulary "
+            "of a SentencePiece model, which a list of tokens does not describe. Give its tokenizer.json."
+        )
 
 
 def _count_words(texts: Iterable[str], lowercase: bool) -> Counter[str]:

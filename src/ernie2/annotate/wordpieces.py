@@ -1,8 +1,9 @@
 """The tokeniser: text to word-piece ids with the characters they stand for.
 
 Any `tokenizers` model serves that has the five special tokens and gives offsets; vocabularies of BERT and ERNIE become
-a WordPiece model with BERT's rules. Special tokens written out in a text, such as "[MASK]", are ordinary text here: a
-corpus cannot smuggle them in.
+a WordPiece model with BERT's rules, as the files beside them say (`tokenizer_files`). The five special tokens written
+out in a text, such as "[MASK]", are ordinary text here: a corpus cannot smuggle them in. Tokens that were added to a
+vocabulary, such as the markers of entities, are found in texts, as in transformers.
 """
 
 from __future__ import annotations
@@ -11,32 +12,22 @@ import gc
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Encoding, Tokenizer
-from tokenizers.decoders import WordPiece as WordPieceDecoder
-from tokenizers.models import WordPiece
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import TemplateProcessing
+from tokenizers import Encoding, Tokenizer
 
-from ernie2.annotate.vocabulary import LONGEST_WORD, SPECIALS, bert_normalizer, read_vocabulary, train_vocabulary
+from ernie2.annotate.tokenizer_files import CONFIG, EXTRA, Companions, decoder_of
+from ernie2.annotate.tokenizer_reading import JSON, VOCABULARY, bert_keys, bert_tokenizer, find_roles, read_tokenizer
+from ernie2.annotate.vocabulary import train_vocabulary
 from ernie2.errors import TokenizerError
 from ernie2.storage.atomic import staged_files
 
-_SPECIAL_NAMES = {
-    "pad": ("[PAD]", "<pad>"),
-    "unk": ("[UNK]", "<unk>"),
-    "cls": ("[CLS]", "<s>", "<cls>"),
-    "sep": ("[SEP]", "</s>", "<sep>"),
-    "mask": ("[MASK]", "<mask>"),
-}
 _UNUSED = re.compile(r"\[unused\d+\]")
 _CASED_LETTERS = "abcdefghijklmnopqrstuvwxyzαβγδεабвгд"
 _PROBE = "Ab cd, é文😀 12"
@@ -51,7 +42,9 @@ class WordPieces:
     `ordinary_ids` (N,) int64, ascending: what a random replacement may draw, every token but special and `[unusedN]`
     ones. `continuing` (vocab_size,) bool: whether the id is a piece that continues a word, by its `##`; all False for
     models that mark the beginning of words instead. `cuts_at_punctuation`: whether a space or an ASCII punctuation mark
-    always parts two words, so that what is between them can be encoded piece by piece.
+    always parts two words, so that what is between them can be encoded piece by piece. `normalizer`: the keys of
+    `BERT_KEYS` as tokenizer_config.json spells them, empty for other rules than BERT's. `notes`: what was guessed or
+    passed over while it was read, a line each.
     """
 
     cls_id: int
@@ -60,13 +53,34 @@ class WordPieces:
     pad_id: int
     unk_id: int
 
-    def __init__(self, tokenizer: Tokenizer, where: str = "this tokeniser") -> None:
-        """Takes over `tokenizer`; raises `TokenizerError`, naming `where`, if special tokens or offsets are missing."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        where: str = "this tokeniser",
+        *,
+        companions: Companions | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Takes over `tokenizer`; raises `TokenizerError`, naming `where`, if special tokens or offsets are missing.
+
+        `companions`: what the files beside it said; they name its special tokens and are written back by `save`.
+        """
+        companions = companions or Companions()
+        described: dict[str, Any] = json.loads(tokenizer.to_str())
+        roles = find_roles(tokenizer.get_vocab(with_added_tokens=True), companions.roles, where)
+        # added special tokens are found in texts, those of the five roles are not
+        self._markers = frozenset(
+            entry["content"]
+            for entry in described["added_tokens"]
+            if entry["special"] and entry["content"] not in roles.values()
+        )
+        if self._markers:
+            tokenizer = Tokenizer.from_str(json.dumps(_with_special(described, self._markers, special=False)))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
-        described: dict[str, Any] = json.loads(tokenizer.to_str())
+        self._tokenizer, self._companions, self.notes = tokenizer, companions, tuple(notes)
+        described = json.loads(tokenizer.to_str())
         canonical = json.dumps(described, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
         vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
@@ -74,10 +88,11 @@ class WordPieces:
         self._tokens = [""] * self.vocab_size
         for token, identity in vocabulary.items():
             self._tokens[identity] = token
-        named = self._find_specials(vocabulary, where)
+        for role, token in roles.items():
+            setattr(self, f"{role}_id", vocabulary[token])
+        self._roles = roles
         added = {entry["id"] for entry in described["added_tokens"] if entry["special"]}
-        self.special_ids = frozenset(added | set(named.values()))
-        self._special_names = {f"{role}_token": self._tokens[identity] for role, identity in named.items()}
+        self.special_ids = frozenset({*added, *(vocabulary[token] for token in (*roles.values(), *self._markers))})
         self.ordinary_ids: NDArray[np.int64] = np.array(
             [
                 identity
@@ -90,9 +105,10 @@ class WordPieces:
         self.continuing: NDArray[np.bool_] = np.array(
             [prefix is not None and token.startswith(prefix) and token != prefix for token in self._tokens], dtype=bool
         )
+        self.normalizer = bert_keys(described)
+        self._model_size = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
         self._is_wordpiece = described["model"].get("type") == "WordPiece"
         self.cuts_at_punctuation = _cuts_at_punctuation(described)
-        self._lowercase = bool((described["normalizer"] or {}).get("lowercase"))
         self._check_offsets(where)
         letters = self.encode_batch([*_CASED_LETTERS, *_CASED_LETTERS.upper()])
         half = len(letters) // 2
@@ -117,46 +133,46 @@ class WordPieces:
         """The token of an id; '' for an id no token has."""
         return self._tokens[identity]
 
-    def save(self, folder: str | Path) -> None:
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The token of every id; '' for an id no token has."""
+        return tuple(self._tokens)
+
+    def save(self, folder: str | Path, max_length: int | None = None) -> None:
         """Write vocab.txt (of WordPiece), tokenizer_config.json and tokenizer.json: what `AutoTokenizer` reads.
 
-        The files are staged together, and tokenizer.json is renamed last: where it is, all are. Raises `StorageError`.
+        `max_length`: tokens a sequence may have, written as `model_max_length` unless a smaller one was read. The files
+        are staged together, and tokenizer.json is renamed last: where it is, all are. Raises `StorageError`.
         """
+        described = _with_special(json.loads(self._tokenizer.to_str()), self._markers, special=True)
         files: dict[str, str] = {}
-        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **self._special_names}
         if self._is_wordpiece:
-            files["vocab.txt"] = "".join(f"{token}\n" for token in self._tokens)
-            config |= {
-                "tokenizer_class": "BertTokenizer",
-                "do_lower_case": self._lowercase,
-                "strip_accents": None,
-                "tokenize_chinese_chars": True,
-            }
-        files["tokenizer_config.json"] = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        files["tokenizer.json"] = self._tokenizer.to_str(pretty=True)
+            files[VOCABULARY] = "".join(f"{token}\n" for token in self._tokens[: self._model_size])
+        files[CONFIG] = json.dumps(self._config(described, max_length), indent=2, ensure_ascii=False) + "\n"
+        files[JSON] = json.dumps(described, indent=2, ensure_ascii=False)
         with staged_files(Path(folder), tuple(files)) as staging:
             for name, content in files.items():
                 (staging / name).write_bytes(content.encode())
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _from_json, (self._tokenizer.to_str(), "this tokeniser")
+    def _config(self, described: Mapping[str, Any], max_length: int | None) -> dict[str, Any]:
+        """What tokenizer_config.json is to say."""
+        carried = dict(self._companions.config)
+        known = carried.get("model_max_length")
+        if max_length is not None:
+            smaller = isinstance(known, int | float) and 0 < known < max_length
+            carried["model_max_length"] = int(known) if smaller else max_length  # type: ignore[arg-type]
+        if self.normalizer:
+            carried |= {"tokenizer_class": "BertTokenizer", **self.normalizer}
+        elif self._is_wordpiece or "tokenizer_class" not in carried:
+            carried["tokenizer_class"] = "PreTrainedTokenizerFast"
+        carried |= {f"{role}_token": token for role, token in self._roles.items()}
+        if self._markers:
+            carried[EXTRA] = sorted(self._markers, key=self._tokens.index)
+        return carried | {"added_tokens_decoder": decoder_of(described)}
 
-    def _find_specials(self, vocabulary: dict[str, int], where: str) -> dict[str, int]:
-        found: dict[str, int] = {}
-        missing = []
-        for role, names in _SPECIAL_NAMES.items():
-            present = [vocabulary[name] for name in names if name in vocabulary]
-            if present:
-                found[role] = present[0]
-                setattr(self, f"{role}_id", present[0])
-            else:
-                missing.append(f"{names[0]} (nor {' nor '.join(names[1:])})")
-        if missing:
-            raise TokenizerError(
-                f"{where}: the vocabulary of {len(vocabulary)} tokens has no {', no '.join(missing)}; pre-training "
-                "needs all five special tokens, so add what is missing or take another vocabulary."
-            )
-        return found
+    def __reduce__(self) -> tuple[Any, ...]:
+        described = _with_special(json.loads(self._tokenizer.to_str()), self._markers, special=True)
+        return _restored, (json.dumps(described), self._companions, self.notes)
 
     def _check_offsets(self, where: str) -> None:
         (encoding,) = self.encode_batch([_PROBE])
@@ -229,22 +245,33 @@ def batch_columns(encodings: Sequence[Encoding]) -> Columns:
             gc.enable()
 
 
-def load_wordpieces(path: str | Path, lowercase: bool = True) -> WordPieces:
+def load_wordpieces(path: str | Path, lowercase: bool | None = None) -> WordPieces:
     """The tokeniser of a BERT vocab.txt, an ERNIE `token<TAB>id` file, a `tokenizers` JSON, or a folder that holds one.
 
-    `lowercase` (with accents stripped) is for vocabulary files; a JSON says itself what it does. Takes any fsspec URL.
+    tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it are read too, as transformers reads
+    them. `lowercase` is for vocabulary files; None: as the files beside it say, and where they do not, whether the
+    vocabulary itself has no capital letters. A JSON says itself what it does, except where tokenizer_config.json
+    contradicts it. What is guessed, contradicted or passed over stands in `notes`. Takes any fsspec URL.
+
     Raises `TokenizerError` for a file that is missing, of no known form, not UTF-8, or without all special tokens.
     """
-    where = str(path)
-    text = _read(where)
-    if text.lstrip().startswith("{"):
-        return _from_json(text, where)
-    return _bert(read_vocabulary(text, where), lowercase, where)
+    tokenizer, companions, notes = read_tokenizer(str(path), lowercase)
+    return WordPieces(tokenizer, str(path), companions=companions, notes=notes)
 
 
 def train_wordpieces(texts: Iterator[str], vocab_size: int, lowercase: bool = True) -> WordPieces:
     """A WordPiece tokeniser of at most `vocab_size` tokens trained on `texts`; the same texts always give the same."""
-    return _bert(train_vocabulary(texts, vocab_size, lowercase), lowercase, "the trained vocabulary")
+    where = "the trained vocabulary"
+    return WordPieces(bert_tokenizer(train_vocabulary(texts, vocab_size, lowercase), lowercase, where)[0], where)
+
+
+def _with_special(described: dict[str, Any], tokens: frozenset[str], *, special: bool) -> dict[str, Any]:
+    """The JSON of a tokeniser in which the added `tokens` are special, or are not."""
+    entries = [
+        {**entry, "special": special if entry["content"] in tokens else entry["special"]}
+        for entry in described["added_tokens"]
+    ]
+    return {**described, "added_tokens": entries}
 
 
 def _cuts_at_punctuation(described: dict[str, Any]) -> bool:
@@ -259,54 +286,5 @@ def _cuts_at_punctuation(described: dict[str, Any]) -> bool:
     )
 
 
-def _bert(vocabulary: dict[str, int], lowercase: bool, where: str) -> WordPieces:
-    """A WordPiece tokeniser with BERT's rules."""
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))
-    tokenizer.normalizer = bert_normalizer(lowercase)
-    tokenizer.pre_tokenizer = BertPreTokenizer()
-    tokenizer.decoder = WordPieceDecoder()
-    present = [token for token in SPECIALS if token in vocabulary]
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in present])
-    if "[CLS]" in present and "[SEP]" in present:
-        tokenizer.post_processor = TemplateProcessing(
-            single="[CLS]:0 $A:0 [SEP]:0",
-            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-            special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-        )
-    return WordPieces(tokenizer, where)
-
-
-def _from_json(text: str, where: str) -> WordPieces:
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the binding raises bare Exception
-        raise TokenizerError(f"{where} is not a tokeniser file of the `tokenizers` library: {error}.") from error
-    return WordPieces(tokenizer, where)
-
-
-def _read(where: str) -> str:
-    try:
-        system, inner = fsspec.core.url_to_fs(where)
-        if system.isdir(inner):
-            names = [f"{inner}/{name}" for name in ("tokenizer.json", "vocab.txt")]
-            present = [name for name in names if system.exists(name)]
-            if not present:
-                raise TokenizerError(
-                    f"the folder {where} holds neither tokenizer.json nor vocab.txt; name the file itself."
-                )
-            inner = present[0]
-        content: bytes = system.cat_file(inner)
-    except FileNotFoundError as error:
-        raise TokenizerError(f"there is no tokeniser file {where!r}; check the path.") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise TokenizerError(f"{where} cannot be read: {error}.") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise TokenizerError(
-            f"{where}, line {line}: not UTF-8 (byte {error.start + 1} of the file); save it as UTF-8."
-        ) from error
-    if not text.strip():
-        raise TokenizerError(f"{where} is empty; give a vocabulary with one token a line.")
-    return text
+def _restored(text: str, companions: Companions, notes: Sequence[str]) -> WordPieces:
+    return WordPieces(Tokenizer.from_str(text), companions=companions, notes=notes)

@@ -9,12 +9,13 @@ pairs longest first; contexts of questions and tagged texts are shown in several
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie2.annotate.unknown import HIGH, describe_share
 from ernie2.annotate.wordpieces import WordPieces, batch_columns
 from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
@@ -71,7 +72,15 @@ class ExampleEncoder:
 
     def encode(self, examples: Sequence[Example], *, labelled: bool) -> EncodedData:
         """The sequences of `examples`, in their order; `labelled`: with labels, and without what cannot be learnt from,
-        which is counted in the notes."""
+        which is counted in the notes, as is a high share of [UNK]."""
+        encoded = self._encode(examples, labelled=labelled)
+        tokens = sum(len(one.tokens) for one in encoded.sequences)
+        unknown = sum(int((one.tokens == self.wordpieces.unk_id).sum()) for one in encoded.sequences)
+        if unknown <= HIGH * tokens:
+            return encoded
+        return replace(encoded, notes=(*encoded.notes, describe_share(unknown / tokens)))
+
+    def _encode(self, examples: Sequence[Example], *, labelled: bool) -> EncodedData:
         if self.head == "span":
             return self._spans(examples, labelled=labelled)
         if self.head == "tagging":

@@ -91,7 +91,7 @@ def save_tuned(folder: Path, tuned: Tuned) -> None:
     carrier.encoder = tuned.model.encoder
     linear = {name: tensor.detach().cpu().clone() for name, tensor in tuned.model.linear.state_dict().items()}
     with staged_folder(folder, replace=True) as staging:
-        tuned.wordpieces.save(staging)
+        tuned.wordpieces.save(staging, tuned.facts.settings.max_length)
         if carrier.settings.kind != "transformer":
             described = Described(
                 carrier.settings, tuned.vocab_size, (), {FACTS: _written(tuned.facts)}, tuned.wordpieces.pad_id

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from textwrap import fill
 
+from ernie2.annotate.unknown import describe_share
 from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
 
 MOST_LABELS = 10
@@ -38,9 +39,16 @@ def _corpus_lines(corpus: CorpusFigures) -> list[str]:
         f"  {sentence:.1f} tokens a sentence, {paragraph:.1f} sentences a paragraph; {cased}",
         f"  spans: {_counted(corpus.spans)}",
     ]
-    lines += [f"  dropped: {_counted(corpus.dropped)}"] if corpus.dropped else []
-    lines += [f"  dropped spans: {_counted(corpus.dropped_spans)}"] if corpus.dropped_spans else []
-    return lines
+    return [*lines, *(f"  {line}" for line in loss_lines(corpus.unknown_share, corpus.dropped, corpus.dropped_spans))]
+
+
+def loss_lines(unknown_share: float, dropped: Mapping[str, int], dropped_spans: Mapping[str, int]) -> list[str]:
+    """What is lost of a corpus in its shards: words as [UNK], documents and spans left out, by reason."""
+    return [
+        describe_share(unknown_share),
+        f"dropped: {_counted(dropped)}",
+        *([f"dropped spans: {_counted(dropped_spans)}"] if dropped_spans else []),
+    ]
 
 
 def _label_lines(counts: Mapping[str, int]) -> list[str]:

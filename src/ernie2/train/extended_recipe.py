@@ -104,7 +104,7 @@ def extended_recipe(
 
 def _written_out(options: Mapping[str, Mapping[str, Any] | None], shards: Shards) -> dict[str, dict[str, Any]]:
     """By task, its options with every default filled in and the corpora it reads in `shards` named, in order."""
-    vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
+    vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json"))
     tasks = build_tasks(options, vocabulary, shards.corpora)
     written, (feed, _) = task_options(tasks), feeds(shards, tasks)
     for name, fed in feed.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def load(source: Path, shards: Shards) -> Loaded:
 
     Raises `CheckpointError` where `source` is no checkpoint, `ShardError` where the shards speak another tokeniser.
     """
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
     vocabulary = vocabulary_of(wordpieces)
     if (source / "run.json").exists():
         facts = read_run(source)
@@ -102,7 +103,7 @@ def warm_start(
     that of the shards, and rows beyond it are left out. Raises like `load`.
     """
     ids = task_ids([spec.name for spec in specs], settings.task_ids)
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
     stored = open_any(source)
     _same_vocabulary(source, stored, wordpieces, shards, grow)
     options = stored.carried.get("ernie2_task_options") or {}
@@ -174,7 +175,8 @@ def _same_vocabulary(
     if stored.tokenizer and not growing:
         _same_tokenizer(source, stored.tokenizer, shards, file or source / "hf" / "tokenizer.json")
     if file is not None:
-        theirs = load_wordpieces(file, lowercase=True)
+        theirs = load_wordpieces(file)
+        _say_differences(file, theirs, shards, wordpieces)
         if stored.task_ids and not growing:
             _same_tokenizer(source, theirs.fingerprint, shards, file)
         shared = min(theirs.vocab_size, wordpieces.vocab_size)
@@ -191,3 +193,19 @@ def _same_vocabulary(
             f"{source} has {rows} tokens, the tokeniser of {shards.folder} {wordpieces.vocab_size}. Prepare shards "
             "with the checkpoint's own vocabulary (tokenizer.file), or let new rows be added: --grow vocabulary."
         )
+
+
+def _say_differences(file: Path, theirs: WordPieces, shards: Shards, ours: WordPieces) -> None:
+    """Prints what was guessed about the checkpoint's tokeniser, and where the shards' one reads text by other rules."""
+    for note in theirs.notes:
+        say(note)
+    if theirs.normalizer != ours.normalizer:
+        say(
+            f"warning: {shards.folder} was tokenised with {_rules(ours)}, the checkpoint's tokeniser with "
+            f"{_rules(theirs)} ({file}). Prepare shards with tokenizer.file={file} unless that is meant."
+        )
+
+
+def _rules(wordpieces: WordPieces) -> str:
+    stated = [f"{key}={json.dumps(value)}" for key, value in wordpieces.normalizer.items()]
+    return " ".join(stated) or "rules other than BERT's"

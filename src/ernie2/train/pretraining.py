@@ -68,7 +68,7 @@ def build(
     device = world.device
     with world.together():
         precision = choose_precision(recipe.train.precision, device)
-        vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
+        vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json"))
         tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
         check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
         ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)

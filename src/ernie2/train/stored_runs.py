@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,16 +41,7 @@ def tokenizer_beside(source: Path) -> Path | None:
 def wordpieces_beside(source: Path) -> WordPieces | None:
     """That tokeniser, read; `TokenizerError` where it is there and cannot be."""
     file = tokenizer_beside(source)
-    return None if file is None else load_wordpieces(file, lowercase=lowercases(file))
-
-
-def lowercases(file: Path) -> bool:
-    """What the tokenizer_config.json beside a vocabulary says of case; yes where there is none, as for ERNIE."""
-    try:
-        told: Mapping[str, Any] = json.loads(file.with_name("tokenizer_config.json").read_text(encoding="utf-8"))
-        return bool(told.get("do_lower_case", True))
-    except (OSError, ValueError, AttributeError):
-        return True
+    return None if file is None else load_wordpieces(file)
 
 
 def carried_keys(facts: Mapping[str, Any], seen: Mapping[str, int]) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.model.formats.filling import Account, LoadedModel, folded, load_model, tensors_of
 from ernie2.model.formats.opening import Stored
@@ -19,10 +18,9 @@ from ernie2.model.hf_names import TASK_TABLE
 from ernie2.progress import say
 from ernie2.settings import EncoderSettings
 from ernie2.storage.atomic import staged_folder
-from ernie2.train.stored_runs import lowercases, open_any, tokenizer_beside
+from ernie2.train.stored_runs import open_any, wordpieces_beside
 
 KINDS = ("hf", "ernie2")
-_COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ def convert(
         told = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
         raise ConfigError(f"no encoder can have these sizes: {told}.") from error
     grow = [name for name in asked if name != "task_ids"] + (["vocabulary"] if vocabulary is not None else [])
-    tokenizer = tokenizer_beside(source)
+    tokenizer = wordpieces_beside(source)
     if vocabulary is not None:
         _check_vocabulary(vocabulary, stored, tokenizer)
     loaded = load_model(stored, settings=settings, vocab_size=vocabulary, grow=grow)
@@ -79,13 +77,15 @@ def convert(
         told = f"the checkpoint lacks {', '.join(folded(lacking))}; nothing was written in their place"
         new = tuple(name for name in account.new if name not in lacking)
         account = replace(account, new=new, notes=(*account.notes, told))
+    if tokenizer is not None and tokenizer.notes:
+        account = replace(account, notes=(*account.notes, *tokenizer.notes))
     say(f"{source} ({stored.layout}) -> {destination} ({to})")
     for line in account.lines():
         say(f"  {line}")
     return Converted(destination, stored.layout, account)
 
 
-def _check_vocabulary(vocabulary: int, stored: Stored, tokenizer: Path | None) -> None:
+def _check_vocabulary(vocabulary: int, stored: Stored, tokenizer: WordPieces | None) -> None:
     """Raises `CheckpointError` where rows of tokens, or of what may be tokens, would go."""
     if vocabulary >= stored.vocab_size:
         return
@@ -94,15 +94,16 @@ def _check_vocabulary(vocabulary: int, stored: Stored, tokenizer: Path | None) -
             f"{stored.where} has {stored.vocab_size} rows and no vocabulary beside it, so it cannot be told whether "
             f"rows from {vocabulary} on belong to tokens. Put its vocab.txt into the folder."
         )
-    tokens = load_wordpieces(tokenizer, lowercase=True).vocab_size
-    if vocabulary < tokens:
+    if vocabulary < tokenizer.vocab_size:
         raise CheckpointError(
-            f"{tokenizer} has {tokens} tokens; a vocabulary of {vocabulary} rows would cut some off. Only rows beyond "
-            "it may go."
+            f"the vocabulary beside {stored.where} has {tokenizer.vocab_size} tokens; a vocabulary of {vocabulary} "
+            "rows would cut some off. Only rows beyond it may go."
         )
 
 
-def _write(destination: Path, loaded: LoadedModel, to: str, lacking: tuple[str, ...], tokenizer: Path | None) -> None:
+def _write(
+    destination: Path, loaded: LoadedModel, to: str, lacking: tuple[str, ...], tokenizer: WordPieces | None
+) -> None:
     model, stored = loaded.model, loaded.stored
     with staged_folder(destination) as staging:
         if to == "hf":
@@ -112,7 +113,7 @@ def _write(destination: Path, loaded: LoadedModel, to: str, lacking: tuple[str, 
             described = Described(model.settings, model.vocab_size, specs, stored.carried, stored.pad_id)
             save_own(staging, described, tensors_of(model, without=lacking))
         if tokenizer is not None:
-            _bring_tokenizer(tokenizer, staging)
+            tokenizer.save(staging, model.settings.position_rows)
 
 
 def _configuration(loaded: LoadedModel) -> dict[str, Any]:
@@ -122,13 +123,3 @@ def _configuration(loaded: LoadedModel) -> dict[str, Any]:
     if stored.task_ids:
         return config | dict(stored.carried)
     return {key: value for key, value in config.items() if not key.startswith("ernie2_")}
-
-
-def _bring_tokenizer(file: Path, folder: Path) -> None:
-    """Copies the files of a tokeniser; of a vocabulary alone, ERNIE's `token<TAB>id` too, makes them."""
-    if file.name == "tokenizer.json":
-        for name in _COPIED:
-            if (file.parent / name).is_file():
-                shutil.copyfile(file.parent / name, folder / name)
-        return
-    load_wordpieces(file, lowercase=lowercases(file)).save(folder)

@@ -74,7 +74,7 @@ def export(model: str | Path, destination: str | Path, task_id: str | None = Non
     with staged_folder(destination) as staging:
         _write_onnx(staging / FILE, ready)
         difference = compare(staging / FILE, ready.network, ready.segments, ready.rows)
-        ready.wordpieces.save(staging)
+        ready.wordpieces.save(staging, ready.rows)
         write_json(staging / CONFIG, dict(ready.config))
     say(f"{model} -> {destination / FILE} ({', '.join(ready.outputs)}); largest difference to torch {difference:.1e}")
     return Exported(destination, ready.outputs, difference)

@@ -80,7 +80,7 @@ def finetune(
     folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
     texts = tuple(part.strip() for part in text.split(","))
     jobs = [_job(source, one, own, settings, task_id, folder, texts) for one in named.values() if not _untrained(one)]
-    remarks = _remarks(data, named, absent, told=submission is None)
+    remarks = [*source.wordpieces.notes, *_remarks(data, named, absent, told=submission is None)]
     for remark in remarks:
         say(remark)
     with locked_folder(folder, otherwise="name another folder with --out"):

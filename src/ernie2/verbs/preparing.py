@@ -15,7 +15,7 @@ from ernie2.batches.feeds import feeds
 from ernie2.corpora.documents import resolve
 from ernie2.errors import DataError, ShardError
 from ernie2.inspecting.figures import inspect as look
-from ernie2.inspecting.text import render
+from ernie2.inspecting.text import loss_lines, render
 from ernie2.progress import Bar, progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
@@ -102,6 +102,10 @@ def _say_usable(recipe: Recipe, shards: Shards) -> None:
     for task, counts in table.items():
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
         say(f"  {task:<26} {shown}")
+    for name, sharded in shards.corpora.items():
+        facts = sharded.facts
+        lost = loss_lines(facts.get("unknown_share", 0.0), facts["dropped"], facts["dropped_spans"])
+        say(f"{name}: {'; '.join(lost)}")
     read, _ = feeds(shards, tasks, sequence_tokens=recipe.batch.sequence_tokens)  # raises for a task that is refused
     for name, feed in read.items():
         reads = [corpus.name for corpus in feed.corpora]
@@ -114,4 +118,4 @@ def _say_usable(recipe: Recipe, shards: Shards) -> None:
 
 def vocabulary_for(shards: Shards) -> Vocabulary:
     """The ids of the shards' tokeniser that tasks need."""
-    return vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json", lowercase=True))
+    return vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json"))

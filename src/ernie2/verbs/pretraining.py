@@ -183,7 +183,7 @@ def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
 
 def _export(run: Path, shards: Shards, made: Pretraining, model: MultiTaskModel, seen: Mapping[str, int]) -> Path:
     last = [line for line in made.trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json", lowercase=True)
+    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
     return export_hf(run / "hf", model, wordpieces, made.facts, last, seen)
 
 
