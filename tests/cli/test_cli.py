@@ -322,12 +322,34 @@ def test_a_folder_that_holds_no_shards_is_refused(here: Path, ernie: Callable[..
     assert_refused(ernie("inspect", here / "absent"), "absent")
 
 
+def test_inspect_refuses_what_a_recipe_has_not_prepared_and_values_for_a_folder(
+    here: Path, ernie: Callable[..., Outcome]
+) -> None:
+    recipe = write_recipe(here)
+    assert_refused(ernie("inspect", recipe), "ernie2 prepare")
+    (here / "photos").mkdir()
+    assert_refused(ernie("inspect", here / "photos", "batch.sequence_tokens=64"), "only a recipe")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the tiny recipe was run."""
     folder = tmp_path_factory.mktemp("trained")
     ernie2.pretrain(write_recipe(folder))
     return folder
+
+
+def test_inspect_takes_tasks_and_length_from_a_recipe_and_defaults_for_a_folder(
+    trained: Path, ernie: Callable[..., Outcome]
+) -> None:
+    by_recipe = ernie("inspect", trained / "recipe.yaml", "-n", "0")
+    tokens = ernie2.recipe_files.load_recipe(trained / "recipe.yaml").batch.sequence_tokens
+    assert by_recipe[0] == 0
+    assert f"instances of up to {tokens} tokens" in by_recipe[1]
+    assert "task sentence_distance" not in by_recipe[1]
+    by_folder = ernie("inspect", trained / "shards", "-n", "0")
+    assert "instances of up to 512 tokens" in by_folder[1]
+    assert "task sentence_distance" in by_folder[1]
 
 
 @pytest.mark.parametrize("command", ["resume", "report", "evaluate"])

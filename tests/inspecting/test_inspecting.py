@@ -216,3 +216,37 @@ def test_levels_of_the_mix_without_spans_are_warned_of(shards):
     said = "note on cities: phrase spans are 0.0% of its units, less than 1% (word 80.0%, phrase 0.0%, entity 20.0%, "
     assert said in text
     assert "entity spans are" not in text
+
+
+def test_a_recipe_s_tasks_options_and_length_are_those_looked_at(shards):
+    options = {"sentence_reordering": {"max_segments": 2}, "capitalization_prediction": {}}
+    found = inspect(shards, None, 1, 0, options, sequence_tokens=10)
+    assert [task.name for task in found.tasks] == list(options)
+    assert set(found.tasks[0].tally) == {"1", "12", "21"}
+    assert found.tasks[0].tokens <= found.tasks[0].instances * 7, "10 less [CLS] and two [SEP]"
+    assert "instances of up to 10 tokens" in render(found)
+
+
+def test_examples_contain_the_span_or_the_class_that_is_asked_for(tmp_path):
+    plain = [document([[[8, 5], [10, 5]]], name=f"plain{i}", capitals={0}) for i in range(40)]
+    shards = folder(tmp_path, {"mixed": [*plain, city()]})
+    (reordering,) = inspect(shards, "sentence_reordering", 1, containing="entity").tasks
+    assert "new york" in reordering.examples[0]
+    options = {"knowledge_masking": {"mask_share": 0.2, "mix": {"all": 1.0}}}
+    for seed in range(5):
+        (masking,) = inspect(shards, "knowledge_masking", 1, seed, options, containing="entity").tasks
+        for example in masking.examples:
+            assert any(f"⟦{first}" in example for first in ("new york", "new berta", "new→", "new≡")), example
+    (reordering,) = inspect(shards, "sentence_reordering", 3, containing="21").tasks
+    assert {example.split("\n")[0] for example in reordering.examples} == {"label 21"}
+
+
+def test_where_no_example_contains_it_that_is_said(tmp_path):
+    shards = folder(tmp_path, {"plain": [document([[[8, 5], [10, 5]]], name=f"plain{i}") for i in range(4)]})
+    options = {"knowledge_masking": {}, "sentence_reordering": {}}
+    text = render(inspect(shards, None, 2, 0, options, containing="entity"))
+    assert text.count("no example with 'entity' was found") == 2
+    text = render(inspect(shards, None, 2, 0, options, containing="21"))
+    assert text.count("has no class '21'") == 1
+    with pytest.raises(ConfigError, match=r"'entty' is no kind of spans.*Did you mean 'entity'"):
+        inspect(shards, None, 2, 0, options, containing="entty")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ernie2.tasks.base import Arranged
+from ernie2.tasks.base import Arranged, Labels
 from ernie2.tasks.instances import lay_out
 from ernie2.tasks.knowledge_masking import unit_shares, unit_starts
 from tiny import CLS, MASK, SEP, UNK, VOCABULARY, document, random_document, task, whole
@@ -298,3 +298,12 @@ def test_one_span_in_a_hundred_units_is_enough():
         "'entity' can hide nearly none. Bring entities (knowledge.gazetteer, knowledge.spacy, or `spans` in the "
         "corpus), or take entity off tasks.knowledge_masking.levels."
     )
+
+
+def test_what_a_level_of_its_own_hid_is_counted_as_that_kind():
+    """A phrase hidden at level phrase also hides whole words, as level entity would, but in more units."""
+    made = sequence_of(document(WORDS, spans={"phrase": [(2, 6)]}))
+    masking = task("knowledge_masking", mix={"word": 0.3, "phrase": 0.4, "entity": 0.3})
+    hidden = Labels(np.array([3, 4, 5, 6]), made.tokens[3:7])
+    assert masking.tally(made, hidden) == {"phrase": 1}
+    assert masking.tally(made, Labels(np.array([3, 8]), made.tokens[[3, 8]])) == {"word": 2}

@@ -64,21 +64,36 @@ def prepare(
     """
     with when_interrupted(lambda: "the same command goes on where it stopped."):
         shards = ernie2.prepare(recipe, overrides or (), workers)
-    finished(
-        {"shards": shards}, f"ernie2 inspect {shards}", f"ernie2 pretrain {shlex.join([recipe, *(overrides or ())])}"
-    )
+    arguments = shlex.join([recipe, *(overrides or ())])
+    finished({"shards": shards}, f"ernie2 inspect {arguments}", f"ernie2 pretrain {arguments}")
 
 
 @app.command()
 def inspect(
-    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder written by `ernie2 prepare`.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE|SHARDS", help="A recipe that was prepared, or a folder `ernie2 prepare` wrote."),
+    ],
+    overrides: Annotated[list[str] | None, OVERRIDES] = None,
     task: Annotated[str | None, typer.Option(help="Show examples of this task only.", show_default="all")] = None,
     examples: Annotated[int, typer.Option("--examples", "-n", min=0, help="Examples a task.")] = 5,
+    containing: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="KIND|CLASS",
+            help="Only examples with a span of this kind (word, phrase, entity, user) or with this class.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Look at shards: label statistics of the tasks, and examples as the encoder sees them.
 
-    Reads    SHARDS
+    A recipe gives tasks, options and sequence length; for a folder of shards
+    every known task is shown with its defaults, in up to 512 tokens.
+
+    Reads    the shards of RECIPE, or SHARDS
     Leaves   nothing
-    Example  [bold]ernie2 inspect my-shards --task sentence_reordering -n 3[/bold]
+    Example  [bold]ernie2 inspect my-recipe.yaml --task knowledge_masking --with entity[/bold]
     """
-    print(ernie2.inspect(shards, task, examples))
+    print(ernie2.inspect(source, task, examples, containing, overrides or ()))

@@ -13,20 +13,16 @@ import numpy as np
 from ernie2.annotate.shards import CAPITALISED, CASED, SPAN_KINDS, WORD_START, Shard, ShardedCorpus, Shards
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.batches.feeds import feeds
-from ernie2.batches.packing import Caps
-from ernie2.batches.stream import Cursor, Feed, Lane, Stream
-from ernie2.errors import TaskError
+from ernie2.errors import ConfigError, TaskError, did_you_mean
 from ernie2.inspecting.examples import write_example
+from ernie2.inspecting.walking import walk, wanted_by
 from ernie2.tasks.base import Task, Vocabulary, find, known
 from ernie2.tasks.building import build_tasks
-from ernie2.tasks.instances import Instance
 from ernie2.tasks.usable import Usable, usable_table
 from ernie2.tasks.vocabulary import vocabulary_of
 
 INSTANCES = 300
 """Instances behind the statistics of a task."""
-LANES = 30
-"""They are taken from this many places of a corpus."""
 EXAMPLE_TOKENS = 96
 """Longest example; statistics are taken over sequences as long as in training."""
 SAMPLED_TOKENS = 20_000_000
@@ -77,6 +73,8 @@ class TaskFigures:
     scored: int = 0
     tally: Mapping[str, int] | None = None
     examples: tuple[str, ...] = ()
+    searched: bool = True
+    """False: the examples were to contain something that this task does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,8 @@ class Inspection:
     vocab_size: int
     cased: bool
     sequence_tokens: int
+    containing: str | None
+    """What the examples were to contain."""
     corpora: tuple[CorpusFigures, ...]
     tasks: tuple[TaskFigures, ...]
 
@@ -98,36 +98,49 @@ def inspect(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     sequence_tokens: int = 512,
+    containing: str | None = None,
+    weights: Mapping[str, float | None] | None = None,
 ) -> Inspection:
-    """Looks at the shards in folder `shards` through `task`, or through every known task where it is None.
+    """Looks at the shards in folder `shards` through `task`; where it is None, through those of `options`, else all.
 
-    `options`: task name → its options. Raises `ShardError`, `UnknownTask` or `ConfigError`; a task that cannot work on
-    these shards is no error but told in its figures.
+    `options`: task name → its options, those of a recipe; `weights`: by corpus, as in `feeds`. `containing`: a class or
+    a kind of spans that the examples must contain. Raises `ShardError`, `UnknownTask` or `ConfigError`; a task that
+    cannot work on these shards is no error but told in its figures.
     """
     opened = Shards(shards)
     pieces = load_wordpieces(opened.folder / "tokenizer.json")
     vocabulary = vocabulary_of(pieces)
-    names = [task] if task is not None else [entry.name for entry in known()]
-    asked = [(find(name), given) for name in names for given in _looks(name, (options or {}).get(name, {}), opened)]
+    given = options or {}
+    names = [task] if task is not None else list(given) or [entry.name for entry in known()]
+    asked = [(find(name), one) for name in names for one in ([given[name]] if name in given else _looks(name, opened))]
+    figures = tuple(
+        _look_through(kind, one, opened, pieces, vocabulary, examples, seed, sequence_tokens, containing, weights)
+        for kind, one in asked
+    )
+    if containing is not None and not any(found.searched for found in figures):
+        classes = {label for found in figures for label in found.tally or ()}
+        raise ConfigError(
+            f"{containing!r} is no kind of spans and no class of these tasks."
+            f"{did_you_mean(containing, [*SPAN_KINDS, *classes])} Kinds: {', '.join(SPAN_KINDS)}; classes are "
+            "listed by `ernie2 inspect` under each task."
+        )
     return Inspection(
         folder=str(opened.folder),
         vocab_size=pieces.vocab_size,
         cased=pieces.cased,
         sequence_tokens=sequence_tokens,
+        containing=containing,
         corpora=tuple(_look_at_corpus(corpus) for corpus in opened.corpora.values()),
-        tasks=tuple(
-            _look_through(kind, given, opened, pieces, vocabulary, examples, seed, sequence_tokens)
-            for kind, given in asked
-        ),
+        tasks=figures,
     )
 
 
-def _looks(name: str, options: Mapping[str, Any], shards: Shards) -> list[dict[str, Any]]:
-    """Options to look with: labelled pairs are looked at corpus by corpus, since each has labels of its own."""
+def _looks(name: str, shards: Shards) -> list[dict[str, Any]]:
+    """Options where no recipe gives any: labelled pairs are looked at corpus by corpus, each with its own labels."""
     pairs = [corpus.name for corpus in shards.corpora.values() if corpus.labels]
-    if not find(name).labels_from_data or options.get("corpora") or not pairs:
-        return [dict(options)]
-    return [{**options, "corpora": [corpus]} for corpus in pairs]
+    if not find(name).labels_from_data or not pairs:
+        return [{}]
+    return [{"corpora": [corpus]} for corpus in pairs]
 
 
 # ---- figures
@@ -175,13 +188,15 @@ def _some(shards: Any) -> Iterator[Shard]:
 
 def _look_through(
     kind: type[Task],
-    options: Mapping[str, Any],
+    options: Mapping[str, Any] | None,
     shards: Shards,
     pieces: WordPieces,
     vocabulary: Vocabulary,
     examples: int,
     seed: int,
     sequence_tokens: int,
+    containing: str | None,
+    weights: Mapping[str, float | None] | None,
 ) -> TaskFigures:
     figures = TaskFigures(
         name=kind.name,
@@ -198,12 +213,15 @@ def _look_through(
         figures = replace(
             figures, usable=usable_table(shards.corpora, [task], sequence_tokens=sequence_tokens)[task.name]
         )
-        feed, _ = feeds(shards, [task], sequence_tokens=sequence_tokens)
+        feed, _ = feeds(shards, [task], weights=weights, sequence_tokens=sequence_tokens)
         tally: Counter[str] = Counter()
-        made = _walk(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
+        made = walk(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
         for instance in made:
             tally.update(task.tally(instance.sequence, instance.labels[task.name]))
-        shown = _walk(task, feed, vocabulary, min(EXAMPLE_TOKENS, sequence_tokens), examples, seed)
+        wanted = None if containing is None else wanted_by(task, containing)
+        searched = containing is None or wanted is not None
+        short = min(EXAMPLE_TOKENS, sequence_tokens)
+        shown = walk(task, feed, vocabulary, short, examples, seed, wanted) if searched else []
     except TaskError as error:
         return replace(figures, why_not=str(error))
     return replace(
@@ -213,22 +231,5 @@ def _look_through(
         scored=sum(len(instance.labels[task.name].positions) for instance in made),
         tally=tally,
         examples=tuple(write_example(task, instance, pieces) for instance in shown),
+        searched=searched,
     )
-
-
-def _walk(
-    task: Task, feed: Mapping[str, Feed], vocabulary: Vocabulary, sequence_tokens: int, most: int, seed: int
-) -> list[Instance]:
-    """At most `most` instances from one pass over the documents, a few each from many of them."""
-    caps = Caps.of(sequence_tokens, sequence_tokens, [task])
-    lanes = max(1, min(most, LANES, *(corpus.documents("train") for corpus in feed[task.name].corpora)))
-    stream = Stream(feed, [task], vocabulary, caps, {task.name: 0}, seed=seed, lanes=lanes)
-    found: list[Instance] = []
-    for lane in range(lanes):
-        cursor: Cursor | None = None
-        while len(found) < most * (lane + 1) // lanes:
-            instance, cursor, _ = stream.instance(lane, cursor, task.name, (task.name,))
-            found.append(instance)
-            if stream.epoch(task.name, Lane({task.name: cursor})):
-                break
-    return found

@@ -21,7 +21,7 @@ def render(inspection: Inspection) -> str:
     for corpus in inspection.corpora:
         lines += [*_corpus_lines(corpus), ""]
     for task in inspection.tasks:
-        lines += [*_task_lines(task, inspection.sequence_tokens), ""]
+        lines += [*_task_lines(task, inspection.sequence_tokens, inspection.containing), ""]
     return "\n".join(lines).rstrip()
 
 
@@ -62,7 +62,7 @@ def _label_lines(counts: Mapping[str, int]) -> list[str]:
     return [fill(f"labels: {shares}{others}", _WIDTH, initial_indent="  ", subsequent_indent="    ")]
 
 
-def _task_lines(task: TaskFigures, sequence_tokens: int) -> list[str]:
+def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None) -> list[str]:
     lines = [f"task {task.name}: {task.about}", f"  needs {task.needs}"]
     lines += [f"  can use {c['usable']:,} of {c['of']:,} documents of {name}" for name, c in task.usable.items()]
     notes = [f"note on {name}: {note}" for name, c in task.usable.items() for note in c.get("notes", ())]
@@ -86,6 +86,9 @@ def _task_lines(task: TaskFigures, sequence_tokens: int) -> list[str]:
         scored += f", {task.scored / total:.2f} tokens a unit"
     lines.append(f"  {task.instances:,} instances of up to {sequence_tokens} tokens: {scored}")
     lines.append(fill(f"{task.tallies}: {shares}", _WIDTH, initial_indent="  ", subsequent_indent="    "))
+    if containing is not None and not task.examples:
+        found = f"no example with {containing!r} was found" if task.searched else f"has no class {containing!r}"
+        lines.append(f"  {found}")
     if task.examples and task.legend:
         lines.append(fill(f"how to read: {task.legend}", _WIDTH, initial_indent="  ", subsequent_indent="    "))
     for number, example in enumerate(task.examples, 1):

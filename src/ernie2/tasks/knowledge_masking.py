@@ -113,13 +113,14 @@ class KnowledgeMasking(TokenTask):
         return Labels(positions, tokens[positions], inputs)
 
     def tally(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
-        """Picked units by kind, at the first level of the mix, "all" before others, at which all are whole.
+        """Picked units by kind, at the level of the mix that explains what is hidden by the fewest whole units.
 
         "piece" where that is no level but basic.
         """
         scored = np.zeros(len(sequence.tokens), bool)
         scored[labels.positions] = True
         text = self.vocabulary.text[sequence.tokens]
+        counted: list[Counter[str]] = []
         for level in sorted(set(self._levels) - {"basic"}):
             starts = self._starts(sequence, level) | (sequence.document < 0)
             unit = np.cumsum(starts) - 1
@@ -131,8 +132,8 @@ class KnowledgeMasking(TokenTask):
                     for kind in self._kinds[level]
                     for start, end in sequence.spans.get(kind, np.zeros((0, 2), np.int64)).tolist()
                 }
-                return Counter(kinds.get((int(edges[i]), int(edges[i + 1])), "word") for i in picked)
-        return {"piece": len(labels.positions)}
+                counted.append(Counter(kinds.get((int(edges[i]), int(edges[i + 1])), "word") for i in picked))
+        return min(counted, key=Counter.total, default={"piece": len(labels.positions)})
 
     def notes(self, sequences: Sequence[TokenSequence]) -> list[str]:
         """Kinds of spans the mix hides of which the corpus has nearly none, with the share of units of each kind."""

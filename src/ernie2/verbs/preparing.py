@@ -13,7 +13,7 @@ from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.feeds import feeds
 from ernie2.corpora.documents import resolve
-from ernie2.errors import DataError, ShardError
+from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.inspecting.figures import inspect as look
 from ernie2.inspecting.text import loss_lines, render
 from ernie2.progress import Bar, progress, say
@@ -39,9 +39,41 @@ def prepare(recipe: RecipeSource, overrides: Sequence[str] = (), workers: int | 
     return shards.folder
 
 
-def inspect(shards: str | Path, task: str | None = None, examples: int = 5) -> str:
-    """What is in a folder of shards: figures per corpus, label statistics and examples per task."""
-    return render(look(Path(shards), task, examples))
+def inspect(
+    source: RecipeSource,
+    task: str | None = None,
+    examples: int = 5,
+    containing: str | None = None,
+    overrides: Sequence[str] = (),
+) -> str:
+    """What is in the shards of a recipe, or in a folder of shards: figures per corpus, labels and examples per task.
+
+    A recipe gives the tasks, their options and the length of sequences; a folder is looked at through every known task
+    with its defaults. `containing`: examples must contain this class or a span of this kind.
+    """
+    if not isinstance(source, Mapping) and Path(source).is_dir():
+        if overrides:
+            raise ConfigError(f"{source} is a folder of shards; only a recipe takes values such as {overrides[0]}.")
+        return render(look(Path(source), task, examples, containing=containing))
+    recipe = load_recipe(source, overrides)
+    folder = Path(recipe.shards.folder)
+    if not (folder / "shards.json").exists():
+        raise ShardError(f"{folder} holds no shards of this recipe yet; run `ernie2 prepare` with it first.")
+    _check_corpora(Shards(folder), recipe)
+    options = {name: given or {} for name, given in recipe.tasks.items()}
+    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
+    tokens = recipe.batch.sequence_tokens
+    found = look(folder, task, examples, 0, options, tokens, containing=containing, weights=weights)
+    if task is not None and task not in options:
+        say(f"Note: {task} is not in the recipe, so it is shown with its default options.")
+    return render(found)
+
+
+def _check_corpora(shards: Shards, recipe: Recipe) -> None:
+    if set(shards.corpora) != set(recipe.corpora):
+        raise ShardError(
+            f"{shards.folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}."
+        )
 
 
 def shards_of(recipe: Recipe, workers: int | None) -> Shards:
@@ -54,10 +86,7 @@ def shards_of(recipe: Recipe, workers: int | None) -> Shards:
         except DataError as error:
             say(f"Using the shards in {folder} as they are ({error})")
             shards = Shards(folder)
-            if set(shards.corpora) != set(recipe.corpora):
-                raise ShardError(
-                    f"{folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}."
-                ) from error
+            _check_corpora(shards, recipe)
             return shards
     require_data(recipe)
     with ExitStack() as shown:
