@@ -5,9 +5,10 @@ def test_without_a_terminal_there_are_plain_lines_with_rate_and_the_last_one_is_
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     monkeypatch.setattr(progress, "SHORT_SECONDS", 0.0)
     with progress.progress("Working", 4, "steps") as bar:
+        bar.advance(0)
         bar.advance(1)
         bar.advance(3, note="nearly")
-    first, last = capsys.readouterr().out.splitlines()
+    _, first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("Working: 1 of 4 steps (25 %)")
     assert "left" in first
     assert last.startswith("Working: 4 of 4 steps (100 %)")
@@ -29,6 +30,19 @@ def test_a_resumed_bar_counts_from_where_it_was_and_its_rate_from_now():
         assert bar.done == 60
         assert bar.rate == 0
         assert bar.left == "?"
+
+
+def test_what_comes_before_the_first_unit_is_not_counted_into_the_time_left(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.progress("Working", 11, "steps") as bar:
+        now[0] = 600.0  # the first evaluation, and compiling, take ten minutes
+        bar.advance()
+        assert bar.left == "?"
+        now[0] = 602.0
+        bar.advance()
+        assert bar.rate == 0.5
+        assert bar.left == "0:18"
 
 
 def test_times_read_as_clocks():

@@ -6,8 +6,11 @@ wrong input, 1 for a run that failed on its own, 75 for one that was asked to st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_PARTS = re.compile(r"[_\-./ ]")
 
 
 class Ernie2Error(Exception):
@@ -73,6 +76,20 @@ class RunStopped(Ernie2Error):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns " Did you mean 'x'?" for the nearest of `known`, or an empty string when none is near."""
-    near = get_close_matches(word, list(known), n=1)
+    """Return " Did you mean 'x'?" for the nearest of `known`, or an empty string when none is near.
+
+    Nearest is the one spelled most alike; else the one that shares a whole part with `word` ("masking" →
+    "knowledge_masking"), or holds its initials as a part ("learning_rate" → "peak_lr").
+    """
+    names = list(known)
+    near = get_close_matches(word, names, n=1) or _sharing_a_part(word.lower(), names)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _sharing_a_part(word: str, names: Iterable[str]) -> list[str]:
+    """The names that share the most parts with `word`, parts being what stands between `_`, `-`, `.` and `/`."""
+    parts = set(_PARTS.split(word))
+    wanted = parts | {"".join(part[:1] for part in _PARTS.split(word))} if len(parts) > 1 else parts
+    shared = {name: len(wanted & set(_PARTS.split(name.lower())) - {""}) for name in names}
+    most = max(shared.values(), default=0)
+    return [name for name, count in shared.items() if count == most] if most else []

@@ -39,11 +39,18 @@ class Bar:
 
     def __init__(self, title: str, total: int | None, unit: str, done: int = 0) -> None:
         self.title, self.total, self.unit, self.done = title, total, unit, done
-        self._began, self._from = time.monotonic(), done
+        self._began, self._from, self._started = time.monotonic(), done, False
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Counts `count` units; `note` is shown beside the bar."""
+        """Count `count` units; `note` is shown beside the bar.
+
+        The rate is measured from the end of the first unit on: what comes before it (a first evaluation, compiling)
+        is no measure of the rest.
+        """
+        first = self.done == self._from and not self._started
         self.done += count
+        if first:
+            self._started, self._began, self._from = True, time.monotonic(), self.done
         self.show(note)
 
     def show(self, note: str) -> None:

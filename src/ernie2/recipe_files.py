@@ -69,7 +69,8 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         if not path.is_file():
             raise ConfigError(
                 f"there is no recipe file {str(path)!r} and no shipped recipe of that name."
-                f"{did_you_mean(str(source), shipped)} Shipped: {', '.join(sorted(shipped))}."
+                f"{did_you_mean(str(source), [*_recipes_in(path.parent), *shipped])} "
+                f"Shipped: {', '.join(sorted(shipped))}."
             )
         try:
             text, where = path.read_text(encoding="utf-8"), str(path)
@@ -84,6 +85,14 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} holds no keys; start from `ernie2 recipes demo-en`.")
     return values, where
+
+
+def _recipes_in(folder: Path) -> list[str]:
+    """The YAML files of a folder, written as a user would name them."""
+    try:
+        return [str(file) for file in sorted(folder.iterdir()) if file.suffix in (".yaml", ".yml")]
+    except OSError:
+        return []
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:

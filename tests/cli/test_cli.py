@@ -375,7 +375,7 @@ def test_a_run_says_what_it_left_and_what_to_do_next(here: Path, ernie: Callable
 
 def test_a_run_folder_is_not_trained_over(trained: Path, ernie: Callable[..., Outcome]) -> None:
     before = (trained / "run" / "metrics.jsonl").read_bytes()
-    assert_refused(ernie("pretrain", trained / "recipe.yaml"), str(trained / "run"), "ernie2 resume")
+    assert_refused(ernie("pretrain", trained / "recipe.yaml"), str(trained / "run"), "ernie2 extend")
     assert (trained / "run" / "metrics.jsonl").read_bytes() == before
 
 
@@ -428,3 +428,18 @@ def test_a_full_disk_ends_in_a_message_and_nothing_half_written(kilobytes: int, 
     assert "Traceback" not in done.stderr
     assert str(small) in done.stderr
     assert ".tmp" not in done.stderr
+
+
+def test_an_option_given_twice_is_refused_where_it_takes_one_value(ernie) -> None:
+    for command in (
+        ("finetune", "x", "--text", "a", "--text", "b"),
+        ("mine", "discourse", "a", "b", "--text=a", "--text=b"),
+    ):
+        code, _, complained = ernie(*command)
+        assert code == 2
+        assert "--text is given more than once" in complained
+    assert "more than once" not in ernie("finetune", "x", "--file", "train=a", "--file", "dev=b")[2]
+
+
+def test_help_shows_what_stands_in_brackets(ernie) -> None:
+    assert "ernie2[onnx]" in ernie("export", "--help")[1]

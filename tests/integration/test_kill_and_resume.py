@@ -149,5 +149,5 @@ def test_a_second_run_into_the_same_folder_is_refused(folder):
     process = start("pretrain", folder / "whole.yaml")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "holds a run already" in output
+    assert "holds a finished run" in output
     assert "Traceback" not in output

@@ -326,7 +326,7 @@ def test_a_run_that_is_not_finished_is_refused(begun, place, tmp_path):
 
 
 def test_a_folder_that_holds_a_run_or_is_the_finished_one_is_refused(place, extended):
-    with pytest.raises(CheckpointError, match=r"run\+sentence_distance holds a run already"):
+    with pytest.raises(CheckpointError, match=r"run\+sentence_distance holds a finished run"):
         ernie2.extend(place / "run", NEW, place / "later")
     with pytest.raises(ConfigError, match="is the finished run itself"):
         ernie2.extend(place / "run", NEW, place / "later", [f"run={place / 'run'}"])

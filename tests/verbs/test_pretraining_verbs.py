@@ -1,21 +1,29 @@
 """Runs that stop early, and what a user can get wrong about a run."""
 
 import pytest
+import torch
 
 import ernie2
 import tiny
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
 from ernie2.recipe_files import load_recipe
+from ernie2.settings import TrainSettings
 from ernie2.studies.record import done
+from ernie2.train.distributed import World
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.records import Records, read_run
+from ernie2.verbs.pretraining import settings_without_effect
 
 
 @pytest.fixture
 def recipe(tmp_path):
     tiny_run.write_shards(tmp_path / "shards")
     return tiny_run.recipe(tmp_path).model_dump(mode="json")
+
+
+def full_disk(*_, **__):
+    raise StorageError("no space")
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again_with_the_same_command(recipe, tmp_path, monkeypatch):
@@ -34,16 +42,13 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again_with_the_same_co
     ernie2.pretrain(recipe)
     assert read_run(run)["status"] == "done"
     assert [line["at"] for line in Records(run).read() if line["kind"] == "heldout"].count("start") == 1
-    with pytest.raises(CheckpointError, match="holds a run already"):
+    with pytest.raises(CheckpointError, match="holds a finished run"):
         ernie2.pretrain(recipe)
 
 
 def test_a_run_whose_export_fails_is_stopped_and_resume_finishes_it(recipe, tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise StorageError("no space")
-
     with monkeypatch.context() as during:
-        during.setattr("ernie2.verbs.pretraining.export_hf", full)
+        during.setattr("ernie2.verbs.pretraining.export_hf", full_disk)
         with pytest.raises(StorageError, match="no space"):
             ernie2.pretrain(recipe)
     assert read_run(tmp_path / "run")["status"] == "stopped"
@@ -161,3 +166,28 @@ def test_a_run_of_a_recurrent_encoder_ends_well_and_can_be_gone_on_from(recipe, 
     last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]["tasks"]
     first = next(line for line in Records(again).read() if line["kind"] == "heldout")["tasks"]
     assert first == last
+
+
+def test_settings_that_do_nothing_here_are_named():
+    alone = World(device=torch.device("cpu"))
+    assert settings_without_effect(TrainSettings(peak_lr=1e-3), alone) == []
+    fp16, fsdp = settings_without_effect(TrainSettings(peak_lr=1e-3, precision="fp16", parallel="fsdp"), alone)
+    assert fp16.startswith("train.precision=fp16 makes a CPU slower")
+    assert fsdp.startswith("train.parallel=fsdp has no effect on one rank")
+
+
+def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as during:
+        during.setattr("ernie2.verbs.pretraining.export_hf", full_disk)
+        with pytest.raises(StorageError):
+            ernie2.pretrain(recipe)
+    threads = torch.get_num_threads()
+    capsys.readouterr()
+    try:
+        torch.set_num_threads(threads + 1)
+        ernie2.resume(tmp_path / "run")
+    finally:
+        torch.set_num_threads(threads)
+    said = capsys.readouterr().out
+    assert f"used {threads} threads, now {threads + 1}" in said
+    assert "Device: cpu" in said

@@ -6,16 +6,17 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import ernie2
 from ernie2.errors import Ernie2Error, StorageError
 
 INTERRUPTED = 130
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _NOWHERE_TO_WRITE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your disk quota is used up",
@@ -52,7 +53,28 @@ class _AsOneGoes(TyperGroup):
         return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
-app = typer.Typer(
+class _OptionsOnce(TyperCommand):
+    """A command that refuses an option given twice where it takes one value; the last would win without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As the base class, after that check."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in {id(one): one for one in order}.values():
+            repeated = sum(one is parameter for one in order) > 1
+            if repeated and parameter.param_type_name == "option" and not parameter.multiple:
+                ctx.fail(f"{parameter.opts[0]} is given more than once, and takes one value.")
+        return super().parse_args(ctx, args)
+
+
+class CommandLine(typer.Typer):
+    """A set of commands, each of which refuses an option given twice."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[_Function], _Function]:
+        """As the base class."""
+        return super().command(name, cls=_OptionsOnce, **settings)
+
+
+app = CommandLine(
     name="ernie2",
     cls=_AsOneGoes,
     epilog="Exit codes: 0 done · 1 the run failed · 2 wrong input · 75 asked to stop (SIGTERM, Ctrl-C) and saved: "

@@ -152,10 +152,10 @@ def export(
         str | None, typer.Option(help="Of a bare encoder: the task id to bake in.", show_default="0")
     ] = None,
 ) -> None:
-    """Write a model as ONNX, checked against torch before it is kept.
+    r"""Write a model as ONNX, checked against torch before it is kept.
 
     Batch and length are dynamic; inputs are input_ids, attention_mask and
-    token_type_ids. Needs pip install 'ernie2[onnx]'.
+    token_type_ids. Needs pip install 'ernie2\[onnx]'.
 
     Reads    MODEL
     Leaves   DST/model.onnx with tokeniser and config.json

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 import ernie2
-from ernie2.cli.app import app
+from ernie2.cli.app import CommandLine, app
 from ernie2.cli.console import when_interrupted
 
-mine = typer.Typer(no_args_is_help=True, help="Make labelled pairs of raw material: discourse (text), clicks (a log).")
+mine = CommandLine(no_args_is_help=True, help="Make labelled pairs of raw material: discourse (text), clicks (a log).")
 app.add_typer(mine, name="mine")
 
 PAIRS = typer.Argument(metavar="OUT", help="The table to write: .tsv or .jsonl, also .gz.")

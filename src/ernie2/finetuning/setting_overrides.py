@@ -68,4 +68,4 @@ def _out_of_range(settings: Settings) -> list[str]:
 
 
 def _told(wrong: Sequence[str], known: dict[str, Any]) -> str:
-    return "--settings: " + "; ".join(wrong) + f". Known: {', '.join(known)}."
+    return "settings: " + "; ".join(one.rstrip(".") for one in wrong) + f". Known: {', '.join(known)}."

@@ -44,8 +44,7 @@ class Records:
             with suppress(OSError):  # what a full disk took of the line
                 os.truncate(self.metrics, whole)
             raise StorageError(
-                f"{self.metrics}: {error.strerror}; its lines so far are whole. Free space, then "
-                f"`ernie2 resume {self.run}`."
+                f"{self.metrics}: {error.strerror}; its lines so far are whole. Free space, then {_again(self.run)}."
             ) from error
         for sink in self.sinks:
             sink.write(int(values.get("step", 0)), line)
@@ -84,6 +83,12 @@ class Records:
     def facts(self) -> dict[str, Any]:
         """Reads run.json; raises `CheckpointError` where this is no run folder."""
         return read_run(self.run)
+
+
+def _again(run: Path) -> str:
+    """How the run goes on: a run without a checkpoint cannot be resumed."""
+    has_checkpoint = any((run / "checkpoints").glob("step_????????"))
+    return f"`ernie2 resume {run}`" if has_checkpoint else "give the same command again"
 
 
 class NoRecords(Records):

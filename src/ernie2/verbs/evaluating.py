@@ -47,6 +47,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     heldout = HeldOut(stream, feed, loaded.tasks, instances, recipe.seed if recipe else 0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(recipe.train.precision if recipe else "auto", device)
+    say(f"Device: {device}, {precision}")
     figures = heldout.evaluate(loaded.model.to(device), device, precision)
     say_missing(heldout)
     say_figures(figures)

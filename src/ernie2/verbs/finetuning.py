@@ -276,7 +276,7 @@ def _say_job(job: Job, notes: Sequence[str]) -> None:
     say(
         f"\n{job.data.name}: {job.data.head}, {len(job.data.need('train').examples):,} training examples, "
         f"{settings.epochs} epochs, batch {settings.batch}, rate {settings.peak_lr:g}, {settings.max_length} tokens, "
-        f"task id {job.task_id}"
+        f"task id {job.task_id}; on {(device := devices()[0])} in {choose_precision(settings.precision, device)}"
     )
     for note in notes:
         say(f"  {note}")

@@ -28,6 +28,7 @@ from ernie2.train.pretraining import build, head_specs, lay_plans
 from ernie2.train.step import choose_precision
 from ernie2.verbs.absent import absent_data, require_data
 from ernie2.verbs.preparing import RecipeSource
+from ernie2.verbs.pretraining import how_to_go_on, settings_without_effect
 
 MEASURING_SECONDS = 20.0
 """About how long steps are measured; twice as long at most, but for steps that take longer themselves."""
@@ -46,7 +47,7 @@ def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | N
     checked = load_recipe(recipe, overrides)
     run = Path(checked.run)
     if begun(run):
-        say(f"Note: {run} holds a run already; `ernie2 resume {run}` goes on with it, run=FOLDER starts another.")
+        say(f"Note: {run} holds a {how_to_go_on(run)}")
     shards = _shards(checked)
     if shards is None:
         return _plan_without_shards(checked)
@@ -54,6 +55,8 @@ def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | N
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made = build(checked, shards)
     trainer, precision = made.trainer, str(made.facts["precision"])
+    for note in settings_without_effect(checked.train, trainer.world):
+        say(f"Note: {note}")
     setting_up = time.monotonic() - began
     figures = _schedule(checked, trainer.plans)
     epochs = expected_epochs(trainer.stream, trainer.plans)

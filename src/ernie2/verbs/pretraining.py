@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
@@ -16,7 +17,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
-from ernie2.settings import Recipe
+from ernie2.settings import Recipe, TrainSettings
 from ernie2.tasks.building import build_tasks
 from ernie2.train.checkpoints import begun, newest
 from ernie2.train.distributed import World, open_world
@@ -95,9 +96,14 @@ def begun_by(run: Path, world: World) -> bool:
         return False
     if world.restarts or (world.job is not None and read_run(run).get("job") == world.job):
         return True
-    raise CheckpointError(
-        f"{run} holds a run already: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
-    )
+    raise CheckpointError(f"{run} holds a {how_to_go_on(run)}")
+
+
+def how_to_go_on(run: Path) -> str:
+    """What kind of run a folder holds and what can be done with it, as the end of a sentence."""
+    if read_run(run)["status"] == "done":
+        return f"finished run: `ernie2 extend {run} --task TASK --data SHARDS` adds a task; run=FOLDER starts another."
+    return f"run that is not finished: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
 
 
 def _shards_everywhere(recipe: Recipe, workers: int | None, world: World) -> Shards:
@@ -152,6 +158,7 @@ def _go_on(run: Path, world: World) -> Path:
         shards = shards_of_run(run, facts)
     made = build(recipe_of(facts, run), shards, stages=stages_of(facts), carried=carried, world=world)
     made.trainer.restore(checkpoint)
+    _say_other_threads(facts, made.facts)
     kept = ("created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
     made.facts.update({key: facts[key] for key in kept if key in facts})
     made.trainer.records.describe(made.facts)
@@ -162,6 +169,9 @@ def _go_on(run: Path, world: World) -> Path:
 def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
     """Trains to the end, then leaves the Hugging Face folder and the report, which the first rank writes."""
     records, world = made.trainer.records, made.trainer.world
+    say(f"Device: {made.facts['device']}, {made.facts['precision']}")
+    for note in settings_without_effect(made.trainer.settings, world):
+        say(f"Note: {note}")
     say_missing(made.trainer.heldout)
     try:
         with open_run_resources(made, shards):
@@ -179,6 +189,28 @@ def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
     say(f"Model:  {folder}" + (" (transformers loads it as ErnieModel or ErnieForMaskedLM)" if transformer else ""))
     say(f"Report: {page}")
     return run
+
+
+def settings_without_effect(settings: TrainSettings, world: World) -> list[str]:
+    """One sentence on each setting of a recipe that does nothing, or less than it says, on this machine."""
+    notes = []
+    if settings.precision == "fp16" and world.device.type == "cpu":
+        notes.append(
+            "train.precision=fp16 makes a CPU slower, not faster; auto takes bf16 where the CPU computes in it."
+        )
+    if settings.parallel != "auto" and world.size == 1:
+        notes.append(f"train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
+    return notes
+
+
+def _say_other_threads(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn where sums are taken in another order than before the run was stopped."""
+    old, new = before.get("environment", {}).get("threads"), now["environment"]["threads"]
+    if old not in (None, new) and "cpu" in str(now["device"]):
+        say(
+            f"Note: this run used {old} threads, now {new}; results agree within rounding, not in every bit. "
+            f"OMP_NUM_THREADS={old} makes them equal."
+        )
 
 
 def _export(run: Path, shards: Shards, made: Pretraining, model: MultiTaskModel, seen: Mapping[str, int]) -> Path:
