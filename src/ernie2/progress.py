@@ -23,6 +23,12 @@ def say(text: str = "") -> None:
         print(text, flush=True)
 
 
+def warn(text: str) -> None:
+    """Print a line to standard error, apart from output that is data; nothing inside `quietly`."""
+    if not _quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def quietly(quiet: bool = True) -> Iterator[None]:
     """Inside, where `quiet`, neither lines nor bars are shown: what all processes but one of a run want."""

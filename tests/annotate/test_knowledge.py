@@ -218,3 +218,7 @@ def test_leftmost_longest_keeps_a_maximal_set_without_overlaps(pairs):
     assert (kept[1:, 0] >= kept[:-1, 1]).all()
     for start, end in spans.tolist():
         assert any(start < other_end and other_start < end for other_start, other_end in kept.tolist())
+
+
+def test_lines_of_a_gazetteer_may_end_in_cr() -> None:
+    assert read_gazetteer("names.txt", b"Ada\rBlaise\tphrase\r") == {"Ada": "entity", "Blaise": "phrase"}

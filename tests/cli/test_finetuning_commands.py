@@ -82,8 +82,11 @@ def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], mo
     assert [one["id"] for one in told] == ["0", "1"]
     assert set(told[0]["probabilities"]) == {"no", "yes"}
     assert told[0]["probabilities"][told[0]["label"]] >= 0.5
-    monkeypatch.setattr("sys.stdin", io.StringIO("w1 good\n" + "w2 " * 34_000 + "\n"))
-    code, shown, _ = ernie("predict", "out/own/seed-1/model", "-")
+    monkeypatch.setattr(
+        "sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfw1 good\r\n" + b"w2 " * 34_000), "ascii")
+    )
+    code, shown, complaint = ernie("predict", "out/own/seed-1/model", "-")
+    assert complaint == "note: 1 of 2 texts are longer than the 32 tokens that the model reads, and were cut\n"
     again = [json.loads(line) for line in shown.splitlines()]
     assert again[0]["probabilities"] == pytest.approx(told[0]["probabilities"], abs=1e-5)
     assert len(again) == 2

@@ -207,3 +207,28 @@ def test_a_real_corpus_is_read_to_the_last_document():
     assert len(found) == 2446
     assert (found[0].id, found[0].title) == ("enwiki:290", "A")
     assert len(found[0].paragraphs) >= 6
+
+
+def test_a_file_whose_lines_end_in_cr_has_as_many_documents_as_with_line_feeds(tmp_path):
+    text = "\n\n".join(f"Title {number}.\nText {number}." for number in range(30))
+    for name, content in (
+        ("lf.txt", text),
+        ("cr.txt", text.replace("\n", "\r")),
+        ("crlf.txt", text.replace("\n", "\r\n")),
+    ):
+        (tmp_path / name).write_bytes(content.encode())
+        found = list(read_documents(CorpusSettings(path=str(tmp_path / name)), Drops()))
+        assert [one.text for one in found] == [f"Title {number}.\n\nText {number}." for number in range(30)], name
+
+
+def test_documents_may_be_a_json_list_or_arrow_rows(tmp_path):
+    import pyarrow as pa
+    import pyarrow.ipc
+
+    (tmp_path / "a.json").write_text('[{"text": "one", "id": 1.0}, {"text": "two"}]')
+    table = pa.table({"text": ["one", "two"], "id": [1.0, float("nan")]})
+    with pa.OSFile(str(tmp_path / "b.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    for name, ids in (("a.json", ["1", "a#2"]), ("b.arrow", ["1", "b#2"])):
+        found = list(read_documents(CorpusSettings(path=str(tmp_path / name)), Drops()))
+        assert [(one.id, one.text) for one in found] == [(ids[0], "one"), (ids[1], "two")]

@@ -130,3 +130,18 @@ def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("sentence\tlable\nGood.\t1\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"line 1: there is no column 'label'. Did you mean 'lable'\?"):
         read("sst2", tmp_path / "train.tsv")
+
+
+def test_minus_one_and_nan_are_no_label_and_a_dash_of_inference_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text("sentence\tlabel\nGood.\t-1\nBad.\t-1\n", encoding="utf-8")
+    examples = read("sst2", tmp_path / "test.tsv", labelled=False)
+    assert [example.label for example in examples] == [None, None]
+    with pytest.raises(DataError, match="line 2: there is no label"):
+        read("sst2", tmp_path / "test.tsv")
+    (tmp_path / "train.tsv").write_text("sentence1\tsentence2\tgold_label\na\tb\t-\nc\td\tneutral \n", encoding="utf-8")
+    examples, notes = read_labelled(find_dataset("mnli"), str(tmp_path / "train.tsv"), labelled=True)
+    assert [example.label for example in examples] == ["neutral"]
+    assert any("1 labels have white space" in note for note in notes)
+    assert any("1 rows with the label -, on which annotators did not agree, left out" in note for note in notes)
+    assert class_name(float("nan"), ("0", "1"), None, "here") is None
+    assert class_name("1.0", ("0", "1"), None, "here") == "1"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ernie2.datasets.declared import find_dataset
 from ernie2.datasets.examples import Answer, Example
-from ernie2.datasets.span_files import locate, read_spans
+from ernie2.datasets.span_files import locate, read_questions, read_spans
 from ernie2.errors import DataError
 
 CONTEXT = "李白是唐代诗人。李白生于701年。"
@@ -149,3 +149,9 @@ def test_counts_are_told_only_where_there_is_something_to_tell() -> None:
         "f: 1 of 2 answers do not occur in their context; they count when scoring but cannot be learnt from",
         "f: 1 questions have no answer in their context and are not trained on",
     ]
+
+
+def test_half_a_surrogate_pair_in_a_context_is_refused_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(r'{"data": [{"paragraphs": [{"context": "a \ud83d", "qas": []}]}]}')
+    with pytest.raises(DataError, match=r"x.json: not valid JSON .*half a character"):
+        list(read_questions(str(tmp_path / "x.json")))

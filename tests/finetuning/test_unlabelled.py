@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import tiny_finetuning as tiny
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.tuned_folder import TunedFacts
-from ernie2.finetuning.unlabelled import examples_in, examples_of
+from ernie2.finetuning.unlabelled import examples_from, examples_in, examples_of
 
 PAIR = TunedFacts("classification", ("no", "yes"), tiny.settings(), "x", ("a", "b"))
 ONE = TunedFacts("classification", ("no", "yes"), tiny.settings(), "x")
@@ -56,3 +57,51 @@ def test_plain_files_are_lines_and_what_cannot_be_read_is_told(tmp_path: Path) -
     assert [one.text for one in examples_in(str(file), ONE)] == ["w1", "", "w2"]
     with pytest.raises(DataError, match="not valid JSON"):
         list(examples_of(['{"text": '], ONE))
+
+
+def test_a_byte_order_mark_or_leading_space_does_not_make_an_object_a_text(tmp_path: Path) -> None:
+    content = b'\xef\xbb\xbf{"id": "x7", "text": "w1"}\r\n {"id": "x8", "text": "w2"}\n'
+    (tmp_path / "t.jsonl").write_bytes(content)
+    expected = [("x7", "w1"), ("x8", "w2")]
+    assert [(one.id, one.text) for one in examples_from(BytesIO(content), ONE)] == expected
+    assert [(one.id, one.text) for one in examples_of(content.decode().splitlines(), ONE)] == expected
+    assert [(one.id, one.text) for one in examples_in(str(tmp_path / "t.jsonl"), ONE)] == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"text": null}', "the text in 'text' is null"),
+        (b'{"text": NaN}', "the text in 'text' is NaN"),
+        (b'{"text": ["a", "b"]}', "the text in 'text' is a list, not a string"),
+        (b'{"text": {"a": 1}}', "the text in 'text' is an object"),
+        (b'{"text": 5}', "the text in 'text' is a number"),
+        (rb'{"text": "\ud83d"}', "half a character"),
+        (b'{"txt": "a"}', r"no column 'text'.* There is: txt. Name the right ones with --text"),
+        (b"a\xff", "byte 2: not UTF-8"),
+        (b"a\0", "a NUL byte"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, line: bytes, said: str) -> None:
+    with pytest.raises(DataError, match="standard input, line 2.*" + said):
+        list(examples_from(BytesIO(b"good\n" + line), ONE))
+    (tmp_path / "t.txt").write_bytes(b"good\n" + line)
+    with pytest.raises(DataError, match="t.txt, line 2.*" + said):
+        list(examples_in(str(tmp_path / "t.txt"), ONE))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"text": null}', "null stands where a list or text is expected"),
+        (b'{"text": [null, 5]}', "a token in 'text' is null"),
+    ],
+)
+def test_what_is_no_token_is_refused_with_its_line(line: bytes, said: str) -> None:
+    with pytest.raises(DataError, match="standard input, line 1: " + said):
+        list(examples_from(BytesIO(line), TAGS))
+
+
+def test_half_a_character_in_a_line_of_python_is_refused() -> None:
+    with pytest.raises(DataError, match=r"line 1: .*half a character"):
+        list(examples_of(["a \ud83d"], ONE))

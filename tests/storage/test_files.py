@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 
 import pytest
 import zstandard
 
 from ernie2.errors import DataError
 from ernie2.storage import files
-from ernie2.storage.files import read_lines
+from ernie2.storage.files import decoded, json_value, lines_of, read_lines
 
 CONTENT = b"one\n\ntwo\r\nthree"
 
@@ -57,3 +58,111 @@ def test_utf16_is_named_and_an_endless_line_is_refused(tmp_path, monkeypatch):
     (tmp_path / "b.txt").write_text("x\n" + "y" * 200)
     with pytest.raises(DataError, match=r"b.txt, line 2: longer than"):
         list(read_lines(str(tmp_path / "b.txt")))
+
+
+@pytest.mark.parametrize("block", [1 << 20, 3, 1])
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"one\rtwo\r\rthree", [b"one", b"two", b"", b"three"]),
+        (b"one\rtwo\rthree\n", [b"one", b"two", b"three"]),  # a line feed that an editor added
+        (b"one\r\ntwo\r\n", [b"one", b"two"]),
+        (b"one\r", [b"one"]),
+        (b"", []),
+    ],
+)
+def test_cr_ends_a_line_where_a_file_has_more_of_them_than_line_feeds(tmp_path, monkeypatch, block, content, lines):
+    monkeypatch.setattr(files, "_BLOCK", block)
+    (tmp_path / "a.txt").write_bytes(content)
+    assert list(read_lines(str(tmp_path / "a.txt"))) == lines
+    assert list(lines_of(io.BytesIO(content))) == lines
+
+
+def test_a_cr_inside_a_line_of_a_file_with_line_feeds_is_white_space():
+    assert list(lines_of(io.BytesIO(b"one\rstill one\ntwo\n"))) == [b"one\rstill one", b"two"]
+
+
+def test_a_zstd_window_of_any_size_is_read(tmp_path):
+    parameters = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters)
+    stream = compressor.compressobj()  # without its size, so that the frame asks for the whole window
+    packed = stream.compress(CONTENT) + stream.flush()
+    assert zstandard.get_frame_parameters(packed).window_size == 1 << 28
+    (tmp_path / "a.txt.zst").write_bytes(packed)
+    assert list(read_lines(str(tmp_path / "a.txt.zst"))) == [b"one", b"", b"two", b"three"]
+
+
+@pytest.mark.parametrize("position", range(4, 30, 5))
+def test_a_damaged_zstd_file_is_named(tmp_path, position):
+    packed = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(b"some text that is not the same " * 9))
+    packed[position] ^= 0x41
+    (tmp_path / "a.txt.zst").write_bytes(packed)
+    with pytest.raises(DataError, match=r"a.txt.zst (is no sound zstd file|is cut short)"):
+        list(read_lines(str(tmp_path / "a.txt.zst")))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("ab\nc".encode("utf-16-le"), "looks like UTF-16 text without a byte order mark; save it as UTF-8"),
+        ("ab\nc".encode("utf-16-be"), "looks like UTF-16 text without"),
+        ("ab".encode("utf-32"), "is UTF-32 text"),
+        ("\ufeffab".encode("utf-16-be"), "is UTF-16 text"),
+        (gzip.compress(b"text"), "is no text but gzip; give it a name in .gz"),
+        (zstandard.compress(b"text"), "is no text but zstd; give it a name in .zst"),
+        (b"PK\x03\x04 workbook", "is no text but a zip archive"),
+    ],
+)
+def test_what_is_no_utf8_text_is_named_with_what_to_do(tmp_path, content, said):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        list(read_lines(str(tmp_path / "a.txt")))
+
+
+def test_standard_input_is_read_as_files_are():
+    assert list(lines_of(io.BytesIO(b'\xef\xbb\xbf{"a": 1}\r\n\r\nb'))) == [b'{"a": 1}', b"", b"b"]
+    with pytest.raises(DataError, match="standard input is no text but gzip; decompress it first"):
+        list(lines_of(io.BytesIO(gzip.compress(b"text"))))
+
+
+def test_a_line_comes_before_the_stream_ends():
+    class Pipe(io.RawIOBase):
+        def __init__(self):
+            self.waiting = [b"first\n", b"second\n"]
+
+        def read1(self, size):
+            return self.waiting.pop(0) if self.waiting else b""
+
+    pipe = Pipe()
+    assert next(lines_of(pipe)) == b"first"
+    assert pipe.waiting == [b"second\n"]
+
+
+def test_text_is_utf8_without_nul_bytes():
+    assert decoded("né".encode(), "here") == "né"
+    with pytest.raises(DataError, match=r"here, byte 2: not UTF-8 \(0xff: invalid start byte\)"):
+        decoded(b"a\xff", "here")
+    with pytest.raises(DataError, match="here, byte 2: not UTF-8"):
+        decoded(b"a\xed\xa0\x80", "here")  # half a surrogate pair as bytes
+    with pytest.raises(DataError, match="here, byte 3: a NUL byte"):
+        decoded(b"ab\0c", "here")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (rb'{"a": "\ud83d"}', "half a character. Write both halves"),
+        (rb'{"a": "\udc00 x"}', "half a character"),
+        ('{"a": "\ud83d"}', "half a character"),
+        (b'{"a": "\xff"}', "byte 8: not UTF-8"),
+        (b'{"a": 1', "cut short"),
+        (b"[" * 5_000, "not valid JSON"),
+    ],
+)
+def test_json_that_holds_no_text_is_refused_with_its_place(line, said):
+    with pytest.raises(DataError, match="here.*" + said):
+        json_value(line, "here")
+
+
+def test_whole_surrogate_pairs_are_characters():
+    assert json_value(rb'{"a": "\ud83d\ude00"}', "here") == {"a": "\U0001f600"}

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
@@ -81,3 +82,53 @@ def test_what_cannot_be_read_is_refused_with_its_place(tmp_path: Path, name: str
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         cells(tmp_path / name)
+
+
+def test_arrow_files_and_streams_are_read_by_the_columns_that_are_needed(tmp_path: Path) -> None:
+    table = pa.table({"a": ["x", "y"] * 700, "b": list(range(1400)), "c": [None] * 1400})
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    with pa.OSFile(str(tmp_path / "x.feather"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    for name in ("x.arrow", "x.feather"):
+        rows = list(read_rows(str(tmp_path / name), only=("b", "a", "d")))
+        assert (len(rows), dict(rows[1].cells)) == (1400, {"a": "y", "b": 1}), name
+        assert rows[1399].place == f"{tmp_path / name}, row 1400"
+        with pytest.raises(DataError, match=rf"{name}: there is no column 'd'.* There is: a, b, c"):
+            column(rows[0], ("d",))
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:500])
+        with pytest.raises(DataError, match="no sound Arrow file"):
+            list(read_rows(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("content", ['[{"a": 1},\n {"a": 2}]', '{"a": 1}\n{"a": 2}', '\ufeff\n [{"a": 1}, {"a": 2}]'])
+def test_a_json_file_is_a_list_or_an_object_a_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content, encoding="utf-8")
+    assert cells(tmp_path / "x.json") == [{"a": 1}, {"a": 2}]
+
+
+def test_a_list_of_anything_but_objects_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('[{"a": 1}, null]')
+    with pytest.raises(DataError, match="object 2: it is null, not an object"):
+        cells(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.tsv", "a\tb\n1\t2\n"), ("x.csv", "a,b\n1,2\n")])
+def test_a_wrong_header_is_told_with_its_line_and_what_to_do(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    (row,) = read_rows(str(tmp_path / name))
+    assert not row.typed
+    with pytest.raises(DataError, match=rf"{name}, line 1: there is no column 'c'. There is: a, b. Name it."):
+        column(row, ("c",), "Name it.")
+
+
+def test_lines_of_a_table_may_end_in_cr(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_bytes(b"a\tb\r1\t2\r3\t4")
+    assert cells(tmp_path / "x.tsv") == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+
+
+def test_invalid_utf8_in_parquet_is_named_and_no_traceback(tmp_path: Path) -> None:
+    text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")])
+    pq.write_table(pa.table({"a": text}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"rows 1 to \d+, byte 2: not UTF-8"):
+        cells(tmp_path / "x.parquet")

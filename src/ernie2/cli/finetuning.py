@@ -134,8 +134,8 @@ def predict(
     Leaves   JSON lines on standard output, or in OUT
     Example  [bold]echo "What a film." | ernie2 predict tuned/sst2/seed-0/model -[/bold]
     """
-    lines = (line for line in sys.stdin) if source == "-" else source
-    for one in ernie2.predict(model, lines, text, out):
+    given = getattr(sys.stdin, "buffer", sys.stdin) if source == "-" else source
+    for one in ernie2.predict(model, given, text, out):
         if out is None:
             print(json.dumps(one, ensure_ascii=False))
     if out is not None:

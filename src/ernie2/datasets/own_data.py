@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
 from ernie2.corpora.cells import (
-    DASH,
     change_notes,
-    class_of,
-    dash_is_no_label,
     is_missing,
-    is_unlabelled,
     name_in,
     number_of,
     spelled,
@@ -22,9 +18,10 @@ from ernie2.corpora.cells import (
 )
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
+from ernie2.datasets.own_labels import label_of, without_dashes, without_minus_one
 from ernie2.datasets.span_files import Question, answer_notes, answers_of, located, read_questions
 from ernie2.datasets.tag_schemes import Scheme, Tagged, check_prefixes, decide_scheme, scheme_named, scheme_notes
-from ernie2.datasets.task_guess import guess_head
+from ernie2.datasets.task_guess import CLASSES_AT_MOST, guess_head
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.storage.files import json_value, read_lines
 from ernie2.storage.listing import file_format, list_files
@@ -32,7 +29,6 @@ from ernie2.storage.tables import TABLES, Row, column, read_rows
 
 _WHICH_TEXT = "Name the right ones with --text."
 _WHICH_LABEL = "Name the right one with --label."
-_DASHES_LEFT_OUT = f"rows with the label {DASH}, on which annotators did not agree, are left out"
 _METRICS: dict[Head, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "regression": ("pearson", "spearman"),
@@ -96,10 +92,15 @@ def own_data(
         scheme=tag_scheme,
         reasons=(
             f"{kind}: {reason}",
-            *([f"labels: {', '.join(labels[:20])}"] if labels else []),
+            *([f"labels: {_shown(labels)}"] if labels else []),
             *([f"tag scheme: {told}"] if told else []),
         ),
     )
+
+
+def _shown(labels: Sequence[str]) -> str:
+    rest = len(labels) - CLASSES_AT_MOST
+    return ", ".join(labels[:CLASSES_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def rows_of(file: str) -> Iterator[Row]:
@@ -140,8 +141,10 @@ def _splits(
         if split == "train":
             trained = {example.label for example in examples if example.label is not None}
         if split == "test":
-            examples = _without_minus_one(kind, examples, trained, changes)
-        examples, found = _without_dashes(kind, examples, found, trained, changes)
+            examples = without_minus_one(kind, examples, trained, changes)
+        examples, found = without_dashes(kind, examples, found, trained, changes)
+        if not examples:
+            raise DataError(f"{named[split]}: no row has a label on which annotators agreed; give other examples.")
         if split != "test":
             _check_labelled(examples, found, label)
         if split == "train":
@@ -185,38 +188,6 @@ def _with_scheme(
     return scheme, told, noted
 
 
-def _without_dashes(
-    kind: Head, examples: list[Example], rows: list[Row], trained: Collection[Label], changes: Counter[str]
-) -> tuple[list[Example], list[Row]]:
-    """Examples and rows without those on whose label annotators did not agree."""
-    if kind != "classification" or not dash_is_no_label([str(label) for label in trained]):
-        return examples, rows
-    left = [number for number, example in enumerate(examples) if example.label != DASH]
-    if len(left) < len(examples):
-        changes[_DASHES_LEFT_OUT] = len(examples) - len(left)
-    return [examples[number] for number in left], [rows[number] for number in left]
-
-
-def _without_minus_one(
-    kind: Head, examples: list[Example], trained: Collection[Label], changes: Counter[str]
-) -> list[Example]:
-    """Test examples with -1, by which the sets of GLUE and CLUE mark rows without a label, read as having none.
-
-    Of numbers only where all are -1. Counts them, and the rows without a label where others have one.
-    """
-    none: Label = -1.0 if kind == "regression" else "-1"
-    marked = [example.label == none for example in examples]
-    if kind in ("classification", "regression") and none not in trained and (all(marked) or kind == "classification"):
-        if any(marked):
-            changes["labels are -1, which training does not have, and count as none"] = sum(marked)
-        pairs = zip(examples, marked, strict=True)
-        examples = [replace(example, label=None) if bare else example for example, bare in pairs]
-    bare = sum(example.label is None for example in examples)
-    if 0 < bare < len(examples):
-        changes["rows have no label, so this test file is not scored"] = bare
-    return examples
-
-
 def _text_notes(file: str, examples: Sequence[Example]) -> list[str]:
     count = sum(text in ("nan", "NaN") for example in examples for text in (example.text, example.pair))
     return [f"{file}: {count:,} texts are the word nan; take them out if texts are missing there"] if count else []
@@ -247,7 +218,7 @@ def _example(
             raise ConfigError("a span task needs two texts, question and context: --text question,context.")
         found = None if is_missing(value) else tuple(answers_of(value, row.place))
         return located(Question(row.place, identity, words[0], words[1], found), answers)
-    made = _label(kind, value, label, row.place, changes)
+    made = label_of(kind, value, label, row.place, changes)
     return Example(identity, words[0], words[1] if len(words) == 2 else None, made)
 
 
@@ -256,20 +227,6 @@ def _text(row: Row, name: str) -> str:
     if text is None:
         raise DataError(f"{row.place}: the text in {name!r} is empty; fill it or take the row out.")
     return text
-
-
-def _label(kind: Head, value: Any, name: str, place: str, changes: Counter[str]) -> Label | None:
-    if is_unlabelled(value):
-        return None
-    if kind == "regression":
-        number = number_of(value)
-        if number is None:
-            raise DataError(f"{place}: {value!r} is no number; a regression task needs one for every example.")
-        return number
-    if kind == "multi_label":
-        labels = value if isinstance(value, list) else str(value).split("|")
-        return tuple(made for one in labels if (made := class_of(one, name, place, changes)) is not None)
-    return class_of(value, name, place, changes)
 
 
 def _check_rows(split: str, path: str, rows: Sequence[Row], texts: Sequence[str], label: str) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ernie2.corpora.cells import class_of, is_unlabelled, number_of, spelled
+from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, is_unlabelled, number_of, spelled
 from ernie2.datasets.examples import Head
 from ernie2.datasets.labelled_files import SEPARATOR
 from ernie2.errors import DataError
@@ -47,7 +47,8 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
         return "multi_label", f"every {label} is a list"
     numbers = [number for value in labels if (number := number_of(value)) is not None]
     if len(numbers) < len(labels):
-        names = {class_of(value, label, row.place) for row, value in cells}
+        names = {str(class_of(value, label, row.place)) for row, value in cells}
+        names -= {DASH} if dash_is_no_label(names) else set()
         return "classification", f"{label} has {len(names)} different names"
     if any(not number.is_integer() for number in numbers):
         return "regression", f"every {label} is a number, and some have a fraction"

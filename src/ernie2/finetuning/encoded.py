@@ -47,12 +47,13 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodedData:
-    """The sequences of a split, and what is worth telling. `offsets`: for spans, by example, (tokens of its context, 2)
-    characters at which each begins and ends."""
+    """The sequences of a split, and notes for users. `offsets`: for spans, by example, (tokens of its context, 2)
+    characters at which each begins and ends. `cut`: number of examples with a text, or question, that was cut."""
 
     sequences: tuple[Encoded, ...]
     notes: tuple[str, ...] = ()
     offsets: tuple[Array, ...] = ()
+    cut: int = 0
 
 
 class ExampleEncoder:
@@ -99,7 +100,7 @@ class ExampleEncoder:
             tokens, segments = self._sequence(first[:kept], None if second is None else second[:beside])
             made.append(Encoded(tokens, segments, np.zeros(1, np.int32), labels, number))
         told = f"{cut:,} of {len(made):,} texts are longer than {self.settings.max_length} tokens and are cut"
-        return EncodedData(tuple(made), (told,) if cut else ())
+        return EncodedData(tuple(made), (told,) if cut else (), cut=cut)
 
     def _label(self, example: Example) -> Array:
         label = example.label
@@ -177,7 +178,10 @@ class ExampleEncoder:
                     labels = np.array([found], np.int64)
                 made.append(Encoded(tokens, segments, np.zeros(1, np.int32), labels, number, begin, window))
         told = f"{lost:,} of {len(examples):,} questions are not learnt from: no answer of theirs is in the context"
-        return EncodedData(tuple(made), (told,) if lost else (), tuple(offsets))
+        cut = sum(len(query) > settings.max_query for query in queries)
+        told_cut = f"{cut:,} of {len(examples):,} questions are longer than {settings.max_query} tokens and are cut"
+        notes = (*([told] if lost else []), *([told_cut] if cut else []))
+        return EncodedData(tuple(made), notes, tuple(offsets), cut)
 
     def _pieces(self, texts: Sequence[str]) -> list[Array]:
         """Ids (n_i,) int32 of each text, without special tokens."""

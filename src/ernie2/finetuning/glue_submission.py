@@ -11,7 +11,7 @@ import torch
 
 from ernie2.datasets.examples import Example, LabelledData
 from ernie2.errors import DataError
-from ernie2.finetuning.encoded import ExampleEncoder
+from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
 from ernie2.finetuning.jobs import MODEL, Run
 from ernie2.finetuning.predictions import Outcome, predict, with_threshold
 from ernie2.finetuning.submission import FILES, write_submission
@@ -79,16 +79,24 @@ def best_run(name: str, runs: Sequence[Run]) -> Run:
     return max(scored, key=lambda pair: pair[0])[1]
 
 
-def outcomes_for(tuned: Tuned, examples: Sequence[Example], device: torch.device) -> list[Outcome]:
-    """What a fine-tuned model says of examples without labels."""
+def outcomes_for(
+    tuned: Tuned, examples: Sequence[Example], device: torch.device, data: EncodedData | None = None
+) -> list[Outcome]:
+    """What a fine-tuned model predicts of examples without labels; `data`: what `encoded_for` made of them."""
+    facts = tuned.facts
+    data = data or encoded_for(tuned, examples)
+    pad = tuned.wordpieces.pad_id
+    outcomes = predict(tuned.model, data, examples, facts.labels, facts.settings, device, pad=pad)
+    return with_threshold(outcomes, facts.null_threshold)
+
+
+def encoded_for(tuned: Tuned, examples: Sequence[Example]) -> EncodedData:
+    """The sequences of examples without labels, as a fine-tuned model reads them."""
     facts = tuned.facts
     encoder = ExampleEncoder(
         tuned.wordpieces, facts.head, facts.labels, facts.settings, tuned.model.encoder.settings.segment_types
     )
-    data = encoder.encode(examples, labelled=False)
-    pad = tuned.wordpieces.pad_id
-    outcomes = predict(tuned.model, data, examples, facts.labels, facts.settings, device, pad=pad)
-    return with_threshold(outcomes, facts.null_threshold)
+    return encoder.encode(examples, labelled=False)
 
 
 def _dev(run: Run) -> float:

@@ -92,13 +92,19 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         history.diverged or judge.collapsed,
         round(history.sequences_per_second, 2),
         round(time.perf_counter() - began, 2),
-        [*lacking, *judge.remarks(seed), *prepared.train.notes],
+        [*lacking, *judge.remarks(seed), *_notes(prepared)],
         history.losses,
     )
     confirm_lock(job.folder.parent)
     save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job, judge.null_threshold), vocab_size))
     keep_run(done, prepared.identity)
     return done
+
+
+def _notes(prepared: Prepared) -> list[str]:
+    """What is to be said of the sequences, with the split it is about."""
+    every = {"train": prepared.train} | {name: data for name, data in prepared.splits.items() if name != "train"}
+    return [f"{name}: {note}" for name, data in every.items() for note in data.notes]
 
 
 class _Judge:

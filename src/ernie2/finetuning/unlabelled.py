@@ -6,7 +6,8 @@ A plain line is a text, or several with tabs between them; a line that begins wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from io import BufferedIOBase, RawIOBase
+from typing import Any
 
 from ernie2.corpora.cells import name_in, spelled, text_of, tokens_of
 from ernie2.datasets.examples import Example
@@ -35,7 +36,7 @@ def examples_in(file: str, facts: TunedFacts, text: str | None = None) -> Iterat
             yield from (_example(row, number, names, facts) for number, row in rows)
 
 
-def examples_from(stream: BinaryIO, facts: TunedFacts, text: str | None = None) -> Iterator[Example]:
+def examples_from(stream: BufferedIOBase | RawIOBase, facts: TunedFacts, text: str | None = None) -> Iterator[Example]:
     """The examples of an open stream of bytes, such as standard input, as `examples_of` has them."""
     return examples_of(_decoded(lines_of(stream), "standard input"), facts, text)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from io import BufferedIOBase, RawIOBase
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -53,7 +54,7 @@ def read_lines(file: str) -> Iterator[bytes]:
             raise unreadable(file, error) from error
 
 
-def lines_of(stream: BinaryIO, name: str = "standard input") -> Iterator[bytes]:
+def lines_of(stream: BinaryIO | BufferedIOBase | RawIOBase, name: str = "standard input") -> Iterator[bytes]:
     """Yield the lines of an open stream of bytes as `read_lines` does, as soon as they arrive."""
     read = getattr(stream, "read1", stream.read)
     return _lines(iter(lambda: read(_BLOCK), b""), name)
@@ -104,7 +105,7 @@ def json_value(line: bytes | str, place: str) -> Any:
     """Return the value of a JSON text. Raises `DataError` for invalid JSON, invalid UTF-8 and half a surrogate pair."""
     try:
         return from_json(line, cache_strings="keys")
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a string that cannot be encoded
         raise _not_json(line, place, error) from error
 
 
@@ -124,14 +125,15 @@ def file_name(file: str) -> str:
     return last.split("?")[0] if "://" in file else last
 
 
-def _not_json(line: bytes | str, place: str, error: ValueError) -> DataError:
+def _not_json(line: bytes | str, place: str, error: Exception) -> DataError:
     if isinstance(line, bytes):
         try:
             decoded(line, place)
         except DataError as decoding:
             return decoding
-    reason = re.sub(r" at line 1 column (\d+)$", r" at byte \1", str(error))
-    if isinstance(error, UnicodeEncodeError) or "surrogate" in reason or "hex escape" in reason:
+    lone = isinstance(error, TypeError)
+    reason = "lone surrogate" if lone else re.sub(r" at line 1 column (\d+)$", r" at byte \1", str(error))
+    if "surrogate" in reason or "hex escape" in reason:
         return DataError(
             f"{place}: not valid JSON ({reason}); an escape such as \\ud83d alone is half a character. Write both "
             "halves, or take it out."
@@ -196,7 +198,7 @@ def _check_kind(head: bytes, name: str) -> None:
             raise DataError(f"{name} is no text but {kind}; {now}.")
     sample = head[:4096]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
-    if even + odd > len(sample) // 8 and min(even, odd) * 10 <= max(even, odd):
+    if even + odd > max(1, len(sample) // 8) and min(even, odd) * 10 <= max(even, odd):
         raise DataError(f"{name} looks like UTF-16 text without a byte order mark; save it as UTF-8.")
 
 

@@ -107,7 +107,8 @@ def _run_jobs(
         name, count = job.data.name, seeds or (1 if own else job.settings.runs)
         runs[name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
         made = outcomes_of(job.data, runs[name], job.settings, source.shape, job.task_id, str(job.folder), own)
-        say("\n".join(lines_of(made)))
+        said = _split_notes(job)
+        say("\n".join(lines_of(replace(made, notes=tuple(note for note in made.notes if note not in said)))))
         results.append(replace(made, notes=(*notes, *made.notes)))
         for one in named.values():
             if _trained_on(one) == name and one.splits["test"].labelled:
@@ -278,8 +279,13 @@ def _say_job(job: Job, notes: Sequence[str]) -> None:
         f"{settings.epochs} epochs, batch {settings.batch}, rate {settings.peak_lr:g}, {settings.max_length} tokens, "
         f"task id {job.task_id}; on {(device := devices()[0])} in {choose_precision(settings.precision, device)}"
     )
-    for note in notes:
+    for note in (*notes, *_split_notes(job)):
         say(f"  {note}")
+
+
+def _split_notes(job: Job) -> list[str]:
+    """What was changed or left out in the files of its data."""
+    return list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
 
 
 def _facts(source: Source, settings: Settings, notes: Sequence[str], results: Sequence[Outcomes]) -> dict[str, Any]:

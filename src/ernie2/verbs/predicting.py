@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedIOBase, RawIOBase
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme, entities
-from ernie2.finetuning.glue_submission import outcomes_for
+from ernie2.finetuning.glue_submission import encoded_for, outcomes_for
 from ernie2.finetuning.many_runs import devices
 from ernie2.finetuning.predictions import Outcome
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
-from ernie2.finetuning.unlabelled import examples_in, examples_of
+from ernie2.finetuning.unlabelled import examples_from, examples_in, examples_of
+from ernie2.progress import warn
 from ernie2.storage.atomic import write_text
 
 _AT_ONCE = 256
 
 
 def predict(
-    model: str | Path, source: str | Path | Iterable[str], text: str | None = None, out: str | Path | None = None
+    model: str | Path,
+    source: str | Path | BufferedIOBase | RawIOBase | Iterable[str],
+    text: str | None = None,
+    out: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """What a fine-tuned model says of every text of a file, or of lines given one by one; a mapping each, in order.
 
@@ -32,9 +37,11 @@ def predict(
     also `null_score`, and the label is "" where that is above the threshold of the model. All carry the `id` of the row
     or its number.
 
-    `source`: a table (.tsv, .csv, .jsonl, .json, .parquet), a .txt of one text a line, or lines. `text`: the columns,
-    where they are not called as in training. `out`: also write JSON lines there. Raises `CheckpointError` where `model`
-    is no fine-tuned model, `DataError` for input that cannot be read, `StorageError` where `out` cannot be written.
+    `source`: a table (.tsv, .csv, .jsonl, .json, .parquet, .arrow), a .txt of one text a line, lines, or an open binary
+    stream of lines such as `sys.stdin.buffer`. How many texts were cut at the model's length is said on standard error.
+    `text`: the columns, where they are not called as in training. `out`: also write JSON lines there. Raises
+    `CheckpointError` where `model` is no fine-tuned model, `DataError` for input that cannot be read, `StorageError`
+    where `out` cannot be written.
     """
     found = list(predictions(load_tuned(model), source, text))
     if out is not None:
@@ -42,17 +49,30 @@ def predict(
     return found
 
 
-def predictions(tuned: Tuned, source: str | Path | Iterable[str], text: str | None = None) -> Iterator[dict[str, Any]]:
+def predictions(
+    tuned: Tuned, source: str | Path | BufferedIOBase | RawIOBase | Iterable[str], text: str | None = None
+) -> Iterator[dict[str, Any]]:
     """As `predict`, one after the other while the source is read."""
     facts = tuned.facts
-    examples = (
-        examples_in(str(source), facts, text) if isinstance(source, str | Path) else examples_of(source, facts, text)
-    )
+    if isinstance(source, str | Path):
+        examples = examples_in(str(source), facts, text)
+    elif isinstance(source, BufferedIOBase | RawIOBase):
+        examples = examples_from(source, facts, text)
+    else:
+        examples = examples_of(source, facts, text)
     device = devices()[0]
+    cut = count = 0
     while chosen := list(islice(examples, _AT_ONCE)):
-        outcomes = outcomes_for(tuned, chosen, device)
+        data = encoded_for(tuned, chosen)
+        cut, count = cut + data.cut, count + len(chosen)
+        outcomes = outcomes_for(tuned, chosen, device, data)
         for example, outcome in zip(chosen, outcomes, strict=True):
             yield described(example, outcome, facts.head, facts.scheme, nulls=facts.null_threshold is not None)
+    if cut:
+        what, limit = (
+            ("questions", facts.settings.max_query) if facts.head == "span" else ("texts", facts.settings.max_length)
+        )
+        warn(f"note: {cut:,} of {count:,} {what} are longer than the {limit} tokens that the model reads, and were cut")
 
 
 def described(

@@ -1,0 +1,141 @@
+"""Labels of users' own files, from file to classes: nothing is changed, dropped or guessed without a word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ernie2.datasets.examples import LabelledData
+from ernie2.datasets.own_data import own_data
+from ernie2.errors import DataError
+
+Labels = list[Any]
+
+
+def made(
+    folder: Path, train: Labels, dev: Labels | None = None, test: Labels | None = None, **more: Any
+) -> LabelledData:
+    files = {}
+    for split, labels in (("train", train), ("dev", train if dev is None else dev), ("test", test)):
+        if labels is not None:
+            files[split] = folder / f"{split}.jsonl"
+            rows = ({"a": f"text {number}", "y": label} for number, label in enumerate(labels))
+            files[split].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return own_data(**{split: str(path) for split, path in files.items()}, text="a", label="y", **more)
+
+
+def labels_of(data: LabelledData, split: str) -> Labels:
+    return [example.label for example in data.splits[split].examples]
+
+
+def test_whole_numbers_are_the_same_classes_with_and_without_a_point(tmp_path: Path) -> None:
+    data = made(tmp_path, [0, 1, 1], [0.0, 1.0], ["1.0", "0"])
+    assert data.labels == ("0", "1")
+    assert labels_of(data, "dev") == ["0", "1"]
+    assert labels_of(data, "test") == ["1", "0"]
+    note = "labels are written with .0, such as 1.0, and mean the whole number"
+    assert [split.notes for split in data.splits.values()] == [
+        (), (f"{tmp_path}/dev.jsonl: 2 {note}",), (f"{tmp_path}/test.jsonl: 1 {note}",)
+    ]  # fmt: skip
+
+
+def test_labels_that_differ_in_white_space_are_one_class_and_that_is_said(tmp_path: Path) -> None:
+    data = made(tmp_path, ["pos", "pos ", " neg", "neg"])
+    assert data.labels == ("neg", "pos")
+    assert data.reasons[0] == "classification: y has 2 different names"
+    assert "train.jsonl: 2 labels have white space" in data.splits["train"].notes[0]
+
+
+@pytest.mark.parametrize("label", [float("nan"), "nan", None, "", " "])
+def test_nan_is_no_class_and_its_row_is_named(tmp_path: Path, label: Any) -> None:
+    with pytest.raises(DataError, match=r"train.jsonl, line 2: there is no label in 'y'"):
+        made(tmp_path, ["pos", label, "neg"])
+
+
+def test_nan_in_parquet_is_neither_label_nor_text(tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": ["x", "y", "z"], "y": [0.0, 1.0, float("nan")]}), file)
+    with pytest.raises(DataError, match=r"x.parquet, row 3: there is no label in 'y'"):
+        own_data(str(file), str(file), text="a", label="y")
+    pq.write_table(pa.table({"a": [1.0, float("nan")], "y": ["p", "q"]}), file)
+    with pytest.raises(DataError, match=r"x.parquet, row 1: the text in 'a' is a number, not a string"):
+        own_data(str(file), str(file), text="a", label="y")
+
+
+def test_the_word_nan_as_a_text_is_kept_and_said(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text("a\ty\nnan\tp\ngood\tq\n")
+    data = own_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")
+    assert data.splits["train"].notes == (
+        f"{tmp_path}/x.tsv: 1 texts are the word nan; take them out if texts are missing there",
+    )
+
+
+def test_class_numbers_written_as_strings_are_classes_however_many(tmp_path: Path) -> None:
+    data = made(tmp_path, [str(number) for number in range(0, 357, 3)])
+    assert (data.head, len(data.labels)) == ("classification", 119)
+    assert "119 different whole numbers, written as strings" in data.reasons[0]
+    assert data.reasons[1].endswith("57 and 99 more")
+    assert made(tmp_path, [str(number) for number in range(30)], head="regression").head == "regression"
+
+
+def test_many_whole_numbers_with_gaps_are_asked_about(tmp_path: Path) -> None:
+    numbers = [7 * number for number in range(30)]
+    said = "y has 30 different whole numbers between 0 and 203, which may be classes or a scale. Say --head class"
+    with pytest.raises(DataError, match=f"train.jsonl: {said}"):
+        made(tmp_path, numbers)
+    assert made(tmp_path, numbers, head="regression").labels == ()
+    assert len(made(tmp_path, numbers, head="classification").labels) == 30
+    assert made(tmp_path, list(range(1, 31))).head == "classification"  # all from 1 to 30
+
+
+def test_a_dash_in_inference_data_is_left_out_and_counted(tmp_path: Path) -> None:
+    data = made(tmp_path, ["neutral", "-", "entailment", "-"], ["-", "neutral"])
+    assert data.labels == ("entailment", "neutral")
+    assert (labels_of(data, "train"), labels_of(data, "dev")) == (["neutral", "entailment"], ["neutral"])
+    assert data.reasons[0] == "classification: y has 2 different names"
+    assert data.splits["train"].notes == (
+        f"{tmp_path}/train.jsonl: 2 rows with the label -, on which annotators did not agree, are left out",
+    )
+    with pytest.raises(DataError, match=r"dev.jsonl: no row has a label on which annotators agreed"):
+        made(tmp_path, ["neutral", "entailment"], ["-", "-"])
+    assert made(tmp_path, ["-", "+"]).labels == ("+", "-")
+
+
+def test_minus_one_in_a_test_file_is_no_label_unless_training_has_it(tmp_path: Path) -> None:
+    data = made(tmp_path, [0, 1], test=[-1, "-1"])
+    assert labels_of(data, "test") == [None, None]
+    assert data.splits["test"].notes == (
+        f"{tmp_path}/test.jsonl: 2 labels are -1, which training does not have, and count as none",
+    )
+    mixed = made(tmp_path, [0, 1], test=[-1, 1])
+    assert labels_of(mixed, "test") == [None, "1"]
+    assert mixed.splits["test"].notes[1].endswith("1 rows have no label, so this test file is not scored")
+    assert labels_of(made(tmp_path, [-1, 1], test=[-1, 1]), "test") == ["-1", "1"]
+    assert labels_of(made(tmp_path, [0.5, 4.0], test=[-1, -1]), "test") == [None, None]
+    assert labels_of(made(tmp_path, [0.5, 4.0], test=[-1, 2]), "test") == [-1.0, 2.0]
+    with pytest.raises(DataError, match="the label '-1' does not occur in training"):
+        made(tmp_path, [0, 1], dev=[-1, 1])
+
+
+@pytest.mark.parametrize(
+    ("label", "said"), [(["p"], "is a list"), ({"a": 1}, "is an object"), (0.5, "is 0.5, a number with a fraction")]
+)
+def test_a_label_that_is_no_name_is_refused(tmp_path: Path, label: Any, said: str) -> None:
+    with pytest.raises(DataError, match=f"line 2: the label in 'y' {said}"):
+        made(tmp_path, ["p", label, "q"], head="classification")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(5, "a number"), (["p"], "a list"), (None, "empty"), (float("nan"), "empty")]
+)
+def test_a_text_that_is_no_string_is_refused_with_its_line(tmp_path: Path, text: Any, said: str) -> None:
+    file = tmp_path / "x.jsonl"
+    rows = [{"a": "x", "y": "p"}, {"a": text, "y": "q"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=f"line 2: the text in 'a' is {said}"):
+        own_data(str(file), str(file), text="a", label="y")
