@@ -58,6 +58,27 @@ def test_letters_that_grow_when_lower_cased_do_not_shift_what_follows():
     assert found(Gazetteer({"ankara": "entity"}), "İİ Ankara") == {"entity": ["Ankara"]}
 
 
+def test_an_entry_is_found_across_a_line_break_odd_spaces_and_accents_of_their_own():
+    gazetteer = Gazetteer({"Tower Bridge": "entity", "Café Müller": "entity", "Zürich": "entity"})
+    text = "To\u00adwer\u00a0 Bridge, Tower\nBridge; Cafe\u0301\u3000Mu\u0308ller. Zu\u0308rich Tower\n\nBridge"
+    assert found(gazetteer, text) == {
+        "entity": ["To\u00adwer\u00a0 Bridge", "Tower\nBridge", "Cafe\u0301\u3000Mu\u0308ller", "Zu\u0308rich"]
+    }
+
+
+def test_an_entry_may_itself_be_written_with_odd_spaces_and_accents_of_their_own():
+    gazetteer = Gazetteer({"Tower\u00a0Bridge": "entity", "Zu\u0308rich": "phrase", "\u200b": "entity"})
+    assert found(gazetteer, "Tower Bridge in Zürich") == {"entity": ["Tower Bridge"], "phrase": ["Zürich"]}
+
+
+def test_an_accent_of_its_own_after_an_entry_belongs_to_a_longer_word():
+    assert found(Gazetteer({"cafe": "entity", "か": "entity"}), "cafe\u0301 か\u3099 cafe") == {"entity": ["cafe"]}
+
+
+def test_a_chinese_name_is_found_across_a_line_break_and_not_across_a_space():
+    assert found(Gazetteer({"清华大学": "entity"}), "在清华\n大学和清华 大学") == {"entity": ["清华\n大学"]}
+
+
 def test_scripts_without_spaces_need_no_word_boundary():
     assert found(Gazetteer({"北京": "entity"}), "我在北京大学") == {"entity": ["北京"]}
 
@@ -86,6 +107,21 @@ def test_runs_of_latin_letters_and_digits_are_words_and_those_with_marks_are_non
         "word": ["iPhone", "降到", "2012"],
         "entity": ["C++"],
     }
+
+
+@pytest.mark.parametrize(
+    "word", ["Église", "E\u0301glise", "Björk", "naïve", "Привет", "Ελλάδα", "Ｌｉｎｕｘ", "straße", "한국어", "Ægir2"]
+)
+def test_a_word_beyond_ascii_in_chinese_text_is_one_word(word):
+    assert found(ChineseWords(), f"北京{word}路，{word} Linux")["word"] == ["北京", "Linux", word, word]
+
+
+def test_signs_that_are_no_letters_and_kana_make_no_words():
+    assert found(ChineseWords(), "①②③ ラーメン、²³") == {}
+
+
+def test_chinese_words_are_found_across_a_line_break():
+    assert found(ChineseWords(), "我们在北\n京读书")["entity"] == ["北\n京"]
 
 
 @given(st.lists(st.text("北京大学的人在微信3.aB ，。", max_size=12), max_size=4))

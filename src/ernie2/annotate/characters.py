@@ -18,7 +18,10 @@ _APOSTROPHES = frozenset("'’ʼ＇")
 _UNSPACED = (
     "CJK ",
     "HIRAGANA ",
-    "KATAKANA ",
+    "KATAKANA",
+    "HALFWIDTH KATAKANA",
+    "COMBINING KATAKANA",
+    "HANGZHOU ",
     "BOPOMOFO ",
     "THAI ",
     "LAO ",
@@ -46,6 +49,41 @@ def character_classes(text: str) -> NDArray[np.uint8]:
             _TABLE[code] = _classify(chr(code))
         classes = _TABLE[codes]
     return classes
+
+
+def cut_words(text: str, spans: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(n,) whether each of the (n, 2) spans begins or ends inside a word of a script that puts spaces between words.
+
+    >>> cut_words("partÉ 北京", np.array([[0, 5], [0, 4], [6, 7]])).tolist()
+    [False, True, False]
+    """
+    joins = np.concatenate([[False], (character_classes(text) & JOINS) > 0, [False]])
+    starts, ends = spans.T
+    cut: NDArray[np.bool_] = (joins[starts] & joins[starts + 1]) | (joins[ends] & joins[ends + 1])
+    return cut
+
+
+def words_beyond_ascii(text: str) -> NDArray[np.int64]:
+    """(n, 2) spans of words of several characters, not all ASCII, in scripts that put spaces between words.
+
+    Accents, in one character with their letter or in one of their own, are part of a word, and so are digits.
+
+    >>> words_beyond_ascii("在Église路和cafe").tolist()
+    [[1, 7]]
+    """
+    joins = (character_classes(text) & JOINS) > 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], joins, [False]]).astype(np.int8))).reshape(-1, 2)
+    chosen = [
+        (start, end)
+        for start, end in edges.tolist()
+        if end - start > 1 and not text[start:end].isascii() and any(map(str.isalpha, text[start:end]))
+    ]
+    return np.array(chosen, dtype=np.int64).reshape(-1, 2)
+
+
+def unspaced(character: str) -> bool:
+    """Whether it is a letter of a script that puts no spaces between words."""
+    return bool(character_classes(character)[0] & (LETTER | JOINS) == LETTER)
 
 
 def _classify(character: str) -> int:

@@ -20,7 +20,8 @@ import ahocorasick_rs
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.annotate.characters import JOINS, character_classes
+from ernie2.annotate.characters import cut_words, words_beyond_ascii
+from ernie2.annotate.matching_text import matching_text
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.settings import KnowledgeSettings
 from ernie2.storage.files import decoded, lines_of, open_file, unreadable
@@ -54,32 +55,36 @@ class Gazetteer:
     """Finds the entries of a list in a text; of those that overlap, the leftmost and then the longest.
 
     An entry with a capital letter is found only as it is written; one without is found in any case. A match must not
-    begin or end inside a word, except in scripts without spaces (Chinese, Japanese, Thai, …).
+    begin or end inside a word, except in scripts without spaces (Chinese, Japanese, Thai, …). White space of any kind,
+    line breaks inside a paragraph too, and accents in characters of their own make no difference (`matching_text`).
     """
 
     def __init__(self, entries: Mapping[str, str]) -> None:
         """`entries`: text -> kind."""
-        exact = {entry: kind for entry, kind in entries.items() if entry != _folded(entry)}
-        folded = {entry: kind for entry, kind in entries.items() if entry not in exact}
+        compared: dict[str, str] = {}
+        for entry, kind in entries.items():
+            compared.setdefault(matching_text(entry).text, kind)
+        compared.pop("", None)
+        exact = {entry: kind for entry, kind in compared.items() if entry != _folded(entry)}
+        folded = {entry: kind for entry, kind in compared.items() if entry not in exact}
         self._searches = [(_Search(exact), False), (_Search(folded), True)]
 
     def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
         """As `Annotator.spans`; the whole of `text` is searched."""
+        seen = matching_text(text)
         found = [
-            search.find(_folded(text) if fold else text)
+            search.find(_folded(seen.text) if fold else seen.text)
             for search, fold in self._searches
             if search.automaton is not None
         ]
         if not found:
             return
         kinds, runs = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        joins = np.concatenate([[False], (character_classes(text) & JOINS) > 0, [False]])
-        starts, ends = runs.T
-        whole = ~(joins[starts] & joins[starts + 1]) & ~(joins[ends] & joins[ends + 1])
+        whole = ~cut_words(seen.text, runs)
         kinds, runs = kinds[whole], runs[whole]
         kept = leftmost_longest(runs)
         for number, kind in enumerate(GAZETTEER_KINDS):
-            yield kind, runs[kept[kinds[kept] == number]]
+            yield kind, seen.original(runs[kept[kinds[kept] == number]])
 
 
 class _Search:
@@ -108,12 +113,14 @@ class ChineseWords:
         """As `Annotator.spans`: kinds word and entity. A name of one character is an entity and no word."""
         from rjieba import has_word, tag
 
-        # starts and ends in turn: hundreds of thousands of pairs would keep the garbage collector busy
-        words: list[int] = []
-        entities: list[int] = []
+        found: dict[str, list[Spans]] = {"word": [], "entity": []}
         for start, end in paragraphs:
-            at = start
-            for word, kind in tag(text[start:end]):
+            # starts and ends in turn: hundreds of thousands of pairs would keep the garbage collector busy
+            words: list[int] = []
+            entities: list[int] = []
+            seen = matching_text(text[start:end])
+            at = 0
+            for word, kind in tag(seen.text):
                 after = at + len(word)
                 named = kind in CHINESE_ENTITIES
                 if named:
@@ -121,8 +128,15 @@ class ChineseWords:
                 if after - at > 1 and word.isalnum() and (named or has_word(word) or word.isascii()):
                     words += (at, after)
                 at = after
-        yield "word", np.array(words, dtype=np.int64).reshape(-1, 2)
-        yield "entity", np.array(entities, dtype=np.int64).reshape(-1, 2)
+            for kind, flat in (("word", words), ("entity", entities)):
+                runs = np.array(flat, dtype=np.int64).reshape(-1, 2)
+                if not seen.text.isascii():  # rjieba cuts words at accents and takes letters beyond ASCII one by one
+                    runs = runs[~cut_words(seen.text, runs)]
+                    if kind == "word" and len(more := words_beyond_ascii(seen.text)):
+                        runs = np.concatenate([runs, more])
+                found[kind].append(start + seen.original(runs))
+        for kind, parts in found.items():
+            yield kind, np.concatenate([as_spans([]), *parts])
 
 
 class SpacySpans:
