@@ -1,4 +1,7 @@
+import copy
+
 import pytest
+import yaml
 
 import tiny
 import tiny_run
@@ -41,6 +44,27 @@ def test_the_model_card_names_corpora_licences_tasks_and_figures(exported):
         assert told in card
     assert f"{figures['knowledge_masking']['accuracy']:.3f}" in card
     assert card.count("| too few instances to tell |") == len(tiny.FOUR), "8 held-out instances each"
+
+
+def test_what_users_wrote_becomes_neither_front_matter_nor_markup_of_the_card(exported):
+    _, made, _ = exported
+    facts = copy.deepcopy(dict(made.facts))
+    facts |= {"name": "x\n---\nlicense: evil", "about": "<script>alert(1)</script>\x1b[31m | # big"}
+    corpora = facts["data"]["corpora"]
+    (corpus,) = corpora.values()
+    corpora["evil"] = {**corpus, "language": "en]\nlicense: evil\nx: [", "licence": "[click](http://evil)"}
+    card = model_card(facts, {})
+    matter, body = card.removeprefix("---\n").split("\n---\n", 1)
+    assert yaml.safe_load(matter) == {
+        "library_name": "transformers",
+        "tags": ["ernie", "ernie2", "continual-pre-training"],
+        "language": ["en"],
+        "pipeline_tag": "fill-mask",
+    }
+    assert body.startswith("# x --- license: evil\n")
+    assert "<script>" not in body
+    assert "\x1b" not in body
+    assert "\\[click\\](http://evil)" in body
 
 
 def test_the_model_card_calls_nothing_learned_that_is_not_above_the_best_constant_answer(exported):

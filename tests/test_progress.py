@@ -58,3 +58,16 @@ def test_work_without_a_known_end_tells_its_count_and_rate_and_short_work_nothin
     with progress.progress("Reading", None, "rows") as bar:
         bar.advance(3000, note="2 files")
     assert capsys.readouterr().out == "Reading: 3,000 rows, 0 rows/s · 2 files\n"
+
+
+def test_escape_sequences_are_spelled_out_in_lines_and_bars(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    progress.say("label \x1b[31mred")
+    progress.complain("error: tensor \x9b31m")
+    with progress.progress("set \x1b]0;x", 1, "steps") as bar:
+        bar.advance(note="\x1b[2J")
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
+    assert r"label \x1b[31mred" in shown.out
+    assert r"tensor \x9b31m" in shown.err
+    assert r"set \x1b]0;x" in shown.out

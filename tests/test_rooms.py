@@ -11,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
+    {"escaping"},
     {"errors", "learned", "processes", "progress", "version"},
     {"storage"},
     {"settings"},
@@ -102,14 +103,14 @@ def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "reporting"])
 def test_reporting_reads_records_only(module: str) -> None:
-    assert rooms_imported(module) <= {"errors", "learned", "storage", "reporting", "studies"}
+    assert rooms_imported(module) <= {"errors", "escaping", "learned", "storage", "reporting", "studies"}
     ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
     assert all(name.startswith("ernie2.studies.analysis.") for name in ours)
 
 
 @pytest.mark.parametrize("module", ANALYSIS)
 def test_the_analysis_of_a_study_knows_its_record_only(module: str) -> None:
-    assert rooms_imported(module) <= {"errors", "learned", "studies"}
+    assert rooms_imported(module) <= {"errors", "escaping", "learned", "studies"}
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
     ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
     assert all(name.startswith("ernie2.studies.analysis.") for name in ours)
@@ -124,4 +125,13 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     modules = [module for module in MODULES if room_of(module) == "cli"]
     ours = {name for module in modules for name in imports(module, lazy=False) if name.startswith("ernie2")}
     beyond = {name for name in ours if not name.startswith("ernie2.cli")}
-    assert beyond == {"ernie2", "ernie2.errors.Ernie2Error", "ernie2.errors.StorageError"}
+    light = {"ernie2.escaping.json_line", "ernie2.progress.complain", "ernie2.progress.say"}
+    assert beyond == {"ernie2", "ernie2.errors.Ernie2Error", "ernie2.errors.StorageError", *light}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "progress.py"])
+def test_every_message_passes_through_the_one_function_that_spells_out_escape_sequences(module: str) -> None:
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {ast.unparse(func) for func in called}
+    assert not names & {"print", "sys.stdout.write", "sys.stderr.write", "typer.echo", "traceback.print_exc"}

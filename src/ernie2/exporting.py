@@ -5,11 +5,15 @@ A recurrent encoder, for which `transformers` has no class, becomes a folder of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ernie2.annotate.wordpieces import WordPieces
+from ernie2.escaping import in_markdown
 from ernie2.learned import LEAST_INSTANCES, verdict_of
 from ernie2.model.formats.filling import tensors_of
 from ernie2.model.formats.own import Described, save_own
@@ -18,6 +22,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.train.stored_runs import carried_keys
 
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*", re.IGNORECASE)
 _TRANSFORMERS = (
     "from transformers import AutoTokenizer, ErnieForMaskedLM, ErnieModel",
     'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
@@ -64,23 +69,17 @@ def _save_model(folder: Path, model: MultiTaskModel, carried: Mapping[str, Any],
 def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]]) -> str:
     """The model card as Markdown: corpora with licences, tasks with their ids, held-out figures beside baselines."""
     corpora, tasks = facts["data"]["corpora"], facts["tasks"]
-    languages = sorted({corpus["language"] for corpus in corpora.values()})
     transformer = facts["recipe"]["encoder"].get("kind", "transformer") == "transformer"
     lines = [
-        "---",
-        *(["library_name: transformers"] if transformer else []),
-        "tags: [ernie, ernie2, continual-pre-training]",
-        f"language: [{', '.join(languages)}]",
-        *(["pipeline_tag: fill-mask"] if transformer else []),
-        "---",
-        f"# {facts['name']}",
+        *_front_matter([corpus["language"] for corpus in corpora.values()], transformer=transformer),
+        f"# {in_markdown(facts['name'])}",
         "",
-        facts["about"] or "A text encoder pre-trained continually on several tasks.",
+        in_markdown(facts["about"] or "A text encoder pre-trained continually on several tasks."),
         "",
         f"An ERNIE 2.0 encoder ({facts['parameters'] / 1e6:.1f} million parameters with its task heads) pre-trained "
         "with "
-        f"`ernie2` {facts['versions']['ernie2']}, method `{facts['recipe']['stages']['method']}`, on "
-        f"{facts['device']}.",
+        f"`ernie2` {in_markdown(facts['versions']['ernie2'])}, method "
+        f"{in_markdown(facts['recipe']['stages']['method'])}, on {in_markdown(facts['device'])}.",
         "",
         "```python",
         *(_TRANSFORMERS if transformer else _OURS),
@@ -122,6 +121,18 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
     return "\n".join(lines)
 
 
+def _front_matter(languages: Sequence[str], *, transformer: bool) -> list[str]:
+    """What the Hub reads of a card; of the languages those that are codes, such as en or zh-hant."""
+    codes = sorted({language for language in languages if _LANGUAGE.fullmatch(language)})
+    told: dict[str, Any] = {"library_name": "transformers"} if transformer else {}
+    told["tags"] = ["ernie", "ernie2", "continual-pre-training"]
+    if codes:
+        told["language"] = codes
+    if transformer:
+        told["pipeline_tag"] = "fill-mask"
+    return ["---", yaml.safe_dump(told, sort_keys=False).rstrip(), "---"]
+
+
 def _task_row(task: Mapping[str, Any], figures: Mapping[str, Any] | None) -> tuple[str, ...]:
     name = (task["name"], str(task["id"]), task["level"])
     if figures is None:
@@ -137,5 +148,8 @@ def _task_row(task: Mapping[str, Any], figures: Mapping[str, Any] | None) -> tup
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    shown = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in shown]
+    return [_row(head), "|" + " --- |" * len(head), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(in_markdown, cells)) + " |"

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ernie2.escaping import printable
+
 PLAIN_SECONDS = 5.0
 """Without a terminal, a line is printed at most this often."""
 
@@ -18,9 +20,14 @@ _quiet = False
 
 
 def say(text: str = "") -> None:
-    """Prints a line at once, also into a pipe; nothing inside `quietly`."""
+    """Print a line at once, also into a pipe; nothing inside `quietly`. Escape sequences in it are spelled out."""
     if not _quiet:
-        print(text, flush=True)
+        print(printable(text), flush=True)
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error, as `say` does, also inside `quietly`."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -109,17 +116,17 @@ def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterato
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn(
             "{task.completed:,.0f}" + ("/{task.total:,.0f}" if total is not None else "") + " {task.fields[unit]}"
         ),
         TextColumn("{task.fields[speed]}"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns) as shown:
-        task = shown.add_task(title, total=total, completed=done, unit=unit, speed="", note="")
+        task = shown.add_task(printable(title), total=total, completed=done, unit=unit, speed="", note="")
 
         class _RichBar(Bar):
             note = ""
@@ -128,7 +135,7 @@ def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterato
                 speed = f"{_rate(self.rate)}/s" if self.rate else ""
                 if speed and self.total is not None:
                     speed += f", {self.left} left"
-                self.note = note or self.note
+                self.note = printable(note) or self.note
                 shown.update(task, completed=self.done, speed=speed, note=self.note)
 
         yield _RichBar(title, total, unit, done)

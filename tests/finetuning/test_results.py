@@ -102,3 +102,10 @@ def test_the_report_holds_every_run_and_is_json_and_a_table() -> None:
     text = as_markdown(record)
     assert "| made-up | own | dev | accuracy | 80.0, none | no median: 1 of 2 seeds collapsed | – | – |" in text
     assert "* a note" in text
+
+
+def test_names_with_markup_or_escape_sequences_become_neither_in_the_report() -> None:
+    record = record_of([outcomes(runs(80.0))], **FACTS | {"checkpoint": "a<b>\x1b[0m", "notes": ["[x](http://evil)"]})
+    text = as_markdown(record)
+    assert r"# Fine-tuning of a&lt;b&gt;\\x1b\[0m" in text
+    assert r"* \[x\](http://evil)" in text

@@ -72,3 +72,9 @@ def test_damaged_results_are_told(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"kind": "finetuning"}')
     with pytest.raises(DataError, match="cannot be read as results of fine-tuning"):
         write_page(tmp_path)
+
+
+def test_escape_sequences_in_names_are_spelled_out_in_the_page() -> None:
+    page = render({**RECORD, "checkpoint": "runs/\x1b[31m"})
+    assert "\x1b" not in page
+    assert r"runs/\x1b[31m" in page

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import ernie2
 from ernie2.errors import Ernie2Error, StorageError
+from ernie2.progress import complain, say
 
 INTERRUPTED = 130
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"ernie2 {ernie2.__version__}")
+        say(f"ernie2 {ernie2.__version__}")
         raise typer.Exit
 
 
@@ -144,12 +145,12 @@ def _storage_error(error: OSError) -> StorageError:
 def _fail(message: str, code: int, heading: str = "error") -> None:
     sys.stdout.flush()
     rank = os.environ.get("RANK", "0")  # under torchrun
-    print(f"{heading}: {message}" if rank == "0" else f"{heading} on rank {rank}: {message}", file=sys.stderr)
+    complain(f"{heading}: {message}" if rank == "0" else f"{heading} on rank {rank}: {message}")
     sys.exit(code)
 
 
 def _fail_unexpectedly() -> None:
-    traceback.print_exc()
+    complain(traceback.format_exc().rstrip())
     _fail(
         "this is a fault of ernie2 and not of your input. Please report it with the lines above and the output of "
         "`ernie2 --version`.",

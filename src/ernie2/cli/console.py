@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import typer
 
 from ernie2.cli.app import INTERRUPTED
+from ernie2.progress import complain, say
 
 RECIPE = typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (`ernie2 recipes`).")
 OVERRIDES = typer.Argument(
@@ -32,7 +32,7 @@ def when_interrupted(advice: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\ninterrupted: {advice()}", file=sys.stderr)
+        complain(f"\ninterrupted: {advice()}")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -40,15 +40,15 @@ def finished(results: Mapping[str, Path], *steps: str) -> None:
     """Says where the results are and what to do next; of many ranks under torchrun the first does."""
     if os.environ.get("RANK", "0") != "0":
         return
-    print()
+    say()
     columns([(f"{name}:", str(path)) for name, path in results.items()])
     next_steps(*steps)
 
 
 def next_steps(*steps: str) -> None:
-    print("\nnext:")
+    say("\nnext:")
     for step in steps:
-        print(f"  {step}")
+        say(f"  {step}")
 
 
 def columns(rows: Iterable[tuple[str, ...]]) -> None:
@@ -56,4 +56,4 @@ def columns(rows: Iterable[tuple[str, ...]]) -> None:
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -11,6 +11,7 @@ import typer
 import ernie2
 from ernie2.cli.app import app
 from ernie2.cli.console import OVERRIDES, RECIPE, WORKERS, columns, finished, next_steps, when_interrupted
+from ernie2.progress import say
 
 
 @app.command()
@@ -43,9 +44,9 @@ def tasks() -> None:
     """
     for task in ernie2.list_tasks():
         labels = {None: "the vocabulary", 0: "labels from the data"}.get(task["labels"], f"{task['labels']} labels")
-        print(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
-        print(f"    {task['title']}: {task['about']}")
-        print(f"    needs {task['needs']}")
+        say(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
+        say(f"    {task['title']}: {task['about']}")
+        say(f"    needs {task['needs']}")
     next_steps("name the ones you want under `tasks:` in a recipe")
 
 
@@ -96,4 +97,4 @@ def inspect(
     Leaves   nothing
     Example  [bold]ernie2 inspect my-recipe.yaml --task knowledge_masking --with entity[/bold]
     """
-    print(ernie2.inspect(source, task, examples, containing, overrides or ()))
+    say(ernie2.inspect(source, task, examples, containing, overrides or ()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +13,8 @@ import ernie2
 from ernie2.cli.app import app
 from ernie2.cli.console import finished, when_interrupted
 from ernie2.errors import Ernie2Error
+from ernie2.escaping import json_line
+from ernie2.progress import say
 
 
 class HeadKind(StrEnum):
@@ -137,9 +138,9 @@ def predict(
     given = getattr(sys.stdin, "buffer", sys.stdin) if source == "-" else source
     for one in ernie2.predict(model, given, text, out):
         if out is None:
-            print(json.dumps(one, ensure_ascii=False))
+            say(json_line(one))
     if out is not None:
-        print(f"\npredictions: {out}")
+        say(f"\npredictions: {out}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ernie2.datasets.examples import LabelledData
+from ernie2.escaping import in_markdown
 from ernie2.finetuning.glue import SCORED, glue_score
 from ernie2.finetuning.jobs import Run
 from ernie2.finetuning.paper_results import beside
@@ -134,9 +135,10 @@ def as_markdown(record: Mapping[str, Any]) -> str:
     """The report of a whole command, as `record_of` gives it."""
     size = record["encoder"]
     lines = [
-        f"# Fine-tuning of {record['checkpoint']}",
+        f"# Fine-tuning of {in_markdown(record['checkpoint'])}",
         "",
-        f"{record['layout']}; {size['layers']} layers × {size['hidden']}; settings of the {record['size']} model; "
+        f"{in_markdown(record['layout'])}; {size['layers']} layers × {size['hidden']}; "
+        f"settings of the {record['size']} model; "
         f"seeds {', '.join(map(str, record['seeds']))}; {record['device']}, {record['precision']}.",
         "",
         "| data set | what it is | split | metric | every run | middle | 95 % of the mean | paper |",
@@ -154,7 +156,7 @@ def as_markdown(record: Mapping[str, Any]) -> str:
                 "–" if row["low"] is None else f"{_shown(row['low'])} to {_shown(row['high'])}",
                 "; ".join(one["paper"].get(row["split"], ())) or "–",
             )
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            lines.append("| " + " | ".join(map(in_markdown, cells)) + " |")
     if record["glue_withheld"]:
         lines += ["", f"{record['glue_withheld'][0].upper()}{record['glue_withheld'][1:]}."]
     if record["glue_score"] is not None:
@@ -169,13 +171,12 @@ def as_markdown(record: Mapping[str, Any]) -> str:
     ]
     remarks += [f"{one['dataset']}: {note}" for one in record["datasets"] for note in one["notes"]]
     remarks += list(record["notes"])
-    lines += ["", "## Remarks", "", *(f"* {remark}" for remark in remarks)] if remarks else []
+    lines += ["", "## Remarks", "", *(f"* {in_markdown(remark)}" for remark in remarks)] if remarks else []
     lines += ["", "## Settings", ""]
     for one in record["datasets"]:
         values = ", ".join(f"{key} {value}" for key, value in one["settings"].items() if value is not None)
-        lines.append(
-            f"* {one['dataset']}: {values}; task id {one['task_id']}; {one['sequences_per_second']:,} sequences/s"
-        )
+        values += f"; task id {one['task_id']}; {one['sequences_per_second']:,} sequences/s"
+        lines.append(f"* {in_markdown(one['dataset'])}: {in_markdown(values)}")
     return "\n".join(lines) + "\n"
 
 

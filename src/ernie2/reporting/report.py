@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ernie2.escaping import printable
 from ernie2.learned import LEARNED, LEAST_INSTANCES, NOT_LEARNED, TOO_FEW
 from ernie2.reporting import curves, progress, scores, tables, verdict, wording
 from ernie2.reporting.beside import compare
@@ -81,6 +82,7 @@ def environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -92,6 +94,11 @@ def environment() -> jinja2.Environment:
     environment.filters["embedded_json"] = lambda value: Markup(embedded_json(value))
     environment.globals["asset"] = _asset
     return environment
+
+
+def _shown(value: object) -> object:
+    """A string with escape sequences spelled out; markup and other values as they are."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _asset(name: str) -> Any:

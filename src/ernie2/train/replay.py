@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ernie2.errors import Ernie2Error
 from ernie2.model.inputs import Inputs
-from ernie2.progress import say
+from ernie2.progress import complain, say
 from ernie2.train.bad_batch import read_bad_batch
 from ernie2.train.step import autocast, counts_of, seed_dropout
 
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = replay(given.folder, given.precision, given.device)
     except Ernie2Error as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return error.exit_code
     for name, loss in found.losses.items():
         say(f"{name:<26} loss {loss:.4g}")

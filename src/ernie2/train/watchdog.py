@@ -14,6 +14,8 @@ import time
 import traceback
 from types import FrameType
 
+from ernie2.progress import complain
+
 LOOK_SHARE = 4
 """It looks so many times within the time it waits."""
 _FRAMES = 6
@@ -62,7 +64,7 @@ class Watchdog:
             now = time.monotonic()
             if now - self._said >= self._seconds:
                 self._said = now
-                print(self.told(now), file=sys.stderr, flush=True)
+                complain(self.told(now))
 
     def told(self, now: float) -> str:
         """What the watchdog says at `now` (of time.monotonic), with the place in the code last of all."""

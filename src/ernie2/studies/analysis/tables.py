@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ernie2.escaping import in_markdown
 from ernie2.studies.analysis.comparisons import PAIRS
 from ernie2.studies.analysis.facts import facts, model
 from ernie2.studies.analysis.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
@@ -16,8 +17,8 @@ from ernie2.studies.analysis.wording import DASH, cell, counted, in_words, listi
 def as_markdown(record: Mapping[str, Any], analysis: Analysis) -> str:
     """Every figure of `analysis`, with what was run on what; `record` is the one it was made of."""
     sections = [
-        [f"# Learning methods side by side (Table 7), {record.get('preset', 'own settings')}"],
-        [f"* {line}" for line in facts(record, analysis)],
+        [f"# Learning methods side by side (Table 7), {in_markdown(record.get('preset', 'own settings'))}"],
+        [f"* {in_markdown(line)}" for line in facts(record, analysis)],
         [how_to_read(analysis)],
         *_comparisons(record, analysis),
         *_scores(record, analysis),
@@ -26,7 +27,7 @@ def as_markdown(record: Mapping[str, Any], analysis: Analysis) -> str:
         *_cost(record, analysis),
         *_sensitivity(analysis),
         ["## Notes"],
-        [f"* {note}" for note in analysis.notes] or ["None."],
+        [f"* {in_markdown(note)}" for note in analysis.notes] or ["None."],
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
@@ -76,7 +77,7 @@ def _comparisons(record: Mapping[str, Any], analysis: Analysis) -> list[list[str
                 "difference without restarts",
                 "dependence on restarts",
             )
-            made += [[f"### {titles[first]} less {titles[second]}"], _table(heads, rows)]
+            made += [[f"### {in_markdown(titles[first])} less {in_markdown(titles[second])}"], _table(heads, rows)]
     if not made:
         return [["## What can be told"], [_nothing_compared(titles, analysis)]]
     return [["## What can be told"], ["Scores in points, the rest as fractions of 1."], *made]
@@ -292,5 +293,8 @@ def _named(one: ArmResult) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
+    return [_row(heads), "|" + " --- |" * len(heads), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(in_markdown, cells)) + " |"
