@@ -87,3 +87,11 @@ def test_a_damaged_run_json_is_a_data_error_that_names_the_file(tmp_path, text):
     (tmp_path / "run.json").write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=r"run\.json"):
         read_records(tmp_path)
+
+
+def test_figures_without_the_best_constant_answer_are_refused_with_what_to_do(folder, small_lines):
+    del small_lines[4]["tasks"]["knowledge_masking"]["constant"]
+    with pytest.raises(
+        DataError, match=r"metrics\.jsonl, line 5: the figures lack the best constant answer.*train it again"
+    ):
+        read_records(folder(small_lines))

@@ -263,6 +263,11 @@ def read_records(run: Path, changed: Mapping[str, Any] | None = None) -> Records
                 steps[step.step] = step
             case "heldout":
                 evaluation = _decode(HeldOut, line, where)
+                if any(_lacks_constant(result) for result in evaluation.tasks.values()):
+                    raise DataError(
+                        f"{where}: the figures lack the best constant answer, so an earlier ernie2 wrote this run. "
+                        "Make its report with the version that made it, or train it again."
+                    )
                 heldout[evaluation.step, evaluation.stage, evaluation.at] = evaluation
             case "score":
                 score = _decode(Score, line, where)
@@ -274,6 +279,10 @@ def read_records(run: Path, changed: Mapping[str, Any] | None = None) -> Records
         heldout=tuple(sorted(heldout.values(), key=lambda evaluation: (evaluation.step, evaluation.stage))),
         scores=tuple(scores.values()),
     )
+
+
+def _lacks_constant(result: Result) -> bool:
+    return result.cheap.accuracy is not None and result.constant.accuracy is None
 
 
 def _shards_listed(values: Any) -> Any:
