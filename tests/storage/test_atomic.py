@@ -101,6 +101,17 @@ def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_a_file_inside_a_folder_that_is_being_staged_is_written_in_place(tmp_path: Path) -> None:
+    with atomic.staged_folder(tmp_path / "out") as new:
+        with atomic.staged_file(new / "a.json") as file:
+            assert file == new / "a.json"
+            atomic.write_json(file, {})
+        assert os.listdir(new) == ["a.json"]
+    with atomic.staged_file(tmp_path / "out" / "b") as file:
+        assert file != tmp_path / "out" / "b"
+        file.touch()
+
+
 def test_a_folder_that_holds_something_is_kept_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
@@ -156,9 +167,10 @@ def test_what_a_killed_process_left_goes_with_the_next_write_and_that_of_a_livin
 
 
 def test_leftovers_of_every_target_are_removed_by_folder(tmp_path: Path) -> None:
-    (tmp_path / ".run.json.abcdefgh.tmp").mkdir()
-    (tmp_path / "kept.tmp").mkdir()
-    assert [path.name for path in atomic.remove_leftovers(tmp_path)] == [".run.json.abcdefgh.tmp"]
+    (tmp_path / ".run.json.abcdefgh.tmp" / "inner").mkdir(parents=True)
+    (tmp_path / "kept.tmp" / ".a.abcdefgh.tmp").mkdir(parents=True)
+    removed = [str(path.relative_to(tmp_path)) for path in atomic.remove_leftovers(tmp_path)]
+    assert removed == [".run.json.abcdefgh.tmp", "kept.tmp/.a.abcdefgh.tmp"]
     assert os.listdir(tmp_path) == ["kept.tmp"]
     assert atomic.remove_leftovers(tmp_path / "absent") == []
 

@@ -4,6 +4,8 @@ Content is written into a staging folder beside the target (``.NAME.XXXXXXXX.tmp
 the folder that holds the target is flushed too, so a rename survives a power cut. A process holds a ``flock`` on its
 staging folder. The kernel releases it when the process ends, however it ends, so a staging folder without a lock is a
 leftover of a killed process: the next write of the same target removes it, and so does `remove_leftovers`.
+
+Inside a folder that this process is staging, files are written in place: nobody sees them before the folder appears.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ WHAT_NOW = "Free space or choose another place, then try again."
 _STAGING = re.compile(r"\.(?P<target>.+)\.[a-z0-9_]{8}\.tmp")
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
+_open_stagings: set[Path] = set()
+"""Staging folders of this process."""
 
 
 @contextmanager
@@ -39,6 +43,10 @@ def staged_file(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
     When the body raises, `path` stays as it was. Missing parent folders are made. Raises `StorageError`, ending in
     `what_now`, where the disk refuses a write.
     """
+    if not _open_stagings.isdisjoint(path.absolute().parents):
+        with storage_errors(path, what_now=what_now):
+            yield path
+        return
     with scratch_folder(path, what_now=what_now) as staging:
         yield staging / path.name
         _publish(staging / path.name, path, _file_mode(staging))
@@ -108,13 +116,12 @@ def flush(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove the staging folders in `folder` that killed processes left, and return them.
+    """Remove the staging folders anywhere below `folder` that killed processes left, and return them.
 
     Staging folders that a living process writes to are kept. Where the file system has no ``flock``, all are kept.
     """
-    with suppress(OSError):
-        return [path for path in sorted(folder.iterdir()) if _STAGING.fullmatch(path.name) and _removed(path)]
-    return []
+    found = [Path(here) / name for here, names, _ in os.walk(folder) for name in names if _STAGING.fullmatch(name)]
+    return [path for path in sorted(found) if _removed(path)]
 
 
 @contextmanager
@@ -129,9 +136,11 @@ def scratch_folder(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
             if (match := _STAGING.fullmatch(leftover.name)) and match["target"] == path.name:
                 _removed(leftover)
         staging, lock = _locked_staging(path)
+        _open_stagings.add(staging.absolute())
         try:
             yield staging
         finally:
+            _open_stagings.discard(staging.absolute())
             discard(staging)
             os.close(lock)
 
