@@ -51,6 +51,26 @@ def test_tokens_come_as_lists_by_spaces_or_by_character_as_in_training(tmp_path:
     assert [one.tokens for one in examples_of(["李 白"], CHARACTERS)] == [("李", "白")]
 
 
+def test_conll_files_are_sentences_for_a_model_that_tags(tmp_path: Path) -> None:
+    file = tmp_path / "t.conll"
+    file.write_text("w1\nw2\n\nw3\n")
+    assert [one.tokens for one in examples_in(str(file), TAGS)] == [("w1", "w2"), ("w3",)]
+    with pytest.raises(DataError, match="the model does not tag"):
+        list(examples_in(str(file), ONE))
+    plain = tmp_path / "t.txt"
+    plain.write_text("w1 O\nw2 B-X\n\nw3 O\n")
+    assert [one.tokens for one in examples_in(str(plain), TAGS)] == [("w1", "w2"), ("w3",)]
+    header = tmp_path / "h.conll"
+    header.write_text("pos\tword\nNN\tw1\n")
+    assert [one.tokens for one in examples_in(str(header), TAGS, "word")] == [("w1",)]
+    for content in ("w1\nw2\n\nw3\n", "w1 w2\n\nw3 w4\n"):  # tokens or texts
+        plain.write_text(content)
+        with pytest.raises(DataError, match=r"a token a line.*or a text a line. Call it .conll"):
+            list(examples_in(str(plain), TAGS))
+    plain.write_text("李白\n\n杜甫\n")
+    assert [one.tokens for one in examples_in(str(plain), CHARACTERS)] == [("李", "白"), (), ("杜", "甫")]
+
+
 def test_plain_files_are_lines_and_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     file = tmp_path / "t.txt"
     file.write_text("w1\n\nw2\n")

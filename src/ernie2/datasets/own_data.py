@@ -18,9 +18,11 @@ from ernie2.corpora.cells import (
 )
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
+from ernie2.datasets.own_checks import check_answers, check_known, check_labelled, check_train, with_scheme
 from ernie2.datasets.own_labels import label_of, without_dashes, without_minus_one
 from ernie2.datasets.span_files import Question, answer_notes, answers_of, located, read_questions
-from ernie2.datasets.tag_schemes import Scheme, Tagged, check_prefixes, decide_scheme, scheme_named, scheme_notes
+from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
+from ernie2.datasets.tag_schemes import Scheme
 from ernie2.datasets.task_guess import CLASSES_AT_MOST, guess_head
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.storage.files import json_value, read_lines
@@ -52,7 +54,7 @@ def own_data(
     scheme: str | None = None,
     name: str = "own",
 ) -> LabelledData:
-    """The data set of a user's files (.tsv, .csv, .jsonl, .json, .parquet; a path, glob or URL each).
+    """The data set of a user's files (tables, or for tagging CoNLL files; a path, glob or URL each).
 
     `text` names one column or two with a comma between them, `label` one. `head` overrides the guess; the reasons for
     it are in `reasons`. `scheme` names the tag scheme, else the training tags decide. Class names are those of the
@@ -68,16 +70,17 @@ def own_data(
     if not 1 <= len(texts) <= 2 or not all(texts):
         raise ConfigError(f"--text {text!r} names {len(texts)} columns; give one, or two with a comma between them.")
     named = {"train": train, "dev": dev} | ({"test": test} if test is not None else {})
-    files = {split: tuple(list_files([path], TABLES)) for split, path in named.items()}
-    rows = {split: [row for file in paths for row in rows_of(file)] for split, paths in files.items()}
+    files = {split: tuple(list_files([path], (*TABLES, *TAG_FILES))) for split, path in named.items()}
+    rows, left_out = _rows(files, texts, label, None if head is None else head == "tagging")
     for split, found in rows.items():
         _check_rows(split, named[split], found, texts, label)
     kind, reason = (head, "said by the user") if head is not None else guess_head(rows["train"], texts, label)
     splits, labels = _splits(kind, rows, files, named, texts, label)
+    splits = {split: replace(one, notes=(*left_out[split], *one.notes)) for split, one in splits.items()}
     unanswerable = kind == "span" and any(one.label == () for split in splits.values() for one in split.examples)
     tag_scheme, told = None, ""
     if kind == "tagging":
-        tag_scheme, told, splits = _with_scheme(splits, rows, scheme)
+        tag_scheme, told, splits = with_scheme(splits, rows, scheme)
     elif scheme is not None:
         raise ConfigError(f"--scheme {scheme} is for tagging; this is {kind} ({reason}).")
     return LabelledData(
@@ -101,6 +104,25 @@ def own_data(
 def _shown(labels: Sequence[str]) -> str:
     rest = len(labels) - CLASSES_AT_MOST
     return ", ".join(labels[:CLASSES_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _rows(
+    files: Mapping[str, tuple[str, ...]], texts: Sequence[str], label: str, tagging: bool | None
+) -> tuple[dict[str, list[Row]], dict[str, list[str]]]:
+    """(rows, notes) of every split."""
+    rows: dict[str, list[Row]] = {split: [] for split in files}
+    notes: dict[str, list[str]] = {split: [] for split in files}
+    for split, paths in files.items():
+        for file in paths:
+            if not is_tag_file(file, tagging=tagging):
+                rows[split] += rows_of(file)
+                continue
+            if len(texts) > 1:
+                raise ConfigError(f"--text {','.join(texts)}: {file} holds a token a line; name one column.")
+            found, told = read_tagged(file, texts[0], label)
+            rows[split] += found
+            notes[split] += told
+    return rows, notes
 
 
 def rows_of(file: str) -> Iterator[Row]:
@@ -146,46 +168,17 @@ def _splits(
         if not examples:
             raise DataError(f"{named[split]}: no row has a label on which annotators agreed; give other examples.")
         if split != "test":
-            _check_labelled(examples, found, label)
+            check_labelled(examples, found, label)
         if split == "train":
             known = _known(kind, examples)
-            _check_train(kind, examples, known, files["train"][0], label)
-        _check_known(kind, examples, found, known)
+            check_train(kind, examples, known, files["train"][0], label)
+        check_known(kind, examples, found, known)
         notes = [*answer_notes(files[split][0], answers), *_text_notes(named[split], examples)]
         if kind == "span":
-            examples = _check_answers(split, files[split][0], examples, answers, notes)
+            examples = check_answers(split, files[split][0], examples, answers, notes)
         notes += change_notes(named[split], changes)
         splits[split] = Split(tuple(examples), files[split], "own", tuple(notes))
     return splits, known
-
-
-def _with_scheme(
-    splits: dict[str, Split], rows: dict[str, list[Row]], named: str | None
-) -> tuple[Scheme | None, str, dict[str, Split]]:
-    """(tag scheme, what to report of it, the splits with notes on tags that do not follow it)."""
-    tagged = {
-        name: [
-            Tagged(row.place, tuple(map(str, example.label)))
-            for example, row in zip(split.examples, rows[name], strict=True)
-            if isinstance(example.label, tuple)
-        ]
-        for name, split in splits.items()
-    }
-    if named is not None:
-        scheme = scheme_named(named)
-        told = f"{scheme or 'none'}, as named"
-        if scheme is not None:
-            check_prefixes(tagged["train"], scheme)
-    else:
-        scheme, why = decide_scheme(tagged["train"])
-        told = f"{scheme or 'none'} ({why})"
-    if scheme is None:
-        return None, told, splits
-    noted = {
-        name: replace(split, notes=(*split.notes, *scheme_notes(split.files[0], tagged[name], scheme)))
-        for name, split in splits.items()
-    }
-    return scheme, told, noted
 
 
 def _text_notes(file: str, examples: Sequence[Example]) -> list[str]:
@@ -238,55 +231,6 @@ def _check_rows(split: str, path: str, rows: Sequence[Row], texts: Sequence[str]
                 _text(row, name)
         if split != "test":
             column(row, (label,), _WHICH_LABEL)
-
-
-def _check_labelled(examples: Sequence[Example], rows: Sequence[Row], label: str) -> None:
-    for example, row in zip(examples, rows, strict=True):
-        if example.label is None:
-            hint = " A question without an answer has [] there." if example.pair is not None else ""
-            raise DataError(f"{row.place}: there is no label in {label!r}; fill it or take the row out.{hint}")
-
-
-def _check_answers(
-    split: str, file: str, examples: list[Example], counts: Counter[str], notes: list[str]
-) -> list[Example]:
-    """The examples of a span split: those of a test file without any answer have no labels. Adds to `notes`."""
-    answered = sum(bool(example.label) for example in examples)
-    if answered == 0 and split == "test":
-        return [replace(example, label=None) for example in examples]
-    if answered == 0:
-        raise DataError(f"{file}: no question has an answer; training and development files need some.")
-    if split != "test" and counts["lost"] == answered:
-        raise DataError(f"{file}: no answer occurs in its context; check the order of the two texts.")
-    if unanswerable := sum(example.label == () for example in examples):
-        notes.append(f"{file}: {unanswerable:,} of {len(examples):,} questions are unanswerable")
-    return examples
-
-
-def _check_train(kind: Head, examples: Sequence[Example], known: Sequence[str], file: str, label: str) -> None:
-    if len(examples) < 2:
-        raise DataError(f"{file}: one row only; a model cannot be trained or judged on that. Give more examples.")
-    if kind == "classification" and len(known) < 2:
-        raise DataError(f"{file}: every {label} is {known[0]!r}; a classifier needs examples of two classes at least.")
-    if kind == "tagging" and len(known) < 2:
-        raise DataError(f"{file}: every tag is {known[0]!r}; tagging needs two tags at least.")
-    if kind == "multi_label" and not known:
-        raise DataError(f"{file}: every {label} is empty; a model for several classes needs one class at least.")
-    if kind == "regression" and len({example.label for example in examples}) < 2:
-        raise DataError(f"{file}: every {label} is {examples[0].label}; there is nothing to learn from one value.")
-
-
-def _check_known(kind: Head, examples: Sequence[Example], rows: Sequence[Row], known: Sequence[str]) -> None:
-    if kind in ("regression", "span"):
-        return
-    for example, row in zip(examples, rows, strict=True):
-        label = example.label
-        for name in label if isinstance(label, tuple) else () if label is None else (label,):
-            if name not in known:
-                raise DataError(
-                    f"{row.place}: the label {str(name)!r} does not occur in training.{did_you_mean(str(name), known)} "
-                    f"Known there: {', '.join(known[:20])}."
-                )
 
 
 def _known(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:

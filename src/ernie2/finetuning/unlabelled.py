@@ -13,6 +13,7 @@ from ernie2.corpora.cells import name_in, spelled, text_of, tokens_of
 from ernie2.datasets.examples import Example
 from ernie2.datasets.labelled_files import SEPARATOR, as_list
 from ernie2.datasets.own_data import rows_of
+from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.tuned_folder import TunedFacts
 from ernie2.storage.files import decoded, json_name, json_value, lines_of, read_lines
@@ -23,17 +24,23 @@ _PLAIN = (".txt", ".txt.gz", ".txt.zst")
 
 
 def examples_in(file: str, facts: TunedFacts, text: str | None = None) -> Iterator[Example]:
-    """The examples of a file (.txt: a line each; else a table). `text` names other columns than those of training.
+    """The examples of a file (.txt: a line each; CoNLL: a sentence each; else a table).
 
-    Raises `DataError`, naming file and line, for what cannot be read and for columns that are not there.
+    `text` names other columns than those of training. Raises `DataError`, naming file and line, for what cannot be read
+    and for columns that are not there.
     """
     names = columns_of(facts, text)
-    for path in list_files([file], TABLES):
-        if path.lower().endswith(_PLAIN):
+    for path in list_files([file], (*TABLES, *TAG_FILES)):
+        tagging = facts.head == "tagging"
+        if is_tag_file(path, facts.labels, tagging=tagging, characters=facts.per_character):
+            if not tagging:
+                raise DataError(f"{path} holds a token a line, but the model does not tag. Give it texts.")
+            rows, _ = read_tagged(path, names[0], None, facts.labels, lenient=text is None)
+            yield from (_example(row, number, names, facts) for number, row in enumerate(rows))
+        elif path.lower().endswith(_PLAIN):
             yield from examples_of(_decoded(read_lines(path), path), facts, text, where=path)
         else:
-            rows = enumerate(rows_of(path))
-            yield from (_example(row, number, names, facts) for number, row in rows)
+            yield from (_example(row, number, names, facts) for number, row in enumerate(rows_of(path)))
 
 
 def examples_from(stream: BufferedIOBase | RawIOBase, facts: TunedFacts, text: str | None = None) -> Iterator[Example]:

@@ -1,0 +1,200 @@
+"""CoNLL files: a token and its tags a line, in columns separated by tabs or spaces, an empty line after each sentence.
+
+`-DOCSTART-` lines, comments (`# …` before a sentence) and a header line are left out and counted. Without a header the
+token is in the first column and the tag in the last, unless columns are named by number, from 1 on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from ernie2.corpora.cells import check_characters
+from ernie2.errors import DataError
+from ernie2.storage.files import decoded, read_lines
+from ernie2.storage.tables import Row
+
+_NAMES = (".conll", ".conllu", ".bio", ".iob")
+TAG_FILES = tuple(f"{name}{packed}" for name in _NAMES for packed in ("", ".gz", ".zst"))
+"""Extensions of files that are always read so; .txt and .tsv are where their lines look so."""
+
+_PERHAPS = tuple(f"{name}{packed}" for name in (".txt", ".tsv") for packed in ("", ".gz", ".zst"))
+_DEFAULTS = ("text", "label")
+"""What `--text` and `--label` are unless they are given."""
+_LOOKED_AT = 2_000
+_DOCUMENT = "-DOCSTART-"
+_SPACES = re.compile(r"[ \t]+")
+_TAG = re.compile(r"O|[BIESLUM](-\S+)?")
+_NAME = re.compile(r"[A-Za-z_ ]+")
+_TEXT = re.compile("[ \x02]")
+_INDEX = re.compile(r"\d+([-.]\d+)?")
+_NOT_A_WORD = re.compile(r"\d+[-.]\d+")
+_EITHER = "it may hold a token a line, with an empty line after each sentence, or a text a line."
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line that is neither a comment nor `-DOCSTART-`: its number and its cells, none where it is empty."""
+
+    number: int
+    cells: tuple[str, ...]
+
+
+def is_tag_file(
+    file: str, known: Collection[str] = (), *, tagging: bool | None = None, characters: bool = False
+) -> bool:
+    """Return whether `file` holds a token and a tag a line.
+
+    By its extension, and of .txt and .tsv by its lines: as many columns everywhere, tokens without spaces, empty lines
+    between sentences, and a last column of tags (O, B-…, or any of `known`). `tagging`: whether the task is, None where
+    nobody said. `characters`: whether a token is one character. Raises `DataError` where it cannot be told.
+    """
+    if file.lower().endswith(TAG_FILES):
+        return True
+    if tagging is False or not file.lower().endswith(_PERHAPS):
+        return False
+    lines = list(islice(_lines(file, Counter()), _LOOKED_AT))
+    rows = [line.cells for line in lines if line.cells]
+    if len(rows) < 2 or len({len(cells) for cells in rows}) > 1 or any(_TEXT.search(cells[0]) for cells in rows):
+        return False
+    filled = [bool(line.cells) for line in lines]
+    parted = (False, True) in zip(filled[filled.index(True) :], filled[filled.index(True) + 1 :], strict=False)
+    if len(rows[0]) == 1:
+        if parted and tagging and (not characters or all(len(cells[0]) == 1 for cells in rows)):
+            raise DataError(f"{file}: {_EITHER} Call it .conll for the first, or take the empty lines out.")
+        return False
+    tags = [cells[-1] for cells in rows[1:]]
+    tagged = all(_is_tag(tag, known) for tag in tags) and any(tag != "O" for tag in tags)
+    if parted and not tagged and (tagging is None or known):
+        how = "Call it .conll" if known else "Say --head tagging or --head classification, or call it .conll"
+        raise DataError(f"{file}: {_EITHER} {how} for the first, or take the empty lines out for the second.")
+    if tagged and not parted and tagging is None and any("-" in tag for tag in tags):
+        raise DataError(
+            f"{file}: every line is one token and a tag, but no empty line parts sentences. Put one after each "
+            "sentence, or say --head classification if every line is a text."
+        )
+    return (tagged or tagging is True) if parted else (tagged and tagging is True)
+
+
+def read_tagged(
+    file: str, text: str, label: str | None, known: Collection[str] = (), *, lenient: bool = False
+) -> tuple[list[Row], list[str]]:
+    """Return (a row a sentence, notes) of a CoNLL file.
+
+    The cells of a row are a list of tokens under `text` and a list of tags under `label`; a file of one column holds no
+    tags, and without a `label` none are read. `text` and `label` name columns of the header, or columns by number; what
+    is "text" and "label", and every name where `lenient`, means the first and the last where there is no such column.
+    `known`: tags besides O and B-…. Raises `DataError`, naming the line, for a line of more or fewer columns than
+    others, an empty token or tag, and a column that is not there.
+    """
+    counts: Counter[str] = Counter()
+    lines = _lines(file, counts)
+    head = list(islice(lines, _LOOKED_AT))
+    first = next((line for line in head if line.cells), None)
+    if first is None:
+        raise DataError(f"{file}: there is no token in it.")
+    width, place = len(first.cells), f"{file}, line {first.number}"
+    header = first.cells if _is_header(head, first, (text, label or "label"), known) else ()
+    token = _column(text, 0, header, width, f"{place}: --text", lenient=lenient)
+    tag = None
+    if label is not None and width > 1:
+        tag = _column(label, width - 1, header, width, f"{place}: --label", lenient=lenient)
+    if tag == token:
+        raise DataError(f"{place}: token and tag are both in column {token + 1}; name them with --text and --label.")
+    indices = [line.cells[0] for line in head if line.cells and not (header and line is first)]
+    numbered = width > 2 and all(_INDEX.fullmatch(index) for index in indices)
+    if numbered and token == 0:
+        raise DataError(
+            f"{place}: the first column numbers the tokens, as in CoNLL-U. Name the columns by number, such as "
+            "--text 2 --label 4."
+        )
+    rows: list[Row] = []
+    sentence: list[_Line] = []
+    for line in (*head, *lines, _Line(0, ())):
+        if header and line is first:
+            continue
+        if line.cells and len(line.cells) != width:
+            raise DataError(
+                f"{file}, line {line.number}: {len(line.cells)} columns, but there are {width} in line {first.number}; "
+                "every line needs as many."
+            )
+        if not line.cells:
+            if sentence:
+                rows.append(_row(file, sentence, (text, label or ""), token, tag))
+            sentence = []
+        elif numbered and _NOT_A_WORD.fullmatch(line.cells[0]):
+            counts["lines of CoNLL-U that are no words (1-2, 1.1) left out"] += 1
+        else:
+            sentence.append(line)
+    notes = [f"{file}: {count:,} {what}" for what, count in counts.items()]
+    return rows, [*([f"{place}: a header line ({', '.join(header)}), left out"] if header else []), *notes]
+
+
+def _lines(file: str, counts: Counter[str]) -> Iterator[_Line]:
+    """The lines that are neither comments nor document marks, which are counted."""
+    tabs: bool | None = None
+    width, inside = 0, False
+    for number, raw in enumerate(read_lines(file), 1):
+        line = decoded(raw, f"{file}, line {number}")
+        if not line.strip(" \t"):
+            inside = False
+            yield _Line(number, ())
+            continue
+        by_tab = tabs or (tabs is None and "\t" in line)
+        cells = tuple(line.split("\t") if by_tab else _SPACES.split(line.strip(" \t")))
+        if cells[0].startswith(_DOCUMENT):
+            counts[f"{_DOCUMENT} lines left out"] += 1
+        elif (
+            not inside
+            and line.startswith("#")
+            and not (len(cells) == (width or len(cells)) > 1 and ("\t" in line or _TAG.fullmatch(cells[-1])))
+        ):
+            counts["comment lines left out"] += 1
+        else:
+            tabs = "\t" in line if tabs is None else tabs
+            width, inside = width or len(cells), True
+            yield _Line(number, cells)
+
+
+def _row(file: str, sentence: Sequence[_Line], names: tuple[str, str], token: int, tag: int | None) -> Row:
+    first, last = sentence[0].number, sentence[-1].number
+    for line in sentence:
+        for column in (token, *([] if tag is None else [tag])):
+            place = f"{file}, line {line.number}"
+            check_characters(line.cells[column], place)
+            if not line.cells[column].strip():
+                raise DataError(f"{place}: column {column + 1} is empty; every token needs a tag.")
+    cells = {names[0]: [line.cells[token] for line in sentence]}
+    if tag is not None:
+        cells[names[1]] = [line.cells[tag].strip() for line in sentence]
+    return Row(f"{file}, line {first}" if first == last else f"{file}, lines {first} to {last}", cells)
+
+
+def _is_header(head: Sequence[_Line], first: _Line, named: Sequence[str], known: Collection[str]) -> bool:
+    """Whether the first line names columns: it holds a name that was given, or its last cell alone is no tag."""
+    if any(name in first.cells for name in named if name not in _DEFAULTS and not name.isdecimal()):
+        return True
+    if all(name in first.cells for name in _DEFAULTS):
+        return True
+    tags = [line.cells[-1] for line in head if line.cells and line is not first]
+    if not tags or not _NAME.fullmatch(first.cells[-1]) or _is_tag(first.cells[-1], known):
+        return False
+    return all(_is_tag(tag, known) for tag in tags)
+
+
+def _column(named: str, usual: int, header: Sequence[str], width: int, what: str, *, lenient: bool) -> int:
+    if named in header:
+        return header.index(named)
+    if named in _DEFAULTS or (lenient and not named.isdecimal()):
+        return usual
+    if named.isdecimal() and 1 <= int(named) <= width:
+        return int(named) - 1
+    there = f"There is: {', '.join(header)}" if header else f"Without a header line name one by number, 1 to {width}"
+    raise DataError(f"{what} {named}: there is no such column. {there}.")
+
+
+def _is_tag(cell: str, known: Collection[str]) -> bool:
+    return cell in known or bool(_TAG.fullmatch(cell))
