@@ -75,12 +75,18 @@ class RunStopped(Ernie2Error):
     heading = "stopped"
 
 
+_LONGEST_GUESSED = 200
+"""Characters of a word that may be a slip of the pen; comparing longer ones takes long and finds nothing."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of `known`, or an empty string when none is near.
 
     Nearest is the one spelled most alike; else the one that shares a whole part with `word` ("masking" →
     "knowledge_masking"), or holds its initials as a part ("learning_rate" → "peak_lr").
     """
+    if len(word) > _LONGEST_GUESSED:
+        return ""
     names = list(known)
     near = get_close_matches(word, names, n=1) or _sharing_a_part(word.lower(), names)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -12,10 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ernie2.errors import ConfigError, UnknownTask, did_you_mean
+from ernie2.plain_yaml import DEEPEST, MOST_CHARACTERS, parse_yaml, plain, shown
 from ernie2.settings import Recipe
 from ernie2.tasks import reading
 from ernie2.tasks.base import Task, find
@@ -44,7 +44,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         problems += explain(error, Recipe, values)
     problems += _task_problems(values)
     if problems or recipe is None:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
+        listed = list_problems(problems)
         plural = "problem" if len(problems) == 1 else "problems"
         raise ConfigError(
             f"{where}: {len(problems)} {plural}:\n{listed}\n"
@@ -55,33 +55,29 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if isinstance(source, Mapping):
-        try:
-            return yaml.safe_load(yaml.safe_dump(dict(source), sort_keys=False)), "recipe"
-        except yaml.YAMLError as error:
-            raise ConfigError(f"recipe: a value is not plain YAML data (give a path as text): {error}") from error
+        return plain(source, "recipe"), "recipe"
     path = Path(source)
     shipped = shipped_recipes()
-    if str(source) in shipped and not path.is_file():
+    if str(source) in shipped and _kind_of_file(path) != "file":
         text, where = shipped[str(source)], f"recipe {source!r}"
     else:
-        if path.is_dir():
+        kind = _kind_of_file(path)
+        if kind == "folder":
             raise ConfigError(f"{path} is a folder; a recipe is a YAML file.")
-        if not path.is_file():
+        if kind != "file":
             raise ConfigError(
-                f"there is no recipe file {str(path)!r} and no shipped recipe of that name."
+                f"there is no recipe file {shown(str(path))} and no shipped recipe of that name."
                 f"{did_you_mean(str(source), [*_recipes_in(path.parent), *shipped])} "
                 f"Shipped: {', '.join(sorted(shipped))}."
             )
         try:
-            text, where = path.read_text(encoding="utf-8"), str(path)
+            with path.open(encoding="utf-8") as file:
+                text, where = file.read(MOST_CHARACTERS + 1), str(path)
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    values = parse_yaml(text, where)
     if not isinstance(values, dict):
         raise ConfigError(f"{where} holds no keys; start from `ernie2 recipes demo-en`.")
     return values, where
@@ -91,27 +87,34 @@ def _recipes_in(folder: Path) -> list[str]:
     """The YAML files of a folder, written as a user would name them."""
     try:
         return [str(file) for file in sorted(folder.iterdir()) if file.suffix in (".yaml", ".yml")]
-    except OSError:
+    except (OSError, ValueError):
         return []
+
+
+def _kind_of_file(path: Path) -> str | None:
+    """ "file", "folder", or None for anything else, such as a name that can be none."""
+    try:
+        return "file" if path.is_file() else "folder" if path.is_dir() else None
+    except (OSError, ValueError):
+        return None
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
     """Sets one dotted key, as in `train.peak_lr=3e-4`, in nested `values`; raises `ConfigError` for another form."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"override {override!r} is not of the form key.subkey=value, as in train.peak_lr=3e-4.")
+        raise ConfigError(f"override {shown(override)} is not of the form key.subkey=value, as in train.peak_lr=3e-4.")
     *parents, last = key.split(".")
+    if len(parents) >= DEEPEST:
+        raise ConfigError(f"override {shown(override)}: no key is nested so deep.")
     place = values
     for parent in parents:
         if place.get(parent) is None:
             place[parent] = {}
         place = place[parent]
         if not isinstance(place, dict):
-            raise ConfigError(f"override {override!r}: {parent!r} holds {place!r}, not keys.")
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: {text!r} is not a YAML value.") from error
+            raise ConfigError(f"override {shown(override)}: {parent!r} holds {shown(place)}, not keys.")
+    place[last] = parse_yaml(text, f"override {shown(override)}", key)
 
 
 def _task_problems(values: Mapping[str, Any]) -> list[str]:
@@ -146,6 +149,14 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def list_problems(problems: Sequence[str]) -> str:
+    """Problems as lines of a message; where there are many, the first of them and how many more there are."""
+    lines = [f"  - {told if len(told) <= _LONGEST_PROBLEM else told[:_LONGEST_PROBLEM] + '…'}" for told in problems]
+    more = [f"  and {len(lines) - _MOST_PROBLEMS} more"] if len(lines) > _MOST_PROBLEMS else []
+    return "\n".join([*lines[:_MOST_PROBLEMS], *more])
+
+
+_MOST_PROBLEMS, _LONGEST_PROBLEM = 30, 600
 _KINDS = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -209,6 +220,10 @@ def _sentence(problem: Any, place: Sequence[Any], model: type[BaseModel]) -> str
     if problem["type"] == "missing":
         return f"{key}: this key is required."
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "less_than_equal":
+        message = f"should be at most {problem['ctx']['le']:,}"
+    elif problem["type"] == "int_parsing_size":
+        message = "the number is too large"
     return f"{key}: {message}{_got(problem)}" if key else message
 
 
@@ -221,8 +236,8 @@ def _wrong_kind(problems: Sequence[Any], place: Sequence[Any]) -> str:
 
 
 def _got(problem: Any) -> str:
-    shown = problem.get("input")
-    return f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
+    given = problem.get("input")
+    return f" (got {shown(given)})" if isinstance(given, str | int | float | bool) else ""
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:

@@ -8,15 +8,36 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ernie2.errors import did_you_mean
 
+MOST_ITERATIONS = 4_000_000
+"""Iterations of all tasks together: a plan is laid out step by step before a run begins."""
+MOST_PACKS = 65_536
+MOST_PARAMETERS = 20e9
+_COUNT = 1_000_000_000
+"""Most of a number that only has to be finite, such as steps between two checkpoints."""
+
 
 class Part(BaseModel):
-    """A frozen piece of a recipe; unknown keys are errors."""
+    """A frozen piece of a recipe; unknown keys and numbers that are not finite are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _check_path(path: str) -> str:
+    """Refuse what can be no path on any file system; of a URL, only the whole length counts."""
+    if not path:
+        raise ValueError("a path cannot be empty")
+    names = [] if "://" in path else path.split("/")
+    if len(path.encode()) > 4_000 or any(len(name.encode()) > 255 for name in names):
+        raise ValueError(f"the path {path[:40]}… is too long: a name has at most 255 bytes, a path 4,000")
+    return path
+
+
+PathText = Annotated[str, AfterValidator(_check_path)]
+"""A path or a URL."""
 
 
 class PairSettings(Part):
@@ -39,7 +60,7 @@ class PairSettings(Part):
 class CorpusSettings(Part):
     """One source of documents, or of labelled pairs."""
 
-    path: str | tuple[str, ...]
+    path: PathText | tuple[PathText, ...]
     """A file, several files, a glob, or any fsspec URL: .txt, .jsonl, .parquet, each also as .gz or .zst where it has
     that; for labelled pairs .tsv in place of .txt.
     `package:NAME` is a corpus shipped with ernie2."""
@@ -58,7 +79,7 @@ class CorpusSettings(Part):
     """Field with given knowledge spans, a list of [start, end, kind] in characters of the text."""
     pairs: PairSettings | None = None
     """Makes this a corpus of labelled pairs, a row of a table each, and names the columns; null: documents."""
-    weight: float | None = Field(default=None, gt=0)
+    weight: float | None = Field(default=None, ge=1e-9, le=1e15)
     """Share of a task's tokens that come from this corpus, relative to the others (default: its number of tokens, so
     that a task reads its corpora equally often). Special tokens are not counted."""
 
@@ -82,9 +103,9 @@ class CorpusSettings(Part):
 class TokenizerSettings(Part):
     """Where word pieces come from: exactly one of `file` and `train`."""
 
-    file: str | None = None
+    file: PathText | None = None
     """A BERT vocab.txt, an ERNIE `token<TAB>id` file, or a `tokenizers` JSON."""
-    train: int | None = Field(default=None, ge=64)
+    train: int | None = Field(default=None, ge=64, le=4_000_000)
     """Size of a WordPiece vocabulary to train on the train documents."""
     lowercase: bool | None = None
     """Lower-case and strip accents, as training a vocabulary does by default. A vocabulary file is used as the files
@@ -102,20 +123,20 @@ class TokenizerSettings(Part):
 class PhraseSettings(Part):
     """Phrases mined from the corpus: runs of words that occur together far more often than chance (NPMI)."""
 
-    min_count: int = Field(default=8, ge=2)
+    min_count: int = Field(default=8, ge=2, le=_COUNT)
     """Occurrences a phrase needs."""
     min_npmi: float = Field(default=0.35, ge=-1, le=1)
     """Normalised pointwise mutual information a phrase needs, from -1 (never together) to 1 (always)."""
     max_words: int = Field(default=4, ge=2, le=8)
     """Longest phrase, in words."""
-    max_phrases: int = Field(default=50_000, ge=0)
+    max_phrases: int = Field(default=50_000, ge=0, le=10_000_000)
     """The best this many are kept; also bounds the memory of counting."""
 
 
 class KnowledgeSettings(Part):
     """Which annotators mark words, phrases and entities. Spans given in the input are always used."""
 
-    gazetteer: str | None = None
+    gazetteer: PathText | None = None
     """A text file of entities, one a line, optionally `entity<TAB>kind` (kind: entity or phrase)."""
     phrases: PhraseSettings | None = PhraseSettings()
     """How phrases are mined from the corpus; null to mine none."""
@@ -128,23 +149,23 @@ class KnowledgeSettings(Part):
 class ShardSettings(Part):
     """How documents become shards."""
 
-    folder: str
+    folder: PathText
     """Where the shards go."""
-    shard_tokens: int = Field(default=1_000_000, ge=1_000)
+    shard_tokens: int = Field(default=1_000_000, ge=1_000, le=_COUNT)
     """About this many tokens a shard; decides the units of work, so it belongs to the identity of the shards."""
     document_tokens: int = Field(default=4096, ge=64, le=65_535)
     """Longer documents are split at paragraphs into sections of at most this many tokens."""
-    sentence_tokens: int = Field(default=506, ge=8)
+    sentence_tokens: int = Field(default=506, ge=8, le=1_048_576)
     """Longer sentences are hard-split, never inside a span: the room of one sequence after its special tokens."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the documents that are used, by hash of their group; a smaller share is part of a larger one."""
     heldout: float = Field(default=0.02, ge=0, lt=1)
     """Share of documents held out, by hash of their group."""
-    min_heldout: int = Field(default=50, ge=0)
+    min_heldout: int = Field(default=50, ge=0, le=_COUNT)
     """At least this many documents are held out (at most half of them)."""
 
 
-Steps = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=1, le=MOST_ITERATIONS)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -161,12 +182,12 @@ class StageSettings(Part):
     """Token-level tasks ride on the steps of sentence-level tasks; false: one task a step, as Table 7 counts."""
     plain_share: float = Field(default=0.1, ge=0, le=1)
     """Under `combine`, the share of its iterations every token task keeps as steps of its own."""
-    patience: int | None = Field(default=None, ge=1)
+    patience: int | None = Field(default=None, ge=1, le=_COUNT)
     """A stage ends early when none of its tasks has improved its held-out loss in so many evaluations in a row; what is
     left of its iterations is forfeited. null: stages run to their end. Needs train.evaluate_every."""
     least_gain: float = Field(default=0.001, ge=0, lt=1)
     """Share of the best loss by which a loss must be lower to count as improved."""
-    max_epochs: float = Field(default=40, gt=0)
+    max_epochs: float = Field(default=40, gt=0, le=1e15)
     """Most often any task may walk any of its corpora over all stages; a plan beyond it is refused before any work
     (ours: about as often as BERT saw its corpus; repeating text more teaches little)."""
 
@@ -174,11 +195,11 @@ class StageSettings(Part):
 class BatchSettings(Part):
     """Sizes in tokens. `batch_tokens` and `pack_tokens` belong to the identity of a run."""
 
-    batch_tokens: int = Field(default=393_216, ge=32)
+    batch_tokens: int = Field(default=393_216, ge=32, le=2**30)
     """Tokens of one optimiser step (the paper's batch), over all packs and devices."""
-    pack_tokens: int = Field(default=65_536, ge=32)
+    pack_tokens: int = Field(default=65_536, ge=32, le=2**24)
     """Tokens of one pack: what goes through the encoder at once."""
-    sequence_tokens: int = Field(default=512, ge=16)
+    sequence_tokens: int = Field(default=512, ge=16, le=1_048_576)
     """Longest sequence, special tokens included."""
 
     @model_validator(mode="after")
@@ -190,6 +211,11 @@ class BatchSettings(Part):
             raise ValueError(
                 f"batch_tokens={self.batch_tokens} is not a multiple of pack_tokens={self.pack_tokens}; the nearest is "
                 f"{near}"
+            )
+        if self.packs > MOST_PACKS:
+            raise ValueError(
+                f"batch_tokens={self.batch_tokens} is {self.packs:,} packs of pack_tokens={self.pack_tokens}; at most "
+                f"{MOST_PACKS:,} make a step"
             )
         return self
 
@@ -221,8 +247,8 @@ class EncoderSettings(Part):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     """The paper's code has 0.1; packed kernels have none, so 0.0 is our named deviation."""
-    norm_eps: float = Field(default=1e-5, gt=0)
-    init_std: float = Field(default=0.02, gt=0)
+    norm_eps: float = Field(default=1e-5, gt=0, le=1)
+    init_std: float = Field(default=0.02, gt=0, le=10)
 
     @model_validator(mode="after")
     def _recurrent(self) -> EncoderSettings:
@@ -246,6 +272,18 @@ class EncoderSettings(Part):
             )
         return self
 
+    @model_validator(mode="after")
+    def _not_beyond_all_machines(self) -> EncoderSettings:
+        wide = self.layers * self.hidden * (4 * self.hidden + 2 * self.ffn_width)
+        rows = (self.position_rows + self.segment_types + self.task_ids) * self.hidden
+        if wide + rows > MOST_PARAMETERS:
+            raise ValueError(
+                f"layers={self.layers}, hidden={self.hidden}, ffn={self.ffn_width} and position_rows="
+                f"{self.position_rows} make about {(wide + rows) / 1e9:,.0f} billion parameters; "
+                f"{MOST_PARAMETERS / 1e9:.0f} billion is the most"
+            )
+        return self
+
     @property
     def ffn_width(self) -> int:
         """Width of the feed-forward layer."""
@@ -255,17 +293,17 @@ class EncoderSettings(Part):
 class TrainSettings(Part):
     """Optimiser, schedule, evaluation and checkpoints."""
 
-    peak_lr: float = Field(default=5e-5, gt=0)
+    peak_lr: float = Field(default=5e-5, gt=0, le=100)
     """Peak of the noam schedule; the paper's is 5e-5 for English, 1.28e-4 for Chinese."""
-    warmup: int | float | None = Field(default=None, gt=0)
+    warmup: int | float | None = Field(default=None, gt=0, le=_COUNT)
     """Steps (an integer) or a fraction of a task's steps; default min(4000, 8 %)."""
     restart: Literal["per_stage", "per_task", "never"] = "per_stage"
     """Where the schedule starts over; Adam's moments are kept."""
     betas: tuple[Beta, Beta] = (0.9, 0.98)
-    adam_eps: float = Field(default=1e-6, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
+    adam_eps: float = Field(default=1e-6, gt=0, le=1)
+    weight_decay: float = Field(default=0.01, ge=0, le=100)
     """Decoupled; not on biases and norms."""
-    clip: float = Field(default=1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0, le=1e9)
     """Largest global gradient norm."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 where the device computes in it, else fp32. fp16 scales the loss (paper). Parameters and moments are
@@ -275,41 +313,41 @@ class TrainSettings(Part):
     recompute: bool = False
     """Compute every layer again in the backward pass instead of keeping its activations: less memory, about a third
     more work."""
-    evaluate_every: int = Field(default=0, ge=0)
+    evaluate_every: int = Field(default=0, ge=0, le=_COUNT)
     """Steps between held-out evaluations inside a stage; each stage's end is always evaluated."""
-    heldout_instances: int = Field(default=256, ge=1)
+    heldout_instances: int = Field(default=256, ge=1, le=10_000_000)
     """Held-out instances a task."""
-    checkpoint_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1, le=_COUNT)
     """Steps between checkpoints; each stage's end is always saved."""
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1, le=_COUNT)
     """Newest checkpoints kept, besides the ends of stages."""
-    mirror: str | None = None
+    mirror: PathText | None = None
     """An fsspec URL, such as s3://bucket/run, every checkpoint is copied to; `ernie2 resume RUN --from URL` goes on
     from it where the disk of RUN is gone."""
-    workers: int | None = Field(default=None, ge=0)
+    workers: int | None = Field(default=None, ge=0, le=1_024)
     """Processes that make batches ahead of the step, for every rank; null: none where the CPU trains, up to 4 beside a
     GPU. The batches are the same for any number."""
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     """How the ranks torchrun starts share a model. ddp (auto): each holds all of it; fsdp: each holds a share of
     parameters, gradients and moments, for models too large for one GPU. One process needs neither."""
-    log_every: int = Field(default=10, ge=1)
+    log_every: int = Field(default=10, ge=1, le=_COUNT)
     """Steps between lines of metrics.jsonl."""
     sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where else the lines of metrics.jsonl go; the package of each must be installed."""
-    max_bad_steps: int = Field(default=3, ge=1)
+    max_bad_steps: int = Field(default=3, ge=1, le=_COUNT)
     """Steps in a row whose loss or gradient is not finite, skipped one by one, at which the run stops."""
-    watchdog_seconds: float = Field(default=600, ge=0)
+    watchdog_seconds: float = Field(default=600, ge=0, le=30 * 86_400)
     """Seconds without a finished step after which every rank says what it waits for; 0: never."""
 
 
 class Recipe(Part):
     """Everything one run depends on."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)
     about: str = ""
     """A sentence on what this run is for; goes into the report and the model card."""
-    seed: int = Field(default=0, ge=0)
-    run: str
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    run: PathText
     """The run folder."""
     corpora: dict[str, CorpusSettings] = Field(min_length=1)
     tokenizer: TokenizerSettings
@@ -326,8 +364,10 @@ class Recipe(Part):
     @classmethod
     def _corpus_names_are_folder_names(cls, corpora: dict[str, CorpusSettings]) -> dict[str, CorpusSettings]:
         for name in corpora:
-            if not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"corpus name {name!r} becomes a folder: use letters, digits, '-' and '_' only")
+            if not name.replace("-", "").replace("_", "").isalnum() or len(name.encode()) > 128:
+                raise ValueError(
+                    f"corpus name {name[:140]!r} becomes a folder: use letters, digits, '-' and '_' only, 128 at most"
+                )
         return corpora
 
     @model_validator(mode="after")
@@ -355,4 +395,8 @@ class Recipe(Part):
             raise ValueError(f"stages.order leaves out {', '.join(left)}: name every task, or take it off tasks")
         if isinstance(self.stages.steps, dict) and set(self.stages.steps) != set(known):
             raise ValueError(f"stages.steps names {sorted(self.stages.steps)}, but tasks are {sorted(known)}")
+        steps = self.stages.steps
+        total = sum(steps.values()) if isinstance(steps, dict) else steps * len(known)
+        if total > MOST_ITERATIONS:
+            raise ValueError(f"stages.steps makes {total:,} iterations; {MOST_ITERATIONS:,} is the most over all tasks")
         return self

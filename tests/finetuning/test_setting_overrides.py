@@ -25,7 +25,22 @@ def test_every_mistake_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["epochs=0", "batch=-1", "dropout=1", "weight_decay=-0.1", "max_length=3", "peak_lr=0"]
+    "wrong",
+    [
+        "epochs=0",
+        "batch=-1",
+        "dropout=1",
+        "weight_decay=-0.1",
+        "max_length=3",
+        "peak_lr=0",
+        "peak_lr=nan",
+        "clip=inf",
+        "epochs=1000000000000",
+        "pack_tokens=1000000000",
+        "betas=0.9,nan",
+        "betas=0.9,1",
+        "warmup_share=nan",
+    ],
 )
 def test_what_no_run_can_have_is_refused(wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong.partition("=")[0]):

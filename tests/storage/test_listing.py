@@ -71,3 +71,15 @@ def test_stems_take_as_much_of_the_folders_as_tells_files_apart():
     assert list(file_stems(["x/a.txt", "x/b.jsonl.gz"], FORMATS).values()) == ["a", "b"]
     assert list(file_stems(["x/a.txt", "y/a.txt"], FORMATS).values()) == ["x/a", "y/a"]
     assert list(file_stems(["x/a.txt", "x/a.jsonl"], FORMATS).values()) == ["x/a.txt", "x/a.jsonl"]
+
+
+def test_a_glob_over_much_of_the_disk_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "MOST_FOLDERS", 20)
+    for number in range(30):
+        (tmp_path / f"{number}" / "a").mkdir(parents=True)
+    (tmp_path / "1" / "a" / "x.txt").write_text("x")
+    for glob in ("**/x.txt", "*/*/x.txt"):
+        with pytest.raises(DataError, match="looks into more than 20 folders below"):
+            list_files([f"{tmp_path}/{glob}"], (".txt",))
+    assert list_files([f"{tmp_path}/1/**/x.txt"], (".txt",)) == [f"{tmp_path}/1/a/x.txt"]
+    assert list_files([f"{tmp_path}/1/*/*.txt"], (".txt",)) == [f"{tmp_path}/1/a/x.txt"]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.errors import ConfigError
+from ernie2.settings import MOST_ITERATIONS
 
 Array = NDArray[Any]
 
@@ -88,6 +89,11 @@ def extend(stages: Sequence[Stage], task: str, steps: int, replay: int | None = 
         raise ConfigError(f"the new task {task!r} needs at least one iteration, not {steps} (stages.steps).")
     if replay is not None and replay < 0:
         raise ConfigError(f"replay={replay}: earlier tasks get 0 iterations or more.")
+    if (total := steps + (replay or 0) * len(known)) > MOST_ITERATIONS:
+        raise ConfigError(
+            f"stages.steps={steps} and a replay of {replay or 0} make {total:,} iterations; {MOST_ITERATIONS:,} is the "
+            "most."
+        )
     old = {name: _unit(stages, name) if replay is None else replay for name in known}
     entry = Stage((*((name, count) for name, count in old.items() if count), (task, steps)), (task,))
     return [*stages, entry]

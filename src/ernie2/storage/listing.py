@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from ernie2.errors import DataError, did_you_mean
 from ernie2.storage.files import file_name, unreadable
 
 PACKAGED = "package:"
 """Prefix of a corpus that comes with ernie2."""
+MOST_FOLDERS = 5_000
+"""Folders of this machine that one glob may look into."""
+
+_WILDCARDS = "*?["
 
 
 def list_files(paths: Sequence[str], formats: Sequence[str]) -> list[str]:
@@ -67,15 +75,40 @@ def _files_of(path: str) -> list[str]:
             raise DataError(f"{path} is a directory; name files, or a glob such as {path.rstrip('/')}/*.jsonl.")
         if system.exists(inner):
             return [path]
-        if any(mark in path for mark in "*?["):
+        if any(mark in path for mark in _WILDCARDS):
             remote = "://" in path or "::" in path
+            if isinstance(system, LocalFileSystem):
+                _check_breadth(path, inner)
             matches = sorted(match for match in system.glob(inner) if not system.isdir(match))
             if not matches:
                 raise DataError(f"no file matches {path!r}; check the folder and the extension.")
             return [system.unstrip_protocol(match) if remote else match for match in matches]
         raise DataError(f"there is no file {path!r}.{_neighbour(system, inner)} Check the path.")
+    except re.error as error:
+        raise DataError(f"{path!r} is no glob ({error}). Write a [ that belongs to a name as [[].") from error
     except (OSError, ValueError, ImportError) as error:
         raise unreadable(path, error) from error
+
+
+def _check_breadth(path: str, inner: str) -> None:
+    """Raise `DataError` where the glob `inner` looks into more than `MOST_FOLDERS` folders of this machine."""
+    parts = inner.split("/")
+    first = next(number for number, part in enumerate(parts) if any(mark in part for mark in _WILDCARDS))
+    root = "/".join(parts[:first]) or "/"
+    deepest = None if "**" in inner else len(parts) - first - 1
+    waiting, seen = [(root, 0)], 0
+    while waiting:
+        folder, depth = waiting.pop()
+        seen += 1
+        if seen > MOST_FOLDERS:
+            raise DataError(
+                f"{path!r} looks into more than {MOST_FOLDERS:,} folders below {root}; begin it with the folder that "
+                "holds the files."
+            )
+        if depth == deepest:
+            continue
+        with suppress(OSError), os.scandir(folder) as entries:
+            waiting += [(entry.path, depth + 1) for entry in entries if entry.is_dir()]
 
 
 def _neighbour(system: Any, inner: str) -> str:

@@ -7,12 +7,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ernie2.errors import ConfigError, did_you_mean
-from ernie2.recipe_files import apply_override, explain, load_recipe
-from ernie2.settings import Part, Recipe
+from ernie2.plain_yaml import parse_yaml
+from ernie2.recipe_files import apply_override, explain, list_problems, load_recipe
+from ernie2.settings import Part, PathText, Recipe
 
 ArmName = Literal["continual", "multitask", "continual_multitask", "combined"]
 
@@ -20,11 +20,11 @@ ArmName = Literal["continual", "multitask", "continual_multitask", "combined"]
 class TuningSettings(Part):
     """How every pre-trained encoder of a study is scored."""
 
-    data: str | None = None
+    data: PathText | None = None
     """The folder that holds the sets, as `ernie2 finetune --data`; null: no scores."""
     sets: tuple[str, ...] = ("mnli", "sst2", "mrpc")
     """Declared data sets; those of Table 7 by default."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=1_000)
     """Fine-tuning runs of every encoder on every set."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """In place of the paper's fine-tuning settings, for all sets."""
@@ -33,9 +33,9 @@ class TuningSettings(Part):
 class StudySettings(Part):
     """A study of learning methods, in the way of Table 7."""
 
-    folder: str
+    folder: PathText
     """Where everything goes."""
-    seeds: int = Field(default=5, ge=1)
+    seeds: int = Field(default=5, ge=1, le=1_000)
     """Pre-training seeds 0 to seeds - 1, each with every arm."""
     arms: tuple[ArmName, ...] = Field(
         default=("continual", "multitask", "continual_multitask", "combined"), min_length=1
@@ -111,13 +111,13 @@ def load_settings(preset: str, overrides: Sequence[str] = ()) -> StudySettings:
         raise ConfigError(
             f"there is no preset {preset!r}.{did_you_mean(preset, known)} There are: {', '.join(sorted(known))}."
         )
-    values = yaml.safe_load(known[preset])
+    values = parse_yaml(known[preset], f"preset {preset}")
     for override in overrides:
         apply_override(values, override)
     try:
         settings = StudySettings.model_validate(values)
     except ValidationError as error:
-        listed = "\n".join(f"  - {problem}" for problem in explain(error, StudySettings, values))
+        listed = list_problems(explain(error, StudySettings, values))
         raise ConfigError(f"study table7, preset {preset}:\n{listed}") from error
     settings.checked_recipe()
     return settings

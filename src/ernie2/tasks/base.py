@@ -132,12 +132,12 @@ class Labels:
 class Options(BaseModel):
     """Options every task has; a task adds its own in a subclass called `Options`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     corpora: tuple[str, ...] | None = None
     """Names of the corpora this task reads (default: every corpus of its kind it can use). A token task that names a
     corpus of labelled pairs here reads it too."""
-    loss_weight: float = Field(default=1.0, ge=0)
+    loss_weight: float = Field(default=1.0, ge=0, le=1e6)
     """w_t in the loss of a step, Σ w_t · mean loss of task t."""
 
 

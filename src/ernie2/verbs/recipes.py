@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ernie2.errors import ConfigError, did_you_mean
+from ernie2.plain_yaml import parse_yaml
 from ernie2.recipe_files import shipped_recipes
 from ernie2.storage.atomic import write_text
 from ernie2.tasks.base import Vocabulary, known
@@ -16,7 +16,7 @@ from ernie2.tasks.base import Vocabulary, known
 
 def list_recipes() -> dict[str, str]:
     """Names of the shipped recipes, each with what it is for."""
-    return {name: str(yaml.safe_load(text).get("about", "")) for name, text in sorted(shipped_recipes().items())}
+    return {name: str(parse_yaml(text, name).get("about", "")) for name, text in sorted(shipped_recipes().items())}
 
 
 def write_recipe(name: str, destination: str | Path) -> Path:

@@ -1,0 +1,201 @@
+"""YAML that a user wrote → plain data, bounded in size and depth; every refusal names the key.
+
+Plain data are text, whole and finite numbers, true, false, null, lists, and mappings from text. Recipes and the
+overrides of recipes and studies are read by nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from datetime import date
+from reprlib import Repr
+from typing import Any
+
+import yaml
+
+from ernie2.errors import ConfigError
+
+MOST_CHARACTERS = 262_144
+DEEPEST = 32
+MOST_VALUES = 20_000
+"""Values and keys in one text, aliases counted as often as they are used."""
+LARGEST = 2**63 - 1
+
+_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp"))
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxdict = _SHORT.maxlist = 3
+
+
+def parse_yaml(text: str, where: str, key: str = "") -> Any:
+    """Return what `text` says; `where` names it in messages, and it is the value of `key` where one is given.
+
+    Raises `ConfigError` for what is not YAML or not plain data, for a key given twice, for aliases within themselves,
+    and for more than the bounds of this module.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"{where} is longer than {MOST_CHARACTERS:,} characters; that is no recipe.")
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _Checker(loader).size(node, key)
+            values = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {_cut(str(error), 400)}") from error
+    except _Refused as error:
+        raise ConfigError(f"{where}, line {error.line}: {error}.") from error
+    return plain(values, where, key)
+
+
+def plain(values: Any, where: str, key: str = "") -> Any:
+    """Return a copy of `values`, tuples as lists; raises `ConfigError` naming the first key whose value is not plain.
+
+    What is not plain: text with control characters or half a surrogate pair, numbers that are not finite or beyond 64
+    bits, dates, keys that are not text, and anything else YAML cannot say.
+    """
+    try:
+        return _plain(values, key, 0)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}.") from error
+
+
+def shown(value: Any) -> str:
+    """Return `value` as Python writes it, cut short: never more than a line, however large it is."""
+    return _cut(_SHORT.repr(value), 200)
+
+
+class _Refused(Exception):
+    """Something that is YAML and not plain data; `line` counts from 1."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class _Loader(yaml.SafeLoader):
+    """Stops at a depth at which the recursive parts of PyYAML are still safe."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._above: list[str] = []
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        name = index.value if isinstance(index, yaml.ScalarNode) else "" if index is None else str(index)
+        self._above.append(str(name))
+        if len(self._above) > DEEPEST:
+            key = _cut(".".join(name for name in self._above[:4] if name), 80)
+            raise _Refused(f"{key} is nested more than {DEEPEST} deep", self.get_mark().line + 1)
+        node = super().compose_node(parent, index)
+        self._above.pop()
+        return node
+
+
+class _Checker:
+    """Checks nodes before anything is constructed: tags, values that cannot be read, keys given twice, aliases."""
+
+    def __init__(self, loader: _Loader) -> None:
+        self._loader = loader
+        self._sizes: dict[int, int] = {}
+        self._open: set[int] = set()
+
+    def size(self, node: Any, key: str) -> int:
+        """Return the number of values in `node`, aliases counted as often as they are used; raises `_Refused`."""
+        if id(node) in self._open:
+            raise _Refused(f"{key}: an alias (*name) stands inside what it names", node.start_mark.line + 1)
+        if id(node) not in self._sizes:
+            self._open.add(id(node))
+            self._sizes[id(node)] = self._counted(node, key)
+            self._open.remove(id(node))
+        return self._sizes[id(node)]
+
+    def _counted(self, node: Any, key: str) -> int:
+        count = 1
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[Any, int] = {}
+            for name, value in node.value:
+                count += 1 + self.size(value, self._key(name, lines, key))
+        elif isinstance(node, yaml.SequenceNode):
+            count += sum(self.size(value, _under(key, number)) for number, value in enumerate(node.value))
+        else:
+            self._scalar(node, key)
+        if count > MOST_VALUES:
+            raise _Refused(f"{key or 'it'} holds more than {MOST_VALUES:,} values", node.start_mark.line + 1)
+        return count
+
+    def _key(self, node: Any, lines: dict[Any, int], above: str) -> str:
+        line = node.start_mark.line + 1
+        if not isinstance(node, yaml.ScalarNode):
+            raise _Refused(f"{above or 'a mapping'}: a key must be text", line)
+        key = _under(above, node.value)
+        if node.tag == "tag:yaml.org,2002:merge":
+            return above
+        value = self._scalar(node, key)
+        if value in lines:
+            raise _Refused(f"{key} is given twice, first on line {lines[value]}; leave one out", line)
+        lines[value] = line
+        return key
+
+    def _scalar(self, node: Any, key: str) -> Any:
+        kind = node.tag.rpartition(":")[2]
+        if node.tag not in _TAGS:
+            raise _Refused(f"{key}: values tagged {_cut(node.tag, 40)!r} are not read", node.start_mark.line + 1)
+        try:
+            return self._loader.construct_object(node)
+        except yaml.YAMLError:
+            raise
+        except Exception as error:  # whatever the readers of numbers, dates and truth values raise
+            raise _Refused(
+                f"{key}: {shown(node.value)} cannot be read as {kind}; put it in quotes where it is meant as text",
+                node.start_mark.line + 1,
+            ) from error
+
+
+def _plain(value: Any, key: str, depth: int) -> Any:
+    if depth > DEEPEST:
+        raise ValueError(f"{_cut(key, 80)} is nested more than {DEEPEST} deep")
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise ValueError(f"{_under(key, name)}: a key must be text; put {shown(name)} in quotes")
+            _check_text(name, _under(key, name))
+        return {str(name): _plain(inner, _under(key, name), depth + 1) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, _under(key, number), depth + 1) for number, inner in enumerate(value)]
+    if isinstance(value, str):
+        _check_text(value, key)
+        return str(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if abs(value) > LARGEST:
+            raise ValueError(f"{key}: the number is too large")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{key}: must be a finite number (got {value})")
+        return float(value)
+    if isinstance(value, date):
+        raise ValueError(f"{key}: {value} is read as a date; put it in quotes where it is meant as text")
+    raise ValueError(f"{key}: {shown(value)} is not plain YAML data (give a path as text)")
+
+
+def _check_text(text: str, key: str) -> None:
+    for character in text:
+        if character not in "\t\n\r" and unicodedata.category(character) in ("Cc", "Cs"):
+            kind = "half a surrogate pair" if unicodedata.category(character) == "Cs" else "a control character"
+            raise ValueError(f"{ascii(key)[1:-1]}: the text holds {kind}, U+{ord(character):04X}; take it out")
+
+
+def _under(key: str, name: Any) -> str:
+    return _cut(f"{key}.{name}" if key else str(name), 200)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
