@@ -339,6 +339,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_prepare_dry_run_and_pretrain_note_levels_without_spans(here: Path, ernie: Callable[..., Outcome]) -> None:
+    recipe = write_recipe(here, tasks={"knowledge_masking": {"mix": {"entity": 1.0}}})
+    said = "Note: knowledge_masking, corpus foxes: entity spans are 0.0% of its units, less than 1%"
+    for arguments in (["prepare"], ["pretrain", "--dry-run"], ["pretrain"]):
+        assert said in ernie(*arguments, recipe)[1], arguments
+
+
 def test_inspect_takes_tasks_and_length_from_a_recipe_and_defaults_for_a_folder(
     trained: Path, ernie: Callable[..., Outcome]
 ) -> None:

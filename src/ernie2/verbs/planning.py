@@ -27,7 +27,7 @@ from ernie2.train.memory import Memory, estimate, peak_bytes
 from ernie2.train.pretraining import build, head_specs, lay_plans
 from ernie2.train.step import choose_precision
 from ernie2.verbs.absent import absent_data, require_data
-from ernie2.verbs.preparing import RecipeSource
+from ernie2.verbs.preparing import RecipeSource, say_notes
 from ernie2.verbs.pretraining import how_to_go_on, settings_without_effect
 
 MEASURING_SECONDS = 20.0
@@ -57,6 +57,7 @@ def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | N
     trainer, precision = made.trainer, str(made.facts["precision"])
     for note in settings_without_effect(checked.train, trainer.world):
         say(f"Note: {note}")
+    say_notes(made.facts["data"]["usable"], trainer.stream.feeds)
     setting_up = time.monotonic() - began
     figures = _schedule(checked, trainer.plans)
     epochs = expected_epochs(trainer.stream, trainer.plans)

@@ -12,6 +12,7 @@ from ernie2.annotate.prepare import prepare as make_shards
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.feeds import feeds
+from ernie2.batches.stream import Feed
 from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.inspecting.figures import inspect as look
@@ -21,7 +22,7 @@ from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.building import build_tasks
-from ernie2.tasks.usable import usable_table
+from ernie2.tasks.usable import Table, usable_table
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.verbs.absent import require_data
 
@@ -136,12 +137,17 @@ def _say_usable(recipe: Recipe, shards: Shards) -> None:
         lost = loss_lines(facts.get("unknown_share", 0.0), facts["dropped"], facts["dropped_spans"])
         say(f"{name}: {'; '.join(lost)}")
     read, _ = feeds(shards, tasks, sequence_tokens=recipe.batch.sequence_tokens)  # raises for a task that is refused
+    say_notes(table, read)
+
+
+def say_notes(usable: Table, read: Mapping[str, Feed]) -> None:
+    """Prints corpora that a task leaves out, and what to warn of in those it reads."""
     for name, feed in read.items():
         reads = [corpus.name for corpus in feed.corpora]
-        if left_out := [corpus for corpus in table[name] if corpus not in reads]:
+        if left_out := [corpus for corpus in usable[name] if corpus not in reads]:
             say(f"Note: {name} does not read {', '.join(left_out)}, which offers too little.")
         for corpus in reads:
-            for note in table[name][corpus].get("notes", ()):
+            for note in usable[name][corpus].get("notes", ()):
                 say(f"Note: {name}, corpus {corpus}: {note}")
 
 
