@@ -262,6 +262,10 @@ def test_killed_while_saving_the_tokeniser_it_finishes(made, tmp_path, monkeypat
         patch.setattr("ernie2.storage.atomic.os.replace", dying)
         with pytest.raises(KeyboardInterrupt):
             prepare(asked, workers=1)
+    (work,) = (tmp_path / "shards").glob(".prepare-*")
+    for place in (work / "set", work / "set" / "text", work.parent):  # a kill leaves more than an exception does
+        (place / ".names.json.abcdefgh.tmp" / "half").mkdir(parents=True)
+        (place / ".names.json.abcdefgh.tmp" / "names.json").touch()
     assert contents(prepare(asked, workers=1).folder) == contents(shards.folder)
 
 

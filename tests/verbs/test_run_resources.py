@@ -39,6 +39,24 @@ def test_fine_tuning_into_a_folder_that_another_process_fine_tunes_into_is_refus
     assert not (out / "lock").exists()
 
 
+def leave(*folders: Path) -> None:
+    """Staging folders, as a killed process leaves them."""
+    for folder in folders:
+        (folder / ".model.abcdefgh.tmp" / "half").mkdir(parents=True)
+
+
+def test_what_a_kill_left_in_a_run_or_a_result_is_gone_when_it_is_opened_again(tmp_path: Path) -> None:
+    tiny_run.write_shards(tmp_path / "shards")
+    run = ernie2.pretrain(tiny_run.recipe(tmp_path).model_dump(mode="json"))
+    leave(run, run / "checkpoints")
+    ernie2.resume(run)
+    checkpoint, out = tiny_finetuning.write_checkpoint(tmp_path / "hf"), tmp_path / "out"
+    leave(out, out / "own", out / "own" / "seed-0")
+    ernie2.finetune(checkpoint, files=labelled(tmp_path), out=out, settings=["epochs=1"])
+    assert list((out / "own").iterdir())
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 def test_a_study_in_the_folder_of_a_running_one_is_refused(tmp_path: Path) -> None:
     with FolderLock(tmp_path), pytest.raises(FolderInUse, match="folder=FOLDER starts another study"):
         ernie2.study("smoke", [f"folder={tmp_path}"])

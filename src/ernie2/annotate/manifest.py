@@ -13,7 +13,7 @@ from ernie2.annotate.shards import FORMAT, WHAT_NOW, Shards
 from ernie2.annotate.units import ReadCorpus
 from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import DataError, ShardError, StorageError
-from ernie2.storage.atomic import flush, write_json
+from ernie2.storage.atomic import flush, remove_leftovers, write_json
 from ernie2.storage.removing import remove
 
 _OWN_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "phrases.tsv")
@@ -90,6 +90,8 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
 
 def finish(folder: Path, work: Path, manifest: dict[str, Any]) -> None:
     """Records that the set in `work` is whole and what it will replace; from here on only `commit` is left to do."""
+    for folder_of_set in (work / "set", *(work / "set").iterdir()):
+        remove_leftovers(folder_of_set)  # a kill may have come after a file was renamed
     entries = sorted(entry.name for entry in (work / "set").iterdir())
     write_json(
         work / "finished.json",

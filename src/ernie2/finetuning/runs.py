@@ -20,6 +20,7 @@ from ernie2.finetuning.null_answers import choose_threshold
 from ernie2.finetuning.predictions import Outcome, positive_scores, predict, with_threshold
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import remove
 
@@ -64,6 +65,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     began = time.perf_counter()
     folder = job.place(seed)
     confirm_lock(job.folder.parent)
+    remove_leftovers(job.folder)
     remove(folder)
     model, vocab_size, new = _model(job, seed)
     judge = _Judge(job, model, prepared, device)
@@ -96,6 +98,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         history.losses,
     )
     confirm_lock(job.folder.parent)
+    remove_leftovers(job.folder)
     save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job, judge.null_threshold), vocab_size))
     keep_run(done, prepared.identity)
     return done

@@ -32,6 +32,8 @@ from typing import Any
 
 from ernie2.errors import FolderInUse, LockLost, StorageError
 from ernie2.progress import say
+from ernie2.storage.atomic import remove_leftovers
+from ernie2.storage.removing import discard
 
 TOUCH_SECONDS = 30.0
 """How often an owner touches its lock where the file system has no ``flock``."""
@@ -67,8 +69,8 @@ class FolderLock:
     def __enter__(self) -> FolderLock:
         self._owner = describe_process()
         try:
-            self._remove_leftovers()
             self._acquire()
+            self._remove_leftovers()
         except OSError as error:
             self._close()
             raise self._unusable(error) from error
@@ -191,10 +193,11 @@ class FolderLock:
         )
 
     def _remove_leftovers(self) -> None:
-        """Remove the files that killed processes of version 0.1 left while they made a lock."""
+        """Remove what killed processes left: staging folders, and of version 0.1 files of a lock in the making."""
+        remove_leftovers(self.folder)
         for file in self.folder.iterdir():
             if _LEFTOVER.fullmatch(file.name) and file.is_file():
-                file.unlink(missing_ok=True)
+                discard(file)
 
     def _touch(self) -> None:
         while not self._left.wait(TOUCH_SECONDS):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ernie2.annotate.shards import Shards
 from ernie2.errors import StorageError
+from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock
 from ernie2.train.data_check import DataCheck, check_now
 from ernie2.train.distributed import World
@@ -25,6 +26,7 @@ def locked_run_dir(run: Path, world: World) -> Iterator[None]:
         with world.together():
             if world.first:
                 held.enter_context(locked_folder(run, otherwise="run=FOLDER starts another run"))
+                remove_leftovers(run / "checkpoints")
         yield
 
 
