@@ -23,7 +23,7 @@ from ernie2.annotate.jobs import Workplace
 from ernie2.annotate.prepare import prepare
 from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START, Shards
 from ernie2.annotate.wordpieces import load_wordpieces
-from ernie2.errors import ConfigError, DataError, Ernie2Error, RunFailed, StorageError, TokenizerError
+from ernie2.errors import ConfigError, DataError, Ernie2Error, RunFailed, ShardError, StorageError, TokenizerError
 from ernie2.recipe_files import load_recipe
 
 GERMAN = """Der alte Kapitän sah über das Meer. Die Straße nach Köln war lang; „Ärgerlich!“, rief er.
@@ -300,7 +300,34 @@ def test_nothing_is_done_again_where_nothing_changed(made):
     assert contents(shards.folder) == before
 
 
-def test_changed_input_replaces_the_whole_set(tmp_path):
+def test_shards_made_from_something_else_are_left_alone_unless_they_are_to_be_replaced(made, tmp_path):
+    _, folder = made
+    names = tmp_path / "names.txt"
+    names.write_text("Port Royal\n")
+    first = prepare(recipe(tmp_path, english(tmp_path, 20)), workers=1)
+    before = contents(first.folder)
+    for asked, different in (
+        (recipe(tmp_path, english(tmp_path, 25)), "input files"),
+        (recipe(tmp_path, english(tmp_path, 20), shards={**_shards(tmp_path), "share": 0.9}), "input files, shards"),
+        (recipe(tmp_path, english(tmp_path, 20), tokenizer=_saved(folder)), "input files, tokenizer"),
+        (recipe(tmp_path, english(tmp_path, 20), name="other"), "input files, corpora"),
+        (
+            recipe(tmp_path, english(tmp_path, 20), knowledge={"gazetteer": str(names), "phrases": None}),
+            "file of knowledge.gazetteer, knowledge",
+        ),
+    ):
+        told = r"holds shards that were made otherwise \(what differs: .*\)\. .*--replace"
+        with pytest.raises(ShardError, match=told) as refused:
+            prepare(asked, workers=1)
+        assert all(part in str(refused.value) for part in different.split(", "))
+        assert contents(first.folder) == before
+    (first.folder / "shards.json").write_text("[]")
+    with pytest.raises(ShardError, match=r"by another version, or they are damaged.*--replace"):
+        prepare(asked, workers=1)
+    assert prepare(asked, workers=1, replace=True).facts["phrases"] == 0
+
+
+def test_a_set_that_is_replaced_is_replaced_whole(tmp_path):
     first = prepare(recipe(tmp_path, english(tmp_path, 20), name="old"), workers=1)
     (tmp_path / "names.txt").write_text("Port Royal\nMary Anning\n")
     knowledge = {"gazetteer": str(tmp_path / "names.txt"), "phrases": None}
@@ -309,6 +336,7 @@ def test_changed_input_replaces_the_whole_set(tmp_path):
         recipe(tmp_path, english(tmp_path, 25), name="new", knowledge=knowledge),
         workers=1,
         progress=lambda progress: stages.append(progress.stage),
+        replace=True,
     )
     assert list(dict.fromkeys(stages)) == ["read", "vocabulary", "tokenise"]
     assert second.fingerprint != first.fingerprint
@@ -548,5 +576,5 @@ def test_a_cased_vocabulary_is_not_lower_cased_where_the_file_beside_it_says_so(
     told = json.loads((shards.folder / "tokenizer_config.json").read_text())
     assert (told["do_lower_case"], told["model_max_length"]) == (False, 64)
     assert "do_lower_case" not in capsys.readouterr().out
-    prepare(recipe(tmp_path, tmp_path / "in.txt", tokenizer={"file": file, "lowercase": True}), workers=1)
+    prepare(recipe(tmp_path, tmp_path / "in.txt", tokenizer={"file": file, "lowercase": True}), workers=1, replace=True)
     assert "do_lower_case is false in the tokenizer_config.json beside it, but" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,13 @@ from ernie2.storage.removing import remove
 _OWN_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "phrases.tsv")
 
 
-def describe(corpora: list[ReadCorpus], wordpieces: WordPieces, key: str, found: int, work: Path) -> dict[str, Any]:
-    """What shards.json holds. Its fingerprint is one of content: the same wherever and whenever the shards are made."""
+def describe(
+    corpora: list[ReadCorpus], wordpieces: WordPieces, parts: Mapping[str, str], found: int, work: Path
+) -> dict[str, Any]:
+    """Return what shards.json holds; `parts` is what the set is made from (`identity.parts_of`).
+
+    Its fingerprint is one of content: the same wherever and whenever the shards are made.
+    """
     content = sha256(wordpieces.fingerprint.encode())
     described = {}
     for corpus in corpora:
@@ -30,7 +36,7 @@ def describe(corpora: list[ReadCorpus], wordpieces: WordPieces, key: str, found:
     return {
         "format": FORMAT,
         "fingerprint": content.hexdigest(),
-        "made_from": key,
+        "parts": dict(parts),
         "tokenizer": wordpieces.fingerprint,
         "vocab_size": wordpieces.vocab_size,
         "phrases": found,

@@ -12,30 +12,27 @@ tokeniser, so work is only ever taken up again where it is the same work. At the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.annotate import phrases
 from ernie2.annotate.characters import JOINS, LETTER, character_classes
+from ernie2.annotate.identity import key_of, parts_of, shards_made_from
 from ernie2.annotate.jobs import Progress, Workplace, run_tasks, warm_up
 from ernie2.annotate.knowledge import annotators
 from ernie2.annotate.manifest import commit, describe, finish
-from ernie2.annotate.shards import FORMAT, TRAIN, WHAT_NOW, Shards
+from ernie2.annotate.shards import TRAIN, WHAT_NOW, Shards
 from ernie2.annotate.steps import MarkPhrases, ReadInput, Tokenise, chosen_phrases
 from ernie2.annotate.units import ReadCorpus, load_read, read_unit
 from ernie2.annotate.unknown import check_sample, check_share
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces, train_wordpieces
-from ernie2.corpora.documents import resolve
-from ernie2.errors import ConfigError, DataError, Ernie2Error, ShardError, StorageError, TokenizerError
+from ernie2.errors import ConfigError, DataError, Ernie2Error, StorageError, TokenizerError
 from ernie2.processes import cores
 from ernie2.progress import say
 from ernie2.settings import PhraseSettings, Recipe
@@ -44,22 +41,24 @@ from ernie2.storage.removing import discard
 
 Report = Callable[[Progress], None]
 
-STEPS = 3
-"""Goes up when the same input would give other shards; part of the fingerprint of the work."""
 MARKED_AT_ONCE = 4_000_000
 """Characters of a task that marks phrases."""
 SAMPLE_CHARACTERS = 200_000_000
 """Text a vocabulary is trained on at most, spread evenly over the train documents."""
 
 
-def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None = None) -> Shards:
+def prepare(
+    recipe: Recipe, workers: int | None = None, progress: Report | None = None, *, replace: bool = False
+) -> Shards:
     """Makes the shards of a recipe and returns them; where they are there already, made of the same, does nothing.
 
     `workers`: processes, default all cores; the result does not depend on it. `progress` is told of the stages "read",
     "vocabulary", "tokenise", "phrases" and "mark" as they go on, and of "unchanged" where there was nothing to do. A
-    run that was killed goes on where it was. An older set in the same folder is replaced when the new one is whole.
+    run that was killed goes on where it was. With `replace`, a set made from something else is
+    replaced when the new one is whole.
 
-    Raises `DataError`, `TokenizerError`, `ConfigError` for input that cannot be used, `StorageError` when writing
+    Raises `ShardError` where the folder holds another set and `replace` is not given, `DataError`, `TokenizerError`,
+    `ConfigError` for input that cannot be used, `StorageError` when writing
     fails, `RunFailed` when a worker is killed.
     """
     report = progress or (lambda _: None)
@@ -73,15 +72,15 @@ def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None 
     )
     for note in given.notes if given is not None else ():
         say(note)
-    key = _fingerprint(recipe, given)
-    if (ready := _ready(folder, key)) is not None:
+    parts = parts_of(recipe, given)
+    if (ready := shards_made_from(folder, parts, replace=replace)) is not None:
         _check_unknown(ready.facts, recipe)
         report(Progress("unchanged", 0, 0))
         return ready
     workers = workers or cores()
     if workers > 1:
         warm_up()
-    place = Workplace(folder / f".prepare-{key[:16]}")
+    place = Workplace(folder / f".prepare-{key_of(parts)[:16]}")
     refused: Ernie2Error | None = None
     with place.owned():
         for old in folder.glob(".prepare-*"):
@@ -89,7 +88,7 @@ def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None 
                 discard(old)
         try:
             if not (place.folder / "finished.json").exists():
-                manifest = _make(recipe, given, key, place, workers, report)
+                manifest = _make(recipe, given, parts, place, workers, report)
                 with storage_errors(folder, what_now=WHAT_NOW):
                     finish(folder, place.folder, manifest)
             with storage_errors(folder, what_now=WHAT_NOW):
@@ -105,7 +104,7 @@ def prepare(recipe: Recipe, workers: int | None = None, progress: Report | None 
 
 
 def _make(
-    recipe: Recipe, given: WordPieces | None, key: str, place: Workplace, workers: int, report: Report
+    recipe: Recipe, given: WordPieces | None, parts: Mapping[str, str], place: Workplace, workers: int, report: Report
 ) -> dict[str, Any]:
     """Does all the work inside the work folder; returns what goes into shards.json."""
     work = place.folder
@@ -134,7 +133,7 @@ def _make(
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
         run_tasks(mark, shares, workers, work / "jobs" / "mark", place, stage("mark", sum(sizes)))
     with storage_errors(work.parent, what_now=WHAT_NOW):
-        manifest = describe(corpora, wordpieces, key, found, work)
+        manifest = describe(corpora, wordpieces, parts, found, work)
     _check_unknown(manifest, recipe)
     return manifest
 
@@ -142,43 +141,6 @@ def _make(
 def _check_unknown(manifest: Mapping[str, Any], recipe: Recipe) -> None:
     for name, facts in manifest["corpora"].items():
         check_share(name, facts["unknown_share"], recipe.tokenizer.max_unknown)
-
-
-def _fingerprint(recipe: Recipe, given: WordPieces | None) -> str:
-    """SHA-256 of all the shards depend on: recipe parts, files by path, size and time, tokeniser, gazetteer."""
-    files = {name: [_file_facts(file) for file in resolve(corpus)] for name, corpus in recipe.corpora.items()}
-    gazetteer = recipe.knowledge.gazetteer
-    described = {
-        "format": FORMAT,
-        "steps": STEPS,
-        "corpora": {name: corpus.model_dump(exclude={"weight"}) for name, corpus in recipe.corpora.items()},
-        "files": files,
-        "tokenizer": given.fingerprint if given is not None else recipe.tokenizer.model_dump(exclude={"max_unknown"}),
-        "knowledge": recipe.knowledge.model_dump(),
-        "gazetteer": None if gazetteer is None else _file_facts(gazetteer),
-        "shards": recipe.shards.model_dump(exclude={"folder"}),
-    }
-    return sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _file_facts(file: str) -> list[Any]:
-    """Path, size and what else tells one state of a file from another."""
-    system, inner = fsspec.core.url_to_fs(file)
-    try:
-        info = system.info(inner)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}.") from error
-    changed = next((info[name] for name in ("mtime", "ETag", "etag", "LastModified", "updated") if name in info), None)
-    return [str(inner), info.get("size"), changed]
-
-
-def _ready(folder: Path, key: str) -> Shards | None:
-    """The shards of `folder` where they are whole and were made of just this."""
-    try:
-        shards = Shards(folder)
-    except ShardError:
-        return None
-    return shards if shards.facts.get("made_from") == key else None
 
 
 def _tokenizer(

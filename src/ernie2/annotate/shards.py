@@ -263,6 +263,8 @@ def _map(file: Path, described: Mapping[str, Any]) -> Array:
 def _read_facts(file: Path, folder: Path) -> dict[str, Any]:
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(facts, dict):
+            raise ValueError("it does not hold an object")
     except FileNotFoundError:
         state = "is not a folder of shards" if folder.exists() else "does not exist"
         raise ShardError(f"{folder} {state} (no {file.name}). `ernie2 prepare RECIPE` makes one.") from None
@@ -273,4 +275,4 @@ def _read_facts(file: Path, folder: Path) -> dict[str, Any]:
             f"{file} has format {facts.get('format')!r}; this version reads {FORMAT}. Run `ernie2 prepare RECIPE` to "
             "make the shards again."
         )
-    return dict(facts)
+    return facts

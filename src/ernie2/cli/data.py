@@ -55,6 +55,9 @@ def prepare(
     recipe: Annotated[str, RECIPE],
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
     workers: Annotated[int | None, WORKERS] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace shards of another recipe or input that are in the folder.")
+    ] = False,
 ) -> None:
     """Turn corpora into annotated, tokenised shards.
 
@@ -64,7 +67,7 @@ def prepare(
     Example  [bold]ernie2 prepare my-recipe.yaml corpora.wiki.path=wiki.jsonl.gz[/bold]
     """
     with when_interrupted(lambda: "the same command goes on where it stopped."):
-        shards = ernie2.prepare(recipe, overrides or (), workers)
+        shards = ernie2.prepare(recipe, overrides or (), workers, replace=replace)
     arguments = shlex.join([recipe, *(overrides or ())])
     finished({"shards": shards}, f"ernie2 inspect {arguments}", f"ernie2 pretrain {arguments}")
 

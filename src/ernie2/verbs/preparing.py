@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ernie2.annotate.identity import check_settings
 from ernie2.annotate.jobs import Progress as PreparationProgress
 from ernie2.annotate.prepare import prepare as make_shards
 from ernie2.annotate.shards import Shards
@@ -29,13 +30,16 @@ from ernie2.verbs.absent import require_data
 RecipeSource = str | Path | Mapping[str, Any]
 
 
-def prepare(recipe: RecipeSource, overrides: Sequence[str] = (), workers: int | None = None) -> Path:
-    """Makes shards of a recipe's corpora and prints the usable documents per task × corpus; returns their folder.
+def prepare(
+    recipe: RecipeSource, overrides: Sequence[str] = (), workers: int | None = None, *, replace: bool = False
+) -> Path:
+    """Make shards of a recipe's corpora, print the usable documents per task × corpus, and return their folder.
 
-    Work already done is not done again. Raises `TaskError` where a task can use less than 1 % of what it should read.
+    Work already done is not done again. Raises `ShardError` where the folder holds shards made from something else,
+    unless they are to be replaced, and `TaskError` where a task can use less than 1 % of what it should read.
     """
     checked = load_recipe(recipe, overrides)
-    shards = shards_of(checked, workers)
+    shards = shards_of(checked, workers, replace=replace)
     _say_usable(checked, shards)
     return shards.folder
 
@@ -60,7 +64,7 @@ def inspect(
     folder = Path(recipe.shards.folder)
     if not (folder / "shards.json").exists():
         raise ShardError(f"{folder} holds no shards of this recipe yet; run `ernie2 prepare` with it first.")
-    _check_corpora(Shards(folder), recipe)
+    _check_same(Shards(folder), recipe)
     options = {name: given or {} for name, given in recipe.tasks.items()}
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
     tokens = recipe.batch.sequence_tokens
@@ -70,15 +74,19 @@ def inspect(
     return render(found)
 
 
-def _check_corpora(shards: Shards, recipe: Recipe) -> None:
+def _check_same(shards: Shards, recipe: Recipe) -> None:
     if set(shards.corpora) != set(recipe.corpora):
         raise ShardError(
             f"{shards.folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}."
         )
+    check_settings(shards, recipe)
 
 
-def shards_of(recipe: Recipe, workers: int | None) -> Shards:
-    """Shards of the recipe, made now or found as they were left; found ones serve even where the corpora are gone."""
+def shards_of(recipe: Recipe, workers: int | None, *, replace: bool = False) -> Shards:
+    """Return the shards of a recipe, made now or found; found ones of its settings serve where the corpora are gone.
+
+    Raises `ShardError` where the folder holds shards made from something else, unless they are to be replaced.
+    """
     folder = Path(recipe.shards.folder)
     if (folder / "shards.json").exists():
         try:
@@ -87,11 +95,11 @@ def shards_of(recipe: Recipe, workers: int | None) -> Shards:
         except DataError as error:
             say(f"Using the shards in {folder} as they are ({error})")
             shards = Shards(folder)
-            _check_corpora(shards, recipe)
+            _check_same(shards, recipe)
             return shards
     require_data(recipe)
     with ExitStack() as shown:
-        return make_shards(recipe, workers=workers, progress=_show_preparation(shown))
+        return make_shards(recipe, workers=workers, progress=_show_preparation(shown), replace=replace)
 
 
 _PREPARATION = {
