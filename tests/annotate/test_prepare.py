@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from ernie2.annotate import jobs, steps
+from ernie2.annotate.identity import check_settings
 from ernie2.annotate.jobs import Workplace
 from ernie2.annotate.prepare import prepare
 from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START, Shards
@@ -325,6 +326,20 @@ def test_shards_made_from_something_else_are_left_alone_unless_they_are_to_be_re
     with pytest.raises(ShardError, match=r"by another version, or they are damaged.*--replace"):
         prepare(asked, workers=1)
     assert prepare(asked, workers=1, replace=True).facts["phrases"] == 0
+
+
+def test_found_shards_do_not_serve_a_recipe_of_other_settings(made, tmp_path):
+    shards, folder = made
+    asked = recipe(folder, tmp_path / "gone.txt")
+    check_settings(shards, asked)
+    (tmp_path / "names.txt").write_text("Port Royal\n")
+    for changes, different in (
+        ({"shards": {**asked.shards.model_dump(), "share": 0.9}}, "shards"),
+        ({"tokenizer": {"train": 300}}, "tokenizer"),
+        ({"knowledge": {"gazetteer": str(tmp_path / "names.txt")}}, "knowledge"),
+    ):
+        with pytest.raises(ShardError, match=rf"other settings than the recipe has \({different}\)"):
+            check_settings(shards, recipe(folder, tmp_path / "gone.txt", **changes))
 
 
 def test_a_set_that_is_replaced_is_replaced_whole(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.errors import DataError, StorageError
@@ -30,6 +30,7 @@ def test_what_was_written_is_read_with_single_spaces(extension: str, tmp_path: P
     assert out.read_bytes() == first
 
 
+@settings(deadline=None)  # a busy disk takes its time
 @given(st.lists(st.lists(st.text(st.characters(codec="utf-8")), min_size=2, max_size=2), max_size=5))
 def test_any_text_survives_but_for_its_white_space(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]

@@ -12,7 +12,7 @@ import ernie2
 import paddle_files
 import tiny
 import tiny_run
-from ernie2.errors import CheckpointError
+from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.train.checkpoints import newest
@@ -57,6 +57,17 @@ def test_the_tokeniser_of_a_run_is_that_of_its_folder_or_of_its_shards(run, tmp_
     bare = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(bare / "hf")
     assert tokenizer_beside(bare) == (run.parent / "shards/tokenizer.json").resolve()
+
+
+def test_a_run_whose_shards_were_replaced_takes_no_other_tokeniser_for_its_own(tmp_path):
+    tiny_run.write_shards(tmp_path / "shards")
+    run = ernie2.pretrain(tiny_run.recipe(tmp_path).model_dump(mode="json"))
+    (run / "hf").rename(tmp_path / "hf")
+    file = tmp_path / "shards" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"w5"', '"w0"'))
+    with pytest.raises(ShardError, match=r"tokenizer\.json is not the tokeniser .*run was trained with"):
+        ernie2.convert(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_tokeniser_of_a_model_lies_in_its_folder(tmp_path):

@@ -1,5 +1,7 @@
 """Runs that stop early, and what a user can get wrong about a run."""
 
+import json
+
 import pytest
 import torch
 
@@ -91,6 +93,24 @@ def test_results_that_a_finished_run_lacks_are_written_by_resume(recipe, tmp_pat
     assert all(path.read_bytes() == content for path, content in before.items() if content)
     ernie2.resume(run)
     assert "nothing to resume" in capsys.readouterr().out
+
+
+def test_a_run_whose_shards_were_replaced_is_neither_resumed_nor_evaluated(recipe, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise StorageError("no space")
+
+    with monkeypatch.context() as during:
+        during.setattr("ernie2.verbs.pretraining.export_hf", full)
+        with pytest.raises(StorageError, match="no space"):
+            ernie2.pretrain(recipe)
+    facts = json.loads((tmp_path / "shards" / "shards.json").read_text())
+    (tmp_path / "shards" / "shards.json").write_text(json.dumps({**facts, "fingerprint": "another"}))
+    run = tmp_path / "run"
+    before = (run / "run.json").read_bytes()
+    for use in (ernie2.resume, ernie2.evaluate):
+        with pytest.raises(ShardError, match=r"holds other shards than those .* was trained on.*--data.*--init-from"):
+            use(run)
+    assert (run / "run.json").read_bytes() == before
 
 
 def test_evaluating_a_run_gives_the_figures_it_ended_with(recipe, tmp_path):

@@ -91,8 +91,8 @@ def check_settings(shards: Shards, recipe: Recipe) -> None:
     now = {name: _digest(value) for name, value in parts.items()}
     if different := _differing(before, now, now):
         raise ShardError(
-            f"{shards.folder} was made with other settings than the recipe has ({different}). Give the recipe it was made "
-            "with, choose another shards.folder, or make it again with `ernie2 prepare RECIPE --replace`."
+            f"{shards.folder} was made with other settings than the recipe has ({different}). Give the recipe it was "
+            "made with, choose another shards.folder, or make it again with `ernie2 prepare RECIPE --replace`."
         )
 
 

@@ -73,13 +73,14 @@ def stages_of(facts: Mapping[str, Any]) -> list[Stage]:
 
 
 def shards_of_run(run: Path, facts: Mapping[str, Any]) -> Shards:
-    """The shards a run began with, of one folder or several; raises `ShardError` where they are others now."""
+    """Return the shards a run was trained on, of one folder or several. Raises `ShardError` for others."""
     folders = facts["data"]["shards"]
     shards = open_shards(*([folders] if isinstance(folders, str) else folders))
     if shards.fingerprint != facts["data"]["fingerprint"]:
         raise ShardError(
-            f"{shards.folder} was made anew since {run} began; a run goes on only with the shards it began with. "
-            "Prepare them again from the same corpora and recipe, or start a new run with --init-from."
+            f"{shards.folder} holds other shards than those {run} was trained on: they were replaced. Prepare those "
+            "again from the same corpora and recipe; or give shards to evaluate on with --data, or start a new run "
+            "from this one with --init-from."
         )
     return shards
 

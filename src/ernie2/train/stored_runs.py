@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
+from ernie2.errors import ShardError
 from ernie2.model.formats.filling import WORD_TABLE
 from ernie2.model.formats.opening import Piece, Stored, open_stored
 from ernie2.model.heads import HeadSpec
@@ -28,14 +29,28 @@ def open_any(source: Path) -> Stored:
 
 
 def tokenizer_beside(source: Path) -> Path | None:
-    """The tokeniser file that belongs to a checkpoint: in its folder, in RUN/hf, or in the shards of a run."""
+    """Return the tokeniser file that belongs to a checkpoint: in its folder, in RUN/hf, or in the shards of a run.
+
+    Raises `ShardError` where those shards have another tokeniser now than the run was trained with.
+    """
     folders = [source] if source.is_dir() else [source.parent]
     if folders[0].name == "params":
         folders.append(folders[0].parent)
     if (source / "run.json").exists():
         shards = read_run(source)["data"]["shards"]
         folders = [source / "hf", *map(Path, [shards] if isinstance(shards, str) else shards)]
-    return next((file for folder in folders for name in _TOKENIZERS if (file := folder / name).is_file()), None)
+    file = next((file for folder in folders for name in _TOKENIZERS if (file := folder / name).is_file()), None)
+    if file is not None and (source / "run.json").exists() and file.parent != source / "hf":
+        _check_tokenizer(source, file)
+    return file
+
+
+def _check_tokenizer(run: Path, file: Path) -> None:
+    if load_wordpieces(file).fingerprint != read_run(run)["data"]["tokenizer"]:
+        raise ShardError(
+            f"{file} is not the tokeniser {run} was trained with: its shards were replaced or changed. Prepare those "
+            f"again from the same corpora and recipe, or finish the run (`ernie2 resume {run}`) where they still are."
+        )
 
 
 def wordpieces_beside(source: Path) -> WordPieces | None:
