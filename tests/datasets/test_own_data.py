@@ -124,6 +124,43 @@ def test_the_tag_scheme_is_that_of_the_training_tags_or_named(tmp_path: Path) ->
         made(tmp_path, GOOD, scheme="BIOES")
 
 
+def test_tags_between_spaces_are_tagging_where_they_fit_the_words(tmp_path: Path) -> None:
+    rows = [{"a": "Li Bai .", "y": "B-PER I-PER O"}, {"a": "left", "y": "O"}]
+    data = made(tmp_path, rows)
+    assert (data.head, data.scheme) == ("tagging", "IOB2")
+    assert data.splits["train"].examples[0].tokens == ("Li", "Bai", ".")
+    assert "if these are classes, say --head classification" in data.reasons[0]
+    speech = [{"a": "dogs bark", "y": "N V"}, {"a": "run fast", "y": "V A"}, {"a": "a dog ran", "y": "D N V"}]
+    assert made(tmp_path, speech).head == "tagging"
+    assert made(tmp_path, speech[:2]).head == "classification"  # too few rows to tell from names of classes
+    with pytest.raises(DataError, match=r"line 2: 5 tags in 'y', but 1 words in 'a'. Separate tokens.* --head tagging"):
+        made(tmp_path, [*rows[:1], {"a": "李白走了。", "y": "B-PER I-PER O O O"}])
+    with pytest.raises(DataError, match=r"line 1: every a is one token and every y a tag, such as B-PER. Give whole"):
+        made(tmp_path, [{"a": "Li", "y": "B-PER"}, {"a": "left", "y": "O"}])
+    names = [{"a": "x", "y": "very good"}, {"a": "z", "y": "very bad"}]
+    assert made(tmp_path, names).reasons[0].endswith("y has 2 different names; if they are tags, say --head tagging")
+
+
+def test_many_long_names_are_shortened(tmp_path: Path) -> None:
+    rows = [{"a": "x", "y": f"name {number:02} " + "word " * 30} for number in range(25)]
+    told = made(tmp_path, rows).reasons[1]
+    assert told.startswith("labels: name 00 word word word word word word wo…, name 01")
+    assert told.endswith("and 5 more")
+    with pytest.raises(DataError, match=r"the label 'nome word word word word word word word …' .* and 5 more"):
+        made(tmp_path, rows, [{"a": "x", "y": "nome " + "word " * 30}])
+
+
+def test_multiple_choice_is_refused_by_name(tmp_path: Path) -> None:
+    rows = [{"a": "Who?", "choices": ["Li", "Du"], "y": "Li"}, {"a": "When?", "choices": ["1", "2"], "y": "1"}]
+    with pytest.raises(DataError, match=r"line 1: 'choices' is a list of choices; multiple choice is not supported"):
+        made(tmp_path, rows)
+    c3 = [[["A: Hello."], [{"question": "Who?", "choice": ["Li", "Du"], "answer": "Li"}], "1-1"]]
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(c3))
+    with pytest.raises(DataError, match=r"x.json, item 1: 'choice' is a list of choices; multiple choice is not"):
+        own_data(str(file), str(file), text="question", label="answer")
+
+
 def test_answers_with_two_texts_are_spans_and_their_starts_are_found(tmp_path: Path) -> None:
     row = {"q": "谁？", "c": "诗人李白。", "y": {"text": ["李白", "杜甫"], "answer_start": [0, 1]}}
     data = made(tmp_path, [row, row], text="q,c")

@@ -11,6 +11,15 @@ from ernie2.datasets.tag_schemes import Scheme, Tagged, check_prefixes, decide_s
 from ernie2.errors import DataError, did_you_mean
 from ernie2.storage.tables import Row
 
+_SHOWN, _WIDTH = 20, 40
+
+
+def shown(labels: Sequence[str]) -> str:
+    """Return labels for a message: the first 20, shortened, and how many more there are."""
+    rest = len(labels) - _SHOWN
+    names = [_cut(label) for label in labels[:_SHOWN]]
+    return ", ".join(names) + (f" and {rest:,} more" if rest > 0 else "")
+
 
 def check_labelled(examples: Sequence[Example], rows: Sequence[Row], label: str) -> None:
     for example, row in zip(examples, rows, strict=True):
@@ -40,8 +49,8 @@ def check_known(kind: Head, examples: Sequence[Example], rows: Sequence[Row], kn
         for name in label if isinstance(label, tuple) else () if label is None else (label,):
             if name not in known:
                 raise DataError(
-                    f"{row.place}: the label {str(name)!r} does not occur in training.{did_you_mean(str(name), known)} "
-                    f"Known there: {', '.join(known[:20])}."
+                    f"{row.place}: the label {_cut(str(name))!r} does not occur in training."
+                    f"{did_you_mean(str(name), known)} Known there: {shown(known)}."
                 )
 
 
@@ -88,3 +97,7 @@ def with_scheme(
         for name, split in splits.items()
     }
     return scheme, told, noted
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= _WIDTH else label[:_WIDTH] + "…"

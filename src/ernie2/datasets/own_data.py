@@ -18,12 +18,12 @@ from ernie2.corpora.cells import (
 )
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
-from ernie2.datasets.own_checks import check_answers, check_known, check_labelled, check_train, with_scheme
+from ernie2.datasets.own_checks import check_answers, check_known, check_labelled, check_train, shown, with_scheme
 from ernie2.datasets.own_labels import label_of, without_dashes, without_minus_one
 from ernie2.datasets.span_files import Question, answer_notes, answers_of, located, read_questions
 from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.datasets.tag_schemes import Scheme
-from ernie2.datasets.task_guess import CLASSES_AT_MOST, guess_head
+from ernie2.datasets.task_guess import CHOICES, guess_head, multiple_choice
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.storage.files import json_value, read_lines
 from ernie2.storage.listing import file_format, list_files
@@ -95,15 +95,10 @@ def own_data(
         scheme=tag_scheme,
         reasons=(
             f"{kind}: {reason}",
-            *([f"labels: {_shown(labels)}"] if labels else []),
+            *([f"labels: {shown(labels)}"] if labels else []),
             *([f"tag scheme: {told}"] if told else []),
         ),
     )
-
-
-def _shown(labels: Sequence[str]) -> str:
-    rest = len(labels) - CLASSES_AT_MOST
-    return ", ".join(labels[:CLASSES_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _rows(
@@ -135,7 +130,16 @@ def rows_of(file: str) -> Iterator[Row]:
         return read_rows(file)  # an object a line, or no JSON at all: then the error names the line
     if isinstance(content, dict) and "data" in content:
         return (Row(question.place, _cells(question)) for question in read_questions(file))
+    if isinstance(content, list) and (name := _choices_in(content)):
+        raise multiple_choice(f"{file}, item 1", name)
     return read_rows(file)
+
+
+def _choices_in(content: list[Any]) -> str:
+    """The key of the choices in a list of lists, which is how C3 keeps texts with their questions; else ""."""
+    first = content[0] if content and isinstance(content[0], list) else []
+    questions = [one for part in first if isinstance(part, list) for one in part if isinstance(one, dict)]
+    return next((name for one in questions for name in CHOICES if name in one), "")
 
 
 def _cells(question: Question) -> dict[str, Any]:

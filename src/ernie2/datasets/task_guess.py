@@ -4,16 +4,20 @@ The rule, on the training file, first match wins:
 1. labels are answers (objects with `text`, or empty lists for unanswerable questions) and there are two texts → span;
    texts are question, context;
 2. texts are lists, or hold \\x02 → tagging;
-3. labels are lists → multi_label;
-4. every label is a number and one has a fraction → regression;
-5. every label is a whole number, there are more than 20 different ones, they are not written as strings (JSON, parquet)
+3. labels are words, one for every word of the text, and are tags (O, B-…) or have several words in at least three rows
+   → tagging;
+4. labels are lists → multi_label;
+5. every label is a number and one has a fraction → regression;
+6. every label is a whole number, there are more than 20 different ones, they are not written as strings (JSON, parquet)
    and are not all numbers from 0 or 1 to the highest → refused: classes or a scale, the user has to say;
-6. else → classification.
+7. else → classification.
+A list of choices, and tags that do not fit the words of their texts, are refused.
 In .tsv and .csv a cell that is a JSON list or object counts as that list or object.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +29,11 @@ from ernie2.storage.tables import Row
 
 CLASSES_AT_MOST = 20
 """So many different whole numbers are taken for classes without asking more of them."""
+CHOICES = ("choice", "choices", "options", "endings", "candidates")
+"""Columns in which data of multiple choice keep the list of choices."""
+
+_TAG = re.compile(r"O|[BIESLUM]-\S+")
+_TAGGED_ROWS = 3
 
 
 def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[Head, str]:
@@ -33,6 +42,10 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
     labels = [value for _, value in cells]
     if not labels:
         raise DataError(f"{rows[0].place}: the column {label!r} is empty throughout; training needs labels.")
+    for row in rows:
+        for name in CHOICES:
+            if isinstance(spelled(row.cells.get(name), row.place), list | dict):
+                raise multiple_choice(row.place, name)
     firsts = [spelled(row.cells[texts[0]], row.place) for row in rows]
     if any(_is_answer(value) for value in labels) and len(texts) == 1:
         raise DataError(
@@ -43,17 +56,57 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
         return "span", f"every {label} is an answer, and there are two texts (question, context)"
     if all(isinstance(value, list) or (isinstance(value, str) and SEPARATOR in value) for value in firsts):
         return "tagging", f"every {texts[0]} is a list of tokens"
+    if len(texts) == 1 and (reason := _spaced_tags(cells, texts[0], label)):
+        return "tagging", reason
     if all(isinstance(value, list) for value in labels):
         return "multi_label", f"every {label} is a list"
     numbers = [number for value in labels if (number := number_of(value)) is not None]
     if len(numbers) < len(labels):
         names = {str(class_of(value, label, row.place)) for row, value in cells}
         names -= {DASH} if dash_is_no_label(names) else set()
-        return "classification", f"{label} has {len(names)} different names"
+        hint = "" if 2 * sum(" " in name for name in names) <= len(names) else "; if they are tags, say --head tagging"
+        return "classification", f"{label} has {len(names)} different names{hint}"
     if any(not number.is_integer() for number in numbers):
         return "regression", f"every {label} is a number, and some have a fraction"
     strings = all(row.typed and isinstance(value, str) for row, value in cells)
     return "classification", _whole_numbers(numbers, label, rows[0], strings=strings)
+
+
+def multiple_choice(place: str, name: str) -> DataError:
+    """Return the error for data of multiple choice, whose choices are a list in `name`."""
+    return DataError(
+        f"{place}: {name!r} is a list of choices; multiple choice is not supported. Write a row for each choice, with "
+        "question and choice as the two texts and 1 or 0 as the label."
+    )
+
+
+def _spaced_tags(cells: Sequence[tuple[Row, Any]], text: str, label: str) -> str:
+    """Why labels are tags separated by spaces, one for each word of the text; "" where they are not.
+
+    Raises `DataError` where all labels are tags, but do not fit their texts or tag single tokens.
+    """
+    if not all(isinstance(value, str) and isinstance(row.cells[text], str) for row, value in cells):
+        return ""
+    counts = [(row.place, len(row.cells[text].split()), len(value.split())) for row, value in cells]
+    several = any(tags > 1 for _, _, tags in counts)
+    words = {word for _, value in cells for word in value.split()}
+    marked = all(_TAG.fullmatch(word) for word in words) and words != {"O"}
+    odd = next((one for one in counts if one[1] != one[2]), None)
+    if marked and not several and odd is None:
+        raise DataError(
+            f"{cells[0][0].place}: every {text} is one token and every {label} a tag, such as {cells[0][1]}. Give "
+            "whole sentences, as lists or in a .conll file, or say --head classification."
+        )
+    if marked and several and odd is not None:
+        place, tokens, tags = odd
+        raise DataError(
+            f"{place}: {tags} tags in {label!r}, but {tokens} words in {text!r}. Separate tokens by spaces, one for "
+            "each tag, and say --head tagging; or say --head classification."
+        )
+    enough = len(counts) >= _TAGGED_ROWS and all(tags > 1 for _, _, tags in counts)
+    if odd is None and several and (marked or enough):
+        return f"every {label} has a word for each word of {text}; if these are classes, say --head classification"
+    return ""
 
 
 def _whole_numbers(numbers: Sequence[float], label: str, first: Row, *, strings: bool) -> str:

@@ -16,6 +16,7 @@ from ernie2.datasets.own_data import rows_of
 from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.tuned_folder import TunedFacts
+from ernie2.progress import warn
 from ernie2.storage.files import decoded, json_name, json_value, lines_of, read_lines
 from ernie2.storage.listing import list_files
 from ernie2.storage.tables import TABLES, Row, column
@@ -35,7 +36,9 @@ def examples_in(file: str, facts: TunedFacts, text: str | None = None) -> Iterat
         if is_tag_file(path, facts.labels, tagging=tagging, characters=facts.per_character):
             if not tagging:
                 raise DataError(f"{path} holds a token a line, but the model does not tag. Give it texts.")
-            rows, _ = read_tagged(path, names[0], None, facts.labels, lenient=text is None)
+            rows, notes = read_tagged(path, names[0], None, facts.labels, lenient=text is None)
+            for note in notes:
+                warn(f"note: {note}")
             yield from (_example(row, number, names, facts) for number, row in enumerate(rows))
         elif path.lower().endswith(_PLAIN):
             yield from examples_of(_decoded(read_lines(path), path), facts, text, where=path)
