@@ -139,3 +139,9 @@ def test_a_text_that_is_no_string_is_refused_with_its_line(tmp_path: Path, text:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match=f"line 2: the text in 'a' is {said}"):
         own_data(str(file), str(file), text="a", label="y")
+
+
+def test_empty_labels_in_lists_are_left_out_and_counted(tmp_path: Path) -> None:
+    data = made(tmp_path, [["p ", None], ["q"], []])
+    assert labels_of(data, "train") == [("p",), ("q",), ()]
+    assert data.splits["train"].notes[1] == f"{tmp_path}/train.jsonl: 1 empty labels in lists of labels are left out"

@@ -111,6 +111,7 @@ def test_a_damaged_zstd_file_is_named(tmp_path, position):
         (gzip.compress(b"text"), "is no text but gzip; give it a name in .gz"),
         (zstandard.compress(b"text"), "is no text but zstd; give it a name in .zst"),
         (b"PK\x03\x04 workbook", "is no text but a zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer, not the file itself"),
     ],
 )
 def test_what_is_no_utf8_text_is_named_with_what_to_do(tmp_path, content, said):

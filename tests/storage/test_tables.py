@@ -132,3 +132,23 @@ def test_invalid_utf8_in_parquet_is_named_and_no_traceback(tmp_path: Path) -> No
     pq.write_table(pa.table({"a": text}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"rows 1 to \d+, byte 2: not UTF-8"):
         cells(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "said"),
+    [
+        ("x.csv", "a;b", "separated by semicolons; use commas"),
+        ("x.csv", "a\tb", "separated by tabs; call the file .tsv"),
+        ("x.tsv", "a,b", "separated by commas; call the file .csv"),
+    ],
+)
+def test_a_table_with_another_separator_is_told(tmp_path: Path, name: str, header: str, said: str) -> None:
+    (tmp_path / name).write_text(f"{header}\n1{header[1]}2\n")
+    with pytest.raises(DataError, match=said):
+        column(next(iter(read_rows(str(tmp_path / name)))), ("a",))
+
+
+def test_a_value_that_python_cannot_hold_is_named_and_no_traceback(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": pa.array([2**62], pa.timestamp("us"))}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x.parquet, rows 1 to \d+: a value cannot be read"):
+        cells(tmp_path / "x.parquet")

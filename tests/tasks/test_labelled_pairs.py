@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Arranged, Segment, Source, known
 from ernie2.tasks.instances import arrange, build, lay_out
-from ernie2.tasks.labelled_pairs import DiscourseRelation, IRRelevance, LabelledPairs
+from ernie2.tasks.labelled_pairs import DiscourseRelation, IRRelevance, LabelledPairs, LabelledPairsOptions
 from tiny import CLS, SEP, VOCABULARY, document, task
 
 LABELS = ("however", "because", "[no-conn]")
@@ -144,3 +144,10 @@ def test_a_bent_rule_is_noticed(bend):
     straight = discourse().arrange(Source(PAIR, 0), None, 61, np.random.default_rng(0))
     assert faithful(straight, PAIR)
     assert not faithful(bend(straight), PAIR)
+
+
+def test_labels_of_the_recipe_are_written_as_those_of_the_data():
+    assert LabelledPairsOptions(labels=(" yes", "1.0", 2)).labels == ("yes", "1", "2")
+    for twice in (("yes", "yes "), ("1", "1.0"), ("yes", " ")):
+        with pytest.raises(ValueError, match=r"stands here twice|is empty"):
+            LabelledPairsOptions(labels=twice)

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -92,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line on `arguments` (default: those of the process) and exits with its code."""
     # threads that wait should soon sleep: ones that spin stall a small model on a machine in use (benchmarks/NOTES.md)
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a character that the locale does not have is no error
     try:
         try:
             app(arguments, prog_name="ernie2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -135,6 +136,8 @@ def predict(
     Leaves   JSON lines on standard output, or in OUT
     Example  [bold]echo "What a film." | ernie2 predict tuned/sst2/seed-0/model -[/bold]
     """
+    if out is None and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="strict")  # JSON is UTF-8 whatever the locale
     given = getattr(sys.stdin, "buffer", sys.stdin) if source == "-" else source
     for one in ernie2.predict(model, given, text, out):
         if out is None:

@@ -111,7 +111,9 @@ def name_in(cells: Mapping[str, Any], columns: Sequence[str], number: int) -> st
 
 
 def _kind(value: Any) -> str:
-    return f"{value}, a number with a fraction" if isinstance(value, float) else json_name(value)
+    if isinstance(value, float):
+        return f"{value}, a number with a fraction" if math.isfinite(value) else "infinite"
+    return json_name(value)
 
 
 def number_of(value: Any) -> float | None:

@@ -25,8 +25,11 @@ def label_of(kind: Head, value: Any, name: str, place: str, changes: Counter[str
             raise DataError(f"{place}: {value!r} is no number; a regression task needs one for every example.")
         return number
     if kind == "multi_label":
-        labels = value if isinstance(value, list) else str(value).split("|")
-        return tuple(made for one in labels if (made := class_of(one, name, place, changes)) is not None)
+        parts = value if isinstance(value, list) else [part.strip() for part in str(value).split("|")]
+        made = tuple(label for part in parts if (label := class_of(part, name, place, changes)) is not None)
+        if len(made) < len(parts):
+            changes["empty labels in lists of labels are left out"] += len(parts) - len(made)
+        return made
     return class_of(value, name, place, changes)
 
 

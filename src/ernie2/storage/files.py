@@ -115,7 +115,7 @@ def json_name(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if value != value:
         return "NaN"
-    names = {int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    names = {int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object", bytes: "binary"}
     return names.get(type(value), f"a {type(value).__name__}")
 
 
@@ -196,6 +196,8 @@ def _check_kind(head: bytes, name: str) -> None:
             what = f"give it a name in {extension}" if extension else "save its content as text"
             now = what if name != "standard input" else "decompress it first"
             raise DataError(f"{name} is no text but {kind}; {now}.")
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise DataError(f"{name} is a Git LFS pointer, not the file itself; run `git lfs pull` where it comes from.")
     sample = head[:4096]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     if even + odd > max(1, len(sample) // 8) and min(even, odd) * 10 <= max(even, odd):

@@ -86,7 +86,12 @@ def column(row: Row, alternatives: Sequence[str], advice: str = "") -> str:
     for name in alternatives:
         if name in row.cells:
             return name
-    names = row.cells if row.header is None else row.header.names
+    names = tuple(row.cells) if row.header is None else row.header.names
+    if len(names) == 1 and (mark := next((mark for mark in ("\t", ";", ",") if mark in names[0]), "")):
+        kind = {"\t": "tabs; call the file .tsv", ",": "commas; call the file .csv", ";": "semicolons; use commas"}[
+            mark
+        ]
+        advice = f"Its cells seem to be separated by {kind}."
     shown = ", ".join(names) if len(", ".join(names)) < 200 else f"{len(names)} others"
     raise DataError(
         f"{row.place if row.header is None else row.header.place}: there is no column "
@@ -192,6 +197,10 @@ def _columnar(file: str, only: Collection[str] | None, *, parquet: bool) -> Iter
             ) from error
         except pa.ArrowException as error:
             raise DataError(f"{file} is no sound {kind} file ({error}). Get or write the file again.") from error
+        except (ValueError, OverflowError) as error:  # such as a time beyond the year 9999
+            raise DataError(
+                f"{file}, rows {number + 1} to {number + _ROWS}: a value cannot be read ({error}); take it out."
+            ) from error
         except OSError as error:
             if type(error) is OSError and error.errno is None:  # how pyarrow says that the content is damaged
                 raise DataError(f"{file} is no sound {kind} file ({error}). Get or write the file again.") from error

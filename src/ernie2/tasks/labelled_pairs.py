@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.corpora.cells import class_of
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Arranged, Options, SentenceTask, Source, TokenSequence, register
 from ernie2.tasks.overlap import CHEAP_RULE, overlap
@@ -37,10 +38,13 @@ class LabelledPairsOptions(Options):
     @field_validator("labels")
     @classmethod
     def _each_once(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for label in labels or ():
-            if labels is not None and labels.count(label) > 1:
-                raise ValueError(f"label {label!r} stands here twice")
-        return labels
+        if labels is None:
+            return None
+        names = tuple(class_of(label, "labels", "the recipe") or "" for label in labels)  # as in the data
+        for name in names:
+            if not name or names.count(name) > 1:
+                raise ValueError(f"label {name!r} stands here twice" if name else "a label is empty")
+        return names
 
 
 class LabelledPairs(SentenceTask):
