@@ -52,7 +52,7 @@ def test_what_is_no_label_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"), [(5, "a number"), (["a"], "a list"), ({}, "an object"), (True, "true"), (b"a", "a bytes")]
+    ("value", "kind"), [(5, "a number"), (["a"], "a list"), ({}, "an object"), (True, "true"), (b"a", "binary")]
 )
 def test_a_text_is_a_string_or_refused(value: Any, kind: str) -> None:
     with pytest.raises(DataError, match=f"here: the text in 'a' is {kind}, not a string"):
