@@ -14,6 +14,9 @@ from ernie2.annotate.shards import AnnotatedDocument, Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
+from ernie2.storage.json_files import read_checked_json, write_checked_json
+from ernie2.train.environment import fingerprint
+from ernie2.train.records import FORMAT
 
 
 def write_shards(
@@ -61,3 +64,13 @@ def recipe(folder: Path, **changes: Any) -> Recipe:
     for key, value in changes.items():
         values[key] = {**values[key], **value} if isinstance(value, dict) else value
     return load_recipe(values)
+
+
+def write_run_json(run: Path, **facts: Any) -> None:
+    """A run.json as `pretrain` writes it, of an empty recipe unless `facts` hold one; facts in one that is there stay
+    but for those given."""
+    file = run / "run.json"
+    before = read_checked_json(file) if file.exists() else {"format": FORMAT, "status": "running", "recipe": {}}
+    whole = {**before, **facts}
+    run.mkdir(parents=True, exist_ok=True)
+    write_checked_json(file, {**whole, "recipe_fingerprint": fingerprint(whole["recipe"])})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 _PARTS = re.compile(r"[_\-./ ]")
 
@@ -50,6 +51,18 @@ class CheckpointError(Ernie2Error):
 
 class StorageError(Ernie2Error):
     """Writing failed: disk full, no permission. What was there before is still whole."""
+
+
+class DamagedFile(Ernie2Error):
+    """A file that ernie2 wrote cannot be read back, or is not as it was written; `reason` says how it shows."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason.rstrip('.')}.")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[type[DamagedFile], tuple[Path, str]]:
+        """Other processes get it whole."""
+        return type(self), (self.path, self.reason)
 
 
 class FolderInUse(StorageError):

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import ernie2
+import tiny_run
 from ernie2 import cli
 from ernie2.errors import DataError, RunFailed
 
@@ -407,8 +408,7 @@ def test_shards_of_another_tokeniser_are_refused(trained: Path, here: Path, erni
 
 def test_a_damaged_checkpoint_is_refused(trained: Path, here: Path, ernie: Callable[..., Outcome]) -> None:
     run = shutil.copytree(trained / "run", here / "run")
-    facts = (run / "run.json").read_text(encoding="utf-8")
-    (run / "run.json").write_text(facts.replace('"status": "done"', '"status": "running"'), encoding="utf-8")
+    tiny_run.write_run_json(run, status="running")
     for weights in run.glob("checkpoints/*/model.safetensors"):
         weights.write_bytes(weights.read_bytes()[:100])
     assert_refused(ernie("resume", run), "run", "checksum")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 import ernie2
@@ -82,14 +80,3 @@ def test_the_help_of_extend_says_what_it_reads_and_leaves(ernie):
     code, shown, _ = ernie("extend", "--help")
     assert code == 0
     assert all(word in shown for word in ("Reads", "Leaves", "Example  ernie2 extend", "--replay"))
-
-
-def test_runs_written_before_shards_were_a_list_are_still_read(ernie, place):
-    file = place / "run" / "run.json"
-    before = file.read_text(encoding="utf-8")
-    facts = json.loads(before)
-    facts["data"]["shards"] = facts["data"]["shards"][0]
-    file.write_text(json.dumps(facts), encoding="utf-8")
-    assert ernie("report", place / "run")[0] == 0
-    assert ernie("evaluate", place / "run")[0] == 0
-    file.write_text(before, encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ernie2.reporting.records_reader import Records, read_records
+from ernie2.storage.json_files import write_checked_json
 
 MASKING, CASE = "knowledge_masking", "capitalization_prediction"
 
@@ -17,7 +18,7 @@ MASKING, CASE = "knowledge_masking", "capitalization_prediction"
 def described(**changes: Any) -> dict[str, Any]:
     """run.json of the small run."""
     return {
-        "format": 1,
+        "format": 2,
         "name": "small",
         "about": "A run to look at.",
         "created": "2026-03-02T10:00:00+00:00",
@@ -31,7 +32,7 @@ def described(**changes: Any) -> dict[str, Any]:
         "precision": "fp32",
         "parameters": 4123456,
         "data": {
-            "shards": "shards/small",
+            "shards": ["shards/small"],
             "fingerprint": "f00d",
             "vocab_size": 4000,
             "corpora": {
@@ -121,7 +122,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     def write(records: Iterable[dict[str, Any]] | None = None, **changes: Any) -> Path:
         run = tmp_path / "run"
         run.mkdir(exist_ok=True)
-        (run / "run.json").write_text(json.dumps(described(**changes)), encoding="utf-8")
+        write_checked_json(run / "run.json", described(**changes))
         text = "".join(json.dumps(line) + "\n" for line in (lines() if records is None else records))
         (run / "metrics.jsonl").write_text(text, encoding="utf-8")
         return run

@@ -7,14 +7,16 @@ import pytest
 
 from ernie2.errors import CheckpointError, DataError
 from ernie2.reporting.records_reader import Step, read_records
+from ernie2.storage.json_files import write_checked_json
+from ernie2.storage.line_files import extent_of
 
-RUN = {"format": 1, "name": "r", "tasks": [{"name": "knowledge_masking"}], "stages": []}
+RUN = {"format": 2, "name": "r", "tasks": [{"name": "knowledge_masking"}], "stages": []}
 STEP = {"kind": "step", "step": 10, "stage": 0, "loss": {"knowledge_masking": 6.5}}
 
 
 def write(run: Path, lines: str = "", **changes: object) -> Path:
     run.mkdir(exist_ok=True)
-    (run / "run.json").write_text(json.dumps(RUN | changes), encoding="utf-8")
+    write_checked_json(run / "run.json", RUN | changes)
     (run / "metrics.jsonl").write_text(lines, encoding="utf-8")
     return run
 
@@ -78,11 +80,29 @@ def test_what_is_no_run_is_refused_with_what_to_give_instead(tmp_path, make, wha
 
 
 def test_a_run_of_another_format_is_refused(tmp_path):
-    with pytest.raises(DataError, match="format 2 is not 1"):
-        read_records(write(tmp_path, format=2))
+    with pytest.raises(DataError, match="format 3 is not 2"):
+        read_records(write(tmp_path, format=3))
+    (tmp_path / "run.json").write_text('{"format": 1, "name": "r"}')
+    with pytest.raises(DataError, match=r"format 1 is not 2.*Make the report with the version of ernie2 that made"):
+        read_records(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 1, "name": "r"}', "\xff"])
+def test_a_report_is_not_drawn_from_records_that_were_changed(tmp_path):
+    line = json.dumps(STEP) + "\n"
+    run = write(tmp_path, line)
+    write_checked_json(run / "run.json", RUN | {"metrics": extent_of(run / "metrics.jsonl")})
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "score", "name": "later"}\n')
+    assert [score.name for score in read_records(run).scores] == ["later"]
+    (run / "metrics.jsonl").write_text(line.replace("6.5", "2.5"))
+    with pytest.raises(DataError, match=r"metrics\.jsonl is damaged: something in its lines 1 to 1 was changed"):
+        read_records(run)
+    (run / "run.json").write_text((run / "run.json").read_text().replace('"r"', '"s"'))
+    with pytest.raises(DataError, match=r"run\.json is damaged: it is not as it was written"):
+        read_records(run)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"format": 2, "name": "r"}', "\xff"])
 def test_a_damaged_run_json_is_a_data_error_that_names_the_file(tmp_path, text):
     (tmp_path / "run.json").write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=r"run\.json"):

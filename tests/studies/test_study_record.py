@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import tiny_run
 from ernie2.errors import ConfigError, DataError
 from ernie2.studies.record import as_json, check_same_study, read_record, record_of
 from ernie2.studies.settings import StudySettings, load_settings
@@ -29,7 +30,7 @@ def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str 
     """A run of two stages: 4 iterations of a, then 2 of a and 3 of b, two of which shared a step."""
     run = study / "runs" / name
     run.mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps(_told(str(run), status, fingerprint)), encoding="utf-8")
+    tiny_run.write_run_json(run, **_told(str(run), status, fingerprint))
     lines = [
         _heldout(0, 0, "start", {}),
         {"kind": "stage", "event": "begin", "stage": 0, "step": 0},
@@ -42,6 +43,8 @@ def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str 
         {"kind": "stage", "event": "end", "stage": 1, "step": 8, "iterations": {"a": 2, "b": 3}},
     ]
     (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    (run / "hf").mkdir()
+    (run / "report.html").touch()
     return run
 
 

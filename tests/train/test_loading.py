@@ -20,7 +20,7 @@ from ernie2.model.inputs import Inputs
 from ernie2.train.checkpoints import newest
 from ernie2.train.loading import load, warm_start
 from ernie2.train.pretraining import build, head_specs
-from ernie2.train.records import Records
+from ernie2.train.records import Records, read_run
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,8 @@ def test_a_run_knows_its_tokeniser_where_no_file_of_it_is_left(trained, tmp_path
     run, shards, trainer = trained
     bare = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(bare / "hf")
-    facts = json.loads((bare / "run.json").read_text())
-    facts["data"] |= {"shards": str(tmp_path / "gone"), "tokenizer": "f" * 64}
-    (bare / "run.json").write_text(json.dumps(facts))
+    data = read_run(bare)["data"] | {"shards": [str(tmp_path / "gone")], "tokenizer": "f" * 64}
+    tiny_run.write_run_json(bare, data=data)
     with pytest.raises(ShardError, match="another tokeniser"):
         warm_start(bare, trainer.model.settings, [], seed=0, shards=shards)
 

@@ -257,7 +257,7 @@ def test_an_extension_stopped_before_its_first_checkpoint_starts_again_with_the_
     run = tmp_path / "again"
     run.mkdir()
     Records(run).write("heldout", at="start")
-    (run / "run.json").write_text(json.dumps({"status": "stopped"}))
+    tiny_run.write_run_json(run, status="stopped")
     ernie2.extend(place / "run", NEW, place / "later", [f"run={run}", "stages.steps=2"])
     assert Records(run).read()[0] == Records(place / "run").read()[0]
 

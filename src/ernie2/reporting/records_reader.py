@@ -7,17 +7,18 @@ steps, of two lines about the same one the later counts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from ernie2.errors import CheckpointError, DataError
+from ernie2.errors import CheckpointError, DamagedFile, DataError
 from ernie2.learned import Verdict, verdict
+from ernie2.storage.json_files import parse_json, read_checked_json
+from ernie2.storage.line_files import check_extent
 
-FORMAT = 1
+FORMAT = 2
 """The `format` of run.json this module reads."""
 
 Kind = TypeVar("Kind")
@@ -240,19 +241,13 @@ def read_records(run: Path, changed: Mapping[str, Any] | None = None) -> Records
         raise CheckpointError(
             f"{run} is not a run: it {what}. Give the folder that `ernie2 pretrain` wrote (`run:` in its recipe)."
         )
-    values = _json(_bytes(described), str(described))
-    if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
-        raise DataError(
-            f"{described}: format {values['format']!r} is not {FORMAT}, the one this version reads. "
-            "Make the report with the version of ernie2 that made the run."
-        )
-    if isinstance(values, dict):
-        values |= changed or {}
-    read = _decode(Run, _shards_listed(values), str(described))
+    values = _described(described) | dict(changed or {})
+    read = _decode(Run, values, str(described))
     events: dict[tuple[str, int], StageEvent] = {}
     steps: dict[int, Step] = {}
     heldout: dict[tuple[int, int, str], HeldOut] = {}
     scores: dict[str, Score] = {}
+    _check_metrics(run / "metrics.jsonl", values.get("metrics"))
     for line, where in _lines(run / "metrics.jsonl"):
         match line.get("kind"):
             case "stage":
@@ -285,15 +280,28 @@ def _lacks_constant(result: Result) -> bool:
     return result.cheap.accuracy is not None and result.constant.accuracy is None
 
 
-def _shards_listed(values: Any) -> Any:
-    """run.json with its folders of shards as a list; the first runs had a single name there."""
-    if (
-        isinstance(values, dict)
-        and isinstance(data := values.get("data"), dict)
-        and isinstance(data.get("shards"), str)
-    ):
-        return {**values, "data": {**data, "shards": [data["shards"]]}}
+def _described(file: Path) -> dict[str, Any]:
+    """run.json, as it was written."""
+    try:
+        values = read_checked_json(file)
+    except DamagedFile as error:
+        values = _json(_bytes(file), str(file))
+        if not isinstance(values, dict) or values.get("format", FORMAT) == FORMAT:
+            raise DataError(f"{error} Put back a copy of the file.") from error
+    if values.get("format", FORMAT) != FORMAT:
+        raise DataError(
+            f"{file}: format {values['format']!r} is not {FORMAT}, the one this version reads. "
+            "Make the report with the version of ernie2 that made the run."
+        )
     return values
+
+
+def _check_metrics(path: Path, extent: Mapping[str, Any] | None) -> None:
+    """Compare metrics.jsonl with what run.json notes of it once the run is done."""
+    try:
+        check_extent(path, extent or {"bytes": 0})
+    except DamagedFile as error:
+        raise DataError(f"{error} Put back a copy of the file.") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -323,7 +331,7 @@ def _bytes(path: Path) -> bytes:
 
 def _json(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8"))
+        return parse_json(text)
     except ValueError as error:
         raise DataError(f"{where}: this is not JSON ({error}). Restore or remove what is damaged.") from error
 

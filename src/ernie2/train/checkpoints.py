@@ -2,16 +2,18 @@
 
     RUN/checkpoints/step_00001200/  model.safetensors  optimizer.safetensors  state.json
 
-A checkpoint is written atomically; `state.json` carries the checksums of the other two. No pickles anywhere. The files
-are the same whatever number of ranks wrote them, sharded or not, and any number goes on from them (`full_state`); only
-rank 0 touches the disk (`saving` does so beside training).
+A checkpoint is written atomically; `state.json` carries the checksums of the other two and of itself. A checkpoint that
+is damaged in any way is passed over, and left as it is. No pickles anywhere. The files are the same whatever number of
+ranks wrote them, sharded or not, and any number goes on from them (`full_state`); only rank 0 touches the disk
+(`saving` does so beside training).
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ernie2.errors import CheckpointError
+from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.progress import say
-from ernie2.storage.atomic import checksum, staged_folder, write_json
+from ernie2.storage.atomic import checksum, staged_folder
+from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import discard
 from ernie2.storage.tensors import save_tensors
@@ -31,7 +34,9 @@ from ernie2.train.distributed import World
 from ernie2.train.full_state import FullState, gather, put
 from ernie2.train.records import read_run
 
-FORMAT = 1
+FORMAT = 2
+_DELETED = ".deleted"
+_FILES = ("model.safetensors", "optimizer.safetensors")
 _NAME = re.compile(r"step_(\d{8})$")
 
 
@@ -76,14 +81,15 @@ def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Pa
     Raises `StorageError`, with the checkpoint before it whole, and `LockLost` where another process has the run.
     """
     confirm_lock(run)
-    folder = run / "checkpoints" / f"step_{step:08d}"
+    folder = run / "checkpoints" / _folder_name(step)
     earlier = any(map(_NAME.search, map(str, folder.parent.glob("step_*"))))
     again = f"`ernie2 resume {run}` goes on from the checkpoint before" if earlier else "give the same command again"
+    _move_damaged_aside(folder)
     with staged_folder(folder, replace=True, what_now=f"Free space, then {again}.") as staging:
         save_tensors(staging / "model.safetensors", full.parameters)
         save_tensors(staging / "optimizer.safetensors", full.moments)
-        files = {name: checksum(staging / name) for name in ("model.safetensors", "optimizer.safetensors")}
-        write_json(staging / "state.json", {"format": FORMAT, "step": step, **state, "files": files})
+        files = {name: checksum(staging / name) for name in _FILES}
+        write_checked_json(staging / "state.json", {"format": FORMAT, **state, "step": step, "files": files})
     return folder
 
 
@@ -116,34 +122,66 @@ def newest(run: Path) -> Checkpoint:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Opens one checkpoint folder and verifies its checksums."""
+    """Open one checkpoint folder. Raises `CheckpointError` unless every byte in it is as it was written."""
+    state = _read_state(folder)
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} is not a checkpoint (no state.json).") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}/state.json cannot be read: {error}.") from error
-    if state.get("format") != FORMAT:
-        raise CheckpointError(f"{folder} has format {state.get('format')!r}; this version reads {FORMAT}.")
-    for name, expected in state["files"].items():
-        if not (folder / name).is_file() or checksum(folder / name) != expected:
-            raise CheckpointError(f"{folder / name} does not match its checksum: the checkpoint is damaged.")
+        differing = [name for name in _FILES if checksum(folder / name) != state["files"][name]]
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    if differing:
+        raise CheckpointError(f"{folder / differing[0]} does not match its checksum: the checkpoint is damaged.")
     return Checkpoint(folder, state)
 
 
 def prune(run: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints and those written at a stage's end.
+    """Delete all but the newest `keep` checkpoints and those written at a stage's end.
 
-    A folder without a readable state.json is what a kill left of an earlier deletion; it goes too.
+    Damaged ones do not count and stay where they are.
     """
-    folders = sorted(f for f in (run / "checkpoints").glob("step_*") if _NAME.search(f.name))
-    for folder in folders[:-keep]:
-        try:
-            kept = json.loads((folder / "state.json").read_text(encoding="utf-8")).get("stage_end")
-        except (OSError, ValueError):
-            kept = False
-        if not kept:
-            discard(folder)
+    places = run / "checkpoints"
+    for half_deleted in places.glob(f".step_*{_DELETED}"):
+        discard(half_deleted)
+    states = {}
+    for folder in sorted(places.glob("step_*")):
+        with suppress(CheckpointError):
+            states[folder] = _read_state(folder)
+    for folder in list(states)[:-keep]:
+        if not states[folder].get("stage_end"):
+            deleted = places / f".{folder.name}{_DELETED}"
+            folder.rename(deleted)  # so that a kill leaves no half a checkpoint under its name
+            discard(deleted)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    """state.json of a checkpoint. Raises `CheckpointError` where it is damaged or does not belong to this folder."""
+    try:
+        state = read_checked_json(folder / "state.json")
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{folder} is not a checkpoint (no state.json).") from None
+    except DamagedFile as error:
+        raise CheckpointError(str(error)) from error
+    if state.get("format") != FORMAT:
+        raise CheckpointError(f"{folder} has format {state.get('format')!r}; this version reads {FORMAT}.")
+    if folder.name != _folder_name(state["step"]):
+        raise CheckpointError(f"{folder} holds step {state['step']!r}: it was renamed, or its state.json is another's.")
+    if sorted(state["files"]) != sorted(_FILES):
+        raise CheckpointError(f"{folder / 'state.json'} does not name exactly {' and '.join(_FILES)}.")
+    return state
+
+
+def _move_damaged_aside(folder: Path) -> None:
+    """Rename a damaged checkpoint that is in the way of a new one."""
+    if not folder.exists():
+        return
+    try:
+        open_checkpoint(folder)
+    except CheckpointError:
+        names = (folder.with_name(f"{folder.name}.damaged{number or ''}") for number in itertools.count())
+        folder.rename(next(name for name in names if not name.exists()))
+
+
+def _folder_name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def fit(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None:

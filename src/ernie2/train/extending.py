@@ -74,8 +74,7 @@ def stages_of(facts: Mapping[str, Any]) -> list[Stage]:
 
 def shards_of_run(run: Path, facts: Mapping[str, Any]) -> Shards:
     """Return the shards a run was trained on, of one folder or several. Raises `ShardError` for others."""
-    folders = facts["data"]["shards"]
-    shards = open_shards(*([folders] if isinstance(folders, str) else folders))
+    shards = open_shards(*facts["data"]["shards"])
     if shards.fingerprint != facts["data"]["fingerprint"]:
         raise ShardError(
             f"{shards.folder} holds other shards than those {run} was trained on: they were replaced. Prepare those "
@@ -109,7 +108,7 @@ def carry_records(finished: Finished, records: Records) -> None:
     Scores stay behind: they were measured on the finished run's encoder. Lines of a run stopped before its first
     checkpoint are forgotten.
     """
-    records.cut(0)
+    records.cut()
     for line in Records(finished.run).read():
         if line["kind"] != "score":
             records.write(**line)

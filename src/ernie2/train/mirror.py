@@ -8,12 +8,12 @@ The mirror holds the checkpoints the run folder holds. `fetch` makes a run folde
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.progress import say
+from ernie2.storage.json_files import parse_json
 from ernie2.train.checkpoints import open_checkpoint
 from ernie2.train.rules import check_rules
 
@@ -76,10 +76,11 @@ def fetch(url: str, run: Path) -> Path:
 
 def _check_rules(files: Any, root: str, url: str) -> None:
     try:
-        facts = json.loads(files.cat_file(f"{root}/run.json"))
+        facts = parse_json(files.cat_file(f"{root}/run.json"))
     except (OSError, ValueError):
-        return  # there is none, or a damaged one, as its checkpoints will show
-    check_rules(facts, url)
+        return  # there is none, or a damaged one, as reading the copy will show
+    if isinstance(facts, dict):
+        check_rules(facts, url)
 
 
 def _get(files: Any, root: str, name: str, run: Path) -> None:

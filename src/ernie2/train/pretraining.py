@@ -30,6 +30,7 @@ from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.train.distributed import World
 from ernie2.train.environment import environment, fingerprint, git_state, versions
 from ernie2.train.evaluate import HeldOut
+from ernie2.train.records import FORMAT
 from ernie2.train.rules import rules
 from ernie2.train.sinks import check_sinks
 from ernie2.train.step import choose_precision
@@ -211,7 +212,7 @@ def _longest_sentence(corpus: ShardedCorpus) -> int:
 def _run_facts(recipe: Recipe, tasks: list[Task], world: World, precision: str) -> dict[str, Any]:
     described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     return {
-        "format": 1,
+        "format": FORMAT,
         "name": recipe.name,
         "about": recipe.about,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -37,8 +37,7 @@ def tokenizer_beside(source: Path) -> Path | None:
     if folders[0].name == "params":
         folders.append(folders[0].parent)
     if (source / "run.json").exists():
-        shards = read_run(source)["data"]["shards"]
-        folders = [source / "hf", *map(Path, [shards] if isinstance(shards, str) else shards)]
+        folders = [source / "hf", *map(Path, read_run(source)["data"]["shards"])]
     file = next((file for folder in folders for name in _TOKENIZERS if (file := folder / name).is_file()), None)
     if file is not None and (source / "run.json").exists() and file.parent != source / "hf":
         _check_tokenizer(source, file)

@@ -98,13 +98,17 @@ class Trainer:
         """What compares the shards beside the steps, where something does."""
 
     def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
-        """Takes up exactly where `checkpoint` stands; metrics written after it are forgotten."""
+        """Take up exactly where `checkpoint` stands; metrics written after it are cut off.
+
+        Raises `CheckpointError` where the checkpoint does not fit, or metrics written before it are damaged.
+        """
         checkpoint.restore(self.model, self.optimizer, self.world)
         self.begin_at(Position.of(checkpoint.state["position"]))
         self._peak_reached = float(checkpoint.state["peak_reached"])
         if self._scale is not None and (scale := checkpoint.state.get("loss_scale")) is not None:
             self._scale = LossScale.of(scale)
-        self.records.cut(int(checkpoint.state["metrics_bytes"]))
+        with self.world.together():
+            self.records.cut(checkpoint.state["metrics"])
         self._restored = True
 
     def begin_at(self, position: Position) -> None:
@@ -346,7 +350,7 @@ class Trainer:
             "position": at.state(),
             "peak_reached": self._peak_reached,
             "loss_scale": None if self._scale is None else self._scale.state(),
-            "metrics_bytes": self.records.length(),
+            "metrics": self.records.extent(),
         }
         self._saver.save(at.step, full, state)
         self._watchdog.step_done()

@@ -68,7 +68,7 @@ def pretrain(
             with world.together():
                 if world.first:
                     begun_by(run, world)  # another process may have, while this one prepared
-                made.trainer.records.cut(0)  # what a run wrote that was stopped before its first checkpoint
+                made.trainer.records.cut()  # what a run wrote that was stopped before its first checkpoint
                 made.trainer.records.describe(made.facts)
             return train_to_end(run, shards, made)
 
