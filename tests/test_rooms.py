@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
     {"escaping"},
     {"errors", "learned", "processes", "progress", "version"},
-    {"storage", "plain_yaml"},
+    {"storage", "languages", "plain_yaml"},
     {"settings"},
     {"corpora"},
     {"annotate"},

@@ -186,11 +186,28 @@ def _plain(value: Any, key: str, depth: int) -> Any:
     raise ValueError(f"{key}: {shown(value)} is not plain YAML data (give a path as text)")
 
 
-def _check_text(text: str, key: str) -> None:
+def check_text(text: str, allowed: str = "\t\n\r") -> str:
+    """Return `text`; raises `ValueError` for half a surrogate pair, and for control characters not `allowed`."""
     for character in text:
-        if character not in "\t\n\r" and unicodedata.category(character) in ("Cc", "Cs"):
-            kind = "half a surrogate pair" if unicodedata.category(character) == "Cs" else "a control character"
-            raise ValueError(f"{ascii(key)[1:-1]}: the text holds {kind}, U+{ord(character):04X}; take it out")
+        kind = unicodedata.category(character)
+        if kind in _UNPRINTABLE and character not in allowed:
+            raise ValueError(f"the text holds {_UNPRINTABLE[kind]}, U+{ord(character):04X}; take it out")
+    return text
+
+
+_UNPRINTABLE = {
+    "Cc": "a control character",
+    "Cs": "half a surrogate pair",
+    "Zl": "a line separator",
+    "Zp": "a paragraph separator",
+}
+
+
+def _check_text(text: str, key: str) -> None:
+    try:
+        check_text(text)
+    except ValueError as error:
+        raise ValueError(f"{ascii(key)[1:-1]}: {error}") from None
 
 
 def _under(key: str, name: Any) -> str:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ernie2.errors import did_you_mean
+from ernie2.errors import ConfigError, did_you_mean
+from ernie2.languages import check_language
+from ernie2.plain_yaml import check_text
 
 MOST_ITERATIONS = 4_000_000
 """Iterations of all tasks together: a plan is laid out step by step before a run begins."""
@@ -40,6 +42,21 @@ PathText = Annotated[str, AfterValidator(_check_path)]
 """A path or a URL."""
 
 
+def _language(code: str) -> str:
+    try:
+        return check_language(code)
+    except ConfigError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+
+
+def _line(text: str) -> str:
+    return check_text(text.strip(), allowed="")
+
+
+LineText = Annotated[str, Field(max_length=1_000), AfterValidator(_line)]
+"""Text of one line, without control characters."""
+
+
 class PairSettings(Part):
     """Columns of a table of labelled pairs."""
 
@@ -64,9 +81,10 @@ class CorpusSettings(Part):
     """A file, several files, a glob, or any fsspec URL: .txt, .jsonl, .parquet, each also as .gz or .zst where it has
     that; for labelled pairs .tsv in place of .txt.
     `package:NAME` is a corpus shipped with ernie2."""
-    language: str = "en"
-    """ISO 639 code; it chooses the sentence rules, and `zh` the Chinese word annotator."""
-    licence: str = "not stated"
+    language: Annotated[str, AfterValidator(_language)] = "en"
+    """ISO 639 code, of two letters where the language has them; it chooses the sentence rules, and `zh` the Chinese
+    word annotator."""
+    licence: LineText = "not stated"
     """Goes into the model card."""
     text: str = "text"
     """Field or column holding the text (jsonl, parquet)."""
@@ -344,7 +362,7 @@ class Recipe(Part):
     """Everything one run depends on."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)
-    about: str = ""
+    about: Annotated[str, AfterValidator(check_text)] = ""
     """A sentence on what this run is for; goes into the report and the model card."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     run: PathText

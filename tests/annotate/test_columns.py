@@ -26,7 +26,7 @@ NONE = 0
 
 
 def maker(language="en", annotators=(), **limits):
-    return ColumnMaker(PIECES, language, annotators, ShardSettings(folder="", **limits))
+    return ColumnMaker(PIECES, language, annotators, ShardSettings(folder="nowhere", **limits))
 
 
 def columns(*texts, spans=(), made=None, **limits):
@@ -200,7 +200,7 @@ def test_a_german_noun_is_capitalised_and_a_verb_is_not(capital):
 
 def pair_columns(pairs, **limits):
     """Columns of labelled pairs, their maker and their batches."""
-    made = ColumnMaker(PIECES, "en", (), ShardSettings(folder="", **limits), pairs=True)
+    made = ColumnMaker(PIECES, "en", (), ShardSettings(folder="nowhere", **limits), pairs=True)
     documents = [UnitDocument(f"d{i}", i, f"{a}\n\n{b}", [], "ab"[i % 2]) for i, (a, b) in enumerate(pairs)]
     batches = [batch for batch, _ in made.batches(documents) if batch is not None]
     names = [name for batch in batches for name in batch.names]

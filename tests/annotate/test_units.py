@@ -33,7 +33,7 @@ def corpus(folder, rows, name="in.jsonl", **fields):
 def read(folder, corpora, **limits):
     (folder / "work" / "units").mkdir(parents=True)
     told = []
-    found = read_corpora(corpora, ShardSettings(folder="", **limits), folder / "work", told.append)
+    found = read_corpora(corpora, ShardSettings(folder="nowhere", **limits), folder / "work", told.append)
     assert load_read(folder / "work") == found
     return found
 
@@ -117,8 +117,8 @@ def test_units_end_where_the_text_is_long_enough(tmp_path):
 def test_a_small_corpus_is_cut_into_more_units_than_its_tokens_ask_for(tmp_path):
     file = tmp_path / "in.txt"
     file.write_bytes(b"x" * 16_000_000)
-    assert unit_bytes([str(file)], ShardSettings(folder="")) == 1_000_000
-    assert unit_bytes([str(file)], ShardSettings(folder="", shard_tokens=1000)) == 4000
+    assert unit_bytes([str(file)], ShardSettings(folder="nowhere")) == 1_000_000
+    assert unit_bytes([str(file)], ShardSettings(folder="nowhere", shard_tokens=1000)) == 4000
 
 
 @settings(max_examples=30, deadline=None)

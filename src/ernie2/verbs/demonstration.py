@@ -25,6 +25,7 @@ from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.predictions import logits_of
 from ernie2.finetuning.training import fine_tune
+from ernie2.languages import check_language
 from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import progress, say
@@ -70,7 +71,7 @@ QUESTIONS = {
 
 def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     """The whole path on the text shipped with the package; returns the run folder; a finished demo is shown again."""
-    folder = Path(folder)
+    folder, language = Path(folder), check_language(language)
     if language not in QUESTIONS:
         raise ConfigError(
             f"there is no demo in {language!r}.{did_you_mean(language, QUESTIONS)} There is one in: "

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from ernie2.errors import ConfigError
+from ernie2.languages import check_language
 from ernie2.progress import progress, say
 
 if TYPE_CHECKING:
@@ -24,12 +28,17 @@ def mine_discourse(
     `destination` a .tsv or .jsonl, also .gz, with the columns sentence1, sentence2, label and group.
     """
     from ernie2.corpora.connectives import mine_discourse as mine
+    from ernie2.recipe_files import explain
     from ernie2.settings import CorpusSettings
 
-    out = Path(destination)
+    out, given = Path(destination), {"path": source, "language": check_language(language), "text": text}
+    try:
+        corpus = CorpusSettings.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(f"{'; '.join(explain(error, CorpusSettings, given))}.") from error
     with progress("Looking for connectives", None, "characters") as bar:
         mined = mine(
-            CorpusSettings(path=source, language=language, text=text),
+            corpus,
             out,
             max_per_label,
             lambda documents, characters, pairs: bar.advance(
