@@ -149,11 +149,14 @@ def test_what_cannot_be_learnt_is_refused_clearly_before_training(
 
 
 def test_a_text_of_100000_characters_is_cut_and_that_is_told(ernie: Callable[..., Outcome]) -> None:
-    table("train.tsv", [*GOOD, ("w1 " * 34_000, "yes")])
-    table("dev.tsv", GOOD)
+    table("train.tsv", [*GOOD, ("w1 " * 34_000, "yes ")])
+    table("dev.tsv", [*GOOD, *[("w1 " * 40, "yes")] * 2])
     code, shown, _ = ernie(*own("--out", "out"))
     assert code == 0
-    assert "1 of 9 texts are longer than 32 tokens and are cut" in shown
+    assert "train: 1 of 9 texts are longer than 32 tokens and are cut" in shown
+    assert "dev: 2 of 10 texts are longer than 32 tokens and are cut" in shown
+    assert shown.index("train.tsv: 1 labels have white space") < shown.index("dev accuracy")  # before training, once
+    assert shown.count("labels have white space") == 1
 
 
 def test_a_span_that_is_not_in_its_context_is_counted_and_one_file_without_any_refused(

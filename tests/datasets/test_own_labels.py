@@ -145,3 +145,14 @@ def test_empty_labels_in_lists_are_left_out_and_counted(tmp_path: Path) -> None:
     data = made(tmp_path, [["p ", None], ["q"], []])
     assert labels_of(data, "train") == [("p",), ("q",), ()]
     assert data.splits["train"].notes[1] == f"{tmp_path}/train.jsonl: 1 empty labels in lists of labels are left out"
+
+
+def test_a_token_without_a_tag_is_refused_and_tags_are_names_however_written(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"a": ["u", "v"], "y": ["N", "N "]}\n{"a": ["u", "v"], "y": [1.0, "V"]}\n')
+    data = own_data(str(file), str(file), text="a", label="y")
+    assert labels_of(data, "train") == [("N", "N"), ("1", "V")]
+    for tag in ("null", "NaN", '""'):
+        file.write_text(f'{{"a": ["u", "v"], "y": ["N", "V"]}}\n{{"a": ["u", "v"], "y": ["N", {tag}]}}\n')
+        with pytest.raises(DataError, match="line 2: token 2 has no tag in 'y'; every token needs one"):
+            own_data(str(file), str(file), text="a", label="y")

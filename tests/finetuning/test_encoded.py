@@ -97,6 +97,12 @@ def test_a_context_is_shown_in_windows_and_only_those_with_the_answer_point_at_i
     assert made.offsets[0][2].tolist() == [6, 8]
 
 
+def test_questions_that_are_cut_are_counted(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "span", (), settings(max_query=3))
+    made = encoder.encode([Example("0", "w1 w1 w1 ?", "w2"), Example("1", "w1 w1 ?", "w2")], labelled=False)
+    assert (made.cut, made.notes) == (1, ("1 of 2 questions are longer than 3 tokens and are cut",))
+
+
 def test_questions_without_their_answer_in_the_context_are_counted_not_learnt_from_but_predicted(wordpieces) -> None:
     encoder = ExampleEncoder(wordpieces, "span", (), settings())
     some = [Example("0", "w1 ?", "w2 w3", (Answer("w9", -1),)), Example("1", "w1 ?", "w2 w3", (Answer("w3", 3),))]

@@ -19,7 +19,7 @@ from ernie2.corpora.cells import (
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
 from ernie2.datasets.own_checks import check_answers, check_known, check_labelled, check_train, shown, with_scheme
-from ernie2.datasets.own_labels import label_of, without_dashes, without_minus_one
+from ernie2.datasets.own_labels import label_of, tags_of, without_dashes, without_minus_one
 from ernie2.datasets.span_files import Question, answer_notes, answers_of, located, read_questions
 from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.datasets.tag_schemes import Scheme
@@ -205,7 +205,7 @@ def _example(
         tokens = tokens_of(as_list(spelled(row.cells[texts[0]], row.place), row.place), texts[0], row.place)
         if not tokens:
             raise DataError(f"{row.place}: the list in {texts[0]!r} is empty; fill it or take the row out.")
-        tags = None if is_missing(value) else tuple(map(str, as_list(value, row.place)))
+        tags = None if is_missing(value) else tags_of(as_list(value, row.place), label, row.place, changes)
         if tags is not None and len(tags) != len(tokens):
             raise DataError(f"{row.place}: {len(tokens)} tokens but {len(tags)} tags; every token needs one.")
         return Example(identity, " ".join(tokens), label=tags, tokens=tokens)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,14 @@ def label_of(kind: Head, value: Any, name: str, place: str, changes: Counter[str
             changes["empty labels in lists of labels are left out"] += len(parts) - len(made)
         return made
     return class_of(value, name, place, changes)
+
+
+def tags_of(values: Sequence[Any], name: str, place: str, changes: Counter[str]) -> tuple[str, ...]:
+    """Return the tags of a list. Raises `DataError` where a token has none."""
+    tags = [class_of(value, name, place, changes) for value in values]
+    if None in tags:
+        raise DataError(f"{place}: token {tags.index(None) + 1} has no tag in {name!r}; every token needs one.")
+    return tuple(tag for tag in tags if tag is not None)
 
 
 def without_dashes(
