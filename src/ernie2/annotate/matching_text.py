@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ernie2.annotate.characters import unspaced
 
-_SPACES = re.compile(r"\s+")
+_SPACES = re.compile(r" \s+|[^\S ]\s*")  # white space but for single spaces
 _PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*")  # nothing to change
 
 
@@ -41,27 +41,25 @@ def matching_text(text: str) -> MatchingText:
     >>> matching_text("Tower\\nBridge\\u00a0 in\\n\\nCafe\\u0301").text
     'Tower Bridge in\\nCafé'
     """
+    changes = _changes(text)
     parts: list[str] = []
-    starts: list[NDArray[np.int64]] = []
-    ends: list[NDArray[np.int64]] = []
     at = 0
-    for start, end, instead in _changes(text):
-        kept = np.arange(at, start)
+    counts = np.ones(len(text), dtype=np.int64)  # characters that are compared, by the one they begin at
+    ends = np.arange(1, len(text) + 1)
+    for start, end, instead in changes:
         parts += (text[at:start], instead)
-        starts += (kept, np.full(len(instead), start))
-        ends += (kept + 1, np.full(len(instead), end))
+        counts[start], ends[start] = len(instead), end
+        counts[start + 1 : end] = 0
         at = end
-    kept = np.arange(at, len(text))
-    return MatchingText(
-        "".join([*parts, text[at:]]), np.concatenate([*starts, kept]), np.concatenate([*ends, kept + 1])
-    )
+    starts = np.repeat(np.arange(len(text)), counts)
+    return MatchingText("".join([*parts, text[at:]]), starts, ends[starts])
 
 
 def _changes(text: str) -> list[tuple[int, int, str]]:
     """(start, end, what stands there instead), in order, none overlapping."""
     if _PLAIN.fullmatch(text):
         return []
-    changes = [(*run.span(), _space(text, *run.span())) for run in _SPACES.finditer(text) if run[0] != " "]
+    changes = [(*run.span(), _space(text, *run.span())) for run in _SPACES.finditer(text)]
     for start, end in _clusters(text):
         cluster = "".join(c for c in text[start:end] if not _dropped(c))
         if (composed := unicodedata.normalize("NFC", cluster)) != text[start:end]:
@@ -84,9 +82,13 @@ def _clusters(text: str) -> list[tuple[int, int]]:
     joining, changing = set(filter(_joins_before, distinct)), set(filter(_changes_alone, distinct))
     if not (joining or changing):
         return []
-    joins = np.array([character in joining for character in text])
-    alone = np.array([character in changing for character in text])
-    after_space = np.array([True, *(character.isspace() for character in text[:-1])])
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+    def places(characters: set[str]) -> NDArray[np.bool_]:
+        return np.isin(codes, np.array([ord(character) for character in characters], dtype=np.uint32))
+
+    joins, alone = places(joining), places(changing)
+    after_space = np.concatenate([[True], places(set(filter(str.isspace, distinct)))[:-1]])
     begins = np.flatnonzero(~joins | after_space)
     ends = np.append(begins[1:], len(text))
     touched = np.add.reduceat((joins | alone).astype(np.int64), begins) > 0
