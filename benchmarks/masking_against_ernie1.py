@@ -283,7 +283,7 @@ def share_of_masked(task: KnowledgeMasking, sequences: Sequence[TokenSequence], 
     """
     masked = implied = squares = total = 0.0
     for number, sequence in enumerate(sequences):
-        text = task.vocabulary.text[sequence.tokens]
+        text = task.vocabulary.is_text[sequence.tokens]
         size = int(text.sum())
         expected = 0.0
         for level, weight in task.options.mix.items():

@@ -10,7 +10,8 @@ from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import ConfigError, ShardError, UnknownTask
 from ernie2.inspecting.figures import inspect
 from ernie2.inspecting.text import render
-from ernie2.tasks.base import known
+from ernie2.tasks import base
+from ernie2.tasks.base import TokenTask, known
 from tiny import FOUR, document, write_corpora
 
 #         0      1      2      3      4       5    6      7      8       9        10     11
@@ -250,3 +251,28 @@ def test_where_no_example_contains_it_that_is_said(tmp_path):
     assert text.count("has no class '21'") == 1
     with pytest.raises(ConfigError, match=r"'entty' is no kind of spans.*Did you mean 'entity'"):
         inspect(shards, None, 2, 0, options, containing="entty")
+
+
+def test_a_faulty_task_of_another_package_is_named_and_the_others_are_shown(shards, monkeypatch):
+    class Fails(TokenTask):
+        name, title, about, labels = "fails", "Fails", "Does it fail?", ("a", "b")
+
+        def __init__(self, options, vocabulary):
+            raise KeyError("no such token")
+
+    class Nameless(TokenTask):
+        name, labels = "nameless", ("a", "b")
+
+    class Breaks(TokenTask):
+        name, title, about, labels = "breaks", "Breaks", "Does it break?", ("a", "b")
+
+        def usable(self, document):
+            raise ZeroDivisionError
+
+    faulty = {task.name: task for task in (Fails, Nameless, Breaks)}
+    monkeypatch.setattr(base, "_TASKS", {**base._TASKS, **faulty})
+    text = render(inspect(shards, examples=0))
+    assert "task knowledge_masking: " in text
+    assert "does not apply: task 'fails' of " in text
+    assert "task nameless cannot be used: it failed with AttributeError(" in text
+    assert "task breaks cannot be used: it failed with ZeroDivisionError()." in text

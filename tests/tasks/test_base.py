@@ -69,7 +69,7 @@ def test_a_package_that_announces_a_task_but_does_not_bring_it_is_named(monkeypa
 
 
 def test_text_is_everything_but_the_five_ids_nobody_scores():
-    assert np.flatnonzero(~VOCABULARY.text).tolist() == [0, 1, 2, 3, MASK]
+    assert np.flatnonzero(~VOCABULARY.is_text).tolist() == [0, 1, 2, 3, MASK]
 
 
 def test_a_source_draws_another_document_only_where_it_was_given_one():
@@ -77,3 +77,30 @@ def test_a_source_draws_another_document_only_where_it_was_given_one():
     assert Source(here, 0, lambda: there).other is there
     with pytest.raises(LookupError):
         _ = Source(here, 0).other
+
+
+def test_options_without_a_default_are_refused_when_the_task_is_registered(monkeypatch):
+    monkeypatch.setattr(base, "_TASKS", dict(base._TASKS))
+
+    class Faulty(TokenTask):
+        name = "faulty"
+
+        class Options(base.Options):
+            window: int
+            depth: int = 1
+            side: str
+
+    with pytest.raises(TaskError, match=r"task 'faulty' has options without a default: window, side. Give each one"):
+        register(Faulty)
+
+    class Package(_Entry):
+        name = "faulty"
+
+        def load(self):
+            register(Faulty)
+
+    monkeypatch.setattr(base, "entry_points", lambda **_: [Package()])
+    with pytest.raises(
+        TaskError, match=r"^package 'absent_package.tasks': task 'faulty' has options without a default"
+    ):
+        find("faulty")

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from ernie2.errors import ConfigError, TaskError
+from ernie2.tasks import base
+from ernie2.tasks.base import TokenTask
 from ernie2.tasks.building import build_tasks, task_options
 from tiny import VOCABULARY, document, write_corpora
 
@@ -87,3 +89,17 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, made, options, told):
 def test_wrong_options_are_refused_by_task_and_key(tmp_path):
     with pytest.raises(ConfigError, match=r"options of task 'knowledge_masking': mask_share"):
         built({"knowledge_masking": {"mask_share": 2}}, corpora(tmp_path))
+
+
+def test_a_constructor_that_fails_is_named_in_one_line(monkeypatch):
+    class Fails(TokenTask):
+        name, labels = "fails", ("a", "b")
+
+        def __init__(self, options, vocabulary):
+            raise KeyError("no such token")
+
+    monkeypatch.setattr(base, "_TASKS", {**base._TASKS, "fails": Fails})
+    with pytest.raises(
+        TaskError, match=r"task 'fails' of .*test_building cannot be built: KeyError\('no such token'\)"
+    ):
+        build_tasks({"fails": {}}, VOCABULARY, {})

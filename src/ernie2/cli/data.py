@@ -43,6 +43,9 @@ def tasks() -> None:
     Example  [bold]ernie2 tasks[/bold]
     """
     for task in ernie2.list_tasks():
+        if "error" in task:
+            say(f"{task['name']}  (from {task['origin']}) cannot be used: {task['error']}")
+            continue
         labels = {None: "the vocabulary", 0: "labels from the data"}.get(task["labels"], f"{task['labels']} labels")
         say(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
         say(f"    {task['title']}: {task['about']}")

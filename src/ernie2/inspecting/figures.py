@@ -13,10 +13,10 @@ import numpy as np
 from ernie2.annotate.shards import CAPITALISED, CASED, SPAN_KINDS, WORD_START, Shard, ShardedCorpus, Shards
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.batches.feeds import feeds
-from ernie2.errors import ConfigError, TaskError, did_you_mean
+from ernie2.errors import ConfigError, Ernie2Error, TaskError, did_you_mean
 from ernie2.inspecting.examples import write_example
 from ernie2.inspecting.walking import walk, wanted_by
-from ernie2.tasks.base import Task, Vocabulary, find, known
+from ernie2.tasks.base import BUILT_IN, Task, Vocabulary, find, known
 from ernie2.tasks.building import build_tasks
 from ernie2.tasks.usable import Usable, usable_table
 from ernie2.tasks.vocabulary import vocabulary_of
@@ -55,7 +55,8 @@ class CorpusFigures:
 
 @dataclass(frozen=True, slots=True)
 class TaskFigures:
-    """One task. `why_not` says why it has no statistics, None where it has. `tally` counts what `tallies` names.
+    """One task. `why_not` says why it has no statistics, None where it has; of a task that fails, all else is
+    empty. `tally` counts what `tallies` names.
 
     `tokens` and `scored` are sums over `instances`; `examples` are texts in which the labels are written.
     """
@@ -111,12 +112,21 @@ def inspect(
     pieces = load_wordpieces(opened.folder / "tokenizer.json")
     vocabulary = vocabulary_of(pieces)
     given = options or {}
-    names = [task] if task is not None else list(given) or [entry.name for entry in known()]
-    asked = [(find(name), one) for name in names for one in ([given[name]] if name in given else _looks(name, opened))]
-    figures = tuple(
-        _look_through(kind, one, opened, pieces, vocabulary, examples, seed, sequence_tokens, containing, weights)
-        for kind, one in asked
-    )
+    named = [task] if task is not None else list(given)
+    figures: list[TaskFigures] = []
+    for name in named or [entry.name for entry in known()]:
+        try:
+            kind = find(name)
+            figures += [
+                _look_through(
+                    kind, one, opened, pieces, vocabulary, examples, seed, sequence_tokens, containing, weights
+                )
+                for one in ([given[name]] if name in given else _looks(kind, opened))
+            ]
+        except Exception as error:
+            if named or name in BUILT_IN:
+                raise
+            figures.append(_broken(name, error))
     if containing is not None and not any(found.searched for found in figures):
         classes = {label for found in figures for label in found.tally or ()}
         raise ConfigError(
@@ -131,14 +141,20 @@ def inspect(
         sequence_tokens=sequence_tokens,
         containing=containing,
         corpora=tuple(_look_at_corpus(corpus) for corpus in opened.corpora.values()),
-        tasks=figures,
+        tasks=tuple(figures),
     )
 
 
-def _looks(name: str, shards: Shards) -> list[dict[str, Any]]:
+def _broken(name: str, error: Exception) -> TaskFigures:
+    """What is shown of a task of another package that fails while all tasks are looked through."""
+    reason = str(error) if isinstance(error, Ernie2Error) else f"it failed with {error!r}."
+    return TaskFigures(name=name, title=name, about="", needs="", legend="", tallies="", usable={}, why_not=reason)
+
+
+def _looks(kind: type[Task], shards: Shards) -> list[dict[str, Any]]:
     """Options where no recipe gives any: labelled pairs are looked at corpus by corpus, each with its own labels."""
     pairs = [corpus.name for corpus in shards.corpora.values() if corpus.labels]
-    if not find(name).labels_from_data or not pairs:
+    if not kind.labels_from_data or not pairs:
         return [{}]
     return [{"corpora": [corpus]} for corpus in pairs]
 

@@ -63,6 +63,8 @@ def _label_lines(counts: Mapping[str, int]) -> list[str]:
 
 
 def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None) -> list[str]:
+    if not task.about:
+        return [f"task {task.name} cannot be used: {' '.join(str(task.why_not).split())}"]
     lines = [f"task {task.name}: {task.about}", f"  needs {task.needs}"]
     lines += [f"  can use {c['usable']:,} of {c['of']:,} documents of {name}" for name, c in task.usable.items()]
     notes = [f"note on {name}: {note}" for name, c in task.usable.items() for note in c.get("notes", ())]

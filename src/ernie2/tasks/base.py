@@ -26,7 +26,7 @@ from ernie2.errors import TaskError, UnknownTask, did_you_mean
 Array = NDArray[Any]
 
 GROUP = "ernie2.tasks"
-_BUILT_IN = {
+BUILT_IN = {
     "knowledge_masking": "knowledge_masking",
     "capitalization_prediction": "capitalization_prediction",
     "token_document_relation": "token_document_relation",
@@ -40,7 +40,11 @@ _BUILT_IN = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids a task may need; `ordinary` (v,) int64: the ids random replacement draws from."""
+    """The ids and strings a task may need.
+
+    `ordinary` (v,) int64: the ids random replacement draws from. `tokens`: the string of every id, as the tokeniser has
+    it ("##er" continues a word of a WordPiece vocabulary); '' for an id without one, empty where nobody gave any.
+    """
 
     size: int
     cls: int
@@ -50,10 +54,11 @@ class Vocabulary:
     unk: int
     ordinary: Array
     cased: bool = False
+    tokens: tuple[str, ...] = ()
 
     @cached_property
-    def text(self) -> Array:
-        """(size,) bool: not [CLS] [SEP] [MASK] [PAD] [UNK], which nobody scores or replaces."""
+    def is_text(self) -> Array:
+        """(size,) bool, by id: not [CLS] [SEP] [MASK] [PAD] [UNK], which nobody scores or replaces."""
         table = np.ones(self.size, bool)
         table[[self.cls, self.sep, self.mask, self.pad, self.unk]] = False
         return table
@@ -130,7 +135,7 @@ class Labels:
 
 
 class Options(BaseModel):
-    """Options every task has; a task adds its own in a subclass called `Options`."""
+    """Options every task has; a task adds its own in a subclass called `Options`, each with a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -240,7 +245,15 @@ T = TypeVar("T", bound=type[Task])
 
 
 def register(task: T) -> T:
-    """Class decorator: makes a task known by its `name`. Two different tasks of one name are an error."""
+    """Class decorator: make a task known by its `name`. Two different tasks of one name are a `ValueError`.
+
+    Raises `TaskError` where one of its options has no default.
+    """
+    if required := [name for name, option in task.Options.model_fields.items() if option.is_required()]:
+        raise TaskError(
+            f"task {task.name!r} has options without a default: {', '.join(required)}. Give each one in its Options, "
+            "so that the task works in a recipe that says only its name."
+        )
     if (known := _TASKS.setdefault(task.name, task)) is not task:
         raise ValueError(f"two tasks are called {task.name!r}: {known.__module__} and {task.__module__}")
     return task
@@ -261,12 +274,12 @@ def known() -> Iterator[Known]:
     A task comes from the package that announces it, whether or not it was imported already; else from its module.
     """
     announced = {entry.name: entry for entry in entry_points(group=GROUP)}
-    for name in dict.fromkeys((*_BUILT_IN, *_TASKS, *announced)):
+    for name in dict.fromkeys((*BUILT_IN, *_TASKS, *announced)):
         yield Known(name, _origin(name, announced.get(name)), partial(find, name))
 
 
 def _origin(name: str, entry: EntryPoint | None) -> str:
-    if name in _BUILT_IN:
+    if name in BUILT_IN:
         return "ernie2"
     module = _TASKS[name].__module__ if name in _TASKS else None
     if entry is not None and module in (None, entry.module):
@@ -284,8 +297,8 @@ def find(name: str) -> type[Task]:
     Raises `UnknownTask` with a suggestion, and `TaskError` where a package announces the task but does not bring it.
     """
     if name not in _TASKS:
-        if name in _BUILT_IN:
-            import_module(f"ernie2.tasks.{_BUILT_IN[name]}")
+        if name in BUILT_IN:
+            import_module(f"ernie2.tasks.{BUILT_IN[name]}")
         else:
             for entry in entry_points(group=GROUP, name=name):
                 _load(entry)
@@ -299,6 +312,8 @@ def _load(entry: EntryPoint) -> None:
     package = _package(entry)
     try:
         entry.load()
+    except TaskError as error:
+        raise TaskError(f"package {package!r}: {error}") from error
     except Exception as error:
         raise TaskError(f"task {entry.name!r} of package {package!r} cannot be imported: {error!r}.") from error
     if entry.name not in _TASKS:

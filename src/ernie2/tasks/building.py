@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ernie2.annotate.shards import ShardedCorpus
 from ernie2.corpora.pairs import sort_labels
-from ernie2.errors import ConfigError, TaskError
+from ernie2.errors import ConfigError, Ernie2Error, TaskError
 from ernie2.tasks.base import Task, Vocabulary, find
 from ernie2.tasks.reading import check_labels, corpora_for, listed
 
@@ -25,7 +25,7 @@ def build_tasks(
     Raises `ConfigError` for wrong options, `TaskError` where a task names a corpus it cannot read, where its labels
     cannot be told, or where the data has a label its options leave out.
     """
-    made = [_make(name, given or {}, vocabulary) for name, given in options.items()]
+    made = [build_task(name, given, vocabulary) for name, given in options.items()]
     return [_with_labels(task, made, corpora) if task.labels_from_data else task for task in made]
 
 
@@ -34,13 +34,23 @@ def task_options(tasks: list[Task]) -> dict[str, dict[str, Any]]:
     return {task.name: task.options.model_dump(mode="json") for task in tasks}
 
 
-def _make(name: str, options: Mapping[str, Any], vocabulary: Vocabulary) -> Task:
+def build_task(name: str, options: Mapping[str, Any] | None, vocabulary: Vocabulary) -> Task:
+    """The task called `name`, without labels that only the data can name.
+
+    Raises `ConfigError` for wrong options, and `TaskError` where its constructor fails.
+    """
     task = find(name)
     try:
-        return task(task.Options.model_validate(dict(options)), vocabulary)
+        checked = task.Options.model_validate(dict(options or {}))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ConfigError(f"options of task {name!r}: {problems}.") from error
+    try:
+        return task(checked, vocabulary)
+    except Ernie2Error:
+        raise
+    except Exception as error:
+        raise TaskError(f"task {name!r} of {task.__module__} cannot be built: {error!r}.") from error
 
 
 def _with_labels(task: Task, tasks: list[Task], corpora: Mapping[str, ShardedCorpus]) -> Task:

@@ -43,7 +43,7 @@ class CapitalizationPrediction(TokenTask):
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Label 1 where the original word has an initial capital (paper, Capitalization Prediction Task)."""
         wanted = WORD_START | CASED
-        positions = (((sequence.flags & wanted) == wanted) & self.vocabulary.text[sequence.tokens]).nonzero()[0]
+        positions = (((sequence.flags & wanted) == wanted) & self.vocabulary.is_text[sequence.tokens]).nonzero()[0]
         return Labels(positions, ((sequence.flags[positions] & CAPITALISED) != 0).astype(np.int64))
 
     def show(self, text: str, target: int) -> str:

@@ -94,7 +94,7 @@ class KnowledgeMasking(TokenTask):
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Picks units, replaces their pieces, and scores each with its original id (paper, Knowledge Masking Task)."""
         tokens = sequence.tokens
-        text = self.vocabulary.text[tokens]  # (n,) bool
+        text = self.vocabulary.is_text[tokens]  # (n,) bool
         starts = self._starts(sequence, self._levels[int(self._edges.searchsorted(rng.random(), side="right"))])
         starts |= sequence.document < 0  # special tokens part units; they are in none that is picked
         unit = starts.cumsum()  # (n,) number of the unit a token belongs to
@@ -119,7 +119,7 @@ class KnowledgeMasking(TokenTask):
         """
         scored = np.zeros(len(sequence.tokens), bool)
         scored[labels.positions] = True
-        text = self.vocabulary.text[sequence.tokens]
+        text = self.vocabulary.is_text[sequence.tokens]
         counted: list[Counter[str]] = []
         for level in sorted(set(self._levels) - {"basic"}):
             starts = self._starts(sequence, level) | (sequence.document < 0)

@@ -40,7 +40,7 @@ class TokenDocumentRelation(TokenTask):
         document = sequence.document
         shown = np.bincount(document[document >= 0], minlength=len(sequence.document_lengths))  # (documents,) tokens
         left_over = np.append(sequence.document_lengths > shown, False)  # [-1]: special tokens
-        positions = (left_over[document] & self.vocabulary.text[sequence.tokens]).nonzero()[0]
+        positions = (left_over[document] & self.vocabulary.is_text[sequence.tokens]).nonzero()[0]
         key = document[positions] * self.vocabulary.size + sequence.tokens[positions]
         _, which, here = np.unique(key, return_inverse=True, return_counts=True)
         elsewhere = sequence.document_count[positions] - here[which] > 0

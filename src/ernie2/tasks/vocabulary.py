@@ -1,4 +1,4 @@
-"""The tokeniser as tasks see it: a handful of ids."""
+"""The tokeniser as tasks see it: a handful of ids, and the strings of all."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ class WordPieceIds(Protocol):
     def unk_id(self) -> int: ...
     @property
     def ordinary_ids(self) -> Sequence[int] | Any: ...
+    @property
+    def tokens(self) -> tuple[str, ...]: ...
 
 
 def vocabulary_of(wordpieces: WordPieceIds) -> Vocabulary:
-    """Returns the ids tasks need of this tokeniser."""
+    """Return what tasks need of this tokeniser."""
     return Vocabulary(
         size=wordpieces.vocab_size,
         cls=wordpieces.cls_id,
@@ -45,4 +47,11 @@ def vocabulary_of(wordpieces: WordPieceIds) -> Vocabulary:
         unk=wordpieces.unk_id,
         ordinary=np.asarray(wordpieces.ordinary_ids, np.int64),
         cased=wordpieces.cased,
+        tokens=wordpieces.tokens,
     )
+
+
+def bare_vocabulary() -> Vocabulary:
+    """A vocabulary of the five special tokens: for building a task where there is no tokeniser yet."""
+    names = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
+    return Vocabulary(size=5, cls=0, sep=1, mask=2, pad=3, unk=4, ordinary=np.zeros(0, np.int64), tokens=names)

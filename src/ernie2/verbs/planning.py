@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ernie2.annotate.shards import Shards
@@ -20,7 +19,9 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
-from ernie2.tasks.base import Task, Vocabulary, find
+from ernie2.tasks.base import Task
+from ernie2.tasks.building import build_task
+from ernie2.tasks.vocabulary import bare_vocabulary
 from ernie2.train.checkpoints import begun
 from ernie2.train.measuring import RunCost, forecast, how_often, measure, task_sets
 from ernie2.train.memory import Memory, estimate, peak_bytes
@@ -107,8 +108,7 @@ def _shards(recipe: Recipe) -> Shards | None:
 
 def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
     """What the recipe alone tells; at the end, what is absent or that `ernie2 prepare` comes first."""
-    nothing = Vocabulary(size=5, cls=0, sep=1, mask=2, pad=3, unk=4, ordinary=np.zeros(0, np.int64))
-    tasks = [find(name)(find(name).Options.model_validate(dict(o or {})), nothing) for name, o in recipe.tasks.items()]
+    tasks = [build_task(name, options, bare_vocabulary()) for name, options in recipe.tasks.items()]
     figures = _schedule(recipe, lay_plans(recipe, tasks, _apart(recipe, tasks)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vocabulary = _vocabulary_size(recipe)

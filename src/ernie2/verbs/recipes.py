@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ernie2.errors import ConfigError, did_you_mean
+from ernie2.errors import ConfigError, Ernie2Error, did_you_mean
 from ernie2.plain_yaml import parse_yaml
 from ernie2.recipe_files import shipped_recipes
 from ernie2.storage.atomic import write_text
-from ernie2.tasks.base import Vocabulary, known
+from ernie2.tasks.base import known
+from ernie2.tasks.building import build_task
+from ernie2.tasks.vocabulary import bare_vocabulary
 
 
 def list_recipes() -> dict[str, str]:
@@ -35,19 +35,22 @@ def write_recipe(name: str, destination: str | Path) -> Path:
 def list_tasks() -> list[dict[str, Any]]:
     """Every task that can be named: name, title, level, labels, needs, about, origin.
 
-    `labels` is their number; None: the vocabulary; 0: those of the data it will read.
+    `labels` is their number; None: the vocabulary; 0: those of the data it will read. A task that cannot be built with
+    its default options has name, origin and `error` instead.
     """
-    nothing = Vocabulary(size=5, cls=0, sep=1, mask=2, pad=3, unk=4, ordinary=np.zeros(0, np.int64))
-    listed = []
+    listed: list[dict[str, Any]] = []
     for entry in known():
-        task = entry.load()
-        labels = task(task.Options(), nothing).labels
+        try:
+            task = build_task(entry.name, None, bare_vocabulary())
+        except Ernie2Error as error:
+            listed.append({"name": entry.name, "origin": entry.origin, "error": " ".join(str(error).split())})
+            continue
         listed.append(
             {
                 "name": task.name,
                 "title": task.title,
                 "level": task.level,
-                "labels": None if labels is None else len(labels),
+                "labels": None if task.labels is None else len(task.labels),
                 "needs": task.needs,
                 "about": task.about,
                 "origin": entry.origin,

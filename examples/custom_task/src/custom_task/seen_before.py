@@ -24,7 +24,7 @@ class SeenBefore(TokenTask):
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Scores every token but special ones and [UNK]."""
-        positions = np.flatnonzero(self.vocabulary.text[sequence.tokens])
+        positions = np.flatnonzero(self.vocabulary.is_text[sequence.tokens])
         targets = np.ones(len(positions), np.int64)
         targets[np.unique(sequence.tokens[positions], return_index=True)[1]] = 0  # where each first occurs
         return Labels(positions, targets)

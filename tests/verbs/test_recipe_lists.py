@@ -1,0 +1,49 @@
+"""What is listed: recipes and tasks."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+import ernie2
+from ernie2.cli.app import app
+from ernie2.tasks import base
+from ernie2.tasks.base import TokenTask
+
+
+class Fails(TokenTask):
+    name, labels, title, about = "fails", ("a", "b"), "Fails", "Does it fail?"
+
+    def __init__(self, options, vocabulary):
+        raise KeyError("no such token")
+
+
+class Reads(TokenTask):
+    name, labels, title, about = "reads", ("a", "b"), "Reads", "Does it read?"
+
+    def __init__(self, options, vocabulary):
+        super().__init__(options, vocabulary)
+        self.digits = [any(map(str.isdigit, token)) for token in vocabulary.tokens]
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    monkeypatch.setattr(base, "_TASKS", {**base._TASKS, "fails": Fails, "reads": Reads})
+
+
+def test_a_task_that_cannot_be_built_is_listed_with_its_error_beside_the_others():
+    listed = {task["name"]: task for task in ernie2.list_tasks()}
+    assert listed["knowledge_masking"]["labels"] is None
+    assert listed["reads"]["labels"] == 2
+    assert listed["fails"] == {
+        "name": "fails",
+        "origin": __name__,
+        "error": f"task 'fails' of {__name__} cannot be built: KeyError('no such token').",
+    }
+
+
+def test_ernie2_tasks_names_it_and_ends_well():
+    result = CliRunner().invoke(app, ["tasks"])
+    assert result.exit_code == 0
+    assert f"fails (from {__name__}) cannot be used: task 'fails' of" in " ".join(result.output.split())
+    assert f"reads  (token-level, 2 labels, from {__name__})" in result.output
