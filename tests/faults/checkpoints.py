@@ -40,7 +40,8 @@ def attack(bench: Workbench, rng: np.random.Generator) -> Outcome:
         return Outcome(KIND, label, "silent", "an escape sequence reached the terminal")
     if ended.code not in (0, 2):
         return Outcome(KIND, label, "silent", f"exit {ended.code}: {ended.output[-400:]}")
-    if ended.code == 0 and refused:
+    noted = label.startswith("config.json ") and f"note: {label.split()[1].rstrip(':')} " in ended.output
+    if ended.code == 0 and refused and not noted:
         return Outcome(KIND, label, "silent", f"accepted: {ended.output[-400:]}")
     if ended.code == 2 and (out.exists() or any(folder.glob(".*.tmp")) or any(folder.glob("*.tmp"))):
         return Outcome(KIND, label, "left behind", "refused, but something was written")
