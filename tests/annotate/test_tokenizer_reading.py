@@ -285,3 +285,37 @@ def test_ernie_3_and_the_vocabularies_of_bert_are_read(tmp_path):
     assert pieces.vocab_size == 39980
     assert pieces.normalizer["do_lower_case"] is True
     assert "'$' (lines" in pieces.notes[0]
+
+
+def spoil(kind: str, described: dict[str, Any]) -> str:
+    vocabulary = described["model"]["vocab"]
+    if kind == "same id":
+        vocabulary["the"] = vocabulary["york"]
+    elif kind == "far id":
+        vocabulary["the"] = 4_000_000_000
+    elif kind == "BPE":
+        described["model"] = {"type": "BPE", "vocab": vocabulary, "merges": [], "unk_token": "[UNK]"}
+    return json.dumps(described)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("same id", "is damaged: '(the|york)' and '(the|york)' have the id"),
+        ("far id", "is damaged: its largest id is 4,000,000,000, with"),
+        ("BPE", r"is a BPE tokeniser, but the tokenizer_config\.json beside it names one of BERT's kind"),
+    ],
+)
+def test_a_damaged_tokenizer_json_is_refused(tmp_path, kind, told):
+    load_wordpieces(folder(tmp_path)).save(tmp_path / "saved")
+    file = tmp_path / "saved/tokenizer.json"
+    file.write_text(spoil(kind, json.loads(file.read_text())))
+    with pytest.raises(TokenizerError, match=told):
+        load_wordpieces(file)
+
+
+@pytest.mark.parametrize("text", ["null", "{}", "<html>", '{"a": ' * 100_000, "[" * 100_000])
+def test_a_tokenizer_json_that_is_none_is_not_read_as_a_list_of_tokens(tmp_path, text):
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(TokenizerError, match="is not a tokeniser file of the `tokenizers` library"):
+        load_wordpieces(tmp_path / "tokenizer.json")

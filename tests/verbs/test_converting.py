@@ -111,7 +111,7 @@ def test_rows_beyond_the_vocabulary_go_when_asked_and_no_others(tmp_path):
     with pytest.raises(CheckpointError, match="has 211 rows and no vocabulary beside it"):
         ernie2.convert(source, tmp_path / "hf", vocabulary=205)
     ernie_vocabulary(source)
-    with pytest.raises(CheckpointError, match="has 205 tokens; a vocabulary of 204 rows would cut some off"):
+    with pytest.raises(CheckpointError, match="has 205 tokens, too many for 204 rows"):
         ernie2.convert(source, tmp_path / "hf", vocabulary=204)
     assert load_model(source).model.vocab_size == 211
     made = ernie2.convert(source, tmp_path / "hf", vocabulary=205)
@@ -197,3 +197,37 @@ def test_wrong_sizes_and_kinds_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         ernie2.convert(tmp_path / "nowhere", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
+def test_a_link_out_of_the_folder_is_not_read_into_what_is_written(tmp_path, name):
+    source = paddle_files.copied("fluid", tmp_path)
+    ernie_vocabulary(source)
+    secret = tmp_path / "secret"
+    secret.write_text((source / "vocab.txt").read_text() if name == "vocab.txt" else "{}")
+    (source / name).unlink(missing_ok=True)
+    (source / name).symlink_to(secret)
+    with pytest.raises(CheckpointError, match=f"{name} is a link out of its folder, to {secret}, .*put a copy"):
+        ernie2.convert(source, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()
+
+
+def test_a_snapshot_of_the_hub_is_converted_though_its_files_are_links(tmp_path):
+    source = paddle_files.copied("fluid", tmp_path)
+    ernie_vocabulary(source)
+    ernie2.convert(source, tmp_path / "cache/blobs")
+    snapshot = tmp_path / "cache/snapshots/0f"
+    snapshot.mkdir(parents=True)
+    for file in (tmp_path / "cache/blobs").iterdir():
+        (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
+    ernie2.convert(snapshot, tmp_path / "hf")
+    assert same_weights(snapshot, tmp_path / "hf")
+
+
+def test_a_vocabulary_with_more_tokens_than_the_table_has_rows_is_refused(tmp_path):
+    source = paddle_files.copied("fluid", tmp_path)  # 211 rows
+    words = [*VOCABULARY, *(f"x{i}" for i in range(20))]
+    (source / "vocab.txt").write_text("".join(f"{token}\t{i}\n" for i, token in enumerate(words)))
+    with pytest.raises(CheckpointError, match="has 225 tokens, too many for 211 rows: give --vocabulary 225"):
+        ernie2.convert(source, tmp_path / "hf")
+    ernie2.convert(source, tmp_path / "hf", vocabulary=225)

@@ -65,6 +65,8 @@ class Companions:
     added: tuple[AddedToken, ...] = ()
     normalizer: Mapping[str, bool | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    bert: bool = False
+    """Whether tokenizer_config.json names a class that follows BERT's rules."""
 
 
 def read_companions(read: Callable[[str], bytes | None], where: str) -> Companions:
@@ -90,6 +92,7 @@ def read_companions(read: Callable[[str], bytes | None], where: str) -> Companio
         roles=roles,
         added=tuple(added),
         normalizer={theirs: _flag(config[key], key, where) for key, theirs in BERT_KEYS.items() if key in config},
+        bert=isinstance(kind, str) and _family(kind) in _BERT_CLASSES and _family(kind) != "PreTrained",
         notes=()
         if not isinstance(kind, str) or _family(kind) in _BERT_CLASSES
         else (f"{where}: {CONFIG} names {kind}, but the vocabulary is read by BERT's rules; compare some ids.",),

@@ -34,7 +34,7 @@ def read_tokenizer(where: str, lowercase: bool | None) -> tuple[Tokenizer, Compa
     """The tokeniser of `load_wordpieces`, the files beside it, and notes on what was guessed or passed over."""
     text, read = _read(where)
     companions = read_companions(read, where)
-    if text.lstrip().startswith("{"):
+    if text.lstrip().startswith("{") or where.endswith(f"/{JSON}"):
         tokenizer, notes = _from_json(text, where, companions, lowercase)
         return tokenizer, companions, notes
     vocabulary, notes = read_vocabulary(text, where)
@@ -77,6 +77,7 @@ def _from_json(text: str, where: str, companions: Companions, lowercase: bool | 
     notes: list[str] = []
     try:
         described = json.loads(Tokenizer.from_str(text).to_str())
+        _check_model(json.loads(text)["model"], companions, where)  # as written: the library drops what comes twice
         notes += add_tokens(described, companions.added, where)
         if bert_keys(described):
             notes += _follow(described["normalizer"], companions, lowercase, where)
@@ -86,6 +87,24 @@ def _from_json(text: str, where: str, companions: Companions, lowercase: bool | 
     except Exception as error:  # the binding raises bare Exception
         raise TokenizerError(f"{where} is not a tokeniser file of the `tokenizers` library: {error}.") from error
     return tokenizer, notes
+
+
+def _check_model(model: Mapping[str, Any], companions: Companions, where: str) -> None:
+    """Raise `TokenizerError` for ids that two tokens share, for wide gaps in them, and for another kind than stated."""
+    kind, vocabulary = model.get("type", "WordPiece"), model.get("vocab")
+    if companions.bert and kind != "WordPiece":
+        raise TokenizerError(
+            f"{where} is a {kind} tokeniser, but the {CONFIG} beside it names one of BERT's kind; take the files "
+            "of one tokeniser."
+        )
+    if not isinstance(vocabulary, dict):  # a list of pieces: the id is the place
+        return
+    owners: dict[int, str] = {}
+    for token, identity in vocabulary.items():
+        if (other := owners.setdefault(identity, token)) != token:
+            raise TokenizerError(f"{where} is damaged: {other!r} and {token!r} have the id {identity}.")
+    if (last := max(owners, default=-1)) > 2 * len(owners) + 1_000:
+        raise TokenizerError(f"{where} is damaged: its largest id is {last:,}, with {len(owners):,} tokens.")
 
 
 def _follow(normalizer: dict[str, Any], companions: Companions, lowercase: bool | None, where: str) -> list[str]:

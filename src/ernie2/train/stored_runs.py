@@ -9,15 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
-from ernie2.errors import ShardError
+from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.filling import WORD_TABLE
 from ernie2.model.formats.opening import Piece, Stored, open_stored
 from ernie2.model.heads import HeadSpec
 from ernie2.settings import EncoderSettings
+from ernie2.storage.links import outside_target
 from ernie2.train.checkpoints import newest
 from ernie2.train.records import read_run
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt")
+_COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def open_any(source: Path) -> Stored:
@@ -31,7 +33,9 @@ def open_any(source: Path) -> Stored:
 def tokenizer_beside(source: Path) -> Path | None:
     """Return the tokeniser file that belongs to a checkpoint: in its folder, in RUN/hf, or in the shards of a run.
 
-    Raises `ShardError` where those shards have another tokeniser now than the run was trained with.
+    Raises `ShardError` where those shards have another tokeniser now than the run was trained with, and
+    `CheckpointError` where the file, or one that is read with it, is a link out of a checkpoint's folder: what it leads
+    to would be written into folders that are published.
     """
     folders = [source] if source.is_dir() else [source.parent]
     if folders[0].name == "params":
@@ -39,9 +43,20 @@ def tokenizer_beside(source: Path) -> Path | None:
     if (source / "run.json").exists():
         folders = [source / "hf", *map(Path, read_run(source)["data"]["shards"])]
     file = next((file for folder in folders for name in _TOKENIZERS if (file := folder / name).is_file()), None)
-    if file is not None and (source / "run.json").exists() and file.parent != source / "hf":
+    if file is not None and not (source / "run.json").exists():
+        _check_links(file.parent)
+    elif file is not None and file.parent != source / "hf":
         _check_tokenizer(source, file)
     return file
+
+
+def _check_links(folder: Path) -> None:
+    for name in (*_TOKENIZERS, *_COMPANIONS):
+        if (target := outside_target(folder / name)) is not None:
+            raise CheckpointError(
+                f"{folder / name} is a link out of its folder, to {target}, and is not read: it would end up in what "
+                "is written. Where you trust it, put a copy in its place."
+            )
 
 
 def _check_tokenizer(run: Path, file: Path) -> None:

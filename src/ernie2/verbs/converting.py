@@ -67,8 +67,8 @@ def convert(
         raise ConfigError(f"no encoder can have these sizes: {told}.") from error
     grow = [name for name in asked if name != "task_ids"] + (["vocabulary"] if vocabulary is not None else [])
     tokenizer = wordpieces_beside(source)
-    if vocabulary is not None:
-        _check_vocabulary(vocabulary, stored, tokenizer)
+    rows = stored.vocab_size if vocabulary is None else vocabulary
+    _check_vocabulary(rows, stored, tokenizer)
     loaded = load_model(stored, settings=settings, vocab_size=vocabulary, grow=grow)
     lacking = tuple(name for name in loaded.account.new if "[" not in name and name != TASK_TABLE)
     _write(destination, loaded, to, lacking, tokenizer)
@@ -85,19 +85,17 @@ def convert(
     return Converted(destination, stored.layout, account)
 
 
-def _check_vocabulary(vocabulary: int, stored: Stored, tokenizer: WordPieces | None) -> None:
-    """Raises `CheckpointError` where rows of tokens, or of what may be tokens, would go."""
-    if vocabulary >= stored.vocab_size:
-        return
-    if tokenizer is None:
+def _check_vocabulary(rows: int, stored: Stored, tokenizer: WordPieces | None) -> None:
+    """Raise `CheckpointError` where a token would have no row, or rows would go that may be of tokens."""
+    if tokenizer is not None and rows < tokenizer.vocab_size:
+        raise CheckpointError(
+            f"the vocabulary beside {stored.where} has {tokenizer.vocab_size:,} tokens, too many for {rows:,} rows: "
+            f"give --vocabulary {tokenizer.vocab_size} or more, or take the vocabulary that belongs to the weights."
+        )
+    if tokenizer is None and rows < stored.vocab_size:
         raise CheckpointError(
             f"{stored.where} has {stored.vocab_size} rows and no vocabulary beside it, so it cannot be told whether "
-            f"rows from {vocabulary} on belong to tokens. Put its vocab.txt into the folder."
-        )
-    if vocabulary < tokenizer.vocab_size:
-        raise CheckpointError(
-            f"the vocabulary beside {stored.where} has {tokenizer.vocab_size} tokens; a vocabulary of {vocabulary} "
-            "rows would cut some off. Only rows beyond it may go."
+            f"rows from {rows} on belong to tokens. Put its vocab.txt into the folder."
         )
 
 

@@ -12,6 +12,7 @@ from ernie2.model.formats.json_files import read_json
 from ernie2.model.formats.layouts import Named, Renamed
 from ernie2.model.formats.sniffing import what_lies_there
 from ernie2.model.formats.wrapping import WORD_TABLE
+from ernie2.storage.links import outside_target
 
 NAMES = ("config.json", "model_config.json", "ernie_config.json", "bert_config.json")
 _TASK_TABLE = "embeddings.task_type_embeddings.weight"
@@ -24,6 +25,11 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
         raise CheckpointError(
             f"{folder.resolve()} is no checkpoint: it holds neither run.json (a run) nor a configuration "
             f"({', '.join(NAMES)}).{what_lies_there(folder)}"
+        )
+    if (target := outside_target(path)) is not None:
+        raise CheckpointError(
+            f"{path} is a link out of its folder, to {target}, and is not read. Where you trust it, put a copy in its "
+            "place."
         )
     config = read_json(path)
     if not isinstance(config, dict):
