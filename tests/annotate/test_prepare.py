@@ -7,6 +7,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -299,6 +300,24 @@ def test_nothing_is_done_again_where_nothing_changed(made):
     assert stages == ["unchanged"]
     assert again.fingerprint == shards.fingerprint
     assert contents(shards.folder) == before
+
+
+def test_shards_are_whole_where_the_disk_does_not_let_what_they_were_made_in_go(tmp_path, monkeypatch, capsys):
+    """EIO while removing: the work folder stays, and that is said in a line."""
+
+    def refuse(path, *_, **__):
+        if Path(path).name.startswith(".prepare-"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(path)
+
+    real = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    shards = prepare(recipe(tmp_path, english(tmp_path, 20)), workers=1)
+    assert Shards(shards.folder).fingerprint == shards.fingerprint
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: {shards.folder}/.prepare-")
+    assert "cannot be removed: Input/output error. Nothing needs it any more" in told
+    assert told.count("\n") == 1
 
 
 def test_shards_made_from_something_else_are_left_alone_unless_they_are_to_be_replaced(made, tmp_path):

@@ -155,7 +155,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], ernie: Callable[..., Out
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
-    def verb(*_: object) -> None:
+    def verb(*_: object, **__: object) -> None:
         raise error
 
     return verb
@@ -175,21 +175,22 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(
     assert ernie("prepare", "demo-en") == (code, "", said)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_nowhere_to_write_is_named_with_its_place(
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.EMFILE])
+def test_a_file_system_that_fails_is_named_with_the_place_and_is_no_fault_of_ours(
     number: int, ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ernie2, "report", raising(OSError(number, "full", "runs/a/report.html")), raising=False)
     code, _, complaint = ernie("report", "runs/a")
     assert code == 2
-    assert complaint.startswith("error: writing failed at runs/a/report.html: ")
+    assert complaint.startswith("error: the file system failed at runs/a/report.html: ")
     assert "Traceback" not in complaint
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError("oh"), ConnectionResetError(errno.ECONNRESET, "oh")])
 def test_a_fault_of_ours_shows_where_it_is_and_asks_for_a_report(
-    ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    error: Exception, ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ernie2, "report", raising(ZeroDivisionError("oh")), raising=False)
+    monkeypatch.setattr(ernie2, "report", raising(error), raising=False)
     code, _, complaint = ernie("report", "runs/a")
     assert code == 1
     assert "Traceback" in complaint

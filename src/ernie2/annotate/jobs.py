@@ -98,7 +98,8 @@ class Workplace:
 
     def ask_to_stop(self) -> None:
         """Lets all workers stop at their next `check`."""
-        (self.folder / "stop").touch()
+        with suppress(OSError):  # workers end with their owner at the latest
+            (self.folder / "stop").touch()
 
     def advance(self, characters: int) -> None:
         """Records that so many more characters are done, and checks whether to go on."""

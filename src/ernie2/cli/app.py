@@ -19,11 +19,14 @@ from ernie2.progress import complain, say
 
 INTERRUPTED = 130
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_NOWHERE_TO_WRITE = {
+_REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your disk quota is used up",
     errno.EROFS: "the file system is read-only",
+    errno.EIO: "the disk reports an error (EIO)",
 }
+_OF_PROCESSES = (ConnectionError, ChildProcessError, ProcessLookupError, TimeoutError, InterruptedError)
+"""Kinds of `OSError` that are not about files."""
 
 _ORDER = [
     "demo",
@@ -109,9 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("interrupted.", INTERRUPTED)
     except OSError as error:
-        if error.errno in _NOWHERE_TO_WRITE:
-            _fail(str(_storage_error(error)), StorageError.exit_code)
-        _fail_unexpectedly()
+        if error.errno is None or isinstance(error, _OF_PROCESSES):
+            _fail_unexpectedly()
+        _fail(str(_storage_error(error)), StorageError.exit_code)
     except Exception:
         _fail_unexpectedly()
 
@@ -138,11 +141,12 @@ def _options(
 
 
 def _storage_error(error: OSError) -> StorageError:
-    """What to tell a user when `error` says that nothing can be written."""
-    where = f" at {error.filename}" if error.filename else ""
+    """Return what to tell a user about an error of the file system that nobody expected."""
+    files = [os.fsdecode(file) for file in (error.filename, error.filename2) if isinstance(file, str | bytes)]
+    where = f" at {' and '.join(files)}" if files else ""
     return StorageError(
-        f"writing failed{where}: {_NOWHERE_TO_WRITE.get(error.errno or 0, error.strerror)}. Files written before are "
-        "whole. Free some space or choose another folder, then give the same command again."
+        f"the file system failed{where}: {_REASONS.get(error.errno or 0, error.strerror)}. Files written before are "
+        "whole. Check the place, its free space and permissions, then give the same command again."
     )
 
 
