@@ -10,16 +10,16 @@ SCORE = {
 
 
 def test_the_headline_counts_the_learned_tasks(small):
-    assert verdict.headline(small()) == "One of two tasks is learned: held-out accuracy above every baseline."
+    assert verdict.headline(small()) == "One of two tasks is above every baseline on held-out text."
 
 
 def test_both_all_and_none_are_said_so(small, small_lines, heldout_result):
     small_lines[9]["tasks"][CASE] = heldout_result(0.95, 0.02, 0.8)
-    said = "Both tasks are learned: held-out accuracy above every baseline."
+    said = "Both tasks are above every baseline on held-out text."
     assert verdict.headline(small(small_lines)) == said
     for task in small_lines[9]["tasks"]:
         small_lines[9]["tasks"][task] = heldout_result(0.01, 0.005, 0.8)
-    said = "None of two tasks is learned: held-out accuracy above every baseline."
+    said = "None of two tasks is above every baseline on held-out text."
     assert verdict.headline(small(small_lines)) == said
 
 
@@ -35,8 +35,7 @@ def test_a_task_with_too_few_instances_is_neither_learned_nor_unlearned(small, s
 def test_a_run_still_going_says_how_far_it_is(small, small_lines):
     said = verdict.headline(small(small_lines[:5], status="running", finished=None))
     assert said == (
-        "Still running, at step 20 of 40. The one task trained so far is learned: held-out accuracy above every "
-        "baseline."
+        "Still running, at step 20 of 40. The one task trained so far is above every baseline on held-out text."
     )
 
 

@@ -21,7 +21,7 @@ def headline(records: Records) -> str:
     else:
         who = f"{'none' if learned == 0 else spelled(learned)} of {spelled(len(rows))} {of}"
     so_far = " trained so far" if len(rows) < len(records.run.tasks) else ""
-    sentence = f"{who}{so_far} {'is' if learned <= 1 else 'are'} learned: held-out accuracy above every baseline."
+    sentence = f"{who}{so_far} {'is' if learned <= 1 else 'are'} above every baseline on held-out text."
     untold = f" Of {spelled(few)} there are too few held-out instances to tell." if few else ""
     return _state(records) + sentence[0].upper() + sentence[1:] + untold
 
