@@ -121,6 +121,38 @@ def test_every_kind_of_task_is_guessed_trained_and_predicted(
         assert context[said[0]["start"] : said[0]["end"]].strip() == said[0]["label"]
 
 
+def test_the_tag_scheme_is_printed_saved_and_may_be_named(ernie: Callable[..., Outcome]) -> None:
+    Path("train.conll").write_text("w1 B-X\nw2 E-X\nw3 O\n\nw4 S-X\n")
+    command = ("finetune", "encoder", "--train", "train.conll", "--dev", "train.conll", *QUICK)
+    code, shown, _ = ernie(*command, "--out", "out")
+    assert code == 0
+    assert "tag scheme: BIOES (the prefixes are B-, E-, S-" in shown
+    assert json.loads(Path("out/own/seed-0/model/config.json").read_text())["ernie2_finetuned"]["scheme"] == "BIOES"
+    code, shown, _ = ernie("predict", "out/own/seed-0/model", "train.conll")
+    assert [json.loads(line)["tokens"] for line in shown.splitlines()] == [["w1", "w2", "w3"], ["w4"]]
+    assert "tag scheme: none, as named" in ernie(*command, "--out", "plain", "--scheme", "none")[1]
+    code, _, complaint = ernie(*command, "--out", "other", "--scheme", "IOB2")
+    assert (code, "train.conll, lines 1 to 3: the tag 'E-X' is none of IOB2" in complaint) == (2, True)
+    code, _, complaint = ernie("finetune", "encoder", "--dataset", "msra_ner", "--data", ".", "--scheme", "IOB2")
+    assert (code, "--scheme is for data of your own" in complaint) == (2, True)
+
+
+def test_a_development_question_without_an_answer_is_refused_before_training(
+    ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def squad(*questions: dict[str, Any]) -> str:
+        return json.dumps({"data": [{"paragraphs": [{"context": "w1 w2 w3", "qas": list(questions)}]}]})
+
+    answered = {"id": "p", "question": "w1 ?", "answers": [{"text": "w2", "answer_start": 3}]}
+    Path("train.json").write_text(squad(answered, answered))
+    Path("dev.json").write_text(squad(answered, {"id": "q", "question": "w9 ?", "answers": []}))
+    monkeypatch.setattr(finetuning, "run_all", lambda *_, **__: pytest.fail("trained"))
+    files = ("--train", "train.json", "--dev", "dev.json")
+    code, _, complaint = ernie("finetune", "encoder", "--dataset", "cmrc2018", *files, *QUICK)
+    assert code == 2
+    assert "dev.json, question q: it has no answer (1 of 2 have none)" in complaint
+
+
 BAD = [
     (GOOD, [*GOOD, ("w1", "maybe")], (), ["dev.tsv, line 10", "'maybe' does not occur in training"]),
     ([*GOOD, ("", "yes")], GOOD, (), ["train.tsv, line 10", "the text in 'text' is empty"]),

@@ -97,6 +97,7 @@ def test_the_groups_hold_all_of_glue_and_the_nine_chinese_sets() -> None:
 def test_every_declaration_is_whole(name: str) -> None:
     dataset = DATASETS[name]
     assert settings_for(name, "base").epochs > 0
+    assert (dataset.head == "tagging") == (dataset.scheme is not None)
     assert set(dataset.metrics) <= {*PLAIN, "f1", "mrr", "entity_f1", "exact_match", "answer_f1"}
     assert bool(dataset.labels) == (dataset.head in ("classification", "tagging"))
     assert (dataset.form == "squad") == (dataset.head == "span") == (dataset.answer_rules is not None)

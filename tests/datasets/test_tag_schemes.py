@@ -169,6 +169,7 @@ def test_tags_of_no_entity_are_counted_and_a_file_of_another_scheme_is_refused()
     assert scheme_notes("dev", tagged("B-X I-X", "O I-X"), "IOB2") == [
         "dev: 1 of 3 tagged tokens belong to no entity under IOB2 (first: f, line 2)"
     ]
+    assert scheme_notes("test", [], "IOB2") == []  # no labels
     assert scheme_notes("dev", tagged("O O"), "IOB2") == ["dev: every tag is O; there is no entity to find"]
     with pytest.raises(DataError, match="dev: 2 of 2 tagged tokens belong to no entity under IOB2"):
         scheme_notes("dev", tagged("I-X I-X", "O"), "IOB2")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tiny_finetuning as tiny
-from ernie2.datasets.examples import Example
+from ernie2.datasets.examples import Example, Split
 from ernie2.errors import ConfigError
 from ernie2.finetuning import jobs, many_runs, runs
 from ernie2.finetuning.jobs import Job
@@ -72,6 +72,13 @@ def test_a_finished_run_of_something_else_is_refused_not_taken_or_overwritten(
         run_all(replace(job(tmp_path), **change), [0])
 
 
+def test_another_tag_scheme_is_another_run(tmp_path: Path) -> None:
+    tagging = replace(job(tmp_path), data=tiny.data("tagging"))
+    run_all(tagging, [0])
+    with pytest.raises(ConfigError, match=r"a finished run of another tag scheme \(IOB2\)"):
+        run_all(replace(tagging, data=replace(tagging.data, scheme="IOB1")), [0])
+
+
 def test_another_checkpoint_is_another_run(tmp_path: Path) -> None:
     run_all(job(tmp_path), [0])
     other = replace(job(tmp_path), source=tiny.source(tmp_path / "other", seed=2))
@@ -88,10 +95,13 @@ def test_runs_side_by_side_give_the_same_figures(tmp_path: Path) -> None:
 
 
 def test_a_run_that_diverged_has_no_figures_but_its_reason(tmp_path: Path) -> None:
-    (done,) = run_all(job(tmp_path, peak_lr=1e30, clip=1e30), [0])
+    far = tuple(replace(one, label=1e30) for one in tiny.examples("regression", 4))  # its square is no float32
+    data = tiny.data("regression")
+    diverging = replace(job(tmp_path), data=replace(data, splits={**data.splits, "train": Split(far, ("far",), "own")}))
+    (done,) = run_all(diverging, [0])
     assert "not finite" in done.diverged
     assert done.metrics == {}
-    assert run_all(job(tmp_path, peak_lr=1e30, clip=1e30), [0])[0].diverged == done.diverged
+    assert run_all(diverging, [0])[0].diverged == done.diverged
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def scheme_notes(name: str, tagged: Sequence[Tagged], scheme: Scheme) -> list[st
         if covered < here and first is None:
             first = one
     if first is None:
-        return [] if marked else [f"{name}: every tag is O; there is no entity to find"]
+        return [] if marked or not tagged else [f"{name}: every tag is O; there is no entity to find"]
     told = f"{outside:,} of {marked:,} tagged tokens belong to no entity under {scheme} (first: {first.place})"
     if outside * 10 > marked * 9:
         raise DataError(f"{name}: {told}. Give every file the scheme of the training file, or name it with --scheme.")

@@ -116,7 +116,9 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     if one.get("checkpoint") != other["checkpoint"]:
         return "another checkpoint"
     if one.get("data") != other["data"]:
-        return "other data"
+        scheme = one.get("data", {}).get("scheme")
+        same = other["data"] | {"scheme": scheme} == one.get("data")
+        return f"another tag scheme ({scheme})" if same else "other data"
     before, now = one.get("settings", {}), other["settings"]
     changed = [f"{key}={before.get(key)} (now {now[key]})" for key in now if before.get(key) != now[key]]
     return "other settings: " + ", ".join(changed)
