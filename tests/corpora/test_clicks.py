@@ -151,3 +151,14 @@ def test_a_full_disk_while_gathering_is_a_storage_error(tmp_path: Path, monkeypa
     with pytest.raises(StorageError, match="disk is full"):
         mine_clicks(str(write(tmp_path / "log.tsv", LOG)), tmp_path / "out.tsv", 5)
     assert [path.name for path in tmp_path.iterdir()] == ["log.tsv"]
+
+
+def test_a_query_of_nan_is_none_and_counted(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text(
+        '{"query": NaN, "title": "a", "clicked": 1}\n'
+        + "".join(f'{{"query": "q{i}", "title": "t{i}", "clicked": 1}}\n' for i in range(3))
+    )
+    mined = mine_clicks(str(log), tmp_path / "out.tsv", 1)
+    assert mined.drops.as_dict()["row without query or title"] == 1
+    assert "nan" not in (tmp_path / "out.tsv").read_text().lower()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ernie2.datasets.declared import find_dataset
 from ernie2.datasets.examples import Answer, Example
-from ernie2.datasets.span_files import locate, read_questions, read_spans
+from ernie2.datasets.span_files import answers_of, locate, read_questions, read_spans
 from ernie2.errors import DataError
 
 CONTEXT = "李白是唐代诗人。李白生于701年。"
@@ -155,3 +155,10 @@ def test_half_a_surrogate_pair_in_a_context_is_refused_with_the_file(tmp_path: P
     (tmp_path / "x.json").write_text(r'{"data": [{"paragraphs": [{"context": "a \ud83d", "qas": []}]}]}')
     with pytest.raises(DataError, match=r"x.json: not valid JSON .*half a character"):
         list(read_questions(str(tmp_path / "x.json")))
+
+
+def test_an_answer_is_a_string_and_its_start_may_be_written_with_a_point() -> None:
+    assert list(answers_of({"text": ["a"], "answer_start": [4.0]}, "here")) == [("a", 4)]
+    for wrong in ([None], {"text": None}, {"text": [None]}, {"text": ["a", 5]}, [{"text": float("nan")}]):
+        with pytest.raises(DataError, match=r"here: an answer is (null|NaN|a number), not a string"):
+            list(answers_of(wrong, "here"))

@@ -18,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ernie2.corpora.cells import text_of
 from ernie2.corpora.connectives import Mined
 from ernie2.corpora.documents import Drops
 from ernie2.errors import ConfigError, DataError, StorageError
@@ -157,12 +158,8 @@ def _never_shown(log: sqlite3.Connection, query: str, shown: dict[str, int], wan
 
 
 def _text(value: Any, name: str, where: str) -> str:
-    """A cell as text with single spaces; '' for null."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DataError(f"{where}: the column {name!r} holds {value!r}; it must be a string.")
-    return " ".join(value.split())
+    """A cell as text with single spaces; '' where there is none."""
+    return " ".join((text_of(value, name, where) or "").split())
 
 
 def _clicked(value: Any, name: str, where: str) -> int:

@@ -17,6 +17,7 @@ from ernie2.corpora.cells import (
     number_of,
     tokens_of,
 )
+from ernie2.corpora.documents import name_of
 from ernie2.datasets.declarations import Columns, Dataset
 from ernie2.datasets.examples import Example
 from ernie2.errors import DataError
@@ -99,8 +100,15 @@ def _example(
         _text(row, columns.text),
         _text(row, columns.pair) if columns.pair else None,
         _label(dataset, columns, row, changes, labelled=labelled),
-        group=str(row.cells[column(row, columns.group)]) if columns.group else None,
+        group=_group(row, columns) if columns.group else None,
     )
+
+
+def _group(row: Row, columns: Columns) -> str:
+    name = column(row, columns.group)
+    if not (group := name_of(row.cells[name], name, row.place)):
+        raise DataError(f"{row.place}: {name!r} is empty, so it is unknown to which question this row belongs.")
+    return group
 
 
 def _text(row: Row, alternatives: Sequence[str]) -> str:

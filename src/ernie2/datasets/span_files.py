@@ -16,7 +16,7 @@ from ernie2.datasets.declarations import Dataset
 from ernie2.datasets.examples import Answer, Example
 from ernie2.datasets.simplified import is_traditional, simplifier
 from ernie2.errors import DataError
-from ernie2.storage.files import json_value, read_lines
+from ernie2.storage.files import json_name, json_value, read_lines
 from ernie2.storage.tables import column, read_rows
 
 
@@ -172,17 +172,26 @@ def answers_of(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
         starts = value.get("answer_start") or [None] * len(value["text"])
         if len(starts) != len(value["text"]):
             raise DataError(f"{place}: {len(value['text'])} answers but {len(starts)} starts; every answer needs one.")
-        yield from zip(map(str, value["text"]), (_start(start) for start in starts), strict=True)
+        yield from zip((_text(one, place) for one in value["text"]), map(_start, starts), strict=True)
     elif isinstance(value, Mapping) and "text" in value:
-        yield str(value["text"]), _start(value.get("answer_start"))
+        yield _text(value["text"], place), _start(value.get("answer_start"))
     elif isinstance(value, Sequence):
         for one in value:
-            yield from answers_of(one, place)
+            yield from answers_of(_text(one, place) if one is None else one, place)
     else:
         raise DataError(f"{place}: answers are text, or objects with text and answer_start; got {value!r}.")
 
 
+def _text(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{place}: an answer is {json_name(value)}, not a string.")
+    return value
+
+
 def _start(value: Any) -> int | None:
+    """A start as a number; pandas writes 4.0 for 4 where others are missing."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int) else None
 
 
