@@ -34,6 +34,8 @@ def test_transformers_loads_the_folder_with_tokeniser_task_ids_and_counts(export
     assert model.config.ernie2_task_instances == {**dict.fromkeys(tiny.FOUR, 0), "knowledge_masking": 9}
     assert model.config.vocab_size == made.trainer.model.vocab_size == len(tokenizer)
     assert tokenizer("w7 w8")["input_ids"] == [tiny.CLS, 7, 8, tiny.SEP]
+    rows = model.config.max_position_embeddings
+    assert len(tokenizer("w7 " * 2 * rows, truncation=True)["input_ids"]) == tokenizer.model_max_length == rows
 
 
 def test_the_model_card_names_corpora_licences_tasks_and_figures(exported):

@@ -127,7 +127,7 @@ class TokenizerSettings(Part):
     """Size of a WordPiece vocabulary to train on the train documents."""
     lowercase: bool | None = None
     """Lower-case and strip accents, as training a vocabulary does by default. A vocabulary file is used as the files
-    beside it say, or lower-cased where it has no capital letters; a tokenizers JSON says so itself."""
+    beside it say, or lower-cased where it has no capitals and no combining marks; a tokenizers JSON says so itself."""
     max_unknown: float = Field(default=0.2, ge=0, le=1)
     """`prepare` refuses a corpus in which a larger share of the tokens is [UNK]: the vocabulary does not fit."""
 

@@ -141,13 +141,20 @@ def test_an_ernie_vocabulary_may_have_a_token_twice_and_empty_lines(tmp_path):
 @pytest.mark.parametrize(
     ("words", "config", "asked", "cased", "note"),
     [
-        (["Paris", "a", "b"], None, None, True, "1 of its 3 tokens with letters have capitals, so case is kept"),
+        (["हिन्दी", "में"], None, None, True, "2 of its 2 tokens with letters have capitals or combining marks, so case"),
+        (
+            ["Paris", "a", "b"],
+            None,
+            None,
+            True,
+            "1 of its 3 tokens with letters have capitals or combining marks, so case is kept",
+        ),
         (
             ["paris", "a", "中"],
             None,
             None,
             False,
-            "0 of its 2 tokens with letters have capitals, so text is lower-cased",
+            "0 of its 2 tokens with letters have capitals or combining marks, so text is lower-cased",
         ),
         (["Paris"], {"do_lower_case": True}, None, False, None),
         (["paris"], {"do_lower_case": False}, None, True, None),
@@ -158,7 +165,13 @@ def test_an_ernie_vocabulary_may_have_a_token_twice_and_empty_lines(tmp_path):
             False,
             "do_lower_case is false in the tokenizer_config.json beside",
         ),
-        (["Paris"], None, True, False, "have capitals, which text lower-cased by tokenizer.lowercase never shows"),
+        (
+            ["Paris"],
+            None,
+            True,
+            False,
+            "have capitals or combining marks, which text lower-cased by tokenizer.lowercase never shows",
+        ),
         (["Paris"], None, False, True, None),
         (["paris"], {"do_lower_case": True}, True, False, None),
     ],

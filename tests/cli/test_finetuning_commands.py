@@ -88,6 +88,9 @@ def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], mo
     code, shown, complaint = ernie("predict", "out/own/seed-1/model", "-")
     assert complaint == "note: 1 of 2 texts are longer than the 32 tokens that the model reads, and were cut\n"
     again = [json.loads(line) for line in shown.splitlines()]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("☃ w1\n".encode()), "ascii"))
+    _, _, complaint = ernie("predict", "out/own/seed-1/model", "-")
+    assert complaint == "note: 50.00 % of tokens are [UNK] (high: this vocabulary does not fit this text well)\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO('{"id": "中", "text": "w1"}'.encode()), "ascii"))
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw := io.BytesIO(), "latin-1"))
     assert ernie("predict", "out/own/seed-1/model", "-")[0] == 0

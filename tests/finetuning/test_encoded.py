@@ -110,3 +110,11 @@ def test_questions_without_their_answer_in_the_context_are_counted_not_learnt_fr
     assert [one.example for one in made.sequences] == [1]
     assert "1 of 2 questions are not learnt from" in made.notes[0]
     assert [one.example for one in encoder.encode(some, labelled=False).sequences] == [0, 1]
+
+
+def test_a_high_share_of_unknown_tokens_is_said_and_special_tokens_do_not_hide_it(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "classification", ("no", "yes"), settings())
+    made = encoder.encode([Example("0", "w1 w2 w3 w4 w5 w6 w7 w8 w9 ☃"), Example("1", "☃")], labelled=False)
+    assert (made.tokens, made.unknown) == (11, 2)
+    assert made.notes == ("18.18 % of tokens are [UNK] (high: this vocabulary does not fit this text well)",)
+    assert encoder.encode([Example("0", "w1 w2")], labelled=False).notes == ()

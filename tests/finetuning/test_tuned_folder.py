@@ -74,6 +74,7 @@ def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
         else:
             found = made.logits[0, one.positions.tolist()] if head == "tagging" else made.logits
         np.testing.assert_allclose(ours, found.numpy(), atol=1e-5)
+    assert transformers.AutoTokenizer.from_pretrained(folder).model_max_length == facts.settings.max_length
     config = json.loads((folder / "config.json").read_text())
     assert config["architectures"] == [CLASSES[head]]
     if facts.labels:

@@ -22,12 +22,12 @@ from ernie2.annotate.tokenizer_files import (
     read_companions,
     special,
 )
-from ernie2.annotate.vocabulary import CONTINUING, LONGEST_WORD, bert_normalizer, has_capitals, read_vocabulary
+from ernie2.annotate.vocabulary import CONTINUING, LONGEST_WORD, bert_normalizer, lost_by_lowercasing, read_vocabulary
 from ernie2.errors import TokenizerError
 
 JSON, VOCABULARY = "tokenizer.json", "vocab.txt"
-CAPITALS = 0.01
-"""A vocabulary is taken for a cased one where at least this share of its tokens with letters have a capital."""
+LOST = 0.01
+"""Case is kept for a vocabulary where lower-casing loses at least this share of its tokens with case or accents."""
 
 
 def read_tokenizer(where: str, lowercase: bool | None) -> tuple[Tokenizer, Companions, list[str]]:
@@ -162,14 +162,14 @@ def _case_of(
 ) -> tuple[bool, list[str]]:
     """Whether text is lower-cased for a vocabulary file, and what there is to say about it."""
     stated = companions.normalizer.get("lowercase")
-    capital, cased = has_capitals(vocabulary)
+    lost, able = lost_by_lowercasing(vocabulary)
     if stated is not None:
         if asked in (None, stated):
             return stated, []
         return bool(asked), [f"{where}: do_lower_case is {str(stated).lower()} in the {CONFIG} beside it, but "
                              f"tokenizer.lowercase is {str(asked).lower()}, which counts."]  # fmt: skip
-    guess = capital < max(1, CAPITALS * cased)
-    found = f"{capital:,} of its {cased:,} tokens with letters have capitals"
+    guess = lost < max(1, LOST * able)
+    found = f"{lost:,} of its {able:,} tokens with letters have capitals or combining marks"
     if asked is None:
         done = "text is lower-cased" if guess else "case is kept"
         return guess, [f"{where}: nothing beside it says do_lower_case; {found}, so {done}. To choose, set "

@@ -8,6 +8,7 @@ trainer is handed every letter and continuing letter in sorted order, which leav
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -138,22 +139,27 @@ def without_gaps(tokens: dict[str, int], where: str, size: int = 0) -> dict[str,
     return tokens
 
 
-def has_capitals(tokens: Iterable[str]) -> tuple[int, int]:
-    """Return how many tokens have a capital letter, of how many with a letter that has case.
+def lost_by_lowercasing(tokens: Iterable[str]) -> tuple[int, int]:
+    """Return how many tokens lower-cased text never shows, of how many with case or a combining mark.
 
-    Special and unused tokens do not count.
+    Those are tokens with a capital letter, and, because lower-casing strips accents, with a combining mark, as many of
+    Devanagari or Thai have. Special and unused tokens do not count.
 
-    >>> has_capitals(["[MASK]", "Paris", "##es", "的", "7"])
-    (1, 2)
+    >>> lost_by_lowercasing(["[MASK]", "Paris", "##es", "的", "7", "हिन्दी"])
+    (2, 3)
     """
-    capital = cased = 0
+    lost = able = 0
     for token in tokens:
-        if token.isascii() and _BRACKETED.fullmatch(token):
-            continue
-        upper = token != token.lower()
-        capital += upper
-        cased += upper or token != token.upper()
-    return capital, cased
+        if token.isascii():
+            marked = False
+            if _BRACKETED.fullmatch(token):
+                continue
+        else:
+            marked = any(unicodedata.category(character) == "Mn" for character in token)
+        gone = marked or token != token.lower()
+        lost += gone
+        able += gone or token != token.upper()
+    return lost, able
 
 
 def _refuse_sentencepiece(tokens: Mapping[str, int], where: str) -> None:

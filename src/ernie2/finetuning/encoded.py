@@ -48,12 +48,15 @@ class Encoded:
 @dataclass(frozen=True)
 class EncodedData:
     """The sequences of a split, and notes for users. `offsets`: for spans, by example, (tokens of its context, 2)
-    characters at which each begins and ends. `cut`: number of examples with a text, or question, that was cut."""
+    characters at which each begins and ends. `cut`: number of examples with a text, or question, that was cut.
+    `tokens`, `unknown`: tokens that stand for text, and how many of them are [UNK]."""
 
     sequences: tuple[Encoded, ...]
     notes: tuple[str, ...] = ()
     offsets: tuple[Array, ...] = ()
     cut: int = 0
+    tokens: int = 0
+    unknown: int = 0
 
 
 class ExampleEncoder:
@@ -75,11 +78,11 @@ class ExampleEncoder:
         """The sequences of `examples`, in their order; `labelled`: with labels, and without what cannot be learnt from,
         which is counted in the notes, as is a high share of [UNK]."""
         encoded = self._encode(examples, labelled=labelled)
-        tokens = sum(len(one.tokens) for one in encoded.sequences)
+        around = (self.wordpieces.cls_id, self.wordpieces.sep_id)
+        tokens = sum(int((~np.isin(one.tokens, around)).sum()) for one in encoded.sequences)
         unknown = sum(int((one.tokens == self.wordpieces.unk_id).sum()) for one in encoded.sequences)
-        if unknown <= HIGH * tokens:
-            return encoded
-        return replace(encoded, notes=(*encoded.notes, describe_share(unknown / tokens)))
+        notes = (describe_share(unknown / tokens),) if unknown > HIGH * tokens else ()
+        return replace(encoded, notes=(*encoded.notes, *notes), tokens=tokens, unknown=unknown)
 
     def _encode(self, examples: Sequence[Example], *, labelled: bool) -> EncodedData:
         if self.head == "span":

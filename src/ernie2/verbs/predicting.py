@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ernie2.annotate.unknown import HIGH, describe_share
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.finetuning.glue_submission import encoded_for, outcomes_for
@@ -38,7 +39,8 @@ def predict(
     or its number.
 
     `source`: a table (.tsv, .csv, .jsonl, .json, .parquet, .arrow), a .txt of one text a line, lines, or an open binary
-    stream of lines such as `sys.stdin.buffer`. How many texts were cut at the model's length is said on standard error.
+    stream of lines such as `sys.stdin.buffer`. How many texts were cut at the model's length, and a high share
+    of [UNK], is said on standard error.
     `text`: the columns, where they are not called as in training. `out`: also write JSON lines there. Raises
     `CheckpointError` where `model` is no fine-tuned model, `DataError` for input that cannot be read, `StorageError`
     where `out` cannot be written.
@@ -61,13 +63,16 @@ def predictions(
     else:
         examples = examples_of(source, facts, text)
     device = devices()[0]
-    cut = count = 0
+    cut = count = unknown = tokens = 0
     while chosen := list(islice(examples, _AT_ONCE)):
         data = encoded_for(tuned, chosen)
         cut, count = cut + data.cut, count + len(chosen)
+        unknown, tokens = unknown + data.unknown, tokens + data.tokens
         outcomes = outcomes_for(tuned, chosen, device, data)
         for example, outcome in zip(chosen, outcomes, strict=True):
             yield described(example, outcome, facts.head, facts.scheme, nulls=facts.null_threshold is not None)
+    if unknown > HIGH * tokens:
+        warn(f"note: {describe_share(unknown / tokens)}")
     if cut:
         what, limit = (
             ("questions", facts.settings.max_query) if facts.head == "span" else ("texts", facts.settings.max_length)
