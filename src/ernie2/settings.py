@@ -292,15 +292,19 @@ class EncoderSettings(Part):
 
     @model_validator(mode="after")
     def _not_beyond_all_machines(self) -> EncoderSettings:
-        wide = self.layers * self.hidden * (4 * self.hidden + 2 * self.ffn_width)
-        rows = (self.position_rows + self.segment_types + self.task_ids) * self.hidden
-        if wide + rows > MOST_PARAMETERS:
+        if self.parameters > MOST_PARAMETERS:
             raise ValueError(
                 f"layers={self.layers}, hidden={self.hidden}, ffn={self.ffn_width} and position_rows="
-                f"{self.position_rows} make about {(wide + rows) / 1e9:,.0f} billion parameters; "
+                f"{self.position_rows} make about {self.parameters / 1e9:,.0f} billion parameters; "
                 f"{MOST_PARAMETERS / 1e9:.0f} billion is the most"
             )
         return self
+
+    @property
+    def parameters(self) -> int:
+        """About how many there are, without the word table and the heads."""
+        layer = self.hidden * (4 * self.hidden + 2 * self.ffn_width)
+        return self.layers * layer + (self.position_rows + self.segment_types + self.task_ids) * self.hidden
 
     @property
     def ffn_width(self) -> int:

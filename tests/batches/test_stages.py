@@ -268,3 +268,9 @@ def test_every_prefix_of_the_host_steps_has_its_share_of_rides(steps, plain_shar
         rides = np.array([name in tasks for tasks in hosted])
         proportional = np.arange(1, len(hosted) + 1) * rides.sum() / len(hosted)
         assert (np.abs(np.cumsum(rides) - proportional) < 1).all()
+
+
+@pytest.mark.parametrize(("steps", "replay"), [(10**12, None), (10, 10**12), (10**12, 10**12)])
+def test_an_extension_too_long_to_lay_out_is_refused_at_once(steps, replay):
+    with pytest.raises(ConfigError, match="4,000,000 is the most"):
+        extend(assign(("a", "b"), 12), "c", steps, replay)

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from ernie2.errors import ConfigError
 from ernie2.settings import EncoderSettings
-from ernie2.train.memory import estimate, peak_bytes
+from ernie2.train import memory
+from ernie2.train.memory import check_memory, estimate, peak_bytes
 
 BASE = EncoderSettings()  # 12 layers, 768 wide, 3,072 in the feed-forward layer
 
@@ -33,3 +35,16 @@ def test_the_peak_of_this_process_is_at_least_what_was_just_used():
     pytest.importorskip("resource")
     held = torch.ones(40_000_000)
     assert (peak_bytes(torch.device("cpu")) or 0) > held.numel() * 4
+
+
+def test_a_model_larger_than_the_machine_is_refused_before_it_is_built(monkeypatch):
+    # 12 layers of 12 x 768 x 768, 532 rows of positions, segments and task ids and 30,000 words of 768: 108 million
+    assert BASE.parameters + 30_000 * 768 == 12 * 12 * 768 * 768 + 30_532 * 768 == 108_383_232
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2 * 2**30)
+    check_memory(BASE, 30_000, torch.device("cpu"))
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2**30)
+    with pytest.raises(
+        ConfigError, match=r"about 0\.1 billion parameters need 2 GiB of memory, and this machine has 1"
+    ):
+        check_memory(BASE, 30_000, torch.device("cpu"))
+    check_memory(BASE, 30_000, torch.device("cuda"))

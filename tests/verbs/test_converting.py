@@ -192,6 +192,8 @@ def test_wrong_sizes_and_kinds_are_refused(tmp_path):
         ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", to="onnx")
     with pytest.raises(ConfigError, match="position_rows"):
         ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", position_rows=3)
+    with pytest.raises(ConfigError, match=r"position_rows: should be at most 1,000,000 \(got 1000000000000\)"):
+        ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", position_rows=10**12)
     with pytest.raises(CheckpointError, match="position_rows=20, there 40"):
         ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", position_rows=20)
     with pytest.raises(CheckpointError, match="does not exist"):

@@ -40,13 +40,13 @@ TEXT = typer.Option(metavar="A[,B]", help="One or two columns of your own files.
 LABEL = typer.Option(help="The column of the label.")
 HEAD = typer.Option(help="The kind of task, where the guess is wrong.", show_default="guessed")
 SCHEME = typer.Option(help="Tag scheme: IOB2, BIOES …, none.", show_default="that of the tags")
-SEEDS = typer.Option(min=1, help="Runs.", show_default="5; 1 for your own files")
+SEEDS = typer.Option(min=1, max=1_000, help="Runs.", show_default="5; 1 for your own files")
 SETTINGS = typer.Option(metavar="KEY=VALUE", help="As the argument of that form.", show_default=False)
 TASK_ID = typer.Option(help="Task id: a task's name, or a row.", show_default="the paper's, mostly 0")
 TOKENIZER = typer.Option(help="A tokenizer.json or vocab.txt.", show_default="that beside CHECKPOINT")
 OUT = typer.Option(help="Folder for results and models.", show_default="finetuned/CHECKPOINT")
 SUBMISSION = typer.Option(metavar="FILE.zip", help="Of glue: a zip for its server.", show_default=False)
-PARALLEL = typer.Option(min=1, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
+PARALLEL = typer.Option(min=1, max=1_024, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
 AGAIN = "the same command goes on; runs that were finished are not done again."
 
 

@@ -44,7 +44,7 @@ def study(
         Preset, typer.Option(help="smoke: minutes; laptop: an hour or two; small: one GPU; base: the paper's size.")
     ] = Preset.small,
     parallel: Annotated[
-        int | None, typer.Option(min=1, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
+        int | None, typer.Option(min=1, max=1_024, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
     ] = None,
     source: Annotated[
         Path | None,

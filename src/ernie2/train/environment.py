@@ -57,7 +57,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": cores(),
         "threads": torch.get_num_threads(),
-        "memory_bytes": _memory(),
+        "memory_bytes": machine_memory(),
         "cuda": torch.version.cuda if cuda else None,
         "devices": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if cuda else [],
         "world": int(os.environ.get("WORLD_SIZE", "1")),
@@ -90,7 +90,7 @@ def _cpu() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def _memory() -> int | None:
+def machine_memory() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ernie2.errors import ConfigError
 from ernie2.settings import EncoderSettings
+from ernie2.train.environment import machine_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,20 @@ def estimate(encoder: EncoderSettings, parameters: int, pack_tokens: int, precis
         layer = 4 * 8 * hidden
     kept = layers * 4 * hidden + layer if recompute else layers * layer
     return Memory(4 * parameters, 4 * parameters, 8 * parameters, pack_tokens * kept)
+
+
+def check_memory(encoder: EncoderSettings, vocab_size: int, device: torch.device) -> None:
+    """Raise `ConfigError` where this machine cannot hold the parameters, on a CPU with gradients and Adam's moments.
+
+    Only the encoder and its word table are counted, so what passes may still be too large.
+    """
+    parameters, machine = encoder.parameters + vocab_size * encoder.hidden, machine_memory()
+    needed = parameters * (16 if device.type == "cpu" else 4)
+    if machine is not None and needed > machine:
+        raise ConfigError(
+            f"encoder: about {parameters / 1e9:,.1f} billion parameters need {needed / 2**30:,.0f} GiB of memory, and "
+            f"this machine has {machine / 2**30:,.0f}. Lower encoder.layers, encoder.hidden or the vocabulary."
+        )
 
 
 def peak_bytes(device: torch.device) -> int | None:

@@ -30,6 +30,7 @@ from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.train.distributed import World
 from ernie2.train.environment import environment, fingerprint, git_state, versions
 from ernie2.train.evaluate import HeldOut
+from ernie2.train.memory import check_memory
 from ernie2.train.records import FORMAT
 from ernie2.train.rules import rules
 from ernie2.train.sinks import check_sinks
@@ -76,6 +77,7 @@ def build(
         weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
         stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
         plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)), stages)
+        check_memory(recipe.encoder, vocabulary.size, device)
         model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
         initial = parameters_digest(model.encoder)

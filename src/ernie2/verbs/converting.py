@@ -16,6 +16,7 @@ from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.progress import say
+from ernie2.recipe_files import explain
 from ernie2.settings import EncoderSettings
 from ernie2.storage.atomic import staged_folder
 from ernie2.train.stored_runs import open_any, wordpieces_beside
@@ -60,10 +61,11 @@ def convert(
     stored = open_any(source)
     tables = {"task_ids": task_ids, "segment_types": segment_types, "position_rows": position_rows}
     asked = {name: rows for name, rows in tables.items() if rows is not None}
+    wanted = stored.settings.model_dump() | asked
     try:
-        settings = EncoderSettings.model_validate(stored.settings.model_dump() | asked)
+        settings = EncoderSettings.model_validate(wanted)
     except ValidationError as error:
-        told = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
+        told = "; ".join(explain(error, EncoderSettings, wanted))
         raise ConfigError(f"no encoder can have these sizes: {told}.") from error
     grow = [name for name in asked if name != "task_ids"] + (["vocabulary"] if vocabulary is not None else [])
     tokenizer = wordpieces_beside(source)
