@@ -108,7 +108,7 @@ def test_a_damaged_zstd_file_is_named(tmp_path, position):
         ("ab\nc".encode("utf-16-be"), "looks like UTF-16 text without"),
         ("ab".encode("utf-32"), "is UTF-32 text"),
         ("\ufeffab".encode("utf-16-be"), "is UTF-16 text"),
-        (gzip.compress(b"text"), "is no text but gzip; give it a name in .gz"),
+        (gzip.compress(b"text", mtime=0), "is no text but gzip; give it a name in .gz"),
         (zstandard.compress(b"text"), "is no text but zstd; give it a name in .zst"),
         (b"PK\x03\x04 workbook", "is no text but a zip archive"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer, not the file itself"),
