@@ -31,6 +31,7 @@ from ernie2.annotate.shards import CAPITALISED, CASED, FORMAT, WORD_START, Shard
 from ernie2.batches.feeds import feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stream import Lane, Stream
+from ernie2.storage.json_files import write_checked_json
 from ernie2.tasks.base import Task, Vocabulary, find
 
 TASKS = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
@@ -111,7 +112,7 @@ def make_shards(folder: Path, tokens: int = 2_000_000, shards: int = 4) -> Path:
         write_shard(folder / "synthetic" / names[-1], columns, documents, {"tokenizer": "none", "corpus": "synthetic"})
     corpora = {"synthetic": {"language": "en", "licence": "none", "shards": names}}
     facts = {"format": FORMAT, "tokenizer": "none", "fingerprint": "none", "corpora": corpora}
-    (folder / "shards.json").write_text(json.dumps(facts), encoding="utf-8")
+    write_checked_json(folder / "shards.json", facts)
     return folder
 
 

@@ -6,7 +6,6 @@ other id is a word of a script that has case, lower-cased unless its position is
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,9 @@ from ernie2.annotate.shards import (
     Shards,
     write_shard,
 )
+from ernie2.annotate.wordpieces import WordPieces
 from ernie2.corpora.pairs import sort_labels
+from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.tasks.base import Segment, Task, Vocabulary, find
 
 PAD, UNK, CLS, SEP, MASK = 0, 1, 2, 3, 4
@@ -131,8 +132,20 @@ def write_corpora(
         if labels:
             facts["corpora"][name] |= {"labels": labels, "label_counts": {label: counts[label] for label in labels}}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "shards.json").write_text(json.dumps(facts), encoding="utf-8")
+    write_checked_json(folder / "shards.json", facts)
     return Shards(folder)
+
+
+def change(file: Path, **facts: Any) -> None:
+    """Changes facts in a checked JSON file, such as shards.json, whose checksum fits afterwards."""
+    write_checked_json(file, {**read_checked_json(file), **facts})
+
+
+def give_tokenizer(folder: Path, wordpieces: WordPieces) -> None:
+    """Puts a tokeniser beside shards, as the one they were made with."""
+    wordpieces.save(folder)
+    for described in [folder / "shards.json", *folder.glob("*/*/shard.json")]:
+        change(described, tokenizer=wordpieces.fingerprint)
 
 
 def _write_shard(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,11 +38,7 @@ def write_shards(
     vocabulary += [f"##w{i}" for i in range(900, 1000)]
     file = folder / "vocab.txt"
     file.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    wordpieces = load_wordpieces(file, lowercase=True)
-    wordpieces.save(folder)
-    for described in [folder / "shards.json", *folder.glob("*/*/shard.json")]:
-        facts = json.loads(described.read_text())
-        described.write_text(json.dumps({**facts, "tokenizer": wordpieces.fingerprint}))
+    tiny.give_tokenizer(folder, load_wordpieces(file, lowercase=True))
     return Shards(folder)
 
 

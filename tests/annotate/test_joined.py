@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 import tiny
@@ -19,8 +17,7 @@ def make(folder, corpora, fingerprint):
         for name, tokens in corpora.items()
     }
     tiny.write_corpora(folder, documents)
-    facts = json.loads((folder / "shards.json").read_text())
-    (folder / "shards.json").write_text(json.dumps({**facts, "fingerprint": fingerprint}))
+    tiny.change(folder / "shards.json", fingerprint=fingerprint)
     return folder
 
 
@@ -59,7 +56,7 @@ def test_two_corpora_of_one_name_are_refused(tmp_path):
 def test_another_tokeniser_is_refused_with_the_file_to_prepare_with(tmp_path):
     a, b = make(tmp_path / "a", {"old": [10]}, "one"), make(tmp_path / "b", {"new": [30]}, "two")
     for described in [b / "shards.json", *b.glob("new/*/shard.json")]:
-        described.write_text(json.dumps({**json.loads(described.read_text()), "tokenizer": "other"}))
+        tiny.change(described, tokenizer="other")
     with pytest.raises(ShardError, match=r"another tokeniser.*tokenizer\.file=.*a/tokenizer\.json"):
         open_shards(a, b)
 
@@ -73,6 +70,5 @@ def test_a_folder_without_shards_is_refused(tmp_path):
 def test_the_longest_sentence_of_any_folder_counts(tmp_path):
     a, b = make(tmp_path / "a", {"old": [10]}, "one"), make(tmp_path / "b", {"new": [30]}, "two")
     for folder, longest in ((a, 20), (b, 90)):
-        facts = json.loads((folder / "shards.json").read_text())
-        (folder / "shards.json").write_text(json.dumps({**facts, "sentence_tokens": longest}))
+        tiny.change(folder / "shards.json", sentence_tokens=longest)
     assert open_shards(a, b).facts["sentence_tokens"] == 90

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
-import json
+import random
 
 import numpy as np
 import pytest
 
+import tiny
 from ernie2.annotate import shards
 from ernie2.annotate.shards import FORMAT, Shard, Shards, add_columns, span_columns, token_dtype, write_shard
 from ernie2.errors import ShardError, StorageError
+from ernie2.storage.atomic import checksum
+from ernie2.storage.json_files import write_checked_json
 
 NAMES = ["a", "b", "b§2"]
 
@@ -36,8 +39,14 @@ def folder(tmp_path):
     write_shard(tmp_path / "c" / "s1", columns(), NAMES, {"corpus": "c", "tokenizer": "t"})
     corpus = {"language": "en", "licence": "CC0", "shards": ["s0", "s1"]}
     manifest = {"format": FORMAT, "tokenizer": "t", "fingerprint": "f", "corpora": {"c": corpus}}
-    (tmp_path / "shards.json").write_text(json.dumps(manifest))
+    write_checked_json(tmp_path / "shards.json", manifest)
     return tmp_path
+
+
+def flip(file, bit):
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
 
 
 def test_a_document_is_told_from_its_own_first_token(folder):
@@ -79,7 +88,11 @@ def test_damage_is_found_and_the_file_named(folder):
     ("content", "message"),
     [
         (None, "is not a folder of shards"),
-        ("{", "cannot be read"),
+        ("{", r"shards\.json is damaged: .*ernie2 prepare RECIPE --replace"),
+        ("[]", r"shards\.json is damaged"),
+        ("{}", r"shards\.json is damaged"),
+        ("[" * 100_000, r"shards\.json is damaged"),
+        ('{"format": 1}', r"has format 1 \(ernie2 0\.1 wrote it\); this version reads 2"),
         ('{"format": 99}', "has format 99; this version reads 2"),
     ],
 )
@@ -90,6 +103,49 @@ def test_what_is_not_a_folder_of_shards_is_refused(tmp_path, content, message):
         Shards(tmp_path)
     with pytest.raises(ShardError, match="does not exist"):
         Shards(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["shards.json", "c/s0/shard.json"])
+def test_no_flipped_bit_of_a_description_is_accepted(folder, name):
+    file = folder / name
+    whole = file.read_bytes()
+    for bit in range(0, 8 * len(whole), 5):
+        flip(file, bit)
+        with pytest.raises(ShardError, match=r"shards?\.json (is damaged|has format)"):
+            Shards(folder)
+        file.write_bytes(whole)
+    Shards(folder)
+
+
+def test_no_flipped_bit_of_a_shard_passes_verification(folder):
+    place, numbers = folder / "c" / "s0", random.Random(0)
+    for file in sorted(place.iterdir()):
+        whole = file.read_bytes()
+        for bit in numbers.sample(range(8 * len(whole)), 40):
+            flip(file, bit)
+            with pytest.raises(ShardError):
+                Shard(place).verify()
+            file.write_bytes(whole)
+    Shard(place).verify()
+
+
+@pytest.mark.parametrize("content", [None, b"[]", b'["a", "b"]', b"\xff", b"[" * 100_000])
+def test_names_that_are_not_those_that_were_written_are_refused(folder, content):
+    file = folder / "c" / "s0" / "names.json"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(ShardError, match=r"names\.json (does not match its checksum|cannot be read)"):
+        Shards(folder).corpora["c"].document("train", 0)
+
+
+def test_files_that_shards_json_names_are_compared(folder):
+    expected = {"tokenizer.json": checksum(folder / "c" / "s0" / "names.json"), "c/s0/shard.json": "0" * 64}
+    tiny.change(folder / "shards.json", files=expected)
+    with pytest.raises(ShardError, match=r"c/s0/shard\.json does not match its checksum"):
+        Shards(folder)
+    tiny.change(folder / "shards.json", files={"tokenizer.json": "0" * 64})
+    Shards(folder).verify_files("vocab.txt")
+    with pytest.raises(ShardError, match=r"tokenizer\.json cannot be read"):
+        Shards(folder).verify_files("tokenizer.json")
 
 
 def test_a_shard_made_with_another_tokeniser_is_refused(folder):

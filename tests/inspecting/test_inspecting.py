@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import ConfigError, ShardError, UnknownTask
 from ernie2.inspecting.figures import inspect
 from ernie2.inspecting.text import render
+from ernie2.storage.json_files import read_checked_json
 from ernie2.tasks import base
 from ernie2.tasks.base import TokenTask, known
-from tiny import FOUR, document, write_corpora
+from tiny import FOUR, change, document, give_tokenizer, write_corpora
 
 #         0      1      2      3      4       5    6      7      8       9        10     11
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "new", "york", "sleeps", "##less", "berta", "snores"]
@@ -23,7 +22,7 @@ def folder(tmp_path, corpora, words=WORDS):
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("\n".join(words), encoding="utf-8")
     shards = write_corpora(tmp_path / "shards", corpora).folder
-    load_wordpieces(vocabulary).save(shards)
+    give_tokenizer(shards, load_wordpieces(vocabulary))
     return shards
 
 
@@ -50,9 +49,9 @@ def test_corpus_figures_are_counted(shards):
 
 
 def test_what_was_dropped_is_told_by_reason(shards):
-    facts = json.loads((shards / "shards.json").read_text())
-    facts["corpora"]["cities"]["dropped"] = {"duplicate": 3, "empty": 1}
-    (shards / "shards.json").write_text(json.dumps(facts))
+    corpora = read_checked_json(shards / "shards.json")["corpora"]
+    corpora["cities"]["dropped"] = {"duplicate": 3, "empty": 1}
+    change(shards / "shards.json", corpora=corpora)
     assert "dropped: 3 duplicate, 1 empty" in render(inspect(shards, FOUR[0], 0))
 
 
@@ -150,7 +149,7 @@ def test_a_cased_tokeniser_says_why_capitalization_does_not_apply(tmp_path):
     shards = write_corpora(tmp_path / "shards", {"a": [city()]}).folder
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("\n".join([*WORDS, *"abcdefghijklmnopqrstuvwxyz", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]))
-    load_wordpieces(vocabulary, lowercase=False).save(shards)
+    give_tokenizer(shards, load_wordpieces(vocabulary, lowercase=False))
     (task,) = inspect(shards, "capitalization_prediction", 2).tasks
     assert "the tokeniser is cased" in (task.why_not or "")
 

@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import numpy as np
@@ -78,8 +77,7 @@ def test_shards_of_another_tokeniser_are_refused(trained, tmp_path):
     other = tmp_path / "shards"
     shutil.copytree(shards.folder, other)
     for described in [other / "shards.json", *other.glob("text/*/shard.json")]:
-        facts = json.loads(described.read_text())
-        described.write_text(json.dumps({**facts, "tokenizer": "f" * 64}))
+        tiny.change(described, tokenizer="f" * 64)
     with pytest.raises(ShardError, match="another tokeniser"):
         load(run, Shards(other))
 
@@ -127,10 +125,7 @@ def shards_of(folder, wordpieces):
     drawn = np.random.default_rng(7).integers(5, 200, size=(20, 3, 6, 4)).tolist()  # paragraphs of sentences
     documents = [tiny.document(paragraphs, name=f"doc{i}", group=i) for i, paragraphs in enumerate(drawn)]
     shards = tiny_run.write_shards(folder / "shards", documents)
-    wordpieces.save(shards.folder)
-    for described in [shards.folder / "shards.json", *shards.folder.glob("text/*/shard.json")]:
-        facts = json.loads(described.read_text())
-        described.write_text(json.dumps({**facts, "tokenizer": wordpieces.fingerprint}))
+    tiny.give_tokenizer(shards.folder, wordpieces)
     return Shards(shards.folder)
 
 

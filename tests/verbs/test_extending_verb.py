@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +12,7 @@ import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, ShardError, TaskError, UnknownTask
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.storage.json_files import read_checked_json
 from ernie2.train.checkpoints import Checkpoint, newest, open_checkpoint
 from ernie2.train.records import Records, read_run
 from ernie2.train.trainer import Trainer
@@ -34,10 +33,8 @@ def new_shards(folder, corpus="later", seed=8):
     shards = tiny_run.write_shards(folder, documents, heldout=4)
     if corpus != "text":
         (folder / "text").rename(folder / corpus)
-    facts = json.loads((folder / "shards.json").read_text())
-    facts["corpora"] = {corpus: facts["corpora"]["text"]}
-    facts["fingerprint"] = f"tiny-{corpus}"
-    (folder / "shards.json").write_text(json.dumps(facts))
+    facts = shards.facts["corpora"]["text"]
+    tiny.change(folder / "shards.json", corpora={corpus: facts}, fingerprint=f"tiny-{corpus}")
     return shards.folder
 
 
@@ -335,7 +332,7 @@ def test_a_folder_that_holds_a_run_or_is_the_finished_one_is_refused(place, exte
 def test_shards_of_another_tokeniser_are_refused_with_what_to_do(place, tmp_path):
     new_shards(tmp_path / "other", "other")
     for described in [tmp_path / "other" / "shards.json", *(tmp_path / "other").glob("other/*/shard.json")]:
-        described.write_text(json.dumps({**json.loads(described.read_text()), "tokenizer": "f" * 64}))
+        tiny.change(described, tokenizer="f" * 64)
     with pytest.raises(ShardError, match=r"another tokeniser.*tokenizer\.file="):
         ernie2.extend(place / "run", NEW, tmp_path / "other")
 
@@ -351,8 +348,7 @@ def test_a_task_that_finds_nothing_in_the_new_shards_is_refused_and_nothing_is_l
     tiny_run.write_shards(tmp_path / "lone", lone, heldout=2)
     (tmp_path / "lone" / "text").rename(tmp_path / "lone" / "lone")
     file = tmp_path / "lone" / "shards.json"
-    facts = json.loads(file.read_text())
-    file.write_text(json.dumps({**facts, "corpora": {"lone": facts["corpora"]["text"]}}))
+    tiny.change(file, corpora={"lone": read_checked_json(file)["corpora"]["text"]})
     with pytest.raises(TaskError, match="nothing to read"):
         ernie2.extend(place / "run", NEW, tmp_path / "lone", [f"run={tmp_path / 'none'}"])
     assert not (tmp_path / "none").exists()
@@ -371,9 +367,7 @@ def test_a_task_on_labelled_pairs_can_arrive_and_brings_its_classes(place, tmp_p
 
     tiny_run.write_shards(tmp_path / "pairs", pairs={"pairs": [pair(number) for number in range(40)]})
     file = tmp_path / "pairs" / "shards.json"
-    facts = json.loads(file.read_text())
-    del facts["corpora"]["text"]
-    file.write_text(json.dumps({**facts, "fingerprint": "pairs"}))
+    tiny.change(file, corpora={"pairs": read_checked_json(file)["corpora"]["pairs"]}, fingerprint="pairs")
     run = ernie2.extend(
         place / "run", "discourse_relation", tmp_path / "pairs", [f"run={tmp_path / 'paired'}", "stages.steps=3"]
     )

@@ -1,7 +1,5 @@
 """Runs that stop early, and what a user can get wrong about a run."""
 
-import json
-
 import pytest
 import torch
 
@@ -103,8 +101,7 @@ def test_a_run_whose_shards_were_replaced_is_neither_resumed_nor_evaluated(recip
         during.setattr("ernie2.verbs.pretraining.export_hf", full)
         with pytest.raises(StorageError, match="no space"):
             ernie2.pretrain(recipe)
-    facts = json.loads((tmp_path / "shards" / "shards.json").read_text())
-    (tmp_path / "shards" / "shards.json").write_text(json.dumps({**facts, "fingerprint": "another"}))
+    tiny.change(tmp_path / "shards" / "shards.json", fingerprint="another")
     run = tmp_path / "run"
     before = (run / "run.json").read_bytes()
     for use in (ernie2.resume, ernie2.evaluate):

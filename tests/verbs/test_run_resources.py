@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import ernie2
+import tiny
 import tiny_finetuning
 import tiny_run
 from ernie2.errors import FolderInUse, LockLost
@@ -85,12 +86,10 @@ def test_extending_into_a_folder_that_another_process_trains_into_is_refused(tmp
 
 def _more_shards(folder: Path) -> Path:
     """The same texts as a corpus of another name."""
-    made = tiny_run.write_shards(folder / "more").folder
-    (made / "text").rename(made / "later")
-    facts = json.loads((made / "shards.json").read_text(encoding="utf-8"))
-    facts["corpora"] = {"later": facts["corpora"]["text"]}
-    (made / "shards.json").write_text(json.dumps(facts), encoding="utf-8")
-    return made
+    made = tiny_run.write_shards(folder / "more")
+    (made.folder / "text").rename(made.folder / "later")
+    tiny.change(made.folder / "shards.json", corpora={"later": made.facts["corpora"]["text"]})
+    return made.folder
 
 
 def test_a_run_that_another_process_took_over_stops_by_name_and_writes_nothing_more(

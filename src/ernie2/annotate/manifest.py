@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +13,8 @@ from ernie2.annotate.shards import FORMAT, WHAT_NOW, Shards
 from ernie2.annotate.units import ReadCorpus
 from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import DataError, ShardError, StorageError
-from ernie2.storage.atomic import flush, remove_leftovers, write_json
+from ernie2.storage.atomic import checksum, flush, remove_leftovers
+from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.removing import remove
 
 _OWN_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "phrases.tsv")
@@ -33,6 +33,8 @@ def describe(
         described[corpus.name] = _corpus_facts(corpus, work)
         for name in described[corpus.name]["shards"]:
             content.update((work / "set" / corpus.name / name / "shard.json").read_bytes())
+    checked = [f"{name}/{shard}/shard.json" for name, facts in described.items() for shard in facts["shards"]]
+    checked += [name for name in _OWN_FILES if (work / "set" / name).exists()]
     return {
         "format": FORMAT,
         "fingerprint": content.hexdigest(),
@@ -41,6 +43,7 @@ def describe(
         "vocab_size": wordpieces.vocab_size,
         "phrases": found,
         "corpora": described,
+        "files": {name: checksum(work / "set" / name) for name in checked},
     }
 
 
@@ -50,7 +53,7 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
     names = []
     encoded = unknown = 0
     for unit in corpus.units:
-        record = json.loads((work / "records" / f"{unit}.json").read_text(encoding="utf-8"))
+        record = read_checked_json(work / "records" / f"{unit}.json")
         dropped.update(record["dropped"])
         dropped_spans.update(record["dropped_spans"])
         encoded += record["encoded_tokens"]
@@ -60,7 +63,7 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
         names.append(unit)
         totals.update({name: record[name] for name in ("documents", "heldout_documents")})
         labels.update(dict(zip(corpus.labels, record["label_counts"], strict=True)))
-        columns = json.loads((work / "set" / corpus.name / unit / "shard.json").read_text(encoding="utf-8"))["columns"]
+        columns = read_checked_json(work / "set" / corpus.name / unit / "shard.json")["columns"]
         lengths = {name: column["shape"][0] for name, column in columns.items()}
         totals.update(
             sections=lengths["documents"] - 1,
@@ -99,7 +102,7 @@ def finish(folder: Path, work: Path, manifest: dict[str, Any]) -> None:
     for folder_of_set in (work / "set", *(work / "set").iterdir()):
         remove_leftovers(folder_of_set)  # a kill may have come after a file was renamed
     entries = sorted(entry.name for entry in (work / "set").iterdir())
-    write_json(
+    write_checked_json(
         work / "finished.json",
         {"manifest": manifest, "entries": entries, "old": _old_corpora(folder)},
         what_now=WHAT_NOW,
@@ -111,7 +114,7 @@ def commit(folder: Path, work: Path) -> None:
 
     Killed half-way, it can be begun again: what is to be moved is known from work/finished.json.
     """
-    finished = json.loads((work / "finished.json").read_text(encoding="utf-8"))
+    finished = read_checked_json(work / "finished.json")
     entries = set(finished["entries"])
     for name in entries:
         if (work / "set" / name).is_dir():
@@ -127,7 +130,7 @@ def commit(folder: Path, work: Path) -> None:
             remove(folder / name, what_now=WHAT_NOW)
         os.replace(source, folder / name)
     flush(folder)
-    write_json(folder / "shards.json", finished["manifest"], what_now=WHAT_NOW)
+    write_checked_json(folder / "shards.json", finished["manifest"], what_now=WHAT_NOW)
 
 
 def _old_corpora(folder: Path) -> list[str]:

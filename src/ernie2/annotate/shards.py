@@ -23,20 +23,21 @@ document of exactly two paragraphs, its two texts, and is never split.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.errors import ShardError
+from ernie2.errors import DamagedFile, ShardError
 from ernie2.storage.atomic import checksum, staged_files, staged_folder, write_json
+from ernie2.storage.json_files import read_checked_json, read_json, write_checked_json
 
 Array = NDArray[Any]
+Kind = TypeVar("Kind", dict[str, Any], list[Any])
 
 FORMAT = 2
 WHAT_NOW = "Free space or choose another shards.folder, then run the same command again: finished work is kept."
@@ -105,7 +106,8 @@ class Shard:
     @cached_property
     def names(self) -> list[str]:
         """The documents' ids."""
-        return list(json.loads((self.folder / "names.json").read_text(encoding="utf-8")))
+        _verify_file(self.folder, "names.json", self.facts["files"]["names.json"])
+        return _read(self.folder / "names.json", list)
 
     def document(self, row: int) -> AnnotatedDocument:
         """Returns document `row`, 0 ≤ row < D."""
@@ -132,13 +134,11 @@ class Shard:
         )
 
     def verify(self) -> None:
-        """Compares every column with its checksum; raises `ShardError` naming the first that differs."""
+        """Compare every file with its checksum. Raises `ShardError` naming the first that differs."""
         for name, column in self.facts["columns"].items():
-            if checksum(self.folder / f"{name}.npy") != column["sha256"]:
-                raise ShardError(
-                    f"{self.folder / f'{name}.npy'} does not match its checksum: the shard is damaged. "
-                    "Delete the shard folder and run `ernie2 prepare` again."
-                )
+            _verify_file(self.folder, f"{name}.npy", column["sha256"])
+        for name, expected in self.facts["files"].items():
+            _verify_file(self.folder, name, expected)
 
 
 class ShardedCorpus:
@@ -190,6 +190,7 @@ class Shards:
         self.fingerprint = str(self.facts["fingerprint"])
         self.corpora: dict[str, ShardedCorpus] = {}
         for name, facts in self.facts["corpora"].items():
+            self.verify_files(*(f"{name}/{shard}/shard.json" for shard in facts["shards"]))
             shards = [Shard(self.folder / name / shard) for shard in facts["shards"]]
             for shard in shards:
                 if shard.facts["tokenizer"] != self.tokenizer_fingerprint:
@@ -198,6 +199,15 @@ class Shards:
                         f"{self.folder} ({self.tokenizer_fingerprint[:12]}). Run `ernie2 prepare` into a new folder."
                     )
             self.corpora[name] = ShardedCorpus(name, facts, shards)
+
+    def verify_files(self, *names: str) -> None:
+        """Compare files of the folder with the checksums in shards.json. Raises `ShardError` naming one that differs.
+
+        Files that shards.json does not name are passed over.
+        """
+        for name in names:
+            if (expected := self.facts.get("files", {}).get(name)) is not None:
+                _verify_file(self.folder, name, expected)
 
 
 def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str], facts: Mapping[str, Any]) -> None:
@@ -208,8 +218,10 @@ def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str]
     with staged_folder(folder, replace=True, what_now=WHAT_NOW) as staging:
         described = {name: _save(staging, name, column) for name, column in sorted(columns.items())}
         write_json(staging / "names.json", names)
+        files = {"names.json": checksum(staging / "names.json")}
         counts = {"documents": len(columns["documents"]) - 1, "tokens": len(columns["tokens"])}
-        write_json(staging / "shard.json", {"format": FORMAT, **facts, **counts, "columns": described})
+        description = {"format": FORMAT, **facts, **counts, "columns": described, "files": files}
+        write_checked_json(staging / "shard.json", description)
 
 
 def add_columns(folder: Path, columns: Mapping[str, Array]) -> None:
@@ -218,7 +230,7 @@ def add_columns(folder: Path, columns: Mapping[str, Array]) -> None:
     with staged_files(folder, (*(f"{name}.npy" for name in columns), "shard.json"), what_now=WHAT_NOW) as staging:
         described = {name: _save(staging, name, column) for name, column in columns.items()}
         facts["columns"] = dict(sorted({**facts["columns"], **described}.items()))
-        write_json(staging / "shard.json", facts)
+        write_checked_json(staging / "shard.json", facts)
 
 
 def span_columns(kind: str, runs: Array, documents: Array) -> dict[str, Array]:
@@ -253,26 +265,56 @@ def _map(file: Path, described: Mapping[str, Any]) -> Array:
         column = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
         if list(column.shape) != described["shape"] or str(column.dtype) != described["dtype"]:
             raise ValueError(f"{column.dtype} {list(column.shape)} for {described['dtype']} {described['shape']}")
-    except (OSError, ValueError) as error:
-        raise ShardError(
-            f"{file} cannot be read ({error}): the shard is damaged. Delete its folder and run `ernie2 prepare` again."
-        ) from error
+    except Exception as error:  # numpy parses the header as Python, and a damaged one fails in any way
+        reason = str(error) or type(error).__name__
+        raise ShardError(f"{file} cannot be read ({reason}): the shards are damaged. {_AGAIN}") from error
     return column
+
+
+def _verify_file(folder: Path, name: str, expected: str) -> None:
+    try:
+        found = checksum(folder / name)
+    except OSError as error:
+        raise ShardError(
+            f"{folder / name} cannot be read ({error.strerror}): the shards are damaged. {_AGAIN}"
+        ) from error
+    if found != expected:
+        raise ShardError(f"{folder / name} does not match its checksum: the shards are damaged. {_AGAIN}")
+
+
+_AGAIN = "Run `ernie2 prepare RECIPE --replace` to make them again."
+
+
+def _read(file: Path, kind: type[Kind]) -> Kind:
+    try:
+        return read_json(file, kind)
+    except (OSError, DamagedFile) as error:
+        raise ShardError(f"{error} {_AGAIN}") from error
 
 
 def _read_facts(file: Path, folder: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(facts, dict):
-            raise ValueError("it does not hold an object")
-    except FileNotFoundError:
+        facts = read_checked_json(file)
+    except (FileNotFoundError, NotADirectoryError):
         state = "is not a folder of shards" if folder.exists() else "does not exist"
         raise ShardError(f"{folder} {state} (no {file.name}). `ernie2 prepare RECIPE` makes one.") from None
-    except (OSError, ValueError) as error:
-        raise ShardError(f"{file} cannot be read ({error}). Run `ernie2 prepare RECIPE` again.") from error
-    if facts.get("format") != FORMAT:
-        raise ShardError(
-            f"{file} has format {facts.get('format')!r}; this version reads {FORMAT}. Run `ernie2 prepare RECIPE` to "
-            "make the shards again."
-        )
+    except DamagedFile as error:
+        _refuse_other_format(file, _unchecked(file))
+        raise ShardError(f"{error} {_AGAIN}") from error
+    _refuse_other_format(file, facts)
     return facts
+
+
+def _unchecked(file: Path) -> Mapping[str, Any]:
+    """What a file that does not fit its checksum says, where it says what format it has."""
+    try:
+        facts = read_json(file, dict)
+    except (OSError, DamagedFile):
+        facts = {}
+    return {"format": FORMAT} | facts
+
+
+def _refuse_other_format(file: Path, facts: Mapping[str, Any]) -> None:
+    if (found := facts.get("format")) != FORMAT:
+        older = " (ernie2 0.1 wrote it)" if found == 1 else ""
+        raise ShardError(f"{file} has format {found!r}{older}; this version reads {FORMAT}. {_AGAIN}")

@@ -26,7 +26,8 @@ from ernie2.annotate.units import ReadCorpus, load_read, read_corpora, read_unit
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.errors import StorageError
 from ernie2.settings import KnowledgeSettings, Recipe, ShardSettings
-from ernie2.storage.atomic import staged_file, write_json
+from ernie2.storage.atomic import staged_file
+from ernie2.storage.json_files import write_checked_json
 from ernie2.storage.removing import remove
 
 
@@ -87,7 +88,7 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
             record = _unit_record(maker)
             if batches:
                 record |= self._write(corpus, unit, batches, wordpieces, rank)
-            write_json(work / "records" / f"{unit}.json", record, what_now=WHAT_NOW)
+            write_checked_json(work / "records" / f"{unit}.json", record, what_now=WHAT_NOW)
 
     def _write(
         self, corpus: ReadCorpus, unit: str, batches: list[Batch], wordpieces: WordPieces, rank: int

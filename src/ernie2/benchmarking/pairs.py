@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ernie2.annotate.shard_tokenizer import TOKENIZER_FILES
 from ernie2.annotate.shards import CASED, FORMAT, WORD_START, Shards, token_dtype, write_shard
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
-from ernie2.storage.atomic import storage_errors, write_json
+from ernie2.storage.atomic import storage_errors
+from ernie2.storage.json_files import write_checked_json
 from ernie2.tasks.base import Vocabulary
 
 TASK, CORPUS = "ir_relevance", "pairs"
@@ -73,6 +75,8 @@ def write_pairs(
     whole = {"format": FORMAT, "tokenizer": like.tokenizer_fingerprint, "fingerprint": "made up"}
     what_now = "Free space there, or set TMPDIR to another folder."
     with storage_errors(folder, what_now=what_now):
-        shutil.copy(like.folder / "tokenizer.json", folder / "tokenizer.json")
-    write_json(folder / "shards.json", {**whole, "corpora": {CORPUS: corpus}}, what_now=what_now)
+        for name in TOKENIZER_FILES:
+            if (like.folder / name).exists():
+                shutil.copy(like.folder / name, folder / name)
+    write_checked_json(folder / "shards.json", {**whole, "corpora": {CORPUS: corpus}}, what_now=what_now)
     return Shards(folder)

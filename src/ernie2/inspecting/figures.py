@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ernie2.annotate.shard_tokenizer import tokenizer_of
 from ernie2.annotate.shards import CAPITALISED, CASED, SPAN_KINDS, WORD_START, Shard, ShardedCorpus, Shards
-from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
+from ernie2.annotate.wordpieces import WordPieces
 from ernie2.batches.feeds import feeds
 from ernie2.errors import ConfigError, Ernie2Error, TaskError, did_you_mean
 from ernie2.inspecting.examples import write_example
@@ -109,7 +110,7 @@ def inspect(
     cannot work on these shards is no error but told in its figures.
     """
     opened = Shards(shards)
-    pieces = load_wordpieces(opened.folder / "tokenizer.json")
+    pieces = tokenizer_of(opened)
     vocabulary = vocabulary_of(pieces)
     given = options or {}
     named = [task] if task is not None else list(given)

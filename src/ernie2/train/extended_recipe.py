@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.annotate.joined import folders_of
+from ernie2.annotate.shard_tokenizer import tokenizer_of
 from ernie2.annotate.shards import ShardedCorpus, Shards
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.feeds import feeds
 from ernie2.batches.stages import Stage, extend
 from ernie2.errors import ConfigError, did_you_mean
@@ -104,7 +104,7 @@ def extended_recipe(
 
 def _written_out(options: Mapping[str, Mapping[str, Any] | None], shards: Shards) -> dict[str, dict[str, Any]]:
     """By task, its options with every default filled in and the corpora it reads in `shards` named, in order."""
-    vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json"))
+    vocabulary = vocabulary_of(tokenizer_of(shards))
     tasks = build_tasks(options, vocabulary, shards.corpora)
     written, (feed, _) = task_options(tasks), feeds(shards, tasks)
     for name, fed in feed.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ernie2.annotate.shard_tokenizer import tokenizer_of
 from ernie2.annotate.shards import Shards
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.errors import CheckpointError, ShardError
@@ -53,7 +54,7 @@ def load(source: Path, shards: Shards) -> Loaded:
 
     Raises `CheckpointError` where `source` is no checkpoint, `ShardError` where the shards speak another tokeniser.
     """
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    wordpieces = tokenizer_of(shards)
     vocabulary = vocabulary_of(wordpieces)
     if (source / "run.json").exists():
         facts = read_run(source)
@@ -103,7 +104,7 @@ def warm_start(
     that of the shards, and rows beyond it are left out. Raises like `load`.
     """
     ids = task_ids([spec.name for spec in specs], settings.task_ids)
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    wordpieces = tokenizer_of(shards)
     stored = open_any(source)
     _same_vocabulary(source, stored, wordpieces, shards, grow)
     options = stored.carried.get("ernie2_task_options") or {}

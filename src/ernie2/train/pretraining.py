@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ernie2.annotate.joined import folders_of
+from ernie2.annotate.shard_tokenizer import tokenizer_of
 from ernie2.annotate.shards import ShardedCorpus, Shards
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import METHODS, Plan, Stage
@@ -70,7 +70,7 @@ def build(
     device = world.device
     with world.together():
         precision = choose_precision(recipe.train.precision, device)
-        vocabulary = vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json"))
+        vocabulary = vocabulary_of(tokenizer_of(shards))
         tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
         check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
         ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)

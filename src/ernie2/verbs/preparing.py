@@ -10,8 +10,8 @@ from typing import Any
 from ernie2.annotate.identity import check_settings
 from ernie2.annotate.jobs import Progress as PreparationProgress
 from ernie2.annotate.prepare import prepare as make_shards
+from ernie2.annotate.shard_tokenizer import tokenizer_of
 from ernie2.annotate.shards import Shards
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.feeds import feeds
 from ernie2.batches.stream import Feed
 from ernie2.corpora.documents import resolve
@@ -161,4 +161,4 @@ def say_notes(usable: Table, read: Mapping[str, Feed]) -> None:
 
 def vocabulary_for(shards: Shards) -> Vocabulary:
     """The ids of the shards' tokeniser that tasks need."""
-    return vocabulary_of(load_wordpieces(shards.folder / "tokenizer.json"))
+    return vocabulary_of(tokenizer_of(shards))

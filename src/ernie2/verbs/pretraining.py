@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ernie2.annotate.shard_tokenizer import tokenizer_of
 from ernie2.annotate.shards import Shards
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
 from ernie2.exporting import export_hf
@@ -216,7 +216,7 @@ def _say_other_threads(before: Mapping[str, Any], now: Mapping[str, Any]) -> Non
 
 def _export(run: Path, shards: Shards, made: Pretraining, model: MultiTaskModel, seen: Mapping[str, int]) -> Path:
     last = [line for line in made.trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    wordpieces = tokenizer_of(shards)
     return export_hf(run / "hf", model, wordpieces, made.facts, last, seen)
 
 
