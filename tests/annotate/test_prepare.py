@@ -312,12 +312,16 @@ def test_shards_are_whole_where_the_disk_does_not_let_what_they_were_made_in_go(
 
     real = shutil.rmtree
     monkeypatch.setattr(shutil, "rmtree", refuse)
-    shards = prepare(recipe(tmp_path, english(tmp_path, 20)), workers=1)
+    asked = recipe(tmp_path, english(tmp_path, 20))
+    shards = prepare(asked, workers=1)
     assert Shards(shards.folder).fingerprint == shards.fingerprint
     told = capsys.readouterr().err
     assert told.startswith(f"warning: {shards.folder}/.prepare-")
     assert "cannot be removed: Input/output error. Nothing needs it any more" in told
     assert told.count("\n") == 1
+    monkeypatch.undo()
+    prepare(asked, workers=1)
+    assert not list(shards.folder.glob(".prepare*"))
 
 
 def test_shards_made_from_something_else_are_left_alone_unless_they_are_to_be_replaced(made, tmp_path):

@@ -73,14 +73,17 @@ def prepare(
     for note in given.notes if given is not None else ():
         say(note)
     parts = parts_of(recipe, given)
+    place = Workplace(folder / f".prepare-{key_of(parts)[:16]}")
     if (ready := shards_made_from(folder, parts, replace=replace)) is not None:
         _check_unknown(ready.facts, recipe)
+        if place.folder.exists():  # the disk did not let it go, or a kill came first
+            with suppress(StorageError), place.owned():
+                discard(place.folder)
         report(Progress("unchanged", 0, 0))
         return ready
     workers = workers or cores()
     if workers > 1:
         warm_up()
-    place = Workplace(folder / f".prepare-{key_of(parts)[:16]}")
     refused: Ernie2Error | None = None
     with place.owned():
         for old in folder.glob(".prepare-*"):
