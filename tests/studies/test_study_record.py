@@ -144,9 +144,10 @@ def test_a_folder_with_a_record_of_something_else_is_refused(tmp_path: Path, the
 
 
 def test_a_record_that_is_not_json_is_named(tmp_path: Path) -> None:
-    (tmp_path / "study.json").write_text('{"kind": "stu', encoding="utf-8")
-    with pytest.raises(DataError, match=r"study\.json cannot be read"):
-        read_record(tmp_path / "study.json")
+    for text in ('{"kind": "stu', "[" * 100_000):
+        (tmp_path / "study.json").write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=r"study\.json cannot be read"):
+            read_record(tmp_path / "study.json")
 
 
 def _told(run: str, status: str, fingerprint: str) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def shards_made_from(folder: Path, parts: Mapping[str, str], *, replace: bool = 
     try:
         facts = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
         before: Mapping[str, str] | None = dict(facts["parts"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         before = None
     if before == parts:
         try:

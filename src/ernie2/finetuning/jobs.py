@@ -83,7 +83,7 @@ def finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> Run | None
         told = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{folder / RESULT} cannot be read: {error}. Remove {folder} to run it again.") from error
     if told.get("identity") != identity:
         raise ConfigError(

@@ -41,7 +41,7 @@ def write_page(folder: Path) -> Path:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         page = render(record)
-    except (OSError, ValueError, KeyError, TypeError, jinja2.TemplateError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, jinja2.TemplateError) as error:
         raise DataError(
             f"{file} cannot be read as results of fine-tuning: {error!r}. Run `ernie2 finetune` again."
         ) from error

@@ -57,7 +57,7 @@ def write_study_page(folder: Path) -> Path:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         drawn, page = picture(record), render(record)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, jinja2.TemplateError) as error:
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError, jinja2.TemplateError) as error:
         raise DataError(
             f"{file} cannot be read as the record of a study: {error!r}. Give the folder in which "
             "`ernie2 study` ran, or run that command again: it goes on where it was."

@@ -105,7 +105,7 @@ def read_record(file: Path) -> dict[str, Any] | None:
         told = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} cannot be read: {error}. Give the study.json of a study.") from error
     if not isinstance(told, dict):
         raise DataError(f"{file} holds no record of a study. Give the study.json of a study.")
