@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from ernie2.escaping import printable
 
@@ -139,6 +139,11 @@ def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterato
                 shown.update(task, completed=self.done, speed=speed, note=self.note)
 
         yield _RichBar(title, total, unit, done)
+
+
+def bar_or_none(title: str | None, total: int, unit: str) -> AbstractContextManager[Bar]:
+    """`progress`, or for no title a bar that shows nothing."""
+    return nullcontext(Bar("", total, unit)) if title is None else progress(title, total, unit)
 
 
 def _rate(value: float) -> str:

@@ -75,7 +75,7 @@ def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], mo
         "f1",
         "macro_f1",
     }
-    assert "| own | own | dev | accuracy |" in Path("out/results.md").read_text()
+    assert "| own | own | dev (dev.tsv) | accuracy |" in Path("out/results.md").read_text()
     code, shown, _ = ernie("predict", "out/own/seed-1/model", table("new.tsv", [("w1 good", ""), ("", "")]))
     told = [json.loads(line) for line in shown.splitlines()]
     assert code == 0

@@ -50,14 +50,14 @@ def test_a_collapsed_seed_ranks_below_every_number() -> None:
 def test_a_mean_over_a_collapsed_seed_is_withheld() -> None:
     made = outcomes(runs(88.0, math.nan, 90.0), "mean")
     assert (made.rows[0].middle, made.rows[0].withheld) == (None, "no mean: 1 of 3 seeds collapsed")
-    assert "no mean: 1 of 3 seeds collapsed   each: 88.0 none 90.0" in "\n".join(lines_of(made))
+    assert "no mean: 1 of 3 seeds collapsed, majority 50.0   each: 88.0 none 90.0" in "\n".join(lines_of(made))
 
 
 def test_a_run_that_was_given_up_is_named_and_counts_as_collapsed() -> None:
-    some = [*runs(80.0, 81.0), Run(2, Path("x"), {}, diverged="the loss was not finite at step 3 of 9")]
+    some = [*runs(80.0, 81.0), Run(2, Path("x"), {}, diverged="diverged: the loss was not finite at step 3 of 9")]
     made = outcomes(some)
     assert made.rows[0].middle == 80.0
-    assert made.diverged == {2: "the loss was not finite at step 3 of 9"}
+    assert made.diverged == {2: "diverged: the loss was not finite at step 3 of 9"}
     told = "\n".join(lines_of(made))
     assert "each: 80.0 81.0 none" in told
     assert "seed 2 diverged: the loss was not finite at step 3 of 9" in told
@@ -100,7 +100,10 @@ def test_the_report_holds_every_run_and_is_json_and_a_table() -> None:
     record = record_of([outcomes(runs(80.0, math.nan))], **FACTS)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     text = as_markdown(record)
-    assert "| made-up | own | dev | accuracy | 80.0, none | no median: 1 of 2 seeds collapsed | – | – |" in text
+    assert (
+        "| made-up | own | dev (dev.tsv) | accuracy | 80.0, none | no median: 1 of 2 seeds collapsed | – | 50.0 | – |"
+        in text
+    )
     assert "* a note" in text
 
 
@@ -109,3 +112,17 @@ def test_names_with_markup_or_escape_sequences_become_neither_in_the_report() ->
     text = as_markdown(record)
     assert r"# Fine-tuning of a&lt;b&gt;\\x1b\[0m" in text
     assert r"* \[x\](http://evil)" in text
+
+
+def test_the_files_the_majority_and_the_number_of_runs_are_those_of_this_command() -> None:
+    made = outcomes(runs(80.0))
+    assert made.settings.runs == 1
+    told = lines_of(made)
+    assert told[0] == "made-up (own, settings of the base model, train 8 of train.tsv, dev 6 of dev.tsv)"
+    assert told[1] == "  dev accuracy  median 80.0, majority 50.0   each: 80.0"
+
+
+def test_the_score_of_glue_says_where_every_seed_diverged() -> None:
+    nine = [official(name, "base", "dev", "accuracy") for name in SCORED]
+    nine[7] = replace(nine[7], rows=())
+    assert glue_of(nine) == (None, "no GLUE score: rte has no figures, as every seed diverged")

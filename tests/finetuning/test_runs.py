@@ -13,7 +13,7 @@ import torch
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example, Split
 from ernie2.errors import ConfigError
-from ernie2.finetuning import jobs, many_runs, runs
+from ernie2.finetuning import jobs, many_runs, runs, training
 from ernie2.finetuning.jobs import Job
 from ernie2.finetuning.many_runs import run_all
 from ernie2.finetuning.predictions import Outcome
@@ -99,9 +99,21 @@ def test_a_run_that_diverged_has_no_figures_but_its_reason(tmp_path: Path) -> No
     data = tiny.data("regression")
     diverging = replace(job(tmp_path), data=replace(data, splits={**data.splits, "train": Split(far, ("far",), "own")}))
     (done,) = run_all(diverging, [0])
-    assert "not finite" in done.diverged
+    assert done.diverged.startswith("diverged: the loss was not finite at step ")
     assert done.metrics == {}
     assert run_all(diverging, [0])[0].diverged == done.diverged
+
+
+def test_a_model_that_gives_one_answer_is_told_with_its_steps_and_not_as_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "learning_rate", lambda *_: 0.0)
+    test = tiny.examples("classification", 6, seed=2)
+    whole = replace(job(tmp_path), data=tiny.data("classification", test=test))
+    (done,) = run_all(whole, [0])
+    assert done.diverged == "predicts 'bad' for everything after 4 steps"
+    assert done.metrics["test"] == {"accuracy": 50.0}
+    assert "made-up, seed 0, scoring test: 6 of 6 sequences (100 %)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

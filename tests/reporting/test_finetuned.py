@@ -19,9 +19,10 @@ ROW = {
     "low": 21.5,
     "high": 148.5,
     "withheld": "",
+    "majority": 52.7,
 }
 SET = {
-    "dataset": "rte", "standing": "official", "rows": [ROW],
+    "dataset": "rte", "files": {"dev": "dev.tsv"}, "standing": "official", "rows": [ROW],
     "paper": {"dev": ["ERNIE 2.0 large, dev: 85.2 (accuracy)"]},
     "comparison": {"dev": "Full data."}, "diverged": {"1": "the loss was not finite"}, "notes": ["a <b>note</b>"],
     "settings": {"epochs": 3, "batch": 8, "peak_lr": 3e-5}, "task_id": 0, "sequences_per_second": 12.0,
@@ -38,6 +39,8 @@ def test_the_page_holds_every_figure_and_needs_nothing_else(tmp_path: Path) -> N
     page = write_page(tmp_path).read_text(encoding="utf-8")
     for words in (
         "85.0",
+        "52.7",
+        "dev.tsv",
         "21.5 to 148.5",
         "ERNIE 2.0 large, dev: 85.2",
         "rte, seed 1: the loss was not finite",

@@ -18,6 +18,7 @@ from ernie2.finetuning.packs import packs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.spans import Candidate, best_spans
 from ernie2.model.inputs import Inputs
+from ernie2.progress import bar_or_none
 from ernie2.train.step import autocast, choose_precision
 
 Array = NDArray[Any]
@@ -49,12 +50,14 @@ def predict(
     *,
     task_id: int = 0,
     pad: int = 0,
+    title: str | None = None,
 ) -> list[Outcome]:
     """One outcome an example; `data` are its sequences, encoded without labels so that none is left out.
 
     Without dropout, whatever mode the model is in. The result does not depend on how sequences fall into packs.
+    `title`: that of a bar; None for none.
     """
-    logits = list(logits_of(model, data.sequences, settings, device, task_id=task_id, pad=pad))
+    logits = list(logits_of(model, data.sequences, settings, device, task_id=task_id, pad=pad, title=title))
     if model.head == "span":
         return _answers(data, examples, logits, settings)
     if model.head == "tagging":
@@ -70,6 +73,7 @@ def logits_of(
     *,
     task_id: int = 0,
     pad: int = 0,
+    title: str | None = None,
 ) -> Iterator[Array]:
     """Float32 logits of each sequence in order: (P, C) at its scored positions, of spans (n, 2) at every token.
 
@@ -81,14 +85,16 @@ def logits_of(
     training = model.training
     model.to(device).eval()
     try:
-        for start, end in runs_within([len(sequences[i].tokens) for i in order], settings.pack_tokens):
-            chosen = order[start:end]
-            (pack,) = packs_of([sequences[i] for i in chosen], settings, task_id, pad)
-            with torch.inference_mode(), autocast(precision, device):
-                scores = model.scores(Inputs.of(pack, device, static=False)).cpu().numpy()
-            counts = [len(sequences[i].tokens if model.head == "span" else sequences[i].positions) for i in chosen]
-            for i, part in zip(chosen, np.split(scores, np.cumsum(counts)[:-1]), strict=True):
-                found[i] = part
+        with bar_or_none(title, len(sequences), "sequences") as bar:
+            for start, end in runs_within([len(sequences[i].tokens) for i in order], settings.pack_tokens):
+                chosen = order[start:end]
+                (pack,) = packs_of([sequences[i] for i in chosen], settings, task_id, pad)
+                with torch.inference_mode(), autocast(precision, device):
+                    scores = model.scores(Inputs.of(pack, device, static=False)).cpu().numpy()
+                counts = [len(sequences[i].tokens if model.head == "span" else sequences[i].positions) for i in chosen]
+                for i, part in zip(chosen, np.split(scores, np.cumsum(counts)[:-1]), strict=True):
+                    found[i] = part
+                bar.advance(len(chosen))
     finally:
         model.train(training)
     return (part for part in found if part is not None)

@@ -6,13 +6,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ernie2.datasets.examples import LabelledData
 from ernie2.escaping import in_markdown
 from ernie2.finetuning.glue import SCORED, glue_score
 from ernie2.finetuning.jobs import Run
+from ernie2.finetuning.majority import majority_figures
 from ernie2.finetuning.paper_results import beside
 from ernie2.finetuning.paper_settings import Settings, Size, size_for
 
@@ -24,7 +25,8 @@ class Row:
     `values`: by seed; nan for a seed that collapsed, so that it has no figure. `middle`: their median or mean, where a
     collapsed seed ranks below every number; None where that lands on a collapsed seed or averages one, and `withheld`
     says so. `low`, `high`: the 95 % interval of the mean over runs (Student's t); None for fewer than two runs and
-    where a seed collapsed.
+    where a seed collapsed. `majority`: what the split's commonest label for every example gives; None where that cannot
+    be measured.
     """
 
     split: str
@@ -34,12 +36,14 @@ class Row:
     low: float | None
     high: float | None
     withheld: str = ""
+    majority: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Everything worth telling of one data set: `standing` of what it was, `examples` by split, `rows`, what `paper`
-    reports for the same split and size with the words that go with it, runs that `diverged` by seed with the reason."""
+    """Everything worth telling of one data set: `standing` of what it was, `examples` and names of `files` by split,
+    `rows`, what `paper` reports for the same split and size with the words that go with it, and by seed why a run is
+    none of a trained model (`diverged`)."""
 
     dataset: str
     head: str
@@ -47,6 +51,7 @@ class Outcomes:
     size: Size
     summary: str
     examples: Mapping[str, int]
+    files: Mapping[str, str]
     rows: tuple[Row, ...]
     paper: Mapping[str, tuple[str, ...]]
     comparison: Mapping[str, str]
@@ -72,7 +77,12 @@ def outcomes_of(
     rows, paper, comparison = [], {}, {}
     for split in dict.fromkeys(split for run in runs for split in run.metrics):
         measured = {metric for run in runs for metric in run.metrics.get(split, {})}
-        rows += [_row(split, metric, runs, settings.summary) for metric in data.metrics if metric in measured]
+        majority = majority_figures(data, split)
+        rows += [
+            _row(split, metric, runs, settings.summary, majority.get(metric))
+            for metric in data.metrics
+            if metric in measured
+        ]
         if not own:
             reported, words = beside(data, shape, split)
             paper[split], comparison[split] = tuple(row.described for row in reported), words
@@ -86,11 +96,12 @@ def outcomes_of(
         size=size_for(shape[0]),
         summary=settings.summary,
         examples={name: len(split.examples) for name, split in data.splits.items()},
+        files={name: ", ".join(map(_base, split.files)) for name, split in data.splits.items()},
         rows=tuple(rows),
         paper=paper,
         comparison=comparison,
         diverged={run.seed: run.diverged for run in runs if run.diverged},
-        settings=settings,
+        settings=replace(settings, runs=len(runs)),
         task_id=task_id,
         sequences_per_second=round(statistics.median(rates), 1) if rates else 0.0,
         folder=folder,
@@ -108,9 +119,11 @@ def glue_of(results: Sequence[Outcomes]) -> tuple[float | None, str]:
         for one in results
         if one.dataset in SCORED
     }
-    if not all(rows.get(name) for name in SCORED):
+    if not all(name in rows for name in SCORED):
         return None, ""
-    if withheld := [f"{name} {row.metric} has {row.withheld}" for name in SCORED for row in rows[name] if row.withheld]:
+    withheld = [f"{name} has no figures, as every seed diverged" for name in SCORED if not rows[name]]
+    withheld += [f"{name} {row.metric} has {row.withheld}" for name in SCORED for row in rows[name] if row.withheld]
+    if withheld:
         return None, "no GLUE score: " + "; ".join(withheld)
     return glue_score({name: [row.middle or 0.0 for row in found] for name, found in rows.items()}), ""
 
@@ -122,11 +135,11 @@ def lines_of(one: Outcomes) -> list[str]:
     for row in one.rows:
         name = f"{row.split} {row.metric}".ljust(width)
         each = " ".join(_shown(value) for value in row.values.values())
-        told.append(f"  {name}  {_summarised(row, one.summary)}{_interval(row)}   each: {each}")
+        told.append(f"  {name}  {_summarised(row, one.summary)}{_interval(row)}{_majority(row)}   each: {each}")
     for split, words in one.comparison.items():
         told += [f"  paper, {line}" for line in one.paper[split]]
         told.append(f"  {split}: {words}")
-    told += [f"  seed {seed} diverged: {why}" for seed, why in one.diverged.items()]
+    told += [f"  seed {seed} {why}" for seed, why in one.diverged.items()]
     told += [f"  note: {note}" for note in one.notes]
     return told
 
@@ -141,19 +154,20 @@ def as_markdown(record: Mapping[str, Any]) -> str:
         f"settings of the {record['size']} model; "
         f"seeds {', '.join(map(str, record['seeds']))}; {record['device']}, {record['precision']}.",
         "",
-        "| data set | what it is | split | metric | every run | middle | 95 % of the mean | paper |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| data set | what it is | split | metric | every run | middle | 95 % of the mean | majority | paper |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in record["datasets"]:
         for row in one["rows"]:
             cells = (
                 one["dataset"],
                 one["standing"],
-                row["split"],
+                f"{row['split']} ({one['files'].get(row['split'], '')})",
                 row["metric"],
                 ", ".join(_shown(value) for value in row["values"].values()),
                 row["withheld"] or f"{one['summary']} {_shown(row['middle'])}",
                 "–" if row["low"] is None else f"{_shown(row['low'])} to {_shown(row['high'])}",
+                "–" if row["majority"] is None else _shown(row["majority"]),
                 "; ".join(one["paper"].get(row["split"], ())) or "–",
             )
             lines.append("| " + " | ".join(map(in_markdown, cells)) + " |")
@@ -187,7 +201,7 @@ def record_of(results: Sequence[Outcomes], **facts: Any) -> dict[str, Any]:
     return {**facts, **scores, "datasets": [_plain(asdict(one)) for one in results]}
 
 
-def _row(split: str, metric: str, runs: Sequence[Run], summary: str) -> Row:
+def _row(split: str, metric: str, runs: Sequence[Run], summary: str, majority: float | None) -> Row:
     values = {run.seed: run.metrics.get(split, {}).get(metric, math.nan) for run in runs}
     known = [value for value in values.values() if math.isfinite(value)]
     collapsed = len(values) - len(known)
@@ -204,11 +218,19 @@ def _row(split: str, metric: str, runs: Sequence[Run], summary: str) -> Row:
         half = float(t.ppf(0.975, len(known) - 1)) * statistics.stdev(known) / math.sqrt(len(known))
         low, high = mean - half, mean + half
     withheld = "" if middle is not None else f"no {summary}: {collapsed} of {len(values)} seeds collapsed"
-    return Row(split, metric, values, middle, low, high, withheld)
+    return Row(split, metric, values, middle, low, high, withheld, majority)
 
 
 def _counts(one: Outcomes) -> str:
-    return ", ".join(f"{split} {count:,}" for split, count in one.examples.items())
+    return ", ".join(f"{split} {count:,} of {one.files[split]}" for split, count in one.examples.items())
+
+
+def _base(file: str) -> str:
+    return file.replace("\\", "/").rpartition("/")[2]
+
+
+def _majority(row: Row) -> str:
+    return "" if row.majority is None else f", majority {_shown(row.majority)}"
 
 
 def _summarised(row: Row, summary: str) -> str:

@@ -84,14 +84,15 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     lost = bool(history.diverged)
     if not lost:  # the last epoch has measured dev already
         at_the_end = dict(history.epochs[-1]["metrics"]) if history.epochs else {}
-        at_the_end |= judge.figures([name for name in prepared.splits if name not in at_the_end])
+        title = f"{job.data.name}, seed {seed}" if bar else None
+        at_the_end |= judge.figures([name for name in prepared.splits if name not in at_the_end], title)
     lacking = [f"the checkpoint has no {name}: it was initialised from the seed" for name in new if _used(name, model)]
     done = Run(
         seed,
         folder,
         {} if lost else at_the_end,
         history.epochs,
-        history.diverged or judge.collapsed,
+        f"diverged: {history.diverged}" if lost else _constant(judge.collapsed, len(history.losses)),
         round(history.sequences_per_second, 2),
         round(time.perf_counter() - began, 2),
         [*lacking, *judge.remarks(seed), *_notes(prepared)],
@@ -102,6 +103,10 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job, judge.null_threshold), vocab_size))
     keep_run(done, prepared.identity)
     return done
+
+
+def _constant(answer: str, steps: int) -> str:
+    return answer and f"{answer} after {steps:,} step{'' if steps == 1 else 's'}"
 
 
 def _notes(prepared: Prepared) -> list[str]:
@@ -124,8 +129,8 @@ class _Judge:
             return []
         return [f"seed {seed}: no answer above a null score of {self.null_threshold:.4f}, chosen on dev by best F1"]
 
-    def figures(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
-        """split -> metric -> percent."""
+    def figures(self, names: Sequence[str], title: str | None = None) -> dict[str, dict[str, float]]:
+        """split -> metric -> percent; `title`: that of a bar a split, None for none."""
         job, found = self._job, {}
         for name in names:
             examples = job.data.splits[name].examples
@@ -138,6 +143,7 @@ class _Judge:
                 self._device,
                 task_id=job.task_id,
                 pad=job.source.wordpieces.pad_id,
+                title=title and f"{title}, scoring {name}",
             )
             if job.data.unanswerable:
                 outcomes = self._answered(name, examples, outcomes)

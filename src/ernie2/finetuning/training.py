@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.packs import SCORED, batches_of, packs_of
 from ernie2.finetuning.paper_settings import Settings
-from ernie2.progress import Bar, progress
+from ernie2.progress import bar_or_none
 from ernie2.settings import TrainSettings
 from ernie2.train.loss_scale import LossScale
 from ernie2.train.optim import build_optimizer
@@ -58,7 +57,7 @@ def fine_tune(
     scale = LossScale() if precision == "fp16" else None
     steps = steps_of(len(train), settings)
     history, done, busy = History(), 0, 0.0
-    with _bar(title, min(steps, most_steps or steps)) as bar:
+    with bar_or_none(title, min(steps, most_steps or steps), "steps") as bar:
         for epoch in range(settings.epochs):
             losses, began, sequences = [], time.perf_counter(), 0
             for chosen in batches_of(len(train), settings.batch, seed, epoch):
@@ -114,10 +113,6 @@ def learning_rate(step: int, steps: int, settings: Settings) -> float:
         return settings.peak_lr * min(rising, 1.0)
     left = (steps - step + 1) / (steps if settings.decay_from_zero else steps - warmup)
     return settings.peak_lr * min(rising, left, 1.0)
-
-
-def _bar(title: str | None, steps: int) -> AbstractContextManager[Bar]:
-    return nullcontext(Bar("", steps, "steps")) if title is None else progress(title, steps, "steps")
 
 
 def _optimizer_settings(settings: Settings) -> TrainSettings:

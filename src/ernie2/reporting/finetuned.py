@@ -32,6 +32,8 @@ class Line:
     dots: tuple[tuple[float, float], ...]
     paper: tuple[str, ...]
     withheld: str
+    file: str
+    majority: float | None
 
 
 def write_page(folder: Path) -> Path:
@@ -74,6 +76,8 @@ def lines_of(datasets: Sequence[Mapping[str, Any]]) -> tuple[Line, ...]:
                     tuple((min(100.0, max(0.0, value)), value) for value in values),
                     tuple(one["paper"].get(row["split"], ())),
                     row["withheld"],
+                    one["files"].get(row["split"], ""),
+                    row["majority"],
                 )
             )
     return tuple(made)
