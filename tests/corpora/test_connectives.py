@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.corpora.connectives import NO_CONNECTIVE, Pair, connectives_of, discourse_pairs, mine_discourse
@@ -351,6 +351,7 @@ sentences = st.lists(words, min_size=1, max_size=8).map(lambda parts: " ".join(p
 texts = st.lists(st.lists(sentences, min_size=1, max_size=6).map(" ".join), min_size=1, max_size=4).map("\n\n".join)
 
 
+@settings(deadline=None)
 @given(texts)
 def test_of_every_adjacent_pair_a_pair_or_a_reason_comes(text: str) -> None:
     document, drops = Document("d", "g", text), Drops()

@@ -1,10 +1,24 @@
-"""What `prepare` says at the end."""
+"""What `prepare` says at the end, and what it refuses before any training."""
 
 from __future__ import annotations
 
 import json
 
+import pytest
+
 import ernie2
+import tiny_run
+
+LOST = "; dropped: 3 duplicate, 2 empty text"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    rows = [f"The {word} sat on a mat. Then it left. Nobody saw it." for word in ("cat", "dog", "hen", "cow", "pig")]
+    rows = [*rows, *rows[:3], "", " "]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    made = tiny_run.recipe(tmp_path, corpora={"text": {"path": str(tmp_path / "in.jsonl")}}, tokenizer={"train": 200})
+    return made.model_dump(mode="json") | {"tasks": {"knowledge_masking": {}}}
 
 
 def test_documents_left_out_and_unknown_tokens_are_said_by_reason_and_number(tmp_path, capsys):
@@ -34,3 +48,14 @@ def test_documents_left_out_and_unknown_tokens_are_said_by_reason_and_number(tmp
     shown = capsys.readouterr().out
     assert "vocab.txt: nothing beside it says do_lower_case; 0 of its 7 tokens with letters have capitals" in shown
     assert "text: 0.00 % of tokens are [UNK]; dropped: 6 duplicate, 2 empty text, 1 no tokens" in shown
+
+
+def test_what_was_dropped_is_said_again_when_the_shards_are_there_already(recipe, capsys):
+    for _ in range(2):
+        ernie2.prepare(recipe, workers=1)
+        assert [line[:5] for line in capsys.readouterr().out.splitlines() if line.endswith(LOST)] == ["text:"]
+
+
+def test_a_run_that_prepares_says_what_was_dropped(recipe, capsys):
+    ernie2.pretrain(recipe, ["stages.steps=1", "stages.max_epochs=1000"], workers=1)
+    assert LOST in capsys.readouterr().out

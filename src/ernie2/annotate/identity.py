@@ -16,7 +16,7 @@ from ernie2.corpora.documents import resolve
 from ernie2.errors import DataError, ShardError, TokenizerError
 from ernie2.settings import Recipe
 
-STEPS = 3
+STEPS = 4
 """Goes up when the same input would give other shards."""
 _NAMES = {
     "version": "the version of ernie2",

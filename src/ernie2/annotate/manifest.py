@@ -93,6 +93,7 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
         "spans": dict(sorted(spans.items())),
         "dropped": dict(sorted(dropped.items())),
         "dropped_spans": dict(sorted(dropped_spans.items())),
+        "cut_texts": corpus.cut,
         "unknown_share": round(unknown / max(encoded, 1), 6),
     }
 

@@ -64,7 +64,8 @@ class UnitDocument:
 class ReadCorpus:
     """What the pass found in one corpus; `threshold`: groups with a hash below it are held out.
 
-    `labels`: classes of a corpus of labelled pairs, in the order of `sort_labels`; empty for documents.
+    `cut`: texts that were too long for one document. `labels`: classes of a corpus of labelled pairs, in the order of
+    `sort_labels`; empty for documents.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ReadCorpus:
     characters: int = 0
     threshold: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    cut: int = 0
     labels: list[str] = field(default_factory=list)
 
     def split(self, group: int) -> int:
@@ -172,7 +174,7 @@ def _read_corpus(
         )
     result.units, result.unit_characters = units.names, units.characters
     result.threshold, result.heldout_documents = known.threshold(name, result.documents, settings)
-    result.dropped = drops.as_dict()
+    result.dropped, result.cut = drops.as_dict(), drops.cut
     result.labels = sort_labels(labels)
     return result
 

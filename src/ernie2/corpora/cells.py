@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ernie2.corpora.long_texts import check_length
 from ernie2.errors import DataError
 from ernie2.storage.files import json_name, json_value
 
@@ -32,13 +33,15 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def text_of(value: Any, name: str, place: str) -> str | None:
     """Return a text as it is; None where there is none (null, NaN, white space alone).
 
-    Raises `DataError`, naming `place`, for a number, a list or an object, and for half a surrogate pair.
+    Raises `DataError`, naming `place`, for a number, a list or an object, for half a surrogate pair, and for a text of
+    more than `LONGEST_TEXT` characters.
     """
     if is_missing(value):
         return None
     if not isinstance(value, str):
         raise DataError(f"{place}: the text in {name!r} is {json_name(value)}, not a string.")
     check_characters(value, place)
+    check_length(value, name, place)
     return value if value.strip() else None
 
 

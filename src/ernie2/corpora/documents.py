@@ -1,8 +1,8 @@
 """Documents, and the readers that make them from txt, json, jsonl, parquet and Arrow.
 
 In txt a line is a paragraph and a blank line ends the document; elsewhere a blank line inside the text separates
-paragraphs. What is wrong with a file is an error that says where; what is merely of no use is dropped and
-counted.
+paragraphs. A text above `LONGEST_TEXT` characters is cut into documents of one group, which is counted. What is wrong
+with a file is an error that says where; what is merely of no use is dropped and counted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ernie2.corpora.cells import check_characters, is_missing
+from ernie2.corpora.long_texts import part_bounds
 from ernie2.errors import DataError, did_you_mean
 from ernie2.settings import CorpusSettings
 from ernie2.storage.files import decoded, json_name, read_lines
@@ -32,6 +33,7 @@ SPAN_KINDS = ("word", "phrase", "entity", "user")
 _WHICH_FIELD = "The recipe says under the corpus which field or column is meant."
 _DELIMITED = re.compile(r"\.[ct]sv(\.gz|\.zst)?$")
 _LONGEST_TXT_DOCUMENT = 1_000_000
+_CUT_SPAN = "span across a cut of a long text"
 _BLANK_LINE = re.compile(r"\n[^\S\n]+(?=\n)")
 _PARAGRAPH = re.compile(r"\S(?:.*\S)?(?:[^\S\n]*\n[^\S\n]*\S(?:.*\S)?)*")
 
@@ -74,9 +76,10 @@ class Document:
 
 @dataclass
 class Drops:
-    """How much was left out, by named reason."""
+    """How much was left out, by named reason; `cut` counts texts too long for one document."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
 
     def add(self, reason: str, count: int = 1) -> None:
         """Counts `count` more for `reason`."""
@@ -85,6 +88,7 @@ class Drops:
     def merge(self, other: Drops) -> None:
         """Adds the counts of `other`, such as those of another worker."""
         self.counts.update(other.counts)
+        self.cut += other.cut
 
     def as_dict(self) -> dict[str, int]:
         """reason -> count, the most frequent first, equal ones by name."""
@@ -131,20 +135,41 @@ def read_documents(settings: CorpusSettings, drops: Drops) -> Iterator[Document]
 def read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops) -> Iterator[Document]:
     """The documents of one file; one without an id of its own is called `stem#number`, counted from 1 in the file."""
     if file_format(file, FORMATS).startswith(".txt"):
-        yield from _read_txt(file, stem)
+        yield from _read_txt(file, stem, settings.language, drops)
         return
     needed = {name for name in (settings.text, settings.id, settings.spans, settings.group, "title") if name}
     for number, row in enumerate(read_rows(file, only=needed), start=1):
         document = _document(row, f"{stem}#{number}", settings, drops)
         if document is not None:
-            yield document
+            yield from _parts(document, settings.language, drops)
 
 
-def _read_txt(file: str, stem: str) -> Iterator[Document]:
+def _parts(document: Document, language: str, drops: Drops) -> Iterator[Document]:
+    """The document, or where its text is too long, documents of its group; spans across a cut are counted."""
+    bounds = part_bounds(document.text, language)
+    if len(bounds) == 1:
+        yield document
+        return
+    drops.cut += 1
+    kept = 0
+    for number, (start, end) in enumerate(bounds, start=1):
+        spans = tuple(
+            Span(span.start - start, span.end - start, span.kind)
+            for span in document.spans
+            if start <= span.start and span.end <= end
+        )
+        kept += len(spans)
+        name = document.id if number == 1 else f"{document.id}.{number}"
+        yield Document(name, document.group, document.text[start:end], document.title, spans)
+    if kept < len(document.spans):
+        drops.add(_CUT_SPAN, len(document.spans) - kept)
+
+
+def _read_txt(file: str, stem: str, language: str, drops: Drops) -> Iterator[Document]:
     """Paragraph a line, blank line between documents.
 
     A document that grows beyond a million characters goes on in a new one of the same group: a file without any blank
-    line is still read in bounded memory.
+    line is still read in bounded memory. So is a file with a line that is too long for one document.
     """
     paragraphs: list[str] = []
     number, part, size = 1, 1, 0
@@ -160,11 +185,14 @@ def _read_txt(file: str, stem: str) -> Iterator[Document]:
                 yield finished()
                 number, part, paragraphs, size = number + 1, 1, [], 0
             continue
-        if size > _LONGEST_TXT_DOCUMENT:
-            yield finished()
-            part, paragraphs, size = part + 1, [], 0
-        paragraphs.append(paragraph)
-        size += len(paragraph)
+        bounds = part_bounds(paragraph, language)
+        drops.cut += len(bounds) > 1
+        for start, end in bounds:
+            if paragraphs and (size > _LONGEST_TXT_DOCUMENT or len(bounds) > 1):
+                yield finished()
+                part, paragraphs, size = part + 1, [], 0
+            paragraphs.append(paragraph[start:end])
+            size += end - start
     if paragraphs:
         yield finished()
 

@@ -48,10 +48,8 @@ class CorpusFigures:
     tokens_a_sentence: float
     sentences_a_paragraph: float
     spans: Mapping[str, int]
-    unknown_share: float
-    dropped: Mapping[str, int]
-    dropped_spans: Mapping[str, int]
     labels: Mapping[str, int]
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +188,8 @@ def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
         tokens_a_sentence=tokens / max(sentences, 1),
         sentences_a_paragraph=sentences / max(paragraphs, 1),
         spans={kind: count for kind in SPAN_KINDS if (count := rows(f"spans_{kind}", 0))},
-        unknown_share=float(corpus.facts.get("unknown_share", 0.0)),
-        dropped=dict(corpus.facts.get("dropped", {})),
-        dropped_spans=dict(corpus.facts.get("dropped_spans", {})),
         labels=dict(corpus.facts.get("label_counts", {})),
+        facts=corpus.facts,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from textwrap import fill
+from typing import Any
 
 from ernie2.annotate.unknown import describe_share
+from ernie2.corpora.long_texts import LONGEST_TEXT
 from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
 
 MOST_LABELS = 10
@@ -39,15 +41,20 @@ def _corpus_lines(corpus: CorpusFigures) -> list[str]:
         f"  {sentence:.1f} tokens a sentence, {paragraph:.1f} sentences a paragraph; {cased}",
         f"  spans: {_counted(corpus.spans)}",
     ]
-    return [*lines, *(f"  {line}" for line in loss_lines(corpus.unknown_share, corpus.dropped, corpus.dropped_spans))]
+    return [*lines, *(f"  {line}" for line in loss_lines(corpus.facts))]
 
 
-def loss_lines(unknown_share: float, dropped: Mapping[str, int], dropped_spans: Mapping[str, int]) -> list[str]:
-    """What is lost of a corpus in its shards: words as [UNK], documents and spans left out, by reason."""
+def loss_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What is lost of a corpus in its shards, and what was cut, from its facts in shards.json.
+
+    Words as [UNK]; documents and spans left out, by reason; texts that were too long for one document.
+    """
+    spans, cut = facts.get("dropped_spans"), facts.get("cut_texts", 0)
     return [
-        describe_share(unknown_share),
-        f"dropped: {_counted(dropped)}",
-        *([f"dropped spans: {_counted(dropped_spans)}"] if dropped_spans else []),
+        describe_share(facts.get("unknown_share", 0.0)),
+        f"dropped: {_counted(facts.get('dropped', {}))}",
+        *([f"dropped spans: {_counted(spans)}"] if spans else []),
+        *([f"{cut:,} {'text' if cut == 1 else 'texts'} above {LONGEST_TEXT:,} characters cut"] if cut else []),
     ]
 
 

@@ -83,9 +83,10 @@ def _check_same(shards: Shards, recipe: Recipe) -> None:
 
 
 def shards_of(recipe: Recipe, workers: int | None, *, replace: bool = False) -> Shards:
-    """Return the shards of a recipe, made now or found; found ones of its settings serve where the corpora are gone.
+    """Return the shards of a recipe, made now or found, and print what was lost of each corpus in them.
 
-    Raises `ShardError` where the folder holds shards made from something else, unless they are to be replaced.
+    Found ones of the recipe's settings serve where the corpora are gone. Raises `ShardError` where the folder holds
+    shards made from something else, unless they are to be replaced.
     """
     folder = Path(recipe.shards.folder)
     if (folder / "shards.json").exists():
@@ -96,10 +97,18 @@ def shards_of(recipe: Recipe, workers: int | None, *, replace: bool = False) -> 
             say(f"Using the shards in {folder} as they are ({error})")
             shards = Shards(folder)
             _check_same(shards, recipe)
+            _say_losses(shards)
             return shards
     require_data(recipe)
     with ExitStack() as shown:
-        return make_shards(recipe, workers=workers, progress=_show_preparation(shown), replace=replace)
+        shards = make_shards(recipe, workers=workers, progress=_show_preparation(shown), replace=replace)
+    _say_losses(shards)
+    return shards
+
+
+def _say_losses(shards: Shards) -> None:
+    for name, corpus in shards.corpora.items():
+        say(f"{name}: {'; '.join(loss_lines(corpus.facts))}")
 
 
 _PREPARATION = {
@@ -140,10 +149,6 @@ def _say_usable(recipe: Recipe, shards: Shards) -> None:
     for task, counts in table.items():
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
         say(f"  {task:<26} {shown}")
-    for name, sharded in shards.corpora.items():
-        facts = sharded.facts
-        lost = loss_lines(facts.get("unknown_share", 0.0), facts["dropped"], facts["dropped_spans"])
-        say(f"{name}: {'; '.join(lost)}")
     read, _ = feeds(shards, tasks, sequence_tokens=recipe.batch.sequence_tokens)  # raises for a task that is refused
     say_notes(table, read)
 
