@@ -93,6 +93,7 @@ def test_a_recurrent_encoder_becomes_a_folder_of_ours_that_can_be_measured_and_s
         "README.md",
         "ernie2.json",
         "ernie2.safetensors",
+        "ernie2_checksums.json",
         "tokenizer.json",
         "tokenizer_config.json",
         "vocab.txt",

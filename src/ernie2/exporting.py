@@ -20,6 +20,7 @@ from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.storage.atomic import staged_folder, write_text
+from ernie2.storage.written_folders import note_checksums
 from ernie2.train.stored_runs import carried_keys
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*", re.IGNORECASE)
@@ -54,6 +55,7 @@ def export_hf(
         wordpieces.save(staging, model.settings.position_rows)
         _save_model(staging, model, carried_keys(facts, seen), wordpieces.pad_id)
         write_text(staging / "README.md", model_card(facts, heldout))
+        note_checksums(staging)
     return folder
 
 

@@ -12,7 +12,7 @@ import torch
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example, Split
-from ernie2.errors import ConfigError
+from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning import jobs, many_runs, runs, training
 from ernie2.finetuning.jobs import Job
 from ernie2.finetuning.many_runs import run_all
@@ -40,6 +40,41 @@ def test_a_finished_run_is_read_not_done_again(tmp_path: Path, monkeypatch: pyte
     assert run_all(job(tmp_path), [0, 1]) == first
 
 
+def test_a_result_without_its_model_is_trained_again_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (first,) = run_all(job(tmp_path), [0])
+    weights = tmp_path / "made-up/seed-0/model/model.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
+    (again,) = run_all(job(tmp_path), [0])
+    assert (
+        "seed-0 has a result, but its model is missing or not whole: seed 0 is trained again" in capsys.readouterr().out
+    )
+    assert weights.read_bytes() == whole
+    assert again.losses == first.losses
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[" * 100_000, b"\xff"])
+def test_a_damaged_result_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    run_all(job(tmp_path), [0])
+    (tmp_path / "made-up/seed-0/result.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"result\.json is damaged: .*Remove .*seed-0 to run it again") as refused:
+        run_all(job(tmp_path), [0])
+    assert "\n" not in str(refused.value)
+
+
+def test_zeroed_weights_of_a_fine_tuned_model_are_warned_of_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_all(job(tmp_path), [0])
+    model = tmp_path / "made-up/seed-0/model"
+    content = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(content[:-2000] + bytes(2000))
+    load_tuned(model)
+    assert f"warning: model.safetensors in {model} changed after ernie2 wrote it" in capsys.readouterr().err
+
+
 def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +84,7 @@ def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "write_json", interrupted)  # the model is there, the result is not
+        patch.setattr(jobs, "write_checked_json", interrupted)  # the model is there, the result is not
         with pytest.raises(KeyboardInterrupt):
             run_all(job(tmp_path), [0])
     assert not (tmp_path / "made-up/seed-0/result.json").exists()

@@ -1,13 +1,12 @@
 """What a run is and how it is kept: a job for a seed, and its figures in RESULT beside its model.
 
-A folder is finished when RESULT is there, which is written last; one without it starts again. A finished run of
-another checkpoint, of other settings or data is never taken for this one.
+A folder is finished when RESULT, which is written last, and the whole model are there; else it starts again. A
+finished run of another checkpoint, of other settings or data is never taken for this one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.datasets.examples import LabelledData
-from ernie2.errors import ConfigError, DataError
+from ernie2.errors import ConfigError, DamagedFile, DataError
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.sources import Source
-from ernie2.storage.atomic import write_json
+from ernie2.storage.json_files import read_checked_json, write_checked_json
+from ernie2.storage.written_folders import is_complete
 
 RESULT, MODEL = "result.json", "model"
 
@@ -80,16 +80,18 @@ def finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> Run | None
     """The run of this seed if it is finished; raises `ConfigError` where another one is, naming what differs."""
     folder = job.place(seed)
     try:
-        told = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        told = read_checked_json(folder / RESULT)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{folder / RESULT} cannot be read: {error}. Remove {folder} to run it again.") from error
+    except DamagedFile as error:
+        raise DataError(f"{error} Remove {folder} to run it again.") from error
     if told.get("identity") != identity:
         raise ConfigError(
             f"{folder} holds a finished run of {_differing(told.get('identity') or {}, identity)}. Choose another "
             "--out, or remove that folder."
         )
+    if not is_complete(folder / MODEL):
+        return None
     return Run(
         seed,
         folder,
@@ -109,7 +111,7 @@ def finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> Run | None
 def keep_run(run: Run, identity: Mapping[str, Any]) -> None:
     """Writes the RESULT of a run whose model lies in its folder already."""
     told = {key: value for key, value in asdict(run).items() if key not in ("folder", "seed")}
-    write_json(run.folder / RESULT, {"identity": identity, "seed": run.seed, **plain(told)})
+    write_checked_json(run.folder / RESULT, {"identity": identity, "seed": run.seed, **plain(told)})
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

@@ -14,12 +14,13 @@ from ernie2.datasets.examples import Example, LabelledData
 from ernie2.finetuning.answers import RULES
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.jobs import MODEL, Job, Run, finished_run, keep_run
+from ernie2.finetuning.jobs import MODEL, RESULT, Job, Run, finished_run, keep_run
 from ernie2.finetuning.metrics import measure
 from ernie2.finetuning.null_answers import choose_threshold
 from ernie2.finetuning.predictions import Outcome, positive_scores, predict, with_threshold
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.progress import say
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import remove
@@ -64,6 +65,8 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         return known
     began = time.perf_counter()
     folder = job.place(seed)
+    if (folder / RESULT).exists():
+        say(f"{folder} has a result, but its model is missing or not whole: seed {seed} is trained again.")
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
     remove(folder)

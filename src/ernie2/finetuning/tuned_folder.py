@@ -10,7 +10,6 @@ two rows change places.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.datasets.examples import Head
 from ernie2.datasets.tag_schemes import Scheme
-from ernie2.errors import CheckpointError
+from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.model.formats.containers import read_weights
@@ -33,7 +32,9 @@ from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.storage.atomic import staged_folder, write_json
+from ernie2.storage.json_files import read_json
 from ernie2.storage.tensors import save_tensors
+from ernie2.storage.written_folders import note_checksums
 
 FACTS = "ernie2_finetuned"
 _ARCHITECTURES: dict[Head, str] = {
@@ -101,6 +102,7 @@ def save_tuned(folder: Path, tuned: Tuned) -> None:
             save_own(staging, described, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
         else:
             _save_hf(staging, tuned, carrier, linear)
+        note_checksums(staging)
 
 
 def _save_hf(folder: Path, tuned: Tuned, carrier: MultiTaskModel, linear: Mapping[str, Tensor]) -> None:
@@ -156,7 +158,7 @@ def _read_facts(file: Path) -> TunedFacts:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        told = json.loads(file.read_text(encoding="utf-8")).get(FACTS)
+        told = read_json(file, dict).get(FACTS)
         if told is None:
             raise CheckpointError(
                 f"{file.parent} is no model fine-tuned by ernie2 ({file.name} has no {FACTS!r}). `ernie2 finetune` "
@@ -173,6 +175,8 @@ def _read_facts(file: Path) -> TunedFacts:
             f"{file.parent} is no fine-tuned model: there is no {file.name}. `ernie2 finetune` makes one, in "
             "RESULT/…/seed-0/model."
         ) from None
+    except DamagedFile as error:
+        raise CheckpointError(str(error)) from error
     except (OSError, ValueError, ValidationError, AttributeError) as error:
         raise CheckpointError(f"{file} is damaged: {error}.") from error
 

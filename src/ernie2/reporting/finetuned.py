@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import jinja2
 from ernie2.errors import DataError
 from ernie2.reporting.report import environment
 from ernie2.storage.atomic import write_text
+from ernie2.storage.json_files import parse_json
 
 NAME, PAGE = "results.json", "results.html"
 
@@ -41,7 +41,7 @@ def write_page(folder: Path) -> Path:
     `StorageError` where the page cannot be written."""
     file, path = folder / NAME, folder / PAGE
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = parse_json(file.read_bytes())
         page = render(record)
     except (OSError, ValueError, RecursionError, KeyError, TypeError, jinja2.TemplateError) as error:
         raise DataError(

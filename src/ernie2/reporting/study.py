@@ -17,6 +17,7 @@ from ernie2.reporting.study_dots import plots
 from ernie2.reporting.study_picture import MARKS, picture, style
 from ernie2.reporting.study_verdict import better, differences, restart, standing
 from ernie2.storage.atomic import write_text
+from ernie2.storage.json_files import parse_json
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.facts import facts
 from ernie2.studies.analysis.paper_table7 import PAPER_WORDS
@@ -55,7 +56,7 @@ def write_study_page(folder: Path) -> Path:
     """
     file = folder / NAME
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = parse_json(file.read_bytes())
         drawn, page = picture(record), render(record)
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError, jinja2.TemplateError) as error:
         raise DataError(

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ernie2.errors import CheckpointError, ConfigError, DataError
+from ernie2.errors import CheckpointError, ConfigError, DamagedFile, DataError
 from ernie2.learned import BASELINES
 from ernie2.settings import Recipe
+from ernie2.storage.json_files import parse_json, read_json
 from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE, check_format
 from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
 from ernie2.studies.settings import StudySettings
@@ -102,7 +103,7 @@ def done(folder: Path) -> bool:
 def read_record(file: Path) -> dict[str, Any] | None:
     """The record in `file`, None where there is none; raises `DataError` where it cannot be read."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = parse_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -238,7 +239,10 @@ def _scores(folder: Path) -> dict[str, Any]:
     """Set → metric, split and the values of every fine-tuning seed (None: it diverged), from results.json each."""
     found = {}
     for file in sorted(folder.glob(f"*/{SCORED}")):
-        (told,) = json.loads(file.read_text(encoding="utf-8"))["datasets"]
+        try:
+            (told,) = read_json(file, dict)["datasets"]
+        except (DamagedFile, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"{file} cannot be read as results of fine-tuning: {error} Move it away.") from error
         row: Mapping[str, Any] = told["rows"][0] if told["rows"] else {"metric": "", "split": "dev", "values": {}}
         values: dict[str, float | None] = {**dict.fromkeys(told["diverged"]), **row["values"]}
         found[told["dataset"]] = {

@@ -8,7 +8,6 @@ model is built and how the step was taken. `python -m ernie2.train.replay RUN/ba
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings
 from ernie2.storage.atomic import staged_folder, write_json
+from ernie2.storage.json_files import parse_json
 from ernie2.storage.tensors import save_tensors
 from ernie2.train.bad_steps import Taken
 from ernie2.train.distributed import World
@@ -81,7 +81,7 @@ def read_bad_batch(folder: Path) -> tuple[dict[int, PackedBatch], MultiTaskModel
     Nothing that is read can run code.
     """
     try:
-        facts = json.loads((folder / "batch.json").read_text(encoding="utf-8"))
+        facts = parse_json((folder / "batch.json").read_bytes())
         if facts["format"] != FORMAT:
             raise CheckpointError(f"{folder} has format {facts['format']!r}; this version reads {FORMAT}.")
         with np.load(folder / "packs.npz", allow_pickle=False) as arrays:

@@ -19,6 +19,7 @@ from ernie2.progress import say
 from ernie2.recipe_files import explain
 from ernie2.settings import EncoderSettings
 from ernie2.storage.atomic import staged_folder
+from ernie2.storage.written_folders import note_checksums
 from ernie2.train.stored_runs import open_any, wordpieces_beside
 
 KINDS = ("hf", "ernie2")
@@ -114,6 +115,7 @@ def _write(
             save_own(staging, described, tensors_of(model, without=lacking))
         if tokenizer is not None:
             tokenizer.save(staging, model.settings.position_rows)
+        note_checksums(staging)
 
 
 def _configuration(loaded: LoadedModel) -> dict[str, Any]:

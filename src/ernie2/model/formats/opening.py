@@ -23,6 +23,7 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import TASK_HEADS, settings_of
 from ernie2.model.hf_names import TIED, entries_for
 from ernie2.settings import EncoderSettings
+from ernie2.storage.written_folders import report_changes
 
 HEADS = "ernie2_heads"
 _TASK_TABLE = "embeddings.task_type_embeddings.weight"
@@ -69,6 +70,7 @@ def open_stored(source: Path) -> Stored:
     """Reads a folder or file of weights in any layout but a run's; raises `CheckpointError` where it cannot be one."""
     if not source.exists():
         raise CheckpointError(f"{source} does not exist: name the folder of a checkpoint, or its file of weights.")
+    report_changes(source if source.is_dir() else source.parent)
     if (source / OWN).is_file():
         return _open_own(source)
     if source.is_file():
