@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from ernie2.errors import DamagedFile, ShardError
 from ernie2.storage.atomic import checksum, staged_files, staged_folder, write_json
 from ernie2.storage.json_files import read_checked_json, read_json, write_checked_json
+from ernie2.storage.verified import first_difference
 
 Array = NDArray[Any]
 Kind = TypeVar("Kind", dict[str, Any], list[Any])
@@ -134,11 +135,19 @@ class Shard:
         )
 
     def verify(self) -> None:
-        """Compare every file with its checksum. Raises `ShardError` naming the first that differs."""
-        for name, column in self.facts["columns"].items():
-            _verify_file(self.folder, f"{name}.npy", column["sha256"])
-        for name, expected in self.facts["files"].items():
-            _verify_file(self.folder, name, expected)
+        """Compare every file with its checksum, unless that was done and it has not changed since.
+
+        Raises `ShardError` naming the first that differs.
+        """
+        columns = {f"{name}.npy": column["sha256"] for name, column in self.facts["columns"].items()}
+        try:
+            differing = first_difference(self.folder, columns | self.facts["files"])
+        except OSError as error:
+            raise ShardError(
+                f"{error.filename} cannot be read ({error.strerror}): the shards are damaged. {_AGAIN}"
+            ) from error
+        if differing is not None:
+            raise ShardError(f"{self.folder / differing} does not match its checksum: the shards are damaged. {_AGAIN}")
 
 
 class ShardedCorpus:
