@@ -199,7 +199,6 @@ class Shards:
         self.fingerprint = str(self.facts["fingerprint"])
         self.corpora: dict[str, ShardedCorpus] = {}
         for name, facts in self.facts["corpora"].items():
-            self.verify_files(*(f"{name}/{shard}/shard.json" for shard in facts["shards"]))
             shards = [Shard(self.folder / name / shard) for shard in facts["shards"]]
             for shard in shards:
                 if shard.facts["tokenizer"] != self.tokenizer_fingerprint:
@@ -207,6 +206,7 @@ class Shards:
                         f"{shard.folder} was made with another tokeniser ({shard.facts['tokenizer'][:12]}) than "
                         f"{self.folder} ({self.tokenizer_fingerprint[:12]}). Run `ernie2 prepare` into a new folder."
                     )
+            self.verify_files(*(f"{name}/{shard}/shard.json" for shard in facts["shards"]))
             self.corpora[name] = ShardedCorpus(name, facts, shards)
 
     def verify_files(self, *names: str) -> None:
