@@ -1,1 +1,19 @@
-"""Makes `tiny`, the hand-sized documents and shards of these tests, importable from every test folder."""
+"""Makes `tiny`, the hand-sized documents and shards of these tests, importable from every test folder.
+
+Hypothesis has no deadline here, since a test must pass under any load, and the user's cache is left alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+from hypothesis import settings
+
+settings.register_profile("ernie2", deadline=None)
+settings.load_profile("ernie2")
+_CACHE = tempfile.mkdtemp(prefix="ernie2-tests-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)

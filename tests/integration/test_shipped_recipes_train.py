@@ -27,6 +27,7 @@ SMALL = [
     "stages.steps=8",
     "stages.max_epochs=1000",  # a few hundred tokens
     "tokenizer.train=400",
+    "tokenizer.max_unknown=1",  # 400 tokens are too few for Chinese
     "train.warmup=null",
     "train.heldout_instances=8",
     "train.evaluate_every=0",
