@@ -161,7 +161,7 @@ def _vocabulary(shards: Shards) -> Vocabulary:
 
 
 def _stream(shards: Shards, tasks: Sequence[Task], limit: int) -> Stream:
-    feed, _ = feeds(shards, tasks)
+    feed, _ = feeds(shards, tasks, sequence_tokens=limit)
     caps = Caps.of(PACK_TOKENS, limit, tasks)
     return Stream(feed, tasks, tasks[0].vocabulary, caps, {task.name: i for i, task in enumerate(tasks)}, seed=0)
 

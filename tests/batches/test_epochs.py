@@ -21,7 +21,7 @@ MASKING = "knowledge_masking"
 
 def stream_over(shards, names, *, pack_tokens=256, sequence_tokens=64, lanes=2):
     tasks = [tiny.task(name) for name in names]
-    feed, _ = feeds(shards, tasks)
+    feed, _ = feeds(shards, tasks, sequence_tokens=sequence_tokens)
     ids = {name: number for number, name in enumerate(names)}
     caps = Caps.of(pack_tokens, sequence_tokens, tasks)
     return Stream(feed, tasks, tiny.VOCABULARY, caps, ids, seed=3, lanes=lanes)

@@ -64,7 +64,7 @@ def articles_and_dialogs(folder, weights=None):
 
 def stream_over(shards, names, lanes=2, pack_tokens=1024, limit=128, seed=0):
     tasks = [task(name) for name in names]
-    feed, _ = feeds(shards, tasks)
+    feed, _ = feeds(shards, tasks, sequence_tokens=limit)
     ids = {name: row for row, name in enumerate(names)}
     caps = Caps.of(pack_tokens, limit, tasks)
     return Stream(feed, tasks, VOCABULARY, caps, ids, seed=seed, lanes=lanes)

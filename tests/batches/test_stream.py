@@ -33,9 +33,9 @@ def shards(tmp_path_factory):
     return write_corpora(tmp_path_factory.mktemp("shards"), corpora, heldout={"wiki3", "news1"})
 
 
-def stream_of(shards, *, tasks=None, lanes=3, seed=0, pack_tokens=512, limit=64, split="train", ids=None):
+def stream_of(shards, *, tasks=None, lanes=3, seed=0, pack_tokens=512, limit=64, split="train", ids=None, made=None):
     tasks = tasks or [task(name) for name in FOUR]
-    made, _ = feeds(shards, tasks, split)
+    made = made or feeds(shards, tasks, split, sequence_tokens=limit)[0]
     caps = Caps.of(pack_tokens, limit, tasks)
     return Stream(made, tasks, VOCABULARY, caps, ids or IDS, seed=seed, lanes=lanes, split=split)
 
@@ -298,6 +298,11 @@ class Silent(TokenTask):
         return Labels(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
+def untried(shards, task):
+    """All corpora, as if the task had been found to show something in each."""
+    return {task.name: Feed(list(shards.corpora.values()), [1.0] * len(shards.corpora))}
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
@@ -312,7 +317,8 @@ def test_a_task_that_cannot_go_on_is_stopped_by_name(shards, monkeypatch, kind, 
     monkeypatch.setattr(streams, "PATIENCE", 50)
 
     def first_pack():
-        stream_of(shards, tasks=[kind(Options(), VOCABULARY)], ids={kind.name: 0}).pack(
+        tried = kind(Options(), VOCABULARY)
+        stream_of(shards, tasks=[tried], ids={kind.name: 0}, made=untried(shards, tried)).pack(
             0, Lane(), kind.name, (kind.name,)
         )
 
@@ -350,9 +356,19 @@ def test_sentence_distance_draws_its_classes_equally_hosts_riders_and_goes_throu
 
 def test_a_corpus_of_one_group_has_no_other_document(tmp_path):
     shards = write_corpora(tmp_path, {"one": [document([[[5]]], name=str(i)) for i in range(3)]})
-    stream = stream_of(shards, tasks=[Others(Options(), VOCABULARY)], ids={"others": 0})
-    with pytest.raises(TaskError, match=r"task 'others' wants.*'one' has hardly a second group"):
+    others = Others(Options(), VOCABULARY)
+    stream = stream_of(shards, tasks=[others], ids={"others": 0}, made=untried(shards, others))
+    with pytest.raises(TaskError, match=r"task 'others' needs.*all train documents of corpus 'one' are of the group"):
         stream.pack(0, Lane(), "others", ("others",))
+
+
+def test_a_second_group_is_found_where_one_group_has_nearly_all_documents(tmp_path):
+    """A draw of 100 documents would miss it four times in five."""
+    texts = [document([[[5]]], name=str(i), group=i == 0) for i in range(500)]
+    shards = write_corpora(tmp_path, {"one": texts}, per_shard=500)
+    stream = stream_of(shards, tasks=[Others(Options(), VOCABULARY)], ids={"others": 0})
+    for step in range(20):
+        stream.pack(step % 3, Lane(), "others", ("others",))
 
 
 def test_a_stream_like_another_reads_other_feeds_with_the_same_sizes(shards):

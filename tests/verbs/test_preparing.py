@@ -8,6 +8,7 @@ import pytest
 
 import ernie2
 import tiny_run
+from ernie2.errors import TaskError
 
 LOST = "; dropped: 3 duplicate, 2 empty text"
 
@@ -16,7 +17,7 @@ LOST = "; dropped: 3 duplicate, 2 empty text"
 def recipe(tmp_path):
     rows = [f"The {word} sat on a mat. Then it left. Nobody saw it." for word in ("cat", "dog", "hen", "cow", "pig")]
     rows = [*rows, *rows[:3], "", " "]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text, "book": "b"}) + "\n" for text in rows))
     made = tiny_run.recipe(tmp_path, corpora={"text": {"path": str(tmp_path / "in.jsonl")}}, tokenizer={"train": 200})
     return made.model_dump(mode="json") | {"tasks": {"knowledge_masking": {}}}
 
@@ -59,3 +60,19 @@ def test_what_was_dropped_is_said_again_when_the_shards_are_there_already(recipe
 def test_a_run_that_prepares_says_what_was_dropped(recipe, capsys):
     ernie2.pretrain(recipe, ["stages.steps=1", "stages.max_epochs=1000"], workers=1)
     assert LOST in capsys.readouterr().out
+
+
+def test_a_task_the_corpus_can_never_show_is_refused_by_prepare_and_by_a_dry_run(recipe):
+    """Three sentences a text are enough; texts of one book alone are not."""
+    recipe["tasks"] = {"knowledge_masking": {}, "sentence_distance": {}}
+    ernie2.prepare(recipe, workers=1)
+    recipe["corpora"]["text"]["group"] = "book"
+    with pytest.raises(TaskError, match=r"'sentence_distance'.*0 of 5 documents \(all are of one origin\) of 'text'"):
+        ernie2.prepare(recipe, workers=1, replace=True)
+    with pytest.raises(TaskError, match=r"'sentence_distance'.*\(all are of one origin\)"):
+        ernie2.plan(recipe)
+
+
+def test_tasks_that_no_held_out_document_shows_are_named(recipe, capsys):
+    ernie2.prepare({**recipe, "tasks": {"sentence_distance": {}}}, ["shards.min_heldout=1"], workers=1)
+    assert "No held-out documents to measure sentence_distance on; prepare with a larger" in capsys.readouterr().out

@@ -164,6 +164,7 @@ class ShardedCorpus:
         self._rows = {code: [np.flatnonzero(shard.split == code) for shard in shards] for code in SPLITS.values()}
         self._ends = {code: np.cumsum([len(r) for r in rows], dtype=np.int64) for code, rows in self._rows.items()}
         self._tokens: dict[int, int] = {}
+        self._of_other_groups: tuple[tuple[str, int], Array] | None = None
 
     def documents(self, split: str) -> int:
         """Number of documents in `split` ("train" or "heldout")."""
@@ -187,6 +188,14 @@ class ShardedCorpus:
         shard = int(np.searchsorted(ends, number, side="right"))
         row = number - (int(ends[shard - 1]) if shard else 0)
         return self.shards[shard].document(int(self._rows[code][shard][row]))
+
+    def of_other_groups(self, split: str, group: int) -> Array:
+        """Numbers (k,) of the documents of `split` that are not of `group`; the last answer is kept."""
+        if self._of_other_groups is None or self._of_other_groups[0] != (split, group):
+            rows = zip(self.shards, self._rows[SPLITS[split]], strict=True)
+            groups = np.concatenate([np.zeros(0, np.uint64), *(shard.group[at] for shard, at in rows)])
+            self._of_other_groups = (split, group), np.flatnonzero(groups != np.uint64(group))
+        return self._of_other_groups[1]
 
 
 class Shards:

@@ -9,7 +9,8 @@ from ernie2.batches.stream import Feed
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Task
 from ernie2.tasks.reading import KINDS, check_labels, corpora_for
-from ernie2.tasks.usable import LEAST_USABLE, Table, Usable, describe, serves, usable_table
+from ernie2.tasks.trying import why_never
+from ernie2.tasks.usable import LEAST_USABLE, Table, Usable, count_usable, describe, serves, usable_table
 
 
 def feeds(
@@ -37,6 +38,16 @@ def feeds(
         corpora = _corpora(task, shards, table[task.name], split)
         made[task.name] = Feed(corpora, [_weight(corpus, weights or {}) for corpus in corpora])
     return made, table
+
+
+def heldout_feed(feed: Feed, task: Task, sequence_tokens: int) -> Feed:
+    """Return those corpora of `feed` with a held-out document that shows something of `task`; there may be none."""
+    kept = [
+        (corpus, share)
+        for corpus, share in zip(feed.corpora, feed.shares, strict=True)
+        if count_usable(corpus, task, "heldout")[0] and why_never(task, corpus, "heldout", sequence_tokens) is None
+    ]
+    return Feed([corpus for corpus, _ in kept], [share for _, share in kept])
 
 
 def apart(feeds: Mapping[str, Feed]) -> frozenset[tuple[str, str]]:

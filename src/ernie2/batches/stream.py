@@ -23,9 +23,7 @@ from ernie2.batches.packing import Caps, Packer
 from ernie2.errors import TaskError
 from ernie2.tasks.base import SentenceTask, Source, Task, TokenTask, Vocabulary
 from ernie2.tasks.instances import Instance, arrange, build
-
-PATIENCE = 2_000
-"""Attempts in a row that may show no label of the host before it is stopped by name."""
+from ernie2.tasks.trying import PATIENCE, draw_other
 
 
 @dataclass
@@ -239,13 +237,10 @@ class Stream:
         self, host: str, corpus: ShardedCorpus, document: AnnotatedDocument, rng: Generator
     ) -> AnnotatedDocument:
         """A random document of another group."""
-        size = corpus.documents(self._split)
-        for _ in range(100):
-            other = corpus.document(self._split, int(rng.integers(size)))
-            if other.group != document.group:
-                return other
+        if (other := draw_other(corpus, self._split, document, rng)) is not None:
+            return other
         raise TaskError(
-            f"task {host!r} wants a document of another group, but corpus {corpus.name!r} has hardly a second group "
-            f"beside that of {document.name!r} ({self._split}). Leave the task out, or {corpus.name!r} out of "
+            f"task {host!r} needs a document of another group, but all {self._split} documents of corpus "
+            f"{corpus.name!r} are of the group of {document.name!r}. Leave the task out, or {corpus.name!r} out of "
             f"tasks.{host}.corpora."
         )

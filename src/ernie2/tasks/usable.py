@@ -9,6 +9,7 @@ from ernie2.annotate.shards import ShardedCorpus
 from ernie2.tasks.base import Task, TokenTask
 from ernie2.tasks.reading import corpora_for
 from ernie2.tasks.survey import survey
+from ernie2.tasks.trying import why_never
 
 LEAST_USABLE = 0.01
 """Share of its documents a corpus must offer a task: below it the walk would mostly pass documents over (ours)."""
@@ -17,11 +18,13 @@ LEAST_USABLE = 0.01
 class Usable(TypedDict):
     """`usable` documents of the `of` that were looked at; plain JSON.
 
-    Of a token task also, from a sample: `scored`, the share of tokens it scores, and `notes`, what to warn of.
+    `why`: why nothing of them can be shown. Of a token task also, from a sample: `scored`, the share of tokens it
+    scores, and `notes`, what to warn of.
     """
 
     usable: int
     of: int
+    why: NotRequired[str]
     scored: NotRequired[float]
     notes: NotRequired[list[str]]
 
@@ -50,8 +53,10 @@ def serves(task: Task, counts: Usable) -> bool:
 
 
 def describe(task: Task, counts: Usable) -> str:
-    """ "901 of 1,548 documents", and the share of tokens scored where the task asks for one."""
+    """ "901 of 1,548 documents", why it is none, and the share of tokens scored where the task asks for one."""
     documents = f"{counts['usable']:,} of {counts['of']:,} documents"
+    if "why" in counts:
+        return f"{documents} ({counts['why']})"
     scored = counts.get("scored")
     return documents if scored is None or not task.least_scored else f"{documents} ({scored:.1%} of tokens scored)"
 
@@ -68,6 +73,9 @@ def usable_table(
         for name, corpus in corpora_for(task, corpora).items():
             usable, of = count_usable(corpus, task, split)
             table[task.name][name] = Usable(usable=usable, of=of)
+            if usable and (why := why_never(task, corpus, split, sequence_tokens)) is not None:
+                table[task.name][name] = Usable(usable=0, of=of, why=why)
+                continue
             found = survey(corpus, task, split, sequence_tokens) if usable and isinstance(task, TokenTask) else None
             if found is not None:
                 table[task.name][name] |= Usable(usable=usable, of=of, scored=found.scored, notes=list(found.notes))

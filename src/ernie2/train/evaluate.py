@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ernie2.batches.batch import PackedBatch
+from ernie2.batches.feeds import heldout_feed
 from ernie2.batches.packing import Packer
 from ernie2.batches.stream import Cursor, Feed, Stream
 from ernie2.learned import verdict_of
@@ -24,7 +25,6 @@ from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.tasks.base import Task
 from ernie2.tasks.instances import Instance
-from ernie2.tasks.usable import count_usable
 from ernie2.train.accuracy import accuracy_interval
 from ernie2.train.baselines import FeatureBaseline, baseline_figures, macro_f1
 from ernie2.train.distributed import World
@@ -56,9 +56,7 @@ class HeldOut:
         self._tasks = {task.name: task for task in tasks}
         self._exams: dict[str, _Exam] = {}
         for task in tasks:
-            corpora, shares = feeds[task.name].corpora, feeds[task.name].shares
-            usable = {c.name: s for c, s in zip(corpora, shares, strict=True) if count_usable(c, task, "heldout")[0]}
-            held = Feed([corpus for corpus in corpora if corpus.name in usable], list(usable.values()))
+            held = heldout_feed(feeds[task.name], task, train.caps.longest)
             found = walk_once(train, held, task, instances, seed, "heldout")
             fitted = walk_once(train, feeds[task.name], task, FIT_INSTANCES, seed, "train") if found else []
             if fitted:

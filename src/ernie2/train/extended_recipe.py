@@ -86,7 +86,7 @@ def extended_recipe(
     find(task)  # raises for a task there is none of
     values = recipe.model_dump(mode="json")
     values |= {"run": str(run), "name": f"{recipe.name}-{task}"}
-    earlier = _written_out(recipe.tasks, ours)
+    earlier = _written_out(recipe.tasks, ours, recipe.batch.sequence_tokens)
     values["tasks"] = {**earlier, task: {}}
     values["stages"]["steps"] = {name: sum(stage.of(name) for stage in stages) for name in values["tasks"]}
     if recipe.stages.order is not None:
@@ -98,15 +98,17 @@ def extended_recipe(
     kept = [override for override in overrides if not override.startswith("stages.steps=")]
     checked = load_recipe(values, kept)
     _grows(recipe, checked)
-    added = _written_out({task: checked.tasks[task]}, theirs)
+    added = _written_out({task: checked.tasks[task]}, theirs, checked.batch.sequence_tokens)
     return load_recipe({**checked.model_dump(mode="json"), "tasks": {**earlier, **added}})
 
 
-def _written_out(options: Mapping[str, Mapping[str, Any] | None], shards: Shards) -> dict[str, dict[str, Any]]:
+def _written_out(
+    options: Mapping[str, Mapping[str, Any] | None], shards: Shards, sequence_tokens: int
+) -> dict[str, dict[str, Any]]:
     """By task, its options with every default filled in and the corpora it reads in `shards` named, in order."""
     vocabulary = vocabulary_of(tokenizer_of(shards))
     tasks = build_tasks(options, vocabulary, shards.corpora)
-    written, (feed, _) = task_options(tasks), feeds(shards, tasks)
+    written, (feed, _) = task_options(tasks), feeds(shards, tasks, sequence_tokens=sequence_tokens)
     for name, fed in feed.items():
         written[name]["corpora"] = [corpus.name for corpus in fed.corpora]
     return written

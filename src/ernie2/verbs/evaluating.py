@@ -22,6 +22,7 @@ from ernie2.train.pretraining import check_room, open_stream
 from ernie2.train.records import read_run
 from ernie2.train.rules import same_sampling
 from ernie2.train.step import choose_precision
+from ernie2.verbs.preparing import say_missing
 
 
 def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str, dict[str, Any]]:
@@ -49,7 +50,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     precision = choose_precision(recipe.train.precision if recipe else "auto", device)
     say(f"Device: {device}, {precision}")
     figures = heldout.evaluate(loaded.model.to(device), device, precision)
-    say_missing(heldout)
+    say_missing(heldout.missing)
     say_figures(figures)
     return figures
 
@@ -76,15 +77,6 @@ def _say_other_rules(checkpoint: Path) -> None:
         say(
             f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
             "so figures need not match its own records."
-        )
-
-
-def say_missing(heldout: HeldOut) -> None:
-    """Names the tasks there is nothing to measure on."""
-    if heldout.missing:
-        say(
-            f"No held-out documents to measure {', '.join(heldout.missing)} on; prepare with a larger shards.heldout "
-            "to have figures."
         )
 
 

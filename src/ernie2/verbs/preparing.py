@@ -12,7 +12,7 @@ from ernie2.annotate.jobs import Progress as PreparationProgress
 from ernie2.annotate.prepare import prepare as make_shards
 from ernie2.annotate.shard_tokenizer import tokenizer_of
 from ernie2.annotate.shards import Shards
-from ernie2.batches.feeds import feeds
+from ernie2.batches.feeds import feeds, heldout_feed
 from ernie2.batches.stream import Feed
 from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, ShardError
@@ -151,14 +151,27 @@ def _say_usable(recipe: Recipe, shards: Shards) -> None:
         say(f"  {task:<26} {shown}")
     read, _ = feeds(shards, tasks, sequence_tokens=recipe.batch.sequence_tokens)  # raises for a task that is refused
     say_notes(table, read)
+    tokens = recipe.batch.sequence_tokens
+    say_missing([task.name for task in tasks if not heldout_feed(read[task.name], task, tokens).corpora])
+
+
+def say_missing(tasks: Sequence[str]) -> None:
+    """Names the tasks there is nothing to measure on."""
+    if tasks:
+        say(
+            f"No held-out documents to measure {', '.join(tasks)} on; prepare with a larger shards.heldout to have "
+            "figures."
+        )
 
 
 def say_notes(usable: Table, read: Mapping[str, Feed]) -> None:
     """Prints corpora that a task leaves out, and what to warn of in those it reads."""
     for name, feed in read.items():
         reads = [corpus.name for corpus in feed.corpora]
-        if left_out := [corpus for corpus in usable[name] if corpus not in reads]:
-            say(f"Note: {name} does not read {', '.join(left_out)}, which offers too little.")
+        for corpus in usable[name]:
+            if corpus not in reads:
+                why = usable[name][corpus].get("why", "it offers too little")
+                say(f"Note: {name} does not read {corpus}: {why}.")
         for corpus in reads:
             for note in usable[name][corpus].get("notes", ()):
                 say(f"Note: {name}, corpus {corpus}: {note}")

@@ -28,8 +28,7 @@ from ernie2.train.mirror import fetch
 from ernie2.train.pretraining import Pretraining, build, head_specs
 from ernie2.train.records import read_run
 from ernie2.train.rules import check_rules
-from ernie2.verbs.evaluating import say_missing
-from ernie2.verbs.preparing import RecipeSource, say_notes, shards_of, vocabulary_for
+from ernie2.verbs.preparing import RecipeSource, say_missing, say_notes, shards_of, vocabulary_for
 from ernie2.verbs.run_resources import locked_folder, locked_run_dir, open_run_resources
 
 
@@ -173,7 +172,7 @@ def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
     for note in settings_without_effect(made.trainer.settings, world):
         say(f"Note: {note}")
     say_notes(made.facts["data"]["usable"], made.trainer.stream.feeds)
-    say_missing(made.trainer.heldout)
+    say_missing(made.trainer.heldout.missing)
     try:
         with open_run_resources(made, shards):
             position = made.trainer.train()
