@@ -136,7 +136,9 @@ def as_markdown(table: Comparison) -> str:
 def _shown(spread: Spread | None, form: str = ".3f") -> str:
     if spread is None:
         return "–"
-    bounds = f" ({spread.low:{form}} to {spread.high:{form}})" if spread.low is not None else ""
+    bounds = f" ({spread.note})" if spread.note else ""
+    if spread.low is not None:
+        bounds = f" ({spread.low:{form}} to {spread.high:{form}})"
     return f"{spread.mean:{form}}{bounds}"
 
 

@@ -33,7 +33,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import t as student
 
 from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Head, LabelledData
@@ -48,6 +47,7 @@ from ernie2.finetuning.setting_overrides import overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.finetuning.training import fine_tune, learning_rate, steps_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.seed_interval import over_seeds
 from ernie2.train.step import choose_precision
 
 CPU = torch.device("cpu")
@@ -246,14 +246,13 @@ def scores(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
 def compared(name: str, metric: str, values: dict[str, list[float]], rates: dict[str, list[float]]) -> dict[str, Any]:
     """One row: the mean difference over seeds, its 95 % interval, what that means, and the ratio of median speeds."""
     apart = [one - other for one, other in zip(values["ours"], values["theirs"], strict=True)]
-    mean = statistics.fmean(apart)
-    half = math.nan
-    if len(apart) > 1:
-        half = float(student.ppf(0.975, len(apart) - 1)) * statistics.stdev(apart) / math.sqrt(len(apart))
-    if not math.isfinite(half) or 2 * half > WIDEST:
-        verdict = "inconclusive"
+    found = over_seeds(apart)
+    mean, half = found.mean, math.nan
+    if found.low is None or found.high is None:
+        verdict = found.note
     else:
-        verdict = "no difference" if abs(mean) <= half else "a difference"
+        half = (found.high - found.low) / 2
+        verdict = "inconclusive" if 2 * half > WIDEST else "no difference" if abs(mean) <= half else "a difference"
     ratio = statistics.median(rates["ours"]) / statistics.median(rates["theirs"])
     return {"set": name, "metric": metric, **values, "mean": mean, "half": half, "verdict": verdict, "ratio": ratio,
             "ours_per_second": statistics.median(rates["ours"])}  # fmt: skip

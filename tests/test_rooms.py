@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
     {"escaping"},
-    {"errors", "learned", "processes", "progress", "version"},
+    {"errors", "learned", "processes", "progress", "seed_interval", "version"},
     {"storage", "languages", "plain_yaml"},
     {"settings"},
     {"corpora"},
@@ -103,14 +103,22 @@ def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "reporting"])
 def test_reporting_reads_records_only(module: str) -> None:
-    assert rooms_imported(module) <= {"errors", "escaping", "learned", "storage", "reporting", "studies"}
+    assert rooms_imported(module) <= {
+        "errors",
+        "escaping",
+        "learned",
+        "seed_interval",
+        "storage",
+        "reporting",
+        "studies",
+    }
     ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
     assert all(name.startswith("ernie2.studies.analysis.") for name in ours)
 
 
 @pytest.mark.parametrize("module", ANALYSIS)
 def test_the_analysis_of_a_study_knows_its_record_only(module: str) -> None:
-    assert rooms_imported(module) <= {"errors", "escaping", "learned", "studies"}
+    assert rooms_imported(module) <= {"errors", "escaping", "learned", "seed_interval", "studies"}
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
     ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
     assert all(name.startswith("ernie2.studies.analysis.") for name in ours)

@@ -37,6 +37,13 @@ def test_the_median_or_the_mean_of_all_runs_with_the_interval_of_the_mean() -> N
     assert outcomes(runs(80.0)).rows[0].low is None
 
 
+def test_seeds_that_all_agree_have_no_interval_and_that_is_said() -> None:
+    made = outcomes(runs(68.4, 68.4, 68.4))
+    assert (made.rows[0].middle, made.rows[0].low, made.rows[0].high) == (68.4, None, None)
+    assert "median 68.4, all 3 seeds agree, majority 50.0   each: 68.4 68.4 68.4" in "\n".join(lines_of(made))
+    assert "| all 3 seeds agree |" in as_markdown(record_of([made], **FACTS))
+
+
 def test_a_collapsed_seed_ranks_below_every_number() -> None:
     nan = math.nan
     (row,) = outcomes(runs(88.0, nan, nan, nan, 89.0)).rows

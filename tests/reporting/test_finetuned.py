@@ -20,6 +20,7 @@ ROW = {
     "high": 148.5,
     "withheld": "",
     "majority": 52.7,
+    "no_interval": "",
 }
 SET = {
     "dataset": "rte", "files": {"dev": "dev.tsv"}, "standing": "official", "rows": [ROW],
@@ -50,6 +51,11 @@ def test_the_page_holds_every_figure_and_needs_nothing_else(tmp_path: Path) -> N
     assert page.count("<i style=") == 2  # the run that diverged has no dot
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_seeds_that_agree_have_no_interval_and_the_page_says_so() -> None:
+    row = {**ROW, "values": {"0": 80.0, "1": 80.0}, "low": None, "high": None, "no_interval": "both seeds agree"}
+    assert '<td class="n">both seeds agree</td>' in render({**RECORD, "datasets": [{**SET, "rows": [row]}]})
 
 
 def test_a_withheld_middle_and_a_withheld_score_say_why() -> None:

@@ -16,6 +16,7 @@ from ernie2.finetuning.jobs import Run
 from ernie2.finetuning.majority import majority_figures
 from ernie2.finetuning.paper_results import beside
 from ernie2.finetuning.paper_settings import Settings, Size, size_for
+from ernie2.seed_interval import over_seeds
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Row:
     `values`: by seed; nan for a seed that collapsed, so that it has no figure. `middle`: their median or mean, where a
     collapsed seed ranks below every number; None where that lands on a collapsed seed or averages one, and `withheld`
     says so. `low`, `high`: the 95 % interval of the mean over runs (Student's t); None for fewer than two runs and
-    where a seed collapsed. `majority`: what the split's commonest label for every example gives; None where that cannot
-    be measured.
+    where a seed collapsed or all agree, which `no_interval` says. `majority`: what the split's commonest label for
+    every example gives; None where that cannot be measured.
     """
 
     split: str
@@ -37,6 +38,7 @@ class Row:
     high: float | None
     withheld: str = ""
     majority: float | None = None
+    no_interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def as_markdown(record: Mapping[str, Any]) -> str:
                 row["metric"],
                 ", ".join(_shown(value) for value in row["values"].values()),
                 row["withheld"] or f"{one['summary']} {_shown(row['middle'])}",
-                "–" if row["low"] is None else f"{_shown(row['low'])} to {_shown(row['high'])}",
+                row["no_interval"] or "–" if row["low"] is None else f"{_shown(row['low'])} to {_shown(row['high'])}",
                 "–" if row["majority"] is None else _shown(row["majority"]),
                 "; ".join(one["paper"].get(row["split"], ())) or "–",
             )
@@ -206,19 +208,17 @@ def _row(split: str, metric: str, runs: Sequence[Run], summary: str, majority: f
     known = [value for value in values.values() if math.isfinite(value)]
     collapsed = len(values) - len(known)
     middle = low = high = None
+    note = ""
     if summary == "median":
         ranked = statistics.median(sorted([*known, *[-math.inf] * collapsed]))
         middle = ranked if math.isfinite(ranked) else None
     elif not collapsed:
         middle = statistics.fmean(known)
     if not collapsed and len(known) > 1:
-        from scipy.stats import t
-
-        mean = statistics.fmean(known)
-        half = float(t.ppf(0.975, len(known) - 1)) * statistics.stdev(known) / math.sqrt(len(known))
-        low, high = mean - half, mean + half
+        interval = over_seeds(known)
+        low, high, note = interval.low, interval.high, interval.note
     withheld = "" if middle is not None else f"no {summary}: {collapsed} of {len(values)} seeds collapsed"
-    return Row(split, metric, values, middle, low, high, withheld, majority)
+    return Row(split, metric, values, middle, low, high, withheld, majority, note)
 
 
 def _counts(one: Outcomes) -> str:
@@ -238,7 +238,9 @@ def _summarised(row: Row, summary: str) -> str:
 
 
 def _interval(row: Row) -> str:
-    return "" if row.low is None else f", 95 % of the mean {_shown(row.low)} to {_shown(row.high)}"
+    if row.low is None:
+        return f", {row.no_interval}" if row.no_interval else ""
+    return f", 95 % of the mean {_shown(row.low)} to {_shown(row.high)}"
 
 
 def _shown(value: float | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ernie2.reporting.progress import final, trained
 from ernie2.reporting.records_reader import HeldOut, Records, Result, Run, Task
+from ernie2.seed_interval import over_seeds
 
 _APART = ("name", "about", "run", "seed", "shards", "corpora")
 """Keys of a recipe in which runs of one column may differ."""
@@ -25,12 +26,14 @@ class Spread:
     """A figure over runs: `mean` and its 95 % interval.
 
     Over several seeds that is Student's t; of one run the interval of its held-out evaluation, for a difference none.
+    `note`: that all seeds agree, so that there is none.
     """
 
     values: tuple[float, ...]
     mean: float
     low: float | None
     high: float | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,10 @@ def before(records: Records, task: str) -> Result | None:
     return evaluation.tasks.get(task)
 
 
-def over_seeds(values: Sequence[float]) -> Spread:
-    """Mean and 95 % interval (Student's t) of one value a seed; of a single value no interval."""
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return Spread(tuple(values), mean, None, None)
-    from scipy.stats import t
-
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = float(t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
-    return Spread(tuple(values), mean, mean - half, mean + half)
+def spread_of(values: Sequence[float]) -> Spread:
+    """Mean and 95 % interval of one value a seed; no interval of a single value, and where all seeds agree."""
+    found = over_seeds(values)
+    return Spread(tuple(values), found.mean, found.low, found.high, found.note if len(values) > 1 else "")
 
 
 def _row(task: Task, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
@@ -141,14 +138,14 @@ def _cell(column: Column, task: str) -> Cell | None:
         for records, result in ends
         if (start := before(records, task)) is not None and start.accuracy is not None and result.accuracy is not None
     ]
-    return Cell(after, over_seeds(changes) if changes else None)
+    return Cell(after, spread_of(changes) if changes else None)
 
 
 def _spread(results: Iterable[Result]) -> Spread | None:
     known = [result for result in results if result.accuracy is not None and math.isfinite(result.accuracy)]
     if not known:
         return None
-    spread = over_seeds([result.accuracy for result in known if result.accuracy is not None])
+    spread = spread_of([result.accuracy for result in known if result.accuracy is not None])
     return spread if len(known) > 1 else Spread(spread.values, spread.mean, known[0].low, known[0].high)
 
 

@@ -29,6 +29,7 @@ class Line:
     middle: float | None
     low: float | None
     high: float | None
+    no_interval: str
     dots: tuple[tuple[float, float], ...]
     paper: tuple[str, ...]
     withheld: str
@@ -73,6 +74,7 @@ def lines_of(datasets: Sequence[Mapping[str, Any]]) -> tuple[Line, ...]:
                     row["middle"],
                     row["low"],
                     row["high"],
+                    row["no_interval"],
                     tuple((min(100.0, max(0.0, value)), value) for value in values),
                     tuple(one["paper"].get(row["split"], ())),
                     row["withheld"],

@@ -216,6 +216,7 @@ class Score:
     margin: float | None = None
     margin_low: float | None = None
     margin_high: float | None = None
+    margin_note: str = ""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class Restart:
 def restart(comparisons: Sequence[Comparison]) -> Restart:
     """Counts the differences that change with the rule, as the interval of the paired change tells."""
     both = [(one, difference(one.difference, one.without_restart)) for one in comparisons if one.without_restart]
-    known = [change for _, change in both if change is not None and change.low is not None]
+    known = [change for _, change in both if change is not None and len(change.values) > 1]
     told = sum(change.direction != 0 for change in known)
     if not known:
         words = "One seed was run both ways, so whether a difference hangs on the restart cannot be told."

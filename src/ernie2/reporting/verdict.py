@@ -102,7 +102,9 @@ def _forgetting(records: Records) -> str:
 def _downstream(score: Score) -> str:
     if score.margin is None:
         return ""
-    bounds = "" if score.margin_low is None else f" [{signed(score.margin_low)} to {signed(score.margin_high)}]"
+    bounds = f" ({score.margin_note})" if score.margin_note else ""
+    if score.margin_low is not None:
+        bounds = f" [{signed(score.margin_low)} to {signed(score.margin_high)}]"
     seeds = f"{spelled(len(score.seeds))} seed{'' if len(score.seeds) == 1 else 's'}"
     examples = "" if score.train is None else f" ({whole(score.train)} labelled examples, {seeds})"
     return (

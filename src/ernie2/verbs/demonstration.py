@@ -8,7 +8,6 @@ three seeds, beside the same encoder untrained.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
+from ernie2.seed_interval import over_seeds
 from ernie2.tasks.base import Vocabulary
 from ernie2.train.checkpoints import begun
 from ernie2.train.loading import load
@@ -125,9 +125,8 @@ def score(run: Path, shards: Shards, question: Question) -> dict[str, Any]:
                 best = np.array([scores.argmax() for scores in logits_of(model, test, SETTINGS, device)])
                 accuracies[kind].append(float((best == answers).mean()))
                 bar.advance(note=f"{kind} {accuracies[kind][-1]:.3f}")
-    margins = np.subtract(accuracies["pretrained"], accuracies["untrained"])
-    # Student's t for three seeds; the spread of seeds, not of test passages
-    half = float(_t975(len(SEEDS) - 1) * margins.std(ddof=1) / math.sqrt(len(SEEDS)))
+    # the spread of seeds, not of test passages
+    margin = over_seeds(np.subtract(accuracies["pretrained"], accuracies["untrained"]).tolist())
     return {
         "name": question.text,
         "metric": "accuracy",
@@ -137,9 +136,10 @@ def score(run: Path, shards: Shards, question: Question) -> dict[str, Any]:
         "majority": float(np.bincount(answers).max() / len(test)),
         "seeds": list(SEEDS),
         **accuracies,
-        "margin": float(margins.mean()),
-        "margin_low": float(margins.mean()) - half,
-        "margin_high": float(margins.mean()) + half,
+        "margin": margin.mean,
+        "margin_low": margin.low,
+        "margin_high": margin.high,
+        "margin_note": margin.note,
     }
 
 
@@ -187,12 +187,6 @@ def _class_of(name: str, question: Question) -> str:
     return name.split(question.separator)[0]
 
 
-def _t975(degrees: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, degrees))
-
-
 def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
     ends = [line["tasks"] for line in lines if line["kind"] == "heldout" and line["at"] == "stage_end"]
     final = ends[-1]
@@ -205,9 +199,11 @@ def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
         say(f"  {name}: {interval}, {verdict_of(figures).reason}")
     result = [line for line in lines if line["kind"] == "score"][-1]
     shown = {kind: "/".join(f"{a:.3f}" for a in result[kind]) for kind in ("pretrained", "untrained")}
+    bounds = result["margin_note"] or (
+        f"95 % over {len(result['seeds'])} seeds: {result['margin_low']:+.3f} to {result['margin_high']:+.3f}"
+    )
     say(
         f"  {result['name']} pre-trained {shown['pretrained']}, untrained {shown['untrained']}: margin "
-        f"{result['margin']:+.3f} "
-        f"(95 % over {len(result['seeds'])} seeds: {result['margin_low']:+.3f} to {result['margin_high']:+.3f}); "
+        f"{result['margin']:+.3f} ({bounds}); "
         f"{result['test']} passages of documents never seen"
     )

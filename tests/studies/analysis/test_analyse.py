@@ -100,7 +100,7 @@ def test_equal_differences_at_every_seed_tell_nothing_and_are_noted(record):
     score(record, "sst2", {"continual_multitask": [[80.0], [70.0], [60.0]], "multitask": [[79.0], [69.0], [59.0]]})
     analysis = analyse(record)
     found = comparison(analysis, "continual_multitask", "multitask", "sst2 accuracy")
-    assert found.verdict == "not distinguishable"
+    assert found.verdict == "all 3 seeds agree: cannot be told"
     assert any("continual multi-task less multi-task, sst2 accuracy: every seed" in note for note in analysis.notes)
 
 

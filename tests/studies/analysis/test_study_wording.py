@@ -37,7 +37,7 @@ def test_a_cell_names_seeds_that_are_not_those_of_its_row():
     assert cell(found, POINTS, 3) == "62.40 (60.00 to 64.80, 2 seeds)"
     assert cell(found, POINTS, 2, change=True) == "+62.40 (+60.00 to +64.80)"
     assert cell(estimate({0: 62.4}), POINTS, 1) == "62.40 (one seed)"
-    assert cell(estimate({0: 0.0, 1: 0.0}), FRACTION, 2) == "0.0000 (the same at every seed)"
+    assert cell(estimate({0: 0.0, 1: 0.0}), FRACTION, 2) == "0.0000 (both seeds agree)"
     assert cell(None, POINTS, 2) == "–"
 
 

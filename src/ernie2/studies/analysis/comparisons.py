@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ernie2.seed_interval import agreement
 from ernie2.studies.analysis.results import FRACTION, POINTS, ArmResult, Comparison, Ratio
 from ernie2.studies.analysis.statistics import Estimate, difference, fieller
 from ernie2.studies.analysis.wording import in_words, number
@@ -17,7 +18,7 @@ PAIRS = (
 """(first, second) arms of every comparison: the paper's claim, then what `combine` changes."""
 RATIOS = (("continual_multitask", "continual"), ("combined", "continual"))
 """(first, second) arms whose forgetting is set in proportion."""
-NOT_TOLD, ONE_SEED, NOT_MEASURED = "not distinguishable", "one seed: cannot be told", "not measured"
+NOT_TOLD, NOT_MEASURED = "not distinguishable", "not measured"
 
 
 def compare(main: Sequence[ArmResult], sensitivity: Sequence[ArmResult]) -> tuple[Comparison, ...]:
@@ -49,8 +50,8 @@ def compare(main: Sequence[ArmResult], sensitivity: Sequence[ArmResult]) -> tupl
 
 def verdict(title: str, found: Estimate) -> str:
     """What may be said of `title` less another arm: no more than the interval holds."""
-    if found.low is None:
-        return ONE_SEED
+    if found.note:
+        return f"{found.note}: cannot be told"
     return {1: f"{title} is higher", -1: f"{title} is lower", 0: NOT_TOLD}[found.direction]
 
 
@@ -59,8 +60,8 @@ def dependence(restarting: Estimate, without: Estimate | None, unit: str) -> str
     change = difference(restarting, without)
     if change is None:
         return NOT_MEASURED
-    if change.low is None:
-        return ONE_SEED
+    if change.note:
+        return f"{change.note}: cannot be told"
     words = in_words(change, unit)
     if change.direction:
         return f"the schedule restart changes it by {words}"
@@ -93,7 +94,10 @@ def _ratio(first: ArmResult, second: ArmResult) -> Ratio:
         words = f"{mine} forgot nothing at any seed: the ratio is 0, and no interval can be given"
         return Ratio(*names, 0.0, None, None, words)
     if len(seeds) == 1:
-        return Ratio(*names, found.value, None, None, f"{times}; {ONE_SEED}")
+        return Ratio(*names, found.value, None, None, f"{times}; one seed: cannot be told")
+    if found.bounded and found.low is None:
+        words = f"{times}; {agreement(len(seeds))}, so no interval can be given"
+        return Ratio(*names, found.value, None, None, words)
     if not found.bounded or found.low is None or found.high is None:
         words = f"{times}; no bounded interval can be given: the forgetting of {other} is not told from 0"
         return Ratio(*names, found.value, None, None, words)

@@ -148,7 +148,7 @@ def _constant(record: Record, comparisons: Sequence[Comparison]) -> list[str]:
         f"{record.title(one.first)} less {record.title(one.second)}, {one.what}: every seed gives the same difference, "
         "so its spread is not known and nothing is told from it."
         for one in comparisons
-        if one.difference.low is not None and one.difference.constant and abs(one.difference.mean) > 1e-12
+        if one.difference.note and len(one.difference.values) > 1 and abs(one.difference.mean) > 1e-12
     ]
 
 

@@ -11,17 +11,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-CONFIDENCE = 0.95
-"""Of every interval, two-sided."""
-_SAME = 1e-12
-"""Values that differ by less than this share of the largest are one value with rounding errors."""
+from ernie2.seed_interval import agree, over_seeds, student_quantile, why_no_interval
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A mean over pre-training seeds with its 95 % interval (Student's t), in the unit of its values.
 
-    `low` and `high` are None for one seed. `values` is by seed, in rising order of seeds, every value finite.
+    `low` and `high` are None for one seed and for seeds that all agree. `values` is by seed, in rising order of seeds,
+    every value finite.
     """
 
     mean: float
@@ -36,19 +34,15 @@ class Estimate:
 
     @property
     def direction(self) -> int:
-        """+1 or -1 where the interval lies wholly above or below 0; 0 where it holds 0, or cannot be trusted.
-
-        Without an interval (one seed) and with values that are all the same (an interval without width) it is 0.
-        """
-        if self.low is None or self.high is None or self.constant:
+        """+1 or -1 where the interval lies wholly above or below 0; 0 where it holds 0, and without an interval."""
+        if self.low is None or self.high is None:
             return 0
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
     @property
-    def constant(self) -> bool:
-        """Every seed gives the same value, so the spread over seeds is not known."""
-        largest = max(map(abs, self.values.values()))
-        return max(self.values.values()) - min(self.values.values()) <= _SAME * largest
+    def note(self) -> str:
+        """Why there is no interval: "one seed", "all 3 seeds agree"; '' where there is one."""
+        return "" if self.low is not None else why_no_interval(self.values.values())
 
 
 def estimate(values: Mapping[int, float | None] | Mapping[int, float]) -> Estimate | None:
@@ -56,11 +50,8 @@ def estimate(values: Mapping[int, float | None] | Mapping[int, float]) -> Estima
     known = {seed: value for seed, value in sorted(values.items()) if value is not None and math.isfinite(value)}
     if not known:
         return None
-    mean = math.fsum(known.values()) / len(known)
-    if len(known) == 1:
-        return Estimate(mean, None, None, known)
-    half = _quantile(len(known) - 1) * math.sqrt(_covariance(list(known.values()), list(known.values())) / len(known))
-    return Estimate(mean, mean - half, mean + half, known)
+    found = over_seeds(list(known.values()))
+    return Estimate(found.mean, found.low, found.high, known)
 
 
 def difference(first: Estimate | None, second: Estimate | None) -> Estimate | None:
@@ -117,8 +108,9 @@ def variance_components(groups: Mapping[int, Sequence[float]]) -> Components:
 class RatioInterval:
     """A ratio of two paired means and its 95 % interval by Fieller's theorem.
 
-    `value` is None where the second mean is 0. `low` and `high` are None for one pair, and where the second mean is
-    not told from 0 (`bounded` is False then): the ratios that agree with the values reach to infinity.
+    `value` is None where the second mean is 0. `low` and `high` are None for one pair, where all pairs have the same
+    ratio (`bounded` is True then), and where the second mean is not told from 0 (`bounded` is False): the ratios that
+    agree with the values reach to infinity.
     """
 
     value: float | None
@@ -137,11 +129,13 @@ def fieller(first: Sequence[float], second: Sequence[float]) -> RatioInterval:
     value = top / bottom if bottom else None
     if pairs == 1:
         return RatioInterval(value, None, None, False)
-    square = _quantile(pairs - 1) ** 2 / pairs
+    square = student_quantile(pairs - 1) ** 2 / pairs
     # ρ²·leading − 2ρ·middle + constant ≤ 0
     leading = bottom**2 - square * _covariance(second, second)
     if leading <= 0 or value is None:
         return RatioInterval(value, None, None, False)
+    if agree([top, *(top + one - value * other for one, other in zip(first, second, strict=True))]):
+        return RatioInterval(value, None, None, True)
     middle = top * bottom - square * _covariance(first, second)
     constant = top**2 - square * _covariance(first, first)
     half = math.sqrt(max(0.0, middle**2 - leading * constant)) / leading
@@ -152,10 +146,3 @@ def _covariance(first: Sequence[float], second: Sequence[float]) -> float:
     """Of at least two pairs, divided by one less than their number."""
     means = math.fsum(first) / len(first), math.fsum(second) / len(second)
     return math.fsum((a - means[0]) * (b - means[1]) for a, b in zip(first, second, strict=True)) / (len(first) - 1)
-
-
-def _quantile(degrees: int) -> float:
-    """Student's t: 12.706 for one degree of freedom, 4.303 for two, 2.776 for four."""
-    from scipy.stats import t
-
-    return float(t.ppf((1 + CONFIDENCE) / 2, degrees))

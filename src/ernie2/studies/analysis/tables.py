@@ -51,8 +51,9 @@ def how_to_read(analysis: Analysis) -> str:
     text = (
         "Parentheses hold 95 % intervals: Student’s t over pre-training seeds, differences paired by seed. They speak "
         "of other seeds, not of other text, and take the seeds’ values for normally distributed, which so few cannot "
-        "show. One seed gives no interval. A difference is called only where its interval leaves out 0; “not "
-        "distinguishable” does not mean equal. No correction for multiple comparisons is made"
+        "show. One seed gives no interval, and neither do seeds that all agree. A difference is called only where its "
+        "interval leaves out 0; “not distinguishable” does not mean equal. No correction for multiple comparisons is "
+        "made"
     )
     tested = sum(one.difference.low is not None for one in analysis.comparisons)
     if not tested:

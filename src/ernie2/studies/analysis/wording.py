@@ -46,9 +46,7 @@ def cell(found: Estimate | None, unit: str, seeds: int, *, change: bool = False)
     text = write(found.mean, unit)
     few = "" if len(found.values) == seeds else f", {counted(len(found.values), 'seed')}"
     if found.low is None or found.high is None:
-        return f"{text} (one seed)"
-    if found.constant:
-        return f"{text} (the same at every seed)"
+        return f"{text} ({found.note})"
     return f"{text} ({write(found.low, unit)} to {write(found.high, unit)}{few})"
 
 
