@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
     {"escaping"},
-    {"errors", "learned", "processes", "progress", "seed_interval", "version"},
-    {"storage", "languages", "plain_yaml"},
+    {"errors", "learned", "progress", "seed_interval", "version"},
+    {"storage", "languages", "plain_yaml", "processes"},
     {"settings"},
     {"corpora"},
     {"annotate"},

@@ -1,12 +1,23 @@
-"""Processes of our own: how many, and how they start."""
+"""Processes of our own: how many, how they start, and work shared out among them."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from types import ModuleType
+from typing import Any, TypeVar
+
+from ernie2.errors import RunFailed
+
+_Item = TypeVar("_Item")
+_JOIN_SECONDS = 5.0
 
 
 def cores() -> int:
@@ -27,3 +38,81 @@ def without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def done_in_processes(
+    function: Callable[[_Item], object],
+    items: Sequence[_Item],
+    workers: int,
+    *,
+    begin: Callable[[], None] | None = None,
+    what_now: str,
+) -> Iterator[_Item]:
+    """Call `function` on every item in `workers` processes, each of which calls `begin` first; yield items as they end.
+
+    Raises what a call raised, and `RunFailed`, ending in `what_now`, where a process was killed. A process has a pipe
+    of its own and shares no lock, so whenever it is killed the others are not held up: process pools with shared queues
+    can wait without end.
+    """
+    due = deque(items)
+    running: dict[Connection, BaseProcess] = {}
+    try:
+        for _ in range(min(workers, len(items))):
+            ours, process = _started(function, begin)
+            running[ours] = process
+            _send(ours, due.popleft())
+        while running:
+            ready = wait(list(running))
+            for ours in [one for one in running if one in ready]:
+                yield _received(ours, what_now)
+                if due:
+                    _send(ours, due.popleft())
+                else:
+                    ours.close()  # the process ends
+                    running.pop(ours).join(_JOIN_SECONDS)
+    finally:
+        for ours, process in running.items():
+            process.kill()
+            process.join(_JOIN_SECONDS)
+            ours.close()
+
+
+def _started(function: Callable[[_Item], object], begin: Callable[[], None] | None) -> tuple[Connection, BaseProcess]:
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(function, begin, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _send(ours: Connection, item: object) -> None:
+    with suppress(OSError):  # `_received` says that the process is gone
+        ours.send(item)
+
+
+def _received(ours: Connection, what_now: str) -> Any:
+    try:
+        item, error = ours.recv()
+    except (EOFError, OSError) as gone:
+        raise RunFailed(
+            f"a worker process was killed from outside, most likely for want of memory. {what_now}"
+        ) from gone
+    if error is not None:
+        raise error
+    return item
+
+
+def _serve(function: Callable[[_Item], object], begin: Callable[[], None] | None, theirs: Connection) -> None:
+    """In a worker: answer every item with (item, what the call raised or None), until the pipe is closed."""
+    if begin is not None:
+        begin()
+    with suppress(EOFError, OSError):
+        while True:
+            item, error = theirs.recv(), None
+            try:
+                function(item)
+            except BaseException as raised:
+                raised.add_note(traceback.format_exc())
+                error = raised
+            theirs.send((item, error))

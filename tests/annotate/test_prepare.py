@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gzip
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -19,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ernie2.annotate import jobs, steps
+from ernie2 import processes
+from ernie2.annotate import steps
 from ernie2.annotate.identity import check_settings
 from ernie2.annotate.jobs import Workplace
 from ernie2.annotate.prepare import prepare
@@ -228,7 +230,7 @@ def of_session(session):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_leaves_neither_processes_nor_semaphores(made, tmp_path, workers):
     prefix = f"/mp-{uuid.uuid4().hex[:12]}"
-    named = f"import multiprocess; multiprocess.process.current_process()._config['semprefix'] = {prefix!r}\n"
+    named = f"import multiprocessing; multiprocessing.process.current_process()._config['semprefix'] = {prefix!r}\n"
     process = start(made[1], tmp_path, workers, named + SCRIPT)
     try:
         deadline = time.monotonic() + 60
@@ -466,20 +468,24 @@ def test_a_full_disk_is_named_and_leaves_no_manifest(made, tmp_path, monkeypatch
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_worker_killed_from_outside_ends_the_run_instead_of_hanging_it(made, tmp_path, monkeypatch):
+@pytest.mark.parametrize("when", ["at once", "during the work"])
+def test_a_worker_killed_from_outside_ends_the_run_instead_of_hanging_it(made, tmp_path, monkeypatch, when):
     _, folder = made
-    monkeypatch.setattr(jobs, "_LOST_AFTER_SECONDS", 0.2)
     killed = []
 
-    def kill(progress):
-        workers = [p for p in jobs.multiprocess.active_children() if "PoolWorker" in p.name]
-        if progress.stage == "tokenise" and workers and not killed:
+    def kill(progress=None):
+        workers = [p for p in multiprocessing.active_children() if "ForkServerProcess" in p.name]
+        if workers and not killed and (progress is None or progress.stage == "tokenise"):
             killed.append(workers[0].pid)
             os.kill(workers[0].pid, signal.SIGKILL)
 
+    if when == "at once":  # before it has its first unit
+        send = processes._send
+        monkeypatch.setattr(processes, "_send", lambda *given: (kill(), send(*given)))
     long = recipe(folder, english(tmp_path, 400), shards=_shards(tmp_path))
     with pytest.raises(RunFailed, match="want of memory"):
         prepare(long, 2, kill)
+    assert killed
     assert not (tmp_path / "shards" / "shards.json").exists()
 
 

@@ -7,29 +7,27 @@ one folder, also where one was killed and workers it left behind are still at it
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from multiprocessing import connection, forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import multiprocess  # type: ignore[import-untyped]
-import multiprocess.connection  # type: ignore[import-untyped]
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.io import DataFolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils import logging as datatrove_logging
-from multiprocess import forkserver
 
 from ernie2.annotate.shards import WHAT_NOW
-from ernie2.errors import Ernie2Error, RunFailed
-from ernie2.processes import without_main
+from ernie2.errors import Ernie2Error
+from ernie2.processes import done_in_processes, without_main
 from ernie2.storage.atomic import storage_errors
 from ernie2.storage.locks import FolderLock, is_locked, shared_lock, wait_until_free
 from ernie2.storage.removing import discard, remove
@@ -37,7 +35,7 @@ from ernie2.storage.removing import discard, remove
 POLL_SECONDS = 0.05
 REPORT_SECONDS = 0.25
 _RECORD_BYTES = 8
-_LOST_AFTER_SECONDS = 5.0
+_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ class Workplace:
 
 def warm_up() -> None:
     """Starts the process workers are forked from, so that its imports run beside the first stage."""
-    multiprocess.set_forkserver_preload(["ernie2.annotate.steps"])
+    multiprocessing.set_forkserver_preload(["ernie2.annotate.steps"])
     with without_main():
         forkserver.ensure_running()
 
@@ -157,40 +155,18 @@ def run_tasks(
     with _quiet(), without_main():
         thread.start()
         try:
-            _watch(thread, executor, lambda: report(done + place.progress()))
+            while thread.is_alive():
+                thread.join(REPORT_SECONDS)
+                report(done + place.progress())
         except BaseException:
             place.ask_to_stop()
-            thread.join(_LOST_AFTER_SECONDS)
+            thread.join(_STOP_SECONDS)
             raise
         thread.join()
     if failed:
         error = failed[0]
         raise error.with_traceback(None) from None if isinstance(error, Ernie2Error) else error
     report(sum(sizes))
-
-
-def _watch(thread: threading.Thread, executor: LocalPipelineExecutor, report: Callable[[], None]) -> None:
-    """Reports while the executor works.
-
-    Raises `RunFailed` when one of its processes vanishes, which the executor itself would wait for without end.
-    """
-    workers: set[int] = set()
-    reported = time.monotonic()
-    while thread.is_alive():
-        thread.join(POLL_SECONDS)
-        if time.monotonic() - reported < REPORT_SECONDS:
-            continue
-        reported = time.monotonic()
-        report()
-        alive = {process.pid for process in multiprocess.active_children() if "PoolWorker" in process.name}
-        if workers - alive and executor.get_incomplete_ranks():
-            thread.join(_LOST_AFTER_SECONDS)  # it may just be ending
-            if thread.is_alive() and executor.get_incomplete_ranks():
-                raise RunFailed(
-                    "a worker process was killed from outside, most likely for want of memory. Run the same command "
-                    "again, perhaps with fewer workers: finished work is kept."
-                )
-        workers |= alive
 
 
 class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
@@ -209,9 +185,9 @@ class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
             for rank in ranks:
                 self._run_alone(rank)
             return
-        with multiprocess.get_context("forkserver").Pool(self.workers, _begin_worker) as pool:
-            for _ in pool.imap_unordered(self._run_alone, ranks):
-                pass
+        advice = "Run the same command again, perhaps with fewer workers: finished work is kept."
+        for _ in done_in_processes(self._run_alone, ranks, self.workers, begin=_begin_worker, what_now=advice):
+            pass
 
     def _run_alone(self, rank: int) -> None:
         """Run one task on a pipeline of its own, so that its statistics are its own."""
@@ -227,10 +203,11 @@ def _begin_worker() -> None:
     """Leave stopping to the process that owns the workers, end when it is gone, and keep the console free of logs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     datatrove_logging.sys = SimpleNamespace(stderr=_Nowhere())
-    owner = multiprocess.process.parent_process()
+    owner = multiprocessing.parent_process()
+    assert owner is not None
 
     def end_with_owner() -> None:
-        multiprocess.connection.wait([owner.sentinel])
+        connection.wait([owner.sentinel])
         os._exit(1)  # at once: what was being written is a leftover that the next run removes
 
     threading.Thread(target=end_with_owner, name="ernie2-owner", daemon=True).start()

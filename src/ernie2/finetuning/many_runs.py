@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from ernie2.finetuning.jobs import Job, Run, finished_run
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.runs import prepare, run
 from ernie2.finetuning.sources import open_source
-from ernie2.processes import cores, without_main
+from ernie2.processes import cores, done_in_processes, without_main
 from ernie2.progress import progress
 
 
@@ -69,12 +67,9 @@ def run_all(job: Job, seeds: Sequence[int], *, parallel: int | None = None, toke
         for number, seed in enumerate(left)
     ]
     with without_main(), progress(f"{job.data.name}, {at_once} at once", len(orders), "runs") as bar:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(at_once, mp_context=context) as pool:
-            waiting = [pool.submit(_carry_out, order) for order in orders]
-            for future in as_completed(waiting):
-                future.result()
-                bar.advance()
+        advice = "The same command goes on with the runs that are not finished; a smaller --parallel needs less memory."
+        for _ in done_in_processes(_carry_out, orders, at_once, what_now=advice):
+            bar.advance()
     return [one for seed in seeds if (one := finished_run(job, seed, identity)) is not None]
 
 

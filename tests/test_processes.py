@@ -1,0 +1,51 @@
+"""Work shared out among processes: every item once, errors raised here, and killed processes noticed whenever it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from ernie2.errors import DataError, RunFailed
+from ernie2.processes import done_in_processes
+
+
+def begin() -> None:
+    os.environ["BEGUN"] = "yes"
+
+
+def work(item: object) -> None:
+    assert os.environ["BEGUN"] == "yes"
+    if item == "wrong":
+        raise DataError("a.txt, line 1: wrong")
+    if item == "unforeseen":
+        raise ZeroDivisionError
+    if item == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "slow":
+        time.sleep(600)
+
+
+def test_every_item_is_done_once() -> None:
+    assert sorted(done_in_processes(work, list(range(7)), 2, begin=begin, what_now="Again.")) == list(range(7))
+    assert list(done_in_processes(work, [], 2, begin=begin, what_now="Again.")) == []
+
+
+@pytest.mark.parametrize("others", [[], ["slow"]])
+def test_what_a_call_raises_is_raised_here_and_the_other_processes_end(others: list[str]) -> None:
+    with pytest.raises(DataError, match="line 1: wrong"):
+        list(done_in_processes(work, [*others, "wrong"], 2, begin=begin, what_now="Again."))
+
+
+def test_an_error_nobody_foresaw_keeps_the_place_in_the_code() -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
+        list(done_in_processes(work, ["unforeseen"], 1, begin=begin, what_now="Again."))
+    assert "raise ZeroDivisionError" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("items", [["killed"], ["slow", "killed"], [1, 2, "killed", 3]])
+def test_a_process_that_is_killed_ends_the_work(items: list[object]) -> None:
+    with pytest.raises(RunFailed, match=r"killed from outside, most likely for want of memory\. Again."):
+        list(done_in_processes(work, items, 2, begin=begin, what_now="Again."))
