@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +53,34 @@ def test_an_error_nobody_foresaw_keeps_the_place_in_the_code() -> None:
 def test_a_process_that_is_killed_ends_the_work(items: list[object]) -> None:
     with pytest.raises(RunFailed, match=r"killed from outside, most likely for want of memory\. Again."):
         list(done_in_processes(work, items, 2, begin=begin, what_now="Again."))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_processes_end_with_the_one_that_started_them_whatever_they_are_doing(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, test_processes as t; from ernie2.processes import done_in_processes\n"
+        "if __name__ == '__main__':\n"
+        "    print(next(done_in_processes(t.work, [1, 'slow', 'slow'], 2, begin=t.begin, what_now='')), flush=True)\n"
+        "    next(done_in_processes(t.work, ['slow'], 2, begin=t.begin, what_now=''))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        process.kill()
+    deadline = time.monotonic() + 60
+    while (left := of_session(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+
+
+def of_session(session: int) -> list[int]:
+    """Living processes of a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, number = stat.read_text(errors="replace").rpartition(")")[2].split()[:4]
+            if int(number) == session and state not in "ZX":
+                found.append(int(stat.parent.name))
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -77,6 +78,21 @@ def done_in_processes(
             ours.close()
 
 
+def end_with_parent() -> None:
+    """Let this process end as soon as the one that started it is gone, however it went, whatever this one is doing.
+
+    A worker that outlives a killed command would go on writing into a folder that the command no longer holds.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only for processes that another one started"
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)  # at once: what was being written is a leftover that the next run removes
+
+    threading.Thread(target=watch, name="ernie2-parent", daemon=True).start()
+
+
 def _started(function: Callable[[_Item], object], begin: Callable[[], None] | None) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
@@ -105,6 +121,7 @@ def _received(ours: Connection, what_now: str) -> Any:
 
 def _serve(function: Callable[[_Item], object], begin: Callable[[], None] | None, theirs: Connection) -> None:
     """In a worker: answer every item with (item, what the call raised or None), until the pipe is closed."""
+    end_with_parent()
     if begin is not None:
         begin()
     with suppress(EOFError, OSError):

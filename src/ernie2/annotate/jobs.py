@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -200,17 +200,9 @@ class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
 
 
 def _begin_worker() -> None:
-    """Leave stopping to the process that owns the workers, end when it is gone, and keep the console free of logs."""
+    """Leave stopping to the process that owns the workers, and keep the console free of logs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     datatrove_logging.sys = SimpleNamespace(stderr=_Nowhere())
-    owner = multiprocessing.parent_process()
-    assert owner is not None
-
-    def end_with_owner() -> None:
-        connection.wait([owner.sentinel])
-        os._exit(1)  # at once: what was being written is a leftover that the next run removes
-
-    threading.Thread(target=end_with_owner, name="ernie2-owner", daemon=True).start()
 
 
 class _JobFolder(DataFolder):  # type: ignore[misc]

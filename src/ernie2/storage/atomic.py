@@ -40,10 +40,14 @@ _open_stagings: set[Path] = set()
 def staged_file(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
     """Yield a path to write to; on success its content becomes `path`, replacing a file that is there.
 
-    When the body raises, `path` stays as it was. Missing parent folders are made. Raises `StorageError`, ending in
-    `what_now`, where the disk refuses a write.
+    When the body raises, `path` stays as it was. Missing parent folders are made. A link is followed, and what is no
+    regular file (a device, a pipe) is written to as it stands. Raises `StorageError`, ending in `what_now`, where the
+    disk refuses a write.
     """
-    if not _open_stagings.isdisjoint(path.absolute().parents):
+    if path.is_symlink():
+        path = path.resolve()
+    in_place = path.exists() and not path.is_file() and not path.is_dir()
+    if in_place or not _open_stagings.isdisjoint(path.absolute().parents):
         with storage_errors(path, what_now=what_now):
             yield path
         return

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ernie2.errors import RunFailed, RunStopped
-from ernie2.processes import cores, without_main
+from ernie2.processes import cores, end_with_parent, without_main
 from ernie2.progress import progress, say
 from ernie2.studies.arms import Unit
 
@@ -112,6 +112,7 @@ def _stopping() -> Iterator[None]:
 
 def _take_place(places: Any, devices: Sequence[str], threads: int) -> None:
     """In a new process: the GPU it works on, and its share of the cores."""
+    end_with_parent()
     place = places.get()
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[place % len(devices)]
