@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from ernie2.finetuning.unlabelled import examples_from, examples_in, examples_of
 PAIR = TunedFacts("classification", ("no", "yes"), tiny.settings(), "x", ("a", "b"))
 ONE = TunedFacts("classification", ("no", "yes"), tiny.settings(), "x")
 TAGS = TunedFacts("tagging", ("O",), tiny.settings(), "x")
+SPANS = TunedFacts("span", (), tiny.settings(), "x", ("question", "context"))
 CHARACTERS = TunedFacts("tagging", ("O",), tiny.settings(), "x", per_character=True)
 
 
@@ -29,7 +30,7 @@ def test_an_empty_line_is_an_empty_text_so_that_answers_stay_in_step() -> None:
 
 
 def test_a_line_with_the_wrong_number_of_texts_is_told_with_its_place() -> None:
-    with pytest.raises(DataError, match=r"line 2: 1 texts, but the model reads 2 \(a, b\)"):
+    with pytest.raises(DataError, match=r"line 2: 1 text, but the model reads 2 \(a, b\)"):
         list(examples_of(["w1\tw2", "w1"], PAIR))
 
 
@@ -125,3 +126,79 @@ def test_what_is_no_token_is_refused_with_its_line(line: bytes, said: str) -> No
 def test_half_a_character_in_a_line_of_python_is_refused() -> None:
     with pytest.raises(DataError, match=r"line 1: .*half a character"):
         list(examples_of(["a \ud83d"], ONE))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "w1 O\nw2 B-X\n\nw3 O\n",
+        "w1\tO\nw2\tB-X\n\nw3\tO\n",
+        "text\tlabel\nw1\tO\nw2\tB-X\n\nw3\tO\n",
+        "-DOCSTART- O\n\nw1 O\nw2 O\n\nw3 O\n",
+    ],
+)
+def test_conll_from_a_pipe_is_sentences_for_a_model_that_tags(content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = [("w1", "w2"), ("w3",)]
+    assert [one.tokens for one in examples_from(BytesIO(content.encode()), TAGS)] == expected
+    assert "note: standard input: read as CoNLL, a token a line" in capsys.readouterr().err
+    assert [one.tokens for one in examples_from(StringIO(content), TAGS)] == expected
+    if "\t" not in content:
+        with pytest.raises(DataError, match="standard input holds a token a line, but the model does not tag"):
+            list(examples_from(BytesIO(content.replace("w2 O", "w2 B-X").encode()), ONE))
+
+
+def test_tokens_or_texts_from_a_pipe_are_asked_for_where_both_may_be_meant() -> None:
+    with pytest.raises(DataError, match=r"standard input: .*Give it as a .conll file for the first"):
+        list(examples_from(BytesIO(b"w1\nw2\n\nw3\n"), TAGS))
+    assert [one.tokens for one in examples_from(BytesIO(b"w1 w2\nw3\n"), TAGS)] == [("w1", "w2"), ("w3",)]
+    assert [one.text for one in examples_from(BytesIO(b"a b\n\nc d\n"), ONE)] == ["a b", "", "c d"]
+
+
+@pytest.mark.parametrize("name", ["pipe", "t.txt"])
+def test_a_header_line_is_no_text(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def read(content: str, facts: TunedFacts, text: str | None = None) -> list[tuple[str, str, str | None]]:
+        (tmp_path / name).write_text(content)
+        found = (
+            examples_from(BytesIO(content.encode()), facts, text)
+            if name == "pipe"
+            else examples_in(str(tmp_path / name), facts, text)
+        )
+        return [(one.id, one.text, one.pair) for one in found]
+
+    assert read("text\nw1\n\n{w2\n", ONE) == [("0", "w1", None), ("1", "", None), ("2", "{w2", None)]
+    assert "line 1: a header line (text), left out" in capsys.readouterr().err
+    assert read("words\nw1\n", ONE, "words") == [("0", "w1", None)]
+    assert read("b\ta\nw2\tw1\n", PAIR) == [("0", "w1", "w2")]
+    assert read("id\ttext\tlabel\nx7\tw1\tno\n\nx8\tw2\tno\n", ONE) == [("x7", "w1", None), ("x8", "w2", None)]
+    assert "a header line (id, text, label), read by those names" in capsys.readouterr().err
+    with pytest.raises(DataError, match="line 2: 1 cells, but there are 3 columns"):
+        read("id\ttext\tlabel\nw1\n", ONE)
+    with pytest.raises(DataError, match="a column name stands twice"):
+        read("text\ttext\nw1\tw1\n", ONE)
+
+
+def test_lines_of_python_are_texts_whatever_the_first_says() -> None:
+    assert [one.text for one in examples_of(["text", "w1"], ONE)] == ["text", "w1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "facts", "said"),
+    [
+        ("x7\tw1\tno\n", ONE, r"line 1: 3 columns, but the model reads 1 \(text\); begin with a header line that names "
+         r"text, or name the file \(predict MODEL FILE.tsv\), or give an object in JSON"),
+        ("w1\n", PAIR, r"line 1: 1 text, but the model reads 2 \(a, b\); put tabs between them"),
+        ('id,"text"\n1,w1\n', ONE, r"the header line of a .csv file .*predict MODEL FILE.csv"),
+        ('[{"text": "w1"}]\n', ONE, r"a list in JSON. Name the file \(predict MODEL FILE.json\)"),
+        ('{\n "text": "w1"\n}\n', ONE, "JSON over several lines. Name the file"),
+        ('{"data": [{"paragraphs": [{"context": "c", "qas": []}]}]}', SPANS, "nested JSON of SQuAD's form. Name the"),
+        ('{\n "data": [\n {"paragraphs": [', SPANS, "nested JSON of SQuAD's form. Name the file"),
+    ],
+)  # fmt: skip
+def test_what_is_no_text_a_line_is_refused_by_name(content: str, facts: TunedFacts, said: str) -> None:
+    with pytest.raises(DataError, match="standard input, line 1: .*" + said if "line 1" not in said else said):
+        list(examples_from(BytesIO(content.encode()), facts))
+
+
+def test_text_in_brackets_and_objects_with_paragraphs_are_read() -> None:
+    assert [one.text for one in examples_from(BytesIO(b"[sighs] w1\n"), ONE)] == ["[sighs] w1"]
+    assert [one.text for one in examples_from(BytesIO(b'{"text": "w1", "paragraphs": 2}'), ONE)] == ["w1"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -24,7 +24,8 @@ TAG_FILES = tuple(f"{name}{packed}" for name in _NAMES for packed in ("", ".gz",
 _PERHAPS = tuple(f"{name}{packed}" for name in (".txt", ".tsv") for packed in ("", ".gz", ".zst"))
 _DEFAULTS = ("text", "label")
 """What `--text` and `--label` are unless they are given."""
-_LOOKED_AT = 2_000
+LOOKED_AT = 2_000
+"""How many lines decide whether lines are tagged."""
 _DOCUMENT = "-DOCSTART-"
 _SPACES = re.compile(r"[ \t]+")
 _TAG = re.compile(r"O|[BIESLUM](-\S+)?")
@@ -32,7 +33,8 @@ _NAME = re.compile(r"[A-Za-z_ ]+")
 _TEXT = re.compile("[ \x02]")
 _INDEX = re.compile(r"\d+([-.]\d+)?")
 _NOT_A_WORD = re.compile(r"\d+[-.]\d+")
-_EITHER = "it may hold a token a line, with an empty line after each sentence, or a text a line."
+_EITHER = "there may be a token a line, with an empty line after each sentence, or a text a line."
+_RENAME = "call it .conll"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +58,39 @@ def is_tag_file(
         return True
     if tagging is False or not file.lower().endswith(_PERHAPS):
         return False
-    lines = list(islice(_lines(file, Counter()), _LOOKED_AT))
-    rows = [line.cells for line in lines if line.cells]
+    return is_tagged(islice(_text_lines(file), LOOKED_AT), file, known, tagging=tagging, characters=characters)
+
+
+def is_tagged(
+    lines: Iterable[str],
+    file: str,
+    known: Collection[str] = (),
+    *,
+    tagging: bool | None = None,
+    characters: bool = False,
+    rename: str = _RENAME,
+) -> bool:
+    """Return whether the first `lines` of `file` are a token and a tag each, as `is_tag_file` does of .txt.
+
+    `rename` says how a user makes clear that they are. Raises `DataError` where it cannot be told.
+    """
+    shown = list(_lines(lines, file, Counter()))
+    rows = [line.cells for line in shown if line.cells]
     if len(rows) < 2 or len({len(cells) for cells in rows}) > 1 or any(_TEXT.search(cells[0]) for cells in rows):
         return False
-    filled = [bool(line.cells) for line in lines]
+    filled = [bool(line.cells) for line in shown]
     parted = (False, True) in zip(filled[filled.index(True) :], filled[filled.index(True) + 1 :], strict=False)
     if len(rows[0]) == 1:
         if parted and tagging and (not characters or all(len(cells[0]) == 1 for cells in rows)):
-            raise DataError(f"{file}: {_EITHER} Call it .conll for the first, or take the empty lines out.")
+            first = rename[0].upper() + rename[1:]
+            raise DataError(f"{file}: {_EITHER} {first} for the first, or take the empty lines out.")
         return False
     tags = [cells[-1] for cells in rows[1:]]
-    tagged = all(_is_tag(tag, known) for tag in tags) and any(tag != "O" for tag in tags)
+    tagged = all(_is_tag(tag, known) for tag in tags) and (bool(known) or any(tag != "O" for tag in tags))
     if parted and not tagged and (tagging is None or known):
-        how = "Call it .conll" if known else "Say --head tagging or --head classification, or call it .conll"
+        how = rename[0].upper() + rename[1:]
+        if not known:
+            how = f"Say --head tagging or --head classification, or {rename}"
         raise DataError(f"{file}: {_EITHER} {how} for the first, or take the empty lines out for the second.")
     if tagged and not parted and tagging is None and any("-" in tag for tag in tags):
         raise DataError(
@@ -80,9 +101,15 @@ def is_tag_file(
 
 
 def read_tagged(
-    file: str, text: str, label: str | None, known: Collection[str] = (), *, lenient: bool = False
+    file: str,
+    text: str,
+    label: str | None,
+    known: Collection[str] = (),
+    *,
+    lenient: bool = False,
+    content: Iterable[str] | None = None,
 ) -> tuple[list[Row], list[str]]:
-    """Return (a row a sentence, notes) of a CoNLL file.
+    """Return (a row a sentence, notes) of a CoNLL file, or of the lines `content` that `file` names in messages.
 
     The cells of a row are a list of tokens under `text` and a list of tags under `label`; a file of one column holds no
     tags, and without a `label` none are read. `text` and `label` name columns of the header, or columns by number; what
@@ -91,8 +118,8 @@ def read_tagged(
     others, an empty token or tag, and a column that is not there.
     """
     counts: Counter[str] = Counter()
-    lines = _lines(file, counts)
-    head = list(islice(lines, _LOOKED_AT))
+    lines = _lines(_text_lines(file) if content is None else content, file, counts)
+    head = list(islice(lines, LOOKED_AT))
     first = next((line for line in head if line.cells), None)
     if first is None:
         raise DataError(f"{file}: there is no token in it.")
@@ -133,12 +160,15 @@ def read_tagged(
     return rows, [*([f"{place}: a header line ({', '.join(header)}), left out"] if header else []), *notes]
 
 
-def _lines(file: str, counts: Counter[str]) -> Iterator[_Line]:
+def _text_lines(file: str) -> Iterator[str]:
+    return (decoded(line, f"{file}, line {number}") for number, line in enumerate(read_lines(file), 1))
+
+
+def _lines(lines: Iterable[str], file: str, counts: Counter[str]) -> Iterator[_Line]:
     """The lines that are neither comments nor document marks, which are counted."""
     tabs: bool | None = None
     width, inside = 0, False
-    for number, raw in enumerate(read_lines(file), 1):
-        line = decoded(raw, f"{file}, line {number}")
+    for number, line in enumerate(lines, 1):
         if not line.strip(" \t"):
             inside = False
             yield _Line(number, ())

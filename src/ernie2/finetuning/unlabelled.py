@@ -1,12 +1,13 @@
 """Texts to be predicted: tables, plain lines, or what comes in through a pipe → examples without labels.
 
 A plain line is a text, or several with tabs between them; a line that begins with { is an object with the columns.
+Where the first line names the columns, those after it are read by these names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from io import BufferedIOBase, RawIOBase
+from io import BufferedIOBase, RawIOBase, TextIOBase
 from typing import Any
 
 from ernie2.corpora.cells import name_in, spelled, text_of, tokens_of
@@ -15,11 +16,12 @@ from ernie2.datasets.labelled_files import SEPARATOR, as_list
 from ernie2.datasets.own_data import rows_of
 from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.errors import ConfigError, DataError
+from ernie2.finetuning.piped import PIPE, Piped, piped, wrong_count
 from ernie2.finetuning.tuned_folder import TunedFacts
 from ernie2.progress import warn
 from ernie2.storage.files import decoded, json_name, json_value, lines_of, read_lines
 from ernie2.storage.listing import list_files
-from ernie2.storage.tables import TABLES, Row, column
+from ernie2.storage.tables import TABLES, Header, Row, column
 
 _PLAIN = (".txt", ".txt.gz", ".txt.zst")
 
@@ -36,40 +38,70 @@ def examples_in(file: str, facts: TunedFacts, text: str | None = None) -> Iterat
         if is_tag_file(path, facts.labels, tagging=tagging, characters=facts.per_character):
             if not tagging:
                 raise DataError(f"{path} holds a token a line, but the model does not tag. Give it texts.")
-            rows, notes = read_tagged(path, names[0], None, facts.labels, lenient=text is None)
-            for note in notes:
-                warn(f"note: {note}")
-            yield from (_example(row, number, names, facts) for number, row in enumerate(rows))
+            yield from _tagged(path, names, facts, lenient=text is None)
         elif path.lower().endswith(_PLAIN):
-            yield from examples_of(_decoded(read_lines(path), path), facts, text, where=path)
+            shown = piped(_decoded(read_lines(path), path), facts, names, path)
+            yield from _lines_of(shown.lines, shown.header, names, facts, path)
         else:
             yield from (_example(row, number, names, facts) for number, row in enumerate(rows_of(path)))
 
 
-def examples_from(stream: BufferedIOBase | RawIOBase, facts: TunedFacts, text: str | None = None) -> Iterator[Example]:
-    """The examples of an open stream of bytes, such as standard input, as `examples_of` has them."""
-    return examples_of(_decoded(lines_of(stream), "standard input"), facts, text)
-
-
-def examples_of(
-    lines: Iterable[str], facts: TunedFacts, text: str | None = None, where: str = "standard input"
+def examples_from(
+    stream: BufferedIOBase | RawIOBase | TextIOBase, facts: TunedFacts, text: str | None = None
 ) -> Iterator[Example]:
-    """An example a line, in their order. An empty line is an empty text; raises like `examples_in`."""
+    """The examples of an open stream, such as standard input: an example a line as `examples_of` has them, by the names
+    of a header line, or CoNLL, which is told by the first lines. Raises like `examples_in`."""
     names = columns_of(facts, text)
-    for number, line in enumerate(lines):
-        place, bare = f"{where}, line {number + 1}", line.rstrip("\r\n")
-        if number == 0:
+    lines = iter(stream) if isinstance(stream, TextIOBase) else _decoded(lines_of(stream), PIPE)
+    shown = piped(lines, facts, names)
+    if shown.tagged:
+        return _tagged(PIPE, names, facts, lenient=text is None, content=shown)
+    return _lines_of(shown.lines, shown.header, names, facts, PIPE)
+
+
+def examples_of(lines: Iterable[str], facts: TunedFacts, text: str | None = None) -> Iterator[Example]:
+    """An example a line, in their order; none is taken for a header. An empty line is an empty text. Raises like
+    `examples_in`."""
+    return _lines_of(lines, None, columns_of(facts, text), facts, PIPE)
+
+
+def _tagged(
+    where: str, names: Sequence[str], facts: TunedFacts, *, lenient: bool, content: Piped | None = None
+) -> Iterator[Example]:
+    """The sentences of a CoNLL file, or of a stream."""
+    lines = None if content is None else content.lines
+    rows, notes = read_tagged(where, names[0], None, facts.labels, lenient=lenient, content=lines)
+    for note in notes:
+        warn(f"note: {note}")
+    return (_example(row, number, names, facts) for number, row in enumerate(rows))
+
+
+def _lines_of(
+    lines: Iterable[str], header: Header | None, names: Sequence[str], facts: TunedFacts, where: str
+) -> Iterator[Example]:
+    """An example a line; `header` is what the line before the first named."""
+    count = 0
+    for number, line in enumerate(lines, 1 if header is None else 2):
+        place, bare = f"{where}, line {number}", line.rstrip("\r\n")
+        if number == 1:
             bare = bare.removeprefix("\ufeff")  # a byte order mark
-        if bare.lstrip().startswith("{"):
-            yield _example(Row(place, _object(bare, place)), number, names, facts)
-            continue
         cells = bare.split("\t")
-        if len(cells) != len(names):
+        if header is None and bare.lstrip().startswith("{"):
+            row = Row(place, _object(bare, place))
+        elif header is None:
+            if len(cells) != len(names):
+                raise wrong_count(place, len(cells), names, where)
+            row = Row(place, dict(zip(names, cells, strict=True)))
+        elif not bare and len(header.names) > 1:  # as in a .tsv
+            continue
+        elif len(cells) != len(header.names):
             raise DataError(
-                f"{place}: {len(cells)} texts, but the model reads {len(names)} ({', '.join(names)}); put tabs between "
-                "them, or give objects in JSON."
+                f"{place}: {len(cells)} cells, but there are {len(header.names)} columns; every line needs as many."
             )
-        yield _example(Row(place, dict(zip(names, cells, strict=True))), number, names, facts)
+        else:
+            row = Row(place, dict(zip(header.names, cells, strict=True)), header)
+        yield _example(row, count, names, facts)
+        count += 1
 
 
 def columns_of(facts: TunedFacts, text: str | None) -> Sequence[str]:

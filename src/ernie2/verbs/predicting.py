@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from io import BufferedIOBase, RawIOBase
+from io import BufferedIOBase, RawIOBase, TextIOBase
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def predictions(
     facts = tuned.facts
     if isinstance(source, str | Path):
         examples = examples_in(str(source), facts, text)
-    elif isinstance(source, BufferedIOBase | RawIOBase):
+    elif isinstance(source, BufferedIOBase | RawIOBase | TextIOBase):
         examples = examples_from(source, facts, text)
     else:
         examples = examples_of(source, facts, text)

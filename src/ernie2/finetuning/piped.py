@@ -1,0 +1,133 @@
+"""Lines that come through a pipe or from a .txt: plain texts, a table with its header, CoNLL, or JSON.
+
+A pipe has no file name that says which, so the first lines do. What is read otherwise than a text a line is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from ernie2.datasets.tag_files import LOOKED_AT, is_tagged
+from ernie2.errors import DataError
+from ernie2.finetuning.tuned_folder import TunedFacts
+from ernie2.progress import warn
+from ernie2.storage.files import json_value
+from ernie2.storage.tables import Header
+
+PIPE = "standard input"
+
+_JSON_LIST = re.compile(r"\[\s*(\{.*)?")
+_NESTED = re.compile(r'"(paragraphs|qas)"\s*:')
+_COLUMN = re.compile(r'"?[\w.-]+"?')
+_OPENED = 200
+"""How many lines are searched for the keys of SQuAD's JSON, and for tags where the model does not tag."""
+
+
+@dataclass(frozen=True)
+class Piped:
+    """Lines without their line ends. `header`: the columns that a first line named; it is not among `lines`.
+    `tagged`: whether the lines are a token and a tag each."""
+
+    lines: Iterator[str]
+    header: Header | None = None
+    tagged: bool = False
+
+
+def piped(lines: Iterator[str], facts: TunedFacts, names: Sequence[str], where: str = PIPE) -> Piped:
+    """Return `lines` as what their first ones show them to be; `names` are the columns that the model reads.
+
+    Raises `DataError` for JSON that is not an object a line, for .csv, for tags where the model does not tag, and for
+    lines that may be CoNLL or texts.
+    """
+    lines = (line.rstrip("\r\n") for line in lines)
+    first = next(lines, None)
+    if first is None:
+        return Piped(iter(()))
+    first = first.removeprefix("\ufeff")
+    lines = chain([first], lines)
+    if _JSON_LIST.fullmatch(first.strip()) or first.lstrip().startswith("{"):
+        if not _is_row(first, names):
+            head = list(islice(lines, _OPENED))
+            lines = chain(head, lines)
+            _check_json(head, where)
+        return Piped(lines)
+    if where == PIPE:  # of a file its reader has decided
+        head = list(islice(lines, LOOKED_AT if facts.head == "tagging" else _OPENED))
+        lines = chain(head, lines)
+        if _is_conll(head, facts):
+            warn(f"note: {where}: read as CoNLL, a token a line, with an empty line after each sentence")
+            return Piped(lines, tagged=True)
+    cells = first.split("\t")
+    if set(names) <= set(cells):
+        return Piped(islice(lines, 1, None), _header(cells, where))
+    _check_csv(first, names, where)
+    return Piped(lines)
+
+
+def wrong_count(place: str, count: int, names: Sequence[str], where: str) -> DataError:
+    """Return the error for a line of `count` columns where the model reads `names` and there is no header."""
+    told = f"{place}: {count} {'text' if count == 1 else 'columns'}, but the model reads {len(names)}"
+    told += f" ({', '.join(names)})"
+    if count < len(names):
+        return DataError(f"{told}; put tabs between them, or give objects in JSON.")
+    header = f"begin with a header line that names {' and '.join(names)}"
+    file = "name the file (predict MODEL FILE.tsv)" if where == PIPE else "call the file .tsv"
+    return DataError(f"{told}; {header}, or {file}, or give an object in JSON a line.")
+
+
+def _header(cells: Sequence[str], where: str) -> Header:
+    place = f"{where}, line 1"
+    if len(set(cells)) < len(cells):
+        raise DataError(f"{place}: a column name stands twice; every column needs a name of its own.")
+    what = "read by those names" if len(cells) > 1 else "left out"
+    warn(f"note: {place}: a header line ({', '.join(cells)}), {what}")
+    return Header(place, tuple(cells), typed=False)
+
+
+def _is_conll(head: Sequence[str], facts: TunedFacts) -> bool:
+    """Whether standard input begins as CoNLL. Raises `DataError` where it cannot be told, or the model does not tag."""
+    if facts.head == "tagging":
+        rename = "give it as a .conll file"
+        return is_tagged(head, PIPE, facts.labels, tagging=True, characters=facts.per_character, rename=rename)
+    try:
+        tagged = is_tagged(head, PIPE)
+    except DataError:  # it may be texts, and is for this model
+        return False
+    if tagged:
+        raise DataError(f"{PIPE} holds a token a line, but the model does not tag. Give it texts.")
+    return False
+
+
+def _is_row(line: str, names: Sequence[str]) -> bool:
+    """Whether a line is an object in JSON with one of the columns."""
+    try:
+        value = json_value(line, PIPE)
+    except DataError:
+        return False
+    return isinstance(value, dict) and any(name in value for name in names)
+
+
+def _check_json(head: Sequence[str], where: str) -> None:
+    """Raises `DataError` for JSON in another form than an object a line."""
+    place = f"{where}, line 1"
+    now = "Name the file (predict MODEL FILE.json)" if where == PIPE else "Call the file .json"
+    if _NESTED.search("\n".join(head)):
+        raise DataError(f"{place}: nested JSON of SQuAD's form. {now}, or give an object with question and context a "
+                        "line.")  # fmt: skip
+    if head[0].strip().startswith("["):
+        raise DataError(f"{place}: a list in JSON. {now}, or give an object a line.")
+    if head[0].strip() == "{":
+        raise DataError(f"{place}: JSON over several lines. {now}, or give a whole object a line.")
+
+
+def _check_csv(first: str, names: Sequence[str], where: str) -> None:
+    """Raises `DataError` where the first line names the columns as a .csv does."""
+    for mark in ",;":
+        parts = first.split(mark)
+        if all(_COLUMN.fullmatch(part) for part in parts) and set(names) <= {part.strip('"') for part in parts}:
+            now = "name the file (predict MODEL FILE.csv)" if where == PIPE else "call the file .csv"
+            now = "use commas or tabs, and " + now if mark == ";" else now
+            raise DataError(f"{where}, line 1: the header line of a .csv file ({first}); {now}, or put tabs between.")
