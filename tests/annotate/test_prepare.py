@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from ernie2 import processes
-from ernie2.annotate import steps
+from ernie2.annotate import input_files, steps
 from ernie2.annotate.identity import check_settings
 from ernie2.annotate.jobs import Workplace
 from ernie2.annotate.prepare import prepare
@@ -111,7 +111,7 @@ def test_the_manifest_tells_what_was_made(made):
 def test_only_the_set_itself_is_left(made):
     shards, _ = made
     names = ["phrases.tsv", "shards.json", "text", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
-    assert sorted(entry.name for entry in shards.folder.iterdir()) == names
+    assert sorted(entry.name for entry in shards.folder.iterdir()) == ["input-files.json", *names]
     assert load_wordpieces(shards.folder / "tokenizer.json").fingerprint == shards.tokenizer_fingerprint
 
 
@@ -333,24 +333,84 @@ def test_shards_made_from_something_else_are_left_alone_unless_they_are_to_be_re
     first = prepare(recipe(tmp_path, english(tmp_path, 20)), workers=1)
     before = contents(first.folder)
     for asked, different in (
-        (recipe(tmp_path, english(tmp_path, 25)), "input files"),
-        (recipe(tmp_path, english(tmp_path, 20), shards={**_shards(tmp_path), "share": 0.9}), "input files, shards"),
-        (recipe(tmp_path, english(tmp_path, 20), tokenizer=_saved(folder)), "input files, tokenizer"),
-        (recipe(tmp_path, english(tmp_path, 20), name="other"), "input files, corpora"),
+        (recipe(tmp_path, english(tmp_path, 25)), "in.jsonl.gz changed"),
+        (
+            recipe(tmp_path, english(tmp_path, 20), shards={**_shards(tmp_path), "share": 0.9}),
+            "different settings (shards)",
+        ),
+        (recipe(tmp_path, english(tmp_path, 20), tokenizer=_saved(folder)), "different settings (tokenizer)"),
+        (recipe(tmp_path, english(tmp_path, 20), name="other"), "different settings (corpora)"),
         (
             recipe(tmp_path, english(tmp_path, 20), knowledge={"gazetteer": str(names), "phrases": None}),
-            "file of knowledge.gazetteer, knowledge",
+            "names.txt is new, different settings (knowledge)",
         ),
     ):
-        told = r"holds shards that were made otherwise \(what differs: .*\)\. .*--replace"
+        told = r"holds shards built .*\. Use another shards\.folder, .*--replace"
         with pytest.raises(ShardError, match=told) as refused:
             prepare(asked, workers=1)
         assert all(part in str(refused.value) for part in different.split(", "))
         assert contents(first.folder) == before
     (first.folder / "shards.json").write_text("[]")
-    with pytest.raises(ShardError, match=r"by another version, or they are damaged.*--replace"):
+    with pytest.raises(ShardError, match=r"built by another version, or damaged ones.*--replace"):
         prepare(asked, workers=1)
     assert prepare(asked, workers=1, replace=True).facts["phrases"] == 0
+
+
+def plain_recipe(folder, **parts):
+    """A recipe of a corpus of two text files."""
+    text = "\n\n".join(f"{number}. {' '.join(SENTENCES)}" for number in range(30))
+    for name in ("words.txt", "more.txt"):
+        (folder / name).write_text(f"{name}. {text}")
+    paths = [str(folder / "words.txt"), str(folder / "more.txt")]
+    return recipe(folder, "unused", corpora={"text": {"path": paths, "language": "en"}}, **parts)
+
+
+def test_files_that_were_only_touched_serve_and_are_hashed_once(tmp_path, monkeypatch):
+    asked, hashed = plain_recipe(tmp_path), []
+    first = prepare(asked, workers=1)
+    real = input_files.checksum
+    monkeypatch.setattr(input_files, "checksum", lambda path: hashed.append(path.name) or real(path))
+    prepare(asked, workers=1)
+    assert hashed == []
+    os.utime(tmp_path / "words.txt", (1, 1))
+    assert prepare(asked, workers=1).fingerprint == first.fingerprint
+    prepare(asked, workers=1)
+    assert hashed == ["words.txt"]
+
+
+def test_a_file_of_the_same_size_and_other_content_is_named(tmp_path):
+    asked = plain_recipe(tmp_path)
+    prepare(asked, workers=1)
+    content = (tmp_path / "words.txt").read_text()
+    (tmp_path / "words.txt").write_text(content.replace("rained", "snowed"))
+    os.utime(tmp_path / "more.txt", (1, 1))
+    with pytest.raises(ShardError) as refused:
+        prepare(asked, workers=1)
+    assert str(refused.value) == (
+        f"{tmp_path}/shards holds shards built from different input (words.txt changed). Use another shards.folder, or "
+        "replace them with `ernie2 prepare RECIPE --replace`; runs trained on them may then not be resumed or "
+        "evaluated on them."
+    )
+    (tmp_path / "words.txt").write_text(content)
+    prepare(asked, workers=1)
+
+
+def test_added_files_removed_files_another_order_and_other_settings_are_named(tmp_path):
+    asked = plain_recipe(tmp_path)
+    prepare(asked, workers=1)
+    words, more = asked.corpora["text"].paths
+    (tmp_path / "third.txt").write_text("A third file. It is short.\n")
+    for paths, shards, why in (
+        ([words, more, str(tmp_path / "third.txt")], {}, "from different input (third.txt is new)."),
+        ([words], {}, "from different input (more.txt is no longer read)."),
+        ([more, words], {}, "from different input (the order of the files, or which corpus reads them)."),
+        ([words, more], {"share": 0.9}, "with different settings (shards)."),
+        ([words], {"share": 0.9}, "from different input (more.txt is no longer read) and with different settings (sh"),
+    ):
+        corpora = {"text": {"path": paths, "language": "en"}}
+        with pytest.raises(ShardError) as refused:
+            prepare(recipe(tmp_path, "unused", corpora=corpora, shards={**_shards(tmp_path), **shards}), workers=1)
+        assert f"holds shards built {why}" in str(refused.value)
 
 
 def test_found_shards_do_not_serve_a_recipe_of_other_settings(made, tmp_path):
@@ -382,7 +442,7 @@ def test_a_set_that_is_replaced_is_replaced_whole(tmp_path):
     assert second.fingerprint != first.fingerprint
     assert list(second.corpora) == ["new"]
     assert second.facts["corpora"]["new"]["spans"]["entity"] > 0
-    names = ["new", "shards.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+    names = ["input-files.json", "new", "shards.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
     assert sorted(entry.name for entry in second.folder.iterdir()) == names
 
 

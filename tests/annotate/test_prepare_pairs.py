@@ -95,7 +95,8 @@ def squeezed(text: str) -> str:
 
 def contents(folder: Path) -> dict[str, str]:
     """Every column and shard description below `folder` by its checksum."""
-    files = [file for file in folder.rglob("*") if file.suffix in (".npy", ".json") and file.name != "shards.json"]
+    of_this_input = ("shards.json", "input-files.json")
+    files = [f for f in folder.rglob("*") if f.suffix in (".npy", ".json") and f.name not in of_this_input]
     return {str(file.relative_to(folder)): sha256(file.read_bytes()).hexdigest() for file in files}
 
 

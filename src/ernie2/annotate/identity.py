@@ -8,35 +8,32 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
+from ernie2.annotate.input_files import InputFiles, changed_files
 from ernie2.annotate.shards import FORMAT, Shards
 from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
-from ernie2.corpora.documents import resolve
-from ernie2.errors import DataError, ShardError, TokenizerError
+from ernie2.errors import ShardError, TokenizerError
 from ernie2.settings import Recipe
 
 STEPS = 4
 """Goes up when the same input would give other shards."""
-_NAMES = {
-    "version": "the version of ernie2",
-    "files": "input files",
-    "gazetteer": "the file of knowledge.gazetteer",
-}
+_NAMES = {"version": "the version of ernie2"}
+_INPUT = ("files", "gazetteer")
+"""Parts that are input files, not settings."""
 
 
-def parts_of(recipe: Recipe, given: WordPieces | None) -> dict[str, str]:
+def parts_of(recipe: Recipe, given: WordPieces | None, inputs: InputFiles) -> dict[str, str]:
     """Return a SHA-256 for each thing the shards of a recipe depend on.
 
-    version, corpora (their settings), files (path, size and time), tokenizer, knowledge, gazetteer, shards (settings).
-    `given` is the tokeniser that `tokenizer.file` names. Raises `DataError` where an input file cannot be read.
+    version, corpora (their settings), files (path and content), tokenizer, knowledge, gazetteer, shards (settings).
+    `given` is the tokeniser that `tokenizer.file` names.
     """
-    gazetteer = recipe.knowledge.gazetteer
+    corpora = {name: [[file, inputs.states[file]] for file in files] for name, files in inputs.corpora.items()}
+    gazetteer = inputs.gazetteer
     parts = {
         **_settings_of(recipe),
         "tokenizer": _tokenizer_of(recipe, given),
-        "files": {name: [_file_facts(file) for file in resolve(corpus)] for name, corpus in recipe.corpora.items()},
-        "gazetteer": None if gazetteer is None else _file_facts(gazetteer),
+        "files": corpora,
+        "gazetteer": None if gazetteer is None else [gazetteer, inputs.states[gazetteer]],
     }
     return {name: _digest(value) for name, value in parts.items()}
 
@@ -46,19 +43,21 @@ def key_of(parts: Mapping[str, str]) -> str:
     return _digest(parts)
 
 
-def shards_made_from(folder: Path, parts: Mapping[str, str], *, replace: bool = False) -> Shards | None:
+def shards_made_from(
+    folder: Path, parts: Mapping[str, str], states: Mapping[str, str], *, replace: bool = False
+) -> Shards | None:
     """Return the shards in `folder` where they are whole and were made from `parts`.
 
     None where there are none, where damaged ones are to be made again from the same, and where others are to be
-    replaced. Raises `ShardError` for others unless `replace`.
+    replaced. Raises `ShardError` for others unless `replace`; it names the input files of other `states`.
     """
     if not (folder / "shards.json").exists():
         return None
     try:
         facts = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
-        before: Mapping[str, str] | None = dict(facts["parts"])
+        before, before_states = dict(facts["parts"]), dict(facts["inputs"])
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        before = None
+        before, before_states = {}, {}
     if before == parts:
         try:
             return Shards(folder)
@@ -66,10 +65,10 @@ def shards_made_from(folder: Path, parts: Mapping[str, str], *, replace: bool = 
             return None
     if replace:
         return None
-    why = f"what differs: {_differing(before, parts)}" if before else "by another version, or they are damaged"
     raise ShardError(
-        f"{folder} holds shards that were made otherwise ({why}). Choose another shards.folder, or replace them with "
-        "`ernie2 prepare RECIPE --replace`; runs trained on them can then not be resumed or evaluated on them."
+        f"{folder} holds shards {_how_built(before, parts, before_states, states)}. Use another shards.folder, or "
+        "replace them with `ernie2 prepare RECIPE --replace`; runs trained on them may then not be resumed or "
+        "evaluated on them."
     )
 
 
@@ -109,6 +108,21 @@ def _tokenizer_of(recipe: Recipe, given: WordPieces | None) -> Any:
     return given.fingerprint if given is not None else recipe.tokenizer.model_dump(exclude={"max_unknown"})
 
 
+def _how_built(
+    before: Mapping[str, str], now: Mapping[str, str], before_states: Mapping[str, str], states: Mapping[str, str]
+) -> str:
+    """How shards that do not serve were built, in words."""
+    if not before:
+        return "built by another version, or damaged ones"
+    settings = _differing(before, now, [name for name in {**before, **now} if name not in _INPUT])
+    files = changed_files(before_states, states)
+    if not files and not settings:
+        files = "the order of the files, or which corpus reads them"
+    built = [f"from different input ({files})"] if files else []
+    built += [f"with different settings ({settings})"] if settings else []
+    return f"built {' and '.join(built)}"
+
+
 def _differing(before: Mapping[str, str], now: Mapping[str, str], names: Iterable[str] | None = None) -> str:
     """The parts that differ, in words."""
     different = [name for name in names or {**before, **now} if before.get(name) != now.get(name)]
@@ -117,14 +131,3 @@ def _differing(before: Mapping[str, str], now: Mapping[str, str], names: Iterabl
 
 def _digest(value: Any) -> str:
     return sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _file_facts(file: str) -> list[Any]:
-    """Path, size and what else tells one state of a file from another."""
-    system, inner = fsspec.core.url_to_fs(file)
-    try:
-        info = system.info(inner)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}.") from error
-    changed = next((info[name] for name in ("mtime", "ETag", "etag", "LastModified", "updated") if name in info), None)
-    return [str(inner), info.get("size"), changed]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ernie2.annotate import phrases
 from ernie2.annotate.characters import JOINS, LETTER, character_classes
 from ernie2.annotate.identity import key_of, parts_of, shards_made_from
+from ernie2.annotate.input_files import read_input_files
 from ernie2.annotate.jobs import Progress, Workplace, run_tasks, warm_up
 from ernie2.annotate.knowledge import annotators
 from ernie2.annotate.manifest import commit, describe, finish
@@ -72,10 +73,12 @@ def prepare(
     )
     for note in given.notes if given is not None else ():
         say(note)
-    parts = parts_of(recipe, given)
+    inputs = read_input_files(recipe, folder)
+    parts = parts_of(recipe, given, inputs)
     place = Workplace(folder / f".prepare-{key_of(parts)[:16]}")
-    if (ready := shards_made_from(folder, parts, replace=replace)) is not None:
+    if (ready := shards_made_from(folder, parts, inputs.states, replace=replace)) is not None:
         _check_unknown(ready.facts, recipe)
+        inputs.save_hashes(folder)
         if place.folder.exists():  # the disk did not let it go, or a kill came first
             with suppress(StorageError), place.owned():
                 discard(place.folder)
@@ -91,7 +94,7 @@ def prepare(
                 discard(old)
         try:
             if not (place.folder / "finished.json").exists():
-                manifest = _make(recipe, given, parts, place, workers, report)
+                manifest = {**_make(recipe, given, parts, place, workers, report), "inputs": dict(inputs.states)}
                 with storage_errors(folder, what_now=WHAT_NOW):
                     finish(folder, place.folder, manifest)
             with storage_errors(folder, what_now=WHAT_NOW):
@@ -103,6 +106,7 @@ def prepare(
         with suppress(OSError):
             folder.rmdir()  # only where nothing else is in it
         raise refused
+    inputs.save_hashes(folder)
     return Shards(folder)
 
 

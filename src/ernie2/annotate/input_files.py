@@ -1,0 +1,114 @@
+"""The input files of a recipe and what they hold: how a changed file is told from one that was only touched.
+
+A local file is known by its SHA-256. Hashing a corpus at every start would take too long, so the hashes are kept beside
+the shards with the size and time a file had then, and hold as long as those are the same. A remote file is known by its
+size and its ETag or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from ernie2.corpora.documents import resolve
+from ernie2.errors import DamagedFile, DataError, StorageError
+from ernie2.progress import say
+from ernie2.settings import Recipe
+from ernie2.storage.atomic import checksum
+from ernie2.storage.files import unreadable
+from ernie2.storage.json_files import read_checked_json, write_checked_json
+
+HASHES = "input-files.json"
+"""File of a shards folder: the hashes of input files, and the size and time each file had when it was hashed."""
+_LARGE = 1 << 30
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """The input files of a recipe; `states` says what each holds, by its path."""
+
+    corpora: Mapping[str, list[str]]
+    gazetteer: str | None
+    states: Mapping[str, str]
+    _hashes: Mapping[str, list[Any]]
+
+    def save_hashes(self, folder: Path) -> None:
+        """Write the hashes into a shards folder where they are not there yet and the folder can be written."""
+        if self._hashes and self._hashes != _saved_hashes(folder):
+            with suppress(StorageError):  # the next start hashes again
+                write_checked_json(folder / HASHES, {"files": self._hashes})
+
+
+def read_input_files(recipe: Recipe, folder: Path) -> InputFiles:
+    """Return the input files of a recipe.
+
+    A local file is hashed unless the shards folder `folder` holds its hash for this size and time.
+    Raises `DataError` where a file cannot be read.
+    """
+    known, hashes, states, stale = _saved_hashes(folder), {}, {}, {}
+    corpora = {name: resolve(corpus) for name, corpus in recipe.corpora.items()}
+    gazetteer = recipe.knowledge.gazetteer
+    named = [file for files in corpora.values() for file in files] + ([gazetteer] if gazetteer else [])
+    for file in dict.fromkeys(named):
+        path, size, changed, local = _facts(file)
+        if not local:
+            states[path] = f"{size} {changed}"
+        elif known.get(path, [])[:2] == [size, changed]:
+            hashes[path] = known[path]
+        else:
+            stale[path] = [size, changed]
+    if sum(size for size, _ in stale.values()) > _LARGE:
+        say("Hashing the input files, once, to notice changes later")
+    for path, facts in stale.items():
+        try:
+            hashes[path] = [*facts, checksum(Path(path))]
+        except OSError as error:
+            raise unreadable(path, error) from error
+    states |= {path: sha for path, (_, _, sha) in hashes.items()}
+    paths = {name: [_path(file) for file in files] for name, files in corpora.items()}
+    return InputFiles(paths, gazetteer and _path(gazetteer), states, hashes)
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return the files that differ between two states, in words: 'words.txt changed, names.txt is new'."""
+    words = [
+        f"{PurePosixPath(path).name} {_change(before.get(path), now.get(path))}"
+        for path in {**now, **before}
+        if before.get(path) != now.get(path)
+    ]
+    more = len(words) - _MOST_NAMED
+    return ", ".join(words[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _change(before: str | None, now: str | None) -> str:
+    return "is new" if before is None else "is no longer read" if now is None else "changed"
+
+
+def _saved_hashes(folder: Path) -> dict[str, list[Any]]:
+    try:
+        files = read_checked_json(folder / HASHES)["files"]
+    except (OSError, DamagedFile, KeyError):
+        return {}
+    return dict(files) if isinstance(files, dict) else {}
+
+
+def _path(file: str) -> str:
+    return str(fsspec.core.url_to_fs(file)[1])
+
+
+def _facts(file: str) -> tuple[str, int | None, Any, bool]:
+    """Path, size, what else tells one state of a file from another (its time or ETag), and whether it is local."""
+    system, inner = fsspec.core.url_to_fs(file)
+    try:
+        info = system.info(inner)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}.") from error
+    changed = next((info[name] for name in ("mtime", "ETag", "etag", "LastModified", "updated") if name in info), None)
+    return str(inner), info.get("size"), changed, isinstance(system, LocalFileSystem)
