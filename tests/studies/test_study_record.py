@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tiny_run
-from ernie2.errors import ConfigError, DataError
+from ernie2.errors import CheckpointError, ConfigError, DataError
+from ernie2.recipe_files import load_recipe
+from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.record import as_json, check_same_study, read_record, record_of
 from ernie2.studies.settings import StudySettings, load_settings
+from ernie2.tasks.base import find
+from ernie2.train.records import read_run
 from ernie2.train.rules import rules
 
 TASKS = ("a", "b")
@@ -30,7 +35,14 @@ def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str 
     """A run of two stages: 4 iterations of a, then 2 of a and 3 of b, two of which shared a step."""
     run = study / "runs" / name
     run.mkdir(parents=True)
-    tiny_run.write_run_json(run, **_told(str(run), status, fingerprint))
+    restart, seed, arm = name.split("/")
+    unit = Unit(int(seed.removeprefix("seed-")), restart, arm)  # type: ignore[arg-type]
+    recipe = load_recipe(recipe_of(unit, settings(study))).model_dump(mode="json")
+    recipe["tasks"] = {
+        task: find(task).Options.model_validate(options).model_dump(mode="json")
+        for task, options in recipe["tasks"].items()
+    }
+    tiny_run.write_run_json(run, **_told(recipe, status, fingerprint))
     lines = [
         _heldout(0, 0, "start", {}),
         {"kind": "stage", "event": "begin", "stage": 0, "step": 0},
@@ -55,7 +67,8 @@ def write_scores(study: Path, name: str) -> None:
     one |= {"diverged": {"0": "no finite loss", "2": "one answer"}}
     place = study / "finetuned" / name / "mnli"
     place.mkdir(parents=True)
-    (place / "results.json").write_text(json.dumps({"datasets": [one]}), encoding="utf-8")
+    results = {"checkpoint": f"elsewhere/runs/{name}/hf", "datasets": [one]}
+    (place / "results.json").write_text(json.dumps(results), encoding="utf-8")
 
 
 def test_a_run_is_told_as_it_was_counted_while_it_trained(tmp_path: Path) -> None:
@@ -115,6 +128,55 @@ def test_runs_trained_on_different_shards_make_no_record(tmp_path: Path) -> None
         made(tmp_path)
 
 
+ARM = "per_stage/seed-0/continual"
+
+
+def test_a_run_of_other_settings_in_the_folder_of_a_run_is_refused_by_its_keys(tmp_path: Path) -> None:
+    run = write_run(tmp_path, ARM)
+    said = rf"^{run} holds another run .*: train\.peak_lr=0\.002 where it must be 0\.5\. Put the right run back"
+    with pytest.raises(CheckpointError, match=said):
+        made(tmp_path, "recipe.train.peak_lr=0.5")
+
+
+def test_the_folders_of_two_methods_that_changed_places_are_refused(tmp_path: Path) -> None:
+    one, other = write_run(tmp_path, ARM), write_run(tmp_path, "per_stage/seed-0/combined")
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    said = r"seed-0/continual holds another run .*stages\.combine=True where it must be False; stages\.method=contin"
+    with pytest.raises(CheckpointError, match=said):
+        made(tmp_path)
+
+
+def test_a_copy_of_another_seed_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(write_run(tmp_path, ARM), tmp_path / "runs/per_stage/seed-1/continual")
+    with pytest.raises(CheckpointError, match=r"seed-1/continual holds another run .*: seed=0 where it must be 1\."):
+        made(tmp_path, "seeds=2")
+
+
+def test_a_study_that_was_moved_still_holds_its_runs(tmp_path: Path) -> None:
+    write_run(tmp_path / "study", ARM)
+    moved = (tmp_path / "study").rename(tmp_path / "moved")
+    assert len(made(moved, "recipe.name=other", "recipe.about=words")["runs"]) == 1
+
+
+def test_a_resumed_run_records_the_precision_that_auto_became_and_is_still_the_run(tmp_path: Path) -> None:
+    recipe = read_run(run := write_run(tmp_path, ARM))["recipe"]
+    tiny_run.write_run_json(run, recipe=recipe | {"train": recipe["train"] | {"precision": "fp32"}})
+    assert len(made(tmp_path)["runs"]) == 1
+    with pytest.raises(CheckpointError, match=r"train\.precision=fp32 where it must be bf16"):
+        made(tmp_path, "recipe.train.precision=bf16")
+
+
+def test_scores_of_another_run_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, ARM)
+    write_scores(tmp_path, "per_stage/seed-0/combined")
+    (tmp_path / "finetuned/per_stage/seed-0/combined").rename(tmp_path / "finetuned/per_stage/seed-0/continual")
+    said = r"continual/mnli/results\.json holds scores of another encoder, .*/combined/hf, not of runs/.*/continual/hf"
+    with pytest.raises(DataError, match=said):
+        made(tmp_path)
+
+
 def test_what_differs_from_the_study_in_the_folder_is_named_with_both_values(tmp_path: Path) -> None:
     before = made(tmp_path)
     with pytest.raises(ConfigError) as told:
@@ -150,17 +212,13 @@ def test_a_record_that_is_not_json_is_named(tmp_path: Path) -> None:
             read_record(tmp_path / "study.json")
 
 
-def _told(run: str, status: str, fingerprint: str) -> dict[str, Any]:
+def _told(recipe: dict[str, Any], status: str, fingerprint: str) -> dict[str, Any]:
     return {
         "status": status,
         "rules": rules(),
         "initial_parameters": "abc",
-        "batch_tokens": 512,
-        "recipe": {
-            "run": run,
-            "batch": {"pack_tokens": 256},
-            "encoder": {"kind": "transformer", "layers": 1, "hidden": 8},
-        },
+        "batch_tokens": 2 * recipe["batch"]["pack_tokens"],
+        "recipe": recipe,
         "stages": [{"introduced": ["a"]}, {"introduced": ["b"]}],
         "tasks": [{"name": name, "title": name.upper(), "level": "token"} for name in TASKS],
         "data": {"fingerprint": fingerprint, "vocab_size": 9, "corpora": {}},

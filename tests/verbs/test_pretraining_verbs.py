@@ -9,7 +9,7 @@ import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import TrainSettings
-from ernie2.studies.record import done
+from ernie2.studies.unit_runs import done
 from ernie2.train.distributed import World
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.records import Records, read_run

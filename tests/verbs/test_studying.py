@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ernie2
-from ernie2.errors import ConfigError, DataError, StorageError
+from ernie2.errors import CheckpointError, ConfigError, DataError, StorageError
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.record import NAME
 from ernie2.train.trainer import Trainer
@@ -136,6 +137,14 @@ def test_a_finished_study_is_not_done_again(whole: Path, capsys: pytest.CaptureF
 def test_other_settings_in_the_same_folder_are_refused_by_their_keys(whole: Path) -> None:
     with pytest.raises(ConfigError, match=r"peak_lr=0\.002, now 0\.5\. Choose another folder"):
         small(whole, "seeds=1", "recipe.train.peak_lr=0.5")
+
+
+def test_without_its_record_a_folder_still_takes_no_runs_of_other_settings(whole: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(whole, tmp_path / "copied"))
+    (copied / NAME).unlink()
+    with pytest.raises(CheckpointError, match=r"train\.peak_lr=0\.002 where it must be 0\.5"):
+        small(copied, "seeds=1", "recipe.train.peak_lr=0.5")
+    assert not (copied / NAME).exists()
 
 
 def test_a_study_cut_off_inside_a_run_goes_on_to_the_same_figures(

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ernie2.errors import CheckpointError, ConfigError, DamagedFile, DataError
+from ernie2.errors import ConfigError, DamagedFile, DataError
 from ernie2.learned import BASELINES
 from ernie2.settings import Recipe
 from ernie2.storage.json_files import parse_json, read_json
 from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE, check_format
 from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
 from ernie2.studies.settings import StudySettings
+from ernie2.studies.unit_runs import check_scored, unit_done
 from ernie2.train.records import Records, read_run
-from ernie2.train.rules import check_rules
 
 NAME = "study.json"
 SCORED = "results.json"
@@ -32,7 +32,7 @@ def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any])
     side by side (`parallel`).
 
     Runs that are not finished are left out; scores are there where their fine-tuning is. Raises `DataError` where runs
-    were trained on different shards.
+    were trained on different shards, `CheckpointError` where a folder holds another run than the study trains there.
     """
     facts = dict(facts)
     parallel = facts.pop("parallel", 1)
@@ -40,14 +40,14 @@ def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any])
     described: list[dict[str, Any]] = []
     for unit in units(settings, recipe):
         folder = unit.folder(settings)
-        if not done(folder):
+        if not unit_done(unit, settings):
             continue
         told = read_run(folder)
         described.append(told)
         if unit.arm is None:
             scratch.append(_scratch_of(unit, told, Records(folder).read()))
             continue
-        runs.append(_run_of(unit, told, Records(folder).read(), _scores(unit.scores(settings))))
+        runs.append(_run_of(unit, told, Records(folder).read(), _scores(unit, settings)))
         if same_without_restart(unit.arm) and unit.seed < settings.without_restart:
             runs.append({**runs[-1], "restart": SENSITIVITY_RULE, "same_run": True})
     _check_same_shards(described)
@@ -83,21 +83,6 @@ def as_json(record: Mapping[str, Any]) -> str:
 
 def _line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def done(folder: Path) -> bool:
-    """Whether a run was trained to its end and has its results.
-
-    Raises `CheckpointError` where it was under other rules.
-    """
-    try:
-        facts = read_run(folder)
-    except CheckpointError:
-        return False
-    if facts["status"] != "done" or not all((folder / name).exists() for name in ("hf", "report.html")):
-        return False
-    check_rules(facts, folder)
-    return True
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
@@ -235,12 +220,17 @@ def _figures(figures: Mapping[str, Any], at: str) -> dict[str, float | None]:
     return {key: float(f"{value:.6g}") if math.isfinite(value) else None for key, value in kept.items()}
 
 
-def _scores(folder: Path) -> dict[str, Any]:
-    """Set → metric, split and the values of every fine-tuning seed (None: it diverged), from results.json each."""
+def _scores(unit: Unit, settings: StudySettings) -> dict[str, Any]:
+    """Set → metric, split and the values of every fine-tuning seed (None: it diverged), from results.json each.
+
+    Raises `DataError` where a file cannot be read or scores the encoder of another run.
+    """
     found = {}
-    for file in sorted(folder.glob(f"*/{SCORED}")):
+    for file in sorted(unit.scores(settings).glob(f"*/{SCORED}")):
         try:
-            (told,) = read_json(file, dict)["datasets"]
+            record = read_json(file, dict)
+            (told,) = record["datasets"]
+            check_scored(unit, record["checkpoint"], file)
         except (DamagedFile, LookupError, TypeError, ValueError) as error:
             raise DataError(f"{file} cannot be read as results of fine-tuning: {error} Move it away.") from error
         row: Mapping[str, Any] = told["rows"][0] if told["rows"] else {"metric": "", "split": "dev", "values": {}}

@@ -23,9 +23,10 @@ from ernie2.storage.removing import discard
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.tables import as_markdown, spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
-from ernie2.studies.record import NAME, SCORED, as_json, check_same_study, done, read_record, record_of
+from ernie2.studies.record import NAME, SCORED, as_json, check_same_study, read_record, record_of
 from ernie2.studies.settings import StudySettings, TuningSettings, load_settings
 from ernie2.studies.side_by_side import side_by_side
+from ernie2.studies.unit_runs import check_unit, unit_done
 from ernie2.train.checkpoints import begun
 from ernie2.verbs.finetuning import finetune
 from ernie2.verbs.preparing import shards_of
@@ -151,7 +152,7 @@ def _assignments(tuning: TuningSettings) -> list[str]:
 
 
 def _complete(unit: Unit, settings: StudySettings) -> bool:
-    return done(unit.folder(settings)) and not _unscored(unit, settings)
+    return unit_done(unit, settings) and not _unscored(unit, settings)
 
 
 def _unscored(unit: Unit, settings: StudySettings) -> list[str]:
@@ -181,8 +182,9 @@ def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) ->
 def _carry_out(unit: Unit, settings: StudySettings) -> None:
     """Pre-trains one run, or goes on with it, then scores it; a run that is done is not done again."""
     run = unit.folder(settings)
-    if not done(run):
+    if not unit_done(unit, settings):
         if begun(run):
+            check_unit(unit, settings)
             resume(run)
         else:
             pretrain(recipe_of(unit, settings))

@@ -57,6 +57,14 @@ def test_iterations_that_differ_between_arms_of_a_seed_are_named(record):
         read(record)
 
 
+def test_a_seed_that_began_with_the_parameters_of_another_is_refused_as_a_copy(record):
+    for one in [*record["runs"], *record["scratch"]]:
+        if one["seed"] == 2:
+            one["initial"] = run_of(record, "continual", 0)["initial"]
+    with pytest.raises(DataError, match=r"seed 2: .* began with the parameters of seed 0 .*: one is a copy"):
+        read(record)
+
+
 def test_a_task_that_an_arm_never_trained_counts_as_no_iterations(record):
     del run_of(record, "combined", 2)["iterations"]["sentence_reordering"]
     with pytest.raises(DataError, match=r"seed 2: .*'sentence_reordering'"):

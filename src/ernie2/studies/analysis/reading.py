@@ -232,7 +232,7 @@ def _check_names(record: Record) -> None:
 
 
 def _check_same_start(record: Record) -> None:
-    """Every run of a seed, those from scratch included, began with the same parameters."""
+    """Every run of a seed, those from scratch included, began with the same parameters, and no two seeds did."""
     first: dict[int, tuple[str, str]] = {}
     starts = [(run.seed, f"arm {run.arm!r} ({run.restart})", run.initial) for run in record.runs]
     starts += [(one.seed, f"{one.task!r} from scratch", one.initial) for one in record.scratch]
@@ -242,6 +242,13 @@ def _check_same_start(record: Record) -> None:
             raise DataError(
                 f"seed {seed}: {who} began with other parameters than {other} ({initial[:12]} and {expected[:12]}), "
                 "so their difference would be of the start as well; run one of them again."
+            )
+    seeds: dict[str, int] = {}
+    for seed, (who, initial) in first.items():
+        if (other_seed := seeds.setdefault(initial, seed)) != seed:
+            raise DataError(
+                f"seed {seed}: {who} began with the parameters of seed {other_seed} ({initial[:12]}): one is a copy of "
+                "the other, and counts once. Remove the copy and run its seed again."
             )
 
 
