@@ -88,6 +88,8 @@ def test_rows_are_called_by_the_first_name_that_is_filled() -> None:
 
 def test_cells_may_spell_numbers_lists_and_objects() -> None:
     assert [number_of(value) for value in ("3.5", 2, "x", True, "nan", math.inf, None)] == [3.5, 2, *[None] * 5]
+    assert [number_of(value) for value in (" 2 ", "+1.", ".5", "-2e-3")] == [2.0, 1.0, 0.5, -0.002]
+    assert [number_of(value) for value in ("1_5", "１", "٣", "0x1", "", "1e", "inf")] == [None] * 7
     assert spelled('["a", 1]', "here") == ["a", 1]
     assert spelled("[a]", "here") == "[a]"
     assert spelled("{a", "here") == "{a"

@@ -65,6 +65,15 @@ def test_pairs_come_from_two_columns_of_any_format(tmp_path: Path) -> None:
         ),
         ([*range(20), 0], "classification", "y has 20 different whole numbers"),
         (["1", "2", "x"], "classification", "y has 3 different names"),
+        (["1_5", "2_5"], "classification", "y has 2 different names"),
+        (["１", "٢", "3"], "classification", "y has 3 different names"),
+        ([1, "1", 1.0, "1.0", "2"], "classification", "y has 2 different whole numbers"),
+        (
+            ["01", "1", "001", "2"],
+            "classification",
+            "y has 4 different names, of which 001 and 01 and 1 are the same number; write it in one way if it is one "
+            "class",
+        ),
         ([["p"], ["p", "q"], []], "multi_label", "every y is a list"),
     ],
 )
@@ -203,6 +212,14 @@ def test_questions_without_answers_are_unanswerable(tmp_path: Path) -> None:
         file.write_text(json.dumps({"data": [{"paragraphs": [{"context": "Li Bai.", "qas": questions}]}]}))
         nested = own_data(str(file), str(file), text="question,context", label="answers")
         assert (nested.head, nested.splits["dev"].examples[1].label) == ("span", ())
+
+
+def test_is_impossible_counts_in_a_row_a_question_as_it_does_nested(tmp_path: Path) -> None:
+    answered = {"q": "Who?", "c": "The poet Li Bai.", "y": {"text": ["Li Bai"], "answer_start": [9]}}
+    rows = [answered, answered | {"y": [], "is_impossible": True}, answered | {"is_impossible": False}]
+    assert [bool(one.label) for one in made(tmp_path, rows, text="q,c").splits["train"].examples] == [True, False, True]
+    with pytest.raises(DataError, match=r"train.jsonl, line 2: is_impossible is set, but there is an answer"):
+        made(tmp_path, [answered, answered | {"is_impossible": True}], text="q,c")
 
 
 def test_a_test_file_without_any_answer_has_no_labels_and_a_development_file_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ernie2.datasets.declared import find_dataset
 from ernie2.datasets.examples import Answer, Example
-from ernie2.datasets.span_files import answers_of, locate, read_questions, read_spans
+from ernie2.datasets.span_files import answers_of, locate, question_of, read_questions, read_spans
 from ernie2.errors import DataError
 
 CONTEXT = "李白是唐代诗人。李白生于701年。"
@@ -162,3 +162,36 @@ def test_an_answer_is_a_string_and_its_start_may_be_written_with_a_point() -> No
     for wrong in ([None], {"text": None}, {"text": [None]}, {"text": ["a", 5]}, [{"text": float("nan")}]):
         with pytest.raises(DataError, match=r"here: an answer is (null|NaN|a number), not a string"):
             list(answers_of(wrong, "here"))
+
+
+@pytest.mark.parametrize(
+    ("start", "number"), [("6", 6), (" 6 ", 6), ("6.0", 6), (6, 6), (0, 0), (None, None), ("", None)]
+)
+def test_a_start_may_be_written_as_a_string_and_may_be_missing(start: Any, number: int | None) -> None:
+    assert list(answers_of({"text": "a", "answer_start": start}, "here")) == [("a", number)]
+    assert list(answers_of({"text": ["a"], "answer_start": [start]}, "here")) == [("a", number)]
+
+
+@pytest.mark.parametrize("start", ["8.5", 8.5, True, "x", "1_0", "٦", [6], {"a": 1}, float("inf")])
+def test_a_start_that_is_no_whole_number_is_refused(start: Any) -> None:
+    for answers in ({"text": "a", "answer_start": start}, {"text": ["a"], "answer_start": [start]}):
+        with pytest.raises(DataError, match=r"^here: an answer_start is .*; write a whole number, from 0 on.$"):
+            list(answers_of(answers, "here"))
+
+
+@pytest.mark.parametrize("start", [6, 0, "6", True])
+def test_one_start_beside_a_list_of_texts_is_refused(start: Any) -> None:
+    with pytest.raises(DataError, match=r"^here: text is a list, but answer_start is (a number|a string|true); write"):
+        list(answers_of({"text": ["a"], "answer_start": start}, "here"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "impossible"), [("True", True), ("1", True), (1.0, True), ("false", False), (0, False)]
+)
+def test_is_impossible_counts_in_a_row_a_question_also_where_it_is_a_word(cell: Any, impossible: bool) -> None:
+    assert question_of("here", 1, "q", "c", None, cell).answers == (() if impossible else None)
+
+
+def test_is_impossible_that_is_neither_true_nor_false_is_refused() -> None:
+    with pytest.raises(DataError, match="here: is_impossible is 'perhaps'; write true or false"):
+        question_of("here", 1, "q", "c", [], "perhaps")

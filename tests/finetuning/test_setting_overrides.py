@@ -45,3 +45,9 @@ def test_every_mistake_is_told_at_once() -> None:
 def test_what_no_run_can_have_is_refused(wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong.partition("=")[0]):
         overridden(OWN, [wrong])
+
+
+@pytest.mark.parametrize("value", ["epochs=1_0", "peak_lr=1_0e-5", "betas=0.9,0.9_9"])
+def test_a_number_with_an_underscore_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"is no number; write it without _"):
+        overridden(OWN, [value])

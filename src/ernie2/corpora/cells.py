@@ -27,6 +27,7 @@ SPACES = "labels have white space around them or runs of it inside, which does n
 WHOLE = "labels are written with .0, such as 1.0, and mean the whole number"
 
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})\.0+")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -120,12 +121,17 @@ def _kind(value: Any) -> str:
 
 
 def number_of(value: Any) -> float | None:
-    """Return the finite number that a cell is or spells; None for anything else."""
+    """Return the finite number that a cell is or spells in decimal, such as -1, 0.5 or 2e-3; None for anything else.
+
+    What Python would read besides, such as 1_5 and digits of other scripts, is a name and no number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value.strip()):
         return None
     try:
         number = float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return None
     return number if math.isfinite(number) else None
 

@@ -20,7 +20,7 @@ from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
 from ernie2.datasets.own_checks import check_answers, check_known, check_labelled, check_train, shown, with_scheme
 from ernie2.datasets.own_labels import label_of, tags_of, without_dashes, without_minus_one
-from ernie2.datasets.span_files import Question, answer_notes, answers_of, located, read_questions
+from ernie2.datasets.span_files import Question, answer_notes, located, question_of, read_questions
 from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.datasets.task_guess import CHOICES, guess_head, multiple_choice
@@ -213,8 +213,8 @@ def _example(
     if kind == "span":
         if len(words) != 2:
             raise ConfigError("a span task needs two texts, question and context: --text question,context.")
-        found = None if is_missing(value) else tuple(answers_of(value, row.place))
-        return located(Question(row.place, identity, words[0], words[1], found), answers)
+        asked = question_of(row.place, identity, words[0], words[1], value, row.cells.get("is_impossible"))
+        return located(asked, answers)
     made = label_of(kind, value, label, row.place, changes)
     return Example(identity, words[0], words[1] if len(words) == 2 else None, made)
 

@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from ernie2.corpora.cells import is_missing, number_of
 from ernie2.datasets.declarations import Dataset
 from ernie2.datasets.examples import Answer, Example
 from ernie2.datasets.simplified import is_traditional, simplifier
 from ernie2.errors import DataError
 from ernie2.storage.files import json_name, json_value, read_lines
 from ernie2.storage.tables import column, read_rows
+
+_TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def read_questions(file: str) -> Iterator[Question]:
             names = [column(row, (name,)) for name in ("question", "context", "answers")]
             question, context, answers = (row.cells[name] for name in names)
             impossible = row.cells.get("is_impossible")
-            yield _question(row.place, row.cells.get("id", number), question, context, answers, impossible)
+            yield question_of(row.place, row.cells.get("id", number), question, context, answers, impossible)
         return
     content = json_value(b"\n".join(read_lines(file)), file)
     try:
@@ -137,7 +140,7 @@ def _nested(file: str, content: Any) -> Iterator[Question]:
         for paragraph in content:
             for query in paragraph["qas"]:
                 place = f"{file}, question {query['query_id']}"
-                yield _question(
+                yield question_of(
                     place, query["query_id"], query["query_text"], paragraph["context_text"], query["answers"]
                 )
         return
@@ -147,16 +150,33 @@ def _nested(file: str, content: Any) -> Iterator[Question]:
                 place = f"{file}, question {query['id']}"
                 impossible = query.get("is_impossible")
                 answers = query.get("answers")
-                yield _question(place, query["id"], query["question"], paragraph["context"], answers, impossible)
+                yield question_of(place, query["id"], query["question"], paragraph["context"], answers, impossible)
 
 
-def _question(place: str, identity: Any, question: Any, context: Any, answers: Any, impossible: Any = None) -> Question:
+def question_of(
+    place: str, identity: Any, question: Any, context: Any, answers: Any, impossible: Any = None
+) -> Question:
+    """The question that these cells hold; `impossible` makes it unanswerable.
+
+    Raises `DataError` for answers beside `impossible`, and for a cell that is not of its kind.
+    """
     if not isinstance(question, str) or not isinstance(context, str):
         raise DataError(f"{place}: question and context must be text.")
-    found = None if answers is None else tuple(answers_of(answers, place))
-    if impossible and found:
+    found = None if is_missing(answers) else tuple(answers_of(answers, place))
+    unanswerable = _is_true(impossible, place)
+    if unanswerable and found:
         raise DataError(f"{place}: is_impossible is set, but there is an answer; take out one of them.")
-    return Question(place, str(identity), question, context, () if impossible else found)
+    return Question(place, str(identity), question, context, () if unanswerable else found)
+
+
+def _is_true(value: Any, place: str) -> bool:
+    """Whether a cell of is_impossible is set; in .tsv and .csv it is a word."""
+    if is_missing(value):
+        return False
+    truth = _TRUTHS.get(str(value).strip().lower())
+    if truth is None:
+        raise DataError(f"{place}: is_impossible is {_said(value)}; write true or false.")
+    return truth
 
 
 def answers_of(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
@@ -169,12 +189,17 @@ def answers_of(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
     if isinstance(value, str):
         yield value, None
     elif isinstance(value, Mapping) and isinstance(value.get("text"), Sequence) and not isinstance(value["text"], str):
-        starts = value.get("answer_start") or [None] * len(value["text"])
+        starts = value.get("answer_start")
+        if is_missing(starts) or starts == []:
+            starts = [None] * len(value["text"])
+        if not isinstance(starts, list | tuple):
+            raise DataError(f"{place}: text is a list, but answer_start is {json_name(starts)}; write a list of both.")
         if len(starts) != len(value["text"]):
             raise DataError(f"{place}: {len(value['text'])} answers but {len(starts)} starts; every answer needs one.")
-        yield from zip((_text(one, place) for one in value["text"]), map(_start, starts), strict=True)
+        for text, start in zip(value["text"], starts, strict=True):
+            yield _text(text, place), _start(start, place)
     elif isinstance(value, Mapping) and "text" in value:
-        yield _text(value["text"], place), _start(value.get("answer_start"))
+        yield _text(value["text"], place), _start(value.get("answer_start"), place)
     elif isinstance(value, Sequence):
         for one in value:
             yield from answers_of(_text(one, place) if one is None else one, place)
@@ -188,11 +213,19 @@ def _text(value: Any, place: str) -> str:
     return value
 
 
-def _start(value: Any) -> int | None:
-    """A start as a number; pandas writes 4.0 for 4 where others are missing."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) else None
+def _start(value: Any, place: str) -> int | None:
+    """A start as a number, None where it is missing; pandas writes 4.0 for 4 where others are missing."""
+    if is_missing(value):
+        return None
+    number = number_of(value)
+    if number is None or not number.is_integer():
+        raise DataError(f"{place}: an answer_start is {_said(value)}; write a whole number, from 0 on.")
+    return int(number)
+
+
+def _said(value: Any) -> str:
+    """A cell for a message, never more than a few words."""
+    return repr(value)[:60] if isinstance(value, str | float) else json_name(value)
 
 
 def _converted(question: Question, simplify: Callable[[str], str]) -> Question:

@@ -68,8 +68,22 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
         return "classification", f"{label} has {len(names)} different names{hint}"
     if any(not number.is_integer() for number in numbers):
         return "regression", f"every {label} is a number, and some have a fraction"
+    spellings = _spellings(cells, label)
+    if several := [names for names in spellings.values() if len(names) > 1]:
+        return "classification", (
+            f"{label} has {sum(map(len, spellings.values()))} different names, of which {' and '.join(several[0])} are "
+            "the same number; write it in one way if it is one class"
+        )
     strings = all(row.typed and isinstance(value, str) for row, value in cells)
     return "classification", _whole_numbers(numbers, label, rows[0], strings=strings)
+
+
+def _spellings(cells: Sequence[tuple[Row, Any]], label: str) -> dict[float | None, list[str]]:
+    """The names of classes that are numbers, such as 1 and 01, by their number."""
+    spellings: dict[float | None, list[str]] = {}
+    for name in sorted({str(class_of(value, label, row.place)) for row, value in cells}):
+        spellings.setdefault(number_of(name), []).append(name)
+    return spellings
 
 
 def multiple_choice(place: str, name: str) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -29,6 +30,8 @@ OWN_LENGTHS = {"span": 384, "tagging": 256}
 _MORE_THAN_0 = ("epochs", "peak_lr", "batch", "clip", "stride", "max_query", "max_answer", "n_best", "runs", "adam_eps")
 _SHARES = ("warmup_share", "dropout", "attention_dropout")
 _LEAST_LENGTH = 8
+_PARTED = re.compile(r"[0-9]_[0-9]")
+"""What Python and pydantic read as a number and data files do not."""
 _AT_MOST = {
     "epochs": 10_000,
     "peak_lr": 100,
@@ -59,6 +62,8 @@ def overridden(settings: Settings, assignments: Sequence[str]) -> Settings:
             wrong.append(f"{shown(assignment)} is no key=value")
         elif key not in known:
             wrong.append(f"there is no setting {shown(key)}.{did_you_mean(key, known)}")
+        elif _PARTED.search(value):
+            wrong.append(f"{key}: {shown(value)} is no number; write it without _")
         else:
             given[key] = None if value.lower() in ("none", "null") else value.split(",") if key == "betas" else value
     try:
