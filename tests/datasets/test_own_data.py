@@ -225,12 +225,42 @@ def test_is_impossible_counts_in_a_row_a_question_as_it_does_nested(tmp_path: Pa
 def test_a_test_file_without_any_answer_has_no_labels_and_a_development_file_is_refused(tmp_path: Path) -> None:
     data = made(tmp_path, UNANSWERABLE, test=UNANSWERABLE[1:], text="q,c")
     assert data.splits["test"].examples[0].label is None
-    with pytest.raises(DataError, match=r"dev.jsonl: no question has an answer"):
+    with pytest.raises(DataError, match=r"no question in \S*dev.jsonl has an answer"):
         made(tmp_path, UNANSWERABLE, UNANSWERABLE[1:], text="q,c")
     with pytest.raises(DataError, match=r"dev.jsonl, line 1: there is no label in 'y'.*has \[\] there"):
         made(tmp_path, UNANSWERABLE, [UNANSWERABLE[0] | {"y": None}], text="q,c")
     with pytest.raises(DataError, match=r"line 1: y holds answers, which need two texts.*--text question,context"):
         made(tmp_path, UNANSWERABLE, text="c")
+
+
+@pytest.mark.parametrize("form", ["nested", "flat"])
+def test_squads_form_needs_no_names_of_columns(tmp_path: Path, form: str) -> None:
+    def write(answers: list[dict[str, Any]]) -> str:
+        question = {"id": "p", "question": "Who?", "answers": answers}
+        rows = [question | {"context": "Li Bai."}, question | {"context": "Li Bai."}]
+        content = {"data": [{"paragraphs": [{"context": "Li Bai.", "qas": [question, question]}]}]}
+        file = tmp_path / "x.json"
+        file.write_text(json.dumps(content if form == "nested" else rows))
+        return str(file)
+
+    file = write([{"text": "Bai", "answer_start": 3}])
+    for text, label in (("text", "label"), ("question,context", "label"), ("text", "answers")):
+        data = own_data(file, file, text=text, label=label)
+        assert (data.head, data.texts) == ("span", ("question", "context"))
+        assert data.splits["dev"].examples[1] == Example("p", "Who?", "Li Bai.", (Answer("Bai", 3),))
+    with pytest.raises(DataError, match=r"no column 'contxt'\. Did you mean 'context'"):
+        own_data(file, file, text="question,contxt", label="label")
+    file = write([])
+    with pytest.raises(DataError, match=r"^no question in \S*x.json has an answer; training"):
+        own_data(file, file, text="text", label="label")
+
+
+def test_rows_without_a_header_line_are_asked_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "x.tsv"
+    for content in ("0\tThe mill.\tneg\n", "The mill.\tneg\nThe sea.\tpos\nA hill.\tneg\n"):
+        file.write_text(content + "1\tA.\tpos\n" * content.startswith("0"))
+        with pytest.raises(DataError, match=r"no column 'sentence'\..* There is: .*neg. Is the header line missing\?"):
+            own_data(str(file), str(file), text="sentence", label="label")
 
 
 def test_json_may_be_a_list_squads_form_or_lines(tmp_path: Path) -> None:

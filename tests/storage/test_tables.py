@@ -122,6 +122,23 @@ def test_a_wrong_header_is_told_with_its_line_and_what_to_do(tmp_path: Path, nam
         column(row, ("c",), "Name it.")
 
 
+@pytest.mark.parametrize(
+    ("content", "asked"),
+    [
+        ("0\tneg\n1\tpos\n", True),
+        ("a long text of more than forty characters\tneg\nb\tpos\n", True),
+        ("good\tneg\nbad\tneg\n", True),
+        ("sentence\tlabel\nbad\tneg\n", False),
+    ],
+)
+def test_names_that_look_like_data_are_asked_for_a_header_line(tmp_path: Path, content: str, asked: bool) -> None:
+    (tmp_path / "x.tsv").write_text(content)
+    row = next(iter(read_rows(str(tmp_path / "x.tsv"))))
+    with pytest.raises(DataError) as refused:
+        column(row, ("text",), "Name it.")
+    assert ("Is the header line missing? Name it." in str(refused.value)) == asked
+
+
 def test_lines_of_a_table_may_end_in_cr(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_bytes(b"a\tb\r1\t2\r3\t4")
     assert cells(tmp_path / "x.tsv") == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]

@@ -69,7 +69,8 @@ class LabelledData:
     `labels`: class names or tags in the order of their ids, empty for regression and span heads. `positive`: the class
     that F1 and MRR are about. `answer_rules`: how the answers of span heads are scored, a key of
     `finetuning.answers.RULES`. `scheme`: how tags mark entities, None where they mark none. `unanswerable`: whether
-    some questions have no answer. `reasons`: what was guessed and why, for users' own files.
+    some questions have no answer. Of users' own files, `texts`: the columns that were read; `reasons`: what was guessed
+    and why.
     """
 
     name: str
@@ -81,6 +82,7 @@ class LabelledData:
     answer_rules: str | None = None
     scheme: Scheme | None = None
     unanswerable: bool = False
+    texts: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     accepted: Mapping[str, str] = field(default_factory=dict)
     """split -> the file names that would have been read, for messages about a split that is missing."""

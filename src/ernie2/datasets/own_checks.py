@@ -62,7 +62,7 @@ def check_answers(
     if answered == 0 and split == "test":
         return [replace(example, label=None) for example in examples]
     if answered == 0:
-        raise DataError(f"{file}: no question has an answer; training and development files need some.")
+        raise DataError(f"no question in {file} has an answer; training and development files need some.")
     if split != "test" and counts["lost"] == answered:
         raise DataError(f"{file}: no answer occurs in its context; check the order of the two texts.")
     if unanswerable := sum(example.label == () for example in examples):

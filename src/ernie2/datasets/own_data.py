@@ -40,6 +40,8 @@ _METRICS: dict[Head, tuple[str, ...]] = {
 }
 
 
+_SPAN_COLUMNS = ("question", "context", "answers")
+"""The columns of SQuAD's form, nested or flat, which need not be named."""
 _UNANSWERABLE = ("has_answer_exact_match", "has_answer_f1", "no_answer_exact_match", "no_answer_f1")
 
 
@@ -56,7 +58,8 @@ def own_data(
 ) -> LabelledData:
     """The data set of a user's files (tables, or for tagging CoNLL files; a path, glob or URL each).
 
-    `text` names one column or two with a comma between them, `label` one. `head` overrides the guess; the reasons for
+    `text` names one column or two with a comma between them, `label` one; "text" and "label" where there are no such
+    columns are question, context and answers of SQuAD's form. `head` overrides the guess; the reasons for
     it are in `reasons`. `scheme` names the tag scheme, else the training tags decide. Class names are those of the
     training file, sorted (numbers by value); a test file may lack labels. Raises `ConfigError` for an unknown head or
     scheme, and `DataError`, naming file and line, for a column that is not there, an empty text, a missing label, a
@@ -72,6 +75,7 @@ def own_data(
     named = {"train": train, "dev": dev} | ({"test": test} if test is not None else {})
     files = {split: tuple(list_files([path], (*TABLES, *TAG_FILES))) for split, path in named.items()}
     rows, left_out = _rows(files, texts, label, None if head is None else head == "tagging")
+    texts, label = _span_columns(rows["train"], texts, label)
     for split, found in rows.items():
         _check_rows(split, named[split], found, texts, label)
     kind, reason = (head, "said by the user") if head is not None else guess_head(rows["train"], texts, label)
@@ -93,6 +97,7 @@ def own_data(
         answer_rules=_answer_rules(splits["train"]) if kind == "span" else None,
         unanswerable=unanswerable,
         scheme=tag_scheme,
+        texts=tuple(texts),
         reasons=(
             f"{kind}: {reason}",
             *([f"labels: {shown(labels)}"] if labels else []),
@@ -118,6 +123,16 @@ def _rows(
             rows[split] += found
             notes[split] += told
     return rows, notes
+
+
+def _span_columns(rows: Sequence[Row], texts: list[str], label: str) -> tuple[list[str], str]:
+    """(texts, label), in rows of SQuAD's form its own names in place of the defaults that are not there."""
+    if rows and all(name in rows[0].cells for name in _SPAN_COLUMNS):
+        if texts == ["text"] and "text" not in rows[0].cells:
+            texts = list(_SPAN_COLUMNS[:2])
+        if label == "label" and "label" not in rows[0].cells:
+            label = _SPAN_COLUMNS[2]
+    return texts, label
 
 
 def rows_of(file: str) -> Iterator[Row]:
@@ -231,10 +246,10 @@ def _check_rows(split: str, path: str, rows: Sequence[Row], texts: Sequence[str]
         raise DataError(f"{path}: there is no row in it; the {split} file needs examples.")
     for row in rows:
         for name in texts:
-            if not isinstance(row.cells[column(row, (name,), _WHICH_TEXT)], list):
+            if not isinstance(row.cells[column(row, (name,), _WHICH_TEXT, rows)], list):
                 _text(row, name)
         if split != "test":
-            column(row, (label,), _WHICH_LABEL)
+            column(row, (label,), _WHICH_LABEL, rows)
 
 
 def _known(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Exa
     counts: Counter[str] = Counter()
     examples = [replace(one, label=one.label or None) for one in (located(each, counts) for each in questions)]
     if labelled and not counts:
-        raise DataError(f"{file}: no question has an answer; training and development files need them.")
+        raise DataError(f"no question in {file} has an answer; training and development files need them.")
     bare = [question.place for question in questions if not question.answers]
     if labelled and bare:
         raise DataError(

@@ -2,7 +2,7 @@
 
 The rule, on the training file, first match wins:
 1. labels are answers (objects with `text`, or empty lists for unanswerable questions) and there are two texts → span;
-   texts are question, context;
+   texts are question, context; where all lists are empty, only if the columns are called as in SQuAD's form;
 2. texts are lists, or hold \\x02 → tagging;
 3. labels are words, one for every word of the text, and are tags (O, B-…) or have several words in at least three rows
    → tagging;
@@ -54,6 +54,8 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
         )
     if any(_is_answer(value) for value in labels) and all(_is_answer(value) or value == [] for value in labels):
         return "span", f"every {label} is an answer, and there are two texts (question, context)"
+    if all(value == [] for value in labels) and (label == "answers" or list(texts) == ["question", "context"]):
+        return "span", f"there are two texts (question, context), but every {label} is empty"
     if all(isinstance(value, list) or (isinstance(value, str) and SEPARATOR in value) for value in firsts):
         return "tagging", f"every {texts[0]} is a list of tokens"
     if len(texts) == 1 and (reason := _spaced_tags(cells, texts[0], label)):

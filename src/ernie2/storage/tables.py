@@ -6,6 +6,7 @@ In .tsv, and .txt, which is read as .tsv, nothing is quoted: a quotation mark is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -25,6 +26,8 @@ TABLES = (*(f"{kind}{packed}" for kind in _TEXT for packed in ("", ".gz", ".zst"
 """Extensions of tables, in any case."""
 
 _ROWS = 1024
+_LONGEST_NAME = 40
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,11 @@ def read_rows(
     return _named(cells, names, without_header, dropped)
 
 
-def column(row: Row, alternatives: Sequence[str], advice: str = "") -> str:
+def column(row: Row, alternatives: Sequence[str], advice: str = "", rows: Sequence[Row] = ()) -> str:
     """Return the first of `alternatives` that `row` has.
 
-    Raises `DataError` with the nearest name and `advice` when it has none, at the line that names the columns.
+    Raises `DataError` with the nearest name and `advice` when it has none, at the line that names the columns. Where
+    the names look like data (a number, long, or what a cell of `row` or `rows` holds), it asks for the header line.
     """
     for name in alternatives:
         if name in row.cells:
@@ -92,12 +96,21 @@ def column(row: Row, alternatives: Sequence[str], advice: str = "") -> str:
             mark
         ]
         advice = f"Its cells seem to be separated by {kind}."
+    elif row.header is not None and not row.typed and _are_data(names, (row, *rows)):
+        advice = f"Is the header line missing? {advice}".rstrip()
     shown = ", ".join(names) if len(", ".join(names)) < 200 else f"{len(names)} others"
     raise DataError(
         f"{row.place if row.header is None else row.header.place}: there is no column "
         f"{' or '.join(map(repr, alternatives))}.{did_you_mean(alternatives[0], names)} There is: {shown or 'none'}."
         f"{advice and ' ' + advice}"
     )
+
+
+def _are_data(names: Sequence[str], rows: Sequence[Row]) -> bool:
+    """Whether names of columns look like the cells of a row."""
+    if any(len(name) > _LONGEST_NAME or _NUMBER.fullmatch(name) for name in names):
+        return True
+    return any(name and row.cells.get(name) == name for row in rows for name in names)
 
 
 def read_columns(file: str, columns: Sequence[str], advice: str = "") -> Iterator[tuple[str, list[Any]]]:

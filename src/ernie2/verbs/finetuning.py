@@ -78,8 +78,7 @@ def finetune(
     if submission is not None:
         _check_submission(dataset, named, absent)
     folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
-    texts = tuple(part.strip() for part in text.split(","))
-    jobs = [_job(source, one, own, settings, task_id, folder, texts) for one in named.values() if not _untrained(one)]
+    jobs = [_job(source, one, own, settings, task_id, folder) for one in named.values() if not _untrained(one)]
     remarks = [*source.wordpieces.notes, *_remarks(data, named, absent, told=submission is None)]
     for remark in remarks:
         say(remark)
@@ -247,12 +246,12 @@ def _job(
     overrides: Sequence[str],
     task_id: str | None,
     folder: Path,
-    texts: tuple[str, ...],
 ) -> tuple[Job, tuple[str, ...]]:
     data.need("train")
     columns = DATASETS[data.name].columns if not own else None
+    texts = data.texts
     if not own:
-        texts = ("question", "context") if data.head == "span" else texts
+        texts = ("question", "context") if data.head == "span" else ("text",)
         if columns is not None:
             texts = (columns.text[0], *columns.pair[:1])
     base = settings_for(data.name, source.size) if not own else replace(OWN, max_length=OWN_LENGTHS.get(data.head, 128))
