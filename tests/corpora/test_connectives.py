@@ -30,9 +30,9 @@ ENGLISH: list[Paragraph] = [
             "However, it carried trains every day.",
             "However hard he tried, the mayor found no money.",  # no comma after it: not this connective
             "He wrote to the king.",
-            "The king, however, did not answer.",  # in the middle of the sentence
+            "The king, however, did not answer.",  # a comma after its first words
         ),
-        [(0, "however", "It carried trains every day."), (2, NO_CONNECTIVE, None), (3, NO_CONNECTIVE, None)],
+        [(0, "however", "It carried trains every day."), (2, NO_CONNECTIVE, None)],
     ),
     (
         (
@@ -43,7 +43,7 @@ ENGLISH: list[Paragraph] = [
             "In the end of the valley a third mill stood.",
             "In fact it still stands.",
         ),
-        [(0, "as_a_result,", "The river rose."), (2, "in_the_end,", "The water went down.")],
+        [(0, "as_a_result", "The river rose."), (2, "in_the_end", "The water went down.")],
     ),
     (
         (
@@ -55,7 +55,6 @@ ENGLISH: list[Paragraph] = [
         ),
         [
             (0, "for_example", "A copper pan warms quickly."),
-            (1, NO_CONNECTIVE, None),
             (2, "on_the_other_hand", "Silver does not rust."),
         ],
     ),
@@ -86,8 +85,7 @@ ENGLISH: list[Paragraph] = [
         ),
         [
             (1, NO_CONNECTIVE, None),
-            (3, NO_CONNECTIVE, None),
-            (4, "meanwhile,", "The wind had turned."),
+            (4, "meanwhile", "The wind had turned."),
         ],
     ),
     (
@@ -101,9 +99,8 @@ ENGLISH: list[Paragraph] = [
             "So seven towers are on the coat of arms.",
         ),
         [
-            (0, NO_CONNECTIVE, None),
             (1, "therefore", "The town must have been rich."),
-            (4, "thus,", "Seven remain today."),
+            (4, "thus", "Seven remain today."),
         ],
     ),
     (
@@ -119,24 +116,24 @@ ENGLISH: list[Paragraph] = [
         ),
         [
             (0, NO_CONNECTIVE, None),
-            (1, "also,", "They were hungry."),
-            (3, "here,", "The path forked."),
-            (4, "then,", "To their left, a light shone."),
+            (1, "also", "They were hungry."),
+            (3, "here", "The path forked."),
+            (4, "then", "To their left, a light shone."),
             (5, "because_of_this", "They turned left."),
         ],
     ),
     (
         ("Iron is cheap.", "Besides, it is strong.", "Indeed.", "Yet, it rusts in the rain."),
-        [(0, "besides,", "It is strong.")],
+        [(0, "besides", "It is strong.")],
     ),
     (
         ("The list names three things.", "Salt was the first.", "Finally, pepper (from India) came."),
         [
             (0, NO_CONNECTIVE, None),
-            (1, "finally,", "Pepper (from India) came."),
+            (1, "finally", "Pepper (from India) came."),
         ],
     ),
-    (("A paragraph ends here.", "Dr. Gray, however, wrote another."), [(0, NO_CONNECTIVE, None)]),
+    (("A paragraph ends here.", "Dr. Gray, however, wrote another."), []),
     (("However, this one begins anew.", "Its first sentence has no neighbour."), [(0, NO_CONNECTIVE, None)]),
     (
         (
@@ -149,10 +146,8 @@ ENGLISH: list[Paragraph] = [
         ),
         [
             (0, "in_other_words", "Spaces often vary."),
-            (1, NO_CONNECTIVE, None),
-            (2, "next,", "An omelette was made."),
-            (3, NO_CONNECTIVE, None),
-            (4, "instead,", "He ate bread."),
+            (2, "next", "An omelette was made."),
+            (4, "instead", "He ate bread."),
         ],
     ),
 ]
@@ -188,8 +183,8 @@ CHINESE: list[Paragraph] = [
         [
             (0, "因此", "河水上涨了。"),
             (1, NO_CONNECTIVE, None),
-            (3, "结果，", "村民都搬走了。"),
-            (5, "最后，", "水退了下去。"),
+            (3, "结果", "村民都搬走了。"),
+            (5, "最后", "水退了下去。"),
         ],
     ),
     (
@@ -204,8 +199,7 @@ CHINESE: list[Paragraph] = [
         ),
         [
             (0, "例如", "铜锅热得很快。"),
-            (1, NO_CONNECTIVE, None),
-            (2, "不过，", "银的价格很高。"),
+            (2, "不过", "银的价格很高。"),
             (4, "另一方面", "银不会生锈。"),
             (5, NO_CONNECTIVE, None),
         ],
@@ -291,8 +285,8 @@ CHINESE: list[Paragraph] = [
         ),
         [
             (0, "其实", "iPhone并不便宜。"),
-            (1, "再说，", "它很容易坏。"),
-            (4, "同时，", "它们更轻。"),
+            (1, "再说", "它很容易坏。"),
+            (4, "同时", "它们更轻。"),
         ],
     ),
 ]
@@ -322,11 +316,42 @@ def test_the_lists_are_long_enough_and_hold_nothing_twice() -> None:
     assert english[0] == chinese[0] == NO_CONNECTIVE
 
 
+def test_labels_have_no_commas() -> None:
+    assert not [label for code in ("en", "zh") for label in connectives_of(code).labels if label[-1] in ",，"]
+    assert {"however", "meanwhile", "in_fact"} <= {*connectives_of("en").labels}
+    assert {"不过", "但是"} <= {*connectives_of("zh").labels}
+
+
+@pytest.mark.parametrize(
+    ("language", "opening", "reason"),
+    [
+        ("en", "In addition, the bridge carried trains.", "connective that is no label"),
+        ("en", "In addition to the trains the bridge carried carts.", "connective that is no label"),
+        ("en", "“In addition, we carry carts,” he said.", "connective that is no label"),
+        ("en", "Strictly speaking, the bridge was a dam.", "comma after its first words"),
+        ("en", "By the way, the bridge was a dam.", "comma after its first words"),
+        ("zh", "对此市长没有回答问题。", "connective that is no label"),
+        ("zh", "對此市長沒有回答問題。", "connective that is no label"),
+        ("zh", "说实话，桥又老又窄。", "comma after its first words"),
+    ],
+)
+def test_what_opens_like_a_connective_that_is_no_label_makes_no_pair(language: str, opening: str, reason: str) -> None:
+    before = "这座桥又老又窄。" if language == "zh" else "The bridge was old. "
+    drops = Drops()
+    assert list(discourse_pairs(Document("d", "d", before + opening), language, drops)) == []
+    assert drops.as_dict() == {reason: 1}
+
+
+def test_a_comma_later_in_the_sentence_or_in_a_number_is_none_after_its_first_words() -> None:
+    for opening in ("The bridge was old, and so was the mayor.", "Over 10,000 people came."):
+        assert connectives_of("en").opening(opening) == (NO_CONNECTIVE, opening)
+
+
 def test_every_listed_connective_is_found_with_a_comma_after_it() -> None:
     for language, rest, comma in (("en", "this is known to all.", ", "), ("zh", "这是大家都知道的。", "，")):
         connectives = connectives_of(language)
-        for label in sorted({*connectives.labels[1:]} - {"this,"}):
-            words = label.rstrip(",，").replace("_", " ")
+        for label in sorted({*connectives.labels[1:]} - {"this"}):
+            words = label.replace("_", " ")
             found, left = connectives.opening(words[0].upper() + words[1:] + comma + rest)
             assert (found, left) == (label, rest[0].upper() + rest[1:])
 
@@ -363,7 +388,12 @@ def test_of_every_adjacent_pair_a_pair_or_a_reason_comes(text: str) -> None:
         assert pair.sentence1 in text
         assert pair.sentence2[1:] in text
         assert pair.sentence2[0] == pair.sentence2[0].upper()
-        assert connectives_of("en").opening(pair.sentence2)[0] == NO_CONNECTIVE
+        found, reason = connectives_of("en").opening(pair.sentence2)
+        unclear = pair.label != NO_CONNECTIVE and reason in (
+            "connective that is no label",
+            "comma after its first words",
+        )
+        assert found == NO_CONNECTIVE or unclear
 
 
 # --- files --------------------------------------------------------------------------------------------------------

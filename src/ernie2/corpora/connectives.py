@@ -1,17 +1,19 @@
 """Raw text → discourse pairs: two adjacent sentences of a paragraph, and the connective that opened the second.
 
 The method is that of Discovery (Sileo et al., NAACL 2019), whose list of 174 labels serves for English; the Chinese
-list is ours. In a list a line is a label; "_" stands for a space, a mark at the end, as in "thus,", for a comma that
-must follow. Ours are the rules that decide what counts, all for few false pairs rather than many pairs:
+list is ours. In a list a line is a connective; "_" stands for a space, a mark at the end, as in "thus,", for a comma
+that must follow. The label is the line without that mark, so that all labels have one form. Ours are the rules that
+decide what counts, all for few false pairs rather than many pairs:
 
 * Only the opening of a sentence is looked at; the longest connective of the list wins.
 * An English connective must be followed by a comma, also where the list writes none: "However hard he tried" is none.
-  "And" and "but" do without, being conjunctions, and "this," never counts, being the subject of its sentence. In a
+  "And" and "but" do without, being conjunctions, and "this" never counts, being the subject of its sentence. In a
   Chinese list the comma is needed where it is written. That list is in simplified characters; a connective in
   traditional ones counts under the same label.
 * The connective is taken away with its comma, and the rest begins with a capital where the script has case.
 * `[no-conn]` pairs are adjacent sentences of which the second opens with nothing like a connective. What looks like one
-  but lacks its comma, or stands inside a quotation, makes no pair at all.
+  but lacks its comma, stands inside a quotation, is no label ("In addition") or is told only by a comma after the first
+  few words ("As such, …") makes no pair at all.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from heapq import heappush, heapreplace
@@ -53,24 +55,42 @@ class Rules:
     letters: bool
     """Words end at white space, sentences begin with a capital, and length is counted in words, not in characters."""
     bare: frozenset[str]
-    """Labels that count without a comma; with `letters` false, those whose line shows no comma."""
+    """Labels that count without a comma; with `letters` false, those whose line has none."""
     lookalikes: tuple[str, ...]
     """Openings that begin like a connective and are none; they may open the second sentence of a `[no-conn]` pair."""
+    unlisted: tuple[str, ...]
+    """Connectives that are no labels; they may not open the second sentence of a `[no-conn]` pair."""
+    early_comma: re.Pattern[str]
+    """An opening so short before its comma that it may be a connective."""
     shortest: int
     """A sentence of fewer words (characters) makes no pair."""
     longest: int
     """A sentence of more words (characters) makes no pair."""
 
 
-_ENGLISH = Rules(True, frozenset({"and", "but"}), ("this", "but for", "and so on", "and/or"), 3, 100)
+_ENGLISH = Rules(
+    letters=True,
+    bare=frozenset({"and", "but"}),
+    lookalikes=("this", "but for", "and so on", "and/or"),
+    unlisted=(
+        *("above all", "after all", "after that", "apart from that", "as such", "at first", "at the same time"),
+        *("despite this", "due to this", "even so", "for this reason", "in addition", "in any case", "in conclusion"),
+        *("in general", "in spite of this", "of course", "on top of that", "that is", "that said", "to sum up"),
+        *("to this end", "with that", "with this in mind"),
+    ),
+    early_comma=re.compile(r"(?:[^\s,]+\s+){0,2}[^\s,]+\s?,(?!\d)"),
+    shortest=3,
+    longest=100,
+)
+_CHINESE_UNLISTED = "并 而 从而 以及 鉴于此 有鉴于此 对此 总的来看"
 _CHINESE_LOOKALIKES = (
     "但愿 但凡 但丁 但以理 但书 所以然 同样的 同样是 相反的 为此的 由此处 由此产生的 首先要务 其次数 此前的 此后的 "
     "其后的 其后代 其后裔 其后人 其后期 其后面 其后方 后来的 后来者 后来人 后来居上 随后的 起初的 "
     "最终的 最终版 最终结果 最终回 最终幻想"
 )
 _TRADITIONAL = str.maketrans(
-    "却尽虽话则为样这来结并况说仅与时间举个换总体综实际显诚随后终于别据遗运讶许顺较确当见",
-    "卻盡雖話則為樣這來結並況說僅與時間舉個換總體綜實際顯誠隨後終於別據遺運訝許順較確當見",
+    "却尽虽话则为样这来结并况说仅与时间举个换总体综实际显诚随后终于别据遗运讶许顺较确当见从鉴对",
+    "卻盡雖話則為樣這來結並況說僅與時間舉個換總體綜實際顯誠隨後終於別據遺運訝許順較確當見從鑒對",
 )
 
 
@@ -79,23 +99,29 @@ class Connectives:
     """The connectives of a language and the rules that tell their uses; made by `connectives_of`."""
 
     labels: tuple[str, ...]
-    """All labels as they stand in the list, `[no-conn]` first."""
+    """All labels in the order of the list, `[no-conn]` first."""
     rules: Rules
     _forms: dict[str, str] = field(repr=False)
     _pattern: re.Pattern[str] = field(repr=False)
+    _unlisted: re.Pattern[str] = field(repr=False)
 
     def opening(self, sentence: str) -> tuple[str | None, str]:
         """(label, rest) of `sentence`, rest without the connective; (`[no-conn]`, sentence) where none opens it; (None,
         reason) where this cannot be told or the rest is of no use.
 
         >>> connectives_of("en").opening("In fact, it rained.")
-        ('in_fact,', 'It rained.')
+        ('in_fact', 'It rained.')
         """
         found = self._match(sentence)
         if found is None:
             inner = sentence.lstrip(_OPENING_QUOTES)
-            quoted = len(inner) < len(sentence) and self._match(inner) is not None
-            return (None, "connective inside a quotation") if quoted else (NO_CONNECTIVE, sentence)
+            if len(inner) < len(sentence) and self._match(inner) is not None:
+                return None, "connective inside a quotation"
+            if self._unlisted.match(inner):
+                return None, "connective that is no label"
+            if self.rules.early_comma.match(inner):
+                return None, "comma after its first words"
+            return NO_CONNECTIVE, sentence
         label, end = found
         rest = sentence[end:].lstrip()
         comma = rest[:1] in _COMMAS if rest else False
@@ -144,20 +170,36 @@ def connectives_of(language: str) -> Connectives:
             f"there is no list of connectives for the language {language!r}.{did_you_mean(code, known)} "
             f"Known: {', '.join(known)}."
         )
-    labels = tuple((folder / f"{code}.txt").read_text(encoding="utf-8").split())
-    listed = labels[1:]
+    no_connective, *listed = (folder / f"{code}.txt").read_text(encoding="utf-8").split()
+    labels = (no_connective, *(line.rstrip(_COMMAS) for line in listed))
     rules = _ENGLISH
     if code == "zh":
-        bare = frozenset(label for label in listed if label[-1] not in _COMMAS)
-        both = f"{_CHINESE_LOOKALIKES} {_CHINESE_LOOKALIKES.translate(_TRADITIONAL)}"
-        rules = Rules(False, bare, tuple(both.split()), 5, 200)
-    forms = {label.rstrip(_COMMAS).replace("_", " "): label for label in listed}
+        rules = Rules(
+            letters=False,
+            bare=frozenset(line for line in listed if line[-1] not in _COMMAS),
+            lookalikes=_with_traditional(_CHINESE_LOOKALIKES),
+            unlisted=_with_traditional(_CHINESE_UNLISTED),
+            early_comma=re.compile(r"[^，,]{1,4}，"),
+            shortest=5,
+            longest=200,
+        )
+    forms = {label.replace("_", " "): label for label in labels[1:]}
     if not rules.letters:
         forms |= {form.translate(_TRADITIONAL): label for form, label in forms.items()}
-    words = sorted({*forms, *rules.lookalikes}, key=len, reverse=True)
-    alternatives = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in words)
+    return Connectives(
+        labels, rules, forms, _openings({*forms, *rules.lookalikes}, rules), _openings(rules.unlisted, rules)
+    )
+
+
+def _with_traditional(words: str) -> tuple[str, ...]:
+    return tuple(f"{words} {words.translate(_TRADITIONAL)}".split())
+
+
+def _openings(words: Iterable[str], rules: Rules) -> re.Pattern[str]:
+    """A pattern that matches the longest of `words` at the beginning of a text."""
+    alternatives = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in sorted(words, key=len, reverse=True))
     end = r"(?![\w'’-])" if rules.letters else ""
-    return Connectives(labels, rules, forms, re.compile(f"(?:{alternatives}){end}", re.IGNORECASE))
+    return re.compile(f"(?:{alternatives}){end}", re.IGNORECASE)
 
 
 def discourse_pairs(document: Document, language: str, drops: Drops) -> Iterator[Pair]:
