@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +90,20 @@ def test_a_cased_vocabulary_alone_keeps_its_capitals(tmp_path: Path) -> None:
     assert not open_source(folder).wordpieces.cased
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     assert open_source(folder).wordpieces.encode_batch(["W1"])[0].tokens == ["[UNK]"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("hidden_act", "relu"), ("num_attention_heads", 1), ("layer_norm_eps", 1e-12), ("use_task_id", False)],
+)
+def test_the_same_parameters_under_other_settings_are_another_checkpoint(key: str, value: Any, tmp_path: Path) -> None:
+    folder = tiny.write_checkpoint(tmp_path / "checkpoint", with_ids=IDS)
+    before = open_source(folder).fingerprint()
+    assert open_source(folder).fingerprint() == before
+    config = json.loads((folder / "config.json").read_text())
+    assert config[key] != value
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    assert open_source(folder).fingerprint() != before
 
 
 @pytest.mark.parametrize("part", ["", "hf"])

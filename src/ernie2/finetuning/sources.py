@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,8 +53,14 @@ class Source:
         return loaded.model, loaded.account.new
 
     def fingerprint(self) -> str:
-        """A hash of the parameters and the tokeniser, to tell whether a finished run was of this checkpoint."""
+        """A hash of the encoder's settings, its parameters and the tokeniser.
+
+        It tells whether a finished run was of this checkpoint. The same parameters under other settings, such as
+        another activation or number of heads, are another model.
+        """
         digest = hashlib.blake2b(self.wordpieces.fingerprint.encode(), digest_size=16)
+        settings = self.stored.settings.model_dump(mode="json") | {"pad_id": self.stored.pad_id}
+        digest.update(json.dumps(settings, sort_keys=True).encode())
         for name in sorted(self.stored.pieces):
             if name.startswith("encoder."):
                 digest.update(name.encode())
