@@ -40,3 +40,11 @@ def test_with_a_baseline_unknown_nothing_is_learned():
     assert verdict(100, 0.9, {"majority": 0.3, "constant": None, "cheap": 0.3}).word == "not learned"
     assert verdict(100, 0.9, {}).word == "not learned"
     assert verdict(100, None, {"majority": 0.3, "constant": 0.3, "cheap": 0.3}).word == "not learned"
+
+
+def test_a_task_that_no_step_trained_yet_is_neither_learned_nor_not_learned():
+    found = verdict_of({**figures(0.1, 0.4, 0.5, 0.5), "trained": False})
+    assert found.word == "not trained yet"
+    assert found.reason == "not trained yet: no step so far trained this task"
+    assert verdict_of({**figures(0.9, 0.4, 0.5, 0.5, instances=3), "trained": False}).word == "not trained yet"
+    assert verdict_of({**figures(0.6, 0.4, 0.5, 0.5), "trained": True}).word == "learned"

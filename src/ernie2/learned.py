@@ -1,7 +1,7 @@
 """When a task counts as learned. Evaluation, reports, model cards and studies all ask here.
 
 A task is learned where the whole 95 % interval of its held-out accuracy lies above every baseline on the same
-instances. With fewer than `LEAST_INSTANCES` nothing is claimed.
+instances. With fewer than `LEAST_INSTANCES` nothing is claimed, nor before the training of the task has begun.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ LEAST_INSTANCES = 30
 """Held-out instances below which accuracy says neither "learned" nor "not learned" (ours): with 30, the interval of a
 yes/no task at chance is still 0.33 to 0.67."""
 
-Word = Literal["learned", "not learned", "too few instances to tell"]
+Word = Literal["learned", "not learned", "too few instances to tell", "not trained yet"]
 LEARNED: Word = "learned"
 NOT_LEARNED: Word = "not learned"
 TOO_FEW: Word = "too few instances to tell"
+NOT_TRAINED: Word = "not trained yet"
 
 BASELINES = {
     "majority": "majority class of training",
@@ -41,6 +42,8 @@ class Verdict:
     def reason(self) -> str:
         """The verdict with its reason, for one line of output."""
         against = f"{self.baseline}, {self.baseline_accuracy:.3f}" if self.baseline_accuracy is not None else "unknown"
+        if self.word == NOT_TRAINED:
+            return f"{NOT_TRAINED}: no step so far trained this task"
         if self.word == TOO_FEW:
             return f"{TOO_FEW} ({self.instances}; at least {LEAST_INSTANCES} are needed)"
         if self.word == LEARNED:
@@ -48,16 +51,20 @@ class Verdict:
         return f"{NOT_LEARNED}: the interval is not above the best baseline ({against})"
 
 
-def verdict(instances: int | None, low: float | None, accuracies: Mapping[str, float | None]) -> Verdict:
+def verdict(
+    instances: int | None, low: float | None, accuracies: Mapping[str, float | None], *, trained: bool = True
+) -> Verdict:
     """The verdict on a task: `low` is the lower end of its accuracy's 95 % interval, `accuracies` are the baselines'.
 
-    `accuracies`: key of `BASELINES` → accuracy; all must be known for a task to count as learned.
+    `accuracies`: key of `BASELINES` → accuracy; all must be known for a task to count as learned. `trained`: whether
+    its training has begun.
     """
     known = {key: value for key, value in accuracies.items() if value is not None}
     strongest = max(known, key=lambda key: known[key], default=None)
     complete = known.keys() >= BASELINES.keys()
     above = low is not None and strongest is not None and complete and low > known[strongest]
-    word = TOO_FEW if (instances or 0) < LEAST_INSTANCES else LEARNED if above else NOT_LEARNED
+    claim = TOO_FEW if (instances or 0) < LEAST_INSTANCES else LEARNED if above else NOT_LEARNED
+    word = claim if trained else NOT_TRAINED
     name = "no baseline" if strongest is None else BASELINES[strongest]
     return Verdict(word, name, None if strongest is None else known[strongest], instances or 0)
 
@@ -68,4 +75,5 @@ def verdict_of(figures: Mapping[str, Any]) -> Verdict:
         figures.get("instances"),
         figures.get("low"),
         {key: (figures.get(key) or {}).get("accuracy") for key in BASELINES},
+        trained=figures.get("trained", True),
     )

@@ -11,7 +11,7 @@ import pytest
 
 from ernie2.errors import FolderInUse, LockLost, StorageError
 from ernie2.storage import locks
-from ernie2.storage.locks import STALE_SECONDS, FolderLock, confirm_lock, describe_process, is_locked
+from ernie2.storage.locks import STALE_SECONDS, FolderLock, confirm_lock, describe_process, is_locked, owner_of
 
 SOURCE = Path(__file__).parents[2] / "src"
 HOLD = """
@@ -257,3 +257,13 @@ def test_without_flock_an_owner_touches_its_lock(tmp_path, without_flock, monkey
             time.sleep(0.01)
         assert lock.file.stat().st_mtime > 1e9
         assert is_locked(lock.file)
+
+
+def test_the_owner_of_a_locked_folder_is_named_and_a_free_one_has_none(tmp_path, holder):
+    assert owner_of(tmp_path).startswith(f"process {holder.pid} on ")
+    holder.kill()
+    holder.wait()
+    assert owner_of(tmp_path) is None
+    assert owner_of(tmp_path / "nowhere") is None
+    (tmp_path / "file").touch()
+    assert owner_of(tmp_path / "file") is None

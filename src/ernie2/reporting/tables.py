@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ernie2.learned import LEARNED, TOO_FEW
+from ernie2.learned import LEARNED, NOT_TRAINED, TOO_FEW
 from ernie2.reporting.progress import final, introduced, stage_ends, trained
 from ernie2.reporting.records_reader import Records, Result, Task, Usable
 
@@ -135,7 +135,7 @@ class FinalRow:
     task: Task
     result: Result | None
     standing: str
-    """A word of `ernie2.learned`, or "not trained yet"."""
+    """A word of `ernie2.learned`."""
 
 
 def final_rows(records: Records) -> tuple[FinalRow, ...]:
@@ -143,7 +143,7 @@ def final_rows(records: Records) -> tuple[FinalRow, ...]:
     rows = []
     for task in records.run.tasks:
         result = final(records, task.name)
-        rows.append(FinalRow(task, result, "not trained yet" if result is None else result.verdict.word))
+        rows.append(FinalRow(task, result, NOT_TRAINED if result is None else result.verdict.word))
     return tuple(rows)
 
 

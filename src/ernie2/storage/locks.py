@@ -219,8 +219,8 @@ def confirm_lock(folder: Path) -> None:
 def is_locked(file: Path) -> bool:
     """Whether some process holds the lock `file`. Raises `OSError` other than for a missing file."""
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         return not _flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB) and _age(file) <= STALE_SECONDS
@@ -228,6 +228,17 @@ def is_locked(file: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+
+
+def owner_of(folder: Path) -> str | None:
+    """Describe the process that holds the lock of `folder`: "process 4711 on node7 (…)"; None where none does.
+
+    A lock that cannot be read counts as free: whoever wants to write into the folder finds out when locking it.
+    """
+    file = folder / "lock"
+    with suppress(OSError):
+        return _named(_read(file) or {}) if is_locked(file) else None
+    return None
 
 
 @contextmanager

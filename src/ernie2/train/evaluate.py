@@ -8,7 +8,7 @@ instances: the commonest label for one feature that the task names (the token's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,17 +68,25 @@ class HeldOut:
         return [name for name in self._tasks if name not in self._exams]
 
     def evaluate(
-        self, model: MultiTaskModel, device: torch.device, precision: str, world: World | None = None
+        self,
+        model: MultiTaskModel,
+        device: torch.device,
+        precision: str,
+        world: World | None = None,
+        trained: Collection[str] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Per task: instances, scored positions, loss (nats), accuracy with its 95 % interval, macro-F1, baselines.
 
-        `verdict`: the word of `ernie2.learned`. The ranks of `world` share the packs, and all return the same
-        figures, those of one process.
+        `trained`: whether its training has begun, as it has for all tasks, or those that are given. `verdict`: the
+        word of `ernie2.learned`. The ranks of `world` share the packs, and all return the same figures, those of one
+        process.
         """
         world = world or World(device=device)
         made = {name: self._predict(name, exam, model, precision, device, world) for name, exam in self._exams.items()}
         shares = world.gather(made)
-        return {name: self._figures(name, exam, [s[name] for s in shares]) for name, exam in self._exams.items()}
+        found = {name: self._figures(name, exam, [s[name] for s in shares]) for name, exam in self._exams.items()}
+        told = {name: {**figures, "trained": trained is None or name in trained} for name, figures in found.items()}
+        return {name: {**figures, "verdict": verdict_of(figures).word} for name, figures in told.items()}
 
     def _predict(
         self, name: str, exam: _Exam, model: MultiTaskModel, precision: str, device: torch.device, world: World
@@ -104,7 +112,7 @@ class HeldOut:
         right = np.concatenate(predicted) == exam.labels
         accuracy, low, high = accuracy_interval(right, exam.owner)
         classes = self._tasks[name].labels is not None
-        figures = {
+        return {
             "instances": exam.instances,
             "scored": len(exam.labels),
             "loss": float(np.concatenate(losses).mean()),
@@ -114,7 +122,6 @@ class HeldOut:
             "macro_f1": macro_f1(exam.labels, np.concatenate(predicted)) if classes else None,
             **exam.baselines,
         }
-        return {**figures, "verdict": verdict_of(figures).word}
 
 
 def walk_once(train: Stream, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:

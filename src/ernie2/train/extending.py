@@ -16,10 +16,11 @@ from torch import Tensor
 from ernie2.annotate.joined import open_shards
 from ernie2.annotate.shards import Shards
 from ernie2.batches.stages import Stage
-from ernie2.errors import CheckpointError, ShardError
+from ernie2.errors import CheckpointError, FolderInUse, ShardError
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
+from ernie2.storage.locks import owner_of
 from ernie2.train.checkpoints import Checkpoint, newest
 from ernie2.train.full_state import FullState, gather, put
 from ernie2.train.position import Position
@@ -44,12 +45,14 @@ class Finished:
 def open_finished(run: Path) -> Finished:
     """Opens a finished run to be extended.
 
-    Raises `CheckpointError` where it is no run, not finished, began under other rules, or its last checkpoint is
-    damaged; `ShardError` where its shards are gone or were made anew.
+    Raises `FolderInUse` where it is being trained, `CheckpointError` where it is no run, not finished, began under
+    other rules, or its last checkpoint is damaged; `ShardError` where its shards are gone or were made anew.
     """
     facts = read_run(run)
     check_rules(facts, run)
     if facts["status"] != "done":
+        if (owner := owner_of(run)) is not None:
+            raise FolderInUse(f"{run} is in use by {owner}. Wait until its training is finished, then extend it.")
         raise CheckpointError(f"{run} is not finished (it is {facts['status']}): `ernie2 resume {run}` finishes it.")
     stages, checkpoint = stages_of(facts), newest(run)
     position = Position.of(checkpoint.state["position"])

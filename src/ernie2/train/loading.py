@@ -25,9 +25,10 @@ from ernie2.tasks.building import build_tasks
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.train.checkpoints import fit, newest
 from ernie2.train.label_rows import Moved, other_labels, rows_by_label
+from ernie2.train.position import Position
 from ernie2.train.pretraining import head_specs, task_ids
 from ernie2.train.records import read_run
-from ernie2.train.stored_runs import open_any, tokenizer_beside
+from ernie2.train.stored_runs import UNTRAINED, open_any, tokenizer_beside
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Loaded:
     tasks: Sequence[Task]
     ids: dict[str, int]
     recipe: Recipe | None
+    checkpoint: Path
+    """The folder the parameters were read from: of a run, one of its checkpoints."""
+    trained: frozenset[str]
+    """The tasks whose training had begun."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class WarmStart:
     model: MultiTaskModel
     account: Account
     layout: str
+    checkpoint: str
+    """What the parameters were read from: of a run, the folder of one of its checkpoints."""
 
 
 def load(source: Path, shards: Shards) -> Loaded:
@@ -66,7 +73,10 @@ def load(source: Path, shards: Shards) -> Loaded:
         parameters = checkpoint.parameters()
         fit(model, parameters, checkpoint.folder)
         model.load_state_dict(parameters)
-        return Loaded(model, tasks, task_ids(list(recipe.tasks), recipe.encoder.task_ids), recipe)
+        ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
+        position = Position.of(checkpoint.state["position"])
+        trained = position.trained([stage["iterations"] for stage in facts["stages"]])
+        return Loaded(model, tasks, ids, recipe, checkpoint.folder, trained)
     loaded = load_model(open_any(source))
     stored = loaded.stored
     if not stored.specs or not stored.task_ids:
@@ -83,7 +93,8 @@ def load(source: Path, shards: Shards) -> Loaded:
                 f"{source}: its head {spec} is not the one task {spec.name!r} has with the options in config.json "
                 f"({expected})."
             )
-    return Loaded(loaded.model, tasks, dict(stored.task_ids), None)
+    trained = frozenset(loaded.model.specs) - set(stored.carried.get(UNTRAINED, ()))
+    return Loaded(loaded.model, tasks, dict(stored.task_ids), None, source, trained)
 
 
 def warm_start(
@@ -120,9 +131,8 @@ def warm_start(
     if stored.task_ids:
         _rows_by_name(model, stored.task_ids, ids)
     account = loaded.account
-    return WarmStart(
-        model, replace(account, left_out=account.left_out + moved.left_out, new=account.new + moved.new), stored.layout
-    )
+    account = replace(account, left_out=account.left_out + moved.left_out, new=account.new + moved.new)
+    return WarmStart(model, account, stored.layout, stored.where)
 
 
 def _tasks_here(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vocabulary, shards: Shards) -> list[Task]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,11 @@ class Position:
     skipped: int = 0
     bad_steps: int = 0
     convergence: Convergence = field(default_factory=Convergence)
+
+    def trained(self, stages: Sequence[Mapping[str, int]]) -> frozenset[str]:
+        """Return the tasks whose training has begun; `stages` are the iterations of each task by stage."""
+        ended = {task for stage in stages[: self.stage] for task, count in stage.items() if count}
+        return frozenset(ended | {task for task, count in self.task_steps.items() if count})
 
     def state(self) -> dict[str, Any]:
         """As JSON values."""

@@ -16,8 +16,11 @@ from ernie2.model.heads import HeadSpec
 from ernie2.settings import EncoderSettings
 from ernie2.storage.links import outside_target
 from ernie2.train.checkpoints import newest
+from ernie2.train.position import Position
 from ernie2.train.records import read_run
 
+UNTRAINED = "ernie2_untrained_tasks"
+"""Key of ours in what is converted from a run: the tasks whose training had not begun."""
 _TOKENIZERS = ("tokenizer.json", "vocab.txt")
 _COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
@@ -92,7 +95,11 @@ def _open_run(run: Path) -> Stored:
     parameters, vocab_size = checkpoint.parameters(), int(facts["data"]["vocab_size"])
     specs = tuple(_spec(task, parameters) for task in facts["tasks"])
     per_word = {WORD_TABLE, *(f"heads.{spec.name}.bias" for spec in specs if spec.classes is None)}
-    carried = carried_keys(facts, checkpoint.state["position"].get("seen", {}))
+    position = Position.of(checkpoint.state["position"])
+    carried = carried_keys(facts, position.seen)
+    trained = position.trained([stage["iterations"] for stage in facts["stages"]])
+    if untrained := [task["name"] for task in facts["tasks"] if task["name"] not in trained]:
+        carried[UNTRAINED] = untrained
     return Stored(
         where=str(checkpoint.folder),
         layout="run of ernie2",

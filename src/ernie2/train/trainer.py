@@ -308,7 +308,8 @@ class Trainer:
     def _evaluate(self, when: str) -> None:
         at = self._position
         self._watchdog.phase(f"evaluating after step {at.step:,}")
-        tasks = self.heldout.evaluate(self.model, self._device, self._precision, self.world)
+        trained = at.trained([dict(plan.stage.iterations) for plan in self.plans])
+        tasks = self.heldout.evaluate(self.model, self._device, self._precision, self.world, trained)
         if when == "during":
             at.convergence.see({name: figures["loss"] for name, figures in tasks.items()}, self._least_gain)
         self._watchdog.step_done()

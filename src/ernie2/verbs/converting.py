@@ -21,6 +21,7 @@ from ernie2.settings import EncoderSettings
 from ernie2.storage.atomic import staged_folder
 from ernie2.storage.written_folders import note_checksums
 from ernie2.train.stored_runs import open_any, wordpieces_beside
+from ernie2.train.unfinished import unfinished_note
 
 KINDS = ("hf", "ernie2")
 
@@ -83,6 +84,8 @@ def convert(
     if tokenizer is not None and tokenizer.notes:
         account = replace(account, notes=(*account.notes, *tokenizer.notes))
     say(f"{source} ({stored.layout}) -> {destination} ({to})")
+    if (note := unfinished_note(source, stored.where)) is not None:
+        say(note)
     for line in account.lines():
         say(f"  {line}")
     return Converted(destination, stored.layout, account)

@@ -22,6 +22,7 @@ from ernie2.train.pretraining import check_room, open_stream
 from ernie2.train.records import read_run
 from ernie2.train.rules import same_sampling
 from ernie2.train.step import choose_precision
+from ernie2.train.unfinished import unfinished_note
 from ernie2.verbs.preparing import say_missing
 
 
@@ -35,6 +36,8 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     shards = open_shards(data) if data is not None else _own_shards(Path(checkpoint))
     _say_other_rules(Path(checkpoint))
     loaded = load(Path(checkpoint), shards)
+    if (note := unfinished_note(Path(checkpoint), loaded.checkpoint)) is not None:
+        say(note)
     recipe = loaded.recipe
     rows = loaded.model.settings.position_rows
     limit = recipe.batch.sequence_tokens if recipe else min(rows, 512)
@@ -49,7 +52,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(recipe.train.precision if recipe else "auto", device)
     say(f"Device: {device}, {precision}")
-    figures = heldout.evaluate(loaded.model.to(device), device, precision)
+    figures = heldout.evaluate(loaded.model.to(device), device, precision, trained=loaded.trained)
     say_missing(heldout.missing)
     say_figures(figures)
     return figures

@@ -26,6 +26,7 @@ from ernie2.model.formats.own import OWN as OWN_FILE
 from ernie2.model.hf import CONFIG, hf_config
 from ernie2.progress import say
 from ernie2.storage.atomic import staged_folder, write_json
+from ernie2.train.unfinished import unfinished_note
 
 FILE = "model.onnx"
 TOLERANCE = 1e-5
@@ -162,6 +163,8 @@ def _tuned(folder: Path, task_id: str | None) -> _Ready:
 
 def _bare(checkpoint: Path, task_id: str | None) -> _Ready:
     source = open_source(checkpoint)
+    if (note := unfinished_note(checkpoint, source.stored.where)) is not None:
+        say(note)
     settings = source.stored.settings
     _check_kind(checkpoint, settings.kind)
     row = 0 if task_id is None else source.task_id(task_id, OWN)[0]

@@ -14,7 +14,7 @@ from ernie2.train.distributed import World, open_world
 from ernie2.train.extended_recipe import check_overrides, extended_recipe, new_stages
 from ernie2.train.extending import carry_records, extension_facts, open_finished, take_over
 from ernie2.train.pretraining import build
-from ernie2.verbs.pretraining import begun_by, go_on, train_to_end
+from ernie2.verbs.pretraining import begun_by, free_or_begun_by, go_on, train_to_end
 from ernie2.verbs.run_resources import locked_run_dir
 
 
@@ -32,8 +32,9 @@ def extend(
     `replay`: iterations of each earlier task (default: those `batches.stages.extend` gives it), 0 for none. The new
     task's iterations are `stages.steps=N` among the overrides.
 
-    Raises `CheckpointError` where `run` is not finished or the new folder holds a run, `ConfigError` for overrides that
-    a finished run cannot take, `ShardError` and `TaskError` where the data does not fit.
+    Raises `CheckpointError` where `run` is not finished or the new folder holds a run, `FolderInUse` where one of them
+    is being trained, `ConfigError` for overrides that a finished run cannot take, `ShardError` and `TaskError` where
+    the data does not fit.
     """
     run, data = Path(run), Path(data)
     check_overrides(task, overrides)
@@ -58,7 +59,7 @@ def _extend(run: Path, task: str, data: Path, overrides: Sequence[str], replay: 
     with locked_run_dir(target, world):
         with world.together():
             if world.first:
-                _taken(target, run, world)  # by another process, meanwhile
+                _taken(target, run, world, locked=True)  # by another process, meanwhile
                 carry_records(finished, made.trainer.records)
         made.facts.update(extension_facts(finished, made.facts, task, data, replay))
         made.trainer.records.describe(made.facts)
@@ -74,8 +75,11 @@ def folder_for(run: Path, task: str) -> Path:
     return run.with_name(f"{run.resolve().name}+{task}")
 
 
-def _taken(target: Path, run: Path, world: World) -> bool:
-    """Whether this very job began `target` and now goes on with it; raises where it is otherwise taken."""
+def _taken(target: Path, run: Path, world: World, *, locked: bool = False) -> bool:
+    """Whether this very job began `target` and now goes on with it; raises where it is otherwise taken.
+
+    `locked`: this process holds its lock.
+    """
     if target.resolve() == run.resolve():
         raise ConfigError(f"run={target} is the finished run itself, which stays as it is; name another folder.")
-    return begun_by(target, world)
+    return begun_by(target, world) if locked else free_or_begun_by(target, world)

@@ -25,6 +25,7 @@ from ernie2.progress import say
 from ernie2.reporting.finetuned import write_page
 from ernie2.storage.atomic import write_json, write_text
 from ernie2.train.step import choose_precision
+from ernie2.train.unfinished import unfinished_note
 from ernie2.verbs.run_resources import locked_folder
 
 RESULTS, REPORT = "results.json", "results.md"
@@ -79,7 +80,12 @@ def finetune(
         _check_submission(dataset, named, absent)
     folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
     jobs = [_job(source, one, own, settings, task_id, folder) for one in named.values() if not _untrained(one)]
-    remarks = [*source.wordpieces.notes, *_remarks(data, named, absent, told=submission is None)]
+    unfinished = unfinished_note(source.where, source.stored.where)
+    remarks = [
+        *([unfinished] if unfinished else []),
+        *source.wordpieces.notes,
+        *_remarks(data, named, absent, told=submission is None),
+    ]
     for remark in remarks:
         say(remark)
     with locked_folder(folder, otherwise="name another folder with --out"):

@@ -19,6 +19,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
+from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import Task
 from ernie2.tasks.building import build_task
 from ernie2.tasks.vocabulary import bare_vocabulary
@@ -29,7 +30,7 @@ from ernie2.train.pretraining import build, head_specs, lay_plans
 from ernie2.train.step import choose_precision
 from ernie2.verbs.absent import absent_data, require_data
 from ernie2.verbs.preparing import RecipeSource, say_notes
-from ernie2.verbs.pretraining import how_to_go_on, settings_without_effect
+from ernie2.verbs.pretraining import how_to_go_on, in_use, settings_without_effect
 
 MEASURING_SECONDS = 20.0
 """About how long steps are measured; twice as long at most, but for steps that take longer themselves."""
@@ -47,7 +48,9 @@ def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | N
     """
     checked = load_recipe(recipe, overrides)
     run = Path(checked.run)
-    if begun(run):
+    if (owner := owner_of(run)) is not None:
+        say(f"Note: {run} {in_use(owner)}")
+    elif begun(run):
         say(f"Note: {run} holds a {how_to_go_on(run)}")
     shards = _shards(checked)
     if shards is None:

@@ -11,13 +11,14 @@ from typing import Any
 from ernie2.annotate.shard_tokenizer import tokenizer_of
 from ernie2.annotate.shards import Shards
 from ernie2.batches.epochs import check_epochs, expected_epochs
-from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
+from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError, StorageError
 from ernie2.exporting import export_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
 from ernie2.settings import Recipe, TrainSettings
+from ernie2.storage.locks import owner_of
 from ernie2.tasks.building import build_tasks
 from ernie2.train.checkpoints import begun, newest
 from ernie2.train.distributed import World, open_world
@@ -28,6 +29,7 @@ from ernie2.train.mirror import fetch
 from ernie2.train.pretraining import Pretraining, build, head_specs
 from ernie2.train.records import read_run
 from ernie2.train.rules import check_rules
+from ernie2.train.unfinished import unfinished_note
 from ernie2.verbs.preparing import RecipeSource, say_missing, say_notes, shards_of, vocabulary_for
 from ernie2.verbs.run_resources import locked_folder, locked_run_dir, open_run_resources
 
@@ -54,7 +56,7 @@ def pretrain(
             if grow and init_from is None:
                 raise ConfigError("--grow adds rows to a checkpoint's tables, so it needs one: give it by --init-from.")
         run = Path(checked.run)
-        if world.on_first(lambda: begun_by(run, world)):
+        if world.on_first(lambda: free_or_begun_by(run, world)):
             return go_on(run, world)
         shards = _shards_everywhere(checked, workers, world)
         with world.together():
@@ -87,6 +89,18 @@ def resume(run: str | Path, mirror: str | None = None) -> Path:
 def _fetch_locked(mirror: str, run: Path) -> None:
     with locked_folder(run, otherwise="name another folder to resume in"):
         fetch(mirror, run)
+
+
+def free_or_begun_by(run: Path, world: World) -> bool:
+    """`begun_by` before the lock of `run` is held; raises `FolderInUse` where another process holds it."""
+    if not world.restarts and (owner := owner_of(run)) is not None:  # else an ended attempt may not be gone yet
+        raise FolderInUse(f"{run} {in_use(owner)}")
+    return begun_by(run, world)
+
+
+def in_use(owner: str) -> str:
+    """Return what a folder is that `owner` has locked, and what can be done, as the end of a sentence."""
+    return f"is in use by {owner}. Wait for it or stop it; run=FOLDER starts another run."
 
 
 def begun_by(run: Path, world: World) -> bool:
@@ -128,6 +142,8 @@ def _warm(source: Path, recipe: Recipe, shards: Shards, grow: Sequence[str]) -> 
     labels = {task.name: task.labels or () for task in tasks if task.labels_from_data}
     started = warm_start(source, recipe.encoder, head_specs(tasks), recipe.seed, shards, labels, grow)
     say(f"Parameters from {source} ({started.layout})")
+    if (note := unfinished_note(source, started.checkpoint)) is not None:
+        say(note)
     for line in started.account.lines():
         say(f"  {line}")
     return started.model
