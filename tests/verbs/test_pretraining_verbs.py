@@ -182,7 +182,10 @@ def test_a_run_of_a_recurrent_encoder_ends_well_and_can_be_gone_on_from(recipe, 
     again = ernie2.pretrain({**recipe, "run": str(tmp_path / "again")}, [f"encoder.kind={kind}"], run / "hf")
     last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]["tasks"]
     first = next(line for line in Records(again).read() if line["kind"] == "heldout")["tasks"]
-    assert first == last
+    measured = last["knowledge_masking"].keys() - {"trained", "verdict"}  # the second run has trained nothing yet
+    assert {(name, key): first[name][key] for name in last for key in measured} == {
+        (name, key): last[name][key] for name in last for key in measured
+    }
 
 
 def test_settings_that_do_nothing_here_are_named():

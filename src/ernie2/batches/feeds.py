@@ -36,7 +36,7 @@ def feeds(
     made = {}
     for task in tasks:
         corpora = _corpora(task, shards, table[task.name], split)
-        made[task.name] = Feed(corpora, [_weight(corpus, weights or {}) for corpus in corpora])
+        made[task.name] = Feed(corpora, [weight_of(corpus, weights or {})[0] for corpus in corpora])
     return made, table
 
 
@@ -78,9 +78,10 @@ def _corpora(task: Task, shards: Shards, usable: Mapping[str, Usable], split: st
     return [shards.corpora[name] for name in chosen]
 
 
-def _weight(corpus: ShardedCorpus, weights: Mapping[str, float | None]) -> float:
+def weight_of(corpus: ShardedCorpus, weights: Mapping[str, float | None]) -> tuple[float, bool]:
+    """Return the weight of a corpus, by `weights` or its shards, else its train tokens; and whether it is these."""
     weight = weights.get(corpus.name) or corpus.facts.get("weight")
-    return float(weight) if weight is not None else float(corpus.tokens("train"))
+    return (float(weight), False) if weight is not None else (float(corpus.tokens("train")), True)
 
 
 def _none_of(task: Task) -> str:

@@ -10,6 +10,8 @@ import torch
 
 from ernie2.annotate.joined import open_shards
 from ernie2.annotate.shards import Shards
+from ernie2.batches.feeds import weight_of
+from ernie2.batches.stream import Feed
 from ernie2.errors import ConfigError
 from ernie2.learned import BASELINES, verdict_of
 from ernie2.progress import say
@@ -46,12 +48,18 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     )
     check_room(shards, loaded.tasks, limit, loaded.model.settings.segment_types)
     instances = recipe.train.heldout_instances if recipe else TrainSettings().heldout_instances
-    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()} if recipe else None
-    stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, recipe.seed if recipe else 0, weights)
-    heldout = HeldOut(stream, feed, loaded.tasks, instances, recipe.seed if recipe else 0)
+    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()} if recipe else {}
+    seed = recipe.seed if recipe else 0
+    stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, seed, weights)
+    heldout = HeldOut(stream, feed, loaded.tasks, instances, seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(recipe.train.precision if recipe else "auto", device)
     say(f"Device: {device}, {precision}")
+    source = "the run's recipe" if recipe else f"defaults, since {checkpoint} carries no recipe"
+    say(
+        f"Held out: up to {instances:,} instances a task, of {_corpora(feed, weights)}; seed {seed}, sequences of up "
+        f"to {limit} tokens. These settings are {source}."
+    )
     figures = heldout.evaluate(loaded.model.to(device), device, precision, trained=loaded.trained)
     say_missing(heldout.missing)
     say_figures(figures)
@@ -73,6 +81,14 @@ def _own_shards(checkpoint: Path) -> Shards:
     if not (checkpoint / "run.json").exists():
         raise ConfigError(f"{checkpoint} is no run, so it names no shards to be evaluated on: give some with --data.")
     return shards_of_run(checkpoint, read_run(checkpoint))
+
+
+def _corpora(feeds: Mapping[str, Feed], weights: Mapping[str, float | None]) -> str:
+    """The corpora that any task reads, each with its weight: "wiki (weight 2), web (weight 9,100: its tokens)"."""
+    read = {corpus.name: weight_of(corpus, weights) for feed in feeds.values() for corpus in feed.corpora}
+    return ", ".join(
+        f"{name} (weight {weight:,.10g}{': its tokens' if tokens else ''})" for name, (weight, tokens) in read.items()
+    )
 
 
 def _say_other_rules(checkpoint: Path) -> None:
