@@ -23,12 +23,15 @@ def test_a_line_holds_means_over_everything_scored_in_the_interval():
     assert line["grad_norm"] == 0.5
 
 
-def test_the_note_tells_tasks_apart_whose_names_begin_alike():
-    names = ("sentence_distance", "sentence_reordering", "knowledge_masking")
-    interval = Interval()
-    interval.add(result(dict.fromkeys(names, 2.0), dict.fromkeys(names, 2)), 1e-3, 100)
-    interval.line()
-    assert interval.note == "distance 1.00 reordering 1.00 knowledge 1.00"
+def test_the_note_names_every_task_in_full_whichever_others_there_are():
+    for names, note in (
+        (["sentence_reordering"], "sentence_reordering 1.00"),
+        (["sentence_reordering", "sentence_distance"], "sentence_reordering 1.00 sentence_distance 1.00"),
+    ):
+        interval = Interval()
+        interval.add(result(dict.fromkeys(names, 2.0), dict.fromkeys(names, 2)), 1e-3, 100)
+        interval.line()
+        assert interval.note == note
 
 
 def test_a_step_that_was_skipped_counts_and_leaves_no_loss():

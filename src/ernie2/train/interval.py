@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ class Interval:
     def line(self) -> dict[str, Any]:
         """Means over the interval; `grad_norm` is the largest in it, before clipping."""
         loss = {name: float(total) / self._counts[name] for name, total in self._losses.items()}
-        self.note = " ".join(f"{_short(name, loss)} {value:.2f}" for name, value in loss.items())
+        self.note = " ".join(f"{name} {value:.2f}" for name, value in loss.items())
         return {
             "lr": self._rate,
             "grad_norm": float(self._norm),
@@ -46,12 +45,3 @@ class Interval:
             "count": dict(self._counts),
             "skipped": self.skipped,
         }
-
-
-def _short(name: str, others: Iterable[str]) -> str:
-    """The first word of a task's name where that tells it from the others, else the last: short enough for a line.
-
-    "sentence_distance" beside "sentence_reordering" is "distance"; alone it is "sentence".
-    """
-    first, last = name.split("_")[0], name.split("_")[-1]
-    return last if sum(other.split("_")[0] == first for other in others) > 1 else first
