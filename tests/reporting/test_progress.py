@@ -13,8 +13,13 @@ def test_stages_lie_where_their_events_say(small):
 
 
 def test_a_stage_that_has_not_ended_lies_where_it_is_planned(small, small_lines):
-    spans = progress.spans(small(small_lines[:4]))
+    spans = progress.spans(small(small_lines[:4], status="running"))
     assert [(span.begin, span.end, span.state) for span in spans] == [(0, 20, "running"), (20, 40, "planned")]
+
+
+def test_a_stage_that_a_stopped_run_left_is_stopped(small, small_lines):
+    spans = progress.spans(small(small_lines[:5], status="stopped"))
+    assert [span.state for span in spans] == ["stopped", "planned"]
 
 
 def test_a_stage_ended_early_moves_those_after_it(small, small_lines):

@@ -140,6 +140,13 @@ def test_a_run_under_way_has_a_report(small, small_lines):
     assert "planned" in text
 
 
+def test_a_stopped_run_has_no_stage_that_is_running_and_its_time_has_a_name(small, small_lines):
+    text = words(render(small(small_lines[:5], status="stopped", finished=None)))
+    assert "Stopped, at step 20 of 40." in text
+    assert "running" not in text
+    assert "training time" in text
+
+
 def test_a_run_that_has_only_begun_has_a_report(folder):
     run = folder([], status="running", finished=None, data=None, recipe=None, versions=None)
     (run / "metrics.jsonl").unlink()

@@ -15,7 +15,7 @@ class Span:
     name: str
     begin: int
     end: int
-    state: Literal["done", "running", "planned"]
+    state: Literal["done", "running", "stopped", "planned"]
     active: frozenset[str]
     """Tasks that have iterations in this stage."""
 
@@ -24,12 +24,13 @@ def spans(records: Records) -> tuple[Span, ...]:
     """The stages in order, as they were trained so far and as planned after that."""
     begins = {event.stage: event.step for event in records.events if event.event == "begin"}
     ends = {event.stage: event.step for event in records.events if event.event == "end"}
+    unfinished: Literal["running", "stopped"] = "running" if records.run.status == "running" else "stopped"
     placed: list[Span] = []
     for index, stage in enumerate(records.run.stages):
         begin = begins.get(index, placed[-1].end if placed else 0)
         end = ends.get(index, begin + stage.steps)
-        state: Literal["done", "running", "planned"] = (
-            "done" if index in ends else "running" if index in begins else "planned"
+        state: Literal["done", "running", "stopped", "planned"] = (
+            "done" if index in ends else unfinished if index in begins else "planned"
         )
         active = frozenset(task for task, iterations in stage.iterations.items() if iterations > 0)
         placed.append(Span(stage.name or str(index + 1), begin, end, state, active))
