@@ -343,7 +343,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_prepare_dry_run_and_pretrain_note_levels_without_spans(here: Path, ernie: Callable[..., Outcome]) -> None:
     recipe = write_recipe(here, tasks={"knowledge_masking": {"mix": {"entity": 1.0}}})
-    said = "Note: knowledge_masking, corpus foxes: entity spans are 0.0% of its units, less than 1%"
+    said = "Note: knowledge_masking, corpus foxes: no entities found (0.0 % of units), so level 'entity' does nothing"
     for arguments in (["prepare"], ["pretrain", "--dry-run"], ["pretrain"]):
         assert said in ernie(*arguments, recipe)[1], arguments
 

@@ -212,10 +212,16 @@ def test_wrong_questions_are_refused(shards, tmp_path):
 
 def test_levels_of_the_mix_without_spans_are_warned_of(shards):
     text = " ".join(render(inspect(shards, "knowledge_masking", 0)).split())
-    # ten units a document: New York, sleeps, ., Berta, snores, ., New Berta, sleeps, ., Berta
-    said = "note on cities: phrase spans are 0.0% of its units, less than 1% (word 80.0%, phrase 0.0%, entity 20.0%, "
-    assert said in text
-    assert "entity spans are" not in text
+    assert "note on cities: no phrases found (0.0 % of units), so level 'phrase' does nothing there; " in text
+    assert "no entities" not in text
+
+
+def test_a_note_on_several_corpora_is_shown_once(tmp_path):
+    plain = document([[[8, 5], [10, 5]]])
+    shards = folder(tmp_path, {"one": [plain], "two": [plain]})
+    text = " ".join(render(inspect(shards, "knowledge_masking", 0)).split())
+    assert text.count("no entities found") == 1
+    assert "note on one, two: no entities found" in text
 
 
 def test_a_recipe_s_tasks_options_and_length_are_those_looked_at(shards):
@@ -245,11 +251,27 @@ def test_where_no_example_contains_it_that_is_said(tmp_path):
     shards = folder(tmp_path, {"plain": [document([[[8, 5], [10, 5]]], name=f"plain{i}") for i in range(4)]})
     options = {"knowledge_masking": {}, "sentence_reordering": {}}
     text = render(inspect(shards, None, 2, 0, options, containing="entity"))
-    assert text.count("no example with 'entity' was found") == 2
+    assert text.count("no corpus that these tasks read has spans of the kind 'entity'") == 1
+    assert "no example" not in text
     text = render(inspect(shards, None, 2, 0, options, containing="21"))
     assert text.count("has no class '21'") == 1
     with pytest.raises(ConfigError, match=r"'entty' is no kind of spans.*Did you mean 'entity'"):
         inspect(shards, None, 2, 0, options, containing="entty")
+
+
+def test_only_tasks_that_read_such_spans_say_that_no_example_has_them(tmp_path):
+    """The masking task reads the corpus with one entity and hides none of it; the other reads one without."""
+    plain = [document([[[8, 5], [10, 5]]], name=f"plain{i}") for i in range(4)]
+    shards = folder(tmp_path, {"plain": plain, "cities": [city()]})
+    options = {
+        "knowledge_masking": {"corpora": ["cities"], "mix": {"basic": 1.0}, "mask_share": 0.01},
+        "sentence_reordering": {"corpora": ["plain"]},
+    }
+    found = inspect(shards, None, 2, 0, options, containing="entity")
+    assert [task.shows for task in found.tasks] == [True, False]
+    text = render(found)
+    assert text.count("no example with 'entity' was found") == 1
+    assert text.index("no example") < text.index("task sentence_reordering")
 
 
 def test_a_faulty_task_of_another_package_is_named_and_the_others_are_shown(shards, monkeypatch):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import ernie2
+import tiny
 import tiny_run
 from ernie2.errors import TaskError
 
@@ -76,3 +78,20 @@ def test_a_task_the_corpus_can_never_show_is_refused_by_prepare_and_by_a_dry_run
 def test_tasks_that_no_held_out_document_shows_are_named(recipe, capsys):
     ernie2.prepare({**recipe, "tasks": {"sentence_distance": {}}}, ["shards.min_heldout=1"], workers=1)
     assert "No held-out documents to measure sentence_distance on; prepare with a larger" in capsys.readouterr().out
+
+
+def test_a_note_is_printed_once_for_all_corpora_it_holds_for_and_not_again_when_the_run_goes_on(tmp_path, capsys):
+    rng = np.random.default_rng(5)
+    more = [tiny.random_document(rng, name=f"more{i}", group=50 + i) for i in range(12)]
+    tiny_run.write_shards(tmp_path / "shards", pairs={"more": more})
+    recipe = tiny_run.recipe(tmp_path).model_dump(mode="json")
+    recipe |= {"corpora": {name: {"path": "nowhere.txt"} for name in ("text", "more")}}
+    run = ernie2.pretrain(recipe)
+    said = [line for line in capsys.readouterr().out.splitlines() if "no phrases found" in line]
+    assert [line.partition(":")[2].partition(" found")[0] for line in said] == [
+        " knowledge_masking, corpora text, more: no phrases"
+    ]
+    (run / "hf").rename(tmp_path / "away")
+    ernie2.resume(run)
+    ernie2.extend(run, "sentence_distance", tmp_path / "shards")
+    assert "no phrases found" not in capsys.readouterr().out

@@ -75,6 +75,8 @@ class TaskFigures:
     examples: tuple[str, ...] = ()
     searched: bool = True
     """False: the examples were to contain something that this task does not know."""
+    shows: bool = True
+    """False: they were to contain a kind of spans of which the corpora that this task reads have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +166,8 @@ def _looks(kind: type[Task], shards: Shards) -> list[dict[str, Any]]:
 def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
     columns = [shard.facts["columns"] for shard in corpus.shards]
 
-    def rows(name: str, offsets: int = 1) -> int:
-        return sum(column[name]["shape"][0] - offsets for column in columns if name in column)
+    def rows(name: str) -> int:
+        return sum(column[name]["shape"][0] - 1 for column in columns if name in column)
 
     words = cased = capitals = 0
     for shard in _some(corpus.shards):
@@ -187,10 +189,19 @@ def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
         capital_share=capitals / max(cased, 1),
         tokens_a_sentence=tokens / max(sentences, 1),
         sentences_a_paragraph=sentences / max(paragraphs, 1),
-        spans={kind: count for kind in SPAN_KINDS if (count := rows(f"spans_{kind}", 0))},
+        spans=spans_of(corpus),
         labels=dict(corpus.facts.get("label_counts", {})),
         facts=corpus.facts,
     )
+
+
+def spans_of(corpus: ShardedCorpus) -> dict[str, int]:
+    """Return how many spans a corpus has of each kind that it has any of."""
+    counts: Counter[str] = Counter()
+    for shard in corpus.shards:
+        columns = shard.facts["columns"]
+        counts.update({kind: columns[name]["shape"][0] for kind in SPAN_KINDS if (name := f"spans_{kind}") in columns})
+    return {kind: counts[kind] for kind in SPAN_KINDS if counts[kind]}
 
 
 def _some(shards: Any) -> Iterator[Shard]:
@@ -233,8 +244,10 @@ def _look_through(
             tally.update(task.tally(instance.sequence, instance.labels[task.name]))
         wanted = None if containing is None else wanted_by(task, containing)
         searched = containing is None or wanted is not None
+        is_kind = containing in SPAN_KINDS and containing not in (task.labels or ())
+        shows = not is_kind or any(containing in spans_of(corpus) for corpus in feed[kind.name].corpora)
         short = min(EXAMPLE_TOKENS, sequence_tokens)
-        shown = walk(task, feed, vocabulary, short, examples, seed, wanted) if searched else []
+        shown = walk(task, feed, vocabulary, short, examples, seed, wanted) if searched and shows else []
     except TaskError as error:
         return replace(figures, why_not=str(error))
     return replace(
@@ -245,4 +258,5 @@ def _look_through(
         tally=tally,
         examples=tuple(write_example(task, instance, pieces) for instance in shown),
         searched=searched,
+        shows=shows,
     )

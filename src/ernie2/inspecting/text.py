@@ -10,6 +10,7 @@ from typing import Any
 from ernie2.annotate.unknown import describe_share
 from ernie2.corpora.long_texts import LONGEST_TEXT
 from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
+from ernie2.tasks.usable import notes_of
 
 MOST_LABELS = 10
 """The commonest classes that are written out."""
@@ -22,6 +23,8 @@ def render(inspection: Inspection) -> str:
     lines = [f"{inspection.folder}: vocabulary of {inspection.vocab_size:,} pieces, {case}", ""]
     for corpus in inspection.corpora:
         lines += [*_corpus_lines(corpus), ""]
+    if inspection.tasks and not any(task.shows for task in inspection.tasks):
+        lines += [f"no corpus that these tasks read has spans of the kind {inspection.containing!r}", ""]
     for task in inspection.tasks:
         lines += [*_task_lines(task, inspection.sequence_tokens, inspection.containing), ""]
     return "\n".join(lines).rstrip()
@@ -74,7 +77,7 @@ def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None)
         return [f"task {task.name} cannot be used: {' '.join(str(task.why_not).split())}"]
     lines = [f"task {task.name}: {task.about}", f"  needs {task.needs}"]
     lines += [f"  can use {c['usable']:,} of {c['of']:,} documents of {name}" for name, c in task.usable.items()]
-    notes = [f"note on {name}: {note}" for name, c in task.usable.items() for note in c.get("notes", ())]
+    notes = [f"note on {', '.join(names)}: {note}" for note, names in notes_of(task.usable).items()]
     lines += [fill(note, _WIDTH, initial_indent="  ", subsequent_indent="    ") for note in notes]
     if task.why_not is not None:
         return [*lines, fill(f"does not apply: {task.why_not}", _WIDTH, initial_indent="  ", subsequent_indent="  ")]
@@ -95,7 +98,7 @@ def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None)
         scored += f", {task.scored / total:.2f} tokens a unit"
     lines.append(f"  {task.instances:,} instances of up to {sequence_tokens} tokens: {scored}")
     lines.append(fill(f"{task.tallies}: {shares}", _WIDTH, initial_indent="  ", subsequent_indent="    "))
-    if containing is not None and not task.examples:
+    if containing is not None and task.shows and not task.examples:
         found = f"no example with {containing!r} was found" if task.searched else f"has no class {containing!r}"
         lines.append(f"  {found}")
     if task.examples and task.legend:

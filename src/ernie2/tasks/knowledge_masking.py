@@ -33,8 +33,8 @@ LEAST_UNITS = 0.01
 """Share of a corpus's units below which it is said to have nearly none of a kind of spans (ours)."""
 
 _REMEDY = {
-    "phrase": "Lower knowledge.phrases.min_count or bring phrases (knowledge.gazetteer)",
-    "entity": "Bring entities (knowledge.gazetteer, knowledge.spacy, or `spans` in the corpus)",
+    "phrase": "lower knowledge.phrases.min_count, add knowledge.gazetteer",
+    "entity": "add knowledge.gazetteer or knowledge.spacy",
 }
 
 
@@ -136,19 +136,19 @@ class KnowledgeMasking(TokenTask):
         return min(counted, key=Counter.total, default={"piece": len(labels.positions)})
 
     def notes(self, sequences: Sequence[TokenSequence]) -> list[str]:
-        """Kinds of spans the mix hides of which the corpus has nearly none, with the share of units of each kind."""
-        levels = {
-            kind: [level for level in self._levels if kind in self._kinds[level]] for kind in ("phrase", "entity")
-        }
+        """Kinds of spans the mix hides of which a corpus has none or few, in the same words for every such corpus."""
         shares = unit_shares(sequences, self.options.levels)
-        rare = [kind for kind, hiding in levels.items() if hiding and shares.get(kind, 0.0) < LEAST_UNITS]
-        counted = ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items())
-        return [
-            f"{kind} spans are {shares[kind]:.1%} of its units, less than {LEAST_UNITS:.0%} ({counted}), so "
-            f"{' and '.join(f'level {level!r}' for level in levels[kind])} can hide nearly none. {_REMEDY[kind]}, or "
-            f"take {kind} off tasks.{self.name}.levels."
-            for kind in rare
-        ]
+        hidden = [kind for kind in _REMEDY if any(kind in kinds for kinds in self._kinds.values())]
+        return [self._note(kind, shares[kind]) for kind in hidden if shares[kind] < LEAST_UNITS]
+
+    def _note(self, kind: str, share: float) -> str:
+        named = {"phrase": "phrases", "entity": "entities"}[kind]
+        found = f"few {named} (less than {LEAST_UNITS:.0%} of units)" if share else f"no {named} found (0.0 % of units)"
+        does = "does nearly nothing" if share else "does nothing"
+        return (
+            f"{found}, so level {kind!r} {does} there; {_REMEDY[kind]}, or remove {kind!r} from "
+            f"tasks.{self.name}.levels."
+        )
 
     def _starts(self, sequence: TokenSequence, level: Level) -> Array:
         """(n,) bool: the first token of each unit at `level`."""

@@ -61,6 +61,15 @@ def describe(task: Task, counts: Usable) -> str:
     return documents if scored is None or not task.least_scored else f"{documents} ({scored:.1%} of tokens scored)"
 
 
+def notes_of(usable: Mapping[str, Usable]) -> dict[str, list[str]]:
+    """Return what to warn of in the corpora of a task: note -> the corpora it holds for, so that each is said once."""
+    corpora: dict[str, list[str]] = {}
+    for name, counts in usable.items():
+        for note in counts.get("notes", ()):
+            corpora.setdefault(note, []).append(name)
+    return corpora
+
+
 def usable_table(
     corpora: Mapping[str, ShardedCorpus], tasks: Sequence[Task], split: str = "train", sequence_tokens: int = 512
 ) -> Table:

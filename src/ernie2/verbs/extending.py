@@ -14,6 +14,7 @@ from ernie2.train.distributed import World, open_world
 from ernie2.train.extended_recipe import check_overrides, extended_recipe, new_stages
 from ernie2.train.extending import carry_records, extension_facts, open_finished, take_over
 from ernie2.train.pretraining import build
+from ernie2.verbs.preparing import say_notes
 from ernie2.verbs.pretraining import begun_by, free_or_begun_by, go_on, train_to_end
 from ernie2.verbs.run_resources import locked_run_dir
 
@@ -67,6 +68,7 @@ def _extend(run: Path, task: str, data: Path, overrides: Sequence[str], replay: 
         for name, count in stages[-1].iterations:
             said = "the new task" if name == task else "replay"
             say(f"  {name:<26} {count:,} iterations, {said}, from {', '.join(recipe.tasks[name]['corpora'])}")
+        say_notes(made.facts["data"]["usable"], {task: made.trainer.stream.feeds[task]})
         return train_to_end(target, shards, made)
 
 

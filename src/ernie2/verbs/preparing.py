@@ -23,7 +23,7 @@ from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.building import build_tasks
-from ernie2.tasks.usable import Table, usable_table
+from ernie2.tasks.usable import Table, notes_of, usable_table
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.verbs.absent import require_data
 
@@ -172,9 +172,8 @@ def say_notes(usable: Table, read: Mapping[str, Feed]) -> None:
             if corpus not in reads:
                 why = usable[name][corpus].get("why", "it offers too little")
                 say(f"Note: {name} does not read {corpus}: {why}.")
-        for corpus in reads:
-            for note in usable[name][corpus].get("notes", ()):
-                say(f"Note: {name}, corpus {corpus}: {note}")
+        for note, corpora in notes_of({corpus: usable[name][corpus] for corpus in reads}).items():
+            say(f"Note: {name}, {'corpus' if len(corpora) == 1 else 'corpora'} {', '.join(corpora)}: {note}")
 
 
 def vocabulary_for(shards: Shards) -> Vocabulary:

@@ -71,6 +71,7 @@ def pretrain(
                     begun_by(run, world)  # another process may have, while this one prepared
                 made.trainer.records.cut()  # what a run wrote that was stopped before its first checkpoint
                 made.trainer.records.describe(made.facts)
+            say_notes(made.facts["data"]["usable"], made.trainer.stream.feeds)
             return train_to_end(run, shards, made)
 
 
@@ -187,7 +188,6 @@ def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
     say(f"Device: {made.facts['device']}, {made.facts['precision']}")
     for note in settings_without_effect(made.trainer.settings, world):
         say(f"Note: {note}")
-    say_notes(made.facts["data"]["usable"], made.trainer.stream.feeds)
     say_missing(made.trainer.heldout.missing)
     try:
         with open_run_resources(made, shards):
