@@ -99,6 +99,18 @@ def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], mo
     assert len(again) == 2
 
 
+def test_results_do_not_go_into_a_run_or_a_model(ernie: Callable[..., Outcome]) -> None:
+    table("train.tsv", GOOD)
+    table("dev.tsv", GOOD)
+    code, _, complaint = ernie(*own("--out", "encoder"))
+    assert (code, "encoder holds a model (config.json); name another folder with --out" in complaint) == (2, True)
+    Path("run").mkdir()
+    Path("run/run.json").write_text("{}")
+    code, _, complaint = ernie(*own("--out", "run"))
+    assert (code, "run holds a pre-training run (run.json)" in complaint) == (2, True)
+    assert [path.name for path in Path("run").iterdir()] == ["run.json"]
+
+
 @pytest.mark.parametrize(
     ("head", "columns"),
     [("tagging", "text"), ("span", "text,pair"), ("regression", "text,pair"), ("multi_label", "text,pair")],
@@ -117,6 +129,13 @@ def test_every_kind_of_task_is_guessed_trained_and_predicted(
     assert code == 0
     said = [json.loads(line) for line in Path("said.jsonl").read_text().splitlines()]
     assert len(said) == 8
+    assert ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "said.jsonl")[0] == 0
+    Path("notes.md").write_text("mine")
+    code, _, complaint = ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "notes.md")
+    assert (code, Path("notes.md").read_text()) == (2, "mine")
+    assert "notes.md is there and holds no predictions" in complaint
+    assert ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "notes.md", "--replace")[0] == 0
+    assert Path("notes.md").read_text() == Path("said.jsonl").read_text()
     if head == "tagging":
         assert len(said[0]["label"]) == len(said[0]["tokens"]) == len(said[0]["probabilities"])
     if head == "span":

@@ -127,6 +127,9 @@ def predict(
         str | None, typer.Option(metavar="A[,B]", help="The columns to read.", show_default="those of training")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write there instead.", show_default="standard output")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite OUT even where it holds no predictions.")
+    ] = False,
 ) -> None:
     """Ask a fine-tuned model; one JSON object a text: label, probabilities.
 
@@ -139,7 +142,7 @@ def predict(
     if out is None and isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="strict")  # JSON is UTF-8 whatever the locale
     given = getattr(sys.stdin, "buffer", sys.stdin) if source == "-" else source
-    for one in ernie2.predict(model, given, text, out):
+    for one in ernie2.predict(model, given, text, out, replace=replace):
         if out is None:
             say(json_line(one))
     if out is not None:

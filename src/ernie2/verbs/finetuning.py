@@ -14,6 +14,7 @@ from ernie2.datasets.own_data import own_data
 from ernie2.datasets.subsets import with_train_examples
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.diagnostics import diagnose
+from ernie2.finetuning.former import check_results_folder, check_submission_file
 from ernie2.finetuning.glue_submission import check_tests, submit
 from ernie2.finetuning.jobs import Job, Run
 from ernie2.finetuning.many_runs import devices, run_all
@@ -73,6 +74,10 @@ def finetune(
     that are finished there are not done again. Raises `ConfigError`, `DataError`, `CheckpointError` for what cannot be
     done, before any training.
     """
+    if out is not None:
+        check_results_folder(Path(out))
+    if submission is not None:
+        check_submission_file(Path(submission))
     source = open_source(checkpoint, tokenizer)
     named, absent = _data(dataset, data, dict(files or {}), text, label, head, scheme)
     own = dataset is None

@@ -13,6 +13,7 @@ from typing import Any
 from ernie2.annotate.unknown import HIGH, describe_share
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme, entities
+from ernie2.finetuning.former import check_predictions_file
 from ernie2.finetuning.glue_submission import encoded_for, outcomes_for
 from ernie2.finetuning.many_runs import devices
 from ernie2.finetuning.predictions import Outcome
@@ -29,6 +30,8 @@ def predict(
     source: str | Path | BufferedIOBase | RawIOBase | Iterable[str],
     text: str | None = None,
     out: str | Path | None = None,
+    *,
+    replace: bool = False,
 ) -> list[dict[str, Any]]:
     """What a fine-tuned model says of every text of a file, or of lines given one by one; a mapping each, in order.
 
@@ -41,10 +44,12 @@ def predict(
     `source`: a table (.tsv, .csv, .jsonl, .json, .parquet, .arrow), a .txt of one text a line, lines, or an open binary
     stream of lines such as `sys.stdin.buffer`. How many texts were cut at the model's length, and a high share
     of [UNK], is said on standard error.
-    `text`: the columns, where they are not called as in training. `out`: also write JSON lines there. Raises
-    `CheckpointError` where `model` is no fine-tuned model, `DataError` for input that cannot be read, `StorageError`
-    where `out` cannot be written.
+    `text`: the columns, where they are not called as in training. `out`: also write JSON lines there; a file that is
+    there and holds no predictions is overwritten only with `replace`. Raises `CheckpointError` where `model` is no
+    fine-tuned model, `DataError` for input that cannot be read, `StorageError` where `out` cannot be written.
     """
+    if out is not None and not replace:
+        check_predictions_file(Path(out))
     found = list(predictions(load_tuned(model), source, text))
     if out is not None:
         write_text(Path(out), "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found))
