@@ -29,6 +29,7 @@ from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START, Shards
 from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import ConfigError, DataError, Ernie2Error, RunFailed, ShardError, StorageError, TokenizerError
 from ernie2.recipe_files import load_recipe
+from ernie2.storage.locks import FolderLock
 
 GERMAN = """Der alte Kapitän sah über das Meer. Die Straße nach Köln war lang; „Ärgerlich!“, rief er.
 Am nächsten Morgen begann die Reise. Niemand wusste, wohin sie führte.
@@ -547,6 +548,24 @@ def test_a_worker_killed_from_outside_ends_the_run_instead_of_hanging_it(made, t
         prepare(long, 2, kill)
     assert killed
     assert not (tmp_path / "shards" / "shards.json").exists()
+
+
+def test_shards_that_another_run_made_while_this_one_waited_are_taken_as_they_are(made, tmp_path, monkeypatch):
+    shards, folder = made
+    mine = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
+    take = FolderLock.__enter__
+
+    def wait_for_the_other(lock):
+        monkeypatch.setattr(FolderLock, "__enter__", take)
+        prepare(mine, 1)
+        return take(lock)
+
+    monkeypatch.setattr(FolderLock, "__enter__", wait_for_the_other)
+    stages = []
+    again = prepare(mine, 1, lambda progress: stages.append(progress.stage))
+    assert stages[-1] == "unchanged"
+    assert contents(again.folder) == contents(shards.folder)
+    assert not list((tmp_path / "shards").glob(".prepare*"))
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):

@@ -37,6 +37,7 @@ READERS = (
     Reader("resume, shards", ("shards", "stopped"), "shards", ("resume", "run"), ("run/hf/*.safetensors",)),
     Reader("pretrain, shards", ("shards",), "shards", ("pretrain", "recipe.yaml"), ("run/hf/*.safetensors",)),
     Reader("evaluate", ("shards", "done"), "run", ("evaluate", "run"), ()),
+    Reader("evaluate, shards", ("shards", "done"), "shards", ("evaluate", "run"), ()),
     Reader("finetune, run", ("shards", "done"), "run", FINETUNE, ("tuned/**/model.safetensors",)),
     Reader("convert", ("done",), "run/hf", ("convert", "run/hf", "out"), ("out/model.safetensors", "out/vocab.txt")),
     Reader("predict", ("tuned",), "tuned", ("predict", "MODEL", "train.tsv"), ()),

@@ -54,10 +54,10 @@ def odd_table(bench: Workbench, rng: np.random.Generator) -> Outcome:
     if expected == "refused" and ended.code == 0:
         return Outcome(TABLE, what, "silent", f"accepted: {ended.output[-500:]}")
     if expected == "two classes" and ended.code == 0:
-        classes = re.search(r"(\d+) (?:classes|labels)", ended.output)
-        named = re.search(r"\b(?:nan|NaN|null|None)\b", ended.output) and "drop" not in ended.output
-        if (classes and int(classes[1]) != 2) or named:
-            return Outcome(TABLE, what, "silent", f"more than two classes: {ended.output[-500:]}")
+        (config,) = folder.glob("tuned/*/seed-0/model/config.json")
+        labels = sorted(json.loads(config.read_text())["id2label"].values())
+        if labels != ["no", "yes"]:
+            return Outcome(TABLE, what, "silent", f"classes {labels}: {ended.output[-500:]}")
     if ended.code == 2 and name not in ended.output:
         return Outcome(TABLE, what, "silent", f"refused without the file's name: {ended.output[-400:]}")
     return Outcome(TABLE, what, "passed")

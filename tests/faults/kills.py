@@ -85,7 +85,7 @@ def disturb(bench: Workbench, reference: Reference, rng: np.random.Generator, ki
         and "cannot be removed" not in first.output
         and compared(folder / job.result, job) != reference.results[job.name]
     ):
-        return Outcome(kind, label, "silent", "exit 0 though the disk refused: " + _difference(folder, job, reference))
+        return Outcome(kind, label, "silent", "exit 0 though the disk refused: " + difference(folder, job, reference))
     return _again(bench, reference, kind, label, folder, job)
 
 
@@ -99,7 +99,7 @@ def _again(bench: Workbench, reference: Reference, kind: str, label: str, folder
     if second.code:
         return Outcome(kind, label, "silent", f"run again: exit {second.code}: {second.output[-600:]}")
     if compared(folder / job.result, job) != reference.results[job.name]:
-        return Outcome(kind, label, "silent", "run again: " + _difference(folder, job, reference))
+        return Outcome(kind, label, "silent", "run again: " + difference(folder, job, reference))
     if left := _temporary(folder):
         return Outcome(kind, label, "left behind", ", ".join(left))
     return Outcome(kind, label, "passed")
@@ -115,7 +115,8 @@ def _killed(ended: Ended) -> Ended:
     return Ended(ended.code, "", ended.hung, ended.left)
 
 
-def _difference(folder: Path, job: Job, reference: Reference) -> str:
+def difference(folder: Path, job: Job, reference: Reference) -> str:
+    """What differs from the undisturbed result."""
     wanted, got = reference.results[job.name], compared(folder / job.result, job)
     missing, more = sorted(wanted.keys() - got.keys()), sorted(got.keys() - wanted.keys())
     other = sorted(name for name in wanted.keys() & got.keys() if wanted[name] != got[name])

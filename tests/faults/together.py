@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from faults.children import Child, command
-from faults.kills import JOBS, Job, Reference, compared
+from faults.kills import JOBS, Job, Reference, compared, difference
 from faults.outcome import Outcome, judge
 from faults.workbench import Workbench, inside
 
@@ -34,5 +34,5 @@ def two_at_once(bench: Workbench, reference: Reference, rng: np.random.Generator
     if codes not in ([0, 0], [0, 2]):
         return Outcome(KIND, label, "silent", f"exit codes {codes}: {ended[0].output[-300:]} {ended[1].output[-300:]}")
     if compared(folder / job.result, job) != reference.results[job.name]:
-        return Outcome(KIND, label, "silent", f"exit codes {codes}, and another result")
+        return Outcome(KIND, label, "silent", f"exit codes {codes}: {difference(folder, job, reference)}")
     return Outcome(KIND, label, "passed")

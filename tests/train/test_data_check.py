@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import tiny_run
-from ernie2.annotate.shards import Shards
+from ernie2.annotate.shards import Shards, damage_first
 from ernie2.errors import ShardError
 from ernie2.train.data_check import DataCheck, check_now, share
 
@@ -68,3 +68,11 @@ def test_ranks_share_the_shards_and_leave_none_out(shards):
     shares = [share(shards, rank, 3) for rank in range(3)]
     assert sum(map(len, shares)) == len(shards.corpora["text"].shards)
     assert {shard.folder for part in shares for shard in part} == {s.folder for s in shards.corpora["text"].shards}
+
+
+def test_damage_is_raised_instead_of_the_error_it_leads_to(shards):
+    with pytest.raises(IndexError), damage_first(shards.corpora.values()):
+        raise IndexError  # not for want of sound shards
+    flip_a_byte(column(shards, 1, "documents"))
+    with pytest.raises(ShardError, match=r"documents\.npy does not match"), damage_first(shards.corpora.values()):
+        raise IndexError

@@ -69,13 +69,16 @@ class Workplace:
     def owned(self) -> Iterator[None]:
         """Own the shards folder while this lasts. Raises `FolderInUse` where another process does."""
         with storage_errors(self.folder.parent, what_now=WHAT_NOW):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FolderLock(self.folder.parent, name=self._lock_file.name, otherwise="choose another shards.folder"):
             with storage_errors(self.folder.parent, what_now=WHAT_NOW):
                 wait_until_free(self._busy_file)  # workers that a killed run left behind hold it until they notice
+                self.folder.mkdir(exist_ok=True)  # not before: the run that held the lock removes it at its end
                 remove(self.folder / "stop")
-            yield
-            discard(self._busy_file)
+            try:
+                yield
+            finally:
+                discard(self._busy_file)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

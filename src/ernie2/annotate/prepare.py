@@ -76,19 +76,23 @@ def prepare(
     inputs = read_input_files(recipe, folder)
     parts = parts_of(recipe, given, inputs)
     place = Workplace(folder / f".prepare-{key_of(parts)[:16]}")
-    if (ready := shards_made_from(folder, parts, inputs.states, replace=replace)) is not None:
-        _check_unknown(ready.facts, recipe)
-        inputs.save_hashes(folder)
+    ready = shards_made_from(folder, parts, inputs.states, replace=replace)
+    if ready is not None:
         if place.folder.exists():  # the disk did not let it go, or a kill came first
             with suppress(StorageError), place.owned():
                 discard(place.folder)
-        report(Progress("unchanged", 0, 0))
-        return ready
+        inputs.save_hashes(folder)
+        return _unchanged(ready, recipe, report)
     workers = workers or cores()
     if workers > 1:
         warm_up()
     refused: Ernie2Error | None = None
     with place.owned():
+        # another run may have made them while this one waited for the lock
+        if (ready := shards_made_from(folder, parts, inputs.states, replace=replace)) is not None:
+            discard(place.folder)
+            inputs.save_hashes(folder)
+            return _unchanged(ready, recipe, report)
         for old in folder.glob(".prepare-*"):
             if old != place.folder:
                 discard(old)
@@ -108,6 +112,12 @@ def prepare(
         raise refused
     inputs.save_hashes(folder)
     return Shards(folder)
+
+
+def _unchanged(ready: Shards, recipe: Recipe, report: Report) -> Shards:
+    _check_unknown(ready.facts, recipe)
+    report(Progress("unchanged", 0, 0))
+    return ready
 
 
 def _make(

@@ -23,7 +23,8 @@ document of exactly two paragraphs, its two texts, and is never split.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.errors import DamagedFile, ShardError
+from ernie2.errors import DamagedFile, ShardError, TaskError
 from ernie2.storage.atomic import checksum, staged_files, staged_folder, write_json
 from ernie2.storage.json_files import read_checked_json, read_json, write_checked_json
 from ernie2.storage.verified import first_difference
@@ -148,6 +149,20 @@ class Shard:
             ) from error
         if differing is not None:
             raise ShardError(f"{self.folder / differing} does not match its checksum: the shards are damaged. {_AGAIN}")
+
+
+@contextmanager
+def damage_first(corpora: Iterable[ShardedCorpus]) -> Iterator[None]:
+    """Where the body fails, compare the shards it read with their checksums first, and raise that they are damaged.
+
+    Offsets and labels that damage has changed make code fail far from the file they came from.
+    """
+    try:
+        yield
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError, TaskError):
+        for shard in [shard for corpus in corpora for shard in corpus.shards]:
+            shard.verify()
+        raise
 
 
 class ShardedCorpus:

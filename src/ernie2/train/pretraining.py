@@ -14,7 +14,7 @@ import torch
 
 from ernie2.annotate.joined import folders_of
 from ernie2.annotate.shard_tokenizer import tokenizer_of
-from ernie2.annotate.shards import ShardedCorpus, Shards
+from ernie2.annotate.shards import ShardedCorpus, Shards, damage_first
 from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import METHODS, Plan, Stage
@@ -68,7 +68,7 @@ def build(
     check_sinks(recipe.train.sinks)
     world = world or World()
     device = world.device
-    with world.together():
+    with world.together(), damage_first(shards.corpora.values()):
         precision = choose_precision(recipe.train.precision, device)
         vocabulary = vocabulary_of(tokenizer_of(shards))
         tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)

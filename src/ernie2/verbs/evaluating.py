@@ -17,6 +17,7 @@ from ernie2.learned import BASELINES, verdict_of
 from ernie2.progress import say
 from ernie2.reporting.report import write_report
 from ernie2.settings import BatchSettings, TrainSettings
+from ernie2.train.data_check import check_now
 from ernie2.train.evaluate import HeldOut
 from ernie2.train.extending import shards_of_run
 from ernie2.train.loading import load
@@ -37,6 +38,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     """
     shards = open_shards(data) if data is not None else _own_shards(Path(checkpoint))
     _say_other_rules(Path(checkpoint))
+    check_now(shards)
     loaded = load(Path(checkpoint), shards)
     if (note := unfinished_note(Path(checkpoint), loaded.checkpoint)) is not None:
         say(note)
