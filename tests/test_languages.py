@@ -36,7 +36,7 @@ def test_codes_are_taken_with_a_script_and_a_region(given, code):
     ],
 )
 def test_names_and_other_codes_are_refused_with_the_code_that_is_meant(given, meant):
-    with pytest.raises(ConfigError, match=rf"is no ISO 639 code of a language; use '{meant}'"):
+    with pytest.raises(ConfigError, match=rf"is not an ISO 639 code; use '{meant}'"):
         check_language(given)
     with pytest.raises(ConfigError, match=rf"corpora\.books\.language: .*; use '{meant}'"):
         load_recipe("demo-en", [f"corpora.books.language={given}"])
@@ -44,7 +44,7 @@ def test_names_and_other_codes_are_refused_with_the_code_that_is_meant(given, me
 
 @pytest.mark.parametrize("given", ["xx", "", "e", "en]\nlicence: mit", "en, de", "a" * 1_000, "🙂"])
 def test_what_is_no_language_at_all_is_refused(given):
-    with pytest.raises(ConfigError, match="is no ISO 639 code of a language"):
+    with pytest.raises(ConfigError, match="is not an ISO 639 code"):
         check_language(given)
 
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
     {"escaping"},
-    {"errors", "learned", "progress", "seed_interval", "version"},
+    {"errors", "extras", "learned", "plurals", "progress", "seed_interval", "version"},
     {"storage", "languages", "plain_yaml", "processes"},
     {"settings"},
     {"corpora"},
@@ -96,7 +96,7 @@ def test_finetuning_knows_neither_tasks_nor_the_stream(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "datasets"])
 def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
-    assert rooms_imported(module) <= {"errors", "storage", "corpora", "batches", "datasets"}
+    assert rooms_imported(module) <= {"errors", "extras", "plurals", "storage", "corpora", "batches", "datasets"}
     assert {name for name in imports(module) if ".batches." in name} <= {"ernie2.batches.order.generator"}
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
 
@@ -118,7 +118,7 @@ def test_reporting_reads_records_only(module: str) -> None:
 
 @pytest.mark.parametrize("module", ANALYSIS)
 def test_the_analysis_of_a_study_knows_its_record_only(module: str) -> None:
-    assert rooms_imported(module) <= {"errors", "escaping", "learned", "seed_interval", "studies"}
+    assert rooms_imported(module) <= {"errors", "escaping", "learned", "plurals", "seed_interval", "studies"}
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
     ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
     assert all(name.startswith("ernie2.studies.analysis.") for name in ours)

@@ -74,6 +74,5 @@ def check_language(language: str) -> str:
     if near is None and 4 <= len(code) <= 40:
         near = next((_MEANT[name] for name in get_close_matches(code, _MEANT, n=1)), None)
     raise ConfigError(
-        f"{language[:40]!r} is no ISO 639 code of a language; "
-        + (f"use {near!r}." if near else "such are 'en' and 'zh'.")
+        f"{language[:40]!r} is not an ISO 639 code; " + (f"use {near!r}." if near else "use one such as 'en' or 'zh'.")
     )

@@ -36,7 +36,7 @@ def parse_yaml(text: str, where: str, key: str = "") -> Any:
     and for more than the bounds of this module.
     """
     if len(text) > MOST_CHARACTERS:
-        raise ConfigError(f"{where} is longer than {MOST_CHARACTERS:,} characters; that is no recipe.")
+        raise ConfigError(f"{where} is longer than {MOST_CHARACTERS:,} characters; that is not a recipe.")
     try:
         loader = _Loader(text)
         try:

@@ -58,7 +58,7 @@ class Bar:
         """Count `count` units; `note` is shown beside the bar.
 
         The rate is measured from the end of the first unit on: what comes before it (a first evaluation, compiling)
-        is no measure of the rest.
+        is not a measure of the rest.
         """
         first = self.done == self._from and not self._started
         self.done += count

@@ -161,7 +161,7 @@ class KnowledgeSettings(Part):
     chinese: bool = True
     """Words and nr/ns/nt/nz entities by rjieba for corpora whose language is zh."""
     spacy: str | None = None
-    """Name of an installed spaCy pipeline: its entities and noun chunks (needs the extra `ernie2[spacy]`)."""
+    """Name of an installed spaCy pipeline: its entities and noun chunks (needs the extra spacy)."""
 
 
 class ShardSettings(Part):

@@ -189,7 +189,7 @@ def test_chinese_words_are_marked_in_chinese_only():
 
 def test_without_spacy_the_install_line_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)
-    with pytest.raises(ConfigError, match=r"pip install 'ernie2\[spacy\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '\.\[spacy\]'"):
         SpacySpans("en_core_web_sm")
 
 

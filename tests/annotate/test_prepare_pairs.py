@@ -230,7 +230,9 @@ def test_documents_have_neither_labels_nor_their_column(tmp_path):
 
 def test_a_wrong_column_is_told_before_anything_is_left_behind(tmp_path):
     corpora = {"pairs": pairs_of(write(tmp_path / "in.tsv", table(4)), pairs={"a": "aa", "b": "b", "label": "y"})}
-    with pytest.raises(DataError, match=r"in.tsv, line 1: there is no column 'aa'.*It has|There is: a, b, y, query"):
+    with pytest.raises(
+        DataError, match=r"in.tsv, line 1: there is no column 'aa'.*There is: a, b, y, query. Set corpora.pairs.pairs.a"
+    ):
         made(tmp_path, corpora)
     assert not (tmp_path / "shards").exists()
 

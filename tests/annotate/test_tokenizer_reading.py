@@ -257,7 +257,7 @@ def test_a_tokeniser_of_other_rules_than_berts_is_not_written_as_berts(tmp_path)
     ("files", "message"),
     [
         ({"tokenizer_config": {"do_lower_case": "false"}}, "do_lower_case is 'false'; write true, false or null"),
-        ({"tokenizer_config": []}, r"tokenizer_config.json beside .* is no JSON object"),
+        ({"tokenizer_config": []}, r"tokenizer_config.json beside .* is not a JSON object"),
         ({"added_tokens": {"x": "seven"}}, r"'x' has no sound id \('seven'\)"),
         ({"added_tokens": {"ö": 5}}, "the added token 'ö' has the id 5, which is that of 'the'"),
         ({"added_tokens": {"ö": 10**6}}, "the largest id is 999999, but there are only"),

@@ -450,4 +450,4 @@ def test_an_option_given_twice_is_refused_where_it_takes_one_value(ernie) -> Non
 
 
 def test_help_shows_what_stands_in_brackets(ernie) -> None:
-    assert "ernie2[onnx]" in ernie("export", "--help")[1]
+    assert ".[onnx]" in ernie("export", "--help")[1]

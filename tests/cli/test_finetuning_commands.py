@@ -182,7 +182,7 @@ BAD = [
     ([("w1", "yes"), ("w2", "yes")], GOOD, (), ["train.tsv: every label is 'yes'"]),
     (GOOD, GOOD, ("--text", "sentence"), ["train.tsv, line 1: there is no column 'sentence'", "There is: text, label"]),
     (GOOD, GOOD, ("--text", "a,b,c"), ["--text 'a,b,c' names 3 columns"]),
-    (GOOD, GOOD, ("--head", "regression"), ["'yes' is no number"]),
+    (GOOD, GOOD, ("--head", "regression"), ["'yes' is not a number"]),
     (GOOD, GOOD, ("--task-id", "sentence_distance"), ["knows no task 'sentence_distance'"]),
     (GOOD, GOOD, ("epoch=3",), ["no setting 'epoch'. Did you mean 'epochs'?"]),
     (GOOD, GOOD, ("--submission", "x.zip"), ["--dataset glue"]),

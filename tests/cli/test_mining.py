@@ -55,7 +55,7 @@ def test_discourse_pairs_of_the_shipped_text(
     assert label in {row["label"] for row in rows}
     assert shown.startswith(f"{len(rows):,} pairs of ")
     assert "  [no-conn]                  50\n" in shown
-    assert "left out, over 50 of a label: " in shown
+    assert "pairs over the cap of 50 per label" in shown
     assert list(tmp_path.iterdir()) == [out]
 
 

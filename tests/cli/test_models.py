@@ -75,7 +75,7 @@ def test_a_file_that_would_run_code_is_refused_without_a_traceback(
     assert code == 2
     assert "Traceback" not in complaint
     assert file in complaint
-    if not file.endswith("safetensors"):  # that is no file of safetensors at all
+    if not file.endswith("safetensors"):  # that is not a file of safetensors at all
         assert f"{os.system.__module__}.system" in complaint
     assert not (tmp_path / "mark").exists()
     assert not (tmp_path / "hf").exists()
@@ -83,7 +83,7 @@ def test_a_file_that_would_run_code_is_refused_without_a_traceback(
 
 def test_a_source_that_is_no_checkpoint_is_refused(tmp_path: Path, convert: Callable[..., Outcome]) -> None:
     (tmp_path / "photos").mkdir()
-    for source, told in (("photos", "is no checkpoint"), ("absent", "does not exist")):
+    for source, told in (("photos", "is not a checkpoint"), ("absent", "does not exist")):
         code, _, complaint = convert(tmp_path / source, tmp_path / "hf")
         assert code == 2
         assert told in complaint

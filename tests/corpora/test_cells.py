@@ -40,9 +40,11 @@ def test_what_is_changed_is_counted() -> None:
     for value in ("pos ", "pos", 1.0, " 1.0", "2", None, " "):
         class_of(value, "y", "here", changes)
     assert changes == {SPACES: 2, WHOLE: 2}
-    assert change_notes("x.tsv", changes)[0] == (
-        "x.tsv: 2 labels have white space around them or runs of it inside, which does not count"
-    )
+    assert change_notes("x.tsv", changes) == [
+        "x.tsv: normalised white space in 2 labels",
+        "x.tsv: removed .0, as in 1.0, from 2 labels",
+    ]
+    assert change_notes("x.tsv", {SPACES: 1}) == ["x.tsv: normalised white space in 1 label"]
 
 
 @pytest.mark.parametrize("value", [0.5, math.inf, ["a"], {"a": 1}, "\ud800"])

@@ -428,7 +428,7 @@ def test_the_cap_keeps_the_same_pairs_whatever_the_order_of_the_text(tmp_path: P
     mined = mine_discourse(write(tmp_path / "a.jsonl", TEXTS), tmp_path / "a.tsv", 7)
     mine_discourse(write(tmp_path / "b.jsonl", TEXTS[::-1]), tmp_path / "b.tsv", 7)
     assert mined.labels == {"however": 7, "[no-conn]": 7}
-    assert mined.drops.as_dict() == {"over 7 of a label": 66}
+    assert mined.drops.as_dict() == {"pairs over the cap of 7 per label": 66}
     first, second = ([row[:3] for row in rows_of(tmp_path / f"{name}.tsv")[1:]] for name in "ab")
     assert sorted(first) == sorted(second)
     kept = [int(row[0].split()[1]) for row in first if row[2] == "however"]

@@ -178,7 +178,7 @@ def test_parquet_errors_name_the_column_the_row_and_the_file(tmp_path):
     with pytest.raises(DataError, match=r"b.parquet, row 2: the field 'text' is null"):
         read(tmp_path / "b.parquet")
     (tmp_path / "c.parquet").write_bytes(b"no parquet at all")
-    with pytest.raises(DataError, match=r"c.parquet is no sound parquet file"):
+    with pytest.raises(DataError, match=r"c.parquet is not a valid parquet file"):
         read(tmp_path / "c.parquet")
 
 
@@ -232,3 +232,10 @@ def test_documents_may_be_a_json_list_or_arrow_rows(tmp_path):
     for name, ids in (("a.json", ["1", "a#2"]), ("b.arrow", ["1", "b#2"])):
         found = list(read_documents(CorpusSettings(path=str(tmp_path / name)), Drops()))
         assert [(one.id, one.text) for one in found] == [(ids[0], "one"), (ids[1], "two")]
+
+
+def test_a_column_that_is_not_there_is_set_under_the_corpus_or_by_an_option(tmp_path):
+    file = jsonl(tmp_path / "a.jsonl", {"text": "a"})
+    for name, advice in (("articles", r"Set corpora\.articles\.text\."), ("", r"Set --text\.")):
+        with pytest.raises(DataError, match=rf"there is no column 'body'.* There is: text\. {advice}$"):
+            list(read_documents(CorpusSettings(path=str(file), text="body"), Drops(), name))

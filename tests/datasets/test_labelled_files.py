@@ -70,7 +70,7 @@ def test_scores_are_numbers_and_the_hubs_minus_one_is_none(tmp_path: Path) -> No
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
     assert [example.label for example in read("stsb", tmp_path / "test.parquet", labelled=False)] == [5.0, None]
     (tmp_path / "x.tsv").write_text("sentence1\tsentence2\tscore\nA\tB\thigh\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 2: 'high' is no number"):
+    with pytest.raises(DataError, match="line 2: 'high' is not a number"):
         read("stsb", tmp_path / "x.tsv")
 
 
@@ -82,7 +82,7 @@ def test_broken_rows_of_qqp_are_left_out_and_counted_and_empty_questions_kept(tm
     examples, notes = read_labelled(find_dataset("qqp"), str(tmp_path / "train.tsv"), labelled=True)
     assert examples == [Example("1", "D?", "", "1")]
     assert "2 rows without the right number of cells left out" in notes[0]
-    assert "1 examples with an empty text kept" in notes[1]
+    assert "1 example with an empty text kept" in notes[1]
 
 
 def test_tags_are_separated_as_ernies_files_do_or_are_the_hubs_lists(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_minus_one_and_nan_are_no_label_and_a_dash_of_inference_is_left_out(tmp_
     (tmp_path / "train.tsv").write_text("sentence1\tsentence2\tgold_label\na\tb\t-\nc\td\tneutral \n", encoding="utf-8")
     examples, notes = read_labelled(find_dataset("mnli"), str(tmp_path / "train.tsv"), labelled=True)
     assert [example.label for example in examples] == ["neutral"]
-    assert any("1 labels have white space" in note for note in notes)
-    assert any("1 rows with the label -, on which annotators did not agree, left out" in note for note in notes)
+    assert any("normalised white space in 1 label" in note for note in notes)
+    assert any("1 row with the label -, on which annotators did not agree, left out" in note for note in notes)
     assert class_name(float("nan"), ("0", "1"), None, "here") is None
     assert class_name("1.0", ("0", "1"), None, "here") == "1"
 

@@ -92,7 +92,7 @@ def test_a_guess_can_be_overridden(tmp_path: Path) -> None:
     assert data.reasons == ("regression: said by the user",)
     names = made(tmp_path, [{"a": "x", "y": "p|q"}, {"a": "z", "y": "q"}], head="multi_label")
     assert [example.label for example in names.splits["train"].examples] == [("p", "q"), ("q",)]
-    with pytest.raises(ConfigError, match=r"no kind of task is called 'tagger'. Did you mean 'tagging'\?"):
+    with pytest.raises(ConfigError, match=r"'tagger' is not a kind of task. Did you mean 'tagging'\?"):
         made(tmp_path, rows, head="tagger")
 
 
@@ -298,7 +298,7 @@ GOOD: Rows = [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}]
         (GOOD[:1] * 2, GOOD[:1], {}, "train.jsonl: every y is 'no'; a classifier needs examples of two classes"),
         ([*GOOD, {"a": "w", "y": ""}], GOOD, {}, "train.jsonl, line 3: there is no label in 'y'"),
         (GOOD, [], {}, "dev.jsonl: there is no row in it"),
-        ([{"a": "x", "y": 1}, {"a": "z", "y": "two"}], GOOD, {"head": "regression"}, "line 2: 'two' is no number"),
+        ([{"a": "x", "y": 1}, {"a": "z", "y": "two"}], GOOD, {"head": "regression"}, "line 2: 'two' is not a number"),
         ([{"a": "x", "y": 0.5}] * 2, [{"a": "x", "y": 0.5}], {}, "every y is 0.5; there is nothing to learn"),
         ([{"a": ["x"], "y": ["O", "O"]}] * 2, [], {}, "there is no row"),
         ([{"a": ["x"], "y": ["O", "O"]}] * 2, [{"a": ["x"], "y": ["O"]}], {}, "line 1: 1 tokens but 2 tags"),

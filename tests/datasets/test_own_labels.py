@@ -38,9 +38,9 @@ def test_whole_numbers_are_the_same_classes_with_and_without_a_point(tmp_path: P
     assert data.labels == ("0", "1")
     assert labels_of(data, "dev") == ["0", "1"]
     assert labels_of(data, "test") == ["1", "0"]
-    note = "labels are written with .0, such as 1.0, and mean the whole number"
     assert [split.notes for split in data.splits.values()] == [
-        (), (f"{tmp_path}/dev.jsonl: 2 {note}",), (f"{tmp_path}/test.jsonl: 1 {note}",)
+        (), (f"{tmp_path}/dev.jsonl: removed .0, as in 1.0, from 2 labels",),
+        (f"{tmp_path}/test.jsonl: removed .0, as in 1.0, from 1 label",),
     ]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_labels_that_differ_in_white_space_are_one_class_and_that_is_said(tmp_pa
     data = made(tmp_path, ["pos", "pos ", " neg", "neg"])
     assert data.labels == ("neg", "pos")
     assert data.reasons[0] == "classification: y has 2 different names"
-    assert "train.jsonl: 2 labels have white space" in data.splits["train"].notes[0]
+    assert "train.jsonl: normalised white space in 2 labels" in data.splits["train"].notes[0]
 
 
 @pytest.mark.parametrize("label", [float("nan"), "nan", None, "", " "])

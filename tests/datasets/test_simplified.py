@@ -44,7 +44,7 @@ def test_a_text_is_converted_whole_unless_that_changes_its_length(
 
 
 def test_without_a_converter_the_way_out_is_told(nothing_installed: None) -> None:
-    with pytest.raises(DataError, match=r"DRCD.json is in Traditional characters.*pip install zhconv"):
+    with pytest.raises(DataError, match=r"DRCD.json is in Traditional characters.*-e '\.\[zh\]'"):
         simplifier("DRCD.json")
 
 

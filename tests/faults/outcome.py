@@ -22,7 +22,7 @@ class Outcome:
 
 
 def judge(kind: str, label: str, ended: Ended) -> Outcome | None:
-    """The outcome that follows from how a command ended; None where that alone is no fault."""
+    """The outcome that follows from how a command ended; None where that alone is not a fault."""
     if ended.hung:
         return Outcome(kind, label, "hang", _tail(ended.output))
     if ended.traceback:

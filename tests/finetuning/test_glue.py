@@ -35,5 +35,5 @@ def test_fewer_tasks_or_unknown_ones_give_no_score() -> None:
         glue_score({name: 80.0 for name in SCORED if name not in ("qnli", "rte")})
     with pytest.raises(DataError, match="no GLUE score: stsb has no finite figure"):
         glue_score({**dict.fromkeys(SCORED, 80.0), "stsb": math.nan})
-    with pytest.raises(DataError, match=r"'mnly' is no task of GLUE. Did you mean 'mnli'\?"):
+    with pytest.raises(DataError, match=r"'mnly' is not a GLUE task. Did you mean 'mnli'\?"):
         glue_score({"mnly": 1.0})

@@ -96,7 +96,7 @@ def test_an_entity_counts_only_with_its_kind_and_both_ends() -> None:
     assert entity_f1(gold, [["B-PER", "O", "O", "B-LOC"]]) == pytest.approx(50.0)
     assert entity_f1(gold, [["B-LOC", "I-LOC", "O", "B-LOC"]]) == pytest.approx(50.0)
     assert entity_f1(gold, [["O", "O", "O", "O"]]) == 0.0
-    assert entity_f1([["O"]], [["O"]]) == 0.0  # nothing to find is no success
+    assert entity_f1([["O"]], [["O"]]) == 0.0  # nothing to find is not a success
 
 
 def test_an_entity_of_bioes_ends_at_e_and_may_be_one_s() -> None:
@@ -109,7 +109,7 @@ def test_an_entity_of_bioes_ends_at_e_and_may_be_one_s() -> None:
 
 @pytest.mark.parametrize("scheme", [*PREFIXES, "BMES"])
 def test_precision_recall_and_f1_of_entities_equal_seqevals_strict_mode(scheme: Any) -> None:
-    seqeval = pytest.importorskip("seqeval.metrics", reason="seqeval is no dependency; pip install 'ernie2[dev]'")
+    seqeval = pytest.importorskip("seqeval.metrics", reason="needs the extra dev")
     import seqeval.scheme as theirs
 
     seqevals = getattr(theirs, {"BIOES": "IOBES", "BMES": "IOBES"}.get(scheme, scheme))
@@ -133,7 +133,7 @@ def test_precision_recall_and_f1_of_entities_equal_seqevals_strict_mode(scheme: 
 def test_the_scorer_of_the_ernie_scripts_is_seqevals_default_over_iob2(
     pairs: list[tuple[list[str], list[str]]],
 ) -> None:
-    seqeval = pytest.importorskip("seqeval.metrics", reason="seqeval is no dependency; pip install 'ernie2[dev]'")
+    seqeval = pytest.importorskip("seqeval.metrics", reason="needs the extra dev")
     gold, predicted = [tags for tags, _ in pairs], [tags for _, tags in pairs]
     expected = 100 * seqeval.f1_score(gold, predicted, zero_division=0)
     assert entity_f1(gold, predicted, strict=False) == pytest.approx(expected)

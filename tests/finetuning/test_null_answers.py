@@ -98,7 +98,7 @@ def test_a_question_above_the_threshold_gets_the_empty_answer() -> None:
     assert [one.value for one in with_threshold([outcome], 0.6)] == ["Li"]
     assert with_threshold([outcome], None) == [outcome]
     told = described(question(), with_threshold([outcome], 0.4)[0], "span", nulls=True)
-    assert (told["label"], told["start"], told["end"], told["null_score"]) == ("", 0, 0, 0.5)
+    assert (told["label"], told["start"], told["end"], told["null_score"]) == ("", None, None, 0.5)
     assert told["probability"] == pytest.approx(1 / (1 + 2.718281828**-0.5 / 0.8), abs=1e-6)
     assert told["answers"][0]["text"] == "Li"
     assert "null_score" not in described(question(), outcome, "span")
@@ -120,7 +120,10 @@ def test_the_threshold_is_chosen_on_dev_saved_and_used_by_predict(tmp_path: Path
     assert run.metrics["dev"]["no_answer_f1"] == 100.0
     assert run.metrics["dev"]["has_answer_f1"] > 50.0
     tuned = load_tuned(run.folder / "model")
-    assert f"null score of {tuned.facts.null_threshold:.4f}, chosen on dev by best F1" in run.notes[-1]
+    assert (
+        f"no-answer threshold {tuned.facts.null_threshold:.4f} (chosen on dev by best F1; dev scores are optimistic)"
+        in run.notes[-1]
+    )
     lines = tmp_path / "x.tsv"
     lines.write_text("text\tpair\n" + "".join(f"{one.text}\t{one.pair}\n" for one in rows[:16]))
     said = [one["label"] for one in predictions(tuned, lines)]

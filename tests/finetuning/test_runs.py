@@ -130,7 +130,7 @@ def test_runs_side_by_side_give_the_same_figures(tmp_path: Path) -> None:
 
 
 def test_a_run_that_diverged_has_no_figures_but_its_reason(tmp_path: Path) -> None:
-    far = tuple(replace(one, label=1e30) for one in tiny.examples("regression", 4))  # its square is no float32
+    far = tuple(replace(one, label=1e30) for one in tiny.examples("regression", 4))  # its square is not a float32
     data = tiny.data("regression")
     diverging = replace(job(tmp_path), data=replace(data, splits={**data.splits, "train": Split(far, ("far",), "own")}))
     (done,) = run_all(diverging, [0])

@@ -20,7 +20,7 @@ def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as told:
         overridden(OWN, ["epoch=1", "batch", "peak_lr=fast"])
     assert "no setting 'epoch'. Did you mean 'epochs'?" in str(told.value)
-    assert "'batch' is no key=value" in str(told.value)
+    assert "'batch' is not a key=value" in str(told.value)
     assert "peak_lr" in str(told.value)
 
 

@@ -90,7 +90,7 @@ def test_predictions_come_in_the_order_of_the_ids(tmp_path: Path, predictions: d
         ("WNLI", ["0"] * 145, "WNLI.tsv: 145 rows, the official test file has 146"),
         ("WNLI", ["entailment"] * 146, "WNLI.tsv: 'entailment' is none of its labels 0, 1"),
         ("RTE", ["1"] * 3000, "RTE.tsv: '1' is none of its labels entailment, not_entailment"),
-        ("STS-B", [float("nan")] * 1379, "STS-B.tsv: 'nan' is no number from 0 to 5"),
+        ("STS-B", [float("nan")] * 1379, "STS-B.tsv: 'nan' is not a number from 0 to 5"),
         ("SNLI", ["0"], "SNLI: not one of the eleven files"),
     ],
 )
@@ -135,7 +135,7 @@ def test_the_check_finds_every_fault_of_a_zip_from_elsewhere(tmp_path: Path, goo
         "AX.tsv",
     }
     (tmp_path / "none.zip").write_text("no zip", encoding="utf-8")
-    with pytest.raises(DataError, match="is no zip of text files"):
+    with pytest.raises(DataError, match="is not a zip of text files"):
         check_submission(tmp_path / "none.zip")
 
 

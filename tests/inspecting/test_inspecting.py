@@ -255,7 +255,7 @@ def test_where_no_example_contains_it_that_is_said(tmp_path):
     assert "no example" not in text
     text = render(inspect(shards, None, 2, 0, options, containing="21"))
     assert text.count("has no class '21'") == 1
-    with pytest.raises(ConfigError, match=r"'entty' is no kind of spans.*Did you mean 'entity'"):
+    with pytest.raises(ConfigError, match=r"'entty' is not a kind of span.*Did you mean 'entity'"):
         inspect(shards, None, 2, 0, options, containing="entty")
 
 

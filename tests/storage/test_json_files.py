@@ -19,8 +19,8 @@ VALUES = st.recursive(
     ("content", "reason"),
     [
         (b"", "Expecting value"),
-        (b"[]", "it is no JSON object"),
-        (b"null", "it is no JSON object"),
+        (b"[]", "it is not a JSON object"),
+        (b"null", "it is not a JSON object"),
         (b'{"a": 1', "Expecting"),
         (b'{"a": "\xff"}', "decode byte 0xff"),
         (b"[" * 100_000, "nested too deeply"),

@@ -99,5 +99,5 @@ def test_parquet_is_read_by_its_columns_in_batches(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no column 'tow'. Did you mean 'two'\?"):
         list(read_columns(str(tmp_path / "a.parquet"), ("tow",)))
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(DataError, match="no sound parquet file"):
+    with pytest.raises(DataError, match="not a valid parquet file"):
         list(read_columns(str(tmp_path / "a.parquet"), ("two",)))

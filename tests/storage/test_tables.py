@@ -73,7 +73,7 @@ def test_a_column_that_is_not_there_is_named_with_its_neighbour(tmp_path: Path) 
         ("x.tsv", b"a\tb\n\xff\t1\n", "line 2, byte 1: not UTF-8"),
         ("x.jsonl", b'{"a": 1}\n{oops\n', "line 2: not valid JSON"),
         ("x.jsonl", b"[1]\n", "line 1: this line is a list, not an object"),
-        ("x.parquet", b"no parquet", "no sound parquet file"),
+        ("x.parquet", b"no parquet", "not a valid parquet file"),
         ("x.xlsx", b"", "'.xlsx' files are not read here"),
         ("x.tsv", b"a\ta\n1\t2\n", "a column name stands twice"),
     ],
@@ -97,7 +97,7 @@ def test_arrow_files_and_streams_are_read_by_the_columns_that_are_needed(tmp_pat
         with pytest.raises(DataError, match=rf"{name}: there is no column 'd'.* There is: a, b, c"):
             column(rows[0], ("d",))
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:500])
-        with pytest.raises(DataError, match="no sound Arrow file"):
+        with pytest.raises(DataError, match="not a valid Arrow file"):
             list(read_rows(str(tmp_path / name)))
 
 

@@ -198,7 +198,8 @@ def test_what_leaves_the_runs_there_as_they_are_may_change(tmp_path: Path, overr
 
 
 @pytest.mark.parametrize(
-    ("there", "said"), [({"kind": "finetuning"}, "no record of a study"), ({"format": 2}, "format 2; this version")]
+    ("there", "said"),
+    [({"kind": "finetuning"}, "not a Table 7 study record"), ({"format": 2}, "format 2; this version")],
 )
 def test_a_folder_with_a_record_of_something_else_is_refused(tmp_path: Path, there: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):

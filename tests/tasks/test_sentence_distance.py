@@ -44,7 +44,7 @@ def walk(label, text, seed=0, room=99):
 
 
 def relation(arranged: Arranged) -> str | None:
-    """What a reader would call the pair, by token offsets alone; None for what is no class, such as the wrong order."""
+    """What a reader would call the pair, by token offsets alone; None where no class fits, such as the wrong order."""
     first, second = arranged.segments
     if first.document is not second.document:
         return "different_documents"

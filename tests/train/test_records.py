@@ -78,10 +78,10 @@ def test_no_flipped_bit_of_metrics_that_a_checkpoint_notes_is_accepted(tmp_path)
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b'{"kind": "step", ', "line 2 is no JSON \\("),
-        (b"\xff", "line 2 is no JSON \\('utf-8'"),
-        (b"[1]", "line 2 is no JSON object"),
-        (b"[" * 100_000, "line 2 is no JSON .*too deeply"),
+        (b'{"kind": "step", ', "line 2 is not JSON \\("),
+        (b"\xff", "line 2 is not JSON \\('utf-8'"),
+        (b"[1]", "line 2 is not a JSON object"),
+        (b"[" * 100_000, "line 2 is not JSON .*too deeply"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, line, said):

@@ -35,7 +35,12 @@ def test_the_first_signal_is_noted_and_said(number, capfd):
         send(number)
         assert stop.agreed()
         assert stop.name == number.name
-    assert f"{number.name}: finishing the step and saving" in capfd.readouterr().err
+    again = {
+        signal.SIGINT: "; press Ctrl-C again to stop immediately",
+        signal.SIGTERM: "; send SIGTERM again to stop immediately",
+        signal.SIGHUP: "",
+    }
+    assert f"{number.name}: finishing the step and saving a checkpoint{again[number]}.\n" in capfd.readouterr().err
 
 
 def test_handlers_are_as_before_afterwards():

@@ -25,6 +25,7 @@ def test_everything_absent_is_named_at_once_by_its_key(tmp_path):
         ernie2.pretrain({**values, "run": str(tmp_path / "run")}, [f"shards.folder={tmp_path / 'shards'}"])
     assert all(line in str(error.value) for line in lines)
     assert "corpora.news.path=FILE" in str(error.value)
+    assert "remove the corpus there, with the tasks that use only it" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -27,7 +27,7 @@ def test_entities_are_whole_in_every_scheme(scheme: Scheme, tags: str) -> None:
     outcome = Outcome(tuple(tags.split()), certainties=(1.0,) * 5)
     told = described(Example("0", " ".join(words), tokens=words), outcome, "tagging", scheme)
     found = [(one["kind"], one["start"], one["end"], one["text"]) for one in told["entities"]]
-    if scheme == "IOE1":  # E-Y E-Y at the end of a text is no IOE1
+    if scheme == "IOE1":  # E-Y E-Y at the end of a text is not an IOE1
         assert found == [("X", 0, 2, "Li Bai")]
     else:
         assert found == [("X", 0, 2, "Li Bai"), ("Y", 3, 4, "Du"), ("Y", 4, 5, "Fu")]

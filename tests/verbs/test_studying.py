@@ -232,7 +232,10 @@ def test_what_is_wrong_is_told_before_any_training(
 
 def test_a_file_that_is_no_study_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"kind": "finetuning"}', encoding="utf-8")
-    for file, said in ((tmp_path / "x.json", "no record of a study"), (tmp_path / "y.json", r"there is no .*y\.json")):
+    for file, said in (
+        (tmp_path / "x.json", "not a Table 7 study record"),
+        (tmp_path / "y.json", r"there is no .*y\.json"),
+    ):
         with pytest.raises(DataError, match=said):
             ernie2.study_again(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ernie2.annotate.characters import cut_words, words_beyond_ascii
 from ernie2.annotate.matching_text import matching_text
 from ernie2.errors import ConfigError, DataError, did_you_mean
+from ernie2.extras import install_advice
 from ernie2.settings import KnowledgeSettings
 from ernie2.storage.files import decoded, lines_of, open_file, unreadable
 
@@ -152,7 +153,7 @@ class SpacySpans:
             import spacy
         except ImportError as error:
             raise ConfigError(
-                f"knowledge.spacy={pipeline!r} needs spaCy, which is not installed: pip install 'ernie2[spacy]'"
+                f"knowledge.spacy={pipeline!r} needs spaCy, which is not installed: {install_advice('spacy')}."
             ) from error
         try:
             self._pipeline = spacy.load(pipeline)
@@ -231,7 +232,7 @@ def read_gazetteer(path: str, content: bytes | None = None) -> dict[str, str]:
             continue
         if kind not in GAZETTEER_KINDS:
             raise DataError(
-                f"{path}, line {number}: {kind!r} is no kind of an entry.{did_you_mean(kind, GAZETTEER_KINDS)} "
+                f"{path}, line {number}: {kind!r} is not a kind of entry.{did_you_mean(kind, GAZETTEER_KINDS)} "
                 f"Write `entity<TAB>kind` with kind {' or '.join(GAZETTEER_KINDS)}, or the entity alone."
             )
         entries.setdefault(entry, kind)

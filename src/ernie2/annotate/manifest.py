@@ -111,7 +111,7 @@ def finish(folder: Path, work: Path, manifest: dict[str, Any]) -> None:
 
 
 def commit(folder: Path, work: Path) -> None:
-    """Moves the finished set into place. Without shards.json it is no set: that goes first and comes last.
+    """Moves the finished set into place. Without shards.json it is not a set: that goes first and comes last.
 
     Killed half-way, it can be begun again: what is to be moved is known from work/finished.json.
     """

@@ -72,7 +72,7 @@ class Companions:
 def read_companions(read: Callable[[str], bytes | None], where: str) -> Companions:
     """Read the files beside a vocabulary; `read(name)` gives the content of one, None where it is not there.
 
-    Raises `TokenizerError` naming the file and `where` for one that is no JSON object or holds values of other kinds.
+    Raises `TokenizerError` naming the file and `where` for one that is not a JSON object or has wrong values.
     """
     config = _object(read, CONFIG, where)
     older = {} if "added_tokens_decoder" in config else _object(read, SPECIAL_TOKENS_MAP, where)
@@ -156,13 +156,13 @@ def _object(read: Callable[[str], bytes | None], name: str, where: str) -> dict[
     except ValueError as error:
         raise TokenizerError(f"{name} beside {where} is not valid JSON ({error}); mend it or take it away.") from error
     if not isinstance(found, dict):
-        raise TokenizerError(f"{name} beside {where} is no JSON object; mend it or take it away.")
+        raise TokenizerError(f"{name} beside {where} is not a JSON object; mend it or take it away.")
     return found
 
 
 def _decoder(entries: Any, where: str) -> Iterator[AddedToken]:
     if not isinstance(entries, dict):
-        raise TokenizerError(f"{CONFIG} beside {where}: added_tokens_decoder is no object; mend it.")
+        raise TokenizerError(f"{CONFIG} beside {where}: added_tokens_decoder is not an object; mend it.")
     for identity, entry in entries.items():
         content = _content(entry)
         if not identity.isdecimal() or len(identity) > 9 or content is None or not isinstance(entry, dict):

@@ -148,7 +148,7 @@ def _read_corpus(
     result = ReadCorpus(name, corpus.language, corpus.licence, resolve(corpus))
     drops, labels = Drops(), Counter[str]()
     with _UnitWriter(folder / "units", name, unit_bytes(result.sources, settings)) as units:
-        for document in read_pairs(corpus, drops) if corpus.pairs is not None else read_documents(corpus, drops):
+        for document in read_pairs(corpus, drops, name) if corpus.pairs else read_documents(corpus, drops, name):
             seen(len(document.text))
             if not in_share(document.group, settings.share):
                 drops.add(OUTSIDE)

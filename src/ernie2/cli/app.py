@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a character that the locale does not have is no error
+            stream.reconfigure(errors="backslashreplace")  # a character that the locale does not have is not an error
     try:
         try:
             app(arguments, prog_name="ernie2")

@@ -69,7 +69,7 @@ def prepare(
              many documents each task can use; finished work is not done again
     Example  [bold]ernie2 prepare my-recipe.yaml corpora.wiki.path=wiki.jsonl.gz[/bold]
     """
-    with when_interrupted(lambda: "the same command goes on where it stopped."):
+    with when_interrupted(lambda: "run the same command to continue where it stopped."):
         shards = ernie2.prepare(recipe, overrides or (), workers, replace=replace)
     arguments = shlex.join([recipe, *(overrides or ())])
     finished({"shards": shards}, f"ernie2 inspect {arguments}", f"ernie2 pretrain {arguments}")

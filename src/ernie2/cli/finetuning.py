@@ -47,7 +47,7 @@ TOKENIZER = typer.Option(help="A tokenizer.json or vocab.txt.", show_default="th
 OUT = typer.Option(help="Folder for results and models.", show_default="finetuned/CHECKPOINT")
 SUBMISSION = typer.Option(metavar="FILE.zip", help="Of glue: a zip for its server.", show_default=False)
 PARALLEL = typer.Option(min=1, max=1_024, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
-AGAIN = "the same command goes on; runs that were finished are not done again."
+AGAIN = "run the same command to continue; the interrupted seed restarts, finished seeds are skipped."
 
 
 def _files(train: str | None, dev: str | None, test: str | None, named: list[str] | None) -> dict[str, str]:
@@ -55,7 +55,7 @@ def _files(train: str | None, dev: str | None, test: str | None, named: list[str
     for one in named or ():
         split, equals, path = one.partition("=")
         if not (split and equals and path):
-            raise Ernie2Error(f"--file {one!r} is no SPLIT=PATH, such as dev_matched=dev.tsv.")
+            raise Ernie2Error(f"--file {one!r} is not a SPLIT=PATH, such as dev_matched=dev.tsv.")
         files[split] = path
     return files
 
@@ -85,7 +85,7 @@ def finetune(
     """Fine-tune a checkpoint on labelled data and score it, several seeds in one command.
 
     Declared sets take the paper's settings for a model of this size; files of
-    your own are guessed and told. A finished run is not done again.
+    your own are guessed and told. Finished seeds are skipped.
 
     Reads    CHECKPOINT, and DATA or your files
     Leaves   OUT/SET/seed-0/model …, which transformers loads, OUT/results.html
@@ -162,7 +162,8 @@ def export(
     r"""Write a model as ONNX, checked against torch before it is kept.
 
     Batch and length are dynamic; inputs are input_ids, attention_mask and
-    token_type_ids. Needs pip install 'ernie2\[onnx]'.
+    token_type_ids. Needs the extra onnx:
+    pip install -c constraints.txt -e '.\[onnx]' in the ernie2 checkout.
 
     Reads    MODEL
     Leaves   DST/model.onnx with tokeniser and config.json

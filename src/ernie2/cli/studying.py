@@ -73,7 +73,7 @@ def study(
     elif out is not None:
         raise Ernie2Error(f"--out belongs to --from; a study goes into folder={out}.")
     else:
-        with when_interrupted(lambda: "the same command goes on where it stopped."):
+        with when_interrupted(lambda: "run the same command to continue where it stopped."):
             folder = ernie2.study(preset.value, overrides or (), parallel)
     finished(
         {"page": folder / "study.html", "tables": folder / "study.md", "record": folder / "study.json"},

@@ -34,7 +34,7 @@ def demo(
              labels, beside the same encoder untrained
     Example  [bold]ernie2 demo --language zh[/bold]
     """
-    with when_interrupted(lambda: "the same command goes on where it stopped."):
+    with when_interrupted(lambda: "run the same command to continue where it stopped."):
         ernie2.demo(language, folder)
 
 

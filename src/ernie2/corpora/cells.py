@@ -16,6 +16,7 @@ from typing import Any
 
 from ernie2.corpora.long_texts import check_length
 from ernie2.errors import DataError
+from ernie2.plurals import counted
 from ernie2.storage.files import json_name, json_value
 
 DASH = "-"
@@ -23,8 +24,8 @@ DASH = "-"
 INFERENCE = frozenset({"entailment", "neutral", "contradiction", "not_entailment", "non-entailment"})
 """Labels of natural language inference, in lower case."""
 
-SPACES = "labels have white space around them or runs of it inside, which does not count"
-WHOLE = "labels are written with .0, such as 1.0, and mean the whole number"
+SPACES = "normalised white space in"
+WHOLE = "removed .0, as in 1.0, from"
 
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})\.0+")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -56,7 +57,7 @@ def tokens_of(values: Collection[Any], name: str, place: str) -> tuple[str, ...]
 
 
 def check_characters(text: str, place: str) -> None:
-    """Raise `DataError` for half a surrogate pair, which is no character and cannot be encoded."""
+    """Raise `DataError` for half a surrogate pair, which is not a character and cannot be encoded."""
     if not text.isascii() and (found := _SURROGATE.search(text)):
         raise DataError(
             f"{place}: the text holds \\u{ord(found[0]):04x} alone, half a character. Write both halves, or take it "
@@ -105,7 +106,10 @@ def class_of(value: Any, name: str, place: str, changes: Counter[str] | None = N
 
 def change_notes(file: str, changes: Mapping[str, int]) -> list[str]:
     """Return a line for users about each kind of change that was counted."""
-    return [f"{file}: {count:,} {what}" for what, count in changes.items()]
+    return [
+        f"{file}: {what} {counted(count, 'label')}" if what in (SPACES, WHOLE) else f"{file}: {count:,} {what}"
+        for what, count in changes.items()
+    ]
 
 
 def name_in(cells: Mapping[str, Any], columns: Sequence[str], number: int) -> str:

@@ -282,7 +282,7 @@ class _Kept:
             self.drops.add("repeated pair")
             return
         if len(heap) == self.most:
-            self.drops.add(f"over {self.most:,} of a label")
+            self.drops.add(f"pairs over the cap of {self.most:,} per label")
             if number > -heap[0][0]:
                 return
             hashes.discard(-heapreplace(heap, (-number, self._end))[0])

@@ -30,7 +30,6 @@ PAIR_FORMATS = tuple(extension for extension in TABLES if not extension.startswi
 SPAN_KINDS = ("word", "phrase", "entity", "user")
 """Kinds of knowledge spans; a span given without a kind is a 'user' span."""
 
-_WHICH_FIELD = "The recipe says under the corpus which field or column is meant."
 _DELIMITED = re.compile(r"\.[ct]sv(\.gz|\.zst)?$")
 _LONGEST_TXT_DOCUMENT = 1_000_000
 _CUT_SPAN = "span across a cut of a long text"
@@ -112,8 +111,10 @@ def resolve(settings: CorpusSettings) -> list[str]:
     return list_files(settings.paths, FORMATS)
 
 
-def read_documents(settings: CorpusSettings, drops: Drops) -> Iterator[Document]:
-    """Every document of a corpus of documents, streamed in the order of `resolve`; `drops` counts what is left out.
+def read_documents(settings: CorpusSettings, drops: Drops, name: str = "") -> Iterator[Document]:
+    """Every document of a corpus of documents, streamed in the order of `resolve`; `drops` counts what is dropped.
+
+    `name`: the corpus in its recipe, for messages; "" where the columns come from options of a command.
 
     Raises `DataError`, naming file and line or row, for what cannot be read as text or is not of the expected form, and
     at the end when there was no document at all.
@@ -121,7 +122,7 @@ def read_documents(settings: CorpusSettings, drops: Drops) -> Iterator[Document]
     files = resolve(settings)
     count = 0
     for file, stem in file_stems(files, FORMATS).items():
-        for document in read_file(file, stem, settings, drops):
+        for document in read_file(file, stem, settings, drops, name):
             count += 1
             yield document
     if count == 0:
@@ -132,14 +133,14 @@ def read_documents(settings: CorpusSettings, drops: Drops) -> Iterator[Document]
         )
 
 
-def read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops) -> Iterator[Document]:
+def read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops, name: str = "") -> Iterator[Document]:
     """The documents of one file; one without an id of its own is called `stem#number`, counted from 1 in the file."""
     if file_format(file, FORMATS).startswith(".txt"):
         yield from _read_txt(file, stem, settings.language, drops)
         return
     needed = {name for name in (settings.text, settings.id, settings.spans, settings.group, "title") if name}
     for number, row in enumerate(read_rows(file, only=needed), start=1):
-        document = _document(row, f"{stem}#{number}", settings, drops)
+        document = _document(row, f"{stem}#{number}", settings, drops, name)
         if document is not None:
             yield from _parts(document, settings.language, drops)
 
@@ -197,16 +198,18 @@ def _read_txt(file: str, stem: str, language: str, drops: Drops) -> Iterator[Doc
         yield finished()
 
 
-def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops) -> Document | None:
+def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops, name: str) -> Document | None:
     """One row as a document, or None where its text is empty, which is counted."""
     cells, where = row.cells, row.place
-    text = cells[column(row, (settings.text,), _WHICH_FIELD)]
+    text = cells[column(row, (settings.text,), which_key(name, "text"))]
     if not isinstance(text, str):
         raise DataError(f"{where}: the field {settings.text!r} is {json_name(text)}, not a string.")
     identity = name_of(cells.get(settings.id), settings.id, where) or default_id
     group = identity
     if settings.group is not None:
-        group = name_of(cells[column(row, (settings.group,), _WHICH_FIELD)], settings.group, where) or identity
+        group = (
+            name_of(cells[column(row, (settings.group,), which_key(name, "group"))], settings.group, where) or identity
+        )
     title = cells.get("title")
     given = cells.get(settings.spans)
     spans = _spans(given, len(text), where, settings.spans) if given else ()
@@ -220,6 +223,11 @@ def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops)
             drops.add("span over white space", len(spans) - len(kept))
         spans = kept
     return Document(identity, group, normal, title if isinstance(title, str) else "", spans)
+
+
+def which_key(name: str, key: str) -> str:
+    """Return which key of corpus `name` sets a column that is not there, or which option, where `name` is empty."""
+    return f"Set corpora.{name}.{key}." if name else f"Set --{key}."
 
 
 def _normal_text(text: str) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, text_of
-from ernie2.corpora.documents import PAIR_FORMATS, Document, Drops, name_of, resolve
+from ernie2.corpora.documents import PAIR_FORMATS, Document, Drops, name_of, resolve, which_key
 from ernie2.errors import DataError
 from ernie2.settings import CorpusSettings, PairSettings
 from ernie2.storage.listing import file_stems
-from ernie2.storage.tables import read_columns
+from ernie2.storage.tables import column, read_rows
 
 MOST_LABELS = 10_000
 """A column with more different values than this holds no classes."""
@@ -22,23 +22,23 @@ EMPTY_TEXT = "empty text"
 NO_LABEL = "no label"
 NO_AGREED_LABEL = f"label {DASH}: annotators did not agree"
 
-_WHICH_COLUMN = "The recipe says under `pairs` which column is meant."
-
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
-def read_pairs(settings: CorpusSettings, drops: Drops) -> Iterator[Document]:
+def read_pairs(settings: CorpusSettings, drops: Drops, name: str = "") -> Iterator[Document]:
     """Every pair of a corpus of labelled pairs, streamed in the order of `resolve`; `drops` counts what is left out.
 
     A document's text is both texts, their white space collapsed to single spaces, with a blank line between, so it has
     exactly two paragraphs. Its id is `stem#number` of its row, its group the cell of `settings.group`, or the first
-    text where there is none. Raises `DataError`, naming file and line or row, for what is not of the expected form and
-    for more than `MOST_LABELS` labels, and at the end when there was no pair at all.
+    text where there is none. `name`: the corpus in its recipe, for messages.
+
+    Raises `DataError`, naming file and line or row, for what is not of the expected form and for more than
+    `MOST_LABELS` labels, and at the end when there was no pair at all.
     """
     columns = settings.pairs
     assert columns is not None, "a corpus of documents is read by read_documents"
     labels: set[str] = set()
-    for where, pair in _without_dashes(_pairs_of(settings, columns, drops), drops):
+    for where, pair in _without_dashes(_pairs_of(settings, columns, drops, name), drops):
         labels.add(str(pair.label))
         if len(labels) > MOST_LABELS:
             raise DataError(
@@ -64,14 +64,18 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
     return sorted(names, key=int) if all(map(_INTEGER.fullmatch, names)) else names
 
 
-def _pairs_of(settings: CorpusSettings, columns: PairSettings, drops: Drops) -> Iterator[tuple[str, Document]]:
+def _pairs_of(
+    settings: CorpusSettings, columns: PairSettings, drops: Drops, name: str
+) -> Iterator[tuple[str, Document]]:
     """(place, pair) of every row that is one; `drops` counts the others."""
-    named = [columns.a, columns.b, columns.label, *([settings.group] if settings.group else ())]
+    named = {"pairs.a": columns.a, "pairs.b": columns.b, "pairs.label": columns.label}
+    named |= {"group": settings.group} if settings.group else {}
     for file, stem in file_stems(resolve(settings), PAIR_FORMATS).items():
-        for number, (where, cells) in enumerate(read_columns(file, named, _WHICH_COLUMN), start=1):
-            pair = _pair(cells, f"{stem}#{number}", where, columns, settings.group, drops)
+        for number, row in enumerate(read_rows(file, only=named.values()), start=1):
+            cells = [row.cells[column(row, (one,), which_key(name, key))] for key, one in named.items()]
+            pair = _pair(cells, f"{stem}#{number}", row.place, columns, settings.group, drops)
             if pair is not None:
-                yield where, pair
+                yield row.place, pair
 
 
 def _without_dashes(pairs: Iterator[tuple[str, Document]], drops: Drops) -> Iterator[tuple[str, Document]]:

@@ -65,7 +65,7 @@ CMRC2018 = Dataset(
     metrics=("exact_match", "answer_f1"),
     answer_rules="cmrc2018",
     splits={
-        # the trial set is official, and shares no context with dev, but it is no part of the training set
+        # the trial set is official, and shares no context with dev, but it is not a part of the training set
         "train": _contexts("train", 10_142, "cmrc2018_train.json", substitutes=("cmrc2018_trial.json", "trial.json")),
         "dev": _contexts("dev", 3_219, "cmrc2018_dev.json"),
         "test": _contexts("test", 4_895, "cmrc2018_test.json"),

@@ -21,6 +21,7 @@ from ernie2.corpora.documents import name_of
 from ernie2.datasets.declarations import Columns, Dataset
 from ernie2.datasets.examples import Example
 from ernie2.errors import DataError
+from ernie2.plurals import counted
 from ernie2.storage.files import json_name
 from ernie2.storage.tables import Row, column, read_rows
 
@@ -49,11 +50,15 @@ def read_labelled(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[
         examples.append(_example(dataset, columns, row, number, changes, labelled=labelled))
     notes = change_notes(file, changes)
     if dashes:
-        notes.append(f"{file}: {dashes} rows with the label {DASH}, on which annotators did not agree, left out")
+        notes.append(
+            f"{file}: {counted(dashes, 'row')} with the label {DASH}, on which annotators did not agree, left out"
+        )
     if dropped:
-        notes.append(f"{file}: {len(dropped)} rows without the right number of cells left out (first: {dropped[0]})")
+        notes.append(
+            f"{file}: {counted(len(dropped), 'row')} without the right number of cells left out (first: {dropped[0]})"
+        )
     if empty := sum(not example.text.strip() or example.pair == "" for example in examples):
-        notes.append(f"{file}: {empty} examples with an empty text kept")
+        notes.append(f"{file}: {counted(empty, 'example')} with an empty text kept")
     return examples, notes
 
 
@@ -64,7 +69,7 @@ def class_name(
     place: str,
     changes: Counter[str] | None = None,
 ) -> str | None:
-    """Return the class that a cell means: its name, another spelling, or its index as a number that is no string.
+    """Return the class that a cell means: its name, another spelling, or its index as a number that is not a string.
 
     None where there is no label: null, NaN, "", and -1 and `-` where no class is called so. `changes` is that of
     `class_of`. Raises `DataError` for anything else.
@@ -141,7 +146,7 @@ def _score(value: Any, place: str) -> float | None:
         return None
     score = number_of(value)
     if score is None:
-        raise DataError(f"{place}: {value!r} is no number; a regression set needs one.")
+        raise DataError(f"{place}: {value!r} is not a number; a regression set needs one.")
     return None if score == -1 else score
 
 

@@ -100,7 +100,7 @@ def _listed(folder: str) -> dict[str, str]:
     try:
         system, inner = fsspec.core.url_to_fs(folder)
         if not system.isdir(inner):
-            raise DataError(f"{folder} is no folder; give the folder that holds the data sets, or name files.")
+            raise DataError(f"{folder} is not a folder; give the folder that holds the data sets, or name files.")
         root = inner.rstrip("/") + "/"
         found = sorted(system.find(inner, maxdepth=_DEPTH))
     except (OSError, ValueError, ImportError) as error:

@@ -67,7 +67,7 @@ def own_data(
     than two rows or of one class only, and spans none of which are in their contexts.
     """
     if head is not None and head not in get_args(Head):
-        raise ConfigError(f"no kind of task is called {head!r}.{did_you_mean(head, get_args(Head))} "
+        raise ConfigError(f"{head!r} is not a kind of task.{did_you_mean(head, get_args(Head))} "
                           f"Known: {', '.join(get_args(Head))}.")  # fmt: skip
     texts = [part.strip() for part in text.split(",")]
     if not 1 <= len(texts) <= 2 or not all(texts):

@@ -22,7 +22,7 @@ def label_of(kind: Head, value: Any, name: str, place: str, changes: Counter[str
     if kind == "regression":
         number = number_of(value)
         if number is None:
-            raise DataError(f"{place}: {value!r} is no number; a regression task needs one for every example.")
+            raise DataError(f"{place}: {value!r} is not a number; a regression task needs one for every example.")
         return number
     if kind == "multi_label":
         parts = value if isinstance(value, list) else [part.strip() for part in str(value).split("|")]

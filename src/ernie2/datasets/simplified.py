@@ -13,6 +13,7 @@ from functools import cache
 from importlib import import_module
 
 from ernie2.errors import DataError
+from ernie2.extras import install_advice
 
 _ONLY_TRADITIONAL = frozenset(
     "這個們來說對時會國學發後過還裡為與從見長門問間開關東車馬風飛電話語讀寫書畫點樣種經應該實現"
@@ -64,6 +65,6 @@ def _converter(file: str) -> Callable[[str], str]:
     except ImportError:
         raise DataError(
             f"{file} is in Traditional characters, and turning them into Simplified ones needs a converter: "
-            "`pip install zhconv` (or opencc-python-reimplemented), or give a file that is Simplified already, such as "
-            "the DRCD files that came with ERNIE."
+            f"{install_advice('zh')}. Or give a file that is Simplified already, such as the DRCD files that came with "
+            "ERNIE."
         ) from None

@@ -204,7 +204,7 @@ def _row(file: str, sentence: Sequence[_Line], names: tuple[str, str], token: in
 
 
 def _is_header(head: Sequence[_Line], first: _Line, named: Sequence[str], known: Collection[str]) -> bool:
-    """Whether the first line names columns: it holds a name that was given, or its last cell alone is no tag."""
+    """Whether the first line names columns: it holds a name that was given, or its last cell alone is not a tag."""
     if any(name in first.cells for name in named if name not in _DEFAULTS and not name.isdecimal()):
         return True
     if all(name in first.cells for name in _DEFAULTS):

@@ -15,11 +15,11 @@ def glue_score(results: Mapping[str, float | Sequence[float]]) -> float:
     """Mean over the nine tasks, in percent, of task -> figure or figures (two metrics, or MNLI matched and mismatched).
 
     A task with several figures enters with their mean, WNLI counts, AX may be given and does not. Raises `DataError`
-    naming tasks that are missing, unknown or without a finite figure: a mean over fewer tasks is no GLUE score.
+    naming tasks that are missing, unknown or without a finite figure: a mean over fewer tasks is not a GLUE score.
     """
     if unknown := [name for name in results if name not in (*SCORED, "ax")]:
         raise DataError(
-            f"{unknown[0]!r} is no task of GLUE.{did_you_mean(unknown[0], SCORED)} Known: {', '.join(SCORED)}."
+            f"{unknown[0]!r} is not a GLUE task.{did_you_mean(unknown[0], SCORED)} Known: {', '.join(SCORED)}."
         )
     if missing := [name for name in SCORED if name not in results]:
         raise DataError(

@@ -156,7 +156,7 @@ def as_markdown(record: Mapping[str, Any]) -> str:
         f"settings of the {record['size']} model; "
         f"seeds {', '.join(map(str, record['seeds']))}; {record['device']}, {record['precision']}.",
         "",
-        "| data set | what it is | split | metric | every run | middle | 95 % of the mean | majority | paper |",
+        "| data set | source | split | metric | per seed | mean or median | 95 % CI of the mean | majority | paper |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in record["datasets"]:
@@ -240,7 +240,7 @@ def _summarised(row: Row, summary: str) -> str:
 def _interval(row: Row) -> str:
     if row.low is None:
         return f", {row.no_interval}" if row.no_interval else ""
-    return f", 95 % of the mean {_shown(row.low)} to {_shown(row.high)}"
+    return f", 95 % CI of the mean {_shown(row.low)} to {_shown(row.high)}"
 
 
 def _shown(value: float | None) -> str:

@@ -20,6 +20,7 @@ from ernie2.finetuning.null_answers import choose_threshold
 from ernie2.finetuning.predictions import Outcome, positive_scores, predict, with_threshold
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.plurals import counted
 from ernie2.progress import say
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import confirm_lock
@@ -109,7 +110,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
 
 
 def _constant(answer: str, steps: int) -> str:
-    return answer and f"{answer} after {steps:,} step{'' if steps == 1 else 's'}"
+    return answer and f"{answer} after {counted(steps, 'step')}"
 
 
 def _notes(prepared: Prepared) -> list[str]:
@@ -130,7 +131,10 @@ class _Judge:
         """What to report of the threshold of empty answers, where there is one."""
         if self.null_threshold is None:
             return []
-        return [f"seed {seed}: no answer above a null score of {self.null_threshold:.4f}, chosen on dev by best F1"]
+        return [
+            f"seed {seed}: no-answer threshold {self.null_threshold:.4f} (chosen on dev by best F1; dev scores are "
+            "optimistic)"
+        ]
 
     def figures(self, names: Sequence[str], title: str | None = None) -> dict[str, dict[str, float]]:
         """split -> metric -> percent; `title`: that of a bar a split, None for none."""

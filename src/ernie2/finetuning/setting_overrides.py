@@ -59,7 +59,7 @@ def overridden(settings: Settings, assignments: Sequence[str]) -> Settings:
     for assignment in assignments:
         key, equals, value = (part.strip() for part in assignment.partition("="))
         if not equals:
-            wrong.append(f"{shown(assignment)} is no key=value")
+            wrong.append(f"{shown(assignment)} is not a key=value")
         elif key not in known:
             wrong.append(f"there is no setting {shown(key)}.{did_you_mean(key, known)}")
         elif _PARTED.search(value):
@@ -100,4 +100,5 @@ def _out_of_range(settings: Settings) -> list[str]:
 
 
 def _told(wrong: Sequence[str], known: dict[str, Any]) -> str:
-    return "settings: " + "; ".join(one.rstrip(".") for one in wrong) + f". Known: {', '.join(known)}."
+    sentences = " ".join(one if one.endswith((".", "?")) else f"{one}." for one in wrong)
+    return f"settings: {sentences} Known: {', '.join(known)}."

@@ -75,13 +75,13 @@ def check_submission(path: Path) -> list[str]:
     """Everything in a zip that the server's rules forbid, in words; an empty list means it is fit to be sent.
 
     Rules: exactly the eleven files, at the top of the zip; the header; ids 0 … n-1, each once; the official number of
-    rows; labels of the task's set, spelled out; STS-B numbers from 0 to 5. Raises `DataError` for what is no zip.
+    rows; labels of the task's set, spelled out; STS-B numbers from 0 to 5. Raises `DataError` for what is not a zip.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             contents = {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no zip of text files ({error}); write it anew.") from error
+        raise DataError(f"{path} is not a zip of text files ({error}); write it anew.") from error
     problems = [f"{name}: not one of the eleven files" for name in contents if name.removesuffix(".tsv") not in FILES]
     for name in FILES:
         if f"{name}.tsv" not in contents:
@@ -130,7 +130,7 @@ def _check(name: str, table: Sequence[tuple[str, str]] | None) -> list[str]:
         if wrong:
             problems.append(f"{name}.tsv: {wrong[0]!r} is none of its labels {', '.join(expected.labels)}")
     elif bad := [value for _, value in table if not _is_score(value)]:
-        problems.append(f"{name}.tsv: {bad[0]!r} is no number from 0 to 5")
+        problems.append(f"{name}.tsv: {bad[0]!r} is not a number from 0 to 5")
     return problems
 
 

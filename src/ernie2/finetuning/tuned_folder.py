@@ -161,7 +161,7 @@ def _read_facts(file: Path) -> TunedFacts:
         told = read_json(file, dict).get(FACTS)
         if told is None:
             raise CheckpointError(
-                f"{file.parent} is no model fine-tuned by ernie2 ({file.name} has no {FACTS!r}). `ernie2 finetune` "
+                f"{file.parent} is not a model fine-tuned by ernie2 ({file.name} has no {FACTS!r}). `ernie2 finetune` "
                 "makes one, in RESULT/…/seed-0/model."
             )
         if told.get("head") == "tagging" and "scheme" not in told:
@@ -172,7 +172,7 @@ def _read_facts(file: Path) -> TunedFacts:
         return TypeAdapter(TunedFacts).validate_python(told)
     except FileNotFoundError:
         raise CheckpointError(
-            f"{file.parent} is no fine-tuned model: there is no {file.name}. `ernie2 finetune` makes one, in "
+            f"{file.parent} is not a fine-tuned model: there is no {file.name}. `ernie2 finetune` makes one, in "
             "RESULT/…/seed-0/model."
         ) from None
     except DamagedFile as error:

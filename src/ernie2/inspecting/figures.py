@@ -107,7 +107,7 @@ def inspect(
 
     `options`: task name → its options, those of a recipe; `weights`: by corpus, as in `feeds`. `containing`: a class or
     a kind of spans that the examples must contain. Raises `ShardError`, `UnknownTask` or `ConfigError`; a task that
-    cannot work on these shards is no error but told in its figures.
+    cannot work on these shards is not an error but told in its figures.
     """
     opened = Shards(shards)
     pieces = tokenizer_of(opened)
@@ -131,7 +131,7 @@ def inspect(
     if containing is not None and not any(found.searched for found in figures):
         classes = {label for found in figures for label in found.tally or ()}
         raise ConfigError(
-            f"{containing!r} is no kind of spans and no class of these tasks."
+            f"{containing!r} is not a kind of span or a class of these tasks."
             f"{did_you_mean(containing, [*SPAN_KINDS, *classes])} Kinds: {', '.join(SPAN_KINDS)}; classes are "
             "listed by `ernie2 inspect` under each task."
         )

@@ -233,7 +233,7 @@ class Records:
 def read_records(run: Path, changed: Mapping[str, Any] | None = None) -> Records:
     """Read the records of a run folder; a missing or empty metrics.jsonl is a run that has only just begun.
 
-    `changed`: values that replace those of run.json. Raises `CheckpointError` where `run` is no run folder and
+    `changed`: values that replace those of run.json. Raises `CheckpointError` where `run` is not a run folder and
     `DataError` where a record file is damaged.
     """
     described = run / "run.json"

@@ -30,7 +30,7 @@ def write_report(run: Path, beside: Sequence[Path] = (), changed: Mapping[str, A
 
     With runs `beside` it, the page also compares what each task kept in them. `changed`: values that replace those of
     run.json, as those that are written there next. Raises `CheckpointError` where
-    `run` is no run, `DataError` where its records are damaged, `StorageError` where the page cannot be written.
+    `run` is not a run, `DataError` where its records are damaged, `StorageError` where the page cannot be written.
     """
     page = render(read_records(run, changed), [read_records(other) for other in beside])
     advice = f"Free some space or allow writing there, then run `ernie2 report {run}`; the run itself is untouched."

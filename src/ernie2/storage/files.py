@@ -195,9 +195,9 @@ def _check_kind(head: bytes, name: str) -> None:
         if head.startswith(magic):
             what = f"give it a name in {extension}" if extension else "save its content as text"
             now = what if name != "standard input" else "decompress it first"
-            raise DataError(f"{name} is no text but {kind}; {now}.")
+            raise DataError(f"{name} is not text but {kind}; {now}.")
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
-        raise DataError(f"{name} is a Git LFS pointer, not the file itself; run `git lfs pull` where it comes from.")
+        raise DataError(f"{name} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder.")
     sample = head[:4096]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     if even + odd > max(1, len(sample) // 8) and min(even, odd) * 10 <= max(even, odd):
@@ -224,7 +224,7 @@ def _gunzipped(raw: Any, file: str) -> Iterator[bytes]:
         if "runcated" in str(error):
             raise _cut_short(file, "gzip") from error
         if type(error) is OSError and error.errno is None:
-            raise DataError(f"{file} is no sound gzip file ({error}); its name or its content is wrong.") from error
+            raise DataError(f"{file} is not a valid gzip file ({error}); its name or its content is wrong.") from error
         raise
 
 
@@ -239,7 +239,7 @@ def _zstd_decompressed(raw: Any, file: str) -> Iterator[bytes]:
                 content = frame.decompress(chunk)
             except zstandard.ZstdError as error:
                 raise DataError(
-                    f"{file} is no sound zstd file ({error}); it is damaged, or its name is wrong."
+                    f"{file} is not a valid zstd file ({error}); it is damaged, or its name is wrong."
                 ) from error
             except MemoryError as error:
                 raise DataError(

@@ -88,5 +88,5 @@ def _parsed(path: Path, content: bytes, kind: type[Kind]) -> Kind:
     except ValueError as error:
         raise DamagedFile(path, str(error)) from error
     if not isinstance(values, kind):
-        raise DamagedFile(path, f"it is no JSON {_KINDS[kind]}")
+        raise DamagedFile(path, f"it is not a JSON {_KINDS[kind]}")
     return values

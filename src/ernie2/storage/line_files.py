@@ -58,9 +58,9 @@ def parse_lines(path: Path, content: bytes) -> list[dict[str, Any]]:
         try:
             values = parse_json(line)
         except ValueError as error:
-            raise DamagedFile(path, f"line {number:,} is no JSON ({error})") from error
+            raise DamagedFile(path, f"line {number:,} is not JSON ({error})") from error
         if not isinstance(values, dict):
-            raise DamagedFile(path, f"line {number:,} is no JSON object")
+            raise DamagedFile(path, f"line {number:,} is not a JSON object")
         lines.append(values)
     return lines
 

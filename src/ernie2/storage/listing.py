@@ -85,7 +85,7 @@ def _files_of(path: str) -> list[str]:
             return [system.unstrip_protocol(match) if remote else match for match in matches]
         raise DataError(f"there is no file {path!r}.{_neighbour(system, inner)} Check the path.")
     except re.error as error:
-        raise DataError(f"{path!r} is no glob ({error}). Write a [ that belongs to a name as [[].") from error
+        raise DataError(f"{path!r} is not a glob ({error}). Write a [ that belongs to a name as [[].") from error
     except (OSError, ValueError, ImportError) as error:
         raise unreadable(path, error) from error
 

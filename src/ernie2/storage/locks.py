@@ -134,7 +134,7 @@ class FolderLock:
         descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EISDIR, "it is no regular file")
+            raise OSError(errno.EISDIR, "it is not a regular file")
         return descriptor
 
     def _lock(self) -> bool:
@@ -298,7 +298,7 @@ def _named(owner: Mapping[str, Any]) -> str:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """What a lock file says; {} where that is no description of an owner, None where there is no file."""
+    """What a lock file says; {} where that is not a description of an owner, None where there is no file."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -209,14 +209,14 @@ def _columnar(file: str, only: Collection[str] | None, *, parquet: bool) -> Iter
                 f"(0x{error.object[error.start]:02x}: {error.reason}); save the file as UTF-8."
             ) from error
         except pa.ArrowException as error:
-            raise DataError(f"{file} is no sound {kind} file ({error}). Get or write the file again.") from error
+            raise DataError(f"{file} is not a valid {kind} file ({error}). Get or write the file again.") from error
         except (ValueError, OverflowError) as error:  # such as a time beyond the year 9999
             raise DataError(
                 f"{file}, rows {number + 1} to {number + _ROWS}: a value cannot be read ({error}); take it out."
             ) from error
         except OSError as error:
             if type(error) is OSError and error.errno is None:  # how pyarrow says that the content is damaged
-                raise DataError(f"{file} is no sound {kind} file ({error}). Get or write the file again.") from error
+                raise DataError(f"{file} is not a valid {kind} file ({error}). Get or write the file again.") from error
             raise unreadable(file, error) from error
 
 

@@ -16,7 +16,7 @@ Text = tuple[int, int]
 
 
 def texts_of(document: AnnotatedDocument) -> tuple[Text, Text] | None:
-    """The two texts of a labelled pair, its two paragraphs; None where this is no pair, or one with an empty text."""
+    """The two texts of a labelled pair, its two paragraphs; None where this is not a pair or a text is empty."""
     if document.label is None or len(document.paragraphs) != 3:
         return None
     start, middle, end = document.sentences[document.paragraphs].tolist()
@@ -27,7 +27,7 @@ def fit(document: AnnotatedDocument, room: int) -> tuple[Segment, Segment] | Non
     """Both texts of a pair in at most `room` tokens, the ends cut off where they have more.
 
     The longer text is cut first (released fine-tuning code), and then back to the end of a whole unit: a cut goes
-    neither through a word nor through a span. None where this is no pair, or not even the first unit of a text fits.
+    neither through a word nor through a span. None where this is not a pair, or not even the first unit of a text fits.
     """
     if (texts := texts_of(document)) is None:
         return None

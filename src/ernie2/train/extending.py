@@ -45,7 +45,7 @@ class Finished:
 def open_finished(run: Path) -> Finished:
     """Opens a finished run to be extended.
 
-    Raises `FolderInUse` where it is being trained, `CheckpointError` where it is no run, not finished, began under
+    Raises `FolderInUse` where it is being trained, `CheckpointError` where it is not a run, not finished, began under
     other rules, or its last checkpoint is damaged; `ShardError` where its shards are gone or were made anew.
     """
     facts = read_run(run)

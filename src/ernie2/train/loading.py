@@ -59,7 +59,7 @@ class WarmStart:
 def load(source: Path, shards: Shards) -> Loaded:
     """The model at `source` with every task it has a head for, to be used on `shards`.
 
-    Raises `CheckpointError` where `source` is no checkpoint, `ShardError` where the shards speak another tokeniser.
+    Raises `CheckpointError` where `source` is not a checkpoint, `ShardError` where the shards speak another tokeniser.
     """
     wordpieces = tokenizer_of(shards)
     vocabulary = vocabulary_of(wordpieces)

@@ -112,7 +112,7 @@ class Records:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Reads run.json; raises `CheckpointError` where this is no run folder."""
+        """Reads run.json; raises `CheckpointError` where this is not a run folder."""
         return read_run(self.run)
 
 
@@ -142,8 +142,7 @@ class NoRecords(Records):
 def read_run(run: Path) -> dict[str, Any]:
     """Return what run.json says.
 
-    Raises `CheckpointError` where `run` is no run folder, run.json is not as it was written, or another version wrote
-    it.
+    Raises `CheckpointError` where `run` is not a run folder, run.json is damaged, or another version wrote it.
     """
     file = run / "run.json"
     try:

@@ -76,7 +76,9 @@ class Stop:
         if not self.asked:
             self.name, self._at = caught.name, time.monotonic()
             # not through print: the signal may have come in the middle of one
-            text = f"\n{caught.name}: finishing the step and saving a checkpoint; once more stops at once.\n"
+            again = {signal.SIGINT: "; press Ctrl-C again to stop immediately", signal.SIGHUP: ""}
+            now = again.get(caught, f"; send {caught.name} again to stop immediately")
+            text = f"\n{caught.name}: finishing the step and saving a checkpoint{now}.\n"
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())
         elif caught is not signal.SIGHUP and time.monotonic() - self._at > SAME_SECONDS:
             self.__exit__()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ernie2.errors import ConfigError
+from ernie2.extras import install_advice
 from ernie2.progress import say
 
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
@@ -39,8 +40,8 @@ def check_sinks(names: Sequence[str]) -> None:
             found = True
         if not found:
             raise ConfigError(
-                f"train.sinks names {name}, whose package is not installed: pip install 'ernie2[{name}]', or take it "
-                "off train.sinks."
+                f"train.sinks names {name}, whose package is not installed: {install_advice(name)}, or "
+                "remove it from train.sinks."
             )
 
 

@@ -28,7 +28,7 @@ _COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens
 def open_any(source: Path) -> Stored:
     """What a checkpoint of any kind holds: a run folder, or whatever `open_stored` reads.
 
-    Raises `CheckpointError` where it is no checkpoint or damaged.
+    Raises `CheckpointError` where it is not a checkpoint or damaged.
     """
     return _open_run(source) if (source / "run.json").exists() else open_stored(source)
 

@@ -1,4 +1,4 @@
-"""What a recipe names and is not there: every file and corpus at once, and what to do about it."""
+"""Input files of a recipe that do not exist: all of them in one error, with what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def absent_data(recipe: Recipe) -> list[str]:
             lines.append(f"corpora.{name}.path: {error}")
     for key, file in (("tokenizer.file", recipe.tokenizer.file), ("knowledge.gazetteer", recipe.knowledge.gazetteer)):
         if file is not None and not Path(file).is_file():
-            lines.append(f"{key}: there is no file {file!r}.")
+            lines.append(f"{key}: file not found: {file!r}.")
     return lines
 
 
@@ -29,7 +29,7 @@ def require_data(recipe: Recipe) -> None:
         listed = "\n".join(f"  - {line}" for line in lines)
         key = lines[0].partition(":")[0]
         raise DataError(
-            f"recipe {recipe.name!r} names data that is not there:\n{listed}\n"
+            f"recipe {recipe.name!r} names input files that were not found:\n{listed}\n"
             f"Name your own files, on the command line ({key}=FILE) or in a copy of the recipe (`ernie2 recipes "
-            "NAME my-recipe.yaml`). What you do not have can be left out there, with the tasks that read it alone."
+            "NAME my-recipe.yaml`); or remove the corpus there, with the tasks that use only it."
         )

@@ -57,7 +57,7 @@ def convert(
     """
     source, destination = Path(source), Path(destination)
     if to not in KINDS:
-        raise ConfigError(f"to={to!r} is no kind of folder to convert to; choose {' or '.join(KINDS)}.")
+        raise ConfigError(f"to={to!r} is not a kind of folder to convert to; choose {' or '.join(KINDS)}.")
     if destination.exists():
         raise StorageError(f"{destination} exists already; name a folder that does not, or move that one away.")
     stored = open_any(source)

@@ -81,7 +81,7 @@ def _own_shards(checkpoint: Path) -> Shards:
     if not checkpoint.exists():
         raise ConfigError(f"{checkpoint} does not exist; name a run or a Hugging Face folder that `ernie2` wrote.")
     if not (checkpoint / "run.json").exists():
-        raise ConfigError(f"{checkpoint} is no run, so it names no shards to be evaluated on: give some with --data.")
+        raise ConfigError(f"{checkpoint} is not a run, so it names no shards to evaluate on; give --data SHARDS.")
     return shards_of_run(checkpoint, read_run(checkpoint))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, StorageError
+from ernie2.extras import install_advice
 from ernie2.finetuning.dense import DenseTuned
 from ernie2.finetuning.setting_overrides import OWN
 from ernie2.finetuning.sources import open_source
@@ -68,7 +69,7 @@ def export(model: str | Path, destination: str | Path, task_id: str | None = Non
     """
     model, destination = Path(model), Path(destination)
     if lacking := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ConfigError(f"ONNX needs {', '.join(lacking)}: pip install 'ernie2[onnx]'.")
+        raise ConfigError(f"ONNX needs {', '.join(lacking)}: {install_advice('onnx')}.")
     if destination.exists():
         raise StorageError(f"{destination} exists already; name a folder that does not, or move that one away.")
     ready = _tuned(model, task_id) if _is_tuned(model) else _bare(model, task_id)

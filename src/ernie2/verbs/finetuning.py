@@ -22,6 +22,7 @@ from ernie2.finetuning.paper_settings import Settings, settings_for
 from ernie2.finetuning.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
 from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.plurals import counted
 from ernie2.progress import say
 from ernie2.reporting.finetuned import write_page
 from ernie2.storage.atomic import write_json, write_text
@@ -286,8 +287,9 @@ def _say_job(job: Job, notes: Sequence[str]) -> None:
     settings = job.settings
     say(
         f"\n{job.data.name}: {job.data.head}, {len(job.data.need('train').examples):,} training examples, "
-        f"{settings.epochs} epochs, batch {settings.batch}, rate {settings.peak_lr:g}, {settings.max_length} tokens, "
-        f"task id {job.task_id}; on {(device := devices()[0])} in {choose_precision(settings.precision, device)}"
+        f"{counted(settings.epochs, 'epoch')}, batch {settings.batch}, rate {settings.peak_lr:g}, "
+        f"{settings.max_length} tokens, task id {job.task_id}; "
+        f"on {(device := devices()[0])} in {choose_precision(settings.precision, device)}"
     )
     for note in (*notes, *_split_notes(job)):
         say(f"  {note}")

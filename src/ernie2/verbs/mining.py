@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from ernie2.errors import ConfigError
 from ernie2.languages import check_language
+from ernie2.plurals import counted
 from ernie2.progress import progress, say
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def mine_clicks(
 
 
 def _say_mined(out: Path, mined: Mined) -> None:
-    """Prints rows per label, the most frequent first, and what was left out."""
-    say(f"{mined.labels.total():,} pairs of {len(mined.labels)} labels in {out}")
+    """Prints rows per label, the most frequent first, and what was dropped."""
+    say(f"{counted(mined.labels.total(), 'pair')} of {counted(len(mined.labels), 'label')} in {out}")
     for label, count in sorted(mined.labels.items(), key=lambda entry: (-entry[1], entry[0])):
         say(f"  {label:<26} {count:,}")
     for reason, count in mined.drops.as_dict().items():
-        say(f"left out, {reason}: {count:,}")
+        say(f"dropped {count:,}: {reason}")

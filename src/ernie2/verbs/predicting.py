@@ -17,6 +17,7 @@ from ernie2.finetuning.former import check_predictions_file
 from ernie2.finetuning.glue_submission import encoded_for, outcomes_for
 from ernie2.finetuning.many_runs import devices
 from ernie2.finetuning.predictions import Outcome
+from ernie2.finetuning.spans import Candidate
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
 from ernie2.finetuning.unlabelled import examples_from, examples_in, examples_of
 from ernie2.progress import warn
@@ -37,15 +38,15 @@ def predict(
 
     Classes: `label`, `probabilities` by class. Numbers: `label`. Several labels: `label` a list, `probabilities`. Tags:
     `tokens`, `label` a tag each, `probabilities` of those tags, `entities`. Spans: `label` the answer, `start`, `end`
-    in characters of the context, `probability` among the `answers`; where the training data had unanswerable questions
-    also `null_score`, and the label is "" where that is above the threshold of the model. All carry the `id` of the row
-    or its number.
+    in characters of the context (None of an empty answer), `probability` among the `answers`; where the training data
+    had unanswerable questions also `null_score`, and the label is "" where that is above the threshold of the model.
+    All carry the `id` of the row or its number.
 
     `source`: a table (.tsv, .csv, .jsonl, .json, .parquet, .arrow), a .txt of one text a line, lines, or an open binary
     stream of lines such as `sys.stdin.buffer`. How many texts were cut at the model's length, and a high share
     of [UNK], is said on standard error.
     `text`: the columns, where they are not called as in training. `out`: also write JSON lines there; a file that is
-    there and holds no predictions is overwritten only with `replace`. Raises `CheckpointError` where `model` is no
+    there and holds no predictions is overwritten only with `replace`. Raises `CheckpointError` where `model` is not a
     fine-tuned model, `DataError` for input that cannot be read, `StorageError` where `out` cannot be written.
     """
     if out is not None and not replace:
@@ -101,20 +102,24 @@ def described(
     if head == "span":
         best = outcome.answers[0]
         answers = [
-            {"text": one.text, "start": one.start, "end": one.end, "probability": round(one.probability, 6)}
-            for one in outcome.answers
+            {"text": one.text, **_place(one), "probability": round(one.probability, 6)} for one in outcome.answers
         ]
-        place = {"start": best.start, "end": best.end, "probability": round(best.probability, 6)}
+        place: dict[str, Any] = {**_place(best), "probability": round(best.probability, 6)}
         if nulls:
             assert outcome.null_score is not None
             place["null_score"] = round(outcome.null_score, 6)
             if outcome.value == "":
-                place |= {"start": 0, "end": 0, "probability": round(_null_probability(outcome), 6)}
+                place |= {"start": None, "end": None, "probability": round(_null_probability(outcome), 6)}
         return told | {"label": outcome.value, **place, "answers": answers}
     told["label"] = list(outcome.value) if isinstance(outcome.value, tuple) else outcome.value
     if outcome.probabilities:
         told["probabilities"] = {name: round(share, 6) for name, share in outcome.probabilities.items()}
     return told
+
+
+def _place(answer: Candidate) -> dict[str, int | None]:
+    """Return where an answer stands in the context, in characters; None for an empty answer, which stands nowhere."""
+    return {"start": answer.start, "end": answer.end} if answer.text else {"start": None, "end": None}
 
 
 def _null_probability(outcome: Outcome) -> float:

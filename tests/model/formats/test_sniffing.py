@@ -1,4 +1,4 @@
-"""What is no file of weights is named by its first bytes, with what to do."""
+"""What is not a file of weights is named by its first bytes, with what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (POINTER, r"is a Git LFS pointer of 440\.5 MB, not the file itself: run `git lfs pull`"),
+        (POINTER, r"is a Git LFS pointer to a 440\.5 MB file, not the file itself: run `git lfs pull`"),
         (b"\n<!DOCTYPE html><html><body>Log in</body></html>", r"is a web page \(HTML or XML\)"),
         (b"<html>", "is a web page"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), r"is a Keras \(HDF5\) file of TensorFlow weights"),

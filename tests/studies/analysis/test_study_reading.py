@@ -34,9 +34,9 @@ def test_a_record_is_read_with_its_runs_in_order(record):
 
 @pytest.mark.parametrize("key", ["kind", "study"])
 def test_what_is_no_study_is_refused(record, key):
-    with pytest.raises(DataError, match="no record of a study of Table 7"):
+    with pytest.raises(DataError, match="not a Table 7 study record"):
         read(record | {key: "run"})
-    with pytest.raises(DataError, match="no record of a study of Table 7"):
+    with pytest.raises(DataError, match="not a Table 7 study record"):
         read({})
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from ernie2.plurals import counted
 from ernie2.studies.analysis.results import FRACTION, POINTS
 from ernie2.studies.analysis.statistics import Estimate, estimate
-from ernie2.studies.analysis.wording import cell, counted, in_words, listing, number, plain, signed
+from ernie2.studies.analysis.wording import cell, in_words, listing, number, plain, signed
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
     path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
     if path is None:
         raise CheckpointError(
-            f"{folder.resolve()} is no checkpoint: it holds neither run.json (a run) nor a configuration "
+            f"{folder.resolve()} is not a checkpoint: it holds neither run.json (a run) nor a configuration "
             f"({', '.join(NAMES)}).{what_lies_there(folder)}"
         )
     if (target := outside_target(path)) is not None:

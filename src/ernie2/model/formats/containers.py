@@ -96,10 +96,10 @@ def _read_shards(index: Path) -> Container:
     told = read_json(index)
     places = told.get("weight_map") if isinstance(told, dict) else None
     if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
-        raise CheckpointError(f"{index} is no index of shards: its weight_map does not give a file for every tensor.")
+        raise CheckpointError(f"{index} is not an index of shards: its weight_map lacks the file of some tensor.")
     names = set(places.values())
     if outside := sorted(name for name in names if Path(name).name != name):
-        raise CheckpointError(f"{index} names {outside[0]!r}, which is no file beside it.")
+        raise CheckpointError(f"{index} names {outside[0]!r}, which is not a file beside it.")
     if lacking := sorted(name for name in names if not (index.parent / name).is_file()):
         raise CheckpointError(f"{index.parent} lacks {', '.join(lacking)}, which {index.name} names; fetch it again.")
     shards = [read_file(index.parent / name) for name in sorted(names)]

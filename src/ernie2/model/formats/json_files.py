@@ -11,7 +11,7 @@ from ernie2.model.formats.sniffing import lfs_pointer
 
 
 def read_json(path: Path) -> Any:
-    """The value in a file. Raises `CheckpointError` where it cannot be read, is no JSON or is nested too deeply."""
+    """The value in a file. Raises `CheckpointError` where it cannot be read, is not JSON or is nested too deeply."""
     try:
         content = path.read_bytes()
         if pointer := lfs_pointer(content[:512]):

@@ -29,7 +29,7 @@ def read_pickle(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
         with path.open("rb") as file:
             content = RestrictedUnpickler(file, _ALLOWED, encoding="latin1").load()
         if not isinstance(content, dict):
-            raise CheckpointError(f"{path} holds no mapping of names to arrays, so it is no checkpoint of a model.")
+            raise CheckpointError(f"{path} holds no mapping of names to arrays, so it is not a model checkpoint.")
         content, others = unwrapped(content, lambda value: _stand_in(value) is not None, path)
         stand_ins = {str(name): found for name, value in content.items() if (found := _stand_in(value)) is not None}
         if sum(len(found.data) for found in stand_ins.values()) > path.stat().st_size:

@@ -62,12 +62,12 @@ def what_lies_there(folder: Path) -> str:
 
 
 def lfs_pointer(start: bytes) -> str:
-    """'Git LFS pointer of 440.5 MB: …' for the text that Git leaves in a file's place; else ''."""
+    """'Git LFS pointer to a 440.5 MB file: …' for the text that Git leaves in a file's place; else ''."""
     if not start.startswith(b"version https://git-lfs"):
         return ""
     size = re.search(rb"^size (\d{1,18})$", start, re.MULTILINE)
-    of = f" of {int(size[1]) / 1e6:,.1f} MB" if size else ""
-    return f"Git LFS pointer{of}, not the file itself: run `git lfs pull` in its folder, or download the file"
+    size_of = f"a {int(size[1]) / 1e6:,.1f} MB file" if size else "a file"
+    return f"Git LFS pointer to {size_of}, not the file itself: run `git lfs pull` in its folder, or download the file"
 
 
 def _not_weights(path: Path, start: bytes) -> str:

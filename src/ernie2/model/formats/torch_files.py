@@ -147,7 +147,7 @@ def _tensors(
     content: object, numbers: Callable[[_Storage], bytes], path: Path
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no mapping of names to tensors, so it is no checkpoint of a model.")
+        raise CheckpointError(f"{path} holds no mapping of names to tensors, so it is not a model checkpoint.")
     state, beside = unwrapped(content, lambda value: isinstance(value, _Described), path)
     described = {str(name): one for name, one in state.items() if isinstance(one, _Described)}
     for name, one in described.items():

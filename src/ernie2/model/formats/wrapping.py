@@ -58,14 +58,14 @@ def prefix_of(names: Iterable[str], where: Path) -> tuple[str, str]:
         )
     if found:
         raise CheckpointError(
-            f"{where}: the word embeddings stand under {found[0]!r}, which is no ERNIE or BERT model by itself; save "
-            "the state dict of that part alone."
+            f"{where}: the word embeddings stand under {found[0]!r}, which is not an ERNIE or BERT model by itself; "
+            "save the state dict of that part alone."
         )
     return "", ""
 
 
 def _split(prefix: str) -> tuple[str, str] | None:
-    """'module.bert.' -> ('module.', 'bert.'); None for what is no wrapper."""
+    """'module.bert.' -> ('module.', 'bert.'); None for what is not a wrapper."""
     model = next(one for one in _MODELS if prefix.endswith(one))
     wrapper = rest = prefix[: len(prefix) - len(model)]
     while rest:

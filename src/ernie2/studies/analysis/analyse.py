@@ -15,7 +15,7 @@ from ernie2.studies.analysis.results import Analysis
 def analyse(record: Mapping[str, Any]) -> Analysis:
     """The figures of a study, finished or not; of an unfinished one `notes` say what is missing.
 
-    Every comparison takes the pre-training seeds that both sides have. Raises DataError where the record is no study
+    Every comparison takes the pre-training seeds that both sides have. Raises DataError where the record is not a study
     of this format, where runs of a seed began with other parameters or trained a task for other numbers of iterations
     (as counted, not as planned), and where scores are of different data.
     """

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ernie2.plurals import counted
 from ernie2.studies.analysis.results import Analysis
-from ernie2.studies.analysis.wording import counted, listing
+from ernie2.studies.analysis.wording import listing
 
 
 def facts(record: Mapping[str, Any], analysis: Analysis) -> list[str]:

@@ -170,9 +170,9 @@ _RECORD = TypeAdapter(Record)
 
 
 def check_format(record: Mapping[str, Any]) -> None:
-    """Raises DataError where `record` is no study of Table 7 in the form of this version."""
+    """Raises DataError where `record` is not a study of Table 7 in the form of this version."""
     if record.get("kind") != "study" or record.get("study") != "table7":
-        raise DataError("this is no record of a study of Table 7; give the folder in which `ernie2 study table7` ran.")
+        raise DataError("this is not a Table 7 study record; give the folder in which `ernie2 study table7` ran.")
     if record.get("format") != FORMAT:
         raise DataError(
             f"this study's record has format {record.get('format')!r}; this version reads {FORMAT}: "
@@ -181,7 +181,7 @@ def check_format(record: Mapping[str, Any]) -> None:
 
 
 def read(record: Mapping[str, Any]) -> Record:
-    """Raises DataError where `record` is no study of this format, names what it does not have, or compares unlikes."""
+    """Raises DataError where `record` is not a study of this format, names what it lacks, or compares unlikes."""
     check_format(record)
     try:
         made = _RECORD.validate_python(dict(record))

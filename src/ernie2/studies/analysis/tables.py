@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ernie2.escaping import in_markdown
+from ernie2.plurals import counted
 from ernie2.studies.analysis.comparisons import PAIRS
 from ernie2.studies.analysis.facts import facts, model
 from ernie2.studies.analysis.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
 from ernie2.studies.analysis.results import FRACTION, POINTS, Analysis, ArmResult, Comparison, TaskFigure
 from ernie2.studies.analysis.statistics import Estimate
-from ernie2.studies.analysis.wording import DASH, cell, counted, in_words, listing, number, plain, whole
+from ernie2.studies.analysis.wording import DASH, cell, in_words, listing, number, plain, whole
 
 
 def as_markdown(record: Mapping[str, Any], analysis: Analysis) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ernie2.plurals import counted
 from ernie2.studies.analysis.results import POINTS
 from ernie2.studies.analysis.statistics import Estimate
 
@@ -53,11 +54,6 @@ def cell(found: Estimate | None, unit: str, seeds: int, *, change: bool = False)
 def whole(found: Estimate) -> str:
     """A count's mean: "1,234,567"."""
     return f"{found.mean:,.0f}"
-
-
-def counted(count: int, thing: str) -> str:
-    """(1, "seed") → "1 seed", (3, "seed") → "3 seeds"."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def listing(words: Sequence[str]) -> str:
