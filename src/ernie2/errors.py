@@ -66,7 +66,7 @@ class DamagedFile(Ernie2Error):
 
 
 class FolderInUse(StorageError):
-    """Another process writes into this folder."""
+    """Another process writes into this folder, or reads what was to be replaced."""
 
 
 class LockLost(StorageError):

@@ -24,10 +24,20 @@ from ernie2 import processes
 from ernie2.annotate import input_files, steps
 from ernie2.annotate.identity import check_settings
 from ernie2.annotate.jobs import Workplace
+from ernie2.annotate.joined import reading_shards
 from ernie2.annotate.prepare import prepare
 from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START, Shards
 from ernie2.annotate.wordpieces import load_wordpieces
-from ernie2.errors import ConfigError, DataError, Ernie2Error, RunFailed, ShardError, StorageError, TokenizerError
+from ernie2.errors import (
+    ConfigError,
+    DataError,
+    Ernie2Error,
+    FolderInUse,
+    RunFailed,
+    ShardError,
+    StorageError,
+    TokenizerError,
+)
 from ernie2.recipe_files import load_recipe
 from ernie2.storage.locks import FolderLock
 
@@ -111,7 +121,15 @@ def test_the_manifest_tells_what_was_made(made):
 
 def test_only_the_set_itself_is_left(made):
     shards, _ = made
-    names = ["phrases.tsv", "shards.json", "text", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+    names = [
+        "phrases.tsv",
+        "readers.lock",
+        "shards.json",
+        "text",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    ]
     assert sorted(entry.name for entry in shards.folder.iterdir()) == ["input-files.json", *names]
     assert load_wordpieces(shards.folder / "tokenizer.json").fingerprint == shards.tokenizer_fingerprint
 
@@ -443,8 +461,49 @@ def test_a_set_that_is_replaced_is_replaced_whole(tmp_path):
     assert second.fingerprint != first.fingerprint
     assert list(second.corpora) == ["new"]
     assert second.facts["corpora"]["new"]["spans"]["entity"] > 0
-    names = ["input-files.json", "new", "shards.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+    names = [
+        "input-files.json",
+        "new",
+        "readers.lock",
+        "shards.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    ]
     assert sorted(entry.name for entry in second.folder.iterdir()) == names
+
+
+def test_a_set_that_a_process_reads_is_not_replaced(tmp_path):
+    first = prepare(plain_recipe(tmp_path), workers=1)
+    before, asked = contents(first.folder), plain_recipe(tmp_path, shards={**_shards(tmp_path), "share": 0.5})
+    stages = []
+    with reading_shards(first):
+        before |= {"readers.lock": contents(first.folder)["readers.lock"]}
+        told = r"shards is being read by process \d+ on .*\. Wait for it or stop it; choose another shards\.folder\."
+        with pytest.raises(FolderInUse, match=told):
+            prepare(asked, 1, lambda progress: stages.append(progress.stage), replace=True)
+        assert stages == []
+        assert contents(first.folder) == before
+    assert prepare(asked, workers=1, replace=True).fingerprint != first.fingerprint
+    with pytest.raises(ShardError, match="was replaced while this command started"), reading_shards(first):
+        pass
+
+
+def test_a_reader_that_comes_while_the_new_set_is_made_keeps_the_old_one_and_the_finished_work(tmp_path, monkeypatch):
+    first = prepare(plain_recipe(tmp_path), workers=1)
+    asked = plain_recipe(tmp_path, shards={**_shards(tmp_path), "share": 0.5})
+    with contextlib.ExitStack() as held:
+
+        def report(progress):
+            if progress.stage == "mark" and progress.done == progress.total:
+                held.enter_context(reading_shards(first))
+
+        with pytest.raises(FolderInUse):
+            prepare(asked, 1, report, replace=True)
+        assert Shards(first.folder).fingerprint == first.fingerprint
+    stages = []
+    assert prepare(asked, 1, lambda p: stages.append(p.stage), replace=True).fingerprint != first.fingerprint
+    assert stages == []
 
 
 def test_progress_counts_up_to_all_characters(tmp_path):

@@ -15,6 +15,7 @@ import tiny_finetuning
 import tiny_run
 from ernie2.errors import FolderInUse, LockLost
 from ernie2.storage.locks import FolderLock, describe_process
+from ernie2.storage.readers import without_readers
 from ernie2.train.records import Records
 
 
@@ -112,3 +113,22 @@ def test_a_run_that_another_process_took_over_stops_by_name_and_writes_nothing_m
         ernie2.pretrain(tiny_run.recipe(tmp_path).model_dump(mode="json"))
     assert bytes_of(run) == left
     assert json.loads((run / "run.json").read_text())["status"] == "running"
+
+
+def test_shards_cannot_be_replaced_while_a_run_trains_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = tiny_run.write_shards(tmp_path / "shards")
+    real, refused = Records.write, list[str]()
+
+    def try_to_replace(records: Records, kind: str, **values: Any) -> None:
+        if kind == "step" and not refused:
+            told = r"shards is being read by process \d+ on"
+            with pytest.raises(FolderInUse, match=told), without_readers(shards.folder, otherwise="take another"):
+                pass
+            refused.append(kind)
+        real(records, kind, **values)
+
+    monkeypatch.setattr(Records, "write", try_to_replace)
+    ernie2.pretrain(tiny_run.recipe(tmp_path).model_dump(mode="json"))
+    assert refused
+    with without_readers(shards.folder, otherwise="choose another shards.folder"):
+        pass

@@ -5,12 +5,14 @@ Ids mean the same tokens everywhere, so one tokeniser is all the folders need in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 from ernie2.annotate.shards import Shards
 from ernie2.errors import ShardError
+from ernie2.storage.readers import reading
 
 
 class JoinedShards(Shards):
@@ -60,6 +62,17 @@ def open_shards(*folders: Path | str) -> Shards:
 def folders_of(shards: Shards) -> tuple[Path, ...]:
     """The folders behind `shards`: one, or those that were joined."""
     return shards.folders if isinstance(shards, JoinedShards) else (shards.folder,)
+
+
+@contextmanager
+def reading_shards(shards: Shards) -> Iterator[None]:
+    """Keep `shards` from being replaced. Raises `ShardError` where they were since they were opened."""
+    with ExitStack() as held:
+        for folder in folders_of(shards):
+            held.enter_context(reading(folder))
+        if open_shards(*folders_of(shards)).fingerprint != shards.fingerprint:
+            raise ShardError(f"{shards.folder} was replaced while this command started. Run the same command again.")
+        yield
 
 
 def _refuse_another_tokenizer(first: Shards, part: Shards) -> None:

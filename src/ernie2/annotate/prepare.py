@@ -13,7 +13,7 @@ tokeniser, so work is only ever taken up again where it is the same work. At the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from ernie2.processes import cores
 from ernie2.progress import say
 from ernie2.settings import PhraseSettings, Recipe
 from ernie2.storage.atomic import staged_file, storage_errors, write_text
+from ernie2.storage.readers import without_readers
 from ernie2.storage.removing import discard
 
 Report = Callable[[Progress], None]
@@ -58,7 +59,8 @@ def prepare(
     run that was killed goes on where it was. With `replace`, a set made from something else is
     replaced when the new one is whole.
 
-    Raises `ShardError` where the folder holds another set and `replace` is not given, `DataError`, `TokenizerError`,
+    Raises `ShardError` where the folder holds another set and `replace` is not given, `FolderInUse` where a process
+    reads the set that is to be replaced, `DataError`, `TokenizerError`,
     `ConfigError` for input that cannot be used, `StorageError` when writing
     fails, `RunFailed` when a worker is killed.
     """
@@ -83,6 +85,9 @@ def prepare(
                 discard(place.folder)
         inputs.save_hashes(folder)
         return _unchanged(ready, recipe, report)
+    if (folder / "shards.json").exists():
+        with _replacing(folder):
+            pass  # refused now, not after hours of work
     workers = workers or cores()
     if workers > 1:
         warm_up()
@@ -101,7 +106,7 @@ def prepare(
                 manifest = {**_make(recipe, given, parts, place, workers, report), "inputs": dict(inputs.states)}
                 with storage_errors(folder, what_now=WHAT_NOW):
                     finish(folder, place.folder, manifest)
-            with storage_errors(folder, what_now=WHAT_NOW):
+            with _replacing(folder):
                 commit(folder, place.folder)
         except (DataError, TokenizerError, ConfigError) as error:
             refused = error  # what was made is of no use: the same input would fail again
@@ -118,6 +123,14 @@ def _unchanged(ready: Shards, recipe: Recipe, report: Report) -> Shards:
     _check_unknown(ready.facts, recipe)
     report(Progress("unchanged", 0, 0))
     return ready
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[None]:
+    """Replace shards inside. Raises `FolderInUse` where a process reads them, `StorageError` where a write fails."""
+    otherwise = "choose another shards.folder"
+    with storage_errors(folder, what_now=WHAT_NOW), without_readers(folder, otherwise=otherwise):
+        yield
 
 
 def _make(

@@ -102,7 +102,7 @@ class FolderLock:
             now = _read(self.file)
         except OSError as error:
             raise self._unusable(error) from error
-        who = "it was deleted" if now is None else f"{_named(now)} has it now"
+        who = "it was deleted" if now is None else f"{process_name(now)} has it now"
         raise LockLost(
             f"{self.file} is no longer held by this process ({self._owner['pid']} on {self._owner['host']}): {who}. "
             "It stopped and wrote nothing more."
@@ -122,7 +122,7 @@ class FolderLock:
             if owner is None:
                 continue  # released in this moment
             if (why := self._abandoned(owner, age)) is not None:
-                say(f"Taking over {self.file}, left by {_named(owner)}: {why}.")
+                say(f"Taking over {self.file}, left by {process_name(owner)}: {why}.")
                 self.file.unlink(missing_ok=True)  # its owner, should there be one, finds that out before it writes
             elif time.monotonic() > until:
                 raise FolderInUse(self._refusal(owner, age))
@@ -140,7 +140,7 @@ class FolderLock:
     def _lock(self) -> bool:
         """Lock the open file and describe the owner in it; False where somebody else holds it."""
         try:
-            self._owner["heartbeat"] = not _flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._owner["heartbeat"] = not flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mine = os.fstat(self._descriptor)
             if not os.path.samestat(mine, os.stat(self.file, follow_symlinks=False)):
                 return False  # its owner deleted it between opening and locking
@@ -150,7 +150,7 @@ class FolderLock:
         if mine.st_size and before is not None and (self._owner["heartbeat"] or before.get("heartbeat") is True):
             return False  # of a process without flock: its age decides
         if mine.st_size:
-            left = f"left by {_named(before)}" if before and "pid" in before else "damaged"
+            left = f"left by {process_name(before)}" if before and "pid" in before else "damaged"
             say(f"Taking over {self.file} ({left}): no process holds it.")
         self._describe()
         if self._owner["heartbeat"]:
@@ -177,7 +177,7 @@ class FolderLock:
         return None
 
     def _refusal(self, owner: Mapping[str, Any], age: float) -> str:
-        text = f"{self.folder} is in use by {_named(owner)}. Wait for it or stop it; {self._otherwise}."
+        text = f"{self.folder} is in use by {process_name(owner)}. Wait for it or stop it; {self._otherwise}."
         if self._owner.get("heartbeat") or owner.get("heartbeat") is True:
             text += (
                 f" Its lock counts as abandoned in {max(0, round(STALE_SECONDS - age))} s; delete {self.file} if you "
@@ -223,7 +223,7 @@ def is_locked(file: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        return not _flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB) and _age(file) <= STALE_SECONDS
+        return not flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB) and _age(file) <= STALE_SECONDS
     except BlockingIOError:
         return True
     finally:
@@ -237,7 +237,7 @@ def owner_of(folder: Path) -> str | None:
     """
     file = folder / "lock"
     with suppress(OSError):
-        return _named(_read(file) or {}) if is_locked(file) else None
+        return process_name(_read(file) or {}) if is_locked(file) else None
     return None
 
 
@@ -246,7 +246,7 @@ def shared_lock(file: Path) -> Iterator[None]:
     """Hold the lock `file`, which is made where there is none, together with all who hold it like this."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        _flock(descriptor, fcntl.LOCK_SH)
+        flock(descriptor, fcntl.LOCK_SH)
         yield
     finally:
         os.close(descriptor)
@@ -256,7 +256,7 @@ def wait_until_free(file: Path) -> None:
     """Wait until no process holds `file` by `shared_lock`; does not wait where the file system has no ``flock``."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        _flock(descriptor, fcntl.LOCK_EX)
+        flock(descriptor, fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
 
@@ -286,8 +286,8 @@ def _is_earlier_attempt(owner: Mapping[str, Any], me: Mapping[str, Any]) -> bool
     return me["job"] != "none" or all(owner.get(key) == me[key] for key in ("host", "agent"))
 
 
-def _named(owner: Mapping[str, Any]) -> str:
-    """The owner of a lock in words, safe to print."""
+def process_name(owner: Mapping[str, Any]) -> str:
+    """Return a process that described itself in words, safe to print."""
     if "pid" not in owner:
         return "a process that its lock does not name"
     pid, host, command, since = (
@@ -327,7 +327,7 @@ def _age(file: Path) -> float:
         return time.time() - touched
 
 
-def _flock(descriptor: int, operation: int) -> bool:
+def flock(descriptor: int, operation: int) -> bool:
     """Apply `operation`; False where the file system has no ``flock``. Raises `BlockingIOError` where it is held."""
     try:
         fcntl.flock(descriptor, operation)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ernie2.annotate.joined import open_shards
+from ernie2.annotate.joined import open_shards, reading_shards
 from ernie2.annotate.shards import Shards
 from ernie2.batches.feeds import weight_of
 from ernie2.batches.stream import Feed
@@ -37,6 +37,11 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     Raises `ShardError` where the shards hold sentences that are too long for the checkpoint's sequences.
     """
     shards = open_shards(data) if data is not None else _own_shards(Path(checkpoint))
+    with reading_shards(shards):
+        return _evaluate(checkpoint, shards)
+
+
+def _evaluate(checkpoint: str | Path, shards: Shards) -> dict[str, dict[str, Any]]:
     _say_other_rules(Path(checkpoint))
     check_now(shards)
     loaded = load(Path(checkpoint), shards)

@@ -31,7 +31,7 @@ from ernie2.train.records import read_run
 from ernie2.train.rules import check_rules
 from ernie2.train.unfinished import unfinished_note
 from ernie2.verbs.preparing import RecipeSource, say_missing, say_notes, shards_of, vocabulary_for
-from ernie2.verbs.run_resources import locked_folder, locked_run_dir, open_run_resources
+from ernie2.verbs.run_resources import locked_folder, locked_run_dir, locked_shards, open_run_resources
 
 
 def pretrain(
@@ -183,7 +183,15 @@ def _go_on(run: Path, world: World) -> Path:
 
 
 def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
-    """Trains to the end, then leaves the Hugging Face folder and the report, which the first rank writes."""
+    """Trains to the end, then leaves the Hugging Face folder and the report, which the first rank writes.
+
+    Until then the shards cannot be replaced. Raises `ShardError` where they were since they were opened.
+    """
+    with locked_shards(shards, made.trainer.world):
+        return _train_to_end(run, shards, made)
+
+
+def _train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
     records, world = made.trainer.records, made.trainer.world
     say(f"Device: {made.facts['device']}, {made.facts['precision']}")
     for note in settings_without_effect(made.trainer.settings, world):

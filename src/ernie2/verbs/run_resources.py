@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ernie2.annotate.joined import reading_shards
 from ernie2.annotate.shards import Shards
 from ernie2.errors import StorageError
 from ernie2.storage.atomic import remove_leftovers
@@ -41,6 +42,16 @@ def locked_folder(folder: Path, otherwise: str) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"{folder} cannot be made: {error.strerror}; {otherwise}.") from error
     with FolderLock(folder, otherwise=otherwise):
+        yield
+
+
+@contextmanager
+def locked_shards(shards: Shards, world: World) -> Iterator[None]:
+    """Keep the shards of a run from being replaced; the first rank of each machine does so for all of it."""
+    with ExitStack() as held:
+        with world.together():
+            if world.local_rank == 0:
+                held.enter_context(reading_shards(shards))
         yield
 
 
