@@ -31,24 +31,26 @@ def test_all_wrong_keys_and_values_are_told_at_once_each_with_the_nearest_right_
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("stages.steps=abc", ["stages.steps: should be a whole number or keys with values (got 'abc')"]),
-        ("stages.steps=0", ["stages.steps: Input should be greater than or equal to 1 (got 0)"]),
+        ("stages.steps=abc", ["stages.steps: must be a whole number or keys with values (got 'abc')"]),
+        ("stages.steps=0", ["stages.steps: must be at least 1 (got 0)"]),
         (
             "stages.steps={knowledge_masking: x, sentence_reordering: 0}",
             [
-                "stages.steps.knowledge_masking: should be a whole number (got 'x')",
-                "stages.steps.sentence_reordering: Input should be greater than or equal to 1 (got 0)",
+                "stages.steps.knowledge_masking: must be a whole number (got 'x')",
+                "stages.steps.sentence_reordering: must be at least 1 (got 0)",
             ],
         ),
-        ("train.warmup=abc", ["train.warmup: should be a number (got 'abc')"]),
-        ("corpora.books.path={}", ["corpora.books.path: should be text or a list"]),
-        ("corpora.books.path=[1]", ["corpora.books.path.0: should be text (got 1)"]),
-        ("stages.order=[[4]]", ["stages.order.0.0: should be text (got 4)"]),
-        ("tasks.sentence_reordering.max_segments=x", ["tasks.sentence_reordering.max_segments: should be a whole"]),
-        ("train.restart=x", ["train.restart: should be 'per_stage', 'per_task' or 'never' (got 'x')"]),
-        ("train.compile=3", ["train.compile: should be 'auto' or true or false (got 3)"]),
-        ("corpora=7", ["corpora: should be keys with values (got 7)"]),
-        ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: should be keys with values (got 7)"]),
+        ("train.peak_lr=-1", ["train.peak_lr: must be above 0 (got -1)"]),
+        ("stages.steps=5000000", ["stages.steps: must be at most 4,000,000 (got 5000000)"]),
+        ("train.warmup=abc", ["train.warmup: must be a number (got 'abc')"]),
+        ("corpora.books.path={}", ["corpora.books.path: must be text or a list"]),
+        ("corpora.books.path=[1]", ["corpora.books.path.0: must be text (got 1)"]),
+        ("stages.order=[[4]]", ["stages.order.0.0: must be text (got 4)"]),
+        ("tasks.sentence_reordering.max_segments=x", ["tasks.sentence_reordering.max_segments: must be a whole"]),
+        ("train.restart=x", ["train.restart: must be 'per_stage', 'per_task' or 'never' (got 'x')"]),
+        ("train.compile=3", ["train.compile: must be 'auto' or true or false (got 3)"]),
+        ("corpora=7", ["corpora: must be keys with values (got 7)"]),
+        ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: must be keys with values (got 7)"]),
     ],
 )
 def test_a_value_of_several_possible_kinds_is_told_once_by_the_key_of_the_recipe(override, told):
@@ -156,3 +158,17 @@ def test_a_token_task_may_name_labelled_pairs():
     recipe = yaml.safe_load(shipped_recipes()["demo-en"])
     tasks = {"knowledge_masking": {"corpora": ["log"]}}
     assert load_recipe({**recipe, "corpora": {"log": PAIRS}, "tasks": tasks, "stages": {}}).tasks == tasks
+
+
+def test_a_wrong_override_is_named_and_not_the_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(shipped_recipes()["demo-en"], encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"^override 'train\.peak_rl=1': 1 problem:\n  - train\.peak_rl: there is no such"
+    ):
+        load_recipe(file, ["train.peak_rl=1", "stages.patience=null"])
+    file.write_text("nmae: x\n" + shipped_recipes()["demo-en"], encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.yaml with override 'train\.peak_rl=1': 2 problems:"):
+        load_recipe(file, ["train.peak_rl=1"])
+    with pytest.raises(ConfigError, match=r"mine\.yaml: 1 problem:\n  - nmae: "):
+        load_recipe(file, ["train.peak_lr=1.0e-4"])

@@ -22,6 +22,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.storage.written_folders import note_checksums
 from ernie2.train.stored_runs import carried_keys
+from ernie2.version import __version__
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*", re.IGNORECASE)
 _TRANSFORMERS = (
@@ -30,7 +31,7 @@ _TRANSFORMERS = (
     'encoder = ErnieModel.from_pretrained("THIS_FOLDER")',
 )
 _OURS = (
-    "# a recurrent encoder, for which transformers has no class",
+    "# a folder that ernie2 reads, and transformers does not",
     "from ernie2.model.formats.filling import load_model",
     'model = load_model("THIS_FOLDER").model',
 )
@@ -118,6 +119,23 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         "",
         "The figures above are all that was measured: this data, this size, one seed "
         f"({facts['seed']}). The paper is ERNIE 2.0 (arXiv 1907.12412); this is not one of its released models.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def converted_card(name: str, layout: str, *, transformer: bool) -> str:
+    """The model card, as Markdown, of a converted checkpoint that has none of its own; `layout`: what was read."""
+    lines = [
+        *_front_matter([], transformer=transformer),
+        f"# {in_markdown(name)}",
+        "",
+        f"Converted by `ernie2` {__version__} from a checkpoint in the layout {in_markdown(layout)}, which had no "
+        "model card. Training data, licence and figures are not known here; see where the checkpoint came from.",
+        "",
+        "```python",
+        *(_TRANSFORMERS if transformer else _OURS),
+        "```",
         "",
     ]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from ernie2.errors import ConfigError, UnknownTask, did_you_mean
 from ernie2.plain_yaml import DEEPEST, MOST_CHARACTERS, parse_yaml, plain, shown
+from ernie2.plurals import counted
 from ernie2.settings import Recipe
 from ernie2.tasks import reading
 from ernie2.tasks.base import Task, find
@@ -45,12 +46,27 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     problems += _task_problems(values)
     if problems or recipe is None:
         listed = list_problems(problems)
-        plural = "problem" if len(problems) == 1 else "problems"
         raise ConfigError(
-            f"{where}: {len(problems)} {plural}:\n{listed}\n"
+            f"{_blamed(where, overrides, problems)}: {counted(len(problems), 'problem')}:\n{listed}\n"
             "`ernie2 recipes NAME` writes a recipe in which every key is explained."
         )
     return recipe
+
+
+def _blamed(where: str, overrides: Sequence[str], problems: Sequence[str]) -> str:
+    """Return what to name as the place of `problems`: the overrides of their keys, the file, or both."""
+    keys = {override: override.partition("=")[0] for override in overrides}
+    wrong = [problem.partition(": ")[0] for problem in problems]
+    found = [override for override, key in keys.items() if any(_within(one, key) or _within(key, one) for one in wrong)]
+    named = f"override {', '.join(map(shown, found))}"
+    if not found:
+        return where
+    alone = all(any(_within(one, keys[override]) for override in found) for one in wrong)
+    return named if alone else f"{where} with {named}"
+
+
+def _within(key: str, outer: str) -> bool:
+    return key == outer or key.startswith(f"{outer}.")
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -220,11 +236,28 @@ def _sentence(problem: Any, place: Sequence[Any], model: type[BaseModel]) -> str
     if problem["type"] == "missing":
         return f"{key}: this key is required."
     message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "less_than_equal":
-        message = f"should be at most {problem['ctx']['le']:,}"
+    if problem["type"] in _BOUNDS:
+        message = _bound(problem)
     elif problem["type"] == "int_parsing_size":
         message = "the number is too large"
     return f"{key}: {message}{_got(problem)}" if key else message
+
+
+_BOUNDS = {
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "below"),
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "above"),
+}
+
+
+def _bound(problem: Any) -> str:
+    """ "must be at most 4,000,000"; a least value that only keeps zero out is "above 0" to who gave zero or less."""
+    name, words = _BOUNDS[problem["type"]]
+    bound, given = problem["ctx"][name], problem["input"]
+    if name == "ge" and 0 < bound < 1 and isinstance(given, int | float) and given <= 0:
+        return "must be above 0"
+    return f"must be {words} {int(bound):,}" if bound == int(bound) else f"must be {words} {bound:g}"
 
 
 def _wrong_kind(problems: Sequence[Any], place: Sequence[Any]) -> str:
@@ -232,7 +265,7 @@ def _wrong_kind(problems: Sequence[Any], place: Sequence[Any]) -> str:
     kinds = list(dict.fromkeys(words))
     if "a number" in kinds and "a whole number" in kinds:
         kinds.remove("a whole number")
-    return f"{'.'.join(map(str, place))}: should be {' or '.join(kinds)}{_got(problems[0])}"
+    return f"{'.'.join(map(str, place))}: must be {' or '.join(kinds)}{_got(problems[0])}"
 
 
 def _got(problem: Any) -> str:

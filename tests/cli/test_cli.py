@@ -446,6 +446,7 @@ def test_an_option_given_twice_is_refused_where_it_takes_one_value(ernie) -> Non
         code, _, complained = ernie(*command)
         assert code == 2
         assert "--text is given more than once" in complained
+        assert ("Use --text a,b." in complained) == (command[0] == "finetune")
     assert "more than once" not in ernie("finetune", "x", "--file", "train=a", "--file", "dev=b")[2]
 
 

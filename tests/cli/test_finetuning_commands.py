@@ -67,7 +67,7 @@ def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], mo
     table("dev.tsv", GOOD)
     code, shown, complaint = ernie(*own("--seeds", "2", "--out", "out"))
     assert (code, complaint) == (0, "")
-    assert "label has 2 different names" in shown  # the guess and its reason
+    assert "detected classification (2 classes in 'label')" in shown  # the guess and its reason
     assert "dev accuracy  mean" in shown
     assert "ernie2 predict out/own/seed-0/model FILE" in shown
     assert {row["metric"] for row in json.loads(Path("out/results.json").read_text())["datasets"][0]["rows"]} == {

@@ -12,6 +12,7 @@ import pytest
 
 from ernie2.datasets.examples import Answer, Example, LabelledData
 from ernie2.datasets.own_data import own_data
+from ernie2.datasets.task_guess import KIND_NAMES
 from ernie2.errors import ConfigError, DataError
 
 Rows = list[dict[str, Any]]
@@ -29,7 +30,7 @@ def made(folder: Path, train: Rows, dev: Rows | None = None, test: Rows | None =
 def test_names_are_classes_and_a_test_file_may_lack_labels(tmp_path: Path) -> None:
     data = made(tmp_path, [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}], test=[{"a": "w"}])
     assert (data.head, data.labels, data.positive) == ("classification", ("no", "yes"), "yes")
-    assert data.reasons == ("classification: y has 2 different names", "labels: no, yes")
+    assert data.reasons == ("detected classification (2 classes in 'y')", "labels: no, yes")
     assert data.metrics == ("accuracy", "f1", "macro_f1")
     assert data.splits["train"].examples[1] == Example("1", "z", label="yes")
     assert data.splits["test"].examples == (Example("0", "w"),)
@@ -51,37 +52,36 @@ def test_pairs_come_from_two_columns_of_any_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "head", "reason"),
     [
-        ([0.5, 1, 2], "regression", "every y is a number, and some have a fraction"),
-        (["0.5", "2"], "regression", "every y is a number, and some have a fraction"),
+        ([0.5, 1, 2], "regression", "numbers with fractions in 'y'"),
+        (["0.5", "2"], "regression", "numbers with fractions in 'y'"),
         (
             [*range(21), 0],
             "classification",
-            "y has 21 different whole numbers, all from 0 to 20; if they are a scale, say --head regression",
+            "21 classes in 'y', the whole numbers from 0 to 20; if they are a scale, use --head regression",
         ),
         (
             [str(3 * number) for number in range(21)],
             "classification",
-            "y has 21 different whole numbers, written as strings; if they are a scale, say --head regression",
+            "21 classes in 'y', whole numbers written as strings; if they are a scale, use --head regression",
         ),
-        ([*range(20), 0], "classification", "y has 20 different whole numbers"),
-        (["1", "2", "x"], "classification", "y has 3 different names"),
-        (["1_5", "2_5"], "classification", "y has 2 different names"),
-        (["１", "٢", "3"], "classification", "y has 3 different names"),
-        ([1, "1", 1.0, "1.0", "2"], "classification", "y has 2 different whole numbers"),
+        ([*range(20), 0], "classification", "20 classes in 'y'"),
+        (["1", "2", "x"], "classification", "3 classes in 'y'"),
+        (["1_5", "2_5"], "classification", "2 classes in 'y'"),
+        (["１", "٢", "3"], "classification", "3 classes in 'y'"),
+        ([1, "1", 1.0, "1.0", "2"], "classification", "2 classes in 'y'"),
         (
             ["01", "1", "001", "2"],
             "classification",
-            "y has 4 different names, of which 001 and 01 and 1 are the same number; write it in one way if it is one "
-            "class",
+            "4 classes in 'y', of which 001 and 01 and 1 are the same number; write it in one way if it is one class",
         ),
-        ([["p"], ["p", "q"], []], "multi_label", "every y is a list"),
+        ([["p"], ["p", "q"], []], "multi_label", "lists of labels in 'y'"),
     ],
 )
 def test_the_kind_is_guessed_by_rule_and_the_reason_given(
     tmp_path: Path, labels: list[Any], head: str, reason: str
 ) -> None:
     data = made(tmp_path, [{"a": "x", "y": label} for label in labels])
-    assert (data.head, data.reasons[0]) == (head, f"{head}: {reason}")
+    assert (data.head, data.reasons[0]) == (head, f"detected {KIND_NAMES.get(data.head, head)} ({reason})")
 
 
 def test_a_guess_can_be_overridden(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_guess_can_be_overridden(tmp_path: Path) -> None:
     data = made(tmp_path, rows, head="regression")
     assert (data.head, data.labels, data.metrics) == ("regression", (), ("pearson", "spearman"))
     assert [example.label for example in data.splits["train"].examples] == [1.0, 2.0]
-    assert data.reasons == ("regression: said by the user",)
+    assert data.reasons == ("regression (set with --head)",)
     names = made(tmp_path, [{"a": "x", "y": "p|q"}, {"a": "z", "y": "q"}], head="multi_label")
     assert [example.label for example in names.splits["train"].examples] == [("p", "q"), ("q",)]
     with pytest.raises(ConfigError, match=r"'tagger' is not a kind of task. Did you mean 'tagging'\?"):
@@ -129,7 +129,7 @@ def test_the_tag_scheme_is_that_of_the_training_tags_or_named(tmp_path: Path) ->
         made(tmp_path, BIOES, scheme="IOB2")
     with pytest.raises(DataError, match=r"train.jsonl, line 3: the tag 'U-PER' stands with the prefixes B, E, S"):
         made(tmp_path, [*BIOES, {"a": ["x"], "y": ["U-PER"]}])
-    with pytest.raises(ConfigError, match="--scheme BIOES is for tagging; this is classification"):
+    with pytest.raises(ConfigError, match="--scheme BIOES is for tagging, but the task is: detected classification"):
         made(tmp_path, GOOD, scheme="BIOES")
 
 
@@ -138,16 +138,16 @@ def test_tags_between_spaces_are_tagging_where_they_fit_the_words(tmp_path: Path
     data = made(tmp_path, rows)
     assert (data.head, data.scheme) == ("tagging", "IOB2")
     assert data.splits["train"].examples[0].tokens == ("Li", "Bai", ".")
-    assert "if these are classes, say --head classification" in data.reasons[0]
+    assert "if these are classes, use --head classification" in data.reasons[0]
     speech = [{"a": "dogs bark", "y": "N V"}, {"a": "run fast", "y": "V A"}, {"a": "a dog ran", "y": "D N V"}]
     assert made(tmp_path, speech).head == "tagging"
     assert made(tmp_path, speech[:2]).head == "classification"  # too few rows to tell from names of classes
-    with pytest.raises(DataError, match=r"line 2: 5 tags in 'y', but 1 words in 'a'. Separate tokens.* --head tagging"):
+    with pytest.raises(DataError, match=r"line 2: 5 tags in 'y', but 1 word in 'a'. Separate tokens.* --head tagging"):
         made(tmp_path, [*rows[:1], {"a": "李白走了。", "y": "B-PER I-PER O O O"}])
     with pytest.raises(DataError, match=r"line 1: every a is one token and every y a tag, such as B-PER. Give whole"):
         made(tmp_path, [{"a": "Li", "y": "B-PER"}, {"a": "left", "y": "O"}])
     names = [{"a": "x", "y": "very good"}, {"a": "z", "y": "very bad"}]
-    assert made(tmp_path, names).reasons[0].endswith("y has 2 different names; if they are tags, say --head tagging")
+    assert made(tmp_path, names).reasons[0].endswith("2 classes in 'y'; if they are tags, use --head tagging)")
 
 
 def test_many_long_names_are_shortened(tmp_path: Path) -> None:
@@ -322,3 +322,20 @@ def test_a_span_task_needs_two_texts_and_text_names_no_more(tmp_path: Path) -> N
 def test_a_text_of_a_hundred_thousand_characters_is_kept_whole(tmp_path: Path) -> None:
     data = made(tmp_path, [{"a": "word " * 20_000, "y": "no"}, {"a": "z", "y": "yes"}])
     assert len(data.splits["train"].examples[0].text) == 100_000
+
+
+def test_labels_that_differ_only_in_case_stay_classes_and_one_note_names_them(tmp_path: Path) -> None:
+    rows = [{"a": text, "y": label} for text, label in (("x", "Pos"), ("z", "pos"), ("u", "neg"), ("v", "NEG"))]
+    data = made(tmp_path, rows)
+    assert data.labels == ("NEG", "Pos", "neg", "pos")
+    said = "labels differ only in case ('NEG' and 'neg'; 'Pos' and 'pos'); they are separate classes"
+    notes = [note for split in data.splits.values() for note in split.notes]
+    assert [said in note for note in notes] == [True]
+    assert all("case" not in note for note in made(tmp_path, rows[1:3]).splits["train"].notes)
+
+
+def test_answers_are_detected_as_question_answering_by_their_column(tmp_path: Path) -> None:
+    rows = [{"q": "who?", "c": "Li Bai", "y": {"text": ["Li"], "answer_start": [0]}}] * 2
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = own_data(str(tmp_path / "t.jsonl"), str(tmp_path / "t.jsonl"), text="q,c", label="y")
+    assert data.reasons == ("detected extractive question answering (column 'y')",)

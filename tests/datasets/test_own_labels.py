@@ -47,7 +47,7 @@ def test_whole_numbers_are_the_same_classes_with_and_without_a_point(tmp_path: P
 def test_labels_that_differ_in_white_space_are_one_class_and_that_is_said(tmp_path: Path) -> None:
     data = made(tmp_path, ["pos", "pos ", " neg", "neg"])
     assert data.labels == ("neg", "pos")
-    assert data.reasons[0] == "classification: y has 2 different names"
+    assert data.reasons[0] == "detected classification (2 classes in 'y')"
     assert "train.jsonl: normalised white space in 2 labels" in data.splits["train"].notes[0]
 
 
@@ -71,21 +71,21 @@ def test_the_word_nan_as_a_text_is_kept_and_said(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("a\ty\nnan\tp\ngood\tq\n")
     data = own_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")
     assert data.splits["train"].notes == (
-        f"{tmp_path}/x.tsv: 1 texts are the word nan; take them out if texts are missing there",
+        f"{tmp_path}/x.tsv: the word nan is the text of 1 row; remove them if it marks a missing text",
     )
 
 
 def test_class_numbers_written_as_strings_are_classes_however_many(tmp_path: Path) -> None:
     data = made(tmp_path, [str(number) for number in range(0, 357, 3)])
     assert (data.head, len(data.labels)) == ("classification", 119)
-    assert "119 different whole numbers, written as strings" in data.reasons[0]
+    assert "119 classes in 'y', whole numbers written as strings" in data.reasons[0]
     assert data.reasons[1].endswith("57 and 99 more")
     assert made(tmp_path, [str(number) for number in range(30)], head="regression").head == "regression"
 
 
 def test_many_whole_numbers_with_gaps_are_asked_about(tmp_path: Path) -> None:
     numbers = [7 * number for number in range(30)]
-    said = "y has 30 different whole numbers between 0 and 203, which may be classes or a scale. Say --head class"
+    said = "'y' has 30 different whole numbers between 0 and 203, which may be classes or a scale. Use --head class"
     with pytest.raises(DataError, match=f"train.jsonl: {said}"):
         made(tmp_path, numbers)
     assert made(tmp_path, numbers, head="regression").labels == ()
@@ -97,7 +97,7 @@ def test_a_dash_in_inference_data_is_left_out_and_counted(tmp_path: Path) -> Non
     data = made(tmp_path, ["neutral", "-", "entailment", "-"], ["-", "neutral"])
     assert data.labels == ("entailment", "neutral")
     assert (labels_of(data, "train"), labels_of(data, "dev")) == (["neutral", "entailment"], ["neutral"])
-    assert data.reasons[0] == "classification: y has 2 different names"
+    assert data.reasons[0] == "detected classification (2 classes in 'y')"
     assert data.splits["train"].notes == (
         f"{tmp_path}/train.jsonl: 2 rows with the label -, on which annotators did not agree, are left out",
     )

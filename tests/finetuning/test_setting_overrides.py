@@ -19,7 +19,8 @@ def test_values_take_the_types_of_their_settings_and_the_rest_stays_the_papers()
 def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as told:
         overridden(OWN, ["epoch=1", "batch", "peak_lr=fast"])
-    assert "no setting 'epoch'. Did you mean 'epochs'?" in str(told.value)
+    assert "no setting 'epoch'. Did you mean 'epochs'? " in str(told.value)
+    assert "?." not in str(told.value)
     assert "'batch' is not a key=value" in str(told.value)
     assert "peak_lr" in str(told.value)
 

@@ -79,6 +79,8 @@ def test_a_run_becomes_what_it_left_as_hf_by_way_of_ours(run, tmp_path):
         assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
     assert json.loads((run / "hf/config.json").read_text()) == json.loads((tmp_path / "hf/config.json").read_text())
     assert (run / "hf/tokenizer.json").read_bytes() == (tmp_path / "hf/tokenizer.json").read_bytes()
+    card = (run / "hf/README.md").read_bytes()
+    assert [(tmp_path / folder / "README.md").read_bytes() for folder in ("ours", "hf")] == [card, card]
     back = load_model(tmp_path / "ours")
     assert all(torch.equal(back.model.state_dict()[k], t) for k, t in newest(run).parameters().items())
     assert list(ernie2.evaluate(tmp_path / "ours", run.parent / "shards")) == list(tiny.FOUR)
@@ -192,7 +194,7 @@ def test_wrong_sizes_and_kinds_are_refused(tmp_path):
         ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", to="onnx")
     with pytest.raises(ConfigError, match="position_rows"):
         ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", position_rows=3)
-    with pytest.raises(ConfigError, match=r"position_rows: should be at most 1,000,000 \(got 1000000000000\)"):
+    with pytest.raises(ConfigError, match=r"position_rows: must be at most 1,000,000 \(got 1000000000000\)"):
         ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", position_rows=10**12)
     with pytest.raises(CheckpointError, match="position_rows=20, there 40"):
         ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "x", position_rows=20)
@@ -233,3 +235,16 @@ def test_a_vocabulary_with_more_tokens_than_the_table_has_rows_is_refused(tmp_pa
     with pytest.raises(CheckpointError, match="has 225 tokens, too many for 211 rows: give --vocabulary 225"):
         ernie2.convert(source, tmp_path / "hf")
     ernie2.convert(source, tmp_path / "hf", vocabulary=225)
+
+
+def test_a_checkpoint_without_a_model_card_gets_one_that_claims_nothing(tmp_path):
+    source = paddle_files.copied("fluid", tmp_path)
+    ernie_vocabulary(source)
+    (tmp_path / "secret").write_text("my secret")
+    (source / "README.md").symlink_to(tmp_path / "secret")
+    ernie2.convert(source, tmp_path / "hf")
+    card = (tmp_path / "hf/README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "from a checkpoint in the layout" in card
+    assert "Training data, licence and figures are not known here" in card
+    assert "my secret" not in card

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -67,8 +68,18 @@ class _OptionsOnce(TyperCommand):
         for parameter in {id(one): one for one in order}.values():
             repeated = sum(one is parameter for one in order) > 1
             if repeated and parameter.param_type_name == "option" and not parameter.multiple:
-                ctx.fail(f"{parameter.opts[0]} is given more than once, and takes one value.")
+                ctx.fail(f"{parameter.opts[0]} is given more than once, but takes one value.{_joined(parameter, args)}")
         return super().parse_args(ctx, args)
+
+
+def _joined(parameter: Any, args: Sequence[str]) -> str:
+    """Return how to give the values of a repeated option at once, where it takes several with commas between them."""
+    if "," not in (parameter.metavar or ""):
+        return ""
+    option = parameter.opts[0]
+    values = [value for name, value in pairwise(args) if name == option]
+    values += [arg.removeprefix(f"{option}=") for arg in args if arg.startswith(f"{option}=")]
+    return f" Use {option} {','.join(values)}."
 
 
 class CommandLine(typer.Typer):

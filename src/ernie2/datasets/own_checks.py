@@ -101,3 +101,15 @@ def with_scheme(
 
 def _cut(label: str) -> str:
     return label if len(label) <= _WIDTH else label[:_WIDTH] + "…"
+
+
+def case_notes(file: str, labels: Sequence[str]) -> list[str]:
+    """Return one note naming the labels that differ in nothing but case, where there are any."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(label.casefold(), []).append(label)
+    groups = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    if not groups:
+        return []
+    shown = "; ".join(groups[:3]) + (f"; and {len(groups) - 3} more" if len(groups) > 3 else "")
+    return [f"{file}: labels differ only in case ({shown}); they are separate classes. Use one spelling if not meant"]

@@ -18,13 +18,22 @@ from ernie2.corpora.cells import (
 )
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
-from ernie2.datasets.own_checks import check_answers, check_known, check_labelled, check_train, shown, with_scheme
+from ernie2.datasets.own_checks import (
+    case_notes,
+    check_answers,
+    check_known,
+    check_labelled,
+    check_train,
+    shown,
+    with_scheme,
+)
 from ernie2.datasets.own_labels import label_of, tags_of, without_dashes, without_minus_one
 from ernie2.datasets.span_files import Question, answer_notes, located, question_of, read_questions
 from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.datasets.tag_schemes import Scheme
-from ernie2.datasets.task_guess import CHOICES, guess_head, multiple_choice
+from ernie2.datasets.task_guess import CHOICES, KIND_NAMES, guess_head, multiple_choice
 from ernie2.errors import ConfigError, DataError, did_you_mean
+from ernie2.plurals import counted
 from ernie2.storage.files import json_value, read_lines
 from ernie2.storage.listing import file_format, list_files
 from ernie2.storage.tables import TABLES, Row, column, read_rows
@@ -78,7 +87,8 @@ def own_data(
     texts, label = _span_columns(rows["train"], texts, label)
     for split, found in rows.items():
         _check_rows(split, named[split], found, texts, label)
-    kind, reason = (head, "said by the user") if head is not None else guess_head(rows["train"], texts, label)
+    kind, reason = (head, "set with --head") if head is not None else guess_head(rows["train"], texts, label)
+    detected = f"{'detected ' if head is None else ''}{KIND_NAMES.get(kind, kind)} ({reason})"
     splits, labels = _splits(kind, rows, files, named, texts, label)
     splits = {split: replace(one, notes=(*left_out[split], *one.notes)) for split, one in splits.items()}
     unanswerable = kind == "span" and any(one.label == () for split in splits.values() for one in split.examples)
@@ -86,7 +96,7 @@ def own_data(
     if kind == "tagging":
         tag_scheme, told, splits = with_scheme(splits, rows, scheme)
     elif scheme is not None:
-        raise ConfigError(f"--scheme {scheme} is for tagging; this is {kind} ({reason}).")
+        raise ConfigError(f"--scheme {scheme} is for tagging, but the task is: {detected}.")
     return LabelledData(
         name=name,
         head=kind,
@@ -99,7 +109,7 @@ def own_data(
         scheme=tag_scheme,
         texts=tuple(texts),
         reasons=(
-            f"{kind}: {reason}",
+            detected,
             *([f"labels: {shown(labels)}"] if labels else []),
             *([f"tag scheme: {told}"] if told else []),
         ),
@@ -191,18 +201,21 @@ def _splits(
         if split == "train":
             known = _known(kind, examples)
             check_train(kind, examples, known, files["train"][0], label)
+            alike = case_notes(files["train"][0], known)
         check_known(kind, examples, found, known)
         notes = [*answer_notes(files[split][0], answers), *_text_notes(named[split], examples)]
         if kind == "span":
             examples = check_answers(split, files[split][0], examples, answers, notes)
-        notes += change_notes(named[split], changes)
+        notes += [*change_notes(named[split], changes), *(alike if split == "train" else ())]
         splits[split] = Split(tuple(examples), files[split], "own", tuple(notes))
     return splits, known
 
 
 def _text_notes(file: str, examples: Sequence[Example]) -> list[str]:
     count = sum(text in ("nan", "NaN") for example in examples for text in (example.text, example.pair))
-    return [f"{file}: {count:,} texts are the word nan; take them out if texts are missing there"] if count else []
+    if not count:
+        return []
+    return [f"{file}: the word nan is the text of {counted(count, 'row')}; remove them if it marks a missing text"]
 
 
 def _example(

@@ -95,7 +95,7 @@ def is_tagged(
     if tagged and not parted and tagging is None and any("-" in tag for tag in tags):
         raise DataError(
             f"{file}: every line is one token and a tag, but no empty line parts sentences. Put one after each "
-            "sentence, or say --head classification if every line is a text."
+            "sentence, or use --head classification if every line is a text."
         )
     return (tagged or tagging is True) if parted else (tagged and tagging is True)
 

@@ -18,15 +18,18 @@ In .tsv and .csv a cell that is a JSON list or object counts as that list or obj
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, is_unlabelled, number_of, spelled
 from ernie2.datasets.examples import Head
 from ernie2.datasets.labelled_files import SEPARATOR
 from ernie2.errors import DataError
+from ernie2.plurals import counted
 from ernie2.storage.tables import Row
 
+KIND_NAMES: Mapping[Head, str] = {"span": "extractive question answering", "multi_label": "multi-label classification"}
+"""What users call a kind of task, where it is not the name of its head."""
 CLASSES_AT_MOST = 20
 """So many different whole numbers are taken for classes without asking more of them."""
 CHOICES = ("choice", "choices", "options", "endings", "candidates")
@@ -37,7 +40,7 @@ _TAGGED_ROWS = 3
 
 
 def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[Head, str]:
-    """(head, why) by the rule at the top of this file."""
+    """Return (head, what in the columns decided it) by the rule at the top of this file."""
     cells = [(row, spelled(row.cells[label], row.place)) for row in rows if not is_unlabelled(row.cells[label])]
     labels = [value for _, value in cells]
     if not labels:
@@ -53,28 +56,28 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
             "question,context."
         )
     if any(_is_answer(value) for value in labels) and all(_is_answer(value) or value == [] for value in labels):
-        return "span", f"every {label} is an answer, and there are two texts (question, context)"
+        return "span", f"column {label!r}"
     if all(value == [] for value in labels) and (label == "answers" or list(texts) == ["question", "context"]):
         return "span", f"there are two texts (question, context), but every {label} is empty"
     if all(isinstance(value, list) or (isinstance(value, str) and SEPARATOR in value) for value in firsts):
-        return "tagging", f"every {texts[0]} is a list of tokens"
+        return "tagging", f"lists of tokens in {texts[0]!r}"
     if len(texts) == 1 and (reason := _spaced_tags(cells, texts[0], label)):
         return "tagging", reason
     if all(isinstance(value, list) for value in labels):
-        return "multi_label", f"every {label} is a list"
+        return "multi_label", f"lists of labels in {label!r}"
     numbers = [number for value in labels if (number := number_of(value)) is not None]
     if len(numbers) < len(labels):
         names = {str(class_of(value, label, row.place)) for row, value in cells}
         names -= {DASH} if dash_is_no_label(names) else set()
-        hint = "" if 2 * sum(" " in name for name in names) <= len(names) else "; if they are tags, say --head tagging"
-        return "classification", f"{label} has {len(names)} different names{hint}"
+        hint = "" if 2 * sum(" " in name for name in names) <= len(names) else "; if they are tags, use --head tagging"
+        return "classification", f"{counted(len(names), 'class', 'classes')} in {label!r}{hint}"
     if any(not number.is_integer() for number in numbers):
-        return "regression", f"every {label} is a number, and some have a fraction"
+        return "regression", f"numbers with fractions in {label!r}"
     spellings = _spellings(cells, label)
     if several := [names for names in spellings.values() if len(names) > 1]:
         return "classification", (
-            f"{label} has {sum(map(len, spellings.values()))} different names, of which {' and '.join(several[0])} are "
-            "the same number; write it in one way if it is one class"
+            f"{sum(map(len, spellings.values()))} classes in {label!r}, of which {' and '.join(several[0])} are the "
+            "same number; write it in one way if it is one class"
         )
     strings = all(row.typed and isinstance(value, str) for row, value in cells)
     return "classification", _whole_numbers(numbers, label, rows[0], strings=strings)
@@ -111,17 +114,17 @@ def _spaced_tags(cells: Sequence[tuple[Row, Any]], text: str, label: str) -> str
     if marked and not several and odd is None:
         raise DataError(
             f"{cells[0][0].place}: every {text} is one token and every {label} a tag, such as {cells[0][1]}. Give "
-            "whole sentences, as lists or in a .conll file, or say --head classification."
+            "whole sentences, as lists or in a .conll file, or use --head classification."
         )
     if marked and several and odd is not None:
         place, tokens, tags = odd
         raise DataError(
-            f"{place}: {tags} tags in {label!r}, but {tokens} words in {text!r}. Separate tokens by spaces, one for "
-            "each tag, and say --head tagging; or say --head classification."
+            f"{place}: {counted(tags, 'tag')} in {label!r}, but {counted(tokens, 'word')} in {text!r}. Separate "
+            "tokens by spaces, one for each tag, and use --head tagging; or use --head classification."
         )
     enough = len(counts) >= _TAGGED_ROWS and all(tags > 1 for _, _, tags in counts)
     if odd is None and several and (marked or enough):
-        return f"every {label} has a word for each word of {text}; if these are classes, say --head classification"
+        return f"one tag in {label!r} for each word of {text!r}; if these are classes, use --head classification"
     return ""
 
 
@@ -129,16 +132,16 @@ def _whole_numbers(numbers: Sequence[float], label: str, first: Row, *, strings:
     """Why whole numbers are classes. Raises `DataError` where they may as well be a scale."""
     different = {int(number) for number in numbers}
     low, high = min(different), max(different)
-    said = f"{label} has {len(different)} different whole numbers"
+    said = f"{counted(len(different), 'class', 'classes')} in {label!r}"
     if len(different) <= CLASSES_AT_MOST:
         return said
     if strings:
-        return f"{said}, written as strings; if they are a scale, say --head regression"
+        return f"{said}, whole numbers written as strings; if they are a scale, use --head regression"
     if low in (0, 1) and high - low + 1 == len(different):
-        return f"{said}, all from {low} to {high}; if they are a scale, say --head regression"
+        return f"{said}, the whole numbers from {low} to {high}; if they are a scale, use --head regression"
     raise DataError(
-        f"{first.place.rpartition(', ')[0]}: {said} between {low} and {high}, which may be classes or a scale. Say "
-        "--head classification or --head regression."
+        f"{first.place.rpartition(', ')[0]}: {label!r} has {len(different)} different whole numbers between {low} and "
+        f"{high}, which may be classes or a scale. Use --head classification or --head regression."
     )
 
 

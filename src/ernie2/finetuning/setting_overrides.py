@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ernie2.errors import ConfigError, did_you_mean
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.plain_yaml import shown
+from ernie2.recipe_files import explain
 
 OWN = Settings(
     epochs=3,
@@ -69,7 +70,7 @@ def overridden(settings: Settings, assignments: Sequence[str]) -> Settings:
     try:
         made = TypeAdapter(Settings).validate_python(known | given)
     except ValidationError as error:
-        wrong += [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        wrong += explain(error, BaseModel, known | given)
         raise ConfigError(_told(wrong, known)) from error
     wrong += _out_of_range(made)
     if wrong:

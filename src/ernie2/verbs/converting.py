@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.exporting import converted_card
 from ernie2.model.formats.filling import Account, LoadedModel, folded, load_model, tensors_of
 from ernie2.model.formats.opening import Stored
 from ernie2.model.formats.own import Described, save_own
@@ -18,12 +19,14 @@ from ernie2.model.hf_names import TASK_TABLE
 from ernie2.progress import say
 from ernie2.recipe_files import explain
 from ernie2.settings import EncoderSettings
-from ernie2.storage.atomic import staged_folder
+from ernie2.storage.atomic import staged_folder, write_text
+from ernie2.storage.links import outside_target
 from ernie2.storage.written_folders import note_checksums
 from ernie2.train.stored_runs import open_any, wordpieces_beside
 from ernie2.train.unfinished import unfinished_note
 
 KINDS = ("hf", "ernie2")
+_LONGEST_CARD = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,10 @@ def convert(
     """Reads a checkpoint of any kind and writes `destination`, whole or not at all; prints what became of every tensor.
 
     `to`: "hf", which `transformers` loads, or "ernie2", every parameter by our names. Tensors are copied bit for bit;
-    what the checkpoint lacks is not made up. The four numbers ask for other sizes of a table: more rows than it has
-    (new task ids copy row 0, or are zeros where there is no table; all others start at random), and of the vocabulary
-    also fewer, as far as no token of the vocabulary beside the checkpoint loses its row.
+    what the checkpoint lacks is not made up. The README.md of the source is copied as text; where there is none, a
+    model card is written. The four numbers ask for other sizes of a table: more rows than it has (new task ids copy row
+    0, or are zeros where there is no table; all others start at random), and of the vocabulary also fewer, as far as no
+    token of the vocabulary beside the checkpoint loses its row.
 
     Raises `CheckpointError` where the source cannot be read or the sizes do not fit, `ConfigError` for another `to` and
     impossible sizes,
@@ -75,7 +79,8 @@ def convert(
     _check_vocabulary(rows, stored, tokenizer)
     loaded = load_model(stored, settings=settings, vocab_size=vocabulary, grow=grow)
     lacking = tuple(name for name in loaded.account.new if "[" not in name and name != TASK_TABLE)
-    _write(destination, loaded, to, lacking, tokenizer)
+    card = _card_beside(source) or converted_card(source.resolve().name, stored.layout, transformer=to == "hf")
+    _write(destination, loaded, to, lacking, tokenizer, card)
     account = loaded.account
     if lacking:
         told = f"the checkpoint lacks {', '.join(folded(lacking))}; nothing was written in their place"
@@ -105,8 +110,25 @@ def _check_vocabulary(rows: int, stored: Stored, tokenizer: WordPieces | None) -
         )
 
 
+def _card_beside(source: Path) -> str:
+    """Return the model card inside `source`, or inside the Hugging Face folder of a run; '' where there is none."""
+    folders = [source, source / "hf"] if source.is_dir() else []
+    for file in (folder / "README.md" for folder in folders):
+        if file.is_file() and file.stat().st_size <= _LONGEST_CARD and outside_target(file) is None:
+            try:
+                return file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                return ""
+    return ""
+
+
 def _write(
-    destination: Path, loaded: LoadedModel, to: str, lacking: tuple[str, ...], tokenizer: WordPieces | None
+    destination: Path,
+    loaded: LoadedModel,
+    to: str,
+    lacking: tuple[str, ...],
+    tokenizer: WordPieces | None,
+    card: str,
 ) -> None:
     model, stored = loaded.model, loaded.stored
     with staged_folder(destination) as staging:
@@ -118,6 +140,7 @@ def _write(
             save_own(staging, described, tensors_of(model, without=lacking))
         if tokenizer is not None:
             tokenizer.save(staging, model.settings.position_rows)
+        write_text(staging / "README.md", card)
         note_checksums(staging)
 
 
