@@ -211,3 +211,38 @@ def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_p
     said = capsys.readouterr().out
     assert f"used {threads} threads, now {threads + 1}" in said
     assert "Device: cpu" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, "does not exist: name the folder of a checkpoint"),
+        ({"encoder": {"hidden": 64}}, r"encoder\.hidden=64, there \d+"),
+        ({"encoder": {"position_rows": 4096}}, r"encoder\.position_rows=4096, there \d+.*growing position_rows"),
+    ],
+)
+def test_a_checkpoint_that_cannot_start_a_run_is_refused_before_the_corpora_are_prepared(
+    change, told, recipe, tmp_path, monkeypatch
+):
+    source = tmp_path / "absent"
+    if change:
+        source = ernie2.pretrain({**recipe, "run": str(tmp_path / "first")}) / "hf"
+    prepared = []
+    monkeypatch.setattr("ernie2.verbs.pretraining.shards_of", lambda *_: prepared.append(1))
+    asked = {**recipe, "encoder": {**recipe["encoder"], **change.get("encoder", {})}}
+    with pytest.raises(CheckpointError, match=told):
+        ernie2.pretrain(asked, init_from=source)
+    assert prepared == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_vocabulary_larger_than_the_checkpoint_is_refused_before_the_corpora_are_prepared(
+    recipe, tmp_path, monkeypatch
+):
+    source = ernie2.pretrain({**recipe, "run": str(tmp_path / "first")}) / "hf"
+    lines = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"token{number}" for number in range(5000))]
+    (tmp_path / "vocab.txt").write_text("\n".join(lines))
+    monkeypatch.setattr("ernie2.verbs.pretraining.shards_of", None)
+    tokenizer = {"file": str(tmp_path / "vocab.txt"), "train": None}
+    with pytest.raises(CheckpointError, match=r"5005 tokens, there \d+\..*growing vocabulary"):
+        ernie2.pretrain({**recipe, "tokenizer": tokenizer}, init_from=source)

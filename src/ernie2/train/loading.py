@@ -97,6 +97,17 @@ def load(source: Path, shards: Shards) -> Loaded:
     return Loaded(loaded.model, tasks, dict(stored.task_ids), None, source, trained)
 
 
+def check_warm_start(source: Path, recipe: Recipe, grow: Collection[str] = ()) -> None:
+    """Raise like `warm_start` where the encoder of `source` cannot start a run of `recipe`; needs no shards.
+
+    A wrong checkpoint is thus refused before corpora are prepared. Its heads are not looked at, and of its vocabulary
+    only the size, where `tokenizer.file` tells what size the run needs.
+    """
+    tokenizer = recipe.tokenizer
+    rows = None if tokenizer.file is None else load_wordpieces(tokenizer.file, tokenizer.lowercase).vocab_size
+    load_model(open_any(source), (), recipe.seed, recipe.encoder, rows, grow)
+
+
 def warm_start(
     source: Path,
     settings: EncoderSettings,

@@ -24,7 +24,7 @@ from ernie2.train.checkpoints import begun, newest
 from ernie2.train.distributed import World, open_world
 from ernie2.train.extending import recipe_of, shards_of_run, stages_of
 from ernie2.train.full_state import unsharded
-from ernie2.train.loading import warm_start
+from ernie2.train.loading import check_warm_start, warm_start
 from ernie2.train.mirror import fetch
 from ernie2.train.pretraining import Pretraining, build, head_specs
 from ernie2.train.records import read_run
@@ -58,9 +58,12 @@ def pretrain(
         run = Path(checked.run)
         if world.on_first(lambda: free_or_begun_by(run, world)):
             return go_on(run, world)
+        source = None if init_from is None or not world.first else Path(init_from)
+        with world.together():
+            if source is not None:
+                check_warm_start(source, checked, grow)  # preparing the corpora may take hours
         shards = _shards_everywhere(checked, workers, world)
         with world.together():
-            source = None if init_from is None or not world.first else Path(init_from)
             model = None if source is None else _warm(source, checked, shards, grow)
         made = build(checked, shards, model, world=world)
         check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
