@@ -28,7 +28,8 @@ class Reads(TokenTask):
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
-    monkeypatch.setattr(base, "_TASKS", {**base._TASKS, "fails": Fails, "reads": Reads})
+    for task in (Fails, Reads):
+        monkeypatch.setitem(base._TASKS, task.name, task)
 
 
 def test_a_task_that_cannot_be_built_is_listed_with_its_error_beside_the_others():

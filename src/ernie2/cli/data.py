@@ -24,7 +24,8 @@ def recipes(
 ) -> None:
     """List the shipped recipes, or write a copy of one in which every key is explained.
 
-    Leaves   the copy; a file that is there already is not replaced
+    Leaves   the copy, with run and shards folders named after it; a file
+             that is there already is not replaced
     Example  [bold]ernie2 recipes english-wiki-small my-recipe.yaml[/bold]
     """
     if name is None:
@@ -32,7 +33,10 @@ def recipes(
         next_steps("ernie2 recipes NAME      writes a copy to edit")
         return
     written = ernie2.write_recipe(name, destination or Path(f"{name}.yaml"))
-    finished({"recipe": written}, f"edit it, then: ernie2 prepare {written}")
+    finished(
+        {"recipe": written, "run": Path(written.stem, "run"), "shards": Path(written.stem, "shards")},
+        f"edit it, then: ernie2 prepare {written}",
+    )
 
 
 @app.command()

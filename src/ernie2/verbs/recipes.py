@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,10 @@ from ernie2.tasks.base import known
 from ernie2.tasks.building import build_task
 from ernie2.tasks.vocabulary import bare_vocabulary
 
+_RUN = re.compile(r"^run: (?P<value>\S+ +)", re.MULTILINE)
+_SHARDS = re.compile(r"^shards:.*\n  folder: (?P<value>\S+ +)", re.MULTILINE)
+_PLAIN = re.compile(r"\w[\w./-]*", re.ASCII)
+
 
 def list_recipes() -> dict[str, str]:
     """Names of the shipped recipes, each with what it is for."""
@@ -20,7 +26,11 @@ def list_recipes() -> dict[str, str]:
 
 
 def write_recipe(name: str, destination: str | Path) -> Path:
-    """Write an annotated copy of a shipped recipe. Raises `ConfigError` where `destination` exists."""
+    """Write an annotated copy of a shipped recipe, with a run folder and a shards folder named after `destination`.
+
+    my.yaml -> my/run and my/shards, so that the copy never meets the run or shards of the recipe it was copied from.
+    Raises `ConfigError` where `destination` exists.
+    """
     shipped, destination = shipped_recipes(), Path(destination)
     if name not in shipped:
         raise ConfigError(
@@ -28,8 +38,20 @@ def write_recipe(name: str, destination: str | Path) -> Path:
         )
     if destination.exists():
         raise ConfigError(f"{destination} exists; choose another name or remove it first.")
-    write_text(destination, shipped[name])
+    text = shipped[name]
+    for key, folder in ((_RUN, "run"), (_SHARDS, "shards")):
+        text = _with_value(text, key, f"{destination.stem}/{folder}")
+    write_text(destination, text)
     return destination
+
+
+def _with_value(text: str, key: re.Pattern[str], value: str) -> str:
+    """A recipe with another value for a key; the comment beside it stays where it was, if there is room."""
+    found = key.search(text)
+    assert found is not None  # every shipped recipe has both keys
+    quoted = value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+    start, end = found.span("value")
+    return text[:start] + quoted.ljust(end - start - 1) + " " + text[end:]
 
 
 def list_tasks() -> list[dict[str, Any]]:
