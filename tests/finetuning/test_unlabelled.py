@@ -142,9 +142,16 @@ def test_conll_from_a_pipe_is_sentences_for_a_model_that_tags(content: str, caps
     assert [one.tokens for one in examples_from(BytesIO(content.encode()), TAGS)] == expected
     assert "note: standard input: read as CoNLL, a token a line" in capsys.readouterr().err
     assert [one.tokens for one in examples_from(StringIO(content), TAGS)] == expected
-    if "\t" not in content:
-        with pytest.raises(DataError, match="standard input holds a token a line, but the model does not tag"):
-            list(examples_from(BytesIO(content.replace("w2 O", "w2 B-X").encode()), ONE))
+
+
+@pytest.mark.parametrize("content", [b"w1 O\nw2 B-X\n\nw3 O\n", b"w1 O\nw2 B-X\n", b"w1\tO\nw2\tB\n\nw3\tO\n"])
+def test_conll_from_a_pipe_is_refused_by_a_model_that_does_not_tag(content: bytes) -> None:
+    with pytest.raises(DataError, match="standard input holds a token and a tag a line, but the model does not tag"):
+        list(examples_from(BytesIO(content), ONE))
+
+
+def test_short_texts_that_end_in_a_letter_are_no_conll() -> None:
+    assert [one.text for one in examples_from(BytesIO(b"Plan B\nVitamin E\n"), ONE)] == ["Plan B", "Vitamin E"]
 
 
 def test_tokens_or_texts_from_a_pipe_are_asked_for_where_both_may_be_meant() -> None:

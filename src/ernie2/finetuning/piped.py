@@ -21,6 +21,7 @@ PIPE = "standard input"
 
 _JSON_LIST = re.compile(r"\[\s*(\{.*)?")
 _NESTED = re.compile(r'"(paragraphs|qas)"\s*:')
+_ENTITY_TAG = re.compile(r"[ \t][BIESLUM]-\S+$")
 _COLUMN = re.compile(r'"?[\w.-]+"?')
 _OPENED = 200
 """How many lines are searched for the keys of SQuAD's JSON, and for tags where the model does not tag."""
@@ -92,12 +93,13 @@ def _is_conll(head: Sequence[str], facts: TunedFacts) -> bool:
     if facts.head == "tagging":
         rename = "give it as a .conll file"
         return is_tagged(head, PIPE, facts.labels, tagging=True, characters=facts.per_character, rename=rename)
-    try:
-        tagged = is_tagged(head, PIPE)
-    except DataError:  # it may be texts, and is for this model
-        return False
-    if tagged:
-        raise DataError(f"{PIPE} holds a token a line, but the model does not tag. Give it texts.")
+    filled = [line for line in head if line.strip()]
+    sure = len(filled) < len(head) or any(_ENTITY_TAG.search(line) for line in filled)  # not "Plan B", "Vitamin E"
+    if sure and is_tagged(filled, PIPE, tagging=True):
+        raise DataError(
+            f"{PIPE} holds a token and a tag a line, but the model does not tag. Give it texts; lines that only look "
+            "so can come from a .txt file."
+        )
     return False
 
 
