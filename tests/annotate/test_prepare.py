@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
+import io
 import json
 import multiprocessing
 import os
@@ -65,7 +66,7 @@ SENTENCES = [
 def english(folder, documents=60):
     """A jsonl.gz of documents of one to four paragraphs, one of them twice."""
     file = folder / "in.jsonl.gz"
-    with gzip.open(file, "wt", encoding="utf-8") as lines:
+    with gzip.GzipFile(file, "wb", mtime=0) as packed, io.TextIOWrapper(packed, encoding="utf-8") as lines:
         for number in [*range(documents), 0]:
             rng = np.random.default_rng(number)
             paragraphs = [
@@ -351,19 +352,16 @@ def test_shards_made_from_something_else_are_left_alone_unless_they_are_to_be_re
     names.write_text("Port Royal\n")
     first = prepare(recipe(tmp_path, english(tmp_path, 20)), workers=1)
     before = contents(first.folder)
-    for asked, different in (
-        (recipe(tmp_path, english(tmp_path, 25)), "in.jsonl.gz changed"),
-        (
-            recipe(tmp_path, english(tmp_path, 20), shards={**_shards(tmp_path), "share": 0.9}),
-            "different settings (shards)",
-        ),
-        (recipe(tmp_path, english(tmp_path, 20), tokenizer=_saved(folder)), "different settings (tokenizer)"),
-        (recipe(tmp_path, english(tmp_path, 20), name="other"), "different settings (corpora)"),
-        (
-            recipe(tmp_path, english(tmp_path, 20), knowledge={"gazetteer": str(names), "phrases": None}),
-            "names.txt is new, different settings (knowledge)",
-        ),
+    text = tmp_path / "in.jsonl.gz"
+    for documents, changes, different in (
+        (25, {}, "in.jsonl.gz changed"),
+        (20, {"shards": {**_shards(tmp_path), "share": 0.9}}, "different settings (shards)"),
+        (20, {"tokenizer": _saved(folder)}, "different settings (tokenizer)"),
+        (20, {"name": "other"}, "different settings (corpora)"),
+        (20, {"knowledge": {"gazetteer": str(names), "phrases": None}}, "is new, different settings (knowledge)"),
     ):
+        english(tmp_path, documents)
+        asked = recipe(tmp_path, text, **changes)
         told = r"holds shards built .*\. Use another shards\.folder, .*--replace"
         with pytest.raises(ShardError, match=told) as refused:
             prepare(asked, workers=1)
