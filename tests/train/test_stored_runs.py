@@ -16,6 +16,7 @@ from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.train.checkpoints import newest
+from ernie2.train.records import read_run
 from ernie2.train.stored_runs import carried_keys, open_any, tokenizer_beside
 
 
@@ -37,6 +38,45 @@ def test_a_run_holds_the_parameters_of_its_newest_checkpoint_and_the_heads_of_it
     assert read.account.new == read.account.left_out == ()
     for name, tensor in newest(run).parameters().items():
         assert torch.equal(tensor, read.model.state_dict()[name]), name
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A run that differs in its seed only."""
+    folder = tmp_path_factory.mktemp("other")
+    tiny_run.write_shards(folder / "shards")
+    return ernie2.pretrain(tiny_run.recipe(folder, seed=1).model_dump(mode="json"))
+
+
+def test_a_checkpoint_of_another_run_is_passed_over_and_reported(run, other, tmp_path, capsys):
+    own, copied = newest(run), shutil.copytree(run, tmp_path / "run")
+    last = newest(other).folder.name
+    shutil.rmtree(copied / "checkpoints" / last)
+    shutil.copytree(other / "checkpoints" / last, copied / "checkpoints" / last)
+    assert newest(copied).folder.name < own.folder.name
+    assert f"Passing over a checkpoint: {copied}/checkpoints/{last} is of another run" in capsys.readouterr().out
+    for folder in (copied / "checkpoints").iterdir():
+        if folder.name != last:
+            shutil.rmtree(folder)
+    for use in (ernie2.evaluate, open_any):
+        with pytest.raises(CheckpointError, match=rf"no whole checkpoint .*{last} is of another run than run\.json"):
+            use(copied)
+
+
+def test_the_run_json_of_another_run_fits_no_checkpoint(run, other, tmp_path):
+    copied = shutil.copytree(run, tmp_path / "run")
+    shutil.copy(other / "run.json", copied / "run.json")
+    for use in (ernie2.evaluate, open_any):
+        with pytest.raises(CheckpointError, match=r"is of another run than run\.json"):
+            use(copied)
+
+
+def test_a_run_that_was_moved_or_resumed_keeps_its_checkpoints(run, tmp_path):
+    copied = shutil.copytree(run, tmp_path / "moved")
+    shutil.rmtree(copied / "hf")
+    before = read_run(copied)["run_id"]
+    ernie2.resume(copied)  # writes run.json and hf again
+    assert read_run(copied)["run_id"] == newest(copied).state["run_id"] == before
 
 
 def test_the_keys_of_ours_are_those_the_run_left_in_its_hugging_face_folder(run):

@@ -104,19 +104,25 @@ def begun(run: Path) -> bool:
 
 
 def newest(run: Path) -> Checkpoint:
-    """The newest checkpoint of a run that is whole; damaged ones before it are passed over and reported.
+    """The newest whole checkpoint of a run; damaged ones and those of other runs are passed over and reported.
 
-    Raises `CheckpointError` where there is none.
+    Raises `CheckpointError` where there is none, or run.json is damaged.
     """
+    facts = read_run(run) if (run / "run.json").exists() else None
     found = sorted((run / "checkpoints").glob("step_*"), reverse=True)
     damage: list[str] = []
     for folder in found:
         if _NAME.search(folder.name):
             try:
-                return open_checkpoint(folder)
+                checkpoint = open_checkpoint(folder)
             except CheckpointError as error:
                 damage.append(str(error))
                 say(f"Passing over a damaged checkpoint: {error}")
+                continue
+            if facts is None or checkpoint.state.get("run_id") == facts.get("run_id"):
+                return checkpoint
+            damage.append(_of_another_run(checkpoint, facts))
+            say(f"Passing over a checkpoint: {damage[-1]}")
     told = "\n".join(damage) or "It was stopped before its first: `ernie2 pretrain` as before starts it again."
     raise CheckpointError(f"{run} has no whole checkpoint to go on from. {told}")
 
@@ -131,6 +137,14 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if differing:
         raise CheckpointError(f"{folder / differing[0]} does not match its checksum: the checkpoint is damaged.")
     return Checkpoint(folder, state)
+
+
+def _of_another_run(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> str:
+    theirs, ours = (str(holder.get("run_id"))[:8] for holder in (checkpoint.state, facts))
+    return (
+        f"{checkpoint.folder} is of another run than run.json (run_id {theirs}… and {ours}…): one of them was copied "
+        "there. Put back what belongs together."
+    )
 
 
 def prune(run: Path, keep: int) -> None:

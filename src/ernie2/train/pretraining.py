@@ -99,6 +99,7 @@ def build(
     )
     facts = {
         **_run_facts(recipe, tasks, world, precision),
+        "run_id": trainer.run_id,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "initial_parameters": initial,
         "data": _data_facts(shards, vocabulary, usable),

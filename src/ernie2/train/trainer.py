@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 
@@ -88,6 +89,8 @@ class Trainer:
         self._interval = Interval()
         mirror = Mirror(run, settings.mirror).send if settings.mirror and self.world.first else None
         self._saver = Saver(run, settings.keep_checkpoints, mirror)
+        self.run_id = uuid4().hex
+        """What run.json and every checkpoint of this run carry, so that those of another run are noticed."""
         self._peak_reached = 0.0
         self._restored = False
         self._taken: Taken | None = None
@@ -104,6 +107,7 @@ class Trainer:
         """
         checkpoint.restore(self.model, self.optimizer, self.world)
         self.begin_at(Position.of(checkpoint.state["position"]))
+        self.run_id = checkpoint.state.get("run_id", self.run_id)
         self._peak_reached = float(checkpoint.state["peak_reached"])
         if self._scale is not None and (scale := checkpoint.state.get("loss_scale")) is not None:
             self._scale = LossScale.of(scale)
@@ -347,6 +351,7 @@ class Trainer:
         if full is None:  # the first rank writes
             return
         state = {
+            "run_id": self.run_id,
             "stage_end": stage_end,
             "position": at.state(),
             "peak_reached": self._peak_reached,

@@ -178,7 +178,7 @@ def _go_on(run: Path, world: World) -> Path:
     made = build(recipe_of(facts, run), shards, stages=stages_of(facts), carried=carried, world=world)
     made.trainer.restore(checkpoint)
     _say_other_threads(facts, made.facts)
-    kept = ("created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
+    kept = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
     made.facts.update({key: facts[key] for key in kept if key in facts})
     made.trainer.records.describe(made.facts)
     say(f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else ""))
