@@ -14,6 +14,7 @@ from ernie2.corpora.cells import (
     change_notes,
     class_of,
     dash_is_no_label,
+    json_in,
     name_in,
     number_of,
     spelled,
@@ -95,3 +96,27 @@ def test_cells_may_spell_numbers_lists_and_objects() -> None:
     assert spelled('["a", 1]', "here") == ["a", 1]
     assert spelled("[a]", "here") == "[a]"
     assert spelled("{a", "here") == "{a"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "{'text': ['b'], 'answer_start': [0]}",
+        "{'text': array(['b'], dtype=object), 'answer_start': array([0], dtype=int32)}",
+        "[{'text': 'b'}]",
+        "['a', 'b']",
+        "['B-PER' 'O']",
+        "[None, 'a']",
+    ],
+)
+def test_lists_and_objects_in_the_spelling_of_python_are_refused(cell: str) -> None:
+    with pytest.raises(
+        DataError, match=r"^here: .* is Python's spelling of a list or object, not JSON. Save the table"
+    ):
+        spelled(cell, "here")
+    assert json_in(cell, "here") == cell  # a text may be written so
+
+
+@pytest.mark.parametrize("cell", ["[sic]", "[ 'tis ]", "{x}", "{'a'}", "['a", "[Nonesuch]"])
+def test_texts_in_brackets_stay_texts(cell: str) -> None:
+    assert spelled(cell, "here") == cell

@@ -339,3 +339,26 @@ def test_answers_are_detected_as_question_answering_by_their_column(tmp_path: Pa
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = own_data(str(tmp_path / "t.jsonl"), str(tmp_path / "t.jsonl"), text="q,c", label="y")
     assert data.reasons == ("detected extractive question answering (column 'y')",)
+
+
+@pytest.mark.parametrize("head", [None, "classification", "span"])
+def test_cells_in_the_spelling_of_python_are_refused_by_name(tmp_path: Path, head: Any) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("q,c,y\n" + "Who?,a b,\"{'text': ['b'], 'answer_start': [2]}\"\n" * 2)
+    with pytest.raises(DataError, match=r"x.csv, line 2: .* is Python's spelling of a list or object, not JSON"):
+        own_data(str(file), str(file), text="q,c", label="y", head=head)
+    file.write_text("a,y\n" + "\"['Li', 'left']\",1\n" * 2)
+    with pytest.raises(DataError, match=r"x.csv, line 2: .* is Python's spelling"):
+        own_data(str(file), str(file), text="a", label="y")
+
+
+def test_a_key_that_stands_twice_is_refused_in_every_form_of_json(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    row = '{"a": "x",\n"y": "p", "y": "q"}'
+    for content in (row.replace("\n", " "), f"[{row}]", f'{{"data": [{row}]}}'):
+        file.write_text(content)
+        with pytest.raises(DataError, match=r"x.json(, line 1)?: the key 'y' stands twice in one object"):
+            own_data(str(file), str(file), text="a", label="y")
+    (tmp_path / "x.tsv").write_text("a\ty\n" + row.replace("\n", " ").join(("x\t", "\n")))
+    with pytest.raises(DataError, match=r"x.tsv, line 2: the key 'y' stands twice"):
+        own_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")

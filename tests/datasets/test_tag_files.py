@@ -51,6 +51,26 @@ def test_documents_comments_and_a_header_are_left_out_and_said(tmp_path: Path) -
     assert read_tagged(write(tmp_path, wrong), "text", "label")[0][0].cells["label"][0] == "X-PER"
 
 
+@pytest.mark.parametrize(
+    ("content", "tokens", "comments"),
+    [
+        ("# SYM\n1 CD\n\nno DT\n# SYM\n", [["#", "1"], ["no", "#"]], 0),
+        ("no DT\n# SYM\n\n# SYM\n1 CD\n", [["no", "#"], ["#", "1"]], 0),
+        ("# newdoc\nno DT\n\n# SYM\n1 CD\n", [["no"], ["1"]], 2),  # no other line has the tag SYM
+        ("# text = SYM\n# NN SYM O\n1 CD = O\n+ SYM = O\n# SYM # O\n", [["#", "1", "+", "#"]], 1),
+        ("# SYM a #\nb SYM c d\n", [["#", "b"]], 0),
+        ("# O\na\tB-X\n\n#\tO\nb\tO\n", [["a"], ["#", "b"]], 1),
+        ("#tag\nis\n\n# a comment\n#\n1\n", [["#tag", "is"], ["#", "1"]], 1),
+    ],
+)
+def test_a_sentence_may_begin_with_a_hash_that_has_a_tag(
+    tmp_path: Path, content: str, tokens: list[list[str]], comments: int
+) -> None:
+    rows, notes = read_tagged(write(tmp_path, content), "text", "label")
+    assert [row.cells["text"] for row in rows] == tokens
+    assert [note.partition(": ")[2] for note in notes] == [f"{comments} comment lines left out"] * (comments > 0)
+
+
 def test_columns_are_named_by_the_header_or_by_number(tmp_path: Path) -> None:
     header = write(tmp_path, "id\tword\tner\tnote\n1\tLi\tB-PER\tx\n2\tleft\tO\ty\n")
     assert read_tagged(header, "word", "ner")[0][0].cells == {"word": ["Li", "left"], "ner": ["B-PER", "O"]}

@@ -34,6 +34,17 @@ def test_a_line_with_the_wrong_number_of_texts_is_told_with_its_place() -> None:
         list(examples_of(["w1\tw2", "w1"], PAIR))
 
 
+@pytest.mark.parametrize("name", ["t.txt", "t.tsv", "t.csv"])
+def test_an_empty_line_of_a_file_is_an_empty_text_too(tmp_path: Path, name: str) -> None:
+    header = "" if name == "t.txt" else "text\n"
+    (tmp_path / name).write_text(header + "w1\n\nw2\n")
+    assert [(one.id, one.text) for one in examples_in(str(tmp_path / name), ONE)] == [
+        ("0", "w1"),
+        ("1", ""),
+        ("2", "w2"),
+    ]
+
+
 def test_tables_are_read_by_the_columns_of_training_or_those_that_are_named(tmp_path: Path) -> None:
     file = tmp_path / "t.tsv"
     file.write_text("left\tright\nw1\tw2\n")

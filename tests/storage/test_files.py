@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 
 import pytest
 import zstandard
 
 from ernie2.errors import DataError
 from ernie2.storage import files
-from ernie2.storage.files import decoded, json_value, lines_of, read_lines
+from ernie2.storage.files import RepeatedKeyError, decoded, json_value, lines_of, read_lines
 
 CONTENT = b"one\n\ntwo\r\nthree"
 
@@ -167,3 +168,24 @@ def test_json_that_holds_no_text_is_refused_with_its_place(line, said):
 
 def test_whole_surrogate_pairs_are_characters():
     assert json_value(rb'{"a": "\ud83d\ude00"}', "here") == {"a": "\U0001f600"}
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (b'{"y": "a", "x": 1, "y": "b"}', "y"),
+        (b'{"y" :1,"\\u0079"\t: 1}', "y"),
+        ('{"x": [{"a": {"z": 1, "z": 1}}]}', "z"),
+        (b'[{"y": ["\\": "], "n": 1, "n": 2}]', "n"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(line, key):
+    with pytest.raises(RepeatedKeyError, match=f"^here: the key '{key}' stands twice in one object; take one out.$"):
+        json_value(line, "here")
+
+
+@pytest.mark.parametrize(
+    "line", [r'{"a": "\": \" :", "b": [{"a": 1}, {"a": 2}], "c": {"a": {"a": 1}}}', r'["\":", "\":"]', "3"]
+)
+def test_the_same_key_in_different_objects_and_in_texts_is_no_fault(line):
+    assert json_value(line, "here") == json.loads(line)

@@ -169,3 +169,22 @@ def test_a_value_that_python_cannot_hold_is_named_and_no_traceback(tmp_path: Pat
     pq.write_table(pa.table({"a": pa.array([2**62], pa.timestamp("us"))}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"x.parquet, rows 1 to \d+: a value cannot be read"):
         cells(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "x.csv"])
+def test_a_blank_line_is_an_empty_cell_where_there_is_one_column(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\ntext\r\nfoo\r\n\r\nbar\r\n")
+    assert [(row.place[-6:], row.cells["text"]) for row in read_rows(str(tmp_path / name))] == [
+        ("line 3", "foo"),
+        ("line 4", ""),
+        ("line 5", "bar"),
+    ]
+    mark = "\t" if name == "x.tsv" else ","
+    (tmp_path / name).write_text(f"a{mark}b\n\n1{mark}2\n\n")
+    assert cells(tmp_path / name) == [{"a": "1", "b": "2"}]
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"y": "a"}\n{"y": "a", "y": "b"}\n')
+    with pytest.raises(DataError, match=r"x.jsonl, line 2: the key 'y' stands twice"):
+        cells(tmp_path / "x.jsonl")

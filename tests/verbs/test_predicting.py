@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.finetuning.predictions import Outcome
+from ernie2.verbs import predicting
 from ernie2.verbs.predicting import described
 
 
@@ -31,3 +35,21 @@ def test_entities_are_whole_in_every_scheme(scheme: Scheme, tags: str) -> None:
         assert found == [("X", 0, 2, "Li Bai")]
     else:
         assert found == [("X", 0, 2, "Li Bai"), ("Y", 3, 4, "Du"), ("Y", 4, 5, "Fu")]
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"), [("1 1 2 1", "2 of 4 predictions have an id that another has"), ("0 1 2", "")]
+)
+def test_ids_that_come_more_than_once_are_said_once(
+    ids: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = [Example(name, "x") for name in ids.split()]
+    monkeypatch.setattr(predicting, "examples_of", lambda *_: iter(examples))
+    monkeypatch.setattr(predicting, "encoded_for", lambda *_: SimpleNamespace(cut=0, unknown=0, tokens=1))
+    monkeypatch.setattr(predicting, "outcomes_for", lambda _, chosen, *__: [Outcome("yes") for _ in chosen])
+    monkeypatch.setattr(predicting, "_AT_ONCE", 2)
+    tuned: Any = SimpleNamespace(facts=SimpleNamespace(head="classification", scheme=None, null_threshold=None))
+    assert [one["id"] for one in predicting.predictions(tuned, [])] == ids.split()
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == bool(said)

@@ -17,7 +17,7 @@ from typing import Any
 from ernie2.corpora.long_texts import check_length
 from ernie2.errors import DataError
 from ernie2.plurals import counted
-from ernie2.storage.files import json_name, json_value
+from ernie2.storage.files import RepeatedKeyError, json_name, json_value
 
 DASH = "-"
 """How SNLI and OCNLI write that annotators did not agree."""
@@ -29,6 +29,7 @@ WHOLE = "removed .0, as in 1.0, from"
 
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})\.0+")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_PYTHON = re.compile(r"\[('|array\(|(None|True|False)\b)|\[?\{'[^']*'\s*:")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -147,10 +148,30 @@ def dash_is_no_label(labels: Collection[str]) -> bool:
 
 
 def spelled(cell: Any, place: str) -> Any:
-    """Return a cell, or the list or object that it spells in JSON."""
+    """Return a cell, or the list or object that it spells in JSON.
+
+    Raises `DataError` for one in Python's spelling, as pandas writes lists and objects to .csv.
+    """
+    if is_in_python(cell):
+        raise DataError(
+            f"{place}: {cell[:40]!r} is Python's spelling of a list or object, not JSON. Save the table as .jsonl or "
+            ".parquet, or write the cell with json.dumps."
+        )
+    return json_in(cell, place)
+
+
+def json_in(cell: Any, place: str) -> Any:
+    """Return a cell, or the list or object that it spells in JSON; any other text stays as it is."""
     if isinstance(cell, str) and cell[:1] + cell[-1:] in ("[]", "{}"):
         try:
             return json_value(cell, place)
+        except RepeatedKeyError:
+            raise
         except DataError:
             return cell
     return cell
+
+
+def is_in_python(cell: Any) -> bool:
+    """Whether a cell spells a list or object as Python prints it: `['a']`, `{'text': array(['b'])}`."""
+    return isinstance(cell, str) and cell[:1] + cell[-1:] in ("[]", "{}") and bool(_PYTHON.match(cell))

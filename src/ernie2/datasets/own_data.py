@@ -34,7 +34,7 @@ from ernie2.datasets.tag_schemes import Scheme
 from ernie2.datasets.task_guess import CHOICES, KIND_NAMES, guess_head, multiple_choice
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.plurals import counted
-from ernie2.storage.files import json_value, read_lines
+from ernie2.storage.files import RepeatedKeyError, json_value, read_lines
 from ernie2.storage.listing import file_format, list_files
 from ernie2.storage.tables import TABLES, Row, column, read_rows
 
@@ -151,6 +151,8 @@ def rows_of(file: str) -> Iterator[Row]:
         return read_rows(file)
     try:
         content = json_value(b"\n".join(read_lines(file)), file)
+    except RepeatedKeyError:
+        raise
     except DataError:
         return read_rows(file)  # an object a line, or no JSON at all: then the error names the line
     if isinstance(content, dict) and "data" in content:

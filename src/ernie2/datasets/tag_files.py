@@ -1,6 +1,7 @@
 """CoNLL files: a token and its tags a line, in columns separated by tabs or spaces, an empty line after each sentence.
 
-`-DOCSTART-` lines, comments (`# …` before a sentence) and a header line are left out and counted. Without a header the
+`-DOCSTART-` lines, comments (`# …` before a sentence, unless it is a token with a tag) and a header line are left out
+and counted. Without a header the
 token is in the first column and the tag in the last, unless columns are named by number, from 1 on.
 """
 
@@ -10,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from ernie2.corpora.cells import check_characters
 from ernie2.errors import DataError
@@ -33,6 +34,8 @@ _NAME = re.compile(r"[A-Za-z_ ]+")
 _TEXT = re.compile("[ \x02]")
 _INDEX = re.compile(r"\d+([-.]\d+)?")
 _NOT_A_WORD = re.compile(r"\d+[-.]\d+")
+_NAMED = re.compile(r"#\s*\S+\s*=\s")
+"""How CoNLL-U writes what is known of a sentence."""
 _EITHER = "there may be a token a line, with an empty line after each sentence, or a text a line."
 _RENAME = "call it .conll"
 
@@ -166,27 +169,56 @@ def _text_lines(file: str) -> Iterator[str]:
 
 def _lines(lines: Iterable[str], file: str, counts: Counter[str]) -> Iterator[_Line]:
     """The lines that are neither comments nor document marks, which are counted."""
-    tabs: bool | None = None
-    width, inside = 0, False
-    for number, line in enumerate(lines, 1):
+    lines = iter(lines)
+    head = list(islice(lines, LOOKED_AT))
+    plain = list(_surely_tokens(head))
+    by_tab = "\t" in plain[0] if plain else any("\t" in line for line in head)
+    width = len(_cells(plain[0], by_tab=by_tab)) if plain else 0
+    seen = {part for line in plain for part in enumerate(_cells(line, by_tab=by_tab))}
+    inside = False
+    for number, line in enumerate(chain(head, lines), 1):
         if not line.strip(" \t"):
             inside = False
             yield _Line(number, ())
             continue
-        by_tab = tabs or (tabs is None and "\t" in line)
-        cells = tuple(line.split("\t") if by_tab else _SPACES.split(line.strip(" \t")))
+        cells = _cells(line, by_tab=by_tab)
         if cells[0].startswith(_DOCUMENT):
             counts[f"{_DOCUMENT} lines left out"] += 1
-        elif (
-            not inside
-            and line.startswith("#")
-            and not (len(cells) == (width or len(cells)) > 1 and ("\t" in line or _TAG.fullmatch(cells[-1])))
-        ):
+        elif line.startswith("#") and not inside and not _is_token(line, cells, width, seen):
             counts["comment lines left out"] += 1
         else:
-            tabs = "\t" in line if tabs is None else tabs
             width, inside = width or len(cells), True
+            seen.update(enumerate(cells))
             yield _Line(number, cells)
+
+
+def _surely_tokens(head: Iterable[str]) -> Iterator[str]:
+    """The lines that neither are empty nor can be a comment or a document mark."""
+    inside = False
+    for line in head:
+        filled = bool(line.strip(" \t"))
+        inside = filled and (inside or not line.startswith("#"))
+        if inside and not line.startswith(_DOCUMENT):
+            yield line
+
+
+def _cells(line: str, *, by_tab: bool) -> tuple[str, ...]:
+    return tuple(line.split("\t") if by_tab else _SPACES.split(line.strip(" \t")))
+
+
+def _is_token(line: str, cells: Sequence[str], width: int, seen: Collection[tuple[int, str]]) -> bool:
+    """Whether a line before a sentence that begins with # is a token and its tags, not a comment.
+
+    It has as many columns as other lines and, where these are parted by spaces, a tag: one of entities, or a cell that
+    is `seen` in its column on another line.
+    """
+    if len(cells) != (width or len(cells)):
+        return False
+    if len(cells) == 1:
+        return width == 1
+    if "\t" in line or _TAG.fullmatch(cells[-1]):
+        return True
+    return not _NAMED.match(line) and any(part in seen for part in enumerate(cells) if part[0])
 
 
 def _row(file: str, sentence: Sequence[_Line], names: tuple[str, str], token: int, tag: int | None) -> Row:

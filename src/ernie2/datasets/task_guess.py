@@ -21,7 +21,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, is_unlabelled, number_of, spelled
+from ernie2.corpora.cells import (
+    DASH,
+    class_of,
+    dash_is_no_label,
+    is_in_python,
+    is_unlabelled,
+    json_in,
+    number_of,
+    spelled,
+)
 from ernie2.datasets.examples import Head
 from ernie2.datasets.labelled_files import SEPARATOR
 from ernie2.errors import DataError
@@ -47,9 +56,11 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
         raise DataError(f"{rows[0].place}: the column {label!r} is empty throughout; training needs labels.")
     for row in rows:
         for name in CHOICES:
-            if isinstance(spelled(row.cells.get(name), row.place), list | dict):
+            choices = row.cells.get(name)
+            if isinstance(json_in(choices, row.place), list | dict) or is_in_python(choices):
                 raise multiple_choice(row.place, name)
-    firsts = [spelled(row.cells[texts[0]], row.place) for row in rows]
+    strict = all(is_in_python(row.cells[texts[0]]) for row in rows)  # one text of many may be written so
+    firsts = [(spelled if strict else json_in)(row.cells[texts[0]], row.place) for row in rows]
     if any(_is_answer(value) for value in labels) and len(texts) == 1:
         raise DataError(
             f"{rows[0].place}: {label} holds answers, which need two texts, question and context: --text "

@@ -18,14 +18,15 @@ _ADVICE = "Double a quotation mark inside a quoted cell, or save the table as .t
 
 
 def csv_rows(file: str, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (place, cells) of every row; the place is the line where the row begins. Blank lines are skipped.
+    """Yield (place, cells) of every row; the place is the line where the row begins.
 
+    A blank line is an empty cell where the first row has one cell; else it is skipped.
     Raises `DataError` with the line where a quote opens that swallows other rows.
     """
     numbered = enumerate(lines, 1)
     swallowed = _Swallowed()
     for number, line in numbered:
-        if not line:
+        if not line and len(swallowed.values) != 1:
             continue
         plain = '"' not in line
         cells = line.split(",") if plain else _quoted(file, number, line, numbered, swallowed)

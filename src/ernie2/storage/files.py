@@ -7,6 +7,7 @@ surrogate pair; anything else is a `DataError` that names the line.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from io import BufferedIOBase, RawIOBase
@@ -25,6 +26,7 @@ _BLOCK = 1 << 20
 _COMPRESSED_BLOCK = 1 << 14  # small, since zstd can turn a byte into thousands
 _LONGEST_LINE = 256 << 20
 _LARGEST_WINDOW = 1 << 31  # `zstd --long=31`, the most the format's tools write
+_KEY = re.compile(rb'"[ \t\n\r]*:')
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = {
     b"\xff\xfe\x00\x00": "UTF-32",
@@ -39,6 +41,10 @@ _PACKED = {
     b"PAR1": ("parquet", ".parquet"),
     b"ARROW1": ("Arrow", ".arrow"),
 }
+
+
+class RepeatedKeyError(DataError):
+    """A JSON object has a key twice, so that it is unknown which value counts."""
 
 
 def read_lines(file: str) -> Iterator[bytes]:
@@ -102,11 +108,43 @@ def not_utf8(place: str, error: UnicodeDecodeError) -> DataError:
 
 
 def json_value(line: bytes | str, place: str) -> Any:
-    """Return the value of a JSON text. Raises `DataError` for invalid JSON, invalid UTF-8 and half a surrogate pair."""
+    """Return the value of a JSON text.
+
+    Raises `DataError` for invalid JSON, invalid UTF-8 and half a surrogate pair, and `RepeatedKeyError` for an object
+    with a key given twice.
+    """
     try:
-        return from_json(line, cache_strings="keys")
+        value = from_json(line, cache_strings="keys")
     except (ValueError, TypeError) as error:  # TypeError: a string that cannot be encoded
         raise _not_json(line, place, error) from error
+    written = line.encode() if isinstance(line, str) else line
+    if len(_KEY.findall(written)) > _keys(value):  # a string may hold what looks like a key
+        _check_keys(written, place)
+    return value
+
+
+def _keys(value: Any) -> int:
+    """How many keys there are in the objects of `value`."""
+    inner = value
+    if isinstance(value, dict):
+        inner = value.values()
+    elif not isinstance(value, list):
+        return 0
+    own = len(value) if isinstance(value, dict) else 0
+    return own + sum(_keys(one) for one in inner if type(one) in (dict, list))
+
+
+def _check_keys(line: bytes, place: str) -> None:
+    """Raise `RepeatedKeyError` where an object has a key twice."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise RepeatedKeyError(f"{place}: the key {key[:60]!r} stands twice in one object; take one out.")
+            seen.add(key)
+
+    json.loads(line, object_pairs_hook=check, strict=False)
 
 
 def json_name(value: Any) -> str:

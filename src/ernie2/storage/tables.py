@@ -1,7 +1,8 @@
 """Read rows of tables: .tsv, .csv, .jsonl, .json, .parquet and .arrow, streamed, with the place of every row.
 
 In .tsv, and .txt, which is read as .tsv, nothing is quoted: a quotation mark is part of the text. In .csv quotes count
-(csv_rows). A .json file holds an object a line or one list of objects.
+(csv_rows). A blank line is an empty cell where there is one column, and no row where there are several. A .json
+file holds an object a line or one list of objects.
 """
 
 from __future__ import annotations
@@ -124,9 +125,12 @@ def _text_lines(file: str) -> Iterator[str]:
 
 
 def _tsv_rows(file: str) -> Iterator[tuple[str, list[str]]]:
+    width = 0
     for number, line in enumerate(_text_lines(file), 1):
-        if line:
-            yield f"{file}, line {number}", line.split("\t")
+        if line or width == 1:
+            cells = line.split("\t")
+            width = width or len(cells)
+            yield f"{file}, line {number}", cells
 
 
 def _named(

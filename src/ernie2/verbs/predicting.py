@@ -43,8 +43,8 @@ def predict(
     All carry the `id` of the row or its number.
 
     `source`: a table (.tsv, .csv, .jsonl, .json, .parquet, .arrow), a .txt of one text a line, lines, or an open binary
-    stream of lines such as `sys.stdin.buffer`. How many texts were cut at the model's length, and a high share
-    of [UNK], is said on standard error.
+    stream of lines such as `sys.stdin.buffer`. How many texts were cut at the model's length, a high share
+    of [UNK], and how many ids come more than once is said on standard error.
     `text`: the columns, where they are not called as in training. `out`: also write JSON lines there; a file that is
     there and holds no predictions is overwritten only with `replace`. Raises `CheckpointError` where `model` is not a
     fine-tuned model, `DataError` for input that cannot be read, `StorageError` where `out` cannot be written.
@@ -70,13 +70,20 @@ def predictions(
         examples = examples_of(source, facts, text)
     device = devices()[0]
     cut = count = unknown = tokens = 0
+    ids: set[str] = set()
     while chosen := list(islice(examples, _AT_ONCE)):
         data = encoded_for(tuned, chosen)
+        ids.update(example.id for example in chosen)
         cut, count = cut + data.cut, count + len(chosen)
         unknown, tokens = unknown + data.unknown, tokens + data.tokens
         outcomes = outcomes_for(tuned, chosen, device, data)
         for example, outcome in zip(chosen, outcomes, strict=True):
             yield described(example, outcome, facts.head, facts.scheme, nulls=facts.null_threshold is not None)
+    if repeated := count - len(ids):
+        warn(
+            f"note: {repeated:,} of {count:,} predictions have an id that another has too (a row without an id is "
+            "called by its number); tell them apart by their order, which is that of the rows"
+        )
     if unknown > HIGH * tokens:
         warn(f"note: {describe_share(unknown / tokens)}")
     if cut:
