@@ -17,8 +17,9 @@ test: $(READY)  ## every test; those that need a GPU or data that is not here sk
 
 SEED ?= $(shell date +%s)
 MINUTES ?= 5
+CASES ?= 100000
 faults: $(READY)  ## break it on purpose: kills, full disks, damaged files, hostile input; SEED=1 MINUTES=5
-	PYTHONPATH=tests $(BIN)/python -m faults.campaign --seed $(SEED) --minutes $(MINUTES)
+	PYTHONPATH=tests $(BIN)/python -m faults.campaign --seed $(SEED) --minutes $(MINUTES) --cases $(CASES)
 
 check: $(READY)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -209,8 +209,10 @@ def test_a_text_of_100000_characters_is_cut_and_that_is_told(ernie: Callable[...
     assert code == 0
     assert "train: 1 of 9 texts are longer than 32 tokens and are cut" in shown
     assert "dev: 2 of 10 texts are longer than 32 tokens and are cut" in shown
-    assert shown.index("train.tsv: 1 labels have white space") < shown.index("dev accuracy")  # before training, once
-    assert shown.count("labels have white space") == 1
+    assert shown.index("train.tsv: normalised white space in 1 label") < shown.index(
+        "dev accuracy"
+    )  # before training, once
+    assert shown.count("normalised white space") == 1
 
 
 def test_a_span_that_is_not_in_its_context_is_counted_and_one_file_without_any_refused(

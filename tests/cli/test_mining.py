@@ -41,7 +41,7 @@ def test_help_has_an_example_and_says_what_is_left(command: str, mine: Callable[
     assert "Leaves" in shown
 
 
-@pytest.mark.parametrize(("language", "label"), [("en", "indeed,"), ("zh", "但是")])
+@pytest.mark.parametrize(("language", "label"), [("en", "indeed"), ("zh", "但是")])
 def test_discourse_pairs_of_the_shipped_text(
     language: str, label: str, tmp_path: Path, mine: Callable[..., Outcome]
 ) -> None:

@@ -61,10 +61,12 @@ class Reference:
 
 
 def compared(folder: Path, job: Job) -> dict[str, str]:
-    """What must be the same after a disturbed run: file → digest."""
+    """What must be the same after a disturbed run: file → digest, without locks, logs and remembered hashes."""
     return {
         name: "there" if Path(name).name in _DIFFERS else value
-        for name, value in digest(folder, job.compared, ignore=("**/logs/**", "**/.*.lock", "**/lock")).items()
+        for name, value in digest(
+            folder, job.compared, ignore=("**/logs/**", "**/*.lock", "**/.*.lock", "**/lock", "**/input-files.json")
+        ).items()
     }
 
 
