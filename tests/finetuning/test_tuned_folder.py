@@ -134,6 +134,43 @@ def test_a_tagger_that_does_not_say_its_tag_scheme_is_refused(tmp_path: Path) ->
         load_tuned(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("max_length", 100_000, "max_length=100000 is more than the 64 positions of the encoder"),
+        ("max_length", "x", r"settings\.max_length: Input should be a valid integer"),
+        ("max_length", 3, "max_length=3 is too little for any text"),
+        ("stride", 0, "stride=0 must be above 0"),
+        ("n_best", -1, "n_best=-1 must be above 0"),
+        ("max_answer", 0, "max_answer=0 must be above 0"),
+        ("pooling", "zz", r"settings\.pooling: Input should be 'first' or 'mean'"),
+        ("batch", None, r"settings\.batch: Input should be a valid integer"),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_one_line(key: str, value: Any, said: str, tmp_path: Path) -> None:
+    _, _, folder = saved(tmp_path, "span")
+    config = json.loads((folder / "config.json").read_text())
+    config["ernie2_finetuned"]["settings"][key] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=said) as told:
+        load_tuned(folder)
+    assert "\n" not in str(told.value)
+
+
+def test_a_key_that_is_missing_and_a_label_that_stands_twice_are_named(tmp_path: Path) -> None:
+    _, _, folder = saved(tmp_path, "classification")
+    written = json.loads((folder / "config.json").read_text())
+    first, *_ = written["ernie2_finetuned"]["labels"]
+    for key, value, said in (("dataset", None, "dataset: Field required"), ("labels", [first] * 2, "twice")):
+        facts = {name: one for name, one in written["ernie2_finetuned"].items() if name != key}
+        if value is not None:
+            facts[key] = value
+        (folder / "config.json").write_text(json.dumps(written | {"ernie2_finetuned": facts}))
+        with pytest.raises(CheckpointError, match=said) as told:
+            load_tuned(folder)
+        assert "\n" not in str(told.value)
+
+
 def test_a_head_that_is_missing_is_told(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

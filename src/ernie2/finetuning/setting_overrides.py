@@ -72,13 +72,14 @@ def overridden(settings: Settings, assignments: Sequence[str]) -> Settings:
     except ValidationError as error:
         wrong += explain(error, BaseModel, known | given)
         raise ConfigError(_told(wrong, known)) from error
-    wrong += _out_of_range(made)
+    wrong += out_of_range(made)
     if wrong:
         raise ConfigError(_told(wrong, known))
     return replace(settings, **{key: getattr(made, key) for key in given})
 
 
-def _out_of_range(settings: Settings) -> list[str]:
+def out_of_range(settings: Settings) -> list[str]:
+    """Return what no run can have among `settings`, one short sentence a value."""
     values = asdict(settings)
     numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
     if wrong := [

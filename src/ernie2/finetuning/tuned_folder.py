@@ -10,7 +10,8 @@ two rows change places.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.paper_settings import Settings
+from ernie2.finetuning.setting_overrides import out_of_range
 from ernie2.model.formats.containers import read_weights
 from ernie2.model.formats.filling import load_model, tensors_of
 from ernie2.model.formats.own import OWN, Described, read_own, save_own
@@ -31,6 +33,7 @@ from ernie2.model.formats.sizes import check_numbers
 from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import EncoderSettings
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.json_files import read_json
 from ernie2.storage.tensors import save_tensors
@@ -130,8 +133,10 @@ def load_tuned(folder: str | Path) -> Tuned:
     """The model of a folder that `save_tuned` wrote. Raises `CheckpointError` for any other."""
     folder = Path(folder)
     own = (folder / OWN).is_file()
-    facts = _read_facts(folder / (OWN if own else CONFIG))
+    file = folder / (OWN if own else CONFIG)
+    facts = _read_facts(file)
     loaded = load_model(folder, [])
+    _check_lengths(file, facts.settings, loaded.model.settings)
     tensors = read_own(folder)[1] if own else read_weights(folder).tensors
     prefix = _OWN_LINEAR if own else f"{_head_name(facts.head)}."
     linear = {name: tensors.get(prefix + name) for name in ("weight", "bias")}
@@ -169,7 +174,7 @@ def _read_facts(file: Path) -> TunedFacts:
                 f"{file} does not say the tag scheme of the model: an older ernie2 wrote it. Fine-tune again, or add "
                 f'"scheme": "IOB2" (or the right one; null for none) to {FACTS!r} there.'
             )
-        return TypeAdapter(TunedFacts).validate_python(told)
+        facts = TypeAdapter(TunedFacts).validate_python(told)
     except FileNotFoundError:
         raise CheckpointError(
             f"{file.parent} is not a fine-tuned model: there is no {file.name}. `ernie2 finetune` makes one, in "
@@ -177,8 +182,30 @@ def _read_facts(file: Path) -> TunedFacts:
         ) from None
     except DamagedFile as error:
         raise CheckpointError(str(error)) from error
-    except (OSError, ValueError, ValidationError, AttributeError) as error:
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise _damaged(file, problems) from error
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{file} is damaged: {error}.") from error
+    problems = out_of_range(facts.settings)
+    twice = [name for name, count in Counter(facts.labels).items() if count > 1]
+    problems += [f"labels names {name!r} twice" for name in twice]
+    if problems:
+        raise _damaged(file, problems)
+    return facts
+
+
+def _damaged(file: Path, problems: Sequence[str]) -> CheckpointError:
+    return CheckpointError(
+        f"{file} is damaged in {FACTS!r}: {'; '.join(problems)}. Put back the file as it was, or fine-tune again."
+    )
+
+
+def _check_lengths(file: Path, settings: Settings, encoder: EncoderSettings) -> None:
+    """Raise `CheckpointError` where texts may be longer than the encoder has positions."""
+    rows = encoder.position_rows
+    if settings.max_length > rows:
+        raise _damaged(file, [f"max_length={settings.max_length} is more than the {rows} positions of the encoder"])
 
 
 def _written(facts: TunedFacts) -> dict[str, Any]:
