@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from ernie2.errors import CheckpointError, StorageError
 from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
-from ernie2.model.hf import hf_config, save_hf
+from ernie2.model.hf import hf_config, save_hf, settings_of
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from model_packs import SPECS, VOCABULARY, make_pack, padded, small_settings
@@ -287,3 +287,10 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(tmp_path, mo
         save_hf(tmp_path, model, {})
     assert len(saves) == 2
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("key", ["is_decoder", "add_cross_attention"])
+def test_a_decoder_is_refused(key):
+    with pytest.raises(CheckpointError, match=f"here: {key} is True; only encoders"):
+        settings_of({"model_type": "ernie", key: True}, "here")
+    assert settings_of({"model_type": "ernie", key: False}, "here").layers == 12

@@ -66,6 +66,11 @@ def settings_of(config: Mapping[str, Any], where: str = CONFIG) -> EncoderSettin
         raise CheckpointError(
             f"{where}: position_embedding_type is {config['position_embedding_type']!r}; only 'absolute' can be read."
         )
+    for key in ("is_decoder", "add_cross_attention"):
+        if config.get(key):
+            raise CheckpointError(
+                f"{where}: {key} is {config[key]!r}; only encoders, which see the whole text, can be read."
+            )
     values = {ours: config[theirs] for ours, theirs in CONFIG_KEYS.items() if config.get(theirs) is not None}
     values.setdefault("norm_eps", SILENT_EPS[kind])
     values.setdefault("segment_types", 2)  # the default of both classes of model
