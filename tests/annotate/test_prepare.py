@@ -151,6 +151,16 @@ def test_phrases_are_readable_and_marked(made):
     assert any("grand duchess" in phrase for phrase in marked)
 
 
+def test_a_changed_phrases_file_is_noticed_when_shards_are_opened(made, tmp_path):
+    shards, _ = made
+    folder = shutil.copytree(shards.folder, tmp_path / "shards")
+    Shards(folder)
+    with (folder / "phrases.tsv").open("a", encoding="utf-8") as file:
+        file.write("of the\t9\t0.5\n")
+    with pytest.raises(ShardError, match=r"phrases\.tsv does not match its checksum: the shards are damaged"):
+        Shards(folder)
+
+
 def test_tokens_and_flags_are_those_of_the_text(made):
     shards, folder = made
     wordpieces = load_wordpieces(shards.folder / "tokenizer.json")

@@ -232,6 +232,7 @@ class Shards:
                     )
             self.verify_files(*(f"{name}/{shard}/shard.json" for shard in facts["shards"]))
             self.corpora[name] = ShardedCorpus(name, facts, shards)
+        self.verify_files("phrases.tsv")
 
     def verify_files(self, *names: str) -> None:
         """Compare files of the folder with the checksums in shards.json. Raises `ShardError` naming one that differs.
