@@ -119,7 +119,7 @@ def recurrent(folder: Path, head: Head) -> tuple[TunedModel, TunedFacts]:
 
 
 def test_a_folder_that_is_not_fine_tuned_is_refused_with_what_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no model fine-tuned by ernie2.*ernie2 finetune"):
+    with pytest.raises(CheckpointError, match=r"not a model fine-tuned by ernie2.*ernie2 finetune"):
         load_tuned(tiny.write_checkpoint(tmp_path / "checkpoint"))
     with pytest.raises(CheckpointError, match=r"there is no config.json"):
         load_tuned(tmp_path)
