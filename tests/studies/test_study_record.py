@@ -209,7 +209,7 @@ def test_a_folder_with_a_record_of_something_else_is_refused(tmp_path: Path, the
 def test_a_record_that_is_not_json_is_named(tmp_path: Path) -> None:
     for text in ('{"kind": "stu', "[" * 100_000):
         (tmp_path / "study.json").write_text(text, encoding="utf-8")
-        with pytest.raises(DataError, match=r"study\.json cannot be read"):
+        with pytest.raises(DataError, match=r"study\.json is damaged"):
             read_record(tmp_path / "study.json")
 
 
@@ -239,11 +239,12 @@ def _heldout(step: int, stage: int, at: str, iterations: dict[str, int]) -> dict
     return {"kind": "heldout", "step": step, "stage": stage, "at": at, "iterations": iterations, "tasks": tasks}
 
 
-def test_the_text_of_a_record_has_a_line_a_run_and_reads_back_the_same() -> None:
+def test_the_text_of_a_record_has_a_line_a_run_and_reads_back_the_same(tmp_path: Path) -> None:
     record = {"kind": "study", "arms": [], "runs": [{"arm": "é", "x": [1, None]}, {"arm": "b"}], "scratch": []}
-    text = as_json(record)
-    assert json.loads(text) == record
-    assert text.splitlines() == [
+    text = as_json(record).decode()
+    (tmp_path / "study.json").write_text(text, encoding="utf-8")
+    assert read_record(tmp_path / "study.json") == record
+    assert text.splitlines()[:-2] == [
         "{",
         '"kind": "study",',
         '"arms": [],',
@@ -251,6 +252,18 @@ def test_the_text_of_a_record_has_a_line_a_run_and_reads_back_the_same() -> None
         '{"arm":"é","x":[1,null]},',
         '{"arm":"b"}',
         "],",
-        '"scratch": []',
-        "}",
+        '"scratch": [],',
     ]
+
+
+def test_a_changed_figure_in_a_record_is_noticed_and_one_without_checksum_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.json"
+    file.write_bytes(as_json({"kind": "study", "runs": [{"accuracy": 0.512}]}))
+    file.write_text(file.read_text().replace("0.512", "0.912"))
+    with pytest.raises(DataError, match=r"study\.json is damaged: it is not as it was written, by its checksum"):
+        read_record(file)
+    file.write_text('{"kind": "study"}')
+    assert read_record(file) == {"kind": "study"}
+    assert "study.json has no checksum" in capsys.readouterr().out

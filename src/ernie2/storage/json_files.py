@@ -39,7 +39,12 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
 
 def checked_json(values: Mapping[str, Any]) -> bytes:
     """Return a JSON object of at least one key with its checksum as the last, as `read_checked_json` takes it."""
-    head = json.dumps(values, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace").removesuffix(b"\n}")
+    return with_checksum(json.dumps(values, indent=1, ensure_ascii=False))
+
+
+def with_checksum(text: str) -> bytes:
+    """Return the text of a JSON object, whose last line is its closing brace, with its checksum as the last key."""
+    head = text.rstrip("\n").encode("utf-8", "backslashreplace").removesuffix(b"\n}")
     return head + f',\n "checksum": "{hashlib.sha256(head).hexdigest()}"\n}}\n'.encode()
 
 

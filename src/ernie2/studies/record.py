@@ -15,8 +15,9 @@ from typing import Any
 
 from ernie2.errors import ConfigError, DamagedFile, DataError
 from ernie2.learned import BASELINES
+from ernie2.progress import say
 from ernie2.settings import Recipe
-from ernie2.storage.json_files import parse_json, read_json
+from ernie2.storage.json_files import read_checked_json, read_json, with_checksum
 from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE, check_format
 from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
 from ernie2.studies.settings import StudySettings
@@ -70,15 +71,15 @@ def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any])
     }
 
 
-def as_json(record: Mapping[str, Any]) -> str:
-    """The text of `study.json`: a line a run, so that two records can be compared line by line."""
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """The content of `study.json`: a line a run, so that two records can be compared line by line, and a checksum."""
     parts = []
     for key, value in record.items():
         text = _line(value)
         if key in ("runs", "scratch") and value:
             text = "[\n" + ",\n".join(map(_line, value)) + "\n]"
         parts.append(f"{_line(key)}: {text}")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+    return with_checksum("{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def _line(value: Any) -> str:
@@ -86,16 +87,20 @@ def _line(value: Any) -> str:
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
-    """The record in `file`, None where there is none; raises `DataError` where it cannot be read."""
+    """The record in `file`, None where there is none; raises `DataError` where it is damaged or not as it was written.
+
+    A record without a checksum, as earlier versions wrote, is read with a note.
+    """
     try:
-        told = parse_json(file.read_bytes())
+        record = read_json(file, dict)
+        if "checksum" in record:
+            return read_checked_json(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file} cannot be read: {error}. Give the study.json of a study.") from error
-    if not isinstance(told, dict):
-        raise DataError(f"{file} holds no record of a study. Give the study.json of a study.")
-    return told
+    except DamagedFile as error:
+        raise DataError(f"{error} Put back a copy of it, or let the same `ernie2 study` write it again.") from error
+    say(f"Note: {file} has no checksum, so a changed figure in it would not be noticed.")
+    return record
 
 
 def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) -> None:

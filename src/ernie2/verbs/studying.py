@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from ernie2.datasets.declared import find_dataset, load
-from ernie2.errors import ConfigError, DataError, RunStopped
+from ernie2.errors import ConfigError, DamagedFile, DataError, RunStopped
 from ernie2.finetuning.paper_settings import settings_for, size_for
 from ernie2.finetuning.setting_overrides import overridden
 from ernie2.progress import say
 from ernie2.reporting.study import write_study_page
 from ernie2.settings import Recipe
-from ernie2.storage.atomic import write_text
+from ernie2.storage.atomic import write_bytes, write_text
+from ernie2.storage.json_files import read_json
 from ernie2.storage.removing import discard
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.tables import as_markdown, spoken_lines
@@ -112,7 +113,7 @@ def study_again(file: str | Path, out: str | Path | None = None) -> Path:
 
 
 def _leave(folder: Path, record: Mapping[str, Any]) -> None:
-    write_text(folder / NAME, as_json(record))
+    write_bytes(folder / NAME, as_json(record))
     write_text(folder / TABLES, as_markdown(record, analyse(record)))
     write_study_page(folder)
 
@@ -164,7 +165,12 @@ def _unscored(unit: Unit, settings: StudySettings) -> list[str]:
 
 
 def _seeds(results: Path) -> list[int]:
-    return list((read_record(results) or {}).get("seeds", ()))
+    try:
+        return list(read_json(results, dict).get("seeds", ()))
+    except FileNotFoundError:
+        return []
+    except DamagedFile as error:
+        raise DataError(f"{error} Move it away to have the run scored again.") from error
 
 
 def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) -> Generator[Unit, None, None]:
