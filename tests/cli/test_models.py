@@ -60,7 +60,8 @@ def test_every_tensor_is_named_and_the_next_step_is_told(tmp_path: Path, convert
 def test_our_own_folder_is_written_where_asked(tmp_path: Path, convert: Callable[..., Outcome]) -> None:
     code, shown, _ = convert(paddle_files.FOLDER / "fluid", tmp_path / "own", "--to", "ernie2")
     assert code == 0
-    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["ernie2.json", "ernie2.safetensors"]
+    made = sorted(path.name for path in (tmp_path / "own").iterdir())
+    assert made == ["README.md", "ernie2.json", "ernie2.safetensors", "ernie2_checksums.json"]
     assert "from_pretrained" not in shown
 
 

@@ -28,7 +28,8 @@ def saved(folder, content, *, zipped=True):
 
 
 def bytes_of(tensor):
-    return tensor.reshape(-1).contiguous().view(torch.uint8)
+    # a copy: a tensor of one element counts as contiguous whatever its strides are
+    return tensor.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
 
 
 def repacked(path, change=lambda name, content: content, **options):
