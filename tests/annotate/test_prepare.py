@@ -617,6 +617,15 @@ def test_a_worker_killed_from_outside_ends_the_run_instead_of_hanging_it(made, t
     assert not (tmp_path / "shards" / "shards.json").exists()
 
 
+def test_what_a_kill_left_in_finished_shards_goes_with_the_next_prepare(made, tmp_path):
+    _, folder = made
+    mine = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
+    prepare(mine, 1)
+    (tmp_path / "shards" / ".input-files.json.abcdefgh.tmp").mkdir()
+    prepare(mine, 1)
+    assert not list((tmp_path / "shards").glob(".*.tmp"))
+
+
 def test_shards_that_another_run_made_while_this_one_waited_are_taken_as_they_are(made, tmp_path, monkeypatch):
     shards, folder = made
     mine = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))

@@ -37,7 +37,7 @@ from ernie2.errors import ConfigError, DataError, Ernie2Error, StorageError, Tok
 from ernie2.processes import cores
 from ernie2.progress import say
 from ernie2.settings import PhraseSettings, Recipe
-from ernie2.storage.atomic import staged_file, storage_errors, write_text
+from ernie2.storage.atomic import remove_leftovers, staged_file, storage_errors, write_text
 from ernie2.storage.readers import without_readers
 from ernie2.storage.removing import discard
 
@@ -80,6 +80,7 @@ def prepare(
     place = Workplace(folder / f".prepare-{key_of(parts)[:16]}")
     ready = shards_made_from(folder, parts, inputs.states, replace=replace)
     if ready is not None:
+        remove_leftovers(folder)
         if place.folder.exists():  # the disk did not let it go, or a kill came first
             with suppress(StorageError), place.owned():
                 discard(place.folder)
