@@ -95,7 +95,8 @@ def test_a_machine_is_cut_off_comes_back_and_the_run_ends_as_if_nothing_had_happ
     assert codes == [0, 0], told(folder)
     assert "Resuming" in told(folder)
     assert "another rank ended" in told(folder)
-    assert "Traceback" not in told(folder)
+    ours = [line for line in told(folder).splitlines() if "/elastic/agent/" not in line]
+    assert "Traceback" not in "\n".join(ours)  # torchrun logs one where the other agent left the exit barrier first
     alone = [sys.executable, "-m", "ernie2", "pretrain", str(folder / "recipe.yaml")]
     subprocess.run(alone, env=worlds.environment(), check=True, capture_output=True, timeout=LIMIT)
     one, two = ([line for line in Records(folder / run).read() if line["kind"] == "step"] for run in ("one", "two"))
