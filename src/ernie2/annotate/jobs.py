@@ -48,7 +48,7 @@ class Progress:
 
 
 class Stopped(Exception):
-    """The run this worker belongs to is gone or wants no more of it."""
+    """The run that this worker belongs to has ended or was asked to stop."""
 
 
 class Workplace:
