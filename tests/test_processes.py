@@ -60,8 +60,9 @@ def test_processes_end_with_the_one_that_started_them_whatever_they_are_doing(tm
     code = (
         "import os, sys, test_processes as t; from ernie2.processes import done_in_processes\n"
         "if __name__ == '__main__':\n"
-        "    print(next(done_in_processes(t.work, [1, 'slow', 'slow'], 2, begin=t.begin, what_now='')), flush=True)\n"
-        "    next(done_in_processes(t.work, ['slow'], 2, begin=t.begin, what_now=''))"
+        "    results = done_in_processes(t.work, [1, 'slow', 'slow'], 2, begin=t.begin, what_now='')\n"
+        "    print(next(results), flush=True)\n"
+        "    next(results)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
     command = [sys.executable, "-c", code]
