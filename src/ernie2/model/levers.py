@@ -1,0 +1,32 @@
+"""Faster forms of the same arithmetic, each with a switch by which benchmarks and tests compare it with the plain form.
+
+A lever gives what the plain form gives, but for the rounding of sums. All are on; nothing but measuring turns one off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LEVERS: dict[str, str] = {}
+"""Every lever by name, with what it does in one line."""
+
+_off: frozenset[str] = frozenset()
+
+
+def enabled(lever: str) -> bool:
+    """Return whether `lever`, a key of `LEVERS`, is on; compiled code is compiled again when this changes."""
+    return lever not in _off
+
+
+@contextmanager
+def without(*levers: str) -> Iterator[None]:
+    """Turn `levers` off inside the `with` block, in this process. Raise `KeyError` for a name not in `LEVERS`."""
+    global _off
+    if unknown := [lever for lever in levers if lever not in LEVERS]:
+        raise KeyError(f"no lever is called {', '.join(unknown)}; there are {', '.join(LEVERS)}")
+    before, _off = _off, _off | set(levers)
+    try:
+        yield
+    finally:
+        _off = before
