@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ernie2.model.encoder import Encoder, Norm, activate, generator_for, padded_rows
+from ernie2.model.encoder import Encoder, activate, generator_for, padded_rows
 from ernie2.model.inputs import Inputs
+from ernie2.model.norm import Norm
 from ernie2.model.rnn import build_encoder
 from model_packs import make_pack, only_sequences, small_settings
 

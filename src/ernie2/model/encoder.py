@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ernie2.model.attention import AttentionPlan, attend, compute_dtype, plan_attention
+from ernie2.model.attention import AttentionPlan, attend, plan_attention
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
+from ernie2.model.embeddings import Embeddings
 from ernie2.model.inputs import Inputs
+from ernie2.model.norm import Norm
 from ernie2.settings import EncoderSettings
 
 
@@ -81,39 +83,6 @@ class Encoder(nn.Module):
     def pool(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """hidden (T, H), positions (P,) int64 of first tokens -> what sentence-level heads read, (P, H)."""
         return torch.tanh(self.pooler(hidden.index_select(0, positions)))
-
-
-class Embeddings(nn.Module):
-    """The sum of four tables, normalised; without task ids (`task_ids: 0`), of three."""
-
-    def __init__(self, settings: EncoderSettings, vocab_rows: int) -> None:
-        super().__init__()
-        self.token = _bare_table(vocab_rows, settings.hidden)
-        self.position = _bare_table(settings.position_rows, settings.hidden)
-        self.segment = _bare_table(settings.segment_types, settings.hidden)
-        self.task = _bare_table(settings.task_ids, settings.hidden) if settings.task_ids else None
-        self.norm = Norm(settings.hidden, settings.norm_eps)
-        self.dropout = Dropout(settings.dropout)
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Ids, each (T,) int64 -> (T, H) in the dtype of the residual stream."""
-        summed = self.token(inputs.tokens) + self.segment(inputs.segments) + self.position(inputs.positions)
-        if self.task is not None:
-            summed = summed + self.task(inputs.task_ids)
-        normed: Tensor = self.dropout(self.norm(summed).to(compute_dtype(summed)))
-        return normed
-
-
-class Norm(nn.LayerNorm):
-    """Layer norm in the dtype of its parameters (float32), whatever the dtype of what comes in and goes out again."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        """values (T, H) -> (T, H), same dtype."""
-        return super().forward(values.to(self.weight.dtype)).to(values.dtype)
-
-    def of_sum(self, stream: Tensor, branch: Tensor) -> Tensor:
-        """Norm of stream + branch, each (T, H), summed in the dtype of the parameters -> (T, H), the stream's dtype."""
-        return super().forward(stream.to(self.weight.dtype) + branch).to(stream.dtype)
 
 
 class EncoderLayer(nn.Module):
@@ -197,7 +166,3 @@ def generator_for(seed: int, *names: str) -> torch.Generator:
 def bare_linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear whose parameters are not yet initialised."""
     return nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
-
-
-def _bare_table(rows: int, width: int) -> nn.Embedding:
-    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from ernie2.model.attention import compute_dtype
 from ernie2.model.compiling import compiled
 from ernie2.model.dropout import Dropout
-from ernie2.model.encoder import Norm, activate, bare_linear, initialise
+from ernie2.model.encoder import activate, bare_linear, initialise
 from ernie2.model.inputs import TaskTargets
+from ernie2.model.norm import Norm
 from ernie2.settings import EncoderSettings
 
 NEVER = -10_000.0

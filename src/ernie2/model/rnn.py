@@ -21,8 +21,9 @@ from torch.nn.utils.rnn import PackedSequence
 from ernie2.model.attention import reordered
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
-from ernie2.model.encoder import Encoder, Norm, generator_for
+from ernie2.model.encoder import Encoder, generator_for
 from ernie2.model.inputs import Inputs
+from ernie2.model.norm import Norm
 from ernie2.settings import EncoderSettings
 
 _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
