@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.batches.packing import Caps, Packer
 from ernie2.tasks.base import Labels, TokenSequence
 from ernie2.tasks.instances import Instance
@@ -38,7 +41,7 @@ def test_sequences_lie_end_to_end_with_positions_labels_and_task_ids():
     assert pack.targets["order"].labels[:2].tolist() == [5, 6]
     kinds = [array.dtype for array in (pack.tokens, pack.positions, pack.segments, pack.task_ids, pack.starts)]
     assert kinds == [np.int32] * 5
-    assert (pack.targets["word"].positions.dtype, pack.targets["word"].labels.dtype) == (np.int32, np.int64)
+    assert (pack.targets["word"].positions.dtype, pack.targets["word"].labels.dtype) == (np.int32, np.int32)
 
 
 def test_a_pack_closes_where_tokens_sequences_or_scored_positions_reach_their_cap():
@@ -112,3 +115,33 @@ def test_whatever_comes_is_packed_whole_under_the_caps_in_static_shapes(sizes, t
     for name in ("word", "order"):
         expected = sum(len(one.labels[name].positions) for one in made if name in one.labels)
         assert sum(pack.targets[name].count for pack in packs if name in pack.targets) == expected
+
+
+def test_a_pack_lies_in_one_buffer_and_its_arrays_are_views_of_it():
+    packer = Packer(Caps(4, 4, 2, {"word": 2, "score": 1, "span": 1}), PAD)
+    packer.add(instance([2, 7, 3], [0, 1, 1], word=([1], [70]), score=([0], [0.5]), span=([0], [[1, 2]])), 6)
+    pack = packer.pack()
+    half = int(np.array(0.5, np.float32).view(np.int32))
+    laid = [[2, 7, 3, PAD], [0, 1, 2, 0], [0, 1, 1, 0], [6, 6, 6, 0], [0, 3], [1, 0], [70, 0], [0], [half], [0], [1, 2]]
+    assert pack.flat.tolist() == [value for array in laid for value in array]
+    assert (pack.flat.dtype, pack.layout().sizes) == (np.int32, [len(array) for array in laid])
+    pack.flat[:] = 1
+    assert pack.targets["span"].labels.tolist() == [[1, 1]]
+    assert pack.flattened() is pack
+
+
+def test_a_pickled_pack_comes_back_in_one_buffer_of_the_same_values():
+    targets = {
+        "word": Targets(np.array([1, 0], np.int32), np.array([70, 0], np.int64), 1),
+        "score": Targets(np.array([0], np.int32), np.array([0.5], np.float32), 1),
+        "span": Targets(np.array([0], np.int32), np.array([[1, 2]], np.int64), 1),
+    }
+    rows = [np.array(row, np.int32) for row in ([2, 7, 3, 0], [0, 1, 2, 0], [0, 1, 1, 0], [6, 6, 6, 0], [0, 3])]
+    pack = pickle.loads(pickle.dumps(PackedBatch(*rows, 4, targets)))  # noqa: S301
+    assert [pack.tokens.tolist(), pack.positions.tolist(), pack.segments.tolist()] == [row.tolist() for row in rows[:3]]
+    assert (pack.task_ids.tolist(), pack.starts.tolist(), pack.longest) == ([6, 6, 6, 0], [0, 3], 4)
+    assert {name: (t.positions.tolist(), t.labels.tolist(), t.count) for name, t in pack.targets.items()} == {
+        name: (t.positions.tolist(), t.labels.tolist(), t.count) for name, t in targets.items()
+    }
+    assert pack.targets["score"].labels.dtype == np.float32
+    assert np.shares_memory(pack.flat, pack.targets["span"].labels)

@@ -5,8 +5,9 @@ T tokens a pack (static) · S sequences · P scored positions of a task, padded 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ class Targets:
     """What one task scores in one pack: `labels[i]` at token `positions[i]` for i < `count`; the rest is padding.
 
     `positions` (P,) int32 into the pack's tokens; a sentence-level task scores the first token ([CLS]) of a sequence.
-    `labels` (P,) int64 classes or token ids, (P,) float32 for regression, or (P, 2) int64 for spans.
+    `labels` (P,) integer classes or token ids (int32 in packs of the stream), (P,) float32 for regression, or (P, 2)
+    integers for spans.
     """
 
     positions: Array
@@ -36,6 +38,7 @@ class PackedBatch:
     `starts` (S + 1,) int32: sequence i is tokens `starts[i] : starts[i + 1]`; `starts[-1]` tokens are real.
     `longest`: the static limit on the length of one sequence (not the longest of this pack).
     `targets`: by task name; a task that scores nothing here may be present with count 0 or absent.
+    `flat`: the one int32 buffer that all arrays are views of, or None; see `flattened`.
     """
 
     tokens: Array
@@ -45,11 +48,86 @@ class PackedBatch:
     starts: Array
     longest: int
     targets: Mapping[str, Targets]
+    flat: Array | None = None
 
     @property
     def real_tokens(self) -> int:
         """Tokens that belong to a sequence, special tokens included."""
         return int(self.starts[-1])
+
+    def flattened(self) -> PackedBatch:
+        """Return this pack laid in one buffer, `flat` (N,) int32; itself where it is already.
+
+        The arrays lie in it without gaps: tokens, positions, segments, task_ids, starts, then positions and labels of
+        each task in the order of `targets`; float labels by their bits.
+        """
+        if self.flat is not None:
+            return self
+        layout = self.layout()
+        laid = layout.pack(np.empty(layout.size, np.int32))
+        for mine, theirs in zip(self._arrays(), laid._arrays(), strict=True):
+            theirs[...] = mine
+        return laid
+
+    def layout(self) -> Layout:
+        """Return where the arrays of this pack lie in one buffer."""
+        targets = [
+            TargetsLayout(name, each.labels.shape, each.labels.dtype.kind == "f", each.count)
+            for name, each in self.targets.items()
+        ]
+        return Layout(len(self.tokens), len(self.starts), self.longest, tuple(targets))
+
+    def _arrays(self) -> list[Array]:
+        scored = [array for each in self.targets.values() for array in (each.positions, each.labels)]
+        return [self.tokens, self.positions, self.segments, self.task_ids, self.starts, *scored]
+
+    def __reduce__(self) -> tuple[Callable[[Array], PackedBatch], tuple[Array]]:
+        """Pickle one buffer and its layout instead of every array."""
+        laid = self.flattened()
+        assert laid.flat is not None
+        return laid.layout().pack, (laid.flat,)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetsLayout:
+    """Shape of one task's `labels`, whether they are floats, and how many of them count."""
+
+    name: str
+    labels: tuple[int, ...]
+    floats: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Sizes of a pack's arrays in one buffer: `tokens` (T) of four arrays, `starts` (S + 1), and the tasks' targets."""
+
+    tokens: int
+    starts: int
+    longest: int
+    targets: tuple[TargetsLayout, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Elements of every array, in the order in which they lie in the buffer."""
+        scored = [size for each in self.targets for size in (each.labels[0], int(np.prod(each.labels)))]
+        return [*[self.tokens] * 4, self.starts, *scored]
+
+    @property
+    def size(self) -> int:
+        """Elements of the buffer."""
+        return sum(self.sizes)
+
+    def pack(self, flat: Array) -> PackedBatch:
+        """Return the pack whose arrays are views of `flat` (size,) int32."""
+        ends = list(accumulate(self.sizes))
+        views = [flat[end - size : end] for end, size in zip(ends, self.sizes, strict=True)]
+        targets = {}
+        for each, positions, labels in zip(self.targets, views[5::2], views[6::2], strict=True):
+            typed = labels.view(np.float32) if each.floats else labels
+            targets[each.name] = Targets(positions, typed.reshape(each.labels), each.count)
+        tokens, positions, segments, task_ids, starts = views[:5]
+        return PackedBatch(tokens, positions, segments, task_ids, starts, self.longest, targets, flat)
 
 
 def end_to_end(
@@ -76,4 +154,4 @@ def end_to_end(
         positions[:real] = np.arange(real) - np.repeat(starts[:-1], lengths)
         segment_types[:real] = np.concatenate(segments)
         rows[:real] = np.repeat(task_ids, lengths)
-    return PackedBatch(laid, positions, segment_types, rows, starts, longest, targets)
+    return PackedBatch(laid, positions, segment_types, rows, starts, longest, targets).flattened()
