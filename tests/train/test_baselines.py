@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 
-from ernie2.train.baselines import SMOOTHING, FeatureBaseline, baseline_figures
+from ernie2.train.baselines import SMOOTHING, FeatureBaseline, baseline_figures, macro_f1
+
+CLASSES = 6
+pairs = st.lists(st.tuples(st.sampled_from([-3, 0, 7, 8, 40]), st.integers(0, CLASSES - 1)), min_size=1, max_size=40)
 
 
 def test_the_feature_baseline_answers_the_commonest_label_of_a_feature_and_the_majority_for_new_ones():
@@ -39,3 +46,23 @@ def test_a_vocabulary_has_no_macro_f1():
     trained = FeatureBaseline.fit(np.array([0]), np.array([3]), classes=10)
     figures = baseline_figures(trained, np.array([0]), np.array([3]), "unigram", with_f1=False)
     assert [figures[key]["macro_f1"] for key in ("majority", "constant", "cheap")] == [None] * 3
+
+
+@given(pairs, pairs)
+def test_the_feature_baseline_answers_and_weighs_as_a_plain_count_of_labels_does(train, held):
+    """Of labels that are equally common, it answers the one seen first."""
+    rule = FeatureBaseline.fit(*np.array(train).T, classes=CLASSES)
+    every = Counter(label for _, label in train)
+    counted = {f: Counter(label for feature, label in train if feature == f) for f, _ in held}
+    counted = {f: counts or every for f, counts in counted.items()}
+    features, labels = np.array(held).T
+    assert rule.predict(features).tolist() == [counted[f].most_common(1)[0][0] for f, _ in held]
+    assert rule.majority == every.most_common(1)[0][0]
+    odds = [(counted[f][y] + SMOOTHING) / (counted[f].total() + SMOOTHING * CLASSES) for f, y in held]
+    assert rule.losses(features, labels) == pytest.approx(-np.log(odds))
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=60))
+def test_macro_f1_is_that_of_scikit_learn(pairs):
+    labels, predicted = np.array(pairs).T
+    assert macro_f1(labels, predicted) == pytest.approx(f1_score(labels, predicted, average="macro"), abs=1e-12)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,49 +18,60 @@ SMOOTHING = 0.1
 class FeatureBaseline:
     """Label frequencies by feature, from train instances; features never seen fall back on all labels together.
 
-    `by_feature`: feature → label → count; `overall`: label → count; `classes`: number of labels.
+    `features` (f,) int64, ascending: those seen; `totals` (f,) and `best` (f,) int64: how often each was seen, and its
+    commonest label. `pairs` (n,) int64, ascending: row of a feature · `classes` + label of every pair that was seen;
+    `counts` (n,): how often. `overall` (classes,): how often each label was seen. `majority`: the commonest label. Of
+    labels that are equally common, the one seen first.
     """
 
-    by_feature: Mapping[int, Counter[int]]
-    overall: Counter[int]
+    features: Array
+    totals: Array
+    best: Array
+    pairs: Array
+    counts: Array
+    overall: Array
+    majority: int
     classes: int
 
     @staticmethod
     def fit(features: Array, labels: Array, classes: int) -> FeatureBaseline:
-        """features (p,) int64, labels (p,) int64."""
-        by_feature: dict[int, Counter[int]] = {}
-        for feature, label in zip(features.tolist(), labels.tolist(), strict=True):
-            by_feature.setdefault(feature, Counter())[label] += 1
-        return FeatureBaseline(by_feature, Counter(labels.tolist()), classes)
-
-    @property
-    def majority(self) -> int:
-        """The commonest label."""
-        return self.overall.most_common(1)[0][0] if self.overall else 0
+        """features (p,) int64, labels (p,) int64 below `classes`."""
+        known, rows, totals = np.unique(features, return_inverse=True, return_counts=True)
+        pairs, first, counts = np.unique(rows * classes + labels, return_index=True, return_counts=True)
+        order = np.lexsort((first, -counts, pairs // classes))  # by feature, the commonest label first
+        _, begins = np.unique(pairs[order] // classes, return_index=True)
+        overall = np.bincount(labels, minlength=classes)
+        commonest = np.isin(labels, np.flatnonzero(overall == overall.max()))
+        majority = int(labels[commonest.argmax()]) if len(labels) else 0
+        return FeatureBaseline(known, totals, pairs[order][begins] % classes, pairs, counts, overall, majority, classes)
 
     @property
     def entropy(self) -> float:
         """Entropy in nats of the labels by themselves; for masking, the unigram entropy."""
-        total = self.overall.total()
-        return -sum(count / total * math.log(count / total) for count in self.overall.values())
+        shares = self.overall[self.overall > 0] / self.overall.sum()
+        return float(-(shares * np.log(shares)).sum())
 
     def predict(self, features: Array) -> Array:
         """(p,) int64: the commonest label of each feature."""
-        best = {feature: counts.most_common(1)[0][0] for feature, counts in self.by_feature.items()}
-        majority = self.majority
-        return np.array([best.get(feature, majority) for feature in features.tolist()], np.int64)
+        rows, seen = _found(self.features, features)
+        return np.where(seen, self.best[rows], self.majority)
 
     def losses(self, features: Array, labels: Array) -> Array:
         """(p,) float64: minus the log of the probability the baseline gives the right label, smoothed."""
-        return np.array(
-            [
-                -math.log(
-                    ((counts := self.by_feature.get(feature, self.overall))[label] + SMOOTHING)
-                    / (counts.total() + SMOOTHING * self.classes)
-                )
-                for feature, label in zip(features.tolist(), labels.tolist(), strict=True)
-            ]
-        )
+        rows, seen = _found(self.features, features)
+        at, paired = _found(self.pairs, rows * self.classes + labels)
+        counts = np.where(seen, np.where(paired, self.counts[at], 0), self.overall[labels])
+        totals = np.where(seen, self.totals[rows], self.overall.sum())
+        losses: Array = -np.log((counts + SMOOTHING) / (totals + SMOOTHING * self.classes))
+        return losses
+
+
+def _found(ascending: Array, values: Array) -> tuple[Array, Array]:
+    """Where each of `values` stands in `ascending`, and whether it does; those that do not stand at 0."""
+    at = np.searchsorted(ascending, values)
+    at[at == len(ascending)] = 0
+    found = ascending[at] == values
+    return np.where(found, at, 0), found
 
 
 def baseline_figures(
@@ -93,7 +101,9 @@ def baseline_figures(
 
 
 def macro_f1(labels: Array, predicted: Array) -> float:
-    """Unweighted mean of the classes' F1."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(labels, predicted, average="macro", zero_division=0.0))
+    """Unweighted mean of the F1 of every class that occurs in `labels` or `predicted`, (p,) int64 each."""
+    classes = 1 + int(max(labels.max(), predicted.max()))
+    right = np.bincount(labels[labels == predicted], minlength=classes)
+    named = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
+    occurs = named > 0
+    return float((2 * right[occurs] / named[occurs]).mean())
