@@ -107,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line on `arguments` (default: those of the process) and exits with its code."""
     # threads that wait should soon sleep: ones that spin stall a small model on a machine in use (benchmarks/NOTES.md)
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    # large tensors on a CPU in pages of 2 MiB where the kernel has them; torch reads this when it is imported
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a character that the locale does not have is not an error

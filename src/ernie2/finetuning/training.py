@@ -16,6 +16,7 @@ from ernie2.finetuning.packs import SCORED, batches_of, packs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.progress import bar_or_none
 from ernie2.settings import TrainSettings
+from ernie2.train.allocator import reuse_freed_memory
 from ernie2.train.loss_scale import LossScale
 from ernie2.train.optim import build_optimizer
 from ernie2.train.step import choose_precision, take_step
@@ -51,6 +52,7 @@ def fine_tune(
     `after_epoch` is called after each epoch, its result kept. `most_steps` ends the run early without changing the
     schedule, to compare or to time.
     """
+    reuse_freed_memory(device)
     model.to(device).train()
     optimizer = build_optimizer(model, _optimizer_settings(settings))
     precision = choose_precision(settings.precision, device)
