@@ -1,0 +1,134 @@
+"""What each lever of the model gives: steps with all levers and without one, in turns, in one process.
+
+    python benchmarks/levers.py SHARDS [OVERRIDES …] --levers a,b --rounds 5 --precision bf16
+    python benchmarks/levers.py my-recipe.yaml [OVERRIDES …]
+
+SHARDS is a folder that `ernie2 prepare` wrote: the encoder then has 6 layers × 384 and a step 4,096 tokens of up to 512
+a sequence, unless overrides such as encoder.layers=12 say otherwise. A recipe keeps its own sizes. Steps are whole
+training steps (forward, backward, clipping, optimiser) on the real stream; in every round each form trains on the same
+packs. "without / with" is how many times as long a step takes without the lever: the median over rounds, and in
+brackets the least and most. Nothing else should run on the machine meanwhile.
+
+`ernie2.model.levers` says what the levers do. Without --levers every lever is taken away by itself, then all together;
+--levers none measures the step as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.annotate.shards import Shards
+from ernie2.benchmarking.lever_turns import FormTimes, forms, gain, take_turns
+from ernie2.benchmarking.shards_recipe import FOUR_TASKS, recipe_of_shards
+from ernie2.model.levers import LEVERS
+from ernie2.recipe_files import load_recipe
+from ernie2.train.measuring import TaskSet
+from ernie2.verbs.preparing import shards_of
+
+SIZE = (
+    "encoder.layers=6",
+    "encoder.hidden=384",
+    "encoder.heads=6",
+    "batch.batch_tokens=4096",
+    "batch.pack_tokens=4096",
+)
+
+
+def chosen_levers(given: str | None) -> list[str]:
+    """The levers named in `given`, every lever for None; exits with a message for a name there is none of."""
+    if given is None:
+        return list(LEVERS)
+    names = [name for name in given.split(",") if name and name != "none"]
+    if unknown := [name for name in names if name not in LEVERS]:
+        sys.exit(f"no lever is called {', '.join(unknown)}; there are: {', '.join(LEVERS) or 'none yet'}")
+    return names
+
+
+def rows_of(times: Sequence[FormTimes], counts: Mapping[TaskSet, int]) -> list[dict[str, Any]]:
+    """A row a form: tokens a second in the mix of the plan, and without / with, in all and by task set."""
+    rows = []
+    for each in times:
+        rates = each.taken.rates(counts)
+        assert rates is not None
+        ratios = {"the plan's mix": gain(times[0], each, counts)}
+        ratios |= {" + ".join(chosen.active): gain(times[0], each, counts, chosen) for chosen in times[0].rounds[0]}
+        rows.append(
+            {
+                "form": each.form.name,
+                "off": list(each.form.off),
+                "tokens_per_second": rates.tokens_per_second,
+                "median_seconds": rates.median_seconds,
+                "without_over_with": {name: [r.median, r.least, r.most] for name, r in ratios.items()},
+                "seconds": {
+                    " + ".join(chosen.active): [round(done[chosen], 4) for done in each.rounds]
+                    for chosen in times[0].rounds[0]
+                },
+            }
+        )
+    return rows
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line a form for the plan's mix, then one a task set."""
+    print(f"{'':40} {'tokens/s':>9}  without / with")
+    for row in rows:
+        (mix, *by_set) = row["without_over_with"].items()
+        print(f"{row['form']:40} {row['tokens_per_second']:>9,.0f}  {_shown(mix[1])}")
+        if row["off"]:
+            for name, ratio in by_set:
+                print(f"    {_shown(ratio)}  {name}")
+
+
+def _shown(ratio: Sequence[float]) -> str:
+    return f"{ratio[0]:.3f} ({ratio[1]:.3f} to {ratio[2]:.3f})"
+
+
+def main() -> None:
+    """Reads the command line, takes the turns and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", help="a folder of shards, a recipe file, or the name of a shipped recipe")
+    parser.add_argument("overrides", nargs="*", help="values of the recipe, such as encoder.layers=12")
+    parser.add_argument("--levers", help="names, with commas between; default: every lever; none: no lever")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="task sets a round, the commonest first")
+    parser.add_argument("--tasks", default=",".join(FOUR_TASKS), help="tasks, where the source is a folder of shards")
+    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp16", "fp32"])
+    parser.add_argument("--json", type=Path, help="append the figures to this file, as one line")
+    given = parser.parse_intermixed_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    overrides = [f"train.precision={given.precision}", *given.overrides]
+    if (Path(given.source) / "shards.json").exists():
+        recipe = recipe_of_shards(given.source, [*SIZE, *overrides], given.tasks.split(","))
+        shards = Shards(given.source)
+    else:
+        recipe = load_recipe(given.source, overrides)
+        shards = shards_of(recipe, None)
+    measured = forms(chosen_levers(given.levers))
+    began = time.monotonic()
+    times, counts = take_turns(recipe, shards, device, measured, steps=given.steps, rounds=given.rounds)
+    rows = rows_of(times, counts)
+    encoder = recipe.encoder
+    print(
+        f"{encoder.layers} layers × {encoder.hidden}, {recipe.batch.batch_tokens:,} tokens a step, {given.precision}, "
+        f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}; {given.rounds} rounds of "
+        f"{len(times[0].rounds[0])} of {len(counts)} task sets; {time.monotonic() - began:.0f} s"
+    )
+    print_table(rows)
+    if given.json:
+        facts = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+        line = {**facts, "recipe": recipe.model_dump(mode="json"), "rounds": given.rounds, "forms": rows}
+        with given.json.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

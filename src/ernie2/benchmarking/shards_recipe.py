@@ -1,0 +1,37 @@
+"""A recipe for measuring on a folder of shards alone, whose corpus and recipe need not be at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ernie2.annotate.shards import Shards
+from ernie2.recipe_files import load_recipe
+from ernie2.settings import Recipe
+
+FOUR_TASKS = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
+FIVE_TASKS = (*FOUR_TASKS, "sentence_distance")
+
+
+def recipe_of_shards(folder: str | Path, overrides: Sequence[str] = (), tasks: Sequence[str] = FOUR_TASKS) -> Recipe:
+    """Return a recipe of `tasks` on the documents in the shards of `folder`, without labelled pairs.
+
+    Sizes are the defaults of a recipe (the base model of the paper, 393,216 tokens a step, sequences up to 512) but for
+    `overrides`, which are dotted as on the command line. Raise `ShardError` or `StorageError` where `folder` holds no
+    shards, `ConfigError` for overrides that a recipe refuses.
+    """
+    shards = Shards(folder)
+    documents = [name for name, corpus in shards.corpora.items() if not corpus.labels]
+    return load_recipe(
+        {
+            "name": "measured",
+            "run": "runs/measured",
+            "corpora": {name: {"path": "not-needed.jsonl"} for name in documents},
+            "tokenizer": {"train": int(shards.facts.get("vocab_size", 30_522))},
+            "shards": {"folder": str(folder)},
+            "tasks": {name: {} for name in tasks},
+            "stages": {"steps": 100, "max_epochs": 10_000},
+            "train": {"heldout_instances": 16},
+        },
+        overrides,
+    )

@@ -1,0 +1,86 @@
+"""Every form trains on the same packs with its own levers off, and gains are those of a pencil."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny_run
+from ernie2.annotate.shards import Shards
+from ernie2.benchmarking.lever_turns import ALL, NONE, Form, FormTimes, forms, gain, take_turns
+from ernie2.benchmarking.mix import Step
+from ernie2.benchmarking.ours import Ours
+from ernie2.benchmarking.shards_recipe import recipe_of_shards
+from ernie2.model import levers
+from ernie2.train.measuring import TaskSet
+
+CPU = torch.device("cpu")
+A, B = TaskSet("a", ("a",)), TaskSet("b", ("b",))
+
+
+@pytest.fixture
+def two_levers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levers, "LEVERS", {"rows": "fewer rows", "sums": "fewer sums"})
+
+
+@pytest.mark.usefixtures("two_levers")
+def test_each_lever_is_off_by_itself_and_several_together() -> None:
+    assert forms(["rows", "sums"]) == [
+        Form(ALL),
+        Form("without rows", ("rows",)),
+        Form("without sums", ("sums",)),
+        Form(NONE, ("rows", "sums")),
+    ]
+    assert forms(["sums"]) == [Form(ALL), Form("without sums", ("sums",))]
+    assert forms([]) == [Form(ALL)]
+
+
+@pytest.mark.usefixtures("two_levers")
+def test_forms_train_on_the_same_packs_with_their_levers_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_run.write_shards(tmp_path / "shards")
+    trained: list[tuple[int, tuple[bool, bool]]] = []
+
+    def noted(side: Ours, packs: Any) -> Step:
+        trained.append((id(packs), (levers.enabled("rows"), levers.enabled("sums"))))
+        kept.append(packs)
+        return Step(1.0, 10, 1, 10)
+
+    kept: list[Any] = []
+    monkeypatch.setattr(Ours, "step", noted)
+    measured, seen = forms(["rows", "sums"]), []
+    recipe, shards = tiny_run.recipe(tmp_path), Shards(tmp_path / "shards")
+    times, counts = take_turns(
+        recipe, shards, CPU, measured, steps=2, rounds=3, note=lambda form, *_: seen.append(form.name)
+    )
+    turns = [trained[at : at + 4] for at in range(0, len(trained), 4)]
+    assert len(turns) == 1 + 3 * 2  # one to warm up
+    for turn in turns:
+        assert len({packs for packs, _ in turn}) == 1
+        assert {on for _, on in turn} == {(True, True), (False, True), (True, False), (False, False)}
+    assert [turn[0][1] for turn in turns[1:4]] == [(True, True), (False, True), (False, True)]  # another goes first
+    assert sorted(seen) == sorted(form.name for form in measured for _ in range(6))
+    assert [len(each.rounds) for each in times] == [3] * 4
+    assert all(set(done) <= set(counts) and len(done) == 2 for each in times for done in each.rounds)
+
+
+def test_a_gain_is_the_ratio_of_weighed_seconds_in_each_round() -> None:
+    with_all = FormTimes(Form(ALL), rounds=[{A: 1.0, B: 2.0}, {A: 1.0, B: 2.0}, {A: 2.0, B: 2.0}])
+    other = FormTimes(Form("without x", ("x",)), rounds=[{A: 2.0, B: 2.0}, {A: 1.0, B: 2.0}, {A: 4.0, B: 6.0}])
+    # weights 3 and 1: (6 + 2) / (3 + 2), 1, (12 + 6) / (6 + 2)
+    made = gain(with_all, other, {A: 3, B: 1})
+    assert (made.median, made.least, made.most) == pytest.approx((1.6, 1.0, 2.25))
+    only = gain(with_all, other, {A: 3, B: 1}, B)
+    assert (only.median, only.least, only.most) == pytest.approx((1.0, 1.0, 3.0))
+
+
+def test_a_folder_of_shards_is_recipe_enough(tmp_path: Path) -> None:
+    tiny_run.write_shards(tmp_path / "shards")
+    sizes = ["encoder.layers=1", "encoder.hidden=16", "encoder.heads=2", "batch.batch_tokens=256"]
+    sizes += ["batch.pack_tokens=128", "batch.sequence_tokens=64", "train.precision=fp32"]
+    recipe = recipe_of_shards(tmp_path / "shards", sizes)
+    times, counts = take_turns(recipe, Shards(tmp_path / "shards"), CPU, [Form(ALL)], steps=1, rounds=2)
+    assert gain(times[0], times[0], counts).median == 1.0
+    assert all(seconds > 0 for done in times[0].rounds for seconds in done.values())
