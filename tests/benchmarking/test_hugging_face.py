@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.benchmarking import hugging_face
-from ernie2.benchmarking.hugging_face import UNSCORED, HuggingFace, Unpacked, by_length, by_pack, contestants, unpack
+from ernie2.benchmarking.hugging_face import (
+    SIDES,
+    UNSCORED,
+    HuggingFace,
+    Unpacked,
+    by_length,
+    by_pack,
+    chosen_sides,
+    contestants,
+    unpack,
+)
 from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
@@ -106,7 +116,7 @@ def test_however_batches_are_laid_out_the_gradient_is_the_same() -> None:
     pytest.importorskip("transformers")
     packs = [pack_of([7, 3, 5], [1, 2, 8, 11]), pack_of([2, 9], [0, 6])]
     shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
-    padded, grouped = contestants(shared, "fp32", CPU, 16)
+    padded, grouped = contestants(shared, "fp32", CPU, 16, ["hf-padded", "hf-grouped"])
     first, second = (gradients_after(side, shared, packs) for side in (padded, grouped))
     assert first.abs().sum() > 0
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
@@ -116,19 +126,19 @@ def test_a_step_counts_real_tokens_and_those_with_padding() -> None:
     pytest.importorskip("transformers")
     packs = [pack_of([7, 3, 5], [1, 2, 8, 11]), pack_of([2, 9], [0, 6])]
     shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
-    padded, grouped, fixed, _ = contestants(shared, "bf16", CPU, 16, compiled=True)
+    padded, grouped, fixed, _ = contestants(shared, "bf16", CPU, 16, list(SIDES))
     fixed._model = shared.model  # layouts without the minutes of a compiler
     steps = [side.step(packs) for side in (padded, grouped, fixed)]
     assert [step.tokens for step in steps] == [26, 26, 26]
-    # by pack 3 · 7 + 2 · 9; sorted 2 3 5 7 9 into four: 2 3 | 5 | 7 | 9; by pack to the limit of 16
-    assert [step.with_padding for step in steps] == [39, 27, 80]
+    # by pack 3 · 7 + 2 · 9; sorted 2 3 5 7 9 into four: 2 3 | 5 | 7 | 9; twice 3 sequences (one a filler) of 16
+    assert [step.with_padding for step in steps] == [39, 27, 96]
     assert all(step.seconds > 0 for step in steps)
 
 
 def test_where_memory_does_not_suffice_batches_are_halved_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
-    side, _ = contestants(shared, "fp32", CPU, 16)
+    (side,) = contestants(shared, "fp32", CPU, 16, ["hf-padded"])
     train, tried = side._train, []
 
     def short_of_memory(batches: Sequence[dict[str, torch.Tensor]]) -> float:
@@ -141,6 +151,53 @@ def test_where_memory_does_not_suffice_batches_are_halved_until_it_does(monkeypa
     side.step([pack_of([2, 3, 4, 2, 2, 3, 2], [1, 6])])
     assert tried == [[7], [4, 3], [2, 2, 2, 1]]
     assert (side.most, side.largest) == (2, 2)
+
+
+def shapes_trained(side: hugging_face.Theirs, fits: int, packs: Sequence[PackedBatch]) -> list[tuple[int, ...]]:
+    """Shapes of the batches of a step of `side`, tried ones included, where `fits` sequences fit into memory."""
+    train, tried = side._train, []
+
+    def with_little_memory(batches: Sequence[dict[str, torch.Tensor]]) -> float:
+        tried.extend(tuple(batch["input_ids"].shape) for batch in batches)
+        if len(batches[0]["input_ids"]) > fits:
+            raise torch.OutOfMemoryError
+        return train(batches)
+
+    side._train = with_little_memory  # type: ignore[assignment, method-assign]
+    side.step(packs)
+    side._train = train  # type: ignore[method-assign]
+    return tried
+
+
+def test_the_compiled_side_has_batches_of_one_shape_and_starts_at_the_size_given() -> None:
+    pytest.importorskip("transformers")
+    packs = [pack_of([2, 3, 4, 2, 2, 3, 2], [1, 6]), pack_of([5, 4], [2])]
+    shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
+    (halving,) = contestants(shared, "fp32", CPU, 16, ["hf-compiled"])
+    (given,) = contestants(shared, "fp32", CPU, 16, ["hf-compiled"], sequences=4)
+    halving._model = given._model = shared.model  # shapes without the minutes of a compiler
+    assert shapes_trained(halving, 4, packs) == [(7, 16)] * 2 + [(4, 16)] * 3  # a second shape to compile for
+    assert shapes_trained(given, 4, packs) == [(4, 16)] * 3
+    assert shapes_trained(given, 4, packs[1:]) == [(4, 16)]  # a step with fewer sequences too
+
+
+def test_sequences_that_fill_a_batch_change_no_gradient() -> None:
+    pytest.importorskip("transformers")
+    packs = [pack_of([7, 3, 5], [1, 2, 8, 11]), pack_of([2, 9], [0, 6])]
+    shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
+    padded, filled = contestants(shared, "fp32", CPU, 16, ["hf-padded", "hf-compiled"], sequences=4)
+    filled._model = shared.model
+    first, second = (gradients_after(side, shared, packs) for side in (padded, filled))
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+
+
+def test_sides_are_chosen_by_name_and_hf_means_all_that_suit_the_device() -> None:
+    assert chosen_sides(None, CPU) == ()
+    assert chosen_sides("hf", CPU) == ("hf-padded", "hf-grouped")
+    assert chosen_sides("hf", torch.device("cuda")) == tuple(SIDES)
+    assert chosen_sides("hf-compiled,hf-padded,hf-compiled", CPU) == ("hf-compiled", "hf-padded")
+    with pytest.raises(ConfigError, match=r"--against fairseq: there is hf .*hf-grouped"):
+        chosen_sides("hf,fairseq", CPU)
 
 
 def test_recurrent_encoders_are_refused_by_name() -> None:

@@ -37,6 +37,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
 
 
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
 def run(*arguments: str | Path) -> int:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["bench", *map(str, arguments)])
@@ -54,8 +58,12 @@ def test_the_table_and_the_line_have_every_figure(
                  "operations", "threads", "waits", "instances/s",
                  "grouped by length", "ours / theirs", str(file)):  # fmt: skip
         assert part in shown, part
-    (text,) = file.read_text(encoding="utf-8").splitlines()
-    line: dict[str, Any] = json.loads(text)
+    *measured, line = lines_of(file)
+    assert [each["what"] for each in measured] == ["begin"] + ["step"] * 12 + ["one_process", "waiting", "waiting"] * 2
+    assert (line["what"], {each["bench"] for each in measured}) == ("summary", {line["bench"]})
+    assert measured[0]["batch"] == line["batch"]
+    theirs = [each["tokens"] for each in measured if each.get("side") == "padded"]
+    assert sum(theirs) == sum(each["tokens"] for each in measured if each.get("side") == "ernie2")
     assert (line["recipe"], line["precision"], line["step"]["steps"]) == ("tiny", "fp32", 4)
     assert line["versions"]["torch"]
     assert line["batch"] == {"batch_tokens": 256, "pack_tokens": 128, "sequence_tokens": 64}
@@ -70,12 +78,35 @@ def test_the_table_and_the_line_have_every_figure(
     assert not (folder / "run").exists()
 
 
-def test_a_second_measurement_is_a_second_line(folder: Path, tmp_path: Path, quick: None) -> None:
+def test_what_was_measured_before_a_cut_off_is_in_the_file(
+    folder: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure.Bench, "inputs", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        ernie2.bench(folder / "recipe.yaml", steps=2, json_file=tmp_path / "b.jsonl")
+    assert [line["what"] for line in lines_of(tmp_path / "b.jsonl")] == ["begin", "step", "step"]
+
+
+def test_sides_and_the_size_of_their_batches_can_be_chosen(folder: Path, tmp_path: Path, quick: None) -> None:
+    pytest.importorskip("transformers")
+    file = tmp_path / "b.jsonl"
+    options = ["--steps", "1", "--against", "hf-padded", "--json", file]
+    assert run(folder / "recipe.yaml", *options) == 0
+    assert run(folder / "recipe.yaml", *options, "--sequences", "1") == 0
+    (whole,), (single,) = (line["against"]["sides"] for line in lines_of(file) if line["what"] == "summary")
+    assert whole["name"] == single["name"] == "padded"
+    assert whole["sequences_at_once"] > single["sequences_at_once"] == 1
+
+
+def test_a_second_measurement_has_a_second_summary(folder: Path, tmp_path: Path, quick: None) -> None:
     file = tmp_path / "figures.jsonl"
     for _ in range(2):
         made = ernie2.bench(folder / "recipe.yaml", ["train.compile=false"], 1, json_file=file)
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    assert len(lines) == 2
+    lines = [line for line in lines_of(file) if line["what"] == "summary"]
+    assert len({line["bench"] for line in lines}) == len(lines) == 2
     assert lines[1] == json.loads(json.dumps(made))
     assert "against" not in lines[0]
 
@@ -92,6 +123,6 @@ def test_what_cannot_be_done_is_said_before_anything_is_measured(
     assert run("no-such-recipe", "--json", file) == 2
     with pytest.raises(ernie2.errors.ConfigError, match="at least one step"):  # type: ignore[attr-defined]
         ernie2.bench(recipe, steps=0, json_file=file)
-    with pytest.raises(ernie2.errors.ConfigError, match="only one to compare with is hf"):  # type: ignore[attr-defined]
+    with pytest.raises(ernie2.errors.ConfigError, match="--against fairseq: there is hf"):  # type: ignore[attr-defined]
         ernie2.bench(recipe, against="fairseq", json_file=file)
     assert list(tmp_path.iterdir()) == []

@@ -35,6 +35,13 @@ from ernie2.train.step import autocast, seed_dropout
 
 UNSCORED = -100
 """The label of a token that is not scored."""
+SIDES = {
+    "hf-padded": "padded",
+    "hf-grouped": "grouped by length",
+    "hf-compiled": "padded, compiled",
+    "hf-grouped-compiled": "grouped by length, compiled",
+}
+"""The ways it is run, as `--against` names them, with their names in tables."""
 _EVERY = 7
 _LEAST_GROUPS = 4
 
@@ -145,7 +152,10 @@ class Theirs:
     `most`: sequences a batch may hold, None for any number; halved whenever memory does not suffice. `largest`: how
     many one held. `memory`: the most bytes a step held, without those of other sides; on a GPU only.
 
-    `fixed`: every batch is padded to this length (what a compiler wants), else to its longest sequence.
+    `fixed`: every batch has one shape, as a compiler wants: padded to this length, and of exactly `most` sequences (by
+    default as many as the largest batch of the first step), the last filled up with sequences of one unscored token.
+    Without it a batch is padded to its longest sequence. `sequences` is what `most` begins with: where it fits into
+    memory at once, nothing is compiled again for smaller batches.
     """
 
     def __init__(
@@ -158,9 +168,10 @@ class Theirs:
         *,
         fixed: int | None = None,
         compiled: bool = False,
+        sequences: int | None = None,
     ) -> None:
         self.name, self.largest = name, 0
-        self.most: int | None = None
+        self.most = sequences
         self.memory: int | None = None
         self._shared, self._cut, self._precision, self._device = shared, cut, precision, device
         self._fixed = fixed
@@ -198,6 +209,9 @@ class Theirs:
             return None
 
     def _batches(self, groups: Sequence[Sequence[Unpacked]]) -> list[dict[str, torch.Tensor]]:
+        if self._fixed:
+            self.most = self.most or max(map(len, groups))
+            groups = [self._filled([sequence for group in groups for sequence in group], self.most)]
         parts = []
         for group in groups:
             size = self.most or len(group)
@@ -210,6 +224,12 @@ class Theirs:
         if self._device.type == "cuda":
             made = [{name: values.pin_memory() for name, values in batch.items()} for batch in made]
         return made
+
+    def _filled(self, sequences: Sequence[Unpacked], size: int) -> list[Unpacked]:
+        """`sequences` and as many of one unscored token as make their number a multiple of `size`."""
+        one = np.zeros(1, np.int64)
+        filler = Unpacked(one + self._shared.pad, one, one, one + UNSCORED)
+        return [*sequences, *[filler] * (-len(sequences) % size)]
 
     def _train(self, batches: Sequence[dict[str, torch.Tensor]]) -> float:
         """Forward and backward of every batch, then one clipped step; the loss is the mean over all scored tokens."""
@@ -237,18 +257,37 @@ class Theirs:
         return time.perf_counter() - began
 
 
+def chosen_sides(against: str | None, device: torch.device) -> tuple[str, ...]:
+    """The keys of `SIDES` that `against` asks for: names with commas between; "hf" for all that suit `device`.
+
+    On a CPU "hf" leaves out the compiled ones, which can be named. Raises `ConfigError` for any other name.
+    """
+    asked: list[str] = []
+    for name in against.split(",") if against else []:
+        if name != "hf" and name not in SIDES:
+            raise ConfigError(f"--against {name}: there is hf (all that suit the device), {', '.join(SIDES)}.")
+        suitable = [side for side in SIDES if device.type == "cuda" or "compiled" not in side]
+        asked += suitable if name == "hf" else [name]
+    return tuple(dict.fromkeys(asked))
+
+
 def contestants(
-    shared: HuggingFace, precision: str, device: torch.device, longest: int, compiled: bool | None = None
+    shared: HuggingFace,
+    precision: str,
+    device: torch.device,
+    longest: int,
+    names: Sequence[str],
+    sequences: int | None = None,
 ) -> list[Theirs]:
-    """The ways it is run: padded, and grouped by length; on CUDA (or where `compiled`) each also compiled, the padded
-    one then to the limit of `longest` tokens, for the sake of static shapes."""
-    made = [
-        Theirs(shared, "padded", by_pack, precision, device),
-        Theirs(shared, "grouped by length", by_length, precision, device),
-    ]
-    if compiled if compiled is not None else device.type == "cuda":
-        made += [
-            Theirs(shared, "padded, compiled", by_pack, precision, device, fixed=longest, compiled=True),
-            Theirs(shared, "grouped by length, compiled", by_length, precision, device, compiled=True),
-        ]
+    """The sides called `names` in `SIDES`; the padded, compiled one pads to the limit of `longest` tokens.
+
+    `sequences`: how many a batch holds at most to begin with, None for all of a pack or group.
+    """
+    made = []
+    for name in names:
+        cut, compiled = by_length if "grouped" in name else by_pack, "compiled" in name
+        fixed = longest if name == "hf-compiled" else None
+        made.append(
+            Theirs(shared, SIDES[name], cut, precision, device, fixed=fixed, compiled=compiled, sequences=sequences)
+        )
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,8 @@ WARM_UP = 3
 """Steps before the clock, where nothing is compiled; where it is, every task set comes once."""
 
 Advance = Callable[[str], None]
+Note = Callable[[str, Mapping[str, Any]], None]
+"""Is given every single measurement when it is made: what it is, and its figures."""
 
 
 class Side(Protocol):
@@ -40,12 +42,21 @@ class Side(Protocol):
 
 
 class Bench:
-    """Measures a run built from `recipe` and `shards`, part by part. `advance` is told what was just done."""
+    """Measures a run built from `recipe` and `shards`, part by part.
+
+    `advance` is called with what was just done, `note` with each measurement as soon as it is made.
+    """
 
     def __init__(
-        self, recipe: Recipe, shards: Shards, device: torch.device, steps: int, advance: Advance = lambda _: None
+        self,
+        recipe: Recipe,
+        shards: Shards,
+        device: torch.device,
+        steps: int,
+        advance: Advance = lambda _: None,
+        note: Note = lambda *_: None,
     ) -> None:
-        self.recipe, self.shards, self.device, self.advance = recipe, shards, device, advance
+        self.recipe, self.shards, self.device, self.advance, self.note = recipe, shards, device, advance, note
         self.made: Pretraining = build(recipe, shards)
         self.precision = str(self.made.facts["precision"])
         self.counts = task_sets(self.made.trainer.plans)
@@ -60,13 +71,16 @@ class Bench:
         """The trainer measured."""
         return self.made.trainer
 
-    def steps(self, against_hf: bool) -> dict[str, Any]:
-        """Rates of our step and, where asked for, of Hugging Face on the same instances, all sides taking turns."""
+    def steps(self, against: Sequence[str] = (), sequences: int | None = None) -> dict[str, Any]:
+        """Rates of our step and of Hugging Face on the same instances, all sides taking turns.
+
+        `against`: keys of `hugging_face.SIDES`. `sequences`: how many a batch of theirs holds to begin with.
+        """
         theirs: list[Theirs] = []
-        if against_hf:
-            pad = self.trainer.stream.vocabulary.pad
+        if against:
+            pad, longest = self.trainer.stream.vocabulary.pad, self.recipe.batch.sequence_tokens
             shared = HuggingFace(self.trainer.model, self.trainer.settings, pad, self.device)
-            theirs = contestants(shared, self.precision, self.device, self.recipe.batch.sequence_tokens)
+            theirs = contestants(shared, self.precision, self.device, longest, against, sequences)
             self._warm_up(theirs)
         sides: list[Side] = [self.ours, *theirs]
         taken = {side.name: Taken() for side in sides}
@@ -75,10 +89,12 @@ class Bench:
             self.ours.note_kernels(packs)
             first = number % len(sides)
             for side in sides[first:] + sides[:first]:  # nobody always comes after the same other
-                taken[side.name].add(chosen, side.step(packs))
+                step = side.step(packs)
+                taken[side.name].add(chosen, step)
+                self.note("step", {"side": side.name, **asdict(chosen), **asdict(step)})
             self.advance("steps")
         made: dict[str, Any] = {"step": self._own_figures(taken[self.ours.name])}
-        if against_hf:
+        if against:
             made["against"] = {
                 "library": f"transformers {shared.version}, ErnieForMaskedLM, {shared.attention} attention",
                 "sides": [self._their_figures(side, taken) for side in theirs],
@@ -87,7 +103,7 @@ class Bench:
 
     def inputs(self, steps: int, seconds: float = 2.0) -> dict[str, Any]:
         """The input side of the recipe's stream, and that of labelled pairs of 50 tokens."""
-        made = {"stream": self._input_side(self.trainer, self.ours.taker, self.sets, steps, seconds)}
+        made = {"stream": self._input_side("stream", self.trainer, self.ours.taker, self.sets, steps, seconds)}
         with tempfile.TemporaryDirectory(prefix="ernie2-bench-") as aside:
             folder = Path(aside)
             recipe = pairs_recipe(self.recipe, folder)
@@ -96,7 +112,7 @@ class Bench:
             taker, sets = Taker(trainer, self.precision, self.device), list(task_sets(trainer.plans))
             for _ in range(WARM_UP):
                 taker.train(taker.packs(sets[0]))
-            made["pairs_of_50"] = self._input_side(trainer, taker, sets, steps, seconds)
+            made["pairs_of_50"] = self._input_side("pairs_of_50", trainer, taker, sets, steps, seconds)
         return made
 
     def _warm_up(self, sides: Sequence[Side]) -> None:
@@ -109,15 +125,16 @@ class Bench:
             self.advance("warm-up")
 
     def _input_side(
-        self, trainer: Trainer, taker: Taker, sets: Sequence[TaskSet], steps: int, seconds: float
+        self, name: str, trainer: Trainer, taker: Taker, sets: Sequence[TaskSet], steps: int, seconds: float
     ) -> dict[str, Any]:
         """One loader process alone, then training fed by none and by as many as a run has (one where it has none)."""
         usual = loader_workers(trainer.settings.workers, self.device)
         alone = loader_rate(trainer.stream, sets, seconds)
-        fed = [
-            waiting(taker, trainer.stream, sets, workers, steps, lambda: self.advance("input"))
-            for workers in (0, usual or 1)
-        ]
+        self.note("one_process", {"stream": name, **asdict(alone)})
+        fed = []
+        for workers in (0, usual or 1):
+            fed.append(waiting(taker, trainer.stream, sets, workers, steps, lambda: self.advance("input")))
+            self.note("waiting", {"stream": name, **asdict(fed[-1])})
         return {"one_process": asdict(alone), "default_workers": usual, "waiting": [asdict(each) for each in fed]}
 
     def _own_figures(self, taken: Taken) -> dict[str, Any]:

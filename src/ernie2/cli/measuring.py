@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +12,6 @@ from ernie2.cli.app import app
 from ernie2.cli.console import OVERRIDES, finished, when_interrupted
 
 
-class Opponent(StrEnum):
-    """Whom `bench` can compare with."""
-
-    hf = "hf"
-
-
 @app.command()
 def bench(
     recipe: Annotated[
@@ -27,12 +20,25 @@ def bench(
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps to measure, after a warm-up.")] = 30,
     against: Annotated[
-        Opponent | None,
-        typer.Option(help="hf: Hugging Face transformers on the same instances, in turns.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="SIDES",
+            help="hf: Hugging Face transformers on the same instances, in turns; or some of hf-padded,hf-grouped,"
+            "hf-compiled,hf-grouped-compiled, with commas.",
+            show_default=False,
+        ),
     ] = None,
-    json_file: Annotated[Path, typer.Option("--json", help="The file that gets one line of JSON more.")] = Path(
-        "bench.jsonl"
-    ),
+    sequences: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sequences a batch of Hugging Face holds at most to begin with; halved where memory does not suffice.",
+            show_default=False,
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path, typer.Option("--json", help="The file that gets a line of JSON for every measurement, and a summary.")
+    ] = Path("bench.jsonl"),
 ) -> None:
     """Measure how fast a recipe trains here: tokens/s, MFU, memory, what feeds it; beside Hugging Face.
 
@@ -40,9 +46,9 @@ def bench(
     keeps nothing of it. Padding is never counted.
 
     Reads    the shards of RECIPE, which are made where there are none
-    Leaves   one line more in bench.jsonl (--json)
+    Leaves   a line of JSON a measurement in bench.jsonl (--json), then one that sums up
     Example  [bold]ernie2 bench my-recipe.yaml train.precision=bf16 --against hf[/bold]
     """
-    with when_interrupted(lambda: "nothing was written; the same command starts again."):
-        ernie2.bench(recipe, overrides or (), steps, None if against is None else against.value, json_file)
-    finished({"figures": json_file}, "give the same command after a change: the lines of one file compare")
+    with when_interrupted(lambda: "what was measured is in " + str(json_file) + "; the same command starts again."):
+        ernie2.bench(recipe, overrides or (), steps, against, json_file, sequences)
+    finished({"figures": json_file}, "give the same command after a change: the summaries in one file compare")

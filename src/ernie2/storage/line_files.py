@@ -1,15 +1,35 @@
-"""Append-only files of JSON lines: how far one was written, noted elsewhere, and checked when it is read back."""
+"""Append-only files of JSON lines: appended to, and how far one was written noted elsewhere and checked."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ernie2.errors import DamagedFile
+from ernie2.storage.atomic import WHAT_NOW, storage_errors
 from ernie2.storage.json_files import parse_json
+
+
+def append_line(path: Path, values: Mapping[str, Any], *, what_now: str = WHAT_NOW) -> None:
+    """Append `values` as one line of JSON, on the disk before this returns, so that a kill or power cut keeps it.
+
+    A line that a kill left unfinished is ended first. Missing parent folders are made. Raises `StorageError`, ending in
+    `what_now`.
+    """
+    line = json.dumps(values, ensure_ascii=False).encode() + b"\n"
+    with storage_errors(path, what_now=what_now):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def extent_of(path: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from ernie2.benchmarking.hugging_face import require_hugging_face
+from ernie2.benchmarking.hugging_face import chosen_sides, require_hugging_face
 from ernie2.benchmarking.measure import Bench
 from ernie2.errors import ConfigError, StorageError
 from ernie2.processes import cores
 from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
+from ernie2.storage.line_files import append_line
 from ernie2.train.step import choose_precision
 from ernie2.verbs.preparing import RecipeSource, shards_of
 
@@ -31,47 +32,60 @@ def bench(
     steps: int = 30,
     against: str | None = None,
     json_file: str | Path = BENCH_FILE,
+    sequences: int | None = None,
 ) -> dict[str, Any]:
-    """Measures training of a recipe on its real stream, prints tables, and appends one line of JSON to `json_file`.
+    """Measure training of a recipe on its real stream, print tables, and append lines of JSON to `json_file`.
 
     Shards are made where they are absent. `steps` steps, in the mix of task sets the plan has, are trained after a
-    warm-up on a model that is thrown away; a third as many, three at least, measure each way of feeding it. `against`:
-    "hf" lets `ErnieForMaskedLM` of transformers train on the same instances in turns with ours. Returns what it wrote.
+    warm-up on a model that is thrown away; a third as many, three at least, measure each way of feeding it. `against`
+    lets `ErnieForMaskedLM` of transformers train on the same instances in turns with ours: "hf" in every way that suits
+    the device, or names of `hugging_face.SIDES` with commas between. `sequences`: how many a batch of theirs holds at
+    most to begin with; it is halved where memory does not suffice.
 
-    Raises `ConfigError` for fewer than one step, an opponent there is none of, or one that is not installed;
-    `StorageError` where the line cannot be written; and whatever `prepare` and `pretrain` would refuse.
+    Every measurement is a line as soon as it is made; the last line sums up, and is returned.
+
+    Raises `ConfigError` for fewer than one step or sequence, a side there is none of, or transformers not installed;
+    `StorageError` where a line cannot be written; and whatever `prepare` and `pretrain` would refuse.
     """
     if steps < 1:
         raise ConfigError(f"--steps {steps}: at least one step has to be measured.")
-    if against not in (None, "hf"):
-        raise ConfigError(f"--against {against}: the only one to compare with is hf (Hugging Face transformers).")
+    if sequences is not None and sequences < 1:
+        raise ConfigError(f"--sequences {sequences}: a batch holds at least one.")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sides = chosen_sides(against, device)
     checked = load_recipe(recipe, overrides)
-    if against:
+    if sides:
         require_hugging_face(checked.encoder)
     file = Path(json_file)
     _check_writable(file)
     shards = shards_of(checked, None)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     say(f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}; nothing of it is kept")
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     few = max(LEAST_INPUT_STEPS, steps // 3)
+    identity = secrets.token_hex(4)
+
+    def note(what: str, facts: Mapping[str, Any]) -> None:
+        append_line(file, {"bench": identity, "what": what, **facts}, what_now="The figures so far are in it.")
+
     with progress("Measuring", None, "steps") as bar:
-        measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what))
-        figures = measured.steps(against == "hf") | {"input": measured.inputs(few)}
-    line = _described(checked, measured.made.facts, load) | figures
+        measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what), note)
+        described = _described(checked, measured.made.facts, load)
+        note("begin", described)
+        figures = measured.steps(sides, sequences) | {"input": measured.inputs(few)}
+    line = {"bench": identity, "what": "summary", **described, **figures}
     for row in _machine_rows(line) + _step_rows(line):
         _say_row(*row)
     _say_input(line["input"])
-    if against:
+    if sides:
         _say_against(line)
-    _append(file, line)
+    append_line(file, line, what_now="The figures above were not written.")
     return line
 
 
 def _described(recipe: Recipe, facts: Mapping[str, Any], load: Sequence[float] | None) -> dict[str, Any]:
     """What was measured, where and when: the part of the line before its figures."""
     return {
-        "format": 1,
+        "format": 2,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": facts["device"],
         "threads": torch.get_num_threads(),
@@ -99,14 +113,6 @@ def _check_writable(file: Path) -> None:
             file.unlink()
     except OSError as error:
         raise StorageError(f"{file}: {error.strerror}; name another file with --json.") from error
-
-
-def _append(file: Path, line: Mapping[str, Any]) -> None:
-    try:
-        with file.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise StorageError(f"{file}: {error.strerror}; the figures above were not written.") from error
 
 
 def _machine_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
