@@ -33,12 +33,12 @@ def everything(folder):
 
 
 def test_a_run_records_the_versions_of_sampling_and_numerics(place):
-    assert read_run(place / "run")["rules"] == {"sampling": 2, "numerics": 2}
+    assert read_run(place / "run")["rules"] == {"sampling": 2, "numerics": 3}
 
 
 def test_a_run_of_other_rules_is_neither_resumed_nor_extended_and_its_folder_is_not_touched(other_version, place):
     before = everything(place)
-    with pytest.raises(CheckpointError, match=r"run began under other rules \(sampling 2, numerics 2; this version"):
+    with pytest.raises(CheckpointError, match=r"run began under other rules \(sampling 2, numerics 3; this version"):
         ernie2.resume(other_version)
     with pytest.raises(CheckpointError, match="Start a new run in another folder"):
         ernie2.extend(other_version, "sentence_distance", place / "shards")

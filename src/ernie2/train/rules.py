@@ -14,7 +14,7 @@ from ernie2.errors import CheckpointError
 SAMPLING = 2
 # Raise NUMERICS when the same batches would give other parameters: a change to initialisation, forward pass, losses,
 # dropout, optimiser or learning rate schedule. 1 was 0.1.0.
-NUMERICS = 2
+NUMERICS = 3
 
 
 def rules() -> dict[str, int]:

@@ -1,0 +1,228 @@
+"""Cross-entropy over the vocabulary, loss and gradient in one pass over chunks of positions.
+
+P scored positions · p positions of one chunk · V vocabulary rows · H hidden
+
+The logits of a chunk are the largest tensors of a training step, so time goes by how often they are read and written,
+besides the three matrix products. Compiled for CUDA in 16 bits a chunk moves 16 bytes a logit: 2 written by the first
+product, 2 read for log-sum-exp, 2 read and 2 written for the gradient, 2 read for the bias, 2 read by each of the other
+two products, and 2 more where the row has left the card's cache in between. On a CPU the softmax runs over tiles of a
+few rows that stay in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ernie2.model import levers
+from ernie2.model.attention import compute_dtype
+
+levers.LEVERS |= {
+    "vocabulary_logsumexp": "compiled and on CUDA: gradient from log-sum-exp, without float32 odds or scatter",
+    "vocabulary_tiles": "CPU: softmax over tiles and the table's gradient over blocks, both in the cache",
+    "vocabulary_stop_at_count": "static shapes: chunks of padding only are skipped",
+}
+
+_MOST_ROWS = {"cpu": 1024, "cuda": 2048}
+"""Positions of a chunk. A chunk adds to the whole table's gradient, which costs as much as about 250 positions on an
+H100 or H200 and 100 on a CPU. On CUDA half a chunk of padding is computed on average, so with 10,000 positions 2,048
+costs least, by counting; on a CPU nothing is padding, and from 600 rows on nothing is gained."""
+_MOST_LOGITS = 1 << 26
+"""Logits of a chunk, for vocabularies beyond 32,768 (CUDA) and 65,536 (CPU): 256 MiB of float32."""
+_ALIGNED = 8
+"""Rows of a chunk of static shape are a multiple of this, as matrix kernels want."""
+_TILE_ROWS = 16
+"""Rows of the softmax on a CPU: 2 MB of float32 at 30,522 tokens; 4 to 32 took the same time, 128 took 8 % more."""
+_BLOCK_ROWS = 2048
+"""Rows of the table whose gradient a CPU computes at once, so that its 16-bit product is converted in the cache."""
+
+Scores = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
+"""Of a chunk: summed loss, 0-d float32; number right, 0-d int64; where wanted, the gradient of its logits (p, V) in
+their dtype with the sum of that over positions, (V,) float32."""
+
+
+def vocabulary_loss(
+    states: Tensor,
+    table: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    weights: Tensor | None,
+    count: int,
+    score: Callable[..., Scores] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy of `states @ table.T + bias`, and how many positions were predicted rightly.
+
+    states (P, H), table (V, H), bias (V,), labels (P,) int64, weights (P,) float32 or None -> 0-d float32, 0-d int64.
+    `weights` are given where shapes are static; positions from `count` on weigh nothing then. The logits of all
+    positions are never held: the gradient is computed chunk by chunk along with the loss and scaled in the backward
+    pass, which can run once only. Matrix products run in the autocast dtype where autocast is on; softmax, loss and
+    sums are float32. `score`: a compiled `score_chunk`.
+    """
+    if score is None:
+        score = _score_tiles if states.device.type == "cpu" and levers.enabled("vocabulary_tiles") else score_chunk
+    if weights is not None and not levers.enabled("vocabulary_stop_at_count"):
+        count = len(states)
+    loss: tuple[Tensor, Tensor] = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
+        states, table, bias, labels, weights, count, score
+    )
+    return loss
+
+
+def chunk_rows(positions: int, vocabulary_rows: int, device: str, static: bool) -> int:
+    """Return how many rows each of the fewest equal chunks has; all but the last where not `static`.
+
+    Static chunks all have this many, so `positions` are padded to a multiple of it.
+    """
+    most = min(_MOST_ROWS.get(device, _MOST_ROWS["cpu"]), max(_ALIGNED, _MOST_LOGITS // vocabulary_rows))
+    rows = -(-positions // max(1, -(-positions // most)))
+    return -(-rows // _ALIGNED) * _ALIGNED if static else rows
+
+
+def score_chunk(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool) -> Scores:
+    """Score logits (p, V) against answer (p, 1) int64, weight (p,) or None; the gradient where `needed`."""
+    if torch.compiler.is_compiling() and levers.enabled("vocabulary_logsumexp"):
+        return _score_by_logsumexp(logits, answer, weight, needed)
+    return _score_by_softmax(logits, answer, weight, needed)
+
+
+def _score_by_logsumexp(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool) -> Scores:
+    """For a compiler, which holds nothing (p, V) in between: reads logits twice and writes their gradient once."""
+    exact = logits.float()
+    top = exact.amax(-1, keepdim=True)
+    total = (exact - top).exp().sum(-1, keepdim=True)  # (p, 1)
+    summed = _summed(top + total.log() - exact.gather(1, answer), weight)
+    counted = _counted(exact.argmax(-1, keepdim=True) == answer, weight)
+    if not needed:
+        return summed, counted, None
+    is_answer = torch.arange(logits.shape[1], device=logits.device) == answer  # (p, V)
+    gradient = (exact - top).exp() / total - is_answer.float()
+    if weight is not None:
+        gradient = gradient * weight[:, None]
+    gradient = gradient.to(logits.dtype)
+    return summed, counted, (gradient, gradient.sum(0, dtype=torch.float32))
+
+
+def _score_by_softmax(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool) -> Scores:
+    """For kernels one by one: the fewest of them, with float32 odds (p, V) in between."""
+    exact = logits.float()
+    best = exact.argmax(-1, keepdim=True)
+    top, scored = exact.gather(1, best), exact.gather(1, answer)
+    odds = torch.softmax(exact, -1)
+    # log of the sum of exponentials = top - log(odds of top), exact since those odds are at least 1 / V
+    summed = _summed(top - odds.gather(1, best).log() - scored, weight)
+    counted = _counted(best == answer, weight)
+    if not needed:
+        return summed, counted, None
+    gradient = odds.scatter_add_(1, answer, -torch.ones_like(scored))
+    if weight is not None:
+        gradient.mul_(weight[:, None])
+    gradient = gradient.to(logits.dtype)
+    return summed, counted, (gradient, gradient.sum(0, dtype=torch.float32))
+
+
+def _score_tiles(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool) -> Scores:
+    """For a CPU: tile by tile, and the gradient takes the place of the logits."""
+    summed, counted = logits.new_zeros((), dtype=torch.float32), answer.new_zeros(())
+    sums = logits.new_zeros(logits.shape[1] if needed else 0, dtype=torch.float32)
+    for begin in range(0, len(logits), _TILE_ROWS):
+        rows = slice(begin, begin + _TILE_ROWS)
+        part = None if weight is None else weight[rows]
+        loss, right, gradient = _score_by_softmax(logits[rows], answer[rows], part, needed)
+        summed += loss
+        counted += right
+        if gradient is not None:
+            logits[rows] = gradient[0]
+            sums += gradient[1]
+    return summed, counted, (logits, sums) if needed else None
+
+
+class _VocabularyLoss(torch.autograd.Function):
+    """Loss and, where needed, its gradient in one pass over chunks of positions."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        table: Tensor,
+        bias: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+        count: int,
+        score: Callable[..., Scores],
+    ) -> tuple[Tensor, Tensor]:
+        compute = compute_dtype(states)
+        needed = any(ctx.needs_input_grad[:3])
+        low_states, low_table, low_bias = states.to(compute), table.to(compute), bias.to(compute)
+        rows = chunk_rows(len(states), len(table), states.device.type, static=weights is not None)
+        begins = range(0, min(count, len(states)), rows)
+        if weights is not None:
+            missing = len(begins) * rows - len(states)
+            low_states, labels, weights = (_lengthened(each, missing) for each in (low_states, labels, weights))
+        summed = torch.zeros((), dtype=torch.float32, device=states.device)
+        right = torch.zeros((), dtype=torch.int64, device=states.device)
+        held: list[Tensor] = []  # gradients of states, table and bias
+        if needed:
+            d_table = torch.empty_like(table, dtype=torch.float32) if begins else torch.zeros_like(table)
+            held = [torch.zeros_like(low_states), d_table, torch.zeros_like(bias, dtype=torch.float32)]
+        for begin in begins:
+            chunk = slice(begin, begin + rows)
+            part, weight = low_states[chunk], None if weights is None else weights[chunk]
+            logits = torch.addmm(low_bias, part, low_table.t())  # (p, V)
+            loss, counted, gradient = score(logits, labels[chunk, None], weight, needed)
+            summed += loss
+            right += counted
+            if gradient is not None:
+                (d_logits, sums), (d_states, d_table, d_bias) = gradient, held
+                torch.mm(d_logits, low_table, out=d_states[chunk])
+                _add_product(d_table, d_logits, part, first=begin == 0)
+                d_bias += sums
+        ctx.rows, ctx.dtypes = zip(*((len(each), each.dtype) for each in (states, table, bias)), strict=True)
+        ctx.save_for_backward(*held)
+        ctx.mark_non_differentiable(right)
+        return summed, right
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        """Scales the stored gradients in place; torch raises an error where that is asked for twice."""
+        grads = [
+            gradient.mul_(scale)[:rows].to(dtype) if needed else None
+            for gradient, rows, dtype, needed in zip(
+                ctx.saved_tensors, ctx.rows, ctx.dtypes, ctx.needs_input_grad[:3], strict=True
+            )
+        ]
+        return (*grads, None, None, None, None)
+
+
+def _lengthened(rows: Tensor, missing: int) -> Tensor:
+    """rows (P, …) -> (P + missing, …), zeros at the end."""
+    return F.pad(rows, (*(0, 0) * (rows.ndim - 1), 0, missing)) if missing > 0 else rows
+
+
+def _add_product(total: Tensor, d_logits: Tensor, part: Tensor, first: bool) -> None:
+    """Add d_logits (p, V)ᵀ @ part (p, H) to total (V, H) float32; the `first` overwrites what is there."""
+    if total.dtype == part.dtype:
+        torch.addmm(total, d_logits.t(), part, beta=0 if first else 1, out=total)
+        return
+    in_blocks = total.device.type == "cpu" and levers.enabled("vocabulary_tiles")
+    step = _BLOCK_ROWS if in_blocks else len(total)
+    for begin in range(0, len(total), step):
+        block = slice(begin, begin + step)
+        product = d_logits[:, block].t() @ part
+        if first:
+            total[block] = product
+        else:
+            total[block] += product
+
+
+def _summed(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """losses (p, 1), weight (p,) or None -> 0-d."""
+    return losses.sum() if weight is None else (losses.squeeze(1) * weight).sum()
+
+
+def _counted(right: Tensor, weight: Tensor | None) -> Tensor:
+    """right (p, 1) bool, weight (p,) or None -> 0-d int64."""
+    return right.sum() if weight is None else (right.squeeze(1) & (weight > 0)).sum()
