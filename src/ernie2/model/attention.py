@@ -30,7 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ernie2.model.dropped_attention import attend_dropped
 from ernie2.model.inputs import Inputs
+from ernie2.model.levers import LEVERS, enabled
+
+LEVERS["dropped_attention"] = "attention dropout on a CPU by matrix products over groups, not by torch's math path"
 
 _ROW_COST = 64
 """What carrying one padded row costs, in units of attention pairs (queries × keys); an estimate."""
@@ -172,6 +176,8 @@ def _attend_dense(qkv: Tensor, heads: int, runs: Sequence[tuple[int, int]], drop
 
 
 def _attend_padded(qkv: Tensor, heads: int, padded: Padded, dropout: float) -> Tensor:
+    if dropout and qkv.device.type == "cpu" and enabled("dropped_attention"):
+        return attend_dropped(qkv, heads, padded, dropout)
     width = qkv.shape[1]
     head_width = width // (3 * heads)
     rows = reordered(qkv, padded.gather, padded.scatter, None)  # (R, 3H)
