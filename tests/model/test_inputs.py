@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ernie2.batches.batch import Targets
+from ernie2.model import transfer
 from ernie2.model.inputs import Inputs
 from model_packs import make_pack, with_targets
 
@@ -64,3 +67,41 @@ def test_inputs_do_not_share_memory_with_the_batch():
     before = inputs.tokens.clone()
     batch.tokens[:] = 0
     assert torch.equal(inputs.tokens, before)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    tail=st.integers(0, 20),
+    target_tail=st.integers(0, 5),
+    static=st.booleans(),
+    width=st.sampled_from([(), (2,)]),
+    floats=st.booleans(),
+)
+def test_a_pack_reaches_a_card_in_one_copy_with_the_values_it_has_on_a_cpu(
+    lengths, tail, target_tail, static, width, floats
+):
+    batch = make_pack(lengths, tail=tail, target_tail=target_tail, longest=9)
+    labels = np.arange(np.prod((len(lengths), *width))).reshape(-1, *width)
+    extra = Targets(batch.starts[:-1], labels.astype(np.float32 if floats else np.int64), len(lengths))
+    batch = with_targets(batch, {**batch.targets, "extra": extra, "nothing": Targets(np.zeros(3), np.zeros(3), 0)})
+    copies = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "_copied", lambda host, device: copies.append(host) or host.clone())
+        there = Inputs.of(batch, "cuda", static)
+    here = Inputs.of(batch, "cpu", static)
+    assert len(copies) == 1
+    kept = slice(None) if static else slice(batch.real_tokens)
+    for name in ("tokens", "positions", "segments", "task_ids"):
+        assert getattr(here, name).tolist() == getattr(batch, name)[kept].tolist()
+        assert torch.equal(getattr(there, name), getattr(here, name))
+    assert torch.equal(there.starts, here.starts)
+    assert (there.lengths, there.longest, list(there.targets)) == (here.lengths, here.longest, list(here.targets))
+    for name, targets in here.targets.items():
+        kept = slice(None if static else targets.count)
+        assert targets.positions.tolist() == batch.targets[name].positions[kept].tolist()
+        assert targets.labels.tolist() == batch.targets[name].labels[kept].tolist()
+        assert torch.equal(there.targets[name].positions, targets.positions)
+        assert torch.equal(there.targets[name].labels, targets.labels)
+        assert there.targets[name].labels.dtype == targets.labels.dtype
+        if static:
+            assert torch.equal(there.targets[name].weights, targets.weights)

@@ -8,7 +8,9 @@ import tiny
 import tiny_run
 from ernie2.batches.packing import Caps
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.transfer import to_host
 from ernie2.settings import BatchSettings, EncoderSettings
+from ernie2.train import evaluate
 from ernie2.train.evaluate import HeldOut, walk_once
 from ernie2.train.pretraining import head_specs, open_stream, task_ids
 
@@ -71,6 +73,19 @@ def test_evaluating_twice_gives_the_same_figures_and_leaves_training_mode_on(hel
     model.train()
     assert exams.evaluate(model, CPU, "fp32") == exams.evaluate(model, CPU, "fp32")
     assert model.training
+
+
+def test_predictions_of_all_packs_and_tasks_are_read_from_the_device_together(heldout, monkeypatch):
+    exams, model = heldout
+    figures, reads = exams.evaluate(model, CPU, "fp32"), []
+
+    def read(tensors):
+        reads.append(len(tensors))
+        return to_host(tensors)
+
+    monkeypatch.setattr(evaluate, "to_host", read)
+    assert exams.evaluate(model, CPU, "fp32") == figures
+    assert reads == [2 * sum(len(exam.packs) for exam in exams._exams.values())]
 
 
 def test_caps_leave_room_for_one_whole_sequence(heldout):

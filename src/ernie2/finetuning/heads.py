@@ -100,7 +100,7 @@ class TunedModel(nn.Module):
 
 def sequence_rows(scores: Tensor, inputs: Inputs) -> Tensor:
     """scores (T, 2) -> (S, L, 2), a row a sequence, -inf beyond its end: padding takes no part in the softmax."""
-    lengths = torch.tensor(inputs.lengths, device=scores.device)
+    lengths = inputs.starts.diff().long()
     steps = torch.arange(int(max(inputs.lengths)), device=scores.device)
     real = steps < lengths[:, None]  # (S, L)
     at = inputs.starts[:-1, None].long() + torch.minimum(steps, lengths[:, None] - 1)

@@ -18,6 +18,7 @@ from ernie2.finetuning.packs import packs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.spans import Candidate, best_spans
 from ernie2.model.inputs import Inputs
+from ernie2.model.transfer import to_host
 from ernie2.progress import bar_or_none
 from ernie2.train.step import autocast, choose_precision
 
@@ -81,7 +82,7 @@ def logits_of(
     """
     precision = choose_precision(settings.precision, device)
     order = np.argsort([len(one.tokens) for one in sequences], kind="stable")
-    found: list[Array | None] = [None] * len(sequences)
+    runs, made = [], []
     training = model.training
     model.to(device).eval()
     try:
@@ -90,14 +91,16 @@ def logits_of(
                 chosen = order[start:end]
                 (pack,) = packs_of([sequences[i] for i in chosen], settings, task_id, pad)
                 with torch.inference_mode(), autocast(precision, device):
-                    scores = model.scores(Inputs.of(pack, device, static=False)).cpu().numpy()
-                counts = [len(sequences[i].tokens if model.head == "span" else sequences[i].positions) for i in chosen]
-                for i, part in zip(chosen, np.split(scores, np.cumsum(counts)[:-1]), strict=True):
-                    found[i] = part
+                    made.append(model.scores(Inputs.of(pack, device, static=False)))
+                runs.append(chosen)
                 bar.advance(len(chosen))
     finally:
         model.train(training)
-    return (part for part in found if part is not None)
+    found: dict[int, Array] = {}
+    for chosen, scores in zip(runs, to_host(made), strict=True):
+        counts = [len(sequences[i].tokens if model.head == "span" else sequences[i].positions) for i in chosen]
+        found |= zip(chosen.tolist(), np.split(scores, np.cumsum(counts)[:-1]), strict=True)
+    return (found[i] for i in range(len(sequences)))
 
 
 def positive_scores(outcomes: Sequence[Outcome], positive: str | None) -> list[float] | None:

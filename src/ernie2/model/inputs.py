@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ernie2.batches.batch import PackedBatch, Targets
+from ernie2.model.transfer import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,50 +54,53 @@ class Inputs:
 
     @classmethod
     def of(cls, batch: PackedBatch, device: torch.device | str, static: bool) -> Inputs:
-        """Moves `batch` to `device`.
+        """Move `batch` to `device`, to CUDA in one copy that the host does not wait for.
 
         static=False trims the padding tail and the padded targets away: no work for padding (CPUs). static=True keeps
         every shape but the number of sequences, as compiled and captured kernels want; the tail becomes extra
         sequences, each at most `batch.longest` long, that no target refers to.
         """
-        device = torch.device(device)
+        batch = batch.flattened()
+        assert batch.flat is not None
         tokens = len(batch.tokens) if static else batch.real_tokens
-        starts = _with_tail(batch.starts, tokens, batch.longest) if static else np.asarray(batch.starts)
+        starts = _with_tail(batch.starts, tokens, batch.longest) if static else batch.starts.copy()
+        # where shapes are static, a pack that happens to be full gives what the others give
+        weights = [_weights(each) for each in batch.targets.values()] if static else []
+        flat, on_device, *weighing = to_device([batch.flat, starts, *weights], device)
+        sizes = batch.layout().sizes
+        narrow, wide = (
+            torch.split(flat, sizes),
+            torch.split(flat.long(), sizes),
+        )  # (N,) -> every array, as int32 and as int64
+        targets = {}
+        for place, (name, each) in enumerate(batch.targets.items()):
+            kept = len(each.positions) if static else each.count
+            positions, at = wide[5 + 2 * place], 6 + 2 * place
+            labels = narrow[at].view(torch.float32) if each.labels.dtype.kind == "f" else wide[at]
+            targets[name] = TaskTargets(
+                positions=positions[:kept],
+                labels=labels.view(each.labels.shape)[:kept],
+                weights=weighing[place] if static else None,
+                count=each.count,
+            )
         lengths = np.diff(starts)
         return cls(
-            tokens=_tensor(batch.tokens[:tokens], np.int64, device),
-            positions=_tensor(batch.positions[:tokens], np.int64, device),
-            segments=_tensor(batch.segments[:tokens], np.int64, device),
-            task_ids=_tensor(batch.task_ids[:tokens], np.int64, device),
-            starts=_tensor(starts, np.int32, device),
-            lengths=tuple(int(length) for length in lengths),
+            tokens=wide[0][:tokens],
+            positions=wide[1][:tokens],
+            segments=wide[2][:tokens],
+            task_ids=wide[3][:tokens],
+            starts=on_device,
+            lengths=tuple(lengths.tolist()),
             longest=batch.longest if static else int(lengths.max(initial=0)),
-            targets={
-                name: _targets(targets, device, static) for name, targets in batch.targets.items() if targets.count
-            },
+            targets={name: each for name, each in targets.items() if each.count},
         )
 
 
 def _with_tail(starts: NDArray[Any], tokens: int, longest: int) -> NDArray[Any]:
     """Covers the padding tail with sequences: starts [0, 3] of 8 tokens, longest 2 -> [0, 3, 5, 7, 8]."""
     tail = np.arange(int(starts[-1]) + longest, tokens + longest, longest)
-    return np.concatenate([starts, np.minimum(tail, tokens)])
+    return np.concatenate([starts, np.minimum(tail, tokens)]).astype(np.int32)
 
 
-def _targets(targets: Targets, device: torch.device, static: bool) -> TaskTargets:
-    kept = len(targets.positions) if static else targets.count
-    # where shapes are static, a pack that happens to be full gives what the others give
-    weights = _tensor(np.arange(kept) < targets.count, np.float32, device) if static else None
-    labels = targets.labels[:kept]
-    return TaskTargets(
-        positions=_tensor(targets.positions[:kept], np.int64, device),
-        labels=_tensor(labels, np.float32 if labels.dtype.kind == "f" else np.int64, device),
-        weights=weights,
-        count=targets.count,
-    )
-
-
-def _tensor(values: NDArray[Any], dtype: type[np.generic], device: torch.device) -> Tensor:
-    """A copy of `values` on `device`; towards CUDA from pinned memory, without waiting for the card."""
-    tensor = torch.from_numpy(np.array(values, dtype=dtype))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+def _weights(targets: Targets) -> NDArray[Any]:
+    return (np.arange(len(targets.positions)) < targets.count).astype(np.float32)

@@ -24,6 +24,7 @@ from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import Encoder, generator_for
 from ernie2.model.inputs import Inputs
 from ernie2.model.norm import Norm
+from ernie2.model.transfer import to_device
 from ernie2.settings import EncoderSettings
 
 _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -53,7 +54,7 @@ def plan_recurrence(lengths: Sequence[int], device: torch.device) -> RecurrenceP
     scatter = np.empty_like(gather)
     scatter[gather] = np.arange(len(gather))
     alive = np.bincount(time, minlength=int(sizes.max(initial=0)))
-    order, inverse = (torch.from_numpy(each).to(device) for each in (gather, scatter))
+    order, inverse = to_device([gather, scatter], device)
     return RecurrencePlan(order, inverse, torch.from_numpy(alive))
 
 

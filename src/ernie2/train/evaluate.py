@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.feeds import heldout_feed
@@ -23,6 +24,7 @@ from ernie2.batches.stream import Cursor, Feed, Stream
 from ernie2.learned import verdict_of
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.transfer import to_host
 from ernie2.tasks.base import Task
 from ernie2.tasks.instances import Instance
 from ernie2.train.accuracy import accuracy_interval
@@ -82,16 +84,19 @@ class HeldOut:
         process.
         """
         world = world or World(device=device)
-        made = {name: self._predict(name, exam, model, precision, device, world) for name, exam in self._exams.items()}
-        shares = world.gather(made)
+        made = [self._predict(name, exam, model, precision, device, world) for name, exam in self._exams.items()]
+        values = iter(to_host([part for packs in made for pack in packs for part in pack]))
+        shares = world.gather(
+            {name: [(next(values), next(values)) for _ in packs] for name, packs in zip(self._exams, made, strict=True)}
+        )
         found = {name: self._figures(name, exam, [s[name] for s in shares]) for name, exam in self._exams.items()}
         told = {name: {**figures, "trained": trained is None or name in trained} for name, figures in found.items()}
         return {name: {**figures, "verdict": verdict_of(figures).word} for name, figures in told.items()}
 
     def _predict(
         self, name: str, exam: _Exam, model: MultiTaskModel, precision: str, device: torch.device, world: World
-    ) -> list[tuple[Array, Array]]:
-        """Losses (p,) and predicted classes (p,) of every pack this rank has: packs rank, rank + size, …
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Losses (p,) float32 and predicted classes (p,) of every pack this rank has: packs rank, rank + size, …
 
         A rank that has fewer spends its last turn on a pack of another: sharded layers need all ranks at once.
         """
@@ -102,7 +107,7 @@ class HeldOut:
                 made = model.predictions(Inputs.of(exam.packs[number % len(exam.packs)], device, static=False))
             if number < len(exam.packs):
                 losses, predicted = made[name]
-                found.append((losses.float().cpu().numpy(), predicted.cpu().numpy()))
+                found.append((losses.float(), predicted))
         return found
 
     def _figures(self, name: str, exam: _Exam, shares: Sequence[Sequence[tuple[Array, Array]]]) -> dict[str, Any]:
