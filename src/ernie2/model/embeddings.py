@@ -5,14 +5,22 @@ T tokens in the pack · H hidden
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from ernie2.model import levers
 from ernie2.model.attention import compute_dtype
 from ernie2.model.dropout import Dropout
 from ernie2.model.inputs import Inputs
 from ernie2.model.norm import Norm
 from ernie2.settings import EncoderSettings
+
+_FEW_ROWS = 64
+"""Tables of up to this many rows get their gradient from a matrix product. Each of their rows is hit by a large share
+of all tokens, and additions to one address wait for each other. Positions (512 rows) are hit some hundred times each:
+there a product in float32 would be 51 GFLOP for 65,536 tokens × 768, about ten times what additions cost."""
 
 
 class Embeddings(nn.Module):
@@ -29,11 +37,40 @@ class Embeddings(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Ids, each (T,) int64 -> (T, H) in the dtype of the residual stream."""
-        summed = self.token(inputs.tokens) + self.segment(inputs.segments) + self.position(inputs.positions)
+        summed = self.token(inputs.tokens) + _rows_of(self.segment, inputs.segments) + self.position(inputs.positions)
         if self.task is not None:
-            summed = summed + self.task(inputs.task_ids)
+            summed = summed + _rows_of(self.task, inputs.task_ids)
         normed: Tensor = self.dropout(self.norm(summed).to(compute_dtype(summed)))
         return normed
+
+
+def _rows_of(table: nn.Embedding, ids: Tensor) -> Tensor:
+    """ids (T,) -> (T, H). On a CPU additions do not wait, and their order must not depend on the number of threads."""
+    as_it_is = ids.device.type == "cpu" and not torch.compiler.is_compiling()
+    if as_it_is or table.num_embeddings > _FEW_ROWS or not levers.enabled("small_table_gradients"):
+        picked: Tensor = table(ids)
+    else:
+        picked = _FewRows.apply(table.weight, ids)  # type: ignore[no-untyped-call]
+    return picked
+
+
+class _FewRows(torch.autograd.Function):
+    """Rows of a small table; its gradient is onehotᵀ @ gradient, in float32 and in the same order every time."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
+        """table (R, H), ids (T,) -> (T, H)."""
+        ctx.save_for_backward(ids)
+        ctx.rows = len(table)
+        return table.index_select(0, ids)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """gradient (T, H) -> (R, H), same dtype."""
+        (ids,) = ctx.saved_tensors
+        onehot = torch.arange(ctx.rows, device=ids.device)[:, None] == ids  # (R, T)
+        with torch.autocast(gradient.device.type, enabled=False):  # a 16-bit product would round the gradient
+            return onehot.to(gradient.dtype) @ gradient, None
 
 
 def _bare_table(rows: int, width: int) -> nn.Embedding:

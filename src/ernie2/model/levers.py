@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LEVERS: dict[str, str] = {}
+LEVERS: dict[str, str] = {
+    "vocabulary_logsumexp": "compiled: the vocabulary's gradient from log-sum-exp, without float32 odds or scatter",
+    "vocabulary_tiles": "CPU: softmax over tiles and the word table's gradient over blocks, both in the cache",
+    "vocabulary_stop_at_count": "static shapes: chunks of padding only never reach the vocabulary",
+    "small_table_gradients": "CUDA or compiled: gradients of segment and task tables by a matrix product, not atomics",
+}
 """Every lever by name, with what it does in one line."""
 
 _off: frozenset[str] = frozenset()

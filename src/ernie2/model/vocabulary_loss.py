@@ -21,12 +21,6 @@ from torch import Tensor
 from ernie2.model import levers
 from ernie2.model.attention import compute_dtype
 
-levers.LEVERS |= {
-    "vocabulary_logsumexp": "compiled and on CUDA: gradient from log-sum-exp, without float32 odds or scatter",
-    "vocabulary_tiles": "CPU: softmax over tiles and the table's gradient over blocks, both in the cache",
-    "vocabulary_stop_at_count": "static shapes: chunks of padding only are skipped",
-}
-
 _MOST_ROWS = {"cpu": 1024, "cuda": 2048}
 """Positions of a chunk. A chunk adds to the whole table's gradient, which costs as much as about 250 positions on an
 H100 or H200 and 100 on a CPU. On CUDA half a chunk of padding is computed on average, so with 10,000 positions 2,048
