@@ -14,6 +14,7 @@ from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.packs import SCORED, batches_of, packs_of
 from ernie2.finetuning.paper_settings import Settings
+from ernie2.finetuning.used_rows import WordTable
 from ernie2.progress import bar_or_none
 from ernie2.settings import TrainSettings
 from ernie2.train.allocator import reuse_freed_memory
@@ -54,30 +55,32 @@ def fine_tune(
     """
     reuse_freed_memory(device)
     model.to(device).train()
-    optimizer = build_optimizer(model, _optimizer_settings(settings))
     precision = choose_precision(settings.precision, device)
     scale = LossScale() if precision == "fp16" else None
     steps = steps_of(len(train), settings)
     history, done, busy = History(), 0, 0.0
-    with bar_or_none(title, min(steps, most_steps or steps), "steps") as bar:
+    with WordTable(model, train, pad) as table, bar_or_none(title, min(steps, most_steps or steps), "steps") as bar:
+        optimizer = build_optimizer(model, _optimizer_settings(settings))
         for epoch in range(settings.epochs):
             losses, began, sequences = [], time.perf_counter(), 0
             for chosen in batches_of(len(train), settings.batch, seed, epoch):
                 if done == most_steps:
                     break
                 done += 1
+                rate = learning_rate(done, steps, settings)
                 result = take_step(
                     model,
                     optimizer,
                     packs_of([train[i] for i in chosen], settings, task_id, pad),
                     weights={SCORED: 1.0},
-                    lr=learning_rate(done, steps, settings),
+                    lr=rate,
                     clip=settings.clip,
                     precision=precision,
                     device=device,
                     dropout_key=(seed, "fine-tuning", done),
                     scale=scale,
                 )
+                table.decay(rate * settings.weight_decay, result.finite)
                 losses.append(result.losses[SCORED] / result.counts[SCORED])
                 sequences += len(chosen)
                 bar.advance()
@@ -93,7 +96,10 @@ def fine_tune(
                 history.diverged = f"the loss was not finite at step {bad[0]} of {steps}"
                 history.epochs.append(record)
                 break
-            history.epochs.append({**record, **(after_epoch() if after_epoch is not None else {})})
+            if after_epoch is not None:
+                with table.restored():
+                    record |= after_epoch()
+            history.epochs.append(record)
     history.sequences_per_second = history.sequences_per_second / busy if busy else 0.0
     return history
 
