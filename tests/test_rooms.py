@@ -84,7 +84,7 @@ def test_the_network_knows_torch_settings_and_the_form_of_a_batch_only(module: s
     libraries = {name.split(".")[0] for name in imports(module)} - sys.stdlib_module_names - {"ernie2"}
     assert libraries <= {"torch", "numpy"}
     ours = {".".join(name.split(".")[:3]) for name in imports(module) if name.startswith("ernie2.")}
-    siblings = {f"ernie2.{module.removesuffix('.py').replace('/', '.')}" for module in NETWORK}
+    siblings = {f"ernie2.model.{module.removesuffix('.py').split('/')[1]}" for module in NETWORK}
     assert ours <= {"ernie2.settings.EncoderSettings", "ernie2.batches.batch", *siblings}
 
 

@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from ernie2.batches.batch import Targets
-from ernie2.model import attention, encoder
+from ernie2.model import encoder
+from ernie2.model.attention import fused
+from ernie2.model.attention import plan as plan_module
+from ernie2.model.attention.plan import AttentionPlan
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
@@ -69,24 +72,24 @@ def packed_on_a_cpu(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
 def _kernel(request, monkeypatch):
     if request.param == "padded":
         return
-    monkeypatch.setattr(attention, "_ampere", lambda device: True)
-    kernel = attention.adapt_packed(packed_on_a_cpu)
-    monkeypatch.setattr(attention, "_packed_kernel", lambda: kernel)
+    monkeypatch.setattr(fused, "has_flash_kernels", lambda device: True)
+    kernel = fused.adapt_packed(packed_on_a_cpu)
+    monkeypatch.setattr(fused, "packed_kernel", lambda: kernel)
 
     def plan(inputs, dtype, head_width, dropout=0.0):
         if request.param == "packed":
             torch._dynamo.mark_dynamic(inputs.starts, 0)
-        runs = attention.runs_of(inputs.lengths)
-        return attention.AttentionPlan(request.param, inputs.starts, inputs.longest, runs=runs)
+        runs = fused.runs_of(inputs.lengths)
+        return AttentionPlan(request.param, inputs.starts, inputs.longest, runs=runs)
 
     monkeypatch.setattr(encoder, "plan_attention", plan)
 
 
 def test_the_packed_plan_marks_the_number_of_sequences_as_dynamic(monkeypatch):
-    monkeypatch.setattr(attention, "_ampere", lambda device: True)
-    monkeypatch.setattr(attention, "choose_kernel", lambda *facts: "packed")
+    monkeypatch.setattr(fused, "has_flash_kernels", lambda device: True)
+    monkeypatch.setattr(plan_module, "choose_kernel", lambda *facts: "packed")
     inputs = Inputs.of(make_pack([3, 4]), "cpu", static=True)
-    plan = attention.plan_attention(inputs, torch.bfloat16, 64)
+    plan = plan_module.plan_attention(inputs, torch.bfloat16, 64)
     assert plan.starts is inputs.starts
     assert plan.starts._dynamo_dynamic_indices == {0}
 

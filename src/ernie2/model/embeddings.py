@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ernie2.model import levers
-from ernie2.model.attention import compute_dtype
+from ernie2.model.compute_dtype import compute_dtype
 from ernie2.model.dropout import Dropout
 from ernie2.model.inputs import Inputs
 from ernie2.model.norm import Norm

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ernie2.model.attention import AttentionPlan, attend, plan_attention
+from ernie2.model.attention.plan import AttentionPlan, attend, plan_attention
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
 from ernie2.model.embeddings import Embeddings

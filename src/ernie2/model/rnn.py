@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ernie2.model.attention import reordered
+from ernie2.model.attention.padded import reordered
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import Encoder, generator_for

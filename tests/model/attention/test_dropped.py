@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.model import levers
-from ernie2.model.attention import Padded, attend, plan_attention
+from ernie2.model.attention.padded import Padded
+from ernie2.model.attention.plan import attend, plan_attention
 from ernie2.model.dropout import kept_bits, scale_of
 from ernie2.model.inputs import Inputs
 from model_packs import make_pack

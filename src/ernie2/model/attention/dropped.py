@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from ernie2.model.dropout import kept_bits, scale_of, zeroed
 
 if TYPE_CHECKING:
-    from ernie2.model.attention import Group, Padded
+    from ernie2.model.attention.padded import Group, Padded
 
 _SAVED = 6
 """Tensors a group saves for its gradient."""

@@ -1,127 +1,22 @@
-"""Attention sees a token's own sequence and nothing else, however sequences fall into groups."""
+"""The kernel follows from the batch, and every kernel gives what plain attention gives."""
 
 from __future__ import annotations
 
-import inspect
 import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.model import attention
-from ernie2.model.attention import (
-    AttentionPlan,
-    adapt_packed,
-    attend,
-    choose_kernel,
-    group_bounds,
-    plan_attention,
-    runs_of,
-)
+from ernie2.model.attention import fused
+from ernie2.model.attention.fused import adapt_packed, runs_of
+from ernie2.model.attention.plan import AttentionPlan, attend, choose_kernel, plan_attention
 from ernie2.model.inputs import Inputs
 from model_packs import make_pack
+from plain_attention import one_by_one
 
 WIDTH, HEADS = 12, 3
-
-
-def plan_of(lengths, dropout=0.0, tail=0):
-    inputs = Inputs.of(make_pack(lengths, tail=tail), "cpu", static=tail > 0)
-    return plan_attention(inputs, torch.float32, WIDTH // HEADS, dropout)
-
-
-def one_by_one(qkv, lengths):
-    """Softmax attention written out, a sequence at a time."""
-    outputs = []
-    for part in qkv.split(list(lengths)):
-        query, key, value = part.view(len(part), 3, HEADS, -1).permute(1, 2, 0, 3)
-        scores = query @ key.transpose(1, 2) / (WIDTH / HEADS) ** 0.5
-        outputs.append((scores.softmax(-1) @ value).transpose(0, 1).reshape(len(part), WIDTH))
-    return torch.cat(outputs)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(0, 99))
-def test_outputs_and_gradients_equal_attention_one_sequence_at_a_time(lengths, seed):
-    generator = torch.Generator().manual_seed(seed)
-    qkv = torch.randn(sum(lengths), 3 * WIDTH, generator=generator, requires_grad=True)
-    weights = torch.randn(sum(lengths), WIDTH, generator=generator)
-    mixed = attend(qkv, HEADS, plan_of(lengths))
-    expected = one_by_one(qkv, lengths)
-    torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-5)
-    (ours,) = torch.autograd.grad((mixed * weights).sum(), qkv)
-    (theirs,) = torch.autograd.grad((expected * weights).sum(), qkv)
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-
-
-def test_sequences_of_one_length_need_no_mask_and_no_padding():
-    padded = plan_of([7, 7, 7, 7]).padded
-    assert padded is not None
-    assert [(group.sequences, group.length, group.mask) for group in padded.groups] == [(4, 7, None)]
-    assert padded.real is None
-    assert padded.gather.tolist() == list(range(28))
-
-
-def test_a_group_of_two_lengths_masks_the_shorter():
-    padded = plan_of([3, 1]).padded
-    assert padded is not None
-    (group,) = padded.groups
-    assert group.mask is not None
-    assert group.mask.squeeze().tolist() == [[True, False, False], [True, True, True]]
-    assert padded.gather.tolist() == [3, 3, 3, 0, 1, 2]
-    assert padded.scatter.tolist() == [3, 4, 5, 0]
-
-
-def test_attention_is_computed_in_fp32_on_a_cpu_and_comes_back_in_the_dtype_it_was_given():
-    qkv = torch.randn(9, 3 * WIDTH).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = attend(qkv, HEADS, plan_of([4, 5]))
-    assert mixed.dtype == torch.bfloat16
-    torch.testing.assert_close(mixed.float(), one_by_one(qkv.float(), [4, 5]), atol=0, rtol=2**-8)
-
-
-def test_dropped_attention_weights_change_the_outcome_but_not_its_mean():
-    torch.manual_seed(0)
-    qkv = torch.randn(6, 3 * WIDTH)
-    plan = plan_of([4, 2], dropout=0.5)
-    drawn = torch.stack([attend(qkv, HEADS, plan, dropout=0.5) for _ in range(4000)])
-    assert drawn.std(0).min() > 0.01
-    torch.testing.assert_close(drawn.mean(0), one_by_one(qkv, [4, 2]), atol=0.1, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("lengths", "bounds"),
-    [([5], [(0, 1)]), ([20, 20, 20], [(0, 3)]), ([30, 31, 32], [(0, 3)]), ([20, 20, 500], [(0, 2), (2, 3)])],
-)
-def test_lengths_far_apart_get_groups_of_their_own(lengths, bounds):
-    assert group_bounds(lengths) == bounds
-
-
-@given(st.lists(st.integers(1, 512), min_size=1, max_size=200))
-def test_groups_cover_all_sequences_once_in_order(lengths):
-    bounds = group_bounds(sorted(lengths))
-    assert [begin for begin, _ in bounds] == [0, *(end for _, end in bounds[:-1])]
-    assert bounds[-1][1] == len(lengths)
-    assert all(begin < end for begin, end in bounds)
-
-
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=6))
-def test_no_other_cut_does_less_work(lengths):
-    from ernie2.model.attention import _GROUP_COST, _ROW_COST
-
-    def work(bounds):
-        return sum((e - b) * ordered[e - 1] * (ordered[e - 1] + _ROW_COST) + _GROUP_COST for b, e in bounds)
-
-    ordered = sorted(lengths)
-    cuts = [
-        list(itertools.pairwise([0, *inner, len(ordered)]))
-        for count in range(len(ordered))
-        for inner in itertools.combinations(range(1, len(ordered)), count)
-    ]
-    assert work(group_bounds(ordered)) == min(work(bounds) for bounds in cuts)
-
-
 MIXED, FULL, BUCKETS = [9, 64, 5, 17, 1], [64] * 5, [64] * 5 + [128] * 3 + [32]
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 
@@ -159,14 +54,6 @@ def test_the_kernel_follows_from_device_lengths_dropout_dtype_and_width(
 )
 def test_attention_dropout_never_meets_the_kernel_that_has_none(device, lengths, dtype, has_packed):
     assert choose_kernel(device, lengths, 0.1, dtype, 64, has_packed) != "packed"
-
-
-@pytest.mark.parametrize(
-    ("lengths", "runs"),
-    [([7], ((1, 7),)), ([5, 5, 2, 5], ((2, 5), (1, 2), (1, 5))), ([3, 3, 3], ((3, 3),))],
-)
-def test_neighbours_of_one_length_are_a_run(lengths, runs):
-    assert runs_of(lengths) == runs
 
 
 def test_the_packed_kernel_refuses_dropout_it_was_not_planned_for():
@@ -208,7 +95,7 @@ def varlen_2_13(
 def plans(lengths):
     """Every kernel's plan for a pack, as (name, plan)."""
     starts = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
-    yield "padded", plan_of(lengths)
+    yield "padded", plan_attention(Inputs.of(make_pack(lengths), "cpu", static=False), torch.float32, WIDTH // HEADS)
     yield "dense", AttentionPlan("dense", starts, max(lengths), runs=runs_of(lengths))
     yield "packed", AttentionPlan("packed", starts, max(lengths))
 
@@ -217,11 +104,11 @@ def plans(lengths):
 @pytest.mark.parametrize("lengths", [[5, 5, 5], [64, 5, 5, 17, 1], [1]])
 @pytest.mark.parametrize("dtype", [FP32, torch.float64])
 def test_all_kernels_agree_with_plain_attention_in_fp64(monkeypatch, release, lengths, dtype):
-    monkeypatch.setattr(attention, "_packed_kernel", lambda: adapt_packed(release))
+    monkeypatch.setattr(fused, "packed_kernel", lambda: adapt_packed(release))
     generator = torch.Generator().manual_seed(1)
     exact = torch.randn(sum(lengths), 3 * WIDTH, generator=generator, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(sum(lengths), WIDTH, generator=generator, dtype=torch.float64)
-    expected = one_by_one(exact, lengths)
+    expected = one_by_one(exact, lengths, HEADS)
     (slope,) = torch.autograd.grad((expected * weights).sum(), exact)
     for name, plan in plans(lengths):
         qkv = exact.detach().to(dtype).requires_grad_()
@@ -231,14 +118,6 @@ def test_all_kernels_agree_with_plain_attention_in_fp64(monkeypatch, release, le
         torch.testing.assert_close(mixed.double(), expected, atol=near, rtol=0)
         (ours,) = torch.autograd.grad((mixed * weights.to(dtype)).sum(), qkv)
         torch.testing.assert_close(ours.double(), slope, atol=10 * near, rtol=0)
-
-
-def test_this_torch_has_a_packed_kernel_that_can_be_called_as_we_call_it():
-    from torch.nn.attention.varlen import varlen_attn
-
-    names = list(inspect.signature(varlen_attn).parameters)
-    assert names[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
-    assert attention._packed_kernel() is not None
 
 
 @pytest.mark.parametrize("kernel", ["padded", "dense"])

@@ -1,0 +1,91 @@
+"""Attention kernels of CUDA that read a pack as it lies: `varlen_attn` (packed) and runs of equal lengths (dense).
+
+T tokens in the pack · N heads · D width of a head · H = N · D hidden · n sequences of one run, of length L
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PackedKernel = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
+
+
+def runs_of(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Neighbours of one length as (sequences, length): [5, 5, 2, 5] -> ((2, 5), (1, 2), (1, 5))."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    begins = np.flatnonzero(np.concatenate([[True], sizes[1:] != sizes[:-1]]))
+    counts = np.diff(np.concatenate([begins, [len(sizes)]]))
+    return tuple(zip(counts.tolist(), sizes[begins].tolist(), strict=True))
+
+
+def attend_dense(qkv: Tensor, heads: int, runs: Sequence[tuple[int, int]], dropout: float) -> Tensor:
+    """qkv (T, 3H) -> (T, H), same dtype. Every run is a view of the pack: nothing is copied before the kernel."""
+    width = qkv.shape[1]
+    outputs = []
+    with torch.autocast(qkv.device.type, enabled=False), _cudnn_first(qkv.device):
+        for (count, length), part in zip(runs, torch.split(qkv, [n * each for n, each in runs]), strict=True):
+            shape = (count, length, 3, heads, width // (3 * heads))
+            query, key, value = (each.transpose(1, 2) for each in part.view(shape).unbind(2))  # each (n, N, L, D)
+            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+            outputs.append(mixed.transpose(1, 2).reshape(-1, width // 3))  # (n · L, H)
+    return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+
+
+def attend_packed(qkv: Tensor, heads: int, starts: Tensor, longest: int) -> Tensor:
+    """qkv (T, 3H), starts (S + 1,) int32, no sequence longer than `longest` -> (T, H), same dtype."""
+    tokens, width = qkv.shape
+    kernel = packed_kernel()
+    assert kernel is not None
+    query, key, value = qkv.view(tokens, 3, heads, width // (3 * heads)).unbind(1)  # each (T, N, D)
+    return kernel(query, key, value, starts, longest).reshape(tokens, width // 3)
+
+
+@cache
+def packed_kernel() -> PackedKernel | None:
+    """Return `varlen_attn` of this torch, adapted, or None where this torch has none."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return adapt_packed(varlen_attn)
+
+
+def adapt_packed(varlen_attn: Callable[..., Any]) -> PackedKernel:
+    """`varlen_attn` of any torch as (query, key, value, starts, longest) -> output, each (T, N, D), full attention.
+
+    Its signature changes between releases: full attention is asked for by `is_causal=False` where there is such a
+    parameter (2.10), and is the default where a window took its place (2.11 and later).
+    """
+    extra: dict[str, Any] = {"is_causal": False} if "is_causal" in inspect.signature(varlen_attn).parameters else {}
+
+    def kernel(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, longest: int) -> Tensor:
+        mixed = varlen_attn(query, key, value, starts, starts, longest, longest, **extra)
+        assert isinstance(mixed, Tensor)  # a pair only where asked for
+        return mixed
+
+    return kernel
+
+
+def has_flash_kernels(device: torch.device) -> bool:
+    """Return whether FlashAttention has kernels for this card."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _cudnn_first(device: torch.device) -> AbstractContextManager[object]:
+    """On CUDA, tries cuDNN's kernel first and torch's others where it has none for these shapes or dtypes."""
+    if device.type != "cuda":
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    preferred: AbstractContextManager[object] = sdpa_kernel(order, set_priority=True)
+    return preferred

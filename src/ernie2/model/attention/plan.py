@@ -1,0 +1,100 @@
+"""The one function that picks the attention kernel of a batch, and the one that runs it.
+
+T tokens in the pack · S sequences · H hidden
+
+Three kernels, chosen by `choose_kernel` once a batch for all layers:
+
+    dense    CUDA; rows that are full, or a few runs of sequences of one length: `scaled_dot_product_attention` on each
+             run as it lies, without mask or copy, cuDNN first
+    packed   CUDA, 16 bits, nothing dropped: `varlen_attn` over the pack as it lies
+    padded   everything else, attention dropout on mixed lengths included: sequences of similar length are padded to
+             one length and go through `scaled_dot_product_attention` group by group
+
+Measured on one H100 with 65,536 tokens, 12 layers, forward and backward: dense rows of 512 took 18.9 ms, packed mixed
+lengths 26.0 ms (less work, and yet). Only the packed kernel is traced by a compiler; the shapes of the others follow
+the lengths and would ask for a recompilation a batch. So a run compiles its layer once for every kernel it meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ernie2.model.attention import fused
+from ernie2.model.attention.padded import Padded, attend_padded, pad_groups
+from ernie2.model.inputs import Inputs
+
+_MOST_RUNS = 4
+"""Runs of equal lengths the dense kernel is called for; each is a call of its own."""
+
+Kernel = Literal["packed", "dense", "padded"]
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlan:
+    """What every layer needs to know about where sequences begin and end.
+
+    `starts` (S + 1,) int32 and `longest` are for the packed kernel, `runs` (sequences, length) for the dense one,
+    `padded` for padded groups.
+    """
+
+    kernel: Kernel
+    starts: Tensor
+    longest: int
+    runs: tuple[tuple[int, int], ...] = ()
+    padded: Padded | None = None
+
+
+def choose_kernel(
+    device: str, lengths: Sequence[int], dropout: float, dtype: torch.dtype, head_width: int, has_packed: bool
+) -> Kernel:
+    """Which kernel attends: a function of these facts alone, and never one that would ignore `dropout`.
+
+    `device`: "cuda", "cpu", …; `dropout`: share of attention weights to be dropped; `dtype`: that of queries, keys and
+    values; `has_packed`: whether this torch and this card have the packed kernel.
+    """
+    if device != "cuda":
+        return "padded"
+    if len(fused.runs_of(lengths)) <= _MOST_RUNS:
+        return "dense"
+    fits = dtype in (torch.bfloat16, torch.float16) and head_width % 8 == 0 and head_width <= 256
+    return "packed" if has_packed and fits and dropout == 0.0 else "padded"
+
+
+def plan_attention(inputs: Inputs, dtype: torch.dtype, head_width: int, dropout: float = 0.0) -> AttentionPlan:
+    """Picks the kernel for this batch and lays its sequences out for it; arguments as in `choose_kernel`."""
+    device = inputs.tokens.device
+    has_packed = device.type == "cuda" and fused.packed_kernel() is not None and fused.has_flash_kernels(device)
+    kernel = choose_kernel(device.type, inputs.lengths, dropout, dtype, head_width, has_packed)
+    if kernel == "packed":
+        torch._dynamo.mark_dynamic(inputs.starts, 0)  # a compiled layer serves any number of sequences
+        return AttentionPlan(kernel, inputs.starts, inputs.longest)
+    if kernel == "dense":
+        return AttentionPlan(kernel, inputs.starts, inputs.longest, runs=fused.runs_of(inputs.lengths))
+    return AttentionPlan(kernel, inputs.starts, inputs.longest, padded=pad_groups(inputs.lengths, device))
+
+
+def attend(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float = 0.0) -> Tensor:
+    """Softmax attention of every token over the tokens of its own sequence.
+
+    qkv (T, 3H), the queries, keys and values of a token side by side -> (T, H), same dtype. `dropout` is the share of
+    attention weights dropped, 0 outside training.
+    """
+    if plan.kernel == "packed":
+        assert dropout == 0.0, "the packed kernel drops nothing; plan_attention was not told of the dropout"
+        return fused.attend_packed(qkv, heads, plan.starts, plan.longest)
+    mixed: Tensor = _attend_untraced(qkv, heads, plan, dropout)
+    return mixed
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _attend_untraced(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float) -> Tensor:
+    """Takes the whole plan, so that a compiler does not see the lengths in it and compile for every batch."""
+    if plan.kernel == "dense":
+        return fused.attend_dense(qkv, heads, plan.runs, dropout)
+    assert plan.padded is not None
+    return attend_padded(qkv, heads, plan.padded, dropout)
