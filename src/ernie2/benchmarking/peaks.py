@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -33,8 +34,12 @@ class Peak:
     source: str
 
 
+@cache
 def peak_of(device: torch.device, precision: str, side: int | None = None) -> Peak:
-    """The known peak of a GPU in `precision`, else the best of matrix products of `side` rows and columns tried now."""
+    """The known peak of a GPU in `precision`, else the best of matrix products of `side` rows and columns tried now.
+
+    What was tried once in a process holds for all of it.
+    """
     if device.type == "cuda":
         known = known_peak(torch.cuda.get_device_name(device), precision)
         if known is not None:

@@ -1,0 +1,27 @@
+"""Hugging Face on the same instances, in turns with ours: grouped by length, and padded to one shape and compiled."""
+
+from __future__ import annotations
+
+import torch
+
+from ernie2.benchmarking.hugging_face import SIDES
+from gpu_parts.job import Job
+from gpu_parts.training import bench_of
+
+
+def measure(job: Job) -> None:
+    """Note the rates of each side and of ours beside it; where one fails, the other is measured all the same.
+
+    On a CPU the compiled side is asked for too, with a compiler that changes nothing, which shows that its shapes hold.
+    """
+    bench = bench_of(job, job.scale.few)
+    if job.device.type != "cuda":
+        torch.compiler.set_default_backend("eager")
+    for name in ("hf-grouped", "hf-compiled"):
+        try:
+            made = bench.steps([name], job.scale.sequences)
+        except Exception as error:
+            job.note("against", side=SIDES[name], error=f"{type(error).__name__}: {error}"[:300])
+            continue
+        (side,) = made["against"]["sides"]
+        job.note("against", side=side["name"], library=made["against"]["library"], ours=made["step"], theirs=side)

@@ -1,0 +1,178 @@
+"""Attention alone: every kernel on every mix of lengths, and how far its results are from those of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ernie2.batches.batch import end_to_end
+from ernie2.model.encoder import attend, plan_attention
+from ernie2.model.inputs import Inputs
+from gpu_parts.job import Job
+from gpu_parts.timing import milliseconds
+
+MIXES = {"uniform": (64, 512), "paragraph": (40, 330), "pair": (20, 110), "long": (380, 512), "full": (512, 512)}
+"""Shortest and longest sequence of each mix, of 512; lengths are uniform between."""
+LONGEST = 512
+
+Kernel = Callable[[Tensor], Tensor]
+"""qkv (T, 3H) -> (T, H)."""
+
+
+def lengths_of(mix: str, tokens: int, longest: int = LONGEST) -> list[int]:
+    """Lengths of a mix, scaled to sequences of up to `longest`, which add up to `tokens`; the last one is cut."""
+    low, high = (max(1, edge * longest // LONGEST) for edge in MIXES[mix])
+    random, made = np.random.default_rng(1), []
+    while sum(made) < tokens:
+        made.append(min(int(random.integers(low, high + 1)), tokens - sum(made)))
+    return made
+
+
+def measure(job: Job) -> None:
+    """Note forward time, time of all layers forward and backward, and relative differences, kernel by kernel."""
+    first: dict[str, tuple[str, Tensor, Tensor]] = {}
+    for name, switched_on, kernel_of in _kernels(job):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(switched_on())
+            except Exception as error:  # what this torch or machine lacks must not end the other kernels
+                job.note("kernel", kernel=name, error=_shown(error))
+                continue
+            for mix in MIXES:
+                lengths = lengths_of(mix, job.scale.tokens, job.scale.longest)
+                full = len(set(lengths)) == 1
+                if not {"dense cuDNN": full, "padded groups": not full}.get(name, True):
+                    continue  # the first is for sequences of one length, where the other pads nothing
+                try:
+                    _measure_one(job, name, mix, lengths, kernel_of(lengths), first)
+                except Exception as error:
+                    job.note("kernel", kernel=name, mix=mix, error=_shown(error))
+
+
+def _measure_one(
+    job: Job, name: str, mix: str, lengths: Sequence[int], kernel: Kernel, first: dict[str, tuple[str, Tensor, Tensor]]
+) -> None:
+    device, scale = job.device, job.scale
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    torch.manual_seed(0)
+    qkv = torch.randn(scale.tokens, 3 * scale.width).to(device, dtype).requires_grad_()
+    gradient = torch.randn(scale.tokens, scale.width).to(device, dtype)
+
+    def both() -> None:
+        qkv.grad = None
+        kernel(qkv).backward(gradient)  # type: ignore[no-untyped-call]
+
+    both()
+    assert qkv.grad is not None
+    made = (kernel(qkv).detach().float(), qkv.grad.float().clone())
+    reference = first.setdefault(mix, (name, *made))
+    job.note(
+        "kernel",
+        kernel=name,
+        mix=mix,
+        sequences=len(lengths),
+        forward_ms=milliseconds(lambda: kernel(qkv), device, scale.repeats),
+        layers=scale.layers,
+        layers_ms=scale.layers * milliseconds(both, device, scale.repeats),
+        compared_with=reference[0],
+        relative_difference=[float((a - b).norm() / b.norm()) for a, b in zip(made, reference[1:], strict=True)],
+    )
+
+
+def _kernels(job: Job) -> Iterator[tuple[str, Callable[[], Any], Callable[[Sequence[int]], Kernel]]]:
+    """Name, a context in which the kernel is chosen, and how to make it for given lengths."""
+    packed = partial(_packed, job)
+    yield "varlen FA2", _flash_by_default, packed
+    yield "dense cuDNN", _dense_context(job), partial(_dense, job)
+    yield "varlen cuDNN", _cudnn_for_varlen, packed
+    for version in ("FA3", "FA4"):
+        yield f"varlen {version}", partial(_flash_version, version), packed
+    yield "padded groups", _flash_by_default, partial(_padded, job)
+
+
+@contextmanager
+def _flash_by_default() -> Iterator[None]:
+    """What torch chooses by itself."""
+    yield
+
+
+def _dense_context(job: Job) -> Callable[[], Any]:
+    """cuDNN alone on a card; on a CPU what there is."""
+    return partial(sdpa_kernel, SDPBackend.CUDNN_ATTENTION) if job.device.type == "cuda" else _flash_by_default
+
+
+@contextmanager
+def _cudnn_for_varlen() -> Iterator[None]:
+    """Let `varlen_attn` take cuDNN; a switch of torch's own that has no public name."""
+    from torch.nn.attention import varlen
+
+    if not hasattr(varlen, "_should_use_cudnn"):
+        raise RuntimeError(f"torch {torch.__version__} has no cuDNN kernel for varlen_attn")
+    before = varlen._should_use_cudnn
+    varlen._should_use_cudnn = lambda _: True
+    try:
+        yield
+    finally:
+        varlen._should_use_cudnn = before
+
+
+@contextmanager
+def _flash_version(version: str) -> Iterator[None]:
+    """FlashAttention-3 or -4 through torch's own switch, where it is installed."""
+    from torch.nn import attention
+
+    activate = getattr(attention, "activate_flash_attention_impl", None)
+    if activate is None:
+        raise RuntimeError(f"torch {torch.__version__} has no switch for {version}")
+    activate(version)
+    try:
+        yield
+    finally:
+        attention.restore_flash_attention_impl()
+
+
+def _packed(job: Job, lengths: Sequence[int]) -> Kernel:
+    """`varlen_attn` over the pack as it lies."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    scale, longest = job.scale, max(lengths)
+    starts = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32, device=job.device)
+
+    def kernel(qkv: Tensor) -> Tensor:
+        query, key, value = qkv.view(-1, 3, scale.heads, scale.head_width).unbind(1)  # each (T, N, D)
+        mixed = varlen_attn(query, key, value, starts, starts, longest, longest)
+        return mixed.reshape(-1, scale.width)
+
+    return kernel
+
+
+def _dense(job: Job, lengths: Sequence[int]) -> Kernel:
+    """`scaled_dot_product_attention` on sequences of one length."""
+    scale = job.scale
+
+    def kernel(qkv: Tensor) -> Tensor:
+        shape = (len(lengths), lengths[0], 3, scale.heads, scale.head_width)
+        query, key, value = (each.transpose(1, 2) for each in qkv.view(shape).unbind(2))  # each (S, N, L, D)
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(-1, scale.width)
+
+    return kernel
+
+
+def _padded(job: Job, lengths: Sequence[int]) -> Kernel:
+    """Padded groups of like lengths, as the encoder has them where there is no packed kernel."""
+    zeros = [np.zeros(length, np.int64) for length in lengths]
+    pack = end_to_end(zeros, zeros, [0] * len(lengths), {}, room=sum(lengths), longest=max(lengths), pad=0)
+    plan = plan_attention(Inputs.of(pack, job.device, static=False), torch.float32, job.scale.head_width)  # not packed
+    return lambda qkv: attend(qkv, job.scale.heads, plan)
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0].split('. ')[0]}"[:200]

@@ -1,0 +1,156 @@
+"""What a part is given: where things are, how large, how long, and where measurements are noted."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.annotate.shards import Shards
+from ernie2.benchmarking.shards_recipe import FIVE_TASKS, FOUR_TASKS, recipe_of_shards
+from ernie2.settings import Recipe
+from ernie2.storage.line_files import append_line
+
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of one scale. Recipe values are dotted overrides, as on the command line.
+
+    `tasks`: what is trained. `copied`: floats of the copy. `square`: side of the square matrix product. `tokens`,
+    `heads`, `head_width`, `longest` and `layers` are those of attention alone. `repeats`: how often a kernel is timed.
+    `steps`: training steps of base, `few` of everything else. `sequences`: of a batch of Hugging Face, to begin with.
+    `workers`: processes that feed training. `study`: preset and overrides.
+    """
+
+    tasks: tuple[str, ...]
+    base: tuple[str, ...]
+    large: tuple[str, ...]
+    copied: int
+    square: int
+    tokens: int
+    heads: int
+    head_width: int
+    longest: int
+    layers: int
+    repeats: int
+    steps: int
+    few: int
+    sequences: int
+    workers: tuple[int, ...]
+    study: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """Width of the encoder whose attention and matrix products are measured."""
+        return self.heads * self.head_width
+
+
+_STUDY = ("seeds=1", "without_restart=0", "recipe.train.compile=false")
+SCALES = {
+    "real": Scale(
+        tasks=FIVE_TASKS,
+        base=("batch.batch_tokens=393216", "batch.pack_tokens=65536"),
+        large=("encoder.layers=24", "encoder.hidden=1024", "encoder.heads=16"),
+        copied=1 << 30,
+        square=8192,
+        tokens=65_536,
+        heads=12,
+        head_width=64,
+        longest=512,
+        layers=12,
+        repeats=20,
+        steps=24,
+        few=8,
+        sequences=128,
+        workers=(4, 6),
+        study=("small", *_STUDY, "recipe.stages.steps=150", "recipe.train.evaluate_every=25"),
+    ),
+    "tiny": Scale(
+        tasks=FOUR_TASKS,
+        base=(
+            "batch.batch_tokens=1024",
+            "batch.pack_tokens=512",
+            "encoder.layers=1",
+            "encoder.hidden=32",
+            "encoder.heads=2",
+            "train.precision=fp32",
+        ),
+        large=("encoder.layers=2",),
+        copied=1 << 18,
+        square=128,
+        tokens=512,
+        heads=2,
+        head_width=16,
+        longest=64,
+        layers=2,
+        repeats=2,
+        steps=3,
+        few=2,
+        sequences=8,
+        workers=(1,),
+        study=(
+            "small",
+            *_STUDY,
+            "arms=[multitask]",
+            "scratch=false",
+            "recipe.stages.steps=2",
+            "recipe.stages.max_epochs=10000",
+            "recipe.batch.batch_tokens=1024",
+            "recipe.batch.pack_tokens=1024",
+            "recipe.encoder.layers=1",
+            "recipe.encoder.hidden=32",
+            "recipe.encoder.heads=2",
+            "recipe.train.heldout_instances=8",
+            "recipe.train.evaluate_every=4",
+            "recipe.train.log_every=1",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One part's work. `seconds`: how long it may take before it is killed. `mini`: the recipe of the small encoder."""
+
+    part: str
+    out: Path
+    shards: Path
+    scale: Scale
+    seconds: float
+    mini: Path | None
+    began: float
+
+    @property
+    def device(self) -> torch.device:
+        """The first CUDA device, else the CPU."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def left(self) -> float:
+        """Seconds until this part is killed."""
+        return self.seconds - (time.monotonic() - self.began)
+
+    def recipe(self, *overrides: str) -> Recipe:
+        """The recipe of base on the shards, with `overrides`."""
+        return recipe_of_shards(self.shards, [*self.scale.base, *overrides], self.scale.tasks)
+
+    def open_shards(self) -> Shards:
+        """The shards that training reads."""
+        return Shards(self.shards)
+
+    def note(self, what: str, **facts: Any) -> None:
+        """Append one measurement to results.jsonl, on the disk before this returns, and print it shortened."""
+        note(self.out, self.part, what, **facts)
+
+
+def note(out: Path, part: str, what: str, **facts: Any) -> None:
+    """Append one line to results.jsonl in `out`: part, what was measured, the time, and `facts`."""
+    line = json.loads(json.dumps({"part": part, "what": what, "at": round(time.time(), 1), **facts}, default=str))
+    append_line(out / RESULTS, line)
+    print(json.dumps(line)[:300], flush=True)

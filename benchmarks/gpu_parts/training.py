@@ -1,0 +1,111 @@
+"""Whole training steps on the real stream: base with a profile, large, each lever taken away, and the input side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from ernie2.benchmarking.lever_turns import forms
+from ernie2.benchmarking.measure import Bench
+from ernie2.benchmarking.waiting import loader_rate, waiting
+from ernie2.model import levers
+from gpu_parts.job import Job
+
+TOP_KERNELS = 40
+
+
+def bench_of(job: Job, steps: int, *overrides: str, **facts: Any) -> Bench:
+    """A bench of base with `overrides`, ready to measure; how long that took is noted, and every step will be."""
+
+    def noted(what: str, measured: Mapping[str, Any]) -> None:
+        job.note(what, **facts, **measured)
+
+    began = time.monotonic()
+    bench = Bench(job.recipe(*overrides), job.open_shards(), job.device, steps, note=noted)
+    job.note("ready", **facts, seconds=round(time.monotonic() - began, 1), graphs=bench.ours.graphs)
+    return bench
+
+
+def measure_base(job: Job) -> None:
+    """Steps of the base model in the mix of the plan, then a profile of one with most tasks."""
+    bench = bench_of(job, job.scale.steps)
+    job.note("rates", **_facts(bench), **bench.steps()["step"])
+    _profile(job, bench)
+
+
+def measure_large(job: Job) -> None:
+    """Steps of the large model."""
+    bench = bench_of(job, job.scale.few, *job.scale.large)
+    job.note("rates", **_facts(bench), **bench.steps()["step"])
+
+
+def measure_levers(job: Job) -> None:
+    """Base with all levers, with none, and without each; every form compiles anew, so each is noted when it is done."""
+    measured = forms(list(levers.LEVERS))
+    for form in [measured[0], *measured[:0:-1]] if measured[1:] else measured:
+        torch._dynamo.reset()
+        with levers.without(*form.off):
+            bench = bench_of(job, job.scale.few, form=form.name)
+            job.note("lever", form=form.name, off=list(form.off), **bench.steps()["step"])
+        del bench
+        if job.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def measure_input(job: Job) -> None:
+    """What one process of the loader makes, and how long training waits for packs beside several."""
+    bench = bench_of(job, job.scale.few)
+    alone = loader_rate(bench.trainer.stream, bench.sets)
+    job.note("one_process", **asdict(alone))
+    for workers in job.scale.workers:
+        fed = waiting(bench.ours.taker, bench.trainer.stream, bench.sets, workers, job.scale.few)
+        job.note("waiting", **asdict(fed))
+
+
+def _facts(bench: Bench) -> dict[str, Any]:
+    """What was measured, beside the figures."""
+    parameters = sum(parameter.numel() for parameter in bench.trainer.model.parameters())
+    encoder, batch = bench.recipe.encoder, bench.recipe.batch
+    return {
+        "layers": encoder.layers,
+        "hidden": encoder.hidden,
+        "parameters": parameters,
+        "batch_tokens": batch.batch_tokens,
+        "pack_tokens": batch.pack_tokens,
+        "sequence_tokens": batch.sequence_tokens,
+        "precision": bench.precision,
+    }
+
+
+def _profile(job: Job, bench: Bench) -> None:
+    """Note what one step spends its time on, by kernel: on a card kernels alone, on a CPU operators."""
+    on_card = job.device.type == "cuda"
+    chosen = max(bench.counts, key=lambda each: len(each.active))
+    packs = bench.ours.taker.packs(chosen)
+    bench.ours.taker.train(packs)
+    with profile(activities=[ProfilerActivity.CUDA if on_card else ProfilerActivity.CPU]) as profiler:
+        seconds = bench.ours.taker.train(packs)
+    wanted = DeviceType.CUDA if on_card else DeviceType.CPU
+    rows = [
+        (event.self_device_time_total if on_card else event.self_cpu_time_total, event.count, event.key)
+        for event in profiler.key_averages()
+        if event.device_type == wanted
+    ]
+    rows = sorted((row for row in rows if row[0] > 0), reverse=True)
+    total = sum(row[0] for row in rows)
+    job.note(
+        "profile",
+        active=list(chosen.active),
+        step_ms=round(1e3 * seconds, 3),
+        kernels_ms=round(total / 1e3, 3),
+        kernels=[
+            {"ms": round(time / 1e3, 3), "share": round(time / total, 4), "calls": count, "name": name[:150]}
+            for time, count, name in rows[:TOP_KERNELS]
+        ],
+    )

@@ -1,0 +1,94 @@
+"""Everything that is measured on a GPU, by one command that loses nothing when it is cut off.
+
+    python benchmarks/gpu_run.py --shards SHARDS --out OUT [--limit 470] [--only base,large] [--mini RECIPE]
+
+SHARDS is a folder that `ernie2 prepare` wrote. Parts run one after another in processes of their own, the most
+valuable first, each with a time limit; every measurement is a line of OUT/results.jsonl, on the disk before the next
+begins. A part that fails or is cut off does not end the others, and is named there. What a part printed is in
+OUT/PART.log. `read_gpu_run.py OUT/results.jsonl` makes tables of it.
+
+--scale tiny runs every part at the smallest size, on a CPU too (about a minute): it shows that all of it works here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
+
+PARTS = {
+    "machine": 60,
+    "base": 150,
+    "attention": 70,
+    "tests": 90,
+    "levers": 240,
+    "against": 180,
+    "large": 120,
+    "input": 90,
+    "study": 150,
+    "mini": 3600,
+}
+"""Every part with the seconds it may take, in the order in which they run."""
+
+
+def main() -> int:
+    """Runs the chosen parts, or one of them; the exit code is 1 where a part failed or was cut off."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shards", type=Path, required=True, help="a folder written by `ernie2 prepare`")
+    parser.add_argument("--out", type=Path, required=True, help="where results.jsonl and logs go")
+    parser.add_argument("--limit", type=float, default=470, help="seconds for all parts together")
+    parser.add_argument("--only", help=f"parts to run, with commas between: {', '.join(PARTS)}")
+    parser.add_argument("--scale", choices=["real", "tiny"], default="real")
+    parser.add_argument("--mini", type=Path, help="the recipe of the small encoder that the last part pre-trains")
+    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=600, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if not (given.shards / "shards.json").exists():
+        parser.error(f"{given.shards} holds no shards; make them with `ernie2 prepare` or name another folder")
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.part:
+        _run_part(given)
+        return 0
+    chosen = given.only.split(",") if given.only else list(PARTS)
+    if unknown := [name for name in chosen if name not in PARTS]:
+        parser.error(f"--only {','.join(unknown)}: there are {', '.join(PARTS)}")
+    from gpu_parts.driver import run_parts
+
+    def command(name: str, seconds: float) -> list[str]:
+        places = ["--shards", str(given.shards.resolve()), "--out", str(given.out.resolve())]
+        mini = ["--mini", str(given.mini)] if given.mini else []
+        options = ["--scale", given.scale, "--part", name, "--seconds", str(seconds)]
+        return [sys.executable, str(Path(__file__).resolve()), *places, *options, *mini]
+
+    failed = run_parts({name: most for name, most in PARTS.items() if name in chosen}, command, given.out, given.limit)
+    print(f"results: {given.out / 'results.jsonl'}" + (f"; failed or cut off: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def _run_part(given: argparse.Namespace) -> None:
+    """One part in this process."""
+    began = time.monotonic()
+    from gpu_parts import against, attention, commands, machine, training
+    from gpu_parts.job import SCALES, Job
+
+    part = {
+        "machine": machine.measure,
+        "base": training.measure_base,
+        "attention": attention.measure,
+        "tests": commands.run_tests,
+        "levers": training.measure_levers,
+        "against": against.measure,
+        "large": training.measure_large,
+        "input": training.measure_input,
+        "study": commands.run_study,
+        "mini": commands.run_mini,
+    }[given.part]
+    part(Job(given.part, given.out, given.shards, SCALES[given.scale], given.seconds, given.mini, began))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

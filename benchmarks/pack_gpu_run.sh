@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Packs what benchmarks/gpu_run.py needs on a bare CUDA machine without a network, and prints the sizes:
+#   wheels/            what a PyTorch CUDA image lacks: Linux x86-64, CPython 3.12 (--python for another)
+#   shards.tar.xz      CORPUS prepared as the preset `small` of `ernie2 study table7` prepares it
+#   project.tar.xz     this project: what git tracks or would track
+#   mini.tar.xz        with --mini: that recipe and the shards it names, a relative path
+#   run.sh             unpacks all of it there and runs benchmarks/gpu_run.py
+#
+# Usage: benchmarks/pack_gpu_run.sh CORPUS [--out FOLDER] [--mini RECIPE] [--python 3.12]
+#   CORPUS   documents, as `path` of a corpus in a recipe takes them (.jsonl, .jsonl.gz, .parquet, …)
+#   --out    where the pack goes; default build/gpu, which git ignores
+# Needs the network once, for the wheels.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-$root/.venv/bin/python}
+[ -x "$python" ] || python=python3
+most_mib=44
+corpus='' out=$root/build/gpu mini='' version=3.12
+while [ $# -gt 0 ]; do
+    case $1 in
+        --out) out=$2; shift 2 ;;
+        --mini) mini=$2; shift 2 ;;
+        --python) version=$2; shift 2 ;;
+        -*) echo "there is no option $1; see the top of $0" >&2; exit 2 ;;
+        *) corpus=$1; shift ;;
+    esac
+done
+[ -n "$corpus" ] || { echo "usage: $0 CORPUS [--out FOLDER] [--mini RECIPE] [--python 3.12]" >&2; exit 2; }
+corpus=$(realpath "$corpus")
+mkdir -p "$out/wheels" "$out/work"
+out=$(cd "$out" && pwd)
+
+names=(pydantic annotated-types typing-inspection typing-extensions datatrove loguru dill multiprocess nltk zstandard orjson
+    sentencex ahocorasick-rs rjieba seqeval)
+platforms=()
+for glibc in 39 38 35 34 31 28 27 24 17 12 5; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
+platforms+=(--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --platform any)
+fetch() {  # NAME[==VERSION]: its newest wheel for that Python, without what it depends on
+    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+        --python-version "$version" --implementation cp --abi "cp${version/./}" --abi abi3 --abi none \
+        "${platforms[@]}" --dest "$out/wheels" "$1" 2>"$out/work/pip.log"
+}
+rm -f "$out"/wheels/*.whl
+for name in "${names[@]}"; do
+    fetch "$name" || "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$out/wheels" "$name" ||
+        { cat "$out/work/pip.log" >&2; echo "no wheel of $name" >&2; exit 1; }
+done
+core=$(unzip -p "$out"/wheels/pydantic-2*.whl '*/METADATA' | sed -n 's/^Requires-Dist: pydantic-core==\([0-9.]*\).*/\1/p' | head -n 1)
+fetch "pydantic-core==$core" || { cat "$out/work/pip.log" >&2; exit 1; }
+
+echo "preparing shards of $corpus"
+"$python" "$root/benchmarks/gpu_shards.py" "$corpus" "$out/work/shards"
+pack() { tar -C "$1" -cf - "${@:3}" | xz -T0 -9e >"$2"; }
+pack "$out/work" "$out/shards.tar.xz" shards
+(cd "$root" && git ls-files --cached --others --exclude-standard -z |
+    while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done >"$out/work/files")
+tar -C "$root" --null --files-from "$out/work/files" -cf - | xz -T0 -9e >"$out/project.tar.xz"
+rm -f "$out/mini.tar.xz" "$out/mini.txt"
+if [ -n "$mini" ]; then
+    folder=$("$python" -c 'import sys; from ernie2.recipe_files import load_recipe; print(load_recipe(sys.argv[1]).shards.folder)' "$mini")
+    case $folder in /*) echo "$mini: shards.folder has to be a relative path, and is $folder" >&2; exit 2 ;; esac
+    [ -e "$folder/shards.json" ] || { echo "$folder holds no shards; run: ernie2 prepare $mini" >&2; exit 2; }
+    tar -cf - "$folder" -C "$(dirname "$mini")" "$(basename "$mini")" | xz -T0 -9e >"$out/mini.tar.xz"
+    basename "$mini" >"$out/mini.txt"
+fi
+cp "$root/benchmarks/unpack_gpu_run.sh" "$out/run.sh"
+rm -rf "$out/work"
+
+du -b --total "$out"/* | awk '{printf "%8.2f MiB  %s\n", $1 / 1048576, $2}'
+bytes=$(du -bs "$out" | cut -f 1)
+[ "$bytes" -le $((most_mib * 1048576)) ] || { echo "more than $most_mib MiB; give a smaller corpus" >&2; exit 1; }
+echo
+echo "Copy $out to the machine, then run there:"
+echo "  bash $(basename "$out")/run.sh --out results --limit 470"

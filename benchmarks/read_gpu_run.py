@@ -1,0 +1,302 @@
+"""The results of `gpu_run.py` as tables in Markdown, and what did not run and why.
+
+    python benchmarks/read_gpu_run.py OUT/results.jsonl [MORE …] > tables.md
+
+Several files, or several runs in one file, count as one: of what was measured more than once, the last is shown. A part
+that was cut off shows the steps it made before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Line = Mapping[str, Any]
+PARTS = ("machine", "base", "attention", "tests", "levers", "against", "large", "input", "study", "mini")
+TOP = 25
+
+
+def read_lines(files: Iterable[Path]) -> list[Line]:
+    """The lines of all files in order; a line that a cut-off left unfinished is passed over."""
+    lines = []
+    for file in files:
+        for text in file.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                continue
+    return [line for line in lines if isinstance(line, dict) and "part" in line and "what" in line]
+
+
+def tables(lines: Sequence[Line]) -> str:
+    """Every section, in Markdown."""
+    sections = (
+        ("Machine and ceilings", _machine),
+        ("Attention alone", _attention),
+        ("Base", lambda lines: _training(lines, "base")),
+        ("Profile of one step of base", _profile),
+        ("Large", lambda lines: _training(lines, "large")),
+        ("Levers", _levers),
+        ("Beside Hugging Face", _against),
+        ("Input side", _input),
+        ("Study of learning methods", _study),
+        ("Tests marked gpu", _tests),
+        ("Small encoder", _mini),
+        ("What did not run, and why", _missing),
+    )
+    return "\n".join(f"## {title}\n\n{section(lines) or 'Nothing was measured.'}\n" for title, section in sections)
+
+
+def _of(lines: Sequence[Line], part: str, what: str) -> list[Line]:
+    return [line for line in lines if line["part"] == part and line["what"] == what]
+
+
+def _last(lines: Sequence[Line], part: str, what: str, *keys: str) -> list[Line]:
+    """The last line for every different value of `keys`, in the order in which these first came."""
+    return list({tuple(line.get(key) for key in keys): line for line in _of(lines, part, what)}.values())
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    shown = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join(f"| {row} |" for row in [" | ".join(head), "|".join("---" for _ in head), *shown]) if shown else ""
+
+
+def _machine(lines: Sequence[Line]) -> str:
+    made = []
+    for about in _last(lines, "machine", "environment"):
+        card, versions = about["card"], about["versions"]
+        where = about["device"]
+        if card:
+            where = (
+                f"{card['name']} ({card['memory_bytes'] / 2**30:.0f} GiB, {card['multiprocessors']} multiprocessors, "
+                f"CUDA {card['cuda']}, cuDNN {card['cudnn']})"
+            )
+        packages = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers") if versions.get(name))
+        made.append(f"{where}; {about['cores']} CPU cores, Python {about['python']}, {packages}.")
+    made += [
+        f"Copy on the device: {copy['terabytes_per_second']:.2f} TB/s, read and written bytes counted."
+        for copy in _last(lines, "machine", "copy")
+    ]
+    rows = [
+        (
+            f"{line['rows']:,} × {line['inner']:,} × {line['columns']:,}",
+            *(f"{line['teraflops'][name]:,.1f}" for name in ("forward", "input_gradient", "weight_gradient")),
+        )
+        for line in _last(lines, "machine", "matmul", "rows", "inner", "columns")
+    ]
+    head = ("bf16 product, TFLOP/s", "forward", "gradient of the input", "gradient of the weights")
+    return "\n\n".join([*made, *([_table(head, rows)] if rows else [])])
+
+
+def _attention(lines: Sequence[Line]) -> str:
+    found = _last(lines, "attention", "kernel", "kernel", "mix")
+    measured = [line for line in found if "error" not in line]
+    if not measured:
+        return ""
+    mixes = [mix for mix in dict.fromkeys(line.get("mix") for line in found) if mix]
+    cells = {(line["kernel"], line["mix"]): line for line in measured}
+    rows = []
+    for kernel in dict.fromkeys(line["kernel"] for line in measured):
+        mine = [cells.get((kernel, mix)) for mix in mixes]
+        difference = max(max(line["relative_difference"]) for line in mine if line)
+        rows.append(
+            (kernel, *("–" if line is None else f"{line['layers_ms']:.2f}" for line in mine), f"{difference:.1e}")
+        )
+    sequences = {line["mix"]: f"{line['mix']} {line['sequences']:,}" for line in measured}
+    counts = ", ".join(sequences[mix] for mix in mixes if mix in sequences)
+    layers = measured[0]["layers"]
+    head = (f"forward and backward of {layers} layers, ms", *mixes, "largest relative difference")
+    return f"{_table(head, rows)}\n\nSequences: {counts}. Differences are from the first kernel that ran on a mix."
+
+
+def _training(lines: Sequence[Line], part: str) -> str:
+    head = (
+        "size",
+        "tokens/s",
+        "MFU",
+        "median step, s",
+        "memory, GiB",
+        "real tokens",
+        "graphs",
+        "recompilations",
+        "steps",
+    )
+    rows = []
+    for line in _last(lines, part, "rates"):
+        size = f"{line['layers']} × {line['hidden']}, {line['parameters'] / 1e6:,.0f} M"
+        rows.append((size, *_rate_cells(line)))
+    if not rows:
+        return _partial(_of(lines, part, "step"))
+    (line,) = _last(lines, part, "rates")
+    ready = "".join(
+        f" Ready after {each['seconds']:.0f} s, compiling included." for each in _last(lines, part, "ready")
+    )
+    kernels = "; ".join(f"{name} for {use['packs']} packs" for name, use in line["kernels"].items())
+    return (
+        f"{_table(head, rows)}\n\n{line['batch_tokens']:,} tokens a step in packs of {line['pack_tokens']:,}, "
+        f"sequences up to {line['sequence_tokens']}, {line['precision']}; {line['measured_sets']} of "
+        f"{line['task_sets']} task sets. Attention: {kernels}. Peak: {line['peak_source']}.{ready}"
+    )
+
+
+def _rate_cells(line: Line) -> tuple[str, ...]:
+    return (
+        f"{line['tokens_per_second']:,.0f}",
+        f"{line['mfu']:.1%}",
+        f"{line['median_seconds']:.4f}",
+        _gib(line.get("memory_bytes")),
+        f"{line['real_share']:.1%}",
+        "–" if line["graphs"] is None else str(line["graphs"]),
+        "–" if line["recompilations"] is None else str(line["recompilations"]),
+        str(line["steps"]),
+    )
+
+
+def _partial(steps: Sequence[Line]) -> str:
+    """What steps without a summary say: their tokens over their seconds, not weighed by the plan."""
+    if not steps:
+        return ""
+    rate = sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps)
+    return f"Cut off after {len(steps)} steps: {rate:,.0f} tokens/s over these, not weighed by the plan."
+
+
+def _gib(size: float | None) -> str:
+    return "–" if not size else f"{size / 2**30:.1f}"
+
+
+def _profile(lines: Sequence[Line]) -> str:
+    for line in _last(lines, "base", "profile"):
+        rows = [
+            (f"{kernel['ms']:.3f}", f"{kernel['share']:.1%}", kernel["calls"], f"`{kernel['name']}`")
+            for kernel in line["kernels"][:TOP]
+        ]
+        times = f"{line['step_ms']:.1f} ms by the clock, {line['kernels_ms']:.1f} ms in kernels"
+        table = _table(("ms", "share", "calls", "kernel"), rows)
+        return f"{', '.join(line['active'])}; {times}.\n\n{table}"
+    return ""
+
+
+def _levers(lines: Sequence[Line]) -> str:
+    measured = _last(lines, "levers", "lever", "form")
+    whole = next((line["tokens_per_second"] for line in measured if not line["off"]), None)
+    rows = [
+        (
+            line["form"],
+            f"{line['tokens_per_second']:,.0f}",
+            "–" if whole is None else f"{whole / line['tokens_per_second']:.3f}",
+            _gib(line.get("memory_bytes")),
+        )
+        for line in measured
+    ]
+    table = _table(("form", "tokens/s", "all levers / this", "memory, GiB"), rows)
+    done = {line["form"] for line in measured}
+    cut = [step for step in _of(lines, "levers", "step") if step["form"] not in done]
+    parts = [f"{form}: {_partial([step for step in cut if step['form'] == form])}" for form in {s["form"] for s in cut}]
+    return "\n\n".join(part for part in [table, *parts] if part)
+
+
+def _against(lines: Sequence[Line]) -> str:
+    measured = [line for line in _last(lines, "against", "against", "side") if "error" not in line]
+    rows = []
+    for line in measured:
+        theirs, ours = line["theirs"], line["ours"]
+        masked = theirs["ratio_where_masked"]
+        rows.append(
+            (
+                line["side"],
+                f"{theirs['tokens_per_second']:,.0f}",
+                f"{theirs['real_share']:.0%}",
+                theirs["sequences_at_once"],
+                _gib(theirs["memory_bytes"]),
+                f"{ours['tokens_per_second']:,.0f}",
+                f"**{theirs['ratio']:.2f}**",
+                "–" if masked is None else f"{masked:.2f}",
+            )
+        )
+    head = ("Hugging Face", "tokens/s", "real tokens", "sequences", "memory, GiB", "ours, tokens/s", "ours / theirs",
+            "where tokens are masked")  # fmt: skip
+    table = _table(head, rows)
+    return f"{table}\n\n{measured[-1]['library']}." if rows else _partial(_of(lines, "against", "step"))
+
+
+def _input(lines: Sequence[Line]) -> str:
+    made = [
+        f"One process alone makes {line['tokens_per_second']:,.0f} tokens/s and {line['instances_per_second']:,.0f} "
+        "instances/s."
+        for line in _last(lines, "input", "one_process")
+    ]
+    rows = [
+        (line["workers"], f"{line['share']:.2%}", f"{line['tokens_per_second']:,.0f}", line["steps"])
+        for line in _last(lines, "input", "waiting", "workers")
+    ]
+    table = _table(("workers", "training waits", "tokens/s", "steps"), rows)
+    return "\n\n".join([*made, *([table] if table else [])])
+
+
+def _study(lines: Sequence[Line]) -> str:
+    for line in _last(lines, "study", "study"):
+        settings = f"Preset `{line['preset']}` with {', '.join(f'`{value}`' for value in line['overrides'])}."
+        text = "\n".join(f"##{row}" if row.startswith("#") else row for row in line["table"].splitlines())
+        return f"{settings}\n\n{text}".rstrip()
+    return ""
+
+
+def _tests(lines: Sequence[Line]) -> str:
+    for line in _last(lines, "tests", "tests"):
+        return f"Exit code {line['exit_code']}: {line['said'][-1] if line['said'] else 'nothing was printed'}"
+    return ""
+
+
+def _mini(lines: Sequence[Line]) -> str:
+    for line in _last(lines, "mini", "mini"):
+        last = "\n".join(f"    {json.dumps(each, ensure_ascii=False)}" for each in line["last"])
+        ended = "stopped at its time limit" if line["stopped"] else f"exit code {line['exit_code']}"
+        return f"`{line['recipe']}`: {ended}; its last records:\n\n{last}"
+    return ""
+
+
+def _missing(lines: Sequence[Line]) -> str:
+    """Parts and pieces that are not in the tables, each with the reason."""
+    rows = []
+    for part in PARTS:
+        mine = [line for line in lines if line["part"] == part]
+        ends = [line for line in mine if line["what"] in ("end", "cut off", "left out")]
+        if not mine:
+            rows.append((part, "it was not asked for"))
+        elif not ends:
+            rows.append((part, "the whole run was cut off while it was at work"))
+        elif ends[-1]["what"] == "left out":
+            rows.append((part, ends[-1]["why"]))
+        elif ends[-1]["what"] == "cut off":
+            rows.append((part, f"cut off at its limit, after {ends[-1]['seconds']:.0f} s"))
+        elif ends[-1]["exit_code"] != 0:
+            said = ends[-1].get("said") or [""]
+            rows.append((part, f"failed with exit code {ends[-1]['exit_code']}: {said[-1]}"))
+        rows += [(part, line["why"]) for line in _last(lines, part, "skipped")]
+    without: dict[tuple[str, str], list[str]] = {}
+    for line in _last(lines, "attention", "kernel", "kernel", "mix"):
+        if "error" in line:
+            without.setdefault((line["kernel"], line["error"]), []).append(line.get("mix") or "every mix")
+    rows += [(f"attention, {kernel}: {', '.join(mixes)}", error) for (kernel, error), mixes in without.items()]
+    for line in _last(lines, "against", "against", "side"):
+        if "error" in line:
+            rows.append((f"against, {line['side']}", line["error"]))
+    return _table(("what", "why"), rows) or "Everything ran."
+
+
+def main() -> None:
+    """Reads the command line and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", nargs="+", type=Path, help="results.jsonl of one or more runs")
+    given = parser.parse_args()
+    if missing := [str(file) for file in given.results if not file.exists()]:
+        sys.exit(f"no such file: {', '.join(missing)}")
+    print(tables(read_lines(given.results)))
+
+
+if __name__ == "__main__":
+    main()

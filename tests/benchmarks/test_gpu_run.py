@@ -1,0 +1,177 @@
+"""The GPU run loses nothing: parts end by themselves, fail or are cut off, and each leaves its lines and no process.
+
+The dry run is the whole of it at the smallest size on a CPU, and its tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import tiny
+import tiny_run
+from ernie2.benchmarking.lever_turns import forms
+from ernie2.model.levers import LEVERS
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from gpu_parts import driver
+
+    module: ModuleType = driver
+    return module
+
+
+STAYS = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+open(sys.argv[1], "w").write(str(child.pid))
+time.sleep(600 if sys.argv[2] == "hang" else 0)
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+@pytest.mark.parametrize("how", ["hang", "return"])
+def test_no_process_outlives_its_part(driver: ModuleType, tmp_path: Path, how: str) -> None:
+    file = tmp_path / "pid"
+    command = [sys.executable, "-c", STAYS, str(file), how]
+    seconds = 60.0 if how == "return" else 3.0
+    failed = driver.run_parts({"stays": seconds}, lambda *_: command, tmp_path, limit=600, least=0.0)
+    assert failed == ([] if how == "return" else ["stays"])
+    until = time.monotonic() + 20
+    while is_running(int(file.read_text())) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not is_running(int(file.read_text()))
+
+
+def test_a_part_that_fails_or_is_cut_off_does_not_end_the_others_and_is_named(
+    driver: ModuleType, tmp_path: Path
+) -> None:
+    code = {"fails": "print('why'); raise SystemExit(3)", "hangs": "import time; time.sleep(60)", "works": "pass"}
+    parts = {"fails": 30.0, "hangs": 0.2, "works": 30.0, "late": 30.0}
+    spent = driver.run_parts(
+        {name: parts[name] for name in ("fails", "hangs", "works")},
+        lambda name, _: [sys.executable, "-c", code[name]],
+        tmp_path,
+        limit=600,
+    )
+    late = driver.run_parts({"late": 30.0}, lambda *_: ["never"], tmp_path, limit=5.0)
+    assert (spent, late) == (["fails", "hangs"], ["late"])
+    ended = {line["part"]: (line["what"], line.get("exit_code"), line.get("said")) for line in lines_of(tmp_path)}
+    assert ended == {
+        "fails": ("end", 3, ["why"]),
+        "hangs": ("cut off", None, None),
+        "works": ("end", 0, None),
+        "late": ("left out", None, None),
+    }
+
+
+def test_a_part_gets_no_more_than_is_left_of_the_whole(driver: ModuleType, tmp_path: Path) -> None:
+    given: list[tuple[str, float]] = []
+
+    def command(name: str, seconds: float) -> list[str]:
+        given.append((name, seconds))
+        return [sys.executable, "-c", "pass"]
+
+    driver.run_parts({"short": 20.0, "long": 900.0}, command, tmp_path, limit=100.0)
+    assert given[0] == ("short", 20.0)
+    assert 50 < given[1][1] < 100
+
+
+def test_lengths_fill_the_pack_and_stay_within_their_mix(driver: ModuleType) -> None:
+    from gpu_parts.attention import MIXES, lengths_of
+
+    for mix, (low, high) in MIXES.items():
+        made = lengths_of(mix, 4096)
+        assert sum(made) == 4096
+        assert low <= min(made[:-1]) <= max(made) <= high
+    assert lengths_of("full", 256, longest=64) == [64] * 4
+
+
+@pytest.mark.slow
+def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    documents = [tiny.random_document(rng, sentences=120, name=f"doc{i}", group=i) for i in range(12)]
+    tiny_run.write_shards(tmp_path / "shards", documents, heldout=3)
+    recipe = tiny_run.recipe(tmp_path, train={"evaluate_every": 2}).model_dump(mode="json")
+    (tmp_path / "mini.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    out, places = tmp_path / "out", ["--shards", tmp_path / "shards", "--out", tmp_path / "out"]
+    run = [sys.executable, BENCHMARKS / "gpu_run.py", *places, "--scale", "tiny", "--mini", tmp_path / "mini.yaml"]
+    done = subprocess.run(
+        [*map(str, run), "--limit", "1500"],
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    lines = lines_of(out)
+    whats: dict[str, list[str]] = {}
+    for line in lines:
+        whats.setdefault(line["part"], []).append(line["what"])
+    expected = {
+        "machine": {"environment", "copy", "matmul", "end"},
+        "base": {"ready", "step", "rates", "profile", "end"},
+        "attention": {"kernel", "end"},
+        "tests": {"tests", "end"},
+        "levers": {"ready", "step", "lever", "end"},
+        "against": {"ready", "step", "against", "end"},
+        "large": {"ready", "step", "rates", "end"},
+        "input": {"ready", "one_process", "waiting", "end"},
+        "study": {"study", "end"},
+        "mini": {"mini", "end"},
+    }
+    assert {part: set(found) for part, found in whats.items()} == expected
+    assert {line["form"] for line in lines if line["what"] == "lever"} == {form.name for form in forms(list(LEVERS))}
+    assert {line["side"]: "error" in line for line in lines if line["what"] == "against"} == {
+        "grouped by length": False,
+        "padded, compiled": False,
+    }
+    assert {line["kernel"] for line in lines if line["what"] == "kernel" and "error" not in line} == {
+        "dense cuDNN",
+        "padded groups",
+    }
+    read = [sys.executable, str(BENCHMARKS / "read_gpu_run.py"), str(out / "results.jsonl")]
+    tables = subprocess.run(read, capture_output=True, text=True, check=True).stdout
+    sections = dict(part.split("\n", 1) for part in tables.split("## ")[1:] if "\n" in part)
+    assert "Nothing was measured" not in tables
+    for title, shown in (
+        ("Machine and ceilings", "gradient of the weights"),
+        ("Attention alone", "padded groups"),
+        ("Base", "1 × 32"),
+        ("Profile of one step of base", "aten::"),
+        ("Large", "2 × 32"),
+        ("Levers", "all levers"),
+        ("Beside Hugging Face", "padded, compiled"),
+        ("Input side", "training waits"),
+        ("Study of learning methods", "Held-out accuracy"),
+        ("Tests marked gpu", "skipped"),
+        ("Small encoder", "mini.yaml"),
+        ("What did not run, and why", "varlen FA3"),
+    ):
+        assert shown in tables[tables.index(f"## {title}") :], title
+        assert title in sections, title

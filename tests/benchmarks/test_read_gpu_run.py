@@ -1,0 +1,135 @@
+"""Tables hold the figures of the lines, and what is missing is named with its reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+RATES: dict[str, Any] = {
+    "layers": 12, "hidden": 768, "parameters": 110_000_000, "batch_tokens": 393_216, "pack_tokens": 65_536,
+    "sequence_tokens": 512, "precision": "bf16", "tokens_per_second": 650_123.4, "mfu": 0.412, "median_seconds": 0.6049,
+    "memory_bytes": 24 * 2**30, "real_share": 0.987, "graphs": 9, "recompilations": 0, "steps": 24, "task_sets": 11,
+    "measured_sets": 11, "kernels": {"packed": {"packs": 144}}, "peak_source": "data sheet of H200, dense bf16",
+}  # fmt: skip
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import read_gpu_run
+
+    module: ModuleType = read_gpu_run
+    return module
+
+
+def line(part: str, what: str, **facts: Any) -> dict[str, Any]:
+    return {"part": part, "what": what, "at": 1.0, **facts}
+
+
+def end(part: str, exit_code: int = 0, **facts: Any) -> dict[str, Any]:
+    return line(part, "end", exit_code=exit_code, seconds=12.0, **facts)
+
+
+def section(text: str, title: str) -> list[str]:
+    """Lines of one section without its title."""
+    (_, found) = text.split(f"## {title}\n\n", 1)
+    return found.split("\n\n## ")[0].split("\n## ")[0].strip().splitlines()
+
+
+def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
+    def kernel(name: str, mix: str, took: float, difference: float) -> dict[str, Any]:
+        facts = {"kernel": name, "mix": mix, "sequences": 227, "layers": 12, "layers_ms": took}
+        return line("attention", "kernel", **facts, relative_difference=[difference, difference / 2])
+
+    theirs = {
+        "tokens_per_second": 200_000.0, "real_share": 0.62, "sequences_at_once": 128, "memory_bytes": 2**30,
+        "ratio": 3.25, "ratio_where_masked": None,
+    }  # fmt: skip
+    rates = {"forward": 650.04, "input_gradient": 600.0, "weight_gradient": 550.0}
+    text = reader.tables(
+        [
+            line("machine", "copy", terabytes_per_second=4.321),
+            line("machine", "matmul", rows=65_536, inner=768, columns=2_304, teraflops=rates),
+            line("base", "rates", **RATES),
+            line("base", "profile", active=["a", "b"], step_ms=100.0, kernels_ms=98.0,
+                 kernels=[{"ms": 20.5, "share": 0.209, "calls": 12, "name": "flash|fwd"}]),
+            kernel("varlen FA2", "uniform", 24.123, 0.0),
+            kernel("varlen FA2", "pair", 20.0, 0.0),
+            kernel("padded groups", "uniform", 30.0, 0.0021),
+            line("levers", "lever", form="all levers", off=[], tokens_per_second=660_000.0, memory_bytes=None),
+            line("levers", "lever", form="without x", off=["x"], tokens_per_second=600_000.0, memory_bytes=None),
+            line("against", "against", side="grouped by length", library="transformers 5", ours=RATES, theirs=theirs),
+            line("input", "one_process", tokens_per_second=900_000.0, instances_per_second=7_000.0),
+            line("input", "waiting", workers=4, share=0.0123, tokens_per_second=640_000.0, steps=8),
+            line("study", "study", preset="small", overrides=["seeds=1"], table="# Methods\n\n| a |"),
+            line("tests", "tests", exit_code=0, said=["12 passed in 40 s"]),
+        ]
+    )  # fmt: skip
+    assert section(text, "Machine and ceilings")[-1] == "| 65,536 × 768 × 2,304 | 650.0 | 600.0 | 550.0 |"
+    assert "4.32 TB/s" in text
+    assert section(text, "Base")[2] == "| 12 × 768, 110 M | 650,123 | 41.2% | 0.6049 | 24.0 | 98.7% | 9 | 0 | 24 |"
+    assert "Attention: packed for 144 packs" in text
+    assert section(text, "Profile of one step of base")[-1] == "| 20.500 | 20.9% | 12 | `flash\\|fwd` |"
+    attention = section(text, "Attention alone")
+    assert attention[2:4] == ["| varlen FA2 | 24.12 | 20.00 | 0.0e+00 |", "| padded groups | 30.00 | – | 2.1e-03 |"]
+    assert section(text, "Levers")[-1] == "| without x | 600,000 | 1.100 | – |"
+    against = "| grouped by length | 200,000 | 62% | 128 | 1.0 | 650,123 | **3.25** | – |"
+    assert against in section(text, "Beside Hugging Face")
+    assert section(text, "Input side")[-1] == "| 4 | 1.23% | 640,000 | 8 |"
+    assert "### Methods" in section(text, "Study of learning methods")
+    assert section(text, "Tests marked gpu") == ["Exit code 0: 12 passed in 40 s"]
+
+
+def test_what_was_measured_again_is_shown_once_as_it_was_last(reader: ModuleType) -> None:
+    again = [line("large", "rates", **{**RATES, "tokens_per_second": rate}) for rate in (1.0, 230_000.0)]
+    assert len([row for row in section(reader.tables(again), "Large") if row.startswith("| 12")]) == 1
+    assert "230,000" in reader.tables(again)
+
+
+def test_a_part_that_was_cut_off_shows_its_steps(reader: ModuleType) -> None:
+    steps = [line("base", "step", tokens=1_000, seconds=seconds) for seconds in (1.0, 3.0)]
+    forms = [line("levers", "step", form="without x", tokens=500, seconds=1.0)]
+    text = reader.tables([*steps, *forms, line("base", "cut off", seconds=150.0)])
+    assert section(text, "Base") == ["Cut off after 2 steps: 500 tokens/s over these, not weighed by the plan."]
+    assert section(text, "Levers")[0].startswith("without x: Cut off after 1 steps: 500 tokens/s")
+
+
+def test_what_did_not_run_is_named_with_its_reason(reader: ModuleType) -> None:
+    text = reader.tables(
+        [
+            end("machine"),
+            line("base", "cut off", seconds=150.2),
+            line("attention", "kernel", kernel="varlen FA3", error="ModuleNotFoundError: No module named 'fa'"),
+            end("attention"),
+            end("tests", 1, said=["E: cuda", "2 failed"]),
+            line("levers", "ready", seconds=3),
+            line("against", "against", side="padded, compiled", error="OutOfMemoryError: no"),
+            end("against"),
+            line("large", "left out", why="only 3 s of 470 were left"),
+            line("mini", "skipped", why="no recipe was named: give --mini RECIPE"),
+            end("mini"),
+        ]
+    )
+    assert section(text, "What did not run, and why")[2:] == [
+        "| base | cut off at its limit, after 150 s |",
+        "| tests | failed with exit code 1: 2 failed |",
+        "| levers | the whole run was cut off while it was at work |",
+        "| large | only 3 s of 470 were left |",
+        "| input | it was not asked for |",
+        "| study | it was not asked for |",
+        "| mini | no recipe was named: give --mini RECIPE |",
+        "| attention, varlen FA3: every mix | ModuleNotFoundError: No module named 'fa' |",
+        "| against, padded, compiled | OutOfMemoryError: no |",
+    ]
+    assert section(text, "Base") == ["Nothing was measured."]
+
+
+def test_an_unfinished_line_is_passed_over(reader: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    file.write_text(json.dumps(end("base")) + '\n{"part": "base", "wh', encoding="utf-8")
+    assert [each["what"] for each in reader.read_lines([file])] == ["end"]
