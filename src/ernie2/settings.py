@@ -328,8 +328,8 @@ class TrainSettings(Part):
     clip: float = Field(default=1.0, gt=0, le=1e9)
     """Largest global gradient norm."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    """auto: bf16 where the device computes in it, else fp32. fp16 scales the loss (paper). Parameters and moments are
-    always fp32."""
+    """auto: bf16 where the device computes in it, fp16 on GPUs that only emulate it (V100, T4), else fp32. fp16 scales
+    the loss (paper). Parameters and moments are always fp32."""
     compile: Literal["auto"] | bool = "auto"
     """Compile layers and heads with static shapes; auto: on CUDA only."""
     recompute: bool = False

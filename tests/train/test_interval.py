@@ -40,3 +40,17 @@ def test_a_step_that_was_skipped_counts_and_leaves_no_loss():
     interval.add(result({"knowledge_masking": 4.0}, {"knowledge_masking": 2}), 1e-3, 100)
     assert (interval.skipped, interval.steps) == (1, 2)
     assert interval.line()["loss"] == {"knowledge_masking": 2.0}
+
+
+def test_what_a_step_gave_stays_as_it_came_until_a_line_is_due():
+    given = result({"knowledge_masking": 6.0}, {"knowledge_masking": 2})
+    interval = Interval()
+    interval.add(given, 1e-3, 100)
+    assert interval._norm is given.grad_norm  # compared with a zero of the host, the host would wait for the card
+    assert interval._losses["knowledge_masking"] is given.losses["knowledge_masking"]
+
+
+def test_a_line_of_skipped_steps_only_has_no_norm():
+    interval = Interval()
+    interval.add(result({"knowledge_masking": float("inf")}, {"knowledge_masking": 2}), 1e-3, 100)
+    assert interval.line()["grad_norm"] == 0.0

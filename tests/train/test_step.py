@@ -121,6 +121,20 @@ def test_a_stated_precision_is_taken_and_auto_picks_one_the_device_has():
     assert choose_precision("auto", CPU) in ("bf16", "fp32")
 
 
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp32")],
+)
+def test_auto_takes_fp16_on_cards_that_only_emulate_bf16(capability, precision, monkeypatch):
+    def is_supported(including_emulation=True):
+        return including_emulation or capability >= (8, 0)
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_precision("auto", torch.device("cuda")) == precision
+    assert choose_precision("fp32", torch.device("cuda")) == "fp32"
+
+
 def test_a_scaled_loss_gives_the_step_of_the_loss_itself():
     (plain, one), (scaled, two) = (parameters_after([pack(9, 14)], scale=scale) for scale in (None, LossScale()))
     assert_close(plain, scaled)

@@ -24,6 +24,8 @@ from ernie2.train.loss_scale import LossScale
 from ernie2.train.parallel import Alone, whole
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_TENSOR_CORES = (7, 0)
+"""The compute capability from which a card has tensor cores, for fp16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,17 @@ class StepResult:
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """ "bf16", "fp16" or "fp32": `auto` takes bf16 where the device computes in it, else fp32."""
+    """Return "bf16", "fp16" or "fp32": `wanted`, or for "auto" what the device computes in.
+
+    That is bf16 on Ampere and later, on ROCm, and on CPUs with AVX-512 or AMX for it; fp16 on cards that have tensor
+    cores and only emulate bf16 (V100, T4); else fp32.
+    """
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability(device) >= _TENSOR_CORES else "fp32"
     if device.type == "cpu":
         bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return "bf16" if bf16 else "fp32"
