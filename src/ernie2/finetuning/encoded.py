@@ -79,8 +79,9 @@ class ExampleEncoder:
         which is counted in the notes, as is a high share of [UNK]."""
         encoded = self._encode(examples, labelled=labelled)
         around = (self.wordpieces.cls_id, self.wordpieces.sep_id)
-        tokens = sum(int((~np.isin(one.tokens, around)).sum()) for one in encoded.sequences)
-        unknown = sum(int((one.tokens == self.wordpieces.unk_id).sum()) for one in encoded.sequences)
+        ids = np.concatenate([np.zeros(0, np.int32), *(one.tokens for one in encoded.sequences)])
+        tokens = int(np.isin(ids, around, invert=True).sum())
+        unknown = int((ids == self.wordpieces.unk_id).sum())
         notes = (describe_share(unknown / tokens),) if unknown > HIGH * tokens else ()
         return replace(encoded, notes=(*encoded.notes, *notes), tokens=tokens, unknown=unknown)
 
