@@ -1,6 +1,10 @@
 """One run, any world: the same batches, losses and parameters on one rank or several, replicated or sharded."""
 
+import ctypes
+import hashlib
 import json
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from safetensors.numpy import load_file
 import tiny_run
 import worlds
 from ernie2.errors import ConfigError
+from ernie2.train import distributed
 from ernie2.train.distributed import World
 from ernie2.train.parallel import Sharded
 
@@ -135,3 +140,21 @@ def test_layers_of_a_recurrent_encoder_are_not_sharded():
     model = MultiTaskModel(recipe.encoder, 100, [], seed=0)
     with pytest.raises(ConfigError, match="say ddp"):
         Sharded(model, World(size=2, device=torch.device("cpu")))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not show what a thread does")
+def test_a_rank_does_not_end_before_the_threads_of_gloo_rest():
+    """One that still dropped its tensors while Python shut down ended the process with SIGABRT."""
+    named, done = threading.Event(), []
+
+    def collective():
+        ctypes.CDLL(None).prctl(15, b"pt_gloo_runloop")  # PR_SET_NAME
+        named.set()
+        done.append(hashlib.sha256(bytes(200_000_000)))  # busy without the interpreter's lock, as gloo is
+
+    thread = threading.Thread(target=collective)
+    thread.start()
+    named.wait()
+    distributed._let_gloo_rest(seconds=60)
+    assert done
+    thread.join()

@@ -9,10 +9,12 @@ by NCCL; tensors on the host, and Python values, by gloo.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -155,10 +157,37 @@ def open_world() -> Iterator[World]:
         job=_job(),
         waiting=dist.new_group(backend="gloo", timeout=PATIENCE),
     )
-    with quietly(not world.first), _naming_lost_ranks():
-        yield world
-    if ours:  # after an error the process ends, and groups whose other ranks are gone may not be closed in order
-        dist.destroy_process_group()
+    try:
+        with quietly(not world.first), _naming_lost_ranks():
+            yield world
+        if ours:  # after an error the process ends, and groups whose other ranks are gone may not be closed in order
+            dist.destroy_process_group()
+    finally:
+        _let_gloo_rest()
+
+
+def _let_gloo_rest(seconds: float = 5.0) -> None:
+    """Wait, `seconds` at most, until the threads of gloo have nothing in hand.
+
+    A collective is reported as done before the thread that ran it drops its tensors, for which it needs Python. If
+    Python is shutting down by then, the process ends with SIGABRT after all its work was done. The groups themselves
+    outlive `destroy_process_group` once a model was wrapped in DDP, so their threads cannot be joined.
+    """
+    ends = time.monotonic() + seconds
+    looks = 0
+    while looks < 2 and time.monotonic() < ends:
+        time.sleep(0.01)  # in which they can have the interpreter's lock
+        looks = 0 if _busy_threads("pt_gloo_runloop") else looks + 1
+
+
+def _busy_threads(name: str) -> int:
+    """Threads of this process called `name` that run or are ready to; 0 on systems that do not show it."""
+    busy = 0
+    for thread in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # it may end meanwhile
+            called, _, rest = (thread / "stat").read_text().partition("(")[2].rpartition(")")
+            busy += called == name and rest.split()[0] != "S"
+    return busy
 
 
 @contextmanager
