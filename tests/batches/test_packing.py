@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -145,3 +146,11 @@ def test_a_pickled_pack_comes_back_in_one_buffer_of_the_same_values():
     }
     assert pack.targets["score"].labels.dtype == np.float32
     assert np.shares_memory(pack.flat, pack.targets["span"].labels)
+
+
+def test_a_pack_with_other_targets_is_laid_anew():
+    packer = Packer(Caps(3, 3, 1, {"word": 1, "order": 1}), PAD)
+    packer.add(instance([2, 7, 3], word=([1], [70]), order=([0], [5])), 6)
+    pack = packer.pack()
+    fewer = dataclasses.replace(pack, targets={"order": pack.targets["order"]}).flattened()
+    assert fewer.flat.tolist() == [2, 7, 3, 0, 1, 2, 0, 0, 0, 6, 6, 6, 0, 3, 0, 5]

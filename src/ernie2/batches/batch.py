@@ -6,7 +6,7 @@ T tokens a pack (static) · S sequences · P scored positions of a task, padded 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -48,7 +48,7 @@ class PackedBatch:
     starts: Array
     longest: int
     targets: Mapping[str, Targets]
-    flat: Array | None = None
+    flat: Array | None = field(default=None, init=False, repr=False, compare=False)  # dataclasses.replace drops it
 
     @property
     def real_tokens(self) -> int:
@@ -127,7 +127,9 @@ class Layout:
             typed = labels.view(np.float32) if each.floats else labels
             targets[each.name] = Targets(positions, typed.reshape(each.labels), each.count)
         tokens, positions, segments, task_ids, starts = views[:5]
-        return PackedBatch(tokens, positions, segments, task_ids, starts, self.longest, targets, flat)
+        made = PackedBatch(tokens, positions, segments, task_ids, starts, self.longest, targets)
+        object.__setattr__(made, "flat", flat)  # it is frozen
+        return made
 
 
 def end_to_end(
