@@ -22,6 +22,11 @@ def test_a_token_keeps_34_bytes_times_hidden_in_every_layer_and_four_more_for_no
     assert estimate(BASE, 0, 1, "fp32", recompute=False).activations == 12 * 66 * 768
 
 
+def test_attention_weights_take_two_bytes_a_head_and_pair_of_tokens_in_bf16_where_they_are_kept():
+    without, kept = (estimate(BASE, 0, 512, "bf16", False, longest).activations for longest in (0, 512))
+    assert kept - without == 12 * 12 * 512 * 512 * 2  # layers, heads, pairs of one sequence of 512
+
+
 def test_computing_layers_again_keeps_their_inputs_and_one_layer():
     assert estimate(BASE, 0, 10, "bf16", recompute=True).activations == 10 * (12 * 4 * 768 + 38 * 768)
 

@@ -27,7 +27,14 @@ class Memory:
         return self.parameters + self.gradients + self.moments + self.activations
 
 
-def estimate(encoder: EncoderSettings, parameters: int, pack_tokens: int, precision: str, recompute: bool) -> Memory:
+def estimate(
+    encoder: EncoderSettings,
+    parameters: int,
+    pack_tokens: int,
+    precision: str,
+    recompute: bool,
+    weights_tokens: int = 0,
+) -> Memory:
     """What a step with `parameters` parameters needs; parameters, gradients and Adam's two moments are fp32.
 
     Activations of a Transformer layer, a token, in elements: 4 of width `hidden` around norms and residual sums, 5
@@ -35,11 +42,14 @@ def estimate(encoder: EncoderSettings, parameters: int, pack_tokens: int, precis
     everything but the norms takes 2 bytes: 34 bytes × hidden a token and layer where all are of 2 bytes, as Korthikanti
     et al. (arXiv 2205.05198) count without the attention matrix. With `recompute` a layer keeps its input only.
     A recurrent layer keeps its gates: 8 × hidden. Heads and embeddings are small beside it and left out (ours).
+    `weights_tokens`: the longest sequence where attention weights are kept, as on a CPU (a number a head and pair of
+    tokens), else 0.
     """
     small = 4 if precision == "fp32" else 2
     hidden, layers = encoder.hidden, encoder.layers
     if encoder.kind == "transformer":
         layer = 4 * 2 * hidden + small * (6 * hidden + 2 * encoder.ffn_width) + 2 * hidden
+        layer += small * encoder.heads * weights_tokens
     else:
         layer = 4 * 8 * hidden
     kept = layers * 4 * hidden + layer if recompute else layers * layer

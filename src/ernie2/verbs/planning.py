@@ -183,7 +183,10 @@ def _say_epochs(epochs: Epochs, most: float) -> None:
 
 def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
     """Prints the estimate of a training step's memory and gives it."""
-    memory = estimate(recipe.encoder, parameters, recipe.batch.pack_tokens, precision, recipe.train.recompute)
+    weights_tokens = 0 if torch.cuda.is_available() else recipe.batch.sequence_tokens
+    memory = estimate(
+        recipe.encoder, parameters, recipe.batch.pack_tokens, precision, recipe.train.recompute, weights_tokens
+    )
     say(
         f"\n{_short(parameters)} parameters. Memory of a training step in {precision}, estimated: {_size(memory.total)}"
     )

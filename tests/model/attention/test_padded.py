@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ernie2.model import levers
 from ernie2.model.attention.padded import _GROUP_COST, _ROW_COST, group_bounds
 from ernie2.model.attention.plan import attend, plan_attention
 from ernie2.model.inputs import Inputs
@@ -55,9 +56,9 @@ def test_a_group_of_two_lengths_masks_the_shorter():
     assert padded.scatter.tolist() == [3, 4, 5, 0]
 
 
-def test_attention_is_computed_in_fp32_on_a_cpu_and_comes_back_in_the_dtype_it_was_given():
+def test_the_fused_kernel_computes_in_fp32_on_a_cpu_and_comes_back_in_the_dtype_it_was_given():
     qkv = torch.randn(9, 3 * WIDTH).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16), levers.without("attention_products"):
         mixed = attend(qkv, HEADS, plan_of([4, 5]))
     assert mixed.dtype == torch.bfloat16
     torch.testing.assert_close(mixed.float(), one_by_one(qkv.float(), [4, 5], HEADS), atol=0, rtol=2**-8)

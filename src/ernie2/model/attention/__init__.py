@@ -1,1 +1,1 @@
-"""Attention inside each sequence of a pack: `plan` picks the kernel of a batch; `padded` and `fused` are kernels."""
+"""Attention inside each sequence of a pack: `plan` picks a kernel; `padded`, `products` and `fused` hold them."""

@@ -7,7 +7,7 @@ n sequences of one group, padded to the group's longest L · R = Σ n · L rows 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ernie2.model.attention.dropped import attend_dropped
+from ernie2.model.attention.products import ProductPlan, attend_products
 from ernie2.model.levers import LEVERS, enabled
 
-LEVERS["dropped_attention"] = "attention dropout on a CPU by matrix products over groups, not by torch's math path"
+LEVERS["attention_products"] = "attention on a CPU by matrix products over groups, not by torch's fused kernel"
 
 _ROW_COST = 64
 """Cost of carrying one padded row, in units of attention pairs (queries × keys); an estimate."""
@@ -40,13 +40,15 @@ class Padded:
     """How the tokens of a pack lie in padded groups.
 
     `gather` (R,) int64: the token of each row, the sequence's last one where the row is padding. `scatter` (T,) int64:
-    the row of each token. `real` (R, 1) bool, false at padding; None where nothing is padding.
+    the row of each token. `real` (R, 1) bool, false at padding; None where nothing is padding. `products`: by number of
+    heads, what matrix products on a CPU need besides, filled by the first layer.
     """
 
     groups: tuple[Group, ...]
     gather: Tensor
     scatter: Tensor
     real: Tensor | None
+    products: dict[int, ProductPlan] = field(default_factory=dict)
 
     @property
     def sizes(self) -> list[int]:
@@ -55,9 +57,9 @@ class Padded:
 
 
 def attend_padded(qkv: Tensor, heads: int, padded: Padded, dropout: float) -> Tensor:
-    """qkv (T, 3H) -> (T, H), same dtype; on a CPU computed in float32."""
-    if dropout and qkv.device.type == "cpu" and enabled("dropped_attention"):
-        return attend_dropped(qkv, heads, padded, dropout)
+    """qkv (T, 3H) -> (T, H), same dtype; on a CPU scores and softmax are float32."""
+    if qkv.device.type == "cpu" and enabled("attention_products"):
+        return attend_products(qkv, heads, padded, dropout)
     width = qkv.shape[1]
     head_width = width // (3 * heads)
     rows = reordered(qkv, padded.gather, padded.scatter, None)  # (R, 3H)
