@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score, matthews_corrcoef
 
 from ernie2.datasets.examples import Answer, Example, LabelledData
 from ernie2.errors import DataError
@@ -57,6 +58,17 @@ def test_values_by_hand() -> None:
 def test_the_f1_of_glue_is_that_of_one_class() -> None:
     assert binary_f1(["0", "0", "1"], ["0", "0", "0"], "1") == 0.0
     assert binary_f1(["0", "0", "1"], ["0", "0", "0"], "0") == pytest.approx(80.0)
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), min_size=1, max_size=40))
+def test_f1_and_matthews_correlation_are_those_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:
+    gold, predicted = map(list, zip(*pairs, strict=True))
+    shares = f1_score(gold, predicted, labels=list("abcd"), average=None, zero_division=0.0)
+    for name, share in zip("abcd", shares, strict=True):
+        assert binary_f1(gold, predicted, name) == pytest.approx(100 * share, abs=1e-9)
+    assert macro_f1(gold, predicted) == pytest.approx(100 * f1_score(gold, predicted, average="macro"), abs=1e-9)
+    assert matthews(gold, predicted) == pytest.approx(100 * matthews_corrcoef(gold, predicted), abs=1e-9)
 
 
 def test_a_correlation_with_a_constant_is_not_defined() -> None:

@@ -1,12 +1,14 @@
 """Scores of predictions, in percent, to the official definitions of GLUE, CoNLL and the ERNIE scripts.
 
-Correlations and F1 are scikit-learn's and scipy's; entities are those of seqeval's strict mode, by tag scheme. A
-correlation with a constant is not defined and is nan, never 0: a run that collapsed shows as such.
+F1 and Matthews correlation are scikit-learn's definitions, whose import takes longer than most evaluations; Pearson and
+Spearman are scipy's; entities are those of seqeval's strict mode, by tag scheme. A correlation with a constant is not
+defined and is nan, never 0: a run that collapsed shows as such.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,26 +75,31 @@ def token_accuracy(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 
 def matthews(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
     """Matthews correlation in percent, of any number of classes; 0 where either side knows one class only."""
-    from sklearn.metrics import matthews_corrcoef
-
-    if len(set(gold)) < 2 or len(set(predicted)) < 2:
+    truth, guess = Counter(gold), Counter(predicted)
+    if len(truth) < 2 or len(guess) < 2:
         return 0.0
-    return 100.0 * float(matthews_corrcoef(list(gold), list(predicted)))
+    count, right = len(gold), sum(one == other for one, other in zip(gold, predicted, strict=True))
+    together = right * count - sum(truth[name] * guess[name] for name in truth)
+    spread = math.prod(count**2 - sum(each**2 for each in side.values()) for side in (truth, guess))
+    return float(100.0 * together / math.sqrt(spread))
 
 
 def binary_f1(gold: Sequence[Any], predicted: Sequence[Any], positive: Any) -> float:
     """F1 of the class `positive` in percent, as GLUE scores MRPC and QQP; 0 where it is nowhere."""
-    from sklearn.metrics import f1_score
-
-    truth, guess = [one == positive for one in gold], [one == positive for one in predicted]
-    return 100.0 * float(f1_score(truth, guess, zero_division=0.0))
+    return 100.0 * _f1_by_class(gold, predicted).get(positive, 0.0)
 
 
 def macro_f1(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
     """Mean F1 of the classes that occur in labels or predictions, in percent."""
-    from sklearn.metrics import f1_score
+    by_class = _f1_by_class(gold, predicted)
+    return 100.0 * sum(by_class.values()) / len(by_class)
 
-    return 100.0 * float(f1_score(list(gold), list(predicted), average="macro", zero_division=0.0))
+
+def _f1_by_class(gold: Sequence[Any], predicted: Sequence[Any]) -> dict[Any, float]:
+    """class -> F1, 0 to 1, of every class that occurs."""
+    named = Counter(gold) + Counter(predicted)
+    right = Counter(one for one, other in zip(gold, predicted, strict=True) if one == other)
+    return {name: 2 * right[name] / count for name, count in named.items()}
 
 
 def micro_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:

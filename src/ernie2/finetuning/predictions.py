@@ -63,7 +63,7 @@ def predict(
         return _answers(data, examples, logits, settings)
     if model.head == "tagging":
         return _tags(data, examples, logits, labels)
-    return [_read(model.head, scores[0], labels) for scores in logits]
+    return _read(model.head, np.concatenate(logits), labels) if logits else []
 
 
 def logits_of(
@@ -117,16 +117,16 @@ def with_threshold(outcomes: Sequence[Outcome], threshold: float | None) -> list
     return [replace(outcome, value="") if (outcome.null_score or 0.0) > threshold else outcome for outcome in outcomes]
 
 
-def _read(head: Head, scores: Array, labels: Sequence[str]) -> Outcome:
+def _read(head: Head, scores: Array, labels: Sequence[str]) -> list[Outcome]:
+    """scores (n, C) float32 -> n outcomes."""
     if head == "regression":
-        return Outcome(float(scores[0]))
+        return [Outcome(value) for value in scores[:, 0].tolist()]
     wide = scores.astype(np.float64)
+    shares = 1 / (1 + np.exp(-wide)) if head == "multi_label" else _softmax(wide)
+    by_label = [dict(zip(labels, row, strict=True)) for row in shares.tolist()]
     if head == "multi_label":
-        shares = 1 / (1 + np.exp(-wide))
-        chosen = tuple(name for name, share in zip(labels, shares, strict=True) if share > 0.5)
-        return Outcome(chosen, dict(zip(labels, shares.tolist(), strict=True)))
-    shares = _softmax(wide)
-    return Outcome(labels[int(wide.argmax())], dict(zip(labels, shares.tolist(), strict=True)))
+        return [Outcome(tuple(name for name, share in one.items() if share > 0.5), one) for one in by_label]
+    return [Outcome(labels[best], one) for best, one in zip(wide.argmax(-1).tolist(), by_label, strict=True)]
 
 
 def _tags(

@@ -26,7 +26,6 @@ PACKAGES = (
     "pydantic",
     "fsspec",
     "rjieba",
-    "scikit-learn",
     "scipy",
     "sentencex",
     "ahocorasick-rs",
