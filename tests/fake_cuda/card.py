@@ -30,13 +30,14 @@ _COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
 class Card(contextlib.ExitStack):
     """A context in which there is one fake CUDA device. `capability`: its compute capability, (8, 0) and above Ampere.
 
-    `waits`: for everything the host waited for, what it was and where. `steps`: how many steps have begun; an event of
-    an earlier step has happened when it is waited for.
+    `waits`: for everything the host waited for, what it was and where. `copies`: copies from the host to the card.
+    `steps`: how many steps have begun; an event of an earlier step has happened when it is waited for.
     """
 
     def __init__(self, capability: tuple[int, int] = (9, 0)) -> None:
         super().__init__()
         self.waits: list[str] = []
+        self.copies = 0
         self.steps = 0
         self._capability = capability
         self._pinned: list[Any] = []  # storages stay here, so that no other comes to lie at their address
@@ -171,6 +172,7 @@ class _Watch(TorchDispatchMode):
         if source.device.type == "cuda" and target.device.type == "cpu" and not queued:
             self._card.wait("copies to the host")
         if source.device.type == "cpu" and target.device.type == "cuda" and source.ndim >= 0:
+            self._card.copies += 1
             if not self._card.is_pinned(source):
                 self._card.wait("copies from memory that is not pinned")
             elif not queued:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ernie2.model.inputs import Inputs
+from ernie2.model.transfer import to_host
 from ernie2.train.measuring import TaskSet
 from ernie2.train.step import take_step
 from fake_cuda.base_runs import VOCABULARY, BaseRun, base_run, build_model
@@ -52,3 +54,24 @@ def test_a_step_of_every_task_set_waits_for_nothing(name, chosen):
     with Card() as card:
         model, optimizer = build_model(run, VOCABULARY[name], layers=3)
         step(card, run, model, optimizer, chosen)
+
+
+@pytest.mark.parametrize(("dropout", "copies"), [(0.0, 1), (0.1, 2)], ids=["packed", "padded"])
+def test_a_pack_and_its_padded_groups_come_over_in_a_copy_each(dropout, copies):
+    """Weights of attention are dropped in padded groups only, whose indices are laid out once the kernel is chosen."""
+    run = base_run("all-seven", FOLDER)
+    with Card() as card:
+        model, optimizer = build_model(run, VOCABULARY["all-seven"], layers=1, attention_dropout=dropout)
+        step(card, run, model, optimizer, MASKING)
+        assert card.copies == 2 * copies
+
+
+def test_evaluating_packs_waits_for_the_card_once():
+    run = base_run("all-seven", FOLDER)
+    with Card() as card:
+        model, _ = build_model(run, VOCABULARY["all-seven"], layers=1)
+        found = [model.predictions(Inputs.of(run.pack(MASKING, lane), CUDA, static=False)) for lane in range(2)]
+        losses = [losses for predicted in found for losses, _ in predicted.values()]
+        assert not card.waits
+        assert [len(one) for one in to_host(losses)] == [len(one) for one in losses]
+        assert len(card.waits) == 1

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.model import levers
-from ernie2.model.attention.padded import _GROUP_COST, _ROW_COST, group_bounds
+from ernie2.model import levers, transfer
+from ernie2.model.attention.padded import _GROUP_COST, _ROW_COST, group_bounds, pad_groups
 from ernie2.model.attention.plan import attend, plan_attention
 from ernie2.model.inputs import Inputs
 from model_packs import make_pack
@@ -44,6 +44,20 @@ def test_sequences_of_one_length_need_no_mask_and_no_padding():
     assert [(group.sequences, group.length, group.mask) for group in padded.groups] == [(4, 7, None)]
     assert padded.real is None
     assert padded.gather.tolist() == list(range(28))
+
+
+def test_the_indices_and_masks_of_all_groups_reach_a_card_in_one_copy(monkeypatch):
+    lengths, copies = [3, 1, 40, 40, 38, 3], []
+    monkeypatch.setattr(transfer, "_copied", lambda host, device: copies.append(host) or host.clone())
+    there, here = (pad_groups(lengths, torch.device(kind)) for kind in ("cuda", "cpu"))
+    assert len(copies) == 1
+    assert torch.equal(there.gather, here.gather)
+    assert torch.equal(there.scatter, here.scatter)
+    assert torch.equal(there.real, here.real)
+    assert len(there.groups) == 2
+    for mine, group in zip(there.groups, here.groups, strict=True):
+        assert (mine.sequences, mine.length) == (group.sequences, group.length)
+        assert torch.equal(mine.mask, group.mask)
 
 
 def test_a_group_of_two_lengths_masks_the_shorter():

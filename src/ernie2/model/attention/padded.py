@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ernie2.model.attention.products import ProductPlan, attend_products
 from ernie2.model.levers import LEVERS, enabled
+from ernie2.model.transfer import to_device
 
 LEVERS["attention_products"] = "attention on a CPU by matrix products over groups, not by torch's fused kernel"
 
@@ -80,22 +81,24 @@ def pad_groups(lengths: Sequence[int], device: torch.device) -> Padded:
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     order = np.argsort(sizes, kind="stable")
-    groups, gathers, reals = [], [], []
+    shapes, gathers, reals = [], [], []
     for begin, end in group_bounds(sizes[order].tolist()):
         members = order[begin:end]
         length = int(sizes[members[-1]])
         steps = np.arange(length)
-        real = steps < sizes[members, None]  # (n, L)
-        gathers.append(starts[members, None] + np.minimum(steps, sizes[members, None] - 1))
-        reals.append(real)
-        mask = None if real.all() else torch.from_numpy(real)[:, None, None, :].to(device)
-        groups.append(Group(len(members), length, mask))
-    gather = np.concatenate([part.reshape(-1) for part in gathers])
-    kept = np.concatenate([part.reshape(-1) for part in reals])
+        gathers.append((starts[members, None] + np.minimum(steps, sizes[members, None] - 1)).reshape(-1))
+        reals.append((steps < sizes[members, None]).reshape(-1))
+        shapes.append((len(members), length))
+    gather, kept = np.concatenate(gathers), np.concatenate(reals)  # (R,)
     scatter = np.empty(int(starts[-1]), dtype=np.int64)
     scatter[gather[kept]] = np.flatnonzero(kept)
-    real_rows = None if kept.all() else torch.from_numpy(kept)[:, None].to(device)
-    return Padded(tuple(groups), torch.from_numpy(gather).to(device), torch.from_numpy(scatter).to(device), real_rows)
+    rows, places, real = to_device([gather, scatter, kept], device)
+    masks = torch.split(real, [count * length for count, length in shapes])
+    groups = [
+        Group(count, length, None if part.all() else mask.view(count, 1, 1, length))
+        for (count, length), part, mask in zip(shapes, reals, masks, strict=True)
+    ]
+    return Padded(tuple(groups), rows, places, None if kept.all() else real[:, None])
 
 
 def group_bounds(lengths: Sequence[int]) -> list[tuple[int, int]]:
