@@ -70,7 +70,8 @@ def test_loss_and_gradients_are_those_of_cross_entropy(positions, share, most, s
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("weighed", [False, True])
-def test_every_form_scores_a_chunk_as_float64_does(form, dtype, weighed):
+def test_every_form_scores_a_chunk_as_float64_does(form, dtype, weighed, monkeypatch):
+    monkeypatch.setattr(module, "_TILE_ROWS", 6)
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(40, ROWS, generator=generator) * torch.logspace(-2, 2, 40)[:, None]
     logits[:, WORDS:] += NEVER
@@ -101,7 +102,7 @@ def test_every_form_scores_a_chunk_as_float64_does(form, dtype, weighed):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_without_a_lever_the_result_is_the_same(lever, dtype, monkeypatch):
     monkeypatch.setitem(module._MOST_ROWS, "cpu", 16)
-    monkeypatch.setattr(module, "_BLOCK_ROWS", 48)  # 48, 48 and 32 of 128
+    monkeypatch.setattr(module, "_TILE_ROWS", 6)
     results = []
     for off in ((), (lever,)):
         states, table, bias, labels = drawn(50)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 LEVERS: dict[str, str] = {
     "vocabulary_logsumexp": "compiled: the vocabulary's gradient from log-sum-exp, without float32 odds or scatter",
-    "vocabulary_tiles": "CPU: softmax over tiles and the word table's gradient over blocks, both in the cache",
+    "vocabulary_tiles": "CPU: the vocabulary's softmax over tiles of 64 rows, in less memory",
     "vocabulary_stop_at_count": "static shapes: chunks of padding only never reach the vocabulary",
     "small_table_gradients": "CUDA or compiled: gradients of segment and task tables by a matrix product, not atomics",
 }

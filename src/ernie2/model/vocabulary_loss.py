@@ -2,11 +2,10 @@
 
 P scored positions · p positions of one chunk · V vocabulary rows · H hidden
 
-The logits of a chunk are the largest tensors of a training step, so time goes by how often they are read and written,
-besides the three matrix products. Compiled for CUDA in 16 bits a chunk moves 16 bytes a logit: 2 written by the first
-product, 2 read for log-sum-exp, 2 read and 2 written for the gradient, 2 read for the bias, 2 read by each of the other
-two products, and 2 more where the row has left the card's cache in between. On a CPU the softmax runs over tiles of a
-few rows that stay in the cache.
+The logits of a chunk are the largest tensors of a training step. What counts besides the three matrix products is how
+often they are read and written. Compiled for CUDA under bf16 a chunk moves 12 bytes a logit (18 by the plain form): the
+first product writes 2; one kernel reads 2 for the sum of exponentials, then the same row from the card's cache, and
+writes the gradient, 2; the bias reads 2, and so do both other products.
 """
 
 from __future__ import annotations
@@ -22,17 +21,16 @@ from ernie2.model import levers
 from ernie2.model.compute_dtype import compute_dtype
 
 _MOST_ROWS = {"cpu": 1024, "cuda": 2048}
-"""Positions of a chunk. A chunk adds to the whole table's gradient, which costs as much as about 250 positions on an
-H100 or H200 and 100 on a CPU. On CUDA half a chunk of padding is computed on average, so with 10,000 positions 2,048
-costs least, by counting; on a CPU nothing is padding, and from 600 rows on nothing is gained."""
+"""Positions of a chunk. Every chunk adds to the whole table's gradient; by counting bytes that costs as much as 250
+positions on an H100 or H200. There half a chunk of padding is computed on average, so 2,048 costs least where 10,000 of
+16,384 positions are scored. On a CPU nothing is padding: 600 to 2,500 rows took the same time, 300 took 6 % more."""
 _MOST_LOGITS = 1 << 26
 """Logits of a chunk, for vocabularies beyond 32,768 (CUDA) and 65,536 (CPU): 256 MiB of float32."""
 _ALIGNED = 8
 """Rows of a chunk of static shape are a multiple of this, as matrix kernels want."""
-_TILE_ROWS = 16
-"""Rows of the softmax on a CPU: 2 MB of float32 at 30,522 tokens; 4 to 32 took the same time, 128 took 8 % more."""
-_BLOCK_ROWS = 2048
-"""Rows of the table whose gradient a CPU computes at once, so that its 16-bit product is converted in the cache."""
+_TILE_ROWS = 64
+"""Rows of the softmax on a CPU. From 8 to 128 rows took the same time within 4 %, and so did the whole chunk where the
+allocator reuses memory; tiles of 64 keep what is held besides the logits below 24 MB at 30,522 tokens."""
 
 Scores = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
 """Of a chunk: summed loss, 0-d float32; number right, 0-d int64; where wanted, the gradient of its logits (p, V) in
@@ -200,16 +198,10 @@ def _add_product(total: Tensor, d_logits: Tensor, part: Tensor, first: bool) -> 
     """Add d_logits (p, V)ᵀ @ part (p, H) to total (V, H) float32; the `first` overwrites what is there."""
     if total.dtype == part.dtype:
         torch.addmm(total, d_logits.t(), part, beta=0 if first else 1, out=total)
-        return
-    in_blocks = total.device.type == "cpu" and levers.enabled("vocabulary_tiles")
-    step = _BLOCK_ROWS if in_blocks else len(total)
-    for begin in range(0, len(total), step):
-        block = slice(begin, begin + step)
-        product = d_logits[:, block].t() @ part
-        if first:
-            total[block] = product
-        else:
-            total[block] += product
+    elif first:
+        total.copy_(d_logits.t() @ part)
+    else:
+        total += d_logits.t() @ part
 
 
 def _summed(losses: Tensor, weight: Tensor | None) -> Tensor:
