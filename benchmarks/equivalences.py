@@ -1,11 +1,13 @@
 """Training curves that must be one curve: what is packed, recomputed, compiled or in bf16 against what is plain.
 
     python benchmarks/equivalences.py [--shards FOLDER] [--steps 200] [--json FILE] [--picture FILE.svg]
+    python benchmarks/equivalences.py --levers-only [--shards FOLDER] [--steps 200]
 
 The same real steps (four English tasks on the shipped demo text, one stage) are trained several times from the same
 start, without dropout. In fp32: sequences packed together against every sequence alone in a pack, layers recomputed
 against kept, compiled against eager; told is the largest relative difference of the step loss over all steps. In bf16
-against fp32: the mean loss of the last 20 steps, for three seeds.
+against fp32: the mean loss of the last 20 steps, for three seeds. Then, in fp32, with and without each lever of
+`ernie2.model.levers`, eager and compiled; 0 where a lever has no part in that form or gives the same bits.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,8 @@ import ernie2
 from ernie2.annotate.shards import Shards
 from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.batches.stream import Lane
+from ernie2.model import vocabulary_loss
+from ernie2.model.levers import LEVERS, without
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
@@ -106,8 +110,22 @@ def train(
     precision: str = "fp32",
     recompute: bool = False,
     compiled: bool = False,
+    off: Sequence[str] = (),
 ) -> Curve:
-    """Trains a copy of `start` on `steps`."""
+    """Trains a copy of `start` on `steps`, without the levers `off`."""
+    with without(*off):
+        return _train(name, recipe, steps, start, precision, recompute, compiled)
+
+
+def _train(
+    name: str,
+    recipe: Recipe,
+    steps: Sequence[Sequence[PackedBatch]],
+    start: MultiTaskModel,
+    precision: str,
+    recompute: bool,
+    compiled: bool,
+) -> Curve:
     model = MultiTaskModel(recipe.encoder, start.vocab_size, list(start.specs.values()), recipe.seed).train()
     model.load_state_dict(start.state_dict())
     model.encoder.recompute = recompute
@@ -133,6 +151,31 @@ def train(
 def largest_difference(one: Curve, other: Curve) -> float:
     """max over steps of |a - b| / a."""
     return max(abs(a - b) / a for a, b in zip(one.losses, other.losses, strict=True))
+
+
+def lever_curves(
+    recipe: Recipe, packs: Sequence[Sequence[PackedBatch]], start: MultiTaskModel
+) -> dict[str, dict[str, Curve]]:
+    """By form (eager, compiled): a training with all levers, one without each, and one without any."""
+    sets = {"all levers": (), **{f"without {name}": (name,) for name in LEVERS}, "without any": tuple(LEVERS)}
+    return {
+        form: {
+            name: train(f"{form}, {name}", recipe, packs, start, compiled=form == "compiled", off=off)
+            for name, off in sets.items()
+        }
+        for form in ("eager", "compiled")
+    }
+
+
+def print_levers(curves: Mapping[str, Mapping[str, Curve]], steps: int) -> None:
+    """One row a lever."""
+    table = Table(title=f"{steps} steps, fp32, against all levers: largest relative difference of the step loss")
+    for column in ("levers", "eager", "compiled"):
+        table.add_column(column, justify="left" if column == "levers" else "right")
+    for name in list(curves["eager"])[1:]:
+        differences = [largest_difference(curves[form]["all levers"], curves[form][name]) for form in curves]
+        table.add_row(name, *(f"{difference:.1e}" for difference in differences))
+    Console().print(table)
 
 
 def last_mean(curve: Curve) -> float:
@@ -182,6 +225,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, help="a folder of shards of demo-en; made anew where not given")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="seeds of bf16 against fp32")
+    parser.add_argument("--levers-only", action="store_true", help="only with and without each lever")
     parser.add_argument("--json", type=Path, help="also write curves and figures here")
     parser.add_argument("--picture", type=Path, help="also draw the curves of the first seed here")
     given = parser.parse_args()
@@ -192,12 +236,17 @@ def main() -> None:
         shards, steps = Shards(folder), given.steps
         recipe = recipe_of(folder, 0, steps)
         packs, start = batches(recipe, shards, steps)
+        vocabulary_loss._MOST_ROWS["cpu"] = 96  # so that a pack this small has several chunks, and those several tiles
+        by_form = lever_curves(recipe, packs, start)
+        print_levers(by_form, steps)
+        if given.levers_only:
+            return
         single = [[part for pack in step for part in alone(pack)] for step in packs]
-        plain = train("packed, eager, fp32", recipe, packs, start)
+        plain = replace(by_form["eager"]["all levers"], name="packed, eager, fp32")
         variants = [
             train("every sequence alone", recipe, single, start),
             train("layers recomputed", recipe, packs, start, recompute=True),
-            train("compiled (inductor)", recipe, packs, start, compiled=True),
+            replace(by_form["compiled"]["all levers"], name="compiled (inductor)"),
         ]
         pairs = [(plain, train("bf16", recipe, packs, start, precision="bf16"))]
         for seed in range(1, given.seeds):
@@ -222,11 +271,12 @@ def main() -> None:
         table.add_row(str(exact.seed), f"{means[0]:.4f}", f"{means[1]:.4f}", f"{means[1] / means[0] - 1:+.2%}")
     Console().print(table)
     curves = [plain, *variants, pairs[0][1]]
+    off = [curve for form in by_form.values() for curve in list(form.values())[1:]]
     if given.picture:
         given.picture.write_text(picture(curves), encoding="utf-8")
     if given.json:
         machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-        shown = [asdict(curve) for curve in (*curves, *(curve for pair in pairs[1:] for curve in pair))]
+        shown = [asdict(curve) for curve in (*curves, *(curve for pair in pairs[1:] for curve in pair), *off)]
         given.json.write_text(json.dumps({**machine, "curves": shown}, indent=1) + "\n", encoding="utf-8")
 
 
