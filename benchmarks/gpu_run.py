@@ -32,7 +32,7 @@ PARTS = {
     "study": 150,
     "mini": 3600,
 }
-"""Every part with the seconds it may take, in the order in which they run."""
+"""Every part with the seconds it may take at real size, in the order in which they run."""
 
 
 def main() -> int:
@@ -64,7 +64,8 @@ def main() -> int:
         options = ["--scale", given.scale, "--part", name, "--seconds", str(seconds)]
         return [sys.executable, str(Path(__file__).resolve()), *places, *options, *mini]
 
-    failed = run_parts({name: most for name, most in PARTS.items() if name in chosen}, command, given.out, given.limit)
+    limits = {name: most if given.scale == "real" else given.limit for name, most in PARTS.items() if name in chosen}
+    failed = run_parts(limits, command, given.out, given.limit)
     print(f"results: {given.out / 'results.jsonl'}" + (f"; failed or cut off: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 

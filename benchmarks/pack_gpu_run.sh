@@ -30,8 +30,8 @@ corpus=$(realpath "$corpus")
 mkdir -p "$out/wheels" "$out/work"
 out=$(cd "$out" && pwd)
 
-names=(pydantic annotated-types typing-inspection typing-extensions datatrove loguru dill multiprocess nltk zstandard orjson
-    sentencex ahocorasick-rs rjieba seqeval)
+names=(pydantic annotated-types typing-inspection typing-extensions datatrove loguru dill multiprocess zstandard
+    sentencex ahocorasick-rs rjieba)
 platforms=()
 for glibc in 39 38 35 34 31 28 27 24 17 12 5; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
 platforms+=(--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --platform any)

@@ -8,7 +8,7 @@ pack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 place=${ERNIE2_GPU:-/tmp/ernie2-gpu} python=${PYTHON:-python3}
 mkdir -p "$place/project"
 if [ ! -e "$place/ready" ]; then
-    "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --no-cache-dir --upgrade \
+    "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --no-cache-dir --upgrade --root-user-action=ignore \
         --target "$place/site" "$pack"/wheels/*.whl
     "$python" -m tarfile -e "$pack/shards.tar.xz" "$place"  # unpacks where there is no xz, too
     "$python" -m tarfile -e "$pack/project.tar.xz" "$place/project"

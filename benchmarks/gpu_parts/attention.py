@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ernie2.batches.batch import end_to_end
-from ernie2.model.encoder import attend, plan_attention
+from ernie2.model.attention.plan import attend, plan_attention
 from ernie2.model.inputs import Inputs
 from gpu_parts.job import Job
 from gpu_parts.timing import milliseconds
