@@ -1,10 +1,13 @@
-"""Tokens a second the stream makes on one core, all four tasks on.
+"""Tokens a second the stream makes on one core, for every task set of a recipe.
 
-    python benchmarks/stream_rate.py                    synthetic shards of realistic shape, made on the spot
-    python benchmarks/stream_rate.py --shards FOLDER    shards written by `ernie2 prepare`
+    python benchmarks/stream_rate.py                        synthetic shards of realistic shape, made on the spot
+    python benchmarks/stream_rate.py --shards FOLDER        shards written by `ernie2 prepare`
+    python benchmarks/stream_rate.py --recipe pairs --limit 512 --profile
 
-Counted are the tokens of the packs as they come (special tokens included, padding not) against the processor time of
-the process, best of several rounds.
+Recipes: `four` (the English tasks), `seven` (all of the paper), `mixed` (`four` and sentence distance on two corpora
+that share the tokens evenly), `pairs` (labelled pairs of 50 tokens, alone and with masking). Counted are the tokens of
+the packs as they come (special tokens included, padding not) against the CPU time of the process, best of several
+rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ import platform
 import pstats
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,50 +32,114 @@ from typing import Any
 import numpy as np
 
 from ernie2.annotate.shards import CAPITALISED, CASED, FORMAT, WORD_START, Shards, write_shard
-from ernie2.batches.feeds import feeds
+from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
+from ernie2.batches.stages import Plan, assign
 from ernie2.batches.stream import Lane, Stream
 from ernie2.storage.json_files import write_checked_json
-from ernie2.tasks.base import Task, Vocabulary, find
+from ernie2.tasks.base import SentenceTask, Task, Vocabulary, find
 
-TASKS = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
+FOUR = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
+DISTANCE, DISCOURSE, RELEVANCE = "sentence_distance", "discourse_relation", "ir_relevance"
+LABELS = ("0", "1", "2")
 VOCAB_SIZE = 30_522
 PACK_TOKENS = 16_384
-STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("all four, combined", TASKS[3], TASKS),
-    ("three token tasks, combined", TASKS[0], TASKS[:3]),
-    *((f"{name} alone", name, (name,)) for name in TASKS),
-)
+PAIR_TOKENS = 50
+FLOOR = 500_000
+"""Tokens a second below which a row is marked."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Tasks with their options; the sets of a recipe's plan are measured, or those named in `sets` (host, active)."""
+
+    tasks: Mapping[str, Mapping[str, Any]]
+    sets: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def setups(text: Sequence[str], pairs: str | None) -> dict[str, Setup]:
+    """Return the recipes that corpora of these names allow."""
+    read = {"corpora": text[:1]}
+    made = {"four": Setup(dict.fromkeys(FOUR, read))}
+    if len(text) > 1:
+        both = {name: {"corpora": text} for name in (*FOUR, DISTANCE)}
+        made["mixed"] = Setup(
+            both, (*((name, (name,)) for name in both), (FOUR[3], FOUR), (DISTANCE, (*FOUR[:3], DISTANCE)))
+        )
+    if pairs is not None:
+        labelled = {"corpora": (pairs,), "labels": LABELS}
+        seven = {**dict.fromkeys((*FOUR, DISTANCE), read), DISCOURSE: labelled, RELEVANCE: labelled}
+        made["seven"] = Setup(seven)
+        with_masking = {FOUR[0]: {"corpora": (pairs,)}, RELEVANCE: {**labelled, "hosts_riders": True}}
+        made["pairs"] = Setup(
+            with_masking, ((RELEVANCE, (RELEVANCE,)), (RELEVANCE, (FOUR[0], RELEVANCE)), (FOUR[0], FOUR[:1]))
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: a task set of a recipe, and the stream that makes its packs."""
+
+    recipe: str
+    limit: int
+    host: str
+    active: tuple[str, ...]
+    stream: Stream
+
+
+def cases(shards: Shards, recipes: Sequence[str], limits: Sequence[int]) -> Iterator[Case]:
+    """Yield every task set of `recipes` at every limit on the length of a sequence."""
+    vocabulary = _vocabulary(shards)
+    text = tuple(name for name, corpus in shards.corpora.items() if not corpus.labels)
+    pairs = next((name for name, corpus in shards.corpora.items() if corpus.labels), None)
+    for recipe, setup in setups(text, pairs).items():
+        if recipes and recipe not in recipes:
+            continue
+        tasks = [find(name)(find(name).Options(**options), vocabulary) for name, options in setup.tasks.items()]
+        for limit in limits:
+            feed, _ = feeds(shards, tasks, weights=dict.fromkeys(text, 1.0), sequence_tokens=limit)
+            caps = Caps.of(PACK_TOKENS, limit, tasks)
+            stream = Stream(feed, tasks, vocabulary, caps, {task.name: i for i, task in enumerate(tasks)}, seed=0)
+            for host, active in setup.sets or _sets_of_plan(tasks, apart(feed)):
+                yield Case(recipe, limit, host, active, stream)
 
 
 def main() -> None:
-    """Measures every kind of step at both sequence limits and prints a table."""
+    """Measure every task set at both sequence limits and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=Path, help="a folder written by `ernie2 prepare` (default: synthetic)")
-    parser.add_argument("--tokens", type=int, default=400_000, help="tokens a round")
+    parser.add_argument("--recipe", action="append", default=[], help="four, seven, mixed or pairs (default: all)")
+    parser.add_argument("--limit", action="append", type=int, default=[], help="longest sequence (default: 512 and 64)")
+    parser.add_argument("--tokens", type=int, default=200_000, help="tokens a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--profile", action="store_true", help="print where the time of the combined step goes")
+    parser.add_argument("--profile", action="store_true", help="print where the time of each task set goes")
     chosen = parser.parse_args()
+    rows = []
     with tempfile.TemporaryDirectory() as aside:
         shards = Shards(chosen.shards or make_shards(Path(aside)))
-        vocabulary = _vocabulary(shards)
-        tasks = [find(name)(find(name).Options(), vocabulary) for name in TASKS]
-        if chosen.profile:
-            _profile(shards, tasks, chosen.tokens)
-            return
-        rows = [
-            {
-                "step": name,
-                "limit": limit,
-                "tokens_per_second": round(rate(shards, tasks, limit, host, active, chosen.tokens, chosen.rounds)),
-            }
-            for limit in (512, 64)
-            for name, host, active in STEPS
-        ]
-    print(f"{'step':32} {'limit':>5} {'tokens/s a core':>16}")
-    for row in rows:
-        print(f"{row['step']:32} {row['limit']:>5} {row['tokens_per_second']:>16,}")
+        print(f"{'recipe':7} {'task set (first: the host)':72} {'limit':>5} {'tokens/s a core':>16}")
+        for case in cases(shards, chosen.recipe, chosen.limit or (512, 64)):
+            riders = [name for name in case.active if name != case.host]
+            if chosen.profile:
+                profile = cProfile.Profile()
+                profile.runcall(rate, case, chosen.tokens, 1)
+                pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+            tokens = round(rate(case, chosen.tokens, chosen.rounds))
+            rows.append(
+                {
+                    "recipe": case.recipe,
+                    "limit": case.limit,
+                    "host": case.host,
+                    "riders": riders,
+                    "tokens_per_second": tokens,
+                }
+            )
+            mark = " <" if case.limit == 512 and tokens < FLOOR else ""
+            print(
+                f"{case.recipe:7} {' + '.join([case.host, *riders]):72} {case.limit:>5} {tokens:>16,}{mark}", flush=True
+            )
     if chosen.json:
         facts = {
             "shards": str(chosen.shards or "synthetic"),
@@ -82,35 +150,39 @@ def main() -> None:
         chosen.json.write_text(json.dumps({**facts, "rows": rows}, indent=1), encoding="utf-8")
 
 
-def rate(
-    shards: Shards, tasks: Sequence[Task], limit: int, host: str, active: Sequence[str], tokens: int, rounds: int
-) -> float:
-    """Best rate of `rounds`, each about `tokens` tokens further along one lane."""
-    stream, lane, best = _stream(shards, tasks, limit), Lane(), 0.0
-    _, lane = stream.pack(0, lane, host, active)
+def rate(case: Case, tokens: int, rounds: int) -> float:
+    """Best rate of `rounds`, each about `tokens` tokens further along one data stream."""
+    lane, best = Lane(), 0.0
+    _, lane = case.stream.pack(0, lane, case.host, case.active)
     for _ in range(rounds):
         made, began = 0, time.process_time()
         while made < tokens:
-            pack, lane = stream.pack(0, lane, host, active)
+            pack, lane = case.stream.pack(0, lane, case.host, case.active)
             made += pack.real_tokens
         best = max(best, made / (time.process_time() - began))
     return best
 
 
 def make_shards(folder: Path, tokens: int = 2_000_000, shards: int = 4) -> Path:
-    """Writes random shards shaped like encyclopedia text: Zipf ids, sentences of 25 tokens, paragraphs of 4.
+    """Write random shards: two corpora shaped like encyclopedia text, `tokens` tokens each, and one of labelled pairs.
 
-    Documents have a few hundred to four thousand tokens; a fifth of the tokens continue a word; one in six lies in
-    a phrase or an entity.
+    Text has Zipf ids, sentences of 25 tokens, paragraphs of 4, documents of a few hundred to four thousand tokens; a
+    fifth of the tokens continue a word; one in six lies in a phrase or an entity. Pairs make sequences of 40 to 60.
     """
     rng = np.random.default_rng(0)
-    names = []
-    for number in range(shards):
-        columns = _columns(rng, tokens // shards)
-        documents = [f"synthetic-{number}-{i}" for i in range(len(columns["documents"]) - 1)]
-        names.append(f"synthetic-{number:05d}")
-        write_shard(folder / "synthetic" / names[-1], columns, documents, {"tokenizer": "none", "corpus": "synthetic"})
-    corpora = {"synthetic": {"language": "en", "licence": "none", "shards": names}}
+    corpora: dict[str, Any] = {}
+    for corpus in ("text", "more"):
+        names = []
+        for number in range(shards):
+            columns = _columns(rng, tokens // shards)
+            documents = [f"{corpus}-{number}-{i}" for i in range(len(columns["documents"]) - 1)]
+            names.append(f"{corpus}-{number:05d}")
+            write_shard(folder / corpus / names[-1], columns, documents, {"tokenizer": "none", "corpus": corpus})
+        corpora[corpus] = {"language": "en", "licence": "none", "shards": names}
+    columns = _pair_columns(rng, 20_000)
+    described = {"tokenizer": "none", "corpus": "pairs", "labels": list(LABELS)}
+    write_shard(folder / "pairs" / "pairs-00000", columns, [f"pair-{i}" for i in range(20_000)], described)
+    corpora["pairs"] = {"language": "en", "licence": "none", "shards": ["pairs-00000"], "labels": list(LABELS)}
     facts = {"format": FORMAT, "tokenizer": "none", "fingerprint": "none", "corpora": corpora}
     write_checked_json(folder / "shards.json", facts)
     return folder
@@ -148,29 +220,42 @@ def _columns(rng: np.random.Generator, tokens: int) -> dict[str, Any]:
     return columns
 
 
+def _pair_columns(rng: np.random.Generator, pairs: int) -> dict[str, Any]:
+    lengths = rng.integers(PAIR_TOKENS - 10, PAIR_TOKENS + 11, pairs) - 3  # less [CLS] and two [SEP]
+    first = lengths // 4  # a query beside a title
+    sentences = np.concatenate([[0], np.cumsum(np.stack([first, lengths - first], axis=1).reshape(-1))])
+    total = int(sentences[-1])
+    return {
+        "tokens": rng.integers(1_000, VOCAB_SIZE, total).astype(np.uint16),
+        "flags": np.full(total, WORD_START | CASED, np.uint8),
+        "document_count": np.ones(total, np.uint16),
+        "sentences": sentences,
+        "paragraphs": np.arange(2 * pairs + 1),
+        "documents": 2 * np.arange(pairs + 1),
+        "split": np.zeros(pairs, np.uint8),
+        "group": np.arange(pairs, dtype=np.uint64),
+        "label": (np.arange(pairs) % len(LABELS)).astype(np.uint16),
+    }
+
+
 def _cuts(lengths: Any, total: int) -> Any:
     """Offsets of runs of these lengths, up to exactly `total`."""
     ends = np.cumsum(lengths)
     return np.concatenate([[0], ends[ends < total], [total]])
 
 
+def _sets_of_plan(tasks: Sequence[Task], strangers: frozenset[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
+    """Every different task set of the paper's schedule, 1,000 iterations a task."""
+    closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.hosts_riders)
+    levels = {task.name: task.level for task in tasks}
+    plans = [Plan(stage, levels, closed_hosts=closed, apart=strangers) for stage in assign(list(levels), 1_000)]
+    return list(dict.fromkeys((plan.host_at(k), plan.at(k)) for plan in plans for k in range(len(plan))))
+
+
 def _vocabulary(shards: Shards) -> Vocabulary:
     """Ids as in BERT's vocabularies; which they are makes no difference to the rate."""
     size = int(shards.facts.get("vocab_size", VOCAB_SIZE))
     return Vocabulary(size, cls=2, sep=3, mask=4, pad=0, unk=1, ordinary=np.arange(5, size))
-
-
-def _stream(shards: Shards, tasks: Sequence[Task], limit: int) -> Stream:
-    feed, _ = feeds(shards, tasks, sequence_tokens=limit)
-    caps = Caps.of(PACK_TOKENS, limit, tasks)
-    return Stream(feed, tasks, tasks[0].vocabulary, caps, {task.name: i for i, task in enumerate(tasks)}, seed=0)
-
-
-def _profile(shards: Shards, tasks: Sequence[Task], tokens: int) -> None:
-    for limit in (512, 64):
-        profile = cProfile.Profile()
-        profile.runcall(rate, shards, tasks, limit, TASKS[3], TASKS, tokens, 1)
-        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 
 from ernie2.batches import stream as streams
 from ernie2.batches.feeds import feeds
-from ernie2.batches.packing import Caps
+from ernie2.batches.packing import Caps, Packer
 from ernie2.batches.stages import Plan, assign
 from ernie2.batches.stream import Feed, Lane, Stream
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Arranged, Labels, Options, Segment, SentenceTask, TokenTask
-from tiny import FOUR, MASK, VOCABULARY, document, random_document, task, write_corpora
+from tiny import FOUR, MASK, PAD, VOCABULARY, document, random_document, task, write_corpora
 
 MASKING, CAPITALS, RELATION, REORDERING = FOUR
 IDS = {name: row for row, name in enumerate(FOUR)}
@@ -237,6 +238,27 @@ def test_instances_in_which_the_host_scores_nothing_are_passed_over(tmp_path):
         instance, cursor, _ = stream.instance(0, cursor, CAPITALS, (CAPITALS,))
         assert instance.sequence.tokens[1] == 60
         assert cursor.corpora["mixed"][0] // 10 in (epoch, epoch + 1)
+
+
+@pytest.mark.parametrize(("corpora", "scored"), [(None, {}), (("news",), {}), (None, {MASKING: 40, CAPITALS: 300})])
+def test_packs_of_a_sentence_task_are_those_packed_instance_by_instance(shards, corpora, scored):
+    """All corpora alike, a rider that labels one of two, and caps on scored positions that close the pack."""
+    tasks = [task(MASKING), task(CAPITALS, corpora=corpora), task(RELATION), task(REORDERING)]
+    stream = stream_of(shards, tasks=tasks, pack_tokens=400)
+    caps = stream.caps = replace(stream.caps, scored={**stream.caps.scored, **scored})
+    lane, cursor, made = Lane(), None, None
+    for _ in range(12):
+        pack, lane = stream.pack(0, lane, REORDERING, FOUR)
+        packer = Packer(caps, PAD)
+        while True:
+            instance, after, row = made or stream.instance(0, cursor, REORDERING, FOUR)
+            made = None
+            if not packer.add(instance, row):
+                made = instance, after, row
+                break
+            cursor = after
+        assert as_value(pack) == as_value(packer.pack())
+        assert lane.cursors[REORDERING] == cursor
 
 
 # ---- tasks that cannot go on

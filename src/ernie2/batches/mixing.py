@@ -13,6 +13,8 @@ def next_corpus(tokens: Sequence[int], shares: Sequence[float], longest: int) ->
     packets of unequal length). No corpus is then ever more than `longest` tokens ahead of its share or behind it.
     Example: next_corpus([40, 10], [0.5, 0.5], 64) == 1.
     """
+    if len(tokens) == 1:
+        return 0
     total = sum(tokens)
     behind = [share * total - given for share, given in zip(shares, tokens, strict=True)]
     least = min(0.0, max(behind))  # 0, but for rounding

@@ -6,21 +6,37 @@ Nothing here remembers anything, so a run resumes in O(1) from a handful of inte
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any
 
+import numpy as np
 from numpy.random import Generator, Philox
+from numpy.random.bit_generator import ISeedSequence
 
 Key = str | int
 
 
 def seed_of(*key: Key) -> int:
     """A 128-bit seed from names and numbers: equal for equal keys on every machine, unrelated for any other key."""
-    text = "\x1f".join(map(str, key)).encode()
-    return int.from_bytes(blake2b(text, digest_size=16).digest(), "little")
+    return int.from_bytes(_digest(key), "little")
 
 
 def generator(*key: Key) -> Generator:
     """A fresh random generator for this key (counter-based, so making one costs microseconds)."""
-    return Generator(Philox(key=seed_of(*key)))
+    return Generator(Philox(_Key(_digest(key))))  # type: ignore[arg-type]  # numpy takes any ISeedSequence
+
+
+class _Key(ISeedSequence):
+    """Hands Philox its key, as `Philox(key=seed_of(...))` does, without drawing a seed from the system first."""
+
+    def __init__(self, digest: bytes) -> None:
+        self._digest = digest
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> Any:
+        return np.frombuffer(self._digest, "<u8")
+
+
+def _digest(key: tuple[Key, ...]) -> bytes:
+    return blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
 
 
 def permuted(index: int, size: int, seed: int) -> int:

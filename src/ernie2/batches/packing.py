@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.batches.batch import PackedBatch, Targets, end_to_end
-from ernie2.tasks.base import SentenceTask, Task, TokenTask
+from ernie2.batches.batch import Layout, PackedBatch, Targets, TargetsLayout, end_to_end
+from ernie2.tasks.base import Labels, SentenceTask, Task, TokenTask
+from ernie2.tasks.blocks import Block
 from ernie2.tasks.instances import Instance
 
 Array = NDArray[Any]
@@ -47,6 +48,42 @@ def pack_of_nothing(caps: Caps, cls: int, sep: int) -> PackedBatch:
     return end_to_end(
         [np.array([cls, sep])], [np.zeros(2, np.int64)], [0], {}, room=caps.tokens, longest=caps.longest, pad=0
     )
+
+
+def pack_block(
+    caps: Caps, pad: int, block: Block, inputs: Array, labels: Mapping[str, Labels], task_id: int
+) -> PackedBatch:
+    """Lay the first sequences of `block` into a pack, as many as fit: the one `Packer` makes of the same instances.
+
+    `inputs` (n,) and `labels` are those of the block; every sequence has the same `task_id`.
+    """
+    starts = block.starts
+    ends = {
+        name: labels[name].positions.searchsorted(starts) for name in caps.scored if name in labels
+    }  # (s + 1,) each
+    fitting = [int(starts.searchsorted(caps.tokens, side="right")) - 1, caps.sequences]
+    fitting += [int(end.searchsorted(caps.scored[name], side="right")) - 1 for name, end in ends.items()]
+    count = min(fitting)
+    real = int(starts[count])
+    scored = {name: int(end[count]) for name, end in ends.items()}
+    lengths = np.diff(starts[: count + 1])
+    layout = Layout(
+        caps.tokens,
+        count + 1,
+        caps.longest,
+        tuple(TargetsLayout(name, (caps.scored[name],), False, end) for name, end in scored.items() if end),
+    )
+    pack = layout.pack(np.zeros(layout.size, np.int32))
+    pack.tokens[:real] = inputs[:real]
+    pack.tokens[real:] = pad
+    pack.positions[:real] = np.arange(real) - np.repeat(starts[:count], lengths)
+    pack.segments[:real] = block.whole.segment[:real]
+    pack.task_ids[:real] = task_id
+    pack.starts[:] = starts[: count + 1]
+    for name, targets in pack.targets.items():
+        targets.positions[: targets.count] = labels[name].positions[: targets.count]
+        targets.labels[: targets.count] = labels[name].targets[: targets.count]
+    return pack
 
 
 class Packer:

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, reduce
 from typing import Any
 
+import numpy as np
 from numpy.random import Generator
 
 from ernie2.annotate.shards import AnnotatedDocument, ShardedCorpus
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.mixing import next_corpus
 from ernie2.batches.order import generator, permuted, seed_of
-from ernie2.batches.packing import Caps, Packer
+from ernie2.batches.packing import Caps, Packer, pack_block
 from ernie2.errors import TaskError
-from ernie2.tasks.base import SentenceTask, Source, Task, TokenTask, Vocabulary
+from ernie2.tasks.base import Arranged, Labels, SentenceTask, Source, Task, TokenTask, Vocabulary
+from ernie2.tasks.blocks import label_block, lay_out_block
 from ernie2.tasks.instances import Instance, arrange, build
 from ernie2.tasks.trying import PATIENCE, draw_other
 
@@ -71,12 +74,37 @@ class Lane:
         )
 
 
+@dataclass(slots=True)
+class _Drawn:
+    """An arranged instance: its generator and corpus, where the walk goes on there, and the attempts it took."""
+
+    arranged: Arranged
+    rng: Generator
+    corpus: str
+    place: tuple[int, int]
+    attempts: int
+
+    @property
+    def text(self) -> int:
+        """Its tokens, special tokens not counted."""
+        return sum([segment.end - segment.start for segment in self.arranged.segments])
+
+    def after(self, cursor: Cursor) -> Cursor:
+        """The cursor once this instance is packed."""
+        tokens = cursor.tokens.get(self.corpus, 0) + self.text
+        corpora = {**cursor.corpora, self.corpus: self.place}
+        return Cursor(cursor.drawn + 1, corpora, {**cursor.tokens, self.corpus: tokens})
+
+
 @dataclass(frozen=True)
 class Feed:
     """The corpora a task reads, with the weight of each: its share of the tokens in instances of the task."""
 
     corpora: Sequence[ShardedCorpus]
     shares: Sequence[float]
+
+
+_epoch_seed = lru_cache(maxsize=256)(seed_of)
 
 
 class Stream:
@@ -109,7 +137,7 @@ class Stream:
         self._split = split
         self._shares = {name: [share / sum(feed.shares) for share in feed.shares] for name, feed in feeds.items()}
         self._reads = {name: frozenset(c.name for c in feed.corpora) for name, feed in feeds.items()}
-        self._last: tuple[tuple[str, int], AnnotatedDocument] | None = None
+        self._last: tuple[tuple[str, str, int, int], AnnotatedDocument] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the document at hand, whose columns lie in a file: another process reads its own."""
@@ -125,6 +153,9 @@ class Stream:
         Returns the pack and the lane after it; `lane` itself is not changed.
         """
         after = Lane(dict(lane.cursors))
+        if (riders := self._riders_of_all(host, tuple(active))) is not None:
+            pack, after.cursors[host] = self._pack_block(lane_number, lane.cursors.get(host), host, riders)
+            return pack, after
         packer = Packer(self.caps, self.vocabulary.pad)
         while True:
             instance, cursor, task_id = self.instance(lane_number, after.cursors.get(host), host, active)
@@ -141,40 +172,96 @@ class Stream:
         `TaskError` where no other comes.
         """
         cursor = cursor or Cursor(0, {}, {})
-        places, tokens = dict(cursor.corpora), dict(cursor.tokens)
         task = self.tasks[host]
         sentence_task = task if isinstance(task, SentenceTask) else None
-        corpus, label = self._draw(host, sentence_task, lane_number, cursor)
-        if label is not None and self._in_turn:
-            label = self._label_in_turn(host, task.labels or (), lane_number, cursor.drawn)
-        labellers = [
-            other
-            for name in active
-            if isinstance(other := self.tasks[name], TokenTask) and (name == host or corpus.name in self._reads[name])
-        ]
-        k, sentence = places.get(corpus.name, (0, 0))
-        for _ in range(PATIENCE):
+        corpus, label = self._draw(host, task, lane_number, cursor)
+        labellers = self._labellers(host, active, corpus.name)
+        place, attempts = cursor.corpora.get(corpus.name, (0, 0)), 0
+        while True:
+            drawn = self._arrange(host, corpus, label, lane_number, place, attempts)
+            instance = build(drawn.arranged, sentence_task, labellers, self.vocabulary, drawn.rng)
+            if len(instance.labels[host].positions):
+                identity = host if sentence_task is not None else labellers[0].name
+                return instance, drawn.after(cursor), self.ids[identity]
+            if drawn.attempts == PATIENCE:
+                raise self._nothing_found(host, corpus, label, drawn.arranged.segments[0].document)
+            place, attempts = drawn.place, drawn.attempts
+
+    def _pack_block(
+        self, lane_number: int, cursor: Cursor | None, host: str, riders: Sequence[TokenTask]
+    ) -> tuple[PackedBatch, Cursor]:
+        """A pack of a sentence task and the cursor after it: every instance counts, so all are labelled at once."""
+        task, cursor = self.tasks[host], cursor or Cursor(0, {}, {})
+        ahead, tokens = cursor, 0
+        block: list[_Drawn] = []
+        while len(block) < self.caps.sequences:
+            corpus, label = self._draw(host, task, lane_number, ahead)
+            place = ahead.corpora.get(corpus.name, (0, 0))
+            drawn = self._arrange(host, corpus, label, lane_number, place, 0)
+            tokens += 1 + len(drawn.arranged.segments) + drawn.text
+            if tokens > self.caps.tokens:
+                break
+            ahead = drawn.after(ahead)
+            block.append(drawn)
+        laid = lay_out_block([drawn.arranged for drawn in block], self.vocabulary)
+        inputs, labels = label_block(laid, riders, [drawn.rng for drawn in block])
+        classes = np.array([drawn.arranged.label for drawn in block], np.int64)
+        labels[host] = Labels(laid.starts[:-1], classes)
+        pack = pack_block(self.caps, self.vocabulary.pad, laid, inputs, labels, self.ids[host])
+        packed = len(pack.starts) - 1
+        if packed < len(block):  # a cap on scored positions closed it
+            ahead = reduce(lambda at, drawn: drawn.after(at), block[:packed], cursor)
+        return pack, ahead
+
+    def _riders_of_all(self, host: str, active: tuple[str, ...]) -> list[TokenTask] | None:
+        """The token tasks of `active` that label what the sentence task `host` arranges.
+
+        None where they differ from corpus to corpus, or the host is a token task.
+        """
+        if isinstance(self.tasks[host], TokenTask):
+            return None
+        riders = [self._labellers(host, active, name) for name in self._reads[host]]
+        return riders[0] if all(each == riders[0] for each in riders) else None
+
+    def _labellers(self, host: str, active: Sequence[str], corpus: str) -> list[TokenTask]:
+        """The token tasks of `active` that label an instance of `host` from `corpus`."""
+        tasks = [self.tasks[name] for name in active if name == host or corpus in self._reads[name]]
+        return [task for task in tasks if isinstance(task, TokenTask)]
+
+    def _arrange(
+        self,
+        host: str,
+        corpus: ShardedCorpus,
+        label: str | None,
+        lane_number: int,
+        place: tuple[int, int],
+        attempts: int,
+    ) -> _Drawn:
+        """What `host` arranges from `place` in `corpus` on, passing over what it cannot use.
+
+        `attempts`: those made for this instance before. Raises `TaskError` after `PATIENCE` of them.
+        """
+        task = self.tasks[host]
+        sentence_task = task if isinstance(task, SentenceTask) else None
+        k, sentence = place
+        for attempt in range(attempts, PATIENCE):
             document = self._document(host, corpus, lane_number, k)
             rng = generator(self._seed, self._split, host, corpus.name, lane_number, k, sentence)
             source = Source(document, sentence, lambda d=document, g=rng: self._other(host, corpus, d, g))  # type: ignore[misc]
             arranged = arrange(sentence_task, source, label, self.caps.longest, rng)
             on = arranged.next_sentence if arranged is not None else None
             k, sentence = (k, on) if on is not None and on < document.sentence_count else (k + 1, 0)
-            if arranged is None:
-                continue
-            instance = build(arranged, sentence_task, labellers, self.vocabulary, rng)
-            if len(instance.labels[host].positions):
-                places[corpus.name] = (k, sentence)
-                text = len(instance) - 1 - instance.sequence.segments
-                tokens[corpus.name] = tokens.get(corpus.name, 0) + text
-                identity = host if sentence_task is not None else labellers[0].name
-                return instance, Cursor(cursor.drawn + 1, places, tokens), self.ids[identity]
-        raise TaskError(
+            if arranged is not None:
+                return _Drawn(arranged, rng, corpus.name, (k, sentence), attempt + 1)
+        raise self._nothing_found(host, corpus, label, document)
+
+    def _nothing_found(self, host: str, corpus: ShardedCorpus, label: str | None, last: AnnotatedDocument) -> TaskError:
+        return TaskError(
             f"task {host!r} found nothing to score in {PATIENCE:,} attempts in a row on the {self._split} documents of "
             f"corpus {corpus.name!r}"
             + (f" for label {label!r}" if label else "")
-            + f"; the last was {document.name!r}. It needs {task.needs}. Leave the task out, or {corpus.name!r} out of "
-            f"tasks.{host}.corpora."
+            + f"; the last was {last.name!r}. It needs {self.tasks[host].needs}. Leave the task out, or "
+            f"{corpus.name!r} out of tasks.{host}.corpora."
         )
 
     def epoch(self, host: str, lane: Lane) -> int:
@@ -200,23 +287,25 @@ class Stream:
             k, sentence = k + 1, 0
         return tokens
 
-    def _draw(
-        self, host: str, task: SentenceTask | None, lane_number: int, cursor: Cursor
-    ) -> tuple[ShardedCorpus, str | None]:
+    def _draw(self, host: str, task: Task, lane_number: int, cursor: Cursor) -> tuple[ShardedCorpus, str | None]:
         """The corpus of the next instance, and the label it is to show, where the caller draws it.
 
         A lane begins with a random corpus, so that lanes do not all turn to the same one in the same step.
         """
         corpora = self.feeds[host].corpora
-        labels = task.labels if task is not None and task.balanced else ()
-        if len(corpora) == 1 and not labels:
-            return corpora[0], None
+        labels = task.labels or () if isinstance(task, SentenceTask) and task.balanced else ()
+        given = [cursor.tokens.get(corpus.name, 0) for corpus in corpora] if len(corpora) > 1 else [1]
+        if any(given) and not labels:  # nothing to draw
+            return corpora[next_corpus(given, self._shares[host], self.caps.longest)], None
         draw = generator(self._seed, self._split, host, "draw", lane_number, cursor.drawn)
         chosen = int(draw.random() * len(corpora))
-        given = [cursor.tokens.get(corpus.name, 0) for corpus in corpora]
         if any(given):
             chosen = next_corpus(given, self._shares[host], self.caps.longest)
-        return corpora[chosen], labels[int(draw.integers(len(labels)))] if labels else None
+        if not labels:
+            return corpora[chosen], None
+        if self._in_turn:
+            return corpora[chosen], self._label_in_turn(host, labels, lane_number, cursor.drawn)
+        return corpora[chosen], labels[int(draw.integers(len(labels)))]
 
     def _label_in_turn(self, host: str, labels: Sequence[str], lane_number: int, drawn: int) -> str:
         """The class of instance `drawn` where classes take turns."""
@@ -226,11 +315,12 @@ class Stream:
 
     def _document(self, host: str, corpus: ShardedCorpus, lane_number: int, k: int) -> AnnotatedDocument:
         """Document k of the lane's walk: number lane + k M of the endless stream of epochs."""
-        size = corpus.documents(self._split)
-        epoch, index = divmod(lane_number + k * self.lanes, size)
-        number = permuted(index, size, seed_of(self._seed, self._split, host, corpus.name, epoch))
-        if self._last is None or self._last[0] != (corpus.name, number):
-            self._last = (corpus.name, number), corpus.document(self._split, number)
+        wanted = (host, corpus.name, lane_number, k)
+        if self._last is None or self._last[0] != wanted:
+            size = corpus.documents(self._split)
+            epoch, index = divmod(lane_number + k * self.lanes, size)
+            number = permuted(index, size, _epoch_seed(self._seed, self._split, host, corpus.name, epoch))
+            self._last = wanted, corpus.document(self._split, number)
         return self._last[1]
 
     def _other(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -22,6 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ernie2.annotate.shards import AnnotatedDocument
 from ernie2.errors import TaskError, UnknownTask, did_you_mean
+
+if TYPE_CHECKING:
+    from ernie2.tasks.blocks import Block
 
 Array = NDArray[Any]
 
@@ -233,6 +236,13 @@ class TokenTask(Task):
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Returns the positions it scores and their targets; positions ascend, none is a special token."""
+        raise NotImplementedError
+
+    def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
+        """Return what `label` gives for every sequence of `block`, with positions in the block; `rngs`: one a sequence.
+
+        To override where that is faster than calls of `label`, which are made otherwise.
+        """
         raise NotImplementedError
 
     def notes(self, sequences: Sequence[TokenSequence]) -> list[str]:

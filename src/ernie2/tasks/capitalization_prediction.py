@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START, AnnotatedDocument
 from ernie2.tasks.base import Labels, TokenSequence, TokenTask, register
+from ernie2.tasks.blocks import Block
 
 Array = NDArray[Any]
 
@@ -45,6 +47,10 @@ class CapitalizationPrediction(TokenTask):
         wanted = WORD_START | CASED
         positions = (((sequence.flags & wanted) == wanted) & self.vocabulary.is_text[sequence.tokens]).nonzero()[0]
         return Labels(positions, ((sequence.flags[positions] & CAPITALISED) != 0).astype(np.int64))
+
+    def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
+        """As `label`: no sequence bears on another, and nothing is drawn."""
+        return self.label(block.whole, rngs[0])
 
     def show(self, text: str, target: int) -> str:
         """The word as it began in the text."""

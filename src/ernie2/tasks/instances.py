@@ -127,37 +127,51 @@ def build(
     Token tasks do not score tokens that another task replaced: their own label would be about a token nobody sees.
     """
     sequence = lay_out(arranged, vocabulary)
+    changing = changing_task(token_tasks)
+    labels = {task.name: label_sequence(task, sequence, rng, arranged) for task in token_tasks if task is not changing}
+    inputs = sequence.tokens
+    if changing is not None:
+        made = label_sequence(changing, sequence, rng, arranged)
+        if made.inputs is not None:
+            inputs, labels = made.inputs, still_seen(labels, made.inputs == sequence.tokens)
+        labels[changing.name] = made
+    if sentence_task is not None:
+        labels[sentence_task.name] = Labels(_FIRST, np.array([arranged.label], np.int64))
+    return Instance(inputs, sequence.segment, labels, sequence)
+
+
+def changing_task(token_tasks: Sequence[TokenTask]) -> TokenTask | None:
+    """Return the task that changes the input, None without one. Raises `TaskError` where there are several."""
     changing = [task for task in token_tasks if task.changes_input]
     if len(changing) > 1:
         names = " and ".join(repr(task.name) for task in changing)
         raise TaskError(
             f"tasks {names} all change the input, so they cannot label one instance; leave all but one out."
         )
-    labels = {task.name: _label(task, sequence, rng, arranged) for task in token_tasks if not task.changes_input}
-    inputs = sequence.tokens
-    for task in changing:
-        made = _label(task, sequence, rng, arranged)
-        if made.inputs is not None:
-            inputs = made.inputs
-            kept = inputs == sequence.tokens
-            for name, other in labels.items():
-                seen = kept[other.positions]
-                labels[name] = Labels(other.positions[seen], other.targets[seen])
-        labels[task.name] = made
-    if sentence_task is not None:
-        labels[sentence_task.name] = Labels(_FIRST, np.array([arranged.label], np.int64))
-    return Instance(inputs, sequence.segment, labels, sequence)
+    return changing[0] if changing else None
 
 
-def _label(task: TokenTask, sequence: TokenSequence, rng: Generator, arranged: Arranged) -> Labels:
+def still_seen(labels: Mapping[str, Labels], kept: Array) -> dict[str, Labels]:
+    """Return `labels` without the positions whose token was replaced; `kept` (n,) bool: tokens that were not."""
+    seen = {name: kept[each.positions] for name, each in labels.items()}
+    return {name: Labels(each.positions[seen[name]], each.targets[seen[name]]) for name, each in labels.items()}
+
+
+def label_sequence(task: TokenTask, sequence: TokenSequence, rng: Generator, arranged: Arranged) -> Labels:
+    """Let `task` label one sequence. Raises `TaskError`, naming task and document, when it breaks its contract."""
     try:
         made = task.label(sequence, rng)
     except Exception as error:
         where = arranged.segments[0].document.name
         raise TaskError(f"task {task.name!r} failed on document {where!r}: {error!r}") from error
+    check_labels(task, sequence, made, arranged)
+    return made
+
+
+def check_labels(task: TokenTask, sequence: TokenSequence, made: object, arranged: Arranged) -> None:
+    """Raise `TaskError` where what `task` returned for `sequence` is no labels of it; `arranged` is named."""
     if (problem := _problem(task, sequence, made)) is not None:
         raise TaskError(f"task {task.name!r}, document {arranged.segments[0].document.name!r}: {problem}.")
-    return made
 
 
 def _problem(task: TokenTask, sequence: TokenSequence, made: object) -> str | None:
@@ -205,15 +219,21 @@ def _check(task: SentenceTask, source: Source, arranged: object, room: int) -> N
         raise TaskError(f"{where}: returned {_kind(arranged)}, neither Arranged nor None.")
     if not isinstance(arranged.segments, tuple | list) or not all(isinstance(s, Segment) for s in arranged.segments):
         raise TaskError(f"{where}: arranged something other than a tuple of Segments.")
-    if not arranged.segments or any(segment.end <= segment.start for segment in arranged.segments):
+    tokens, empty, outside = 0, not arranged.segments, False
+    for segment in arranged.segments:
+        start, end = segment.start, segment.end
+        tokens += end - start
+        empty |= end <= start
+        outside |= start < 0 or end > len(segment.document.tokens)
+    if empty:
         raise TaskError(f"{where}: returned an empty arrangement; return None where a document cannot show the label.")
     if len(arranged.segments) > task.max_segments:
         raise TaskError(
             f"{where}: arranged {len(arranged.segments)} segments; it announces at most {task.max_segments}."
         )
-    if any(segment.start < 0 or segment.end > len(segment.document) for segment in arranged.segments):
+    if outside:
         raise TaskError(f"{where}: arranged tokens outside the document.")
-    if (tokens := sum(map(len, arranged.segments))) > room:
+    if tokens > room:
         raise TaskError(f"{where}: arranged {tokens} tokens into a room of {room}.")
     if not isinstance(arranged.label, int | np.integer) or not 0 <= arranged.label < len(task.labels):
         raise TaskError(f"{where}: label {arranged.label!r} is none of its {len(task.labels)} classes.")

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ernie2.annotate.shards import SPAN_KINDS, WORD_START
 from ernie2.tasks.base import Labels, Options, TokenSequence, TokenTask, Vocabulary, register
+from ernie2.tasks.blocks import Block
 
 Array = NDArray[Any]
 
@@ -107,10 +108,45 @@ class KnowledgeMasking(TokenTask):
         picked[units[rng.permutation(len(units))[:wanted]]] = True
         positions = (picked[unit] & text).nonzero()[0]  # an [UNK] inside a picked unit stays, unscored
         fate = rng.random(len(positions))
-        random = self.vocabulary.ordinary[rng.integers(len(self.vocabulary.ordinary), size=len(positions))]
-        inputs = tokens.copy()
-        inputs[positions] = np.where(fate < 0.8, self.vocabulary.mask, np.where(fate < 0.9, random, tokens[positions]))
-        return Labels(positions, tokens[positions], inputs)
+        random = rng.integers(len(self.vocabulary.ordinary), size=len(positions))
+        return self._hidden(tokens, positions, fate, random)
+
+    def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
+        """As `label` of each sequence; only what is drawn is drawn sequence by sequence."""
+        sequence, vocabulary = block.whole, self.vocabulary
+        tokens, lengths = sequence.tokens, np.diff(block.starts)
+        text = vocabulary.is_text[tokens]  # (n,) bool
+        levels = self._edges.searchsorted([rng.random() for rng in rngs], side="right")
+        starts = sequence.document < 0
+        for level in set(levels.tolist()):
+            starts |= self._starts(sequence, self._levels[level]) & np.repeat(levels == level, lengths)
+        unit = starts.cumsum()  # (n,) number of the unit a token belongs to
+        sizes = np.bincount(unit[text], minlength=int(unit[-1]) + 1)  # tokens of each unit that would be scored
+        units = sizes.nonzero()[0]
+        edges = units.searchsorted(unit[block.starts[:-1]]).tolist()  # the first unit of each sequence: [CLS] has one
+        scored = sizes[units].tolist()
+        picks, fates, random = [], [], []
+        for rng, first, end in zip(rngs, edges, [*edges[1:], len(units)], strict=True):
+            if first < end:
+                wanted = max(1, int((end - first) * self.options.mask_share + rng.random()))
+                picked = [first + pick for pick in rng.permutation(end - first)[:wanted].tolist()]
+                count = sum([scored[pick] for pick in picked])
+                picks += picked
+                fates.append(rng.random(count))
+                random.append(rng.integers(len(vocabulary.ordinary), size=count))
+        if not picks:
+            return Labels(np.zeros(0, np.int64), np.zeros(0, np.int64), tokens)
+        hidden = np.zeros(len(sizes), bool)
+        hidden[units[picks]] = True
+        positions = (hidden[unit] & text).nonzero()[0]
+        return self._hidden(tokens, positions, np.concatenate(fates), np.concatenate(random))
+
+    def _hidden(self, tokens: Array, positions: Array, fate: Array, random: Array) -> Labels:
+        """Replace tokens: 80 % by [MASK], 10 % by ordinary token number `random`; `fate` in [0, 1) decides."""
+        inputs, targets = tokens.copy(), tokens[positions]
+        others = np.where(fate < 0.9, self.vocabulary.ordinary[random], targets)
+        inputs[positions] = np.where(fate < 0.8, self.vocabulary.mask, others)
+        return Labels(positions, targets, inputs)
 
     def tally(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
         """Picked units by kind, at the level of the mix that explains what is hidden by the fewest whole units.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ernie2.annotate.shards import AnnotatedDocument
 from ernie2.tasks.base import Labels, TokenSequence, TokenTask, register
+from ernie2.tasks.blocks import Block
 
 Array = NDArray[Any]
 
@@ -42,9 +44,12 @@ class TokenDocumentRelation(TokenTask):
         left_over = np.append(sequence.document_lengths > shown, False)  # [-1]: special tokens
         positions = (left_over[document] & self.vocabulary.is_text[sequence.tokens]).nonzero()[0]
         key = document[positions] * self.vocabulary.size + sequence.tokens[positions]
-        _, which, here = np.unique(key, return_inverse=True, return_counts=True)
-        elsewhere = sequence.document_count[positions] - here[which] > 0
+        elsewhere = sequence.document_count[positions] - _occurrences(key) > 0
         return Labels(positions, elsewhere.astype(np.int64))
+
+    def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
+        """As `label`: no sequence bears on another, and nothing is drawn."""
+        return self.label(block.whole, rngs[0])
 
     def show(self, text: str, target: int) -> str:
         """The token with a plus where it occurs elsewhere."""
@@ -53,3 +58,14 @@ class TokenDocumentRelation(TokenTask):
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
         """The token itself."""
         return sequence.tokens[positions]
+
+
+def _occurrences(key: Array) -> Array:
+    """(n,) how often each value occurs: [7, 5, 7] → [2, 1, 2]."""
+    order = key.argsort()
+    ordered = key[order]
+    edges = np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]).nonzero()[0]
+    counts = edges[1:] - edges[:-1]
+    found = np.empty(len(key), np.int64)
+    found[order] = np.repeat(counts, counts)
+    return found
