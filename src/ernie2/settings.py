@@ -347,8 +347,8 @@ class TrainSettings(Part):
     """An fsspec URL, such as s3://bucket/run, every checkpoint is copied to; `ernie2 resume RUN --from URL` goes on
     from it where the disk of RUN is gone."""
     workers: int | None = Field(default=None, ge=0, le=1_024)
-    """Processes that make batches ahead of the step, for every rank; null: none where the CPU trains, up to 4 beside a
-    GPU. The batches are the same for any number."""
+    """Processes that make batches ahead of the step, for every rank; null: none where the CPU trains, up to 8
+    beside a GPU. The batches are the same for any number."""
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     """How the ranks torchrun starts share a model. ddp (auto): each holds all of it; fsdp: each holds a share of
     parameters, gradients and moments, for models too large for one GPU. One process needs neither."""

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import tiny_run
 from ernie2.batches import loader
-from ernie2.batches.loader import Loader
+from ernie2.batches.loader import Loader, default_workers, hosts_of
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan, Stage
 from ernie2.batches.stream import Feed, Lane, Stream
@@ -21,21 +21,76 @@ def trainer(tmp_path_factory):
     return build(tiny_run.recipe(folder, batch={"batch_tokens": 384}), shards).trainer  # three lanes
 
 
-def walk(trainer, workers, numbers=None):
+def of_lanes(stream, lanes):
+    """The stream with another number of lanes."""
+    tasks = list(stream.tasks.values())
+    return Stream(stream.feeds, tasks, stream.vocabulary, stream.caps, stream.ids, seed=0, lanes=lanes)
+
+
+def walk(trainer, workers, numbers=None, stream=None):
     """Bytes of every pack of the run, step by step, and the lanes at its end."""
     made = []
-    with Loader(trainer.stream, trainer.plans, workers, numbers) as made_by:
+    with Loader(stream or trainer.stream, trainer.plans, workers, numbers) as made_by:
         lanes = [Lane() for _ in made_by.numbers]
         for stage, plan in enumerate(trainer.plans):
             for step in range(len(plan)):
                 packs, lanes = made_by.take(stage, step, lanes)
-                made.append([(pack.tokens.tobytes(), pack.segments.tobytes(), sorted(pack.targets)) for pack in packs])
+                made.append([(pack.flat.tobytes(), pack.layout()) for pack in packs])
     return made, [lane.state() for lane in lanes]
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_any_number_of_workers_makes_the_same_packs_in_the_same_order(trainer, workers):
-    assert walk(trainer, workers) == walk(trainer, 0)
+@pytest.mark.parametrize("lanes", [1, 2, 3, 6])
+@pytest.mark.parametrize("workers", [1, 3, 4, 5])
+def test_any_number_of_workers_makes_the_same_packs_in_the_same_order(trainer, lanes, workers):
+    stream = of_lanes(trainer.stream, lanes)
+    assert walk(trainer, workers, stream=stream) == walk(trainer, 0, stream=stream)
+
+
+@pytest.mark.parametrize("lanes", range(1, 7))
+@pytest.mark.parametrize("workers", range(1, 6))
+def test_every_walk_of_a_host_in_a_lane_has_one_worker_and_they_are_shared_out_evenly(trainer, lanes, workers):
+    shares = Loader(of_lanes(trainer.stream, lanes), trainer.plans, workers)._shares
+    hosts = hosts_of(trainer.plans)
+    assert sorted(walk for share in shares for walk in share) == sorted(
+        (n, host) for n in range(lanes) for host in hosts
+    )
+    assert len(shares) == min(workers, lanes * len(hosts))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    for host in hosts:  # and so are the packs of every step
+        packs = [sum(walked == host for _, walked in share) for share in shares]
+        assert max(packs) - min(packs) <= 1
+
+
+@pytest.mark.parametrize(
+    ("lanes", "hosts", "spare_cores", "workers"),
+    [
+        (6, 4, 3, 3),  # two turns a step
+        (6, 4, 4, 3),  # a fourth would not make it one turn
+        (6, 4, 5, 3),
+        (6, 4, 15, 6),  # one turn
+        (12, 4, 15, 6),  # eight at most: two turns
+        (9, 4, 15, 5),
+        (3, 4, 15, 3),
+        (2, 4, 15, 4),  # two share a lane
+        (1, 4, 15, 4),
+        (1, 2, 15, 2),  # a lane has no more walks than hosts
+        (1, 1, 15, 1),
+        (1, 4, 2, 2),
+        (6, 4, 0, 1),
+        (1, 4, -1, 1),
+    ],
+)
+def test_the_default_number_of_workers_follows_from_lanes_hosts_and_cores(lanes, hosts, spare_cores, workers):
+    assert default_workers(lanes, hosts, spare_cores) == workers
+
+
+def test_packs_that_were_handed_over_stay_as_they_are_while_more_are_made(trainer):
+    with Loader(trainer.stream, trainer.plans, 1) as made_by:
+        lanes, taken = [Lane() for _ in made_by.numbers], []
+        for step in range(min(len(trainer.plans[0]), 2 * loader.AHEAD)):
+            packs, lanes = made_by.take(0, step, lanes)
+            taken += [(pack, pack.tokens.tobytes()) for pack in packs]
+    assert all(pack.tokens.tobytes() == before for pack, before in taken)
 
 
 def test_a_loader_of_some_lanes_makes_just_the_packs_of_these(trainer):
@@ -70,9 +125,11 @@ def test_going_back_to_an_earlier_position_makes_the_same_packs_again(trainer):
 def test_a_killed_worker_is_said_and_nothing_hangs(trainer, monkeypatch):
     monkeypatch.setattr(loader, "LOOK_SECONDS", 0.05)
 
-    def go_on(made_by, lanes):
-        for step in range(1, 5):
-            _, lanes = made_by.take(0, step, lanes)
+    def go_on(made_by, lanes):  # further than the worker may have been
+        for stage, plan in enumerate(trainer.plans):
+            for step in range(len(plan)):
+                if (stage, step) > (0, 0):
+                    _, lanes = made_by.take(stage, step, lanes)
 
     with Loader(trainer.stream, trainer.plans, 1) as made_by:
         _, lanes = made_by.take(0, 0, [Lane() for _ in made_by.numbers])

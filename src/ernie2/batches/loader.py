@@ -1,8 +1,9 @@
 """The loader: packs made ahead of time in other processes, the same packs in the same order as without them.
 
-What a lane yields depends on its number, its cursors and the step alone, so worker w of W owns lanes w, w + W, … and
-walks ahead on its own. A loader holds no state that matters: `take` is told where the run stands, and where that is not
-what was expected (a stage ended early, a run was resumed), the workers begin again from there.
+What a lane yields for a host task depends on its number, the host's cursor and the step alone. So a worker owns the
+steps of one host in one lane, or several such walks, and goes ahead on its own; several workers can share a lane. A
+loader holds no state that matters: `take` is told where the run stands, and where that is not what was expected (a
+stage ended early, a run was resumed), the workers begin again from there.
 """
 
 from __future__ import annotations
@@ -11,21 +12,27 @@ import multiprocessing
 import signal
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from threading import Thread
 from typing import Any, NoReturn
 
-from ernie2.batches.batch import PackedBatch
+from ernie2.batches.batch import Layout, PackedBatch
+from ernie2.batches.shared_buffer import SharedBuffer
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane, Stream
 from ernie2.errors import ConfigError, Ernie2Error, RunFailed
 from ernie2.processes import without_main
 
-AHEAD = 3
-"""Steps a worker is asked for beyond the one that is trained."""
+AHEAD = 6
+"""Steps the workers are asked for beyond the one that is trained: while one makes packs of a slow task set, others make
+those of the steps around it."""
+MOST_WORKERS = 8
+"""Workers of a rank by default, at most."""
+FEW_WORKERS = 4
+"""Workers that may share the lanes where there are fewer lanes than this."""
 LOOK_SECONDS = 1.0
 """How often a loader that waits looks whether its workers live."""
 GRACE_SECONDS = 30
@@ -34,6 +41,23 @@ GRACE_SECONDS = 30
 Filled = tuple[list[PackedBatch], list[Lane]]
 Place = tuple[int, int]
 """A stage and a step in it."""
+Walk = tuple[int, str]
+"""A lane and a host task, whose cursor in that lane one worker moves."""
+Handed = tuple[Layout, dict[str, Any]]
+"""Of a pack in the shared buffer: its layout, and the host's cursor after it as JSON values."""
+
+
+def default_workers(lanes: int, hosts: int, spare_cores: int) -> int:
+    """Workers a rank of `lanes` lanes and `hosts` different host tasks gets beside a GPU.
+
+    As many as spare cores allow, up to 8 and one a lane; no more than are needed to finish a step's packs in the same
+    number of turns, so that 6 lanes get 3 of 4. Fewer than 4 lanes are shared by up to 4 workers, by host.
+    """
+    most = max(1, min(MOST_WORKERS, spare_cores))
+    if most < lanes:
+        turns = -(-lanes // most)
+        return -(-lanes // turns)
+    return lanes * max(1, min(hosts, min(FEW_WORKERS, most) // lanes))
 
 
 class Loader:
@@ -56,7 +80,8 @@ class Loader:
                     f"task {task.name!r} is defined in the script that runs, which processes that make batches cannot "
                     "import: put it into a module of its own, or set train.workers=0."
                 )
-        self._shares = [self.numbers[w::workers] for w in range(min(workers, len(self.numbers)))]
+        walks = [(number, host) for host in hosts_of(plans) for number in self.numbers]
+        self._shares = [walks[w::workers] for w in range(min(workers, len(walks)))]
         self._workers: list[_Worker] = []
         self._asked: list[Place] = []
         self._next: Place | None = None
@@ -93,11 +118,13 @@ class Loader:
         if self._expected is None or self._expected[0] != place or self._expected[1] is not lanes:
             self._begin(place, lanes)
         self._ask()
-        self._asked.pop(0)
+        host = self._host(self._asked.pop(0))
         found: dict[int, tuple[PackedBatch, Lane]] = {}
         for worker in self._workers:
-            found.update(worker.receive())
-        after = [found[number][1] for number in self.numbers]
+            found.update(worker.receive(host))
+        after = [
+            Lane({**lane.cursors, **found[number][1].cursors}) for number, lane in zip(self.numbers, lanes, strict=True)
+        ]
         self._expected = (_following(self._plans, place), after)
         return [found[number][0] for number in self.numbers], after
 
@@ -105,12 +132,12 @@ class Loader:
         """Sets all workers to `place`; what they made of another future is thrown away."""
         if not self._workers:
             self._workers = [_Worker(self._stream, self._plans, share) for share in self._shares]
+        for place_asked in self._asked:
+            for worker in self._workers:
+                worker.receive(self._host(place_asked))
+        by_number = {number: lane.state() for number, lane in zip(self.numbers, lanes, strict=True)}
         for worker in self._workers:
-            for _ in self._asked:
-                worker.receive()
-        by_number = dict(zip(self.numbers, lanes, strict=True))
-        for worker in self._workers:
-            worker.send({number: by_number[number].state() for number in worker.numbers})
+            worker.send({number: by_number[number] for number, _ in worker.walks})
         self._asked = []
         self._next = place
 
@@ -118,21 +145,32 @@ class Loader:
         """Keeps `AHEAD` steps asked for beyond the one that is due."""
         while len(self._asked) <= AHEAD and self._next is not None:
             for worker in self._workers:
-                worker.send(self._next)
+                worker.ask(self._next, self._host(self._next))
             self._asked.append(self._next)
             self._next = _following(self._plans, self._next)
 
+    def _host(self, place: Place) -> str:
+        return self._plans[place[0]].host_at(place[1])
+
 
 class _Worker:
-    """A process that owns some lanes, seen from the one that trains."""
+    """A process that owns some walks, seen from the one that trains.
 
-    def __init__(self, stream: Stream, plans: Sequence[Plan], numbers: Sequence[int]) -> None:
-        self.numbers = numbers
+    It writes packs into a buffer both see, answer after answer, round and round. The buffer holds as many answers as
+    are ever asked for and not received, so none is overwritten before `receive` has copied it.
+    """
+
+    def __init__(self, stream: Stream, plans: Sequence[Plan], walks: Sequence[Walk]) -> None:
+        self.walks = walks
+        self._packs = Counter(host for _, host in walks)
+        self._slots = max(self._packs.values())
+        self._buffer = SharedBuffer((AHEAD + 1) * self._slots, stream.caps.buffer_size)
+        self._received = 0
         context = multiprocessing.get_context("forkserver")
         self._requests, theirs = context.Pipe(duplex=False)[::-1]
         self._results, sends = context.Pipe(duplex=False)
         self._process: BaseProcess = context.Process(
-            target=_work, args=(stream, plans, numbers, theirs, sends), name="ernie2-loader", daemon=True
+            target=_work, args=(stream, plans, walks, self._buffer, theirs, sends), name="ernie2-loader", daemon=True
         )
         with without_main():
             self._process.start()
@@ -143,19 +181,31 @@ class _Worker:
         with suppress(BrokenPipeError):  # `receive` says that it is gone
             self._requests.send(message)
 
-    def receive(self) -> dict[int, tuple[PackedBatch, Lane]]:
-        """What the worker made of its oldest request that is not answered."""
+    def ask(self, place: Place, host: str) -> None:
+        """Ask for the packs of a step, where it has any of `host`."""
+        if host in self._packs:
+            self.send(place)
+
+    def receive(self, host: str) -> dict[int, tuple[PackedBatch, Lane]]:
+        """What the worker made of its oldest request that is not answered, of a step of `host`; nothing for others."""
+        if host not in self._packs:
+            return {}
         while not self._results.poll(LOOK_SECONDS):
             if not self._process.is_alive() and not self._results.poll():
                 self._say_gone()
         try:
-            answer = self._results.recv()
+            answer: dict[int, Handed] | BaseException = self._results.recv()
         except (EOFError, OSError):
             self._process.join(LOOK_SECONDS)
             self._say_gone()
         if isinstance(answer, BaseException):
             raise answer
-        return {number: (pack, Lane.of(state)) for number, (pack, state) in answer.items()}
+        first = self._received % (AHEAD + 1) * self._slots
+        self._received += 1
+        return {
+            number: (layout.pack(self._buffer.rows[slot, : layout.size].copy()), Lane.of({host: cursor}))
+            for slot, (number, (layout, cursor)) in enumerate(answer.items(), first)
+        }
 
     def _say_gone(self) -> NoReturn:
         code = self._process.exitcode
@@ -175,20 +225,24 @@ class _Worker:
         self._process.join()
         self._requests.close()
         self._results.close()
+        self._buffer.close()
 
 
 def _work(
-    stream: Stream, plans: Sequence[Plan], numbers: Sequence[int], requests: Connection, results: Connection
+    stream: Stream,
+    plans: Sequence[Plan],
+    walks: Sequence[Walk],
+    buffer: SharedBuffer,
+    requests: Connection,
+    results: Connection,
 ) -> None:
-    """A worker's life: lanes to begin from, then steps to make packs of, until the other side is gone.
-
-    Answers are sent by a thread, so that the next pack is made while the one before is on its way.
-    """
+    """A worker's life: lanes to begin from, then steps to make packs of, until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains ends its workers
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))  # it may need them to end its step
-    lanes: Mapping[int, Lane] = {}
-    sender: Thread | None = None
+    lanes: dict[int, Lane] = {}
+    slots = len(buffer.rows) // (AHEAD + 1)
+    answered = 0
     while True:
         try:
             message = requests.recv()
@@ -197,25 +251,29 @@ def _work(
         if isinstance(message, dict):
             lanes = {number: Lane.of(state) for number, state in message.items()}
             continue
-        answer: Any
+        answer: dict[int, Handed] | Exception = {}
         try:
             active, host = _task_set(plans, message)
-            made = {number: stream.pack(number, lanes[number], host, active) for number in numbers}
-            lanes = {number: lane for number, (_, lane) in made.items()}
-            answer = {number: (pack, lane.state()) for number, (pack, lane) in made.items()}
+            made = {}
+            for slot, number in enumerate([n for n, walked in walks if walked == host], answered * slots):
+                pack, lanes[number] = stream.pack(number, lanes[number], host, active)
+                flat = pack.flattened().flat
+                assert flat is not None
+                buffer.rows[slot, : len(flat)] = flat
+                made[number] = pack.layout(), lanes[number].state()[host]
+            answer = made
         except Ernie2Error as error:
             answer = error
         except Exception:
             answer = RunFailed(f"making a batch failed, which is a fault of ernie2:\n{traceback.format_exc()}")
-        if sender is not None:
-            sender.join()
-        sender = Thread(target=_send, args=(results, answer), daemon=True)
-        sender.start()
+        answered = (answered + 1) % (AHEAD + 1)
+        with suppress(BrokenPipeError, OSError):
+            results.send(answer)
 
 
-def _send(results: Connection, answer: Any) -> None:
-    with suppress(BrokenPipeError, OSError):
-        results.send(answer)
+def hosts_of(plans: Sequence[Plan]) -> list[str]:
+    """The tasks that host a step of `plans`, in their order."""
+    return list(dict.fromkeys(plan.tasks[host] for plan in plans for host in dict.fromkeys(plan.host.tolist())))
 
 
 def _task_set(plans: Sequence[Plan], place: Place) -> tuple[tuple[str, ...], str]:

@@ -30,6 +30,11 @@ class Caps:
     sequences: int
     scored: Mapping[str, int]
 
+    @property
+    def buffer_size(self) -> int:
+        """Most elements of a pack in one buffer: tokens, positions, segments and task ids, starts, and all targets."""
+        return 4 * self.tokens + self.sequences + 1 + 2 * sum(self.scored.values())
+
     @staticmethod
     def of(pack_tokens: int, sequence_tokens: int, tasks: Sequence[Task]) -> Caps:
         """Caps for these tasks; a single sequence always fits."""

@@ -128,7 +128,7 @@ class Bench:
         self, name: str, trainer: Trainer, taker: Taker, sets: Sequence[TaskSet], steps: int, seconds: float
     ) -> dict[str, Any]:
         """One loader process alone, then training fed by none and by as many as a run has (one where it has none)."""
-        usual = loader_workers(trainer.settings.workers, self.device)
+        usual = loader_workers(trainer.settings.workers, self.device, trainer.stream.lanes, trainer.plans)
         alone = loader_rate(trainer.stream, sets, seconds)
         self.note("one_process", {"stream": name, **asdict(alone)})
         fed = []

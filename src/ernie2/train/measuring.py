@@ -116,7 +116,9 @@ def measure(
     trainer.heldout.evaluate(trainer.model, device, precision)
     evaluation = time.monotonic() - at
     written, size = _checkpoint_cost(trainer, near)
-    return Measured(costs, evaluation, written, size, loader_workers(trainer.settings.workers, device))
+    lanes = trainer.stream.lanes
+    workers = loader_workers(trainer.settings.workers, device, lanes, trainer.plans)
+    return Measured(costs, evaluation, written, size, workers)
 
 
 def forecast(trainer: Trainer, measured: Measured) -> RunCost:
@@ -129,7 +131,8 @@ def forecast(trainer: Trainer, measured: Measured) -> RunCost:
     seconds = tokens = 0.0
     for chosen, steps in counts.items():
         cost = known.get(chosen, everything)
-        packing = cost.packing / measured.workers if measured.workers else 0.0
+        turns = -(-trainer.stream.lanes // measured.workers) if measured.workers else 0
+        packing = cost.packing * turns / trainer.stream.lanes
         step = max(cost.training, packing) if measured.workers else cost.training + cost.packing
         seconds += steps * step / cost.steps
         tokens += steps * cost.tokens / cost.steps

@@ -10,7 +10,7 @@ from uuid import uuid4
 import torch
 
 from ernie2.batches.batch import PackedBatch
-from ernie2.batches.loader import Loader
+from ernie2.batches.loader import Loader, default_workers, hosts_of
 from ernie2.batches.packing import pack_of_nothing
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane, Stream
@@ -71,7 +71,7 @@ class Trainer:
         self.heldout, self.run = heldout, run
         self.records = Records(run) if self.world.first else NoRecords(run)
         self._numbers = self.world.lanes(stream.lanes)
-        workers = loader_workers(settings.workers, device, self.world.local_size)
+        workers = loader_workers(settings.workers, device, len(self._numbers), plans, self.world.local_size)
         self.loader = Loader(stream, plans, workers, self._numbers)
         self.ranks = spread(model, self.world, settings.parallel)
         self.optimizer = build_optimizer(model, settings)
@@ -362,10 +362,11 @@ class Trainer:
         self._watchdog.step_done()
 
 
-def loader_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> int:
-    """Processes that make batches for a rank: as many as are `wanted`, by default none where the CPU trains, else up to
-    four, of the cores that `ranks` ranks of a machine share.
+def loader_workers(wanted: int | None, device: torch.device, lanes: int, plans: Sequence[Plan], ranks: int = 1) -> int:
+    """Processes that make batches for a rank of `lanes` lanes: as many as are `wanted`, by default none on a CPU.
+
+    Beside a GPU `loader.default_workers` decides; `ranks` of a machine share its cores, and each trains with one.
     """
     if wanted is not None:
         return wanted
-    return min(4, max(1, cores() // ranks - 1)) if device.type == "cuda" else 0
+    return default_workers(lanes, len(hosts_of(plans)), cores() // ranks - 1) if device.type == "cuda" else 0
