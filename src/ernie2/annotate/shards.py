@@ -23,10 +23,12 @@ document of exactly two paragraphs, its two texts, and is never split.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,14 +115,14 @@ class Shard:
 
     def document(self, row: int) -> AnnotatedDocument:
         """Returns document `row`, 0 ≤ row < D."""
-        first_paragraph, end_paragraph = self.documents[row], self.documents[row + 1]
+        first_paragraph, end_paragraph = self.documents[row : row + 2].tolist()
         paragraphs = self.paragraphs[first_paragraph : end_paragraph + 1]
-        first_sentence, end_sentence = paragraphs[0], paragraphs[-1]
+        first_sentence, end_sentence = int(paragraphs[0]), int(paragraphs[-1])
         sentences = self.sentences[first_sentence : end_sentence + 1]
-        start, end = sentences[0], sentences[-1]
+        start, end = int(sentences[0]), int(sentences[-1])
         spans = {}
         for kind, (runs, at) in self.spans.items():
-            first, last = at[row], at[row + 1]
+            first, last = at[row : row + 2].tolist()
             if last > first:
                 spans[kind] = runs[first:last] - start
         return AnnotatedDocument(
@@ -177,14 +179,14 @@ class ShardedCorpus:
         """Classes of a corpus of labelled pairs; empty for documents."""
         self.shards = shards
         self._rows = {code: [np.flatnonzero(shard.split == code) for shard in shards] for code in SPLITS.values()}
-        self._ends = {code: np.cumsum([len(r) for r in rows], dtype=np.int64) for code, rows in self._rows.items()}
+        self._ends = {code: list(accumulate(len(r) for r in rows)) for code, rows in self._rows.items()}
         self._tokens: dict[int, int] = {}
         self._of_other_groups: tuple[tuple[str, int], Array] | None = None
 
     def documents(self, split: str) -> int:
         """Number of documents in `split` ("train" or "heldout")."""
         ends = self._ends[SPLITS[split]]
-        return int(ends[-1]) if len(ends) else 0
+        return ends[-1] if ends else 0
 
     def tokens(self, split: str) -> int:
         """Number of tokens in `split`."""
@@ -200,8 +202,8 @@ class ShardedCorpus:
         """Returns document `number` of `split`, 0 ≤ number < documents(split)."""
         code = SPLITS[split]
         ends = self._ends[code]
-        shard = int(np.searchsorted(ends, number, side="right"))
-        row = number - (int(ends[shard - 1]) if shard else 0)
+        shard = bisect_right(ends, number)
+        row = number - (ends[shard - 1] if shard else 0)
         return self.shards[shard].document(int(self._rows[code][shard][row]))
 
     def of_other_groups(self, split: str, group: int) -> Array:

@@ -137,11 +137,12 @@ class Stream:
         self._split = split
         self._shares = {name: [share / sum(feed.shares) for share in feed.shares] for name, feed in feeds.items()}
         self._reads = {name: frozenset(c.name for c in feed.corpora) for name, feed in feeds.items()}
-        self._last: tuple[tuple[str, str, int, int], AnnotatedDocument] | None = None
+        self._last: dict[str, tuple[tuple[str, int, int], AnnotatedDocument]] = {}
+        """By corpus, the document walked last: corpora take turns, and most documents give several instances."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the document at hand, whose columns lie in a file: another process reads its own."""
-        return {**vars(self), "_last": None}
+        """All but the documents at hand, whose columns lie in files: another process reads its own."""
+        return {**vars(self), "_last": {}}
 
     def like(self, feeds: Mapping[str, Feed], tasks: Sequence[Task], *, seed: int, split: str) -> Stream:
         """A stream for evaluation: the same sizes and ids, other feeds, tasks and split; one lane, classes in turn."""
@@ -315,13 +316,14 @@ class Stream:
 
     def _document(self, host: str, corpus: ShardedCorpus, lane_number: int, k: int) -> AnnotatedDocument:
         """Document k of the lane's walk: number lane + k M of the endless stream of epochs."""
-        wanted = (host, corpus.name, lane_number, k)
-        if self._last is None or self._last[0] != wanted:
+        wanted = (host, lane_number, k)
+        last = self._last.get(corpus.name)
+        if last is None or last[0] != wanted:
             size = corpus.documents(self._split)
             epoch, index = divmod(lane_number + k * self.lanes, size)
             number = permuted(index, size, _epoch_seed(self._seed, self._split, host, corpus.name, epoch))
-            self._last = wanted, corpus.document(self._split, number)
-        return self._last[1]
+            last = self._last[corpus.name] = wanted, corpus.document(self._split, number)
+        return last[1]
 
     def _other(
         self, host: str, corpus: ShardedCorpus, document: AnnotatedDocument, rng: Generator

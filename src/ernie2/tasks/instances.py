@@ -217,10 +217,11 @@ def _check(task: SentenceTask, source: Source, arranged: object, room: int) -> N
     where = f"task {task.name!r}, document {source.document.name!r}"
     if not isinstance(arranged, Arranged):
         raise TaskError(f"{where}: returned {_kind(arranged)}, neither Arranged nor None.")
-    if not isinstance(arranged.segments, tuple | list) or not all(isinstance(s, Segment) for s in arranged.segments):
-        raise TaskError(f"{where}: arranged something other than a tuple of Segments.")
-    tokens, empty, outside = 0, not arranged.segments, False
-    for segment in arranged.segments:
+    segments = arranged.segments if isinstance(arranged.segments, tuple | list) else [None]
+    tokens, empty, outside = 0, not segments, False
+    for segment in segments:
+        if not isinstance(segment, Segment):
+            raise TaskError(f"{where}: arranged something other than a tuple of Segments.")
         start, end = segment.start, segment.end
         tokens += end - start
         empty |= end <= start

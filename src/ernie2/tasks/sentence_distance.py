@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -53,14 +55,15 @@ class SentenceDistance(SentenceTask):
         document, kind = source.document, self.labels.index(str(label))
         count = document.sentence_count
         partners = _another(source, rng) if kind == DIFFERENT_DOCUMENTS else document
-        own, lengths = np.diff(document.sentences), np.diff(partners.sentences)  # tokens of each sentence
+        own, edges = document.sentences, partners.sentences
         step = int(rng.integers(1, LONGEST_STEP + 1))
         for first in range(source.start, count - 2):  # whatever the class, two sentences follow the first
             begin = (first + 1, first + 2, 0)[kind]
             end = first + 2 if kind == ADJACENT else partners.sentence_count
-            fitting = begin + np.flatnonzero(lengths[begin:end] <= room - own[first])
+            left = room - int(own[first + 1] - own[first])
+            fitting = (edges[begin + 1 : end + 1] - edges[begin:end] <= left).nonzero()[0]
             if len(fitting):
-                second = int(fitting[rng.integers(len(fitting))])
+                second = begin + int(fitting[rng.integers(len(fitting))])
                 on = first + step if first + step < count - 2 else count
                 return Arranged((_sentence(document, first), _sentence(partners, second)), kind, next_sentence=on)
         return None
@@ -73,8 +76,8 @@ class SentenceDistance(SentenceTask):
 def _another(source: Source, rng: Generator) -> AnnotatedDocument:
     """One of a few documents of other origin, by their numbers of sentences: as often as the walk comes upon it."""
     drawn = [source.other for _ in range(OTHERS)]
-    sizes = np.cumsum([document.sentence_count for document in drawn])
-    return drawn[int(sizes.searchsorted(rng.integers(sizes[-1]), side="right"))]
+    ends = list(accumulate(document.sentence_count for document in drawn))
+    return drawn[bisect_right(ends, int(rng.integers(ends[-1])))]
 
 
 def _sentence(document: AnnotatedDocument, number: int) -> Segment:
