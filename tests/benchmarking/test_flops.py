@@ -43,6 +43,12 @@ def test_the_count_is_the_one_worked_out_by_hand() -> None:
     assert step_flops(TINY, VOCABULARY, SPECS, [pack, pack]) == 2 * pack_flops(TINY, VOCABULARY, SPECS, pack)
 
 
+def test_the_last_layer_counts_queries_and_what_follows_at_scored_rows_only() -> None:
+    # keys and values of 8 tokens, all else of 3 rows; attention 12 · 8 · (9 + 25), then 12 · 8 · (1 · 3 + 2 · 5)
+    first, last = 8 * 3_072 + 3_264, 6 * (8 * 128 + 3 * (128 + 256)) + 1_248
+    assert encoder_flops(TINY, [3, 5], [1, 2]) == first + last == 42_144
+
+
 def test_padding_counts_nothing() -> None:
     assert pack_flops(TINY, 64, SPECS, pack_of([3, 5], {}, 40)) == pack_flops(TINY, 64, SPECS, pack_of([3, 5], {}, 8))
 
@@ -63,12 +69,17 @@ def test_a_padded_transformers_model_of_full_rows_counts_the_same() -> None:
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss.backward()
     pack = pack_of([7, 7, 7], {"masking": 21})  # that model scores every position
-    assert counter.get_total_flops() == pack_flops(TINY, VOCABULARY, SPECS, pack)
+    assert counter.get_total_flops() == pack_flops(TINY, VOCABULARY, SPECS, pack, all_rows=True)
 
 
-def test_our_own_model_does_no_more_on_sequences_of_one_length() -> None:
-    model = MultiTaskModel(TINY, VOCABULARY, [SPECS["masking"], SPECS["capital"], SPECS["order"]], 0).train()
-    pack = pack_of([7, 7, 7], {"masking": 5, "capital": 9, "order": 2})
+@pytest.mark.parametrize(
+    "scored", [{"masking": [1, 3, 8, 10, 15, 17], "order": [0, 7, 14]}, {"order": [0, 7, 14]}, {"masking": range(14)}]
+)
+def test_our_own_model_does_no_more_on_sequences_of_one_length_scored_alike(scored: dict[str, list[int]]) -> None:
+    model = MultiTaskModel(TINY, VOCABULARY, [SPECS["masking"], SPECS["order"]], 0).train()
+    pack = pack_of([7, 7, 7], {name: len(positions) for name, positions in scored.items()})
+    for name, positions in scored.items():
+        pack.targets[name].positions[:] = positions
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         made = model(Inputs.of(pack, "cpu", static=False))
         torch.stack([task.sum for task in made.values()]).sum().backward()

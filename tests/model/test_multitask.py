@@ -172,4 +172,4 @@ def test_mean_pooling_reads_the_mean_of_each_scored_sequence():
     inputs = Inputs.of(pack, "cpu", static=False)
     hidden = model.encoder(inputs)
     by_hand = torch.stack([hidden[5:12].mean(0), hidden[0:4].mean(0)])
-    torch.testing.assert_close(model._picked("topic", hidden, inputs), by_hand)
+    torch.testing.assert_close(model._picked("topic", hidden, inputs, None), by_hand)

@@ -195,7 +195,7 @@ class Theirs:
             self.memory = max(self.memory or 0, (peak_bytes(self._device) or 0) - before + own)
         self.largest = max(self.largest, *(len(batch["input_ids"]) for batch in batches))
         padded = sum(batch["input_ids"].numel() for batch in batches)
-        flops = step_flops(shared.settings, shared.vocab_size, shared.heads, packs)
+        flops = step_flops(shared.settings, shared.vocab_size, shared.heads, packs, all_rows=True)
         return Step(seconds, sum(pack.real_tokens for pack in packs), flops, padded)
 
     def _train_if_it_fits(self, batches: Sequence[dict[str, torch.Tensor]]) -> tuple[float, int | None] | None:

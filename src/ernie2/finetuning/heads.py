@@ -20,6 +20,8 @@ from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import Encoder, bare_linear, initialise
 from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
+from ernie2.model.levers import enabled
+from ernie2.model.scored_rows import ScoredRows
 
 Pooling = Literal["first", "mean"]
 
@@ -80,14 +82,19 @@ class TunedModel(nn.Module):
 
         The head computes in float32 under any autocast: bf16 has 8 significant bits, too few for scores and ranks.
         """
-        hidden = self.encoder(inputs)
+        rows = inputs.rows if self._reads_first_tokens and enabled("scored_rows") else None
+        hidden = self.encoder(inputs, rows)
         with torch.autocast(hidden.device.type, enabled=False):
-            logits: Tensor = self.linear(self.dropout(self._picked(hidden.float(), inputs)))
+            logits: Tensor = self.linear(self.dropout(self._picked(hidden.float(), inputs, rows)))
         return logits
 
-    def _picked(self, hidden: Tensor, inputs: Inputs) -> Tensor:
-        """hidden (T, H) float32 -> what the linear reads, (P, H) or (T, H)."""
-        positions = inputs.targets[SCORED].positions
+    @property
+    def _reads_first_tokens(self) -> bool:
+        return self.pooling == "first" and self.head not in ("tagging", "span")
+
+    def _picked(self, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> Tensor:
+        """hidden (T, H) float32, or (R, H) at `rows` -> what the linear reads, (P, H) or (T, H)."""
+        positions = inputs.targets[SCORED].positions if rows is None else rows.places[SCORED]
         if self.head == "span":
             return hidden
         if self.head == "tagging":

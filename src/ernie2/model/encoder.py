@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ernie2.model.attention.plan import AttentionPlan, attend, plan_attention
+from ernie2.model.attention.plan import AttentionPlan, attend, attend_rows, plan_attention
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
 from ernie2.model.embeddings import Embeddings
 from ernie2.model.inputs import Inputs
 from ernie2.model.norm import Norm
+from ernie2.model.scored_rows import ScoredRows, select_rows
 from ernie2.settings import EncoderSettings
 
 
@@ -51,7 +52,7 @@ class Encoder(nn.Module):
 
     @staticmethod
     def make_layer(settings: EncoderSettings) -> nn.Module:
-        """One layer, (T, H) and what `plan` gives -> (T, H), not yet initialised."""
+        """One layer, (T, H) and what `plan` gives -> (T, H), or (R, H) of scored rows; not yet initialised."""
         return EncoderLayer(settings)
 
     def plan(self, inputs: Inputs, dtype: torch.dtype) -> Any:
@@ -59,19 +60,24 @@ class Encoder(nn.Module):
         dropout = self.settings.attention_dropout if self.training else 0.0
         return plan_attention(inputs, dtype, self.settings.hidden // self.settings.heads, dropout)
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """A pack -> hidden states (T, H) of its last layer, in the autocast dtype where autocast is on."""
+    def forward(self, inputs: Inputs, rows: ScoredRows | None = None) -> Tensor:
+        """A pack -> hidden states (T, H) of its last layer, in the autocast dtype where autocast is on.
+
+        With `rows`, those of these tokens only, (R, H); the last layer then computes no others.
+        """
         run_embeddings, run_layer = run_module, run_module
         if self.training:  # what is evaluated has other shapes, and no part in how fast a run is
             run_embeddings, run_layer = self._run_embeddings, self._run_layer
         hidden: Tensor = run_embeddings(self.embeddings, inputs)
         plan = self.plan(inputs, hidden.dtype)
         again = self.recompute and self.training and torch.is_grad_enabled()
-        for layer in self.layers:
+        for layer, wanted in zip(self.layers, [*[None] * (len(self.layers) - 1), rows], strict=True):
+            if wanted is not None and isinstance(plan, AttentionPlan) and plan.kernel != "packed":
+                run_layer = run_module  # not traced whole, so its parts would be compiled for every number of rows
             hidden = (
-                checkpoint(run_layer, layer, hidden, plan, use_reentrant=False)
+                checkpoint(run_layer, layer, hidden, plan, wanted, use_reentrant=False)
                 if again
-                else run_layer(layer, hidden, plan)
+                else run_layer(layer, hidden, plan, wanted)
             )
         return hidden
 
@@ -93,9 +99,9 @@ class EncoderLayer(nn.Module):
         self.attention = Attention(settings)
         self.ffn = FeedForward(settings)
 
-    def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
-        """hidden (T, H) -> (T, H)."""
-        done: Tensor = self.ffn(self.attention(hidden, plan))
+    def forward(self, hidden: Tensor, plan: AttentionPlan, rows: ScoredRows | None = None) -> Tensor:
+        """hidden (T, H) -> (T, H), or (R, H) at `rows`."""
+        done: Tensor = self.ffn(self.attention(hidden, plan, rows))
         return done
 
 
@@ -111,10 +117,19 @@ class Attention(nn.Module):
         self.norm = Norm(settings.hidden, settings.norm_eps)
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
-        """hidden (T, H) -> (T, H)."""
-        mixed = attend(self.qkv(hidden), self.heads, plan, self.weights_dropout if self.training else 0.0)
-        return self.norm.of_sum(hidden, self.dropout(self.output(mixed)))
+    def forward(self, hidden: Tensor, plan: AttentionPlan, rows: ScoredRows | None = None) -> Tensor:
+        """hidden (T, H) -> (T, H), or (R, H) at `rows`."""
+        dropout = self.weights_dropout if self.training else 0.0
+        if rows is None:
+            mixed = attend(self.qkv(hidden), self.heads, plan, dropout)
+            return self.norm.of_sum(hidden, self.dropout(self.output(mixed)))
+        width = hidden.shape[1]
+        weights, biases = (torch.split(each, [width, 2 * width]) for each in (self.qkv.weight, self.qkv.bias))
+        picked = select_rows(hidden, rows)  # (R, H)
+        query = F.linear(picked, weights[0], biases[0])  # (R, H)
+        memory = F.linear(hidden, weights[1], biases[1])  # (T, 2H)
+        mixed = attend_rows(query, memory, self.heads, plan, rows, dropout)  # (R, H)
+        return self.norm.of_sum(picked, self.dropout(self.output(mixed)))
 
 
 class FeedForward(nn.Module):

@@ -40,6 +40,11 @@ class HeadSpec:
     classes: int | None
     pooling: Literal["first", "mean"] = "first"
 
+    @property
+    def reads_all_tokens(self) -> bool:
+        """Whether the head reads hidden states beyond the positions it scores."""
+        return self.level == "sentence" and self.pooling == "mean"
+
 
 @dataclass(frozen=True, slots=True)
 class TaskLoss:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ernie2.batches.batch import PackedBatch, Targets
+from ernie2.model.scored_rows import ScoredRows, choose_rows
 from ernie2.model.transfer import to_device
 
 
@@ -40,7 +41,7 @@ class Inputs:
     `tokens`, `positions`, `segments`, `task_ids`: (T,) int64. `starts` (S + 1,) int32: sequence i is tokens
     `starts[i] : starts[i + 1]`, and every token lies in a sequence. `lengths`: the same lengths on the host.
     `longest`: no sequence is longer; the static limit of the pack, or the longest sequence where shapes are not static.
-    `targets`: by task name, only tasks that score something.
+    `targets`: by task name, only tasks that score something. `rows`: the tokens they score, None where most are.
     """
 
     tokens: Tensor
@@ -51,6 +52,7 @@ class Inputs:
     lengths: tuple[int, ...]
     longest: int
     targets: Mapping[str, TaskTargets]
+    rows: ScoredRows | None = None
 
     @classmethod
     def of(cls, batch: PackedBatch, device: torch.device | str, static: bool) -> Inputs:
@@ -66,7 +68,17 @@ class Inputs:
         starts = _with_tail(batch.starts, tokens, batch.longest) if static else batch.starts.copy()
         # where shapes are static, a pack that happens to be full gives what the others give
         weights = [_weights(each) for each in batch.targets.values()] if static else []
-        flat, on_device, *weighing = to_device([batch.flat, starts, *weights], device)
+        choice = choose_rows(batch, tokens, starts, static)
+        choosing = [] if choice is None else [choice.index, choice.starts, *choice.places.values()]
+        flat, on_device, *others = to_device([batch.flat, starts, *weights, *choosing], device)
+        weighing, choosing_on_device = others[: len(weights)], others[len(weights) :]
+        rows = None
+        if choice is not None:
+            index, row_starts, *places = choosing_on_device
+            rows = ScoredRows(index, row_starts, dict(zip(choice.places, places, strict=True)), choice.starts)
+            if static:  # a compiled layer serves any number of rows and sequences
+                torch._dynamo.mark_dynamic(index, 0)
+                torch._dynamo.mark_dynamic(row_starts, 0)
         sizes = batch.layout().sizes
         narrow, wide = (
             torch.split(flat, sizes),
@@ -93,6 +105,7 @@ class Inputs:
             lengths=tuple(lengths.tolist()),
             longest=batch.longest if static else int(lengths.max(initial=0)),
             targets={name: each for name, each in targets.items() if each.count},
+            rows=rows,
         )
 
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from ernie2.model.encoder import padded_rows
 from ernie2.model.heads import ClassHead, HeadSpec, TaskLoss, VocabularyHead
 from ernie2.model.inputs import Inputs
+from ernie2.model.levers import enabled
 from ernie2.model.rnn import build_encoder
+from ernie2.model.scored_rows import ScoredRows
 from ernie2.settings import EncoderSettings
 
 
@@ -61,11 +63,18 @@ class MultiTaskModel(nn.Module):
         `active`: tasks that take part whether this pack has targets of theirs or not. Without, their loss is a zero
         whose gradient reaches, as zeros, all parameters it would reach with targets.
         """
-        hidden = self.encoder(inputs)
+        rows = self._rows(inputs)
+        hidden = self.encoder(inputs, rows)
         return {
-            name: self._loss(name, hidden, inputs) if name in inputs.targets else self._nothing(name, hidden)
+            name: self._loss(name, hidden, inputs, rows) if name in inputs.targets else self._nothing(name, hidden)
             for name in dict.fromkeys((*inputs.targets, *active))
         }
+
+    def _rows(self, inputs: Inputs) -> ScoredRows | None:
+        """The rows that the heads of this pack read, or None for all."""
+        if any(self.specs[name].reads_all_tokens for name in inputs.targets) or not enabled("scored_rows"):
+            return None
+        return inputs.rows
 
     def _nothing(self, name: str, hidden: Tensor) -> TaskLoss:
         """A loss of zero over no targets that depends on all parameters of the task, and on the encoder."""
@@ -75,17 +84,20 @@ class MultiTaskModel(nn.Module):
         touched = [hidden.float().sum(), *(parameter.sum() for parameter in parameters)]
         return TaskLoss(0.0 * torch.stack(touched).sum(), 0, torch.zeros((), dtype=torch.int64, device=hidden.device))
 
-    def _loss(self, name: str, hidden: Tensor, inputs: Inputs) -> TaskLoss:
+    def _loss(self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> TaskLoss:
         head, targets = self.heads[name], inputs.targets[name]
-        picked = self._picked(name, hidden, inputs)
+        picked = self._picked(name, hidden, inputs, rows)
         if isinstance(head, VocabularyHead):
             return head.loss(picked, self.encoder.embeddings.token.weight, targets)
         assert isinstance(head, ClassHead)
         return head.loss(picked, targets)
 
-    def _picked(self, name: str, hidden: Tensor, inputs: Inputs) -> Tensor:
-        """What the head reads at the scored positions, (P, H): hidden states, pooled first tokens, sequence means."""
-        spec, positions = self.specs[name], inputs.targets[name].positions
+    def _picked(self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> Tensor:
+        """hidden (T, H), or (R, H) at `rows` -> what the head reads at the scored positions, (P, H): hidden states,
+        pooled first tokens, sequence means.
+        """
+        spec = self.specs[name]
+        positions = inputs.targets[name].positions if rows is None else rows.places[name]
         if spec.level == "token":
             return hidden.index_select(0, positions)
         if spec.pooling == "first":
@@ -104,14 +116,15 @@ class MultiTaskModel(nn.Module):
         training = self.training
         self.eval()
         try:
-            hidden = self.encoder(inputs)
-            return {name: self._predictions(name, hidden, inputs) for name in inputs.targets}
+            rows = self._rows(inputs)
+            hidden = self.encoder(inputs, rows)
+            return {name: self._predictions(name, hidden, inputs, rows) for name in inputs.targets}
         finally:
             self.train(training)
 
-    def _predictions(self, name: str, hidden: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    def _predictions(self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> tuple[Tensor, Tensor]:
         head, targets = self.heads[name], inputs.targets[name]
-        picked = self._picked(name, hidden, inputs)
+        picked = self._picked(name, hidden, inputs, rows)
         if isinstance(head, VocabularyHead):
             losses, predicted = head.predict(picked, self.encoder.embeddings.token.weight, targets)
         else:

@@ -24,6 +24,7 @@ from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import Encoder, generator_for
 from ernie2.model.inputs import Inputs
 from ernie2.model.norm import Norm
+from ernie2.model.scored_rows import ScoredRows, select_rows
 from ernie2.model.transfer import to_device
 from ernie2.settings import EncoderSettings
 
@@ -98,15 +99,17 @@ class RecurrentLayer(nn.Module):
         self.norm = Norm(settings.hidden, settings.norm_eps)
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, hidden: Tensor, plan: RecurrencePlan) -> Tensor:
-        """hidden (T, H) -> (T, H), same dtype; the recurrence runs in the dtype of its parameters, since rounding adds
-        up over time.
+    def forward(self, hidden: Tensor, plan: RecurrencePlan, rows: ScoredRows | None = None) -> Tensor:
+        """hidden (T, H) -> (T, H), or (R, H) at `rows`, all computed either way; same dtype.
+
+        The recurrence runs in the dtype of its parameters, since rounding adds up over time.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             ordered = reordered(hidden.to(self.norm.weight.dtype), plan.gather, plan.scatter)
             states, _ = self.recurrence(PackedSequence(ordered, plan.sizes))  # (T, H)
             branch = reordered(states.data, plan.scatter, plan.gather)
-        return self.norm.of_sum(hidden, self.dropout(branch))
+        done = self.norm.of_sum(hidden, self.dropout(branch))
+        return done if rows is None else select_rows(done, rows)
 
 
 def _initialise(recurrence: nn.LSTM | nn.GRU, seed: int, *owner: str) -> None:

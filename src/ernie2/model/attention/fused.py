@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PackedKernel = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
+PackedKernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
 
 
 def runs_of(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -31,7 +31,7 @@ def attend_dense(qkv: Tensor, heads: int, runs: Sequence[tuple[int, int]], dropo
     """qkv (T, 3H) -> (T, H), same dtype. Every run is a view of the pack: nothing is copied before the kernel."""
     width = qkv.shape[1]
     outputs = []
-    with torch.autocast(qkv.device.type, enabled=False), _cudnn_first(qkv.device):
+    with torch.autocast(qkv.device.type, enabled=False), cudnn_first(qkv.device):
         for (count, length), part in zip(runs, torch.split(qkv, [n * each for n, each in runs]), strict=True):
             shape = (count, length, 3, heads, width // (3 * heads))
             query, key, value = (each.transpose(1, 2) for each in part.view(shape).unbind(2))  # each (n, N, L, D)
@@ -46,7 +46,21 @@ def attend_packed(qkv: Tensor, heads: int, starts: Tensor, longest: int) -> Tens
     kernel = packed_kernel()
     assert kernel is not None
     query, key, value = qkv.view(tokens, 3, heads, width // (3 * heads)).unbind(1)  # each (T, N, D)
-    return kernel(query, key, value, starts, longest).reshape(tokens, width // 3)
+    return kernel(query, key, value, starts, starts, longest).reshape(tokens, width // 3)
+
+
+def attend_packed_rows(
+    query: Tensor, memory: Tensor, heads: int, row_starts: Tensor, starts: Tensor, longest: int
+) -> Tensor:
+    """query (R, H), its rows of each sequence at row_starts (S + 1,) int32; memory (T, 2H), keys and values of a token
+    side by side, at starts (S + 1,) int32 -> (R, H), same dtype.
+    """
+    kernel = packed_kernel()
+    assert kernel is not None
+    width = query.shape[1]
+    key, value = memory.view(len(memory), 2, heads, width // heads).unbind(1)  # each (T, N, D)
+    mixed = kernel(query.view(len(query), heads, width // heads), key, value, row_starts, starts, longest)
+    return mixed.reshape(len(query), width)
 
 
 @cache
@@ -60,15 +74,16 @@ def packed_kernel() -> PackedKernel | None:
 
 
 def adapt_packed(varlen_attn: Callable[..., Any]) -> PackedKernel:
-    """`varlen_attn` of any torch as (query, key, value, starts, longest) -> output, each (T, N, D), full attention.
+    """Return `varlen_attn` of any torch as (query, key, value, row_starts, starts, longest) -> output, full attention.
 
-    Its signature changes between releases: full attention is asked for by `is_causal=False` where there is such a
+    query and output (R, N, D) begin a sequence at row_starts (S + 1,), key and value (T, N, D) at starts (S + 1,).
+    The signature changes between releases: full attention is asked for by `is_causal=False` where there is such a
     parameter (2.10), and is the default where a window took its place (2.11 and later).
     """
     extra: dict[str, Any] = {"is_causal": False} if "is_causal" in inspect.signature(varlen_attn).parameters else {}
 
-    def kernel(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, longest: int) -> Tensor:
-        mixed = varlen_attn(query, key, value, starts, starts, longest, longest, **extra)
+    def kernel(query: Tensor, key: Tensor, value: Tensor, row_starts: Tensor, starts: Tensor, longest: int) -> Tensor:
+        mixed = varlen_attn(query, key, value, row_starts, starts, longest, longest, **extra)
         assert isinstance(mixed, Tensor)  # a pair only where asked for
         return mixed
 
@@ -80,7 +95,7 @@ def has_flash_kernels(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def _cudnn_first(device: torch.device) -> AbstractContextManager[object]:
+def cudnn_first(device: torch.device) -> AbstractContextManager[object]:
     """On CUDA, tries cuDNN's kernel first and torch's others where it has none for these shapes or dtypes."""
     if device.type != "cuda":
         return nullcontext()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ernie2.model.attention.products import ProductPlan, attend_products
@@ -40,12 +41,14 @@ class Group:
 class Padded:
     """How the tokens of a pack lie in padded groups.
 
-    `gather` (R,) int64: the token of each row, the sequence's last one where the row is padding. `scatter` (T,) int64:
-    the row of each token. `real` (R, 1) bool, false at padding; None where nothing is padding. `products`: by number of
-    heads, what matrix products on a CPU need besides, filled by the first layer.
+    `order` (S,) int64: the sequences, group after group. `gather` (R,) int64: the token of each row, the sequence's
+    last one where the row is padding. `scatter` (T,) int64: the row of each token. `real` (R, 1) bool, false at
+    padding; None where nothing is padding. `products`: by number of heads, what matrix products on a CPU need besides,
+    filled by the first layer.
     """
 
     groups: tuple[Group, ...]
+    order: NDArray[Any]
     gather: Tensor
     scatter: Tensor
     real: Tensor | None
@@ -67,7 +70,9 @@ def attend_padded(qkv: Tensor, heads: int, padded: Padded, dropout: float) -> Te
     outputs = []
     with torch.autocast(qkv.device.type, enabled=False):
         if qkv.device.type == "cpu":
-            rows = rows.float()  # the bf16 kernel of CPUs is slower than the fp32 one, several times so backwards
+            rows = rows.to(
+                torch.promote_types(rows.dtype, torch.float32)
+            )  # the bf16 kernel of CPUs is slower than the fp32 one, several times so backwards
         for group, part in zip(padded.groups, torch.split(rows, padded.sizes), strict=True):
             shape = (group.sequences, group.length, 3, heads, head_width)
             query, key, value = (each.transpose(1, 2) for each in part.view(shape).unbind(2))  # each (n, N, L, D)
@@ -98,7 +103,7 @@ def pad_groups(lengths: Sequence[int], device: torch.device) -> Padded:
         Group(count, length, None if part.all() else mask.view(count, 1, 1, length))
         for (count, length), part, mask in zip(shapes, reals, masks, strict=True)
     ]
-    return Padded(tuple(groups), rows, places, None if kept.all() else real[:, None])
+    return Padded(tuple(groups), order, rows, places, None if kept.all() else real[:, None])
 
 
 def group_bounds(lengths: Sequence[int]) -> list[tuple[int, int]]:

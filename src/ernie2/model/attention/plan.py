@@ -21,12 +21,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ernie2.model.attention import fused
-from ernie2.model.attention.padded import Padded, attend_padded, pad_groups
+from ernie2.model.attention.padded import Group, Padded, attend_padded, pad_groups, reordered
+from ernie2.model.attention.rows import attend_row_groups, pad_queries
 from ernie2.model.inputs import Inputs
+from ernie2.model.scored_rows import ScoredRows
 
 _MOST_RUNS = 4
 """Runs of equal lengths the dense kernel is called for; each is a call of its own."""
@@ -98,3 +101,35 @@ def _attend_untraced(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: floa
         return fused.attend_dense(qkv, heads, plan.runs, dropout)
     assert plan.padded is not None
     return attend_padded(qkv, heads, plan.padded, dropout)
+
+
+def attend_rows(
+    query: Tensor, memory: Tensor, heads: int, plan: AttentionPlan, rows: ScoredRows, dropout: float = 0.0
+) -> Tensor:
+    """Softmax attention of scored rows over the tokens of their own sequences.
+
+    query (R, H) of `rows`, memory (T, 2H), the keys and values of a token side by side -> (R, H), same dtype.
+    """
+    if plan.kernel == "packed":
+        assert dropout == 0.0, "the packed kernel drops nothing; plan_attention was not told of the dropout"
+        return fused.attend_packed_rows(query, memory, heads, rows.starts, plan.starts, plan.longest)
+    mixed: Tensor = _attend_rows_untraced(query, memory, heads, plan, rows, dropout)
+    return mixed
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _attend_rows_untraced(
+    query: Tensor, memory: Tensor, heads: int, plan: AttentionPlan, rows: ScoredRows, dropout: float
+) -> Tensor:
+    if plan.padded is None:
+        groups, order = (
+            tuple(Group(count, length, None) for count, length in plan.runs),
+            np.arange(len(rows.host_starts) - 1),
+        )
+    else:
+        groups, order = plan.padded.groups, plan.padded.order
+        memory = reordered(memory, plan.padded.gather, plan.padded.scatter)  # (Σ n · L, 2H)
+    queries = pad_queries([group.sequences for group in groups], order, rows.host_starts, query.device)
+    with torch.autocast(query.device.type, enabled=False), fused.cudnn_first(query.device):
+        wide = torch.promote_types(query.dtype, torch.float32) if query.device.type == "cpu" else query.dtype
+        return attend_row_groups(query.to(wide), memory.to(wide), heads, groups, queries, dropout).to(query.dtype)
