@@ -1,4 +1,4 @@
-"""Runs `checks.py` with the do-nothing CUDA device of `guard.cpp`: the CUDA path without a card, wherever g++ is."""
+"""Runs the files of checks with the do-nothing CUDA device of `guard.cpp`: the CUDA path without a card."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def guard(tmp_path_factory):
 
 
 def test_the_cuda_path_waits_for_nothing_and_mixes_nothing(guard, tmp_path):
-    command = [sys.executable, "-c", WITH_GUARD, guard, "--tb=short", "-p", "no:cacheprovider", HERE / "checks.py"]
+    checks = [HERE / "checks.py", HERE / "finetuning_checks.py"]
+    command = [sys.executable, "-c", WITH_GUARD, guard, "--tb=short", "-p", "no:cacheprovider", *checks]
     done = subprocess.run(
         command,
         env=worlds.environment(FAKE_CUDA_FOLDER=str(tmp_path)),
