@@ -31,7 +31,7 @@ from ernie2.train.measuring import TaskSet, task_sets
 from ernie2.train.optim import build_optimizer
 from ernie2.train.pretraining import check_rides, head_specs, lay_plans, open_stream, task_ids
 
-VOCABULARY = {"all-seven": 30_522, "english-base": 30_522, "chinese-base": 18_000}
+_VOCABULARY = {"all-seven": 30_522, "english-base": 30_522, "chinese-base": 18_000}
 _BASE = ["encoder.layers=12", "encoder.hidden=768", "encoder.heads=12", "encoder.position_rows=512"]
 _PACKS = ["batch.pack_tokens=65536", "batch.batch_tokens=131072", "batch.sequence_tokens=512"]
 
@@ -42,6 +42,7 @@ class BaseRun:
 
     recipe: Recipe
     shards: Shards
+    vocab_size: int
     stream: Stream
     specs: Sequence[HeadSpec]
     weights: Mapping[str, float]
@@ -62,7 +63,7 @@ def base_run(name: str, folder: Path) -> BaseRun:
     stream, feed, _ = open_stream(shards, tasks, ids, recipe.batch, recipe.seed)
     plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)))
     weights = {task.name: task.options.loss_weight for task in tasks}
-    return BaseRun(recipe, shards, stream, head_specs(tasks), weights, list(task_sets(plans)))
+    return BaseRun(recipe, shards, _VOCABULARY[name], stream, head_specs(tasks), weights, list(task_sets(plans)))
 
 
 def base_recipe(name: str, *overrides: str) -> Recipe:
@@ -70,12 +71,12 @@ def base_recipe(name: str, *overrides: str) -> Recipe:
     return load_recipe(name, [*_BASE, *_PACKS, "stages.max_epochs=1e9", *overrides])
 
 
-def build_model(run: BaseRun, vocab_size: int, **encoder_changes: Any) -> tuple[MultiTaskModel, torch.optim.AdamW]:
+def build_model(run: BaseRun, **encoder_changes: Any) -> tuple[MultiTaskModel, torch.optim.AdamW]:
     """Model and optimiser on the card that is open; nothing is drawn, for there is nothing to hold it."""
     settings = run.recipe.encoder.model_copy(update=encoder_changes)
     nothing = (mock.patch.object(module, "initialise") for module in (encoder, heads))
     with next(nothing), next(nothing), unset_fake_temporarily():
-        model = MultiTaskModel(settings, vocab_size, run.specs, seed=0)
+        model = MultiTaskModel(settings, run.vocab_size, run.specs, seed=0)
     on_card(model)
     return model.train(), build_optimizer(model, run.recipe.train)
 

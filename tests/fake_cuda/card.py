@@ -30,24 +30,27 @@ _COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
 class Card(contextlib.ExitStack):
     """A context in which there is one fake CUDA device. `capability`: its compute capability, (8, 0) and above Ampere.
 
+    `watched`: whether waits are noted; what is compiled must not be watched, and reading a value is an error there.
     `waits`: for everything the host waited for, what it was and where. `copies`: copies from the host to the card.
     `steps`: how many steps have begun; an event of an earlier step has happened when it is waited for.
     """
 
-    def __init__(self, capability: tuple[int, int] = (9, 0)) -> None:
+    def __init__(self, capability: tuple[int, int] = (9, 0), watched: bool = True) -> None:
         super().__init__()
         self.waits: list[str] = []
         self.copies = 0
         self.steps = 0
-        self._capability = capability
+        self._capability, self._watched = capability, watched
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)  # made while there is no device: it must not open one
         self._pinned: list[Any] = []  # storages stay here, so that no other comes to lie at their address
 
     def __enter__(self) -> Card:
         super().__enter__()
         for owner, name, stand_in in self._stand_ins():
             self.enter_context(mock.patch.object(owner, name, stand_in))
-        self.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        self.enter_context(_Watch(self))
+        self.enter_context(self._mode)
+        if self._watched:
+            self.enter_context(_Watch(self))
         return self
 
     def wait(self, what: str) -> None:
@@ -128,6 +131,8 @@ class Card(contextlib.ExitStack):
             "reset_peak_memory_stats": None,
             "set_device": None,
             "current_stream": Stream(),
+            "get_rng_state": None,
+            "set_rng_state": None,
         }
         return [
             *((torch.cuda, name, lambda *_, answer=answer, **__: answer) for name, answer in facts.items()),
@@ -171,7 +176,7 @@ class _Watch(TorchDispatchMode):
     def _copied(self, source: torch.Tensor, target: torch.Tensor, queued: bool) -> None:
         if source.device.type == "cuda" and target.device.type == "cpu" and not queued:
             self._card.wait("copies to the host")
-        if source.device.type == "cpu" and target.device.type == "cuda" and source.ndim >= 0:
+        if source.device.type == "cpu" and target.device.type == "cuda":
             self._card.copies += 1
             if not self._card.is_pinned(source):
                 self._card.wait("copies from memory that is not pinned")

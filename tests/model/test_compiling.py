@@ -75,13 +75,12 @@ def _kernel(request, monkeypatch):
         return
     monkeypatch.setattr(fused, "has_flash_kernels", lambda device: True)
     kernel = fused.adapt_packed(packed_on_a_cpu)
-    monkeypatch.setattr(fused, "packed_kernel", lambda: kernel)
 
     def plan(inputs, dtype, head_width, dropout=0.0):
         if request.param == "packed":
             torch._dynamo.mark_dynamic(inputs.starts, 0)
         runs = fused.runs_of(inputs.lengths)
-        return AttentionPlan(request.param, inputs.starts, inputs.longest, runs=runs)
+        return AttentionPlan(request.param, inputs.starts, inputs.longest, runs=runs, packed=kernel)
 
     monkeypatch.setattr(encoder, "plan_attention", plan)
 

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.model.attention import fused
 from ernie2.model.attention.fused import adapt_packed, runs_of
 from ernie2.model.attention.plan import AttentionPlan, attend, choose_kernel, plan_attention
 from ernie2.model.inputs import Inputs
@@ -29,8 +28,8 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
         ("mps", FULL, 0.0, FP16, 64, False, "padded"),
         *(("cuda", FULL, dropout, dtype, 64, True, "dense") for dropout in (0.0, 0.1) for dtype in (BF16, FP16, FP32)),
         ("cuda", FULL, 0.0, BF16, 64, False, "dense"),
-        ("cuda", BUCKETS, 0.0, BF16, 64, True, "dense"),
-        ("cuda", BUCKETS, 0.1, FP16, 64, True, "dense"),
+        *(("cuda", lengths, 0.0, BF16, 64, True, "packed") for lengths in (BUCKETS, [32] * 5, [64])),
+        *(("cuda", lengths, 0.1, FP16, 64, True, "padded") for lengths in (BUCKETS, [32] * 5, [64])),
         ("cuda", MIXED, 0.0, BF16, 64, True, "packed"),
         ("cuda", MIXED, 0.0, FP16, 64, True, "packed"),
         ("cuda", MIXED, 0.0, FP32, 64, True, "padded"),
@@ -43,7 +42,8 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 def test_the_kernel_follows_from_device_lengths_dropout_dtype_and_width(
     device, lengths, dropout, dtype, head_width, has_packed, expected
 ):
-    assert choose_kernel(device, lengths, dropout, dtype, head_width, has_packed) == expected
+    longest = max(64, *lengths)
+    assert choose_kernel(device, lengths, longest, dropout, dtype, head_width, has_packed) == expected
 
 
 @given(
@@ -53,7 +53,7 @@ def test_the_kernel_follows_from_device_lengths_dropout_dtype_and_width(
     st.booleans(),
 )
 def test_attention_dropout_never_meets_the_kernel_that_has_none(device, lengths, dtype, has_packed):
-    assert choose_kernel(device, lengths, 0.1, dtype, 64, has_packed) != "packed"
+    assert choose_kernel(device, lengths, max(lengths), 0.1, dtype, 64, has_packed) != "packed"
 
 
 def test_the_packed_kernel_refuses_dropout_it_was_not_planned_for():
@@ -92,25 +92,24 @@ def varlen_2_13(
     return varlen(query, key, value, cu_seq_q, max_q)
 
 
-def plans(lengths):
+def plans(lengths, release=varlen_2_13):
     """Every kernel's plan for a pack, as (name, plan)."""
     starts = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
     yield "padded", plan_attention(Inputs.of(make_pack(lengths), "cpu", static=False), torch.float32, WIDTH // HEADS)
     yield "dense", AttentionPlan("dense", starts, max(lengths), runs=runs_of(lengths))
-    yield "packed", AttentionPlan("packed", starts, max(lengths))
+    yield "packed", AttentionPlan("packed", starts, max(lengths), packed=adapt_packed(release))
 
 
 @pytest.mark.parametrize("release", [varlen_2_10, varlen_2_11, varlen_2_13])
 @pytest.mark.parametrize("lengths", [[5, 5, 5], [64, 5, 5, 17, 1], [1]])
 @pytest.mark.parametrize("dtype", [FP32, torch.float64])
-def test_all_kernels_agree_with_plain_attention_in_fp64(monkeypatch, release, lengths, dtype):
-    monkeypatch.setattr(fused, "packed_kernel", lambda: adapt_packed(release))
+def test_all_kernels_agree_with_plain_attention_in_fp64(release, lengths, dtype):
     generator = torch.Generator().manual_seed(1)
     exact = torch.randn(sum(lengths), 3 * WIDTH, generator=generator, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(sum(lengths), WIDTH, generator=generator, dtype=torch.float64)
     expected = one_by_one(exact, lengths, HEADS)
     (slope,) = torch.autograd.grad((expected * weights).sum(), exact)
-    for _, plan in plans(lengths):
+    for _, plan in plans(lengths, release):
         qkv = exact.detach().to(dtype).requires_grad_()
         mixed = attend(qkv, HEADS, plan)
         assert mixed.dtype == dtype
@@ -141,7 +140,7 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
         ([64, 5, 17, 1, 30, 2], 0.0, "packed"),
         ([64, 5, 17, 1, 30, 2], 1e-9, "padded"),
         ([128] * 6, 0.0, "dense"),
-        ([128, 128, 64, 64, 32], 1e-9, "dense"),
+        ([128, 128, 64, 64, 32], 1e-9, "padded"),
     ],
 )
 def test_kernels_on_a_card_agree_with_plain_attention_in_fp64(lengths, dropout, kernel, dtype):

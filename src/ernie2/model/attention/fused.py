@@ -40,11 +40,9 @@ def attend_dense(qkv: Tensor, heads: int, runs: Sequence[tuple[int, int]], dropo
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
 
-def attend_packed(qkv: Tensor, heads: int, starts: Tensor, longest: int) -> Tensor:
+def attend_packed(qkv: Tensor, heads: int, kernel: PackedKernel, starts: Tensor, longest: int) -> Tensor:
     """qkv (T, 3H), starts (S + 1,) int32, no sequence longer than `longest` -> (T, H), same dtype."""
     tokens, width = qkv.shape
-    kernel = packed_kernel()
-    assert kernel is not None
     query, key, value = qkv.view(tokens, 3, heads, width // (3 * heads)).unbind(1)  # each (T, N, D)
     return kernel(query, key, value, starts, starts, longest).reshape(tokens, width // 3)
 

@@ -4,8 +4,9 @@ T tokens in the pack · S sequences · H hidden
 
 Three kernels, chosen by `choose_kernel` once a batch for all layers:
 
-    dense    CUDA; rows that are full, or a few runs of sequences of one length: `scaled_dot_product_attention` on each
-             run as it lies, without mask or copy, cuDNN first
+    dense    CUDA; full rows, all as long as sequences may be: `scaled_dot_product_attention` on the pack as it lies,
+             without mask or copy, cuDNN first. Of one run such packs have one shape, so cuDNN makes one plan; other
+             equal lengths come by chance, with a shape and a plan of their own each, and rarely twice
     packed   CUDA, 16 bits, nothing dropped: `varlen_attn` over the pack as it lies
     padded   everything else, attention dropout on mixed lengths included: sequences of similar length are padded to
              one length and go through `scaled_dot_product_attention`, or on a CPU matrix products, group by group
@@ -31,9 +32,6 @@ from ernie2.model.attention.rows import attend_row_groups, pad_queries
 from ernie2.model.inputs import Inputs
 from ernie2.model.scored_rows import ScoredRows
 
-_MOST_RUNS = 4
-"""Runs of equal lengths the dense kernel is called for; each is a call of its own."""
-
 Kernel = Literal["packed", "dense", "padded"]
 
 
@@ -41,8 +39,8 @@ Kernel = Literal["packed", "dense", "padded"]
 class AttentionPlan:
     """What every layer needs to know about where sequences begin and end.
 
-    `starts` (S + 1,) int32 and `longest` are for the packed kernel, `runs` (sequences, length) for the dense one,
-    `padded` for padded groups.
+    `starts` (S + 1,) int32, `longest` and `packed`, the kernel itself, are for the packed kernel, `runs` (sequences,
+    length) for the dense one, `padded` for padded groups.
     """
 
     kernel: Kernel
@@ -50,19 +48,26 @@ class AttentionPlan:
     longest: int
     runs: tuple[tuple[int, int], ...] = ()
     padded: Padded | None = None
+    packed: fused.PackedKernel | None = None
 
 
 def choose_kernel(
-    device: str, lengths: Sequence[int], dropout: float, dtype: torch.dtype, head_width: int, has_packed: bool
+    device: str,
+    lengths: Sequence[int],
+    longest: int,
+    dropout: float,
+    dtype: torch.dtype,
+    head_width: int,
+    has_packed: bool,
 ) -> Kernel:
     """Which kernel attends: a function of these facts alone, and never one that would ignore `dropout`.
 
-    `device`: "cuda", "cpu", …; `dropout`: share of attention weights to be dropped; `dtype`: that of queries, keys and
-    values; `has_packed`: whether this torch and this card have the packed kernel.
+    `device`: "cuda", "cpu", …; `longest`: the limit of `lengths`; `dropout`: share of attention weights to be dropped;
+    `dtype`: that of queries, keys and values; `has_packed`: whether this torch and this card have the packed kernel.
     """
     if device != "cuda":
         return "padded"
-    if len(fused.runs_of(lengths)) <= _MOST_RUNS:
+    if len(lengths) > 1 and min(lengths) == longest:
         return "dense"
     fits = dtype in (torch.bfloat16, torch.float16) and head_width % 8 == 0 and head_width <= 256
     return "packed" if has_packed and fits and dropout == 0.0 else "padded"
@@ -71,11 +76,12 @@ def choose_kernel(
 def plan_attention(inputs: Inputs, dtype: torch.dtype, head_width: int, dropout: float = 0.0) -> AttentionPlan:
     """Picks the kernel for this batch and lays its sequences out for it; arguments as in `choose_kernel`."""
     device = inputs.tokens.device
-    has_packed = device.type == "cuda" and fused.packed_kernel() is not None and fused.has_flash_kernels(device)
-    kernel = choose_kernel(device.type, inputs.lengths, dropout, dtype, head_width, has_packed)
+    packed = fused.packed_kernel()  # here, where no compiler looks
+    has_packed = device.type == "cuda" and packed is not None and fused.has_flash_kernels(device)
+    kernel = choose_kernel(device.type, inputs.lengths, inputs.longest, dropout, dtype, head_width, has_packed)
     if kernel == "packed":
         torch._dynamo.mark_dynamic(inputs.starts, 0)  # a compiled layer serves any number of sequences
-        return AttentionPlan(kernel, inputs.starts, inputs.longest)
+        return AttentionPlan(kernel, inputs.starts, inputs.longest, packed=packed)
     if kernel == "dense":
         return AttentionPlan(kernel, inputs.starts, inputs.longest, runs=fused.runs_of(inputs.lengths))
     return AttentionPlan(kernel, inputs.starts, inputs.longest, padded=pad_groups(inputs.lengths, device))
@@ -89,7 +95,8 @@ def attend(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float = 0.0) -
     """
     if plan.kernel == "packed":
         assert dropout == 0.0, "the packed kernel drops nothing; plan_attention was not told of the dropout"
-        return fused.attend_packed(qkv, heads, plan.starts, plan.longest)
+        assert plan.packed is not None
+        return fused.attend_packed(qkv, heads, plan.packed, plan.starts, plan.longest)
     mixed: Tensor = _attend_untraced(qkv, heads, plan, dropout)
     return mixed
 
