@@ -1,27 +1,26 @@
-"""Whole training steps side by side: ours on packs, and `ErnieForMaskedLM` as its users run it, on padded batches.
+"""Whole training steps in turns: ours on packs, and `ErnieForMaskedLM` as its users run it, on padded batches.
 
     python benchmarks/step_against_hf.py [--json FILE] [--repeats 5] [--precision fp32 bf16] [--lengths 16-128 64-512]
 
-A step is forward, backward, clipping to norm 1.0 and fused AdamW. Both sides get the same sequences (lengths uniform
-in the range), the same masked positions (15 %), the same weights, size, dropout and precision. Hugging Face gets a
-dense batch padded to its longest sequence with labels of -100, and scores the vocabulary everywhere. Steps of the two
-sides take turns, and medians are compared, so that a noisy machine disturbs both alike. Tokens are counted without
-padding. `ernie2 bench RECIPE --against hf` compares on the real stream of a recipe, with all its tasks.
+A step is forward, backward, clipping to norm 1.0 and fused AdamW. All sides get the same sequences (lengths uniform in
+the range), the same masked positions (15 %), the same weights, size, dropout and precision. Hugging Face gets a dense
+batch padded to its longest sequence, or batches grouped by length (`--against hf-grouped`), and scores the vocabulary
+everywhere; it has a process of its own. Steps take turns; reported are medians and the range of the ratios. Tokens are
+counted without padding. `ernie2 bench RECIPE --against hf` compares on the real stream of a recipe, with all its tasks.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,18 +28,24 @@ from rich.console import Console
 from rich.table import Table
 
 from ernie2.batches.batch import PackedBatch, Targets
-from ernie2.benchmarking.hugging_face import HuggingFace, dense, unpack
+from ernie2.benchmarking.hugging_face import SIDES
+from ernie2.benchmarking.opponents import OpponentSettings, opponents
 from ernie2.model.heads import HeadSpec
-from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings, TrainSettings
+from ernie2.train.allocator import reuse_freed_memory
+from ernie2.train.optim import build_optimizer
+from ernie2.train.step import take_step
 
 MASKED = "knowledge_masking"
 
 
+CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Figures:
-    """One comparison; rates in real tokens a second, medians of `repeats` steps each."""
+    """One comparison; rates in real tokens a second, medians of the repeats; `ratios`: smallest and largest."""
 
     precision: str
     lengths: str
@@ -48,12 +53,10 @@ class Figures:
     tokens: int
     padded_tokens: int
     ours_tokens_per_second: float
+    side: str | None
     hf_tokens_per_second: float | None
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times faster ours is."""
-        return self.ours_tokens_per_second / self.hf_tokens_per_second if self.hf_tokens_per_second else None
+    ratio: float | None
+    ratios: tuple[float, float] | None
 
 
 def make_batch(shortest: int, longest: int, tokens: int, vocabulary: int, seed: int) -> PackedBatch:
@@ -76,31 +79,6 @@ def make_batch(shortest: int, longest: int, tokens: int, vocabulary: int, seed: 
     )
 
 
-def stepper(
-    model: torch.nn.Module,
-    loss: Callable[[], torch.Tensor],
-    precision: str,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Callable[[], float]:
-    """A function that trains one step and returns its seconds."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-
-    def context() -> AbstractContextManager[Any]:
-        return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
-
-    def step() -> float:
-        began = clock()
-        with context():
-            value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return clock() - began
-
-    return step
-
-
 def compare(
     settings: EncoderSettings,
     vocabulary: int,
@@ -108,35 +86,61 @@ def compare(
     precision: str,
     tokens: int,
     repeats: int,
-    alone: bool,
-    clock: Callable[[], float],
-) -> Figures:
-    """Steps of both sides in turn, on the same batch; `alone` leaves Hugging Face out."""
+    sides: list[str],
+) -> list[Figures]:
+    """Steps of ours and of every one of `sides` in turns, on the same batch; a row a side, or one of ours alone."""
     shortest, longest = (int(part) for part in lengths.split("-"))
     batch = make_batch(shortest, longest, tokens, vocabulary, seed=0)
-    spec = HeadSpec(MASKED, "token", None)
-    ours = MultiTaskModel(settings, vocabulary, [spec], seed=0).train()
+    train = TrainSettings()
+    ours = MultiTaskModel(settings, vocabulary, [HeadSpec(MASKED, "token", None)], seed=0).train()
+    optimizer = build_optimizer(ours, train)
 
-    def our_loss() -> torch.Tensor:
-        loss = ours(Inputs.of(batch, "cpu", static=False))[MASKED]
-        return loss.sum / loss.count
+    def step(number: int) -> float:
+        began = time.perf_counter()
+        take_step(
+            ours,
+            optimizer,
+            [batch],
+            weights={MASKED: 1.0},
+            lr=1e-4,
+            clip=1.0,
+            precision=precision,
+            device=CPU,
+            dropout_key=(0, number),
+        )
+        return time.perf_counter() - began
 
-    steps = {"ours": stepper(ours, our_loss, precision, clock)}
-    sequences = unpack(batch, MASKED)
-    padded = dense(sequences, max(map(len, sequences)), 0, with_task_ids=True)
-    if not alone:
-        theirs = HuggingFace(ours, TrainSettings(), 0, torch.device("cpu")).model
-        steps["hf"] = stepper(theirs, lambda: theirs(**padded).loss, precision, clock)
-    taken: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(repeats + 1):
-        for name, step in steps.items():
-            seconds = step()
-            if repeat:  # the first step allocates and warms up
-                taken[name].append(seconds)
-    count = len(batch.tokens)
-    rates = {name: count / statistics.median(seconds) for name, seconds in taken.items()}
-    computed = padded["input_ids"].numel()
-    return Figures(precision, lengths, len(sequences), count, computed, rates["ours"], rates.get("hf"))
+    setting = OpponentSettings(train, 0, precision, CPU, longest)
+    seconds: dict[str | None, list[float]] = {name: [] for name in (None, *sides)}
+    padded = {}
+    with opponents(ours, setting, sides) if sides else nullcontext() as theirs:
+        for repeat in range(repeats + 1):
+            taken: dict[str | None, float] = {None: step(repeat)}
+            for name, side in zip(sides, theirs.sides if theirs else [], strict=True):
+                made = side.step([batch])
+                taken[name], padded[name] = made.seconds, made.with_padding
+            for key, each in taken.items() if repeat else ():  # the first step allocates and warms up
+                seconds[key].append(each)
+    count, sequences = len(batch.tokens), len(batch.starts) - 1
+    rates = {name: count / statistics.median(each) for name, each in seconds.items()}
+    rows = []
+    for name in sides or [None]:
+        ratios = [b / a for a, b in zip(seconds[None], seconds[name], strict=True)] if name else []
+        rows.append(
+            Figures(
+                precision,
+                lengths,
+                sequences,
+                count,
+                padded.get(name, count),
+                rates[None],
+                SIDES[name] if name else None,
+                rates[name] if name else None,
+                rates[None] / rates[name] if name else None,
+                (min(ratios), max(ratios)) if ratios else None,
+            )
+        )
+    return rows
 
 
 def main() -> None:
@@ -150,35 +154,36 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", default=["16-128", "64-512"])
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--alone", action="store_true", help="time ours only")
-    parser.add_argument("--cpu-time", action="store_true", help="one thread, CPU seconds: for a machine others use too")
+    parser.add_argument("--against", nargs="*", default=["hf-padded", "hf-grouped"], choices=list(SIDES))
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args()
-    clock = time.perf_counter
-    if given.cpu_time:
-        torch.set_num_threads(1)
-        clock = time.process_time
     settings = EncoderSettings(layers=given.layers, hidden=given.hidden, heads=given.heads)
+    reuse_freed_memory(CPU)
     figures = [
-        compare(settings, given.vocabulary, lengths, precision, given.tokens, given.repeats, given.alone, clock)
+        row
         for lengths in given.lengths
         for precision in given.precision
+        for row in compare(settings, given.vocabulary, lengths, precision, given.tokens, given.repeats, given.against)
     ]
     size = f"{given.layers} layers × {given.hidden}, vocabulary {given.vocabulary}"
     table = Table(title=f"training step on a CPU, {size}, {torch.get_num_threads()} threads")
-    for column in ("lengths", "precision", "tokens", "padded", "ours tokens/s", "HF tokens/s", "ratio"):
+    for column in ("lengths", "precision", "tokens", "ours tokens/s", "beside", "padded", "tokens/s", "ratio (range)"):
         table.add_column(column, justify="right")
     for row in figures:
-        hf, ratio = row.hf_tokens_per_second, row.ratio
-        shown = ("–", "–") if hf is None or ratio is None else (f"{hf:,.0f}", f"{ratio:.2f}")
-        counts = (f"{row.tokens:,}", f"{row.padded_tokens:,}", f"{row.ours_tokens_per_second:,.0f}")
-        table.add_row(row.lengths, row.precision, *counts, *shown)
+        shown = ["–"] * 4
+        if row.ratios is not None:
+            ratio = f"{row.ratio:.2f} ({row.ratios[0]:.2f}–{row.ratios[1]:.2f})"
+            shown = [str(row.side), f"{row.padded_tokens:,}", f"{row.hf_tokens_per_second:,.0f}", ratio]
+        table.add_row(row.lengths, row.precision, f"{row.tokens:,}", f"{row.ours_tokens_per_second:,.0f}", *shown)
     Console().print(table)
     if given.json:
         machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-        rows = [asdict(row) | {"ratio": row.ratio} for row in figures]
+        rows = [asdict(row) for row in figures]
         given.json.write_text(json.dumps({"size": size, **machine, "figures": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
+    if "THP_MEM_ALLOC_ENABLE" not in os.environ:  # read when torch is imported; the `ernie2` command sets both
+        variables = os.environ | {"GOMP_SPINCOUNT": "3000", "THP_MEM_ALLOC_ENABLE": "1"}
+        os.execve(sys.executable, [sys.executable, *sys.argv], variables)
     sys.exit(main())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from ernie2.benchmarking.hugging_face import SIDES
 from gpu_parts.job import Job
 from gpu_parts.training import bench_of
@@ -15,11 +13,10 @@ def measure(job: Job) -> None:
     On a CPU the compiled side is asked for too, with a compiler that changes nothing, which shows that its shapes hold.
     """
     bench = bench_of(job, job.scale.few)
-    if job.device.type != "cuda":
-        torch.compiler.set_default_backend("eager")
+    backend = "inductor" if job.device.type == "cuda" else "eager"
     for name in ("hf-grouped", "hf-compiled"):
         try:
-            made = bench.steps([name], job.scale.sequences)
+            made = bench.steps([name], job.scale.sequences, backend)
         except Exception as error:
             job.note("against", side=SIDES[name], error=f"{type(error).__name__}: {error}"[:300])
             continue

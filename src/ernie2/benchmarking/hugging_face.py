@@ -115,13 +115,20 @@ class HuggingFace:
     Raises `ConfigError` as `require_hugging_face` does.
     """
 
-    def __init__(self, ours: MultiTaskModel, settings: TrainSettings, pad: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        ours: MultiTaskModel,
+        settings: TrainSettings,
+        pad: int,
+        device: torch.device,
+        backend: str = "inductor",
+    ) -> None:
         transformers = require_hugging_face(ours.settings)
         config = transformers.ErnieConfig(**hf_config(ours.settings, ours.vocab_size, {}, pad_id=pad))
         self.model: Any = transformers.ErnieForMaskedLM(config)
         self.model.load_state_dict(to_hf(ours), strict=False)  # what is not ours is tied to what is
         self.model.to(device).train()
-        self.compiled: Callable[..., Any] = torch.compile(self.model)
+        self.compiled: Callable[..., Any] = torch.compile(self.model, backend=backend)
         self.optimizer = build_optimizer(self.model, settings)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.peak_lr / 1000  # as ours: parameters hardly move

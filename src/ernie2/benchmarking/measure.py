@@ -13,8 +13,8 @@ import torch
 from ernie2.annotate.shards import Shards
 from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.flops import formula
-from ernie2.benchmarking.hugging_face import HuggingFace, Theirs, contestants
 from ernie2.benchmarking.mix import Rates, Step, Taken, sample
+from ernie2.benchmarking.opponents import Opponent, OpponentSettings, opponents
 from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.pairs import pairs_recipe, write_pairs
 from ernie2.benchmarking.peaks import peak_of
@@ -71,35 +71,38 @@ class Bench:
         """The trainer measured."""
         return self.made.trainer
 
-    def steps(self, against: Sequence[str] = (), sequences: int | None = None) -> dict[str, Any]:
+    def steps(
+        self, against: Sequence[str] = (), sequences: int | None = None, backend: str = "inductor"
+    ) -> dict[str, Any]:
         """Rates of our step and of Hugging Face on the same instances, all sides taking turns.
 
         `against`: keys of `hugging_face.SIDES`. `sequences`: how many a batch of theirs holds to begin with.
+        `backend` compiles those of theirs that are compiled.
         """
-        theirs: list[Theirs] = []
-        if against:
-            pad, longest = self.trainer.stream.vocabulary.pad, self.recipe.batch.sequence_tokens
-            shared = HuggingFace(self.trainer.model, self.trainer.settings, pad, self.device)
-            theirs = contestants(shared, self.precision, self.device, longest, against, sequences)
-            self._warm_up(theirs)
-        sides: list[Side] = [self.ours, *theirs]
+        if not against:
+            return {"step": self._own_figures(self._in_turns([self.ours])[self.ours.name])}
+        pad, longest = self.trainer.stream.vocabulary.pad, self.recipe.batch.sequence_tokens
+        setting = OpponentSettings(self.trainer.settings, pad, self.precision, self.device, longest, sequences, backend)
+        with opponents(self.trainer.model, setting, against) as theirs:
+            self._warm_up(theirs.sides)
+            taken = self._in_turns([self.ours, *theirs.sides])
+            sides = [self._their_figures(side, taken) for side in theirs.sides]
+        own = self._own_figures(taken[self.ours.name])
+        return {"step": own, "against": {"library": theirs.library, "sides": sides}}
+
+    def _in_turns(self, sides: Sequence[Side]) -> dict[str, Taken]:
+        """Steps of all `sides` on the same packs, by the name of each."""
         taken = {side.name: Taken() for side in sides}
         for number, chosen in enumerate(self.sets):
             packs = self.ours.taker.packs(chosen)
             self.ours.note_kernels(packs)
             first = number % len(sides)
-            for side in sides[first:] + sides[:first]:  # nobody always comes after the same other
+            for side in [*sides[first:], *sides[:first]]:  # nobody always comes after the same other
                 step = side.step(packs)
                 taken[side.name].add(chosen, step)
                 self.note("step", {"side": side.name, **asdict(chosen), **asdict(step)})
             self.advance("steps")
-        made: dict[str, Any] = {"step": self._own_figures(taken[self.ours.name])}
-        if against:
-            made["against"] = {
-                "library": f"transformers {shared.version}, ErnieForMaskedLM, {shared.attention} attention",
-                "sides": [self._their_figures(side, taken) for side in theirs],
-            }
-        return made
+        return taken
 
     def inputs(self, steps: int, seconds: float = 2.0) -> dict[str, Any]:
         """The input side of the recipe's stream, and that of labelled pairs of 50 tokens."""
@@ -156,7 +159,7 @@ class Bench:
             "recompilations": None if self.ours.graphs is None else self.ours.graphs - (self._warm_graphs or 0),
         }
 
-    def _their_figures(self, side: Theirs, taken: dict[str, Taken]) -> dict[str, Any]:
+    def _their_figures(self, side: Opponent, taken: dict[str, Taken]) -> dict[str, Any]:
         masked = [spec.name for spec in self.trainer.model.specs.values() if spec.classes is None]
         rates, own = (taken[name].rates(self.counts) for name in (side.name, self.ours.name))
         assert rates is not None

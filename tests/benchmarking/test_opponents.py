@@ -1,0 +1,64 @@
+"""Hugging Face trains in a process of its own on a CPU, with none of the settings of ours."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from ernie2.batches.batch import PackedBatch, Targets, end_to_end
+from ernie2.benchmarking.hugging_face import HuggingFace, contestants
+from ernie2.benchmarking.opponents import OUR_VARIABLES, OpponentSettings, _plain_environment, opponents
+from ernie2.errors import ConfigError
+from ernie2.model.heads import HeadSpec
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import EncoderSettings, TrainSettings
+
+MASKING = "knowledge_masking"
+SETTINGS = OpponentSettings(TrainSettings(), 0, "fp32", torch.device("cpu"), 16)
+
+
+def model_of(kind: str = "transformer") -> MultiTaskModel:
+    settings = EncoderSettings(kind=kind, layers=1, hidden=8, heads=2, position_rows=16, dropout=0.0)
+    return MultiTaskModel(settings, 64, [HeadSpec(MASKING, "token", None)], 0)
+
+
+def pack() -> PackedBatch:
+    targets = {MASKING: Targets(np.array([1, 4]), np.array([9, 9]), 2)}
+    sequences = [np.arange(5, 12), np.arange(5, 8)]
+    segments = [np.zeros(7), np.zeros(3)]
+    return end_to_end(sequences, segments, [0, 0], targets, room=12, longest=16, pad=0)
+
+
+def test_sides_train_in_another_process_as_they_would_in_this_one() -> None:
+    pytest.importorskip("transformers")
+    names = ["hf-padded", "hf-grouped"]
+    here = contestants(
+        HuggingFace(model_of(), SETTINGS.settings, 0, SETTINGS.device), "fp32", SETTINGS.device, 16, names
+    )
+    with opponents(model_of(), SETTINGS, names) as there:
+        assert [side.name for side in there.sides] == ["padded", "grouped by length"]
+        assert "ErnieForMaskedLM" in there.library
+        for side, same in zip(there.sides, here, strict=True):
+            made, expected = side.step([pack()]), same.step([pack()])
+            assert (made.tokens, made.flops, made.with_padding) == (10, expected.flops, expected.with_padding)
+            assert made.seconds > 0
+            assert side.largest == same.largest
+
+
+def test_that_process_starts_without_the_variables_the_command_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OUR_VARIABLES:
+        monkeypatch.setenv(name, "1")
+    with _plain_environment():
+        assert not set(OUR_VARIABLES) & set(os.environ)
+    assert all(os.environ[name] == "1" for name in OUR_VARIABLES)
+
+
+def test_recurrent_layers_have_no_opponent() -> None:
+    with (
+        pytest.raises(ConfigError, match="no model with lstm layers"),
+        opponents(model_of("lstm"), SETTINGS, ["hf-padded"]),
+    ):
+        pass
