@@ -106,10 +106,11 @@ def varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
 def _kernel(request, monkeypatch):
     if request.param == "padded":
         return
-    monkeypatch.setattr(fused, "packed_kernel", lambda: fused.adapt_packed(varlen))
+    kernel = fused.adapt_packed(varlen)
 
     def plan(inputs, *facts):
-        return AttentionPlan(request.param, inputs.starts, inputs.longest, runs=fused.runs_of(inputs.lengths))
+        runs = fused.runs_of(inputs.lengths)
+        return AttentionPlan(request.param, inputs.starts, inputs.longest, runs=runs, packed=kernel)
 
     monkeypatch.setattr(encoder_module, "plan_attention", plan)
 

@@ -48,13 +48,17 @@ def attend_packed(qkv: Tensor, heads: int, kernel: PackedKernel, starts: Tensor,
 
 
 def attend_packed_rows(
-    query: Tensor, memory: Tensor, heads: int, row_starts: Tensor, starts: Tensor, longest: int
+    query: Tensor,
+    memory: Tensor,
+    heads: int,
+    kernel: PackedKernel,
+    row_starts: Tensor,
+    starts: Tensor,
+    longest: int,
 ) -> Tensor:
     """query (R, H), its rows of each sequence at row_starts (S + 1,) int32; memory (T, 2H), keys and values of a token
     side by side, at starts (S + 1,) int32 -> (R, H), same dtype.
     """
-    kernel = packed_kernel()
-    assert kernel is not None
     width = query.shape[1]
     key, value = memory.view(len(memory), 2, heads, width // heads).unbind(1)  # each (T, N, D)
     mixed = kernel(query.view(len(query), heads, width // heads), key, value, row_starts, starts, longest)

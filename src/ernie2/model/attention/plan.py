@@ -119,7 +119,8 @@ def attend_rows(
     """
     if plan.kernel == "packed":
         assert dropout == 0.0, "the packed kernel drops nothing; plan_attention was not told of the dropout"
-        return fused.attend_packed_rows(query, memory, heads, rows.starts, plan.starts, plan.longest)
+        assert plan.packed is not None
+        return fused.attend_packed_rows(query, memory, heads, plan.packed, rows.starts, plan.starts, plan.longest)
     mixed: Tensor = _attend_rows_untraced(query, memory, heads, plan, rows, dropout)
     return mixed
 
