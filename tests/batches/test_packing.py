@@ -123,7 +123,7 @@ def test_a_pack_lies_in_one_buffer_and_its_arrays_are_views_of_it():
     packer.add(instance([2, 7, 3], [0, 1, 1], word=([1], [70]), score=([0], [0.5]), span=([0], [[1, 2]])), 6)
     pack = packer.pack()
     half = int(np.array(0.5, np.float32).view(np.int32))
-    laid = [[2, 7, 3, PAD], [0, 1, 2, 0], [0, 1, 1, 0], [6, 6, 6, 0], [0, 3], [1, 0], [70, 0], [0], [half], [0], [1, 2]]
+    laid = [[2, 7, 3, PAD], [0, 1, 2, 0], [0, 1, 1, 0], [6, 6, 6, 0], [1, 0], [70, 0], [0], [half], [0], [1, 2], [0, 3]]
     assert pack.flat.tolist() == [value for array in laid for value in array]
     assert (pack.flat.dtype, pack.layout().sizes) == (np.int32, [len(array) for array in laid])
     pack.flat[:] = 1
@@ -153,4 +153,4 @@ def test_a_pack_with_other_targets_is_laid_anew():
     packer.add(instance([2, 7, 3], word=([1], [70]), order=([0], [5])), 6)
     pack = packer.pack()
     fewer = dataclasses.replace(pack, targets={"order": pack.targets["order"]}).flattened()
-    assert fewer.flat.tolist() == [2, 7, 3, 0, 1, 2, 0, 0, 0, 6, 6, 6, 0, 3, 0, 5]
+    assert fewer.flat.tolist() == [2, 7, 3, 0, 1, 2, 0, 0, 0, 6, 6, 6, 0, 5, 0, 3]

@@ -61,6 +61,20 @@ def test_indices_are_int64_starts_int32_and_regression_labels_float32():
     assert inputs.targets["task"].labels.dtype == torch.float32
 
 
+def test_arrays_lie_at_the_same_places_on_the_device_whatever_the_number_of_sequences():
+    # code compiled for inputs at multiples of 16 bytes copies every input that lies elsewhere
+    offsets = set()
+    for lengths in ([4, 2, 6], [12], [3, 3, 3, 3]):
+        positions = np.zeros(8, np.int32)
+        batch = with_targets(make_pack(lengths, tail=4), {name: Targets(positions, positions, 3) for name in "ab"})
+        inputs = Inputs.of(batch, "cpu", static=True)
+        tensors = [inputs.tokens, inputs.positions, inputs.segments, inputs.task_ids]
+        tensors += [each for targets in inputs.targets.values() for each in (targets.positions, targets.labels)]
+        offsets.add(tuple(each.storage_offset() * each.element_size() for each in tensors))
+    ((*places,),) = offsets
+    assert places == [0, 128, 256, 384, 512, 576, 640, 704]
+
+
 def test_inputs_do_not_share_memory_with_the_batch():
     batch = make_pack([4])
     inputs = Inputs.of(batch, "cpu", static=True)

@@ -58,8 +58,9 @@ class PackedBatch:
     def flattened(self) -> PackedBatch:
         """Return this pack laid in one buffer, `flat` (N,) int32; itself where it is already.
 
-        The arrays lie in it without gaps: tokens, positions, segments, task_ids, starts, then positions and labels of
-        each task in the order of `targets`; float labels by their bits.
+        The arrays lie in it without gaps: tokens, positions, segments, task_ids, then positions and labels of each task
+        in the order of `targets`, float labels by their bits; `starts` last, whose size varies from pack to pack, so
+        that the others lie at the same places in every pack of a task set.
         """
         if self.flat is not None:
             return self
@@ -79,7 +80,7 @@ class PackedBatch:
 
     def _arrays(self) -> list[Array]:
         scored = [array for each in self.targets.values() for array in (each.positions, each.labels)]
-        return [self.tokens, self.positions, self.segments, self.task_ids, self.starts, *scored]
+        return [self.tokens, self.positions, self.segments, self.task_ids, *scored, self.starts]
 
     def __reduce__(self) -> tuple[Callable[[Array], PackedBatch], tuple[Array]]:
         """Pickle one buffer and its layout instead of every array."""
@@ -111,7 +112,7 @@ class Layout:
     def sizes(self) -> list[int]:
         """Elements of every array, in the order in which they lie in the buffer."""
         scored = [size for each in self.targets for size in (each.labels[0], int(np.prod(each.labels)))]
-        return [*[self.tokens] * 4, self.starts, *scored]
+        return [*[self.tokens] * 4, *scored, self.starts]
 
     @property
     def size(self) -> int:
@@ -123,11 +124,11 @@ class Layout:
         ends = list(accumulate(self.sizes))
         views = [flat[end - size : end] for end, size in zip(ends, self.sizes, strict=True)]
         targets = {}
-        for each, positions, labels in zip(self.targets, views[5::2], views[6::2], strict=True):
+        for each, positions, labels in zip(self.targets, views[4:-1:2], views[5:-1:2], strict=True):
             typed = labels.view(np.float32) if each.floats else labels
             targets[each.name] = Targets(positions, typed.reshape(each.labels), each.count)
-        tokens, positions, segments, task_ids, starts = views[:5]
-        made = PackedBatch(tokens, positions, segments, task_ids, starts, self.longest, targets)
+        tokens, positions, segments, task_ids = views[:4]
+        made = PackedBatch(tokens, positions, segments, task_ids, views[-1], self.longest, targets)
         object.__setattr__(made, "flat", flat)  # it is frozen
         return made
 

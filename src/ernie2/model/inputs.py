@@ -87,7 +87,7 @@ class Inputs:
         targets = {}
         for place, (name, each) in enumerate(batch.targets.items()):
             kept = len(each.positions) if static else each.count
-            positions, at = wide[5 + 2 * place], 6 + 2 * place
+            positions, at = wide[4 + 2 * place], 5 + 2 * place
             labels = narrow[at].view(torch.float32) if each.labels.dtype.kind == "f" else wide[at]
             targets[name] = TaskTargets(
                 positions=positions[:kept],
