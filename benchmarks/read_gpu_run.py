@@ -136,10 +136,11 @@ def _training(lines: Sequence[Line], part: str) -> str:
         f" Ready after {each['seconds']:.0f} s, compiling included." for each in _last(lines, part, "ready")
     )
     kernels = "; ".join(f"{name} for {use['packs']} packs" for name, use in line["kernels"].items())
+    flash = f"; packed by {line['flash_attention']}" if line.get("flash_attention") else ""
     return (
         f"{_table(head, rows)}\n\n{line['batch_tokens']:,} tokens a step in packs of {line['pack_tokens']:,}, "
         f"sequences up to {line['sequence_tokens']}, {line['precision']}; {line['measured_sets']} of "
-        f"{line['task_sets']} task sets. Attention: {kernels}. Peak: {line['peak_source']}.{ready}"
+        f"{line['task_sets']} task sets. Attention: {kernels}{flash}. Peak: {line['peak_source']}.{ready}"
     )
 
 

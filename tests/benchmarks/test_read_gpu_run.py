@@ -14,7 +14,8 @@ RATES: dict[str, Any] = {
     "layers": 12, "hidden": 768, "parameters": 110_000_000, "batch_tokens": 393_216, "pack_tokens": 65_536,
     "sequence_tokens": 512, "precision": "bf16", "tokens_per_second": 650_123.4, "mfu": 0.412, "median_seconds": 0.6049,
     "memory_bytes": 24 * 2**30, "real_share": 0.987, "graphs": 9, "recompilations": 0, "steps": 24, "task_sets": 11,
-    "measured_sets": 11, "kernels": {"packed": {"packs": 144}}, "peak_source": "data sheet of H200, dense bf16",
+    "measured_sets": 11, "kernels": {"packed": {"packs": 144}},
+    "flash_attention": "FA3", "peak_source": "data sheet of H200, dense bf16",
 }  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
     assert section(text, "Machine and ceilings")[-1] == "| 65,536 × 768 × 2,304 | 650.0 | 600.0 | 550.0 |"
     assert "4.32 TB/s" in text
     assert section(text, "Base")[2] == "| 12 × 768, 110 M | 650,123 | 41.2% | 0.6049 | 24.0 | 98.7% | 9 | 0 | 24 |"
-    assert "Attention: packed for 144 packs" in text
+    assert "Attention: packed for 144 packs; packed by FA3." in text
     assert section(text, "Profile of one step of base")[-1] == "| 20.500 | 20.9% | 12 | `flash\\|fwd` |"
     attention = section(text, "Attention alone")
     assert attention[2:4] == ["| varlen FA2 | 24.12 | 20.00 | 0.0e+00 |", "| padded groups | 30.00 | – | 2.1e-03 |"]

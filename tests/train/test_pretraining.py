@@ -26,6 +26,20 @@ def test_the_facts_of_a_run_name_everything_the_report_and_the_card_need(shards,
     assert facts["recipe"]["encoder"]["hidden"] == 16
 
 
+@pytest.mark.parametrize(("precision", "asked"), [("bf16", [("cpu", 8)]), ("fp32", [])])
+def test_flash_attention_is_chosen_before_the_trainer_is_built_where_16_bits_compute(
+    shards, tmp_path, monkeypatch, precision, asked
+):
+    found = []
+    monkeypatch.setattr(
+        "ernie2.train.pretraining.activate_newest", lambda device, width, _: found.append((device.type, width))
+    )
+    monkeypatch.setattr("ernie2.train.pretraining.Trainer", lambda *_, **__: pytest.fail(f"{found}"))
+    with pytest.raises(pytest.fail.Exception) as stopped:
+        build(tiny_run.recipe(tmp_path, train={"precision": precision}), shards)
+    assert str(stopped.value) == f"{asked}"
+
+
 @pytest.mark.parametrize(
     ("method", "stages", "combine", "steps"),
     [("continual_multitask", 4, False, 20), ("multitask", 1, False, 20), ("continual", 4, True, 20)],

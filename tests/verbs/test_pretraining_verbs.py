@@ -1,5 +1,8 @@
 """Runs that stop early, and what a user can get wrong about a run."""
 
+import json
+import re
+
 import pytest
 import torch
 
@@ -211,6 +214,23 @@ def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_p
     said = capsys.readouterr().out
     assert f"used {threads} threads, now {threads + 1}" in said
     assert "Device: cpu" in said
+
+
+def test_another_implementation_of_flash_attention_is_named_and_warned_of_when_a_run_goes_on(
+    recipe, tmp_path, monkeypatch, capsys
+):
+    with monkeypatch.context() as during:
+        during.setattr("ernie2.verbs.pretraining.export_hf", full_disk)
+        with pytest.raises(StorageError):
+            ernie2.pretrain(recipe)
+    assert "FA" not in capsys.readouterr().out
+    monkeypatch.setattr("ernie2.train.environment.active_flash", lambda: "FA3")
+    ernie2.resume(tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "this run used FA2, now FA3 (FlashAttention)" in said
+    assert re.search("Device: cpu .*, FA3\n", said)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert facts["environment"]["flash_attention"] == "FA3"
 
 
 @pytest.mark.parametrize(

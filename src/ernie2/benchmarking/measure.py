@@ -19,6 +19,7 @@ from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.pairs import pairs_recipe, write_pairs
 from ernie2.benchmarking.peaks import peak_of
 from ernie2.benchmarking.waiting import loader_rate, waiting
+from ernie2.model.attention.fused import active_flash
 from ernie2.settings import Recipe
 from ernie2.train.measuring import Taker, TaskSet, task_sets
 from ernie2.train.pretraining import Pretraining, build
@@ -154,6 +155,7 @@ class Bench:
             "peak_source": peak.source,
             "memory_bytes": self.ours.memory if self.device.type == "cuda" else self._own_memory,
             "kernels": {name: asdict(use) for name, use in self.ours.kernels.items()},
+            "flash_attention": active_flash(),
             "compiled": self.ours.graphs is not None,
             "graphs": self.ours.graphs,
             "recompilations": None if self.ours.graphs is None else self.ours.graphs - (self._warm_graphs or 0),

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ernie2.model.attention.fused import active_flash
 from ernie2.processes import cores
 from ernie2.version import __version__
 
@@ -58,6 +59,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_bytes": machine_memory(),
         "cuda": torch.version.cuda if cuda else None,
+        "flash_attention": active_flash(),
         "devices": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if cuda else [],
         "world": int(os.environ.get("WORLD_SIZE", "1")),
         "package_git": git_state(Path(__file__).parent),

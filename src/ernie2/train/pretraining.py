@@ -20,8 +20,10 @@ from ernie2.batches.packing import Caps
 from ernie2.batches.stages import METHODS, Plan, Stage
 from ernie2.batches.stream import Feed, Stream
 from ernie2.errors import ConfigError, ShardError, TaskError
+from ernie2.model.attention.flash import activate_newest
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.progress import warn
 from ernie2.settings import BatchSettings, Recipe
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_options
@@ -72,6 +74,8 @@ def build(
     reuse_freed_memory(device)
     with world.together(), damage_first(shards.corpora.values()):
         precision = choose_precision(recipe.train.precision, device)
+        if recipe.encoder.kind == "transformer" and precision != "fp32":
+            activate_newest(device, recipe.encoder.hidden // recipe.encoder.heads, warn)
         vocabulary = vocabulary_of(tokenizer_of(shards))
         tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
         check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)

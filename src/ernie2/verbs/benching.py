@@ -140,6 +140,8 @@ def _step_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"{use['longest']:,} tokens"
         for name, use in step["kernels"].items()
     )
+    if step["flash_attention"]:
+        kernels += f"; packed by {step['flash_attention']}"
     compiled = "nothing is compiled"
     if step["compiled"]:
         compiled = f"{step['recompilations']} while measured, {step['graphs']} graphs in all"

@@ -178,6 +178,7 @@ def _go_on(run: Path, world: World) -> Path:
     made = build(recipe_of(facts, run), shards, stages=stages_of(facts), carried=carried, world=world)
     made.trainer.restore(checkpoint)
     _say_other_threads(facts, made.facts)
+    _say_other_flash(facts, made.facts)
     kept = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
     made.facts.update({key: facts[key] for key in kept if key in facts})
     made.trainer.records.describe(made.facts)
@@ -196,7 +197,8 @@ def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
 
 def _train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
     records, world = made.trainer.records, made.trainer.world
-    say(f"Device: {made.facts['device']}, {made.facts['precision']}")
+    flash = made.facts["environment"]["flash_attention"]
+    say(f"Device: {made.facts['device']}, {made.facts['precision']}" + (f", {flash}" if flash else ""))
     for note in settings_without_effect(made.trainer.settings, world):
         say(f"Note: {note}")
     say_missing(made.trainer.heldout.missing)
@@ -237,6 +239,16 @@ def _say_other_threads(before: Mapping[str, Any], now: Mapping[str, Any]) -> Non
         say(
             f"Note: this run used {old} threads, now {new}; results agree within rounding, not in every bit. "
             f"OMP_NUM_THREADS={old} makes them equal."
+        )
+
+
+def _say_other_flash(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn where another implementation of FlashAttention computes than before the run was stopped."""
+    old, new = (facts.get("environment", {}).get("flash_attention") for facts in (before, now))
+    if old != new:
+        say(
+            f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); results agree within rounding, "
+            "not in every bit."
         )
 
 

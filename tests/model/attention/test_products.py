@@ -17,6 +17,18 @@ from model_packs import make_pack
 WIDTH, HEADS = 12, 3
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_the_gradients_of_queries_keys_and_values_are_written_into_one_buffer(share):
+    lengths = [3, 7, 5]
+    qkv = torch.randn(sum(lengths), 3 * WIDTH, requires_grad=True)
+    mixed = attend(qkv, HEADS, plan_of(lengths, share), share)
+    with torch.profiler.profile() as seen:
+        mixed.sum().backward()
+    called = {event.key for event in seen.key_averages()}
+    assert "aten::baddbmm" in called
+    assert not called & {"aten::cat", "aten::stack", "aten::zeros"}
+
+
 def plan_of(lengths, share, dtype=torch.float32):
     return plan_attention(Inputs.of(make_pack(lengths), "cpu", static=False), dtype, WIDTH // HEADS, share)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.attention
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,7 +32,7 @@ def attend_dense(qkv: Tensor, heads: int, runs: Sequence[tuple[int, int]], dropo
     """qkv (T, 3H) -> (T, H), same dtype. Every run is a view of the pack: nothing is copied before the kernel."""
     width = qkv.shape[1]
     outputs = []
-    with torch.autocast(qkv.device.type, enabled=False), cudnn_first(qkv.device):
+    with torch.autocast(qkv.device.type, enabled=False), cudnn_first(qkv.device, dropout):
         for (count, length), part in zip(runs, torch.split(qkv, [n * each for n, each in runs]), strict=True):
             shape = (count, length, 3, heads, width // (3 * heads))
             query, key, value = (each.transpose(1, 2) for each in part.view(shape).unbind(2))  # each (n, N, L, D)
@@ -97,12 +98,41 @@ def has_flash_kernels(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def cudnn_first(device: torch.device) -> AbstractContextManager[object]:
-    """On CUDA, tries cuDNN's kernel first and torch's others where it has none for these shapes or dtypes."""
+def cudnn_first(device: torch.device, dropout: float) -> AbstractContextManager[object]:
+    """On CUDA, tries cuDNN's kernel first and torch's others where it has none for these shapes, dtypes or dropout."""
     if device.type != "cuda":
         return nullcontext()
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    if _flash_would_raise(dropout):
+        order.remove(SDPBackend.FLASH_ATTENTION)
     preferred: AbstractContextManager[object] = sdpa_kernel(order, set_priority=True)
     return preferred
+
+
+def able_to_drop(device: torch.device, dropout: float) -> AbstractContextManager[object]:
+    """On CUDA, leaves `scaled_dot_product_attention` its own choice among the kernels that can drop."""
+    if device.type != "cuda" or not _flash_would_raise(dropout):
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    able: AbstractContextManager[object] = sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+    return able
+
+
+def _flash_would_raise(dropout: float) -> bool:
+    """FlashAttention-3 and -4 have no dropout, yet torch picks them as if they had."""
+    return dropout > 0 and active_flash() is not None
+
+
+def active_flash() -> str | None:
+    """Return the name of the implementation that took the place of FlashAttention-2, None where none did."""
+    switch: Any = torch.nn.attention
+    return switch.current_flash_attention_impl() if has_flash_switch() else None
+
+
+def has_flash_switch() -> bool:
+    """Return whether this torch lets FlashAttention-3 and -4 take the place of its own (2.11 and later)."""
+    names = ("activate_flash_attention_impl", "current_flash_attention_impl")
+    return all(hasattr(torch.nn.attention, name) for name in names)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ernie2.model.attention.fused import able_to_drop
 from ernie2.model.attention.products import ProductPlan, attend_products
 from ernie2.model.levers import LEVERS, enabled
 from ernie2.model.transfer import to_device
@@ -68,7 +69,7 @@ def attend_padded(qkv: Tensor, heads: int, padded: Padded, dropout: float) -> Te
     head_width = width // (3 * heads)
     rows = reordered(qkv, padded.gather, padded.scatter, None)  # (R, 3H)
     outputs = []
-    with torch.autocast(qkv.device.type, enabled=False):
+    with torch.autocast(qkv.device.type, enabled=False), able_to_drop(qkv.device, dropout):
         if qkv.device.type == "cpu":
             rows = rows.to(
                 torch.promote_types(rows.dtype, torch.float32)

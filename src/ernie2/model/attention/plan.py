@@ -138,6 +138,6 @@ def _attend_rows_untraced(
         groups, order = plan.padded.groups, plan.padded.order
         memory = reordered(memory, plan.padded.gather, plan.padded.scatter)  # (Σ n · L, 2H)
     queries = pad_queries([group.sequences for group in groups], order, rows.host_starts, query.device)
-    with torch.autocast(query.device.type, enabled=False), fused.cudnn_first(query.device):
+    with torch.autocast(query.device.type, enabled=False), fused.cudnn_first(query.device, dropout):
         wide = torch.promote_types(query.dtype, torch.float32) if query.device.type == "cpu" else query.dtype
         return attend_row_groups(query.to(wide), memory.to(wide), heads, groups, queries, dropout).to(query.dtype)
