@@ -53,7 +53,7 @@ def fine_tune(
     `after_epoch` is called after each epoch, its result kept. `most_steps` ends the run early without changing the
     schedule, to compare or to time.
     """
-    reuse_freed_memory(device)
+    freed_memory = reuse_freed_memory(device)
     model.to(device).train()
     precision = choose_precision(settings.precision, device)
     scale = LossScale() if precision == "fp16" else None
@@ -83,6 +83,7 @@ def fine_tune(
                 table.decay(rate * settings.weight_decay, result.finite)
                 losses.append(result.losses[SCORED] / result.counts[SCORED])
                 sequences += len(chosen)
+                freed_memory.trim_if_grown()
                 bar.advance()
             if not losses:
                 break

@@ -29,7 +29,6 @@ from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_options
 from ernie2.tasks.usable import Table
 from ernie2.tasks.vocabulary import vocabulary_of
-from ernie2.train.allocator import reuse_freed_memory
 from ernie2.train.distributed import World
 from ernie2.train.environment import environment, fingerprint, git_state, versions
 from ernie2.train.evaluate import HeldOut
@@ -71,7 +70,6 @@ def build(
     check_sinks(recipe.train.sinks)
     world = world or World()
     device = world.device
-    reuse_freed_memory(device)
     with world.together(), damage_first(shards.corpora.values()):
         precision = choose_precision(recipe.train.precision, device)
         if recipe.encoder.kind == "transformer" and precision != "fp32":

@@ -21,6 +21,7 @@ from ernie2.processes import cores
 from ernie2.progress import progress, say
 from ernie2.settings import TrainSettings
 from ernie2.train import checkpoints
+from ernie2.train.allocator import reuse_freed_memory
 from ernie2.train.bad_batch import keep
 from ernie2.train.bad_steps import Taken, judge
 from ernie2.train.convergence import Convergence
@@ -87,6 +88,7 @@ class Trainer:
         self._turns = self.world.turns(stream.lanes)
         self._names = {row: name for name, row in stream.ids.items()}
         self._interval = Interval()
+        self._freed_memory = reuse_freed_memory(device)
         mirror = Mirror(run, settings.mirror).send if settings.mirror and self.world.first else None
         self._saver = Saver(run, settings.keep_checkpoints, mirror)
         self.run_id = uuid4().hex
@@ -205,6 +207,7 @@ class Trainer:
         self._taken = Taken(at.step, at.stage, host, active, ours, lanes, tally.tokens, rate, result)
         if result.finite.known or at.bad_steps + 1 >= self.settings.max_bad_steps:
             self._settle()
+        self._freed_memory.trim_if_grown()
         self._watchdog.step_done()
 
     def _take_packs(self) -> tuple[list[PackedBatch], list[Lane]]:
