@@ -41,9 +41,7 @@ def sequences(head: Any) -> list[Encoded]:
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 @pytest.mark.parametrize("head", [*LABELS, "tagging"])
 def test_steps_wait_for_nothing_and_predictions_for_one_copy(head, pooling):
-    """Dropped attention weights go through padded groups: a copy for the pack, one for its groups, and one for the
-    scored rows in them where the head reads first tokens only.
-    """
+    """Dropped attention weights go through padded groups: a copy for the pack, one for its groups."""
     settings, given = tiny.settings(precision="bf16"), sequences(head)
     packs = packs_of(given, settings, 0, 0)
     with Card() as card:
@@ -58,8 +56,7 @@ def test_steps_wait_for_nothing_and_predictions_for_one_copy(head, pooling):
         card.steps += 1
         take_step(model, optimizer, packs, weights={SCORED: 1.0}, **options)
         assert not card.waits
-        first_only = pooling == "first" and head not in ("span", "tagging")
-        assert card.copies == (3 if first_only else 2) * len(packs)
+        assert card.copies == 2 * len(packs)
         model.to = lambda *_: model  # it is there already
         assert len(list(logits_of(model, given, settings, CUDA))) == len(given)
         assert len(card.waits) == 1

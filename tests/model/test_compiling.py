@@ -76,7 +76,7 @@ def _kernel(request, monkeypatch):
     monkeypatch.setattr(fused, "has_flash_kernels", lambda device: True)
     kernel = fused.adapt_packed(packed_on_a_cpu)
 
-    def plan(inputs, dtype, head_width, dropout=0.0):
+    def plan(inputs, dtype, head_width, dropout=0.0, rows=None):
         if request.param == "packed":
             torch._dynamo.mark_dynamic(inputs.starts, 0)
         runs = fused.runs_of(inputs.lengths)

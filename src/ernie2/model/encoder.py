@@ -55,10 +55,12 @@ class Encoder(nn.Module):
         """One layer, (T, H) and what `plan` gives -> (T, H), or (R, H) of scored rows; not yet initialised."""
         return EncoderLayer(settings)
 
-    def plan(self, inputs: Inputs, dtype: torch.dtype) -> Any:
-        """What every layer needs to know of the pack besides hidden states, made once for all; `dtype` is theirs."""
+    def plan(self, inputs: Inputs, dtype: torch.dtype, rows: ScoredRows | None = None) -> Any:
+        """What every layer needs to know of the pack besides hidden states of `dtype`, made once for all; `rows` are
+        those of the last layer.
+        """
         dropout = self.settings.attention_dropout if self.training else 0.0
-        return plan_attention(inputs, dtype, self.settings.hidden // self.settings.heads, dropout)
+        return plan_attention(inputs, dtype, self.settings.hidden // self.settings.heads, dropout, rows)
 
     def forward(self, inputs: Inputs, rows: ScoredRows | None = None) -> Tensor:
         """A pack -> hidden states (T, H) of its last layer, in the autocast dtype where autocast is on.
@@ -69,7 +71,7 @@ class Encoder(nn.Module):
         if self.training:  # what is evaluated has other shapes, and no part in how fast a run is
             run_embeddings, run_layer = self._run_embeddings, self._run_layer
         hidden: Tensor = run_embeddings(self.embeddings, inputs)
-        plan = self.plan(inputs, hidden.dtype)
+        plan = self.plan(inputs, hidden.dtype, rows)
         again = self.recompute and self.training and torch.is_grad_enabled()
         for layer, wanted in zip(self.layers, [*[None] * (len(self.layers) - 1), rows], strict=True):
             if wanted is not None and isinstance(plan, AttentionPlan) and plan.kernel != "packed":

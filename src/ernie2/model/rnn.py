@@ -73,7 +73,7 @@ class RecurrentEncoder(Encoder):
         """A recurrent layer, not yet initialised."""
         return RecurrentLayer(settings)
 
-    def plan(self, inputs: Inputs, dtype: torch.dtype) -> RecurrencePlan:
+    def plan(self, inputs: Inputs, dtype: torch.dtype, rows: ScoredRows | None = None) -> RecurrencePlan:
         """The order of time of this pack."""
         return plan_recurrence(inputs.lengths, inputs.tokens.device)
 

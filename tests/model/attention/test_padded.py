@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -49,11 +50,15 @@ def test_sequences_of_one_length_need_no_mask_and_no_padding():
 def test_the_indices_and_masks_of_all_groups_reach_a_card_in_one_copy(monkeypatch):
     lengths, copies = [3, 1, 40, 40, 38, 3], []
     monkeypatch.setattr(transfer, "_copied", lambda host, device: copies.append(host) or host.clone())
-    there, here = (pad_groups(lengths, torch.device(kind)) for kind in ("cuda", "cpu"))
+    row_starts = np.array([0, 1, 2, 10, 10, 11, 11])
+    there, here = (pad_groups(lengths, torch.device(kind), row_starts) for kind in ("cuda", "cpu"))
     assert len(copies) == 1
     assert torch.equal(there.gather, here.gather)
     assert torch.equal(there.scatter, here.scatter)
     assert torch.equal(there.real, here.real)
+    assert there.queries.widths == here.queries.widths == (1, 8)
+    for name in ("gather", "scatter", "real"):
+        assert torch.equal(getattr(there.queries, name), getattr(here.queries, name))
     assert len(there.groups) == 2
     for mine, group in zip(there.groups, here.groups, strict=True):
         assert (mine.sequences, mine.length) == (group.sequences, group.length)

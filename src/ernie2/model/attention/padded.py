@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ernie2.model.attention.fused import able_to_drop
 from ernie2.model.attention.products import ProductPlan, attend_products
+from ernie2.model.attention.queries import PaddedQueries, padded_queries, place_queries
 from ernie2.model.levers import LEVERS, enabled
 from ernie2.model.transfer import to_device
 
@@ -44,8 +45,8 @@ class Padded:
 
     `order` (S,) int64: the sequences, group after group. `gather` (R,) int64: the token of each row, the sequence's
     last one where the row is padding. `scatter` (T,) int64: the row of each token. `real` (R, 1) bool, false at
-    padding; None where nothing is padding. `products`: by number of heads, what matrix products on a CPU need besides,
-    filled by the first layer.
+    padding; None where nothing is padding. `queries`: how scored rows lie in the same groups, if rows were given.
+    `products`: by number of heads, what matrix products on a CPU need besides, filled by the first layer.
     """
 
     groups: tuple[Group, ...]
@@ -53,6 +54,7 @@ class Padded:
     gather: Tensor
     scatter: Tensor
     real: Tensor | None
+    queries: PaddedQueries | None = None
     products: dict[int, ProductPlan] = field(default_factory=dict)
 
     @property
@@ -82,8 +84,11 @@ def attend_padded(qkv: Tensor, heads: int, padded: Padded, dropout: float) -> Te
     return reordered(torch.cat(outputs).to(qkv.dtype), padded.scatter, padded.gather, padded.real)
 
 
-def pad_groups(lengths: Sequence[int], device: torch.device) -> Padded:
-    """Assign the sequences of a pack to groups by length, with as little work as possible."""
+def pad_groups(lengths: Sequence[int], device: torch.device, row_starts: NDArray[Any] | None = None) -> Padded:
+    """Assign the sequences of a pack to groups by length, with as little work as possible.
+
+    `row_starts` (S + 1,): the first scored row of each sequence; laid out for the same groups in the same copy.
+    """
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     order = np.argsort(sizes, kind="stable")
@@ -98,13 +103,15 @@ def pad_groups(lengths: Sequence[int], device: torch.device) -> Padded:
     gather, kept = np.concatenate(gathers), np.concatenate(reals)  # (R,)
     scatter = np.empty(int(starts[-1]), dtype=np.int64)
     scatter[gather[kept]] = np.flatnonzero(kept)
-    rows, places, real = to_device([gather, scatter, kept], device)
+    widths, asking = ((), []) if row_starts is None else place_queries([n for n, _ in shapes], order, row_starts)
+    rows, places, real, *asked = to_device([gather, scatter, kept, *asking], device)
     masks = torch.split(real, [count * length for count, length in shapes])
     groups = [
         Group(count, length, None if part.all() else mask.view(count, 1, 1, length))
         for (count, length), part, mask in zip(shapes, reals, masks, strict=True)
     ]
-    return Padded(tuple(groups), order, rows, places, None if kept.all() else real[:, None])
+    queries = padded_queries(widths, asked) if asked else None
+    return Padded(tuple(groups), order, rows, places, None if kept.all() else real[:, None], queries)
 
 
 def group_bounds(lengths: Sequence[int]) -> list[tuple[int, int]]:

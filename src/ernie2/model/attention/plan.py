@@ -28,9 +28,11 @@ from torch import Tensor
 
 from ernie2.model.attention import fused
 from ernie2.model.attention.padded import Group, Padded, attend_padded, pad_groups, reordered
-from ernie2.model.attention.rows import attend_row_groups, pad_queries
+from ernie2.model.attention.queries import padded_queries, place_queries
+from ernie2.model.attention.rows import attend_row_groups
 from ernie2.model.inputs import Inputs
 from ernie2.model.scored_rows import ScoredRows
+from ernie2.model.transfer import to_device
 
 Kernel = Literal["packed", "dense", "padded"]
 
@@ -73,8 +75,13 @@ def choose_kernel(
     return "packed" if has_packed and fits and dropout == 0.0 else "padded"
 
 
-def plan_attention(inputs: Inputs, dtype: torch.dtype, head_width: int, dropout: float = 0.0) -> AttentionPlan:
-    """Picks the kernel for this batch and lays its sequences out for it; arguments as in `choose_kernel`."""
+def plan_attention(
+    inputs: Inputs, dtype: torch.dtype, head_width: int, dropout: float = 0.0, rows: ScoredRows | None = None
+) -> AttentionPlan:
+    """Picks the kernel for this batch and lays its sequences, and the scored `rows` of the last layer, out for it.
+
+    The other arguments are as in `choose_kernel`.
+    """
     device = inputs.tokens.device
     packed = fused.packed_kernel()  # here, where no compiler looks
     has_packed = device.type == "cuda" and packed is not None and fused.has_flash_kernels(device)
@@ -84,7 +91,8 @@ def plan_attention(inputs: Inputs, dtype: torch.dtype, head_width: int, dropout:
         return AttentionPlan(kernel, inputs.starts, inputs.longest, packed=packed)
     if kernel == "dense":
         return AttentionPlan(kernel, inputs.starts, inputs.longest, runs=fused.runs_of(inputs.lengths))
-    return AttentionPlan(kernel, inputs.starts, inputs.longest, padded=pad_groups(inputs.lengths, device))
+    padded = pad_groups(inputs.lengths, device, None if rows is None else rows.host_starts)
+    return AttentionPlan(kernel, inputs.starts, inputs.longest, padded=padded)
 
 
 def attend(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float = 0.0) -> Tensor:
@@ -130,14 +138,15 @@ def _attend_rows_untraced(
     query: Tensor, memory: Tensor, heads: int, plan: AttentionPlan, rows: ScoredRows, dropout: float
 ) -> Tensor:
     if plan.padded is None:
-        groups, order = (
-            tuple(Group(count, length, None) for count, length in plan.runs),
-            np.arange(len(rows.host_starts) - 1),
+        groups = tuple(Group(count, length, None) for count, length in plan.runs)
+        widths, arrays = place_queries(
+            [group.sequences for group in groups], np.arange(len(rows.host_starts) - 1), rows.host_starts
         )
+        queries = padded_queries(widths, to_device(arrays, query.device))
     else:
-        groups, order = plan.padded.groups, plan.padded.order
+        assert plan.padded.queries is not None, "plan_attention was not told of the rows"
+        groups, queries = plan.padded.groups, plan.padded.queries
         memory = reordered(memory, plan.padded.gather, plan.padded.scatter)  # (Σ n · L, 2H)
-    queries = pad_queries([group.sequences for group in groups], order, rows.host_starts, query.device)
     with torch.autocast(query.device.type, enabled=False), fused.cudnn_first(query.device, dropout):
         wide = torch.promote_types(query.dtype, torch.float32) if query.device.type == "cpu" else query.dtype
         return attend_row_groups(query.to(wide), memory.to(wide), heads, groups, queries, dropout).to(query.dtype)
