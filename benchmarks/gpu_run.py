@@ -49,18 +49,26 @@ def main() -> int:
     given = parser.parse_args()
     if not (given.shards / "shards.json").exists():
         parser.error(f"{given.shards} holds no shards; make them with `ernie2 prepare` or name another folder")
-    given.out.mkdir(parents=True, exist_ok=True)
+    chosen = list(PARTS) if given.only is None else [name.strip() for name in given.only.split(",")]
+    if unknown := [name for name in chosen if name not in PARTS]:
+        parser.error(f"--only has no part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}")
+    if given.mini and not given.mini.is_file():
+        parser.error(f"--mini {given.mini}: there is no such file")
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+        with (given.out / "results.jsonl").open("ab"):
+            pass
+    except OSError as error:
+        print(f"cannot write to --out {given.out}: {error.strerror}; name another folder", file=sys.stderr)
+        return 2
     if given.part:
         _run_part(given)
         return 0
-    chosen = given.only.split(",") if given.only else list(PARTS)
-    if unknown := [name for name in chosen if name not in PARTS]:
-        parser.error(f"--only {','.join(unknown)}: there are {', '.join(PARTS)}")
     from gpu_parts.driver import run_parts
 
     def command(name: str, seconds: float) -> list[str]:
         places = ["--shards", str(given.shards.resolve()), "--out", str(given.out.resolve())]
-        mini = ["--mini", str(given.mini)] if given.mini else []
+        mini = ["--mini", str(given.mini.resolve())] if given.mini else []
         options = ["--scale", given.scale, "--part", name, "--seconds", str(seconds)]
         return [sys.executable, str(Path(__file__).resolve()), *places, *options, *mini]
 

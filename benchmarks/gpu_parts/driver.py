@@ -8,8 +8,9 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from gpu_parts.job import note
 
@@ -17,6 +18,7 @@ MARK = "ERNIE2_GPU_PART"
 """The environment variable by which every process of a part is known, whatever group or session it moved to."""
 LEAST = 10.0
 """Seconds without which no part begins."""
+ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_parts(
@@ -29,7 +31,9 @@ def run_parts(
     """Run each of `parts` (name -> most seconds) by `command` (name, seconds); return the names of those that failed.
 
     All of them together take `limit` seconds at most. How each ended is noted in results.jsonl: "end" with its exit
-    code, "cut off" where its time was over, "left out" where fewer than `least` seconds were left.
+    code, "cut off" where its time was over or this process was asked to end by a signal, "left out" where fewer than
+    `least` seconds were left. After such a signal no process of a part is left, and `SystemExit` is raised with 128 +
+    the signal.
     """
     began, failed = time.monotonic(), []
     for name, most in parts.items():
@@ -39,7 +43,13 @@ def run_parts(
             failed.append(name)
             continue
         seconds, at = min(most, left), time.monotonic()
-        code = _run_one(command(name, seconds), seconds, out / f"{name}.log")
+        try:
+            with _ends_on_signals():
+                code = _run_one(command(name, seconds), seconds, out / f"{name}.log")
+        except SystemExit as end:
+            took = round(time.monotonic() - at, 1)
+            note(out, name, "cut off", seconds=took, by=signal.Signals(int(str(end.code)) - 128).name)
+            raise
         took = round(time.monotonic() - at, 1)
         if code is None:
             note(out, name, "cut off", seconds=took)
@@ -48,6 +58,21 @@ def run_parts(
         if code != 0:
             failed.append(name)
     return failed
+
+
+@contextlib.contextmanager
+def _ends_on_signals() -> Iterator[None]:
+    """Turn the first signal that asks this process to end into `SystemExit`; later ones do not disturb what it ends."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in ASKED_TO_END:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {each: signal.signal(each, end) for each in ASKED_TO_END}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 def _run_one(command: Sequence[str], seconds: float, log: Path) -> int | None:

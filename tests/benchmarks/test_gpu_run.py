@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -88,6 +89,83 @@ def test_a_part_that_fails_or_is_cut_off_does_not_end_the_others_and_is_named(
         "works": ("end", 0, None),
         "late": ("left out", None, None),
     }
+
+
+DRIVES = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1]]
+from gpu_parts.driver import run_parts
+parts = {"stays": 500.0, "next": 500.0}
+run_parts(parts, lambda *_: [sys.executable, "-c", sys.argv[4], sys.argv[2], "hang"], Path(sys.argv[3]), 900.0)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_to_the_driver_ends_every_process_of_the_part_and_is_noted(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "pid"
+    driving = subprocess.Popen([sys.executable, "-c", DRIVES, str(BENCHMARKS), str(file), str(tmp_path), STAYS])
+    until = time.monotonic() + 60
+    while not (file.exists() and file.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    driving.send_signal(signal.Signals[name])
+    assert driving.wait(30) == 128 + signal.Signals[name]
+    until = time.monotonic() + 20
+    while is_running(int(file.read_text())) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not is_running(int(file.read_text()))
+    assert [(line["part"], line["what"], line["by"]) for line in lines_of(tmp_path)] == [("stays", "cut off", name)]
+
+
+def gpu_run(monkeypatch: pytest.MonkeyPatch, shards: Path, *options: str) -> int:
+    """What `gpu_run.py` returns for a folder that looks like shards."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_run
+
+    shards.mkdir(exist_ok=True)
+    (shards / "shards.json").touch()
+    monkeypatch.setattr(sys, "argv", ["gpu_run.py", "--shards", str(shards), *options])
+    code: int = gpu_run.main()
+    return code
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "taken"])
+def test_a_folder_that_cannot_be_written_costs_one_plain_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "results.jsonl").mkdir(parents=True)
+    assert gpu_run(monkeypatch, tmp_path / "shards", "--out", str(tmp_path / place)) == 2
+    assert capsys.readouterr().err.startswith(f"cannot write to --out {tmp_path / place}: ")
+
+
+@pytest.mark.parametrize("only", ["", "base,", "bases"])
+def test_names_of_no_part_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], only: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        gpu_run(monkeypatch, tmp_path / "shards", "--out", str(tmp_path / "out"), "--only", only)
+    assert f"--only has no part '{only.removeprefix('base,')}'; there are machine, base" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_may_be_named_with_spaces_and_get_the_recipe_by_its_whole_path(
+    driver: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[list[str]] = []
+
+    def run_parts(parts: dict[str, float], command: Any, *_: Any) -> list[str]:
+        asked.extend(command(name, 5.0) for name in parts)
+        return []
+
+    monkeypatch.setattr(driver, "run_parts", run_parts)
+    monkeypatch.chdir(tmp_path)
+    Path("mini.yaml").touch()
+    options = ["--out", "out", "--only", " machine, mini ", "--mini", "mini.yaml"]
+    assert gpu_run(monkeypatch, tmp_path / "shards", *options) == 0
+    assert [command[command.index("--part") + 1] for command in asked] == ["machine", "mini"]
+    assert {command[-1] for command in asked} == {str(tmp_path / "mini.yaml")}
 
 
 def test_a_part_gets_no_more_than_is_left_of_the_whole(driver: ModuleType, tmp_path: Path) -> None:
