@@ -2,34 +2,68 @@
 
     python benchmarks/read_gpu_run.py OUT/results.jsonl [MORE …] > tables.md
 
-Several files, or several runs in one file, count as one: of what was measured more than once, the last is shown. A part
-that was cut off shows the steps it made before.
+Several files, or several runs in one file, count as one: of what was measured more than once, the last is shown, and
+the first line says where scale, commit or device were not the same. A part that was cut off shows the steps it made
+before. Lines that cannot be read are left out and named.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 Line = Mapping[str, Any]
 PARTS = ("machine", "base", "attention", "tests", "levers", "against", "large", "input", "study", "mini")
 TOP = 25
 
 
-def read_lines(files: Iterable[Path]) -> list[Line]:
-    """The lines of all files in order; a line that a cut-off left unfinished is passed over."""
-    lines = []
+class Markdown(str):
+    """Text that is Markdown already, where other text is escaped."""
+
+    __slots__ = ()
+
+
+def read_lines(files: Sequence[Path]) -> tuple[list[Line], list[str]]:
+    """The lines of all files in order, and for every file with lines that cannot be read, which these are."""
+    lines, damaged = [], []
     for file in files:
-        for text in file.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
+        unread = []
+        for number, text in enumerate(file.read_bytes().split(b"\n"), 1):
+            if not text.strip():
                 continue
-    return [line for line in lines if isinstance(line, dict) and "part" in line and "what" in line]
+            try:
+                line = json.loads(text.decode(), parse_constant=_refuse)
+                _check(line)
+            except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+                unread.append(number)
+            else:
+                lines.append(line)
+        if unread:
+            counted = "1 line" if len(unread) == 1 else f"{len(unread)} lines"
+            named = f"line{'s' * (len(unread) > 1)} {', '.join(map(str, unread))}"
+            damaged.append(f"{counted} could not be read: {named}" + (f" of {file}" if len(files) > 1 else ""))
+    return lines, damaged
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no measurement")
+
+
+def _check(line: Any) -> None:
+    """Raise an error where the tables could not show this line: it lacks something, or its type or size is wrong."""
+    if not (isinstance(line["part"], str) and isinstance(line["what"], str)):
+        raise TypeError("part and what are text")
+    rates = {"step": "seconds", "lever": "tokens_per_second", "rates": "tokens_per_second"}
+    if line["what"] in rates and not line[rates[line["what"]]] > 0:
+        raise ValueError("no rate is 0")
+    if line["what"] == "step" and line["part"] == "levers" and not isinstance(line["form"], str):
+        raise TypeError("a form is text")
+    tables([line]).encode()  # a lone surrogate cannot be printed
 
 
 def tables(lines: Sequence[Line]) -> str:
@@ -61,8 +95,22 @@ def _last(lines: Sequence[Line], part: str, what: str, *keys: str) -> list[Line]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    shown = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    shown = [" | ".join(cell if isinstance(cell, Markdown) else _plain(cell) for cell in row) for row in rows]
     return "\n".join(f"| {row} |" for row in [" | ".join(head), "|".join("---" for _ in head), *shown]) if shown else ""
+
+
+def _plain(value: object) -> str:
+    """`value` on one line, with nothing in it that Markdown would take for its own."""
+    text = " ".join(str(value).split())
+    for sign, escaped in (("|", "\\|"), ("`", "\\`"), ("<", "&lt;")):
+        text = text.replace(sign, escaped)
+    return text
+
+
+def _code(value: object) -> Markdown:
+    """`value` on one line as code."""
+    text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
+    return Markdown(f"`{text}`")
 
 
 def _machine(lines: Sequence[Line]) -> str:
@@ -102,10 +150,11 @@ def _attention(lines: Sequence[Line]) -> str:
     rows = []
     for kernel in dict.fromkeys(line["kernel"] for line in measured):
         mine = [cells.get((kernel, mix)) for mix in mixes]
-        difference = max(max(line["relative_difference"]) for line in mine if line)
-        rows.append(
-            (kernel, *("–" if line is None else f"{line['layers_ms']:.2f}" for line in mine), f"{difference:.1e}")
-        )
+        differences = [
+            max(line["relative_difference"]) for line in mine if line and line.get("compared_with") != kernel
+        ]
+        times = ("–" if line is None else f"{line['layers_ms']:.2f}" for line in mine)
+        rows.append((kernel, *times, f"{max(differences):.1e}" if differences else "–"))
     sequences = {line["mix"]: f"{line['mix']} {line['sequences']:,}" for line in measured}
     counts = ", ".join(sequences[mix] for mix in mixes if mix in sequences)
     layers = measured[0]["layers"]
@@ -162,7 +211,22 @@ def _partial(steps: Sequence[Line]) -> str:
     if not steps:
         return ""
     rate = sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps)
-    return f"Cut off after {len(steps)} steps: {rate:,.0f} tokens/s over these, not weighed by the plan."
+    counted = "1 step" if len(steps) == 1 else f"{len(steps)} steps"
+    return f"Cut off after {counted}: {rate:,.0f} tokens/s over these, not weighed by the plan."
+
+
+def _partials(steps: Sequence[Line], key: str) -> list[str]:
+    """What steps without a summary say, by the value of `key`, in the order in which these first came."""
+    return [
+        f"{_plain(value)}: {_partial([step for step in steps if step[key] == value])}"
+        for value in dict.fromkeys(step[key] for step in steps)
+    ]
+
+
+def _spread(steps: Sequence[Line], count: int) -> str:
+    """Shortest and longest of the last `count` steps, in seconds."""
+    seconds = [step["seconds"] for step in steps[-count:]]
+    return f"{min(seconds):.4f} to {max(seconds):.4f}" if seconds else "–"
 
 
 def _gib(size: float | None) -> str:
@@ -172,7 +236,7 @@ def _gib(size: float | None) -> str:
 def _profile(lines: Sequence[Line]) -> str:
     for line in _last(lines, "base", "profile"):
         rows = [
-            (f"{kernel['ms']:.3f}", f"{kernel['share']:.1%}", kernel["calls"], f"`{kernel['name']}`")
+            (f"{kernel['ms']:.3f}", f"{kernel['share']:.1%}", kernel["calls"], _code(kernel["name"]))
             for kernel in line["kernels"][:TOP]
         ]
         times = f"{line['step_ms']:.1f} ms by the clock, {line['kernels_ms']:.1f} ms in kernels"
@@ -183,6 +247,7 @@ def _profile(lines: Sequence[Line]) -> str:
 
 def _levers(lines: Sequence[Line]) -> str:
     measured = _last(lines, "levers", "lever", "form")
+    steps = _of(lines, "levers", "step")
     whole = next((line["tokens_per_second"] for line in measured if not line["off"]), None)
     rows = [
         (
@@ -190,18 +255,20 @@ def _levers(lines: Sequence[Line]) -> str:
             f"{line['tokens_per_second']:,.0f}",
             "–" if whole is None else f"{whole / line['tokens_per_second']:.3f}",
             _gib(line.get("memory_bytes")),
+            line.get("steps", "–"),
+            _spread([step for step in steps if step["form"] == line["form"]], line.get("steps", 0)),
         )
         for line in measured
     ]
-    table = _table(("form", "tokens/s", "all levers / this", "memory, GiB"), rows)
+    table = _table(("form", "tokens/s", "all levers / this", "memory, GiB", "steps", "a step takes, s"), rows)
     done = {line["form"] for line in measured}
-    cut = [step for step in _of(lines, "levers", "step") if step["form"] not in done]
-    parts = [f"{form}: {_partial([step for step in cut if step['form'] == form])}" for form in {s["form"] for s in cut}]
+    parts = _partials([step for step in steps if step["form"] not in done], "form")
     return "\n\n".join(part for part in [table, *parts] if part)
 
 
 def _against(lines: Sequence[Line]) -> str:
     measured = [line for line in _last(lines, "against", "against", "side") if "error" not in line]
+    steps = _of(lines, "against", "step")
     rows = []
     for line in measured:
         theirs, ours = line["theirs"], line["ours"]
@@ -214,14 +281,18 @@ def _against(lines: Sequence[Line]) -> str:
                 theirs["sequences_at_once"],
                 _gib(theirs["memory_bytes"]),
                 f"{ours['tokens_per_second']:,.0f}",
-                f"**{theirs['ratio']:.2f}**",
+                Markdown(f"**{theirs['ratio']:.2f}**"),
                 "–" if masked is None else f"{masked:.2f}",
+                theirs.get("steps", "–"),
+                _spread([step for step in steps if step["side"] == line["side"]], theirs.get("steps", 0)),
             )
         )
     head = ("Hugging Face", "tokens/s", "real tokens", "sequences", "memory, GiB", "ours, tokens/s", "ours / theirs",
-            "where tokens are masked")  # fmt: skip
-    table = _table(head, rows)
-    return f"{table}\n\n{measured[-1]['library']}." if rows else _partial(_of(lines, "against", "step"))
+            "where tokens are masked", "steps", "a step of theirs takes, s")  # fmt: skip
+    made = [_table(head, rows), f"{_plain(measured[-1]['library'])}."] if rows else []
+    sides = {line["side"] for line in measured}
+    theirs_cut = [step for step in steps if step["side"] not in sides and not (sides and step["side"] == "ours")]
+    return "\n\n".join([*made, *_partials(theirs_cut, "side")])
 
 
 def _input(lines: Sequence[Line]) -> str:
@@ -240,15 +311,30 @@ def _input(lines: Sequence[Line]) -> str:
 
 def _study(lines: Sequence[Line]) -> str:
     for line in _last(lines, "study", "study"):
-        settings = f"Preset `{line['preset']}` with {', '.join(f'`{value}`' for value in line['overrides'])}."
-        text = "\n".join(f"##{row}" if row.startswith("#") else row for row in line["table"].splitlines())
-        return f"{settings}\n\n{text}".rstrip()
+        settings = f"Preset {_code(line['preset'])} with {', '.join(_code(value) for value in line['overrides'])}."
+        return f"{settings}\n\n{_below(line['table'])}".rstrip()
     return ""
+
+
+def _below(text: str) -> str:
+    """Markdown with its headings two levels deeper, its code as it is and none left open."""
+    made, fence = [], ""
+    for row in text.split("\n"):
+        found = re.match(r" {0,3}(`{3,}|~{3,})", row)
+        if found and not fence:
+            fence = found[1]
+        elif found and found[1].startswith(fence) and not row.strip(" `~"):
+            fence = ""
+        made.append(f"##{row}" if row.startswith("#") and not fence else row)
+    return "\n".join([*made, *([fence] if fence else [])])
 
 
 def _tests(lines: Sequence[Line]) -> str:
     for line in _last(lines, "tests", "tests"):
-        return f"Exit code {line['exit_code']}: {line['said'][-1] if line['said'] else 'nothing was printed'}"
+        said = line["said"][-1] if line["said"] else "nothing was printed"
+        counts = {name: int(count) for count, name in re.findall(r"(\d+) (passed|failed|skipped|error)", said)}
+        shown = ", ".join(f"{count} {name}" for name, count in {"passed": 0, **counts}.items()) if counts else said
+        return f"Exit code {line['exit_code']}: {_plain(shown)}"
     return ""
 
 
@@ -256,7 +342,7 @@ def _mini(lines: Sequence[Line]) -> str:
     for line in _last(lines, "mini", "mini"):
         last = "\n".join(f"    {json.dumps(each, ensure_ascii=False)}" for each in line["last"])
         ended = "stopped at its time limit" if line["stopped"] else f"exit code {line['exit_code']}"
-        return f"`{line['recipe']}`: {ended}; its last records:\n\n{last}"
+        return f"{_code(line['recipe'])}: {ended}; its last records:\n\n{last}"
     return ""
 
 
@@ -296,7 +382,12 @@ def main() -> None:
     given = parser.parse_args()
     if missing := [str(file) for file in given.results if not file.exists()]:
         sys.exit(f"no such file: {', '.join(missing)}")
-    print(tables(read_lines(given.results)))
+    try:
+        lines, damaged = read_lines(given.results)
+    except OSError as error:
+        sys.exit(f"cannot read {error.filename}: {error.strerror}")
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    print("\n\n".join([*damaged, tables(lines)]))
 
 
 if __name__ == "__main__":

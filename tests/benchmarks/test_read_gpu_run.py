@@ -45,11 +45,12 @@ def section(text: str, title: str) -> list[str]:
 def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
     def kernel(name: str, mix: str, took: float, difference: float) -> dict[str, Any]:
         facts = {"kernel": name, "mix": mix, "sequences": 227, "layers": 12, "layers_ms": took}
+        facts |= {"compared_with": "varlen FA2"}
         return line("attention", "kernel", **facts, relative_difference=[difference, difference / 2])
 
     theirs = {
         "tokens_per_second": 200_000.0, "real_share": 0.62, "sequences_at_once": 128, "memory_bytes": 2**30,
-        "ratio": 3.25, "ratio_where_masked": None,
+        "ratio": 3.25, "ratio_where_masked": None, "steps": 2,
     }  # fmt: skip
     rates = {"forward": 650.04, "input_gradient": 600.0, "weight_gradient": 550.0}
     text = reader.tables(
@@ -63,12 +64,15 @@ def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
             kernel("varlen FA2", "pair", 20.0, 0.0),
             kernel("padded groups", "uniform", 30.0, 0.0021),
             line("levers", "lever", form="all levers", off=[], tokens_per_second=660_000.0, memory_bytes=None),
-            line("levers", "lever", form="without x", off=["x"], tokens_per_second=600_000.0, memory_bytes=None),
+            line("levers", "lever", form="without x", off=["x"], tokens_per_second=600_000.0, memory_bytes=None,
+                 steps=2),
+            *(line("levers", "step", form="without x", tokens=9, seconds=took) for took in (9.0, 0.5, 0.75)),
+            *(line("against", "step", side="grouped by length", tokens=9, seconds=took) for took in (1.0, 1.25)),
             line("against", "against", side="grouped by length", library="transformers 5", ours=RATES, theirs=theirs),
             line("input", "one_process", tokens_per_second=900_000.0, instances_per_second=7_000.0),
             line("input", "waiting", workers=4, share=0.0123, tokens_per_second=640_000.0, steps=8),
             line("study", "study", preset="small", overrides=["seeds=1"], table="# Methods\n\n| a |"),
-            line("tests", "tests", exit_code=0, said=["12 passed in 40 s"]),
+            line("tests", "tests", exit_code=0, said=["11 skipped in 40 s"]),
         ]
     )  # fmt: skip
     assert section(text, "Machine and ceilings")[-1] == "| 65,536 × 768 × 2,304 | 650.0 | 600.0 | 550.0 |"
@@ -77,13 +81,13 @@ def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
     assert "Attention: packed for 144 packs; packed by FA3." in text
     assert section(text, "Profile of one step of base")[-1] == "| 20.500 | 20.9% | 12 | `flash\\|fwd` |"
     attention = section(text, "Attention alone")
-    assert attention[2:4] == ["| varlen FA2 | 24.12 | 20.00 | 0.0e+00 |", "| padded groups | 30.00 | – | 2.1e-03 |"]
-    assert section(text, "Levers")[-1] == "| without x | 600,000 | 1.100 | – |"
-    against = "| grouped by length | 200,000 | 62% | 128 | 1.0 | 650,123 | **3.25** | – |"
+    assert attention[2:4] == ["| varlen FA2 | 24.12 | 20.00 | – |", "| padded groups | 30.00 | – | 2.1e-03 |"]
+    assert section(text, "Levers")[-1] == "| without x | 600,000 | 1.100 | – | 2 | 0.5000 to 0.7500 |"
+    against = "| grouped by length | 200,000 | 62% | 128 | 1.0 | 650,123 | **3.25** | – | 2 | 1.0000 to 1.2500 |"
     assert against in section(text, "Beside Hugging Face")
     assert section(text, "Input side")[-1] == "| 4 | 1.23% | 640,000 | 8 |"
     assert "### Methods" in section(text, "Study of learning methods")
-    assert section(text, "Tests marked gpu") == ["Exit code 0: 12 passed in 40 s"]
+    assert section(text, "Tests marked gpu") == ["Exit code 0: 0 passed, 11 skipped"]
 
 
 def test_what_was_measured_again_is_shown_once_as_it_was_last(reader: ModuleType) -> None:
@@ -97,7 +101,7 @@ def test_a_part_that_was_cut_off_shows_its_steps(reader: ModuleType) -> None:
     forms = [line("levers", "step", form="without x", tokens=500, seconds=1.0)]
     text = reader.tables([*steps, *forms, line("base", "cut off", seconds=150.0)])
     assert section(text, "Base") == ["Cut off after 2 steps: 500 tokens/s over these, not weighed by the plan."]
-    assert section(text, "Levers")[0].startswith("without x: Cut off after 1 steps: 500 tokens/s")
+    assert section(text, "Levers")[0].startswith("without x: Cut off after 1 step: 500 tokens/s")
 
 
 def test_what_did_not_run_is_named_with_its_reason(reader: ModuleType) -> None:
@@ -130,7 +134,67 @@ def test_what_did_not_run_is_named_with_its_reason(reader: ModuleType) -> None:
     assert section(text, "Base") == ["Nothing was measured."]
 
 
-def test_an_unfinished_line_is_passed_over(reader: ModuleType, tmp_path: Path) -> None:
-    file = tmp_path / "results.jsonl"
-    file.write_text(json.dumps(end("base")) + '\n{"part": "base", "wh', encoding="utf-8")
-    assert [each["what"] for each in reader.read_lines([file])] == ["end"]
+def test_steps_of_a_part_that_was_cut_off_are_not_blended_over_sides(reader: ModuleType) -> None:
+    taken = (("theirs", 100, 1.0), ("this build", 900, 1.0), ("theirs", 300, 1.0))
+    steps = [line("against", "step", side=side, tokens=tokens, seconds=took) for side, tokens, took in taken]
+    forms = [line("levers", "step", form=f"without {name}", tokens=5, seconds=1.0) for name in "dbeca"]
+    text = reader.tables([*steps, *forms])
+    assert [row for row in section(text, "Beside Hugging Face") if row] == [
+        "theirs: Cut off after 2 steps: 200 tokens/s over these, not weighed by the plan.",
+        "this build: Cut off after 1 step: 900 tokens/s over these, not weighed by the plan.",
+    ]
+    assert [row[:9] for row in section(text, "Levers") if row] == [f"without {name}" for name in "dbeca"]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b'{"part": "base", "wh',
+        b'{"part": "base", "what": "rates"}',
+        b'{"part": ["base"], "what": "end"}',
+        b'{"part": "base", "what": "step", "tokens": 1, "seconds": 0}',
+        b'{"part": "base", "what": "step", "tokens": 1, "seconds": NaN}',
+        b'{"part": "base", "what": "step", "tokens": "1", "seconds": 1}',
+        b'{"part": "levers", "what": "lever", "form": "x", "off": ["x"], "tokens_per_second": 0}',
+        b'{"part": "levers", "what": "step", "form": ["x"], "tokens": 1, "seconds": 1}',
+        b'{"part": "base", "what": "end", "exit_code": 1, "said": 3}',
+        b'{"part": "mini", "what": "skipped", "why": "\\ud800"}',
+        b'{"part": "mini", "what": "skipped", "why": "\xff"}',
+        b"[" * 100_000,
+        b"7",
+    ],
+)
+def test_a_damaged_line_costs_only_itself_and_is_named(reader: ModuleType, tmp_path: Path, damaged: bytes) -> None:
+    file, whole = tmp_path / "results.jsonl", json.dumps(end("base")).encode()
+    file.write_bytes(b"\n".join([whole, damaged, b"", damaged, whole]))
+    lines, unread = reader.read_lines([file])
+    assert [each["what"] for each in lines] == ["end", "end"]
+    assert unread == ["2 lines could not be read: lines 2, 4"]
+
+
+def test_only_a_newline_ends_a_line(reader: ModuleType, tmp_path: Path) -> None:
+    skipped = line("mini", "skipped", why="one\u2028two\u0085three")
+    (tmp_path / "results.jsonl").write_text(json.dumps(skipped, ensure_ascii=False), encoding="utf-8")
+    assert reader.read_lines([tmp_path / "results.jsonl"]) == ([skipped], [])
+
+
+def test_a_folder_in_place_of_a_file_is_refused_in_one_line(
+    reader: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["read_gpu_run.py", str(tmp_path)])
+    with pytest.raises(SystemExit, match=f"^cannot read {tmp_path}: Is a directory$"):
+        reader.main()
+
+
+def test_nothing_in_a_cell_breaks_its_table(reader: ModuleType) -> None:
+    kernels = [{"ms": 1.0, "share": 1.0, "calls": 1, "name": "a<b>`c|d"}]
+    text = reader.tables(
+        [
+            line("mini", "skipped", why="one\n## two | `three` <b>"),
+            line("base", "profile", active=["a"], step_ms=1.0, kernels_ms=1.0, kernels=kernels),
+            line("study", "study", preset="small", overrides=[], table="# A\n```\n# code"),
+        ]
+    )
+    assert "| mini | one ## two \\| \\`three\\` &lt;b> |" in text.split("\n")
+    assert section(text, "Profile of one step of base")[-1] == "| 1.000 | 100.0% | 1 | `a<b>'c\\|d` |"
+    assert section(text, "Study of learning methods")[2:] == ["### A", "```", "# code", "```"]
