@@ -71,23 +71,33 @@ class Replicated(Alone):
 class Sharded(Alone):
     """Every rank holds a share of all parameters, gradients and moments, and sees a layer whole while it computes it.
 
-    Layers are sharded one by one; embeddings, the vocabulary matrix tied to them and heads together.
+    Linears are sharded layer by layer; embeddings, the vocabulary matrix tied to them, norms and heads together.
+
+    `dtype`: that of matrix products, in which the linears of layers are gathered. Autocast would round them to it
+    anyway, so the numbers are the same. All else is gathered as it is kept, in float32, for it is used so: rows of
+    tables are summed, and norms applied, before anything is rounded. Gradients are summed over ranks in float32.
     """
 
-    def __init__(self, model: MultiTaskModel, world: World) -> None:
+    def __init__(self, model: MultiTaskModel, world: World, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(model, world)
         if model.settings.kind != "transformer":
             raise ConfigError("train.parallel=fsdp shards layers of a Transformer; for lstm and gru say ddp.")
         from torch.distributed.device_mesh import init_device_mesh  # these take seconds to import
-        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
         _register()
         for parameter in model.parameters():
             world.spread(parameter.data)
         mesh = init_device_mesh(world.device.type, (world.size,))
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        norms = nn.ModuleList(part for part in model.encoder.layers.modules() if isinstance(part, nn.LayerNorm))
         for layer in model.encoder.layers:
-            fully_shard(layer, mesh=mesh)
+            fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=set(norms.parameters()))
+        # The group of the whole model stops at layers, which have groups; so while it is made it is shown norms by a
+        # path of their own. Groups of norms alone would cost two more messages a layer, and cut its compiled graph.
+        model.add_module("norms", norms)
         fully_shard(model, mesh=mesh)
+        del model.norms
         register_fsdp_forward_method(model, "predictions")
         self._sharded: Any = model
 
@@ -102,14 +112,15 @@ class Sharded(Alone):
         return nullcontext()
 
 
-def spread(model: MultiTaskModel, world: World, kind: str) -> Alone:
+def spread(model: MultiTaskModel, world: World, kind: str, dtype: torch.dtype = torch.float32) -> Alone:
     """`model` as the ranks of `world` train it, starting from the parameters of rank 0.
 
-    `kind`: "ddp", "fsdp", or "auto", which is ddp. A world of one needs neither. An optimiser is made afterwards.
+    `kind`: "ddp", "fsdp", or "auto", which is ddp. `dtype`: that of matrix products. A world of one needs neither. An
+    optimiser is made afterwards.
     """
     if world.size == 1:
         return Alone(model, world)
-    return Sharded(model, world) if kind == "fsdp" else Replicated(model, world)
+    return Sharded(model, world, dtype) if kind == "fsdp" else Replicated(model, world)
 
 
 def resharded(model: nn.Module) -> None:

@@ -23,7 +23,8 @@ from ernie2.train.finite import Finite
 from ernie2.train.loss_scale import LossScale
 from ernie2.train.parallel import Alone, whole
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+"""Precision -> the dtype of matrix products."""
 _TENSOR_CORES = (7, 0)
 """The compute capability from which a card has tensor cores, for fp16."""
 
@@ -66,8 +67,8 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The context matmuls run in; parameters, statistics and losses stay fp32."""
-    dtype = _DTYPES.get(precision)
-    return torch.autocast(device.type, dtype=dtype) if dtype is not None else nullcontext()
+    dtype = DTYPES[precision]
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 def choose_compiling(wanted: str | bool, device: torch.device) -> bool:

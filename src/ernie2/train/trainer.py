@@ -38,7 +38,7 @@ from ernie2.train.position import Position
 from ernie2.train.records import NoRecords, Records
 from ernie2.train.saving import Saver
 from ernie2.train.signals import SAME_SECONDS, Stop
-from ernie2.train.step import choose_compiling, take_step
+from ernie2.train.step import DTYPES, choose_compiling, take_step
 from ernie2.train.tally import Tally
 from ernie2.train.watchdog import Watchdog
 
@@ -74,7 +74,7 @@ class Trainer:
         self._numbers = self.world.lanes(stream.lanes)
         workers = loader_workers(settings.workers, device, len(self._numbers), plans, self.world.local_size)
         self.loader = Loader(stream, plans, workers, self._numbers)
-        self.ranks = spread(model, self.world, settings.parallel)
+        self.ranks = spread(model, self.world, settings.parallel, DTYPES[precision])
         self.optimizer = build_optimizer(model, settings)
         self._seed, self._weights = seed, loss_weights
         self._warmup = warmup_steps(settings, task_steps)
