@@ -13,6 +13,7 @@ OUT/PART.log. `read_gpu_run.py OUT/results.jsonl` makes tables of it.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ PARTS = {
     "study": 150,
     "mini": 3600,
 }
-"""Every part with the seconds it may take at real size, in the order in which they run."""
+"""Every part with the seconds it may take at real size, in the order in which they run without --only."""
 
 
 def main() -> int:
@@ -41,7 +42,7 @@ def main() -> int:
     parser.add_argument("--shards", type=Path, required=True, help="a folder written by `ernie2 prepare`")
     parser.add_argument("--out", type=Path, required=True, help="where results.jsonl and logs go")
     parser.add_argument("--limit", type=float, default=470, help="seconds for all parts together")
-    parser.add_argument("--only", help=f"parts to run, with commas between: {', '.join(PARTS)}")
+    parser.add_argument("--only", help=f"parts to run, in this order: {','.join(PARTS)}")
     parser.add_argument("--scale", choices=["real", "tiny"], default="real")
     parser.add_argument("--mini", type=Path, help="the recipe of the small encoder that the last part pre-trains")
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
@@ -72,7 +73,7 @@ def main() -> int:
         options = ["--scale", given.scale, "--part", name, "--seconds", str(seconds)]
         return [sys.executable, str(Path(__file__).resolve()), *places, *options, *mini]
 
-    limits = {name: most if given.scale == "real" else given.limit for name, most in PARTS.items() if name in chosen}
+    limits = {name: PARTS[name] if given.scale == "real" else given.limit for name in chosen}
     failed = run_parts(limits, command, given.out, given.limit)
     print(f"results: {given.out / 'results.jsonl'}" + (f"; failed or cut off: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
@@ -81,6 +82,9 @@ def main() -> int:
 def _run_part(given: argparse.Namespace) -> None:
     """One part in this process."""
     began = time.monotonic()
+    import torch
+
+    from ernie2.train.environment import git_state
     from gpu_parts import against, attention, commands, machine, training
     from gpu_parts.job import SCALES, Job
 
@@ -96,7 +100,15 @@ def _run_part(given: argparse.Namespace) -> None:
         "study": commands.run_study,
         "mini": commands.run_mini,
     }[given.part]
-    part(Job(given.part, given.out, given.shards, SCALES[given.scale], given.seconds, given.mini, began))
+    job = Job(given.part, given.out, given.shards, SCALES[given.scale], given.seconds, given.mini, began)
+    job.note(
+        "settings",
+        scale=given.scale,
+        commit=os.environ.get("ERNIE2_COMMIT") or git_state(ROOT),
+        device=torch.cuda.get_device_name() if job.device.type == "cuda" else "cpu",
+        load=os.getloadavg()[0],
+    )
+    part(job)
 
 
 if __name__ == "__main__":

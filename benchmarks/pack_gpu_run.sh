@@ -4,6 +4,7 @@
 #   shards.tar.xz      CORPUS prepared as the preset `small` of `ernie2 study table7` prepares it
 #   project.tar.xz     this project: what git tracks or would track
 #   mini.tar.xz        with --mini: that recipe and the shards it names, a relative path
+#   commit.txt         the commit of the project, which the results name
 #   run.sh             unpacks all of it there and runs benchmarks/gpu_run.py
 #
 # Usage: benchmarks/pack_gpu_run.sh CORPUS [--out FOLDER] [--mini RECIPE] [--python 3.12]
@@ -55,6 +56,7 @@ pack "$out/work" "$out/shards.tar.xz" shards
 (cd "$root" && git ls-files --cached --others --exclude-standard -z |
     while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done >"$out/work/files")
 tar -C "$root" --null --files-from "$out/work/files" -cf - | xz -T0 -9e >"$out/project.tar.xz"
+git -C "$root" describe --always --dirty=+changes --abbrev=12 >"$out/commit.txt"
 rm -f "$out/mini.tar.xz" "$out/mini.txt"
 if [ -n "$mini" ]; then
     folder=$("$python" -c 'import sys; from ernie2.recipe_files import load_recipe; print(load_recipe(sys.argv[1]).shards.folder)' "$mini")

@@ -63,7 +63,7 @@ def _check(line: Any) -> None:
         raise ValueError("no rate is 0")
     if line["what"] == "step" and line["part"] == "levers" and not isinstance(line["form"], str):
         raise TypeError("a form is text")
-    tables([line]).encode()  # a lone surrogate cannot be printed
+    (heading([line]) + tables([line])).encode()  # a lone surrogate cannot be printed
 
 
 def tables(lines: Sequence[Line]) -> str:
@@ -83,6 +83,24 @@ def tables(lines: Sequence[Line]) -> str:
         ("What did not run, and why", _missing),
     )
     return "\n".join(f"## {title}\n\n{section(lines) or 'Nothing was measured.'}\n" for title, section in sections)
+
+
+def heading(lines: Sequence[Line]) -> str:
+    """At which scale, from which commit and on what this was measured, and whether it was the same for every line."""
+    settings = [line for line in lines if line["what"] == "settings"]
+    scales, commits, devices = (
+        list(dict.fromkeys(_plain(line.get(key) or "not recorded") for line in settings)) or ["not recorded"]
+        for key in ("scale", "commit", "device")
+    )
+    said = ["Scale tiny: a dry run, these are not measurements."] if "tiny" in scales else []
+    said += [f"Scale {', '.join(scales)}; commit {', '.join(commits)}; device {', '.join(devices)}."]
+    differing = [
+        name for name, found in (("scale", scales), ("commit", commits), ("device", devices)) if len(found) > 1
+    ]
+    said += [f"**Not one run: the lines differ in {', '.join(differing)}.**"] if differing else []
+    loads = [line["load"] for line in settings if "load" in line]
+    said += [f"Load when a part began: {min(loads):.1f} to {max(loads):.1f}."] if loads else []
+    return " ".join(said)
 
 
 def _of(lines: Sequence[Line], part: str, what: str) -> list[Line]:
@@ -229,6 +247,17 @@ def _spread(steps: Sequence[Line], count: int) -> str:
     return f"{min(seconds):.4f} to {max(seconds):.4f}" if seconds else "–"
 
 
+def _model(lines: Sequence[Line], part: str) -> list[str]:
+    """Size, precision and form of what a part measured."""
+    made = [
+        f"{line['layers']} × {line['hidden']}, {line['parameters'] / 1e6:,.0f} M parameters, {line['precision']}, "
+        f"{'compiled' if line['compiled'] else 'not compiled'}."
+        for line in _of(lines, part, "ready")
+        if "layers" in line
+    ]
+    return made[-1:]
+
+
 def _gib(size: float | None) -> str:
     return "–" if not size else f"{size / 2**30:.1f}"
 
@@ -263,7 +292,7 @@ def _levers(lines: Sequence[Line]) -> str:
     table = _table(("form", "tokens/s", "all levers / this", "memory, GiB", "steps", "a step takes, s"), rows)
     done = {line["form"] for line in measured}
     parts = _partials([step for step in steps if step["form"] not in done], "form")
-    return "\n\n".join(part for part in [table, *parts] if part)
+    return "\n\n".join(part for part in [table, *parts, *_model(lines, "levers")] if part)
 
 
 def _against(lines: Sequence[Line]) -> str:
@@ -292,7 +321,7 @@ def _against(lines: Sequence[Line]) -> str:
     made = [_table(head, rows), f"{_plain(measured[-1]['library'])}."] if rows else []
     sides = {line["side"] for line in measured}
     theirs_cut = [step for step in steps if step["side"] not in sides and not (sides and step["side"] == "ours")]
-    return "\n\n".join([*made, *_partials(theirs_cut, "side")])
+    return "\n\n".join([*made, *_partials(theirs_cut, "side"), *_model(lines, "against")])
 
 
 def _input(lines: Sequence[Line]) -> str:
@@ -387,7 +416,7 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"cannot read {error.filename}: {error.strerror}")
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    print("\n\n".join([*damaged, tables(lines)]))
+    print("\n\n".join([heading(lines), *damaged, tables(lines)]))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ def bench_of(job: Job, steps: int, *overrides: str, **facts: Any) -> Bench:
 
     began = time.monotonic()
     bench = Bench(job.recipe(*overrides), job.open_shards(), job.device, steps, note=noted)
-    job.note("ready", **facts, seconds=round(time.monotonic() - began, 1), graphs=bench.ours.graphs)
+    graphs = bench.ours.graphs
+    took = round(time.monotonic() - began, 1)
+    job.note("ready", **facts, **_facts(bench), compiled=graphs is not None, graphs=graphs, seconds=took)
     return bench
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def test_names_of_no_part_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_parts_may_be_named_with_spaces_and_get_the_recipe_by_its_whole_path(
+def test_parts_run_in_the_order_in_which_they_are_named_and_get_the_recipe_by_its_whole_path(
     driver: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[list[str]] = []
@@ -162,10 +163,33 @@ def test_parts_may_be_named_with_spaces_and_get_the_recipe_by_its_whole_path(
     monkeypatch.setattr(driver, "run_parts", run_parts)
     monkeypatch.chdir(tmp_path)
     Path("mini.yaml").touch()
-    options = ["--out", "out", "--only", " machine, mini ", "--mini", "mini.yaml"]
+    options = ["--out", "out", "--only", " mini, machine ", "--mini", "mini.yaml"]
     assert gpu_run(monkeypatch, tmp_path / "shards", *options) == 0
-    assert [command[command.index("--part") + 1] for command in asked] == ["machine", "mini"]
+    assert [command[command.index("--part") + 1] for command in asked] == ["mini", "machine"]
     assert {command[-1] for command in asked} == {str(tmp_path / "mini.yaml")}
+
+
+def test_a_pack_is_unpacked_again_when_it_changed_and_names_its_commit(tmp_path: Path) -> None:
+    pack, said = tmp_path / "pack", tmp_path / "said"
+    (pack / "wheels").mkdir(parents=True)
+    for name in ("wheels/a.whl", "shards.tar.xz", "project.tar.xz"):
+        (pack / name).write_text(name)
+    (pack / "commit.txt").write_text("abc\n")
+    shutil.copyfile(BENCHMARKS / "unpack_gpu_run.sh", pack / "run.sh")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$ERNIE2_COMMIT $2 $3" >>{said}\n')
+    python.chmod(0o755)
+    names = {"ERNIE2_GPU": str(tmp_path / "place"), "PYTHON": str(python)}
+
+    def unpacked() -> int:
+        said.unlink(missing_ok=True)
+        subprocess.run(["bash", str(pack / "run.sh")], env={**os.environ, **names}, check=True)
+        assert said.read_text().splitlines()[-1].startswith("abc --shards")
+        return said.read_text().count("tarfile -e")
+
+    assert [unpacked(), unpacked()] == [2, 0]
+    (pack / "project.tar.xz").write_text("changed")
+    assert [unpacked(), unpacked()] == [2, 0]
 
 
 def test_a_part_gets_no_more_than_is_left_of_the_whole(driver: ModuleType, tmp_path: Path) -> None:
@@ -212,16 +236,16 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
     for line in lines:
         whats.setdefault(line["part"], []).append(line["what"])
     expected = {
-        "machine": {"environment", "copy", "matmul", "end"},
-        "base": {"ready", "step", "rates", "profile", "end"},
-        "attention": {"kernel", "end"},
-        "tests": {"tests", "end"},
-        "levers": {"ready", "step", "lever", "end"},
-        "against": {"ready", "step", "against", "end"},
-        "large": {"ready", "step", "rates", "end"},
-        "input": {"ready", "one_process", "waiting", "end"},
-        "study": {"study", "end"},
-        "mini": {"mini", "end"},
+        "machine": {"settings", "environment", "copy", "matmul", "end"},
+        "base": {"settings", "ready", "step", "rates", "profile", "end"},
+        "attention": {"settings", "kernel", "end"},
+        "tests": {"settings", "tests", "end"},
+        "levers": {"settings", "ready", "step", "lever", "end"},
+        "against": {"settings", "ready", "step", "against", "end"},
+        "large": {"settings", "ready", "step", "rates", "end"},
+        "input": {"settings", "ready", "one_process", "waiting", "end"},
+        "study": {"settings", "study", "end"},
+        "mini": {"settings", "mini", "end"},
     }
     assert {part: set(found) for part, found in whats.items()} == expected
     assert {line["form"] for line in lines if line["what"] == "lever"} == {form.name for form in forms(list(LEVERS))}
@@ -237,6 +261,7 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
     tables = subprocess.run(read, capture_output=True, text=True, check=True).stdout
     sections = dict(part.split("\n", 1) for part in tables.split("## ")[1:] if "\n" in part)
     assert "Nothing was measured" not in tables
+    assert tables.startswith("Scale tiny: a dry run, these are not measurements. Scale tiny; commit ")
     for title, shown in (
         ("Machine and ceilings", "gradient of the weights"),
         ("Attention alone", "padded groups"),

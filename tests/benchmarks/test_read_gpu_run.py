@@ -198,3 +198,22 @@ def test_nothing_in_a_cell_breaks_its_table(reader: ModuleType) -> None:
     assert "| mini | one ## two \\| \\`three\\` &lt;b> |" in text.split("\n")
     assert section(text, "Profile of one step of base")[-1] == "| 1.000 | 100.0% | 1 | `a<b>'c\\|d` |"
     assert section(text, "Study of learning methods")[2:] == ["### A", "```", "# code", "```"]
+
+
+def test_the_heading_says_the_scale_and_what_differs_between_lines(reader: ModuleType) -> None:
+    def settings(scale: str, commit: str | None) -> dict[str, Any]:
+        return line("base", "settings", scale=scale, commit=commit, device="H200", load=0.25)
+
+    assert reader.heading([settings("real", "abc")] * 2) == (
+        "Scale real; commit abc; device H200. Load when a part began: 0.2 to 0.2."
+    )
+    mixed = reader.heading([settings("real", "abc"), settings("tiny", None)])
+    assert mixed.startswith("Scale tiny: a dry run, these are not measurements. Scale real, tiny; commit abc, not rec")
+    assert "**Not one run: the lines differ in scale, commit.**" in mixed
+    assert reader.heading([]) == "Scale not recorded; commit not recorded; device not recorded."
+
+
+def test_what_was_built_stands_below_the_levers(reader: ModuleType) -> None:
+    built = {"layers": 12, "hidden": 768, "parameters": 110_000_000, "precision": "bf16", "compiled": True}
+    text = reader.tables([line("levers", "ready", form="x", seconds=3.0, **built)])
+    assert section(text, "Levers") == ["12 × 768, 110 M parameters, bf16, compiled."]
