@@ -77,25 +77,27 @@ def _ends_on_signals() -> Iterator[None]:
 
 def _run_one(command: Sequence[str], seconds: float, log: Path) -> int | None:
     """The exit code of `command`, None where it took longer; no process that it started is left then."""
-    mark = secrets.token_hex(8)
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, MARK: mark},
-            start_new_session=True,
-        )
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
+    mark, process = secrets.token_hex(8), None
+    try:
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, MARK: mark},
+                start_new_session=True,
+            )
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            for pid in marked(mark):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for pid in marked(mark):  # a signal may have come before the process had a name here
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if process:
             process.wait()
 
 
