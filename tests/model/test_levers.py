@@ -9,7 +9,8 @@ from ernie2.model import levers
 
 @pytest.fixture(autouse=True)
 def two_levers(monkeypatch):
-    monkeypatch.setattr(levers, "LEVERS", {"one": "does one thing", "other": "does another"})
+    monkeypatch.setattr(levers, "LEVERS", {"one": "does one thing"})
+    monkeypatch.setattr(levers, "FINE_TUNING_LEVERS", {"other": "does another"})
 
 
 def test_a_lever_is_off_inside_without_and_on_again_after_it():

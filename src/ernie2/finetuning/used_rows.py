@@ -19,10 +19,8 @@ from torch import Tensor, nn
 
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
-from ernie2.model.levers import LEVERS, enabled
+from ernie2.model.levers import enabled
 from ernie2.train.finite import Finite
-
-LEVERS["used_rows"] = "fine-tuning leaves out the rows of the word table that no training text uses"
 
 
 class UsedRows(nn.Module):

@@ -17,9 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ernie2.model.levers import LEVERS, enabled
-
-LEVERS["bit_masks"] = "dropout on a CPU zeroes by an AND of bits, not by a product with a mask of bools"
+from ernie2.model.levers import enabled
 
 _LEVELS = 1 << 16
 _LANES = 4

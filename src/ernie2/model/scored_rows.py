@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ernie2.batches.batch import PackedBatch
-from ernie2.model.levers import LEVERS
-
-LEVERS["scored_rows"] = "the last layer computes only the rows that a head reads"
 
 _MOST = 0.6
 """Share of a pack's tokens; where more are scored, all rows are computed."""

@@ -19,10 +19,8 @@ from torch import Tensor
 from ernie2.model.attention.fused import able_to_drop
 from ernie2.model.attention.products import ProductPlan, attend_products
 from ernie2.model.attention.queries import PaddedQueries, padded_queries, place_queries
-from ernie2.model.levers import LEVERS, enabled
+from ernie2.model.levers import enabled
 from ernie2.model.transfer import to_device
-
-LEVERS["attention_products"] = "attention on a CPU by matrix products over groups, not by torch's fused kernel"
 
 _ROW_COST = 64
 """Cost of carrying one padded row, in units of attention pairs (queries × keys); an estimate."""
