@@ -2,7 +2,7 @@
 
 What a lane yields for a host task depends on its number, the host's cursor and the step alone. So a worker owns the
 steps of one host in one lane, or several such walks, and goes ahead on its own; several workers can share a lane. A
-loader holds no state that matters: `take` is told where the run stands, and where that is not what was expected (a
+loader holds no state that matters: `take` is given the place of the run, and where that is not what was expected (a
 stage ended early, a run was resumed), the workers begin again from there.
 """
 

@@ -71,9 +71,8 @@ def attend_padded(qkv: Tensor, heads: int, padded: Padded, dropout: float) -> Te
     outputs = []
     with torch.autocast(qkv.device.type, enabled=False), able_to_drop(qkv.device, dropout):
         if qkv.device.type == "cpu":
-            rows = rows.to(
-                torch.promote_types(rows.dtype, torch.float32)
-            )  # the bf16 kernel of CPUs is slower than the fp32 one, several times so backwards
+            # the bf16 kernel of CPUs is slower than the fp32 one, several times so backwards
+            rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         for group, part in zip(padded.groups, torch.split(rows, padded.sizes), strict=True):
             shape = (group.sequences, group.length, 3, heads, head_width)
             query, key, value = (each.transpose(1, 2) for each in part.view(shape).unbind(2))  # each (n, N, L, D)

@@ -102,7 +102,7 @@ def attend(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float = 0.0) -
     attention weights dropped, 0 outside training.
     """
     if plan.kernel == "packed":
-        assert dropout == 0.0, "the packed kernel drops nothing; plan_attention was not told of the dropout"
+        assert dropout == 0.0, "the packed kernel drops nothing; plan_attention did not get the dropout"
         assert plan.packed is not None
         return fused.attend_packed(qkv, heads, plan.packed, plan.starts, plan.longest)
     mixed: Tensor = _attend_untraced(qkv, heads, plan, dropout)
@@ -126,7 +126,7 @@ def attend_rows(
     query (R, H) of `rows`, memory (T, 2H), the keys and values of a token side by side -> (R, H), same dtype.
     """
     if plan.kernel == "packed":
-        assert dropout == 0.0, "the packed kernel drops nothing; plan_attention was not told of the dropout"
+        assert dropout == 0.0, "the packed kernel drops nothing; plan_attention did not get the dropout"
         assert plan.packed is not None
         return fused.attend_packed_rows(query, memory, heads, plan.packed, rows.starts, plan.starts, plan.longest)
     mixed: Tensor = _attend_rows_untraced(query, memory, heads, plan, rows, dropout)
@@ -144,7 +144,7 @@ def _attend_rows_untraced(
         )
         queries = padded_queries(widths, to_device(arrays, query.device))
     else:
-        assert plan.padded.queries is not None, "plan_attention was not told of the rows"
+        assert plan.padded.queries is not None, "plan_attention did not get the rows"
         groups, queries = plan.padded.groups, plan.padded.queries
         memory = reordered(memory, plan.padded.gather, plan.padded.scatter)  # (Σ n · L, 2H)
     with torch.autocast(query.device.type, enabled=False), fused.cudnn_first(query.device, dropout):
