@@ -23,8 +23,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="SIDES",
-            help="hf: Hugging Face transformers on the same instances, in turns; or some of hf-padded,hf-grouped,"
-            "hf-compiled,hf-grouped-compiled, with commas.",
+            help="hf: Hugging Face transformers on the same instances, in turns; or some of hf-padded, "
+            "hf-grouped, hf-compiled, hf-grouped-compiled, as a list with commas and no spaces.",
             show_default=False,
         ),
     ] = None,
