@@ -14,10 +14,10 @@ from pathlib import Path
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings, TrainSettings
-from ernie2.train import checkpoints
-from ernie2.train.distributed import World
-from ernie2.train.full_state import gather
-from ernie2.train.optim import build_optimizer
+from ernie2.training import checkpoints
+from ernie2.training.distributed import World
+from ernie2.training.full_state import gather
+from ernie2.training.optim import build_optimizer
 
 
 def main() -> None:

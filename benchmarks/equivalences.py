@@ -29,7 +29,6 @@ from rich.console import Console
 from rich.table import Table
 
 import ernie2
-from ernie2.annotate.shards import Shards
 from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.batches.stream import Lane
 from ernie2.model import vocabulary_loss
@@ -37,9 +36,10 @@ from ernie2.model.levers import LEVERS, without
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
-from ernie2.train.optim import build_optimizer, noam
-from ernie2.train.pretraining import build
-from ernie2.train.step import take_step
+from ernie2.shards.store import Shards
+from ernie2.training.optim import build_optimizer, noam
+from ernie2.training.pretraining import build
+from ernie2.training.step import take_step
 
 LAST = 20
 WARMUP = 40

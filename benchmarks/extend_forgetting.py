@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 import ernie2
 from ernie2.reporting.beside import Comparison, Spread, compare
 from ernie2.reporting.records_reader import read_records
-from ernie2.train.checkpoints import newest, open_checkpoint
-from ernie2.train.records import read_run
+from ernie2.training.checkpoints import newest, open_checkpoint
+from ernie2.training.records import read_run
 
 Array = NDArray[Any]
 

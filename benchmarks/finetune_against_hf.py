@@ -48,7 +48,7 @@ from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.finetuning.training import fine_tune, learning_rate, steps_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
 from ernie2.seed_interval import over_seeds
-from ernie2.train.step import choose_precision
+from ernie2.training.step import choose_precision
 
 CPU = torch.device("cpu")
 CLASSES = {"tagging": "ErnieForTokenClassification", "span": "ErnieForQuestionAnswering"}

@@ -84,7 +84,7 @@ def _run_part(given: argparse.Namespace) -> None:
     began = time.monotonic()
     import torch
 
-    from ernie2.train.environment import git_state
+    from ernie2.training.environment import git_state
     from gpu_parts import against, attention, commands, machine, training
     from gpu_parts.job import SCALES, Job
 

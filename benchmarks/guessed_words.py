@@ -16,8 +16,8 @@ from pathlib import Path
 
 import rjieba
 
-from ernie2.annotate.knowledge import CHINESE_ENTITIES
-from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.shards.knowledge import CHINESE_ENTITIES
+from ernie2.shards.wordpieces import load_wordpieces
 from masking_against_ernie1 import Text, read_texts, units
 
 FOUR_TAGS = frozenset({"nr", "ns", "nt", "nz"})

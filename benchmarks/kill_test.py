@@ -33,9 +33,9 @@ import numpy as np
 import yaml
 
 import ernie2
-from ernie2.train import checkpoints, pretraining  # noqa: F401  the second is what a run imports
-from ernie2.train.records import Records
-from ernie2.train.trainer import Trainer
+from ernie2.training import checkpoints, pretraining  # noqa: F401  the second is what a run imports
+from ernie2.training.records import Records
+from ernie2.training.trainer import Trainer
 from ernie2.verbs import pretraining as verbs  # noqa: F401
 
 KINDS = ("at any time", "after some steps", "while saving", "at a change of stage")

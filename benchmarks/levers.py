@@ -26,12 +26,12 @@ from typing import Any
 
 import torch
 
-from ernie2.annotate.shards import Shards
 from ernie2.benchmarking.lever_turns import FormTimes, forms, gain, take_turns
 from ernie2.benchmarking.shards_recipe import FOUR_TASKS, recipe_of_shards
 from ernie2.model.levers import LEVERS
 from ernie2.recipe_files import load_recipe
-from ernie2.train.measuring import TaskSet
+from ernie2.shards.store import Shards
+from ernie2.training.measuring import TaskSet
 from ernie2.verbs.preparing import shards_of
 
 SIZE = (

@@ -25,9 +25,9 @@ import numpy as np
 import rjieba
 from numpy.typing import NDArray
 
-from ernie2.annotate.knowledge import Annotator, ChineseWords, Spans, TokenRuns, as_spans
-from ernie2.annotate.shards import SPAN_KINDS, WORD_START, AnnotatedDocument
-from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.knowledge import Annotator, ChineseWords, Spans, TokenRuns, as_spans
+from ernie2.shards.store import SPAN_KINDS, WORD_START, AnnotatedDocument
+from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.tasks.base import Arranged, Segment, TokenSequence, Vocabulary
 from ernie2.tasks.instances import lay_out
 from ernie2.tasks.knowledge_masking import UNITS, KnowledgeMasking, KnowledgeMaskingOptions, Level, unit_starts

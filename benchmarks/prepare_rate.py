@@ -23,7 +23,7 @@ from typing import Any
 
 BARE = """
 import json, sys, time, resource
-from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.corpora.documents import Drops, read_documents
 from ernie2.settings import CorpusSettings
 corpus, vocab, language = sys.argv[1:]
@@ -44,7 +44,7 @@ print(json.dumps({"seconds": time.perf_counter() - wall, "cpu": time.process_tim
 
 PREPARE = """
 import json, sys, time
-from ernie2.annotate.prepare import prepare
+from ernie2.shards.prepare import prepare
 from ernie2.recipe_files import load_recipe
 corpus, vocab, language, folder, workers = sys.argv[1:]
 text = {"path": corpus, "language": language}

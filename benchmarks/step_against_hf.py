@@ -33,9 +33,9 @@ from ernie2.benchmarking.opponents import OpponentSettings, opponents
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings, TrainSettings
-from ernie2.train.allocator import reuse_freed_memory
-from ernie2.train.optim import build_optimizer
-from ernie2.train.step import take_step
+from ernie2.training.allocator import reuse_freed_memory
+from ernie2.training.optim import build_optimizer
+from ernie2.training.step import take_step
 
 MASKED = "knowledge_masking"
 

@@ -31,11 +31,11 @@ from typing import Any
 
 import numpy as np
 
-from ernie2.annotate.shards import CAPITALISED, CASED, FORMAT, WORD_START, Shards, write_shard
 from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan, assign
 from ernie2.batches.stream import Lane, Stream
+from ernie2.shards.store import CAPITALISED, CASED, FORMAT, WORD_START, Shards, write_shard
 from ernie2.storage.json_files import write_checked_json
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary, find
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 import tiny_run
-from ernie2.annotate.shards import Shards
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.train import checkpoints
-from ernie2.train import trainer as trainer_module
-from ernie2.train.distributed import open_world
-from ernie2.train.pretraining import build
+from ernie2.shards.store import Shards
+from ernie2.training import checkpoints
+from ernie2.training import trainer as trainer_module
+from ernie2.training.distributed import open_world
+from ernie2.training.pretraining import build
 
 
 class Stopped(BaseException):

@@ -5,11 +5,11 @@ import yaml
 
 import tiny
 import tiny_run
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import CheckpointError
 from ernie2.exporting import export_hf, model_card
-from ernie2.train.loading import load, warm_start
-from ernie2.train.pretraining import build
+from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.training.loading import load, warm_start
+from ernie2.training.pretraining import build
 from ernie2.verbs.converting import convert
 
 transformers = pytest.importorskip("transformers")

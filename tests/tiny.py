@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ernie2.annotate.shards import (
+from ernie2.corpora.pairs import sort_labels
+from ernie2.shards.store import (
     CAPITALISED,
     CASED,
     FORMAT,
@@ -22,8 +23,7 @@ from ernie2.annotate.shards import (
     Shards,
     write_shard,
 )
-from ernie2.annotate.wordpieces import WordPieces
-from ernie2.corpora.pairs import sort_labels
+from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.tasks.base import Segment, Task, Vocabulary, find
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from ernie2.annotate.shards import Shards
 from ernie2.benchmarking.shards_recipe import FIVE_TASKS, FOUR_TASKS, recipe_of_shards
 from ernie2.settings import Recipe
+from ernie2.shards.store import Shards
 from ernie2.storage.line_files import append_line
 
 RESULTS = "results.jsonl"

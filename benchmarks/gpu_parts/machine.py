@@ -9,7 +9,7 @@ import sys
 import torch
 
 from ernie2.processes import cores
-from ernie2.train.environment import git_state, versions
+from ernie2.training.environment import git_state, versions
 from gpu_parts.job import Job
 from gpu_parts.timing import milliseconds
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import yaml
 
-from ernie2.annotate.wordpieces import WordPieces
 from ernie2.escaping import in_markdown
 from ernie2.learned import LEAST_INSTANCES, verdict_of
 from ernie2.model.formats.filling import tensors_of
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.storage.written_folders import note_checksums
-from ernie2.train.stored_runs import carried_keys
+from ernie2.training.stored_runs import carried_keys
 from ernie2.version import __version__
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*", re.IGNORECASE)

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import tiny_run
-from ernie2.annotate.shards import Shards
 from ernie2.benchmarking.lever_turns import ALL, NONE, Form, FormTimes, forms, gain, take_turns
 from ernie2.benchmarking.mix import Step
 from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.shards_recipe import recipe_of_shards
 from ernie2.model import levers
-from ernie2.train.measuring import TaskSet
+from ernie2.shards.store import Shards
+from ernie2.training.measuring import TaskSet
 
 CPU = torch.device("cpu")
 A, B = TaskSet("a", ("a",)), TaskSet("b", ("b",))

@@ -16,8 +16,8 @@ from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.pairs import pairs_recipe, write_pairs
 from ernie2.benchmarking.peaks import Peak
 from ernie2.benchmarking.waiting import loader_rate, waiting
-from ernie2.train.measuring import Taker, task_sets
-from ernie2.train.pretraining import build
+from ernie2.training.measuring import Taker, task_sets
+from ernie2.training.pretraining import build
 
 CPU = torch.device("cpu")
 NO_PEAK = Peak(1e9, "made up")
@@ -62,7 +62,7 @@ def test_tokens_and_operations_are_those_of_the_packs_trained_on(folder: Path, m
 def test_compiled_graphs_are_counted_and_none_is_compiled_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
     monkeypatch.setattr(measure, "peak_of", lambda *_: NO_PEAK)
-    monkeypatch.setattr("ernie2.train.trainer.choose_compiling", lambda *_: True)
+    monkeypatch.setattr("ernie2.training.trainer.choose_compiling", lambda *_: True)
     compile_parts = measure.Trainer.__init__.__globals__["MultiTaskModel"].compile_parts
     monkeypatch.setattr(
         "ernie2.model.multitask.MultiTaskModel.compile_parts", lambda model: compile_parts(model, backend="eager")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ernie2.benchmarking.mix import Mix, Step, Taken, sample
-from ernie2.train.measuring import TaskSet
+from ernie2.training.measuring import TaskSet
 
 A, B, C = TaskSet("a", ("a",)), TaskSet("a", ("a", "b")), TaskSet("c", ("b", "c"))
 

@@ -8,7 +8,7 @@ import ernie2
 import tiny
 import tiny_run
 from ernie2 import cli
-from ernie2.train.records import read_run
+from ernie2.training.records import read_run
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 import tiny
 import tiny_run
-from ernie2.annotate.shard_tokenizer import tokenizer_of
-from ernie2.annotate.shards import Shards
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.feeds import apart
 from ernie2.batches.stream import Lane, Stream
@@ -25,11 +23,13 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
+from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.store import Shards
 from ernie2.tasks.building import build_tasks
 from ernie2.tasks.vocabulary import vocabulary_of
-from ernie2.train.measuring import TaskSet, task_sets
-from ernie2.train.optim import build_optimizer
-from ernie2.train.pretraining import check_rides, head_specs, lay_plans, open_stream, task_ids
+from ernie2.training.measuring import TaskSet, task_sets
+from ernie2.training.optim import build_optimizer
+from ernie2.training.pretraining import check_rides, head_specs, lay_plans, open_stream, task_ids
 
 _VOCABULARY = {"all-seven": 30_522, "english-base": 30_522, "chinese-base": 18_000}
 _BASE = ["encoder.layers=12", "encoder.hidden=768", "encoder.heads=12", "encoder.position_rows=512"]

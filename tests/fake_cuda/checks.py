@@ -20,11 +20,11 @@ from ernie2.model.attention import plan as plan_module
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.transfer import to_host
-from ernie2.train import evaluate, pretraining
-from ernie2.train import trainer as trainer_module
-from ernie2.train.distributed import World
-from ernie2.train.loss_scale import LossScale
-from ernie2.train.step import StepResult, autocast, take_step
+from ernie2.training import evaluate, pretraining
+from ernie2.training import trainer as trainer_module
+from ernie2.training.distributed import World
+from ernie2.training.loss_scale import LossScale
+from ernie2.training.step import StepResult, autocast, take_step
 from fake_cuda.base_runs import BaseRun, base_recipe, base_run, build_model
 from fake_cuda.card import CUDA, Card
 

@@ -18,8 +18,8 @@ from ernie2.finetuning.packs import SCORED, packs_of
 from ernie2.finetuning.predictions import logits_of
 from ernie2.model.encoder import Encoder
 from ernie2.settings import EncoderSettings, TrainSettings
-from ernie2.train.optim import build_optimizer
-from ernie2.train.step import take_step
+from ernie2.training.optim import build_optimizer
+from ernie2.training.step import take_step
 from fake_cuda.base_runs import on_card
 from fake_cuda.card import CUDA, Card
 

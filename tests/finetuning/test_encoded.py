@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.datasets.examples import Answer, Example
 from ernie2.finetuning.encoded import ExampleEncoder, cut_longest_first, runs_within
+from ernie2.shards.wordpieces import load_wordpieces
 from tiny_finetuning import VOCABULARY, settings
 
 ID = {token: number for number, token in enumerate(VOCABULARY)}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.datasets.examples import Example
 from ernie2.finetuning.encoded import ExampleEncoder
 from ernie2.finetuning.packs import batches_of, packs_of
+from ernie2.shards.wordpieces import load_wordpieces
 from tiny_finetuning import VOCABULARY, settings
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.errors import ConfigError, ShardError, UnknownTask
 from ernie2.inspecting.figures import inspect
 from ernie2.inspecting.text import render
+from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.json_files import read_checked_json
 from ernie2.tasks import base
 from ernie2.tasks.base import TokenTask, known

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ernie2.train.records import Records
+from ernie2.training.records import Records
 
 SOURCE = Path(__file__).parents[2] / "src"
 

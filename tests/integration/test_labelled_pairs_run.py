@@ -12,11 +12,11 @@ import torch
 import ernie2
 import tiny
 import tiny_run
-from ernie2.annotate.shards import Shards
 from ernie2.errors import CheckpointError, StorageError, TaskError
+from ernie2.shards.store import Shards
 from ernie2.tasks.building import build_tasks
-from ernie2.train.loading import load, warm_start
-from ernie2.train.pretraining import build, head_specs
+from ernie2.training.loading import load, warm_start
+from ernie2.training.pretraining import build, head_specs
 
 MASKING, DISCOURSE = "knowledge_masking", "discourse_relation"
 LABELS = ("so", "but", "and")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ernie2.annotate.wordpieces import load_wordpieces
+from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.tasks.knowledge_masking import KnowledgeMasking
 from ernie2.tasks.vocabulary import vocabulary_of
 

@@ -12,7 +12,7 @@ import pytest
 
 import ernie2
 from ernie2.recipe_files import load_recipe, shipped_recipes
-from ernie2.train.records import Records
+from ernie2.training.records import Records
 
 SMALL = [
     "encoder.layers=2",

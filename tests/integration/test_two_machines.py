@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import worlds
-from ernie2.train.records import Records
+from ernie2.training.records import Records
 
 pytestmark = pytest.mark.slow
 

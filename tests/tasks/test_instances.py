@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.annotate.shards import WORD_START
 from ernie2.errors import TaskError
+from ernie2.shards.store import WORD_START
 from ernie2.tasks.base import Arranged, Labels, Options, Segment, SentenceTask, Source, TokenTask
 from ernie2.tasks.instances import arrange, arrange_plain, build, lay_out
 from tiny import CLS, FOUR, MASK, SEP, UNK, VOCABULARY, document, random_document, task, whole

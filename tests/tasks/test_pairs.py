@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.annotate.shards import WORD_START
+from ernie2.shards.store import WORD_START
 from ernie2.tasks.base import Segment
 from ernie2.tasks.pairs import fit, last_boundary, longest_first, texts_of
 from tiny import document

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.shards.store import AnnotatedDocument
 from ernie2.tasks.base import Arranged, Segment, Source
 from ernie2.tasks.instances import arrange as checked
 from ernie2.tasks.instances import build, lay_out

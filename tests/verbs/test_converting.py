@@ -15,10 +15,10 @@ import ernie2
 import paddle_files
 import tiny
 import tiny_run
-from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.model.formats.filling import load_model
-from ernie2.train.checkpoints import newest
+from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.training.checkpoints import newest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -3,10 +3,10 @@ import pytest
 
 import tiny
 import tiny_run
-from ernie2.annotate.shards import Shards
 from ernie2.errors import ConfigError
-from ernie2.train.pretraining import build
-from ernie2.train.records import Records
+from ernie2.shards.store import Shards
+from ernie2.training.pretraining import build
+from ernie2.training.records import Records
 from ernie2.verbs import demonstration, preparing
 from ernie2.verbs.demonstration import QUESTIONS, Question, demo, score
 

@@ -13,9 +13,9 @@ from ernie2.errors import CheckpointError, ConfigError, ShardError, TaskError, U
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.storage.json_files import read_checked_json
-from ernie2.train.checkpoints import Checkpoint, newest, open_checkpoint
-from ernie2.train.records import Records, read_run
-from ernie2.train.trainer import Trainer
+from ernie2.training.checkpoints import Checkpoint, newest, open_checkpoint
+from ernie2.training.records import Records, read_run
+from ernie2.training.trainer import Trainer
 
 TABLE = "encoder.embeddings.task.weight"
 OLD = tiny.FOUR[:3]

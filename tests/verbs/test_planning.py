@@ -6,7 +6,7 @@ import ernie2
 import tiny_run
 from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.recipe_files import load_recipe
-from ernie2.train.records import Records, read_run
+from ernie2.training.records import Records, read_run
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_without_data_the_schedule_is_told_and_everything_absent_is_named(tmp_pa
 
 def test_parameters_told_without_shards_are_those_of_the_model(tmp_path):
     from ernie2.model.multitask import MultiTaskModel
-    from ernie2.train.pretraining import head_specs
+    from ernie2.training.pretraining import head_specs
     from tiny import FOUR, task
 
     recipe = tiny_run.recipe(tmp_path, corpora={"text": {"path": "package:demo-en.jsonl"}})

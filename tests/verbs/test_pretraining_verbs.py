@@ -13,9 +13,9 @@ from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import TrainSettings
 from ernie2.studies.unit_runs import done
-from ernie2.train.distributed import World
-from ernie2.train.evaluate import HeldOut
-from ernie2.train.records import Records, read_run
+from ernie2.training.distributed import World
+from ernie2.training.evaluate import HeldOut
+from ernie2.training.records import Records, read_run
 from ernie2.verbs.pretraining import settings_without_effect
 
 
@@ -224,7 +224,7 @@ def test_another_implementation_of_flash_attention_is_named_and_warned_of_when_a
         with pytest.raises(StorageError):
             ernie2.pretrain(recipe)
     assert "FA" not in capsys.readouterr().out
-    monkeypatch.setattr("ernie2.train.environment.active_flash", lambda: "FA3")
+    monkeypatch.setattr("ernie2.training.environment.active_flash", lambda: "FA3")
     ernie2.resume(tmp_path / "run")
     said = capsys.readouterr().out
     assert "this run used FA2, now FA3 (FlashAttention)" in said

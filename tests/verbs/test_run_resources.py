@@ -16,7 +16,7 @@ import tiny_run
 from ernie2.errors import FolderInUse, LockLost
 from ernie2.storage.locks import FolderLock, describe_process
 from ernie2.storage.readers import without_readers
-from ernie2.train.records import Records
+from ernie2.training.records import Records
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

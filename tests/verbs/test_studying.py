@@ -13,7 +13,7 @@ import ernie2
 from ernie2.errors import CheckpointError, ConfigError, DataError, StorageError
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.record import NAME
-from ernie2.train.trainer import Trainer
+from ernie2.training.trainer import Trainer
 from ernie2.verbs import studying
 
 SMALL = (

@@ -10,8 +10,8 @@ import ernie2
 import tiny_run
 from ernie2.errors import FolderInUse
 from ernie2.storage.locks import FolderLock
-from ernie2.train.records import Records
-from ernie2.train.trainer import Trainer
+from ernie2.training.records import Records
+from ernie2.training.trainer import Trainer
 from ernie2.verbs.planning import plan
 
 ENTERED, LATER = "knowledge_masking", "sentence_distance"

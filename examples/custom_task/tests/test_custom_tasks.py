@@ -7,7 +7,7 @@ import pytest
 
 from custom_task.seen_before import SeenBefore
 from custom_task.sentence_order import SentenceOrder
-from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.shards.store import AnnotatedDocument
 from ernie2.tasks.base import Arranged, Segment, Source, Vocabulary
 from ernie2.tasks.instances import arrange, build, lay_out
 

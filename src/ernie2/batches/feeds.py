@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ernie2.annotate.shards import ShardedCorpus, Shards
 from ernie2.batches.stream import Feed
 from ernie2.errors import TaskError
+from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.tasks.base import Task
 from ernie2.tasks.reading import KINDS, check_labels, corpora_for
 from ernie2.tasks.trying import why_never

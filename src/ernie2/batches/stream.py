@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from ernie2.annotate.shards import AnnotatedDocument, ShardedCorpus
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.mixing import next_corpus
 from ernie2.batches.order import generator, permuted, seed_of
 from ernie2.batches.packing import Caps, Packer, pack_block
 from ernie2.errors import TaskError
+from ernie2.shards.store import AnnotatedDocument, ShardedCorpus
 from ernie2.tasks.base import Arranged, Labels, SentenceTask, Source, Task, TokenTask, Vocabulary
 from ernie2.tasks.blocks import label_block, lay_out_block
 from ernie2.tasks.instances import Instance, arrange, build

@@ -28,10 +28,10 @@ from ernie2.errors import ConfigError
 from ernie2.model.hf import hf_config, to_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings, TrainSettings
-from ernie2.train.measuring import synchronise
-from ernie2.train.memory import held_bytes, peak_bytes
-from ernie2.train.optim import build_optimizer
-from ernie2.train.step import autocast, seed_dropout
+from ernie2.training.measuring import synchronise
+from ernie2.training.memory import held_bytes, peak_bytes
+from ernie2.training.optim import build_optimizer
+from ernie2.training.step import autocast, seed_dropout
 
 UNSCORED = -100
 """The label of a token that is not scored."""

@@ -8,13 +8,13 @@ from statistics import median
 
 import torch
 
-from ernie2.annotate.shards import Shards
 from ernie2.benchmarking.mix import Step, Taken, sample
 from ernie2.benchmarking.ours import Ours
 from ernie2.model import levers
 from ernie2.settings import Recipe
-from ernie2.train.measuring import TaskSet, task_sets
-from ernie2.train.pretraining import build
+from ernie2.shards.store import Shards
+from ernie2.training.measuring import TaskSet, task_sets
+from ernie2.training.pretraining import build
 
 ALL = "all levers"
 NONE = "no lever"

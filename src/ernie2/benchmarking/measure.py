@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 
-from ernie2.annotate.shards import Shards
 from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.flops import formula
 from ernie2.benchmarking.mix import Rates, Step, Taken, sample
@@ -21,9 +20,10 @@ from ernie2.benchmarking.peaks import peak_of
 from ernie2.benchmarking.waiting import loader_rate, waiting
 from ernie2.model.attention.fused import active_flash
 from ernie2.settings import Recipe
-from ernie2.train.measuring import Taker, TaskSet, task_sets
-from ernie2.train.pretraining import Pretraining, build
-from ernie2.train.trainer import Trainer, loader_workers
+from ernie2.shards.store import Shards
+from ernie2.training.measuring import Taker, TaskSet, task_sets
+from ernie2.training.pretraining import Pretraining, build
+from ernie2.training.trainer import Trainer, loader_workers
 
 WARM_UP = 3
 """Steps before the clock, where nothing is compiled; where it is, every task set comes once."""

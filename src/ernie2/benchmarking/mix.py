@@ -9,7 +9,7 @@ from statistics import fmean, median
 import numpy as np
 
 from ernie2.batches.stages import Plan, Stage, spread
-from ernie2.train.measuring import TaskSet
+from ernie2.training.measuring import TaskSet
 
 
 def sample(counts: Mapping[TaskSet, int], steps: int) -> list[TaskSet]:

@@ -13,10 +13,10 @@ from ernie2.benchmarking.flops import step_flops
 from ernie2.benchmarking.mix import Step
 from ernie2.model.compute_dtype import compute_dtype
 from ernie2.model.inputs import Inputs
-from ernie2.train.measuring import Taker
-from ernie2.train.memory import held_bytes, peak_bytes
-from ernie2.train.step import autocast
-from ernie2.train.trainer import Trainer
+from ernie2.training.measuring import Taker
+from ernie2.training.memory import held_bytes, peak_bytes
+from ernie2.training.step import autocast
+from ernie2.training.trainer import Trainer
 
 
 @dataclass

@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-from ernie2.train.measuring import synchronise
+from ernie2.training.measuring import synchronise
 
 _TERA = 10**12
 _KNOWN = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ernie2.batches.loader import AHEAD, Loader
 from ernie2.batches.stream import Lane, Stream
 from ernie2.benchmarking.mix import Mix
-from ernie2.train.measuring import Taker, TaskSet
+from ernie2.training.measuring import Taker, TaskSet
 
 _LEAST_STEPS = 3
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.annotate.unknown import HIGH, describe_share
-from ernie2.annotate.wordpieces import WordPieces, batch_columns
 from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.spans import SPECIAL_TOKENS, Window, token_span, window_target, windows
+from ernie2.shards.unknown import HIGH, describe_share
+from ernie2.shards.wordpieces import WordPieces, batch_columns
 
 Array = NDArray[Any]
 

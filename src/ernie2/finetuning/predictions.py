@@ -20,7 +20,7 @@ from ernie2.finetuning.spans import Candidate, best_spans
 from ernie2.model.inputs import Inputs
 from ernie2.model.transfer import to_host
 from ernie2.progress import bar_or_none
-from ernie2.train.step import autocast, choose_precision
+from ernie2.training.step import autocast, choose_precision
 
 Array = NDArray[Any]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, ConfigError, did_you_mean
 from ernie2.finetuning.paper_settings import Settings, Size, size_for
 from ernie2.model.formats.filling import load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.train.stored_runs import open_any, wordpieces_beside
+from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.training.stored_runs import open_any, wordpieces_beside
 
 _SPECIALS = 8
 """Fewest tokens of a text that make sense: three special ones and some words."""

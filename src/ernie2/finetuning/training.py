@@ -17,10 +17,10 @@ from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.used_rows import WordTable
 from ernie2.progress import bar_or_none
 from ernie2.settings import TrainSettings
-from ernie2.train.allocator import reuse_freed_memory
-from ernie2.train.loss_scale import LossScale
-from ernie2.train.optim import build_optimizer
-from ernie2.train.step import choose_precision, take_step
+from ernie2.training.allocator import reuse_freed_memory
+from ernie2.training.loss_scale import LossScale
+from ernie2.training.optim import build_optimizer
+from ernie2.training.step import choose_precision, take_step
 
 
 @dataclass

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ernie2.annotate.wordpieces import WordPieces, load_wordpieces
 from ernie2.datasets.examples import Head
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import CheckpointError, DamagedFile
@@ -34,6 +33,7 @@ from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings
+from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.json_files import read_json
 from ernie2.storage.tensors import save_tensors

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.annotate.shards import SPAN_KINDS
-from ernie2.annotate.wordpieces import WordPieces
+from ernie2.shards.store import SPAN_KINDS
+from ernie2.shards.wordpieces import WordPieces
 from ernie2.tasks.base import SentenceTask, Task
 from ernie2.tasks.instances import Instance
 from ernie2.tasks.knowledge_masking import unit_starts

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ernie2.annotate.shard_tokenizer import tokenizer_of
-from ernie2.annotate.shards import CAPITALISED, CASED, SPAN_KINDS, WORD_START, Shard, ShardedCorpus, Shards
-from ernie2.annotate.wordpieces import WordPieces
 from ernie2.batches.feeds import feeds
 from ernie2.errors import ConfigError, Ernie2Error, TaskError, did_you_mean
 from ernie2.inspecting.examples import write_example
 from ernie2.inspecting.walking import walk, wanted_by
+from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, Shard, ShardedCorpus, Shards
+from ernie2.shards.wordpieces import WordPieces
 from ernie2.tasks.base import BUILT_IN, Task, Vocabulary, find, known
 from ernie2.tasks.building import build_tasks
 from ernie2.tasks.usable import Usable, usable_table

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from textwrap import fill
 from typing import Any
 
-from ernie2.annotate.unknown import describe_share
 from ernie2.corpora.long_texts import LONGEST_TEXT
 from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
+from ernie2.shards.unknown import describe_share
 from ernie2.tasks.usable import notes_of
 
 MOST_LABELS = 10

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ernie2.annotate.shards import SPAN_KINDS
 from ernie2.batches.packing import Caps
 from ernie2.batches.stream import Cursor, Feed, Lane, Stream
+from ernie2.shards.store import SPAN_KINDS
 from ernie2.tasks.base import Task, Vocabulary
 from ernie2.tasks.instances import Instance
 

@@ -22,7 +22,7 @@ from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE, check_form
 from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
 from ernie2.studies.settings import StudySettings
 from ernie2.studies.unit_runs import check_scored, unit_done
-from ernie2.train.records import Records, read_run
+from ernie2.training.records import Records, read_run
 
 NAME = "study.json"
 SCORED = "results.json"

@@ -20,8 +20,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from ernie2.annotate.shards import AnnotatedDocument
 from ernie2.errors import TaskError, UnknownTask, did_you_mean
+from ernie2.shards.store import AnnotatedDocument
 
 if TYPE_CHECKING:
     from ernie2.tasks.blocks import Block

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ernie2.annotate.shards import ShardedCorpus
 from ernie2.corpora.pairs import sort_labels
 from ernie2.errors import ConfigError, Ernie2Error, TaskError
+from ernie2.shards.store import ShardedCorpus
 from ernie2.tasks.base import Task, Vocabulary, find
 from ernie2.tasks.reading import check_labels, corpora_for, listed
 

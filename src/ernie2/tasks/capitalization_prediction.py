@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ernie2.annotate.shards import CAPITALISED, CASED, WORD_START, AnnotatedDocument
+from ernie2.shards.store import CAPITALISED, CASED, WORD_START, AnnotatedDocument
 from ernie2.tasks.base import Labels, TokenSequence, TokenTask, register
 from ernie2.tasks.blocks import Block
 

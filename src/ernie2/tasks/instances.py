@@ -10,8 +10,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ernie2.annotate.shards import AnnotatedDocument
 from ernie2.errors import TaskError
+from ernie2.shards.store import AnnotatedDocument
 from ernie2.tasks.base import Arranged, Labels, Segment, SentenceTask, Source, TokenSequence, TokenTask, Vocabulary
 from ernie2.tasks.pairs import fit, last_boundary
 

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from ernie2.annotate.shards import SPAN_KINDS, WORD_START
+from ernie2.shards.store import SPAN_KINDS, WORD_START
 from ernie2.tasks.base import Labels, Options, TokenSequence, TokenTask, Vocabulary, register
 from ernie2.tasks.blocks import Block
 

@@ -17,9 +17,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from ernie2.annotate.shards import AnnotatedDocument
 from ernie2.corpora.cells import class_of
 from ernie2.errors import TaskError
+from ernie2.shards.store import AnnotatedDocument
 from ernie2.tasks.base import Arranged, Options, SentenceTask, Source, TokenSequence, register
 from ernie2.tasks.overlap import CHEAP_RULE, overlap
 from ernie2.tasks.pairs import fit, texts_of

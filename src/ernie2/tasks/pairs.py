@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ernie2.annotate.shards import WORD_START, AnnotatedDocument
+from ernie2.shards.store import WORD_START, AnnotatedDocument
 from ernie2.tasks.base import Segment
 
 Array = NDArray[Any]

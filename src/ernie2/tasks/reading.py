@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ernie2.annotate.shards import ShardedCorpus
 from ernie2.errors import TaskError, did_you_mean
+from ernie2.shards.store import ShardedCorpus
 from ernie2.tasks.base import Task
 
 KINDS = {"documents": "documents", "pairs": "labelled pairs"}

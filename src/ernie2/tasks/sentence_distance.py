@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.shards.store import AnnotatedDocument
 from ernie2.tasks.base import Arranged, Segment, SentenceTask, Source, TokenSequence, register
 from ernie2.tasks.overlap import CHEAP_RULE, overlap
 

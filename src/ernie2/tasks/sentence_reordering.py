@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.shards.store import AnnotatedDocument
 from ernie2.tasks.base import Arranged, Options, Segment, SentenceTask, Source, TokenSequence, register
 
 Array = NDArray[Any]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ernie2.annotate.shards import ShardedCorpus
+from ernie2.shards.store import ShardedCorpus
 from ernie2.tasks.base import Source, TokenTask
 from ernie2.tasks.instances import arrange_plain, build
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from ernie2.annotate.shards import AnnotatedDocument, ShardedCorpus
 from ernie2.errors import TaskError
+from ernie2.shards.store import AnnotatedDocument, ShardedCorpus
 from ernie2.tasks.base import SentenceTask, Source, Task, TokenTask
 from ernie2.tasks.instances import arrange, build
 

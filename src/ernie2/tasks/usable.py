@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
-from ernie2.annotate.shards import ShardedCorpus
+from ernie2.shards.store import ShardedCorpus
 from ernie2.tasks.base import Task, TokenTask
 from ernie2.tasks.reading import corpora_for
 from ernie2.tasks.survey import survey

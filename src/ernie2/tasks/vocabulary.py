@@ -11,7 +11,7 @@ from ernie2.tasks.base import Vocabulary
 
 
 class WordPieceIds(Protocol):
-    """What is asked of a tokeniser here; `annotate.wordpieces` offers it.
+    """What is asked of a tokeniser here; `shards.wordpieces` offers it.
 
     `ordinary_ids`: what may replace a token at random, so neither special nor unused.
     """

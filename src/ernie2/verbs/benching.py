@@ -19,7 +19,7 @@ from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
 from ernie2.storage.line_files import append_line
-from ernie2.train.step import choose_precision
+from ernie2.training.step import choose_precision
 from ernie2.verbs.preparing import RecipeSource, shards_of
 
 BENCH_FILE = "bench.jsonl"

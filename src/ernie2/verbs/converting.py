@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ernie2.annotate.wordpieces import WordPieces
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.exporting import converted_card
 from ernie2.model.formats.filling import Account, LoadedModel, folded, load_model, tensors_of
@@ -19,11 +18,12 @@ from ernie2.model.hf_names import TASK_TABLE
 from ernie2.progress import say
 from ernie2.recipe_files import explain
 from ernie2.settings import EncoderSettings
+from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.storage.links import outside_target
 from ernie2.storage.written_folders import note_checksums
-from ernie2.train.stored_runs import open_any, wordpieces_beside
-from ernie2.train.unfinished import unfinished_note
+from ernie2.training.stored_runs import open_any, wordpieces_beside
+from ernie2.training.unfinished import unfinished_note
 
 KINDS = ("hf", "ernie2")
 _LONGEST_CARD = 1 << 20

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ernie2.annotate.shards import ShardedCorpus, Shards
 from ernie2.batches.order import generator
 from ernie2.errors import ConfigError, did_you_mean
 from ernie2.finetuning.encoded import Encoded
@@ -31,10 +30,11 @@ from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
 from ernie2.seed_interval import over_seeds
+from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.tasks.base import Vocabulary
-from ernie2.train.checkpoints import begun
-from ernie2.train.loading import load
-from ernie2.train.records import Records
+from ernie2.training.checkpoints import begun
+from ernie2.training.loading import load
+from ernie2.training.records import Records
 from ernie2.verbs.preparing import prepare
 from ernie2.verbs.pretraining import pretrain, resume
 from ernie2.verbs.run_resources import locked_folder

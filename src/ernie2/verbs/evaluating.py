@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from ernie2.annotate.joined import open_shards, reading_shards
-from ernie2.annotate.shards import Shards
 from ernie2.batches.feeds import weight_of
 from ernie2.batches.stream import Feed
 from ernie2.errors import ConfigError
@@ -17,15 +15,17 @@ from ernie2.learned import BASELINES, verdict_of
 from ernie2.progress import say
 from ernie2.reporting.report import write_report
 from ernie2.settings import BatchSettings, TrainSettings
-from ernie2.train.data_check import check_now
-from ernie2.train.evaluate import HeldOut
-from ernie2.train.extending import shards_of_run
-from ernie2.train.loading import load
-from ernie2.train.pretraining import check_room, open_stream
-from ernie2.train.records import read_run
-from ernie2.train.rules import same_sampling
-from ernie2.train.step import choose_precision
-from ernie2.train.unfinished import unfinished_note
+from ernie2.shards.joined import open_shards, reading_shards
+from ernie2.shards.store import Shards
+from ernie2.training.data_check import check_now
+from ernie2.training.evaluate import HeldOut
+from ernie2.training.extending import shards_of_run
+from ernie2.training.loading import load
+from ernie2.training.pretraining import check_room, open_stream
+from ernie2.training.records import read_run
+from ernie2.training.rules import same_sampling
+from ernie2.training.step import choose_precision
+from ernie2.training.unfinished import unfinished_note
 from ernie2.verbs.preparing import say_missing
 
 

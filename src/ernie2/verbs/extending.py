@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ernie2.annotate.joined import folders_of, open_shards
 from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.batches.stages import extend as extend_stages
 from ernie2.errors import ConfigError
 from ernie2.progress import say
-from ernie2.train.distributed import World, open_world
-from ernie2.train.extended_recipe import check_overrides, extended_recipe, new_stages
-from ernie2.train.extending import carry_records, extension_facts, open_finished, take_over
-from ernie2.train.pretraining import build
+from ernie2.shards.joined import folders_of, open_shards
+from ernie2.training.distributed import World, open_world
+from ernie2.training.extended_recipe import check_overrides, extended_recipe, new_stages
+from ernie2.training.extending import carry_records, extension_facts, open_finished, take_over
+from ernie2.training.pretraining import build
 from ernie2.verbs.preparing import say_notes
 from ernie2.verbs.pretraining import begun_by, free_or_begun_by, go_on, train_to_end
 from ernie2.verbs.run_resources import locked_run_dir

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from ernie2.annotate.shards import Shards
-from ernie2.annotate.wordpieces import load_wordpieces
 from ernie2.batches.epochs import Epochs, check_epochs, expected_epochs, hosted_steps, written
 from ernie2.batches.stages import Plan
 from ernie2.errors import ShardError
@@ -19,15 +17,17 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
+from ernie2.shards.store import Shards
+from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import Task
 from ernie2.tasks.building import build_task
 from ernie2.tasks.vocabulary import bare_vocabulary
-from ernie2.train.checkpoints import begun
-from ernie2.train.measuring import RunCost, forecast, how_often, measure, task_sets
-from ernie2.train.memory import Memory, estimate, peak_bytes
-from ernie2.train.pretraining import build, head_specs, lay_plans
-from ernie2.train.step import choose_precision
+from ernie2.training.checkpoints import begun
+from ernie2.training.measuring import RunCost, forecast, how_often, measure, task_sets
+from ernie2.training.memory import Memory, estimate, peak_bytes
+from ernie2.training.pretraining import build, head_specs, lay_plans
+from ernie2.training.step import choose_precision
 from ernie2.verbs.absent import absent_data, require_data
 from ernie2.verbs.preparing import RecipeSource, say_notes
 from ernie2.verbs.pretraining import how_to_go_on, in_use, settings_without_effect

@@ -7,11 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ernie2.annotate.identity import check_settings
-from ernie2.annotate.jobs import Progress as PreparationProgress
-from ernie2.annotate.prepare import prepare as make_shards
-from ernie2.annotate.shard_tokenizer import tokenizer_of
-from ernie2.annotate.shards import Shards
 from ernie2.batches.feeds import feeds, heldout_feed
 from ernie2.batches.stream import Feed
 from ernie2.corpora.documents import resolve
@@ -21,6 +16,11 @@ from ernie2.inspecting.text import loss_lines, render
 from ernie2.progress import Bar, progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
+from ernie2.shards.identity import check_settings
+from ernie2.shards.jobs import Progress as PreparationProgress
+from ernie2.shards.prepare import prepare as make_shards
+from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.store import Shards
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.building import build_tasks
 from ernie2.tasks.usable import Table, notes_of, usable_table

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ernie2.annotate.shard_tokenizer import tokenizer_of
-from ernie2.annotate.shards import Shards
 from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError, StorageError
 from ernie2.exporting import export_hf
@@ -18,18 +16,20 @@ from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
 from ernie2.settings import Recipe, TrainSettings
+from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.store import Shards
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.building import build_tasks
-from ernie2.train.checkpoints import begun, newest
-from ernie2.train.distributed import World, open_world
-from ernie2.train.extending import recipe_of, shards_of_run, stages_of
-from ernie2.train.full_state import unsharded
-from ernie2.train.loading import check_warm_start, warm_start
-from ernie2.train.mirror import fetch
-from ernie2.train.pretraining import Pretraining, build, head_specs
-from ernie2.train.records import read_run
-from ernie2.train.rules import check_rules
-from ernie2.train.unfinished import unfinished_note
+from ernie2.training.checkpoints import begun, newest
+from ernie2.training.distributed import World, open_world
+from ernie2.training.extending import recipe_of, shards_of_run, stages_of
+from ernie2.training.full_state import unsharded
+from ernie2.training.loading import check_warm_start, warm_start
+from ernie2.training.mirror import fetch
+from ernie2.training.pretraining import Pretraining, build, head_specs
+from ernie2.training.records import read_run
+from ernie2.training.rules import check_rules
+from ernie2.training.unfinished import unfinished_note
 from ernie2.verbs.preparing import RecipeSource, say_missing, say_notes, shards_of, vocabulary_for
 from ernie2.verbs.run_resources import locked_folder, locked_run_dir, locked_shards, open_run_resources
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ernie2.annotate.joined import reading_shards
-from ernie2.annotate.shards import Shards
 from ernie2.errors import StorageError
+from ernie2.shards.joined import reading_shards
+from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock
-from ernie2.train.data_check import DataCheck, check_now
-from ernie2.train.distributed import World
-from ernie2.train.pretraining import Pretraining
-from ernie2.train.sinks import open_sinks
+from ernie2.training.data_check import DataCheck, check_now
+from ernie2.training.distributed import World
+from ernie2.training.pretraining import Pretraining
+from ernie2.training.sinks import open_sinks
 
 
 @contextmanager

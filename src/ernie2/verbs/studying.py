@@ -28,7 +28,7 @@ from ernie2.studies.record import NAME, SCORED, as_json, check_same_study, read_
 from ernie2.studies.settings import StudySettings, TuningSettings, load_settings
 from ernie2.studies.side_by_side import side_by_side
 from ernie2.studies.unit_runs import check_unit, unit_done
-from ernie2.train.checkpoints import begun
+from ernie2.training.checkpoints import begun
 from ernie2.verbs.finetuning import finetune
 from ernie2.verbs.preparing import shards_of
 from ernie2.verbs.pretraining import pretrain, resume

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.random import Generator
 from pydantic import Field
 
-from ernie2.annotate.shards import AnnotatedDocument
+from ernie2.shards.store import AnnotatedDocument
 from ernie2.tasks.base import Arranged, Options, Segment, SentenceTask, Source, register
 
 

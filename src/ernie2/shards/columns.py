@@ -1,0 +1,358 @@
+"""Documents become the columns of a shard: sentences, tokens, flags, counts and token runs, a batch of text at a time.
+
+All of it works on arrays over a whole batch; Python runs once a paragraph, never once a token.
+
+- WORD_START is set on the first piece of every word; a word is what the tokeniser's pre-tokeniser calls one, so a
+  punctuation mark is a word and `don't` is three under BERT's rules.
+- A word is *alphabetic* if, in the original text, its first character is a letter and all others are letters, combining
+  marks or apostrophes. All pieces of an alphabetic word are CASED if the script of its first letter writes initial
+  capitals, and then CAPITALISED if that letter is an upper- or title-case one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie2.corpora.sentences import sentence_bounds
+from ernie2.settings import ShardSettings
+from ernie2.shards import store
+from ernie2.shards.characters import CAPITAL, CASED, INNER, LETTER, SPACE, character_classes
+from ernie2.shards.encoding import Encoded, Encoder
+from ernie2.shards.knowledge import ACROSS, Annotator, Spans, TokenRuns, as_spans
+from ernie2.shards.store import CAPITALISED, SPAN_KINDS, WORD_START, token_dtype
+from ernie2.shards.units import UnitDocument
+from ernie2.shards.wordpieces import WordPieces
+
+BATCH_CHARACTERS = 300_000
+"""Text that is tokenised at once; what a worker needs of memory grows with it."""
+NO_TOKENS = "no tokens"
+HALF_A_PAIR = "no tokens in one of the texts"
+ONLY_UNKNOWN = "only unknown tokens"
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Columns of some documents. Sentences, paragraphs and sections are token offsets: first 0, last T.
+
+    `names`, `groups`, `labels`, `first_sections` have an entry a section; the last says whether it begins a document of
+    the user.
+    """
+
+    tokens: NDArray[np.unsignedinteger[Any]]
+    flags: NDArray[np.uint8]
+    document_count: NDArray[np.uint16]
+    sentences: Ints
+    paragraphs: Ints
+    sections: Ints
+    names: list[str]
+    groups: list[int]
+    labels: list[str | None]
+    first_sections: NDArray[np.bool_]
+    spans: dict[str, Spans]
+
+
+class ColumnMaker:
+    """Makes columns of documents with one tokeniser, one language and one set of annotators.
+
+    With `pairs` every document is a labelled pair: its two paragraphs are its texts, and it is never split.
+    """
+
+    def __init__(
+        self,
+        wordpieces: WordPieces,
+        language: str,
+        annotators: Sequence[Annotator],
+        settings: ShardSettings,
+        *,
+        pairs: bool = False,
+    ) -> None:
+        self._wordpieces, self._language, self._annotators = wordpieces, language, annotators
+        self._encoder = _encoder(wordpieces)
+        self._pairs = pairs
+        self._longest_section = sys.maxsize if pairs else settings.document_tokens
+        self._longest_sentence = min(settings.sentence_tokens, self._longest_section)
+        self.dropped: Counter[str] = Counter()
+        """Documents left out, by reason."""
+        self.dropped_spans: Counter[str] = Counter()
+        """Spans left out, by reason."""
+        self.encoded = self.unknown = 0
+        """Tokens of all documents, those left out too, and how many of them are [UNK]."""
+
+    def batches(self, documents: Iterable[UnitDocument]) -> Iterator[tuple[Batch | None, int]]:
+        """Yields (columns, characters read for them); None where nothing of a batch was left."""
+        waiting: list[UnitDocument] = []
+        characters = 0
+        for document in documents:
+            waiting.append(document)
+            characters += len(document.text)
+            if characters >= BATCH_CHARACTERS:
+                yield self._batch(waiting), characters
+                waiting, characters = [], 0
+        if waiting:
+            yield self._batch(waiting), characters
+
+    def _batch(self, documents: list[UnitDocument], *, again: bool = False) -> Batch | None:
+        text = _Text.of(documents)
+        encoded = self._encoder.encode(text.text, text.paragraph_texts, text.paragraph_starts)
+        if not again:
+            self.encoded += len(encoded.ids)
+            self.unknown += int((encoded.ids == self._wordpieces.unk_id).sum())
+        usable = self._usable(encoded, text)
+        if not usable.all():
+            documents = [document for document, use in zip(documents, usable.tolist(), strict=True) if use]
+            return self._batch(documents, again=True) if documents else None
+        return self._columns(documents, text, encoded)
+
+    def _usable(self, encoded: Encoded, text: _Text) -> NDArray[np.bool_]:
+        """Which documents have a token that is known, and of pairs, tokens in both texts; the others are counted."""
+        firsts = np.searchsorted(text.paragraph_documents, np.arange(len(text.document_starts) + 1))
+        ends = encoded.offsets[firsts]
+        tokens = np.diff(ends)
+        known = np.diff(_offsets(encoded.ids != self._wordpieces.unk_id)[ends])
+        half = np.zeros(len(tokens), dtype=np.bool_)
+        if self._pairs:
+            empty = (np.diff(encoded.offsets) == 0).reshape(-1, 2)
+            half = empty[:, 0] != empty[:, 1]
+        reasons = ((NO_TOKENS, tokens == 0), (HALF_A_PAIR, half), (ONLY_UNKNOWN, (tokens > 0) & (known == 0) & ~half))
+        for reason, mask in reasons:
+            if mask.any():
+                self.dropped[reason] += int(mask.sum())
+        return (known > 0) & ~half
+
+    def _columns(self, documents: list[UnitDocument], text: _Text, encoded: Encoded) -> Batch:
+        classes = character_classes(text.text)
+        ends, paragraph_tokens = encoded.ends, encoded.offsets
+        # byte-level tokens may begin with the space before them
+        starts = encoded.starts + (((classes[encoded.starts] & SPACE) > 0) & (ends - encoded.starts > 1))
+        sentences = np.unique(np.concatenate([np.searchsorted(starts, self._sentence_starts(text)), paragraph_tokens]))
+        runs = self._runs(documents, text, TokenRuns(starts, ends, sentences, self._longest_sentence))
+        word_starts = encoded.word_starts
+        sentences, runs = self._hard_split(sentences, runs, word_starts)
+        document_tokens = paragraph_tokens[np.searchsorted(text.paragraph_documents, np.arange(len(documents) + 1))]
+        sections, owners = _sections(document_tokens, paragraph_tokens, sentences, self._longest_section)
+        return Batch(
+            tokens=encoded.ids.astype(token_dtype(self._wordpieces.vocab_size)),
+            flags=_flags(classes, starts, ends, word_starts),
+            document_count=_occurrences(encoded.ids, sections),
+            sentences=sentences,
+            paragraphs=np.unique(np.concatenate([paragraph_tokens, sections])),
+            sections=sections,
+            names=_section_names(documents, owners),
+            groups=[documents[owner].group for owner in owners.tolist()],
+            labels=[documents[owner].label for owner in owners.tolist()],
+            first_sections=np.concatenate([[True], owners[1:] != owners[:-1]]),
+            spans=runs,
+        )
+
+    def _sentence_starts(self, text: _Text) -> Ints:
+        starts: list[int] = []
+        language = self._language
+        for paragraph, base in zip(text.paragraph_texts, text.paragraph_starts.tolist(), strict=True):
+            starts += [base + start for start, _ in sentence_bounds(paragraph, language)]
+        return np.array(starts, dtype=np.int64)
+
+    def _runs(self, documents: list[UnitDocument], text: _Text, tokens: TokenRuns) -> dict[str, Spans]:
+        """Token runs by kind, of spans given with the documents and spans the annotators find."""
+        found: dict[str, list[Spans]] = {kind: [] for kind in SPAN_KINDS}
+        given: dict[str, list[tuple[int, int]]] = {}
+        for document, base in zip(documents, text.document_starts.tolist(), strict=True):
+            for start, end, kind in document.spans:
+                given.setdefault(kind, []).append((base + start, base + end))
+        for kind, pairs in given.items():
+            found[kind if kind in found else "user"].append(as_spans(pairs))
+        if self._annotators:
+            paragraphs = list(zip(text.paragraph_starts.tolist(), text.paragraph_ends.tolist(), strict=True))
+            for annotator in self._annotators:
+                for kind, spans in annotator.spans(text.text, paragraphs):
+                    found[kind].append(spans)
+        return {kind: tokens.of(np.concatenate(parts), self.dropped_spans) for kind, parts in found.items() if parts}
+
+    def _hard_split(
+        self, sentences: Ints, runs: dict[str, Spans], word_starts: NDArray[np.bool_]
+    ) -> tuple[Ints, dict[str, Spans]]:
+        """Cuts sentences that are too long: before a word and outside spans where that can be, else before a word.
+
+        Spans that a cut goes through all the same (an unbroken chain of overlapping ones) are dropped and counted.
+        """
+        longest = self._longest_sentence
+        long = np.flatnonzero(np.diff(sentences) > longest)
+        if not len(long):
+            return sentences, runs
+        inside = np.zeros(len(word_starts) + 1, dtype=np.int64)
+        for run in runs.values():
+            inside[run[:, 0] + 1] += 1
+            inside[run[:, 1]] -= 1
+        free = np.cumsum(inside[:-1]) == 0
+        cuts: list[int] = []
+        for start, end in zip(sentences[long].tolist(), sentences[long + 1].tolist(), strict=True):
+            while end - start > longest:
+                window = slice(start + 1, start + longest + 1)
+                choices = (free[window] & word_starts[window], free[window], word_starts[window])
+                best = next((np.flatnonzero(choice)[-1] for choice in choices if choice.any()), longest - 1)
+                start += 1 + int(best)
+                cuts.append(start)
+        cut = np.array(cuts, dtype=np.int64)
+        kept = {}
+        for kind, run in runs.items():
+            whole = np.searchsorted(cut, run[:, 0], side="right") == np.searchsorted(cut, run[:, 1], side="left")
+            if not whole.all():
+                self.dropped_spans[ACROSS] += int((~whole).sum())
+            kept[kind] = run[whole]
+        return np.unique(np.concatenate([sentences, cut])), kept
+
+
+@lru_cache(maxsize=1)
+def _encoder(wordpieces: WordPieces) -> Encoder:
+    """The encoder of a tokeniser: a worker keeps what it remembers from one unit of work to the next."""
+    return Encoder(wordpieces)
+
+
+def shard_columns(
+    batches: Sequence[Batch], split: Sequence[int], labels: Sequence[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """The columns of a shard, as `store.write_shard` takes them, from its batches; `split` is per section.
+
+    `labels` are the classes of labelled pairs, in which the column label counts; without any there is no such column.
+    """
+    bases = np.cumsum([0, *(len(batch.tokens) for batch in batches)])
+
+    def offsets(name: str) -> Ints:
+        parts = [getattr(batch, name)[:-1] + base for batch, base in zip(batches, bases[:-1], strict=True)]
+        return np.concatenate([*parts, bases[-1:]])
+
+    sentences, paragraphs, sections = offsets("sentences"), offsets("paragraphs"), offsets("sections")
+    columns: dict[str, NDArray[Any]] = {
+        "tokens": np.concatenate([batch.tokens for batch in batches]),
+        "flags": np.concatenate([batch.flags for batch in batches]),
+        "document_count": np.concatenate([batch.document_count for batch in batches]),
+        "sentences": sentences,
+        "paragraphs": np.searchsorted(sentences, paragraphs),
+        "documents": np.searchsorted(paragraphs, sections),
+        "split": np.array(split, dtype=np.uint8),
+        "group": np.array([group for batch in batches for group in batch.groups], dtype=np.uint64),
+    }
+    if labels:
+        number = {label: at for at, label in enumerate(labels)}
+        columns["label"] = np.array([number[str(label)] for batch in batches for label in batch.labels], np.uint16)
+    for kind in SPAN_KINDS:
+        runs = [
+            batch.spans[kind] + base for batch, base in zip(batches, bases[:-1], strict=True) if kind in batch.spans
+        ]
+        if any(map(len, runs)):
+            columns |= store.span_columns(kind, np.concatenate(runs), sections)
+    return columns
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """The text of a batch, its documents end to end with a blank line between, and where everything in it stands.
+
+    `document_starts` (D,), `paragraph_starts`, `paragraph_ends`, `paragraph_documents` (P,): characters of `text`, and
+    the document each paragraph is of.
+    """
+
+    text: str
+    document_starts: Ints
+    paragraph_texts: list[str]
+    paragraph_starts: Ints
+    paragraph_ends: Ints
+    paragraph_documents: Ints
+
+    @classmethod
+    def of(cls, documents: Sequence[UnitDocument]) -> _Text:
+        split = [document.text.split("\n\n") for document in documents]
+        texts = [paragraph for paragraphs in split for paragraph in paragraphs]
+        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        # documents are joined by the same blank line as paragraphs, so all starts follow from the lengths
+        starts = np.cumsum(lengths + 2) - lengths - 2
+        counts = np.fromiter(map(len, split), dtype=np.int64, count=len(split))
+        return cls(
+            text="\n\n".join(document.text for document in documents),
+            document_starts=starts[np.cumsum(counts) - counts],
+            paragraph_texts=texts,
+            paragraph_starts=starts,
+            paragraph_ends=starts + lengths,
+            paragraph_documents=np.repeat(np.arange(len(documents)), counts),
+        )
+
+
+def _flags(classes: NDArray[np.uint8], starts: Ints, ends: Ints, word_starts: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """(T,) flags from the characters each word stands for."""
+    firsts = np.flatnonzero(word_starts)
+    if not len(firsts):
+        return np.zeros(len(starts), dtype=np.uint8)
+    lasts = np.append(firsts[1:], len(starts)) - 1
+    begin, end = starts[firsts], ends[lasts]
+    strange = np.concatenate([[0], np.cumsum((classes & (LETTER | INNER)) == 0)])
+    first = classes[begin]
+    cased = ((first & LETTER) > 0) & ((first & CASED) > 0) & (strange[end] == strange[begin])
+    capital = cased & ((first & CAPITAL) > 0)
+    words = (cased * np.uint8(store.CASED) + capital * np.uint8(CAPITALISED)).astype(np.uint8)
+    flags = np.repeat(words, lasts + 1 - firsts)
+    flags[firsts] |= WORD_START
+    return flags
+
+
+def _occurrences(ids: NDArray[np.int32], sections: Ints) -> NDArray[np.uint16]:
+    """(T,) how often the id of each token occurs in its section, at most 65,535."""
+    size = len(ids)
+    section = np.repeat(np.arange(len(sections) - 1, dtype=np.uint64), np.diff(sections))
+    # section, id and place in one number: a plain sort of those is many times as fast as an argsort
+    bits = np.uint64(max(size, 1).bit_length())
+    wide = np.uint64(int(ids.max(initial=0)).bit_length())
+    packed = np.sort((((section << wide) | ids.astype(np.uint64)) << bits) | np.arange(size, dtype=np.uint64))
+    keys = packed >> bits
+    begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if size else np.zeros(0, dtype=np.int64)
+    lengths = np.diff(np.append(begins, size))
+    counts = np.empty(size, dtype=np.uint16)
+    counts[(packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)] = np.repeat(
+        np.minimum(lengths, np.iinfo(np.uint16).max).astype(np.uint16), lengths
+    )
+    return counts
+
+
+def _sections(documents: Ints, paragraphs: Ints, sentences: Ints, longest: int) -> tuple[Ints, Ints]:
+    """(token offsets of sections, document of each section).
+
+    A document of more than `longest` tokens is cut before the paragraph that no longer fits; a paragraph that does not
+    fit by itself is cut likewise at its sentences.
+    """
+    cuts: list[int] = []
+    for document in np.flatnonzero(np.diff(documents) > longest).tolist():
+        here, end = int(documents[document]), int(documents[document + 1])
+        while end - here > longest:
+            furthest = here + longest
+            for bounds in (paragraphs, sentences):
+                cut = int(bounds[np.searchsorted(bounds, furthest, side="right") - 1])
+                if cut > here:
+                    break
+            here = cut
+            cuts.append(here)
+    sections = np.unique(np.concatenate([documents, np.array(cuts, dtype=np.int64)]))
+    return sections, np.searchsorted(documents, sections[:-1], side="right") - 1
+
+
+def _section_names(documents: Sequence[UnitDocument], owners: Ints) -> list[str]:
+    """`id` for the first section of a document, `id§2`, `id§3` … for the others."""
+    names = []
+    last, number = -1, 0
+    for owner in owners.tolist():
+        number = number + 1 if owner == last else 1
+        last = owner
+        names.append(documents[owner].name if number == 1 else f"{documents[owner].name}§{number}")
+    return names
+
+
+def _offsets(counts: NDArray[Any]) -> Ints:
+    """Counts to offsets: [3, 1] -> [0, 3, 4]."""
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])

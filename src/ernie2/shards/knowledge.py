@@ -1,0 +1,320 @@
+"""Knowledge in a text: annotators mark words, phrases and entities as character spans, which become token runs.
+
+An annotator is anything with `spans(text, paragraphs)` that yields (kind, (n, 2) starts and ends in characters). Four
+are here: a gazetteer, Chinese words and names by rjieba, a spaCy pipeline, and spans given with the input. Phrases
+mined from the corpus itself need counts over all of it and are in `phrases.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+import ahocorasick_rs
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie2.errors import ConfigError, DataError, did_you_mean
+from ernie2.extras import install_advice
+from ernie2.settings import KnowledgeSettings
+from ernie2.shards.characters import cut_words, words_beyond_ascii
+from ernie2.shards.matching_text import matching_text
+from ernie2.storage.files import decoded, lines_of, open_file, unreadable
+
+Spans = NDArray[np.int64]
+"""(n, 2) int64: start and end of each, in characters or in tokens."""
+
+GAZETTEER_KINDS = ("entity", "phrase")
+CHINESE_ENTITIES = frozenset({"nr", "nrfg", "nrt", "ns", "nt", "nz"})
+"""rjieba's tags of persons (known ones are nrfg, foreign ones nrt), places, organisations and other names."""
+
+CUTS_TOKEN = "span cuts a token"
+NO_TOKEN = "span without a token"
+ACROSS = "span across sentences"
+OVERLAPS = "span overlaps another of its kind"
+TOO_LONG = "span longer than a sentence may be"
+
+
+class Annotator(Protocol):
+    """Marks knowledge in texts."""
+
+    def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterable[tuple[str, Spans]]:
+        """Yields (kind, (n, 2) spans) in characters of `text`; `paragraphs` are the (start, end) of what may be read.
+
+        Kinds are those of `shards.SPAN_KINDS`. Spans may come in any order and may overlap.
+        """
+        ...
+
+
+class Gazetteer:
+    """Finds the entries of a list in a text; of those that overlap, the leftmost and then the longest.
+
+    An entry with a capital letter is found only as it is written; one without is found in any case. A match must not
+    begin or end inside a word, except in scripts without spaces (Chinese, Japanese, Thai, …). White space of any kind,
+    line breaks inside a paragraph too, and accents in characters of their own make no difference (`matching_text`).
+    """
+
+    def __init__(self, entries: Mapping[str, str]) -> None:
+        """`entries`: text -> kind."""
+        compared: dict[str, str] = {}
+        for entry, kind in entries.items():
+            compared.setdefault(matching_text(entry).text, kind)
+        compared.pop("", None)
+        exact = {entry: kind for entry, kind in compared.items() if entry != _folded(entry)}
+        folded = {entry: kind for entry, kind in compared.items() if entry not in exact}
+        self._searches = [(_Search(exact), False), (_Search(folded), True)]
+
+    def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
+        """As `Annotator.spans`; the whole of `text` is searched."""
+        seen = matching_text(text)
+        found = [
+            search.find(_folded(seen.text) if fold else seen.text)
+            for search, fold in self._searches
+            if search.automaton is not None
+        ]
+        if not found:
+            return
+        kinds, runs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        whole = ~cut_words(seen.text, runs)
+        kinds, runs = kinds[whole], runs[whole]
+        kept = leftmost_longest(runs)
+        for number, kind in enumerate(GAZETTEER_KINDS):
+            yield kind, seen.original(runs[kept[kinds[kept] == number]])
+
+
+class _Search:
+    """All places of some patterns in a text, overlapping ones too: which of them count, word boundaries decide."""
+
+    def __init__(self, entries: Mapping[str, str]) -> None:
+        self.automaton = ahocorasick_rs.AhoCorasick(list(entries)) if entries else None
+        self._kinds = np.array([GAZETTEER_KINDS.index(kind) for kind in entries.values()], dtype=np.int8)
+
+    def find(self, text: str) -> tuple[NDArray[np.int8], Spans]:
+        """(n,) numbers of kinds and (n, 2) spans."""
+        assert self.automaton is not None
+        matches = self.automaton.find_matches_as_indexes(text, overlapping=True)
+        table = np.fromiter(chain.from_iterable(matches), dtype=np.int64, count=3 * len(matches)).reshape(-1, 3)
+        return self._kinds[table[:, 0]], table[:, 1:]
+
+
+class ChineseWords:
+    """Chinese words of two characters and more, and names of people, places, organisations and others, by rjieba.
+
+    rjieba also joins characters into words that its dictionary does not list. Few of these are words to the segmenter
+    of ERNIE 1.0 (docs/masking.md has the figures), so they count only where they are tagged as a name.
+    """
+
+    def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
+        """As `Annotator.spans`: kinds word and entity. A name of one character is an entity and no word."""
+        from rjieba import has_word, tag
+
+        found: dict[str, list[Spans]] = {"word": [], "entity": []}
+        for start, end in paragraphs:
+            # starts and ends in turn: hundreds of thousands of pairs would keep the garbage collector busy
+            words: list[int] = []
+            entities: list[int] = []
+            seen = matching_text(text[start:end])
+            at = 0
+            for word, kind in tag(seen.text):
+                after = at + len(word)
+                named = kind in CHINESE_ENTITIES
+                if named:
+                    entities += (at, after)
+                if after - at > 1 and word.isalnum() and (named or has_word(word) or word.isascii()):
+                    words += (at, after)
+                at = after
+            for kind, flat in (("word", words), ("entity", entities)):
+                runs = np.array(flat, dtype=np.int64).reshape(-1, 2)
+                if not seen.text.isascii():  # rjieba cuts words at accents and takes letters beyond ASCII one by one
+                    runs = runs[~cut_words(seen.text, runs)]
+                    if kind == "word" and len(more := words_beyond_ascii(seen.text)):
+                        runs = np.concatenate([runs, more])
+                found[kind].append(start + seen.original(runs))
+        for kind, parts in found.items():
+            yield kind, np.concatenate([as_spans([]), *parts])
+
+
+class SpacySpans:
+    """Named entities, and noun chunks of two words and more as phrases, of an installed spaCy pipeline.
+
+    Slow beside the others (some 40 kB/s). Entity types that are numbers or times are left out.
+    """
+
+    NUMBERS = frozenset({"CARDINAL", "ORDINAL", "DATE", "TIME", "PERCENT", "MONEY", "QUANTITY"})
+
+    def __init__(self, pipeline: str) -> None:
+        try:
+            import spacy
+        except ImportError as error:
+            raise ConfigError(
+                f"knowledge.spacy={pipeline!r} needs spaCy, which is not installed: {install_advice('spacy')}."
+            ) from error
+        try:
+            self._pipeline = spacy.load(pipeline)
+        except OSError as error:
+            raise ConfigError(
+                f"knowledge.spacy: no spaCy pipeline {pipeline!r} is installed. python -m spacy download {pipeline}"
+            ) from error
+        self._chunks = "parser" in self._pipeline.pipe_names
+
+    def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
+        """As `Annotator.spans`: kinds entity and phrase."""
+        entities, phrases = [], []
+        documents = self._pipeline.pipe(text[start:end] for start, end in paragraphs)
+        for (base, _), document in zip(paragraphs, documents, strict=True):
+            entities += [
+                (base + entity.start_char, base + entity.end_char)
+                for entity in document.ents
+                if entity.label_ not in self.NUMBERS
+            ]
+            for chunk in document.noun_chunks if self._chunks else ():
+                inner = chunk[1:] if chunk[0].is_stop else chunk
+                if len(inner) > 1:
+                    phrases.append((base + inner.start_char, base + inner.end_char))
+        yield "entity", as_spans(entities)
+        yield "phrase", as_spans(phrases)
+
+
+def annotators(settings: KnowledgeSettings, language: str) -> list[Annotator]:
+    """The annotators of a recipe for texts of `language`.
+
+    Raises `ConfigError` or `DataError` for a gazetteer or pipeline that cannot be used.
+    """
+    found: list[Annotator] = []
+    if settings.gazetteer is not None:
+        found.append(_gazetteer(settings.gazetteer, _bytes_of(settings.gazetteer)))
+    if settings.chinese and language.replace("_", "-").split("-")[0].lower() == "zh":
+        found.append(ChineseWords())
+    if settings.spacy is not None:
+        found.append(_spacy(settings.spacy))
+    return found
+
+
+# a worker builds each once, however many units of work it goes through
+@lru_cache(maxsize=1)
+def _gazetteer(path: str, content: bytes) -> Gazetteer:
+    return Gazetteer(read_gazetteer(path, content))
+
+
+@lru_cache(maxsize=1)
+def _spacy(pipeline: str) -> SpacySpans:
+    return SpacySpans(pipeline)
+
+
+def _bytes_of(path: str) -> bytes:
+    if Path(path).is_dir():
+        raise DataError(f"knowledge.gazetteer: {path} is a directory; name a text file with one entity a line.")
+    with open_file(path) as handle:
+        try:
+            return bytes(handle.read())
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+
+def read_gazetteer(path: str, content: bytes | None = None) -> dict[str, str]:
+    """Entries of a gazetteer file: text -> kind ("entity" unless the line says `entity<TAB>kind`).
+
+    `content` is given where the file has been read already. Blank lines are skipped; of an entry given twice the first
+    line counts. Raises `DataError` with the line at fault.
+    """
+    entries: dict[str, str] = {}
+    lines = lines_of(BytesIO(_bytes_of(path) if content is None else content), path)
+    for number, line in enumerate(lines, start=1):
+        entry, _, kind = decoded(line, f"{path}, line {number}").partition("\t")
+        entry, kind = entry.strip(), kind.strip() or "entity"
+        if not entry:
+            continue
+        if kind not in GAZETTEER_KINDS:
+            raise DataError(
+                f"{path}, line {number}: {kind!r} is not a kind of entry.{did_you_mean(kind, GAZETTEER_KINDS)} "
+                f"Write `entity<TAB>kind` with kind {' or '.join(GAZETTEER_KINDS)}, or the entity alone."
+            )
+        entries.setdefault(entry, kind)
+    if not entries:
+        raise DataError(
+            f"{path}: the gazetteer holds no entry; write one entity a line, or leave knowledge.gazetteer out."
+        )
+    return entries
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRuns:
+    """Where tokens and sentences stand in a text: what turns character spans into token runs.
+
+    `starts`, `ends` (T,) characters of each token, `starts` ascending; `sentences` (S + 1,) token offsets; runs of more
+    than `longest` tokens are dropped, for no sequence could hold them.
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    sentences: NDArray[np.int64]
+    longest: int
+
+    def of(self, spans: Spans, drops: Counter[str]) -> Spans:
+        """The token runs of character spans, sorted, none overlapping, none across sentences; `drops` counts the rest.
+
+        A span covers every token whose characters it holds; white space at its ends does not matter. One that holds
+        only a part of some token is dropped.
+        """
+        if not len(spans):
+            return spans.reshape(0, 2)
+        first = np.searchsorted(self.starts, spans[:, 0], side="left")
+        end = np.searchsorted(self.ends, spans[:, 1], side="right")
+        before = np.concatenate([[-1], self.ends])[first]
+        after = np.concatenate([self.starts, [np.iinfo(np.int64).max]])[end]
+        partial = (before > spans[:, 0]) | (after < spans[:, 1])
+        empty = ~partial & (end <= first)
+        inside = np.searchsorted(self.sentences, first, side="right") == np.searchsorted(
+            self.sentences, end, side="left"
+        )
+        sound = ~partial & ~empty
+        across, too_long = sound & ~inside, sound & inside & (end - first > self.longest)
+        for reason, mask in ((CUTS_TOKEN, partial), (NO_TOKEN, empty), (ACROSS, across), (TOO_LONG, too_long)):
+            _count(drops, reason, int(mask.sum()))
+        runs: Spans = np.stack([first, end], axis=1)[sound & inside & ~too_long]
+        kept = leftmost_longest(runs)
+        if len(kept) < len(runs):
+            _count(drops, OVERLAPS, len(np.unique(runs, axis=0)) - len(kept))
+            runs = runs[kept]
+        return runs[np.argsort(runs[:, 0])]
+
+
+def leftmost_longest(spans: Spans) -> NDArray[np.int64]:
+    """Indices of the spans that stay when, from the left, the longest at each place is taken and no two overlap.
+
+    >>> leftmost_longest(np.array([[4, 6], [0, 2], [0, 3], [2, 5]])).tolist()
+    [2, 0]
+    """
+    order: NDArray[np.int64] = np.lexsort((-spans[:, 1], spans[:, 0])).astype(np.int64)
+    starts, ends = spans[order].T
+    if (starts[1:] >= ends[:-1]).all():
+        return order
+    kept, free = [], -1
+    for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        if start >= free:
+            kept.append(place)
+            free = end
+    chosen: NDArray[np.int64] = order[kept]
+    return chosen
+
+
+def as_spans(pairs: Sequence[tuple[int, int]]) -> Spans:
+    """A list of (start, end) as an (n, 2) array, also where n = 0."""
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _count(drops: Counter[str], reason: str, number: int) -> None:
+    if number:
+        drops[reason] += number
+
+
+def _folded(text: str) -> str:
+    """`text` in lower case, of the same length: a letter that grows when lower-cased ("İ") stays as it is."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

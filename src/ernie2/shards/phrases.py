@@ -1,0 +1,361 @@
+"""Phrases: runs of words that occur together far more often than chance, mined from the corpus itself by NPMI.
+
+A word is a run of kind word where one is marked (Chinese), else what the pre-tokeniser calls a word. Only words that
+hold a letter take part: punctuation, numbers and unknown words end a run, and so does the end of a sentence. The
+normalised pointwise mutual information of two neighbours x and y,
+
+    NPMI(x, y) = ln(p(xy) / (p(x) p(y))) / -ln p(xy),
+
+is 1 where they only ever occur together and 0 where they meet by chance (Bouma 2009). The score of a phrase is the
+least NPMI over the places where it can be cut in two, so "united states of" does not live on "united states".
+
+Counting is bounded: what a shard holds once only is not counted there, and of the merged table the rarest entries go
+whenever it grows beyond `TABLE_ENTRIES`. Words are known by 64-bit hashes of their pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie2.settings import PhraseSettings
+from ernie2.shards.knowledge import Spans, as_spans, leftmost_longest
+from ernie2.shards.store import TRAIN, WORD_START, Shard
+from ernie2.shards.wordpieces import WordPieces
+
+Hashes = NDArray[np.uint64]
+
+TABLE_ENTRIES = 2_000_000
+"""Most n-grams the merged counts hold, some 50 bytes each."""
+FUNCTION_WORD_SHARE, FUNCTION_WORDS = 0.002, 50
+"""No phrase begins or ends with one of the 50 most frequent words that is over 0.2 % of the text (the, of, …)."""
+
+_BUCKET_BITS = np.uint64(64 - 22)
+_EMPTY = np.zeros(0, dtype=np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a shard that may be part of a phrase.
+
+    `hashes` (W,) uint64 · `starts`, `ends` (W,) token offsets · `runs` (W,) number of the unbroken run a word is in ·
+    `train` (W,) whether its document is one of the train split · `total` words of the train split.
+    """
+
+    hashes: Hashes
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    runs: NDArray[np.int64]
+    train: NDArray[np.bool_]
+
+    @property
+    def total(self) -> int:
+        """Number of words of train documents."""
+        return int(self.train.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often n-grams occur; one row each, sorted by hash.
+
+    `hashes`, `heads`, `tails` (N,) uint64: the n-gram, and what is left of it without its last or its first word (0 for
+    n = 1) · `words` (N,) uint8, n · `counts` (N,) int64 · `places` (N, 3) int64: shard, first and end token of one
+    occurrence · `total`: running words counted.
+    """
+
+    hashes: Hashes
+    heads: Hashes
+    tails: Hashes
+    words: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+    places: NDArray[np.int64]
+    total: int
+
+    def columns(self) -> dict[str, Any]:
+        """The fields by name, as `numpy.savez` takes them."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> Counts:
+        """The inverse of `columns`."""
+        return cls(**{name: columns[name] for name in cls.__slots__ if name != "total"}, total=int(columns["total"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """The phrases found, best first: `hashes` (K,), `words` (K,) n, `counts` (K,), `npmi` (K,), `places` (K, 3)."""
+
+    hashes: Hashes
+    words: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+    npmi: NDArray[np.float64]
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of phrases."""
+        return len(self.hashes)
+
+
+def lettered_pieces(wordpieces: WordPieces) -> NDArray[np.int8]:
+    """(vocabulary,): 1 where a piece holds a letter, 2 for special tokens, unknown words among them, else 0."""
+    pieces = (wordpieces.decode([identity]) for identity in range(wordpieces.vocab_size))
+    lettered = np.array([any(map(str.isalpha, piece)) for piece in pieces], dtype=np.int8)
+    lettered[sorted(wordpieces.special_ids)] = 2
+    return lettered
+
+
+def words_of(shard: Shard, lettered: NDArray[np.int8]) -> Words:
+    """The words of a shard that may be part of a phrase; `lettered` is what `lettered_pieces` gives."""
+    tokens = np.asarray(shard.tokens)
+    begins = (shard.flags & WORD_START) > 0
+    sentences = np.asarray(shard.sentences)
+    begins[sentences[:-1]] = True
+    if "word" in shard.spans:
+        first, end = shard.spans["word"][0].T
+        inside = np.zeros(len(tokens) + 1, dtype=np.int8)
+        inside[first + 1] += 1
+        inside[end] -= 1
+        begins &= np.cumsum(inside[:-1]) == 0
+        begins[first] = True
+        begins[end[end < len(tokens)]] = True
+    starts = np.flatnonzero(begins)
+    if not len(starts):
+        return Words(_EMPTY, starts, starts, starts, starts > 0)
+    ends = np.append(starts[1:], len(tokens))
+    place = np.arange(len(tokens), dtype=np.uint64) - np.repeat(starts.astype(np.uint64), ends - starts)
+    hashes = np.add.reduceat(_mixed(tokens | (place << np.uint64(32))), starts)
+    takes_part = np.maximum.reduceat(lettered[tokens], starts) == 1
+    new_sentence = np.zeros(len(tokens) + 1, dtype=np.bool_)
+    new_sentence[sentences] = True
+    runs = np.cumsum(new_sentence[starts] | ~takes_part)
+    documents = np.diff(sentences[shard.paragraphs[shard.documents]])
+    train = np.repeat(np.asarray(shard.split) == TRAIN, documents)[starts]
+    return Words(_mixed(hashes)[takes_part], starts[takes_part], ends[takes_part], runs[takes_part], train[takes_part])
+
+
+def count(words: Words, shard: int, max_words: int) -> Counts:
+    """Counts of the n-grams, n = 1 … max_words, that the train documents of a shard hold at least twice."""
+    hashes, runs = words.hashes, words.runs
+    level = hashes
+    places, found = _repeated(level, np.flatnonzero(words.train))
+    parts = [_counted(level, found, 1, words, shard, level)]
+    for n in range(2, max_words + 1):
+        repeated = np.zeros(len(hashes) + 1, dtype=np.bool_)
+        repeated[places] = True
+        # both n-1-grams inside must be repeated; the last word has nothing after it
+        places = np.flatnonzero(repeated[:-1] & repeated[1:])
+        places = places[runs[places] == runs[np.minimum(places + n - 1, len(runs) - 1)]]
+        longer = np.zeros(len(hashes), dtype=np.uint64)
+        longer[places] = _joined(level[places], hashes[places + n - 1])
+        places, found = _repeated(longer, places)
+        parts.append(_counted(longer, found, n, words, shard, level))
+        level = longer
+    return merged(parts, words.total)
+
+
+def merged(parts: Iterable[Counts], total: int | None = None, entries: int = TABLE_ENTRIES) -> Counts:
+    """Adds counts up, in the order given; beyond `entries` the rarest go. `total`: where all parts are of one text."""
+    waiting: list[Counts] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(len(one.hashes) for one in waiting) > 2 * entries:
+            waiting = [_pruned(_added(waiting), entries)]
+    table = _pruned(_added(waiting), entries)
+    return table if total is None else Counts.of({**table.columns(), "total": total})
+
+
+def choose(counts: Counts, settings: PhraseSettings) -> Phrases:
+    """The phrases that `settings` ask for: enough occurrences, enough NPMI, no function word at either end.
+
+    The best `max_phrases` are kept, by count × NPMI: how much of the text a phrase marks and how sure it is one.
+    """
+    log_total = np.log(max(counts.total, 1))
+    frequent = _function_words(counts)
+    rows = np.flatnonzero(
+        (counts.words > 1) & (counts.counts >= settings.min_count) & (counts.words <= settings.max_words)
+    )
+    log_counts = np.log(counts.counts.astype(np.float64)) - log_total
+    # heads[k], tails[k]: row of the first and last k words of each candidate, by following the chain from n downwards
+    npmi = np.full(len(rows), np.inf)
+    edges_ok = np.ones(len(rows), dtype=np.bool_)
+    heads = _chain(counts, rows, counts.heads)
+    tails = _chain(counts, rows, counts.tails)
+    lengths = counts.words[rows]
+    for n in range(2, settings.max_words + 1):
+        mine = np.flatnonzero(lengths == n)
+        if not len(mine):  # then the chain may not reach so far either
+            continue
+        for cut in range(1, n):
+            left, right = heads[cut][mine], tails[n - cut][mine]
+            known = (left >= 0) & (right >= 0)
+            joint = log_counts[rows[mine]]
+            # a phrase that is all the text has p = 1: nothing to normalise by
+            score = (joint - log_counts[left] - log_counts[right]) / np.maximum(-joint, 1e-12)
+            npmi[mine] = np.minimum(npmi[mine], np.where(known, score, -np.inf))
+        for edge in (heads[1][mine], tails[1][mine]):
+            edges_ok[mine] &= ~np.isin(counts.hashes[edge], frequent)
+    kept = np.flatnonzero(edges_ok & (npmi >= settings.min_npmi))
+    order = np.lexsort((counts.hashes[rows[kept]], -npmi[kept] * counts.counts[rows[kept]]))[: settings.max_phrases]
+    best = rows[kept[order]]
+    return Phrases(counts.hashes[best], counts.words[best], counts.counts[best], npmi[kept[order]], counts.places[best])
+
+
+def _function_words(counts: Counts) -> Hashes:
+    """Hashes of the words no phrase may begin or end with: a rule that needs no list of any language."""
+    single = counts.words == 1
+    hashes, number = counts.hashes[single], counts.counts[single]
+    least = FUNCTION_WORD_SHARE * counts.total
+    if len(number) > FUNCTION_WORDS:
+        least = max(least, float(np.partition(number, -FUNCTION_WORDS - 1)[-FUNCTION_WORDS - 1]))
+    chosen: Hashes = hashes[number > least]
+    return chosen
+
+
+def mark(words: Words, phrases: Phrases, taken: Spans | None = None) -> Spans:
+    """Token runs of the phrases in a shard: the leftmost and then the longest, in train and held-out documents alike.
+
+    `taken` are runs of kind phrase that are there already; they stay, and nothing that overlaps them is added.
+    """
+    found: list[Spans] = [] if taken is None else [taken]
+    claimed = np.zeros(0, dtype=np.bool_)
+    if taken is not None and len(taken) and len(words.ends):
+        claimed = np.zeros(int(max(words.ends[-1], taken[-1, 1])) + 1, dtype=np.bool_)
+        for first, end in taken.tolist():
+            claimed[first:end] = True
+    level, candidates = words.hashes, []
+    for n in range(2, int(phrases.words.max(initial=1)) + 1):
+        level = _joined(level[:-1], words.hashes[n - 1 :])
+        if not len(level):
+            break
+        places = np.flatnonzero(_among(level, np.sort(phrases.hashes[phrases.words == n])))
+        places = places[words.runs[places] == words.runs[places + n - 1]]
+        candidates.append(np.stack([words.starts[places], words.ends[places + n - 1]], axis=1))
+    if candidates:
+        runs = np.concatenate(candidates)
+        if len(claimed):
+            covered = np.concatenate([[0], np.cumsum(claimed)])
+            runs = runs[covered[runs[:, 1]] == covered[runs[:, 0]]]
+        found.append(runs[leftmost_longest(runs)])
+    runs = np.concatenate(found) if found else as_spans([])
+    return runs[np.argsort(runs[:, 0], kind="stable")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What stands at several places: the first of them, and how many, each (K,) int64."""
+
+    first: NDArray[np.int64]
+    number: NDArray[np.int64]
+
+
+def _repeated(hashes: Hashes, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], _Found]:
+    """Those `places` whose hash stands at two of them or more, and what stands there."""
+    # a part of the hash and the place in one number: a plain sort of those is many times as fast as an argsort
+    bits = np.uint64(int(places[-1]).bit_length() if len(places) else 1)
+    packed = np.sort((hashes[places] >> bits << bits) | places.astype(np.uint64))
+    sorted_places = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    in_order = hashes[sorted_places]
+    begins = np.flatnonzero(
+        np.concatenate([np.ones(min(1, len(places)), dtype=np.bool_), in_order[1:] != in_order[:-1]])
+    )
+    lengths = np.diff(np.append(begins, len(places)))
+    several = lengths > 1
+    return sorted_places[np.repeat(several, lengths)], _Found(sorted_places[begins[several]], lengths[several])
+
+
+def _counted(hashes: Hashes, found: _Found, n: int, words: Words, shard: int, shorter: Hashes) -> Counts:
+    """Counts of the n-grams `found`; `shorter` are the hashes of n-1-grams by place."""
+    order = np.argsort(hashes[found.first])
+    at = found.first[order]
+    none = np.zeros(len(at), dtype=np.uint64)
+    where = np.stack([np.full(len(at), shard), words.starts[at], words.ends[at + n - 1]], axis=1)
+    return Counts(
+        hashes=hashes[at],
+        heads=shorter[at] if n > 1 else none,
+        tails=shorter[at + 1] if n > 1 else none,
+        words=np.full(len(at), n, dtype=np.uint8),
+        counts=found.number[order].astype(np.int64),
+        places=where.astype(np.int64),
+        total=words.total,
+    )
+
+
+def _added(parts: Sequence[Counts]) -> Counts:
+    hashes = np.concatenate([part.hashes for part in parts])
+    order = np.argsort(hashes, kind="stable")  # of equal ones the first part's comes first: the earliest place is kept
+    hashes = hashes[order]
+    first = np.flatnonzero(np.concatenate([np.ones(min(1, len(hashes)), dtype=np.bool_), hashes[1:] != hashes[:-1]]))
+    kept = order[first]
+
+    def joint(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    counts = joint("counts")[order]
+    return Counts(
+        hashes=hashes[first],
+        heads=joint("heads")[kept],
+        tails=joint("tails")[kept],
+        words=joint("words")[kept],
+        counts=np.add.reduceat(counts, first) if len(first) else counts,
+        places=joint("places")[kept],
+        total=sum(part.total for part in parts),
+    )
+
+
+def _pruned(counts: Counts, entries: int) -> Counts:
+    """The most frequent rows, at most `entries`; rows of equal count stay or go together."""
+    if len(counts.hashes) <= entries:
+        return counts
+    at_most = np.partition(counts.counts, len(counts.counts) - entries - 1)[len(counts.counts) - entries - 1]
+    keep = counts.counts > at_most
+    columns = {name: column if name == "total" else column[keep] for name, column in counts.columns().items()}
+    return Counts.of(columns)
+
+
+def _chain(counts: Counts, rows: NDArray[np.int64], shorter: Hashes) -> dict[int, NDArray[np.int64]]:
+    """k -> row of the k-gram each of `rows` comes down to by following `shorter`; -1 where it is not known."""
+    longest = int(counts.words.max(initial=1))
+    chain = {k: np.full(len(rows), -1, dtype=np.int64) for k in range(1, longest + 1)}
+    here, lengths = rows.copy(), counts.words[rows].astype(np.int64)
+    while len(counts.hashes):
+        going = (lengths > 1) & (here >= 0)
+        if not going.any():
+            break
+        wanted = shorter[here[going]]
+        found = np.minimum(np.searchsorted(counts.hashes, wanted), len(counts.hashes) - 1)
+        found = np.where(counts.hashes[found] == wanted, found, -1)
+        lengths[going] -= 1
+        here[going] = found
+        for k in np.unique(lengths[going]).tolist():
+            at = going & (lengths == k)
+            chain[k][at] = here[at]
+    return chain
+
+
+def _among(hashes: Hashes, sorted_hashes: Hashes) -> NDArray[np.bool_]:
+    """Which of `hashes` are in `sorted_hashes`; a table of buckets answers for most without a search."""
+    found = np.zeros(len(hashes), dtype=np.bool_)
+    if not len(sorted_hashes):
+        return found
+    table = np.zeros(1 << 22, dtype=np.bool_)
+    table[(sorted_hashes >> _BUCKET_BITS).astype(np.int64)] = True
+    likely = np.flatnonzero(table[(hashes >> _BUCKET_BITS).astype(np.int64)])
+    places = np.minimum(np.searchsorted(sorted_hashes, hashes[likely]), len(sorted_hashes) - 1)
+    found[likely] = sorted_hashes[places] == hashes[likely]
+    return found
+
+
+def _joined(left: Hashes, right: Hashes) -> Hashes:
+    return _mixed(left * np.uint64(0x9E3779B97F4A7C15) + right)
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """A bijection of 64-bit numbers that spreads their bits (the finaliser of splitmix64)."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

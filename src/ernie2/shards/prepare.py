@@ -1,0 +1,263 @@
+"""Corpora become shards: the steps, run by datatrove, and the manifest that says what came of them.
+
+    read      one pass over the input: units of work, duplicates dropped, the split drawn     (units.py)
+    tokenise  every unit: sentences, tokens, flags, counts, spans → a shard; n-grams counted  (columns.py)
+    phrases   the n-grams worth marking, from train documents only                            (phrases.py)
+    mark      every shard: their places, as spans of kind phrase
+
+All of it happens in a work folder inside the shards folder, named by a fingerprint of recipe parts, input files and
+tokeniser, so work is only ever taken up again where it is the same work. At the end everything is moved into place and
+`shards.json` is written last; it is removed first where it replaces an older set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie2.errors import ConfigError, DataError, Ernie2Error, StorageError, TokenizerError
+from ernie2.processes import cores
+from ernie2.progress import say
+from ernie2.settings import PhraseSettings, Recipe
+from ernie2.shards import phrases
+from ernie2.shards.characters import JOINS, LETTER, character_classes
+from ernie2.shards.identity import key_of, parts_of, shards_made_from
+from ernie2.shards.input_files import read_input_files
+from ernie2.shards.jobs import Progress, Workplace, run_tasks, warm_up
+from ernie2.shards.knowledge import annotators
+from ernie2.shards.manifest import commit, describe, finish
+from ernie2.shards.steps import MarkPhrases, ReadInput, Tokenise, chosen_phrases
+from ernie2.shards.store import TRAIN, WHAT_NOW, Shards
+from ernie2.shards.units import ReadCorpus, load_read, read_unit
+from ernie2.shards.unknown import check_sample, check_share
+from ernie2.shards.wordpieces import WordPieces, load_wordpieces, train_wordpieces
+from ernie2.storage.atomic import remove_leftovers, staged_file, storage_errors, write_text
+from ernie2.storage.readers import without_readers
+from ernie2.storage.removing import discard
+
+Report = Callable[[Progress], None]
+
+MARKED_AT_ONCE = 4_000_000
+"""Characters of a task that marks phrases."""
+SAMPLE_CHARACTERS = 200_000_000
+"""Text a vocabulary is trained on at most, spread evenly over the train documents."""
+
+
+def prepare(
+    recipe: Recipe, workers: int | None = None, progress: Report | None = None, *, replace: bool = False
+) -> Shards:
+    """Makes the shards of a recipe and returns them; where they are there already, made of the same, does nothing.
+
+    `workers`: processes, default all cores; the result does not depend on it. `progress` is told of the stages "read",
+    "vocabulary", "tokenise", "phrases" and "mark" as they go on, and of "unchanged" where there was nothing to do. A
+    run that was killed goes on where it was. With `replace`, a set made from something else is
+    replaced when the new one is whole.
+
+    Raises `ShardError` where the folder holds another set and `replace` is not given, `FolderInUse` where a process
+    reads the set that is to be replaced, `DataError`, `TokenizerError`,
+    `ConfigError` for input that cannot be used, `StorageError` when writing
+    fails, `RunFailed` when a worker is killed.
+    """
+    report = progress or (lambda _: None)
+    folder = Path(recipe.shards.folder)
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"shards.folder: {folder} is a file; name a folder.")
+    for corpus in recipe.corpora.values():
+        annotators(recipe.knowledge, corpus.language)  # so that what is wrong with one is said before any work
+    given = (
+        None if recipe.tokenizer.file is None else load_wordpieces(recipe.tokenizer.file, recipe.tokenizer.lowercase)
+    )
+    for note in given.notes if given is not None else ():
+        say(note)
+    inputs = read_input_files(recipe, folder)
+    parts = parts_of(recipe, given, inputs)
+    place = Workplace(folder / f".prepare-{key_of(parts)[:16]}")
+    ready = shards_made_from(folder, parts, inputs.states, replace=replace)
+    if ready is not None:
+        remove_leftovers(folder)
+        if place.folder.exists():  # the disk did not let it go, or a kill came first
+            with suppress(StorageError), place.owned():
+                discard(place.folder)
+        inputs.save_hashes(folder)
+        return _unchanged(ready, recipe, report)
+    if (folder / "shards.json").exists():
+        with _replacing(folder):
+            pass  # refused now, not after hours of work
+    workers = workers or cores()
+    if workers > 1:
+        warm_up()
+    refused: Ernie2Error | None = None
+    with place.owned():
+        # another run may have made them while this one waited for the lock
+        if (ready := shards_made_from(folder, parts, inputs.states, replace=replace)) is not None:
+            discard(place.folder)
+            inputs.save_hashes(folder)
+            return _unchanged(ready, recipe, report)
+        for old in folder.glob(".prepare-*"):
+            if old != place.folder:
+                discard(old)
+        try:
+            if not (place.folder / "finished.json").exists():
+                manifest = {**_make(recipe, given, parts, place, workers, report), "inputs": dict(inputs.states)}
+                with storage_errors(folder, what_now=WHAT_NOW):
+                    finish(folder, place.folder, manifest)
+            with _replacing(folder):
+                commit(folder, place.folder)
+        except (DataError, TokenizerError, ConfigError) as error:
+            refused = error  # what was made is of no use: the same input would fail again
+        discard(place.folder)
+    if refused is not None:
+        with suppress(OSError):
+            folder.rmdir()  # only where nothing else is in it
+        raise refused
+    inputs.save_hashes(folder)
+    return Shards(folder)
+
+
+def _unchanged(ready: Shards, recipe: Recipe, report: Report) -> Shards:
+    _check_unknown(ready.facts, recipe)
+    report(Progress("unchanged", 0, 0))
+    return ready
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[None]:
+    """Replace shards inside. Raises `FolderInUse` where a process reads them, `StorageError` where a write fails."""
+    otherwise = "choose another shards.folder"
+    with storage_errors(folder, what_now=WHAT_NOW), without_readers(folder, otherwise=otherwise):
+        yield
+
+
+def _make(
+    recipe: Recipe, given: WordPieces | None, parts: Mapping[str, str], place: Workplace, workers: int, report: Report
+) -> dict[str, Any]:
+    """Does all the work inside the work folder; returns what goes into shards.json."""
+    work = place.folder
+
+    def stage(name: str, total: int | None) -> Callable[[int], None]:
+        return lambda done: report(Progress(name, done, total))
+
+    run_tasks(ReadInput(recipe, place), [0], 1, work / "jobs" / "read", place, stage("read", None))
+    corpora = load_read(work)
+    wordpieces = _tokenizer(recipe, given, corpora, work, stage("vocabulary", sum(c.characters for c in corpora)))
+    with storage_errors(work.parent, what_now=WHAT_NOW):
+        for corpus in corpora:
+            sample = read_unit(work / "units" / f"{corpus.units[0]}.jsonl.zst")
+            check_sample(corpus.name, sample, wordpieces, recipe.tokenizer.max_unknown)
+    units = [(corpus.name, unit) for corpus in corpora for unit in corpus.units]
+    sizes = [characters for corpus in corpora for characters in corpus.unit_characters]
+    tokenise = Tokenise(recipe.knowledge, recipe.shards, units, place)
+    run_tasks(tokenise, sizes, workers, work / "jobs" / "tokenise", place, stage("tokenise", sum(sizes)))
+    found = 0
+    if recipe.knowledge.phrases is not None and (work / "counts").exists():  # else nothing is left: `describe` says so
+        report(Progress("phrases", 0, sum(sizes)))
+        with storage_errors(work.parent, what_now=WHAT_NOW):
+            found = _choose_phrases(recipe.knowledge.phrases, wordpieces, units, work)
+        tasks = max(1, min(len(units), sum(sizes) // MARKED_AT_ONCE))  # a unit alone is hardly worth a task
+        mark = MarkPhrases(units, sizes, place)
+        shares = [sum(sizes[task::tasks]) for task in range(tasks)]
+        run_tasks(mark, shares, workers, work / "jobs" / "mark", place, stage("mark", sum(sizes)))
+    with storage_errors(work.parent, what_now=WHAT_NOW):
+        manifest = describe(corpora, wordpieces, parts, found, work)
+    _check_unknown(manifest, recipe)
+    return manifest
+
+
+def _check_unknown(manifest: Mapping[str, Any], recipe: Recipe) -> None:
+    for name, facts in manifest["corpora"].items():
+        check_share(name, facts["unknown_share"], recipe.tokenizer.max_unknown)
+
+
+def _tokenizer(
+    recipe: Recipe, given: WordPieces | None, corpora: list[ReadCorpus], work: Path, report: Callable[[int], None]
+) -> WordPieces:
+    """The tokeniser, saved for the workers; trained on train documents where the recipe says so."""
+    saved = work / "set" / "tokenizer.json"
+    if not saved.exists():
+        if given is None:
+            assert recipe.tokenizer.train is not None
+            texts = _train_texts(corpora, work, report)
+            given = train_wordpieces(texts, recipe.tokenizer.train, recipe.tokenizer.lowercase is not False)
+        given.save(work / "set")
+    wordpieces = given or load_wordpieces(saved)
+    if not (work / "lettered.npy").exists():
+        with staged_file(work / "lettered.npy", what_now=WHAT_NOW) as new:
+            np.save(new, phrases.lettered_pieces(wordpieces))
+    return wordpieces
+
+
+def _train_texts(corpora: list[ReadCorpus], work: Path, report: Callable[[int], None]) -> Iterator[str]:
+    """Texts of train documents: all of them, or every n-th where there are more than a vocabulary needs."""
+    every = max(1, -(-sum(corpus.characters for corpus in corpora) // SAMPLE_CHARACTERS))
+    number = done = 0
+    for corpus in corpora:
+        for unit in corpus.units:
+            for document in read_unit(work / "units" / f"{unit}.jsonl.zst"):
+                done += len(document.text)
+                if corpus.split(document.group) != TRAIN:
+                    continue
+                if number % every == 0:
+                    yield document.text
+                number += 1
+            report(done)
+
+
+def _choose_phrases(
+    settings: PhraseSettings, wordpieces: WordPieces, units: Sequence[tuple[str, str]], work: Path
+) -> int:
+    """Merges the counts of all shards, in their order; writes the phrases, for workers and for a person to read."""
+    if (work / "phrases.npz").exists():
+        return len(chosen_phrases(work))
+
+    def parts() -> Iterator[phrases.Counts]:
+        for _, unit in units:
+            file = work / "counts" / f"{unit}.npz"
+            if file.exists():
+                with np.load(file) as columns:
+                    yield phrases.Counts.of(columns)
+
+    chosen = phrases.choose(phrases.merged(parts()), settings)
+    tokens = _Tokens(units, work)
+    lines = ["phrase\tcount\tnpmi\n"]
+    for place, count, npmi in zip(chosen.places.tolist(), chosen.counts.tolist(), chosen.npmi.tolist(), strict=True):
+        lines.append(f"{_closed_up(wordpieces.decode(tokens.at(*place)))}\t{count}\t{npmi:.4f}\n")
+    write_text(work / "set" / "phrases.tsv", "".join(lines), what_now=WHAT_NOW)
+    columns = {name: getattr(chosen, name) for name in chosen.__slots__}
+    with staged_file(work / "phrases.npz", what_now=WHAT_NOW) as new:
+        np.savez(new, **columns)
+    return len(chosen)
+
+
+class _Tokens:
+    """Tokens of shards by place, each shard opened once."""
+
+    def __init__(self, units: Sequence[tuple[str, str]], work: Path) -> None:
+        self._units, self._work = units, work
+        self._open = lru_cache(maxsize=64)(self._load)
+
+    def _load(self, shard: int) -> NDArray[Any]:
+        corpus, unit = self._units[shard]
+        tokens: NDArray[Any] = np.load(self._work / "set" / corpus / unit / "tokens.npy", mmap_mode="r")
+        return tokens
+
+    def at(self, shard: int, first: int, end: int) -> list[int]:
+        """Token ids [first, end) of a shard."""
+        ids: list[int] = self._open(shard)[first:end].tolist()
+        return ids
+
+
+def _closed_up(text: str) -> str:
+    """`text` without the spaces that decoding puts between characters of scripts that have none: 物 理 学 -> 物理学."""
+    if text.isascii():
+        return text
+    classes = character_classes(text)
+    unspaced = ((classes & LETTER) > 0) & ((classes & JOINS) == 0)
+    inner = range(1, len(text) - 1)
+    drop = {i for i in inner if text[i] == " " and unspaced[i - 1] and unspaced[i + 1]}
+    return "".join(character for i, character in enumerate(text) if i not in drop)

@@ -1,0 +1,196 @@
+"""The three steps of `prepare` that datatrove runs: read the input, tokenise a unit, mark phrases in a shard.
+
+Each reads and writes the work folder and nothing else, and can be done again after a kill at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datatrove.pipeline.base import PipelineStep
+from numpy.typing import NDArray
+
+from ernie2.errors import StorageError
+from ernie2.settings import KnowledgeSettings, Recipe, ShardSettings
+from ernie2.shards import phrases
+from ernie2.shards.columns import Batch, ColumnMaker, shard_columns
+from ernie2.shards.jobs import Workplace
+from ernie2.shards.knowledge import annotators
+from ernie2.shards.store import HELDOUT, WHAT_NOW, Shard, add_columns, span_columns, write_shard
+from ernie2.shards.units import ReadCorpus, load_read, read_corpora, read_unit
+from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.storage.atomic import staged_file
+from ernie2.storage.json_files import write_checked_json
+from ernie2.storage.removing import remove
+
+
+class ReadInput(PipelineStep):  # type: ignore[misc]
+    """Reads the corpora into units of work: one task."""
+
+    type = "ernie2"
+    name = "read"
+
+    def __init__(self, recipe: Recipe, place: Workplace) -> None:
+        super().__init__()
+        self.recipe, self.place = recipe, place
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
+        """Writes `units/` and read.json."""
+        told = 0
+
+        def seen(characters: int) -> None:
+            nonlocal told
+            if characters - told >= 1_000_000:
+                self.place.advance(characters - told)
+                told = characters
+
+        with self.place.at_work(), _database_errors(self.place.folder.parent):
+            units = self.place.folder / "units"
+            remove(units, what_now=WHAT_NOW)
+            units.mkdir(parents=True)
+            read_corpora(self.recipe.corpora, self.recipe.shards, self.place.folder, seen)
+
+
+class Tokenise(PipelineStep):  # type: ignore[misc]
+    """Makes a shard of a unit, and counts its n-grams where phrases are mined."""
+
+    type = "ernie2"
+    name = "tokenise"
+
+    def __init__(
+        self, knowledge: KnowledgeSettings, settings: ShardSettings, units: Sequence[tuple[str, str]], place: Workplace
+    ) -> None:
+        super().__init__()
+        self.knowledge, self.settings, self.units, self.place = knowledge, settings, units, place
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
+        """Writes the shard, its record and its counts of unit number `rank`."""
+        with self.place.at_work(), _one_thread():
+            work = self.place.folder
+            name, unit = self.units[rank]
+            corpus = next(corpus for corpus in load_read(work) if corpus.name == name)
+            wordpieces = _loaded(work / "set")
+            marking = annotators(self.knowledge, corpus.language)
+            pairs = bool(corpus.labels)
+            maker = ColumnMaker(wordpieces, corpus.language, marking, self.settings, pairs=pairs)
+            batches: list[Batch] = []
+            for batch, characters in maker.batches(read_unit(work / "units" / f"{unit}.jsonl.zst")):
+                self.place.advance(characters)
+                if batch is not None:
+                    batches.append(batch)
+            record = _unit_record(maker)
+            if batches:
+                record |= self._write(corpus, unit, batches, wordpieces, rank)
+            write_checked_json(work / "records" / f"{unit}.json", record, what_now=WHAT_NOW)
+
+    def _write(
+        self, corpus: ReadCorpus, unit: str, batches: list[Batch], wordpieces: WordPieces, rank: int
+    ) -> dict[str, Any]:
+        work = self.place.folder
+        split = [corpus.split(group) for batch in batches for group in batch.groups]
+        columns = shard_columns(batches, split, corpus.labels)
+        names = [name for batch in batches for name in batch.names]
+        facts: dict[str, Any] = {"corpus": corpus.name, "tokenizer": wordpieces.fingerprint}
+        if corpus.labels:
+            facts["labels"] = corpus.labels
+        write_shard(work / "set" / corpus.name / unit, columns, names, facts)
+        if self.knowledge.phrases is not None:
+            words = phrases.words_of(Shard(work / "set" / corpus.name / unit), _lettered(work))
+            counts = phrases.count(words, rank, self.knowledge.phrases.max_words)
+            with staged_file(work / "counts" / f"{unit}.npz", what_now=WHAT_NOW) as new:
+                np.savez(new, **counts.columns())
+        first = np.concatenate([batch.first_sections for batch in batches])
+        counted = np.bincount(columns["label"], minlength=len(corpus.labels)).tolist() if corpus.labels else []
+        return {
+            "shard": unit,
+            "label_counts": counted,
+            "documents": int(first.sum()),
+            "heldout_documents": int((first & (columns["split"] == HELDOUT)).sum()),
+        }
+
+
+class MarkPhrases(PipelineStep):  # type: ignore[misc]
+    """Adds the places of the chosen phrases to a shard."""
+
+    type = "ernie2"
+    name = "mark"
+
+    def __init__(self, units: Sequence[tuple[str, str]], sizes: Sequence[int], place: Workplace) -> None:
+        super().__init__()
+        self.units, self.sizes, self.place = units, sizes, place
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
+        """Adds the columns of kind phrase to the shards number `rank`, `rank` + `world_size`, …"""
+        with self.place.at_work():
+            for number in range(rank, len(self.units), world_size):
+                self._mark(*self.units[number])
+                self.place.advance(self.sizes[number])
+
+    def _mark(self, corpus: str, unit: str) -> None:
+        """Marks one shard; doing it twice, after a kill, changes nothing: phrases that stand there are not added to."""
+        work = self.place.folder
+        folder = work / "set" / corpus / unit
+        if not folder.exists():
+            return
+        shard = Shard(folder)
+        taken = shard.spans["phrase"][0] if "phrase" in shard.spans else None
+        runs = phrases.mark(phrases.words_of(shard, _lettered(work)), chosen_phrases(work), taken)
+        if len(runs):
+            add_columns(folder, span_columns("phrase", runs, shard.sentences[shard.paragraphs[shard.documents]]))
+
+
+def _unit_record(maker: ColumnMaker) -> dict[str, Any]:
+    return {
+        "dropped": dict(maker.dropped),
+        "dropped_spans": dict(maker.dropped_spans),
+        "encoded_tokens": maker.encoded,
+        "unknown_tokens": maker.unknown,
+    }
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path) -> WordPieces:
+    return load_wordpieces(folder / "tokenizer.json")
+
+
+@lru_cache(maxsize=1)
+def _lettered(work: Path) -> NDArray[np.int8]:
+    lettered: NDArray[np.int8] = np.load(work / "lettered.npy")
+    return lettered
+
+
+@lru_cache(maxsize=1)
+def chosen_phrases(work: Path) -> phrases.Phrases:
+    with np.load(work / "phrases.npz") as columns:
+        return phrases.Phrases(**columns)
+
+
+@contextmanager
+def _database_errors(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StorageError(
+            f"{place}: {error}. Free space or choose another shards.folder, then run the same again."
+        ) from error
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The tokeniser uses one thread: the other cores have workers of their own."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before

@@ -1,0 +1,206 @@
+"""What the files beside a vocabulary say: tokenizer_config.json, special_tokens_map.json, added_tokens.json.
+
+They are read as transformers reads them: tokens listed in tokenizer_config.json make the two older files superfluous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import from_json
+
+from ernie2.errors import TokenizerError
+from ernie2.shards.vocabulary import without_gaps
+
+CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+ROLES = {
+    "pad": ("[PAD]", "<pad>"),
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>", "<cls>"),
+    "sep": ("[SEP]", "</s>", "<sep>"),
+    "mask": ("[MASK]", "<mask>"),
+}
+"""Special tokens pre-training needs, by their usual names."""
+BERT_KEYS = {"do_lower_case": "lowercase", "strip_accents": "strip_accents",
+             "tokenize_chinese_chars": "handle_chinese_chars"}  # fmt: skip
+"""Keys of tokenizer_config.json → keys of the `BertNormalizer` in tokenizer.json."""
+EXTRA = "additional_special_tokens"
+
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_EXTRA_KEYS = ("extra_special_tokens", EXTRA)
+_NOT_CARRIED = frozenset(
+    {"vocab_file", "tokenizer_file", "merges_file", "special_tokens_map_file", "added_tokens_file", "name_or_path",
+     "auto_map", "init_inputs", "is_local", "local_files_only", "backend", "added_tokens_decoder", *_EXTRA_KEYS}
+)  # fmt: skip
+_BERT_CLASSES = frozenset(
+    {"Bert", "Ernie", "ErnieGram", "DistilBert", "Electra", "ConvBert", "MobileBert", "SqueezeBert", "Funnel",
+     "LayoutLM", "MPNet", "Lxmert", "PreTrained", "TokenizersBackend"}
+)  # fmt: skip
+"""Classes of transformers and PaddleNLP that follow BERT's rules, without "Tokenizer" and "Fast"."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddedToken:
+    """A token that is looked for in a text before anything else; `id` None: the next free one.
+
+    `flags`: as `tokenizers.AddedToken` has them.
+    """
+
+    content: str
+    id: int | None
+    flags: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """The files beside a vocabulary. `config`: what else tokenizer_config.json holds, to be written back.
+
+    `roles`: role → token (`ROLES`); `normalizer`: those keys of `BERT_KEYS` that are stated, by their second name.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    added: tuple[AddedToken, ...] = ()
+    normalizer: Mapping[str, bool | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    bert: bool = False
+    """Whether tokenizer_config.json names a class that follows BERT's rules."""
+
+
+def read_companions(read: Callable[[str], bytes | None], where: str) -> Companions:
+    """Read the files beside a vocabulary; `read(name)` gives the content of one, None where it is not there.
+
+    Raises `TokenizerError` naming the file and `where` for one that is not a JSON object or has wrong values.
+    """
+    config = _object(read, CONFIG, where)
+    older = {} if "added_tokens_decoder" in config else _object(read, SPECIAL_TOKENS_MAP, where)
+    named = {**config, **older}
+    roles = {role: name for role in ROLES if (name := _content(named.get(f"{role}_token")))}
+    extras = [token for key in _EXTRA_KEYS for entry in _list(named.get(key)) if (token := _content(entry)) is not None]
+    if "added_tokens_decoder" in config:
+        listed = _decoder(config["added_tokens_decoder"], where)
+    else:
+        listed = _older(_object(read, ADDED_TOKENS, where), {*roles.values(), *extras}, where)
+    added = sorted(listed, key=lambda token: token.id or 0)
+    known = {token.content for token in added}
+    added += [AddedToken(name, None, _flags(special=True)) for name in dict.fromkeys(extras) if name not in known]
+    kind = config.get("tokenizer_class")
+    return Companions(
+        config={key: value for key, value in config.items() if key not in _NOT_CARRIED},
+        roles=roles,
+        added=tuple(added),
+        normalizer={theirs: _flag(config[key], key, where) for key, theirs in BERT_KEYS.items() if key in config},
+        bert=isinstance(kind, str) and _family(kind) in _BERT_CLASSES and _family(kind) != "PreTrained",
+        notes=()
+        if not isinstance(kind, str) or _family(kind) in _BERT_CLASSES
+        else (f"{where}: {CONFIG} names {kind}, but the vocabulary is read by BERT's rules; compare some ids.",),
+    )
+
+
+def special(content: str) -> AddedToken:
+    """A special token that is in a vocabulary already."""
+    return AddedToken(content, None, _flags(special=True))
+
+
+def add_tokens(described: dict[str, Any], added: tuple[AddedToken, ...], where: str) -> list[str]:
+    """Put `added` into the JSON of a tokeniser, where it lacks them, and return notes.
+
+    Ids are those of the files; ids between become `[unusedN]`. Raises `TokenizerError` where an id is taken.
+    """
+    vocabulary = described["model"]["vocab"]
+    there = {entry["content"]: entry for entry in described["added_tokens"]}
+    notes = []
+    for token in added:
+        if token.content in there:
+            continue
+        taken = {entry["content"]: entry["id"] for entry in there.values()}
+        if not isinstance(vocabulary, dict):
+            raise TokenizerError(f"{where}: {token.content!r} is added beside it, but its tokenizer.json lacks it.")
+        last = max([*vocabulary.values(), *taken.values()], default=-1)
+        identity = vocabulary.get(token.content)
+        if identity is None:
+            identity = last + 1 if token.id is None else token.id
+            if identity <= last:
+                owner = next((name for name, i in {**vocabulary, **taken}.items() if i == identity), None)
+                raise TokenizerError(
+                    f"{where}: the added token {token.content!r} has the id {identity}, which is that of {owner!r}."
+                )
+            if identity > last + 1:
+                if taken and last not in vocabulary.values():
+                    raise TokenizerError(f"{where}: no token has the id {last + 1}, below that of {token.content!r}.")
+                without_gaps(vocabulary, where, identity)
+        elif token.id not in (None, identity):
+            notes.append(f"{where}: {token.content!r} has the id {identity} there and {token.id} beside it; {identity}"
+                         " counts.")  # fmt: skip
+        there[token.content] = {"id": identity, "content": token.content, **token.flags}
+    described["added_tokens"] = sorted(there.values(), key=lambda entry: int(entry["id"]))
+    return notes
+
+
+def decoder_of(described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`added_tokens_decoder` of tokenizer_config.json, from the JSON of a tokeniser."""
+    return {
+        str(entry["id"]): {"content": entry["content"], **{flag: entry[flag] for flag in _FLAGS}}
+        for entry in described["added_tokens"]
+    }
+
+
+def _object(read: Callable[[str], bytes | None], name: str, where: str) -> dict[str, Any]:
+    content = read(name)
+    if content is None:
+        return {}
+    try:
+        found = from_json(content.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        raise TokenizerError(f"{name} beside {where} is not valid JSON ({error}); mend it or take it away.") from error
+    if not isinstance(found, dict):
+        raise TokenizerError(f"{name} beside {where} is not a JSON object; mend it or take it away.")
+    return found
+
+
+def _decoder(entries: Any, where: str) -> Iterator[AddedToken]:
+    if not isinstance(entries, dict):
+        raise TokenizerError(f"{CONFIG} beside {where}: added_tokens_decoder is not an object; mend it.")
+    for identity, entry in entries.items():
+        content = _content(entry)
+        if not identity.isdecimal() or len(identity) > 9 or content is None or not isinstance(entry, dict):
+            raise TokenizerError(f"{CONFIG} beside {where}: added_tokens_decoder has no sound entry {identity!r}.")
+        special = entry.get("special") is True
+        given = {flag: entry[flag] for flag in _FLAGS if isinstance(entry.get(flag), bool)}
+        yield AddedToken(content, int(identity), {**_flags(special=special), **given})
+
+
+def _older(entries: Mapping[str, Any], special: set[str], where: str) -> Iterator[AddedToken]:
+    for content, identity in entries.items():
+        if not content or isinstance(identity, bool) or not isinstance(identity, int) or not 0 <= identity < 10**9:
+            raise TokenizerError(f"{ADDED_TOKENS} beside {where}: {content!r} has no sound id ({identity!r}).")
+        yield AddedToken(content, identity, _flags(special=content in special))
+
+
+def _flags(*, special: bool) -> dict[str, bool]:
+    return {"single_word": False, "lstrip": False, "rstrip": False, "normalized": not special, "special": special}
+
+
+def _flag(value: Any, key: str, where: str) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise TokenizerError(f"{CONFIG} beside {where}: {key} is {value!r}; write true, false or null.")
+
+
+def _content(entry: Any) -> str | None:
+    """The token of an entry, which is the token itself or an object that describes it."""
+    token = entry.get("content") if isinstance(entry, dict) else entry
+    return token if isinstance(token, str) and token else None
+
+
+def _list(entries: Any) -> list[Any]:
+    if isinstance(entries, dict):
+        return list(entries.values())
+    return entries if isinstance(entries, list) else []
+
+
+def _family(kind: str) -> str:
+    """BertTokenizerFast → Bert."""
+    return kind.removesuffix("Fast").removesuffix("Tokenizer")

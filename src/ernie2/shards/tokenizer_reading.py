@@ -1,0 +1,222 @@
+"""From the files of a tokeniser to a `tokenizers.Tokenizer` that encodes as transformers does with the same files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import fsspec
+from tokenizers import Tokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+
+from ernie2.errors import TokenizerError
+from ernie2.shards.tokenizer_files import (
+    BERT_KEYS,
+    CONFIG,
+    ROLES,
+    Companions,
+    add_tokens,
+    read_companions,
+    special,
+)
+from ernie2.shards.vocabulary import CONTINUING, LONGEST_WORD, bert_normalizer, lost_by_lowercasing, read_vocabulary
+
+JSON, VOCABULARY = "tokenizer.json", "vocab.txt"
+LOST = 0.01
+"""Case is kept for a vocabulary where lower-casing loses at least this share of its tokens with case or accents."""
+
+
+def read_tokenizer(where: str, lowercase: bool | None) -> tuple[Tokenizer, Companions, list[str]]:
+    """The tokeniser of `load_wordpieces`, the files beside it, and notes on what was guessed or passed over."""
+    text, read = _read(where)
+    companions = read_companions(read, where)
+    if text.lstrip().startswith("{") or where.endswith(f"/{JSON}"):
+        tokenizer, notes = _from_json(text, where, companions, lowercase)
+        return tokenizer, companions, notes
+    vocabulary, notes = read_vocabulary(text, where)
+    lowercase, told = _case_of(vocabulary, companions, lowercase, where)
+    tokenizer, more = bert_tokenizer(vocabulary, lowercase, where, companions)
+    return tokenizer, companions, [*notes, *companions.notes, *told, *more]
+
+
+def bert_tokenizer(
+    vocabulary: dict[str, int], lowercase: bool, where: str, companions: Companions | None = None
+) -> tuple[Tokenizer, list[str]]:
+    """A WordPiece tokeniser with BERT's rules, and notes. Raises `TokenizerError` where special tokens are missing."""
+    companions = companions or Companions()
+    stated = {key: value for key, value in companions.normalizer.items() if key != "lowercase" and value is not None}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))
+    tokenizer.normalizer = bert_normalizer(
+        lowercase, stated.get("strip_accents"), stated.get("handle_chinese_chars", True)
+    )
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.decoder = WordPieceDecoder()
+    described = json.loads(tokenizer.to_str())
+    notes = add_tokens(described, companions.added, where)
+    roles = find_roles(
+        {**vocabulary, **{entry["content"]: 0 for entry in described["added_tokens"]}}, companions.roles, where
+    )
+    described["model"]["unk_token"] = roles["unk"]
+    notes += add_tokens(described, tuple(special(token) for token in roles.values()), where)
+    tokenizer = Tokenizer.from_str(json.dumps(described))
+    ids = tokenizer.get_vocab()
+    cls, sep = roles["cls"], roles["sep"]
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, ids[cls]), (sep, ids[sep])],
+    )
+    return tokenizer, notes
+
+
+def _from_json(text: str, where: str, companions: Companions, lowercase: bool | None) -> tuple[Tokenizer, list[str]]:
+    notes: list[str] = []
+    try:
+        described = json.loads(Tokenizer.from_str(text).to_str())
+        _check_model(json.loads(text)["model"], companions, where)  # as written: the library drops what comes twice
+        notes += add_tokens(described, companions.added, where)
+        if bert_keys(described):
+            notes += _follow(described["normalizer"], companions, lowercase, where)
+        tokenizer = Tokenizer.from_str(json.dumps(described))
+    except TokenizerError:
+        raise
+    except Exception as error:  # the binding raises bare Exception
+        raise TokenizerError(f"{where} is not a tokeniser file of the `tokenizers` library: {error}.") from error
+    return tokenizer, notes
+
+
+def _check_model(model: Mapping[str, Any], companions: Companions, where: str) -> None:
+    """Raise `TokenizerError` for ids that two tokens share, for wide gaps in them, and for another kind than stated."""
+    kind, vocabulary = model.get("type", "WordPiece"), model.get("vocab")
+    if companions.bert and kind != "WordPiece":
+        raise TokenizerError(
+            f"{where} is a {kind} tokeniser, but the {CONFIG} beside it names one of BERT's kind; take the files "
+            "of one tokeniser."
+        )
+    if not isinstance(vocabulary, dict):  # a list of pieces: the id is the place
+        return
+    owners: dict[int, str] = {}
+    for token, identity in vocabulary.items():
+        if (other := owners.setdefault(identity, token)) != token:
+            raise TokenizerError(f"{where} is damaged: {other!r} and {token!r} have the id {identity}.")
+    if (last := max(owners, default=-1)) > 2 * len(owners) + 1_000:
+        raise TokenizerError(f"{where} is damaged: its largest id is {last:,}, with {len(owners):,} tokens.")
+
+
+def _follow(normalizer: dict[str, Any], companions: Companions, lowercase: bool | None, where: str) -> list[str]:
+    """Changes BERT's normalizer to what tokenizer_config.json says, which counts for transformers; returns notes."""
+    notes = []
+    for key, theirs in BERT_KEYS.items():
+        stated = companions.normalizer.get(theirs, normalizer[theirs])
+        if stated == normalizer[theirs] or (stated is None and theirs != "strip_accents"):
+            continue
+        if theirs == "strip_accents" and bool(normalizer["lowercase"] if stated is None else stated) == bool(
+            normalizer["lowercase"] if normalizer[theirs] is None else normalizer[theirs]
+        ):
+            continue  # None means: as lowercase
+        notes.append(f"{where}: its {theirs} is {json.dumps(normalizer[theirs])}, but the {CONFIG} beside it says "
+                     f"{key}={json.dumps(stated)}, which counts.")  # fmt: skip
+        normalizer[theirs] = stated
+    if lowercase is not None and lowercase != normalizer["lowercase"]:
+        notes.append(f"{where}: tokenizer.lowercase is for lists of tokens; this file says "
+                     f"lowercase={json.dumps(normalizer['lowercase'])}, which counts.")  # fmt: skip
+    return notes
+
+
+def find_roles(vocabulary: Mapping[str, int], named: Mapping[str, str], where: str) -> dict[str, str]:
+    """role → its token: the one named beside the vocabulary, else one of the usual names that is there."""
+    found, missing = {}, []
+    for role, names in ROLES.items():
+        present = [name for name in (named.get(role), *names) if name in vocabulary]
+        if present:
+            found[role] = str(present[0])
+        else:
+            missing.append(f"{names[0]} (nor {' nor '.join(names[1:])})")
+    if missing:
+        raise TokenizerError(
+            f"{where}: the vocabulary of {len(vocabulary)} tokens has no {', no '.join(missing)}; pre-training "
+            "needs all five special tokens, so add what is missing or take another vocabulary."
+        )
+    return found
+
+
+def bert_keys(described: Mapping[str, Any]) -> dict[str, bool | None]:
+    """The settings of BERT's rules as tokenizer_config.json has them, empty for a tokeniser of other rules."""
+    normalizer, splitter, model = described["normalizer"] or {}, described["pre_tokenizer"] or {}, described["model"]
+    bert = (
+        normalizer.get("type") == "BertNormalizer"
+        and normalizer["clean_text"]
+        and splitter.get("type") == "BertPreTokenizer"
+        and model.get("type") == "WordPiece"
+        and (model["continuing_subword_prefix"], model["max_input_chars_per_word"]) == (CONTINUING, LONGEST_WORD)
+    )
+    return {key: normalizer[theirs] for key, theirs in BERT_KEYS.items()} if bert else {}
+
+
+def _case_of(
+    vocabulary: Mapping[str, int], companions: Companions, asked: bool | None, where: str
+) -> tuple[bool, list[str]]:
+    """Whether text is lower-cased for a vocabulary file, and what there is to say about it."""
+    stated = companions.normalizer.get("lowercase")
+    lost, able = lost_by_lowercasing(vocabulary)
+    if stated is not None:
+        if asked in (None, stated):
+            return stated, []
+        return bool(asked), [f"{where}: do_lower_case is {str(stated).lower()} in the {CONFIG} beside it, but "
+                             f"tokenizer.lowercase is {str(asked).lower()}, which counts."]  # fmt: skip
+    guess = lost < max(1, LOST * able)
+    found = f"{lost:,} of its {able:,} tokens with letters have capitals or combining marks"
+    if asked is None:
+        done = "text is lower-cased" if guess else "case is kept"
+        return guess, [f"{where}: nothing beside it says do_lower_case; {found}, so {done}. To choose, set "
+                       f"tokenizer.lowercase in a recipe, or do_lower_case in a {CONFIG} beside it."]  # fmt: skip
+    if asked and not guess:
+        return asked, [f"{where}: {found}, which text lower-cased by tokenizer.lowercase never shows."]
+    return asked, []
+
+
+def _read(where: str) -> tuple[str, Callable[[str], bytes | None]]:
+    """The text of a tokeniser file, and what reads the files beside it."""
+    try:
+        system, inner = fsspec.core.url_to_fs(where)
+        if system.isdir(inner):
+            names = [f"{inner}/{name}" for name in (JSON, VOCABULARY)]
+            present = [name for name in names if system.exists(name)]
+            if not present:
+                raise TokenizerError(
+                    f"the folder {where} holds neither tokenizer.json nor vocab.txt; name the file itself."
+                )
+            inner = present[0]
+        content: bytes = system.cat_file(inner)
+    except FileNotFoundError as error:
+        raise TokenizerError(f"there is no tokeniser file {where!r}; check the path.") from error
+    except (OSError, ValueError, ImportError) as error:
+        raise TokenizerError(f"{where} cannot be read: {error}.") from error
+
+    def beside(name: str) -> bytes | None:
+        try:
+            found: bytes = system.cat_file(f"{inner.rpartition('/')[0]}/{name}")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise TokenizerError(f"{name} beside {where} cannot be read: {error}.") from error
+        return found
+
+    return _decoded(content, where), beside
+
+
+def _decoded(content: bytes, where: str) -> str:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise TokenizerError(
+            f"{where}, line {line}: not UTF-8 (byte {error.start + 1} of the file); save it as UTF-8."
+        ) from error
+    if not text.strip():
+        raise TokenizerError(f"{where} is empty; give a vocabulary with one token a line.")
+    return text

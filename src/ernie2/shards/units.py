@@ -1,0 +1,298 @@
+"""Units of work: one streaming pass over the corpora drops duplicates, draws the split and cuts the text into units.
+
+Where a unit ends depends on the input and `shard_tokens` only, so any number of workers makes the same shards of them.
+What must be known about all documents, which texts there were and how large every group is, lies in a SQLite file:
+memory stays bounded however large the corpus.
+"""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import fsspec
+import zstandard
+from pydantic_core import from_json, to_json
+
+from ernie2.corpora.documents import Document, Drops, read_documents, resolve
+from ernie2.corpora.pairs import read_pairs, sort_labels
+from ernie2.errors import DataError
+from ernie2.settings import CorpusSettings, ShardSettings
+from ernie2.shards.store import HELDOUT, TRAIN, WHAT_NOW
+from ernie2.storage.atomic import flush, write_bytes
+from ernie2.storage.removing import remove
+
+BYTES_PER_TOKEN = 4
+"""How a unit of about `shard_tokens` tokens is measured before anything is tokenised."""
+FEWEST_UNITS = 16
+"""A small corpus is cut into about this many units, so that it feeds many workers evenly."""
+SMALLEST_UNIT = 1 << 18
+"""Bytes of text; no unit but a corpus' last is smaller on account of `FEWEST_UNITS`."""
+DUPLICATE = "duplicate"
+OTHER_LABEL = "same texts, another label"
+OUTSIDE = "outside shards.share"
+NO_GROUP = 1 << 64
+"""A split threshold above every group's hash."""
+
+_LEVEL = 1
+_UNPACKED = {".gz": 3, ".zst": 3, ".parquet": 3}  # bytes of text in a byte of such a file, roughly
+_COMMIT_EVERY = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class UnitDocument:
+    """A document on its way to a shard: `group` is a 64-bit hash, `spans` are [start, end, kind] in characters.
+
+    `label` is the class of a labelled pair, None for a text.
+    """
+
+    name: str
+    group: int
+    text: str
+    spans: list[tuple[int, int, str]]
+    label: str | None = None
+
+
+@dataclass
+class ReadCorpus:
+    """What the pass found in one corpus; `threshold`: groups with a hash below it are held out.
+
+    `cut`: texts that were too long for one document. `labels`: classes of a corpus of labelled pairs, in the order of
+    `sort_labels`; empty for documents.
+    """
+
+    name: str
+    language: str
+    licence: str
+    sources: list[str]
+    units: list[str] = field(default_factory=list)
+    unit_characters: list[int] = field(default_factory=list)
+    documents: int = 0
+    heldout_documents: int = 0
+    characters: int = 0
+    threshold: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    cut: int = 0
+    labels: list[str] = field(default_factory=list)
+
+    def split(self, group: int) -> int:
+        """The side of the split that the group with this hash is on."""
+        return HELDOUT if group < self.threshold else TRAIN
+
+
+def read_corpora(
+    corpora: Mapping[str, CorpusSettings], settings: ShardSettings, folder: Path, report: Callable[[int], None]
+) -> list[ReadCorpus]:
+    """Reads every corpus once and writes its units into `folder`/units; `report` is told the characters read so far.
+
+    A text that came before, in this or an earlier corpus, is dropped as "duplicate". Labelled pairs are compared inside
+    their own corpus only, since the same texts may have labels of another sort in another; there a pair whose texts
+    came before under another label is dropped as `OTHER_LABEL`. Raises `DataError` for input that cannot be read, or of
+    which nothing is left.
+    """
+    found = []
+    done = 0
+
+    def seen(characters: int) -> None:
+        nonlocal done
+        done += characters
+        report(done)
+
+    with _Known(folder / "known.sqlite") as known:
+        for name, corpus in corpora.items():
+            found.append(_read_corpus(name, corpus, settings, folder, known, seen))
+    remove(folder / "known.sqlite")
+    write_bytes(folder / "read.json", to_json([asdict(corpus) for corpus in found]), what_now=WHAT_NOW)
+    return found
+
+
+def load_read(folder: Path) -> list[ReadCorpus]:
+    """What `read_corpora` found, from its record."""
+    return [ReadCorpus(**corpus) for corpus in from_json((folder / "read.json").read_bytes())]
+
+
+def read_unit(file: Path) -> Iterator[UnitDocument]:
+    """The documents of a unit."""
+    with io.BufferedReader(zstandard.open(file, "rb"), 1 << 20) as lines:
+        for line in lines:
+            yield UnitDocument(*from_json(line))
+
+
+def group_hash(group: str) -> int:
+    """The 64-bit hash of a group's name that decides its side of the split."""
+    return int.from_bytes(blake2b(group.encode(), digest_size=8).digest(), "big")
+
+
+def in_share(group: str, share: float) -> bool:
+    """Whether documents of this group are among the `share` that is used; says nothing of their side of the split."""
+    return share >= 1 or int.from_bytes(blake2b(group.encode(), digest_size=8, person=b"share").digest(), "big") < (
+        share * NO_GROUP
+    )
+
+
+def _read_corpus(
+    name: str,
+    corpus: CorpusSettings,
+    settings: ShardSettings,
+    folder: Path,
+    known: _Known,
+    seen: Callable[[int], None],
+) -> ReadCorpus:
+    result = ReadCorpus(name, corpus.language, corpus.licence, resolve(corpus))
+    drops, labels = Drops(), Counter[str]()
+    with _UnitWriter(folder / "units", name, unit_bytes(result.sources, settings)) as units:
+        for document in read_pairs(corpus, drops, name) if corpus.pairs else read_documents(corpus, drops, name):
+            seen(len(document.text))
+            if not in_share(document.group, settings.share):
+                drops.add(OUTSIDE)
+                continue
+            if (repeats := known.repeats(document, name)) is not None:
+                drops.add(repeats)
+                continue
+            if document.label is not None:
+                labels[document.label] += 1
+            result.documents += 1
+            result.characters += len(document.text)
+            group = group_hash(document.group)
+            known.add_to_group(name, group)
+            units.write(document, group)
+    if not result.documents:
+        if drops.counts[OUTSIDE]:
+            raise DataError(
+                f"corpora.{name}: no document of {', '.join(corpus.paths)} is in shards.share={settings.share}; raise "
+                "it."
+            )
+        raise DataError(
+            f"corpora.{name}: every document of {', '.join(corpus.paths)} is in a corpus before it; leave this one out."
+        )
+    result.units, result.unit_characters = units.names, units.characters
+    result.threshold, result.heldout_documents = known.threshold(name, result.documents, settings)
+    result.dropped, result.cut = drops.as_dict(), drops.cut
+    result.labels = sort_labels(labels)
+    return result
+
+
+def unit_bytes(files: list[str], settings: ShardSettings) -> int:
+    """Bytes of text a unit of a corpus should have; depends on the sizes of its files and `shard_tokens` alone."""
+    wanted = settings.shard_tokens * BYTES_PER_TOKEN
+    total = 0
+    for file in files:
+        system, inner = fsspec.core.url_to_fs(file)
+        size = system.info(inner).get("size")
+        if size is None:
+            return wanted
+        total += size * _UNPACKED.get(Path(inner).suffix.lower(), 1)
+    return min(wanted, max(total // FEWEST_UNITS, SMALLEST_UNIT))
+
+
+class _UnitWriter:
+    """Writes documents into units of about `unit_bytes` bytes of text each."""
+
+    def __init__(self, folder: Path, corpus: str, unit_bytes: int) -> None:
+        self.names: list[str] = []
+        self.characters: list[int] = []
+        self._folder, self._corpus, self._unit_bytes = folder, corpus, unit_bytes
+        self._stream: IO[bytes] | None = None
+        self._bytes = 0
+
+    def write(self, document: Document, group: int) -> None:
+        if self._stream is None:
+            self.names.append(f"{self._corpus}-{len(self.names):05d}")
+            self.characters.append(0)
+            compressor = zstandard.ZstdCompressor(level=_LEVEL)
+            self._stream = zstandard.open(self._folder / f"{self.names[-1]}.jsonl.zst", "wb", cctx=compressor)
+            self._bytes = 0
+        spans = [(span.start, span.end, span.kind) for span in document.spans]
+        label = () if document.label is None else (document.label,)
+        line = to_json((document.id, group, document.text, spans, *label))
+        self._stream.write(line)
+        self._stream.write(b"\n")
+        self._bytes += len(line)
+        self.characters[-1] += len(document.text)
+        if self._bytes >= self._unit_bytes:
+            self._close()
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+            flush(self._folder / f"{self.names[-1]}.jsonl.zst")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+
+class _Known:
+    """The texts and groups met so far, on disk."""
+
+    def __init__(self, file: Path) -> None:
+        remove(file)
+        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        # nothing here outlives a crash: the pass starts over
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536", "locking_mode=EXCLUSIVE"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.execute("CREATE TABLE texts (hash BLOB PRIMARY KEY, label TEXT) WITHOUT ROWID")
+        self._database.execute(
+            "CREATE TABLE groups (corpus TEXT, hash BLOB, documents INTEGER, PRIMARY KEY (corpus, hash)) WITHOUT ROWID"
+        )
+        self._database.execute("BEGIN")
+        self._since_commit = 0
+
+    def repeats(self, document: Document, corpus: str) -> str | None:
+        """`DUPLICATE` or `OTHER_LABEL` for a document that came before, None for a new one, which is remembered."""
+        self._since_commit += 1
+        if self._since_commit >= _COMMIT_EVERY:
+            self._database.execute("COMMIT")
+            self._database.execute("BEGIN")
+            self._since_commit = 0
+        label = document.label
+        scope = b"" if label is None else blake2b(corpus.encode(), digest_size=16).digest()
+        digest = blake2b(document.text.encode(), digest_size=16, person=scope).digest()
+        if self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (digest, label)).rowcount == 1:
+            return None
+        (first,) = self._database.execute("SELECT label FROM texts WHERE hash = ?", (digest,)).fetchone()
+        return DUPLICATE if first == label else OTHER_LABEL
+
+    def add_to_group(self, corpus: str, group: int) -> None:
+        """Counts one more document of a group."""
+        self._database.execute(
+            "INSERT INTO groups VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET documents = documents + 1",
+            (corpus, group.to_bytes(8, "big")),
+        )
+
+    def threshold(self, corpus: str, documents: int, settings: ShardSettings) -> tuple[int, int]:
+        """(hash below which groups are held out, how many documents that makes).
+
+        Groups are taken in the order of their hashes while these are below the share `heldout` or fewer than
+        `min_heldout` documents are held out, and never so many that more than half of the documents would be.
+        """
+        share = settings.heldout * NO_GROUP
+        held = 0
+        rows = self._database.execute("SELECT hash, documents FROM groups WHERE corpus = ? ORDER BY hash", (corpus,))
+        for raw, size in rows:
+            group = int.from_bytes(raw, "big")
+            wanted = group < share or held < settings.min_heldout
+            if not wanted or 2 * (held + size) > documents:
+                return group, held
+            held += size
+        return NO_GROUP, held
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()

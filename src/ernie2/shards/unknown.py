@@ -1,0 +1,47 @@
+"""The share of [UNK] among the tokens of a text: how badly a vocabulary fits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ernie2.errors import TokenizerError
+from ernie2.shards.units import UnitDocument
+from ernie2.shards.wordpieces import WordPieces
+
+HIGH = 0.05
+"""A larger share is warned of; text that a vocabulary was made for has less than 1 %."""
+SAMPLE_CHARACTERS = 300_000
+"""Text of a corpus that is looked at before all of it is tokenised."""
+
+
+def check_share(corpus: str, share: float, limit: float, of: str = "its tokens") -> None:
+    """Raise `TokenizerError` where the share of [UNK] in `corpus` is above `limit`; `of` says what was counted."""
+    if share > limit:
+        raise TokenizerError(
+            f"corpora.{corpus}: {share:.1%} of {of} are [UNK], more than tokenizer.max_unknown={limit:g}: the "
+            "vocabulary does not fit this text. Give another (tokenizer.file or tokenizer.train), or allow it with "
+            "tokenizer.max_unknown=1."
+        )
+
+
+def check_sample(corpus: str, documents: Iterable[UnitDocument], wordpieces: WordPieces, limit: float) -> None:
+    """Like `check_share`, of the first `SAMPLE_CHARACTERS` of `documents`."""
+    tokens = unknown = characters = 0
+    for document in documents:
+        if characters >= SAMPLE_CHARACTERS:
+            break
+        characters += len(document.text)
+        for encoding in wordpieces.encode_batch(document.text[:SAMPLE_CHARACTERS].split("\n\n")):
+            tokens += len(encoding.ids)
+            unknown += encoding.ids.count(wordpieces.unk_id)
+    check_share(corpus, unknown / max(tokens, 1), limit, f"its first {tokens:,} tokens")
+
+
+def describe_share(share: float) -> str:
+    """The share as a person reads it, with a warning where it is high.
+
+    >>> describe_share(0.00213)
+    '0.21 % of tokens are [UNK]'
+    """
+    said = f"{share:.2%}".replace("%", " %") + " of tokens are [UNK]"
+    return said + (" (high: this vocabulary does not fit this text well)" if share > HIGH else "")

@@ -1,0 +1,290 @@
+"""The tokeniser: text to word-piece ids with the characters they stand for.
+
+Any `tokenizers` model serves that has the five special tokens and gives offsets; vocabularies of BERT and ERNIE become
+a WordPiece model with BERT's rules, as the files beside them say (`tokenizer_files`). The five special tokens written
+out in a text, such as "[MASK]", are ordinary text here: a corpus cannot smuggle them in. Tokens that were added to a
+vocabulary, such as the markers of entities, are found in texts, as in transformers.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from ernie2.errors import TokenizerError
+from ernie2.shards.tokenizer_files import CONFIG, EXTRA, Companions, decoder_of
+from ernie2.shards.tokenizer_reading import JSON, VOCABULARY, bert_keys, bert_tokenizer, find_roles, read_tokenizer
+from ernie2.shards.vocabulary import train_vocabulary
+from ernie2.storage.atomic import staged_files
+
+_UNUSED = re.compile(r"\[unused\d+\]")
+_CASED_LETTERS = "abcdefghijklmnopqrstuvwxyzαβγδεабвгд"
+_PROBE = "Ab cd, é文😀 12"
+
+
+class WordPieces:
+    """A tokeniser with what pre-training asks of it. It can be sent to another process.
+
+    `vocab_size`: one above the largest id. `fingerprint`: SHA-256 of the tokeniser's JSON with its keys sorted.
+    `cased`: whether some letter and its capital are encoded differently.
+    `cls_id`, `sep_id`, `mask_id`, `pad_id`, `unk_id`; `special_ids` holds these and all other special tokens.
+    `ordinary_ids` (N,) int64, ascending: what a random replacement may draw, every token but special and `[unusedN]`
+    ones. `continuing` (vocab_size,) bool: whether the id is a piece that continues a word, by its `##`; all False for
+    models that mark the beginning of words instead. `cuts_at_punctuation`: whether a space or an ASCII punctuation mark
+    always parts two words, so that what is between them can be encoded piece by piece. `normalizer`: the keys of
+    `BERT_KEYS` as tokenizer_config.json spells them, empty for other rules than BERT's. `notes`: what was guessed or
+    passed over while it was read, a line each.
+    """
+
+    cls_id: int
+    sep_id: int
+    mask_id: int
+    pad_id: int
+    unk_id: int
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        where: str = "this tokeniser",
+        *,
+        companions: Companions | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Takes over `tokenizer`; raises `TokenizerError`, naming `where`, if special tokens or offsets are missing.
+
+        `companions`: what the files beside it said; they name its special tokens and are written back by `save`.
+        """
+        companions = companions or Companions()
+        described: dict[str, Any] = json.loads(tokenizer.to_str())
+        roles = find_roles(tokenizer.get_vocab(with_added_tokens=True), companions.roles, where)
+        # added special tokens are found in texts, those of the five roles are not
+        self._markers = frozenset(
+            entry["content"]
+            for entry in described["added_tokens"]
+            if entry["special"] and entry["content"] not in roles.values()
+        )
+        if self._markers:
+            tokenizer = Tokenizer.from_str(json.dumps(_with_special(described, self._markers, special=False)))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        self._tokenizer, self._companions, self.notes = tokenizer, companions, tuple(notes)
+        described = json.loads(tokenizer.to_str())
+        canonical = json.dumps(described, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+        vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values(), default=-1) + 1
+        self._tokens = [""] * self.vocab_size
+        for token, identity in vocabulary.items():
+            self._tokens[identity] = token
+        for role, token in roles.items():
+            setattr(self, f"{role}_id", vocabulary[token])
+        self._roles = roles
+        added = {entry["id"] for entry in described["added_tokens"] if entry["special"]}
+        self.special_ids = frozenset({*added, *(vocabulary[token] for token in (*roles.values(), *self._markers))})
+        self.ordinary_ids: NDArray[np.int64] = np.array(
+            [
+                identity
+                for identity, token in enumerate(self._tokens)
+                if token and identity not in self.special_ids and not _UNUSED.fullmatch(token)
+            ],
+            dtype=np.int64,
+        )
+        prefix = described["model"].get("continuing_subword_prefix") or None
+        self.continuing: NDArray[np.bool_] = np.array(
+            [prefix is not None and token.startswith(prefix) and token != prefix for token in self._tokens], dtype=bool
+        )
+        self.normalizer = bert_keys(described)
+        self._model_size = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
+        self._is_wordpiece = described["model"].get("type") == "WordPiece"
+        self.cuts_at_punctuation = _cuts_at_punctuation(described)
+        self._check_offsets(where)
+        letters = self.encode_batch([*_CASED_LETTERS, *_CASED_LETTERS.upper()])
+        half = len(letters) // 2
+        self.cased = any(low.ids != high.ids for low, high in zip(letters[:half], letters[half:], strict=True))
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """Encodings of `texts` with offsets in characters of the texts, without special tokens.
+
+        Paragraphs and documents of up to some 10,000 characters are encoded fastest; texts of 100,000 take half as long
+        again. `batch_columns` turns the result into arrays. What is cleaned away, such as a combining accent that ends
+        a word, lies in no token.
+        """
+        encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return encodings
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids` as far as it can be told from them, special tokens written out."""
+        text: str = self._tokenizer.decode([int(identity) for identity in ids], skip_special_tokens=False)
+        return text
+
+    def token(self, identity: int) -> str:
+        """The token of an id; '' for an id no token has."""
+        return self._tokens[identity]
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The token of every id; '' for an id no token has."""
+        return tuple(self._tokens)
+
+    def save(self, folder: str | Path, max_length: int | None = None) -> None:
+        """Write vocab.txt (of WordPiece), tokenizer_config.json and tokenizer.json: what `AutoTokenizer` reads.
+
+        `max_length`: tokens a sequence may have, written as `model_max_length` unless a smaller one was read. The files
+        are staged together, and tokenizer.json is renamed last: where it is, all are. Raises `StorageError`.
+        """
+        described = _with_special(json.loads(self._tokenizer.to_str()), self._markers, special=True)
+        files: dict[str, str] = {}
+        if self._is_wordpiece:
+            files[VOCABULARY] = "".join(f"{token}\n" for token in self._tokens[: self._model_size])
+        files[CONFIG] = json.dumps(self._config(described, max_length), indent=2, ensure_ascii=False) + "\n"
+        files[JSON] = json.dumps(described, indent=2, ensure_ascii=False)
+        with staged_files(Path(folder), tuple(files)) as staging:
+            for name, content in files.items():
+                (staging / name).write_bytes(content.encode())
+
+    def _config(self, described: Mapping[str, Any], max_length: int | None) -> dict[str, Any]:
+        """What tokenizer_config.json is to say."""
+        carried = dict(self._companions.config)
+        known = carried.get("model_max_length")
+        if max_length is not None:
+            smaller = isinstance(known, int | float) and 0 < known < max_length
+            carried["model_max_length"] = int(known) if smaller else max_length  # type: ignore[arg-type]
+        if self.normalizer:
+            carried |= {"tokenizer_class": "BertTokenizer", **self.normalizer}
+        elif self._is_wordpiece or "tokenizer_class" not in carried:
+            carried["tokenizer_class"] = "PreTrainedTokenizerFast"
+        carried |= {f"{role}_token": token for role, token in self._roles.items()}
+        if self._markers:
+            carried[EXTRA] = sorted(self._markers, key=self._tokens.index)
+        return carried | {"added_tokens_decoder": decoder_of(described)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        described = _with_special(json.loads(self._tokenizer.to_str()), self._markers, special=True)
+        return _restored, (json.dumps(described), self._companions, self.notes)
+
+    def _check_offsets(self, where: str) -> None:
+        (encoding,) = self.encode_batch([_PROBE])
+        offsets, words = encoding.offsets, encoding.word_ids
+        starts = [start for start, _ in offsets]
+        sound = starts == sorted(starts) and all(0 <= start <= end <= len(_PROBE) for start, end in offsets)
+        if not sound or None in words or not any(end > start for start, end in offsets):
+            raise TokenizerError(
+                f"{where} does not say which characters its tokens stand for; case labels and knowledge spans need "
+                "that, so take a tokeniser with offsets."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What several encodings hold, end to end. T tokens in E encodings; all arrays int32.
+
+    `ids` (T,); `starts`, `ends` (T,): characters of the encoding's own text; `words` (T,): number of the pre-token in
+    its own text; `counts` (E,): tokens of every encoding.
+    """
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    words: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+    @property
+    def word_starts(self) -> NDArray[np.bool_]:
+        """(T,) whether a word begins here: words [0, 0, 1, 0] of counts [3, 1] -> [True, False, True, True]."""
+        begins = np.ones(len(self.words), dtype=bool)
+        np.not_equal(self.words[1:], self.words[:-1], out=begins[1:])
+        firsts = np.cumsum(self.counts) - self.counts
+        begins[firsts[firsts < len(begins)]] = True
+        return begins
+
+
+def columns(encoding: Encoding) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """(ids, starts, ends, word ids) of one encoding, each (T,) int32; `batch_columns` is faster for many."""
+    flat = batch_columns([encoding])
+    return flat.ids, flat.starts, flat.ends, flat.words
+
+
+def batch_columns(encodings: Sequence[Encoding]) -> Columns:
+    """The columns of many encodings end to end, about 40 ms per MB of text.
+
+    Every offset is a new tuple, and the collector would search them all again and again for cycles that cannot be
+    there: it rests meanwhile, which halves the time.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        ids = [encoding.ids for encoding in encodings]
+        counts = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
+        total = int(counts.sum())
+        flat = chain.from_iterable
+        offsets = np.fromiter(
+            flat(flat([encoding.offsets for encoding in encodings])), dtype=np.int32, count=2 * total
+        ).reshape(total, 2)
+        words = np.fromiter(flat([encoding.word_ids for encoding in encodings]), dtype=np.int32, count=total)
+        return Columns(
+            ids=np.fromiter(flat(ids), dtype=np.int32, count=total),
+            starts=np.ascontiguousarray(offsets[:, 0]),
+            ends=np.ascontiguousarray(offsets[:, 1]),
+            words=words,
+            counts=counts,
+        )
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def load_wordpieces(path: str | Path, lowercase: bool | None = None) -> WordPieces:
+    """The tokeniser of a BERT vocab.txt, an ERNIE `token<TAB>id` file, a `tokenizers` JSON, or a folder that holds one.
+
+    tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it are read too, as transformers reads
+    them. `lowercase` is for vocabulary files; None: as the files beside it say, and where they do not, whether the
+    vocabulary itself has no capital letters. A JSON says itself what it does, except where tokenizer_config.json
+    contradicts it. What is guessed, contradicted or passed over stands in `notes`. Takes any fsspec URL.
+
+    Raises `TokenizerError` for a file that is missing, of no known form, not UTF-8, or without all special tokens.
+    """
+    tokenizer, companions, notes = read_tokenizer(str(path), lowercase)
+    return WordPieces(tokenizer, str(path), companions=companions, notes=notes)
+
+
+def train_wordpieces(texts: Iterator[str], vocab_size: int, lowercase: bool = True) -> WordPieces:
+    """A WordPiece tokeniser of at most `vocab_size` tokens trained on `texts`; the same texts always give the same."""
+    where = "the trained vocabulary"
+    return WordPieces(bert_tokenizer(train_vocabulary(texts, vocab_size, lowercase), lowercase, where)[0], where)
+
+
+def _with_special(described: dict[str, Any], tokens: frozenset[str], *, special: bool) -> dict[str, Any]:
+    """The JSON of a tokeniser in which the added `tokens` are special, or are not."""
+    entries = [
+        {**entry, "special": special if entry["content"] in tokens else entry["special"]}
+        for entry in described["added_tokens"]
+    ]
+    return {**described, "added_tokens": entries}
+
+
+def _cuts_at_punctuation(described: dict[str, Any]) -> bool:
+    """Whether the tokeniser with this JSON follows BERT's rules, under which nothing looks across such a mark."""
+    normalizer, splitter = described["normalizer"], described["pre_tokenizer"]
+    return (
+        (normalizer is None or normalizer.get("type") == "BertNormalizer")
+        and splitter is not None
+        and splitter.get("type") == "BertPreTokenizer"
+        and described["model"].get("type") == "WordPiece"
+        and all(entry["special"] for entry in described["added_tokens"])
+    )
+
+
+def _restored(text: str, companions: Companions, notes: Sequence[str]) -> WordPieces:
+    return WordPieces(Tokenizer.from_str(text), companions=companions, notes=notes)

@@ -1,0 +1,223 @@
+"""Checkpoints: parameters, Adam's moments and the position, written whole or not at all, verified when read.
+
+    RUN/checkpoints/step_00001200/  model.safetensors  optimizer.safetensors  state.json
+
+A checkpoint is written atomically; `state.json` carries the checksums of the other two and of itself. A checkpoint that
+is damaged in any way is passed over, and left as it is. No pickles anywhere. The files are the same whatever number of
+ranks wrote them, sharded or not, and any number goes on from them (`full_state`); only rank 0 touches the disk
+(`saving` does so beside training).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ernie2.errors import CheckpointError, DamagedFile
+from ernie2.progress import say
+from ernie2.storage.atomic import checksum, staged_folder
+from ernie2.storage.json_files import read_checked_json, write_checked_json
+from ernie2.storage.locks import confirm_lock
+from ernie2.storage.removing import discard
+from ernie2.storage.tensors import save_tensors
+from ernie2.training.distributed import World
+from ernie2.training.full_state import FullState, gather, put
+from ernie2.training.records import read_run
+
+FORMAT = 2
+_DELETED = ".deleted"
+_FILES = ("model.safetensors", "optimizer.safetensors")
+_NAME = re.compile(r"step_(\d{8})$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder that was found whole; `state` is its state.json."""
+
+    folder: Path
+    state: Mapping[str, Any]
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The model's tensors by name."""
+        return _load(self.folder / "model.safetensors")
+
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's state: "step/NAME", "exp_avg/NAME" and "exp_avg_sq/NAME" of every parameter."""
+        return _load(self.folder / "optimizer.safetensors")
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, world: World | None = None) -> None:
+        """Puts parameters and moments back exactly, on all ranks of `world`, of which the first reads the files.
+
+        Raises `CheckpointError` where names or shapes differ.
+        """
+        world, full = world or World(), None
+        with world.together():
+            if world.first:
+                full = FullState(self.parameters(), self.moments())
+                fit(model, full.parameters, self.folder)
+        put(model, optimizer, full, world)
+
+
+def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Path:
+    """Writes checkpoint `step` of `run`, which one process trains, and waits for the disk."""
+    full = gather(model, optimizer, World())
+    assert full is not None
+    return write(run, step, full, state)
+
+
+def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Path:
+    """Write checkpoint `step` of `run` atomically.
+
+    Raises `StorageError`, with the checkpoint before it whole, and `LockLost` where another process has the run.
+    """
+    confirm_lock(run)
+    folder = run / "checkpoints" / _folder_name(step)
+    earlier = any(map(_NAME.search, map(str, folder.parent.glob("step_*"))))
+    again = f"`ernie2 resume {run}` goes on from the checkpoint before" if earlier else "give the same command again"
+    _move_damaged_aside(folder)
+    with staged_folder(folder, replace=True, what_now=f"Free space, then {again}.") as staging:
+        save_tensors(staging / "model.safetensors", full.parameters)
+        save_tensors(staging / "optimizer.safetensors", full.moments)
+        files = {name: checksum(staging / name) for name in _FILES}
+        write_checked_json(staging / "state.json", {"format": FORMAT, **state, "step": step, "files": files})
+    return folder
+
+
+def begun(run: Path) -> bool:
+    """Whether `run` holds a run there is something of: one that is done, or has a checkpoint, whole or damaged.
+
+    A run stopped before its first checkpoint is none; it starts again from nothing.
+    """
+    if not (run / "run.json").exists():
+        return False
+    return read_run(run)["status"] == "done" or any(map(_NAME.search, map(str, (run / "checkpoints").glob("step_*"))))
+
+
+def newest(run: Path) -> Checkpoint:
+    """The newest whole checkpoint of a run; damaged ones and those of other runs are passed over and reported.
+
+    Raises `CheckpointError` where there is none, or run.json is damaged.
+    """
+    facts = read_run(run) if (run / "run.json").exists() else None
+    found = sorted((run / "checkpoints").glob("step_*"), reverse=True)
+    damage: list[str] = []
+    for folder in found:
+        if _NAME.search(folder.name):
+            try:
+                checkpoint = open_checkpoint(folder)
+            except CheckpointError as error:
+                damage.append(str(error))
+                say(f"Passing over a damaged checkpoint: {error}")
+                continue
+            if facts is None or checkpoint.state.get("run_id") == facts.get("run_id"):
+                return checkpoint
+            damage.append(_of_another_run(checkpoint, facts))
+            say(f"Passing over a checkpoint: {damage[-1]}")
+    told = "\n".join(damage) or "It was stopped before its first: `ernie2 pretrain` as before starts it again."
+    raise CheckpointError(f"{run} has no whole checkpoint to go on from. {told}")
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Open one checkpoint folder. Raises `CheckpointError` unless every byte in it is as it was written."""
+    state = _read_state(folder)
+    try:
+        differing = [name for name in _FILES if checksum(folder / name) != state["files"][name]]
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    if differing:
+        raise CheckpointError(f"{folder / differing[0]} does not match its checksum: the checkpoint is damaged.")
+    return Checkpoint(folder, state)
+
+
+def _of_another_run(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> str:
+    theirs, ours = (str(holder.get("run_id"))[:8] for holder in (checkpoint.state, facts))
+    return (
+        f"{checkpoint.folder} is of another run than run.json (run_id {theirs}… and {ours}…): one of them was copied "
+        "there. Put back what belongs together."
+    )
+
+
+def prune(run: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints and those written at a stage's end.
+
+    Damaged ones do not count and stay where they are.
+    """
+    places = run / "checkpoints"
+    for half_deleted in places.glob(f".step_*{_DELETED}"):
+        discard(half_deleted)
+    states = {}
+    for folder in sorted(places.glob("step_*")):
+        with suppress(CheckpointError):
+            states[folder] = _read_state(folder)
+    for folder in list(states)[:-keep]:
+        if not states[folder].get("stage_end"):
+            deleted = places / f".{folder.name}{_DELETED}"
+            folder.rename(deleted)  # so that a kill leaves no half a checkpoint under its name
+            discard(deleted)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    """state.json of a checkpoint. Raises `CheckpointError` where it is damaged or does not belong to this folder."""
+    try:
+        state = read_checked_json(folder / "state.json")
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{folder} is not a checkpoint (no state.json).") from None
+    except DamagedFile as error:
+        raise CheckpointError(str(error)) from error
+    if state.get("format") != FORMAT:
+        raise CheckpointError(f"{folder} has format {state.get('format')!r}; this version reads {FORMAT}.")
+    if folder.name != _folder_name(state["step"]):
+        raise CheckpointError(f"{folder} holds step {state['step']!r}: it was renamed, or its state.json is another's.")
+    if sorted(state["files"]) != sorted(_FILES):
+        raise CheckpointError(f"{folder / 'state.json'} does not name exactly {' and '.join(_FILES)}.")
+    return state
+
+
+def _move_damaged_aside(folder: Path) -> None:
+    """Rename a damaged checkpoint that is in the way of a new one."""
+    if not folder.exists():
+        return
+    try:
+        open_checkpoint(folder)
+    except CheckpointError:
+        names = (folder.with_name(f"{folder.name}.damaged{number or ''}") for number in itertools.count())
+        folder.rename(next(name for name in names if not name.exists()))
+
+
+def _folder_name(step: int) -> str:
+    return f"step_{step:08d}"
+
+
+def fit(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None:
+    """Raises `CheckpointError` unless `parameters` are exactly those of `model`, by name and shape."""
+    wanted = model.state_dict()
+    missing, unknown = sorted(wanted.keys() - parameters.keys()), sorted(parameters.keys() - wanted.keys())
+    wrong = [
+        f"{name} {tuple(parameters[name].shape)} for {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in parameters and parameters[name].shape != tensor.shape
+    ]
+    said = [
+        f"{what}: {', '.join(names[:5])}"
+        for what, names in (("missing", missing), ("not in the model", unknown), ("of another shape", wrong))
+        if names
+    ]
+    if said:
+        raise CheckpointError(f"{where} does not fit this model; {'; '.join(said)}.")
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}.") from error

@@ -1,0 +1,182 @@
+"""Held-out evaluation: each task by itself on documents nobody trained on, beside three baselines.
+
+A task is shown its own instances only, plainly arranged, unmasked except for masking itself, under its own task id; the
+same fixed instances every time. Classes that the caller draws come equally often. The baselines are the majority class
+of training instances, the best constant answer on the held-out instances, and the feature baseline fitted on training
+instances: the commonest label for one feature that the task names (the token's own prior, the number of segments).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ernie2.batches.batch import PackedBatch
+from ernie2.batches.feeds import heldout_feed
+from ernie2.batches.packing import Packer
+from ernie2.batches.stream import Cursor, Feed, Stream
+from ernie2.learned import verdict_of
+from ernie2.model.inputs import Inputs
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.transfer import to_host
+from ernie2.tasks.base import Task
+from ernie2.tasks.instances import Instance
+from ernie2.training.accuracy import accuracy_interval
+from ernie2.training.baselines import FeatureBaseline, baseline_figures, macro_f1
+from ernie2.training.distributed import World
+from ernie2.training.step import autocast
+
+Array = NDArray[Any]
+
+FIT_INSTANCES = 2_000
+"""Train instances the baselines are fitted on."""
+
+
+@dataclass(frozen=True)
+class _Exam:
+    """The fixed held-out instances of one task; `owner` (p,) is the instance each scored position belongs to."""
+
+    packs: Sequence[PackedBatch]
+    instances: int
+    labels: Array
+    owner: Array
+    baselines: Mapping[str, Mapping[str, Any]]
+
+
+class HeldOut:
+    """Held-out instances and fitted baselines of every task, made once, asked again after every stage."""
+
+    def __init__(
+        self, train: Stream, feeds: Mapping[str, Feed], tasks: Sequence[Task], instances: int, seed: int
+    ) -> None:
+        self._tasks = {task.name: task for task in tasks}
+        self._exams: dict[str, _Exam] = {}
+        for task in tasks:
+            held = heldout_feed(feeds[task.name], task, train.caps.longest)
+            found = walk_once(train, held, task, instances, seed, "heldout")
+            fitted = walk_once(train, feeds[task.name], task, FIT_INSTANCES, seed, "train") if found else []
+            if fitted:
+                self._exams[task.name] = _exam(task, train, found, fitted)
+
+    @property
+    def missing(self) -> list[str]:
+        """Tasks without a held-out document they can use."""
+        return [name for name in self._tasks if name not in self._exams]
+
+    def evaluate(
+        self,
+        model: MultiTaskModel,
+        device: torch.device,
+        precision: str,
+        world: World | None = None,
+        trained: Collection[str] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Per task: instances, scored positions, loss (nats), accuracy with its 95 % interval, macro-F1, baselines.
+
+        `trained`: whether its training has begun, as it has for all tasks, or those that are given. `verdict`: the
+        word of `ernie2.learned`. The ranks of `world` share the packs, and all return the same figures, those of one
+        process.
+        """
+        world = world or World(device=device)
+        made = [self._predict(name, exam, model, precision, device, world) for name, exam in self._exams.items()]
+        values = iter(to_host([part for packs in made for pack in packs for part in pack]))
+        shares = world.gather(
+            {name: [(next(values), next(values)) for _ in packs] for name, packs in zip(self._exams, made, strict=True)}
+        )
+        found = {name: self._figures(name, exam, [s[name] for s in shares]) for name, exam in self._exams.items()}
+        told = {name: {**figures, "trained": trained is None or name in trained} for name, figures in found.items()}
+        return {name: {**figures, "verdict": verdict_of(figures).word} for name, figures in told.items()}
+
+    def _predict(
+        self, name: str, exam: _Exam, model: MultiTaskModel, precision: str, device: torch.device, world: World
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Losses (p,) float32 and predicted classes (p,) of every pack this rank has: packs rank, rank + size, …
+
+        A rank that has fewer spends its last turn on a pack of another: sharded layers need all ranks at once.
+        """
+        found = []
+        for turn in range(world.turns(len(exam.packs))):
+            number = world.rank + turn * world.size
+            with torch.no_grad(), autocast(precision, device):
+                made = model.predictions(Inputs.of(exam.packs[number % len(exam.packs)], device, static=False))
+            if number < len(exam.packs):
+                losses, predicted = made[name]
+                found.append((losses.float(), predicted))
+        return found
+
+    def _figures(self, name: str, exam: _Exam, shares: Sequence[Sequence[tuple[Array, Array]]]) -> dict[str, Any]:
+        """Figures from what every rank predicted."""
+        packs = range(len(exam.packs))
+        losses, predicted = zip(*(shares[pack % len(shares)][pack // len(shares)] for pack in packs), strict=True)
+        right = np.concatenate(predicted) == exam.labels
+        accuracy, low, high = accuracy_interval(right, exam.owner)
+        classes = self._tasks[name].labels is not None
+        return {
+            "instances": exam.instances,
+            "scored": len(exam.labels),
+            "loss": float(np.concatenate(losses).mean()),
+            "accuracy": accuracy,
+            "low": low,
+            "high": high,
+            "macro_f1": macro_f1(exam.labels, np.concatenate(predicted)) if classes else None,
+            **exam.baselines,
+        }
+
+
+def walk_once(train: Stream, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:
+    """At most `instances` instances of `task` alone, from one pass over the `split` documents of each corpus of `feed`.
+
+    Corpora are drawn by their shares; one that was walked to its end is left out of the draw from then on. `train`
+    gives sizes and ids. Classes that the caller draws take turns, so that they come equally often.
+    """
+    found: list[Instance] = []
+    cursor: Cursor | None = None
+    left = dict(zip(feed.corpora, feed.shares, strict=True))
+    while left:
+        stream = train.like({task.name: Feed(list(left), list(left.values()))}, [task], seed=seed, split=split)
+        walked_out = None
+        while walked_out is None:
+            if len(found) == instances:
+                return found
+            before = cursor.corpora if cursor else {}
+            instance, cursor, _ = stream.instance(0, cursor, task.name, (task.name,))
+            (corpus,) = (c for c in left if cursor.corpora.get(c.name) != before.get(c.name))
+            size, (document, sentence) = corpus.documents(split), cursor.corpora[corpus.name]
+            if (document, sentence) <= (size, 0):  # else it was found after the end, in a second pass
+                found.append(instance)
+            if document >= size:
+                walked_out = corpus
+        del left[walked_out]
+    return found
+
+
+def _exam(task: Task, train: Stream, found: Sequence[Instance], fitted: Sequence[Instance]) -> _Exam:
+    """Packs the held-out instances `found`, and computes the baselines, fitted on the train instances `fitted`."""
+    packs = []
+    packer = Packer(train.caps, train.vocabulary.pad)
+    for instance in found:
+        if not packer.add(instance, train.ids[task.name]):
+            packs.append(packer.pack())
+            packer = Packer(train.caps, train.vocabulary.pad)
+            packer.add(instance, train.ids[task.name])
+    packs.append(packer.pack())
+    labels, features = _scored(task, found)
+    owner = np.repeat(np.arange(len(found)), [len(i.labels[task.name].targets) for i in found])
+    classes = len(task.labels) if task.labels is not None else task.vocabulary.size
+    seen, their_features = _scored(task, fitted)
+    rule = FeatureBaseline.fit(their_features, seen, classes)
+    baselines = baseline_figures(rule, features, labels, task.cheap_rule, with_f1=task.labels is not None)
+    return _Exam(packs, len(found), labels, owner, baselines)
+
+
+def _scored(task: Task, instances: Sequence[Instance]) -> tuple[Array, Array]:
+    """Labels (p,) and features of the feature baseline (p,) at all positions `task` scores in `instances`."""
+    made = [(i.labels[task.name], i.sequence) for i in instances]
+    features = np.concatenate([task.cheap(sequence, labels.positions) for labels, sequence in made])
+    return np.concatenate([labels.targets for labels, _ in made]), features

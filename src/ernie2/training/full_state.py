@@ -1,0 +1,90 @@
+"""All parameters and moments in one place: gathered from however many ranks hold them, and spread over them again.
+
+What is gathered does not depend on the number of ranks nor on how they share the model, so a checkpoint written by
+eight sharded ranks goes on in one process, and the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.training.distributed import World
+from ernie2.training.parallel import resharded, whole, whole_already
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""Adam's state of a parameter."""
+
+
+@dataclass(frozen=True)
+class FullState:
+    """On the host: the model's tensors by name, and "step/NAME", "exp_avg/NAME", "exp_avg_sq/NAME" of each."""
+
+    parameters: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+
+
+def gather(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> FullState | None:
+    """A copy of everything on rank 0, None on the others; all ranks must call it together.
+
+    Tensors are gathered one at a time, so a GPU needs room for the largest only.
+    """
+    found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    for which, key, tensor in _tensors(model, optimizer):
+        full = whole(tensor.detach())
+        if world.first:
+            found[which][key] = full.to("cpu", copy=True).contiguous()
+    return FullState(*found) if world.first else None
+
+
+def put(model: nn.Module, optimizer: torch.optim.Optimizer, state: FullState | None, world: World) -> None:
+    """Puts the `state` of rank 0, whose names and shapes fit, into model and optimiser of all ranks.
+
+    `state` is asked for on rank 0 only; the others get it from there, so they need not see the disk it came from.
+    """
+    theirs = ({}, {}) if state is None else (state.parameters, state.moments)
+    with torch.no_grad():
+        for which, key, tensor in _tensors(model, optimizer):
+            if world.size == 1:
+                tensor.copy_(theirs[which][key])
+                continue
+            full = theirs[which][key] if world.first else torch.empty(tensor.shape, dtype=tensor.dtype)
+            _spread(tensor, full.to(world.device), world)
+
+
+def unsharded(model: MultiTaskModel, world: World) -> MultiTaskModel:
+    """`model` as one process has it, on rank 0; all ranks must ask together. The others keep what they have."""
+    resharded(model)
+    if all(whole_already(parameter) for parameter in model.parameters()):
+        return model
+    parameters = {name: whole(parameter.detach()).cpu() for name, parameter in model.named_parameters()}
+    if not world.first:
+        return model
+    made = MultiTaskModel(model.settings, model.vocab_size, list(model.specs.values()), seed=0)
+    made.load_state_dict(parameters)
+    return made
+
+
+def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]]:
+    """Every tensor of a checkpoint, in one order on all ranks: 0 for a parameter or 1 for a moment, its key, itself."""
+    resharded(model)
+    for name, parameter in model.named_parameters():
+        yield 0, name, parameter
+        for moment in MOMENTS:
+            yield 1, f"{moment}/{name}", optimizer.state[parameter][moment]
+
+
+def _spread(tensor: Tensor, full: Tensor, world: World) -> None:
+    """Fills `tensor`, whole or this rank's share of it, from `full` on rank 0."""
+    placements = getattr(tensor, "placements", None)
+    if placements is None:
+        tensor.copy_(world.spread(full))
+        return
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(tensor, DTensor)
+    tensor.copy_(distribute_tensor(full, tensor.device_mesh, placements))

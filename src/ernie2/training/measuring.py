@@ -1,0 +1,231 @@
+"""What a run will take, from real steps of it: every task set of the plan, held-out evaluation, a checkpoint.
+
+The trainer measured is thrown away afterwards; nothing is written but one checkpoint, into a folder that is removed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+
+from ernie2.batches.batch import PackedBatch
+from ernie2.batches.stages import Plan
+from ernie2.batches.stream import Lane
+from ernie2.errors import StorageError
+from ernie2.storage.atomic import scratch_folder
+from ernie2.training import checkpoints
+from ernie2.training.loss_scale import LossScale
+from ernie2.training.step import take_step
+from ernie2.training.trainer import Trainer, loader_workers
+
+LEAST_ROUNDS = 3
+"""Steps every task set is measured for, where that takes no longer than twice the time given."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSet:
+    """What a step trains: the task whose data it walks, and all tasks that are labelled in it."""
+
+    host: str
+    active: tuple[str, ...]
+
+
+@dataclass
+class StepCost:
+    """Sums over measured steps: seconds of making packs and of training, real tokens."""
+
+    steps: int = 0
+    packing: float = 0.0
+    training: float = 0.0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """Seconds a run will take by part, its tokens, and how much of it was measured."""
+
+    steps: float
+    evaluations: float
+    checkpoints: float
+    tokens: int
+    tokens_per_second: float
+    measured_sets: int
+    sets: int
+    checkpoint_bytes: int | None
+
+
+@dataclass
+class Measured:
+    """Costs by task set, in seconds and tokens of a step, and of one evaluation and one checkpoint."""
+
+    sets: Mapping[TaskSet, StepCost]
+    evaluation: float
+    checkpoint: float
+    checkpoint_bytes: int | None
+    workers: int = 0
+
+
+def task_sets(plans: Sequence[Plan]) -> dict[TaskSet, int]:
+    """Every different task set of the plans, with its number of steps, the commonest first."""
+    counts: Counter[TaskSet] = Counter()
+    for plan in plans:
+        counts.update(TaskSet(plan.host_at(step), plan.at(step)) for step in range(len(plan)))
+    return dict(counts.most_common())
+
+
+def measure(
+    trainer: Trainer,
+    *,
+    precision: str,
+    device: torch.device,
+    seconds: float,
+    near: Path,
+    advance: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Takes real steps of every task set of `trainer`, in turns, for about `seconds`.
+
+    A step of each set comes before its clock starts. Where steps are long the rarest sets are left out, and twice the
+    time may go by until each has had three; one step of the commonest is always measured, and never more steps than
+    the plans have. `near`: where the run folder will be; a checkpoint is written beside it and removed. `advance` is
+    told of every step.
+    """
+    sets = list(task_sets(trainer.plans))
+    costs = {chosen: StepCost() for chosen in sets}
+    taker = Taker(trainer, precision, device)
+    began = time.monotonic()
+    warm: list[TaskSet] = []
+    for chosen in sets:
+        if warm and time.monotonic() - began > seconds / 2:
+            break
+        taker.take(chosen, StepCost())
+        warm.append(chosen)
+        advance()
+    for number, chosen in enumerate(islice(cycle(warm), sum(map(len, trainer.plans)))):
+        limit = seconds if number >= LEAST_ROUNDS * len(warm) else 2 * seconds
+        if number and time.monotonic() - began > limit:
+            break
+        taker.take(chosen, costs[chosen])
+        advance()
+    at = time.monotonic()
+    trainer.heldout.evaluate(trainer.model, device, precision)
+    evaluation = time.monotonic() - at
+    written, size = _checkpoint_cost(trainer, near)
+    lanes = trainer.stream.lanes
+    workers = loader_workers(trainer.settings.workers, device, lanes, trainer.plans)
+    return Measured(costs, evaluation, written, size, workers)
+
+
+def forecast(trainer: Trainer, measured: Measured) -> RunCost:
+    """The whole run from what was measured; a task set that was not takes as long a token as the others together."""
+    counts = task_sets(trainer.plans)
+    known = {chosen: cost for chosen, cost in measured.sets.items() if cost.steps}
+    everything = StepCost(
+        *map(sum, zip(*((c.steps, c.packing, c.training, c.tokens) for c in known.values()), strict=True))
+    )
+    seconds = tokens = 0.0
+    for chosen, steps in counts.items():
+        cost = known.get(chosen, everything)
+        turns = -(-trainer.stream.lanes // measured.workers) if measured.workers else 0
+        packing = cost.packing * turns / trainer.stream.lanes
+        step = max(cost.training, packing) if measured.workers else cost.training + cost.packing
+        seconds += steps * step / cost.steps
+        tokens += steps * cost.tokens / cost.steps
+    evaluations, saved = how_often(trainer)
+    return RunCost(
+        steps=seconds,
+        evaluations=evaluations * measured.evaluation,
+        checkpoints=saved * measured.checkpoint,
+        tokens=round(tokens),
+        tokens_per_second=tokens / max(seconds, 1e-9),
+        measured_sets=len(known),
+        sets=len(counts),
+        checkpoint_bytes=measured.checkpoint_bytes,
+    )
+
+
+def how_often(trainer: Trainer) -> tuple[int, int]:
+    """Held-out evaluations and checkpoints of the whole run: at its beginning, inside stages, at their ends."""
+    ends = {sum(map(len, trainer.plans[: number + 1])) for number in range(len(trainer.plans))}
+    steps, every = max(ends), trainer.settings.evaluate_every
+    inside = len(set(range(every, steps + 1, every)) - ends) if every else 0
+    saves = trainer.settings.checkpoint_every
+    return 1 + inside + len(ends), 1 + len(set(range(saves, steps + 1, saves)) - ends) + len(ends)
+
+
+class Taker:
+    """Takes steps of any task set, walking the stream as training does; at a rate that hardly moves the parameters."""
+
+    def __init__(self, trainer: Trainer, precision: str, device: torch.device) -> None:
+        self._trainer, self._precision, self._device = trainer, precision, device
+        self._weights = {name: task.options.loss_weight for name, task in trainer.stream.tasks.items()}
+        self._lanes = [Lane() for _ in range(trainer.stream.lanes)]
+        self._number = 0
+        self._scale = LossScale() if precision == "fp16" else None
+        trainer.model.train()
+
+    def packs(self, chosen: TaskSet) -> list[PackedBatch]:
+        """The next packs of a task set, one a lane."""
+        stream = self._trainer.stream
+        filled = [stream.pack(j, lane, chosen.host, chosen.active) for j, lane in enumerate(self._lanes)]
+        self._lanes = [lane for _, lane in filled]
+        return [pack for pack, _ in filled]
+
+    def train(self, packs: Sequence[PackedBatch]) -> float:
+        """One optimiser step on `packs`, to its end on the device; returns its seconds."""
+        trainer = self._trainer
+        self._number += 1
+        synchronise(self._device)
+        began = time.perf_counter()
+        take_step(
+            trainer.model,
+            trainer.optimizer,
+            packs,
+            weights=self._weights,
+            lr=trainer.settings.peak_lr / 1000,
+            clip=trainer.settings.clip,
+            precision=self._precision,
+            device=self._device,
+            dropout_key=("measuring", self._number),
+            scale=self._scale,
+        )
+        synchronise(self._device)
+        return time.perf_counter() - began
+
+    def take(self, chosen: TaskSet, cost: StepCost) -> None:
+        """One step of a task set; its seconds and tokens are added to `cost`."""
+        began = time.perf_counter()
+        packs = self.packs(chosen)
+        packing = time.perf_counter() - began
+        training = self.train(packs)
+        cost.steps += 1
+        cost.packing += packing
+        cost.training += training
+        cost.tokens += sum(pack.real_tokens for pack in packs)
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done all it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _checkpoint_cost(trainer: Trainer, near: Path) -> tuple[float, int | None]:
+    """Seconds and bytes of a checkpoint written on the disk of the run; (0, None) where none can be written there."""
+    folder = near.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    try:
+        with scratch_folder(folder / "ernie2-plan") as scratch:
+            began = time.monotonic()
+            written = checkpoints.save(scratch, 0, trainer.model, trainer.optimizer, {})
+            seconds = time.monotonic() - began
+            size = sum(file.stat().st_size for file in written.iterdir())
+    except (OSError, StorageError):
+        return 0.0, None
+    return seconds, size

@@ -1,0 +1,118 @@
+"""Checkpoints in a second place: an object store or any other fsspec URL, for machines whose disk dies with them.
+
+    URL/run.json  URL/metrics.jsonl  URL/checkpoints/step_00001200/ …
+
+A checkpoint is copied once it is whole on the disk, its state.json last: without that it does not count there either.
+The mirror holds the checkpoints the run folder holds. `fetch` makes a run folder of it again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.progress import say
+from ernie2.storage.json_files import parse_json
+from ernie2.training.checkpoints import open_checkpoint
+from ernie2.training.rules import check_rules
+
+_RECORDS = ("run.json", "metrics.jsonl")
+_LAST = "state.json"
+
+
+class Mirror:
+    """The place `url` as the second home of `run`; raises `ConfigError` where fsspec cannot open such URLs."""
+
+    def __init__(self, run: Path, url: str) -> None:
+        self._run, self._url = run, url
+        self._files, self._root = _opened(url)
+
+    def send(self, folder: Path) -> None:
+        """Copies one checkpoint with the records up to it, and deletes there what is no longer in the run folder.
+
+        A failure is told and forgotten: the checkpoint is whole on the disk, and the next one is another try.
+        """
+        try:
+            files = self._files
+            files.makedirs(f"{self._root}/checkpoints/{folder.name}", exist_ok=True)
+            for name in _RECORDS:
+                if (self._run / name).exists():
+                    files.put_file(str(self._run / name), f"{self._root}/{name}")
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == _LAST):
+                files.put_file(str(file), f"{self._root}/checkpoints/{folder.name}/{file.name}")
+            here = {kept.name for kept in folder.parent.iterdir()}
+            for name in _checkpoints(files, self._root):
+                if name not in here:
+                    _delete(files, f"{self._root}/checkpoints/{name}")
+        except Exception as error:  # whatever an object store's client raises
+            say(f"{folder.name} was not copied to {self._url} ({error}); the next one will be.")
+
+
+def fetch(url: str, run: Path) -> Path:
+    """Makes the folder `run` of what a mirror holds: records and the newest checkpoint that is whole; returns `run`.
+
+    A folder that holds a run already is left as it is. Raises `CheckpointError` where the mirror holds none, or one
+    that began under other rules.
+    """
+    if (run / "run.json").exists():
+        say(f"{run} holds a run; nothing was fetched from {url}")
+        return run
+    files, root = _opened(url)
+    _check_rules(files, root, url)
+    try:
+        damage = "it holds none"
+        for name in sorted(_checkpoints(files, root), reverse=True):
+            try:
+                _get(files, root, name, run)
+                return run
+            except (CheckpointError, FileNotFoundError) as error:
+                damage = str(error)
+                say(f"Passing over a damaged checkpoint: {url}/checkpoints/{name}: {error}")
+    except OSError as error:
+        raise StorageError(f"{url} could not be copied to {run}: {error}.") from error
+    raise CheckpointError(f"{url} has no whole checkpoint to go on from: {damage}.")
+
+
+def _check_rules(files: Any, root: str, url: str) -> None:
+    try:
+        facts = parse_json(files.cat_file(f"{root}/run.json"))
+    except (OSError, ValueError):
+        return  # there is none, or a damaged one, as reading the copy will show
+    if isinstance(facts, dict):
+        check_rules(facts, url)
+
+
+def _get(files: Any, root: str, name: str, run: Path) -> None:
+    folder = run / "checkpoints" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files.ls(f"{root}/checkpoints/{name}", detail=False):
+        files.get_file(path, str(folder / path.rpartition("/")[2]))
+    open_checkpoint(folder)
+    for record in reversed(_RECORDS):  # run.json last, which makes it a run
+        files.get_file(f"{root}/{record}", str(run / record))
+
+
+def _checkpoints(files: Any, root: str) -> list[str]:
+    folder = f"{root}/checkpoints"
+    if not files.exists(folder):
+        return []
+    files.invalidate_cache(folder)
+    return [path.rstrip("/").rpartition("/")[2] for path in files.ls(folder, detail=False)]
+
+
+def _delete(files: Any, folder: str) -> None:
+    """Deletes a checkpoint, first what makes it count."""
+    if files.exists(f"{folder}/{_LAST}"):
+        files.rm_file(f"{folder}/{_LAST}")
+    files.rm(folder, recursive=True)
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{url} cannot be opened: {error}.") from error
+    return files, str(root).rstrip("/")

@@ -1,0 +1,281 @@
+"""From a recipe and shards to a trainer: every object of a run, built in the order in which data moves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ernie2.batches.feeds import apart, feeds
+from ernie2.batches.packing import Caps
+from ernie2.batches.stages import METHODS, Plan, Stage
+from ernie2.batches.stream import Feed, Stream
+from ernie2.errors import ConfigError, ShardError, TaskError
+from ernie2.model.attention.flash import activate_newest
+from ernie2.model.heads import HeadSpec
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.progress import warn
+from ernie2.settings import BatchSettings, Recipe
+from ernie2.shards.joined import folders_of
+from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.store import ShardedCorpus, Shards, damage_first
+from ernie2.tasks.base import SentenceTask, Task, Vocabulary
+from ernie2.tasks.building import build_tasks, task_options
+from ernie2.tasks.usable import Table
+from ernie2.tasks.vocabulary import vocabulary_of
+from ernie2.training.distributed import World
+from ernie2.training.environment import environment, fingerprint, git_state, versions
+from ernie2.training.evaluate import HeldOut
+from ernie2.training.memory import check_memory
+from ernie2.training.records import FORMAT
+from ernie2.training.rules import rules
+from ernie2.training.sinks import check_sinks
+from ernie2.training.step import choose_precision
+from ernie2.training.trainer import Trainer
+
+ROW_ZERO = "knowledge_masking"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A run ready to start: its trainer, and the facts that go into run.json."""
+
+    trainer: Trainer
+    facts: dict[str, Any]
+    task_ids: dict[str, int]
+
+
+def build(
+    recipe: Recipe,
+    shards: Shards,
+    model: MultiTaskModel | None = None,
+    stages: Sequence[Stage] | None = None,
+    carried: int = 0,
+    world: World | None = None,
+) -> Pretraining:
+    """Builds everything a run needs; `model` is given for a warm start, else initialised from the recipe's seed.
+
+    `stages`: those of a run that began already, else the recipe's method lays them. `carried`: how many of them another
+    run trained, which this one extends; the warm-up is that of the rest. `world`: the ranks that train, each of which
+    builds all of it; parameters are those of its first.
+
+    Raises `TaskError`, `ConfigError` or `ShardError` before any work where the parts do not fit.
+    """
+    check_sinks(recipe.train.sinks)
+    world = world or World()
+    device = world.device
+    with world.together(), damage_first(shards.corpora.values()):
+        precision = choose_precision(recipe.train.precision, device)
+        if recipe.encoder.kind == "transformer" and precision != "fp32":
+            activate_newest(device, recipe.encoder.hidden // recipe.encoder.heads, warn)
+        vocabulary = vocabulary_of(tokenizer_of(shards))
+        tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
+        check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
+        ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
+        weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
+        stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
+        plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)), stages)
+        check_memory(recipe.encoder, vocabulary.size, device)
+        model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
+        heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
+        initial = parameters_digest(model.encoder)
+    trainer = Trainer(
+        recipe.train,
+        model,
+        stream,
+        plans,
+        heldout,
+        Path(recipe.run),
+        seed=recipe.seed,
+        task_steps=max(sum(plan.stage.of(task.name) for plan in plans[carried:]) for task in tasks),
+        loss_weights={task.name: task.options.loss_weight for task in tasks},
+        precision=precision,
+        device=device,
+        patience=recipe.stages.patience,
+        least_gain=recipe.stages.least_gain,
+        world=world,
+    )
+    facts = {
+        **_run_facts(recipe, tasks, world, precision),
+        "run_id": trainer.run_id,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "initial_parameters": initial,
+        "data": _data_facts(shards, vocabulary, usable),
+        "tasks": [_task_facts(task, ids[task.name]) for task in tasks],
+        "stages": [_stage_facts(number, plan) for number, plan in enumerate(plans, 1)],
+        "batch_tokens": recipe.batch.batch_tokens,
+        "initialised_from": None,
+        "extended_from": None,
+    }
+    return Pretraining(trainer, facts, ids)
+
+
+def parameters_digest(module: torch.nn.Module) -> str:
+    """BLAKE2 of all parameters with their names: two encoders that share it are the same to the bit."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in sorted(module.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def open_stream(
+    shards: Shards,
+    tasks: Sequence[Task],
+    ids: Mapping[str, int],
+    batch: BatchSettings,
+    seed: int,
+    weights: Mapping[str, float | None] | None = None,
+) -> tuple[Stream, dict[str, Feed], Table]:
+    """The train stream, the corpora each task reads, the table of usable documents; raises `TaskError` like `feeds`.
+
+    `weights`: by corpus, the share of a task's tokens that come from it, by default as many as it has.
+    """
+    feed, usable = feeds(shards, tasks, weights=weights, sequence_tokens=batch.sequence_tokens)
+    caps = Caps.of(batch.pack_tokens, batch.sequence_tokens, tasks)
+    return Stream(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, lanes=batch.packs), feed, usable
+
+
+def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
+    """Rows of the task table: knowledge masking is row 0, the others follow in recipe order; all 0 without a table."""
+    if not rows:
+        return dict.fromkeys(names, 0)
+    ordered = [ROW_ZERO, *(name for name in names if name != ROW_ZERO)]
+    if len(ordered) > rows:
+        raise ConfigError(f"{len(names)} tasks need {len(ordered)} task ids, but encoder.task_ids={rows}; raise it.")
+    return {name: row for row, name in enumerate(ordered) if name in names}
+
+
+def lay_plans(
+    recipe: Recipe,
+    tasks: Sequence[Task],
+    apart: frozenset[tuple[str, str]] = frozenset(),
+    stages: Sequence[Stage] | None = None,
+) -> list[Plan]:
+    """`stages`, or those of the recipe's method, as steps; `apart`: pairs (host, rider) that share no corpus."""
+    order = recipe.stages.order or tuple(recipe.tasks)
+    levels = {task.name: task.level for task in tasks}
+    closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.hosts_riders)
+    if stages is None:
+        stages = METHODS[recipe.stages.method](order, recipe.stages.steps)
+    return [Plan(stage, levels, recipe.stages.combine, recipe.stages.plain_share, closed, apart) for stage in stages]
+
+
+def check_rides(tasks: Sequence[Task], apart: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Returns `apart`; raises `TaskError` where labelled pairs are to host token tasks and none of these reads them."""
+    riders = [task.name for task in tasks if task.level == "token"]
+    for task in tasks:
+        if not isinstance(task, SentenceTask) or task.reads != "pairs" or not task.hosts_riders or not riders:
+            continue
+        if all((task.name, rider) in apart for rider in riders):
+            raise TaskError(
+                f"task {task.name!r} is to host token-level tasks, but none of {', '.join(riders)} reads its labelled "
+                f"pairs. Name its corpus (and the others) under `corpora` of those that shall, or take "
+                f"tasks.{task.name}.hosts_riders out."
+            )
+    return apart
+
+
+def head_specs(tasks: Sequence[Task]) -> list[HeadSpec]:
+    """The head each task's level and labels imply."""
+    return [HeadSpec(task.name, task.level, None if (labels := task.labels) is None else len(labels)) for task in tasks]
+
+
+def check_room(shards: Shards, tasks: Sequence[Task], sequence_tokens: int, segment_types: int) -> None:
+    """Refuses sequences too short for the shards' longest sentence, which would have to be cut, and too few types.
+
+    Raises `ShardError` where a sentence does not fit, `ConfigError` where a task arranges more segments than there are
+    segment types.
+    """
+    most = max([1, *(task.max_segments for task in tasks if isinstance(task, SentenceTask))])
+    room = sequence_tokens - 1 - most
+    longest = max((_longest_sentence(corpus) for corpus in shards.corpora.values()), default=0)
+    if longest > room:
+        raise ShardError(
+            f"{shards.folder} holds sentences of up to {longest} tokens, but batch.sequence_tokens={sequence_tokens} "
+            f"leaves room for {room}. Prepare with shards.sentence_tokens={room} or below, or raise "
+            f"batch.sequence_tokens to {longest + sequence_tokens - room}."
+        )
+    if most > segment_types:
+        raise ConfigError(
+            f"a task arranges up to {most} segments, but encoder.segment_types={segment_types}; raise it or lower the "
+            "task's max_segments."
+        )
+
+
+def _longest_sentence(corpus: ShardedCorpus) -> int:
+    """Tokens of the longest sentence of a corpus; 0 for one of labelled pairs, whose tasks cut texts to the room."""
+    if corpus.labels:
+        return 0
+    return max((int(np.diff(shard.sentences).max(initial=0)) for shard in corpus.shards), default=0)
+
+
+def _run_facts(recipe: Recipe, tasks: list[Task], world: World, precision: str) -> dict[str, Any]:
+    described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
+    return {
+        "format": FORMAT,
+        "name": recipe.name,
+        "about": recipe.about,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "status": "running",
+        "seed": recipe.seed,
+        "recipe": described,
+        "recipe_fingerprint": fingerprint(described),
+        "rules": rules(),
+        "versions": versions(),
+        "environment": environment(),
+        "job": world.job,
+        "git": git_state(),
+        "device": _device_name(world.device),
+        "precision": precision,
+    }
+
+
+def _data_facts(shards: Shards, vocabulary: Vocabulary, usable: Table) -> dict[str, Any]:
+    return {
+        "shards": [str(folder.resolve()) for folder in folders_of(shards)],
+        "fingerprint": shards.fingerprint,
+        "tokenizer": shards.tokenizer_fingerprint,
+        "vocab_size": vocabulary.size,
+        "corpora": {name: _corpus_facts(corpus.facts) for name, corpus in shards.corpora.items()},
+        "usable": usable,
+    }
+
+
+def _stage_facts(number: int, plan: Plan) -> dict[str, Any]:
+    return {
+        "name": str(number),
+        "iterations": dict(plan.stage.iterations),
+        "steps": len(plan),
+        "introduced": list(plan.stage.introduced),
+    }
+
+
+def _task_facts(task: Task, row: int) -> dict[str, Any]:
+    labels = task.labels
+    return {
+        "name": task.name,
+        "id": row,
+        "level": task.level,
+        "labels": list(labels) if labels is not None else None,
+        "title": task.title,
+        "about": task.about,
+    }
+
+
+def _corpus_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("language", "licence", "documents", "heldout_documents", "tokens", "dropped")
+    return {key: facts[key] for key in kept if key in facts}
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"

@@ -1,0 +1,182 @@
+"""Records of a run: `run.json` says what it is, `metrics.jsonl` what happened, one JSON object a line.
+
+run.json carries a checksum of itself. Report and model card are drawn from metrics.jsonl. Every checkpoint, and
+run.json at the end, notes how far that was written: its bytes, its lines and their checksum. Resuming checks that and
+cuts off what came later, so that no step appears twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ernie2.errors import CheckpointError, DamagedFile, StorageError
+from ernie2.storage.json_files import read_checked_json, read_json, write_checked_json
+from ernie2.storage.line_files import check_extent, extent_of, parse_lines
+from ernie2.storage.locks import confirm_lock
+from ernie2.training.environment import fingerprint
+from ernie2.training.sinks import Sink
+
+FORMAT = 2
+"""The `format` of run.json."""
+
+
+class Records:
+    """The two record files of one run folder."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.metrics = run / "metrics.jsonl"
+        self.sinks: Sequence[Sink] = ()
+        """Where lines go besides; `train.sinks.open_sinks` makes them."""
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Appends one line whole, hands it to the operating system, then to the sinks.
+
+        Raises `StorageError` with the lines before still whole, `LockLost` where another process has taken over the
+        run.
+        """
+        confirm_lock(self.run)
+        line = {"kind": kind, **values}
+        whole = self.metrics.stat().st_size if self.metrics.exists() else 0
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            with suppress(OSError):  # what a full disk took of the line
+                os.truncate(self.metrics, whole)
+            raise StorageError(
+                f"{self.metrics}: {error.strerror}; its lines so far are whole. Free space, then {_again(self.run)}."
+            ) from error
+        for sink in self.sinks:
+            sink.write(int(values.get("step", 0)), line)
+
+    def close(self) -> None:
+        """Lets the sinks send what is still waiting."""
+        for sink in self.sinks:
+            sink.close()
+
+    def extent(self) -> dict[str, Any]:
+        """Return how far metrics.jsonl was written, as `storage.line_files` notes it; all of that is on the disk."""
+        return extent_of(self.metrics)
+
+    def cut(self, extent: Mapping[str, Any] | None = None) -> None:
+        """Cut off what a killed run wrote after its last checkpoint, which notes `extent`; everything without one.
+
+        Raises `CheckpointError` where the lines before are not those that were written.
+        """
+        if extent is not None:
+            self._check(extent)
+        length = 0 if extent is None else int(extent["bytes"])
+        if self.metrics.exists() and self.metrics.stat().st_size > length:
+            with self.metrics.open("r+b") as file:
+                file.truncate(length)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return all lines; a last line cut short by a kill is left out.
+
+        Raises `CheckpointError` where one is damaged, or is not as it was when the run ended.
+        """
+        if (self.run / "run.json").exists():
+            self._check(read_run(self.run).get("metrics") or {"bytes": 0})
+        if not self.metrics.exists():
+            return []
+        try:
+            return parse_lines(self.metrics, self.metrics.read_bytes())
+        except DamagedFile as error:
+            raise self._damaged(error) from error
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Write run.json atomically, with the extent of metrics.jsonl once the run is done.
+
+        Raises `LockLost` where another process has taken over the run.
+        """
+        confirm_lock(self.run)
+        metrics = {"metrics": self.extent()} if facts.get("status") == "done" else {}
+        write_checked_json(self.run / "run.json", {**facts, **metrics})
+
+    def _check(self, extent: Mapping[str, Any]) -> None:
+        try:
+            check_extent(self.metrics, extent)
+        except DamagedFile as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: DamagedFile) -> CheckpointError:
+        return CheckpointError(
+            f"{error} Put back a copy of the file (train.mirror keeps one), or start a new run in another folder; "
+            f"`--init-from {self.run}` takes over the parameters."
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Reads run.json; raises `CheckpointError` where this is not a run folder."""
+        return read_run(self.run)
+
+
+def _again(run: Path) -> str:
+    """How the run goes on: a run without a checkpoint cannot be resumed."""
+    has_checkpoint = any((run / "checkpoints").glob("step_????????"))
+    return f"`ernie2 resume {run}`" if has_checkpoint else "give the same command again"
+
+
+class NoRecords(Records):
+    """What every rank but the first of a run writes: nothing."""
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Does nothing."""
+
+    def extent(self) -> dict[str, Any]:
+        """Return the extent of nothing."""
+        return {}
+
+    def cut(self, extent: Mapping[str, Any] | None = None) -> None:
+        """Does nothing."""
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """Return what run.json says.
+
+    Raises `CheckpointError` where `run` is not a run folder, run.json is damaged, or another version wrote it.
+    """
+    file = run / "run.json"
+    try:
+        facts = read_checked_json(file)
+    except (FileNotFoundError, NotADirectoryError):
+        state = "is not a run folder (no run.json)" if run.exists() else "does not exist"
+        raise CheckpointError(f"{run} {state}. `ernie2 pretrain RECIPE` makes one.") from None
+    except DamagedFile as error:
+        _refuse_other_format(run, _unchecked(file))
+        raise CheckpointError(f"{error} {_RESTORE}") from error
+    _refuse_other_format(run, facts)
+    lacking = [key for key in ("status", "recipe", "recipe_fingerprint") if key not in facts]
+    if lacking or fingerprint(facts["recipe"]) != facts["recipe_fingerprint"]:
+        what = f"it has no {', '.join(lacking)}" if lacking else "its recipe does not match recipe_fingerprint"
+        raise CheckpointError(f"{file} is damaged: {what}. {_RESTORE}")
+    return facts
+
+
+_RESTORE = "Put back a copy of the file (train.mirror keeps one), or start a new run in another folder."
+
+
+def _unchecked(file: Path) -> Mapping[str, Any]:
+    """What a damaged or older run.json says; nothing where it cannot be read."""
+    try:
+        return read_json(file, dict)
+    except (DamagedFile, OSError):
+        return {"format": FORMAT}
+
+
+def _refuse_other_format(run: Path, facts: Mapping[str, Any]) -> None:
+    if (found := facts.get("format")) in (FORMAT, None):
+        return
+    older = " (ernie2 0.1 wrote it)" if found == 1 else ""
+    raise CheckpointError(
+        f"{run} is a run of format {found!r}{older}; this version reads {FORMAT}. Start a new run in another folder; "
+        f"`--init-from {run / 'hf'}` takes over the parameters of a finished one."
+    )

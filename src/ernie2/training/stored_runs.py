@@ -1,0 +1,123 @@
+"""A checkpoint of any kind as a `Stored`: a run by its newest whole checkpoint, all others by their layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ernie2.errors import CheckpointError, ShardError
+from ernie2.model.formats.filling import WORD_TABLE
+from ernie2.model.formats.opening import Piece, Stored, open_stored
+from ernie2.model.heads import HeadSpec
+from ernie2.settings import EncoderSettings
+from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.storage.links import outside_target
+from ernie2.training.checkpoints import newest
+from ernie2.training.position import Position
+from ernie2.training.records import read_run
+
+UNTRAINED = "ernie2_untrained_tasks"
+"""Key of ours in what is converted from a run: the tasks whose training had not begun."""
+_TOKENIZERS = ("tokenizer.json", "vocab.txt")
+_COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+def open_any(source: Path) -> Stored:
+    """What a checkpoint of any kind holds: a run folder, or whatever `open_stored` reads.
+
+    Raises `CheckpointError` where it is not a checkpoint or damaged.
+    """
+    return _open_run(source) if (source / "run.json").exists() else open_stored(source)
+
+
+def tokenizer_beside(source: Path) -> Path | None:
+    """Return the tokeniser file that belongs to a checkpoint: in its folder, in RUN/hf, or in the shards of a run.
+
+    Raises `ShardError` where those shards have another tokeniser now than the run was trained with, and
+    `CheckpointError` where the file, or one that is read with it, is a link out of a checkpoint's folder: what it leads
+    to would be written into folders that are published.
+    """
+    folders = [source] if source.is_dir() else [source.parent]
+    if folders[0].name == "params":
+        folders.append(folders[0].parent)
+    if (source / "run.json").exists():
+        folders = [source / "hf", *map(Path, read_run(source)["data"]["shards"])]
+    file = next((file for folder in folders for name in _TOKENIZERS if (file := folder / name).is_file()), None)
+    if file is not None and not (source / "run.json").exists():
+        _check_links(file.parent)
+    elif file is not None and file.parent != source / "hf":
+        _check_tokenizer(source, file)
+    return file
+
+
+def _check_links(folder: Path) -> None:
+    for name in (*_TOKENIZERS, *_COMPANIONS):
+        if (target := outside_target(folder / name)) is not None:
+            raise CheckpointError(
+                f"{folder / name} is a link out of its folder, to {target}, and is not read: it would end up in what "
+                "is written. Where you trust it, put a copy in its place."
+            )
+
+
+def _check_tokenizer(run: Path, file: Path) -> None:
+    if load_wordpieces(file).fingerprint != read_run(run)["data"]["tokenizer"]:
+        raise ShardError(
+            f"{file} is not the tokeniser {run} was trained with: its shards were replaced or changed. Prepare those "
+            f"again from the same corpora and recipe, or finish the run (`ernie2 resume {run}`) where they still are."
+        )
+
+
+def wordpieces_beside(source: Path) -> WordPieces | None:
+    """That tokeniser, read; `TokenizerError` where it is there and cannot be."""
+    file = tokenizer_beside(source)
+    return None if file is None else load_wordpieces(file)
+
+
+def carried_keys(facts: Mapping[str, Any], seen: Mapping[str, int]) -> dict[str, Any]:
+    """Our keys of a Hugging Face configuration, from run.json and the instances trained under each task id.
+
+    `ernie2_task_ids`: task → row of the task table; `ernie2_task_instances`: instances trained under it;
+    `ernie2_task_options`: its options, with the labels of tasks that have them from their data.
+    """
+    ids = {task["name"]: task["id"] for task in facts["tasks"]}
+    return {
+        "ernie2_task_ids": ids,
+        "ernie2_task_instances": {name: seen.get(name, 0) for name in ids},
+        "ernie2_task_options": dict(facts["recipe"]["tasks"]),
+    }
+
+
+def _open_run(run: Path) -> Stored:
+    facts, checkpoint = read_run(run), newest(run)
+    parameters, vocab_size = checkpoint.parameters(), int(facts["data"]["vocab_size"])
+    specs = tuple(_spec(task, parameters) for task in facts["tasks"])
+    per_word = {WORD_TABLE, *(f"heads.{spec.name}.bias" for spec in specs if spec.classes is None)}
+    position = Position.of(checkpoint.state["position"])
+    carried = carried_keys(facts, position.seen)
+    trained = position.trained([stage["iterations"] for stage in facts["stages"]])
+    if untrained := [task["name"] for task in facts["tasks"] if task["name"] not in trained]:
+        carried[UNTRAINED] = untrained
+    return Stored(
+        where=str(checkpoint.folder),
+        layout="run of ernie2",
+        settings=EncoderSettings.model_validate(facts["recipe"]["encoder"]),
+        vocab_size=vocab_size,
+        specs=specs,
+        pieces={
+            name: Piece(tensor[:vocab_size] if name in per_word else tensor, (name,))
+            for name, tensor in parameters.items()
+        },
+        task_ids=carried["ernie2_task_ids"],
+        carried=carried,
+        pad_id=pieces.pad_id if (pieces := wordpieces_beside(run)) else 0,
+        tokenizer=str(facts["data"]["tokenizer"]),
+    )
+
+
+def _spec(task: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> HeadSpec:
+    """The head a run has for a task: as many classes as its linear has rows, the vocabulary where it has none."""
+    linear = parameters.get(f"heads.{task['name']}.linear.weight")
+    return HeadSpec(task["name"], task["level"], None if linear is None else len(linear))

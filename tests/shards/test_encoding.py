@@ -1,0 +1,114 @@
+"""Chunks remembered give the tokens of the whole text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+
+from ernie2.shards import encoding
+from ernie2.shards.encoding import Encoder
+from ernie2.shards.wordpieces import WordPieces, batch_columns, load_wordpieces, train_wordpieces
+
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+PIECES = train_wordpieces(iter(["the cat sat on the mat, unhappy; ééß İi 文字 don't [MASK] 12 3.5 ﬁ"] * 3), 200)
+
+
+def byte_level():
+    """A tokeniser whose tokens hold the space before a word."""
+    tokenizer = Tokenizer(BPE(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.train_from_iterator(
+        ["the cat sat on the mat"] * 5,
+        BpeTrainer(special_tokens=SPECIALS, initial_alphabet=ByteLevel.alphabet(), show_progress=False),
+    )
+    return WordPieces(tokenizer)
+
+
+def same(encoder, wordpieces, text):
+    """Checks an encoder against `encode_batch` of whole paragraphs."""
+    paragraphs = text.split("\n\n")
+    starts = np.cumsum([0, *(len(paragraph) + 2 for paragraph in paragraphs)])[:-1]
+    found = encoder.encode(text, paragraphs, starts)
+    plain = batch_columns(wordpieces.encode_batch(paragraphs))
+    base = np.repeat(starts, plain.counts)
+    assert found.ids.tolist() == plain.ids.tolist()
+    assert found.starts.tolist() == (plain.starts + base).tolist()
+    assert found.ends.tolist() == (plain.ends + base).tolist()
+    assert found.word_starts.tolist() == plain.word_starts.tolist()
+    assert np.diff(found.offsets).tolist() == plain.counts.tolist()
+
+
+MIXED = st.text(
+    alphabet=st.one_of(
+        st.sampled_from("the cat,.-_#[]'é\n \t\x1c\x85\xa0\u3000\u0301İ文"), st.characters(codec="utf-8")
+    )
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(MIXED, max_size=4))
+def test_chunks_give_the_tokens_of_any_text(monkeypatch_chunks, texts):
+    encoder = Encoder(PIECES)
+    for text in [*texts, *texts]:
+        same(encoder, PIECES, text)
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_chunks():
+    """Lets texts without spaces go by chunks too."""
+    before, encoding.LONGEST_MEAN_CHUNK = encoding.LONGEST_MEAN_CHUNK, 10**9
+    yield
+    encoding.LONGEST_MEAN_CHUNK = before
+
+
+def test_a_chunk_is_encoded_once():
+    asked = []
+
+    class Listening:
+        cuts_at_punctuation = True
+
+        def encode_batch(self, texts):
+            asked.extend(texts)
+            return PIECES.encode_batch(texts)
+
+    encoder = Encoder(Listening())
+    for text in ("the cat\nsat.", "the mat, sat?!"):
+        encoder.encode(text, [text], np.array([0]))
+    assert asked == ["the", "cat", "sat", ".", "mat", ",", "?!"]
+
+
+def test_the_memory_begins_anew_when_it_is_full(monkeypatch):
+    monkeypatch.setattr(encoding, "REMEMBERED", 2)
+    encoder = Encoder(PIECES)
+    for text in ("the cat sat on", "on the mat", "the cat"):
+        same(encoder, PIECES, text)
+
+
+def test_a_tokeniser_that_looks_across_spaces_takes_the_plain_way():
+    wordpieces = byte_level()
+    assert not wordpieces.cuts_at_punctuation
+    same(Encoder(wordpieces), wordpieces, "the cat sat\n\non the  mat")
+
+
+def test_a_script_without_spaces_takes_the_plain_way():
+    same(Encoder(PIECES), PIECES, "文字" * 50)
+
+
+def test_real_text_and_vocabularies_agree():
+    shared = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+    vocabulary, corpus = shared / "en/vocab/bert_uncased_vocab.txt", shared / "en/corpus/wikitext2_raw_test.txt"
+    if not vocabulary.exists():
+        pytest.skip("the shared data are not here")
+    wordpieces = load_wordpieces(vocabulary)
+    assert wordpieces.cuts_at_punctuation
+    lines = [line.strip() for line in corpus.read_text(encoding="utf-8").splitlines()[:600]]
+    same(Encoder(wordpieces), wordpieces, "\n\n".join(filter(None, lines)))

@@ -1,0 +1,126 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_run
+from ernie2.errors import CheckpointError, RunFailed, StorageError
+from ernie2.shards.store import Shards
+from ernie2.training import bad_batch, replay
+from ernie2.training.pretraining import build
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that met a loss that is not finite, three times in a row."""
+    folder = tmp_path_factory.mktemp("bad")
+    tiny_run.write_shards(folder / "shards")
+    recipe = tiny_run.recipe(folder, stages={"method": "multitask"})
+    trainer = build(recipe, Shards(folder / "shards")).trainer
+    with torch.no_grad():
+        trainer.model.encoder.embeddings.norm.weight.fill_(float("nan"))
+    with pytest.raises(RunFailed) as stopped:
+        trainer.train()
+    return folder / "run", str(stopped.value), trainer
+
+
+def test_the_message_names_step_stage_tasks_positions_and_the_command(run):
+    folder, told, trainer = run
+    assert "step 3 of stage 1 (" in told
+    tasks = trainer.plans[0].at(2)
+    assert f"({', '.join(tasks)}; " in told
+    assert "is not finite" in told
+    assert "; lane 0 at " in told
+    assert "the last of 3 such steps in a row" in told
+    assert f"python -m ernie2.training.replay {folder / 'bad_batch'}" in told
+    assert "lower train.peak_lr" in told
+
+
+def test_what_is_kept_holds_no_pickles_and_comes_back_exactly(run):
+    folder, _, trainer = run
+    assert sorted(file.name for file in (folder / "bad_batch").iterdir()) == [
+        "batch.json",
+        "model.safetensors",
+        "packs.npz",
+    ]
+    packs, model, facts = bad_batch.read_bad_batch(folder / "bad_batch")
+    assert sorted(packs) == [0, 1]
+    assert facts["step"] == 3
+    assert set(facts["losses"].values()) == {"nan"}
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(model.state_dict()[name])), name
+    assert set(facts["lanes"]) == {"0", "1"}
+    for pack in packs.values():
+        assert pack.tokens.dtype == np.int32
+        assert pack.real_tokens > 0
+
+
+def test_the_batch_that_is_kept_is_the_one_the_lanes_yield(run):
+    folder, _, trainer = run
+    packs, _, facts = bad_batch.read_bad_batch(folder / "bad_batch")
+    from ernie2.batches.stream import Lane
+
+    plan = trainer.plans[0]
+    for number, pack in packs.items():
+        lane = Lane.of(facts["lanes"][str(number)])
+        again, _ = trainer.stream.pack(number, lane, plan.host_at(2), plan.at(2))
+        assert np.array_equal(again.tokens, pack.tokens)
+        assert set(again.targets) == set(pack.targets)
+
+
+def test_a_replay_names_the_task_and_the_first_module(run, capsys):
+    folder, _, trainer = run
+    assert replay.main([str(folder / "bad_batch"), "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    for task in trainer.plans[0].at(2):
+        assert f"{task:<26} loss nan" in told
+    assert "Not finite before the step: encoder.embeddings.norm.weight\n" in told
+    assert "First output that is not finite: encoder.embeddings" in told
+    assert told.endswith("Not finite again.\n")
+
+
+def test_a_replay_of_a_sound_step_gives_its_losses_bit_for_bit(tmp_path):
+    tiny_run.write_shards(tmp_path / "shards")
+    recipe = tiny_run.recipe(tmp_path, stages={"method": "multitask"}, train={"max_bad_steps": 1})
+    trainer = build(recipe, Shards(tmp_path / "shards")).trainer
+    hooks = []
+
+    def break_the_gradient(plan, take=trainer._step):
+        if trainer._position.step == 1:
+            bias = trainer.model.encoder.embeddings.norm.bias
+            hooks.append(bias.register_hook(lambda slope: slope * torch.nan))
+        take(plan)
+
+    trainer._step = break_the_gradient
+    with pytest.raises(RunFailed, match=r"step 2 of stage 1.*a gradient is not finite"):
+        trainer.train()
+    facts = json.loads((tmp_path / "run" / "bad_batch" / "batch.json").read_text())
+    found = replay.replay(tmp_path / "run" / "bad_batch", device="cpu")
+    assert found.finite  # the hook, which stands for failing hardware, was not kept
+    assert facts["grad_norm"] == "nan"
+    for name, total in facts["losses"].items():
+        assert found.losses[name] == pytest.approx(float(total) / facts["counts"][name], rel=1e-12)
+    assert replay.main([str(tmp_path / "run" / "bad_batch"), "--device", "cpu"]) == 1
+
+
+def test_a_folder_that_is_no_kept_batch_is_said_so(tmp_path, capsys):
+    with pytest.raises(CheckpointError, match="not a batch that was kept"):
+        bad_batch.read_bad_batch(tmp_path)
+    assert replay.main([str(tmp_path)]) == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_the_batch_kept_before(run, tmp_path, monkeypatch):
+    packs, model, _ = bad_batch.read_bad_batch(run[0] / "bad_batch")
+    place = tmp_path / "bad_batch"
+    bad_batch.write_bad_batch(place, packs, model, dict(model.named_parameters()), {"step": 1})
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
+    with pytest.raises(StorageError, match="No space left"):
+        bad_batch.write_bad_batch(place, packs, model, {}, {"step": 2})
+    assert json.loads((place / "batch.json").read_text())["step"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["bad_batch"]

@@ -1,0 +1,40 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ernie2.training.convergence import Convergence
+
+
+def seen(*losses, least_gain=0.0):
+    convergence = Convergence()
+    for loss in losses:
+        convergence.see({"a": loss}, least_gain)
+    return convergence
+
+
+def test_a_task_that_stops_improving_is_waited_for_as_often_as_patience_says():
+    assert seen(3.0, 2.0, 2.5, 2.1).waited == {"a": 2}
+    assert seen(3.0, 2.0, 2.5, 2.1).reached(["a"], 2)
+    assert not seen(3.0, 2.0, 2.5).reached(["a"], 2)
+
+
+def test_an_improvement_starts_the_waiting_anew_and_a_small_one_does_not_count():
+    assert seen(3.0, 3.1, 2.9).waited == {"a": 0}
+    assert seen(3.0, 2.99, 2.98, least_gain=0.01).waited == {"a": 2}
+    assert seen(3.0, 2.9, least_gain=0.01).waited == {"a": 0}
+
+
+def test_a_stage_goes_on_as_long_as_one_of_its_tasks_improves():
+    convergence = seen(2.0, 2.0, 2.0)
+    assert not convergence.reached(["a", "never evaluated"], 2)
+    assert convergence.reached(["a"], 2)
+
+
+def test_without_patience_nothing_ever_converges():
+    assert not seen(1.0, 1.0, 1.0).reached(["a"], None)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=20))
+def test_the_best_is_the_least_loss_and_its_state_can_be_taken_up(losses):
+    convergence = seen(*losses)
+    assert convergence.best["a"] == min(losses)
+    assert Convergence(**convergence.state()) == convergence

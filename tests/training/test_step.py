@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import torch
+
+from ernie2.batches.batch import Targets, end_to_end
+from ernie2.errors import ConfigError
+from ernie2.model.heads import HeadSpec
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.settings import EncoderSettings, TrainSettings
+from ernie2.training import step as step_module
+from ernie2.training.loss_scale import LossScale
+from ernie2.training.optim import build_optimizer
+from ernie2.training.step import choose_compiling, choose_precision, seed_dropout, take_step
+
+SETTINGS = EncoderSettings(layers=1, hidden=16, heads=2, position_rows=32, dropout=0.0)
+SPECS = [HeadSpec("words", "token", None), HeadSpec("order", "sentence", 3)]
+CPU = torch.device("cpu")
+
+
+def pack(*lengths, seed=0, copies=1):
+    """Random sequences; every second token is scored by "words" (`copies` times), every sequence by "order"."""
+    rng = np.random.default_rng(seed)
+    tokens = [rng.integers(5, 50, size=length) for length in lengths]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    scored = np.tile(np.arange(0, starts[-1], 2), copies)
+    labels = np.tile(rng.integers(5, 50, size=len(scored) // copies), copies)
+    targets = {
+        "words": Targets(scored, labels, len(scored)),
+        "order": Targets(starts[:-1], rng.integers(3, size=len(lengths)), len(lengths)),
+    }
+    segments = [np.zeros(length, int) for length in lengths]
+    return end_to_end(tokens, segments, [0] * len(lengths), targets, room=int(starts[-1]) + 5, longest=32, pad=0)
+
+
+def parameters_after(packs, weights=None, steps=1, precision="fp32", scale=None, model=None):
+    model = model or MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
+    optimizer = build_optimizer(model, TrainSettings(adam_eps=1.0))  # a large eps: updates follow the gradient's size
+    for step in range(steps):
+        result = take_step(
+            model,
+            optimizer,
+            packs,
+            weights=weights or {"words": 1.0, "order": 1.0},
+            lr=0.1,
+            clip=1e9,
+            precision=precision,
+            device=CPU,
+            dropout_key=(0, step),
+            scale=scale,
+        )
+    return model.state_dict(), result
+
+
+def assert_close(one, other):
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-5, atol=1e-6)
+
+
+def merge(a, b):
+    """Two packs' sequences as one pack."""
+    cut = a.real_tokens
+    starts = np.concatenate([a.starts, b.starts[1:] + cut])
+    lengths = np.diff(starts)
+    tokens = np.concatenate([a.tokens[:cut], b.tokens[: b.real_tokens]])
+    targets = {
+        name: Targets(
+            np.concatenate([a.targets[name].positions, b.targets[name].positions + cut]),
+            np.concatenate([a.targets[name].labels, b.targets[name].labels]),
+            a.targets[name].count + b.targets[name].count,
+        )
+        for name in a.targets
+    }
+    sequences = np.split(tokens, starts[1:-1])
+    segments = [np.zeros(length, int) for length in lengths]
+    return end_to_end(sequences, segments, [0] * len(lengths), targets, room=len(tokens), longest=32, pad=0)
+
+
+def test_splitting_a_batch_into_packs_changes_nothing():
+    a, b = pack(7, 3, 12, seed=1), pack(20, 2, seed=2)
+    (one, whole), (two, split) = parameters_after([merge(a, b)]), parameters_after([a, b])
+    assert_close(one, two)
+    assert whole.counts == split.counts
+    assert torch.isclose(whole.losses["words"], split.losses["words"])
+
+
+def test_the_order_of_packs_changes_nothing():
+    a, b = pack(7, 3, 12, seed=1), pack(20, 2, seed=2)
+    assert_close(parameters_after([a, b])[0], parameters_after([b, a])[0])
+
+
+def test_saying_every_label_of_a_task_twice_changes_nothing():
+    assert_close(parameters_after([pack(9, 14)])[0], parameters_after([pack(9, 14, copies=2)])[0])
+
+
+def test_the_result_counts_what_was_scored_and_how_much_was_right():
+    _, result = parameters_after([pack(7, 3), pack(5)])
+    assert result.counts == {"words": 5 + 3, "order": 3}
+    assert 0 <= int(result.correct["order"]) <= 3
+
+
+def test_a_task_of_weight_zero_leaves_its_head_alone_and_a_head_without_targets_has_no_gradient():
+    before = MultiTaskModel(SETTINGS, 50, SPECS, seed=1).state_dict()
+    after, _ = parameters_after([pack(7, 3)], weights={"words": 1.0, "order": 0.0})
+    undecayed = "heads.order.linear.bias"
+    assert torch.equal(before[undecayed], after[undecayed])
+    assert not torch.equal(before["heads.words.bias"], after["heads.words.bias"])
+
+
+def test_dropout_repeats_for_the_same_key_and_differs_for_another():
+    drawn = []
+    for key in ((1, 2), (1, 2), (1, 3)):
+        seed_dropout(*key)
+        drawn.append(torch.rand(4))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_a_stated_precision_is_taken_and_auto_picks_one_the_device_has():
+    assert choose_precision("fp32", CPU) == "fp32"
+    assert choose_precision("bf16", CPU) == "bf16"
+    assert choose_precision("auto", CPU) in ("bf16", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp32")],
+)
+def test_auto_takes_fp16_on_cards_that_only_emulate_bf16(capability, precision, monkeypatch):
+    def is_supported(including_emulation=True):
+        return including_emulation or capability >= (8, 0)
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_precision("auto", torch.device("cuda")) == precision
+    assert choose_precision("fp32", torch.device("cuda")) == "fp32"
+
+
+def test_a_scaled_loss_gives_the_step_of_the_loss_itself():
+    (plain, one), (scaled, two) = (parameters_after([pack(9, 14)], scale=scale) for scale in (None, LossScale()))
+    assert_close(plain, scaled)
+    assert not two.skipped
+    assert two.losses["words"] == one.losses["words"]
+    torch.testing.assert_close(one.grad_norm, two.grad_norm)
+
+
+def test_fp16_stays_close_to_fp32():
+    plain, _ = parameters_after([pack(9, 14)], steps=3)
+    scale = LossScale()
+    rough, _ = parameters_after([pack(9, 14)], steps=3, precision="fp16", scale=scale)
+    assert scale == LossScale(good=3)
+    for name, parameter in plain.items():
+        torch.testing.assert_close(rough[name], parameter, atol=2e-3, rtol=2e-2)
+
+
+def test_small_gradients_survive_fp16_only_where_the_loss_is_scaled():
+    weights = {"words": 0.0, "order": 1e-7}  # gradients of the head's input near 1e-9, below what fp16 can say
+    slopes = []
+    for scale in (None, LossScale()):
+        model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
+        parameters_after([pack(9, 14)], weights=weights, precision="fp16", scale=scale, model=model)
+        slopes.append(model.encoder.layers[0].ffn.inner.weight.grad.abs().sum().item())
+    assert slopes[0] == 0
+    assert slopes[1] > 0
+
+
+def test_a_gradient_that_overflows_changes_nothing_and_is_told_to_the_scale():
+    model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
+    before = {name: parameter.clone() for name, parameter in model.state_dict().items()}
+    scale = LossScale(value=1e38, bad=1)
+    after, result = parameters_after([pack(9, 14)], precision="fp16", scale=scale, model=model)
+    assert result.skipped
+    assert all(torch.equal(parameter, after[name]) for name, parameter in before.items())
+    assert scale == LossScale(value=1e38 * 0.8)
+    _, next_one = parameters_after([pack(9, 14)], precision="fp16", scale=LossScale(), model=model)
+    assert not next_one.skipped
+    assert not torch.equal(model.encoder.pooler.weight, before["encoder.pooler.weight"])
+
+
+def test_compiling_is_for_cuda_unless_it_is_asked_for(monkeypatch):
+    assert choose_compiling("auto", CPU) is False
+    assert choose_compiling(False, torch.device("cuda")) is False
+    monkeypatch.setattr(step_module, "has_triton", lambda: True)
+    assert choose_compiling("auto", torch.device("cuda")) is True
+    monkeypatch.setattr(step_module, "_compiles_cpp", lambda: True)
+    assert choose_compiling(True, CPU) is True
+
+
+def test_compiling_without_a_compiler_is_refused_where_asked_for_and_left_out_otherwise(monkeypatch):
+    monkeypatch.setattr(step_module, "has_triton", lambda: False)
+    monkeypatch.setattr(step_module, "_compiles_cpp", lambda: False)
+    assert choose_compiling("auto", torch.device("cuda")) is False
+    with pytest.raises(ConfigError, match=r"triton.*compile: false"):
+        choose_compiling(True, torch.device("cuda"))
+    with pytest.raises(ConfigError, match=r"C\+\+ compiler"):
+        choose_compiling(True, CPU)

@@ -1,0 +1,474 @@
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+import tiny_run
+from ernie2.batches.stream import Lane
+from ernie2.errors import CheckpointError, ConfigError, RunFailed, RunStopped, ShardError
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.shards.store import Shards
+from ernie2.training import checkpoints
+from ernie2.training import step as step_module
+from ernie2.training import trainer as trainer_module
+from ernie2.training.data_check import DataCheck
+from ernie2.training.finite import Finite
+from ernie2.training.position import Position
+from ernie2.training.pretraining import build, task_ids
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing after it runs in the loop."""
+
+
+def fresh(folder, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "shards").exists():
+        tiny_run.write_shards(folder / "shards")
+    return build(tiny_run.recipe(folder, **changes), Shards(folder / "shards")).trainer
+
+
+def kill_after(trainer, steps):
+    """Lets the trainer take `steps` steps, then dies before the next."""
+    count, take = itertools.count(1), trainer._step
+
+    def step(plan):
+        if next(count) > steps:
+            raise Killed
+        take(plan)
+
+    trainer._step = step
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    trainer = fresh(folder)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7, 13])
+def test_a_run_killed_and_resumed_ends_bit_identical_to_the_uninterrupted_one(whole, tmp_path, steps):
+    killed = fresh(tmp_path)
+    kill_after(killed, steps)
+    with pytest.raises(Killed):
+        killed.train()
+    resumed = fresh(tmp_path)
+    resumed.restore(checkpoints.newest(tmp_path / "run"))
+    position = resumed.train()
+    assert position.state() | {"seconds": 0} == whole._position.state() | {"seconds": 0}
+    for name, parameter in whole.model.state_dict().items():
+        assert torch.equal(parameter, resumed.model.state_dict()[name]), name
+    told = [_without_clocks(line) for line in resumed.records.read()]
+    assert told == [_without_clocks(line) for line in whole.records.read()]
+
+
+def _without_clocks(line):
+    return {key: value for key, value in line.items() if key not in ("seconds", "tokens_per_second", "time")}
+
+
+def test_every_task_gets_its_iterations_and_records_say_so(whole):
+    assert whole._position.task_steps == dict.fromkeys(tiny.FOUR, 5)
+    counted = dict.fromkeys(tiny.FOUR, 0)
+    for line in whole.records.read():
+        if line["kind"] == "stage" and line["event"] == "end":
+            for task, count in line["iterations"].items():
+                counted[task] += count
+    assert counted == dict.fromkeys(tiny.FOUR, 5)
+
+
+def test_tasks_enter_in_the_order_of_the_recipe(whole):
+    assert [plan.stage.introduced for plan in whole.plans] == [(name,) for name in tiny.FOUR]
+
+
+def test_instances_are_counted_under_the_id_they_were_trained_with(whole):
+    seen = whole._position.seen
+    assert set(seen) == set(tiny.FOUR)
+    assert all(count > 0 for count in seen.values())
+
+
+def test_the_peak_of_every_stage_is_recorded(whole):
+    peaks = [line["peak_lr_reached"] for line in whole.records.read() if line.get("event") == "end"]
+    assert peaks == [pytest.approx(1e-2)] * 4
+
+
+def test_held_out_figures_stand_at_the_start_and_at_every_stage_end(whole):
+    told = [(line["at"], line["stage"]) for line in whole.records.read() if line["kind"] == "heldout"]
+    assert told == [("start", 0), *(("stage_end", stage) for stage in range(4))]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_now(tmp_path):
+    trainer = fresh(tmp_path)
+    with torch.no_grad():
+        trainer.model.encoder.embeddings.token.weight.fill_(float("nan"))
+    with pytest.raises(RunFailed, match=r"not finite.*lower train\.peak_lr"):
+        trainer.train()
+
+
+def scripted(trainer, losses):
+    """Evaluations inside a stage give these losses of every task, one after the other; the last one stays."""
+    script = iter(losses)
+    last = [0.0]
+
+    def evaluate(*_):
+        last[0] = next(script, last[0])
+        figures = {"loss": last[0], "accuracy": 0.0, "cheap": {"accuracy": 0.0}}
+        return dict.fromkeys(tiny.FOUR, figures)
+
+    trainer.heldout.evaluate = evaluate
+
+
+def test_a_scripted_metric_ends_a_converging_stage_at_the_expected_step(tmp_path):
+    changes = {
+        "stages": {"steps": 30, "method": "multitask", "patience": 2, "least_gain": 0.0},
+        "train": {"evaluate_every": 4},
+    }
+    trainer = fresh(tmp_path, **changes)
+    # at the start, then after 4, 8, 12, 16 and 20 steps: the best comes at 12
+    scripted(trainer, [9.0, 3.0, 2.0, 1.0, 1.5, 1.2])
+    position = trainer.train()
+    assert position.step == 20
+    (end,) = [line for line in trainer.records.read() if line.get("event") == "end"]
+    planned = trainer.plans[0].done(len(trainer.plans[0]))
+    assert {name: end["iterations"][name] + end["forfeited"][name] for name in tiny.FOUR} == planned
+    steps = [line["step"] for line in trainer.records.read() if line["kind"] == "step"]
+    assert steps[-1] == 20
+
+
+def test_a_task_without_held_out_documents_does_not_keep_a_stage_from_converging(tmp_path):
+    trainer = fresh(tmp_path, stages={"steps": 30, "method": "multitask", "patience": 1}, train={"evaluate_every": 4})
+    del trainer.heldout._exams["sentence_reordering"]
+    assert trainer.heldout.missing == ["sentence_reordering"]
+    measured = [name for name in tiny.FOUR if name != "sentence_reordering"]
+    figures = {"loss": 1.0, "accuracy": 0.0, "cheap": {"accuracy": 0.0}}
+    trainer.heldout.evaluate = lambda *_: dict.fromkeys(measured, figures)
+    assert trainer.train().step == 8
+
+
+def test_a_position_survives_json():
+    lane = Lane.of({"a": {"drawn": 3, "corpora": {"c": [1, 2]}, "tokens": {"c": 40}}})
+    position = Position([lane], stage=1, stage_step=2, step=9, tokens=100, task_steps={"a": 4}, seen={"a": 7})
+    assert Position.of(json.loads(json.dumps(position.state()))).state() == position.state()
+
+
+def test_task_ids_put_knowledge_masking_first_whatever_the_order():
+    assert task_ids(["sentence_reordering", "knowledge_masking"], 16) == {
+        "knowledge_masking": 0,
+        "sentence_reordering": 1,
+    }
+    assert task_ids(["sentence_reordering"], 16) == {"sentence_reordering": 1}
+    assert task_ids(["a", "b"], 0) == {"a": 0, "b": 0}
+    with pytest.raises(ConfigError, match=r"encoder\.task_ids=2"):
+        task_ids(["a", "b"], 2)
+
+
+def test_a_checkpoint_of_another_encoder_is_refused(whole, tmp_path):
+    other = fresh(tmp_path, encoder={"hidden": 32})
+    with pytest.raises(CheckpointError, match="of another shape"):
+        other.restore(checkpoints.newest(whole.run))
+
+
+def test_shards_with_longer_sentences_than_the_sequence_has_room_for_are_refused(tmp_path):
+    made = [tiny.document([[[5] * (60 if i == 3 else 59)]], name=f"d{i}", group=i) for i in range(8)]
+    tiny_run.write_shards(tmp_path / "shards", made)
+    with pytest.raises(ShardError, match=r"sentences of up to 60 tokens.*room for 59"):
+        fresh(tmp_path)
+
+
+def test_more_segments_than_segment_types_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="segment_types=2"):
+        fresh(tmp_path, encoder={"segment_types": 2})
+
+
+def test_a_stage_that_converges_at_a_checkpoint_is_saved_once_at_its_end(tmp_path, monkeypatch):
+    changes = {
+        "stages": {"steps": 30, "method": "multitask", "patience": 2, "least_gain": 0.0},
+        "train": {"evaluate_every": 4, "checkpoint_every": 4},
+    }
+    trainer = fresh(tmp_path, **changes)
+    scripted(trainer, [9.0, 3.0, 4.0, 5.0])
+    saved, write = [], checkpoints.write
+    monkeypatch.setattr(checkpoints, "write", lambda run, step, *rest: saved.append(step) or write(run, step, *rest))
+    trainer.train()
+    assert saved == [0, 4, 8, 12]
+
+
+def test_dropout_is_seeded_anew_in_every_step(tmp_path, monkeypatch):
+    keys, take = [], trainer_module.take_step
+    monkeypatch.setattr(trainer_module, "take_step", lambda *a, **k: keys.append(k["dropout_key"]) or take(*a, **k))
+    position = fresh(tmp_path).train()
+    assert len(set(keys)) == len(keys) == position.step
+
+
+def same_end(one, other):
+    """Whether two trainers ended with the same parameters, positions and records, clocks aside."""
+    assert one._position.state() | {"seconds": 0} == other._position.state() | {"seconds": 0}
+    for name, parameter in one.model.state_dict().items():
+        assert torch.equal(parameter, other.model.state_dict()[name]), name
+    told = [[_without_clocks(line) for line in trainer.records.read()] for trainer in (one, other)]
+    assert told[0] == told[1]
+
+
+def killed_and_resumed(folder, steps, **changes):
+    """A trainer that ran to the end from the newest checkpoint of one killed after `steps` steps."""
+    killed = fresh(folder, **changes)
+    kill_after(killed, steps)
+    with pytest.raises(Killed):
+        killed.train()
+    resumed = fresh(folder, **changes)
+    resumed.restore(checkpoints.newest(folder / "run"))
+    resumed.train()
+    return resumed
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_recurrent_encoder_trains_and_resumes_bit_identically(tmp_path, kind):
+    changes = {"encoder": {"kind": kind}}
+    straight = fresh(tmp_path / "straight", **changes)
+    straight.train()
+    same_end(straight, killed_and_resumed(tmp_path / "again", 7, **changes))
+
+
+def test_layers_computed_again_end_in_the_same_bits(whole, tmp_path):
+    recomputing = fresh(tmp_path, train={"recompute": True})
+    assert recomputing.model.encoder.recompute
+    recomputing.train()
+    same_end(whole, recomputing)
+
+
+def overflow_at(trainer, steps):
+    """Makes the gradients of these steps infinite, as an overflow in fp16 does."""
+    take = trainer._step
+
+    def step(plan):
+        bias = trainer.model.encoder.embeddings.norm.bias
+        hook = bias.register_hook(lambda slope: slope * torch.inf) if trainer._position.step + 1 in steps else None
+        take(plan)
+        if hook is not None:
+            hook.remove()
+
+    trainer._step = step
+
+
+FP16 = {"precision": "fp16", "log_every": 1}
+
+
+def test_overflowing_steps_of_fp16_are_skipped_counted_and_move_the_position_on(tmp_path):
+    trainer = fresh(tmp_path, train=FP16)
+    overflow_at(trainer, {2, 3})
+    trainer.train()
+    lines = [line for line in trainer.records.read() if line["kind"] == "step"]
+    assert [line["step"] for line in lines] == list(range(1, trainer._position.step + 1))
+    assert [line["skipped"] for line in lines[:4]] == [0, 1, 1, 0]
+    assert [line["loss_scale"] for line in lines[:4]] == [102_400, 102_400, 81_920, 81_920]
+    assert lines[1]["loss"] == {}
+    assert trainer._position.task_steps == dict.fromkeys(tiny.FOUR, 5)
+
+
+def test_the_loss_scale_comes_back_exactly_when_a_run_is_resumed(tmp_path):
+    runs = []
+    for name, kill in (("straight", None), ("again", 7)):
+        folder = tmp_path / name
+        trainer = fresh(folder, train=FP16)
+        overflow_at(trainer, {2, 3, 5, 6, 11})
+        if kill:
+            kill_after(trainer, kill)
+            with pytest.raises(Killed):
+                trainer.train()
+            trainer = fresh(folder, train=FP16)
+            trainer.restore(checkpoints.newest(folder / "run"))
+            assert trainer._scale is not None
+            assert trainer._scale.value == pytest.approx(102_400 * 0.8**2)
+            overflow_at(trainer, {2, 3, 5, 6, 11})
+        trainer.train()
+        runs.append(trainer)
+    assert runs[0]._scale == runs[1]._scale
+    same_end(*runs)
+
+
+def test_a_loss_that_overflows_unscaled_stops_the_run(tmp_path):
+    trainer = fresh(tmp_path, train=FP16)
+    trainer._scale.value = 1.0
+    overflow_at(trainer, {2})
+    with pytest.raises(RunFailed, match=r"step 2: gradients overflow.*lower train\.peak_lr"):
+        trainer.train()
+
+
+def test_a_compiled_run_compiles_nothing_again_over_all_its_stages_and_tasks(tmp_path, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(trainer_module, "choose_compiling", lambda wanted, device: wanted)
+    compile_parts = MultiTaskModel.compile_parts
+    monkeypatch.setattr(MultiTaskModel, "compile_parts", lambda model: compile_parts(model, "eager"))
+    trainer = fresh(tmp_path, train={"compile": True}, stages={"steps": 6})
+    stats, take, grown = torch._dynamo.utils.counters["stats"], trainer._step, []
+
+    def step(plan):
+        known, before = set(trainer._position.task_steps), stats["unique_graphs"]
+        take(plan)
+        if stats["unique_graphs"] > before:
+            grown.append(set(trainer._position.task_steps) - known)
+
+    trainer._step = step
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        trainer.train()
+    torch._dynamo.reset()
+    assert trainer._position.stage == 4
+    assert grown[0] == {"knowledge_masking"}
+    assert all(grown)  # only where a task enters, and its head is of a form not met before
+
+
+def poison_at(trainer, steps):
+    """Makes the losses of these steps not a number, as a damaged activation does; parameters stay as they are."""
+    take = trainer._step
+
+    def step(plan):
+        bad = trainer._position.step + 1 in steps
+        norm = trainer.model.encoder.embeddings.norm
+        hook = norm.register_forward_hook(lambda *given: given[2] * torch.nan) if bad else None
+        before = [parameter.clone() for parameter in trainer.model.parameters()]
+        moments = [s["exp_avg"].clone() for s in trainer.optimizer.state.values()]
+        take(plan)
+        if hook is not None:
+            hook.remove()
+            assert all(map(torch.equal, before, trainer.model.parameters()))
+            assert all(map(torch.equal, moments, [s["exp_avg"] for s in trainer.optimizer.state.values()]))
+
+    trainer._step = step
+
+
+def test_a_step_that_is_not_finite_changes_nothing_is_counted_and_its_data_is_consumed(whole, tmp_path):
+    trainer = fresh(tmp_path, train={"log_every": 1})
+    poison_at(trainer, {3, 4, 6})
+    position = trainer.train()
+    lines = [line for line in trainer.records.read() if line["kind"] == "step"]
+    assert [line["skipped"] for line in lines[:7]] == [0, 0, 1, 1, 0, 1, 0]
+    assert lines[2]["loss"] == {}
+    assert (position.skipped, position.bad_steps) == (3, 0)
+    straight = whole._position
+    assert position.step == straight.step
+    assert position.seen == straight.seen
+    assert [lane.state() for lane in position.lanes] == [lane.state() for lane in straight.lanes]
+
+
+def test_bad_steps_in_a_row_are_counted_over_a_kill(tmp_path):
+    trainer = fresh(tmp_path)
+    poison_at(trainer, {2, 3})  # and step 3 is saved
+    kill_after(trainer, 3)
+    with pytest.raises(Killed):
+        trainer.train()
+    resumed = fresh(tmp_path)
+    resumed.restore(checkpoints.newest(tmp_path / "run"))
+    assert resumed._position.bad_steps == 2
+    poison_at(resumed, {4})
+    with pytest.raises(RunFailed, match=r"step 4 of stage.*the last of 3 such steps"):
+        resumed.train()
+
+
+def test_a_verdict_asked_one_step_later_counts_and_stops_at_the_same_step(tmp_path, monkeypatch):
+    """As on CUDA: what the device knows of a step is asked for only when the next one is under way."""
+    asked_at_once, asked_later = (fresh(tmp_path / name, train={"log_every": 1}) for name in ("once", "later"))
+    poison_at(asked_at_once, {3, 4, 6})
+    asked_at_once.train()
+    monkeypatch.setattr(Finite, "known", False)
+    monkeypatch.setattr(step_module, "decided_on_device", lambda norm: True)
+    poison_at(asked_later, {3, 4, 6})
+    asked_later.train()
+    same_end(asked_at_once, asked_later)
+    stopping = fresh(tmp_path / "stopping")
+    poison_at(stopping, {3, 4, 5})
+    with pytest.raises(RunFailed, match="step 5 of stage"):
+        stopping.train()
+    assert stopping._position.step == 5
+
+
+@pytest.mark.parametrize("signal_at", [1, 4, 7])
+def test_a_signal_saves_the_step_it_came_in_and_the_resumed_run_ends_bit_identical(whole, tmp_path, signal_at):
+    stopped = fresh(tmp_path)
+    take = stopped._step
+
+    def step(plan):
+        take(plan)
+        if stopped._position.step == signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped._step = step
+    with pytest.raises(RunStopped, match=rf"SIGTERM came; step {signal_at} is done and saved.*ernie2 resume"):
+        stopped.train()
+    newest = checkpoints.newest(tmp_path / "run")
+    assert newest.state["step"] == signal_at
+    resumed = fresh(tmp_path)
+    resumed.restore(newest)
+    resumed.train()
+    for name, parameter in whole.model.state_dict().items():
+        assert torch.equal(parameter, resumed.model.state_dict()[name]), name
+    steps = [line["step"] for line in resumed.records.read() if line["kind"] == "step"]
+    assert steps == sorted(set(steps))
+    begun = [line["stage"] for line in resumed.records.read() if line.get("event") == "begin"]
+    assert begun == [0, 1, 2, 3]
+
+
+def test_a_signal_during_the_last_step_of_a_stage_stops_at_its_end(tmp_path):
+    stopped = fresh(tmp_path)
+    last = len(stopped.plans[0])
+    take = stopped._step
+
+    def step(plan):
+        take(plan)
+        if stopped._position.step == last:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped._step = step
+    with pytest.raises(RunStopped, match="SIGINT came"):
+        stopped.train()
+    assert checkpoints.newest(tmp_path / "run").state["position"]["stage"] == 1
+    resumed = fresh(tmp_path)
+    resumed.restore(checkpoints.newest(tmp_path / "run"))
+    resumed.train()
+    begun = [line["stage"] for line in resumed.records.read() if line.get("event") == "begin"]
+    assert begun == [0, 1, 2, 3]
+
+
+def test_a_batch_that_is_never_made_is_told_by_the_watchdog(tmp_path, capsys):
+    trainer = fresh(tmp_path, train={"watchdog_seconds": 0.2})
+    stuck, pack = threading.Event(), trainer.stream.pack
+
+    def wait(*given):
+        stuck.wait(5.0 if trainer._position.step == 2 else 0.0)
+        return pack(*given)
+
+    trainer.stream.pack = wait
+    thread = threading.Thread(target=lambda: (time.sleep(0.8), stuck.set()))
+    thread.start()
+    trainer.train()
+    thread.join()
+    told = capsys.readouterr().err
+    assert "the run has been making the batch of step 3 for" in told
+    assert "in wait" in told
+
+
+def test_shards_damaged_while_a_run_goes_on_end_it_by_name(tmp_path):
+    trainer = fresh(tmp_path)
+    shards = Shards(tmp_path / "shards")
+    file = shards.corpora["text"].shards[1].folder / "tokens.npy"
+    file.write_bytes(file.read_bytes()[:-2] + b"xy")
+    with DataCheck(shards) as trainer.data_check, pytest.raises(ShardError, match=r"tokens\.npy.*checksum"):
+        trainer.train()
+
+
+def test_a_batch_that_damaged_shards_make_impossible_is_laid_at_their_door(tmp_path):
+    trainer = fresh(tmp_path)
+    shards = Shards(tmp_path / "shards")
+    file = shards.corpora["text"].shards[0].folder / "sentences.npy"
+    columns = np.load(file)
+    columns[3] = 10_000
+    np.save(file, columns)
+    with DataCheck(shards) as trainer.data_check, pytest.raises(ShardError, match=r"sentences\.npy"):
+        trainer.train()
