@@ -10,10 +10,20 @@ import os
 import shutil
 import tempfile
 
+import pytest
 from hypothesis import settings
+
+from ernie2.console import on_terminal
 
 settings.register_profile("ernie2", deadline=None)
 settings.load_profile("ernie2")
 _CACHE = tempfile.mkdtemp(prefix="ernie2-tests-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _messages_on_the_terminal():
+    """Messages are printed as under the command line, so that `capsys` finds them."""
+    with on_terminal():
+        yield

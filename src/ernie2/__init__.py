@@ -17,6 +17,9 @@ The verbs of the command line are functions of this package, and leave the same 
 
 A recipe is a YAML file, the name of a shipped one, or a mapping. What a user can do wrong raises a subclass of
 `ernie2.errors.Ernie2Error`. Importing the package imports none of its libraries; the first verb that is used does.
+
+Functions print nothing: messages and progress are records of the logger "ernie2", warnings, results (level 25) and
+information. `logging.basicConfig(level=logging.INFO)` shows them.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, TypeVar
 
+from ernie2.console import Output, configure, current_output
 from ernie2.errors import RunFailed
 
 _Item = TypeVar("_Item")
@@ -96,7 +97,7 @@ def end_with_parent() -> None:
 def _started(function: Callable[[_Item], object], begin: Callable[[], None] | None) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(function, begin, theirs), daemon=True)
+    process = context.Process(target=_serve, args=(function, begin, theirs, current_output()), daemon=True)
     process.start()
     theirs.close()
     return ours, process
@@ -119,9 +120,12 @@ def _received(ours: Connection, what_now: str) -> Any:
     return item
 
 
-def _serve(function: Callable[[_Item], object], begin: Callable[[], None] | None, theirs: Connection) -> None:
+def _serve(
+    function: Callable[[_Item], object], begin: Callable[[], None] | None, theirs: Connection, output: Output
+) -> None:
     """In a worker: answer every item with (item, what the call raised or None), until the pipe is closed."""
     end_with_parent()
+    configure(output)
     if begin is not None:
         begin()
     with suppress(EOFError, OSError):

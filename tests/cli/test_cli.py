@@ -16,7 +16,7 @@ import yaml
 
 import ernie2
 import tiny_run
-from ernie2 import cli
+from ernie2 import cli, console
 from ernie2.errors import DataError, RunFailed
 
 COMMANDS = (
@@ -125,6 +125,46 @@ def test_the_help_of_a_command_says_what_it_takes_and_leaves_and_gives_an_exampl
 
 def test_the_version_is_printed(ernie: Callable[..., Outcome]) -> None:
     assert ernie("--version") == (0, f"ernie2 {ernie2.__version__}\n", "")
+
+
+def test_quiet_keeps_results_and_drops_messages(
+    here: Path, monkeypatch: pytest.MonkeyPatch, ernie: Callable[..., Outcome]
+) -> None:
+    def report(*_: object) -> Path:
+        console.say("working")
+        console.warn("warning: careful")
+        console.debug("detail")
+        return here / "report.html"
+
+    monkeypatch.setattr("ernie2.report", report, raising=False)
+    _, out, complaint = ernie("--quiet", "report", "run")
+    assert "working" not in out
+    assert "next:" not in out
+    assert "report.html" in out
+    assert complaint == "warning: careful\n"
+    _, out, complaint = ernie("--verbose", "report", "run")
+    assert "working" in out
+    assert complaint == "warning: careful\ndetail\n"
+
+
+def test_messages_and_errors_are_appended_to_a_log_file(here: Path, ernie: Callable[..., Outcome]) -> None:
+    for _ in range(2):
+        assert ernie("--log-file", "log.txt", "recipes", "demo-eng")[0] == 2
+    lines = (here / "log.txt").read_text().splitlines()
+    assert len(lines) == 2
+    assert all(" ERROR error: " in line for line in lines)
+
+
+def test_a_log_file_that_cannot_be_written_and_quiet_with_verbose_are_refused(
+    here: Path, ernie: Callable[..., Outcome]
+) -> None:
+    assert_refused(ernie("--log-file", "nowhere/log.txt", "tasks"), "--log-file nowhere/log.txt cannot be written")
+    assert_refused(ernie("--quiet", "--verbose", "tasks"), "--quiet and --verbose")
+
+
+def test_verbose_shows_where_an_error_was_raised(here: Path, ernie: Callable[..., Outcome]) -> None:
+    assert "Traceback" in ernie("--verbose", "recipes", "demo-eng")[2]
+    assert "Traceback" not in ernie("recipes", "demo-eng")[2]
 
 
 def test_the_package_runs_as_a_module_too() -> None:

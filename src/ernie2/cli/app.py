@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 import ernie2
-from ernie2.errors import Ernie2Error, StorageError
-from ernie2.progress import complain, say
+from ernie2.console import RESULT, Output, configure, logger, on_terminal, show
+from ernie2.errors import ConfigError, Ernie2Error, StorageError
 
 INTERRUPTED = 130
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -112,12 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a character that the locale does not have is not an error
+    with on_terminal():
+        _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         try:
             app(arguments, prog_name="ernie2")
         finally:
             sys.stdout.flush()  # here, where a reader that went away (as `head` does) can still be met quietly
     except Ernie2Error as error:
+        logger.debug("where this was raised:", exc_info=True)
         _fail(str(error), error.exit_code, error.heading)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -134,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        say(f"ernie2 {ernie2.__version__}")
+        show(f"ernie2 {ernie2.__version__}")
         raise typer.Exit
 
 
@@ -143,6 +151,14 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show results, warnings and errors only.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show details as well, and where in the code an error was raised.")
+    ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Append messages with time stamps to FILE as well.", show_default=False),
+    ] = None,
 ) -> None:
     """Continual multi-task pre-training of text encoders, after ERNIE 2.0.
 
@@ -151,6 +167,9 @@ def _options(
     Start with  [bold]ernie2 demo[/bold]
     Then write  [bold]ernie2 recipes demo-en[/bold]  and make the recipe your own.
     """
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose contradict each other; give one of them.")
+    configure(Output(RESULT if quiet else logging.DEBUG if verbose else logging.INFO, log_file))
 
 
 def _storage_error(error: OSError) -> StorageError:
@@ -166,12 +185,12 @@ def _storage_error(error: OSError) -> StorageError:
 def _fail(message: str, code: int, heading: str = "error") -> None:
     sys.stdout.flush()
     rank = os.environ.get("RANK", "0")  # under torchrun
-    complain(f"{heading}: {message}" if rank == "0" else f"{heading} on rank {rank}: {message}")
+    logger.error("%s", f"{heading}: {message}" if rank == "0" else f"{heading} on rank {rank}: {message}")
     sys.exit(code)
 
 
 def _fail_unexpectedly() -> None:
-    complain(traceback.format_exc().rstrip())
+    logger.error("%s", traceback.format_exc().rstrip())
     _fail(
         "this is a fault of ernie2 and not of your input. Please report it with the lines above and the output of "
         "`ernie2 --version`.",

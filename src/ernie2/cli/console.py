@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from ernie2.cli.app import INTERRUPTED
-from ernie2.progress import complain, say
+from ernie2.console import answer, say, show, warn
 
 RECIPE = typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (`ernie2 recipes`).")
 OVERRIDES = typer.Argument(
@@ -32,7 +32,7 @@ def when_interrupted(advice: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        complain(f"\ninterrupted: {advice()}")
+        warn(f"\ninterrupted: {advice()}")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -40,8 +40,8 @@ def finished(results: Mapping[str, Path], *steps: str) -> None:
     """Says where the results are and what to do next; of many ranks under torchrun the first does."""
     if os.environ.get("RANK", "0") != "0":
         return
-    say()
-    columns([(f"{name}:", str(path)) for name, path in results.items()])
+    answer()
+    columns([(f"{name}:", str(path)) for name, path in results.items()], answer)
     next_steps(*steps)
 
 
@@ -51,9 +51,9 @@ def next_steps(*steps: str) -> None:
         say(f"  {step}")
 
 
-def columns(rows: Iterable[tuple[str, ...]]) -> None:
-    """Prints rows so that their cells stand below each other."""
+def columns(rows: Iterable[tuple[str, ...]], write: Callable[[str], None] = show) -> None:
+    """Write rows so that their cells stand below each other."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -11,7 +11,7 @@ import typer
 import ernie2
 from ernie2.cli.app import app
 from ernie2.cli.console import OVERRIDES, RECIPE, WORKERS, columns, finished, next_steps, when_interrupted
-from ernie2.progress import say
+from ernie2.console import show
 
 
 @app.command()
@@ -48,12 +48,12 @@ def tasks() -> None:
     """
     for task in ernie2.list_tasks():
         if "error" in task:
-            say(f"{task['name']}  (from {task['origin']}) cannot be used: {task['error']}")
+            show(f"{task['name']}  (from {task['origin']}) cannot be used: {task['error']}")
             continue
         labels = {None: "the vocabulary", 0: "labels from the data"}.get(task["labels"], f"{task['labels']} labels")
-        say(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
-        say(f"    {task['title']}: {task['about']}")
-        say(f"    needs {task['needs']}")
+        show(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
+        show(f"    {task['title']}: {task['about']}")
+        show(f"    needs {task['needs']}")
     next_steps("name the ones you want under `tasks:` in a recipe")
 
 
@@ -107,4 +107,4 @@ def inspect(
     Leaves   nothing
     Example  [bold]ernie2 inspect my-recipe.yaml --task knowledge_masking --with entity[/bold]
     """
-    say(ernie2.inspect(source, task, examples, containing, overrides or ()))
+    show(ernie2.inspect(source, task, examples, containing, overrides or ()))

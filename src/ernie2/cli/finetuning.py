@@ -13,9 +13,9 @@ import typer
 import ernie2
 from ernie2.cli.app import app
 from ernie2.cli.console import finished, when_interrupted
+from ernie2.console import answer, show
 from ernie2.errors import Ernie2Error
 from ernie2.escaping import json_line
-from ernie2.progress import say
 
 
 class HeadKind(StrEnum):
@@ -144,9 +144,9 @@ def predict(
     given = getattr(sys.stdin, "buffer", sys.stdin) if source == "-" else source
     for one in ernie2.predict(model, given, text, out, replace=replace):
         if out is None:
-            say(json_line(one))
+            show(json_line(one))
     if out is not None:
-        say(f"\npredictions: {out}")
+        answer(f"\npredictions: {out}")
 
 
 @app.command()

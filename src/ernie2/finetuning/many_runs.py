@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
+from ernie2.console import progress
 from ernie2.datasets.examples import LabelledData
 from ernie2.finetuning.jobs import Job, Run, finished_run
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.runs import prepare, run
 from ernie2.finetuning.sources import open_source
 from ernie2.processes import cores, done_in_processes, without_main
-from ernie2.progress import progress
 
 
 @dataclass(frozen=True)

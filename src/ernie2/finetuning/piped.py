@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
+from ernie2.console import warn
 from ernie2.datasets.tag_files import LOOKED_AT, is_tagged
 from ernie2.errors import DataError
 from ernie2.finetuning.tuned_folder import TunedFacts
-from ernie2.progress import warn
 from ernie2.storage.files import json_value
 from ernie2.storage.tables import Header
 

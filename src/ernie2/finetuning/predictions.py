@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ernie2.console import bar_or_none
 from ernie2.datasets.examples import Example, Head
 from ernie2.finetuning.encoded import Encoded, EncodedData, runs_within
 from ernie2.finetuning.heads import TunedModel
@@ -19,7 +20,6 @@ from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.spans import Candidate, best_spans
 from ernie2.model.inputs import Inputs
 from ernie2.model.transfer import to_host
-from ernie2.progress import bar_or_none
 from ernie2.training.step import autocast, choose_precision
 
 Array = NDArray[Any]

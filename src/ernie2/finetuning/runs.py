@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ernie2.console import say
 from ernie2.datasets.examples import Example, LabelledData
 from ernie2.finetuning.answers import RULES
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
@@ -21,7 +22,6 @@ from ernie2.finetuning.predictions import Outcome, positive_scores, predict, wit
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
 from ernie2.plurals import counted
-from ernie2.progress import say
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import remove

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedIOBase, RawIOBase, TextIOBase
 from typing import Any
 
+from ernie2.console import warn
 from ernie2.corpora.cells import name_in, spelled, text_of, tokens_of
 from ernie2.datasets.examples import Example
 from ernie2.datasets.labelled_files import SEPARATOR, as_list
@@ -18,7 +19,6 @@ from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.piped import PIPE, Piped, piped, wrong_count
 from ernie2.finetuning.tuned_folder import TunedFacts
-from ernie2.progress import warn
 from ernie2.storage.files import decoded, json_name, json_value, lines_of, read_lines
 from ernie2.storage.listing import list_files
 from ernie2.storage.tables import TABLES, Header, Row, column

@@ -16,9 +16,9 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from ernie2.console import say
 from ernie2.corpora.documents import resolve
 from ernie2.errors import DamagedFile, DataError, StorageError
-from ernie2.progress import say
 from ernie2.settings import Recipe
 from ernie2.storage.atomic import checksum
 from ernie2.storage.files import unreadable

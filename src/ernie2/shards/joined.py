@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+from ernie2.console import debug
 from ernie2.errors import ShardError
 from ernie2.shards.store import Shards
 from ernie2.storage.readers import reading
@@ -72,6 +73,7 @@ def reading_shards(shards: Shards) -> Iterator[None]:
             held.enter_context(reading(folder))
         if open_shards(*folders_of(shards)).fingerprint != shards.fingerprint:
             raise ShardError(f"{shards.folder} was replaced while this command started. Run the same command again.")
+        debug(f"reading shards in {', '.join(map(str, folders_of(shards)))}, fingerprint {shards.fingerprint}")
         yield
 
 

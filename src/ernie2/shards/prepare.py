@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie2.console import say
 from ernie2.errors import ConfigError, DataError, Ernie2Error, StorageError, TokenizerError
 from ernie2.processes import cores
-from ernie2.progress import say
 from ernie2.settings import PhraseSettings, Recipe
 from ernie2.shards import phrases
 from ernie2.shards.characters import JOINS, LETTER, character_classes

@@ -30,8 +30,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from ernie2.console import debug, say
 from ernie2.errors import FolderInUse, LockLost, StorageError
-from ernie2.progress import say
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.removing import discard
 
@@ -116,6 +116,7 @@ class FolderLock:
         while True:
             self._descriptor = self._open()
             if self._lock():
+                debug(f"locked {self.file}")
                 return
             owner, age = _read(self.file), _age(self.file)
             self._close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ernie2.console import warn
 from ernie2.errors import StorageError
-from ernie2.progress import complain
 
 WHAT_NOW = "Remove it yourself, then try again."
 """Advice at the end of a `StorageError`, unless the caller knows better."""
@@ -35,4 +35,4 @@ def discard(path: Path) -> None:
     try:
         remove(path, what_now="Nothing needs it any more: remove it yourself.")
     except StorageError as error:
-        complain(f"warning: {error}")
+        warn(f"warning: {error}")

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from ernie2.console import on_terminal, progress, say
 from ernie2.errors import RunFailed, RunStopped
 from ernie2.processes import cores, end_with_parent, without_main
-from ernie2.progress import progress, say
 from ernie2.studies.arms import Unit
 
 
@@ -121,5 +121,10 @@ def _take_place(places: Any, devices: Sequence[str], threads: int) -> None:
 
 def _in_its_log(carry_out: Callable[[Unit], None], unit: Unit, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+    with (
+        log.open("a", encoding="utf-8", buffering=1) as file,
+        redirect_stdout(file),
+        redirect_stderr(file),
+        on_terminal(),
+    ):
         carry_out(unit)

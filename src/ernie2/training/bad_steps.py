@@ -9,7 +9,7 @@ from typing import Any
 
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.stream import Lane
-from ernie2.progress import say
+from ernie2.console import say
 from ernie2.training.loss_scale import LEAST, LossScale
 from ernie2.training.position import Position
 from ernie2.training.step import StepResult

@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ernie2.console import debug, say
 from ernie2.errors import CheckpointError, DamagedFile
-from ernie2.progress import say
 from ernie2.storage.atomic import checksum, staged_folder
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.locks import confirm_lock
@@ -90,6 +90,7 @@ def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Pa
         save_tensors(staging / "optimizer.safetensors", full.moments)
         files = {name: checksum(staging / name) for name in _FILES}
         write_checked_json(staging / "state.json", {"format": FORMAT, **state, "step": step, "files": files})
+    debug(f"saved {folder}")
     return folder
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from threading import Event, Thread
 
+from ernie2.console import progress
 from ernie2.errors import Ernie2Error, ShardError
-from ernie2.progress import progress
 from ernie2.shards.store import Shard, Shards
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from ernie2.console import quietly
 from ernie2.errors import ConfigError, Ernie2Error, RunFailed
-from ernie2.progress import quietly
 
 Value = TypeVar("Value")
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ernie2.console import say
 from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.filling import Account, load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import EncoderSettings, Recipe
 from ernie2.shards.shard_tokenizer import tokenizer_of

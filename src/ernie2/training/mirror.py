@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, StorageError
-from ernie2.progress import say
 from ernie2.storage.json_files import parse_json
 from ernie2.training.checkpoints import open_checkpoint
 from ernie2.training.rules import check_rules

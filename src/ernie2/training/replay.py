@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ernie2.console import logger, on_terminal, show
 from ernie2.errors import Ernie2Error
 from ernie2.model.inputs import Inputs
-from ernie2.progress import complain, say
 from ernie2.training.bad_batch import read_bad_batch
 from ernie2.training.step import autocast, counts_of, seed_dropout
 
@@ -99,17 +99,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = replay(given.folder, given.precision, given.device)
     except Ernie2Error as error:
-        complain(f"error: {error}")
+        with on_terminal():
+            logger.error("%s", f"error: {error}")
         return error.exit_code
     for name, loss in found.losses.items():
-        say(f"{name:<26} loss {loss:.4g}")
+        show(f"{name:<26} loss {loss:.4g}")
     if found.parameters:
-        say(f"Not finite before the step: {_some(found.parameters)}")
+        show(f"Not finite before the step: {_some(found.parameters)}")
     if found.first is not None:
-        say(f"First output that is not finite: {found.first[1]}, in pack {found.first[0]}")
+        show(f"First output that is not finite: {found.first[1]}, in pack {found.first[0]}")
     if found.gradients:
-        say(f"Gradients that are not finite: {_some(found.gradients)}")
-    say("All finite this time." if found.finite else "Not finite again.")
+        show(f"Gradients that are not finite: {_some(found.gradients)}")
+    show("All finite this time." if found.finite else "Not finite again.")
     return 1 if found.finite else 0
 
 

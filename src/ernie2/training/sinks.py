@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from ernie2.console import say
 from ernie2.errors import ConfigError
 from ernie2.extras import install_advice
-from ernie2.progress import say
 
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 """The package each sink needs; also the name of the extra that installs it."""

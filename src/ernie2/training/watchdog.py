@@ -14,7 +14,7 @@ import time
 import traceback
 from types import FrameType
 
-from ernie2.progress import complain
+from ernie2.console import warn
 
 LOOK_SHARE = 4
 """It looks so many times within the time it waits."""
@@ -64,7 +64,7 @@ class Watchdog:
             now = time.monotonic()
             if now - self._said >= self._seconds:
                 self._said = now
-                complain(self.told(now))
+                warn(self.told(now))
 
     def told(self, now: float) -> str:
         """What the watchdog says at `now` (of time.monotonic), with the place in the code last of all."""

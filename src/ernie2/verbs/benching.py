@@ -13,9 +13,9 @@ import torch
 
 from ernie2.benchmarking.hugging_face import chosen_sides, require_hugging_face
 from ernie2.benchmarking.measure import Bench
+from ernie2.console import answer, progress, say
 from ernie2.errors import ConfigError, StorageError
 from ernie2.processes import cores
-from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
 from ernie2.storage.line_files import append_line
@@ -165,16 +165,16 @@ def _step_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _say_input(figures: Mapping[str, Any]) -> None:
     named = {"stream": "the recipe's stream", "pairs_of_50": "labelled pairs"}
-    say("\nInput side: one loader process alone, and the share of the time in which training waits for packs")
+    answer("\nInput side: one loader process alone, and the share of the time in which training waits for packs")
     for key, side in figures.items():
         alone = side["one_process"]
-        say(
+        answer(
             f"  {named[key]}, {alone['instance_tokens']:.0f} tokens an instance: "
             f"{alone['instances_per_second']:,.0f} instances/s, {alone['tokens_per_second']:,.0f} tokens/s"
         )
         for fed in side["waiting"]:
             usual = " (the default here)" if fed["workers"] == side["default_workers"] else ""
-            say(
+            answer(
                 f"    {fed['workers']} workers{usual}: waits {fed['share']:.2%}, {fed['tokens_per_second']:,.0f} "
                 f"tokens/s over {fed['steps']} steps"
             )
@@ -183,14 +183,14 @@ def _say_input(figures: Mapping[str, Any]) -> None:
 def _say_against(line: Mapping[str, Any]) -> None:
     """A table; each ratio is how many times as many real tokens a second ours trains on the same instances."""
     against = line["against"]
-    say(f"\nOn the same instances, in turns: {against['library']}, {line['precision']}")
+    answer(f"\nOn the same instances, in turns: {against['library']}, {line['precision']}")
     head = ("", "tokens/s", "real share", "memory", "ours / theirs", "where tokens are masked")
     rows = [head, _side("ernie2", line["step"])]
     rows += [_side(side["name"], side) for side in against["sides"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *cells in rows:
-        say("  " + "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
-    say("  Theirs learns masked tokens alone, in steps of every kind; ours all tasks of the step.")
+        answer("  " + "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
+    answer("  Theirs learns masked tokens alone, in steps of every kind; ours all tasks of the step.")
 
 
 def _side(name: str, side: Mapping[str, Any]) -> tuple[str, ...]:
@@ -201,4 +201,4 @@ def _side(name: str, side: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _say_row(name: str, value: str) -> None:
-    say(f"{name:<15} {value}")
+    answer(f"{name:<15} {value}")

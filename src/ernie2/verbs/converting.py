@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.exporting import converted_card
 from ernie2.model.formats.filling import Account, LoadedModel, folded, load_model, tensors_of
@@ -15,7 +16,6 @@ from ernie2.model.formats.opening import Stored
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.hf_names import TASK_TABLE
-from ernie2.progress import say
 from ernie2.recipe_files import explain
 from ernie2.settings import EncoderSettings
 from ernie2.shards.wordpieces import WordPieces

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ernie2.batches.order import generator
+from ernie2.console import answer, progress, say
 from ernie2.errors import ConfigError, did_you_mean
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
@@ -26,7 +27,6 @@ from ernie2.finetuning.training import fine_tune
 from ernie2.languages import check_language
 from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
 from ernie2.seed_interval import over_seeds
@@ -190,19 +190,21 @@ def _class_of(name: str, question: Question) -> str:
 def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
     ends = [line["tasks"] for line in lines if line["kind"] == "heldout" and line["at"] == "stage_end"]
     final = ends[-1]
-    say("\nWhat came of it")
+    answer("\nWhat came of it")
     masked = [tasks["knowledge_masking"] for tasks in ends]
     path = " → ".join(f"{figures['loss']:.3f}" for figures in masked)
-    say(f"  masked-token loss at the end of each stage: {path} (unigram entropy {masked[0]['cheap']['entropy']:.3f})")
+    answer(
+        f"  masked-token loss at the end of each stage: {path} (unigram entropy {masked[0]['cheap']['entropy']:.3f})"
+    )
     for name, figures in final.items():
         interval = f"{figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f})"
-        say(f"  {name}: {interval}, {verdict_of(figures).reason}")
+        answer(f"  {name}: {interval}, {verdict_of(figures).reason}")
     result = [line for line in lines if line["kind"] == "score"][-1]
     shown = {kind: "/".join(f"{a:.3f}" for a in result[kind]) for kind in ("pretrained", "untrained")}
     bounds = result["margin_note"] or (
         f"95 % over {len(result['seeds'])} seeds: {result['margin_low']:+.3f} to {result['margin_high']:+.3f}"
     )
-    say(
+    answer(
         f"  {result['name']} pre-trained {shown['pretrained']}, untrained {shown['untrained']}: margin "
         f"{result['margin']:+.3f} ({bounds}); "
         f"{result['test']} passages of documents never seen"

@@ -10,9 +10,9 @@ import torch
 
 from ernie2.batches.feeds import weight_of
 from ernie2.batches.stream import Feed
+from ernie2.console import answer, say
 from ernie2.errors import ConfigError
 from ernie2.learned import BASELINES, verdict_of
-from ernie2.progress import say
 from ernie2.reporting.report import write_report
 from ernie2.settings import BatchSettings, TrainSettings
 from ernie2.shards.joined import open_shards, reading_shards
@@ -111,6 +111,8 @@ def say_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
     for name, f in figures.items():
         interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
         baselines = ", ".join(f"{title} {f[key]['accuracy']:.3f}" for key, title in BASELINES.items())
-        say(f"{name}: accuracy {interval}, loss {f['loss']:.3f} ({f['instances']} instances, {f['scored']:,} scored)")
-        say(f"  baselines: {baselines} ({f['cheap']['rule']})")
-        say(f"  {verdict_of(f).reason}")
+        answer(
+            f"{name}: accuracy {interval}, loss {f['loss']:.3f} ({f['instances']} instances, {f['scored']:,} scored)"
+        )
+        answer(f"  baselines: {baselines} ({f['cheap']['rule']})")
+        answer(f"  {verdict_of(f).reason}")

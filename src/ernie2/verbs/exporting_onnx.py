@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, StorageError
 from ernie2.extras import install_advice
 from ernie2.finetuning.dense import DenseTuned
@@ -24,7 +25,6 @@ from ernie2.finetuning.tuned_folder import FACTS, load_tuned
 from ernie2.model.dense import DenseEncoder
 from ernie2.model.formats.own import OWN as OWN_FILE
 from ernie2.model.hf import CONFIG, hf_config
-from ernie2.progress import say
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.training.unfinished import unfinished_note

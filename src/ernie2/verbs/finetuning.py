@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from ernie2.console import answer, say
 from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
 from ernie2.datasets.examples import Head, LabelledData
 from ernie2.datasets.official_files import find_files
@@ -23,7 +24,6 @@ from ernie2.finetuning.results import Outcomes, as_markdown, lines_of, outcomes_
 from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.plurals import counted
-from ernie2.progress import say
 from ernie2.reporting.finetuned import write_page
 from ernie2.storage.atomic import write_json, write_text
 from ernie2.training.step import choose_precision
@@ -119,7 +119,7 @@ def _run_jobs(
         runs[name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
         made = outcomes_of(job.data, runs[name], job.settings, source.shape, job.task_id, str(job.folder), own)
         said = _split_notes(job)
-        say("\n".join(lines_of(replace(made, notes=tuple(note for note in made.notes if note not in said)))))
+        answer("\n".join(lines_of(replace(made, notes=tuple(note for note in made.notes if note not in said)))))
         results.append(replace(made, notes=(*notes, *made.notes)))
         for one in named.values():
             if _trained_on(one) == name and one.splits["test"].labelled:
@@ -127,11 +127,11 @@ def _run_jobs(
                 results.append(
                     outcomes_of(whole, scored, job.settings, source.shape, job.task_id, str(job.folder), own=False)
                 )
-                say("\n".join(lines_of(results[-1])))
+                answer("\n".join(lines_of(results[-1])))
     if submission is not None:
         chosen = submit(Path(submission), named, runs, devices()[0])
         remarks.append("submission: " + ", ".join(f"{one.dataset} by seed {one.seed}" for one in chosen))
-        say(f"Submission: {submission}; the run that is best on dev predicted each test file")
+        answer(f"Submission: {submission}; the run that is best on dev predicted each test file")
     record = record_of(results, **_facts(source, jobs[0][0].settings, remarks, results))
     _leave(folder, record, results)
     models = {name: tuple(run.folder / "model" for run in found) for name, found in runs.items()}
@@ -167,9 +167,9 @@ def _leave(folder: Path, record: Mapping[str, Any], results: Sequence[Outcomes])
     if record["glue_score"] is not None:
         part = [one.dataset for one in results if one.standing != "official"]
         words = f" (not comparable: {', '.join(part)} not whole)" if part else ""
-        say(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
+        answer(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
     if record["glue_withheld"]:
-        say(record["glue_withheld"])
+        answer(record["glue_withheld"])
     write_json(folder / RESULTS, record)
     write_text(folder / REPORT, as_markdown(record))
     write_page(folder)

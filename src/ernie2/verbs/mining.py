@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from ernie2.console import answer, progress
 from ernie2.errors import ConfigError
 from ernie2.languages import check_language
 from ernie2.plurals import counted
-from ernie2.progress import progress, say
 
 if TYPE_CHECKING:
     from ernie2.corpora.connectives import Mined
@@ -75,8 +75,8 @@ def mine_clicks(
 
 def _say_mined(out: Path, mined: Mined) -> None:
     """Prints rows per label, the most frequent first, and what was dropped."""
-    say(f"{counted(mined.labels.total(), 'pair')} of {counted(len(mined.labels), 'label')} in {out}")
+    answer(f"{counted(mined.labels.total(), 'pair')} of {counted(len(mined.labels), 'label')} in {out}")
     for label, count in sorted(mined.labels.items(), key=lambda entry: (-entry[1], entry[0])):
-        say(f"  {label:<26} {count:,}")
+        answer(f"  {label:<26} {count:,}")
     for reason, count in mined.drops.as_dict().items():
-        say(f"dropped {count:,}: {reason}")
+        answer(f"dropped {count:,}: {reason}")

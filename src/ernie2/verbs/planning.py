@@ -11,10 +11,10 @@ import torch
 
 from ernie2.batches.epochs import Epochs, check_epochs, expected_epochs, hosted_steps, written
 from ernie2.batches.stages import Plan
+from ernie2.console import answer, progress, say
 from ernie2.errors import ShardError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.progress import progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
 from ernie2.shards.store import Shards
@@ -77,7 +77,7 @@ def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | N
     cost = forecast(trainer, measured)
     peak = peak_bytes(device)
     where = "of the GPU" if device.type == "cuda" else "of this process, Python and its libraries included"
-    say(f"  measured peak {where}: {_size(peak)}" if peak else "  the peak could not be measured")
+    answer(f"  measured peak {where}: {_size(peak)}" if peak else "  the peak could not be measured")
     total = setting_up + cost.steps + cost.evaluations + cost.checkpoints
     _say_time(cost, setting_up, total, how_often(trainer), str(made.facts["device"]), precision)
     return {
@@ -121,8 +121,10 @@ def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
         memory = _memory(recipe, parameters, choose_precision(recipe.train.precision, device))
         figures["memory_estimate"] = memory.total
     require_data(recipe)
-    say(f"\nThe data are there, shards are not yet: `ernie2 prepare` makes them in {recipe.shards.folder}. With them")
-    say("--dry-run also tells epochs per task and corpus, and measures memory and time.")
+    answer(
+        f"\nThe data are there, shards are not yet: `ernie2 prepare` makes them in {recipe.shards.folder}. With them"
+    )
+    answer("--dry-run also tells epochs per task and corpus, and measures memory and time.")
     return {**figures, "parameters": parameters}
 
 
@@ -154,31 +156,33 @@ def _parameters(recipe: Recipe, vocabulary: int, specs: Sequence[HeadSpec]) -> i
 
 def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
     """Prints stages, steps and tokens, and gives them."""
-    say(f"{recipe.name}: {recipe.stages.method}, {len(plans)} {'stage' if len(plans) == 1 else 'stages'}")
+    answer(f"{recipe.name}: {recipe.stages.method}, {len(plans)} {'stage' if len(plans) == 1 else 'stages'}")
     stages = []
     for number, plan in enumerate(plans, 1):
         led, done = hosted_steps([plan]), plan.done(len(plan))
-        say(f"\nStage {number}: {len(plan):,} steps" + (f", new: {', '.join(plan.stage.introduced)}" if plans else ""))
+        answer(
+            f"\nStage {number}: {len(plan):,} steps" + (f", new: {', '.join(plan.stage.introduced)}" if plans else "")
+        )
         rows = {}
         for task, iterations in done.items():
             own = led.get(task, 0)
             rows[task] = {"iterations": iterations, "own": own, "ridden": iterations - own}
             ridden = f", {iterations - own:,} riding on steps of others" if iterations > own else ""
-            say(f"  {task:<26} {iterations:>8,} iterations: {own:,} steps of its own{ridden}")
+            answer(f"  {task:<26} {iterations:>8,} iterations: {own:,} steps of its own{ridden}")
         stages.append({"steps": len(plan), "tasks": rows})
     steps = sum(map(len, plans))
     tokens = steps * recipe.batch.batch_tokens
     batch = recipe.batch
     packs = f"{batch.packs} pack{'s' if batch.packs > 1 else ''} of {batch.pack_tokens:,}"
-    say(f"\nIn all {steps:,} steps of {batch.batch_tokens:,} tokens ({packs}): {_short(tokens)} tokens at most.")
+    answer(f"\nIn all {steps:,} steps of {batch.batch_tokens:,} tokens ({packs}): {_short(tokens)} tokens at most.")
     return {"stages": stages, "steps": steps, "most_tokens": tokens, "task_sets": len(task_sets(plans))}
 
 
 def _say_epochs(epochs: Epochs, most: float) -> None:
-    say(f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={most:g})")
+    answer(f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={most:g})")
     for task, counts in epochs.items():
         shown = ", ".join(f"{corpus} {written(count)}" for corpus, count in counts.items())
-        say(f"  {task:<26} {shown}")
+        answer(f"  {task:<26} {shown}")
 
 
 def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
@@ -187,10 +191,10 @@ def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
     memory = estimate(
         recipe.encoder, parameters, recipe.batch.pack_tokens, precision, recipe.train.recompute, weights_tokens
     )
-    say(
+    answer(
         f"\n{_short(parameters)} parameters. Memory of a training step in {precision}, estimated: {_size(memory.total)}"
     )
-    say(
+    answer(
         f"  parameters {_size(memory.parameters)}, gradients {_size(memory.gradients)}, Adam's moments "
         f"{_size(memory.moments)}, activations of a pack {_size(memory.activations)}"
     )
@@ -201,7 +205,7 @@ def _say_time(
     cost: RunCost, setting_up: float, total: float, counts: tuple[int, int], device: str, precision: str
 ) -> None:
     evaluations, saved = counts
-    say(
+    answer(
         f"\nTime on {device}, {precision}, from {cost.measured_sets} of {cost.sets} task sets measured: {_clock(total)}"
     )
     rows: Mapping[str, float] = {
@@ -213,9 +217,9 @@ def _say_time(
         "setting up": setting_up,
     }
     for what, seconds in rows.items():
-        say(f"  {what:<50} {_clock(seconds):>10}")
+        answer(f"  {what:<50} {_clock(seconds):>10}")
     if cost.checkpoint_bytes is None:
-        say("  No checkpoint could be written beside the run folder to measure it: check the disk before you start.")
+        answer("  No checkpoint could be written beside the run folder to measure it: check the disk before you start.")
 
 
 def _clock(seconds: float) -> str:

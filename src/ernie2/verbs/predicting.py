@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ernie2.console import warn
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.finetuning.former import check_predictions_file
@@ -19,7 +20,6 @@ from ernie2.finetuning.predictions import Outcome
 from ernie2.finetuning.spans import Candidate
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
 from ernie2.finetuning.unlabelled import examples_from, examples_in, examples_of
-from ernie2.progress import warn
 from ernie2.shards.unknown import HIGH, describe_share
 from ernie2.storage.atomic import write_text
 

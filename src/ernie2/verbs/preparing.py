@@ -9,11 +9,11 @@ from typing import Any
 
 from ernie2.batches.feeds import feeds, heldout_feed
 from ernie2.batches.stream import Feed
+from ernie2.console import Bar, progress, say
 from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.inspecting.figures import inspect as look
 from ernie2.inspecting.text import loss_lines, render
-from ernie2.progress import Bar, progress, say
 from ernie2.recipe_files import load_recipe
 from ernie2.settings import Recipe
 from ernie2.shards.identity import check_settings

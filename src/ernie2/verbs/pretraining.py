@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.batches.epochs import check_epochs, expected_epochs
+from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError, StorageError
 from ernie2.exporting import export_hf
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.progress import say
 from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
 from ernie2.settings import Recipe, TrainSettings

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from ernie2.console import answer, say
 from ernie2.datasets.declared import find_dataset, load
 from ernie2.errors import ConfigError, DamagedFile, DataError, RunStopped
 from ernie2.finetuning.paper_settings import settings_for, size_for
 from ernie2.finetuning.setting_overrides import overridden
-from ernie2.progress import say
 from ernie2.reporting.study import write_study_page
 from ernie2.settings import Recipe
 from ernie2.storage.atomic import write_bytes, write_text
@@ -92,7 +92,7 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
         raise RunStopped("asked to stop; what was trained is saved. The same command goes on from there.") from error
     record = read_record(folder / NAME)
     assert record is not None
-    say("\n".join(["", *spoken_lines(analyse(record))]))
+    answer("\n".join(["", *spoken_lines(analyse(record))]))
     return folder
 
 
@@ -108,7 +108,7 @@ def study_again(file: str | Path, out: str | Path | None = None) -> Path:
     found = analyse(record)  # says what is wrong with it before anything is written
     folder = Path(out) if out is not None else file.parent
     _leave(folder, record)
-    say("\n".join(spoken_lines(found)))
+    answer("\n".join(spoken_lines(found)))
     return folder
 
 

@@ -10,8 +10,8 @@ from torch.backends.cuda import flash_sdp_enabled, mem_efficient_sdp_enabled
 from torch.nn import attention
 from torch.nn.attention import _registry
 
+from ernie2.console import warn
 from ernie2.model.attention import flash, fused
-from ernie2.progress import warn
 
 CARD = torch.device("cuda")
 

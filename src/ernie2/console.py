@@ -1,0 +1,287 @@
+"""Messages and progress: records of the logger "ernie2", shown on the terminal only by the command line.
+
+A program that imports ernie2 sees nothing by default; `logging.getLogger("ernie2")` takes handlers and a level of its
+own. `on_terminal` shows messages as the command line does: a bar with rate and time left on a terminal, plain lines a
+few seconds apart elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from ernie2.errors import ConfigError
+from ernie2.escaping import printable
+
+PLAIN_SECONDS = 5.0
+"""Without a terminal, a line is printed at most this often."""
+
+SHORT_SECONDS = 0.5
+"""No rate is told from a time shorter than this."""
+
+RESULT = 25
+"""The level of lines that answer a command: above INFO, so that --quiet keeps them."""
+
+logging.addLevelName(RESULT, "RESULT")
+logger = logging.getLogger("ernie2")
+logger.addHandler(logging.NullHandler())
+
+
+def debug(text: str) -> None:
+    """Log a detail, which --verbose shows."""
+    logger.debug("%s", text)
+
+
+def say(text: str = "") -> None:
+    """Log what is being done, at level INFO."""
+    logger.info("%s", text)
+
+
+def answer(text: str = "") -> None:
+    """Log a line of a command's result, at level RESULT."""
+    logger.log(RESULT, "%s", text)
+
+
+def warn(text: str) -> None:
+    """Log a warning; on the terminal it goes to standard error."""
+    logger.warning("%s", text)
+
+
+def show(text: str = "") -> None:
+    """Print a line of data, such as JSON, on standard output: on the terminal only, whatever the level of messages."""
+    print(printable(text), flush=True)
+
+
+@contextmanager
+def quietly(quiet: bool = True) -> Iterator[None]:
+    """Where `quiet`, drop messages below WARNING and bars: all processes of a run but the first do."""
+    before = logger.level
+    if quiet:
+        logger.setLevel(max(logger.getEffectiveLevel(), logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where messages go: `level` and above to the terminal (None: none), INFO and above to `log_file`."""
+
+    level: int | None = logging.INFO
+    log_file: Path | None = None
+
+
+class _Terminal(logging.Handler):
+    """Writes messages to standard output, details and warnings to standard error; control sequences are spelled out."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record` to the stream that `sys` holds now; errors of the stream are the caller's."""
+        if getattr(record, "bar", False) and _shows_bars():
+            return
+        stream = sys.stdout if logging.INFO <= record.levelno < logging.WARNING else sys.stderr
+        print(_text_of(record), file=stream, flush=True)
+
+
+class _LogFile(logging.FileHandler):
+    """Appends messages with time stamps; a write that fails is reported once and ends the log, not the run."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return "2026-01-31 12:00:00 INFO text" with control sequences spelled out."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        return f"{stamp} {record.levelname} {_text_of(record).strip()}"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leave empty lines out."""
+        return bool(record.getMessage().strip())
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Close the file and warn."""
+        logger.removeHandler(self)
+        warn(f"warning: nothing more is written to {self.baseFilename}: {sys.exc_info()[1]}")
+
+
+@contextmanager
+def on_terminal(output: Output | None = None) -> Iterator[None]:
+    """Inside, messages go to the terminal, or where `output` says; `configure` can change that."""
+    handlers, level = logger.handlers[:], logger.level
+    try:
+        configure(output or Output())
+        yield
+    finally:
+        _replace_handlers(handlers)
+        logger.setLevel(level)
+
+
+def configure(output: Output) -> None:
+    """Send messages where `output` says instead of where this module sent them before; a user's handlers stay.
+
+    Raises `ConfigError` where the log file cannot be written.
+    """
+    ours: list[logging.Handler] = []
+    if output.log_file is not None:
+        try:
+            ours.append(_LogFile(output.log_file, encoding="utf-8", errors="backslashreplace"))
+        except OSError as error:
+            raise ConfigError(
+                f"--log-file {output.log_file} cannot be written ({error.strerror or error}). Name a file in a folder "
+                "that exists and that you may write to."
+            ) from error
+        ours[-1].setLevel(min(logging.INFO, output.level or logging.INFO))
+    if output.level is not None:
+        ours.insert(0, _Terminal(output.level))
+    _replace_handlers([one for one in logger.handlers if not isinstance(one, _Terminal | _LogFile)] + ours)
+    if ours:
+        logger.setLevel(min(one.level for one in ours))
+
+
+def current_output() -> Output:
+    """Return where messages go now, for a process of its own to `configure`."""
+    level, file = None, None
+    for one in logger.handlers:
+        if isinstance(one, _Terminal):
+            level = max(one.level, logger.level)
+        if isinstance(one, _LogFile):
+            file = Path(one.baseFilename)
+    return Output(level, file)
+
+
+def _replace_handlers(handlers: list[logging.Handler]) -> None:
+    for one in logger.handlers[:]:
+        if one not in handlers:
+            logger.removeHandler(one)
+            one.close()
+    for one in handlers:
+        logger.addHandler(one)
+
+
+def _text_of(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if record.exc_info and record.exc_info[0] is not None:
+        text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+    return printable(text)
+
+
+def _shows_bars() -> bool:
+    """Return whether messages of level INFO go to a terminal, where a bar can be drawn."""
+    shown = any(isinstance(one, _Terminal) and one.level <= logging.INFO for one in logger.handlers)
+    return shown and logger.isEnabledFor(logging.INFO) and sys.stdout.isatty()
+
+
+class Bar:
+    """Counts `total` units, or units without a known end (None); subclasses show it."""
+
+    def __init__(self, title: str, total: int | None, unit: str, done: int = 0) -> None:
+        self.title, self.total, self.unit, self.done = title, total, unit, done
+        self._began, self._from, self._started = time.monotonic(), done, False
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` units; `note` is shown beside the bar.
+
+        The rate is measured from the end of the first unit on: what comes before it (a first evaluation, compiling)
+        is not a measure of the rest.
+        """
+        first = self.done == self._from and not self._started
+        self.done += count
+        if first:
+            self._started, self._began, self._from = True, time.monotonic(), self.done
+        self.show(note)
+
+    def show(self, note: str) -> None:
+        """Shows the state; does nothing here."""
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the bar began; 0 while that was too short ago to tell."""
+        seconds = time.monotonic() - self._began
+        return (self.done - self._from) / seconds if seconds >= SHORT_SECONDS else 0.0
+
+    @property
+    def left(self) -> str:
+        """Time left at this rate, as m:ss or h:mm:ss; "?" before the first unit or without an end."""
+        return _clock((self.total - self.done) / self.rate) if self.total is not None and self.rate > 0 else "?"
+
+
+class _PlainBar(Bar):
+    _said = 0.0
+
+    def show(self, note: str) -> None:
+        now = time.monotonic()
+        if self.total is None:
+            self._show_endless(now, note)
+            return
+        if now - self._said < PLAIN_SECONDS and self.done < self.total:
+            return
+        self._said = now
+        share = 100 * self.done / max(self.total, 1)
+        line = f"{self.title}: {self.done:,} of {self.total:,} {self.unit} ({share:.0f} %)"
+        if self.rate:
+            line += f", {_rate(self.rate)} {self.unit}/s" + (f", {self.left} left" if self.done < self.total else "")
+        self._log(line, note)
+
+    def _log(self, line: str, note: str) -> None:
+        logger.info("%s", line + (f" · {note}" if note else ""), extra={"bar": True})
+
+    def _show_endless(self, now: float, note: str) -> None:
+        """Short work of unknown length says nothing."""
+        if now - max(self._said, self._began) >= PLAIN_SECONDS:
+            self._said = now
+            line = f"{self.title}: {self.done:,} {self.unit}, {_rate(self.rate)} {self.unit}/s"
+            self._log(line, note)
+
+
+@contextmanager
+def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Yields a `Bar` for `total` units (None: nobody knows how many) of which `done` are done already (a resumed
+    run)."""
+    if not _shows_bars():
+        yield _PlainBar(title, total, unit, done)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn(
+            "{task.completed:,.0f}" + ("/{task.total:,.0f}" if total is not None else "") + " {task.fields[unit]}"
+        ),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns) as shown:
+        task = shown.add_task(printable(title), total=total, completed=done, unit=unit, speed="", note="")
+
+        class _RichBar(_PlainBar):
+            note = ""
+
+            def show(self, note: str) -> None:
+                super().show(note)  # for the log file and handlers of the user
+                speed = f"{_rate(self.rate)}/s" if self.rate else ""
+                if speed and self.total is not None:
+                    speed += f", {self.left} left"
+                self.note = printable(note) or self.note
+                shown.update(task, completed=self.done, speed=speed, note=self.note)
+
+        yield _RichBar(title, total, unit, done)
+
+
+def bar_or_none(title: str | None, total: int, unit: str) -> AbstractContextManager[Bar]:
+    """`progress`, or for no title a bar that shows nothing."""
+    return nullcontext(Bar("", total, unit)) if title is None else progress(title, total, unit)
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
