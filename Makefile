@@ -7,13 +7,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test faults check format setup clean
+.PHONY: demo test test-slow faults check format setup clean
 
 demo: $(READY)  ## the whole way on text that comes with the package, within minutes
 	$(BIN)/ernie2 demo
 
-test: $(READY)  ## every test; those that need a GPU or data that is not here skip themselves
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+test: $(READY)  ## every test but the slow ones; those that need a GPU or data that is not here skip themselves
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+test-slow: $(READY)  ## the tests marked slow: whole commands, several processes, the CUDA path without a card
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 SEED ?= $(shell date +%s)
 MINUTES ?= 5

@@ -13,6 +13,7 @@ import tempfile
 import pytest
 from hypothesis import settings
 
+from child_processes import child_processes
 from ernie2.console import on_terminal
 
 settings.register_profile("ernie2", deadline=None)
@@ -20,6 +21,13 @@ settings.load_profile("ernie2")
 _CACHE = tempfile.mkdtemp(prefix="ernie2-tests-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+
+
+@pytest.fixture
+def start_process():
+    """`subprocess.Popen` for processes that are killed, with their session, when the test ends."""
+    with child_processes() as start:
+        yield start
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from child_processes import child_processes
+
 TESTS = Path(__file__).parent
 LIMIT = 300
 
@@ -38,26 +40,30 @@ def run_ranks(size: int, arguments: Sequence[str | Path], code: int = 0) -> list
 
 
 def _run_ranks(size: int, arguments: Sequence[str | Path], port: int) -> tuple[list[int], list[str]]:
-    processes = []
-    for rank in range(size):
-        variables = environment(
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE=str(size),
-            LOCAL_WORLD_SIZE=str(size),
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(port),
-        )
-        command = [sys.executable, *map(str, arguments)]
-        processes.append(
-            subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
-    try:
+    with child_processes() as start:
+        processes = [
+            start(
+                [sys.executable, *arguments],
+                env=_variables(rank, size, port),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in range(size)
+        ]
         outputs = [process.communicate(timeout=LIMIT)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.wait() for process in processes], outputs
+        return [process.wait() for process in processes], outputs
+
+
+def _variables(rank: int, size: int, port: int) -> dict[str, str]:
+    return environment(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(size),
+        LOCAL_WORLD_SIZE=str(size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
 
 
 def run_jobs(folder: Path, size: int, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

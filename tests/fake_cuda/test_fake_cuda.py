@@ -20,6 +20,7 @@ WITH_GUARD = (
 
 pytestmark = [
     pytest.mark.fake_cuda,
+    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, which builds the CUDA device that does nothing"),
     pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, whose guard cannot be replaced"),
 ]

@@ -5,16 +5,35 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from child_processes import child_processes
 from ernie2.training.records import Records
 
 SOURCE = Path(__file__).parents[2] / "src"
+LIMIT = 600
+STOPS_ITSELF = """
+import os, signal, sys
+from ernie2.cli import main
+from ernie2.training.records import Records
+
+write, at = Records.write, int(sys.argv.pop(1))
+
+
+def writing(self, kind, **values):
+    write(self, kind, **values)
+    if kind == "step" and values["step"] == at:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+Records.write = writing
+main(sys.argv[1:])
+"""
+"""The command line, in a process that stops (as by Ctrl-Z) once it has recorded a step."""
 
 
 def write_corpus(file, documents=40, seed=3):
@@ -56,17 +75,25 @@ def write_recipe(folder, run):
     return file
 
 
-def start(*arguments):
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, "-m", "ernie2", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "2"}
+PIPED = {"env": ENVIRONMENT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 
 
-def finish(*arguments):
-    process = start(*arguments)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+def finish(*arguments, code=0):
+    """Return what a command printed that ends with exit code `code`."""
+    with child_processes() as start:
+        process = start([sys.executable, "-m", "ernie2", *arguments], **PIPED)
+        output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == code, output
     return output
+
+
+def stopped_at(step, start_process, *arguments):
+    """Return the process of a command that has stopped itself after recording `step`."""
+    process = start_process([sys.executable, "-c", STOPS_ITSELF, str(step), *arguments], **PIPED)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), "the run ended before it could be stopped"
+    return process
 
 
 @pytest.fixture(scope="module")
@@ -77,25 +104,18 @@ def folder(tmp_path_factory):
     return folder
 
 
-def until(run, process, step):
-    """Waits until `process` has trained `step` steps into `run`."""
-    while process.poll() is None and not any(line.get("step", 0) >= step for line in Records(run).read()):
-        time.sleep(0.02)
-
-
 def same_end(run, whole):
     for file in ("hf/model.safetensors", "hf/task_heads.safetensors"):
         assert (run / file).read_bytes() == (whole / file).read_bytes()
 
 
 @pytest.mark.parametrize("step", [20, 90])
-def test_a_run_killed_by_sigkill_ends_bit_identical_after_resume(folder, step):
+def test_a_run_killed_by_sigkill_ends_bit_identical_after_resume(folder, start_process, step):
     run = folder / f"killed{step}"
-    process = start("pretrain", write_recipe(folder, run.name))
-    until(run, process, step)
+    process = stopped_at(step, start_process, "pretrain", write_recipe(folder, run.name))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert process.returncode == -signal.SIGKILL, "the run was over before it could be killed"
+    assert process.returncode == -signal.SIGKILL
     assert not (run / "hf").exists()
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "step", "ste')  # as a kill in the middle of a write leaves it
@@ -106,12 +126,12 @@ def test_a_run_killed_by_sigkill_ends_bit_identical_after_resume(folder, step):
     assert steps == sorted(set(steps)), "a step stands twice in the records"
 
 
-def test_sigterm_saves_and_says_by_its_exit_code_that_the_run_can_be_resumed(folder):
+def test_sigterm_saves_and_says_by_its_exit_code_that_the_run_can_be_resumed(folder, start_process):
     run = folder / "asked"
-    process = start("pretrain", write_recipe(folder, run.name))
-    until(run, process, 30)
+    process = stopped_at(30, start_process, "pretrain", write_recipe(folder, run.name))
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    process.send_signal(signal.SIGCONT)
+    output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 75, output
     assert "SIGTERM: finishing the step and saving a checkpoint" in output
     assert "stopped: SIGTERM came; step" in output
@@ -123,14 +143,10 @@ def test_sigterm_saves_and_says_by_its_exit_code_that_the_run_can_be_resumed(fol
     same_end(run, folder / "whole")
 
 
-def test_a_second_process_in_the_same_run_is_refused_while_the_first_lives(folder):
+def test_a_second_process_in_the_same_run_is_refused_while_the_first_lives(folder, start_process):
     run = folder / "shared"
-    first = start("pretrain", write_recipe(folder, run.name))
-    until(run, first, 5)
-    first.send_signal(signal.SIGSTOP)  # so that it is not done before the second has started
-    second = start("resume", run)
-    output, _ = second.communicate(timeout=60)
-    assert second.returncode == 2
+    first = stopped_at(5, start_process, "pretrain", write_recipe(folder, run.name))
+    output = finish("resume", run, code=2)
     assert f"{run} is in use by process {first.pid} on " in output
     assert "Traceback" not in output
     first.kill()
@@ -146,8 +162,6 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(folder):
 
 
 def test_a_second_run_into_the_same_folder_is_refused(folder):
-    process = start("pretrain", folder / "whole.yaml")
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
+    output = finish("pretrain", folder / "whole.yaml", code=2)
     assert "holds a finished run" in output
     assert "Traceback" not in output

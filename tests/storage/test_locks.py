@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from child_processes import wait_until
 from ernie2.errors import FolderInUse, LockLost, StorageError
 from ernie2.storage import locks
 from ernie2.storage.locks import STALE_SECONDS, FolderLock, confirm_lock, describe_process, is_locked, owner_of
@@ -20,7 +21,7 @@ from pathlib import Path
 from ernie2.storage.locks import FolderLock
 with FolderLock(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 TAKE = """
 import sys
@@ -37,16 +38,13 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
 
 
 @pytest.fixture
-def holder(tmp_path):
+def holder(tmp_path, start_process):
     """Another process that holds the lock of `tmp_path`."""
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    process = start_process(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    return process
 
 
 @pytest.fixture
@@ -252,9 +250,7 @@ def test_without_flock_an_owner_touches_its_lock(tmp_path, without_flock, monkey
     monkeypatch.setattr(locks, "TOUCH_SECONDS", 0.02)
     with FolderLock(tmp_path) as lock:
         os.utime(lock.file, (1.0, 1.0))
-        deadline = time.monotonic() + 5
-        while lock.file.stat().st_mtime < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: lock.file.stat().st_mtime >= 2)
         assert lock.file.stat().st_mtime > 1e9
         assert is_locked(lock.file)
 

@@ -2,8 +2,6 @@ import itertools
 import json
 import os
 import signal
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import torch
 
 import tiny
 import tiny_run
+from child_processes import wait_until
 from ernie2.batches.stream import Lane
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, RunStopped, ShardError
 from ernie2.model.multitask import MultiTaskModel
@@ -438,20 +437,21 @@ def test_a_signal_during_the_last_step_of_a_stage_stops_at_its_end(tmp_path):
 
 def test_a_batch_that_is_never_made_is_told_by_the_watchdog(tmp_path, capsys):
     trainer = fresh(tmp_path, train={"watchdog_seconds": 0.2})
-    stuck, pack = threading.Event(), trainer.stream.pack
+    pack, told = trainer.stream.pack, ""
+
+    def is_reported():
+        nonlocal told
+        told += capsys.readouterr().err
+        return "the run has been making the batch of step 3 for" in told and "in wait" in told
 
     def wait(*given):
-        stuck.wait(5.0 if trainer._position.step == 2 else 0.0)
+        if trainer._position.step == 2:
+            wait_until(is_reported)
         return pack(*given)
 
     trainer.stream.pack = wait
-    thread = threading.Thread(target=lambda: (time.sleep(0.8), stuck.set()))
-    thread.start()
     trainer.train()
-    thread.join()
-    told = capsys.readouterr().err
-    assert "the run has been making the batch of step 3 for" in told
-    assert "in wait" in told
+    assert is_reported()
 
 
 def test_shards_damaged_while_a_run_goes_on_end_it_by_name(tmp_path):
