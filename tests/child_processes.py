@@ -20,7 +20,7 @@ def wait_until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + LIMIT
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
+        time.sleep(0.002)
 
 
 @contextmanager

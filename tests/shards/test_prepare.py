@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from child_processes import wait_until
 from ernie2 import processes
 from ernie2.errors import (
     ConfigError,
@@ -214,21 +214,22 @@ def start(made, folder, workers, script=SCRIPT):
         )
 
 
+def finished_units(folder):
+    """The markers of the units that `prepare` has tokenised."""
+    return list((folder / "shards").glob(".prepare-*/jobs/tokenise/completions/*"))
+
+
 @pytest.mark.parametrize(("workers", "after"), [(1, 2), (2, 3)])
 def test_killed_half_way_and_started_again_it_makes_the_same_bytes(made, tmp_path, workers, after):
     """Only the main process is killed; workers it leaves behind must get out of the way by themselves."""
     shards, folder = made
     process = start(folder, tmp_path, workers)
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            if len(list((tmp_path / "shards").glob(".prepare-*/jobs/tokenise/completions/*"))) >= after:
-                break
-            time.sleep(0.002)
+        wait_until(lambda: process.poll() is not None or len(finished_units(tmp_path)) >= after)
         process.kill()
         process.wait()
         assert not (tmp_path / "shards" / "shards.json").exists(), (tmp_path / "log").read_text()
-        markers = list((tmp_path / "shards").glob(".prepare-*/jobs/tokenise/completions/*"))
+        markers = finished_units(tmp_path)
         assert len(markers) >= after
         before = {marker.name: marker.stat().st_mtime_ns for marker in markers}
         kept = {}
@@ -263,18 +264,11 @@ def test_a_killed_run_leaves_neither_processes_nor_semaphores(made, tmp_path, wo
     named = f"import multiprocessing; multiprocessing.process.current_process()._config['semprefix'] = {prefix!r}\n"
     process = start(made[1], tmp_path, workers, named + SCRIPT)
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            if list((tmp_path / "shards").glob(".prepare-*/jobs/tokenise/completions/*")):
-                break
-            time.sleep(0.002)
+        wait_until(lambda: process.poll() is not None or finished_units(tmp_path))
         assert len(of_session(process.pid)) >= workers
         process.kill()
         process.wait()
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and of_session(process.pid):
-            time.sleep(0.05)
-        assert of_session(process.pid) == []
+        wait_until(lambda: of_session(process.pid) == [])
         assert list(Path("/dev/shm").glob(f"sem.{prefix[1:]}*")) == []
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -647,7 +641,7 @@ def test_shards_that_another_run_made_while_this_one_waited_are_taken_as_they_ar
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     script = (
         "import sys, time; from pathlib import Path; from ernie2.shards.jobs import Workplace\n"
-        "with Workplace(Path(sys.argv[1])).owned(): print('held', flush=True); time.sleep(60)"
+        "with Workplace(Path(sys.argv[1])).owned(): print('held', flush=True); time.sleep(600)"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     other = subprocess.Popen(
