@@ -39,7 +39,7 @@ from ernie2.settings import Recipe
 from ernie2.shards.store import Shards
 from ernie2.training.optim import build_optimizer, noam
 from ernie2.training.pretraining import build
-from ernie2.training.step import take_step
+from ernie2.training.step import GlobalBatch, StepSettings, take_step
 
 LAST = 20
 WARMUP = 40
@@ -131,19 +131,12 @@ def _train(
     model.encoder.recompute = recompute
     if compiled:
         model.compile_parts()
+    weights = dict.fromkeys(model.specs, 1.0)
+    settings = StepSettings(weights=weights, clip=1.0, precision=precision, device=torch.device("cpu"))
     optimizer, losses, began = build_optimizer(model, recipe.train), [], time.monotonic()
     for number, packs in enumerate(steps, 1):
-        result = take_step(
-            model,
-            optimizer,
-            packs,
-            weights=dict.fromkeys(model.specs, 1.0),
-            lr=noam(number, 1e-3, WARMUP),
-            clip=1.0,
-            precision=precision,
-            device=torch.device("cpu"),
-            dropout_key=(recipe.seed, number),
-        )
+        batch = GlobalBatch.of(packs, (recipe.seed, number))
+        result = take_step(model, optimizer, batch, settings, noam(number, 1e-3, WARMUP))
         losses.append(sum(float(total) / result.counts[task] for task, total in result.losses.items()))
     return Curve(name, recipe.seed, losses, time.monotonic() - began)
 

@@ -35,7 +35,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.settings import EncoderSettings, TrainSettings
 from ernie2.training.allocator import reuse_freed_memory
 from ernie2.training.optim import build_optimizer
-from ernie2.training.step import take_step
+from ernie2.training.step import GlobalBatch, StepSettings, take_step
 
 MASKED = "knowledge_masking"
 
@@ -94,20 +94,11 @@ def compare(
     train = TrainSettings()
     ours = MultiTaskModel(settings, vocabulary, [HeadSpec(MASKED, "token", None)], seed=0).train()
     optimizer = build_optimizer(ours, train)
+    step_settings = StepSettings(weights={MASKED: 1.0}, clip=1.0, precision=precision, device=CPU)
 
     def step(number: int) -> float:
         began = time.perf_counter()
-        take_step(
-            ours,
-            optimizer,
-            [batch],
-            weights={MASKED: 1.0},
-            lr=1e-4,
-            clip=1.0,
-            precision=precision,
-            device=CPU,
-            dropout_key=(0, number),
-        )
+        take_step(ours, optimizer, GlobalBatch.of([batch], (0, number)), step_settings, 1e-4)
         return time.perf_counter() - began
 
     setting = OpponentSettings(train, 0, precision, CPU, longest)

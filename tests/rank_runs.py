@@ -66,9 +66,9 @@ def train(job, world):
     if job.get("resume"):
         trainer.restore(world.on_first(lambda: checkpoints.newest(folder / "run")))
 
-    def noting(model, optimizer, packs, **options):
-        result = take(model, optimizer, packs, **options)
-        mine = [fingerprint(pack) for pack in packs[: len(trainer._numbers)]]
+    def noting(model, optimizer, batch, *options):
+        result = take(model, optimizer, batch, *options)
+        mine = [fingerprint(pack) for pack in batch.packs[: len(trainer._numbers)]]
         by_rank = world.gather(mine)
         found = [by_rank[lane % world.size][lane // world.size] for lane in range(trainer.stream.lanes)]
         losses = {name: float(loss) / result.counts[name] for name, loss in result.losses.items()}

@@ -24,7 +24,7 @@ from ernie2.training import evaluate, pretraining
 from ernie2.training import trainer as trainer_module
 from ernie2.training.distributed import World
 from ernie2.training.loss_scale import LossScale
-from ernie2.training.step import StepResult, autocast, take_step
+from ernie2.training.step import GlobalBatch, StepResult, StepSettings, autocast, take_step
 from fake_cuda.base_runs import BaseRun, base_recipe, base_run, build_model
 from fake_cuda.card import CUDA, Card
 
@@ -46,18 +46,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 def step(card: Card, run: BaseRun, model, optimizer, packs, precision="bf16", scale=None) -> StepResult:
     """One step, as the trainer takes it."""
     card.steps += 1
-    return take_step(
-        model,
-        optimizer,
-        packs,
-        weights=run.weights,
-        lr=1e-5,
-        clip=1.0,
-        precision=precision,
-        device=CUDA,
-        dropout_key=(0, "dropout", card.steps),
-        scale=scale,
-    )
+    settings = StepSettings(weights=run.weights, clip=1.0, precision=precision, device=CUDA, scale=scale)
+    return take_step(model, optimizer, GlobalBatch.of(packs, (0, "dropout", card.steps)), settings, 1e-5)
 
 
 def assert_on_card(result: StepResult, tasks) -> None:

@@ -19,7 +19,7 @@ from ernie2.finetuning.predictions import logits_of
 from ernie2.model.encoder import Encoder
 from ernie2.settings import EncoderSettings, TrainSettings
 from ernie2.training.optim import build_optimizer
-from ernie2.training.step import take_step
+from ernie2.training.step import GlobalBatch, StepSettings, take_step
 from fake_cuda.base_runs import on_card
 from fake_cuda.card import CUDA, Card
 
@@ -51,10 +51,10 @@ def test_steps_wait_for_nothing_and_predictions_for_one_copy(head, pooling):
             )
             model = TunedModel(encoder, head, outputs_of(head, 2), pooling=pooling)
         on_card(model)
-        options: dict[str, Any] = {"lr": 1e-4, "clip": 1.0, "precision": "bf16", "dropout_key": (0,), "device": CUDA}
+        step_settings = StepSettings(weights={SCORED: 1.0}, clip=1.0, precision="bf16", device=CUDA)
         optimizer = build_optimizer(model.train(), TrainSettings())
         card.steps += 1
-        take_step(model, optimizer, packs, weights={SCORED: 1.0}, **options)
+        take_step(model, optimizer, GlobalBatch.of(packs, (0,)), step_settings, 1e-4)
         assert not card.waits
         assert card.copies == 2 * len(packs)
         model.to = lambda *_: model  # it is there already

@@ -43,7 +43,8 @@ def test_it_never_falls_below_1():
 @given(st.lists(st.booleans(), max_size=300), st.lists(st.booleans(), max_size=300))
 def test_its_state_goes_through_json_exactly(before, later):
     scale = after(*before)
-    again = LossScale.of(json.loads(json.dumps(scale.state())))
+    again = LossScale()
+    again.restore(json.loads(json.dumps(scale.state())))
     for one in later:
         scale.update(one)
         again.update(one)

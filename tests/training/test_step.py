@@ -10,7 +10,7 @@ from ernie2.settings import EncoderSettings, TrainSettings
 from ernie2.training import step as step_module
 from ernie2.training.loss_scale import LossScale
 from ernie2.training.optim import build_optimizer
-from ernie2.training.step import choose_compiling, choose_precision, seed_dropout, take_step
+from ernie2.training.step import GlobalBatch, StepSettings, choose_compiling, choose_precision, seed_dropout, take_step
 
 SETTINGS = EncoderSettings(layers=1, hidden=16, heads=2, position_rows=32, dropout=0.0)
 SPECS = [HeadSpec("words", "token", None), HeadSpec("order", "sentence", 3)]
@@ -35,19 +35,11 @@ def pack(*lengths, seed=0, copies=1):
 def parameters_after(packs, weights=None, steps=1, precision="fp32", scale=None, model=None):
     model = model or MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
     optimizer = build_optimizer(model, TrainSettings(adam_eps=1.0))  # a large eps: updates follow the gradient's size
+    settings = StepSettings(
+        weights=weights or {"words": 1.0, "order": 1.0}, clip=1e9, precision=precision, device=CPU, scale=scale
+    )
     for step in range(steps):
-        result = take_step(
-            model,
-            optimizer,
-            packs,
-            weights=weights or {"words": 1.0, "order": 1.0},
-            lr=0.1,
-            clip=1e9,
-            precision=precision,
-            device=CPU,
-            dropout_key=(0, step),
-            scale=scale,
-        )
+        result = take_step(model, optimizer, GlobalBatch.of(packs, (0, step)), settings, 0.1)
     return model.state_dict(), result
 
 

@@ -202,7 +202,7 @@ def test_a_stage_that_converges_at_a_checkpoint_is_saved_once_at_its_end(tmp_pat
 
 def test_dropout_is_seeded_anew_in_every_step(tmp_path, monkeypatch):
     keys, take = [], trainer_module.take_step
-    monkeypatch.setattr(trainer_module, "take_step", lambda *a, **k: keys.append(k["dropout_key"]) or take(*a, **k))
+    monkeypatch.setattr(trainer_module, "take_step", lambda *a: keys.append(a[2].dropout_key) or take(*a))
     position = fresh(tmp_path).train()
     assert len(set(keys)) == len(keys) == position.step
 

@@ -20,7 +20,7 @@ from ernie2.settings import TrainSettings
 from ernie2.training.allocator import reuse_freed_memory
 from ernie2.training.loss_scale import LossScale
 from ernie2.training.optim import build_optimizer
-from ernie2.training.step import choose_precision, take_step
+from ernie2.training.step import GlobalBatch, StepSettings, choose_precision, take_step
 
 
 @dataclass
@@ -56,7 +56,13 @@ def fine_tune(
     freed_memory = reuse_freed_memory(device)
     model.to(device).train()
     precision = choose_precision(settings.precision, device)
-    scale = LossScale() if precision == "fp16" else None
+    step_settings = StepSettings(
+        weights={SCORED: 1.0},
+        clip=settings.clip,
+        precision=precision,
+        device=device,
+        scale=LossScale() if precision == "fp16" else None,
+    )
     steps = steps_of(len(train), settings)
     history, done, busy = History(), 0, 0.0
     with WordTable(model, train, pad) as table, bar_or_none(title, min(steps, most_steps or steps), "steps") as bar:
@@ -68,18 +74,9 @@ def fine_tune(
                     break
                 done += 1
                 rate = learning_rate(done, steps, settings)
-                result = take_step(
-                    model,
-                    optimizer,
-                    packs_of([train[i] for i in chosen], settings, task_id, pad),
-                    weights={SCORED: 1.0},
-                    lr=rate,
-                    clip=settings.clip,
-                    precision=precision,
-                    device=device,
-                    dropout_key=(seed, "fine-tuning", done),
-                    scale=scale,
-                )
+                packs = packs_of([train[i] for i in chosen], settings, task_id, pad)
+                batch = GlobalBatch.of(packs, (seed, "fine-tuning", done))
+                result = take_step(model, optimizer, batch, step_settings, rate)
                 table.decay(rate * settings.weight_decay, result.finite)
                 losses.append(result.losses[SCORED] / result.counts[SCORED])
                 sequences += len(chosen)

@@ -25,7 +25,7 @@ class LossScale:
     bad: int = 0
 
     def update(self, finite: bool) -> None:
-        """Takes in whether the gradients of one step were finite."""
+        """Adapt to whether the gradients of one step were finite."""
         self.good, self.bad = (self.good + 1, 0) if finite else (0, self.bad + 1)
         if self.good == GOOD_STEPS:
             self.value, self.good = self.value * GROWTH, 0
@@ -36,7 +36,6 @@ class LossScale:
         """As JSON values, which come back exactly."""
         return dict(vars(self))
 
-    @staticmethod
-    def of(state: Mapping[str, Any]) -> LossScale:
-        """From `state()`."""
-        return LossScale(**state)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state()`."""
+        self.value, self.good, self.bad = state["value"], state["good"], state["bad"]

@@ -21,7 +21,7 @@ from ernie2.errors import StorageError
 from ernie2.storage.atomic import scratch_folder
 from ernie2.training import checkpoints
 from ernie2.training.loss_scale import LossScale
-from ernie2.training.step import take_step
+from ernie2.training.step import GlobalBatch, StepSettings, take_step
 from ernie2.training.trainer import Trainer, loader_workers
 
 LEAST_ROUNDS = 3
@@ -162,11 +162,16 @@ class Taker:
     """Takes steps of any task set, walking the stream as training does; at a rate that hardly moves the parameters."""
 
     def __init__(self, trainer: Trainer, precision: str, device: torch.device) -> None:
-        self._trainer, self._precision, self._device = trainer, precision, device
-        self._weights = {name: task.options.loss_weight for name, task in trainer.stream.tasks.items()}
+        self._trainer, self._device = trainer, device
+        self._settings = StepSettings(
+            weights={name: task.options.loss_weight for name, task in trainer.stream.tasks.items()},
+            clip=trainer.settings.clip,
+            precision=precision,
+            device=device,
+            scale=LossScale() if precision == "fp16" else None,
+        )
         self._lanes = [Lane() for _ in range(trainer.stream.lanes)]
         self._number = 0
-        self._scale = LossScale() if precision == "fp16" else None
         trainer.model.train()
 
     def packs(self, chosen: TaskSet) -> list[PackedBatch]:
@@ -182,18 +187,8 @@ class Taker:
         self._number += 1
         synchronise(self._device)
         began = time.perf_counter()
-        take_step(
-            trainer.model,
-            trainer.optimizer,
-            packs,
-            weights=self._weights,
-            lr=trainer.settings.peak_lr / 1000,
-            clip=trainer.settings.clip,
-            precision=self._precision,
-            device=self._device,
-            dropout_key=("measuring", self._number),
-            scale=self._scale,
-        )
+        batch = GlobalBatch.of(packs, ("measuring", self._number))
+        take_step(trainer.model, trainer.optimizer, batch, self._settings, trainer.settings.peak_lr / 1000)
         synchronise(self._device)
         return time.perf_counter() - began
 

@@ -24,8 +24,8 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.distributed import World
 
 
-class Alone:
-    """The ranks of a model that one process trains."""
+class SingleProcess:
+    """Data parallelism disabled: one process has the whole model and all packs."""
 
     def __init__(self, model: nn.Module, world: World | None = None) -> None:
         self.model = model
@@ -49,7 +49,7 @@ class Alone:
         return dict(zip(names, summed, strict=True))
 
 
-class Replicated(Alone):
+class Replicated(SingleProcess):
     """Every rank holds the whole model; gradients are summed while they are computed."""
 
     def __init__(self, model: MultiTaskModel, world: World) -> None:
@@ -59,7 +59,7 @@ class Replicated(Alone):
         self._wrapped = DistributedDataParallel(model, find_unused_parameters=True)
 
     def losses(self, inputs: Inputs, active: Collection[str]) -> dict[str, TaskLoss]:
-        """As `Alone`, through DDP."""
+        """As `SingleProcess`, through DDP."""
         made: dict[str, TaskLoss] = self._wrapped(inputs, active)
         return made
 
@@ -68,7 +68,7 @@ class Replicated(Alone):
         return nullcontext() if last else self._wrapped.no_sync()
 
 
-class Sharded(Alone):
+class Sharded(SingleProcess):
     """Every rank holds a share of all parameters, gradients and moments, and sees a layer whole while it computes it.
 
     Linears are sharded layer by layer; embeddings, the vocabulary matrix tied to them, norms and heads together.
@@ -102,7 +102,7 @@ class Sharded(Alone):
         self._sharded: Any = model
 
     def losses(self, inputs: Inputs, active: Collection[str]) -> dict[str, TaskLoss]:
-        """As `Alone`, gathering every layer before it is computed."""
+        """As `SingleProcess`, gathering every layer before it is computed."""
         made: dict[str, TaskLoss] = self.model(inputs, active)
         return made
 
@@ -112,14 +112,14 @@ class Sharded(Alone):
         return nullcontext()
 
 
-def spread(model: MultiTaskModel, world: World, kind: str, dtype: torch.dtype = torch.float32) -> Alone:
+def spread(model: MultiTaskModel, world: World, kind: str, dtype: torch.dtype = torch.float32) -> SingleProcess:
     """`model` as the ranks of `world` train it, starting from the parameters of rank 0.
 
     `kind`: "ddp", "fsdp", or "auto", which is ddp. `dtype`: that of matrix products. A world of one needs neither. An
     optimiser is made afterwards.
     """
     if world.size == 1:
-        return Alone(model, world)
+        return SingleProcess(model, world)
     return Sharded(model, world, dtype) if kind == "fsdp" else Replicated(model, world)
 
 

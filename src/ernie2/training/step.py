@@ -21,12 +21,48 @@ from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
 from ernie2.training.finite import Finite
 from ernie2.training.loss_scale import LossScale
-from ernie2.training.parallel import Alone, whole
+from ernie2.training.parallel import SingleProcess, whole
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 """Precision -> the dtype of matrix products."""
 _TENSOR_CORES = (7, 0)
 """The compute capability from which a card has tensor cores, for fp16."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSettings:
+    """What all steps of a training have in common.
+
+    `weights`: of each task's mean loss in the sum; `clip`: the largest norm of all gradients; `precision`: "bf16",
+    "fp16" or "fp32"; `scale`: that of the loss in fp16, which learns how each step went; `ranks`: the processes that
+    train the model together, one where it is None.
+    """
+
+    weights: Mapping[str, float]
+    clip: float
+    precision: str
+    device: torch.device
+    scale: LossScale | None = None
+    ranks: SingleProcess | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalBatch:
+    """The packs of one step on this rank, as many as any other rank has.
+
+    `dropout_key`: with a pack's number, the seed of its dropout; `counts`: scored positions by task, over all ranks;
+    `numbers`: the numbers of `packs` in the step.
+    """
+
+    packs: Sequence[PackedBatch]
+    dropout_key: tuple[str | int, ...]
+    counts: Mapping[str, int]
+    numbers: Sequence[int]
+
+    @staticmethod
+    def of(packs: Sequence[PackedBatch], dropout_key: tuple[str | int, ...]) -> GlobalBatch:
+        """Return the batch of a single process, which has all packs; they are numbered from 0."""
+        return GlobalBatch(packs=packs, dropout_key=dropout_key, counts=counts_of(packs), numbers=range(len(packs)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,41 +136,25 @@ def seed_dropout(*key: str | int) -> None:
 def take_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    packs: Sequence[PackedBatch],
-    *,
-    weights: Mapping[str, float],
+    batch: GlobalBatch,
+    settings: StepSettings,
     lr: float,
-    clip: float,
-    precision: str,
-    device: torch.device,
-    dropout_key: tuple[str | int, ...],
-    scale: LossScale | None = None,
-    ranks: Alone | None = None,
-    counts: Mapping[str, int] | None = None,
-    numbers: Sequence[int] | None = None,
 ) -> StepResult:
-    """Forward and backward over `packs`, then one clipped optimiser step at rate `lr`. Heads without targets are
-    untouched.
+    """Forward and backward over `batch`, then one clipped optimiser step at rate `lr`.
 
-    Where many ranks train a model, `ranks` says how, `packs` are those of this rank, as many as any other has, `counts`
-    the scored positions of all by task, and `numbers` the numbers of `packs` in the step, from which with `dropout_key`
-    dropout is seeded; by default all packs are here, numbered from 0. The result is that of the whole batch, the same
-    on all ranks.
-
-    Where a loss or a gradient is not finite the optimiser does nothing; on CUDA the device decides that by itself.
-    With `scale` (fp16) the loss is scaled for the backward pass, and `scale` learns how that went.
+    Heads without targets are untouched. The result is that of the whole batch, the same on all ranks. Where a loss or
+    a gradient is not finite the optimiser does nothing; on CUDA the device decides that by itself.
     """
+    scale, ranks = settings.scale, settings.ranks or SingleProcess(model)
     factor = 1.0 if scale is None else scale.value
-    ranks = ranks or Alone(model)
-    counts = counts_of(packs) if counts is None else counts
     optimizer.zero_grad(set_to_none=True)
     losses: dict[str, Tensor] = {}
     correct: dict[str, Tensor] = {}
-    for place, (number, pack) in enumerate(zip(numbers or range(len(packs)), packs, strict=True), 1):
-        seed_dropout(*dropout_key, number)
-        with ranks.pack(last=place == len(packs)):
-            made = _backward(ranks, pack, weights, counts, factor, precision, device)
-        for name, task in made.items():
+    for place, (number, pack) in enumerate(zip(batch.numbers, batch.packs, strict=True), 1):
+        seed_dropout(*batch.dropout_key, number)
+        with ranks.pack(last=place == len(batch.packs)):
+            computed = _backward(ranks, pack, batch.counts, settings, factor)
+        for name, task in computed.items():
             total = task.sum.detach()
             losses[name] = losses[name] + total if name in losses else total
             right = torch.as_tensor(task.correct)
@@ -142,7 +162,7 @@ def take_step(
     losses, correct = ranks.total(losses), ranks.total(correct)
     if scale is not None:
         torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / factor)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     grad_norm = whole(norm)
     finite = Finite(losses, grad_norm)
     for group in optimizer.param_groups:
@@ -151,41 +171,36 @@ def take_step(
         optimizer.found_inf = finite.bad  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf  # type: ignore[attr-defined]
-        return StepResult(losses, correct, counts, grad_norm, finite)
+        return StepResult(losses, correct, batch.counts, grad_norm, finite)
     if scale is not None:
         scale.update(bool(finite))
     if finite:
         optimizer.step()
-    return StepResult(losses, correct, counts, grad_norm, finite)
+    return StepResult(losses, correct, batch.counts, grad_norm, finite)
 
 
 def decided_on_device(norm: Tensor) -> bool:
-    """Whether the fused optimiser is told on the device to change nothing, so that the host need not wait for it.
+    """Whether the fused optimiser skips a step that is not finite on the device, so that the host need not wait.
 
-    Not where parameters are sharded, which that way does not know; there a step waits for the norm.
+    It cannot where parameters are sharded; there a step waits for the norm.
     """
     return norm.device.type == "cuda" and not hasattr(norm, "placements")
 
 
 def _backward(
-    ranks: Alone,
-    pack: PackedBatch,
-    weights: Mapping[str, float],
-    counts: Mapping[str, int],
-    factor: float,
-    precision: str,
-    device: torch.device,
+    ranks: SingleProcess, pack: PackedBatch, counts: Mapping[str, int], settings: StepSettings, factor: float
 ) -> dict[str, TaskLoss]:
-    """Adds what one pack, its loss times `factor`, gives to the gradients; returns its losses by task."""
+    """Add the gradients of one pack, whose loss is multiplied by `factor`; return its losses by task."""
+    device = settings.device
     static = device.type == "cuda" or bool(getattr(ranks.model, "static_shapes", False))
     inputs = Inputs.of(pack, device, static=static)
-    with autocast(precision, device):
-        made = ranks.losses(inputs, counts)
-    if made:
-        terms = [weights[name] / counts[name] * task.sum for name, task in made.items()]
+    with autocast(settings.precision, device):
+        computed = ranks.losses(inputs, counts)
+    if computed:
+        terms = [settings.weights[name] / counts[name] * task.sum for name, task in computed.items()]
         # DDP and FSDP take the mean over ranks, and the sum is wanted
         torch.autograd.backward(torch.stack(terms).sum() * (factor * ranks.world.size))
-    return made
+    return computed
 
 
 def counts_of(packs: Sequence[PackedBatch]) -> dict[str, int]:

@@ -38,7 +38,7 @@ from ernie2.training.position import Position
 from ernie2.training.records import NoRecords, Records
 from ernie2.training.saving import Saver
 from ernie2.training.signals import SAME_SECONDS, Stop
-from ernie2.training.step import DTYPES, choose_compiling, take_step
+from ernie2.training.step import DTYPES, GlobalBatch, StepSettings, choose_compiling, take_step
 from ernie2.training.tally import Tally
 from ernie2.training.watchdog import Watchdog
 
@@ -74,12 +74,20 @@ class Trainer:
         self._numbers = self.world.lanes(stream.lanes)
         workers = loader_workers(settings.workers, device, len(self._numbers), plans, self.world.local_size)
         self.loader = Loader(stream, plans, workers, self._numbers)
-        self.ranks = spread(model, self.world, settings.parallel, DTYPES[precision])
-        self.optimizer = build_optimizer(model, settings)
-        self._seed, self._weights = seed, loss_weights
+        parallel = spread(model, self.world, settings.parallel, DTYPES[precision])
+        self.optimizer = build_optimizer(model, settings)  # after the parameters were sharded
+        self._seed = seed
         self._warmup = warmup_steps(settings, task_steps)
         self._precision, self._device = precision, device
         self._scale = LossScale() if precision == "fp16" else None
+        self._step_settings = StepSettings(
+            weights=loss_weights,
+            clip=settings.clip,
+            precision=precision,
+            device=device,
+            scale=self._scale,
+            ranks=parallel,
+        )
         self.model.encoder.recompute = settings.recompute
         if choose_compiling(settings.compile, device):
             self.model.compile_parts()
@@ -112,7 +120,7 @@ class Trainer:
         self.run_id = checkpoint.state.get("run_id", self.run_id)
         self._peak_reached = float(checkpoint.state["peak_reached"])
         if self._scale is not None and (scale := checkpoint.state.get("loss_scale")) is not None:
-            self._scale = LossScale.of(scale)
+            self._scale.restore(scale)
         with self.world.together():
             self.records.cut(checkpoint.state["metrics"])
         self._restored = True
@@ -183,21 +191,13 @@ class Trainer:
             task_steps=at.task_steps,
             active=active,
         )
-        result = take_step(
-            self.model,
-            self.optimizer,
-            self._filled_up(packs),
-            weights=self._weights,
-            lr=rate,
-            clip=self.settings.clip,
-            precision=self._precision,
-            device=self._device,
+        batch = GlobalBatch(
+            packs=self._filled_up(packs),
             dropout_key=(self._seed, "dropout", at.step),
-            scale=self._scale,
-            ranks=self.ranks,
             counts=tally.scored,
             numbers=[self.world.rank + turn * self.world.size for turn in range(self._turns)],
         )
+        result = take_step(self.model, self.optimizer, batch, self._step_settings, rate)
         at.tokens += tally.tokens
         for name, count in tally.seen.items():
             at.seen[name] = at.seen.get(name, 0) + count
@@ -240,7 +240,7 @@ class Trainer:
             return
         facts = {
             "run": str(self.run),
-            "weights": dict(self._weights),
+            "weights": dict(self._step_settings.weights),
             "clip": self.settings.clip,
             "precision": self._precision,
             "dropout_key": [self._seed, "dropout", taken.step],
