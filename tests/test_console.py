@@ -25,7 +25,7 @@ def test_without_a_terminal_there_are_plain_lines_with_rate_and_the_last_one_is_
     assert "\x1b" not in first + last
 
 
-def test_lines_are_seconds_apart_but_the_end_is_always_told(capsys):
+def test_lines_are_seconds_apart_but_the_end_is_always_shown(capsys):
     with console.progress("Working", 1000, "steps") as bar:
         for _ in range(1000):
             bar.advance()
@@ -58,7 +58,7 @@ def test_times_read_as_clocks():
     assert [console._clock(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
 
 
-def test_work_without_a_known_end_tells_its_count_and_rate_and_short_work_nothing(capsys, monkeypatch):
+def test_work_without_a_known_end_shows_its_count_and_rate_and_short_work_nothing(capsys, monkeypatch):
     with console.progress("Reading", None, "rows") as bar:
         bar.advance(3)
         assert bar.left == "?"

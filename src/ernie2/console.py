@@ -23,7 +23,7 @@ PLAIN_SECONDS = 5.0
 """Without a terminal, a line is printed at most this often."""
 
 SHORT_SECONDS = 0.5
-"""No rate is told from a time shorter than this."""
+"""A rate over a shorter time is not shown."""
 
 RESULT = 25
 """The level of lines that answer a command: above INFO, so that --quiet keeps them."""
