@@ -208,7 +208,7 @@ def test_runs_side_by_side_give_the_figures_of_one_after_the_other_with_a_seed_a
     ernie2.study("smoke", [f"folder={tmp_path / 'beside'}", *SMALL, "seeds=2", *one], parallel=2)
     assert figures(tmp_path / "beside") == figures(tmp_path / "in-turn")
     assert "Pre-training" in (tmp_path / "beside/logs/per_stage-seed-1-multitask.log").read_text(encoding="utf-8")
-    assert analyse(record(tmp_path / "beside")).arms[0].heldout.seeds == (0, 1)
+    assert analyse(record(tmp_path / "beside")).arms[0].seeds == (0, 1)
 
 
 @pytest.mark.parametrize(

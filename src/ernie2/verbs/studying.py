@@ -22,7 +22,8 @@ from ernie2.storage.atomic import write_bytes, write_text
 from ernie2.storage.json_files import read_json
 from ernie2.storage.removing import discard
 from ernie2.studies.analysis.analyse import analyse
-from ernie2.studies.analysis.tables import as_markdown, spoken_lines
+from ernie2.studies.analysis.blocks import markdown
+from ernie2.studies.analysis.tables import blocks, spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
 from ernie2.studies.record import NAME, SCORED, as_json, check_same_study, read_record, record_of
 from ernie2.studies.settings import StudySettings, TuningSettings, load_settings
@@ -114,7 +115,7 @@ def study_again(file: str | Path, out: str | Path | None = None) -> Path:
 
 def _leave(folder: Path, record: Mapping[str, Any]) -> None:
     write_bytes(folder / NAME, as_json(record))
-    write_text(folder / TABLES, as_markdown(record, analyse(record)))
+    write_text(folder / TABLES, markdown(blocks(record, analyse(record))))
     write_study_page(folder)
 
 

@@ -38,7 +38,7 @@ def comparison(analysis, first, second, what):
 
 
 def arm(analysis, name):
-    return next(one for one in analysis.arms if one.arm.name == name)
+    return next(one for one in analysis.arms if one.name == name)
 
 
 def test_twice_the_same_record_gives_the_same_digits(record):
@@ -72,18 +72,13 @@ def test_exchanging_two_arms_negates_their_differences_to_the_digit(record):
 
 def test_a_score_is_the_mean_over_fine_tuning_runs_and_then_over_seeds(record):
     score(record, "mnli", {"continual": [[60.0, 62.0, 64.0], [66.0, 66.0], [70.0]]})
-    found = arm(analyse(record), "continual").scores[0]
-    assert (found.dataset, found.split, found.metric, found.train, found.dev) == (
-        "mnli",
-        "dev_matched",
-        "accuracy",
-        3000,
-        1000,
-    )
-    assert found.estimate.values == {0: 62.0, 1: 66.0, 2: 70.0}
-    assert found.estimate.mean == 66.0
+    result = arm(analyse(record), "continual")
+    found = result.scores["mnli"]
+    assert (found.split, found.metric, found.train, found.dev) == ("dev_matched", "accuracy", 3000, 1000)
+    assert result.figure("score", "mnli").values == {0: 62.0, 1: 66.0, 2: 70.0}
+    assert result.figure("score", "mnli").mean == 66.0
     assert (found.runs, found.diverged) == (6, 0)
-    assert found.finetuning_sd == pytest.approx((8 / 3) ** 0.5)  # squares 8 + 0 + 0 over 6 values less 3 seeds
+    assert found.sd_finetuning == pytest.approx((8 / 3) ** 0.5)  # squares 8 + 0 + 0 over 6 values less 3 seeds
 
 
 def test_a_difference_is_paired_by_seed_and_called_only_where_it_leaves_out_zero(record):
@@ -129,29 +124,28 @@ def test_one_seed_without_restarts_cannot_tell_dependence_and_none_measures_none
 def test_one_seed_tells_nothing():
     analysis = analyse(study_record(seeds=(3,), sensitivity=()))
     assert {one.verdict for one in analysis.comparisons} == {"one seed: cannot be told"}
-    assert not any(one.told for one in analysis.comparisons)
-    assert all(score.estimate.low is None and score.pretraining_sd is None for score in analysis.arms[0].scores)
+    assert not any(one.difference.direction for one in analysis.comparisons)
+    one = analysis.arms[0]
+    assert all(one.figure("score", name).low is score.sd_pretraining is None for name, score in one.scores.items())
     assert [ratio.low for ratio in analysis.ratios] == [None, None]
     assert "no interval can be given" in analysis.notes[0]
 
 
 def test_the_figures_of_a_task_come_from_its_evaluations(record):
-    figures = {figure.task: figure for figure in arm(analyse(record), "continual").tasks}
+    found = arm(analyse(record), "continual")
     runs = runs_of(record, "continual")
-    masking = figures["knowledge_masking"]
     last = {seed: run["heldout"][-1]["tasks"]["knowledge_masking"]["accuracy"] for seed, run in runs.items()}
     own = {seed: run["heldout"][10]["tasks"]["knowledge_masking"]["accuracy"] for seed, run in runs.items()}
-    assert masking.final.values == last
-    assert masking.forgetting.values == {seed: own[seed] - last[seed] for seed in runs}
-    assert masking.backward.values == {seed: last[seed] - own[seed] for seed in runs}
-    assert masking.baseline == pytest.approx(0.05)
-    assert masking.forward is None  # the first task is not trained from scratch
-    reordering = figures["sentence_reordering"]
-    assert reordering.forgetting is reordering.backward is None
+    assert found.figure("final", "knowledge_masking").values == last
+    assert found.figure("forgetting", "knowledge_masking").values == {seed: own[seed] - last[seed] for seed in runs}
+    assert found.figure("backward", "knowledge_masking").values == {seed: last[seed] - own[seed] for seed in runs}
+    assert found.baselines["knowledge_masking"] == pytest.approx(0.05)
+    assert found.figure("forward", "knowledge_masking") is None  # the first task is not trained from scratch
+    assert found.figure("forgetting", "sentence_reordering") is found.figure("backward", "sentence_reordering") is None
     alone = {one["seed"]: one["heldout"][-1] for one in record["scratch"] if one["task"] == "sentence_reordering"}
     early = {seed: run["heldout"][31] for seed, run in runs.items()}
     assert {one["iterations"]["sentence_reordering"] for one in (*alone.values(), *early.values())} == {5}
-    assert reordering.forward.values == {
+    assert found.figure("forward", "sentence_reordering").values == {
         seed: early[seed]["tasks"]["sentence_reordering"]["accuracy"]
         - alone[seed]["tasks"]["sentence_reordering"]["accuracy"]
         for seed in runs
@@ -160,17 +154,17 @@ def test_the_figures_of_a_task_come_from_its_evaluations(record):
 
 def test_multi_task_learning_has_one_stage_and_so_no_forgetting(record):
     found = arm(analyse(record), "multitask")
-    assert found.forgetting is found.backward is None
-    assert found.forward is not None
+    assert found.figure("forgetting") is found.figure("backward") is None
+    assert found.figure("forward") is not None
     whats = {one.what for one in analyse(record).comparisons if one.second == "multitask"}
     assert "mean forgetting" not in whats
 
 
 def test_means_over_tasks_are_taken_within_a_seed(record):
     found = arm(analyse(record), "continual_multitask")
-    for seed, mean in found.heldout.values.items():
-        assert mean == pytest.approx(sum(figure.final.values[seed] for figure in found.tasks) / 4)
-    assert set(found.forgetting.values) == {0, 1, 2}
+    for seed, mean in found.figure("final").values.items():
+        assert mean == pytest.approx(sum(found.figure("final", task).values[seed] for task in TASKS) / 4)
+    assert set(found.figure("forgetting").values) == {0, 1, 2}
 
 
 def test_a_mean_over_tasks_is_not_taken_over_fewer_of_them(record):
@@ -179,8 +173,8 @@ def test_a_mean_over_tasks_is_not_taken_over_fewer_of_them(record):
             evaluation["tasks"]["capitalization_prediction"]["accuracy"] = None
     analysis = analyse(record)
     found = arm(analysis, "continual")
-    assert found.heldout is found.forgetting is None
-    assert [figure.task for figure in found.tasks] == [TASKS[0], TASKS[2], TASKS[3]]
+    assert found.figure("final") is found.figure("forgetting") is None
+    assert [task for task in TASKS if found.figure("final", task)] == [TASKS[0], TASKS[2], TASKS[3]]
     assert "continual lacks a held-out accuracy of Capitalization at seeds 0, 1 and 2." in analysis.notes
 
 
@@ -240,18 +234,16 @@ def test_an_unfinished_study_is_analysed_as_far_as_it_goes(record):
     del record["runs"][-1]  # continual_multitask, seed 1
     runs_of(record, "multitask")[1]["scores"] = {}
     analysis = analyse(record)
-    assert [one.arm.seeds for one in analysis.arms] == [(0, 1), (0, 1), (0,)]
+    assert [one.seeds for one in analysis.arms] == [(0, 1), (0, 1), (0,)]
     assert analysis.sensitivity == ()
     assert {(one.first, one.second) for one in analysis.comparisons} == {
         ("continual_multitask", "multitask"),
         ("continual_multitask", "continual"),
         ("multitask", "continual"),
     }
-    assert comparison(analysis, "multitask", "continual", "mnli accuracy").difference.seeds == (0,)
-    assert comparison(analysis, "multitask", "continual", "held-out accuracy, mean over tasks").difference.seeds == (
-        0,
-        1,
-    )
+    assert comparison(analysis, "multitask", "continual", "mnli accuracy").difference.values.keys() == {0}
+    heldout = comparison(analysis, "multitask", "continual", "held-out accuracy, mean over tasks")
+    assert heldout.difference.values.keys() == {0, 1}
     said = "\n".join(analysis.notes)
     for words in (
         "The study is not finished",
@@ -268,7 +260,7 @@ def test_a_run_that_is_not_at_its_end_is_left_out_and_named(record):
     run = runs_of(record, "continual")[1]
     run["heldout"] = run["heldout"][:-1]
     analysis = analyse(record)
-    assert arm(analysis, "continual").arm.seeds == (0, 2)
+    assert arm(analysis, "continual").seeds == (0, 2)
     assert "continual (per_stage), seed 1 has not reached the end of its last stage and is left out." in analysis.notes
 
 
@@ -282,7 +274,7 @@ def test_no_mean_leaves_out_a_fine_tuning_run_that_diverged(record):
     score(record, "mnli", {"continual": [[60.0, 62.0], [66.0, None], [70.0, 71.0]]})
     analysis = analyse(record)
     found = arm(analysis, "continual")
-    assert (found.scores[0].estimate, found.scores[0].finetuning_sd, found.mean_score) == (None, None, None)
+    assert found.figure("score", "mnli") is found.scores["mnli"].sd_finetuning is found.figure("score") is None
     assert any("of the fine-tuning runs 1 of 6 on mnli diverged, so no mean is given" in one for one in analysis.notes)
     assert not any("has no mnli score" in one for one in analysis.notes)
 
@@ -290,10 +282,10 @@ def test_no_mean_leaves_out_a_fine_tuning_run_that_diverged(record):
 def test_where_every_fine_tuning_run_diverged_there_is_no_estimate(record):
     score(record, "mnli", {"continual": [[None, None]] * 3})
     analysis = analyse(record)
-    found = arm(analysis, "continual").scores[0]
-    assert found.estimate is None
+    assert arm(analysis, "continual").figure("score", "mnli") is None
+    found = arm(analysis, "continual").scores["mnli"]
     assert (found.metric, found.runs, found.diverged) == ("accuracy", 6, 6)
-    assert arm(analysis, "continual").mean_score is None
+    assert arm(analysis, "continual").figure("score") is None
     assert any("of the fine-tuning runs 6 of 6 on mnli diverged" in note for note in analysis.notes)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.reporting.study_picture import picture
+from ernie2.reporting.study_chart import chart
 from ernie2.studies.analysis.analyse import analyse
-from ernie2.studies.analysis.tables import as_markdown
+from ernie2.studies.analysis.blocks import markdown
+from ernie2.studies.analysis.tables import blocks
 
 STUDY = Path(__file__).parents[3] / "docs" / "study-table7"
 
@@ -20,11 +21,11 @@ def record():
 
 
 def test_its_tables_follow_from_its_record(record):
-    assert as_markdown(record, analyse(record)) == (STUDY / "study.md").read_text(encoding="utf-8")
+    assert markdown(blocks(record, analyse(record))) == (STUDY / "study.md").read_text(encoding="utf-8")
 
 
 def test_its_picture_follows_from_its_record(record):
-    assert picture(record) == (STUDY / "forgetting.svg").read_text(encoding="utf-8")
+    assert chart(record) == (STUDY / "forgetting.svg").read_text(encoding="utf-8")
 
 
 def test_its_arms_trained_every_task_equally_often_as_counted(record):

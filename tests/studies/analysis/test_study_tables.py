@@ -6,7 +6,8 @@ import json
 import pytest
 
 from ernie2.studies.analysis.analyse import analyse
-from ernie2.studies.analysis.tables import as_markdown, how_to_read, spoken_lines
+from ernie2.studies.analysis.blocks import markdown
+from ernie2.studies.analysis.tables import blocks, how_to_read, spoken_lines
 from study_records import study_record
 
 
@@ -17,7 +18,11 @@ def record():
 
 @pytest.fixture(scope="module")
 def text(record):
-    return as_markdown(record, analyse(record))
+    return written(record)
+
+
+def written(record):
+    return markdown(blocks(record, analyse(record)))
 
 
 def section(text, title):
@@ -34,7 +39,7 @@ def rows(text):
 def test_the_same_record_gives_the_same_text(record, text):
     again = json.loads(json.dumps(record))
     again["runs"].reverse()
-    assert as_markdown(again, analyse(again)) == text
+    assert written(again) == text
 
 
 def test_what_was_run_on_what_stands_first(text):
@@ -120,7 +125,7 @@ def test_every_table_is_rectangular(text):
 
 def test_one_seed_is_said_in_every_cell_and_no_interval_is_shown():
     record = study_record(seeds=(0,), sensitivity=())
-    text = as_markdown(record, analyse(record))
+    text = written(record)
     assert "(one seed)" in text
     assert " to 0." not in text
     assert "95 % +" not in text
@@ -151,13 +156,13 @@ def test_one_seed_is_said_in_every_cell_and_no_interval_is_shown():
 def test_where_nothing_is_compared_the_text_says_why(arms, runs, said):
     record = study_record(arms=arms, seeds=(0, 1), sensitivity=())
     record["runs"] = [run for run in record["runs"] if (run["arm"], run["seed"]) in runs]
-    assert said in as_markdown(record, analyse(record))
+    assert said in written(record)
 
 
 def test_a_study_without_runs_has_a_text():
     record = study_record(seeds=(), sensitivity=()) | {"machine": {}, "encoder": {}, "data": {"share": 1.0}}
     record |= {"batch_tokens": None, "status": "running", "finished": None}
-    text = as_markdown(record, analyse(record))
+    text = written(record)
     assert "Nothing yet: no pair of arms that is compared has finished runs of both." in text
     assert "* Not finished" in text
     assert "None" not in text
@@ -167,7 +172,7 @@ def test_a_part_of_the_seeds_is_named_in_its_cell(record):
     record = copy.deepcopy(record)
     run = next(run for run in record["runs"] if run["arm"] == "continual" and run["seed"] == 2)
     run["scores"] = {}
-    cells = rows(section(as_markdown(record, analyse(record)), "## Scores after fine-tuning, in percent"))
+    cells = rows(section(written(record), "## Scores after fine-tuning, in percent"))
     assert all(cell.endswith(", 2 seeds)") for cell in cells[0][1:])
 
 
@@ -176,7 +181,7 @@ def test_a_share_of_the_data_and_runs_side_by_side_are_said(record):
     record["data"]["share"] = 0.1
     record["machine"]["parallel"] = 2
     record["steps"]["sentence_reordering"] = 51
-    text = as_markdown(record, analyse(record))
+    text = written(record)
     assert "(10 % of it used)" in text
     assert "2 runs side by side" in text
     assert "seconds are of a run beside others" in text

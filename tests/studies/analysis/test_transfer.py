@@ -36,13 +36,11 @@ RUN = Run(
 
 
 def test_forgetting_is_the_best_end_of_a_stage_since_the_task_entered_less_the_last():
-    assert transfer.best(RUN, "first") == 0.7  # 0.9 came during a stage
-    assert transfer.forgetting(RUN, "first") == pytest.approx(0.1)
+    assert transfer.forgetting(RUN, "first") == pytest.approx(0.7 - 0.6)  # 0.9 came during a stage
 
 
 def test_a_task_that_ends_at_its_best_forgot_nothing_whatever_it_scored_before_it_entered():
-    assert transfer.best(RUN, "second") == 0.65  # 0.95 came before its stage
-    assert transfer.forgetting(RUN, "second") == 0.0
+    assert transfer.forgetting(RUN, "second") == 0.0  # 0.95 came before its stage
 
 
 def test_backward_transfer_is_from_the_end_of_its_own_stage_to_the_end():
@@ -51,20 +49,19 @@ def test_backward_transfer_is_from_the_end_of_its_own_stage_to_the_end():
 
 
 def test_a_task_of_the_last_stage_can_neither_forget_nor_gain():
-    assert transfer.final(RUN, "third") == transfer.best(RUN, "third") == 0.2
+    assert transfer.final(RUN, "third") == 0.2
     assert transfer.forgetting(RUN, "third") is None
     assert transfer.backward(RUN, "third") is None
 
 
 def test_a_task_that_never_entered_has_no_figures():
-    assert transfer.entered(RUN, "other") is None
-    assert transfer.final(RUN, "other") is transfer.best(RUN, "other") is transfer.forgetting(RUN, "other") is None
+    assert transfer.left_behind(RUN) == {"first", "second"}
+    assert transfer.final(RUN, "other") is transfer.forgetting(RUN, "other") is None
 
 
-def test_an_end_without_a_finite_accuracy_leaves_no_best_to_choose():
+def test_an_end_without_a_finite_accuracy_leaves_no_forgetting():
     broken = evaluation(30, 1, "stage_end", {"first": 20, "second": 10}, first=None, second=0.6)
     run = replace(RUN, heldout=(*RUN.heldout[:4], broken, RUN.heldout[5]))
-    assert transfer.best(run, "first") is None
     assert transfer.forgetting(run, "first") is None
     assert transfer.backward(run, "first") == pytest.approx(0.1)  # both its ends are known
 

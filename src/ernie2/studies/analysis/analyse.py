@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ernie2.studies.analysis.arm_figures import arm_results
-from ernie2.studies.analysis.comparisons import compare, ratios
+from ernie2.studies.analysis.comparisons import Comparison, Ratio, compare, ratios
+from ernie2.studies.analysis.figures import ArmResult, arm_results
 from ernie2.studies.analysis.notes import notes
 from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, read
-from ernie2.studies.analysis.results import Analysis
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything the tables and the page show.
+
+    `arms` are under the main rule, `sensitivity` where the schedule never restarts as far as they were run, both in the
+    order of the record. `notes` are sentences that a reader needs beside the figures.
+    """
+
+    arms: tuple[ArmResult, ...]
+    sensitivity: tuple[ArmResult, ...]
+    comparisons: tuple[Comparison, ...]
+    ratios: tuple[Ratio, ...]
+    notes: tuple[str, ...]
 
 
 def analyse(record: Mapping[str, Any]) -> Analysis:
-    """The figures of a study, finished or not; of an unfinished one `notes` say what is missing.
+    """Return the figures of a study, finished or not; of an unfinished one `notes` say what is missing.
 
     Every comparison takes the pre-training seeds that both sides have. Raises DataError where the record is not a study
     of this format, where runs of a seed began with other parameters or trained a task for other numbers of iterations

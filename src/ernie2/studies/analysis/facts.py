@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ernie2.plurals import counted
-from ernie2.studies.analysis.results import Analysis
+from ernie2.studies.analysis.figures import SCORE, ArmResult
 from ernie2.studies.analysis.wording import listing
 
 
-def facts(record: Mapping[str, Any], analysis: Analysis) -> list[str]:
-    """One line each for the state, the model, the data, the training, the seeds and the machine."""
-    lines = (_state(record), model(record), _data(record), _training(record), _seeds(analysis), _machine(record))
-    return [line for line in lines if line]
+def facts(record: Mapping[str, Any], arms: Sequence[ArmResult], sensitivity: Sequence[ArmResult]) -> Iterator[str]:
+    """Yield one line each for the state, the model, the data, the training, the seeds and the machine."""
+    yield f"Finished {record.get('finished') or ''}".rstrip() if record.get("status") == "done" else "Not finished"
+    if size := model(record):
+        yield size
+    data = record.get("data") or {}
+    if corpora := data.get("corpora"):
+        share = f" ({100 * data['share']:g} % of it used)" if data.get("share") not in (None, 1) else ""
+        yield f"Data: {'; '.join(_corpus(name, one) for name, one in sorted(corpora.items()))}{share}"
+    yield _training(record)
+    yield f"Pre-training seeds: {_seeds(arms, sensitivity)}"
+    if machine := record.get("machine"):
+        parts = [str(machine[key]) for key in ("device", "cpu", "precision") if machine.get(key)]
+        parts += [counted(machine["cores"], "core")] if machine.get("cores") else []
+        parts += [f"{machine['parallel']} runs side by side"] if machine.get("parallel", 1) > 1 else []
+        parts += [f"{name} {version}" for name, version in sorted((machine.get("versions") or {}).items())]
+        yield f"Machine: {', '.join(parts)}"
 
 
 def model(record: Mapping[str, Any]) -> str:
@@ -25,23 +38,12 @@ def model(record: Mapping[str, Any]) -> str:
     return f"Encoder: {words}" if words else ""
 
 
-def _state(record: Mapping[str, Any]) -> str:
-    if record.get("status") == "done":
-        return f"Finished {record['finished']}" if record.get("finished") else "Finished"
-    return "Not finished"
-
-
-def _data(record: Mapping[str, Any]) -> str:
-    found = record.get("data") or {}
-    corpora = [
+def _corpus(name: str, one: Mapping[str, Any]) -> str:
+    licence = f", {one['licence']}" if one.get("licence") else ""
+    return (
         f"{name}: {one.get('documents', 0):,} documents, {one.get('heldout_documents', 0):,} held out, "
-        f"{one.get('tokens', 0):,} tokens" + (f", {one['licence']}" if one.get("licence") else "")
-        for name, one in sorted((found.get("corpora") or {}).items())
-    ]
-    if not corpora:
-        return ""
-    share = f" ({100 * found['share']:g} % of it used)" if found.get("share") not in (None, 1) else ""
-    return f"Data: {'; '.join(corpora)}{share}"
+        f"{one.get('tokens', 0):,} tokens{licence}"
+    )
 
 
 def _training(record: Mapping[str, Any]) -> str:
@@ -55,28 +57,14 @@ def _training(record: Mapping[str, Any]) -> str:
     return f"Training: {words}{batch}"
 
 
-def _seeds(analysis: Analysis) -> str:
-    if not analysis.arms:
-        return "Pre-training seeds: none finished yet"
-    per_arm = {one.arm.seeds for one in analysis.arms}
-    if len(per_arm) == 1:
-        words = f"{len(next(iter(per_arm)))} in every arm"
-    else:
-        words = listing([f"{len(one.arm.seeds)} of {one.arm.title}" for one in analysis.arms])
-    tried = [score for one in analysis.arms for score in one.scores if score.estimate is not None]
-    runs = sorted({score.runs // len(score.estimate.values) for score in tried if score.estimate is not None})
+def _seeds(arms: Sequence[ArmResult], sensitivity: Sequence[ArmResult]) -> str:
+    if not arms:
+        return "none finished yet"
+    same = len({one.seeds for one in arms}) == 1
+    words = listing([f"{len(one.seeds)} of {one.title}" for one in arms])
+    words = f"{len(arms[0].seeds)} in every arm" if same else words
+    never = f"; without restarts of the schedule: {max(len(one.seeds) for one in sensitivity)}" if sensitivity else ""
+    scored = [(score, one.figure(SCORE, name)) for one in arms for name, score in one.scores.items()]
+    runs = sorted({score.runs // len(found.values) for score, found in scored if found is not None})
     tuned = f"; fine-tuning runs for each: {listing([str(count) for count in runs])}" if runs else ""
-    beside = {len(one.arm.seeds) for one in analysis.sensitivity}
-    never = f"; without restarts of the schedule: {max(beside)}" if beside else ""
-    return f"Pre-training seeds: {words}{never}{tuned}"
-
-
-def _machine(record: Mapping[str, Any]) -> str:
-    found = record.get("machine") or {}
-    parts = [str(found[key]) for key in ("device", "cpu", "precision") if found.get(key)]
-    if found.get("cores"):
-        parts.append(counted(found["cores"], "core"))
-    if found.get("parallel", 1) > 1:
-        parts.append(f"{found['parallel']} runs side by side")
-    parts += [f"{name} {version}" for name, version in sorted((found.get("versions") or {}).items())]
-    return f"Machine: {', '.join(parts)}" if parts else ""
+    return f"{words}{never}{tuned}"

@@ -6,7 +6,8 @@ Only what the analysis uses is read; other keys are ignored. What is not finite 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -33,16 +34,8 @@ Known = Annotated[float | None, AfterValidator(_finite)]
 
 
 @dataclass(frozen=True)
-class TaskInfo:
-    """A pre-training task; `title` is for readers."""
-
-    name: str
-    title: str
-
-
-@dataclass(frozen=True)
-class ArmInfo:
-    """An arm; `name` is what runs are listed under."""
+class Titled:
+    """A pre-training task or an arm; `title` is for readers."""
 
     name: str
     title: str
@@ -150,8 +143,8 @@ class Record:
     kind: Literal["study"]
     study: Literal["table7"]
     status: str
-    tasks: tuple[TaskInfo, ...]
-    arms: tuple[ArmInfo, ...]
+    tasks: tuple[Titled, ...]
+    arms: tuple[Titled, ...]
     runs: tuple[Run, ...]
     steps: Mapping[str, int]
     transfer_at: float
@@ -223,12 +216,9 @@ def _check_names(record: Record) -> None:
     for where, name, known in places:
         if name not in known:
             raise DataError(f"the study's record names {name!r} in its {where}, which is none of {sorted(known)}.")
-    seen = set()
-    for run in record.runs:
-        key = (run.arm, run.restart, run.seed)
-        if key in seen:
-            raise DataError(f"the study's record has two runs of arm {run.arm!r}, {run.restart}, seed {run.seed}.")
-        seen.add(key)
+    for (arm, restart, seed), runs in Counter((run.arm, run.restart, run.seed) for run in record.runs).items():
+        if runs > 1:
+            raise DataError(f"the study's record has two runs of arm {arm!r}, {restart}, seed {seed}.")
 
 
 def _check_same_start(record: Record) -> None:
@@ -269,23 +259,23 @@ def _check_same_iterations(record: Record) -> None:
 
 def _check_same_data(record: Record) -> None:
     """Every run was scored on the same split of the same data by the same metric; where all diverged none is named."""
-    facts: tuple[tuple[str, Callable[[Scores], object]], ...] = (
-        ("metric", lambda one: one.metric),
-        ("split", lambda one: one.split),
-        ("standing", lambda one: one.standing),
-        ("number of training examples", lambda one: one.train),
-        ("number of dev examples", lambda one: one.dev),
-    )
+    facts = {
+        "metric": "metric",
+        "split": "split",
+        "standing": "standing",
+        "train": "number of training examples",
+        "dev": "number of dev examples",
+    }
     first: dict[str, tuple[Run, Scores]] = {}
     for run in record.runs:
         for dataset, scores in sorted(run.scores.items()):
             if not scores.known:
                 continue
             other, expected = first.setdefault(dataset, (run, scores))
-            for what, fact in facts:
-                if fact(scores) != fact(expected):
+            for name, what in facts.items():
+                if (ours := getattr(scores, name)) != (theirs := getattr(expected, name)):
                     raise DataError(
-                        f"{dataset}: the {what} is {fact(scores)} for arm {run.arm!r}, seed {run.seed}, and "
-                        f"{fact(expected)} for arm {other.arm!r}, seed {other.seed}; scores of different data are not "
-                        "compared: fine-tune one of them again."
+                        f"{dataset}: the {what} is {ours} for arm {run.arm!r}, seed {run.seed}, and {theirs} for arm "
+                        f"{other.arm!r}, seed {other.seed}; scores of different data are not compared: fine-tune one "
+                        "of them again."
                     )

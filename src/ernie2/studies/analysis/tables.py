@@ -1,46 +1,81 @@
-"""All tables of a study as Markdown, and the few lines of it for a terminal. Same record, same text."""
+"""All tables of a study, for Markdown and for the page, and its lines for a terminal. Same record, same text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ernie2.escaping import in_markdown
 from ernie2.plurals import counted
-from ernie2.studies.analysis.comparisons import PAIRS
+from ernie2.studies.analysis.analyse import Analysis
+from ernie2.studies.analysis.blocks import Block, Bullets, Heading, Paragraph, Table
+from ernie2.studies.analysis.comparisons import PAIRS, SUMMARIES, Comparison, paper_order
 from ernie2.studies.analysis.facts import facts, model
+from ernie2.studies.analysis.figures import BACKWARD, COST, FINAL, FORGETTING, FORWARD, MEAN, SCORE, ArmResult
 from ernie2.studies.analysis.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
-from ernie2.studies.analysis.results import FRACTION, POINTS, Analysis, ArmResult, Comparison, TaskFigure
-from ernie2.studies.analysis.statistics import Estimate
-from ernie2.studies.analysis.wording import DASH, cell, in_words, listing, number, plain, whole
+from ernie2.studies.analysis.wording import DASH, FRACTION, POINTS, cell, in_words, listing, number, plain, whole
+
+_TRANSFERS = (
+    (
+        FORGETTING,
+        "Forgetting",
+        "The best held-out accuracy at a stage’s end since the task entered, less the one at the end: never below "
+        "0, and above it by chance even where nothing is forgotten. None for tasks of the last stage.",
+    ),
+    (
+        BACKWARD,
+        "Backward transfer",
+        "Accuracy at the end less that at the end of the stage in which the task entered: below 0 is loss.",
+    ),
+    (
+        FORWARD,
+        "Forward transfer",
+        "Accuracy after the first part of the task’s own iterations, less that of the task trained alone from the "
+        "same initial parameters for as many.",
+    ),
+)
 
 
-def as_markdown(record: Mapping[str, Any], analysis: Analysis) -> str:
-    """Every figure of `analysis`, with what was run on what; `record` is the one it was made of."""
-    sections = [
-        [f"# Learning methods side by side (Table 7), {in_markdown(record.get('preset', 'own settings'))}"],
-        [f"* {in_markdown(line)}" for line in facts(record, analysis)],
-        [how_to_read(analysis)],
+def blocks(record: Mapping[str, Any], analysis: Analysis) -> list[Block]:
+    """Return every figure of `analysis`, with what was run on what; `record` is the one it was made of."""
+    made: list[Block] = [
+        Heading(1, f"Learning methods side by side (Table 7), {record.get('preset', 'own settings')}"),
+        Bullets(tuple(facts(record, analysis.arms, analysis.sensitivity))),
+        Paragraph(how_to_read(analysis)),
         *_comparisons(record, analysis),
-        *_scores(record, analysis),
-        *_heldout(analysis.arms, "## Held-out accuracy at the end"),
-        *_transfers(analysis),
-        *_cost(record, analysis),
-        *_sensitivity(analysis),
-        ["## Notes"],
-        [f"* {in_markdown(note)}" for note in analysis.notes] or ["None."],
     ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+    if analysis.arms:
+        tasks = {task["name"]: task["title"] for task in record["tasks"]}
+        made += [
+            *_scores(record, analysis.arms),
+            Heading(2, "Held-out accuracy at the end"),
+            _heldout(analysis.arms, tasks),
+        ]
+        for measure, title, words in _TRANSFERS:
+            made += [Heading(2, title), Paragraph(words), _by_task(analysis.arms, tasks, measure)]
+            if measure == FORGETTING and analysis.ratios:
+                made.append(Bullets(tuple(ratio.words for ratio in analysis.ratios)))
+        made += _cost(record, analysis.arms)
+        made += _sensitivity(analysis.sensitivity, tasks)
+    return [*made, Heading(2, "Notes"), Bullets(analysis.notes) if analysis.notes else Paragraph("None.")]
 
 
 def spoken_lines(analysis: Analysis) -> list[str]:
-    """Arms, the comparisons that sum up, ratios of forgetting, and notes, one line each."""
-    lines = [_spoken_arm(one) for one in analysis.arms]
-    titles = _titles(analysis)
-    for one in analysis.comparisons:
-        if one.what in _summaries(analysis):
-            pair = f"{titles[one.first]} less {titles[one.second]}"
-            lines.append(f"{pair}, {one.what}: {in_words(one.difference, one.unit)}: {one.verdict}")
+    """Return arms, the comparisons that sum up, ratios of forgetting, and notes, one line each."""
+    lines = []
+    for one in analysis.arms:
+        summaries = ((SCORE, POINTS, "mean of the scores"), (FINAL, FRACTION, "held-out accuracy"),
+                     (FORGETTING, FRACTION, "forgetting"))  # fmt: skip
+        parts = [
+            f"{name} {_cell(one, measure, MEAN, unit)}" for measure, unit, name in summaries if one.figure(measure)
+        ]
+        passes = f"{whole(one.figure(COST, 'passes'))} encoder passes"
+        lines.append(f"{_named(one)}: {', '.join([*parts, passes])}")
+    titles = {one.name: one.title for one in analysis.arms}
+    whats = {one.what for one in analysis.comparisons}
+    for pair in analysis.comparisons:
+        if pair.what in SUMMARIES or SUMMARIES[0] not in whats:  # one data set alone has no mean
+            names = f"{titles[pair.first]} less {titles[pair.second]}"
+            lines.append(f"{names}, {pair.what}: {in_words(pair.difference, pair.unit)}: {pair.verdict}")
     lines += [f"{ratio.words}." for ratio in analysis.ratios]
     if analysis.comparisons:
         lines.append("No correction for multiple comparisons is made.")
@@ -48,7 +83,7 @@ def spoken_lines(analysis: Analysis) -> list[str]:
 
 
 def how_to_read(analysis: Analysis) -> str:
-    """What the intervals are, and what they do not allow: one paragraph to stand before the figures."""
+    """Return what the intervals are and do not allow: one paragraph to stand before the figures."""
     text = (
         "Parentheses hold 95 % intervals: Student’s t over pre-training seeds, differences paired by seed. They speak "
         "of other seeds, not of other text, and take the seeds’ values for normally distributed, which so few cannot "
@@ -65,24 +100,20 @@ def how_to_read(analysis: Analysis) -> str:
     )
 
 
-def _comparisons(record: Mapping[str, Any], analysis: Analysis) -> list[list[str]]:
+def _comparisons(record: Mapping[str, Any], analysis: Analysis) -> Iterator[Block]:
     titles = {arm["name"]: arm["title"] for arm in record["arms"]}
-    made = []
+    yield Heading(2, "What can be told")
+    yield Paragraph(paper_order(analysis.comparisons, titles))
+    if not analysis.comparisons:
+        yield Paragraph(_nothing_compared(titles, analysis))
+        return
+    yield Paragraph("Scores in points, the rest as fractions of 1.")
+    heads = ("figure", "difference", "seeds", "verdict", "difference without restarts", "dependence on restarts")
     for first, second in PAIRS:
         rows = [_compared(one) for one in analysis.comparisons if (one.first, one.second) == (first, second)]
         if rows:
-            heads = (
-                "figure",
-                "difference",
-                "seeds",
-                "verdict",
-                "difference without restarts",
-                "dependence on restarts",
-            )
-            made += [[f"### {in_markdown(titles[first])} less {in_markdown(titles[second])}"], _table(heads, rows)]
-    if not made:
-        return [["## What can be told"], [_nothing_compared(titles, analysis)]]
-    return [["## What can be told"], ["Scores in points, the rest as fractions of 1."], *made]
+            yield Heading(3, f"{titles[first]} less {titles[second]}")
+            yield Table(heads, tuple(rows))
 
 
 def _nothing_compared(planned: Mapping[str, str], analysis: Analysis) -> str:
@@ -93,8 +124,7 @@ def _nothing_compared(planned: Mapping[str, str], analysis: Analysis) -> str:
             "Nothing: this study has no pair of arms that is compared. Compared are "
             f"{listing([' with '.join(pair) for pair in PAIRS])}."
         )
-    there = {one.arm.name for one in analysis.arms}
-    if not any(set(pair) <= there for pair in pairs):
+    if not any(set(pair) <= {one.name for one in analysis.arms} for pair in pairs):
         return "Nothing yet: no pair of arms that is compared has finished runs of both."
     return "Nothing yet: no pair of arms that is compared shares a finished pre-training seed."
 
@@ -105,198 +135,108 @@ def _compared(one: Comparison) -> tuple[str, ...]:
     return one.what, in_words(one.difference, one.unit), seeds, one.verdict, without, one.dependence
 
 
-def _scores(record: Mapping[str, Any], analysis: Analysis) -> list[list[str]]:
-    table = _score_table(analysis.arms, paper=True)
-    if not table:
-        return []
+def _scores(record: Mapping[str, Any], arms: Sequence[ArmResult]) -> Iterator[Block]:
+    table = _score_table(arms, paper=True)
+    if table is None:
+        return
     size = model(record)
     ours = f"Ours: {size[0].lower()}{size[1:]}. " if size else ""
-    words = (
+    yield Heading(2, "Scores after fine-tuning, in percent")
+    yield table
+    yield Paragraph(
         f"{PAPER_WORDS} {ours}Heights are not comparable where sizes or data differ; the order of the methods may be."
     )
-    spread = [
-        (_named(one), score.dataset, *(DASH if sd is None else plain(sd, POINTS) for sd in sds), *counts)
-        for one in analysis.arms
-        for score in one.scores
-        for sds in [(score.pretraining_sd, score.finetuning_sd)]
-        for counts in [(str(score.runs), str(score.diverged))]
+    yield Heading(3, "Where the spread of the scores comes from")
+    yield Paragraph(
+        "Standard deviations in points, by one-way analysis of variance: of the pre-training seed’s own score, and "
+        "of one fine-tuning run around it. A pre-training sd of 0.00 says that it came out at or below 0, not that "
+        "seeds do not matter."
+    )
+    rows = [
+        (
+            _named(one),
+            name,
+            *(DASH if sd is None else plain(sd, POINTS) for sd in (score.sd_pretraining, score.sd_finetuning)),
+            str(score.runs),
+            str(score.diverged),
+        )
+        for one in arms
+        for name, score in one.scores.items()
     ]
     heads = ("arm", "data set", "pre-training sd", "fine-tuning sd", "fine-tuning runs", "of them diverged")
-    return [
-        ["## Scores after fine-tuning, in percent"],
-        table,
-        [words],
-        ["### Where the spread of the scores comes from"],
-        [
-            "Standard deviations in points, by one-way analysis of variance: of the pre-training seed’s own score, and "
-            "of one fine-tuning run around it. A pre-training sd of 0.00 says that it came out at or below 0, not that "
-            "seeds do not matter."
-        ],
-        _table(heads, spread),
-    ]
+    yield Table(heads, tuple(rows))
 
 
-def _score_table(arms: Sequence[ArmResult], *, paper: bool) -> list[str]:
-    facts_of = {score.dataset: score for one in arms for score in one.scores}
-    if not facts_of:
-        return []
+def _score_table(arms: Sequence[ArmResult], *, paper: bool) -> Table | None:
+    found = {name: score for one in arms for name, score in one.scores.items()}
+    if not found:
+        return None
     heads = [
         f"{name}: {one.metric}, {one.split} ({one.standing}, {one.train:,} / {one.dev:,} examples)"
-        for name, one in facts_of.items()
+        for name, one in found.items()
     ]
-    rows = []
-    for result in arms:
-        by_name = {score.dataset: score.estimate for score in result.scores}
-        cells = [cell(by_name.get(name), POINTS, len(result.arm.seeds)) for name in facts_of]
-        rows.append((_named(result), *cells, cell(result.mean_score, POINTS, len(result.arm.seeds))))
-    for row in PAPER_TABLE_7 if paper and set(SETS) & set(facts_of) else ():
-        reported = [row.scores.get(name) for name in facts_of]
-        cells = [DASH if value is None else number(value, 1) for value in reported]
-        rows.append((f"the paper: {row.title}", *cells, DASH))
-    return _table(("arm", *heads, "mean"), rows)
+    rows = [(_named(one), *(_cell(one, SCORE, name, POINTS) for name in (*found, MEAN))) for one in arms]
+    if paper and set(SETS) & set(found):
+        for title, reported in PAPER_TABLE_7.items():
+            scores = dict(zip(SETS, reported, strict=True))
+            cells = [number(scores[name], 1) if name in scores else DASH for name in found]
+            rows.append((f"the paper: {title}", *cells, DASH))
+    return Table(("arm", *heads, "mean"), tuple(rows))
 
 
-def _heldout(arms: Sequence[ArmResult], title: str) -> list[list[str]]:
-    if not arms:
-        return []
-    baselines: dict[str, float] = {
-        figure.task: figure.baseline for one in reversed(arms) for figure in one.tasks if figure.baseline is not None
-    }
-    table = _by_task(arms, lambda figure: figure.final, lambda one: one.heldout, change=False)
-    tasks = _task_titles(arms)
-    shown = [plain(baselines[task], FRACTION) if task in baselines else DASH for task in tasks]
-    learned = [_learned_runs(arms, task) for task in tasks]
-    rows = zip([*shown, DASH], [*learned, DASH], strict=True)
-    beside = ["best baseline | learned (runs) |", "--- | --- |", *(f"{one} | {runs} |" for one, runs in rows)]
-    return [[title], [f"{line} {more}" for line, more in zip(table, beside, strict=True)]]
-
-
-def _learned_runs(arms: Sequence[ArmResult], task: str) -> str:
-    """ "3 of 20": how many runs of all arms learned a task; a dash where the record does not tell of each."""
-    figures = [(figure, len(one.arm.seeds)) for one in arms for figure in one.tasks if figure.task == task]
-    counts = [figure.learned for figure, _ in figures if figure.learned is not None]
-    return f"{sum(counts)} of {sum(seeds for _, seeds in figures)}" if len(counts) == len(figures) else DASH
-
-
-def _transfers(analysis: Analysis) -> list[list[str]]:
-    if not analysis.arms:
-        return []
-    parts: tuple[tuple[str, str, _OfTask, _OfArm, bool], ...] = (
+def _heldout(arms: Sequence[ArmResult], tasks: Mapping[str, str]) -> Table:
+    """With the best baseline, and how many runs of all arms learned the task, where the record tells of each."""
+    table = _by_task(arms, tasks, FINAL)
+    baselines = {task: value for one in reversed(arms) for task, value in one.baselines.items()}
+    beside = [
         (
-            "## Forgetting",
-            "The best held-out accuracy at a stage’s end since the task entered, less the one at the end: never below "
-            "0, and above it by chance even where nothing is forgotten. None for tasks of the last stage.",
-            lambda figure: figure.forgetting,
-            lambda one: one.forgetting,
-            False,
-        ),
-        (
-            "## Backward transfer",
-            "Accuracy at the end less that at the end of the stage in which the task entered: below 0 is loss.",
-            lambda figure: figure.backward,
-            lambda one: one.backward,
-            True,
-        ),
-        (
-            "## Forward transfer",
-            "Accuracy after the first part of the task’s own iterations, less that of the task trained alone from the "
-            "same initial parameters for as many.",
-            lambda figure: figure.forward,
-            lambda one: one.forward,
-            True,
-        ),
-    )
-    made = []
-    for title, words, of_task, of_arm, change in parts:
-        made += [[title], [words], _by_task(analysis.arms, of_task, of_arm, change=change)]
-        if title == "## Forgetting":
-            made.append([f"* {ratio.words}" for ratio in analysis.ratios])
-    return made
+            plain(baselines[task], FRACTION) if task in baselines else DASH,
+            f"{sum(one.learned[task] for one in arms)} of {sum(len(one.seeds) for one in arms)}"
+            if all(task in one.learned for one in arms)
+            else DASH,
+        )
+        for task in tasks
+    ]
+    rows = [(*row, *more) for row, more in zip(table.rows, [*beside, (DASH, DASH)], strict=True)]
+    return Table((*table.heads, "best baseline", "learned (runs)"), tuple(rows))
 
 
-_OfTask = Callable[[TaskFigure], Estimate | None]
-_OfArm = Callable[[ArmResult], Estimate | None]
-
-
-def _by_task(arms: Sequence[ArmResult], of_task: _OfTask, of_arm: _OfArm, *, change: bool) -> list[str]:
+def _by_task(arms: Sequence[ArmResult], tasks: Mapping[str, str], measure: str) -> Table:
     """Tasks down, arms across, and the mean over tasks."""
-    rows = []
-    for task, title in _task_titles(arms).items():
-        figures = [next((figure for figure in one.tasks if figure.task == task), None) for one in arms]
-        found = [None if figure is None else of_task(figure) for figure in figures]
-        rows.append((title, *_cells(found, arms, change=change)))
-    rows.append(("mean over tasks", *_cells([of_arm(one) for one in arms], arms, change=change)))
-    return _table(("task", *map(_named, arms)), rows)
+    items = {**tasks, MEAN: "mean over tasks"}
+    change = measure in (BACKWARD, FORWARD)
+    rows = [
+        (title, *(_cell(one, measure, item, FRACTION, change=change) for one in arms)) for item, title in items.items()
+    ]
+    return Table(("task", *map(_named, arms)), tuple(rows))
 
 
-def _cells(found: Sequence[Estimate | None], arms: Sequence[ArmResult], *, change: bool) -> list[str]:
-    sizes = [len(one.arm.seeds) for one in arms]
-    return [cell(one, FRACTION, seeds, change=change) for one, seeds in zip(found, sizes, strict=True)]
-
-
-def _cost(record: Mapping[str, Any], analysis: Analysis) -> list[list[str]]:
-    if not analysis.arms:
-        return []
-    rows = [(_named(one), *map(whole, (one.cost.passes, one.cost.tokens, one.cost.seconds))) for one in analysis.arms]
+def _cost(record: Mapping[str, Any], arms: Sequence[ArmResult]) -> Iterator[Block]:
     shared = (record.get("machine") or {}).get("parallel", 1) > 1
     beside = " Runs shared the machine, so seconds are of a run beside others." if shared else ""
-    return [
-        ["## Cost of pre-training"],
-        [f"Means over seeds, of one run.{beside}"],
-        _table(("arm", "encoder passes", "tokens", "seconds"), rows),
-    ]
+    parts = ("passes", "tokens", "seconds")
+    yield Heading(2, "Cost of pre-training")
+    yield Paragraph(f"Means over seeds, of one run.{beside}")
+    rows = [(_named(one), *(whole(one.figure(COST, part)) for part in parts)) for one in arms]
+    yield Table(("arm", "encoder passes", "tokens", "seconds"), tuple(rows))
 
 
-def _sensitivity(analysis: Analysis) -> list[list[str]]:
-    if not analysis.sensitivity:
-        return []
-    forgotten = _by_task(analysis.sensitivity, lambda one: one.forgetting, lambda one: one.forgetting, change=False)
-    return [
-        ["## The same arms without restarts of the schedule"],
-        ["Multi-task learning has one stage, so nothing restarts: it is the same run under both rules."],
-        _score_table(analysis.sensitivity, paper=False),
-        *_heldout(analysis.sensitivity, "### Held-out accuracy at the end, without restarts"),
-        ["### Forgetting, without restarts"],
-        forgotten,
-    ]
+def _sensitivity(arms: Sequence[ArmResult], tasks: Mapping[str, str]) -> Iterator[Block]:
+    if not arms:
+        return
+    yield Heading(2, "The same arms without restarts of the schedule")
+    yield Paragraph("Multi-task learning has one stage, so nothing restarts: it is the same run under both rules.")
+    if (table := _score_table(arms, paper=False)) is not None:
+        yield table
+    yield Heading(3, "Held-out accuracy at the end, without restarts")
+    yield _heldout(arms, tasks)
+    yield Heading(3, "Forgetting, without restarts")
+    yield _by_task(arms, tasks, FORGETTING)
 
 
-def _summaries(analysis: Analysis) -> set[str]:
-    """The comparisons that sum up: the mean of the scores, or the only score."""
-    fixed = {"mean of the scores", "held-out accuracy, mean over tasks", "mean forgetting"}
-    what = [one.what for one in analysis.comparisons]
-    return fixed if "mean of the scores" in what else fixed | set(what)
-
-
-def _spoken_arm(one: ArmResult) -> str:
-    seeds = len(one.arm.seeds)
-    parts = [
-        f"mean of the scores {cell(one.mean_score, POINTS, seeds)}" if one.mean_score else "",
-        f"held-out accuracy {cell(one.heldout, FRACTION, seeds)}" if one.heldout else "",
-        f"forgetting {cell(one.forgetting, FRACTION, seeds)}" if one.forgetting else "",
-        f"{whole(one.cost.passes)} encoder passes",
-    ]
-    return f"{_named(one)}: {', '.join(filter(None, parts))}"
-
-
-def _titles(analysis: Analysis) -> dict[str, str]:
-    return {one.arm.name: one.arm.title for one in analysis.arms}
-
-
-def _task_titles(arms: Sequence[ArmResult]) -> dict[str, str]:
-    """In the order of the record: every arm lists its tasks so, and one arm may lack some."""
-    longest = max(arms, key=lambda one: len(one.tasks))
-    found = {figure.task: figure.title for figure in longest.tasks}
-    return found | {figure.task: figure.title for one in arms for figure in one.tasks}
+def _cell(one: ArmResult, measure: str, item: str, unit: str, *, change: bool = False) -> str:
+    return cell(one.figure(measure, item), unit, len(one.seeds), change=change)
 
 
 def _named(one: ArmResult) -> str:
-    return f"{one.arm.title} ({counted(len(one.arm.seeds), 'seed')})"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [_row(heads), "|" + " --- |" * len(heads), *map(_row, rows)]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(in_markdown, cells)) + " |"
+    return f"{one.title} ({counted(len(one.seeds), 'seed')})"

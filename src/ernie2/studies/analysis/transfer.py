@@ -15,68 +15,68 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ernie2.studies.analysis.reading import Evaluation, Run
 
 
 def entered(run: Run, task: str) -> int | None:
-    """The stage in which the task was introduced; None where it never was."""
+    """Return the stage in which the task was introduced; None where it never was."""
     return next((index for index, stage in enumerate(run.stages) if task in stage.introduced), None)
 
 
-def accuracy(evaluation: Evaluation, task: str) -> float | None:
-    """Held-out accuracy; None where the task was not evaluated, or without a finite result."""
-    return evaluation.tasks[task].accuracy if task in evaluation.tasks else None
+def left_behind(run: Run) -> set[str]:
+    """Return the tasks that entered before the last stage: those that can be forgotten."""
+    return {task for stage in run.stages[:-1] for task in stage.introduced}
 
 
 def final(run: Run, task: str) -> float | None:
-    """Accuracy at the end of the run."""
-    return accuracy(run.heldout[-1], task)
-
-
-def best(run: Run, task: str) -> float | None:
-    """The highest accuracy at a stage's end since the task entered; None where one of those ends has none."""
-    ends = _ends(run, task)
-    return None if not ends or None in ends else max(value for value in ends if value is not None)
+    """Return the accuracy at the end of the run."""
+    return _accuracy(run.heldout[-1], task)
 
 
 def forgetting(run: Run, task: str) -> float | None:
-    """`best` − `final`, never below 0."""
-    highest, last = best(run, task), final(run, task)
-    return None if len(_ends(run, task)) < 2 or highest is None or last is None else highest - last
+    """Return the highest accuracy at a stage's end since the task entered less the last; None where an end has none."""
+    ends = _ends(run, task)
+    known = [value for value in ends if value is not None]
+    return max(known) - known[-1] if len(ends) > 1 and len(known) == len(ends) else None
 
 
 def backward(run: Run, task: str) -> float | None:
-    """`final` − accuracy at the end of the stage in which the task entered."""
-    ends, last = _ends(run, task), final(run, task)
-    return None if len(ends) < 2 or ends[0] is None or last is None else last - ends[0]
+    """Return the accuracy at the end less that at the end of the stage in which the task entered."""
+    ends = _ends(run, task)
+    return None if len(ends) < 2 or ends[0] is None or ends[-1] is None else ends[-1] - ends[0]
+
+
+def forward(run: Run, alone: Sequence[Evaluation], task: str, iterations: float) -> float | None:
+    """Return the accuracy after so many of the task's iterations less that of the task trained alone for as many."""
+    ours, theirs = after(run.heldout, task, iterations), after(alone, task, iterations)
+    return None if ours is None or theirs is None else ours - theirs
+
+
+def after(evaluations: Sequence[Evaluation], task: str, iterations: float) -> float | None:
+    """Return the accuracy after so many iterations of the task itself, interpolated; None outside the evaluations.
+
+    evaluations in the order of time. (0 → 0.2, 10 → 0.4, 20 → 0.5) after 12.5 iterations: 0.425.
+    """
+    known = [(one.iterations.get(task, 0), value) for one in evaluations if (value := _accuracy(one, task)) is not None]
+    counts = [count for count, _ in known]
+    if iterations in counts:
+        return next(value for count, value in known if count == iterations)
+    if not counts or not counts[0] < iterations < counts[-1]:
+        return None
+    return float(np.interp(iterations, counts, [value for _, value in known]))
+
+
+def _accuracy(evaluation: Evaluation, task: str) -> float | None:
+    return evaluation.tasks[task].accuracy if task in evaluation.tasks else None
 
 
 def _ends(run: Run, task: str) -> list[float | None]:
     """Accuracy at the end of each stage since the task entered."""
     stage = entered(run, task)
-    if stage is None:
-        return []
-    return [accuracy(one, task) for one in run.heldout if one.at == "stage_end" and one.stage >= stage]
-
-
-def after(evaluations: Sequence[Evaluation], task: str, iterations: float) -> float | None:
-    """Accuracy after so many iterations of the task itself, interpolated; None where no evaluation comes so late.
-
-    evaluations in the order of time. (0 → 0.2, 10 → 0.4, 20 → 0.5) after 12.5 iterations: 0.425.
-    """
-    known = [(one.iterations.get(task, 0), value) for one in evaluations if (value := accuracy(one, task)) is not None]
-    for index, (count, value) in enumerate(known):
-        if count == iterations:
-            return value
-        if count > iterations:
-            if index == 0:
-                return None
-            earlier, before = known[index - 1]
-            return before + (value - before) * (iterations - earlier) / (count - earlier)
-    return None
-
-
-def forward(run: Run, alone: Sequence[Evaluation], task: str, iterations: float) -> float | None:
-    """Accuracy after so many of the task's iterations, less that of the task trained alone for as many."""
-    ours, theirs = after(run.heldout, task, iterations), after(alone, task, iterations)
-    return None if ours is None or theirs is None else ours - theirs
+    return [
+        _accuracy(one, task)
+        for one in run.heldout
+        if stage is not None and one.at == "stage_end" and one.stage >= stage
+    ]

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ernie2.plurals import counted
-from ernie2.studies.analysis.results import POINTS
 from ernie2.studies.analysis.statistics import Estimate
 
+POINTS, FRACTION = "points", "fraction"
+"""Units: scores are in percent and their differences in points; held-out accuracies are fractions of 1."""
 DASH = "–"
-MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float, digits: int) -> str:
+    """-0.0321 with two digits → "−0.03"; -0.001 → "0.00"."""
+    text = f"{value:z.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def plain(value: float, unit: str) -> str:
@@ -17,16 +23,10 @@ def plain(value: float, unit: str) -> str:
     return number(value, 2 if unit == POINTS else 4)
 
 
-def number(value: float, digits: int) -> str:
-    """-0.0321 with two digits → "−0.03"; -0.001 → "0.00"."""
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
-
-
 def signed(value: float, unit: str) -> str:
     """1.2 → "+1.20" points, "+1.2000" as a fraction; zero has no sign."""
     text = plain(value, unit)
-    return text if text.startswith(MINUS) or float(text) == 0 else f"+{text}"
+    return text if value < 0 or float(text) == 0 else f"+{text}"
 
 
 def in_words(found: Estimate, unit: str) -> str:
@@ -51,9 +51,9 @@ def cell(found: Estimate | None, unit: str, seeds: int, *, change: bool = False)
     return f"{text} ({write(found.low, unit)} to {write(found.high, unit)}{few})"
 
 
-def whole(found: Estimate) -> str:
+def whole(found: Estimate | None) -> str:
     """A count's mean: "1,234,567"."""
-    return f"{found.mean:,.0f}"
+    return DASH if found is None else f"{found.mean:,.0f}"
 
 
 def listing(words: Sequence[str]) -> str:

@@ -1,0 +1,99 @@
+"""The one picture of a study, `forgetting.svg`: held-out accuracy of each task by share of training, a line a method.
+
+A run's own training is the axis, so that methods with fewer encoder passes compare. Laid out in
+`assets/forgetting.svg.jinja`; needs nothing else, in light and in dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ernie2.reporting.report import environment
+from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run, read
+
+STYLES = 6
+"""Colours and dashes of lines in the template; a seventh method begins again."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The mean over seeds of one method, as (share of training 0–1, accuracy); `style` is its place among them."""
+
+    style: int
+    title: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One task: its lines, the best baseline's accuracy, and its axis from `low` to `high` with a tick a `step`."""
+
+    title: str
+    lines: tuple[Line, ...]
+    baseline: float | None
+    low: float
+    high: float
+    step: float
+
+
+def chart(record: Mapping[str, Any]) -> str:
+    """Return the SVG document, without XML declaration, so that it can stand in a page as it is. Same record, same
+    text."""
+    study = read(record)
+    titles = [(number % STYLES, arm.title) for number, arm in enumerate(study.arms)]
+    drawn = tuple(panels(study))
+    return environment().get_template("forgetting.svg.jinja").render(panels=drawn, titles=titles)
+
+
+def panels(study: Record) -> Iterator[Panel]:
+    """Yield a panel a task, in the record's order, of the runs under the main rule that reached their end."""
+    for task in study.tasks:
+        lines = []
+        for number, arm in enumerate(study.arms):
+            of_seeds = [points for run in study.finished(arm.name, MAIN_RULE) if (points := _points(run, task.name))]
+            if of_seeds:
+                lines.append(Line(number % STYLES, arm.title, mean_line(of_seeds)))
+        baseline = _baseline(study.runs, task.name)
+        shown = [value for line in lines for _, value in line.points] + ([] if baseline is None else [baseline])
+        yield Panel(task.title, tuple(lines), baseline, *scale(shown))
+
+
+def mean_line(lines: Sequence[Sequence[Point]]) -> tuple[Point, ...]:
+    """Return the mean of several lines wherever all have a value, straight between the places that were measured."""
+    begin, end = max(line[0][0] for line in lines), min(line[-1][0] for line in lines)
+    shares = sorted({share for line in lines for share, _ in line if begin <= share <= end})
+    means = np.mean([np.interp(shares, *np.array(line).T) for line in lines], axis=0)
+    return tuple((share, float(value)) for share, value in zip(shares, means, strict=True))
+
+
+def scale(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the lowest and highest value of an axis and the step of its ticks: round numbers that hold all values."""
+    least, most = (min(values), max(values)) if values else (0.0, 1.0)
+    step = next((step for step in (0.01, 0.02, 0.05, 0.1) if most - least <= 5 * step), 0.2)
+    low, high = math.floor(least / step + 1e-9) * step, math.ceil(most / step - 1e-9) * step
+    return low, max(high, low + step), step
+
+
+def _points(run: Run, task: str) -> tuple[Point, ...]:
+    """Accuracy by share of the run's training; of several evaluations at a step the last, without unknown ones."""
+    last = max(1, run.heldout[-1].step)
+    found = {one.step / last: one.tasks[task].accuracy for one in run.heldout if task in one.tasks}
+    return tuple((share, value) for share, value in found.items() if value is not None)
+
+
+def _baseline(runs: Sequence[Run], task: str) -> float | None:
+    """The best baseline's accuracy, mean over seeds: all runs of a seed share the held-out instances it depends on."""
+    by_seed = {
+        run.seed: value
+        for run in runs
+        for one in run.heldout
+        if task in one.tasks and (value := one.tasks[task].verdict.baseline_accuracy) is not None
+    }
+    return math.fsum(by_seed.values()) / len(by_seed) if by_seed else None
