@@ -39,10 +39,10 @@ from ernie2.datasets.examples import Head, LabelledData
 from ernie2.datasets.subsets import with_train_examples
 from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.metrics import measure
+from ernie2.finetuning.inference.predictions import predict
 from ernie2.finetuning.packs import batches_of
 from ernie2.finetuning.paper_settings import Settings, settings_for
-from ernie2.finetuning.predictions import predict
+from ernie2.finetuning.scoring.metrics import measure
 from ernie2.finetuning.setting_overrides import overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.finetuning.training import fine_tune, learning_rate, steps_of

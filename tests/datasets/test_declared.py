@@ -9,8 +9,8 @@ import pytest
 
 from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
 from ernie2.errors import DataError
-from ernie2.finetuning.metrics import PLAIN
 from ernie2.finetuning.paper_settings import settings_for
+from ernie2.finetuning.scoring.metrics import PLAIN
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 FOLDERS = {"glue": SHARED / "en" / "glue", "chinese": SHARED / "zh"}

@@ -46,16 +46,9 @@ def test_an_entity_of_ioe1_ends_at_e_only_before_another_of_its_kind() -> None:
     assert entities(["I-LOC", "E-LOC", "O"], "IOE1") == []
 
 
-def test_strict_entities_begin_at_b_and_the_scripts_also_let_i_begin_one() -> None:
+def test_entities_of_iob2_begin_at_b() -> None:
     tags = ["B-PER", "I-PER", "I-LOC", "O", "I-LOC", "B-LOC", "B-LOC"]
     assert entities(tags) == [("PER", 0, 2), ("LOC", 5, 6), ("LOC", 6, 7)]
-    assert entities(tags, strict=False) == [
-        ("PER", 0, 2),
-        ("LOC", 2, 3),
-        ("LOC", 4, 5),
-        ("LOC", 5, 6),
-        ("LOC", 6, 7),
-    ]
     assert entities([]) == []
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ernie2.datasets.examples import Answer, Example
-from ernie2.finetuning.encoded import ExampleEncoder, cut_longest_first, runs_within
+from ernie2.finetuning.encoded import ExampleEncoder, runs_within
 from ernie2.shards.wordpieces import load_wordpieces
 from tiny_finetuning import VOCABULARY, settings
 
@@ -23,17 +23,6 @@ def wordpieces(tmp_path_factory: pytest.TempPathFactory):
 
 def ids(*tokens: str) -> list[int]:
     return [ID[token] for token in tokens]
-
-
-@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 50))
-def test_pairs_are_cut_as_if_the_longer_lost_its_last_token_again_and_again(one: int, other: int, room: int) -> None:
-    first, second = one, other
-    while first + second > room:
-        if first > second:
-            first -= 1
-        else:
-            second -= 1
-    assert cut_longest_first(one, other, room) == (first, second)
 
 
 @given(st.lists(st.integers(1, 6), max_size=20), st.integers(6, 12))

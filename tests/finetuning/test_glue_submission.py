@@ -1,16 +1,121 @@
-"""Choosing the run that predicts, and refusing before anything is trained."""
+"""The submission, judged by a reading of the server's rules that shares nothing with the writer.
+
+Predictions are made up at official size: the real test files are neither needed nor read here.
+"""
 
 from __future__ import annotations
 
 import math
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tiny_finetuning as tiny
-from ernie2.errors import DataError
-from ernie2.finetuning.glue_submission import best_run, check_tests
+from ernie2.errors import DataError, StorageError
+from ernie2.finetuning.glue_submission import best_run, check_tests, write_submission
 from ernie2.finetuning.jobs import Run
+
+NLI, TWO = {"entailment", "neutral", "contradiction"}, {"entailment", "not_entailment"}
+SERVER = {  # file -> rows, labels
+    "CoLA.tsv": (1063, {"0", "1"}),
+    "SST-2.tsv": (1821, {"0", "1"}),
+    "MRPC.tsv": (1725, {"0", "1"}),
+    "STS-B.tsv": (1379, None),
+    "QQP.tsv": (390965, {"0", "1"}),
+    "MNLI-m.tsv": (9796, NLI),
+    "MNLI-mm.tsv": (9847, NLI),
+    "QNLI.tsv": (5463, TWO),
+    "RTE.tsv": (3000, TWO),
+    "WNLI.tsv": (146, {"0", "1"}),
+    "AX.tsv": (1104, NLI),
+}
+
+
+@pytest.fixture(scope="module")
+def predictions() -> dict[str, list[str | float]]:
+    rng = np.random.default_rng(0)
+    made: dict[str, list[str | float]] = {}
+    for file, (rows, labels) in SERVER.items():
+        values = rng.choice(sorted(labels), rows) if labels else rng.uniform(-0.5, 5.5, rows)
+        made[file.removesuffix(".tsv")] = values.tolist()
+    return made
+
+
+@pytest.fixture(scope="module")
+def good(predictions: dict[str, list[str | float]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("submission") / "glue.zip"
+    write_submission(out, predictions)
+    return out
+
+
+def test_the_zip_holds_what_the_server_wants(good: Path, predictions: dict[str, list[str | float]]) -> None:
+    with zipfile.ZipFile(good) as archive:
+        # a fixed time: the same predictions give the same bytes
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert set(archive.namelist()) == set(SERVER)
+        for file, (rows, labels) in SERVER.items():
+            header, *lines, last = archive.read(file).decode("ascii").split("\n")
+            assert header == "index\tprediction"
+            assert last == ""
+            ids, values = zip(*(line.split("\t") for line in lines), strict=True)
+            assert list(ids) == [str(number) for number in range(rows)]
+            if labels is None:
+                assert all(0 <= float(value) <= 5 for value in values)
+                assert {"0.000", "5.000"} <= set(values)
+            else:
+                assert set(values) == labels
+                assert list(values) == predictions[file.removesuffix(".tsv")]
+    assert [path.name for path in good.parent.iterdir()] == ["glue.zip"]
+
+
+def test_predictions_come_in_the_order_of_the_ids(tmp_path: Path, predictions: dict[str, list[str | float]]) -> None:
+    turned = {**predictions, "WNLI": ["1", *["0"] * 145]}
+    write_submission(tmp_path / "x.zip", turned, {"WNLI": [str(number) for number in reversed(range(146))]})
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.read("WNLI.tsv").decode().splitlines()[-1] == "145\t1"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("AX", None, "AX.tsv is missing: predict the test split of ax"),
+        ("WNLI", ["0"] * 145, "WNLI.tsv: 145 rows, the official test file has 146"),
+        ("WNLI", ["entailment"] * 146, "WNLI.tsv: 'entailment' is none of its labels 0, 1"),
+        ("RTE", ["1"] * 3000, "RTE.tsv: '1' is none of its labels entailment, not_entailment"),
+        ("STS-B", [float("nan")] * 1379, "STS-B.tsv: 'nan' is not a number from 0 to 5"),
+        ("SNLI", ["0"], "SNLI: not one of the eleven files"),
+    ],
+)
+def test_what_the_server_would_refuse_is_not_written(
+    tmp_path: Path, predictions: dict[str, list[str | float]], name: str, values: list[str | float] | None, message: str
+) -> None:
+    changed = {key: value for key, value in predictions.items() if key != name} | ({name: values} if values else {})
+    with pytest.raises(DataError, match=message):
+        write_submission(tmp_path / "x.zip", changed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ids_that_are_not_all_there_are_refused(tmp_path: Path, predictions: dict[str, list[str | float]]) -> None:
+    with pytest.raises(DataError, match=r"WNLI\.tsv: ids are not 0 … 145"):
+        write_submission(tmp_path / "x.zip", predictions, {"WNLI": ["0", *map(str, range(145))]})
+    with pytest.raises(DataError, match="146 predictions for 2 ids"):
+        write_submission(tmp_path / "x.zip", predictions, {"WNLI": ["0", "1"]})
+
+
+def test_a_disk_that_is_full_leaves_what_was_there(
+    tmp_path: Path, predictions: dict[str, list[str | float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.zip").write_text("before", encoding="utf-8")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write_submission(tmp_path / "x.zip", predictions)
+    assert (tmp_path / "x.zip").read_text() == "before"
 
 
 def test_the_best_on_dev_predicts_and_what_has_no_figures_never_does() -> None:

@@ -14,9 +14,9 @@ import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example, Split
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning import jobs, many_runs, runs, training
+from ernie2.finetuning.inference.predictions import Outcome
 from ernie2.finetuning.jobs import Job
 from ernie2.finetuning.many_runs import run_all
-from ernie2.finetuning.predictions import Outcome
 from ernie2.finetuning.runs import measured_splits, one_answer
 from ernie2.finetuning.tuned_folder import load_tuned
 

@@ -16,7 +16,7 @@ from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError
 from ernie2.finetuning.encoded import ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.predictions import logits_of
+from ernie2.finetuning.inference.predictions import logits_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
 
 CPU = torch.device("cpu")

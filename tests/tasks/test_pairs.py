@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ernie2.shards.store import WORD_START
+from ernie2.shards.truncation import longest_first
 from ernie2.tasks.base import Segment
-from ernie2.tasks.pairs import fit, last_boundary, longest_first, texts_of
+from ernie2.tasks.pairs import fit, last_boundary, texts_of
 from tiny import document
 
 #              0   1    2   3   4   5      6   7   8    9
@@ -62,17 +63,6 @@ def test_a_long_pair_is_cut_where_a_unit_ends(room, shown):
 def test_a_text_that_needs_no_cut_keeps_its_end_whatever_follows_it():
     odd = document([[[10, 11]], [[900, 12]]], label="x")  # a second text that begins with a continuation piece
     assert runs(fit(odd, 99)) == [(0, 2), (2, 4)]
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(2, 60))
-def test_lengths_are_those_of_taking_tokens_off_the_longer_text_one_by_one(first, second, room):
-    one, other = first, second
-    while one + other > room:
-        if one > other:
-            one -= 1
-        else:
-            other -= 1
-    assert longest_first(first, second, room) == (one, other)
 
 
 @st.composite

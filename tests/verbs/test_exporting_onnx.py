@@ -16,7 +16,7 @@ from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.finetuning.dense import DenseTuned
 from ernie2.finetuning.encoded import ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.predictions import logits_of
+from ernie2.finetuning.inference.predictions import logits_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
 from ernie2.verbs import exporting_onnx
 from ernie2.verbs.exporting_onnx import export

@@ -9,7 +9,7 @@ import pytest
 
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme
-from ernie2.finetuning.predictions import Outcome
+from ernie2.finetuning.inference.predictions import Outcome
 from ernie2.verbs import predicting
 from ernie2.verbs.predicting import described
 
@@ -45,8 +45,8 @@ def test_ids_that_come_more_than_once_are_said_once(
 ) -> None:
     examples = [Example(name, "x") for name in ids.split()]
     monkeypatch.setattr(predicting, "examples_of", lambda *_: iter(examples))
-    monkeypatch.setattr(predicting, "encoded_for", lambda *_: SimpleNamespace(cut=0, unknown=0, tokens=1))
-    monkeypatch.setattr(predicting, "outcomes_for", lambda _, chosen, *__: [Outcome("yes") for _ in chosen])
+    monkeypatch.setattr(predicting, "encode_texts", lambda *_: SimpleNamespace(cut=0, unknown=0, tokens=1))
+    monkeypatch.setattr(predicting, "predict_texts", lambda _, chosen, *__: [Outcome("yes") for _ in chosen])
     monkeypatch.setattr(predicting, "_AT_ONCE", 2)
     tuned: Any = SimpleNamespace(facts=SimpleNamespace(head="classification", scheme=None, null_threshold=None))
     assert [one["id"] for one in predicting.predictions(tuned, [])] == ids.split()

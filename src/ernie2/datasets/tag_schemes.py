@@ -138,14 +138,13 @@ def scheme_notes(name: str, tagged: Sequence[Tagged], scheme: Scheme) -> list[st
     return [f"{name}: {told}"]
 
 
-def entities(tags: Sequence[str], scheme: Scheme = "IOB2", *, strict: bool = True) -> list[Entity]:
+def entities(tags: Sequence[str], scheme: Scheme = "IOB2") -> list[Entity]:
     """Return the entities that `tags` mark, in order; what does not follow the scheme marks none.
 
     The result is that of seqeval's strict mode; of BMES, that of BIOES with I for M. seqeval reads no IOE1 entity of
-    one token that begins with E- after O. Not `strict`: IOB2 as the chunk scorer of the ERNIE scripts reads it, where
-    an I- with no entity of its kind before it begins one.
+    one token that begins with E- after O.
 
-    B-PER I-PER I-LOC O I-LOC in IOB2 -> strict: PER 0–2; else also LOC 2–3 and LOC 4–5.
+    B-PER I-PER I-LOC O I-LOC in IOB2 -> PER 0–2.
     """
     split = [_split(tag) for tag in tags]
     if scheme in _AS_BIOES:
@@ -156,7 +155,7 @@ def entities(tags: Sequence[str], scheme: Scheme = "IOB2", *, strict: bool = Tru
     at, before = 0, ("O", "")
     ended = [*split, ("O", "")]
     while at < len(split):
-        if not _begins(before, split[at], scheme, strict=strict):
+        if not _begins(before, split[at], scheme):
             before, at = split[at], at + 1
             continue
         end = at + 1
@@ -180,11 +179,11 @@ def first_break(tags: Sequence[str], scheme: Scheme) -> int | None:
     return next((at for at, tag in enumerate(tags) if tag != "O" and at not in covered), None)
 
 
-def _begins(before: tuple[str, str], tag: tuple[str, str], scheme: Scheme, *, strict: bool) -> bool:
+def _begins(before: tuple[str, str], tag: tuple[str, str], scheme: Scheme) -> bool:
     (earlier, kind_before), (prefix, kind) = before, tag
     same = kind == kind_before
     if scheme == "IOB2":
-        return prefix == "B" or (not strict and prefix == "I")
+        return prefix == "B"
     if scheme == "IOB1":
         return (prefix == "I" and not (earlier == "I" and same)) or (prefix == "B" and earlier in ("I", "B") and same)
     if scheme == "IOE2":

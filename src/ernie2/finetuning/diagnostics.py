@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 
 from ernie2.datasets.examples import LabelledData
-from ernie2.finetuning.glue_submission import outcomes_for
+from ernie2.finetuning.inference.predictions import predict_texts
 from ernie2.finetuning.jobs import MODEL, Run
-from ernie2.finetuning.metrics import measure
+from ernie2.finetuning.scoring.metrics import measure
 from ernie2.finetuning.tuned_folder import load_tuned
 
 
@@ -29,7 +29,7 @@ def diagnose(
         if run.metrics:
             tuned = load_tuned(run.folder / MODEL)
             for name, split in splits.items():
-                outcomes = outcomes_for(tuned, split.examples, device)
+                outcomes = predict_texts(tuned, split.examples, device)
                 figures[name] = measure(diagnostic, split.examples, [outcome.value for outcome in outcomes])
         scored.append(Run(run.seed, run.folder, figures, diverged=run.diverged))
     return replace(diagnostic, splits={"train": trained_on.splits["train"], **splits}), tuple(scored)

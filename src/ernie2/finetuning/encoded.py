@@ -19,6 +19,7 @@ from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.spans import SPECIAL_TOKENS, Window, token_span, window_target, windows
+from ernie2.shards.truncation import longest_first
 from ernie2.shards.unknown import HIGH, describe_share
 from ernie2.shards.wordpieces import WordPieces, batch_columns
 
@@ -98,7 +99,7 @@ class ExampleEncoder:
         made, cut = [], 0
         for number, (example, first, second) in enumerate(zip(examples, firsts, seconds, strict=True)):
             room = self.settings.max_length - (2 if second is None else SPECIAL_TOKENS)
-            kept, beside = cut_longest_first(len(first), 0 if second is None else len(second), room)
+            kept, beside = longest_first(len(first), 0 if second is None else len(second), room)
             cut += kept < len(first) or (second is not None and beside < len(second))
             labels = self._label(example) if labelled else None
             tokens, segments = self._sequence(first[:kept], None if second is None else second[:beside])
@@ -203,18 +204,6 @@ class ExampleEncoder:
         if second is not None:
             segments[len(first) + 2 :] = self.second
         return tokens, segments
-
-
-def cut_longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text are kept so that both fit into `room`: the longer one loses its last token, again
-    and again; of equal ones the second does. (10, 4, room 8) -> (4, 4); (10, 4, room 7) -> (4, 3)."""
-    over = first + second - room
-    if over <= 0:
-        return first, second
-    level = min(over, abs(first - second))  # taken from the longer one alone
-    first, second = (first - level, second) if first > second else (first, second - level)
-    rest = over - level
-    return first - rest // 2, second - (rest + 1) // 2
 
 
 def runs_within(counts: Sequence[int], room: int) -> list[tuple[int, int]]:

@@ -1,23 +1,61 @@
-"""From finished runs on all of GLUE to the zip for its server: the run that is best on dev predicts each test file."""
+"""From finished runs on all of GLUE to the zip for its server: the run that is best on dev predicts each test file.
+
+The zip holds eleven files: one a task, both halves of MNLI, and AX as the MNLI model predicts it. Each has the line
+`index<TAB>prediction`, then a line an example; ids run from 0 in the order of the test file. The server's rules are
+checked before anything is written.
+"""
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ernie2.datasets.examples import Example, LabelledData
+from ernie2.datasets.declared import DATASETS
+from ernie2.datasets.examples import LabelledData
 from ernie2.errors import DataError
-from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
+from ernie2.finetuning.inference.predictions import predict_texts
 from ernie2.finetuning.jobs import MODEL, Run
-from ernie2.finetuning.predictions import Outcome, predict, with_threshold
-from ernie2.finetuning.submission import FILES, write_submission
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
+from ernie2.storage.atomic import write_bytes
 
-_TRAINED_ON = {"ax": "mnli"}
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: the same predictions give the same bytes
+
+
+@dataclass(frozen=True)
+class SubmissionFile:
+    """One file of the zip: the data set and split it predicts, its rows, and its labels (none: a score from 0 to 5)."""
+
+    dataset: str
+    split: str
+    rows: int
+    labels: tuple[str, ...]
+
+
+def _file(dataset: str, split: str = "test") -> SubmissionFile:
+    declared = DATASETS[dataset]
+    return SubmissionFile(dataset, split, declared.splits[split].rows[0], declared.labels)
+
+
+FILES: dict[str, SubmissionFile] = {
+    "CoLA": _file("cola"),
+    "SST-2": _file("sst2"),
+    "MRPC": _file("mrpc"),
+    "STS-B": _file("stsb"),
+    "QQP": _file("qqp"),
+    "MNLI-m": _file("mnli", "test_matched"),
+    "MNLI-mm": _file("mnli", "test_mismatched"),
+    "QNLI": _file("qnli"),
+    "RTE": _file("rte"),
+    "WNLI": _file("wnli"),
+    "AX": _file("ax"),
+}
+"""Name of a file in the zip, without .tsv -> what it holds."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +91,13 @@ def submit(
     ids: dict[str, list[str]] = {}
     tuned: dict[str, Tuned] = {}
     for name, file in FILES.items():
-        trained_on = _TRAINED_ON.get(file.dataset, file.dataset)
+        trained_on = DATASETS[file.dataset].trained_on or file.dataset
         if trained_on not in tuned:
             best = best_run(trained_on, runs.get(trained_on, ()))
             tuned = {trained_on: load_tuned(best.folder / MODEL)} | tuned
             chosen.append(Chosen(trained_on, best.seed))
         examples = data[file.dataset].splits[file.split].examples
-        outcomes = outcomes_for(tuned[trained_on], examples, device)
+        outcomes = predict_texts(tuned[trained_on], examples, device)
         values[name] = [
             outcome.value if isinstance(outcome.value, float) else str(outcome.value) for outcome in outcomes
         ]
@@ -79,24 +117,70 @@ def best_run(name: str, runs: Sequence[Run]) -> Run:
     return max(scored, key=lambda pair: pair[0])[1]
 
 
-def outcomes_for(
-    tuned: Tuned, examples: Sequence[Example], device: torch.device, data: EncodedData | None = None
-) -> list[Outcome]:
-    """What a fine-tuned model predicts of examples without labels; `data`: what `encoded_for` made of them."""
-    facts = tuned.facts
-    data = data or encoded_for(tuned, examples)
-    pad = tuned.wordpieces.pad_id
-    outcomes = predict(tuned.model, data, examples, facts.labels, facts.settings, device, pad=pad)
-    return with_threshold(outcomes, facts.null_threshold)
+def write_submission(
+    out: Path, predictions: Mapping[str, Sequence[str | float]], ids: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Write the zip atomically; `predictions` maps a key of `FILES` to class names, or scores for STS-B.
+
+    Scores are clipped to 0–5. `ids` are those of the test files where they are known (they may come in any order),
+    else 0 … n-1. Raises `DataError` with everything that is wrong by the server's rules, before anything is written,
+    and `StorageError` when it cannot be written.
+    """
+    tables = {name: _table(name, values, (ids or {}).get(name)) for name, values in predictions.items()}
+    problems = [problem for name in (*FILES, *(set(tables) - set(FILES))) for problem in _check(name, tables.get(name))]
+    if problems:
+        raise DataError(f"{out}: the GLUE server would refuse this submission.\n  " + "\n  ".join(problems))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in FILES:
+            content = "".join(f"{index}\t{value}\n" for index, value in [("index", "prediction"), *tables[name]])
+            entry = zipfile.ZipInfo(f"{name}.tsv", _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content)
+    write_bytes(out, packed.getvalue())
 
 
-def encoded_for(tuned: Tuned, examples: Sequence[Example]) -> EncodedData:
-    """The sequences of examples without labels, as a fine-tuned model reads them."""
-    facts = tuned.facts
-    encoder = ExampleEncoder(
-        tuned.wordpieces, facts.head, facts.labels, facts.settings, tuned.model.encoder.settings.segment_types
-    )
-    return encoder.encode(examples, labelled=False)
+def _table(name: str, values: Sequence[str | float], ids: Sequence[str] | None) -> list[tuple[str, str]]:
+    if ids is not None and len(ids) != len(values):
+        raise DataError(f"{name}: {len(values)} predictions for {len(ids)} ids; each id needs one.")
+    scores = name in FILES and not FILES[name].labels
+    shown = [_clipped(value) if scores else str(value) for value in values]
+    if ids is None:
+        return [(str(number), value) for number, value in enumerate(shown)]
+    table = list(zip(ids, shown, strict=True))
+    return sorted(table, key=lambda row: int(row[0])) if all(key.isdecimal() for key in ids) else table
+
+
+def _clipped(value: str | float) -> str:
+    score = float(value)
+    return f"{min(5.0, max(0.0, score)):.3f}" if math.isfinite(score) else str(score)
+
+
+def _check(name: str, table: Sequence[tuple[str, str]] | None) -> list[str]:
+    if name not in FILES:
+        return [f"{name}: not one of the eleven files ({', '.join(FILES)})"]
+    expected = FILES[name]
+    if table is None:
+        return [f"{name}.tsv is missing: predict the {expected.split} split of {expected.dataset}"]
+    problems = []
+    if len(table) != expected.rows:
+        problems.append(f"{name}.tsv: {len(table)} rows, the official test file has {expected.rows}")
+    if [index for index, _ in table] != [str(number) for number in range(len(table))]:
+        problems.append(f"{name}.tsv: ids are not 0 … {len(table) - 1}, each once and in order")
+    if expected.labels:
+        wrong = sorted({value for _, value in table if value not in expected.labels})
+        if wrong:
+            problems.append(f"{name}.tsv: {wrong[0]!r} is none of its labels {', '.join(expected.labels)}")
+    elif bad := [value for _, value in table if not _is_score(value)]:
+        problems.append(f"{name}.tsv: {bad[0]!r} is not a number from 0 to 5")
+    return problems
+
+
+def _is_score(value: str) -> bool:
+    try:
+        return 0.0 <= float(value) <= 5.0
+    except ValueError:
+        return False
 
 
 def _dev(run: Run) -> float:

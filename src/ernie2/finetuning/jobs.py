@@ -92,20 +92,12 @@ def finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> Run | None
         )
     if not is_complete(folder / MODEL):
         return None
-    return Run(
-        seed,
-        folder,
-        {
-            split: {name: math.nan if value is None else value for name, value in figures.items()}
-            for split, figures in told["metrics"].items()
-        },
-        told["epochs"],
-        told["diverged"],
-        told["sequences_per_second"],
-        told["seconds"],
-        told["notes"],
-        told["losses"],
-    )
+    metrics = {
+        split: {name: math.nan if value is None else value for name, value in figures.items()}
+        for split, figures in told["metrics"].items()
+    }
+    known = {name: told[name] for name in ("epochs", "diverged", "sequences_per_second", "seconds", "notes", "losses")}
+    return Run(seed, folder, metrics, **known)
 
 
 def keep_run(run: Run, identity: Mapping[str, Any]) -> None:
@@ -129,7 +121,7 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 def plain(value: Any) -> Any:
     """JSON values; what is not finite becomes null."""
     if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

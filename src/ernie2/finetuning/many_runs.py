@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from ernie2.console import progress
-from ernie2.datasets.examples import LabelledData
 from ernie2.finetuning.jobs import Job, Run, finished_run
-from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.runs import prepare, run
 from ernie2.finetuning.sources import open_source
 from ernie2.processes import cores, done_in_processes, without_main
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What a process of its own needs to do one run; the checkpoint is opened there."""
-
-    checkpoint: Path
-    tokenizer: str | None
-    data: LabelledData
-    settings: Settings
-    task_id: int
-    folder: Path
-    texts: tuple[str, ...]
-    seed: int
-    device: str
-    threads: int
 
 
 def devices() -> list[torch.device]:
@@ -51,31 +33,22 @@ def run_all(job: Job, seeds: Sequence[int], *, parallel: int | None = None, toke
         return [
             known[seed] if prepared is None or seed in known else run(job, seed, found[0], prepared) for seed in seeds
         ]
+    threads = max(1, cores() // at_once)
+    bare = replace(job, source=None)  # type: ignore[arg-type]  # opened where it is used
     orders = [
-        _Order(
-            job.source.where,
-            tokenizer,
-            job.data,
-            job.settings,
-            job.task_id,
-            job.folder,
-            job.texts,
-            seed,
-            str(found[number % len(found)]),
-            max(1, cores() // at_once),
-        )
+        (bare, job.source.where, tokenizer, seed, str(found[number % len(found)]), threads)
         for number, seed in enumerate(left)
     ]
     with without_main(), progress(f"{job.data.name}, {at_once} at once", len(orders), "runs") as bar:
         advice = "The same command goes on with the runs that are not finished; a smaller --parallel needs less memory."
-        for _ in done_in_processes(_carry_out, orders, at_once, what_now=advice):
+        for _ in done_in_processes(_run_one, orders, at_once, what_now=advice):
             bar.advance()
     return [one for seed in seeds if (one := finished_run(job, seed, identity)) is not None]
 
 
-def _carry_out(order: _Order) -> None:
+def _run_one(order: tuple[Job, Path, str | None, int, str, int]) -> None:
     """In a process of its own: leaves the result on the disk, where it is read afterwards."""
-    torch.set_num_threads(order.threads)
-    source = open_source(order.checkpoint, order.tokenizer)
-    job = Job(source, order.data, order.settings, order.task_id, order.folder, order.texts)
-    run(job, order.seed, torch.device(order.device), prepare(job), bar=False)
+    bare, checkpoint, tokenizer, seed, device, threads = order
+    torch.set_num_threads(threads)
+    job = replace(bare, source=open_source(checkpoint, tokenizer))
+    run(job, seed, torch.device(device), prepare(job), bar=False)

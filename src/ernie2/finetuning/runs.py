@@ -12,13 +12,13 @@ import torch
 
 from ernie2.console import say
 from ernie2.datasets.examples import Example, LabelledData
-from ernie2.finetuning.answers import RULES
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
+from ernie2.finetuning.inference.predictions import Outcome, positive_scores, predict, with_threshold
 from ernie2.finetuning.jobs import MODEL, RESULT, Job, Run, finished_run, keep_run
-from ernie2.finetuning.metrics import measure
-from ernie2.finetuning.null_answers import choose_threshold
-from ernie2.finetuning.predictions import Outcome, positive_scores, predict, with_threshold
+from ernie2.finetuning.scoring.answers import RULES
+from ernie2.finetuning.scoring.metrics import measure
+from ernie2.finetuning.scoring.null_answers import choose_threshold
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
 from ernie2.plurals import counted

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ernie2.shards.store import WORD_START, AnnotatedDocument
+from ernie2.shards.truncation import longest_first
 from ernie2.tasks.base import Segment
 
 Array = NDArray[Any]
@@ -38,21 +39,6 @@ def fit(document: AnnotatedDocument, room: int) -> tuple[Segment, Segment] | Non
     if stop == first or second_stop == middle:
         return None
     return Segment(document, first, stop), Segment(document, middle, second_stop)
-
-
-def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Lengths left of two texts when tokens are taken off the longer one, of equal ones off the second, until they fit.
-
-    (7, 3) into 8 → (5, 3); (9, 9) into 5 → (3, 2).
-    """
-    if first + second <= room:
-        return first, second
-    half = room // 2
-    if first <= half:
-        return first, room - first
-    if second <= half:
-        return room - second, second
-    return room - half, half
 
 
 def last_boundary(document: AnnotatedDocument, start: int, stop: int, end: int) -> int:

@@ -21,8 +21,8 @@ from ernie2.console import answer, progress, say
 from ernie2.errors import ConfigError, did_you_mean
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
+from ernie2.finetuning.inference.predictions import logits_of
 from ernie2.finetuning.paper_settings import Settings
-from ernie2.finetuning.predictions import logits_of
 from ernie2.finetuning.training import fine_tune
 from ernie2.languages import check_language
 from ernie2.learned import verdict_of

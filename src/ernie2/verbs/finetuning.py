@@ -20,7 +20,7 @@ from ernie2.finetuning.glue_submission import check_tests, submit
 from ernie2.finetuning.jobs import Job, Run
 from ernie2.finetuning.many_runs import devices, run_all
 from ernie2.finetuning.paper_settings import Settings, settings_for
-from ernie2.finetuning.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
+from ernie2.finetuning.scoring.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
 from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.plurals import counted

@@ -14,12 +14,11 @@ from ernie2.console import warn
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.finetuning.former import check_predictions_file
-from ernie2.finetuning.glue_submission import encoded_for, outcomes_for
+from ernie2.finetuning.inference.predictions import Outcome, encode_texts, predict_texts
+from ernie2.finetuning.inference.unlabelled import examples_from, examples_in, examples_of
 from ernie2.finetuning.many_runs import devices
-from ernie2.finetuning.predictions import Outcome
 from ernie2.finetuning.spans import Candidate
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
-from ernie2.finetuning.unlabelled import examples_from, examples_in, examples_of
 from ernie2.shards.unknown import HIGH, describe_share
 from ernie2.storage.atomic import write_text
 
@@ -72,11 +71,11 @@ def predictions(
     cut = count = unknown = tokens = 0
     ids: set[str] = set()
     while chosen := list(islice(examples, _AT_ONCE)):
-        data = encoded_for(tuned, chosen)
+        data = encode_texts(tuned, chosen)
         ids.update(example.id for example in chosen)
         cut, count = cut + data.cut, count + len(chosen)
         unknown, tokens = unknown + data.unknown, tokens + data.tokens
-        outcomes = outcomes_for(tuned, chosen, device, data)
+        outcomes = predict_texts(tuned, chosen, device, data)
         for example, outcome in zip(chosen, outcomes, strict=True):
             yield described(example, outcome, facts.head, facts.scheme, nulls=facts.null_threshold is not None)
     if repeated := count - len(ids):

@@ -11,11 +11,11 @@ from typing import Any
 
 from ernie2.datasets.examples import LabelledData
 from ernie2.escaping import in_markdown
-from ernie2.finetuning.glue import SCORED, glue_score
-from ernie2.finetuning.jobs import Run
-from ernie2.finetuning.majority import majority_figures
-from ernie2.finetuning.paper_results import beside
+from ernie2.finetuning.jobs import Run, plain
 from ernie2.finetuning.paper_settings import Settings, Size, size_for
+from ernie2.finetuning.scoring.glue import SCORED, glue_score
+from ernie2.finetuning.scoring.metrics import majority_figures
+from ernie2.finetuning.scoring.paper_results import beside
 from ernie2.seed_interval import over_seeds
 
 
@@ -200,7 +200,7 @@ def record_of(results: Sequence[Outcomes], **facts: Any) -> dict[str, Any]:
     """JSON values of a whole command; what is not finite becomes null."""
     score, withheld = glue_of(results)
     scores = {"glue_score": score, "glue_withheld": withheld}
-    return {**facts, **scores, "datasets": [_plain(asdict(one)) for one in results]}
+    return {**facts, **scores, "datasets": [plain(asdict(one)) for one in results]}
 
 
 def _row(split: str, metric: str, runs: Sequence[Run], summary: str, majority: float | None) -> Row:
@@ -245,11 +245,3 @@ def _interval(row: Row) -> str:
 
 def _shown(value: float | None) -> str:
     return "none" if value is None or not math.isfinite(value) else f"{value:.1f}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -37,36 +37,18 @@ class AnswerRules:
     shared: Callable[[Sequence[str], Sequence[str]], int]
 
 
-@dataclass(frozen=True)
-class AnswerScores:
-    """Percent over all questions; a question without a prediction counts with 0 and among `missing`."""
-
-    exact_match: float
-    f1: float
-    questions: int
-    missing: int
-
-    @property
-    def average(self) -> float:
-        """What CMRC's script prints as AVERAGE."""
-        return (self.exact_match + self.f1) / 2
-
-
 def score_answers(
     references: Mapping[str, Sequence[str]], predictions: Mapping[str, str], rules: AnswerRules
-) -> AnswerScores:
-    """Scores of predictions by question id; of several references the best one counts, for each figure by itself."""
+) -> tuple[float, float]:
+    """Return (exact match, F1) in percent over all questions, of predictions by question id.
+
+    Of several references the best one counts, for each figure by itself; a question without a prediction counts with 0.
+    """
     pairs = [
         compare(references[key], predictions[key], rules) if key in predictions else (0.0, 0.0) for key in references
     ]
-    missing = sum(key not in predictions for key in references)
     count = max(1, len(pairs))
-    return AnswerScores(
-        100.0 * sum(exact for exact, _ in pairs) / count,
-        100.0 * sum(f1 for _, f1 in pairs) / count,
-        len(pairs),
-        missing,
-    )
+    return 100.0 * sum(exact for exact, _ in pairs) / count, 100.0 * sum(f1 for _, f1 in pairs) / count
 
 
 def compare(references: Sequence[str], prediction: str, rules: AnswerRules) -> tuple[float, float]:

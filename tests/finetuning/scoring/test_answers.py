@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ernie2.datasets.declared import load
-from ernie2.finetuning.answers import (
+from ernie2.finetuning.scoring.answers import (
     RULES,
     cmrc_units,
     common,
@@ -105,9 +105,7 @@ def test_the_run_is_contiguous_and_the_best_reference_counts() -> None:
 
 def test_a_missing_prediction_counts_with_nothing_and_an_empty_one_is_no_error() -> None:
     scores = score_answers({"1": ["甲"], "2": ["乙"], "3": ["丙"]}, {"1": "甲", "2": ""}, RULES["cmrc2018"])
-    assert (scores.exact_match, scores.f1) == pytest.approx((100 / 3, 100 / 3))
-    assert (scores.questions, scores.missing) == (3, 1)
-    assert scores.average == pytest.approx(100 / 3)
+    assert scores == pytest.approx((100 / 3, 100 / 3))
 
 
 @given(st.lists(st.sampled_from("ab甲"), max_size=12), st.lists(st.sampled_from("ab甲"), max_size=12))
@@ -136,5 +134,5 @@ def test_the_whole_development_file_of_cmrc_gives_the_official_figures() -> None
         ({example.id: (example.pair or "")[:20] for example in examples}, 0.0, 10.0388),
     ):
         scores = score_answers(references, predictions, RULES["cmrc2018"])
-        assert (scores.exact_match, scores.f1) == pytest.approx((exact, f1), abs=5e-5)
-        assert scores.questions == 3219
+        assert scores == pytest.approx((exact, f1), abs=5e-5)
+        assert len(references) == 3219

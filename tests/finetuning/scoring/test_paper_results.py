@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ernie2.datasets.examples import LabelledData, Split, Standing
-from ernie2.finetuning.paper_results import PAPER_ROWS, beside, paper_rows
+from ernie2.finetuning.scoring.paper_results import PAPER_ROWS, beside, paper_rows
 
 BASE, LARGE = (12, 768), (24, 1024)
 

@@ -17,7 +17,7 @@ from ernie2.datasets.labelled_files import SEPARATOR, as_list
 from ernie2.datasets.own_data import rows_of
 from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.errors import ConfigError, DataError
-from ernie2.finetuning.piped import PIPE, Piped, piped, wrong_count
+from ernie2.finetuning.inference.piped import PIPE, Piped, piped, wrong_count
 from ernie2.finetuning.tuned_folder import TunedFacts
 from ernie2.storage.files import decoded, json_name, json_value, lines_of, read_lines
 from ernie2.storage.listing import list_files

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ import numpy as np
 from ernie2.datasets.examples import Answer, Example, LabelledData
 from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.errors import DataError
-from ernie2.finetuning.answers import RULES, score_answers
-from ernie2.finetuning.null_answers import HAS_ANSWER, NO_ANSWER, score_with_nulls
+from ernie2.finetuning.scoring.answers import RULES, score_answers
+from ernie2.finetuning.scoring.null_answers import HAS_ANSWER, NO_ANSWER, score_with_nulls
 
 Prediction = str | float | tuple[str, ...]
 """By head: a class name, a number, class names or tags, the text of an answer."""
+_NO_MAJORITY = ("mrr", "entity_f1")
+"""Ranks need scores, and a constant tag finds no entity."""
 
 
 def measure(
@@ -61,6 +64,25 @@ def measure(
         elif name not in by_name and name not in (*HAS_ANSWER, *NO_ANSWER):
             by_name[name] = PLAIN[name](gold, predictions)
     return {name: by_name[name] for name in data.metrics if name in by_name}
+
+
+def majority_figures(data: LabelledData, split: str) -> dict[str, float]:
+    """metric → percent of the split's commonest label (of tags, the commonest tag) given to every example.
+
+    Empty for spans and for regression: no answer is common, and a constant has no correlation.
+    """
+    metrics = tuple(name for name in data.metrics if name not in _NO_MAJORITY)
+    if data.head in ("span", "regression") or not metrics:
+        return {}
+    examples = data.splits[split].examples
+    labels: list[Any] = [example.label for example in examples]
+    if data.head == "tagging":
+        ((tag, _),) = Counter(tag for tags in labels for tag in tags).most_common(1)
+        constant: list[Prediction] = [(tag,) * len(tags) for tags in labels]
+    else:
+        ((label, _),) = Counter(labels).most_common(1)
+        constant = [label] * len(labels)
+    return measure(replace(data, metrics=metrics), examples, constant)
 
 
 def accuracy(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
@@ -104,8 +126,8 @@ def _f1_by_class(gold: Sequence[Any], predicted: Sequence[Any]) -> dict[Any, flo
 
 def micro_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
     """F1 over all (example, class) pairs, in percent, for examples with any number of classes; 100 with no pair."""
-    pairs = [{(i, name) for i, names in enumerate(side) for name in names} for side in (gold, predicted)]
-    return _f1(len(pairs[0]), len(pairs[1]), len(pairs[0] & pairs[1]))
+    marked, found = ({(i, name) for i, names in enumerate(side) for name in names} for side in (gold, predicted))
+    return _f1(len(marked), len(found), len(marked & found)) if marked or found else 100.0
 
 
 def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
@@ -138,37 +160,19 @@ def mean_reciprocal_rank(groups: Sequence[str], relevant: Sequence[bool], scores
     return 100.0 * total / len(ranked)
 
 
-def entity_scores(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme = "IOB2", *, strict: bool = True
-) -> tuple[float, float, float]:
-    """Return (precision, recall, F1) in percent over the entities of all sequences.
+def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme = "IOB2") -> float:
+    """Return the F1 in percent over the entities of all sequences; 0 where neither side has one, as in seqeval.
 
-    An entity is right when kind and both ends are. A figure whose denominator is 0 is 0, as in seqeval. `strict` is
-    that of `entities`.
+    An entity is right when kind and both ends are.
     """
-    right_side, ours = (
-        {(row, *entity) for row, tags in enumerate(side) for entity in entities(tags, scheme, strict=strict)}
+    marked, found = (
+        {(row, *entity) for row, tags in enumerate(side) for entity in entities(tags, scheme)}
         for side in (gold, predicted)
     )
-    right = len(right_side & ours)
-    total = len(right_side) + len(ours)
-    return (
-        100.0 * right / len(ours) if ours else 0.0,
-        100.0 * right / len(right_side) if right_side else 0.0,
-        200.0 * right / total if total else 0.0,
-    )
-
-
-def entity_f1(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme = "IOB2", *, strict: bool = True
-) -> float:
-    """Return the F1 of `entity_scores`."""
-    return entity_scores(gold, predicted, scheme, strict=strict)[2]
+    return _f1(len(marked), len(found), len(marked & found)) if marked or found else 0.0
 
 
 def _f1(gold: int, predicted: int, right: int) -> float:
-    if not gold and not predicted:
-        return 100.0
     return 200.0 * right / (gold + predicted)
 
 
@@ -188,8 +192,8 @@ def _answer_figures(data: LabelledData, examples: Sequence[Example], texts: Sequ
     if data.unanswerable:
         return score_with_nulls(examples, texts, rules)
     references = {str(i): _answer_texts(example) for i, example in enumerate(examples)}
-    answers = score_answers(references, {str(i): text for i, text in enumerate(texts)}, rules)
-    return {"exact_match": answers.exact_match, "answer_f1": answers.f1}
+    scores = score_answers(references, {str(i): text for i, text in enumerate(texts)}, rules)
+    return dict(zip(("exact_match", "answer_f1"), scores, strict=True))
 
 
 def _answer_texts(example: Example) -> tuple[str, ...]:

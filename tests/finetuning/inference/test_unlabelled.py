@@ -9,8 +9,8 @@ import pytest
 
 import tiny_finetuning as tiny
 from ernie2.errors import ConfigError, DataError
+from ernie2.finetuning.inference.unlabelled import examples_from, examples_in, examples_of
 from ernie2.finetuning.tuned_folder import TunedFacts
-from ernie2.finetuning.unlabelled import examples_from, examples_in, examples_of
 
 PAIR = TunedFacts("classification", ("no", "yes"), tiny.settings(), "x", ("a", "b"))
 ONE = TunedFacts("classification", ("no", "yes"), tiny.settings(), "x")

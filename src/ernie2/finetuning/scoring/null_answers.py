@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ernie2.datasets.examples import Answer, Example
-from ernie2.finetuning.answers import AnswerRules, compare, score_answers
+from ernie2.finetuning.scoring.answers import AnswerRules, compare, score_answers
 
 HAS_ANSWER = ("has_answer_exact_match", "has_answer_f1")
 NO_ANSWER = ("no_answer_exact_match", "no_answer_f1")
@@ -54,8 +54,7 @@ def score_with_nulls(examples: Sequence[Example], texts: Sequence[str], rules: A
         if some:
             references = {str(number): accepted(example, rules) for number, example in enumerate(some)}
             predictions = {str(number): by_example[id(example)] for number, example in enumerate(some)}
-            scores = score_answers(references, predictions, rules)
-            figures |= dict(zip(names, (scores.exact_match, scores.f1), strict=True))
+            figures |= dict(zip(names, score_answers(references, predictions, rules), strict=True))
     return figures
 
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from ernie2.console import bar_or_none
 from ernie2.datasets.examples import Example, Head
-from ernie2.finetuning.encoded import Encoded, EncodedData, runs_within
+from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder, runs_within
 from ernie2.finetuning.heads import TunedModel
-from ernie2.finetuning.metrics import Prediction
 from ernie2.finetuning.packs import packs_of
 from ernie2.finetuning.paper_settings import Settings
+from ernie2.finetuning.scoring.metrics import Prediction
 from ernie2.finetuning.spans import Candidate, best_spans
+from ernie2.finetuning.tuned_folder import Tuned
 from ernie2.model.inputs import Inputs
 from ernie2.model.transfer import to_host
 from ernie2.training.step import autocast, choose_precision
@@ -115,6 +116,25 @@ def with_threshold(outcomes: Sequence[Outcome], threshold: float | None) -> list
     if threshold is None:
         return list(outcomes)
     return [replace(outcome, value="") if (outcome.null_score or 0.0) > threshold else outcome for outcome in outcomes]
+
+
+def encode_texts(tuned: Tuned, examples: Sequence[Example]) -> EncodedData:
+    """Return the sequences of examples without labels, as a fine-tuned model reads them."""
+    facts = tuned.facts
+    encoder = ExampleEncoder(
+        tuned.wordpieces, facts.head, facts.labels, facts.settings, tuned.model.encoder.settings.segment_types
+    )
+    return encoder.encode(examples, labelled=False)
+
+
+def predict_texts(
+    tuned: Tuned, examples: Sequence[Example], device: torch.device, data: EncodedData | None = None
+) -> list[Outcome]:
+    """Return what a fine-tuned model predicts of examples without labels; `data`: what `encode_texts` made of them."""
+    facts, data = tuned.facts, data or encode_texts(tuned, examples)
+    pad = tuned.wordpieces.pad_id
+    outcomes = predict(tuned.model, data, examples, facts.labels, facts.settings, device, pad=pad)
+    return with_threshold(outcomes, facts.null_threshold)
 
 
 def _read(head: Head, scores: Array, labels: Sequence[str]) -> list[Outcome]:

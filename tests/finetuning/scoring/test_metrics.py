@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from ernie2.datasets.examples import Answer, Example, LabelledData
+import tiny_finetuning as tiny
+from ernie2.datasets.examples import Answer, Example, Head, LabelledData
 from ernie2.errors import DataError
-from ernie2.finetuning.metrics import (
+from ernie2.finetuning.scoring.metrics import (
     accuracy,
     binary_f1,
     entity_f1,
-    entity_scores,
     macro_f1,
+    majority_figures,
     matthews,
     mean_reciprocal_rank,
     measure,
@@ -115,12 +116,12 @@ def test_an_entity_of_bioes_ends_at_e_and_may_be_one_s() -> None:
     gold = [["B-NAME", "E-NAME", "O", "S-LOC"]]
     assert entity_f1(gold, gold, "BIOES") == 100.0
     assert entity_f1(gold, [["B-NAME", "O", "O", "O"]], "BIOES") == 0.0
-    assert entity_scores(gold, [["B-NAME", "E-NAME", "S-LOC", "O"]], "BIOES") == (50.0, 50.0, 50.0)
-    assert entity_scores(gold, [["B-NAME", "E-NAME", "O", "O"]], "BIOES") == pytest.approx((100.0, 50.0, 200 / 3))
+    assert entity_f1(gold, [["B-NAME", "E-NAME", "S-LOC", "O"]], "BIOES") == 50.0
+    assert entity_f1(gold, [["B-NAME", "E-NAME", "O", "O"]], "BIOES") == pytest.approx(200 / 3)
 
 
 @pytest.mark.parametrize("scheme", [*PREFIXES, "BMES"])
-def test_precision_recall_and_f1_of_entities_equal_seqevals_strict_mode(scheme: Any) -> None:
+def test_f1_of_entities_equals_seqevals_strict_mode(scheme: Any) -> None:
     seqeval = pytest.importorskip("seqeval.metrics", reason="needs the extra dev")
     import seqeval.scheme as theirs
 
@@ -131,24 +132,10 @@ def test_precision_recall_and_f1_of_entities_equal_seqevals_strict_mode(scheme: 
     def equal(pairs: list[tuple[list[str], list[str]]]) -> None:
         sides = [[tags for tags, _ in pairs], [tags for _, tags in pairs]]
         with_i = [[[tag.replace("M-", "I-") for tag in tags] for tags in side] for side in sides]
-        expected = [
-            100 * of(*with_i, mode="strict", scheme=seqevals, zero_division=0)
-            for of in (seqeval.precision_score, seqeval.recall_score, seqeval.f1_score)
-        ]
-        assert entity_scores(*sides, scheme) == pytest.approx(expected)
+        expected = 100 * seqeval.f1_score(*with_i, mode="strict", scheme=seqevals, zero_division=0)
+        assert entity_f1(*sides, scheme) == pytest.approx(expected)
 
     equal()
-
-
-@settings(deadline=None)
-@given(tagged("BI"))
-def test_the_scorer_of_the_ernie_scripts_is_seqevals_default_over_iob2(
-    pairs: list[tuple[list[str], list[str]]],
-) -> None:
-    seqeval = pytest.importorskip("seqeval.metrics", reason="needs the extra dev")
-    gold, predicted = [tags for tags, _ in pairs], [tags for _, tags in pairs]
-    expected = 100 * seqeval.f1_score(gold, predicted, zero_division=0)
-    assert entity_f1(gold, predicted, strict=False) == pytest.approx(expected)
 
 
 def test_tags_are_measured_by_the_scheme_of_their_data() -> None:
@@ -209,3 +196,21 @@ def test_examples_without_labels_or_predictions_are_refused() -> None:
         measure(data("classification", ("accuracy",)), [Example("0", "a", label="1")], ["1", "1"])
     with pytest.raises(DataError, match="needs examples with labels"):
         measure(data("classification", ("accuracy",)), [Example("0", "a")], ["1"])
+
+
+def test_the_commonest_label_of_the_split_is_given_to_every_example() -> None:
+    some = tuple(Example(str(i), "w1", label=label) for i, label in enumerate(["bad"] * 3 + ["good"]))
+    assert majority_figures(tiny.data("classification", test=some), "test") == {"accuracy": 75.0}
+
+
+def test_of_tags_the_commonest_tag_is_given_to_every_token_and_entities_are_not_measured() -> None:
+    some = (
+        Example("0", "w1 w2", label=("B-X", "O"), tokens=("w1", "w2")),
+        Example("1", "w3", label=("O",), tokens=("w3",)),
+    )
+    assert majority_figures(tiny.data("tagging", test=some), "test") == {"token_accuracy": pytest.approx(200 / 3)}
+
+
+@pytest.mark.parametrize("head", ["span", "regression"])
+def test_answers_and_numbers_have_none(head: Head) -> None:
+    assert majority_figures(tiny.data(head), "dev") == {}

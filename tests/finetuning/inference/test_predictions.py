@@ -13,7 +13,7 @@ import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example, Head
 from ernie2.finetuning.encoded import ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.predictions import Outcome, logits_of, positive_scores, predict
+from ernie2.finetuning.inference.predictions import Outcome, logits_of, positive_scores, predict
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,1 @@
+"""Texts without labels → what a fine-tuned model says of them."""

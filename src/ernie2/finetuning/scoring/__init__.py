@@ -1,0 +1,1 @@
+"""Predictions → figures: the official metrics, over several runs, beside what the paper reports."""
