@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings, TrainSettings
 from ernie2.training import checkpoints
 from ernie2.training.distributed import World
 from ernie2.training.full_state import gather

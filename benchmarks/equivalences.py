@@ -31,12 +31,12 @@ from rich.table import Table
 import ernie2
 from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.batches.stream import Lane
+from ernie2.config.settings import Recipe
 from ernie2.model import vocabulary_loss
 from ernie2.model.levers import LEVERS, without
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
 from ernie2.shards.store import Shards
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.optim import build_optimizer, noam
 from ernie2.training.pretraining import build
 from ernie2.training.step import GlobalBatch, StepSettings, take_step

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Example, LabelledData, Split
 from ernie2.errors import Ernie2Error
@@ -41,7 +42,6 @@ from ernie2.finetuning.sources import fitted, open_source
 from ernie2.finetuning.training import fine_tune
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 from finetune_against_hf import CPU, ready, show, trainer_for
 
 LENGTHS = {"mrpc": (3.94, 0.26), "cola": (2.37, 0.33)}

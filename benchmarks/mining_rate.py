@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora.connectives import mine_discourse
-from ernie2.settings import CorpusSettings
 
 
 def main(path: str, language: str = "en") -> None:

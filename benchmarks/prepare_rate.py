@@ -25,7 +25,7 @@ BARE = """
 import json, sys, time, resource
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.corpora.documents import Drops, read_documents
-from ernie2.settings import CorpusSettings
+from ernie2.config.data_settings import CorpusSettings
 corpus, vocab, language = sys.argv[1:]
 wordpieces = load_wordpieces(vocab)
 texts = [document.text for document in read_documents(CorpusSettings(path=corpus, language=language), Drops())]
@@ -45,7 +45,7 @@ print(json.dumps({"seconds": time.perf_counter() - wall, "cpu": time.process_tim
 PREPARE = """
 import json, sys, time
 from ernie2.shards.prepare import prepare
-from ernie2.recipe_files import load_recipe
+from ernie2.tasks.recipe import load_recipe
 corpus, vocab, language, folder, workers = sys.argv[1:]
 text = {"path": corpus, "language": language}
 recipe = load_recipe({"name": "rate", "run": folder + "/run", "corpora": {"text": text}, "tokenizer": {"file": vocab},

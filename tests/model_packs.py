@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ernie2.batches.batch import PackedBatch, Targets
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.heads import HeadSpec
-from ernie2.settings import EncoderSettings
 
 VOCABULARY = 70
 SPECS = (

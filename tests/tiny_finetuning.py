@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Answer, Example, Head, LabelledData, Split
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.sources import Source, open_source
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 from ernie2.shards.wordpieces import load_wordpieces
 
 WORDS = [f"w{i}" for i in range(60)]

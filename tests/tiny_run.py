@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 import tiny
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
+from ernie2.config.settings import Recipe
 from ernie2.shards.store import AnnotatedDocument, Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.json_files import read_checked_json, write_checked_json
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.environment import fingerprint
 from ernie2.training.records import FORMAT
 

@@ -10,11 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.benchmarking.flops import encoder_flops, pack_flops, step_flops
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 
 TINY = EncoderSettings(layers=2, hidden=8, heads=2, ffn=16, position_rows=16)
 SPECS = {

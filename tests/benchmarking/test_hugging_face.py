@@ -24,11 +24,11 @@ from ernie2.benchmarking.hugging_face import (
     contestants,
     unpack,
 )
+from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings, TrainSettings
 
 CPU = torch.device("cpu")
 MASKING = "knowledge_masking"

@@ -11,10 +11,10 @@ import torch
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.benchmarking.hugging_face import HuggingFace, contestants
 from ernie2.benchmarking.opponents import OUR_VARIABLES, OpponentSettings, _plain_environment, opponents
+from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings, TrainSettings
 
 MASKING = "knowledge_masking"
 SETTINGS = OpponentSettings(TrainSettings(), 0, "fp32", torch.device("cpu"), 16)

@@ -18,6 +18,7 @@ import ernie2
 import tiny_run
 from ernie2 import cli, console
 from ernie2.errors import DataError, RunFailed
+from ernie2.tasks.recipe import load_recipe
 
 COMMANDS = (
     "demo",
@@ -392,7 +393,7 @@ def test_inspect_takes_tasks_and_length_from_a_recipe_and_defaults_for_a_folder(
     trained: Path, ernie: Callable[..., Outcome]
 ) -> None:
     by_recipe = ernie("inspect", trained / "recipe.yaml", "-n", "0")
-    tokens = ernie2.recipe_files.load_recipe(trained / "recipe.yaml").batch.sequence_tokens
+    tokens = load_recipe(trained / "recipe.yaml").batch.sequence_tokens
     assert by_recipe[0] == 0
     assert f"instances of up to {tokens} tokens" in by_recipe[1]
     assert "task sentence_distance" not in by_recipe[1]

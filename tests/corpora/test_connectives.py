@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora.connectives import NO_CONNECTIVE, Pair, connectives_of, discourse_pairs, mine_discourse
 from ernie2.corpora.documents import Document, Drops
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import ConfigError, DataError
-from ernie2.settings import CorpusSettings
 from ernie2.storage.listing import packaged_folder
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

@@ -12,10 +12,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora import documents
 from ernie2.corpora.documents import Document, Drops, Span, read_documents, resolve
 from ernie2.errors import DataError
-from ernie2.settings import CorpusSettings
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 

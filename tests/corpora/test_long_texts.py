@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora import long_texts
 from ernie2.corpora.cells import text_of
 from ernie2.corpora.documents import Document, Drops, Span, read_documents
 from ernie2.corpora.long_texts import part_bounds
 from ernie2.errors import DataError
-from ernie2.settings import CorpusSettings
 
 
 @pytest.fixture(autouse=True)

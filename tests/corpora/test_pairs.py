@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora import pairs
 from ernie2.corpora.documents import Document, Drops, read_documents
 from ernie2.corpora.pairs import read_pairs, sort_labels
 from ernie2.errors import DataError
-from ernie2.settings import CorpusSettings
 
 
 def read(path: Path, drops: Drops | None = None, columns: dict[str, str] | None = None, **settings: Any):

@@ -18,14 +18,14 @@ import tiny_run
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.feeds import apart
 from ernie2.batches.stream import Lane, Stream
+from ernie2.config.settings import Recipe
 from ernie2.model import encoder, heads
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
 from ernie2.shards.shard_tokenizer import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.tasks.building import build_tasks
+from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.measuring import TaskSet, task_sets
 from ernie2.training.optim import build_optimizer

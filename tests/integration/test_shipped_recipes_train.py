@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import ernie2
-from ernie2.recipe_files import load_recipe, shipped_recipes
+from ernie2.config.recipe import shipped_recipes
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.records import Records
 
 SMALL = [

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.settings import ShardSettings
+from ernie2.config.data_settings import ShardSettings
 from ernie2.shards.columns import HALF_A_PAIR, NO_TOKENS, ONLY_UNKNOWN, ColumnMaker, shard_columns
 from ernie2.shards.knowledge import ACROSS, TOO_LONG, as_spans
 from ernie2.shards.store import CAPITALISED, CASED, WORD_START

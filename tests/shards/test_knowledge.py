@@ -12,8 +12,8 @@ import rjieba
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ernie2.config.data_settings import KnowledgeSettings
 from ernie2.errors import ConfigError, DataError
-from ernie2.settings import KnowledgeSettings
 from ernie2.shards.knowledge import (
     ACROSS,
     CUTS_TOKEN,

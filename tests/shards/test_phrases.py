@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.settings import PhraseSettings
+from ernie2.config.data_settings import PhraseSettings
 from ernie2.shards.phrases import Counts, Phrases, choose, count, mark, merged, words_of
 from ernie2.shards.store import HELDOUT, WORD_START, Shard, span_columns, write_shard
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ernie2.config.data_settings import CorpusSettings, ShardSettings
 from ernie2.errors import DataError
-from ernie2.settings import CorpusSettings, ShardSettings
 from ernie2.shards.store import HELDOUT
 from ernie2.shards.units import (
     NO_GROUP,

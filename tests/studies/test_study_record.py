@@ -11,11 +11,11 @@ import pytest
 
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, DataError
-from ernie2.recipe_files import load_recipe
 from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.record import as_json, check_same_study, read_record, record_of
 from ernie2.studies.settings import StudySettings, load_settings
 from ernie2.tasks.base import find
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.records import read_run
 from ernie2.training.rules import rules
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import tiny_run
+from ernie2.config.settings import TrainSettings
 from ernie2.errors import CheckpointError, StorageError
-from ernie2.settings import TrainSettings
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.training import checkpoints
 from ernie2.training.optim import build_optimizer

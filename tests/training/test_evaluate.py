@@ -7,9 +7,9 @@ import torch
 import tiny
 import tiny_run
 from ernie2.batches.packing import Caps
+from ernie2.config.settings import BatchSettings, EncoderSettings
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.transfer import to_host
-from ernie2.settings import BatchSettings, EncoderSettings
 from ernie2.training import evaluate
 from ernie2.training.evaluate import HeldOut, walk_once
 from ernie2.training.pretraining import head_specs, open_stream, task_ids

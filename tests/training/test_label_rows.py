@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 from ernie2.training.label_rows import other_labels, rows_by_label
 
 SETTINGS = EncoderSettings(layers=1, hidden=8, heads=1, position_rows=16)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.errors import ConfigError
-from ernie2.settings import EncoderSettings
 from ernie2.training import memory
 from ernie2.training.memory import check_memory, estimate, peak_bytes
 

@@ -6,8 +6,8 @@ from torch import nn
 
 import ernie2
 import tiny_run
+from ernie2.config.settings import TrainSettings
 from ernie2.errors import CheckpointError, ConfigError
-from ernie2.settings import TrainSettings
 from ernie2.training import checkpoints
 from ernie2.training.mirror import Mirror, fetch
 from ernie2.training.optim import build_optimizer

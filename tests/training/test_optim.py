@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ernie2.settings import TrainSettings
+from ernie2.config.settings import TrainSettings
 from ernie2.training.optim import build_optimizer, learning_rate, noam, warmup_steps
 
 

@@ -8,10 +8,10 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ernie2.batches.batch import Targets, end_to_end
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 from ernie2.training.distributed import World
 from ernie2.training.parallel import spread
 from ernie2.training.step import DTYPES, autocast

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from ernie2.batches.batch import Targets, end_to_end
+from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings, TrainSettings
 from ernie2.training import step as step_module
 from ernie2.training.loss_scale import LossScale
 from ernie2.training.optim import build_optimizer

@@ -4,7 +4,7 @@ import pytest
 
 import ernie2
 from ernie2.errors import DataError
-from ernie2.recipe_files import load_recipe
+from ernie2.tasks.recipe import load_recipe
 from ernie2.verbs.absent import absent_data, require_data
 
 

@@ -5,7 +5,7 @@ import pytest
 import ernie2
 import tiny_run
 from ernie2.errors import ConfigError, DataError, ShardError
-from ernie2.recipe_files import load_recipe
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.records import Records, read_run
 
 

@@ -9,10 +9,10 @@ import torch
 import ernie2
 import tiny
 import tiny_run
+from ernie2.config.settings import TrainSettings
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import TrainSettings
 from ernie2.studies.unit_runs import done
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.distributed import World
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.records import Records, read_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ernie2
-from ernie2.recipe_files import load_recipe
+from ernie2.tasks.recipe import load_recipe
 
 
 @pytest.mark.parametrize("name", sorted(ernie2.list_recipes()))

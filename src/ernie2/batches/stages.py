@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie2.config.settings import MOST_ITERATIONS
 from ernie2.errors import ConfigError
-from ernie2.settings import MOST_ITERATIONS
 
 Array = NDArray[Any]
 

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.batches.batch import PackedBatch
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.levers import enabled
 from ernie2.model.scored_rows import choose_rows
-from ernie2.settings import EncoderSettings
 
 FORMULA = (
     "6 · T · L · (4 H² + 2 H F) + 12 · L · H · Σ n² + heads at scored positions, the last layer at scored rows; "

@@ -24,10 +24,10 @@ from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.flops import step_flops
 from ernie2.benchmarking.mix import Step
 from ernie2.benchmarking.ours import own_bytes
+from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
 from ernie2.model.hf import hf_config, to_hf
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings, TrainSettings
 from ernie2.training.measuring import synchronise
 from ernie2.training.memory import held_bytes, peak_bytes
 from ernie2.training.optim import build_optimizer

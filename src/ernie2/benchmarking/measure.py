@@ -18,8 +18,8 @@ from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.pairs import pairs_recipe, write_pairs
 from ernie2.benchmarking.peaks import peak_of
 from ernie2.benchmarking.waiting import loader_rate, waiting
+from ernie2.config.settings import Recipe
 from ernie2.model.attention.fused import active_flash
-from ernie2.settings import Recipe
 from ernie2.shards.store import Shards
 from ernie2.training.measuring import Taker, TaskSet, task_sets
 from ernie2.training.pretraining import Pretraining, build

@@ -19,9 +19,9 @@ import torch
 from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.hugging_face import HuggingFace, Theirs, contestants, require_hugging_face
 from ernie2.benchmarking.mix import Step
+from ernie2.config.settings import TrainSettings
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.processes import without_main
-from ernie2.settings import TrainSettings
 
 OUR_VARIABLES = ("GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE")
 """Environment variables that the `ernie2` command sets for itself."""

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
+from ernie2.config.settings import Recipe
 from ernie2.shards.shard_tokenizer import TOKENIZER_FILES
 from ernie2.shards.store import CASED, FORMAT, WORD_START, Shards, token_dtype, write_shard
 from ernie2.storage.atomic import storage_errors
 from ernie2.storage.json_files import write_checked_json
 from ernie2.tasks.base import Vocabulary
+from ernie2.tasks.recipe import load_recipe
 
 TASK, CORPUS = "ir_relevance", "pairs"
 _LABELS = ("0", "1", "2")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
+from ernie2.config.settings import Recipe
 from ernie2.shards.store import Shards
+from ernie2.tasks.recipe import load_recipe
 
 FOUR_TASKS = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
 FIVE_TASKS = (*FOUR_TASKS, "sentence_distance")

@@ -137,7 +137,7 @@ def _extended(run: Path, task: str, overrides: Sequence[str]) -> Path:
 
 
 def _run_of(recipe: str, overrides: Sequence[str]) -> Path:
-    from ernie2.recipe_files import load_recipe
+    from ernie2.tasks.recipe import load_recipe
 
     return Path(load_recipe(recipe, overrides).run)
 

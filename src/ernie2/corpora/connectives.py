@@ -29,10 +29,10 @@ from heapq import heappush, heapreplace
 from pathlib import Path
 from typing import BinaryIO
 
+from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora.documents import FORMATS, Document, Drops, read_documents
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import ConfigError, DataError, did_you_mean
-from ernie2.settings import CorpusSettings
 from ernie2.storage.atomic import scratch_folder
 from ernie2.storage.listing import list_files, packaged_folder
 from ernie2.storage.table_writing import check_output, write_rows

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora.cells import check_characters, is_missing
 from ernie2.corpora.long_texts import part_bounds
 from ernie2.errors import DataError, did_you_mean
-from ernie2.settings import CorpusSettings
 from ernie2.storage.files import decoded, json_name, read_lines
 from ernie2.storage.listing import file_format, file_stems, list_files
 from ernie2.storage.tables import TABLES, Row, column, read_rows

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ernie2.config.data_settings import CorpusSettings, PairSettings
 from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, text_of
 from ernie2.corpora.documents import PAIR_FORMATS, Document, Drops, name_of, resolve, which_key
 from ernie2.errors import DataError
-from ernie2.settings import CorpusSettings, PairSettings
 from ernie2.storage.listing import file_stems
 from ernie2.storage.tables import column, read_rows
 

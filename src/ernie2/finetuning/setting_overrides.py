@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ernie2.config.plain_yaml import shown
+from ernie2.config.problems import explain
 from ernie2.errors import ConfigError, did_you_mean
 from ernie2.finetuning.paper_settings import Settings
-from ernie2.plain_yaml import shown
-from ernie2.recipe_files import explain
 
 OWN = Settings(
     epochs=3,

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
+from ernie2.config.settings import TrainSettings
 from ernie2.console import bar_or_none
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.packs import SCORED, batches_of, packs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.used_rows import WordTable
-from ernie2.settings import TrainSettings
 from ernie2.training.allocator import reuse_freed_memory
 from ernie2.training.loss_scale import LossScale
 from ernie2.training.optim import build_optimizer

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Head
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import CheckpointError, DamagedFile
@@ -32,7 +33,6 @@ from ernie2.model.formats.sizes import check_numbers
 from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.json_files import read_json

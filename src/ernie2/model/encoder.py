@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention.plan import AttentionPlan, attend, attend_rows, plan_attention
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
@@ -24,7 +25,6 @@ from ernie2.model.embeddings import Embeddings
 from ernie2.model.inputs import Inputs
 from ernie2.model.norm import Norm
 from ernie2.model.scored_rows import ScoredRows, select_rows
-from ernie2.settings import EncoderSettings
 
 
 def padded_rows(vocab_size: int) -> int:

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.compiling import compiled
 from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import activate, bare_linear, initialise
 from ernie2.model.inputs import TaskTargets
 from ernie2.model.norm import Norm
 from ernie2.model.vocabulary_loss import score_chunk, vocabulary_loss
-from ernie2.settings import EncoderSettings
 
 NEVER = -10_000.0
 """Bias of the vocabulary's padding rows: their probability is exactly 0, so they are never predicted nor trained."""

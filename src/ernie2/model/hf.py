@@ -16,11 +16,11 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf_names import CONFIG_KEYS, SILENT_EPS, entries_for
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 from ernie2.storage.atomic import staged_files, write_json
 from ernie2.storage.tensors import save_tensors
 

@@ -10,13 +10,13 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor, nn
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.encoder import padded_rows
 from ernie2.model.heads import ClassHead, HeadSpec, TaskLoss, VocabularyHead
 from ernie2.model.inputs import Inputs
 from ernie2.model.levers import enabled
 from ernie2.model.rnn import build_encoder
 from ernie2.model.scored_rows import ScoredRows
-from ernie2.settings import EncoderSettings
 
 
 class MultiTaskModel(nn.Module):

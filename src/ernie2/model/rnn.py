@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention.padded import reordered
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
@@ -26,7 +27,6 @@ from ernie2.model.inputs import Inputs
 from ernie2.model.norm import Norm
 from ernie2.model.scored_rows import ScoredRows, select_rows
 from ernie2.model.transfer import to_device
-from ernie2.settings import EncoderSettings
 
 _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie2.config.data_settings import ShardSettings
 from ernie2.corpora.sentences import sentence_bounds
-from ernie2.settings import ShardSettings
 from ernie2.shards import store
 from ernie2.shards.characters import CAPITAL, CASED, INNER, LETTER, SPACE, character_classes
 from ernie2.shards.encoding import Encoded, Encoder

@@ -8,8 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ernie2.config.settings import Recipe
 from ernie2.errors import ShardError, TokenizerError
-from ernie2.settings import Recipe
 from ernie2.shards.input_files import InputFiles, changed_files
 from ernie2.shards.store import FORMAT, Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces

@@ -16,10 +16,10 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from ernie2.config.settings import Recipe
 from ernie2.console import say
 from ernie2.corpora.documents import resolve
 from ernie2.errors import DamagedFile, DataError, StorageError
-from ernie2.settings import Recipe
 from ernie2.storage.atomic import checksum
 from ernie2.storage.files import unreadable
 from ernie2.storage.json_files import read_checked_json, write_checked_json

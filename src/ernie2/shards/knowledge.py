@@ -20,9 +20,9 @@ import ahocorasick_rs
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie2.config.data_settings import KnowledgeSettings
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.extras import install_advice
-from ernie2.settings import KnowledgeSettings
 from ernie2.shards.characters import cut_words, words_beyond_ascii
 from ernie2.shards.matching_text import matching_text
 from ernie2.storage.files import decoded, lines_of, open_file, unreadable

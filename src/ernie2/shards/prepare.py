@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie2.config.data_settings import PhraseSettings
+from ernie2.config.settings import Recipe
 from ernie2.console import say
 from ernie2.errors import ConfigError, DataError, Ernie2Error, StorageError, TokenizerError
 from ernie2.processes import cores
-from ernie2.settings import PhraseSettings, Recipe
 from ernie2.shards import phrases
 from ernie2.shards.characters import JOINS, LETTER, character_classes
 from ernie2.shards.identity import key_of, parts_of, shards_made_from

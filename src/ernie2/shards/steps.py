@@ -17,8 +17,9 @@ import numpy as np
 from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 
+from ernie2.config.data_settings import KnowledgeSettings, ShardSettings
+from ernie2.config.settings import Recipe
 from ernie2.errors import StorageError
-from ernie2.settings import KnowledgeSettings, Recipe, ShardSettings
 from ernie2.shards import phrases
 from ernie2.shards.columns import Batch, ColumnMaker, shard_columns
 from ernie2.shards.jobs import Workplace

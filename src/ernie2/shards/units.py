@@ -21,10 +21,10 @@ import fsspec
 import zstandard
 from pydantic_core import from_json, to_json
 
+from ernie2.config.data_settings import CorpusSettings, ShardSettings
 from ernie2.corpora.documents import Document, Drops, read_documents, resolve
 from ernie2.corpora.pairs import read_pairs, sort_labels
 from ernie2.errors import DataError
-from ernie2.settings import CorpusSettings, ShardSettings
 from ernie2.shards.store import HELDOUT, TRAIN, WHAT_NOW
 from ernie2.storage.atomic import flush, write_bytes
 from ernie2.storage.removing import remove

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ernie2.settings import Recipe
+from ernie2.config.settings import Recipe
 from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE
 from ernie2.studies.settings import ArmName, StudySettings
 from ernie2.training.optim import warmup_steps

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ernie2.config.settings import Recipe
 from ernie2.console import say
 from ernie2.errors import ConfigError, DamagedFile, DataError
 from ernie2.learned import BASELINES
-from ernie2.settings import Recipe
 from ernie2.storage.json_files import read_checked_json, read_json, with_checksum
 from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE, check_format
 from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units

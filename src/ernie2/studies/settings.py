@@ -9,10 +9,13 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from ernie2.config.base import Part, PathText
+from ernie2.config.overrides import apply_override
+from ernie2.config.plain_yaml import parse_yaml
+from ernie2.config.problems import explain, list_problems
+from ernie2.config.settings import Recipe
 from ernie2.errors import ConfigError, did_you_mean
-from ernie2.plain_yaml import parse_yaml
-from ernie2.recipe_files import apply_override, explain, list_problems, load_recipe
-from ernie2.settings import Part, PathText, Recipe
+from ernie2.tasks.recipe import load_recipe
 
 ArmName = Literal["continual", "multitask", "continual_multitask", "combined"]
 

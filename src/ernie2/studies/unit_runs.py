@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, DataError
-from ernie2.recipe_files import load_recipe
 from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.settings import StudySettings
 from ernie2.tasks.base import find
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.records import read_run
 from ernie2.training.rules import check_rules
 

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ernie2.batches.batch import PackedBatch, Targets
+from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.json_files import parse_json
 from ernie2.storage.tensors import save_tensors

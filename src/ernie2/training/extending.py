@@ -14,13 +14,13 @@ from typing import Any
 from torch import Tensor
 
 from ernie2.batches.stages import Stage
+from ernie2.config.settings import Recipe
 from ernie2.errors import CheckpointError, FolderInUse, ShardError
 from ernie2.model.hf_names import TASK_TABLE
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
 from ernie2.shards.joined import open_shards
 from ernie2.shards.store import Shards
 from ernie2.storage.locks import owner_of
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import Checkpoint, newest
 from ernie2.training.full_state import FullState, gather, put
 from ernie2.training.position import Position

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ernie2.config.settings import EncoderSettings, Recipe
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.filling import Account, load_model
@@ -15,13 +16,12 @@ from ernie2.model.formats.opening import Stored
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import EncoderSettings, Recipe
 from ernie2.shards.shard_tokenizer import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.tasks.base import Task, Vocabulary
 from ernie2.tasks.building import build_tasks
+from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.checkpoints import fit, newest
 from ernie2.training.label_rows import Moved, other_labels, rows_by_label

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.errors import ConfigError
-from ernie2.settings import EncoderSettings
 from ernie2.training.environment import machine_memory
 
 

@@ -16,12 +16,12 @@ from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import METHODS, Plan, Stage
 from ernie2.batches.stream import Feed, Stream
+from ernie2.config.settings import BatchSettings, Recipe
 from ernie2.console import say
 from ernie2.errors import ConfigError, ShardError, TaskError
 from ernie2.model.attention.flash import activate_newest
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import BatchSettings, Recipe
 from ernie2.shards.joined import folders_of
 from ernie2.shards.shard_tokenizer import tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards, damage_first

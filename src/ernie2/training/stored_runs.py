@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.filling import WORD_TABLE
 from ernie2.model.formats.opening import Piece, Stored, open_stored
 from ernie2.model.heads import HeadSpec
-from ernie2.settings import EncoderSettings
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.links import outside_target
 from ernie2.training.checkpoints import newest

@@ -14,12 +14,12 @@ from ernie2.batches.loader import Loader, default_workers, hosts_of
 from ernie2.batches.packing import pack_of_nothing
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane, Stream
+from ernie2.config.settings import TrainSettings
 from ernie2.console import progress, say
 from ernie2.errors import RunFailed, RunStopped
 from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.processes import cores
-from ernie2.settings import TrainSettings
 from ernie2.training import checkpoints
 from ernie2.training.allocator import reuse_freed_memory
 from ernie2.training.bad_batch import keep

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ernie2.config.settings import Recipe
 from ernie2.corpora.documents import resolve
 from ernie2.errors import DataError
-from ernie2.settings import Recipe
 
 
 def absent_data(recipe: Recipe) -> list[str]:

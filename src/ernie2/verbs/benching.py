@@ -13,12 +13,12 @@ import torch
 
 from ernie2.benchmarking.hugging_face import chosen_sides, require_hugging_face
 from ernie2.benchmarking.measure import Bench
+from ernie2.config.settings import Recipe
 from ernie2.console import answer, progress, say
 from ernie2.errors import ConfigError, StorageError
 from ernie2.processes import cores
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
 from ernie2.storage.line_files import append_line
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.step import choose_precision
 from ernie2.verbs.preparing import RecipeSource, shards_of
 

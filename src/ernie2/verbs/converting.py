@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ernie2.config.problems import explain
+from ernie2.config.settings import EncoderSettings
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.exporting import converted_card
@@ -16,8 +18,6 @@ from ernie2.model.formats.opening import Stored
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.hf_names import TASK_TABLE
-from ernie2.recipe_files import explain
-from ernie2.settings import EncoderSettings
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.storage.links import outside_target

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ernie2.batches.order import generator
+from ernie2.config.languages import check_language
 from ernie2.console import answer, progress, say
 from ernie2.errors import ConfigError, did_you_mean
 from ernie2.finetuning.encoded import Encoded
@@ -24,14 +25,13 @@ from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.inference.predictions import logits_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.training import fine_tune
-from ernie2.languages import check_language
 from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
 from ernie2.seed_interval import over_seeds
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.tasks.base import Vocabulary
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import begun
 from ernie2.training.loading import load
 from ernie2.training.records import Records

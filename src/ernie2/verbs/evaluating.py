@@ -10,11 +10,11 @@ import torch
 
 from ernie2.batches.feeds import weight_of
 from ernie2.batches.stream import Feed
+from ernie2.config.settings import BatchSettings, TrainSettings
 from ernie2.console import answer, say
 from ernie2.errors import ConfigError
 from ernie2.learned import BASELINES, verdict_of
 from ernie2.reporting.report import write_report
-from ernie2.settings import BatchSettings, TrainSettings
 from ernie2.shards.joined import open_shards, reading_shards
 from ernie2.shards.store import Shards
 from ernie2.training.data_check import check_now

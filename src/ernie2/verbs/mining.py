@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from ernie2.config.languages import check_language
 from ernie2.console import answer, progress
 from ernie2.errors import ConfigError
-from ernie2.languages import check_language
 from ernie2.plurals import counted
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def mine_discourse(
     `source` is a corpus (file, glob, URL, `package:NAME`) in txt, jsonl or parquet with its text in the field `text`;
     `destination` a .tsv or .jsonl, also .gz, with the columns sentence1, sentence2, label and group.
     """
+    from ernie2.config.data_settings import CorpusSettings
+    from ernie2.config.problems import explain
     from ernie2.corpora.connectives import mine_discourse as mine
-    from ernie2.recipe_files import explain
-    from ernie2.settings import CorpusSettings
 
     out, given = Path(destination), {"path": source, "language": check_language(language), "text": text}
     try:

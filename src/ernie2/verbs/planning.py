@@ -11,17 +11,17 @@ import torch
 
 from ernie2.batches.epochs import Epochs, check_epochs, expected_epochs, hosted_steps, written
 from ernie2.batches.stages import Plan
+from ernie2.config.settings import Recipe
 from ernie2.console import answer, progress, say
 from ernie2.errors import ShardError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import Task
 from ernie2.tasks.building import build_task
+from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.vocabulary import bare_vocabulary
 from ernie2.training.checkpoints import begun
 from ernie2.training.measuring import RunCost, forecast, how_often, measure, task_sets

@@ -9,13 +9,12 @@ from typing import Any
 
 from ernie2.batches.feeds import feeds, heldout_feed
 from ernie2.batches.stream import Feed
+from ernie2.config.settings import Recipe
 from ernie2.console import Bar, progress, say
 from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.inspecting.figures import inspect as look
 from ernie2.inspecting.text import loss_lines, render
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
 from ernie2.shards.identity import check_settings
 from ernie2.shards.jobs import Progress as PreparationProgress
 from ernie2.shards.prepare import prepare as make_shards
@@ -23,6 +22,7 @@ from ernie2.shards.shard_tokenizer import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.building import build_tasks
+from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.usable import Table, notes_of, usable_table
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.verbs.absent import require_data

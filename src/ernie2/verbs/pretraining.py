@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.batches.epochs import check_epochs, expected_epochs
+from ernie2.config.settings import Recipe, TrainSettings
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError, StorageError
 from ernie2.exporting import export_hf
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.recipe_files import load_recipe
 from ernie2.reporting.report import write_report
-from ernie2.settings import Recipe, TrainSettings
 from ernie2.shards.shard_tokenizer import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.building import build_tasks
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import begun, newest
 from ernie2.training.distributed import World, open_world
 from ernie2.training.extending import recipe_of, shards_of_run, stages_of

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ernie2.config.plain_yaml import parse_yaml
+from ernie2.config.recipe import shipped_recipes
 from ernie2.errors import ConfigError, Ernie2Error, did_you_mean
-from ernie2.plain_yaml import parse_yaml
-from ernie2.recipe_files import shipped_recipes
 from ernie2.storage.atomic import write_text
 from ernie2.tasks.base import known
 from ernie2.tasks.building import build_task

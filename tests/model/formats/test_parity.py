@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 import minilm
 from ernie2.batches.batch import end_to_end
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 from ernie2.verbs.converting import convert
 
 with warnings.catch_warnings():

@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.opening import MASKED, Piece, Stored, open_stored
 from ernie2.model.formats.sizes import check_numbers
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.settings import EncoderSettings
 
 GROWABLE = ("segment_types", "position_rows", "vocabulary")
 """Tables whose new rows start at random."""

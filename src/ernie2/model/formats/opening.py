@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 from torch import Tensor
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.configs import completed, read_config
 from ernie2.model.formats.containers import fluid_folder, read_weights
@@ -22,7 +23,6 @@ from ernie2.model.formats.wrapping import WORD_TABLE
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import TASK_HEADS, settings_of
 from ernie2.model.hf_names import TIED, entries_for
-from ernie2.settings import EncoderSettings
 from ernie2.storage.written_folders import report_changes
 
 HEADS = "ernie2_heads"

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.heads import HeadSpec
-from ernie2.settings import EncoderSettings
 
 _FACTOR, _SPARE = 4, 16_000_000
 """A model may have this many times the file's numbers, and so many more: tables of task ids and heads may be lacking,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ernie2.config.plain_yaml import parse_yaml, plain, shown
 from ernie2.errors import ConfigError
-from ernie2.plain_yaml import parse_yaml, plain, shown
 
 
 def test_ordinary_yaml_is_read_as_it_always_was():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ernie2.config.settings import Recipe
 from ernie2.model.encoder import padded_rows
-from ernie2.recipe_files import load_recipe
-from ernie2.settings import Recipe
+from ernie2.tasks.recipe import load_recipe
 
 BIG = ("english-base", "english-large", "chinese-base", "chinese-large")
 TEXT = {"english": ("encyclopedia", "books", "dialog"), "chinese": ("encyclopedia", "news", "dialog")}

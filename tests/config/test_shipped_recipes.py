@@ -10,10 +10,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from ernie2.config.recipe import shipped_recipes
+from ernie2.config.settings import Recipe
 from ernie2.corpora.documents import Drops, read_documents
-from ernie2.recipe_files import load_recipe, shipped_recipes
-from ernie2.settings import Recipe
 from ernie2.tasks.base import find
+from ernie2.tasks.recipe import load_recipe
 
 NAMES = sorted(shipped_recipes())
 

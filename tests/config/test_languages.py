@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import ernie2
+from ernie2.config.languages import check_language
 from ernie2.errors import ConfigError
-from ernie2.languages import check_language
-from ernie2.recipe_files import load_recipe
+from ernie2.tasks.recipe import load_recipe
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 import pytest
 import yaml
 
+from ernie2.config.recipe import shipped_recipes
+from ernie2.config.settings import EncoderSettings
 from ernie2.errors import ConfigError
-from ernie2.recipe_files import load_recipe, shipped_recipes
-from ernie2.settings import EncoderSettings
+from ernie2.tasks.recipe import load_recipe
 
 
 def test_overrides_reach_into_parts_and_are_read_as_yaml():

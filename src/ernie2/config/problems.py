@@ -1,0 +1,136 @@
+"""What pydantic refuses → sentences that name the dotted key, what is wrong, and the nearest right key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ernie2.config.plain_yaml import shown
+from ernie2.errors import did_you_mean
+
+
+def list_problems(problems: Sequence[str]) -> str:
+    """Problems as lines of a message; where there are many, the first of them and how many more there are."""
+    lines = [f"  - {told if len(told) <= _LONGEST_PROBLEM else told[:_LONGEST_PROBLEM] + '…'}" for told in problems]
+    more = [f"  and {len(lines) - _MOST_PROBLEMS} more"] if len(lines) > _MOST_PROBLEMS else []
+    return "\n".join([*lines[:_MOST_PROBLEMS], *more])
+
+
+_MOST_PROBLEMS, _LONGEST_PROBLEM = 30, 600
+_KINDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "keys with values",
+    "model_type": "keys with values",
+}
+"""What a value of the wrong kind should have been, by pydantic's type of error."""
+
+
+def explain(error: ValidationError, model: type[BaseModel], values: Any) -> list[str]:
+    """Every wrong key or value as one sentence: dotted key, what is wrong, the nearest right key.
+
+    A value that may be of several kinds fails once for each of them: what is told is what is wrong with the kind it
+    is of, or, where it is of none, all that it might have been.
+    """
+    places: dict[tuple[Any, ...], list[Any]] = {}
+    for problem in error.errors():
+        places.setdefault(_place(problem, values), []).append(problem)
+    told = []
+    for place, problems in places.items():
+        of_right_kind = [problem for problem in problems if problem["type"] not in (*_KINDS, "literal_error")]
+        inside = any(len(other) > len(place) and other[: len(place)] == place for other in places)
+        if of_right_kind:
+            told += [_sentence(problem, place, model) for problem in of_right_kind]
+        elif not inside:
+            told.append(_wrong_kind(problems, place))
+    return list(dict.fromkeys(told))
+
+
+def _place(problem: Any, values: Any) -> tuple[Any, ...]:
+    """The keys of the recipe that lead to a problem, without the names pydantic gives to alternatives."""
+    *parents, last = problem["loc"] or ("",)
+    keys: list[Any] = []
+    here = values
+    for part in parents:
+        if _holds(here, part):
+            here = here[part]
+            keys.append(part)
+    return (*keys, last) if _holds(here, last) or problem["type"] == "missing" else tuple(keys)
+
+
+def _holds(values: Any, key: Any) -> bool:
+    if isinstance(values, Mapping):
+        return key in values
+    return isinstance(values, list | tuple) and isinstance(key, int) and key < len(values)
+
+
+def _sentence(problem: Any, place: Sequence[Any], model: type[BaseModel]) -> str:
+    key = ".".join(map(str, place))
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, place[:-1])
+        return f"{key}: there is no such key.{did_you_mean(str(place[-1]), known)} Known here: {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"{key}: this key is required."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in _BOUNDS:
+        message = _bound(problem)
+    elif problem["type"] == "int_parsing_size":
+        message = "the number is too large"
+    return f"{key}: {message}{_got(problem)}" if key else message
+
+
+_BOUNDS = {
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "below"),
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "above"),
+}
+
+
+def _bound(problem: Any) -> str:
+    """ "must be at most 4,000,000"; a least value that only keeps zero out is "above 0" to who gave zero or less."""
+    name, words = _BOUNDS[problem["type"]]
+    bound, given = problem["ctx"][name], problem["input"]
+    if name == "ge" and 0 < bound < 1 and isinstance(given, int | float) and given <= 0:
+        return "must be above 0"
+    return f"must be {words} {int(bound):,}" if bound == int(bound) else f"must be {words} {bound:g}"
+
+
+def _wrong_kind(problems: Sequence[Any], place: Sequence[Any]) -> str:
+    words = (_KINDS.get(problem["type"]) or problem["msg"].removeprefix("Input should be ") for problem in problems)
+    kinds = list(dict.fromkeys(words))
+    if "a number" in kinds and "a whole number" in kinds:
+        kinds.remove("a whole number")
+    return f"{'.'.join(map(str, place))}: must be {' or '.join(kinds)}{_got(problems[0])}"
+
+
+def _got(problem: Any) -> str:
+    given = problem.get("input")
+    return f" (got {shown(given)})" if isinstance(given, str | int | float | bool) else ""
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """Names of the fields of the nested model at `location`."""
+    here: Any = model
+    for part in location:
+        field = getattr(here, "model_fields", {}).get(part)
+        nested = list(_models_in(field.annotation)) if field is not None else []
+        here = nested[0] if nested else here
+    return list(getattr(here, "model_fields", {}))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)

@@ -1,0 +1,115 @@
+"""Recipe files: YAML plus dotted overrides → a checked, frozen `Recipe`, or one error that lists all that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ernie2.config.overrides import apply_override
+from ernie2.config.plain_yaml import MOST_CHARACTERS, parse_yaml, plain, shown
+from ernie2.config.problems import explain, list_problems
+from ernie2.config.settings import Recipe
+from ernie2.errors import ConfigError, did_you_mean
+from ernie2.plurals import counted
+
+
+def shipped_recipes() -> dict[str, str]:
+    """The recipes that come with the package: name → YAML text."""
+    folder = resources.files("ernie2") / "recipes"
+    files = (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
+
+
+def read_recipe(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str],
+    check_tasks: Callable[[Mapping[str, Any]], Iterable[str]],
+) -> Recipe:
+    """Read a recipe file, a shipped recipe's name or a mapping, apply dotted overrides, and check all of it.
+
+    `check_tasks` gets the recipe as plain values and returns what is wrong with its tasks; tasks are not known here.
+    Raises `ConfigError` naming every wrong key (with the nearest right one) and every wrong value at once.
+    """
+    values, where = _read(source)
+    for override in overrides:
+        apply_override(values, override)
+    problems: list[str] = []
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        problems += explain(error, Recipe, values)
+    problems += check_tasks(values)
+    if problems or recipe is None:
+        listed = list_problems(problems)
+        raise ConfigError(
+            f"{_blamed(where, overrides, problems)}: {counted(len(problems), 'problem')}:\n{listed}\n"
+            "`ernie2 recipes NAME` writes a recipe in which every key is explained."
+        )
+    return recipe
+
+
+def _blamed(where: str, overrides: Sequence[str], problems: Sequence[str]) -> str:
+    """Return what to name as the place of `problems`: the overrides of their keys, the file, or both."""
+    keys = {override: override.partition("=")[0] for override in overrides}
+    wrong = [problem.partition(": ")[0] for problem in problems]
+    found = [override for override, key in keys.items() if any(_within(one, key) or _within(key, one) for one in wrong)]
+    named = f"override {', '.join(map(shown, found))}"
+    if not found:
+        return where
+    alone = all(any(_within(one, keys[override]) for override in found) for one in wrong)
+    return named if alone else f"{where} with {named}"
+
+
+def _within(key: str, outer: str) -> bool:
+    return key == outer or key.startswith(f"{outer}.")
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    if isinstance(source, Mapping):
+        return plain(source, "recipe"), "recipe"
+    path = Path(source)
+    shipped = shipped_recipes()
+    if str(source) in shipped and _kind_of_file(path) != "file":
+        text, where = shipped[str(source)], f"recipe {source!r}"
+    else:
+        kind = _kind_of_file(path)
+        if kind == "folder":
+            raise ConfigError(f"{path} is a folder; a recipe is a YAML file.")
+        if kind != "file":
+            raise ConfigError(
+                f"there is no recipe file {shown(str(path))} and no shipped recipe of that name."
+                f"{did_you_mean(str(source), [*_recipes_in(path.parent), *shipped])} "
+                f"Shipped: {', '.join(sorted(shipped))}."
+            )
+        try:
+            with path.open(encoding="utf-8") as file:
+                text, where = file.read(MOST_CHARACTERS + 1), str(path)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    values = parse_yaml(text, where)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} holds no keys; start from `ernie2 recipes demo-en`.")
+    return values, where
+
+
+def _recipes_in(folder: Path) -> list[str]:
+    """The YAML files of a folder, written as a user would name them."""
+    try:
+        return [str(file) for file in sorted(folder.iterdir()) if file.suffix in (".yaml", ".yml")]
+    except (OSError, ValueError):
+        return []
+
+
+def _kind_of_file(path: Path) -> str | None:
+    """ "file", "folder", or None for anything else, such as a name that can be none."""
+    try:
+        return "file" if path.is_file() else "folder" if path.is_dir() else None
+    except (OSError, ValueError):
+        return None
