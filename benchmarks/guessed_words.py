@@ -16,7 +16,7 @@ from pathlib import Path
 
 import rjieba
 
-from ernie2.shards.knowledge import CHINESE_ENTITIES
+from ernie2.shards.knowledge.annotators import CHINESE_ENTITIES
 from ernie2.shards.wordpieces import load_wordpieces
 from masking_against_ernie1 import Text, read_texts, units
 

@@ -25,7 +25,8 @@ import numpy as np
 import rjieba
 from numpy.typing import NDArray
 
-from ernie2.shards.knowledge import Annotator, ChineseWords, Spans, TokenRuns, as_spans
+from ernie2.shards.knowledge.annotators import Annotator, ChineseWords
+from ernie2.shards.knowledge.token_runs import Spans, TokenRuns, as_spans
 from ernie2.shards.store import SPAN_KINDS, WORD_START, AnnotatedDocument
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.tasks.base import Arranged, Segment, TokenSequence, Vocabulary

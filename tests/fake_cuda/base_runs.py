@@ -22,7 +22,7 @@ from ernie2.config.settings import Recipe
 from ernie2.model import encoder, heads
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.tasks.building import build_tasks
 from ernie2.tasks.recipe import load_recipe

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ernie2.config.data_settings import ShardSettings
 from ernie2.shards.columns import HALF_A_PAIR, NO_TOKENS, ONLY_UNKNOWN, ColumnMaker, shard_columns
-from ernie2.shards.knowledge import ACROSS, TOO_LONG, as_spans
+from ernie2.shards.knowledge.token_runs import ACROSS, TOO_LONG, as_spans
 from ernie2.shards.store import CAPITALISED, CASED, WORD_START
 from ernie2.shards.units import UnitDocument
 from ernie2.shards.wordpieces import train_wordpieces

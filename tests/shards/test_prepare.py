@@ -32,11 +32,11 @@ from ernie2.errors import (
     StorageError,
     TokenizerError,
 )
-from ernie2.shards import input_files, steps
-from ernie2.shards.identity import check_settings
-from ernie2.shards.jobs import Workplace
-from ernie2.shards.joined import reading_shards
+from ernie2.shards import input_files, pipeline
 from ernie2.shards.prepare import prepare
+from ernie2.shards.provenance import check_settings
+from ernie2.shards.shard_folders import reading_shards
+from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import CAPITALISED, CASED, WORD_START, Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import FolderLock
@@ -216,7 +216,7 @@ def start(made, folder, workers, script=SCRIPT):
 
 def finished_units(folder):
     """The markers of the units that `prepare` has tokenised."""
-    return list((folder / "shards").glob(".prepare-*/jobs/tokenise/completions/*"))
+    return list((folder / "shards").glob(".prepare-*/completed/tokenise/completions/*"))
 
 
 @pytest.mark.parametrize(("workers", "after"), [(1, 2), (2, 3)])
@@ -555,15 +555,15 @@ def test_chinese_words_and_names_are_marked(tmp_path):
 def test_an_error_of_a_worker_names_the_file(made, tmp_path, monkeypatch, workers, capfd):
     """Damage to a unit of work between two stages is met by a worker."""
     _, folder = made
-    real = steps.ReadInput.run
+    real = pipeline.ReadInput.run
 
     def damaging(self, *arguments, **named):
         real(self, *arguments, **named)
-        for file in (self.place.folder / "units").iterdir():
+        for file in (self.staging.folder / "units").iterdir():
             file.unlink()
             file.mkdir()
 
-    monkeypatch.setattr(steps.ReadInput, "run", damaging)
+    monkeypatch.setattr(pipeline.ReadInput, "run", damaging)
     with pytest.raises(StorageError, match=r"Is a directory at .*\.jsonl\.zst"):
         prepare(
             recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path), tokenizer=_saved(folder)), workers=workers
@@ -640,8 +640,8 @@ def test_shards_that_another_run_made_while_this_one_waited_are_taken_as_they_ar
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from ernie2.shards.jobs import Workplace\n"
-        "with Workplace(Path(sys.argv[1])).owned(): print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from ernie2.shards.staging import StagingDirectory\n"
+        "with StagingDirectory(Path(sys.argv[1])).locked(): print('held', flush=True); time.sleep(600)"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     other = subprocess.Popen(
@@ -651,13 +651,13 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         assert other.stdout.readline() == b"held\n"
         with (
             pytest.raises(StorageError, match=r"is in use by process .* choose another shards\.folder"),
-            Workplace(tmp_path / "b").owned(),
+            StagingDirectory(tmp_path / "b").locked(),
         ):
             pass
     finally:
         other.kill()
         other.wait()
-    with Workplace(tmp_path / "b").owned():  # the lock went with its process
+    with StagingDirectory(tmp_path / "b").locked():  # the lock went with its process
         pass
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ernie2.config.settings import Recipe
-from ernie2.shards.shard_tokenizer import TOKENIZER_FILES
+from ernie2.shards.shard_folders import TOKENIZER_FILES
 from ernie2.shards.store import CASED, FORMAT, WORD_START, Shards, token_dtype, write_shard
 from ernie2.storage.atomic import storage_errors
 from ernie2.storage.json_files import write_checked_json

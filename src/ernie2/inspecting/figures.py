@@ -14,7 +14,7 @@ from ernie2.batches.feeds import feeds
 from ernie2.errors import ConfigError, Ernie2Error, TaskError, did_you_mean
 from ernie2.inspecting.examples import write_example
 from ernie2.inspecting.walking import walk, wanted_by
-from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, Shard, ShardedCorpus, Shards
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.tasks.base import BUILT_IN, Task, Vocabulary, find, known

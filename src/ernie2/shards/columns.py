@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from ernie2.config.data_settings import ShardSettings
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.shards import store
-from ernie2.shards.characters import CAPITAL, CASED, INNER, LETTER, SPACE, character_classes
-from ernie2.shards.encoding import Encoded, Encoder
-from ernie2.shards.knowledge import ACROSS, Annotator, Spans, TokenRuns, as_spans
+from ernie2.shards.cached_encoding import Encoded, Encoder
+from ernie2.shards.knowledge.annotators import Annotator
+from ernie2.shards.knowledge.characters import CAPITAL, CASED, INNER, LETTER, SPACE, character_classes
+from ernie2.shards.knowledge.token_runs import ACROSS, Spans, TokenRuns, as_spans
 from ernie2.shards.store import CAPITALISED, SPAN_KINDS, WORD_START, token_dtype
 from ernie2.shards.units import UnitDocument
 from ernie2.shards.wordpieces import WordPieces

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import DataError, ShardError, StorageError
+from ernie2.shards.shard_folders import TOKENIZER_FILES
 from ernie2.shards.store import FORMAT, WHAT_NOW, Shards
 from ernie2.shards.units import ReadCorpus
 from ernie2.shards.wordpieces import WordPieces
@@ -17,13 +18,13 @@ from ernie2.storage.atomic import checksum, flush, remove_leftovers
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.removing import remove
 
-_OWN_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "phrases.tsv")
+_OWN_FILES = (*TOKENIZER_FILES, "phrases.tsv")
 
 
 def describe(
     corpora: list[ReadCorpus], wordpieces: WordPieces, parts: Mapping[str, str], found: int, work: Path
 ) -> dict[str, Any]:
-    """Return what shards.json holds; `parts` is what the set is made from (`identity.parts_of`).
+    """Return what shards.json holds; `parts` is what the set is made from (`provenance.parts_of`).
 
     Its fingerprint is one of content: the same wherever and whenever the shards are made.
     """

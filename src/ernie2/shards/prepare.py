@@ -1,13 +1,13 @@
-"""Corpora become shards: the steps, run by datatrove, and the manifest that says what came of them.
+"""Prepare a dataset: read corpora, tokenise, mine and mark phrases, write shards and their manifest.
 
     read      one pass over the input: units of work, duplicates dropped, the split drawn     (units.py)
     tokenise  every unit: sentences, tokens, flags, counts, spans → a shard; n-grams counted  (columns.py)
-    phrases   the n-grams worth marking, from train documents only                            (phrases.py)
+    phrases   the n-grams worth marking, from train documents only                  (knowledge/phrases.py)
     mark      every shard: their places, as spans of kind phrase
 
-All of it happens in a work folder inside the shards folder, named by a fingerprint of recipe parts, input files and
-tokeniser, so work is only ever taken up again where it is the same work. At the end everything is moved into place and
-`shards.json` is written last; it is removed first where it replaces an older set.
+All of it happens in a staging directory inside the shards folder, named by a fingerprint of recipe parts, input files
+and tokeniser, so work is only ever taken up again where it is the same work. At the end everything is moved into place
+and `shards.json` is written last; it is removed first where it replaces an older set.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from ernie2.config.settings import Recipe
 from ernie2.console import say
 from ernie2.errors import ConfigError, DataError, Ernie2Error, StorageError, TokenizerError
 from ernie2.processes import cores
-from ernie2.shards import phrases
-from ernie2.shards.characters import JOINS, LETTER, character_classes
-from ernie2.shards.identity import key_of, parts_of, shards_made_from
+from ernie2.shards.executor import Progress, run_tasks, warm_up
 from ernie2.shards.input_files import read_input_files
-from ernie2.shards.jobs import Progress, Workplace, run_tasks, warm_up
-from ernie2.shards.knowledge import annotators
+from ernie2.shards.knowledge import phrases
+from ernie2.shards.knowledge.annotators import annotators
+from ernie2.shards.knowledge.characters import JOINS, LETTER, character_classes
 from ernie2.shards.manifest import commit, describe, finish
-from ernie2.shards.steps import MarkPhrases, ReadInput, Tokenise, chosen_phrases
+from ernie2.shards.pipeline import MarkPhrases, ReadInput, Tokenise, chosen_phrases
+from ernie2.shards.provenance import key_of, parts_of, shards_made_from
+from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import TRAIN, WHAT_NOW, Shards
 from ernie2.shards.units import ReadCorpus, load_read, read_unit
 from ernie2.shards.unknown import check_sample, check_share
@@ -78,13 +79,13 @@ def prepare(
         say(note)
     inputs = read_input_files(recipe, folder)
     parts = parts_of(recipe, given, inputs)
-    place = Workplace(folder / f".prepare-{key_of(parts)[:16]}")
+    staging = StagingDirectory(folder / f".prepare-{key_of(parts)[:16]}")
     ready = shards_made_from(folder, parts, inputs.states, replace=replace)
     if ready is not None:
         remove_leftovers(folder)
-        if place.folder.exists():  # the disk did not let it go, or a kill came first
-            with suppress(StorageError), place.owned():
-                discard(place.folder)
+        if staging.folder.exists():  # the disk did not let it go, or a kill came first
+            with suppress(StorageError), staging.locked():
+                discard(staging.folder)
         inputs.save_hashes(folder)
         return _unchanged(ready, recipe, report)
     if (folder / "shards.json").exists():
@@ -94,25 +95,25 @@ def prepare(
     if workers > 1:
         warm_up()
     refused: Ernie2Error | None = None
-    with place.owned():
+    with staging.locked():
         # another run may have made them while this one waited for the lock
         if (ready := shards_made_from(folder, parts, inputs.states, replace=replace)) is not None:
-            discard(place.folder)
+            discard(staging.folder)
             inputs.save_hashes(folder)
             return _unchanged(ready, recipe, report)
         for old in folder.glob(".prepare-*"):
-            if old != place.folder:
+            if old != staging.folder:
                 discard(old)
         try:
-            if not (place.folder / "finished.json").exists():
-                manifest = {**_make(recipe, given, parts, place, workers, report), "inputs": dict(inputs.states)}
+            if not (staging.folder / "finished.json").exists():
+                manifest = {**_make(recipe, given, parts, staging, workers, report), "inputs": dict(inputs.states)}
                 with storage_errors(folder, what_now=WHAT_NOW):
-                    finish(folder, place.folder, manifest)
+                    finish(folder, staging.folder, manifest)
             with _replacing(folder):
-                commit(folder, place.folder)
+                commit(folder, staging.folder)
         except (DataError, TokenizerError, ConfigError) as error:
             refused = error  # what was made is of no use: the same input would fail again
-        discard(place.folder)
+        discard(staging.folder)
     if refused is not None:
         with suppress(OSError):
             folder.rmdir()  # only where nothing else is in it
@@ -136,15 +137,20 @@ def _replacing(folder: Path) -> Iterator[None]:
 
 
 def _make(
-    recipe: Recipe, given: WordPieces | None, parts: Mapping[str, str], place: Workplace, workers: int, report: Report
+    recipe: Recipe,
+    given: WordPieces | None,
+    parts: Mapping[str, str],
+    staging: StagingDirectory,
+    workers: int,
+    report: Report,
 ) -> dict[str, Any]:
-    """Does all the work inside the work folder; returns what goes into shards.json."""
-    work = place.folder
+    """Does all the work inside the staging directory; returns what goes into shards.json."""
+    work = staging.folder
 
     def stage(name: str, total: int | None) -> Callable[[int], None]:
         return lambda done: report(Progress(name, done, total))
 
-    run_tasks(ReadInput(recipe, place), [0], 1, work / "jobs" / "read", place, stage("read", None))
+    run_tasks(ReadInput(recipe, staging), [0], 1, work / "completed" / "read", staging, stage("read", None))
     corpora = load_read(work)
     wordpieces = _tokenizer(recipe, given, corpora, work, stage("vocabulary", sum(c.characters for c in corpora)))
     with storage_errors(work.parent, what_now=WHAT_NOW):
@@ -153,17 +159,17 @@ def _make(
             check_sample(corpus.name, sample, wordpieces, recipe.tokenizer.max_unknown)
     units = [(corpus.name, unit) for corpus in corpora for unit in corpus.units]
     sizes = [characters for corpus in corpora for characters in corpus.unit_characters]
-    tokenise = Tokenise(recipe.knowledge, recipe.shards, units, place)
-    run_tasks(tokenise, sizes, workers, work / "jobs" / "tokenise", place, stage("tokenise", sum(sizes)))
+    tokenise = Tokenise(recipe.knowledge, recipe.shards, units, staging)
+    run_tasks(tokenise, sizes, workers, work / "completed" / "tokenise", staging, stage("tokenise", sum(sizes)))
     found = 0
     if recipe.knowledge.phrases is not None and (work / "counts").exists():  # else nothing is left: `describe` says so
         report(Progress("phrases", 0, sum(sizes)))
         with storage_errors(work.parent, what_now=WHAT_NOW):
             found = _choose_phrases(recipe.knowledge.phrases, wordpieces, units, work)
         tasks = max(1, min(len(units), sum(sizes) // MARKED_AT_ONCE))  # a unit alone is hardly worth a task
-        mark = MarkPhrases(units, sizes, place)
+        mark = MarkPhrases(units, sizes, staging)
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
-        run_tasks(mark, shares, workers, work / "jobs" / "mark", place, stage("mark", sum(sizes)))
+        run_tasks(mark, shares, workers, work / "completed" / "mark", staging, stage("mark", sum(sizes)))
     with storage_errors(work.parent, what_now=WHAT_NOW):
         manifest = describe(corpora, wordpieces, parts, found, work)
     _check_unknown(manifest, recipe)

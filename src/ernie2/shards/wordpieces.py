@@ -1,7 +1,7 @@
 """The tokeniser: text to word-piece ids with the characters they stand for.
 
 Any `tokenizers` model serves that has the five special tokens and gives offsets; vocabularies of BERT and ERNIE become
-a WordPiece model with BERT's rules, as the files beside them say (`tokenizer_files`). The five special tokens written
+a WordPiece model with BERT's rules, as the files beside them say (`tokenizer_config`). The five special tokens written
 out in a text, such as "[MASK]", are ordinary text here: a corpus cannot smuggle them in. Tokens that were added to a
 vocabulary, such as the markers of entities, are found in texts, as in transformers.
 """
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from ernie2.errors import TokenizerError
-from ernie2.shards.tokenizer_files import CONFIG, EXTRA, Companions, decoder_of
-from ernie2.shards.tokenizer_reading import JSON, VOCABULARY, bert_keys, bert_tokenizer, find_roles, read_tokenizer
+from ernie2.shards.tokenizer_config import CONFIG, EXTRA, Companions, decoder_of
+from ernie2.shards.tokenizer_loading import JSON, VOCABULARY, bert_keys, bert_tokenizer, find_roles, read_tokenizer
 from ernie2.shards.vocabulary import train_vocabulary
 from ernie2.storage.atomic import staged_files
 

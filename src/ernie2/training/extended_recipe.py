@@ -14,8 +14,7 @@ from ernie2.batches.feeds import feeds
 from ernie2.batches.stages import Stage, extend
 from ernie2.config.settings import Recipe
 from ernie2.errors import ConfigError, did_you_mean
-from ernie2.shards.joined import folders_of
-from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.shard_folders import folders_of, tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.tasks.base import find
 from ernie2.tasks.building import build_tasks, task_options

@@ -17,7 +17,7 @@ from ernie2.batches.stages import Stage
 from ernie2.config.settings import Recipe
 from ernie2.errors import CheckpointError, FolderInUse, ShardError
 from ernie2.model.hf_names import TASK_TABLE
-from ernie2.shards.joined import open_shards
+from ernie2.shards.shard_folders import open_shards
 from ernie2.shards.store import Shards
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.recipe import load_recipe

@@ -22,8 +22,7 @@ from ernie2.errors import ConfigError, ShardError, TaskError
 from ernie2.model.attention.flash import activate_newest
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.shards.joined import folders_of
-from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.shard_folders import folders_of, tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards, damage_first
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_options

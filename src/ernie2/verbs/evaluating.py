@@ -15,7 +15,7 @@ from ernie2.console import answer, say
 from ernie2.errors import ConfigError
 from ernie2.learned import BASELINES, verdict_of
 from ernie2.reporting.report import write_report
-from ernie2.shards.joined import open_shards, reading_shards
+from ernie2.shards.shard_folders import open_shards, reading_shards
 from ernie2.shards.store import Shards
 from ernie2.training.data_check import check_now
 from ernie2.training.evaluate import HeldOut

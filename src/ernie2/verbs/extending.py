@@ -9,7 +9,7 @@ from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.batches.stages import extend as extend_stages
 from ernie2.console import say
 from ernie2.errors import ConfigError
-from ernie2.shards.joined import folders_of, open_shards
+from ernie2.shards.shard_folders import folders_of, open_shards
 from ernie2.training.distributed import World, open_world
 from ernie2.training.extended_recipe import check_overrides, extended_recipe, new_stages
 from ernie2.training.extending import carry_records, extension_facts, open_finished, take_over

@@ -15,10 +15,10 @@ from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.inspecting.figures import inspect as look
 from ernie2.inspecting.text import loss_lines, render
-from ernie2.shards.identity import check_settings
-from ernie2.shards.jobs import Progress as PreparationProgress
+from ernie2.shards.executor import Progress as PreparationProgress
 from ernie2.shards.prepare import prepare as make_shards
-from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.provenance import check_settings
+from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.building import build_tasks

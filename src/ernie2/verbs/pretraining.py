@@ -15,7 +15,7 @@ from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError,
 from ernie2.exporting import export_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
-from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.building import build_tasks

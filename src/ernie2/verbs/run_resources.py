@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ernie2.errors import StorageError
-from ernie2.shards.joined import reading_shards
+from ernie2.shards.shard_folders import reading_shards
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.shards.characters import CAPITAL, CASED, INNER, JOINS, LETTER, SPACE, character_classes
+from ernie2.shards.knowledge.characters import CAPITAL, CASED, INNER, JOINS, LETTER, SPACE, character_classes
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.config.data_settings import PhraseSettings
-from ernie2.shards.knowledge import Spans, as_spans, leftmost_longest
+from ernie2.shards.knowledge.token_runs import Spans, as_spans, leftmost_longest
 from ernie2.shards.store import TRAIN, WORD_START, Shard
 from ernie2.shards.wordpieces import WordPieces
 

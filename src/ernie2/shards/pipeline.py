@@ -1,6 +1,6 @@
-"""The three steps of `prepare` that datatrove runs: read the input, tokenise a unit, mark phrases in a shard.
+"""The three pipeline steps of `prepare`: read the input, tokenise a unit, mark phrases in a shard.
 
-Each reads and writes the work folder and nothing else, and can be done again after a kill at any moment.
+Each reads and writes the staging directory and nothing else, and can be done again after a kill at any moment.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from ernie2.config.data_settings import KnowledgeSettings, ShardSettings
 from ernie2.config.settings import Recipe
 from ernie2.errors import StorageError
-from ernie2.shards import phrases
 from ernie2.shards.columns import Batch, ColumnMaker, shard_columns
-from ernie2.shards.jobs import Workplace
-from ernie2.shards.knowledge import annotators
+from ernie2.shards.knowledge import phrases
+from ernie2.shards.knowledge.annotators import annotators
+from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import HELDOUT, WHAT_NOW, Shard, add_columns, span_columns, write_shard
 from ernie2.shards.units import ReadCorpus, load_read, read_corpora, read_unit
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
@@ -38,25 +38,25 @@ class ReadInput(PipelineStep):  # type: ignore[misc]
     type = "ernie2"
     name = "read"
 
-    def __init__(self, recipe: Recipe, place: Workplace) -> None:
+    def __init__(self, recipe: Recipe, staging: StagingDirectory) -> None:
         super().__init__()
-        self.recipe, self.place = recipe, place
+        self.recipe, self.staging = recipe, staging
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
         """Writes `units/` and read.json."""
-        told = 0
+        reported = 0
 
         def seen(characters: int) -> None:
-            nonlocal told
-            if characters - told >= 1_000_000:
-                self.place.advance(characters - told)
-                told = characters
+            nonlocal reported
+            if characters - reported >= 1_000_000:
+                self.staging.advance(characters - reported)
+                reported = characters
 
-        with self.place.at_work(), _database_errors(self.place.folder.parent):
-            units = self.place.folder / "units"
+        with self.staging.in_use(), _database_errors(self.staging.folder.parent):
+            units = self.staging.folder / "units"
             remove(units, what_now=WHAT_NOW)
             units.mkdir(parents=True)
-            read_corpora(self.recipe.corpora, self.recipe.shards, self.place.folder, seen)
+            read_corpora(self.recipe.corpora, self.recipe.shards, self.staging.folder, seen)
 
 
 class Tokenise(PipelineStep):  # type: ignore[misc]
@@ -66,15 +66,19 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
     name = "tokenise"
 
     def __init__(
-        self, knowledge: KnowledgeSettings, settings: ShardSettings, units: Sequence[tuple[str, str]], place: Workplace
+        self,
+        knowledge: KnowledgeSettings,
+        settings: ShardSettings,
+        units: Sequence[tuple[str, str]],
+        staging: StagingDirectory,
     ) -> None:
         super().__init__()
-        self.knowledge, self.settings, self.units, self.place = knowledge, settings, units, place
+        self.knowledge, self.settings, self.units, self.staging = knowledge, settings, units, staging
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
         """Writes the shard, its record and its counts of unit number `rank`."""
-        with self.place.at_work(), _one_thread():
-            work = self.place.folder
+        with self.staging.in_use(), _one_thread():
+            work = self.staging.folder
             name, unit = self.units[rank]
             corpus = next(corpus for corpus in load_read(work) if corpus.name == name)
             wordpieces = _loaded(work / "set")
@@ -83,7 +87,7 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
             maker = ColumnMaker(wordpieces, corpus.language, marking, self.settings, pairs=pairs)
             batches: list[Batch] = []
             for batch, characters in maker.batches(read_unit(work / "units" / f"{unit}.jsonl.zst")):
-                self.place.advance(characters)
+                self.staging.advance(characters)
                 if batch is not None:
                     batches.append(batch)
             record = _unit_record(maker)
@@ -94,7 +98,7 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
     def _write(
         self, corpus: ReadCorpus, unit: str, batches: list[Batch], wordpieces: WordPieces, rank: int
     ) -> dict[str, Any]:
-        work = self.place.folder
+        work = self.staging.folder
         split = [corpus.split(group) for batch in batches for group in batch.groups]
         columns = shard_columns(batches, split, corpus.labels)
         names = [name for batch in batches for name in batch.names]
@@ -123,20 +127,20 @@ class MarkPhrases(PipelineStep):  # type: ignore[misc]
     type = "ernie2"
     name = "mark"
 
-    def __init__(self, units: Sequence[tuple[str, str]], sizes: Sequence[int], place: Workplace) -> None:
+    def __init__(self, units: Sequence[tuple[str, str]], sizes: Sequence[int], staging: StagingDirectory) -> None:
         super().__init__()
-        self.units, self.sizes, self.place = units, sizes, place
+        self.units, self.sizes, self.staging = units, sizes, staging
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
         """Adds the columns of kind phrase to the shards number `rank`, `rank` + `world_size`, …"""
-        with self.place.at_work():
+        with self.staging.in_use():
             for number in range(rank, len(self.units), world_size):
                 self._mark(*self.units[number])
-                self.place.advance(self.sizes[number])
+                self.staging.advance(self.sizes[number])
 
     def _mark(self, corpus: str, unit: str) -> None:
         """Marks one shard; doing it twice, after a kill, changes nothing: phrases that stand there are not added to."""
-        work = self.place.folder
+        work = self.staging.folder
         folder = work / "set" / corpus / unit
         if not folder.exists():
             return

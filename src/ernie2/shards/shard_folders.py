@@ -1,6 +1,7 @@
-"""Several folders of shards as one: a task that arrives later brings its own, the earlier tasks keep theirs.
+"""Open folders of shards: one, or several as one, and the tokeniser beside them.
 
-Ids mean the same tokens everywhere, so one tokeniser is all the folders need in common; every corpus keeps its name.
+A task that is added later brings a folder of its own; the earlier tasks keep theirs. Ids mean the same tokens
+everywhere, so one tokeniser is all the folders need in common; every corpus keeps its name.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from ernie2.console import debug
-from ernie2.errors import ShardError
+from ernie2.errors import ShardError, TokenizerError
 from ernie2.shards.store import Shards
+from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.readers import reading
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
 class JoinedShards(Shards):
@@ -75,6 +79,27 @@ def reading_shards(shards: Shards) -> Iterator[None]:
             raise ShardError(f"{shards.folder} was replaced while this command started. Run the same command again.")
         debug(f"reading shards in {', '.join(map(str, folders_of(shards)))}, fingerprint {shards.fingerprint}")
         yield
+
+
+def tokenizer_of(shards: Shards) -> WordPieces:
+    """Return the tokeniser beside `shards`.
+
+    Raises `ShardError` where its files are not those that were written, or give other ids than the shards have.
+    """
+    shards.verify_files(*TOKENIZER_FILES)
+    file = shards.folder / "tokenizer.json"
+    try:
+        wordpieces = load_wordpieces(file)
+    except TokenizerError as error:
+        raise ShardError(
+            f"{error} The shards beside it cannot be used without it: run `ernie2 prepare` again."
+        ) from error
+    if wordpieces.fingerprint != shards.tokenizer_fingerprint:
+        raise ShardError(
+            f"{file} is another tokeniser than the one these shards were made with ({wordpieces.fingerprint[:12]} for "
+            f"{shards.tokenizer_fingerprint[:12]}). Put that one back, or run `ernie2 prepare` again."
+        )
+    return wordpieces
 
 
 def _refuse_another_tokenizer(first: Shards, part: Shards) -> None:

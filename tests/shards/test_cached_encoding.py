@@ -14,8 +14,8 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-from ernie2.shards import encoding
-from ernie2.shards.encoding import Encoder
+from ernie2.shards import cached_encoding
+from ernie2.shards.cached_encoding import Encoder
 from ernie2.shards.wordpieces import WordPieces, batch_columns, load_wordpieces, train_wordpieces
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -65,9 +65,9 @@ def test_chunks_give_the_tokens_of_any_text(monkeypatch_chunks, texts):
 @pytest.fixture(scope="module")
 def monkeypatch_chunks():
     """Lets texts without spaces go by chunks too."""
-    before, encoding.LONGEST_MEAN_CHUNK = encoding.LONGEST_MEAN_CHUNK, 10**9
+    before, cached_encoding.LONGEST_MEAN_CHUNK = cached_encoding.LONGEST_MEAN_CHUNK, 10**9
     yield
-    encoding.LONGEST_MEAN_CHUNK = before
+    cached_encoding.LONGEST_MEAN_CHUNK = before
 
 
 def test_a_chunk_is_encoded_once():
@@ -87,7 +87,7 @@ def test_a_chunk_is_encoded_once():
 
 
 def test_the_memory_begins_anew_when_it_is_full(monkeypatch):
-    monkeypatch.setattr(encoding, "REMEMBERED", 2)
+    monkeypatch.setattr(cached_encoding, "REMEMBERED", 2)
     encoder = Encoder(PIECES)
     for text in ("the cat sat on", "on the mat", "the cat"):
         same(encoder, PIECES, text)

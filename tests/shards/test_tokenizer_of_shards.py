@@ -8,7 +8,7 @@ import ernie2
 import tiny
 import tiny_run
 from ernie2.errors import ShardError
-from ernie2.shards.shard_tokenizer import tokenizer_of
+from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import checksum
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.shards.matching_text import matching_text
+from ernie2.shards.knowledge.matching_text import matching_text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.shards.characters import unspaced
+from ernie2.shards.knowledge.characters import unspaced
 
 _SPACES = re.compile(r" \s+|[^\S ]\s*")  # white space but for single spaces
 _PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*")  # nothing to change

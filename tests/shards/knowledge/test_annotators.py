@@ -14,20 +14,16 @@ from hypothesis import strategies as st
 
 from ernie2.config.data_settings import KnowledgeSettings
 from ernie2.errors import ConfigError, DataError
-from ernie2.shards.knowledge import (
+from ernie2.shards.knowledge.annotators import ChineseWords, Gazetteer, SpacySpans, annotators, read_gazetteer
+from ernie2.shards.knowledge.token_runs import (
     ACROSS,
     CUTS_TOKEN,
     NO_TOKEN,
     OVERLAPS,
     TOO_LONG,
-    ChineseWords,
-    Gazetteer,
-    SpacySpans,
     TokenRuns,
-    annotators,
     as_spans,
     leftmost_longest,
-    read_gazetteer,
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import tiny
 from ernie2.errors import ShardError
-from ernie2.shards.joined import folders_of, open_shards
+from ernie2.shards.shard_folders import folders_of, open_shards
 from ernie2.shards.store import Shards
 
 

@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from ernie2.errors import TokenizerError
-from ernie2.shards.tokenizer_files import (
+from ernie2.shards.tokenizer_config import (
     BERT_KEYS,
     CONFIG,
     ROLES,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.config.data_settings import PhraseSettings
-from ernie2.shards.phrases import Counts, Phrases, choose, count, mark, merged, words_of
+from ernie2.shards.knowledge.phrases import Counts, Phrases, choose, count, mark, merged, words_of
 from ernie2.shards.store import HELDOUT, WORD_START, Shard, span_columns, write_shard
 
 LETTERED = np.array([0, 2] + [1] * 198, dtype=np.int8)  # piece 0: punctuation, 1: unknown

@@ -1,4 +1,4 @@
-"""Knowledge in a text: annotators mark words, phrases and entities as character spans, which become token runs.
+"""Annotators: mark words, phrases and entities of a text as character spans.
 
 An annotator is anything with `spans(text, paragraphs)` that yields (kind, (n, 2) starts and ends in characters). Four
 are here: a gazetteer, Chinese words and names by rjieba, a spaCy pipeline, and spans given with the input. Phrases
@@ -7,9 +7,7 @@ mined from the corpus itself need counts over all of it and are in `phrases.py`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from itertools import chain
@@ -23,22 +21,14 @@ from numpy.typing import NDArray
 from ernie2.config.data_settings import KnowledgeSettings
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.extras import install_advice
-from ernie2.shards.characters import cut_words, words_beyond_ascii
-from ernie2.shards.matching_text import matching_text
+from ernie2.shards.knowledge.characters import cut_words, words_beyond_ascii
+from ernie2.shards.knowledge.matching_text import matching_text
+from ernie2.shards.knowledge.token_runs import Spans, as_spans, leftmost_longest
 from ernie2.storage.files import decoded, lines_of, open_file, unreadable
-
-Spans = NDArray[np.int64]
-"""(n, 2) int64: start and end of each, in characters or in tokens."""
 
 GAZETTEER_KINDS = ("entity", "phrase")
 CHINESE_ENTITIES = frozenset({"nr", "nrfg", "nrt", "ns", "nt", "nz"})
 """rjieba's tags of persons (known ones are nrfg, foreign ones nrt), places, organisations and other names."""
-
-CUTS_TOKEN = "span cuts a token"
-NO_TOKEN = "span without a token"
-ACROSS = "span across sentences"
-OVERLAPS = "span overlaps another of its kind"
-TOO_LONG = "span longer than a sentence may be"
 
 
 class Annotator(Protocol):
@@ -241,77 +231,6 @@ def read_gazetteer(path: str, content: bytes | None = None) -> dict[str, str]:
             f"{path}: the gazetteer holds no entry; write one entity a line, or leave knowledge.gazetteer out."
         )
     return entries
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRuns:
-    """Where tokens and sentences stand in a text: what turns character spans into token runs.
-
-    `starts`, `ends` (T,) characters of each token, `starts` ascending; `sentences` (S + 1,) token offsets; runs of more
-    than `longest` tokens are dropped, for no sequence could hold them.
-    """
-
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    sentences: NDArray[np.int64]
-    longest: int
-
-    def of(self, spans: Spans, drops: Counter[str]) -> Spans:
-        """The token runs of character spans, sorted, none overlapping, none across sentences; `drops` counts the rest.
-
-        A span covers every token whose characters it holds; white space at its ends does not matter. One that holds
-        only a part of some token is dropped.
-        """
-        if not len(spans):
-            return spans.reshape(0, 2)
-        first = np.searchsorted(self.starts, spans[:, 0], side="left")
-        end = np.searchsorted(self.ends, spans[:, 1], side="right")
-        before = np.concatenate([[-1], self.ends])[first]
-        after = np.concatenate([self.starts, [np.iinfo(np.int64).max]])[end]
-        partial = (before > spans[:, 0]) | (after < spans[:, 1])
-        empty = ~partial & (end <= first)
-        inside = np.searchsorted(self.sentences, first, side="right") == np.searchsorted(
-            self.sentences, end, side="left"
-        )
-        sound = ~partial & ~empty
-        across, too_long = sound & ~inside, sound & inside & (end - first > self.longest)
-        for reason, mask in ((CUTS_TOKEN, partial), (NO_TOKEN, empty), (ACROSS, across), (TOO_LONG, too_long)):
-            _count(drops, reason, int(mask.sum()))
-        runs: Spans = np.stack([first, end], axis=1)[sound & inside & ~too_long]
-        kept = leftmost_longest(runs)
-        if len(kept) < len(runs):
-            _count(drops, OVERLAPS, len(np.unique(runs, axis=0)) - len(kept))
-            runs = runs[kept]
-        return runs[np.argsort(runs[:, 0])]
-
-
-def leftmost_longest(spans: Spans) -> NDArray[np.int64]:
-    """Indices of the spans that stay when, from the left, the longest at each place is taken and no two overlap.
-
-    >>> leftmost_longest(np.array([[4, 6], [0, 2], [0, 3], [2, 5]])).tolist()
-    [2, 0]
-    """
-    order: NDArray[np.int64] = np.lexsort((-spans[:, 1], spans[:, 0])).astype(np.int64)
-    starts, ends = spans[order].T
-    if (starts[1:] >= ends[:-1]).all():
-        return order
-    kept, free = [], -1
-    for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        if start >= free:
-            kept.append(place)
-            free = end
-    chosen: NDArray[np.int64] = order[kept]
-    return chosen
-
-
-def as_spans(pairs: Sequence[tuple[int, int]]) -> Spans:
-    """A list of (start, end) as an (n, 2) array, also where n = 0."""
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-
-
-def _count(drops: Counter[str], reason: str, number: int) -> None:
-    if number:
-        drops[reason] += number
 
 
 def _folded(text: str) -> str:

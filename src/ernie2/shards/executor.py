@@ -1,0 +1,118 @@
+"""Runs the steps of `prepare` with datatrove, so that a run can be killed at any moment and started again.
+
+Finished tasks are known by datatrove's `completions` markers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from pathlib import Path
+
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+
+from ernie2.errors import Ernie2Error
+from ernie2.processes import done_in_processes, without_main
+from ernie2.shards.staging import StagingDirectory
+from ernie2.shards.store import WHAT_NOW
+from ernie2.storage.atomic import storage_errors
+
+REPORT_SECONDS = 0.25
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage of `prepare` is: `done` of `total` characters; `total` is None where it is not known."""
+
+    stage: str
+    done: int
+    total: int | None
+
+
+def warm_up() -> None:
+    """Start the process workers are forked from, so that its imports run beside the first stage."""
+    multiprocessing.set_forkserver_preload(["ernie2.shards.pipeline"])
+    with without_main():
+        forkserver.ensure_running()
+
+
+def run_tasks(
+    step: PipelineStep,
+    sizes: Sequence[int],
+    workers: int,
+    completed: Path,
+    staging: StagingDirectory,
+    report: Callable[[int], None],
+) -> None:
+    """Run task 0 … len(sizes) - 1 of `step` with datatrove, those that are not done yet, in `workers` processes.
+
+    `sizes` are the characters of each task; `completed` is the folder with datatrove's markers of finished tasks.
+    `report` gets the characters done so far, in the calling thread. Errors of a worker are raised here as they were
+    there; raises `RunFailed` where a worker was killed.
+    """
+    with storage_errors(staging.folder.parent, what_now=WHAT_NOW):
+        executor = _Executor([step], tasks=len(sizes), workers=min(workers, len(sizes)), logging_dir=str(completed))
+        left = executor.get_incomplete_ranks()
+        staging.begin_progress()
+    if not left:
+        return
+    done = sum(sizes) - sum(sizes[rank] for rank in left)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with storage_errors(staging.folder.parent, what_now=WHAT_NOW):
+                executor.run()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    with without_main():
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(REPORT_SECONDS)
+                report(done + staging.progress())
+        except BaseException:
+            staging.ask_to_stop()
+            thread.join(_STOP_SECONDS)
+            raise
+        thread.join()
+    if failed:
+        error = failed[0]
+        raise error.with_traceback(None) from None if isinstance(error, Ernie2Error) else error
+    report(sum(sizes))
+
+
+class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
+    """datatrove's executor without logs and without its `Manager`, whose server process outlives a killed run.
+
+    Workers end as soon as the process that started them is gone.
+    """
+
+    def run(self) -> None:
+        """Run every task that is not completed."""
+        ranks = self.get_incomplete_ranks()
+        if self.workers == 1:
+            for rank in ranks:
+                self._run_for_rank(rank)
+            return
+        advice = "Run the same command again, perhaps with fewer workers: finished work is kept."
+        for _ in done_in_processes(self._run_for_rank, ranks, self.workers, begin=_ignore_interrupts, what_now=advice):
+            pass
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> None:
+        for step in self.pipeline:
+            step.run(None, rank, self.world_size)
+        self.mark_rank_as_completed(rank)
+
+
+def _ignore_interrupts() -> None:
+    """Leave stopping to the process that started this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

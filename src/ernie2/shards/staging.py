@@ -1,0 +1,87 @@
+"""The staging directory of `prepare`: its locks, and the progress its workers report.
+
+Two runs never work in one folder, also where one was killed and workers it left behind are still at it: they notice
+and stop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import numpy as np
+
+from ernie2.shards.store import WHAT_NOW
+from ernie2.storage.atomic import storage_errors
+from ernie2.storage.locks import FolderLock, is_locked, shared_lock, wait_until_free
+from ernie2.storage.removing import discard, remove
+
+_RECORD_BYTES = 8
+
+
+class Stopped(Exception):
+    """The run that this worker belongs to has ended or was asked to stop."""
+
+
+class StagingDirectory:
+    """The folder in which one run of `prepare` builds a dataset. It can be sent to another process.
+
+    Two files beside it are locked: `.prepare.lock` by the run that owns the shards folder, `.prepare.busy` by each
+    worker. Both locks end with their process, however it ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.owner = os.getpid()
+        self._lock_file = folder.parent / ".prepare.lock"
+        self._busy_file = folder.parent / ".prepare.busy"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the shards folder. Raises `FolderInUse` where another process does."""
+        with storage_errors(self.folder.parent, what_now=WHAT_NOW):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FolderLock(self.folder.parent, name=self._lock_file.name, otherwise="choose another shards.folder"):
+            with storage_errors(self.folder.parent, what_now=WHAT_NOW):
+                wait_until_free(self._busy_file)  # workers that a killed run left behind hold it until they notice
+                self.folder.mkdir(exist_ok=True)  # not before: the run that held the lock removes it at its end
+                remove(self.folder / "stop")
+            try:
+                yield
+            finally:
+                discard(self._busy_file)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold a worker's lock, for which the next run waits; turn failed writes into `StorageError`."""
+        with nullcontext() if os.getpid() == self.owner else shared_lock(self._busy_file):
+            self.check()
+            with storage_errors(self.folder.parent, what_now=WHAT_NOW):
+                yield
+
+    def check(self) -> None:
+        """Raise `Stopped` where the run that holds the lock is gone or has asked to stop."""
+        if (self.folder / "stop").exists() or (os.getpid() != self.owner and not is_locked(self._lock_file)):
+            raise Stopped
+
+    def ask_to_stop(self) -> None:
+        """Let all workers stop at their next `check`."""
+        with suppress(OSError):  # workers end with their owner at the latest
+            (self.folder / "stop").touch()
+
+    def advance(self, characters: int) -> None:
+        """Record that so many more characters are done, and `check`."""
+        with (self.folder / "progress").open("ab", buffering=0) as records:
+            records.write(characters.to_bytes(_RECORD_BYTES, "little"))
+        self.check()
+
+    def begin_progress(self) -> None:
+        """Forget the progress of the stage before."""
+        (self.folder / "progress").write_bytes(b"")
+
+    def progress(self) -> int:
+        """Characters recorded since `begin_progress`."""
+        raw = (self.folder / "progress").read_bytes()
+        return int(np.frombuffer(raw[: len(raw) // _RECORD_BYTES * _RECORD_BYTES], dtype="<u8").sum())
