@@ -26,7 +26,7 @@ SEVEN = (
     *SPECS,
     HeadSpec("token_document_relation", "token", 2),
     HeadSpec("sentence_distance", "sentence", 3),
-    HeadSpec("discourse_relation", "sentence", 174, "mean"),
+    HeadSpec("discourse_relation", "sentence", 174),
     HeadSpec("ir_relevance", "sentence", 3),
 )
 TOKENS, SCORED = 128, 48
@@ -101,7 +101,7 @@ def test_no_task_set_and_no_batch_compiles_anything_again(recompute):
     model.encoder.recompute = recompute
     model.compile_parts("eager")
     names = [spec.name for spec in SEVEN]
-    losses(model, static_pack([20, 30, 7], 0, names))  # one head reads the mean of all tokens
+    losses(model, static_pack([20, 30, 7], 0, names))
     losses(model, static_pack([20, 30, 7], 0, names[2:3]))  # the last layer at scored rows only
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     sets = [chosen for count in (1, 2, 3) for chosen in itertools.combinations(names, count)]

@@ -162,14 +162,3 @@ def test_a_head_starts_the_same_whatever_other_heads_there_are():
 def test_rows_beyond_the_vocabulary_are_zero(model):
     assert model.encoder.embeddings.token.weight[VOCABULARY:].eq(0).all()
     assert len(model.encoder.embeddings.token.weight) == 128
-
-
-def test_mean_pooling_reads_the_mean_of_each_scored_sequence():
-    spec = HeadSpec("topic", "sentence", 2, "mean")
-    model = MultiTaskModel(small_settings(), VOCABULARY, [spec], seed=0)
-    pack = make_pack([4, 1, 7], tasks=[spec])
-    pack = with_targets(pack, {"topic": Targets(pack.starts[[2, 0]], np.array([1, 0]), 2)})
-    inputs = Inputs.of(pack, "cpu", static=False)
-    hidden = model.encoder(inputs)
-    by_hand = torch.stack([hidden[5:12].mean(0), hidden[0:4].mean(0)])
-    torch.testing.assert_close(model._picked("topic", hidden, inputs, None), by_hand)

@@ -25,7 +25,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.scored_rows import choose_rows
 from model_packs import VOCABULARY, make_pack, small_settings, with_targets
 
-SPECS = (HeadSpec("masking", "token", None), HeadSpec("order", "sentence", 5), HeadSpec("mean", "sentence", 3, "mean"))
+SPECS = (HeadSpec("masking", "token", None), HeadSpec("order", "sentence", 5))
 KERNELS = ("padded", "dense", "packed")
 
 
@@ -42,8 +42,8 @@ def scored_pack(lengths, tasks=("masking", "order"), tail=0, room=0, share=0.2):
     pack = make_pack(lengths, tail=tail, tasks=())
     chosen = np.flatnonzero(np.random.default_rng(5).random(sum(lengths)) < share)
     chosen = chosen if len(chosen) else np.array([0])
-    positions = {"masking": chosen, "order": pack.starts[:-1], "mean": pack.starts[:-1]}
-    classes = {"masking": VOCABULARY, "order": 5, "mean": 3}
+    positions = {"masking": chosen, "order": pack.starts[:-1]}
+    classes = {"masking": VOCABULARY, "order": 5}
     return with_targets(pack, {name: targets_of(positions[name], classes[name], room) for name in tasks})
 
 
@@ -148,15 +148,6 @@ def test_hidden_states_and_gradients_equal_those_of_all_rows_however_sequences_l
 def test_a_recurrent_encoder_gives_the_scored_rows_of_all_it_computes(kind):
     model = MultiTaskModel(small_settings(kind=kind), VOCABULARY, SPECS, seed=4)
     assert_same(model, Inputs.of(scored_pack([20, 7, 33]), "cpu", False), near=1e-5)
-
-
-def test_a_head_that_reads_the_mean_of_a_sequence_needs_all_rows():
-    model = MultiTaskModel(small_settings(), VOCABULARY, SPECS, seed=4)
-    inputs = Inputs.of(scored_pack([20, 7, 33], ("order", "mean")), "cpu", False)
-    seen = []
-    model.encoder.register_forward_hook(lambda module, given, hidden: seen.append(len(hidden)))
-    assert_same(model, inputs, near=1e-6)
-    assert set(seen) == {60}
 
 
 def test_the_last_layer_computes_scored_rows_only():

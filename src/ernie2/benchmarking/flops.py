@@ -72,9 +72,9 @@ def pack_flops(
     scored = {name: targets.count for name, targets in pack.targets.items()}
     heads = sum(6 * count * _head_weights(settings, vocab_size, specs[name]) for name, count in scored.items())
     rows = None
-    if not (all_rows or any(specs[name].reads_all_tokens for name, count in scored.items() if count)):
+    if not all_rows and enabled("scored_rows"):
         choice = choose_rows(pack, pack.real_tokens, pack.starts, static=False)
-        rows = None if choice is None or not enabled("scored_rows") else np.diff(choice.starts)
+        rows = None if choice is None else np.diff(choice.starts)
     return encoder_flops(settings, np.diff(pack.starts), rows) + heads
 
 
@@ -102,5 +102,5 @@ def _head_weights(settings: EncoderSettings, vocab_size: int, spec: HeadSpec) ->
     hidden = settings.hidden
     if spec.classes is None:
         return hidden * hidden + hidden * vocab_size
-    pooled = hidden * hidden if spec.level == "sentence" and spec.pooling == "first" else 0
+    pooled = hidden * hidden if spec.level == "sentence" else 0
     return pooled + hidden * spec.classes

@@ -30,20 +30,11 @@ _PREDICTED = {"cpu": 128, "cuda": 2048}
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """Which head a task needs. `classes` None: the vocabulary (masked-language-model head, tied to the word table).
-
-    `pooling`: what a sentence-level head reads, the pooled first token (paper) or the mean of the sequence's tokens.
-    """
+    """Which head a task needs. `classes` None: the vocabulary (masked-language-model head, tied to the word table)."""
 
     name: str
     level: Literal["token", "sentence"]
     classes: int | None
-    pooling: Literal["first", "mean"] = "first"
-
-    @property
-    def reads_all_tokens(self) -> bool:
-        """Whether the head reads hidden states beyond the positions it scores."""
-        return self.level == "sentence" and self.pooling == "mean"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,14 +72,12 @@ class MultiTaskModel(nn.Module):
 
     def _rows(self, inputs: Inputs) -> ScoredRows | None:
         """The rows that the heads of this pack read, or None for all."""
-        if any(self.specs[name].reads_all_tokens for name in inputs.targets) or not enabled("scored_rows"):
-            return None
-        return inputs.rows
+        return inputs.rows if enabled("scored_rows") else None
 
     def _nothing(self, name: str, hidden: Tensor) -> TaskLoss:
         """A loss of zero over no targets that depends on all parameters of the task, and on the encoder."""
-        spec, parameters = self.specs[name], list(self.heads[name].parameters())
-        if spec.level == "sentence" and spec.pooling == "first":
+        parameters = list(self.heads[name].parameters())
+        if self.specs[name].level == "sentence":
             parameters += self.encoder.pooler.parameters()
         touched = [hidden.float().sum(), *(parameter.sum() for parameter in parameters)]
         return TaskLoss(0.0 * torch.stack(touched).sum(), 0, torch.zeros((), dtype=torch.int64, device=hidden.device))
@@ -93,19 +91,13 @@ class MultiTaskModel(nn.Module):
         return head.loss(picked, targets)
 
     def _picked(self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> Tensor:
-        """hidden (T, H), or (R, H) at `rows` -> what the head reads at the scored positions, (P, H): hidden states,
-        pooled first tokens, sequence means.
+        """hidden (T, H), or (R, H) at `rows` -> what the head reads at the scored positions, (P, H): hidden states, or
+        pooled first tokens.
         """
-        spec = self.specs[name]
         positions = inputs.targets[name].positions if rows is None else rows.places[name]
-        if spec.level == "token":
-            return hidden.index_select(0, positions)
-        if spec.pooling == "first":
+        if self.specs[name].level == "sentence":
             return self.encoder.pool(hidden, positions)
-        sizes = inputs.starts.diff().long()
-        # unsafe: else torch reads the sizes back to check them, and the host waits for the card
-        means = torch.segment_reduce(hidden.float(), "mean", lengths=sizes, axis=0, unsafe=True)  # (S, H)
-        return means.index_select(0, torch.searchsorted(inputs.starts, positions, right=True) - 1)
+        return hidden.index_select(0, positions)
 
     @torch.no_grad()
     def predictions(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:

@@ -21,9 +21,10 @@ from ernie2.model import levers
 from ernie2.model.compute_dtype import compute_dtype
 
 _MOST_ROWS = {"cpu": 1024, "cuda": 2048}
-"""Positions of a chunk. Every chunk adds to the whole table's gradient; by counting bytes that costs as much as 250
-positions on an H100 or H200. There half a chunk of padding is computed on average, so 2,048 costs least where 10,000 of
-16,384 positions are scored. On a CPU nothing is padding: 600 to 2,500 rows took the same time, 300 took 6 % more."""
+"""Positions of a chunk. Every chunk adds to the whole table's gradient; counted in bytes, at the rates
+of NVIDIA's data sheets for H100 and H200, that costs as much as 250 positions (not measured). There half a chunk of
+padding is computed on average, so 2,048 costs least where 10,000 of 16,384 positions are scored. On a CPU nothing is
+padding: 600 to 2,500 rows took the same time, 300 took 6 % more."""
 _MOST_LOGITS = 1 << 26
 """Logits of a chunk, for vocabularies beyond 32,768 (CUDA) and 65,536 (CPU): 256 MiB of float32."""
 _ALIGNED = 8

@@ -87,7 +87,7 @@ def read_bad_batch(folder: Path) -> tuple[dict[int, PackedBatch], MultiTaskModel
         with np.load(folder / "packs.npz", allow_pickle=False) as arrays:
             packs = {int(number): _pack(arrays, number, shape) for number, shape in facts["packs"].items()}
         built = facts["model"]
-        heads = [HeadSpec(**head) for head in built["heads"]]
+        heads = [HeadSpec(head["name"], head["level"], head["classes"]) for head in built["heads"]]
         model = MultiTaskModel(EncoderSettings(**built["encoder"]), built["vocab_size"], heads, seed=0)
         model.load_state_dict(load_file(folder / _MODEL))
     except (OSError, ValueError, KeyError) as error:

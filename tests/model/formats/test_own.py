@@ -23,7 +23,7 @@ CARRIED = {"ernie2_task_ids": IDS, "ernie2_task_instances": {"knowledge_masking"
 
 def written(folder, **changes):
     settings = small_settings(**changes)
-    model = MultiTaskModel(settings, VOCABULARY, [*SPECS, HeadSpec("news", "sentence", 5, "mean")], seed=3)
+    model = MultiTaskModel(settings, VOCABULARY, [*SPECS, HeadSpec("news", "sentence", 5)], seed=3)
     save_own(folder, Described(settings, VOCABULARY, tuple(model.specs.values()), CARRIED, 7), tensors_of(model))
     return model
 
