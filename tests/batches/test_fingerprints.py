@@ -11,7 +11,7 @@ import tiny
 from ernie2.batches.feeds import feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stream import Lane, Stream
-from ernie2.training.rules import SAMPLING
+from ernie2.training.environment import SAMPLING
 
 MASKING, CAPITALS, RELATION, REORDERING = tiny.FOUR
 DISTANCE, DISCOURSE, RELEVANCE = "sentence_distance", "discourse_relation", "ir_relevance"

@@ -23,8 +23,7 @@ from ernie2.model.transfer import to_host
 from ernie2.training import evaluate, pretraining
 from ernie2.training import trainer as trainer_module
 from ernie2.training.distributed import World
-from ernie2.training.loss_scale import LossScale
-from ernie2.training.step import GlobalBatch, StepResult, StepSettings, autocast, take_step
+from ernie2.training.step import GlobalBatch, LossScale, StepResult, StepSettings, autocast, take_step
 from fake_cuda.base_runs import BaseRun, base_recipe, base_run, build_model
 from fake_cuda.card import CUDA, Card
 

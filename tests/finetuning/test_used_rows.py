@@ -16,7 +16,7 @@ from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.used_rows import UsedRows, WordTable
 from ernie2.model import levers
-from ernie2.training.finite import Finite
+from ernie2.training.step import Finite
 
 CPU = torch.device("cpu")
 

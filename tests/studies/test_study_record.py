@@ -16,8 +16,8 @@ from ernie2.studies.record import as_json, check_same_study, read_record, record
 from ernie2.studies.settings import StudySettings, load_settings
 from ernie2.tasks.base import find
 from ernie2.tasks.recipe import load_recipe
+from ernie2.training.environment import rules
 from ernie2.training.records import read_run
-from ernie2.training.rules import rules
 
 TASKS = ("a", "b")
 

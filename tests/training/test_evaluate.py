@@ -1,8 +1,15 @@
+from __future__ import annotations
+
+import math
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
 
 import tiny
 import tiny_run
@@ -11,7 +18,16 @@ from ernie2.config.settings import BatchSettings, EncoderSettings
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.transfer import to_host
 from ernie2.training import evaluate
-from ernie2.training.evaluate import HeldOut, walk_once
+from ernie2.training.evaluate import (
+    SMOOTHING,
+    FeatureBaseline,
+    HeldOut,
+    accuracy_interval,
+    baseline_figures,
+    macro_f1,
+    walk_once,
+    wilson,
+)
 from ernie2.training.pretraining import head_specs, open_stream, task_ids
 
 CPU = torch.device("cpu")
@@ -197,3 +213,112 @@ def test_the_classes_of_a_drawn_task_come_equally_often(tmp_path):
     exam = HeldOut(stream, feeds, [task], 33, seed=0)._exams[task.name]
     assert np.bincount(exam.labels).tolist() == [11, 11, 11]
     assert exam.labels[:12].tolist() != sorted(exam.labels[:12].tolist()), "in random order"
+
+
+def test_wilson_keeps_its_width_where_all_or_none_are_right():
+    assert wilson(1.0, 16) == (pytest.approx(0.8064, abs=1e-4), 1.0)  # 16 / (16 + 1.96²)
+    assert wilson(0.0, 16) == (0.0, pytest.approx(0.1936, abs=1e-4))
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_is_that_of_scipy(trials, data):
+    right = data.draw(st.integers(0, trials))
+    expected = binomtest(right, trials).proportion_ci(method="wilson")
+    assert wilson(right / trials, trials) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_independent_instances_have_the_plain_wilson_interval():
+    right = np.array([True] * 70 + [False] * 58)
+    accuracy, low, high = accuracy_interval(right, np.arange(128))
+    assert (accuracy, low, high) == pytest.approx((0.546875, 0.4605, 0.6305), abs=1e-4)
+
+
+@given(st.integers(2, 40), st.integers(1, 9), st.integers(0, 5))
+def test_repeating_positions_inside_an_instance_does_not_narrow_the_interval(instances, copies, seed):
+    right = np.random.default_rng(seed).random(instances) < 0.5
+    once = accuracy_interval(right, np.arange(instances))
+    often = accuracy_interval(np.repeat(right, copies), np.repeat(np.arange(instances), copies))
+    assert often == pytest.approx(once)
+
+
+def test_correlated_positions_count_as_few():
+    """Four sequences of ten tokens, two wholly right: as good as two of four, not twenty of forty."""
+    right = np.repeat([True, True, False, False], 10)
+    assert accuracy_interval(right, np.repeat(np.arange(4), 10)) == pytest.approx((0.5, *wilson(0.5, 4)))
+
+
+def test_positions_that_are_all_right_count_as_their_instances():
+    assert accuracy_interval(np.ones(400, bool), np.repeat(np.arange(40), 10)) == (1.0, *wilson(1.0, 40))
+
+
+def test_positions_right_alike_in_every_instance_count_each():
+    right = np.tile([True, False], 20)
+    assert accuracy_interval(right, np.repeat(np.arange(20), 2)) == pytest.approx((0.5, *wilson(0.5, 40)))
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    """Sequences whose own accuracy varies: 95 % intervals of 400 samples hold the mean in 92 to 98 %."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        own = np.repeat(rng.beta(4, 1, 60), 20)
+        _, low, high = accuracy_interval(rng.random(1200) < own, np.repeat(np.arange(60), 20))
+        held += low <= 0.8 <= high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+CLASSES = 6
+pairs = st.lists(st.tuples(st.sampled_from([-3, 0, 7, 8, 40]), st.integers(0, CLASSES - 1)), min_size=1, max_size=40)
+
+
+def test_the_feature_baseline_answers_the_commonest_label_of_a_feature_and_the_majority_for_new_ones():
+    rule = FeatureBaseline.fit(np.array([7, 7, 7, 8]), np.array([1, 1, 0, 0]), classes=2)
+    assert rule.predict(np.array([7, 8, 9])).tolist() == [1, 0, rule.majority]
+
+
+def test_the_loss_of_the_feature_baseline_is_that_of_smoothed_frequencies():
+    rule = FeatureBaseline.fit(np.array([7, 7, 7]), np.array([1, 1, 0]), classes=2)
+    expected = [-math.log((2 + SMOOTHING) / (3 + 2 * SMOOTHING)), -math.log((1 + SMOOTHING) / (3 + 2 * SMOOTHING))]
+    assert rule.losses(np.array([7, 7]), np.array([1, 0])) == pytest.approx(expected)
+
+
+def test_the_entropy_of_one_feature_is_the_unigram_entropy():
+    rule = FeatureBaseline.fit(np.zeros(4, int), np.array([5, 5, 6, 7]), classes=10)
+    assert rule.entropy == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4))
+
+
+def test_the_majority_is_that_of_training_and_the_constant_that_of_the_held_out_labels():
+    trained = FeatureBaseline.fit(np.array([7, 7, 8]), np.array([0, 0, 1]), classes=2)
+    held = np.array([1] * 5 + [0] * 3)
+    figures = baseline_figures(trained, np.array([8] * 8), held, "a word", with_f1=True)
+    assert figures["majority"]["accuracy"] == 3 / 8
+    assert figures["constant"]["accuracy"] == 5 / 8
+    assert figures["cheap"]["accuracy"] == 5 / 8
+    assert figures["constant"]["macro_f1"] == pytest.approx(5 / 13)  # F1 of class 1 is 10/13, of class 0 it is 0
+    assert figures["cheap"]["rule"] == "a word"
+
+
+def test_a_vocabulary_has_no_macro_f1():
+    trained = FeatureBaseline.fit(np.array([0]), np.array([3]), classes=10)
+    figures = baseline_figures(trained, np.array([0]), np.array([3]), "unigram", with_f1=False)
+    assert [figures[key]["macro_f1"] for key in ("majority", "constant", "cheap")] == [None] * 3
+
+
+@given(pairs, pairs)
+def test_the_feature_baseline_answers_and_weighs_as_a_plain_count_of_labels_does(train, held):
+    """Of labels that are equally common, it answers the one seen first."""
+    rule = FeatureBaseline.fit(*np.array(train).T, classes=CLASSES)
+    every = Counter(label for _, label in train)
+    counted = {f: Counter(label for feature, label in train if feature == f) for f, _ in held}
+    counted = {f: counts or every for f, counts in counted.items()}
+    features, labels = np.array(held).T
+    assert rule.predict(features).tolist() == [counted[f].most_common(1)[0][0] for f, _ in held]
+    assert rule.majority == every.most_common(1)[0][0]
+    odds = [(counted[f][y] + SMOOTHING) / (counted[f].total() + SMOOTHING * CLASSES) for f, y in held]
+    assert rule.losses(features, labels) == pytest.approx(-np.log(odds))
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=60))
+def test_macro_f1_is_that_of_scikit_learn(pairs):
+    labels, predicted = np.array(pairs).T
+    assert macro_f1(labels, predicted) == pytest.approx(f1_score(labels, predicted, average="macro"), abs=1e-12)

@@ -1,8 +1,7 @@
 import torch
 
-from ernie2.training.finite import Finite
 from ernie2.training.interval import Interval
-from ernie2.training.step import StepResult
+from ernie2.training.step import Finite, StepResult
 
 
 def result(losses, counts):

@@ -1,6 +1,12 @@
+from __future__ import annotations
+
+import json
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ernie2.batches.batch import Targets, end_to_end
 from ernie2.config.settings import EncoderSettings, TrainSettings
@@ -8,9 +14,17 @@ from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training import step as step_module
-from ernie2.training.loss_scale import LossScale
 from ernie2.training.optim import build_optimizer
-from ernie2.training.step import GlobalBatch, StepSettings, choose_compiling, choose_precision, seed_dropout, take_step
+from ernie2.training.step import (
+    Finite,
+    GlobalBatch,
+    LossScale,
+    StepSettings,
+    choose_compiling,
+    choose_precision,
+    seed_dropout,
+    take_step,
+)
 
 SETTINGS = EncoderSettings(layers=1, hidden=16, heads=2, position_rows=32, dropout=0.0)
 SPECS = [HeadSpec("words", "token", None), HeadSpec("order", "sentence", 3)]
@@ -185,3 +199,87 @@ def test_compiling_without_a_compiler_is_refused_where_asked_for_and_left_out_ot
         choose_compiling(True, torch.device("cuda"))
     with pytest.raises(ConfigError, match=r"C\+\+ compiler"):
         choose_compiling(True, CPU)
+
+
+@pytest.mark.parametrize(
+    ("losses", "norm", "finite"),
+    [
+        ({"a": 1.0, "b": 2.0}, 3.0, True),
+        ({}, 3.0, True),
+        ({"a": 1.0, "b": float("nan")}, 3.0, False),
+        ({"a": float("inf")}, 3.0, False),
+        ({"a": 1.0}, float("nan"), False),
+        ({"a": 1.0}, float("inf"), False),
+    ],
+)
+def test_a_step_is_finite_where_every_loss_and_the_gradient_are(losses, norm, finite):
+    verdict = Finite({name: torch.tensor(loss) for name, loss in losses.items()}, torch.tensor(norm))
+    assert bool(verdict) is finite
+    assert verdict.bad.item() == (0.0 if finite else 1.0)
+    assert verdict.known
+
+
+def test_the_fused_optimiser_changes_nothing_where_the_verdict_is_bad():
+    """What CUDA relies on: the kernel itself heeds the verdict, and takes Adam's step count back."""
+    torch.manual_seed(0)
+    parameter = torch.nn.Parameter(torch.randn(5))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1, fused=True)
+    parameter.grad = torch.ones(5)
+    optimizer.step()
+    before = parameter.detach().clone()
+    state = {key: value.clone() for key, value in optimizer.state[parameter].items()}
+    parameter.grad = torch.full((5,), float("nan"))
+    optimizer.found_inf = Finite({}, parameter.grad.norm()).bad
+    optimizer.step()
+    del optimizer.found_inf
+    assert torch.equal(parameter, before)
+    assert all(torch.equal(value, optimizer.state[parameter][key]) for key, value in state.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_the_verdict_arrives_behind_the_work():
+    verdict = Finite({"a": torch.tensor(float("nan"), device="cuda")}, torch.tensor(1.0, device="cuda"))
+    assert not verdict
+    assert verdict.known
+
+
+def after(*finite):
+    scale = LossScale()
+    for one in finite:
+        scale.update(one)
+    return scale
+
+
+def test_it_starts_at_102400_and_doubles_after_a_hundred_good_steps_in_a_row():
+    assert LossScale().value == 102_400
+    assert after(*[True] * 99).value == 102_400
+    assert after(*[True] * 100).value == 204_800
+    assert after(*[True] * 200).value == 409_600
+
+
+def test_a_bad_step_starts_the_hundred_anew():
+    assert after(*[True] * 99, False, *[True] * 99).value == 102_400
+    assert after(*[True] * 99, False, *[True] * 100).value == 204_800
+
+
+def test_two_bad_steps_in_a_row_take_a_fifth_off_and_two_apart_do_not():
+    assert after(False).value == 102_400
+    assert after(False, False).value == 81_920
+    assert after(False, True, False).value == 102_400
+    assert after(False, False, False, False).value == 65_536
+
+
+def test_it_never_falls_below_1():
+    assert after(*[False] * 1000).value == 1.0
+
+
+@given(st.lists(st.booleans(), max_size=300), st.lists(st.booleans(), max_size=300))
+def test_its_state_goes_through_json_exactly(before, later):
+    scale = after(*before)
+    again = LossScale()
+    again.restore(json.loads(json.dumps(scale.state())))
+    for one in later:
+        scale.update(one)
+        again.update(one)
+    assert again == scale

@@ -18,9 +18,9 @@ from ernie2.training import checkpoints
 from ernie2.training import step as step_module
 from ernie2.training import trainer as trainer_module
 from ernie2.training.data_check import DataCheck
-from ernie2.training.finite import Finite
-from ernie2.training.position import Position
 from ernie2.training.pretraining import build, task_ids
+from ernie2.training.state import Position
+from ernie2.training.step import Finite
 
 
 class Killed(BaseException):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
 from ernie2.model.levers import enabled
-from ernie2.training.finite import Finite
+from ernie2.training.step import Finite
 
 
 class UsedRows(nn.Module):

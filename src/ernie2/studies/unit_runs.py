@@ -15,8 +15,8 @@ from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.settings import StudySettings
 from ernie2.tasks.base import find
 from ernie2.tasks.recipe import load_recipe
+from ernie2.training.environment import check_rules
 from ernie2.training.records import read_run
-from ernie2.training.rules import check_rules
 
 _MAY_DIFFER = ("run", "name", "about", "shards.folder")
 """Keys that change no parameter: where folders lie and what a run is called."""

@@ -10,9 +10,8 @@ from typing import Any
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.stream import Lane
 from ernie2.console import say
-from ernie2.training.loss_scale import LEAST, LossScale
-from ernie2.training.position import Position
-from ernie2.training.step import StepResult
+from ernie2.training.state import Position
+from ernie2.training.step import LEAST, LossScale, StepResult
 
 _LANES = 4
 """So many lanes are named in a message; batch.json holds all."""

@@ -1,4 +1,4 @@
-"""What a run ran on and with: machine, libraries, commits. It goes into run.json."""
+"""What a run ran on and with: machine, libraries, commits, the versions of its rules. It goes into run.json."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from json import dumps
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ernie2.errors import CheckpointError
 from ernie2.model.attention.fused import active_flash
 from ernie2.processes import cores
 from ernie2.version import __version__
@@ -96,3 +98,37 @@ def machine_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+# Raise SAMPLING when the same recipe, shards, seed and position would give other batches: a change to batches/, to how
+# a task arranges or labels, or to what is drawn at random. 1 was 0.1.0, which recorded none and drew corpora by
+# instances; 2 draws them by tokens.
+SAMPLING = 2
+# Raise NUMERICS when the same batches would give other parameters: a change to initialisation, forward pass, losses,
+# dropout, optimiser or learning rate schedule. 1 was 0.1.0.
+NUMERICS = 3
+
+
+def rules() -> dict[str, int]:
+    """Return what run.json records under `rules`."""
+    return {"sampling": SAMPLING, "numerics": NUMERICS}
+
+
+def same_sampling(facts: Mapping[str, Any]) -> bool:
+    """Return whether the run that `facts` describe drew its instances as this version does."""
+    return (facts.get("rules") or {}).get("sampling") == SAMPLING
+
+
+def check_rules(facts: Mapping[str, Any], where: str | Path) -> None:
+    """Raise `CheckpointError` where the run that `facts` describe began under other rules than this version's."""
+    if (theirs := facts.get("rules")) != rules():
+        raise CheckpointError(
+            f"{where} began under other rules ({_written(theirs)}; this version has {_written(rules())}), so it cannot "
+            "be continued. Start a new run in another folder; --init-from RUN/hf takes a finished run's parameters."
+        )
+
+
+def _written(versions: Any) -> str:
+    if not isinstance(versions, Mapping):
+        return "it records none, as 0.1.0 did"
+    return ", ".join(f"{name} {versions.get(name)}" for name in rules())

@@ -8,6 +8,7 @@ instances: the commonest label for one feature that the task names (the token's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,6 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.transfer import to_host
 from ernie2.tasks.base import Task
 from ernie2.tasks.instances import Instance
-from ernie2.training.accuracy import accuracy_interval
-from ernie2.training.baselines import FeatureBaseline, baseline_figures, macro_f1
 from ernie2.training.distributed import World
 from ernie2.training.step import autocast
 
@@ -36,6 +35,10 @@ Array = NDArray[Any]
 
 FIT_INSTANCES = 2_000
 """Train instances the baselines are fitted on."""
+SMOOTHING = 0.1
+"""Added to every count where the feature baseline gives probabilities (for its loss)."""
+Z95 = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -180,3 +183,129 @@ def _scored(task: Task, instances: Sequence[Instance]) -> tuple[Array, Array]:
     made = [(i.labels[task.name], i.sequence) for i in instances]
     features = np.concatenate([task.cheap(sequence, labels.positions) for labels, sequence in made])
     return np.concatenate([labels.targets for labels, _ in made]), features
+
+
+def wilson(share: float, trials: float) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion: `share` right of `trials` independent trials (may be fractional)."""
+    square = Z95**2 / trials
+    centre = (share + square / 2) / (1 + square)
+    half = Z95 / (1 + square) * math.sqrt(share * (1 - share) / trials + square / (4 * trials))
+    # where all or none are right, the bound is exactly that, whatever the rounding
+    return (0.0 if share == 0 else max(0.0, centre - half)), (1.0 if share == 1 else min(1.0, centre + half))
+
+
+def accuracy_interval(right: Array, owner: Array) -> tuple[float, float, float]:
+    """Accuracy over scored positions with its 95 % interval, (accuracy, low, high).
+
+    `right` (p,) bool, `owner` (p,) the instance of each position. Positions of one instance are correlated, so Wilson's
+    interval is taken for the *effective* number of trials: the number of independent positions whose accuracy would
+    have the variance that instance totals show (linearised ratio estimator, clustered by instance). It equals the
+    number of instances where each scores one position, and is set to it where all positions are right or all wrong,
+    which shows no variance.
+    """
+    counts = np.bincount(owner).astype(float)
+    totals = np.bincount(owner, weights=right)
+    counts, totals = counts[counts > 0], totals[counts > 0]
+    positions, instances = float(counts.sum()), len(counts)
+    accuracy = float(totals.sum()) / positions
+    squares = float(((totals - accuracy * counts) ** 2).sum())
+    if accuracy in (0.0, 1.0):
+        trials = float(instances)
+    else:
+        trials = min(positions, accuracy * (1 - accuracy) * positions**2 / squares) if squares else positions
+    return accuracy, *wilson(accuracy, trials)
+
+
+@dataclass(frozen=True)
+class FeatureBaseline:
+    """Label frequencies by feature, from train instances; features never seen fall back on all labels together.
+
+    `features` (f,) int64, ascending: those seen; `totals` (f,) and `best` (f,) int64: how often each was seen, and its
+    commonest label. `pairs` (n,) int64, ascending: row of a feature · `classes` + label of every pair that was seen;
+    `counts` (n,): how often. `overall` (classes,): how often each label was seen. `majority`: the commonest label. Of
+    labels that are equally common, the one seen first.
+    """
+
+    features: Array
+    totals: Array
+    best: Array
+    pairs: Array
+    counts: Array
+    overall: Array
+    majority: int
+    classes: int
+
+    @staticmethod
+    def fit(features: Array, labels: Array, classes: int) -> FeatureBaseline:
+        """features (p,) int64, labels (p,) int64 below `classes`."""
+        known, rows, totals = np.unique(features, return_inverse=True, return_counts=True)
+        pairs, first, counts = np.unique(rows * classes + labels, return_index=True, return_counts=True)
+        order = np.lexsort((first, -counts, pairs // classes))  # by feature, the commonest label first
+        _, begins = np.unique(pairs[order] // classes, return_index=True)
+        overall = np.bincount(labels, minlength=classes)
+        commonest = np.isin(labels, np.flatnonzero(overall == overall.max()))
+        majority = int(labels[commonest.argmax()]) if len(labels) else 0
+        return FeatureBaseline(known, totals, pairs[order][begins] % classes, pairs, counts, overall, majority, classes)
+
+    @property
+    def entropy(self) -> float:
+        """Entropy in nats of the labels by themselves; for masking, the unigram entropy."""
+        shares = self.overall[self.overall > 0] / self.overall.sum()
+        return float(-(shares * np.log(shares)).sum())
+
+    def predict(self, features: Array) -> Array:
+        """(p,) int64: the commonest label of each feature."""
+        rows, seen = _found(self.features, features)
+        return np.where(seen, self.best[rows], self.majority)
+
+    def losses(self, features: Array, labels: Array) -> Array:
+        """(p,) float64: minus the log of the probability the baseline gives the right label, smoothed."""
+        rows, seen = _found(self.features, features)
+        at, paired = _found(self.pairs, rows * self.classes + labels)
+        counts = np.where(seen, np.where(paired, self.counts[at], 0), self.overall[labels])
+        totals = np.where(seen, self.totals[rows], self.overall.sum())
+        losses: Array = -np.log((counts + SMOOTHING) / (totals + SMOOTHING * self.classes))
+        return losses
+
+
+def _found(ascending: Array, values: Array) -> tuple[Array, Array]:
+    """Where each of `values` stands in `ascending`, and whether it does; those that do not stand at 0."""
+    at = np.searchsorted(ascending, values)
+    at[at == len(ascending)] = 0
+    found = ascending[at] == values
+    return np.where(found, at, 0), found
+
+
+def baseline_figures(
+    fitted: FeatureBaseline, features: Array, labels: Array, feature: str, with_f1: bool
+) -> dict[str, dict[str, Any]]:
+    """Figures of the three baselines on held-out positions, by their keys in the records.
+
+    `features`, `labels` (p,); `feature` names the feature in words; `with_f1`: also macro-F1, where there are classes
+    and not a vocabulary. They depend on the data alone, so a run computes them once.
+    """
+    constant = int(np.bincount(labels).argmax())
+    answers = {
+        "majority": np.full_like(labels, fitted.majority),
+        "constant": np.full_like(labels, constant),
+        "cheap": fitted.predict(features),
+    }
+    figures: dict[str, dict[str, Any]] = {
+        name: {
+            "accuracy": float((answer == labels).mean()),
+            "macro_f1": macro_f1(labels, answer) if with_f1 else None,
+        }
+        for name, answer in answers.items()
+    }
+    loss = float(fitted.losses(features, labels).mean())
+    figures["cheap"] |= {"rule": feature, "loss": loss, "entropy": fitted.entropy}
+    return figures
+
+
+def macro_f1(labels: Array, predicted: Array) -> float:
+    """Unweighted mean of the F1 of every class that occurs in `labels` or `predicted`, (p,) int64 each."""
+    classes = 1 + int(max(labels.max(), predicted.max()))
+    right = np.bincount(labels[labels == predicted], minlength=classes)
+    named = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
+    occurs = named > 0
+    return float((2 * right[occurs] / named[occurs]).mean())

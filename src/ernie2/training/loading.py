@@ -24,11 +24,10 @@ from ernie2.tasks.building import build_tasks
 from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.checkpoints import fit, newest
-from ernie2.training.label_rows import Moved, other_labels, rows_by_label
-from ernie2.training.position import Position
 from ernie2.training.pretraining import head_specs, task_ids
 from ernie2.training.records import read_run
-from ernie2.training.stored_runs import UNTRAINED, open_any, tokenizer_beside
+from ernie2.training.state import Position
+from ernie2.training.stored_runs import UNTRAINED, Moved, open_any, other_labels, rows_by_label, tokenizer_beside
 
 
 @dataclass(frozen=True)

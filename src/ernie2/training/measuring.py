@@ -20,8 +20,7 @@ from ernie2.batches.stream import Lane
 from ernie2.errors import StorageError
 from ernie2.storage.atomic import scratch_folder
 from ernie2.training import checkpoints
-from ernie2.training.loss_scale import LossScale
-from ernie2.training.step import GlobalBatch, StepSettings, take_step
+from ernie2.training.step import GlobalBatch, LossScale, StepSettings, take_step
 from ernie2.training.trainer import Trainer, loader_workers
 
 LEAST_ROUNDS = 3

@@ -15,7 +15,7 @@ from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.storage.json_files import parse_json
 from ernie2.training.checkpoints import open_checkpoint
-from ernie2.training.rules import check_rules
+from ernie2.training.environment import check_rules
 
 _RECORDS = ("run.json", "metrics.jsonl")
 _LAST = "state.json"

@@ -29,11 +29,10 @@ from ernie2.tasks.building import build_tasks, task_options
 from ernie2.tasks.usable import Table
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.distributed import World
-from ernie2.training.environment import environment, fingerprint, git_state, versions
+from ernie2.training.environment import environment, fingerprint, git_state, rules, versions
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.memory import check_memory
 from ernie2.training.records import FORMAT
-from ernie2.training.rules import rules
 from ernie2.training.sinks import check_sinks
 from ernie2.training.step import choose_precision
 from ernie2.training.trainer import Trainer

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,7 @@ from ernie2.batches.order import seed_of
 from ernie2.errors import ConfigError
 from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
-from ernie2.training.finite import Finite
-from ernie2.training.loss_scale import LossScale
+from ernie2.training.distributed import World
 from ernie2.training.parallel import SingleProcess, whole
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -210,3 +210,103 @@ def counts_of(packs: Sequence[PackedBatch]) -> dict[str, int]:
         for name, targets in pack.targets.items():
             counts[name] = counts.get(name, 0) + targets.count
     return counts
+
+
+class Finite:
+    """Of summed losses by task and the norm of all gradients (0-d tensors, one device): whether all are finite.
+
+    `bad` is the answer on the device, 0-d float32, 1 where something is not finite: what a fused optimiser takes as
+    `found_inf` and then changes nothing. From CUDA the answer travels to the host behind the work queued so far;
+    `bool()` waits for it, and asked one step later it waits for nothing. Elsewhere it is `known` at once.
+    """
+
+    def __init__(self, losses: Mapping[str, Tensor], grad_norm: Tensor) -> None:
+        good = grad_norm.isfinite()
+        if losses:
+            good = good & torch.stack(list(losses.values())).isfinite().all()
+        self.bad = (~good).float()
+        self._host = self.bad.to("cpu", non_blocking=True)
+        self._arrived: torch.Event | None = None
+        if self.bad.device.type == "cuda":
+            self._arrived = torch.Event("cuda")
+            self._arrived.record()
+
+    @property
+    def known(self) -> bool:
+        """Whether `bool()` waits for nothing."""
+        return self._arrived is None or self._arrived.query()
+
+    def __bool__(self) -> bool:
+        """Whether losses and gradients are finite."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return not bool(self._host)
+
+
+START, GROWTH, BACKOFF = 102_400.0, 2.0, 0.8
+GOOD_STEPS, BAD_STEPS = 100, 2
+LEAST = 1.0
+"""A loss scaled by no more than this that still overflows is not a matter of scale."""
+
+
+@dataclass
+class LossScale:
+    """What a loss is multiplied by before the backward pass, and how many steps in a row went well or badly since.
+
+    × 2 after 100 good steps in a row, × 0.8 after 2 bad ones in a row, never below 1. A step is bad where a gradient is
+    not finite; it changes no parameter.
+    """
+
+    value: float = START
+    good: int = 0
+    bad: int = 0
+
+    def update(self, finite: bool) -> None:
+        """Adapt to whether the gradients of one step were finite."""
+        self.good, self.bad = (self.good + 1, 0) if finite else (0, self.bad + 1)
+        if self.good == GOOD_STEPS:
+            self.value, self.good = self.value * GROWTH, 0
+        if self.bad == BAD_STEPS:
+            self.value, self.bad = max(LEAST, self.value * BACKOFF), 0
+
+    def state(self) -> dict[str, Any]:
+        """As JSON values, which come back exactly."""
+        return dict(vars(self))
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state()`."""
+        self.value, self.good, self.bad = state["value"], state["good"], state["bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """`tokens`: real tokens; `scored`: positions by task, only tasks that score any; `seen`: instances by the task
+    under whose id they stand.
+    """
+
+    tokens: int
+    scored: Mapping[str, int]
+    seen: Mapping[str, int]
+
+    @staticmethod
+    def of(packs: Sequence[PackedBatch], names: Mapping[int, str]) -> Tally:
+        """Counts `packs`; `names`: the tasks by their row of the task table."""
+        scored: dict[str, int] = {}
+        seen: dict[str, int] = {}
+        for pack in packs:
+            for name, targets in pack.targets.items():
+                if targets.count:
+                    scored[name] = scored.get(name, 0) + targets.count
+            for row in pack.task_ids[pack.starts[:-1]].tolist():
+                seen[names[row]] = seen.get(names[row], 0) + 1
+        return Tally(sum(pack.real_tokens for pack in packs), scored, seen)
+
+    def over(self, world: World, tasks: Sequence[str]) -> Tally:
+        """The sum over all ranks, by one message between hosts; `tasks`: all there are, in the same order on all."""
+        if world.size == 1:
+            return self
+        ours = [self.tokens, *(self.scored.get(name, 0) for name in tasks), *(self.seen.get(n, 0) for n in tasks)]
+        tokens, *counts = world.total(torch.tensor(ours, dtype=torch.int64)).tolist()
+        scored = {name: count for name, count in zip(tasks, counts, strict=False) if count}
+        seen = {name: count for name, count in zip(tasks, counts[len(tasks) :], strict=True) if count}
+        return Tally(tokens, scored, seen)

@@ -1,11 +1,17 @@
-"""A checkpoint of any kind as a `Stored`: a run by its newest whole checkpoint, all others by their layout."""
+"""A checkpoint of any kind as a `Stored`: a run by its newest whole checkpoint, all others by their layout.
+
+Also what to say of a run that is not finished, and rows of heads by the names of their classes: on a warm start a label
+keeps its row wherever it stands in the list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ernie2.config.settings import EncoderSettings
@@ -13,11 +19,14 @@ from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.filling import WORD_TABLE
 from ernie2.model.formats.opening import Piece, Stored, open_stored
 from ernie2.model.heads import HeadSpec
+from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.links import outside_target
+from ernie2.storage.locks import owner_of
+from ernie2.tasks.reading import listed
 from ernie2.training.checkpoints import newest
-from ernie2.training.position import Position
 from ernie2.training.records import read_run
+from ernie2.training.state import Position
 
 UNTRAINED = "ernie2_untrained_tasks"
 """Key of ours in what is converted from a run: the tasks whose training had not begun."""
@@ -121,3 +130,71 @@ def _spec(task: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> HeadSpec
     """The head a run has for a task: as many classes as its linear has rows, the vocabulary where it has none."""
     linear = parameters.get(f"heads.{task['name']}.linear.weight")
     return HeadSpec(task["name"], task["level"], None if linear is None else len(linear))
+
+
+def unfinished_note(source: Path, checkpoint: str | Path) -> str | None:
+    """Return the note on a run that is not finished; None for a finished run and for whatever is no run.
+
+    `checkpoint` is the folder in RUN/checkpoints that was read.
+    """
+    if not (source / "run.json").exists():
+        return None
+    facts = read_run(source)
+    if facts["status"] == "done":
+        return None
+    step, planned = int(Path(checkpoint).name.removeprefix("step_")), sum(stage["steps"] for stage in facts["stages"])
+    if (owner := owner_of(source)) is not None:
+        state, then = f"in use by {owner}, saved at step {step:,} of {planned:,}", "wait for it"
+    else:
+        state, then = f"stopped at step {step:,} of {planned:,}", f"`ernie2 resume {source}` finishes it"
+    return f"Note: {source} is not finished ({state}): what follows is of its last checkpoint; {then}."
+
+
+Labels = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Heads filled by label: names of their tensors, and in words what was left out and what is new."""
+
+    tensors: frozenset[str]
+    left_out: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def other_labels(
+    theirs: Mapping[str, Labels | None], ours: Mapping[str, Labels]
+) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Task → (their classes, our classes), for tasks both sides have, whose classes or their order differ."""
+    return {
+        name: (tuple(known), tuple(labels))
+        for name, labels in ours.items()
+        if (known := theirs.get(name)) and tuple(known) != tuple(labels)
+    }
+
+
+def rows_by_label(
+    theirs: Mapping[str, Tensor],
+    model: MultiTaskModel,
+    others: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
+) -> Moved:
+    """Copies rows of `theirs`, tensors by our names, into the heads of `model` whose classes are `others`.
+
+    A class they do not have keeps the start it has in `model`, which follows from the seed and the task's name.
+    """
+    tensors, left_out, new = set(), [], []
+    state = model.state_dict()
+    for task, (known, wanted) in others.items():
+        shared = [label for label in wanted if label in known]
+        to = torch.tensor([wanted.index(label) for label in shared], dtype=torch.long)
+        come_from = torch.tensor([known.index(label) for label in shared], dtype=torch.long)
+        for part in ("weight", "bias"):
+            name = f"heads.{task}.linear.{part}"
+            if name in theirs:
+                state[name][to] = theirs[name][come_from].to(state[name].dtype)
+                tensors.add(name)
+        if unknown := [label for label in wanted if label not in known]:
+            new.append(f"heads.{task}, labels {listed(unknown)}")
+        if dropped := [label for label in known if label not in wanted]:
+            left_out.append(f"heads.{task}, labels {listed(dropped)}")
+    return Moved(frozenset(tensors), tuple(left_out), tuple(new))

@@ -21,25 +21,22 @@ from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.processes import cores
 from ernie2.training import checkpoints
-from ernie2.training.allocator import reuse_freed_memory
 from ernie2.training.bad_batch import keep
 from ernie2.training.bad_steps import Taken, judge
-from ernie2.training.convergence import Convergence
+from ernie2.training.checkpoints import Saver
 from ernie2.training.data_check import DataCheck
 from ernie2.training.distributed import World
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.full_state import gather
 from ernie2.training.interval import Interval
-from ernie2.training.loss_scale import LossScale
+from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.mirror import Mirror
 from ernie2.training.optim import build_optimizer, learning_rate, warmup_steps
 from ernie2.training.parallel import spread
-from ernie2.training.position import Position
 from ernie2.training.records import NoRecords, Records
-from ernie2.training.saving import Saver
 from ernie2.training.signals import SAME_SECONDS, Stop
-from ernie2.training.step import DTYPES, GlobalBatch, StepSettings, choose_compiling, take_step
-from ernie2.training.tally import Tally
+from ernie2.training.state import Convergence, Position
+from ernie2.training.step import DTYPES, GlobalBatch, LossScale, StepSettings, Tally, choose_compiling, take_step
 from ernie2.training.watchdog import Watchdog
 
 

@@ -22,8 +22,7 @@ from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.storage.links import outside_target
 from ernie2.storage.written_folders import note_checksums
-from ernie2.training.stored_runs import open_any, wordpieces_beside
-from ernie2.training.unfinished import unfinished_note
+from ernie2.training.stored_runs import open_any, unfinished_note, wordpieces_beside
 
 KINDS = ("hf", "ernie2")
 _LONGEST_CARD = 1 << 20

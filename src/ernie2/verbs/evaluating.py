@@ -18,14 +18,14 @@ from ernie2.reporting.report import write_report
 from ernie2.shards.shard_folders import open_shards, reading_shards
 from ernie2.shards.store import Shards
 from ernie2.training.data_check import check_now
+from ernie2.training.environment import same_sampling
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.extending import shards_of_run
 from ernie2.training.loading import load
 from ernie2.training.pretraining import check_room, open_stream
 from ernie2.training.records import read_run
-from ernie2.training.rules import same_sampling
 from ernie2.training.step import choose_precision
-from ernie2.training.unfinished import unfinished_note
+from ernie2.training.stored_runs import unfinished_note
 from ernie2.verbs.preparing import say_missing
 
 

@@ -27,7 +27,7 @@ from ernie2.model.formats.own import OWN as OWN_FILE
 from ernie2.model.hf import CONFIG, hf_config
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_json
-from ernie2.training.unfinished import unfinished_note
+from ernie2.training.stored_runs import unfinished_note
 
 FILE = "model.onnx"
 TOLERANCE = 1e-5

@@ -11,8 +11,15 @@ from ernie2.console import say
 from ernie2.errors import ConfigError
 from ernie2.shards.shard_folders import folders_of, open_shards
 from ernie2.training.distributed import World, open_world
-from ernie2.training.extended_recipe import check_overrides, extended_recipe, new_stages
-from ernie2.training.extending import carry_records, extension_facts, open_finished, take_over
+from ernie2.training.extending import (
+    carry_records,
+    check_overrides,
+    extended_recipe,
+    extension_facts,
+    new_stages,
+    open_finished,
+    take_over,
+)
 from ernie2.training.pretraining import build
 from ernie2.verbs.preparing import say_notes
 from ernie2.verbs.pretraining import begun_by, free_or_begun_by, go_on, train_to_end

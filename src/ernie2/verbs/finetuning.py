@@ -27,7 +27,7 @@ from ernie2.plurals import counted
 from ernie2.reporting.finetuned import write_page
 from ernie2.storage.atomic import write_json, write_text
 from ernie2.training.step import choose_precision
-from ernie2.training.unfinished import unfinished_note
+from ernie2.training.stored_runs import unfinished_note
 from ernie2.verbs.run_resources import locked_folder
 
 RESULTS, REPORT = "results.json", "results.md"

@@ -22,14 +22,14 @@ from ernie2.tasks.building import build_tasks
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import begun, newest
 from ernie2.training.distributed import World, open_world
+from ernie2.training.environment import check_rules
 from ernie2.training.extending import recipe_of, shards_of_run, stages_of
 from ernie2.training.full_state import unsharded
 from ernie2.training.loading import check_warm_start, warm_start
 from ernie2.training.mirror import fetch
 from ernie2.training.pretraining import Pretraining, build, head_specs
 from ernie2.training.records import read_run
-from ernie2.training.rules import check_rules
-from ernie2.training.unfinished import unfinished_note
+from ernie2.training.stored_runs import unfinished_note
 from ernie2.verbs.preparing import RecipeSource, say_missing, say_notes, shards_of, vocabulary_for
 from ernie2.verbs.run_resources import locked_folder, locked_run_dir, locked_shards, open_run_resources
 
