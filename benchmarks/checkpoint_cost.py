@@ -17,7 +17,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.training import checkpoints
 from ernie2.training.distributed import World
 from ernie2.training.full_state import gather
-from ernie2.training.optim import build_optimizer
+from ernie2.training.optimizers import build_optimizer
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.memory import reuse_freed_memory
-from ernie2.training.optim import build_optimizer
+from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import GlobalBatch, StepSettings, take_step
 
 MASKED = "knowledge_masking"

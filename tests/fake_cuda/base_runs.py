@@ -28,7 +28,7 @@ from ernie2.tasks.building import build_tasks
 from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.measuring import TaskSet, task_sets
-from ernie2.training.optim import build_optimizer
+from ernie2.training.optimizers import build_optimizer
 from ernie2.training.pretraining import check_rides, head_specs, lay_plans, open_stream, task_ids
 
 _VOCABULARY = {"all-seven": 30_522, "english-base": 30_522, "chinese-base": 18_000}

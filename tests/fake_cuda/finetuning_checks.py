@@ -18,7 +18,7 @@ from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.inference.predictions import logits_of
 from ernie2.finetuning.packs import SCORED, packs_of
 from ernie2.model.encoder import Encoder
-from ernie2.training.optim import build_optimizer
+from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import GlobalBatch, StepSettings, take_step
 from fake_cuda.base_runs import on_card
 from fake_cuda.card import CUDA, Card

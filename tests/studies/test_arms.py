@@ -11,7 +11,7 @@ from ernie2.errors import ConfigError
 from ernie2.studies.arms import ARMS, Unit, later_tasks, recipe_of, steps_of, units
 from ernie2.studies.settings import StudySettings, load_settings, presets
 from ernie2.tasks.recipe import load_recipe
-from ernie2.training.optim import learning_rate, warmup_steps
+from ernie2.training.schedules import learning_rate, warmup_steps
 
 TASKS = ["knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering"]
 

@@ -14,8 +14,9 @@ from ernie2.errors import CheckpointError, StorageError
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.training import checkpoints
 from ernie2.training.checkpoints import Saver
-from ernie2.training.full_state import FullState
-from ernie2.training.optim import build_optimizer
+from ernie2.training.distributed import World
+from ernie2.training.full_state import FullState, gather
+from ernie2.training.optimizers import build_optimizer
 
 
 def trained(seed=0, steps=3):
@@ -101,6 +102,35 @@ def test_parameters_of_another_shape_are_refused_by_name(tmp_path):
     other = nn.Linear(4, 2)
     with pytest.raises(CheckpointError, match=r"weight \(2, 3\) for \(2, 4\)"):
         checkpoints.newest(tmp_path).restore(other, build_optimizer(other, TrainSettings()))
+
+
+def optimizer_of(model, **train):
+    return build_optimizer(model, TrainSettings(**train))
+
+
+@pytest.mark.parametrize(
+    ("saved", "resumed", "told"),
+    [
+        ({}, {"optimizer": "sgd"}, "exp_avg, exp_avg_sq, step of each parameter, where this one has momentum_buffer"),
+        ({"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0}, "momentum_buffer .* has nothing"),
+        ({"optimizer": "sgd", "momentum": 0}, {}, "nothing of each parameter, where this one has exp_avg"),
+    ],
+)
+def test_the_state_of_another_optimizer_is_refused_with_what_to_set(tmp_path, saved, resumed, told):
+    model = nn.Linear(3, 2)
+    checkpoints.save(tmp_path, 1, model, optimizer_of(model, **saved), {})
+    with pytest.raises(CheckpointError, match=rf"state of another optimizer: {told}.*Set train\.optimizer"):
+        checkpoints.newest(tmp_path).restore(model, optimizer_of(model, **resumed))
+
+
+def test_optimizer_state_that_lacks_a_parameter_is_refused_by_name(tmp_path):
+    model = nn.Linear(3, 2)
+    optimizer = optimizer_of(model)
+    full = gather(model, optimizer, World())
+    lacking = {key: tensor for key, tensor in full.optimizer.items() if key != "exp_avg/bias"}
+    checkpoints.write(tmp_path, 1, FullState(full.parameters, lacking), {})
+    with pytest.raises(CheckpointError, match=r"optimizer's state in .* does not fit.*; missing: exp_avg/bias"):
+        checkpoints.newest(tmp_path).restore(model, optimizer)
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path):

@@ -18,7 +18,7 @@ BASE = EncoderSettings()  # 12 layers, 768 wide, 3,072 in the feed-forward layer
 
 def test_parameters_gradients_and_two_moments_take_four_bytes_each():
     memory = estimate(BASE, 110_000_000, 512, "fp32", recompute=False)
-    assert (memory.parameters, memory.gradients, memory.moments) == (440_000_000, 440_000_000, 880_000_000)
+    assert (memory.parameters, memory.gradients, memory.optimizer) == (440_000_000, 440_000_000, 880_000_000)
     assert memory.total == 1_760_000_000 + memory.activations
 
 

@@ -10,7 +10,7 @@ from ernie2.config.settings import TrainSettings
 from ernie2.errors import CheckpointError, ConfigError
 from ernie2.training import checkpoints
 from ernie2.training.mirror import Mirror, fetch
-from ernie2.training.optim import build_optimizer
+from ernie2.training.optimizers import build_optimizer
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training import step as step_module
-from ernie2.training.optim import build_optimizer
+from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import (
     Finite,
     GlobalBatch,

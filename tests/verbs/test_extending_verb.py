@@ -106,7 +106,7 @@ def test_the_new_head_follows_from_seed_and_name_alone(place, begun):
 
 
 def test_adam_keeps_its_moments_and_new_parameters_have_none(place, begun):
-    old, new = newest(place / "run").moments(), first(begun()).moments()
+    old, new = newest(place / "run").optimizer_state(), first(begun()).optimizer_state()
     for name, values in old.items():
         assert torch.equal(new[name], values), name
     assert float(old[f"step/{TABLE}"]) > 0

@@ -30,7 +30,7 @@ from ernie2.model.hf import hf_config, to_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.measuring import synchronise
 from ernie2.training.memory import held_bytes, peak_bytes
-from ernie2.training.optim import build_optimizer
+from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import autocast, seed_dropout
 
 UNSCORED = -100

@@ -6,6 +6,7 @@ own `Options` model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -150,19 +151,33 @@ class EncoderSettings(Part):
         return self.ffn or 4 * self.hidden
 
 
+OPTIMIZERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "adamw": ("torch.optim:AdamW", {"betas": "betas", "eps": "adam_eps"}),
+    "sgd": ("torch.optim:SGD", {"momentum": "momentum"}),
+}
+"""By the name in `train.optimizer`: its class, and the class's options with the keys of `train` that set them."""
+
+
 class TrainSettings(Part):
     """Optimiser, schedule, evaluation and checkpoints."""
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """adamw (the paper's Adam) or plain sgd. Keys that belong to the other one are ignored."""
 
     peak_lr: float = Field(default=5e-5, gt=0, le=100)
     """Peak of the noam schedule; the paper's is 5e-5 for English, 1.28e-4 for Chinese."""
     warmup: int | float | None = Field(default=None, gt=0, le=COUNT)
     """Steps (an integer) or a fraction of a task's steps; default min(4000, 8 %)."""
     restart: Literal["per_stage", "per_task", "never"] = "per_stage"
-    """Where the schedule starts over; Adam's moments are kept."""
+    """Where the schedule starts over; the optimizer's state is kept."""
     betas: tuple[Beta, Beta] = (0.9, 0.98)
+    """Of adamw."""
     adam_eps: float = Field(default=1e-6, gt=0, le=1)
+    """Of adamw."""
+    momentum: Beta = 0.9
+    """Of sgd; 0: none."""
     weight_decay: float = Field(default=0.01, ge=0, le=100)
-    """Decoupled; not on biases and norms."""
+    """Not on biases and norms; adamw decouples it from the gradient, sgd adds it to the gradient."""
     clip: float = Field(default=1.0, gt=0, le=1e9)
     """Largest global gradient norm."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"

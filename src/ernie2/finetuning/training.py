@@ -18,7 +18,7 @@ from ernie2.finetuning.packs import SCORED, batches_of, packs_of
 from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.used_rows import WordTable
 from ernie2.training.memory import reuse_freed_memory
-from ernie2.training.optim import build_optimizer
+from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import GlobalBatch, LossScale, StepSettings, choose_precision, take_step
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ernie2.config.settings import Recipe
 from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE
 from ernie2.studies.settings import ArmName, StudySettings
-from ernie2.training.optim import warmup_steps
+from ernie2.training.schedules import warmup_steps
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: parameters, Adam's moments and the position, written whole or not at all, verified when read.
+"""Checkpoints: parameters, the optimizer's state and the position, written whole or not at all, verified when read.
 
     RUN/checkpoints/step_00001200/  model.safetensors  optimizer.safetensors  state.json
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import discard
 from ernie2.storage.tensors import save_tensors
 from ernie2.training.distributed import World
-from ernie2.training.full_state import FullState, gather, put
+from ernie2.training.full_state import FullState, gather, optimizer_tensors, put
 from ernie2.training.records import read_run
 
 FORMAT = 2
@@ -53,20 +53,21 @@ class Checkpoint:
         """The model's tensors by name."""
         return _load(self.folder / "model.safetensors")
 
-    def moments(self) -> dict[str, Tensor]:
-        """Adam's state: "step/NAME", "exp_avg/NAME" and "exp_avg_sq/NAME" of every parameter."""
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The optimizer's tensors by "KIND/NAME", such as "exp_avg/NAME" for every parameter under AdamW."""
         return _load(self.folder / "optimizer.safetensors")
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, world: World | None = None) -> None:
-        """Puts parameters and moments back exactly, on all ranks of `world`, of which the first reads the files.
+        """Puts parameters and the optimizer's state back exactly, on all ranks of `world`; the first reads the files.
 
-        Raises `CheckpointError` where names or shapes differ.
+        Raises `CheckpointError` where names or shapes differ, or the state is that of another optimizer.
         """
         world, full = world or World(), None
         with world.together():
             if world.first:
-                full = FullState(self.parameters(), self.moments())
+                full = FullState(self.parameters(), self.optimizer_state())
                 fit(model, full.parameters, self.folder)
+                _fit_optimizer(model, optimizer, full.optimizer, self.folder)
         put(model, optimizer, full, world)
 
 
@@ -89,7 +90,7 @@ def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Pa
     _move_damaged_aside(folder)
     with staged_folder(folder, replace=True, what_now=f"Free space, then {again}.") as staging:
         save_tensors(staging / "model.safetensors", full.parameters)
-        save_tensors(staging / "optimizer.safetensors", full.moments)
+        save_tensors(staging / "optimizer.safetensors", full.optimizer)
         files = {name: checksum(staging / name) for name in _FILES}
         write_checked_json(staging / "state.json", {"format": FORMAT, **state, "step": step, "files": files})
     debug(f"saved {folder}")
@@ -203,12 +204,33 @@ def _folder_name(step: int) -> str:
 
 def fit(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None:
     """Raises `CheckpointError` unless `parameters` are exactly those of `model`, by name and shape."""
-    wanted = model.state_dict()
-    missing, unknown = sorted(wanted.keys() - parameters.keys()), sorted(parameters.keys() - wanted.keys())
+    _compare(model.state_dict(), parameters, f"{where} does not fit this model")
+
+
+def _fit_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, found: Mapping[str, Tensor], where: Path
+) -> None:
+    """Raises `CheckpointError` unless `found` is the state `optimizer` holds of `model`, by name and shape."""
+    wanted = dict(optimizer_tensors(model, optimizer))
+    ours, theirs = ({key.partition("/")[0] for key in tensors} for tensors in (wanted, found))
+    if ours != theirs:
+        raise CheckpointError(
+            f"{where} holds the state of another optimizer: {_listed(theirs)} of each parameter, where this one has "
+            f"{_listed(ours)}. Set train.optimizer, and train.momentum, as the run had them."
+        )
+    _compare(wanted, found, f"The optimizer's state in {where} does not fit this model")
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], message: str) -> None:
+    missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     wrong = [
-        f"{name} {tuple(parameters[name].shape)} for {tuple(tensor.shape)}"
+        f"{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}"
         for name, tensor in wanted.items()
-        if name in parameters and parameters[name].shape != tensor.shape
+        if name in found and found[name].shape != tensor.shape
     ]
     said = [
         f"{what}: {', '.join(names[:5])}"
@@ -216,7 +238,7 @@ def fit(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None
         if names
     ]
     if said:
-        raise CheckpointError(f"{where} does not fit this model; {'; '.join(said)}.")
+        raise CheckpointError(f"{message}; {'; '.join(said)}.")
 
 
 def _load(file: Path) -> dict[str, Tensor]:

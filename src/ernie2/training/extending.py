@@ -1,7 +1,7 @@
-"""A finished run learns one more task: parameters, moments, position and records go over into a new run.
+"""A finished run learns one more task: parameters, optimizer state, position and records go over into a new run.
 
-The finished run stays as it is. The new one starts from its last parameters bit for bit, keeps Adam's moments, gives
-what is new an empty state, begins the learning rate's schedule anew, and goes on counting stages and steps.
+The finished run stays as it is. The new one starts from its last parameters bit for bit, keeps the optimizer's state,
+gives what is new an empty state, begins the learning rate's schedule anew, and goes on counting stages and steps.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.checkpoints import Checkpoint, newest
 from ernie2.training.environment import check_rules
 from ernie2.training.full_state import FullState, gather, put
+from ernie2.training.optimizers import parameter_state
 from ernie2.training.records import Records, read_run
 from ernie2.training.state import Position
 from ernie2.training.trainer import Trainer
@@ -109,7 +110,7 @@ def take_over(finished: Finished, trainer: Trainer, task: str) -> tuple[str, ...
     """Puts everything the finished run knows into the trainer of the run that extends it; returns the new parameters.
 
     The new task's row of the task table copies row 0, as does every row by which the table grows; a table added to a
-    model without one is zero. What is new keeps the start that (seed, name) gives it, with empty moments. Of many ranks
+    model without one is zero. What is new keeps the start that (seed, name) gives it, with empty state. Of many ranks
     the first reads the finished run; the others get all of it from there, and return nothing.
     """
     ours = gather(trainer.model, trainer.optimizer, trainer.world)
@@ -160,15 +161,16 @@ def extension_facts(
 
 def _take_all(finished: Finished, ours: FullState, row: int) -> tuple[str, ...]:
     """Changes `ours` to what the finished run knows; returns what it does not."""
-    theirs, moments = finished.checkpoint.parameters(), finished.checkpoint.moments()
+    theirs, state = finished.checkpoint.parameters(), finished.checkpoint.optimizer_state()
     if lost := sorted(theirs.keys() - ours.parameters.keys()):
         raise CheckpointError(f"{finished.checkpoint.folder} holds {', '.join(lost[:5])}, which has no place here.")
     for name, parameter in ours.parameters.items():
         if name in theirs:
             _take(name, parameter, theirs[name], row)
-            _take_moments(name, ours.moments, moments, row)
         elif name == TASK_TABLE:
             parameter.zero_()
+    for key, values in state.items():
+        _take_state(key, ours.optimizer[key], values, row)
     return tuple(sorted(ours.parameters.keys() - theirs.keys()))
 
 
@@ -186,12 +188,13 @@ def _take(name: str, parameter: Tensor, values: Tensor, row: int) -> None:
     parameter.copy_(values)
 
 
-def _take_moments(name: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], row: int) -> None:
-    ours[f"step/{name}"].copy_(theirs[f"step/{name}"])
-    for key in (f"exp_avg/{name}", f"exp_avg_sq/{name}"):
-        ours[key][: len(theirs[key])].copy_(theirs[key])
-        if name == TASK_TABLE and row:
-            ours[key][row].zero_()
+def _take_state(key: str, ours: Tensor, theirs: Tensor, row: int) -> None:
+    if ours.ndim == 0:  # a count of steps
+        ours.copy_(theirs)
+        return
+    ours[: len(theirs)].copy_(theirs)
+    if key.partition("/")[2] == TASK_TABLE and row:
+        ours[row].zero_()
 
 
 def check_overrides(task: str, overrides: Sequence[str]) -> None:
@@ -254,7 +257,7 @@ def extended_recipe(
             values["corpora"][name] = _described(theirs, name, corpus, weighed)
     kept = [override for override in overrides if not override.startswith("stages.steps=")]
     checked = load_recipe(values, kept)
-    _grows(recipe, checked)
+    _goes_on(recipe, checked)
     added = _written_out({task: checked.tasks[task]}, theirs, checked.batch.sequence_tokens)
     return load_recipe({**checked.model_dump(mode="json"), "tasks": {**earlier, **added}})
 
@@ -283,8 +286,14 @@ def _described(shards: Shards, name: str, corpus: ShardedCorpus, weighed: bool) 
     }
 
 
-def _grows(before: Recipe, after: Recipe) -> None:
-    """Refuses a task table smaller than the one there is."""
+def _goes_on(before: Recipe, after: Recipe) -> None:
+    """Refuses an optimizer that cannot take over the state there is, and a task table smaller than the one there is."""
+    if parameter_state(after.train).keys() != parameter_state(before.train).keys():
+        raise ConfigError(
+            f"train.optimizer={after.train.optimizer} cannot go on with the state the finished run's "
+            f"{before.train.optimizer} has: leave train.optimizer and train.momentum as they were. `ernie2 pretrain "
+            f"RECIPE --init-from RUN/hf` starts a new run with another optimizer."
+        )
     if after.encoder.task_ids < before.encoder.task_ids:
         raise ConfigError(
             f"encoder.task_ids={after.encoder.task_ids} is below the {before.encoder.task_ids} rows there are; the "

@@ -1,4 +1,4 @@
-"""All parameters and moments in one place: gathered from however many ranks hold them, and spread over them again.
+"""Parameters and optimizer state in one place: gathered from however many ranks hold them, and spread over them again.
 
 What is gathered does not depend on the number of ranks nor on how they share the model, so a checkpoint written by
 eight sharded ranks goes on in one process, and the other way round.
@@ -16,16 +16,13 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.distributed import World
 from ernie2.training.parallel import resharded, whole, whole_already
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""Adam's state of a parameter."""
-
 
 @dataclass(frozen=True)
 class FullState:
-    """On the host: the model's tensors by name, and "step/NAME", "exp_avg/NAME", "exp_avg_sq/NAME" of each."""
+    """On the host: the model's tensors by name, and the optimizer's by "KIND/NAME", such as "exp_avg/NAME"."""
 
     parameters: Mapping[str, Tensor]
-    moments: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
 
 
 def gather(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> FullState | None:
@@ -41,12 +38,21 @@ def gather(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> 
     return FullState(*found) if world.first else None
 
 
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's own tensors by "KIND/NAME", in one order on all ranks: what a checkpoint holds of it."""
+    return {
+        f"{kind}/{name}": tensor
+        for name, parameter in model.named_parameters()
+        for kind, tensor in sorted(optimizer.state[parameter].items())
+    }
+
+
 def put(model: nn.Module, optimizer: torch.optim.Optimizer, state: FullState | None, world: World) -> None:
     """Puts the `state` of rank 0, whose names and shapes fit, into model and optimiser of all ranks.
 
     `state` is asked for on rank 0 only; the others get it from there, so they need not see the disk it came from.
     """
-    theirs = ({}, {}) if state is None else (state.parameters, state.moments)
+    theirs = ({}, {}) if state is None else (state.parameters, state.optimizer)
     with torch.no_grad():
         for which, key, tensor in _tensors(model, optimizer):
             if world.size == 1:
@@ -70,12 +76,12 @@ def unsharded(model: MultiTaskModel, world: World) -> MultiTaskModel:
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]]:
-    """Every tensor of a checkpoint, in one order on all ranks: 0 for a parameter or 1 for a moment, its key, itself."""
+    """Every tensor of a checkpoint, in one order on all ranks: 0 (model) or 1 (optimizer), its key, the tensor."""
     resharded(model)
     for name, parameter in model.named_parameters():
         yield 0, name, parameter
-        for moment in MOMENTS:
-            yield 1, f"{moment}/{name}", optimizer.state[parameter][moment]
+    for key, tensor in optimizer_tensors(model, optimizer).items():
+        yield 1, key, tensor
 
 
 def _spread(tensor: Tensor, full: Tensor, world: World) -> None:

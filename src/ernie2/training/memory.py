@@ -21,13 +21,13 @@ class Memory:
 
     parameters: int
     gradients: int
-    moments: int
+    optimizer: int
     activations: int
 
     @property
     def total(self) -> int:
         """All four together."""
-        return self.parameters + self.gradients + self.moments + self.activations
+        return self.parameters + self.gradients + self.optimizer + self.activations
 
 
 def estimate(
@@ -37,8 +37,9 @@ def estimate(
     precision: str,
     recompute: bool,
     weights_tokens: int = 0,
+    state_numbers: int = 2,
 ) -> Memory:
-    """What a step with `parameters` parameters needs; parameters, gradients and Adam's two moments are fp32.
+    """What a step with `parameters` parameters needs; parameters, gradients and optimizer state are fp32.
 
     Activations of a Transformer layer, a token, in elements: 4 of width `hidden` around norms and residual sums, 5
     more into and out of attention, 1 into the feed-forward layer, 2 of its own width, and 2 masks of dropout. In bf16
@@ -46,7 +47,7 @@ def estimate(
     et al. (arXiv 2205.05198) count without the attention matrix. With `recompute` a layer keeps its input only.
     A recurrent layer keeps its gates: 8 × hidden. Heads and embeddings are small beside it and left out (ours).
     `weights_tokens`: the longest sequence where attention weights are kept, as on a CPU (a number a head and pair of
-    tokens), else 0.
+    tokens), else 0. `state_numbers`: those the optimizer holds for each parameter; Adam's moments are two.
     """
     small = 4 if precision == "fp32" else 2
     hidden, layers = encoder.hidden, encoder.layers
@@ -56,16 +57,16 @@ def estimate(
     else:
         layer = 4 * 8 * hidden
     kept = layers * 4 * hidden + layer if recompute else layers * layer
-    return Memory(4 * parameters, 4 * parameters, 8 * parameters, pack_tokens * kept)
+    return Memory(4 * parameters, 4 * parameters, 4 * state_numbers * parameters, pack_tokens * kept)
 
 
-def check_memory(encoder: EncoderSettings, vocab_size: int, device: torch.device) -> None:
-    """Raise `ConfigError` where this machine cannot hold the parameters, on a CPU with gradients and Adam's moments.
+def check_memory(encoder: EncoderSettings, vocab_size: int, device: torch.device, state_numbers: int = 2) -> None:
+    """Raise `ConfigError` where this machine cannot hold the parameters, on a CPU with gradients and optimizer state.
 
     Only the encoder and its word table are counted, so what passes may still be too large.
     """
     parameters, machine = encoder.parameters + vocab_size * encoder.hidden, machine_memory()
-    needed = parameters * (16 if device.type == "cpu" else 4)
+    needed = 4 * parameters * (2 + state_numbers if device.type == "cpu" else 1)
     if machine is not None and needed > machine:
         raise ConfigError(
             f"encoder: about {parameters / 1e9:,.1f} billion parameters need {needed / 2**30:,.0f} GiB of memory, and "

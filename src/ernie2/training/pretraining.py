@@ -32,6 +32,7 @@ from ernie2.training.distributed import World
 from ernie2.training.environment import environment, fingerprint, git_state, rules, versions
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.memory import check_memory
+from ernie2.training.optimizers import state_numbers
 from ernie2.training.records import FORMAT
 from ernie2.training.sinks import check_sinks
 from ernie2.training.step import choose_precision
@@ -79,7 +80,7 @@ def build(
         weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
         stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
         plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)), stages)
-        check_memory(recipe.encoder, vocabulary.size, device)
+        check_memory(recipe.encoder, vocabulary.size, device, state_numbers(recipe.train))
         model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
         initial = parameters_digest(model.encoder)

@@ -31,9 +31,10 @@ from ernie2.training.full_state import gather
 from ernie2.training.interval import Interval
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.mirror import Mirror
-from ernie2.training.optim import build_optimizer, learning_rate, warmup_steps
+from ernie2.training.optimizers import build_optimizer
 from ernie2.training.parallel import spread
 from ernie2.training.records import NoRecords, Records
+from ernie2.training.schedules import learning_rate, warmup_steps
 from ernie2.training.signals import SAME_SECONDS, Stop
 from ernie2.training.state import Convergence, Position
 from ernie2.training.step import DTYPES, GlobalBatch, LossScale, StepSettings, Tally, choose_compiling, take_step

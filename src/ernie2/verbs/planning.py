@@ -26,6 +26,7 @@ from ernie2.tasks.vocabulary import bare_vocabulary
 from ernie2.training.checkpoints import begun
 from ernie2.training.measuring import RunCost, forecast, how_often, measure, task_sets
 from ernie2.training.memory import Memory, estimate, peak_bytes
+from ernie2.training.optimizers import state_numbers
 from ernie2.training.pretraining import build, head_specs, lay_plans
 from ernie2.training.step import choose_precision
 from ernie2.verbs.absent import absent_data, require_data
@@ -189,14 +190,20 @@ def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
     """Prints the estimate of a training step's memory and gives it."""
     weights_tokens = 0 if torch.cuda.is_available() else recipe.batch.sequence_tokens
     memory = estimate(
-        recipe.encoder, parameters, recipe.batch.pack_tokens, precision, recipe.train.recompute, weights_tokens
+        recipe.encoder,
+        parameters,
+        recipe.batch.pack_tokens,
+        precision,
+        recipe.train.recompute,
+        weights_tokens,
+        state_numbers(recipe.train),
     )
     answer(
         f"\n{_short(parameters)} parameters. Memory of a training step in {precision}, estimated: {_size(memory.total)}"
     )
     answer(
-        f"  parameters {_size(memory.parameters)}, gradients {_size(memory.gradients)}, Adam's moments "
-        f"{_size(memory.moments)}, activations of a pack {_size(memory.activations)}"
+        f"  parameters {_size(memory.parameters)}, gradients {_size(memory.gradients)}, optimizer state "
+        f"{_size(memory.optimizer)}, activations of a pack {_size(memory.activations)}"
     )
     return memory
 

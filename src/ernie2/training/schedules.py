@@ -1,35 +1,11 @@
-"""Optimiser and learning rate: fused Adam with decoupled decay, the noam schedule and where it starts over."""
+"""Learning rate: the noam schedule and where it starts over."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import nn
-
 from ernie2.config.settings import TrainSettings
-
-
-def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """Fused AdamW over all parameters; biases and norms are not decayed.
-
-    State exists for every parameter from the start, so a checkpoint in which some head was never trained is complete.
-    """
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        (plain if parameter.ndim < 2 or name.endswith("bias") else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=settings.peak_lr, betas=settings.betas, eps=settings.adam_eps, fused=True)
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            optimizer.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-            }
-    return optimizer
 
 
 def noam(step: int, peak: float, warmup: int) -> float:

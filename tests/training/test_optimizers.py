@@ -1,0 +1,97 @@
+import math
+from functools import partial
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+
+from ernie2.config.settings import OPTIMIZERS, TrainSettings
+from ernie2.training.optimizers import build_optimizer, state_numbers
+from ernie2.training.schedules import learning_rate, noam, warmup_steps
+
+
+def test_noam_rises_linearly_to_the_peak_and_falls_with_the_root():
+    assert [noam(step, 1.0, 4) for step in (1, 2, 4, 16, 64)] == [0.25, 0.5, 1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "expected"),
+    [(None, 50_000, 4_000), (None, 1_000, 80), (None, 3, 1), (0.1, 1_000, 100), (500, 1_000, 500)],
+)
+def test_warmup_is_steps_or_a_fraction_or_at_most_4000_and_8_percent(warmup, steps, expected):
+    assert warmup_steps(TrainSettings(warmup=warmup), steps) == expected
+
+
+@pytest.mark.parametrize(("restart", "count"), [("per_stage", 3), ("never", 50), ("per_task", 2)])
+def test_the_schedule_counts_in_the_stage_the_run_or_the_least_trained_task(restart, count):
+    rate = learning_rate(
+        TrainSettings(restart=restart, peak_lr=1.0),
+        10,
+        step=50,
+        stage_step=3,
+        task_steps={"old": 40, "new": 2},
+        active=["old", "new"],
+    )
+    assert math.isclose(rate, noam(count, 1.0, 10))
+
+
+STATES = [
+    ({"optimizer": "adamw"}, {"step", "exp_avg", "exp_avg_sq"}, 2),
+    ({"optimizer": "sgd"}, {"momentum_buffer"}, 1),
+    ({"optimizer": "sgd", "momentum": 0.0}, set(), 0),
+]
+
+
+@pytest.mark.parametrize(("train", "kinds", "numbers"), STATES)
+def test_every_optimizer_has_its_state_in_zeros_from_the_start_and_parameters_stay(train, kinds, numbers):
+    model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    settings = TrainSettings(**train)
+    optimizer = build_optimizer(model, settings)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert parameter.grad is None
+        assert set(optimizer.state[parameter]) == kinds
+        assert all((tensor == 0).all() for tensor in optimizer.state[parameter].values())
+    assert {group["lr"] for group in optimizer.param_groups} == {settings.peak_lr}
+    assert state_numbers(settings) == numbers
+
+
+def test_the_table_has_every_optimizer_a_recipe_can_name():
+    assert set(get_args(TrainSettings.model_fields["optimizer"].annotation)) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("train", [train for train, *_ in STATES])
+def test_biases_and_norms_are_not_decayed(train):
+    model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
+    optimizer = build_optimizer(model, TrainSettings(weight_decay=0.5, **train))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: decay[id(p)] for name, p in model.named_parameters()} == {
+        "0.weight": 0.5,
+        "0.bias": 0.0,
+        "1.weight": 0.0,
+        "1.bias": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("adamw", partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-6, fused=True)),
+        ("sgd", partial(torch.optim.SGD, momentum=0.9, fused=True)),
+    ],
+)
+def test_state_made_at_the_start_gives_the_updates_of_lazy_state(name, build):
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    groups = [{"params": [theirs.weight], "weight_decay": 0.01}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    optimizers = (build_optimizer(ours, TrainSettings(optimizer=name, peak_lr=0.1)), build(groups, lr=0.1))
+    for _ in range(3):
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            model(torch.ones(1, 3)).pow(2).sum().backward()
+            optimizer.step()
+    assert torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)
