@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ernie2.batches.batch import end_to_end
-from ernie2.model.attention.plan import attend, plan_attention
+from ernie2.model.attention.plan import attend_all, plan_attention
 from ernie2.model.inputs import Inputs
 from gpu_parts.job import Job
 from gpu_parts.timing import milliseconds
@@ -170,8 +170,9 @@ def _padded(job: Job, lengths: Sequence[int]) -> Kernel:
     """Padded groups of like lengths, as the encoder has them where there is no packed kernel."""
     zeros = [np.zeros(length, np.int64) for length in lengths]
     pack = end_to_end(zeros, zeros, [0] * len(lengths), {}, room=sum(lengths), longest=max(lengths), pad=0)
-    plan = plan_attention(Inputs.of(pack, job.device, static=False), torch.float32, job.scale.head_width)  # not packed
-    return lambda qkv: attend(qkv, job.scale.heads, plan)
+    inputs, scale = Inputs.of(pack, job.device, static=False), job.scale
+    plan = plan_attention(inputs, torch.float32, scale.heads, scale.head_width)  # not packed
+    return lambda qkv: attend_all(qkv, plan)
 
 
 def _shown(error: Exception) -> str:

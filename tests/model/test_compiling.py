@@ -69,18 +69,16 @@ def packed_on_a_cpu(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
     return torch.einsum("ntu,und->tnd", odds, value)
 
 
-@pytest.fixture(params=["padded", "dense", "packed"])
+@pytest.fixture(params=["padded", "packed"])
 def _kernel(request, monkeypatch):
     if request.param == "padded":
         return
     monkeypatch.setattr(fused, "has_flash_kernels", lambda device: True)
     kernel = fused.adapt_packed(packed_on_a_cpu)
 
-    def plan(inputs, dtype, head_width, dropout=0.0, rows=None):
-        if request.param == "packed":
-            torch._dynamo.mark_dynamic(inputs.starts, 0)
-        runs = fused.runs_of(inputs.lengths)
-        return AttentionPlan(request.param, inputs.starts, inputs.longest, runs=runs, packed=kernel)
+    def plan(inputs, dtype, heads, head_width, dropout=0.0, rows=None):
+        torch._dynamo.mark_dynamic(inputs.starts, 0)
+        return AttentionPlan("packed", heads, inputs.starts, inputs.longest, packed=kernel)
 
     monkeypatch.setattr(encoder, "plan_attention", plan)
 
@@ -89,7 +87,7 @@ def test_the_packed_plan_marks_the_number_of_sequences_as_dynamic(monkeypatch):
     monkeypatch.setattr(fused, "has_flash_kernels", lambda device: True)
     monkeypatch.setattr(plan_module, "choose_kernel", lambda *facts: "packed")
     inputs = Inputs.of(make_pack([3, 4]), "cpu", static=True)
-    plan = plan_module.plan_attention(inputs, torch.bfloat16, 64)
+    plan = plan_module.plan_attention(inputs, torch.bfloat16, 2, 64)
     assert plan.starts is inputs.starts
     assert plan.starts._dynamo_dynamic_indices == {0}
 

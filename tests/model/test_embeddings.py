@@ -35,7 +35,7 @@ def gradients(run, inputs):
     initialise(embeddings, 0.5, 0, "embeddings")
     generator = torch.Generator().manual_seed(3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        summed = run(embeddings, inputs)
+        summed = run(embeddings, *inputs.ids)
     summed.backward(torch.randn(summed.shape, generator=generator).to(summed.dtype))
     return summed.detach(), {name: parameter.grad for name, parameter in embeddings.named_parameters()}
 
@@ -75,6 +75,6 @@ def test_a_table_of_many_rows_keeps_the_gradient_of_an_embedding():
     embeddings = Embeddings(settings, 128)
     initialise(embeddings, 0.5, 0, "embeddings")
     inputs = Inputs.of(make_pack([40, 20, 3]), "cpu", static=True)
-    compiled(run_module, graph_of(codes))(embeddings, inputs).sum().backward()
+    compiled(run_module, graph_of(codes))(embeddings, *inputs.ids).sum().backward()
     torch._dynamo.reset()
     assert codes[0].count("aten.mm") == 1  # segment alone

@@ -51,7 +51,7 @@ def test_a_layer_is_the_recurrence_of_torch_with_residual_and_norm(kind):
     encoder = recurrent(kind, layers=1).eval()
     batch = make_pack([5, 1, 9])
     inputs = Inputs.of(batch, "cpu", static=False)
-    before, after = encoder.embeddings(inputs), encoder(inputs)
+    before, after = encoder.embeddings(*inputs.ids), encoder(inputs)
     layer = encoder.layers[0]
     for part, made in zip(before.split([5, 1, 9]), after.split([5, 1, 9]), strict=True):
         states, _ = layer.recurrence(part[:, None])

@@ -17,6 +17,7 @@ from ernie2.finetuning.packs import SCORED
 from ernie2.model import encoder as encoder_module
 from ernie2.model import levers
 from ernie2.model.attention import fused
+from ernie2.model.attention import plan as plan_module
 from ernie2.model.attention.plan import AttentionPlan
 from ernie2.model.encoder import Encoder
 from ernie2.model.heads import HeadSpec
@@ -26,7 +27,7 @@ from ernie2.model.scored_rows import choose_rows
 from model_packs import VOCABULARY, make_pack, small_settings, with_targets
 
 SPECS = (HeadSpec("masking", "token", None), HeadSpec("order", "sentence", 5))
-KERNELS = ("padded", "dense", "packed")
+KERNELS = ("padded", "packed")
 
 
 def targets_of(positions, classes=2, room=0, seed=0):
@@ -108,9 +109,8 @@ def _kernel(request, monkeypatch):
         return
     kernel = fused.adapt_packed(varlen)
 
-    def plan(inputs, *facts):
-        runs = fused.runs_of(inputs.lengths)
-        return AttentionPlan(request.param, inputs.starts, inputs.longest, runs=runs, packed=kernel)
+    def plan(inputs, dtype, heads, *facts):
+        return AttentionPlan("packed", heads, inputs.starts, inputs.longest, packed=kernel)
 
     monkeypatch.setattr(encoder_module, "plan_attention", plan)
 
@@ -125,6 +125,14 @@ def test_losses_predictions_and_gradients_equal_those_of_all_rows_in_fp64(static
     model.encoder.recompute = recompute
     # the losses of heads are float32, whatever the model computes in
     assert_same(model, Inputs.of(pack, "cpu", static), near=1e-6)
+
+
+def test_full_rows_in_one_group_give_what_all_rows_give(monkeypatch):
+    monkeypatch.setattr(plan_module, "choose_kernel", lambda *facts: "dense")
+    model = MultiTaskModel(small_settings(), VOCABULARY, SPECS, seed=4).double().train()
+    inputs = Inputs.of(scored_pack([20] * 6, ("masking", "order")), "cpu", static=False)
+    assert plan_module.plan_attention(inputs, torch.float64, 2, 12, 0.0, inputs.rows).groups.tokens is None
+    assert_same(model, inputs, near=1e-6)
 
 
 @settings(max_examples=20, deadline=None)

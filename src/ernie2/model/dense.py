@@ -1,16 +1,15 @@
-"""The encoder on padded batches, as formats like ONNX want it: the parameters of a packed `Encoder`, nothing dropped.
+"""The encoder on padded batches, as formats like ONNX want it: the parts of a packed `Encoder`, nothing dropped.
 
-B texts · L tokens of the longest · H hidden · N heads
+B texts · L tokens of the longest · H hidden
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from ernie2.model.encoder import Encoder, EncoderLayer, activate
+from ernie2.model.attention.plan import padded_batch_plan
+from ernie2.model.encoder import Encoder
 
 
 class DenseEncoder(nn.Module):
@@ -24,30 +23,15 @@ class DenseEncoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Three (B, L) int64, the mask 1 at tokens and 0 at padding -> hidden states (B, L, H); those of padding mean
         nothing."""
-        table = self.encoder.embeddings
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        summed = table.token(input_ids) + table.segment(token_type_ids) + table.position(positions)
-        if table.task is not None:
-            summed = summed + table.task.weight[self.task_id]
-        hidden: Tensor = table.norm(summed)
-        mask = (1.0 - attention_mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
+        texts, length = input_ids.shape
+        positions = torch.arange(length, device=input_ids.device).expand(texts, length)
+        ids = (input_ids, token_type_ids, positions, torch.full_like(input_ids, self.task_id))
+        hidden: Tensor = self.encoder.embeddings(*(each.reshape(-1) for each in ids))  # (B · L, H)
+        plan = padded_batch_plan(attention_mask, self.encoder.settings.heads)
         for layer in self.encoder.layers:
-            assert isinstance(layer, EncoderLayer)
-            hidden = _through(layer, hidden, mask)
-        return hidden
+            hidden = layer(hidden, plan)
+        return hidden.view(texts, length, -1)
 
     def pool(self, hidden: Tensor) -> Tensor:
         """hidden (B, L, H) -> the pooled first token (B, H)."""
         return torch.tanh(self.encoder.pooler(hidden[:, 0]))
-
-
-def _through(layer: EncoderLayer, hidden: Tensor, mask: Tensor) -> Tensor:
-    """hidden (B, L, H), mask (B, 1, 1, L) added to scores -> (B, L, H)."""
-    attention, ffn = layer.attention, layer.ffn
-    width = hidden.shape[-1]
-    shape = (hidden.shape[0], hidden.shape[1], 3, attention.heads, width // attention.heads)
-    query, key, value = (part.transpose(1, 2) for part in attention.qkv(hidden).view(shape).unbind(2))  # (B, N, L, D)
-    scores = query @ key.transpose(-1, -2) / math.sqrt(width // attention.heads) + mask
-    mixed = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-    hidden = attention.norm.of_sum(hidden, attention.output(mixed))
-    return ffn.norm.of_sum(hidden, ffn.outer(activate(ffn.inner(hidden), ffn.activation)))

@@ -14,7 +14,6 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.model import levers
 from ernie2.model.compute_dtype import compute_dtype
 from ernie2.model.dropout import Dropout
-from ernie2.model.inputs import Inputs
 from ernie2.model.norm import Norm
 
 _FEW_ROWS = 64
@@ -35,11 +34,11 @@ class Embeddings(nn.Module):
         self.norm = Norm(settings.hidden, settings.norm_eps)
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, tokens: Tensor, segments: Tensor, positions: Tensor, task_ids: Tensor) -> Tensor:
         """Ids, each (T,) int64 -> (T, H) in the dtype of the residual stream."""
-        summed = self.token(inputs.tokens) + _rows_of(self.segment, inputs.segments) + self.position(inputs.positions)
+        summed = self.token(tokens) + _rows_of(self.segment, segments) + self.position(positions)
         if self.task is not None:
-            summed = summed + _rows_of(self.task, inputs.task_ids)
+            summed = summed + _rows_of(self.task, task_ids)
         normed: Tensor = self.dropout(self.norm(summed).to(compute_dtype(summed)))
         return normed
 

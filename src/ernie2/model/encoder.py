@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.model.attention.plan import AttentionPlan, attend, attend_rows, plan_attention
+from ernie2.model.attention.plan import AttentionPlan, attend, attend_all, plan_attention
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
 from ernie2.model.embeddings import Embeddings
@@ -59,8 +59,9 @@ class Encoder(nn.Module):
         """What every layer needs to know of the pack besides hidden states of `dtype`, made once for all; `rows` are
         those of the last layer.
         """
-        dropout = self.settings.attention_dropout if self.training else 0.0
-        return plan_attention(inputs, dtype, self.settings.hidden // self.settings.heads, dropout, rows)
+        settings = self.settings
+        dropout = settings.attention_dropout if self.training else 0.0
+        return plan_attention(inputs, dtype, settings.heads, settings.hidden // settings.heads, dropout, rows)
 
     def forward(self, inputs: Inputs, rows: ScoredRows | None = None) -> Tensor:
         """A pack -> hidden states (T, H) of its last layer, in the autocast dtype where autocast is on.
@@ -70,7 +71,7 @@ class Encoder(nn.Module):
         run_embeddings, run_layer = run_module, run_module
         if self.training:  # what is evaluated has other shapes, and no part in how fast a run is
             run_embeddings, run_layer = self._run_embeddings, self._run_layer
-        hidden: Tensor = run_embeddings(self.embeddings, inputs)
+        hidden: Tensor = run_embeddings(self.embeddings, *inputs.ids)
         plan = self.plan(inputs, hidden.dtype, rows)
         again = self.recompute and self.training and torch.is_grad_enabled()
         for layer, wanted in zip(self.layers, [*[None] * (len(self.layers) - 1), rows], strict=True):
@@ -112,8 +113,6 @@ class Attention(nn.Module):
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
-        self.heads = settings.heads
-        self.weights_dropout = settings.attention_dropout
         self.qkv = bare_linear(settings.hidden, 3 * settings.hidden)
         self.output = bare_linear(settings.hidden, settings.hidden)
         self.norm = Norm(settings.hidden, settings.norm_eps)
@@ -121,16 +120,15 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Tensor, plan: AttentionPlan, rows: ScoredRows | None = None) -> Tensor:
         """hidden (T, H) -> (T, H), or (R, H) at `rows`."""
-        dropout = self.weights_dropout if self.training else 0.0
         if rows is None:
-            mixed = attend(self.qkv(hidden), self.heads, plan, dropout)
+            mixed = attend_all(self.qkv(hidden), plan)
             return self.norm.of_sum(hidden, self.dropout(self.output(mixed)))
         width = hidden.shape[1]
         weights, biases = (torch.split(each, [width, 2 * width]) for each in (self.qkv.weight, self.qkv.bias))
         picked = select_rows(hidden, rows)  # (R, H)
         query = F.linear(picked, weights[0], biases[0])  # (R, H)
-        memory = F.linear(hidden, weights[1], biases[1])  # (T, 2H)
-        mixed = attend_rows(query, memory, self.heads, plan, rows, dropout)  # (R, H)
+        key, value = F.linear(hidden, weights[1], biases[1]).chunk(2, 1)  # each (T, H)
+        mixed = attend(query, key, value, plan, rows)  # (R, H)
         return self.norm.of_sum(picked, self.dropout(self.output(mixed)))
 
 

@@ -54,6 +54,11 @@ class Inputs:
     targets: Mapping[str, TaskTargets]
     rows: ScoredRows | None = None
 
+    @property
+    def ids(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the embeddings read: tokens, segments, positions and task ids, each (T,) int64."""
+        return self.tokens, self.segments, self.positions, self.task_ids
+
     @classmethod
     def of(cls, batch: PackedBatch, device: torch.device | str, static: bool) -> Inputs:
         """Move `batch` to `device`, to CUDA in one copy that the host does not wait for.

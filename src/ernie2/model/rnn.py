@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.model.attention.padded import reordered
+from ernie2.model.attention.groups import reordered
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import Encoder, generator_for

@@ -151,14 +151,14 @@ def test_a_kernel_is_tried_forward_and_backward_and_a_wrong_one_is_noticed(monke
         flash.check_packed_kernel(torch.device("cpu"), 16)
 
 
-@pytest.mark.parametrize("chosen", [fused.cudnn_first, fused.able_to_drop])
-def test_kernels_without_dropout_are_never_asked_to_drop(card, chosen):
+@pytest.mark.parametrize("cudnn_first", [True, False])
+def test_kernels_without_dropout_are_never_asked_to_drop(card, cudnn_first):
     card.install("FA3")
-    with chosen(CARD, 0.1):
+    with fused.kernels_of_sdpa(CARD, 0.1, cudnn_first):
         assert flash_sdp_enabled()
     activate(CARD, 64)
-    with chosen(CARD, 0.1):
+    with fused.kernels_of_sdpa(CARD, 0.1, cudnn_first):
         assert not flash_sdp_enabled()
         assert mem_efficient_sdp_enabled()
-    with chosen(CARD, 0.0):
+    with fused.kernels_of_sdpa(CARD, 0.0, cudnn_first):
         assert flash_sdp_enabled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.model.attention.fused import adapt_packed, runs_of
-from ernie2.model.attention.plan import AttentionPlan, attend, choose_kernel, plan_attention
+from ernie2.model.attention.fused import adapt_packed
+from ernie2.model.attention.groups import equal_groups
+from ernie2.model.attention.plan import AttentionPlan, attend_all, choose_kernel, plan_attention
 from ernie2.model.inputs import Inputs
 from model_packs import make_pack
 from plain_attention import one_by_one
@@ -56,12 +58,6 @@ def test_attention_dropout_never_meets_the_kernel_that_has_none(device, lengths,
     assert choose_kernel(device, lengths, max(lengths), 0.1, dtype, 64, has_packed) != "packed"
 
 
-def test_the_packed_kernel_refuses_dropout_it_was_not_planned_for():
-    plan = AttentionPlan("packed", torch.tensor([0, 4, 6], dtype=torch.int32), 4)
-    with pytest.raises(AssertionError, match="drops nothing"):
-        attend(torch.randn(6, 3 * WIDTH), HEADS, plan, dropout=0.1)
-
-
 def varlen(query, key, value, starts, longest):
     """What the packed kernel computes, written for a CPU: one attention over the pack, other sequences masked."""
     assert starts.dtype == torch.int32
@@ -92,12 +88,17 @@ def varlen_2_13(
     return varlen(query, key, value, cu_seq_q, max_q)
 
 
-def plans(lengths, release=varlen_2_13):
+def plans(lengths, release=varlen_2_13, dropout=0.0):
     """Every kernel's plan for a pack, as (name, plan)."""
     starts = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
-    yield "padded", plan_attention(Inputs.of(make_pack(lengths), "cpu", static=False), torch.float32, WIDTH // HEADS)
-    yield "dense", AttentionPlan("dense", starts, max(lengths), runs=runs_of(lengths))
-    yield "packed", AttentionPlan("packed", starts, max(lengths), packed=adapt_packed(release))
+    inputs = Inputs.of(make_pack(lengths), "cpu", static=False)
+    products = plan_attention(inputs, torch.float32, HEADS, WIDTH // HEADS, dropout)
+    yield "products", products
+    yield "padded", dataclasses.replace(products, products=None)
+    if len(set(lengths)) == 1:
+        groups = equal_groups(lengths, torch.device("cpu"))
+        yield "dense", AttentionPlan("dense", HEADS, starts, max(lengths), dropout, groups=groups)
+    yield "packed", AttentionPlan("packed", HEADS, starts, max(lengths), packed=adapt_packed(release))
 
 
 @pytest.mark.parametrize("release", [varlen_2_10, varlen_2_11, varlen_2_13])
@@ -111,7 +112,7 @@ def test_all_kernels_agree_with_plain_attention_in_fp64(release, lengths, dtype)
     (slope,) = torch.autograd.grad((expected * weights).sum(), exact)
     for _, plan in plans(lengths, release):
         qkv = exact.detach().to(dtype).requires_grad_()
-        mixed = attend(qkv, HEADS, plan)
+        mixed = attend_all(qkv, plan)
         assert mixed.dtype == dtype
         near = 1e-5 if dtype == FP32 else 1e-12
         torch.testing.assert_close(mixed.double(), expected, atol=near, rtol=0)
@@ -119,12 +120,12 @@ def test_all_kernels_agree_with_plain_attention_in_fp64(release, lengths, dtype)
         torch.testing.assert_close(ours.double(), slope, atol=10 * near, rtol=0)
 
 
-@pytest.mark.parametrize("kernel", ["padded", "dense"])
+@pytest.mark.parametrize("kernel", ["products", "padded", "dense"])
 def test_dropped_weights_are_dropped_in_every_kernel_that_has_dropout(kernel):
     torch.manual_seed(0)
-    plan = dict(plans([4, 2]))[kernel]
+    plan = dict(plans([3, 3], dropout=0.5))[kernel]
     qkv = torch.randn(6, 3 * WIDTH)
-    drawn = torch.stack([attend(qkv, HEADS, plan, dropout=0.5) for _ in range(400)])
+    drawn = torch.stack([attend_all(qkv, plan) for _ in range(400)])
     assert drawn.std(0).min() > 0.01
 
 
@@ -146,7 +147,7 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 def test_kernels_on_a_card_agree_with_plain_attention_in_fp64(lengths, dropout, kernel, dtype):
     heads, width = 4, 64
     inputs = Inputs.of(make_pack(lengths, longest=128), "cuda", static=False)
-    plan = plan_attention(inputs, dtype, width, dropout)
+    plan = plan_attention(inputs, dtype, heads, width, dropout)
     assert plan.kernel == kernel
     qkv = torch.randn(sum(lengths), 3 * heads * width, device="cuda", dtype=dtype, requires_grad=True)
     exact = qkv.detach().double().requires_grad_()
@@ -155,7 +156,7 @@ def test_kernels_on_a_card_agree_with_plain_attention_in_fp64(lengths, dropout, 
         query, key, value = part.view(len(part), 3, heads, width).permute(1, 2, 0, 3)
         odds = (query @ key.transpose(1, 2) / width**0.5).softmax(-1)
         expected.append((odds @ value).transpose(0, 1).reshape(len(part), -1))
-    mixed, reference = attend(qkv, heads, plan, dropout), torch.cat(expected)
+    mixed, reference = attend_all(qkv, plan), torch.cat(expected)
     torch.testing.assert_close(mixed.double(), reference, atol=2e-2, rtol=2e-2)
     (ours,) = torch.autograd.grad(mixed.float().square().sum(), qkv)
     (theirs,) = torch.autograd.grad(reference.square().sum(), exact)

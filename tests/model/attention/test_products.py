@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.model import levers
-from ernie2.model.attention.padded import Padded
-from ernie2.model.attention.plan import attend, plan_attention
+from ernie2.model.attention.groups import Groups
+from ernie2.model.attention.plan import attend_all, plan_attention
 from ernie2.model.dropout import kept_bits, scale_of
 from ernie2.model.inputs import Inputs
 from model_packs import make_pack
@@ -21,7 +21,7 @@ WIDTH, HEADS = 12, 3
 def test_the_gradients_of_queries_keys_and_values_are_written_into_one_buffer(share):
     lengths = [3, 7, 5]
     qkv = torch.randn(sum(lengths), 3 * WIDTH, requires_grad=True)
-    mixed = attend(qkv, HEADS, plan_of(lengths, share), share)
+    mixed = attend_all(qkv, plan_of(lengths, share))
     with torch.profiler.profile() as seen:
         mixed.sum().backward()
     called = {event.key for event in seen.key_averages()}
@@ -30,14 +30,14 @@ def test_the_gradients_of_queries_keys_and_values_are_written_into_one_buffer(sh
 
 
 def plan_of(lengths, share, dtype=torch.float32):
-    return plan_attention(Inputs.of(make_pack(lengths), "cpu", static=False), dtype, WIDTH // HEADS, share)
+    return plan_attention(Inputs.of(make_pack(lengths), "cpu", static=False), dtype, HEADS, WIDTH // HEADS, share)
 
 
-def written_out(qkv, padded: Padded, lengths, share, seed):
+def written_out(qkv, groups: Groups, lengths, share, seed):
     """A sequence at a time, with the masks the groups draw; sequences lie in groups from short to long."""
     torch.manual_seed(seed)
     masks = []
-    for group in padded.groups:
+    for group in groups.groups:
         kept = kept_bits((group.sequences * HEADS, group.length, group.length), share) != 0
         masks += list(kept.view(group.sequences, HEADS, group.length, group.length))
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
@@ -60,8 +60,8 @@ def test_outputs_and_gradients_equal_masked_softmax_attention_one_sequence_at_a_
     above = torch.randn(sum(lengths), WIDTH, generator=generator, dtype=torch.float64)
     plan = plan_of(lengths, share, torch.float64)
     torch.manual_seed(seed)
-    mixed = attend(qkv, HEADS, plan, share)
-    expected = written_out(qkv, plan.padded, lengths, share, seed)
+    mixed = attend_all(qkv, plan)
+    expected = written_out(qkv, plan.groups, lengths, share, seed)
     torch.testing.assert_close(mixed, expected, atol=1e-12, rtol=1e-10)
     (ours,) = torch.autograd.grad((mixed * above).sum(), qkv)
     (theirs,) = torch.autograd.grad((expected * above).sum(), qkv)
@@ -78,7 +78,7 @@ def test_it_is_about_as_near_to_fp64_as_the_fused_kernel(dtype, share):
     low = exact.detach().to(dtype).requires_grad_()
 
     def run(qkv, above):
-        mixed = attend(qkv, HEADS, plan_of(lengths, share, qkv.dtype), share)
+        mixed = attend_all(qkv, plan_of(lengths, share, qkv.dtype))
         (slope,) = torch.autograd.grad(mixed, qkv, above)
         assert mixed.dtype == slope.dtype == qkv.dtype
         return mixed.detach().double(), slope.double()
@@ -97,8 +97,8 @@ def test_scores_are_not_rounded_to_bf16():
     query = torch.tensor([[1.0, 1.0], [1.0, 1.0]]) * 2**0.5  # makes up for the scale
     value = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     qkv = torch.cat([query, keys, value], 1).bfloat16()
-    plan = plan_attention(Inputs.of(make_pack([2]), "cpu", static=False), torch.bfloat16, 2)
-    odds = attend(qkv, 1, plan)[0].float()
+    plan = plan_attention(Inputs.of(make_pack([2]), "cpu", static=False), torch.bfloat16, 1, 2)
+    odds = attend_all(qkv, plan)[0].float()
     weight = 1 / (1 + torch.tensor(-1.0).exp())  # scores 257 and 256
     torch.testing.assert_close(odds, torch.stack([weight, 1 - weight]), atol=0.01, rtol=0)
 
@@ -106,7 +106,7 @@ def test_scores_are_not_rounded_to_bf16():
 def test_the_precision_of_other_products_is_left_as_it_was():
     before = torch.backends.mkldnn.matmul.fp32_precision
     qkv = torch.randn(9, 3 * WIDTH).bfloat16().requires_grad_()
-    attend(qkv, HEADS, plan_of([4, 5], 0.0)).sum().backward()
+    attend_all(qkv, plan_of([4, 5], 0.0)).sum().backward()
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
@@ -115,7 +115,7 @@ def test_the_share_of_weights_is_dropped_and_the_rest_scaled_up():
     torch.manual_seed(0)
     qkv = torch.cat([torch.zeros(4000, 2 * WIDTH), torch.ones(4000, WIDTH)], 1)
     share, length = 0.1, 100
-    mixed = attend(qkv, HEADS, plan_of([length] * 40, share), share)[:, :: WIDTH // HEADS]  # (4000, N)
+    mixed = attend_all(qkv, plan_of([length] * 40, share))[:, :: WIDTH // HEADS]  # (4000, N)
     assert mixed.mean().item() == pytest.approx(1, abs=0.002)  # 1.2 million draws: a deviation of 0.0003
     assert mixed.var().item() == pytest.approx(share / (1 - share) / length, rel=0.05)
 
@@ -125,7 +125,7 @@ def test_masks_depend_on_the_seed_alone():
 
     def draw(seed):
         torch.manual_seed(seed)
-        return attend(qkv, HEADS, plan, 0.5)
+        return attend_all(qkv, plan)
 
     assert torch.equal(draw(3), draw(3))
     assert not torch.equal(draw(3), draw(4))
@@ -135,7 +135,7 @@ def test_under_autocast_it_computes_in_fp32_and_gives_back_the_dtype_it_was_give
     qkv, plan = torch.randn(9, 3 * WIDTH).bfloat16(), plan_of([4, 5], 0.1)
     torch.manual_seed(5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = attend(qkv, HEADS, plan, 0.1)
+        mixed = attend_all(qkv, plan)
     assert mixed.dtype == torch.bfloat16
-    expected = written_out(qkv.float(), plan.padded, [4, 5], 0.1, 5)
+    expected = written_out(qkv.float(), plan.groups, [4, 5], 0.1, 5)
     torch.testing.assert_close(mixed.float(), expected, atol=2**-7, rtol=2**-7)

@@ -1,1 +1,1 @@
-"""Attention inside each sequence of a pack: `plan` picks a kernel; `padded`, `products` and `fused` hold them."""
+"""Attention inside each sequence of a pack: `plan` picks a kernel and runs it; the other modules are the kernels."""

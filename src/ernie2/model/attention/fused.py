@@ -1,69 +1,18 @@
-"""Attention kernels of CUDA that read a pack as it lies: `varlen_attn` (packed) and runs of equal lengths (dense).
-
-T tokens in the pack · N heads · D width of a head · H = N · D hidden · n sequences of one run, of length L
-"""
+"""Which of torch's fused attention kernels there are, and which `scaled_dot_product_attention` may take."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.attention
-import torch.nn.functional as F
 from torch import Tensor
 
 PackedKernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
-
-
-def runs_of(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Neighbours of one length as (sequences, length): [5, 5, 2, 5] -> ((2, 5), (1, 2), (1, 5))."""
-    sizes = np.asarray(lengths, dtype=np.int64)
-    begins = np.flatnonzero(np.concatenate([[True], sizes[1:] != sizes[:-1]]))
-    counts = np.diff(np.concatenate([begins, [len(sizes)]]))
-    return tuple(zip(counts.tolist(), sizes[begins].tolist(), strict=True))
-
-
-def attend_dense(qkv: Tensor, heads: int, runs: Sequence[tuple[int, int]], dropout: float) -> Tensor:
-    """qkv (T, 3H) -> (T, H), same dtype. Every run is a view of the pack: nothing is copied before the kernel."""
-    width = qkv.shape[1]
-    outputs = []
-    with torch.autocast(qkv.device.type, enabled=False), cudnn_first(qkv.device, dropout):
-        for (count, length), part in zip(runs, torch.split(qkv, [n * each for n, each in runs]), strict=True):
-            shape = (count, length, 3, heads, width // (3 * heads))
-            query, key, value = (each.transpose(1, 2) for each in part.view(shape).unbind(2))  # each (n, N, L, D)
-            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-            outputs.append(mixed.transpose(1, 2).reshape(-1, width // 3))  # (n · L, H)
-    return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-
-
-def attend_packed(qkv: Tensor, heads: int, kernel: PackedKernel, starts: Tensor, longest: int) -> Tensor:
-    """qkv (T, 3H), starts (S + 1,) int32, no sequence longer than `longest` -> (T, H), same dtype."""
-    tokens, width = qkv.shape
-    query, key, value = qkv.view(tokens, 3, heads, width // (3 * heads)).unbind(1)  # each (T, N, D)
-    return kernel(query, key, value, starts, starts, longest).reshape(tokens, width // 3)
-
-
-def attend_packed_rows(
-    query: Tensor,
-    memory: Tensor,
-    heads: int,
-    kernel: PackedKernel,
-    row_starts: Tensor,
-    starts: Tensor,
-    longest: int,
-) -> Tensor:
-    """query (R, H), its rows of each sequence at row_starts (S + 1,) int32; memory (T, 2H), keys and values of a token
-    side by side, at starts (S + 1,) int32 -> (R, H), same dtype.
-    """
-    width = query.shape[1]
-    key, value = memory.view(len(memory), 2, heads, width // heads).unbind(1)  # each (T, N, D)
-    mixed = kernel(query.view(len(query), heads, width // heads), key, value, row_starts, starts, longest)
-    return mixed.reshape(len(query), width)
 
 
 @cache
@@ -98,32 +47,23 @@ def has_flash_kernels(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def cudnn_first(device: torch.device, dropout: float) -> AbstractContextManager[object]:
-    """On CUDA, tries cuDNN's kernel first and torch's others where it has none for these shapes, dtypes or dropout."""
-    if device.type != "cuda":
+def kernels_of_sdpa(device: torch.device, dropout: float, cudnn_first: bool) -> AbstractContextManager[object]:
+    """On CUDA, keeps `scaled_dot_product_attention` from kernels that cannot drop.
+
+    `cudnn_first`: try cuDNN's kernel first, and torch's others where it has none for these shapes, dtypes or dropout;
+    else torch chooses.
+    """
+    flash_would_raise = dropout > 0 and active_flash() is not None  # FlashAttention-3 and -4 have no dropout
+    if device.type != "cuda" or not (cudnn_first or flash_would_raise):
         return nullcontext()
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    if _flash_would_raise(dropout):
-        order.remove(SDPBackend.FLASH_ATTENTION)
-    preferred: AbstractContextManager[object] = sdpa_kernel(order, set_priority=True)
+    able = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    if not flash_would_raise:  # torch picks them as if they had
+        able.insert(0, SDPBackend.FLASH_ATTENTION)
+    order = [SDPBackend.CUDNN_ATTENTION, *able] if cudnn_first else able
+    preferred: AbstractContextManager[object] = sdpa_kernel(order, set_priority=cudnn_first)
     return preferred
-
-
-def able_to_drop(device: torch.device, dropout: float) -> AbstractContextManager[object]:
-    """On CUDA, leaves `scaled_dot_product_attention` its own choice among the kernels that can drop."""
-    if device.type != "cuda" or not _flash_would_raise(dropout):
-        return nullcontext()
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    able: AbstractContextManager[object] = sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
-    return able
-
-
-def _flash_would_raise(dropout: float) -> bool:
-    """FlashAttention-3 and -4 have no dropout, yet torch picks them as if they had."""
-    return dropout > 0 and active_flash() is not None
 
 
 def active_flash() -> str | None:

@@ -1,18 +1,19 @@
 """The one function that picks the attention kernel of a batch, and the one that runs it.
 
-T tokens in the pack · S sequences · H hidden
+T tokens in the pack · R rows that ask, all T or the scored ones · S sequences · N heads · H hidden
 
 Three kernels, chosen by `choose_kernel` once a batch for all layers:
 
-    dense    CUDA; full rows, all as long as sequences may be: `scaled_dot_product_attention` on the pack as it lies,
-             without mask or copy, cuDNN first. Of one run such packs have one shape, so cuDNN makes one plan; other
-             equal lengths come by chance, with a shape and a plan of their own each, and rarely twice
+    dense    CUDA; full rows, all as long as sequences may be: one group of `scaled_dot_product_attention` on the pack
+             as it lies, without mask or copy, cuDNN first. Of one run such packs have one shape, so cuDNN makes one
+             plan; other equal lengths come by chance, with a shape and a plan of their own each, and rarely twice
     packed   CUDA, 16 bits, nothing dropped: `varlen_attn` over the pack as it lies
     padded   everything else, attention dropout on mixed lengths included: sequences of similar length are padded to
-             one length and go through `scaled_dot_product_attention`, or on a CPU matrix products, group by group
+             one length and go through `scaled_dot_product_attention`, group by group. On a CPU, where all tokens ask,
+             matrix products take its place
 
-Only the packed kernel is traced by a compiler; the shapes of the others follow
-the lengths and would ask for a recompilation a batch. So a run compiles its layer once for every kernel it meets.
+Only the packed kernel is traced by a compiler; the shapes of the others follow the lengths and would ask for a
+recompilation a batch. So a run compiles its layer once for every kernel it meets.
 """
 
 from __future__ import annotations
@@ -21,17 +22,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ernie2.model.attention import fused
-from ernie2.model.attention.padded import Group, Padded, attend_padded, pad_groups, reordered
-from ernie2.model.attention.queries import padded_queries, place_queries
-from ernie2.model.attention.rows import attend_row_groups
+from ernie2.model.attention.groups import Group, Groups, attend_groups, equal_groups, pad_groups
+from ernie2.model.attention.products import ProductPlan, attend_products, plan_products
 from ernie2.model.inputs import Inputs
+from ernie2.model.levers import enabled
 from ernie2.model.scored_rows import ScoredRows
-from ernie2.model.transfer import to_device
 
 Kernel = Literal["packed", "dense", "padded"]
 
@@ -40,16 +39,18 @@ Kernel = Literal["packed", "dense", "padded"]
 class AttentionPlan:
     """What every layer needs to know about where sequences begin and end.
 
-    `starts` (S + 1,) int32, `longest` and `packed`, the kernel itself, are for the packed kernel, `runs` (sequences,
-    length) for the dense one, `padded` for padded groups.
+    `dropout`: share of attention weights dropped. For the packed kernel: `starts` (S + 1,) int32, `longest` and
+    `packed`, the kernel itself. For the others: `groups`, and `products` where matrix products take their place.
     """
 
     kernel: Kernel
+    heads: int
     starts: Tensor
     longest: int
-    runs: tuple[tuple[int, int], ...] = ()
-    padded: Padded | None = None
+    dropout: float = 0.0
     packed: fused.PackedKernel | None = None
+    groups: Groups | None = None
+    products: ProductPlan | None = None
 
 
 def choose_kernel(
@@ -75,7 +76,12 @@ def choose_kernel(
 
 
 def plan_attention(
-    inputs: Inputs, dtype: torch.dtype, head_width: int, dropout: float = 0.0, rows: ScoredRows | None = None
+    inputs: Inputs,
+    dtype: torch.dtype,
+    heads: int,
+    head_width: int,
+    dropout: float = 0.0,
+    rows: ScoredRows | None = None,
 ) -> AttentionPlan:
     """Picks the kernel for this batch and lays its sequences, and the scored `rows` of the last layer, out for it.
 
@@ -87,65 +93,62 @@ def plan_attention(
     kernel = choose_kernel(device.type, inputs.lengths, inputs.longest, dropout, dtype, head_width, has_packed)
     if kernel == "packed":
         torch._dynamo.mark_dynamic(inputs.starts, 0)  # a compiled layer serves any number of sequences
-        return AttentionPlan(kernel, inputs.starts, inputs.longest, packed=packed)
+        return AttentionPlan(kernel, heads, inputs.starts, inputs.longest, packed=packed)
+    row_starts, products = None if rows is None else rows.host_starts, None
     if kernel == "dense":
-        return AttentionPlan(kernel, inputs.starts, inputs.longest, runs=fused.runs_of(inputs.lengths))
-    padded = pad_groups(inputs.lengths, device, None if rows is None else rows.host_starts)
-    return AttentionPlan(kernel, inputs.starts, inputs.longest, padded=padded)
-
-
-def attend(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float = 0.0) -> Tensor:
-    """Softmax attention of every token over the tokens of its own sequence.
-
-    qkv (T, 3H), the queries, keys and values of a token side by side -> (T, H), same dtype. `dropout` is the share of
-    attention weights dropped, 0 outside training.
-    """
-    if plan.kernel == "packed":
-        assert dropout == 0.0, "the packed kernel drops nothing; plan_attention did not get the dropout"
-        assert plan.packed is not None
-        return fused.attend_packed(qkv, heads, plan.packed, plan.starts, plan.longest)
-    mixed: Tensor = _attend_untraced(qkv, heads, plan, dropout)
-    return mixed
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _attend_untraced(qkv: Tensor, heads: int, plan: AttentionPlan, dropout: float) -> Tensor:
-    """Takes the whole plan, so that a compiler does not see the lengths in it and compile for every batch."""
-    if plan.kernel == "dense":
-        return fused.attend_dense(qkv, heads, plan.runs, dropout)
-    assert plan.padded is not None
-    return attend_padded(qkv, heads, plan.padded, dropout)
-
-
-def attend_rows(
-    query: Tensor, memory: Tensor, heads: int, plan: AttentionPlan, rows: ScoredRows, dropout: float = 0.0
-) -> Tensor:
-    """Softmax attention of scored rows over the tokens of their own sequences.
-
-    query (R, H) of `rows`, memory (T, 2H), the keys and values of a token side by side -> (R, H), same dtype.
-    """
-    if plan.kernel == "packed":
-        assert dropout == 0.0, "the packed kernel drops nothing; plan_attention did not get the dropout"
-        assert plan.packed is not None
-        return fused.attend_packed_rows(query, memory, heads, plan.packed, rows.starts, plan.starts, plan.longest)
-    mixed: Tensor = _attend_rows_untraced(query, memory, heads, plan, rows, dropout)
-    return mixed
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _attend_rows_untraced(
-    query: Tensor, memory: Tensor, heads: int, plan: AttentionPlan, rows: ScoredRows, dropout: float
-) -> Tensor:
-    if plan.padded is None:
-        groups = tuple(Group(count, length, None) for count, length in plan.runs)
-        widths, arrays = place_queries(
-            [group.sequences for group in groups], np.arange(len(rows.host_starts) - 1), rows.host_starts
-        )
-        queries = padded_queries(widths, to_device(arrays, query.device))
+        groups = equal_groups(inputs.lengths, device, row_starts)
     else:
-        assert plan.padded.queries is not None, "plan_attention did not get the rows"
-        groups, queries = plan.padded.groups, plan.padded.queries
-        memory = reordered(memory, plan.padded.gather, plan.padded.scatter)  # (Σ n · L, 2H)
-    with torch.autocast(query.device.type, enabled=False), fused.cudnn_first(query.device, dropout):
-        wide = torch.promote_types(query.dtype, torch.float32) if query.device.type == "cpu" else query.dtype
-        return attend_row_groups(query.to(wide), memory.to(wide), heads, groups, queries, dropout).to(query.dtype)
+        groups = pad_groups(inputs.lengths, device, row_starts)
+        if device.type == "cpu" and enabled("attention_products"):
+            products = plan_products(groups, heads)
+    return AttentionPlan(kernel, heads, inputs.starts, inputs.longest, dropout, groups=groups, products=products)
+
+
+def padded_batch_plan(mask: Tensor, heads: int) -> AttentionPlan:
+    """The plan of a padded batch of which nothing is dropped: mask (B, L), 0 at padding, of tokens (B · L, H)."""
+    texts, length = mask.shape
+    group = Group(texts, length, mask[:, None, None, :].bool())
+    return AttentionPlan("padded", heads, mask, length, groups=Groups((group,), None, None))
+
+
+def attend_all(qkv: Tensor, plan: AttentionPlan) -> Tensor:
+    """`attend` for all tokens: qkv (T, 3H), the queries, keys and values of a token side by side -> (T, H)."""
+    if plan.products is not None:
+        mixed: Tensor = _attend_products(qkv, plan)
+        return mixed
+    query, key, value = qkv.chunk(3, 1)
+    return attend(query, key, value, plan)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, rows: ScoredRows | None = None) -> Tensor:
+    """Softmax attention of every row that asks over the tokens of its own sequence.
+
+    query (T, H), or (R, H) of scored `rows`, key and value (T, H) -> as query, same dtype.
+    """
+    if plan.packed is None:
+        mixed: Tensor = _attend_groups(query, key, value, plan, rows)
+        return mixed
+    starts = plan.starts if rows is None else rows.starts
+    query, key, value = (
+        each.view(len(each), plan.heads, -1) for each in (query, key, value)
+    )  # (R, N, D), two (T, N, D)
+    return plan.packed(query, key, value, starts, plan.starts, plan.longest).flatten(1)
+
+
+# These two take the whole plan, so that a compiler does not see the lengths in it and compile for every batch.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _attend_products(qkv: Tensor, plan: AttentionPlan) -> Tensor:
+    assert plan.products is not None
+    return attend_products(qkv, plan.products, plan.dropout)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _attend_groups(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, rows: ScoredRows | None) -> Tensor:
+    assert plan.groups is not None
+    queries = plan.groups.tokens if rows is None else plan.groups.scored
+    cudnn_first = plan.kernel == "dense" or rows is not None
+    with (
+        torch.autocast(query.device.type, enabled=False),
+        fused.kernels_of_sdpa(query.device, plan.dropout, cudnn_first),
+    ):
+        return attend_groups(query, key, value, plan.heads, plan.groups, queries, plan.dropout)

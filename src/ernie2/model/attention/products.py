@@ -21,11 +21,11 @@ from torch.autograd.function import once_differentiable
 from ernie2.model.dropout import kept_bits, scale_of, zeroed
 
 if TYPE_CHECKING:
-    from ernie2.model.attention.padded import Padded
+    from ernie2.model.attention.groups import Groups
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class HeadLayout:
     """Where the D numbers of a head lie, token by token in the pack and head by head in the groups.
 
     A group is (parts, n, N, L, D) there, one group after the other. `gather` (parts · N · R,) int64: the place in the
@@ -37,11 +37,13 @@ class Layout:
     scatter: Tensor
 
     @classmethod
-    def of(cls, padded: Padded, heads: int, parts: int) -> Layout:
+    def of(cls, groups: Groups, heads: int, parts: int) -> HeadLayout:
         """Lay out `parts` (3: queries, keys, values side by side; 1: outputs) of `heads` heads."""
+        assert groups.tokens is not None
         head, part = torch.arange(heads), torch.arange(parts)
         gathers, places, begin = [], [], 0
-        for group, tokens in zip(padded.groups, torch.split(padded.gather, padded.sizes), strict=True):
+        sizes = [group.sequences * group.length for group in groups.groups]
+        for group, tokens in zip(groups.groups, torch.split(groups.tokens.gather, sizes), strict=True):
             n, length = group.sequences, group.length
             tokens = tokens.view(1, n, 1, length)
             shape = (parts, n, heads, length)
@@ -50,7 +52,7 @@ class Layout:
             places.append(place.permute(1, 3, 0, 2).reshape(n * length, parts, heads))
             begin += parts * n * heads * length
         gather = torch.cat([each.reshape(-1) for each in gathers])
-        return cls(gather, torch.cat(places).index_select(0, padded.scatter).reshape(-1))
+        return cls(gather, torch.cat(places).index_select(0, groups.tokens.scatter).reshape(-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +62,31 @@ class ProductPlan:
 
     groups: tuple[tuple[int, int, Tensor | None], ...]
     heads: int
-    qkv: Layout
-    out: Layout
+    qkv: HeadLayout
+    out: HeadLayout
     padding: Tensor
 
 
-def plan_products(padded: Padded, heads: int) -> ProductPlan:
-    """Lay `padded` out for `heads` heads; once a batch for all layers."""
-    groups = []
-    for group in padded.groups:
+def plan_products(groups: Groups, heads: int) -> ProductPlan:
+    """Lay `groups` out for `heads` heads; once a batch for all layers."""
+    made = []
+    for group in groups.groups:
         bias = None
         if group.mask is not None:
             bias = torch.zeros(group.mask.shape).masked_fill_(~group.mask, float("-inf"))
             bias = bias.expand(-1, heads, -1, -1).reshape(-1, 1, group.length)
-        groups.append((group.sequences, group.length, bias))
-    out = Layout.of(padded, heads, 1)
+        made.append((group.sequences, group.length, bias))
+    out = HeadLayout.of(groups, heads, 1)
     real = torch.zeros(len(out.gather), dtype=torch.bool)
     real[out.scatter] = True
-    return ProductPlan(tuple(groups), heads, Layout.of(padded, heads, 3), out, torch.nonzero(~real).squeeze(1))
+    return ProductPlan(tuple(made), heads, HeadLayout.of(groups, heads, 3), out, torch.nonzero(~real).squeeze(1))
 
 
-def attend_products(qkv: Tensor, heads: int, padded: Padded, dropout: float) -> Tensor:
+def attend_products(qkv: Tensor, plan: ProductPlan, dropout: float) -> Tensor:
     """qkv (T, 3H), on a CPU -> (T, H), same dtype; `dropout` is the share of attention weights dropped.
 
     16-bit inputs are multiplied as they are; weights are rounded to their dtype before they meet the values.
     """
-    plan = padded.products.get(heads)
-    if plan is None:
-        plan = padded.products[heads] = plan_products(padded, heads)
     mixed: Tensor = _Products.apply(qkv, plan, dropout)  # type: ignore[no-untyped-call]
     return mixed
 
