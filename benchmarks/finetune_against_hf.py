@@ -34,6 +34,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ernie2.config.finetuning_settings import FineTuningSettings
+from ernie2.config.overrides import overridden
 from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Head, LabelledData
 from ernie2.datasets.subsets import with_train_examples
@@ -41,9 +43,8 @@ from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.inference.predictions import predict
 from ernie2.finetuning.packs import batches_of
-from ernie2.finetuning.paper_settings import Settings, settings_for
+from ernie2.finetuning.paper_settings import settings_for
 from ernie2.finetuning.scoring.metrics import measure
-from ernie2.finetuning.setting_overrides import overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.finetuning.training import fine_tune, learning_rate, steps_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
@@ -61,7 +62,7 @@ class Ready:
     """A data set as sequences, and the model before training in a folder that transformers loads."""
 
     data: LabelledData
-    settings: Settings
+    settings: FineTuningSettings
     encoder: ExampleEncoder
     train: EncodedData
     start: Path
@@ -72,14 +73,16 @@ class Ready:
         return CLASSES.get(self.data.head, "ErnieForSequenceClassification")
 
 
-def ready(source: Source, data: LabelledData, settings: Settings, seed: int, folder: Path) -> tuple[Ready, TunedModel]:
+def ready(
+    source: Source, data: LabelledData, settings: FineTuningSettings, seed: int, folder: Path
+) -> tuple[Ready, TunedModel]:
     """Everything both sides share; the model is ours, with the parameters that lie in `start`."""
     data = with_train_examples(data, settings.train_examples)
     encoder = ExampleEncoder(source.wordpieces, data.head, data.labels, settings, source.stored.settings.segment_types)
     carrier, _ = source.build(settings, seed)
     outputs = outputs_of(data.head, len(data.labels))
     model = TunedModel(carrier.encoder, data.head, outputs, dropout=settings.dropout, seed=seed)
-    facts = TunedFacts(data.head, data.labels, settings, data.name)
+    facts = TunedFacts(head=data.head, labels=data.labels, settings=settings, dataset=data.name)
     save_tuned(folder / "start", Tuned(model, source.wordpieces, facts, carrier.vocab_size))
     train = encoder.encode(data.need("train").examples, labelled=True)
     return Ready(data, settings, encoder, train, folder / "start"), model
@@ -137,7 +140,7 @@ def span_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.stack(parts).mean()
 
 
-def decay_groups(model: torch.nn.Module, settings: Settings) -> list[dict[str, Any]]:
+def decay_groups(model: torch.nn.Module, settings: FineTuningSettings) -> list[dict[str, Any]]:
     """Biases and norms are not decayed."""
     plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
     rest = [p for name, p in model.named_parameters() if not (name.endswith("bias") or "LayerNorm" in name)]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Answer, Example, Head, LabelledData, Split
-from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.sources import Source, open_source
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
@@ -58,7 +58,7 @@ def source(folder: Path, **changes: Any) -> Source:
     return open_source(write_checkpoint(folder, **changes))
 
 
-def settings(**changes: Any) -> Settings:
+def settings(**changes: Any) -> FineTuningSettings:
     """Two epochs of batches of 4 in fp32, without dropout, at a constant rate."""
     values: dict[str, Any] = {
         "epochs": 2,
@@ -72,7 +72,7 @@ def settings(**changes: Any) -> Settings:
         "dropout": 0.0,
         "precision": "fp32",
     }
-    return Settings(**(values | changes))
+    return FineTuningSettings(**(values | changes))
 
 
 def examples(head: Head, count: int, seed: int = 0, pair: bool = True) -> tuple[Example, ...]:

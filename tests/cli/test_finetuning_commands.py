@@ -183,7 +183,7 @@ BAD = [
     (GOOD, GOOD, ("--text", "a,b,c"), ["--text 'a,b,c' names 3 columns"]),
     (GOOD, GOOD, ("--head", "regression"), ["'yes' is not a number"]),
     (GOOD, GOOD, ("--task-id", "sentence_distance"), ["knows no task 'sentence_distance'"]),
-    (GOOD, GOOD, ("epoch=3",), ["no setting 'epoch'. Did you mean 'epochs'?"]),
+    (GOOD, GOOD, ("epoch=3",), ["epoch: there is no such key. Did you mean 'epochs'?"]),
     (GOOD, GOOD, ("--submission", "x.zip"), ["--dataset glue"]),
 ]
 

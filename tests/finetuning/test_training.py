@@ -80,7 +80,7 @@ def test_losses_are_those_of_transformers_on_the_same_batches(head: Head, tmp_pa
     pytest.importorskip("transformers")
     # five epochs of four batches, accumulated over packs of two sequences or so
     model, sequences, settings, source = ready(tmp_path, head, epochs=5, pack_tokens=40)
-    facts = TunedFacts(head, tiny.LABELS[head], settings, "made-up")
+    facts = TunedFacts(head=head, labels=tiny.LABELS[head], settings=settings, dataset="made-up")
     save_tuned(tmp_path / "start", Tuned(model, source.wordpieces, facts, len(tiny.VOCABULARY)))
     ours = fine_tune(model, sequences, settings, 5, CPU).losses
     theirs = plain_losses(tmp_path / "start", head, sequences, settings, 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,14 @@ def saved(folder: Path, head: Head, task_id: int = 0, pooling: Any = "first", **
         model.linear.bias.normal_(generator=torch.Generator().manual_seed(1))
         if model.encoder.embeddings.task is not None:
             model.encoder.embeddings.task.weight.normal_(generator=torch.Generator().manual_seed(2))
-    facts = TunedFacts(head, tiny.LABELS[head], settings, "made-up", ("text", "pair"), task_id=task_id)
+    facts = TunedFacts(
+        head=head,
+        labels=tiny.LABELS[head],
+        settings=settings,
+        dataset="made-up",
+        texts=("text", "pair"),
+        task_id=task_id,
+    )
     save_tuned(folder / "model", Tuned(model, source.wordpieces, facts, len(tiny.VOCABULARY)))
     return model, facts, folder / "model"
 
@@ -103,7 +109,7 @@ def test_what_is_loaded_again_gives_the_same(head: Head, pooling: str, changes: 
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
-    assert again.facts == replace(facts, settings=replace(facts.settings, task_id=0))
+    assert again.facts == facts.model_copy(update={"settings": facts.settings.model_copy(update={"task_id": 0})})
 
 
 def recurrent(folder: Path, head: Head) -> tuple[TunedModel, TunedFacts]:
@@ -113,7 +119,7 @@ def recurrent(folder: Path, head: Head) -> tuple[TunedModel, TunedFacts]:
     wordpieces = tiny.source(folder / "checkpoint").wordpieces
     shape = EncoderSettings(kind="gru", layers=1, hidden=16, position_rows=64, task_ids=4, dropout=0.0)
     model = TunedModel(build_encoder(shape, 128, 0), head, 2, dropout=0.0)
-    facts = TunedFacts(head, tiny.LABELS[head], tiny.settings(), "made-up", task_id=1)
+    facts = TunedFacts(head=head, labels=tiny.LABELS[head], settings=tiny.settings(), dataset="made-up", task_id=1)
     save_tuned(folder / "model", Tuned(model, wordpieces, facts, len(tiny.VOCABULARY)))
     return model, facts
 
@@ -138,13 +144,13 @@ def test_a_tagger_that_does_not_say_its_tag_scheme_is_refused(tmp_path: Path) ->
     ("key", "value", "said"),
     [
         ("max_length", 100_000, "max_length=100000 is more than the 64 positions of the encoder"),
-        ("max_length", "x", r"settings\.max_length: Input should be a valid integer"),
-        ("max_length", 3, "max_length=3 is too little for any text"),
-        ("stride", 0, "stride=0 must be above 0"),
-        ("n_best", -1, "n_best=-1 must be above 0"),
-        ("max_answer", 0, "max_answer=0 must be above 0"),
-        ("pooling", "zz", r"settings\.pooling: Input should be 'first' or 'mean'"),
-        ("batch", None, r"settings\.batch: Input should be a valid integer"),
+        ("max_length", "x", r"settings\.max_length: must be a whole number \(got 'x'\)"),
+        ("max_length", 3, r"settings\.max_length: must be at least 8 \(got 3\)"),
+        ("stride", 0, r"settings\.stride: must be at least 1 \(got 0\)"),
+        ("n_best", -1, r"settings\.n_best: must be at least 1 \(got -1\)"),
+        ("max_answer", 0, r"settings\.max_answer: must be at least 1 \(got 0\)"),
+        ("pooling", "zz", r"settings\.pooling: must be 'first' or 'mean'"),
+        ("batch", None, r"settings\.batch: must be a whole number"),
     ],
 )
 def test_settings_out_of_range_are_refused_in_one_line(key: str, value: Any, said: str, tmp_path: Path) -> None:
@@ -161,7 +167,7 @@ def test_a_key_that_is_missing_and_a_label_that_stands_twice_are_named(tmp_path:
     _, _, folder = saved(tmp_path, "classification")
     written = json.loads((folder / "config.json").read_text())
     first, *_ = written["ernie2_finetuned"]["labels"]
-    for key, value, said in (("dataset", None, "dataset: Field required"), ("labels", [first] * 2, "twice")):
+    for key, value, said in (("dataset", None, "dataset: this key is required"), ("labels", [first] * 2, "twice")):
         facts = {name: one for name, one in written["ernie2_finetuned"].items() if name != key}
         if value is not None:
             facts[key] = value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 import tiny_finetuning as tiny
 from ernie2 import cli
-from ernie2.finetuning.paper_settings import Settings
+from ernie2.config.finetuning_settings import FineTuningSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "finetuning.md").read_text(encoding="utf-8")
 QUICK = "--seeds 1 epochs=1 batch=4 precision=fp32 max_length=32"
@@ -20,7 +19,7 @@ QUICK = "--seeds 1 epochs=1 batch=4 precision=fp32 max_length=32"
 
 def test_every_setting_is_explained() -> None:
     told = set(re.findall(r"`([a-z_]+)`", PAGE))
-    assert {field.name for field in fields(Settings)} <= told
+    assert set(FineTuningSettings.model_fields) <= told
 
 
 def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def saved(folder: Path, head: Head, pooling: Any = "first") -> Path:
     )
     with torch.no_grad():
         model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
-    facts = TunedFacts(head, tiny.LABELS[head], settings, "made-up", task_id=2)
+    facts = TunedFacts(head=head, labels=tiny.LABELS[head], settings=settings, dataset="made-up", task_id=2)
     save_tuned(folder / "model", Tuned(model, source.wordpieces, facts, len(tiny.VOCABULARY)))
     return folder / "model"
 

@@ -1,11 +1,46 @@
-"""Dotted overrides, such as `train.peak_lr=3e-4`, for recipes and studies."""
+"""Values typed on the command line: dotted overrides of recipes and studies, `key=value` for flat settings."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from ernie2.config.base import Part
 from ernie2.config.plain_yaml import DEEPEST, parse_yaml, shown
+from ernie2.config.problems import explain, list_problems
 from ernie2.errors import ConfigError
+from ernie2.plurals import counted
+
+Flat = TypeVar("Flat", bound=Part)
+_PARTED = re.compile(r"[0-9]_[0-9]")
+"""What Python and pydantic read as a number and data files do not."""
+
+
+def overridden(settings: Flat, assignments: Sequence[str]) -> Flat:
+    """Return `settings` with `key=value` pairs put in; `none` and `null` are None.
+
+    Raises `ConfigError` with every wrong key (with the nearest right one) and every wrong value at once.
+    """
+    values: dict[str, Any] = settings.model_dump()
+    problems = []
+    for assignment in assignments:
+        key, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals:
+            problems.append(f"{shown(assignment)} is not a key=value")
+        elif _PARTED.search(text):
+            problems.append(f"{key}: {shown(text)} is no number; write it without _")
+        else:
+            values[key] = None if text.lower() in ("none", "null") else text
+    try:
+        made = type(settings).model_validate(values)
+    except ValidationError as error:
+        problems += explain(error, type(settings), values)
+    if problems:
+        raise ConfigError(f"settings: {counted(len(problems), 'problem')}:\n{list_problems(problems)}")
+    return made
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:

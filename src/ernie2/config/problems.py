@@ -86,6 +86,8 @@ def _sentence(problem: Any, place: Sequence[Any], model: type[BaseModel]) -> str
         message = _bound(problem)
     elif problem["type"] == "int_parsing_size":
         message = "the number is too large"
+    elif problem["type"] == "finite_number":
+        message = "must be a finite number"
     return f"{key}: {message}{_got(problem)}" if key else message
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
-from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.spans import SPECIAL_TOKENS, Window, token_span, window_target, windows
 from ernie2.shards.truncation import longest_first
 from ernie2.shards.unknown import HIGH, describe_share
@@ -67,7 +67,12 @@ class ExampleEncoder:
     """
 
     def __init__(
-        self, wordpieces: WordPieces, head: Head, labels: Sequence[str], settings: Settings, segment_types: int = 2
+        self,
+        wordpieces: WordPieces,
+        head: Head,
+        labels: Sequence[str],
+        settings: FineTuningSettings,
+        segment_types: int = 2,
     ) -> None:
         if settings.max_length <= SPECIAL_TOKENS + 1:
             raise ConfigError(f"max_length={settings.max_length} leaves no room for text; give more.")

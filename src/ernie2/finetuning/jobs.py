@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import LabelledData
 from ernie2.errors import ConfigError, DamagedFile, DataError
-from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.sources import Source
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.written_folders import is_complete
@@ -46,7 +46,7 @@ class Job:
 
     source: Source
     data: LabelledData
-    settings: Settings
+    settings: FineTuningSettings
     task_id: int
     folder: Path
     texts: tuple[str, ...] = ("text",)
@@ -58,8 +58,7 @@ class Job:
             digest.update(name.encode())
             for example in split.examples:
                 digest.update(repr(example).encode())
-        settings = {key: list(one) if isinstance(one, tuple) else one for key, one in asdict(self.settings).items()}
-        del settings["runs"], settings["summary"], settings["pack_tokens"]
+        settings = self.settings.model_dump(mode="json", exclude={"runs", "summary", "pack_tokens"})
         return {
             "checkpoint": self.source.fingerprint(),
             "data": {

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.batches.order import generator
+from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.finetuning.encoded import Encoded, runs_within
-from ernie2.finetuning.paper_settings import Settings
 
 SCORED = "finetuning"
 """The name of the one task a pack has targets for."""
@@ -28,7 +28,7 @@ def batches_of(count: int, batch: int, seed: int, epoch: int) -> Iterator[NDArra
         yield order[first : first + batch]
 
 
-def packs_of(sequences: Sequence[Encoded], settings: Settings, task_id: int, pad: int) -> list[PackedBatch]:
+def packs_of(sequences: Sequence[Encoded], settings: FineTuningSettings, task_id: int, pad: int) -> list[PackedBatch]:
     """`sequences` in their order as packs of at most `settings.pack_tokens` tokens; at least one sequence a pack."""
     runs = runs_within([len(one.tokens) for one in sequences], settings.pack_tokens)
     return [_pack(sequences[start:end], task_id, pad) for start, end in runs]

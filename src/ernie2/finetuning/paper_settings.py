@@ -1,61 +1,35 @@
-"""How the paper fine-tunes (Tables 3 and 4), with what only the authors' scripts say; data, not branches in a loop."""
+"""How the paper fine-tunes (Tables 3 and 4) with what only the authors' scripts say, and where own data start from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from ernie2.config.finetuning_settings import FineTuningSettings
+from ernie2.datasets.examples import Head
 
 Size = Literal["base", "large"]
 
 LARGE_LAYERS = 24
 """From this many layers on, the paper's settings for its large model are taken."""
+OWN = FineTuningSettings(
+    epochs=3,
+    peak_lr=3e-5,
+    batch=32,
+    max_length=128,
+    schedule="linear",
+    warmup_share=0.1,
+    weight_decay=0.01,
+    summary="mean",
+)
+"""Where a user's own data start from; ours, in the middle of what the paper uses."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """One row of Table 3 or 4 for one model size. `batch` counts examples over all devices.
-
-    From the scripts, not the paper: `max_length` (tokens, special ones included; pairs are cut longest first),
-    `schedule` with `warmup_share` of the steps, `decay_from_zero` (the linear decay counts from step 0, so the rate
-    reaches (1 - warmup_share) · peak_lr only), `weight_decay` (decoupled, not on biases and norms), `clip` (global
-    norm), `stride` to `max_answer` (spans: tokens between windows, of the question, of an answer), `n_best`, and
-    `task_id`, the row of the task embedding. `runs` runs are summarised by their `summary`.
-    """
-
-    epochs: int
-    peak_lr: float
-    batch: int
-    max_length: int
-    schedule: Literal["linear", "constant"]
-    warmup_share: float
-    weight_decay: float
-    summary: Literal["median", "mean"]
-    decay_from_zero: bool = True
-    clip: float = 1.0
-    dropout: float = 0.1
-    stride: int = 128
-    max_query: int = 64
-    max_answer: int = 100
-    n_best: int = 20
-    task_id: int = 0
-    runs: int = 5
-    attention_dropout: float | None = None
-    """None: as the checkpoint says."""
-    pooling: Literal["first", "mean"] = "first"
-    """What a sentence-level head reads: the pooled [CLS] (paper), or the mean of the hidden states (ours)."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    adam_eps: float = 1e-8
-    """Adam's, as the scripts leave them: the defaults of their library."""
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    """auto: bf16 where the device computes in it."""
-    pack_tokens: int = 4096
-    """Most tokens that go through the encoder at once; a batch is accumulated over as many packs as it needs. Changes
-    memory and masks of dropout, nothing else."""
-    train_examples: int | None = None
-    """Train on so many examples instead of all; the set is called a subset then."""
+def own_settings(head: Head) -> FineTuningSettings:
+    """Where own data of a kind of task start from: `OWN`, with longer sequences for spans and tags."""
+    return OWN.model_copy(update={"max_length": {"span": 384, "tagging": 256}.get(head, 128)})
 
 
-def settings_for(name: str, size: Size) -> Settings:
+def settings_for(name: str, size: Size) -> FineTuningSettings:
     """The settings of the data set `name` (a key of `datasets.declared.DATASETS`); a stand-in has those of what it
     stands for, and AX, which is predicted by the MNLI model, those of MNLI."""
     return PAPER_SETTINGS[_SAME_AS.get(name, name)][("base", "large").index(size)]
@@ -66,8 +40,8 @@ def size_for(layers: int) -> Size:
     return "large" if layers >= LARGE_LAYERS else "base"
 
 
-def _glue(epochs: int, peak_lr: float, batch: int, *, max_length: int = 128) -> Settings:
-    return Settings(
+def _glue(epochs: int, peak_lr: float, batch: int, *, max_length: int = 128) -> FineTuningSettings:
+    return FineTuningSettings(
         epochs=epochs,
         peak_lr=peak_lr,
         batch=batch,
@@ -87,8 +61,8 @@ def _chinese(
     max_length: int,
     weight_decay: float = 0.01,
     task_id: int = 0,
-) -> Settings:
-    return Settings(
+) -> FineTuningSettings:
+    return FineTuningSettings(
         epochs=epochs,
         peak_lr=peak_lr,
         batch=batch,
@@ -101,7 +75,7 @@ def _chinese(
     )
 
 
-PAPER_SETTINGS: dict[str, tuple[Settings, Settings]] = {
+PAPER_SETTINGS: dict[str, tuple[FineTuningSettings, FineTuningSettings]] = {
     "cola": (_glue(3, 3e-5, 64), _glue(5, 3e-5, 32)),
     "sst2": (_glue(4, 2e-5, 256), _glue(4, 2e-5, 64)),
     "mrpc": (_glue(4, 3e-5, 32), _glue(4, 3e-5, 16)),

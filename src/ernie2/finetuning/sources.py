@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, ConfigError, did_you_mean
-from ernie2.finetuning.paper_settings import Settings, Size, size_for
+from ernie2.finetuning.paper_settings import Size, size_for
 from ernie2.model.formats.filling import load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.multitask import MultiTaskModel
@@ -41,7 +42,7 @@ class Source:
         """Layers and width."""
         return self.stored.settings.layers, self.stored.settings.hidden
 
-    def build(self, settings: Settings, seed: int) -> tuple[MultiTaskModel, tuple[str, ...]]:
+    def build(self, settings: FineTuningSettings, seed: int) -> tuple[MultiTaskModel, tuple[str, ...]]:
         """(the encoder without heads, our names of what the checkpoint lacks and `seed` initialised).
 
         Dropout is that of `settings`, in the encoder and before the head.
@@ -68,7 +69,7 @@ class Source:
                 digest.update(values.view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def task_id(self, asked: str | None, settings: Settings, *, said: bool = False) -> tuple[int, str]:
+    def task_id(self, asked: str | None, settings: FineTuningSettings, *, said: bool = False) -> tuple[int, str]:
         """(row of the task embedding, what to tell of it).
 
         `asked` is a task's name or a row; where it is None, `settings.task_id` counts as asked if `said` by the user,
@@ -142,7 +143,7 @@ def open_source(checkpoint: str | Path, tokenizer: str | Path | None = None) -> 
     return Source(where, stored, wordpieces)
 
 
-def fitted(settings: Settings, source: Source, head: Head) -> tuple[Settings, tuple[str, ...]]:
+def fitted(settings: FineTuningSettings, source: Source, head: Head) -> tuple[FineTuningSettings, tuple[str, ...]]:
     """(`settings` with lengths that the encoder's positions hold, what was changed); only spans have a question."""
     rows, told = source.stored.settings.position_rows, []
     length, query = settings.max_length, settings.max_query
@@ -152,4 +153,4 @@ def fitted(settings: Settings, source: Source, head: Head) -> tuple[Settings, tu
     if head == "span" and query > max(_SPECIALS, length) // 2:
         query = max(_SPECIALS, length) // 2
         told.append(f"max_query {settings.max_query} → {query}, so that half of the sequence is left for the context")
-    return replace(settings, max_length=length, max_query=query), tuple(told)
+    return settings.model_copy(update={"max_length": length, "max_query": query}), tuple(told)

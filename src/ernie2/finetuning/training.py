@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.settings import TrainSettings
 from ernie2.console import bar_or_none
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.packs import SCORED, batches_of, packs_of
-from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.used_rows import WordTable
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.optimizers import build_optimizer
@@ -36,7 +36,7 @@ class History:
 def fine_tune(
     model: TunedModel,
     train: Sequence[Encoded],
-    settings: Settings,
+    settings: FineTuningSettings,
     seed: int,
     device: torch.device,
     *,
@@ -101,12 +101,12 @@ def fine_tune(
     return history
 
 
-def steps_of(sequences: int, settings: Settings) -> int:
+def steps_of(sequences: int, settings: FineTuningSettings) -> int:
     """Optimiser steps of a whole run."""
     return settings.epochs * -(-sequences // settings.batch)
 
 
-def learning_rate(step: int, steps: int, settings: Settings) -> float:
+def learning_rate(step: int, steps: int, settings: FineTuningSettings) -> float:
     """The rate of step 1, 2, … of `steps`: linear warm-up over `warmup_share` of them, then constant or linear decay.
 
     With `decay_from_zero` the decay counts from the first step, as in the released scripts, so the rate is never above
@@ -120,7 +120,7 @@ def learning_rate(step: int, steps: int, settings: Settings) -> float:
     return settings.peak_lr * min(rising, left, 1.0)
 
 
-def _optimizer_settings(settings: Settings) -> TrainSettings:
+def _optimizer_settings(settings: FineTuningSettings) -> TrainSettings:
     return TrainSettings(
         peak_lr=settings.peak_lr,
         weight_decay=settings.weight_decay,

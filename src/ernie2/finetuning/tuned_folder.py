@@ -12,20 +12,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError, field_validator
 from torch import Tensor
 
+from ernie2.config.base import Part
+from ernie2.config.finetuning_settings import FineTuningSettings
+from ernie2.config.problems import explain
 from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Head
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.paper_settings import Settings
-from ernie2.finetuning.setting_overrides import out_of_range
 from ernie2.model.formats.containers import read_weights
 from ernie2.model.formats.filling import load_model, tensors_of
 from ernie2.model.formats.own import OWN, Described, read_own, save_own
@@ -55,28 +57,33 @@ _PROBLEMS: dict[Head, str] = {
 _OWN_LINEAR = "tuned.linear."
 
 
-@dataclass(frozen=True)
-class TunedFacts:
-    """What a fine-tuned model must know besides its parameters.
-
-    `texts`: names of the columns it was trained on. `per_character`: every token of its training was one character, so
-    plain text is tagged character by character. `scheme`: how its tags mark entities, None where they mark none.
-    `null_threshold`: the null score above which a question gets the empty answer, None where all are answered.
-    `task_id`: the row it was trained with, before it became row 0.
-    """
+class TunedFacts(Part):
+    """What a fine-tuned model must know besides its parameters."""
 
     head: Head
     labels: tuple[str, ...]
-    settings: Settings
+    settings: FineTuningSettings
     dataset: str
     texts: tuple[str, ...] = ("text",)
+    """Names of the columns it was trained on."""
     positive: str | None = None
     answer_rules: str | None = None
     metrics: tuple[str, ...] = ()
     per_character: bool = False
+    """Every token of its training was one character, so plain text is tagged character by character."""
     scheme: Scheme | None = None
+    """How its tags mark entities; None where they mark none."""
     null_threshold: float | None = None
+    """The null score above which a question gets the empty answer; None where all are answered."""
     task_id: int = 0
+    """The row it was trained with, before it became row 0."""
+
+    @field_validator("labels")
+    @classmethod
+    def _named_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name, count in Counter(labels).items() if count > 1]:
+            raise ValueError(f"{', '.join(map(repr, twice))} stands there twice")
+        return labels
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,6 @@ def load_tuned(folder: str | Path) -> Tuned:
 
 
 def _read_facts(file: Path) -> TunedFacts:
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         told = read_json(file, dict).get(FACTS)
         if told is None:
@@ -174,7 +179,7 @@ def _read_facts(file: Path) -> TunedFacts:
                 f"{file} does not say the tag scheme of the model: an older ernie2 wrote it. Fine-tune again, or add "
                 f'"scheme": "IOB2" (or the right one; null for none) to {FACTS!r} there.'
             )
-        facts = TypeAdapter(TunedFacts).validate_python(told)
+        return TunedFacts.model_validate(told)
     except FileNotFoundError:
         raise CheckpointError(
             f"{file.parent} is not a fine-tuned model: there is no {file.name}. `ernie2 finetune` makes one, in "
@@ -183,16 +188,9 @@ def _read_facts(file: Path) -> TunedFacts:
     except DamagedFile as error:
         raise CheckpointError(str(error)) from error
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        raise _damaged(file, problems) from error
+        raise _damaged(file, explain(error, TunedFacts, told)) from error
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{file} is damaged: {error}.") from error
-    problems = out_of_range(facts.settings)
-    twice = [name for name, count in Counter(facts.labels).items() if count > 1]
-    problems += [f"labels names {name!r} twice" for name in twice]
-    if problems:
-        raise _damaged(file, problems)
-    return facts
 
 
 def _damaged(file: Path, problems: Sequence[str]) -> CheckpointError:
@@ -201,7 +199,7 @@ def _damaged(file: Path, problems: Sequence[str]) -> CheckpointError:
     )
 
 
-def _check_lengths(file: Path, settings: Settings, encoder: EncoderSettings) -> None:
+def _check_lengths(file: Path, settings: FineTuningSettings, encoder: EncoderSettings) -> None:
     """Raise `CheckpointError` where texts may be longer than the encoder has positions."""
     rows = encoder.position_rows
     if settings.max_length > rows:
@@ -209,7 +207,8 @@ def _check_lengths(file: Path, settings: Settings, encoder: EncoderSettings) -> 
 
 
 def _written(facts: TunedFacts) -> dict[str, Any]:
-    return asdict(replace(facts, settings=replace(facts.settings, task_id=0)))
+    settings = facts.settings.model_copy(update={"task_id": 0})
+    return facts.model_copy(update={"settings": settings}).model_dump()
 
 
 def _head_name(head: Head) -> str:

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from ernie2.batches.order import generator
+from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.languages import check_language
 from ernie2.console import answer, progress, say
 from ernie2.errors import ConfigError, did_you_mean
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.inference.predictions import logits_of
-from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.training import fine_tune
 from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
@@ -40,7 +40,7 @@ from ernie2.verbs.pretraining import pretrain, resume
 from ernie2.verbs.run_resources import locked_folder
 
 TRAIN_PASSAGES, TEST_PASSAGES, PASSAGE_TOKENS, SEEDS = 64, 200, 64, (0, 1, 2)
-SETTINGS = Settings(
+SETTINGS = FineTuningSettings(
     epochs=12,
     peak_lr=5e-4,
     batch=16,

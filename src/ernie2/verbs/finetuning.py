@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from ernie2.config.finetuning_settings import FineTuningSettings
+from ernie2.config.overrides import overridden
 from ernie2.console import answer, say
 from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
 from ernie2.datasets.examples import Head, LabelledData
@@ -19,9 +21,8 @@ from ernie2.finetuning.former import check_results_folder, check_submission_file
 from ernie2.finetuning.glue_submission import check_tests, submit
 from ernie2.finetuning.jobs import Job, Run
 from ernie2.finetuning.many_runs import devices, run_all
-from ernie2.finetuning.paper_settings import Settings, settings_for
+from ernie2.finetuning.paper_settings import own_settings, settings_for
 from ernie2.finetuning.scoring.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
-from ernie2.finetuning.setting_overrides import OWN, OWN_LENGTHS, overridden
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.plurals import counted
 from ernie2.reporting.finetuned import write_page
@@ -266,7 +267,7 @@ def _job(
         texts = ("question", "context") if data.head == "span" else ("text",)
         if columns is not None:
             texts = (columns.text[0], *columns.pair[:1])
-    base = settings_for(data.name, source.size) if not own else replace(OWN, max_length=OWN_LENGTHS.get(data.head, 128))
+    base = own_settings(data.head) if own else settings_for(data.name, source.size)
     settings, told = fitted(overridden(base, overrides), source, data.head)
     said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, words = source.task_id(task_id, settings, said=said)
@@ -300,7 +301,9 @@ def _split_notes(job: Job) -> list[str]:
     return list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
 
 
-def _facts(source: Source, settings: Settings, notes: Sequence[str], results: Sequence[Outcomes]) -> dict[str, Any]:
+def _facts(
+    source: Source, settings: FineTuningSettings, notes: Sequence[str], results: Sequence[Outcomes]
+) -> dict[str, Any]:
     encoder, device = source.stored.settings, devices()[0]
     ran = {seed for one in results for row in one.rows for seed in row.values}
     return {

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from ernie2.config.overrides import overridden
 from ernie2.config.settings import Recipe
 from ernie2.console import answer, say
 from ernie2.datasets.declared import find_dataset, load
 from ernie2.errors import ConfigError, DamagedFile, DataError, RunStopped
 from ernie2.finetuning.paper_settings import settings_for, size_for
-from ernie2.finetuning.setting_overrides import overridden
 from ernie2.reporting.study import write_study_page
 from ernie2.storage.atomic import write_bytes, write_text
 from ernie2.storage.json_files import read_json

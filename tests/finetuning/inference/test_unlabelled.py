@@ -12,11 +12,11 @@ from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.inference.unlabelled import examples_from, examples_in, examples_of
 from ernie2.finetuning.tuned_folder import TunedFacts
 
-PAIR = TunedFacts("classification", ("no", "yes"), tiny.settings(), "x", ("a", "b"))
-ONE = TunedFacts("classification", ("no", "yes"), tiny.settings(), "x")
-TAGS = TunedFacts("tagging", ("O",), tiny.settings(), "x")
-SPANS = TunedFacts("span", (), tiny.settings(), "x", ("question", "context"))
-CHARACTERS = TunedFacts("tagging", ("O",), tiny.settings(), "x", per_character=True)
+PAIR = TunedFacts(head="classification", labels=("no", "yes"), settings=tiny.settings(), dataset="x", texts=("a", "b"))
+ONE = TunedFacts(head="classification", labels=("no", "yes"), settings=tiny.settings(), dataset="x")
+TAGS = TunedFacts(head="tagging", labels=("O",), settings=tiny.settings(), dataset="x")
+SPANS = TunedFacts(head="span", labels=(), settings=tiny.settings(), dataset="x", texts=("question", "context"))
+CHARACTERS = TunedFacts(head="tagging", labels=("O",), settings=tiny.settings(), dataset="x", per_character=True)
 
 
 def test_a_line_is_a_text_two_with_a_tab_or_an_object() -> None:

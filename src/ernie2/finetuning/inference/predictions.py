@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.console import bar_or_none
 from ernie2.datasets.examples import Example, Head
 from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder, runs_within
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.packs import packs_of
-from ernie2.finetuning.paper_settings import Settings
 from ernie2.finetuning.scoring.metrics import Prediction
 from ernie2.finetuning.spans import Candidate, best_spans
 from ernie2.finetuning.tuned_folder import Tuned
@@ -47,7 +47,7 @@ def predict(
     data: EncodedData,
     examples: Sequence[Example],
     labels: Sequence[str],
-    settings: Settings,
+    settings: FineTuningSettings,
     device: torch.device,
     *,
     task_id: int = 0,
@@ -70,7 +70,7 @@ def predict(
 def logits_of(
     model: TunedModel,
     sequences: Sequence[Encoded],
-    settings: Settings,
+    settings: FineTuningSettings,
     device: torch.device,
     *,
     task_id: int = 0,
@@ -163,7 +163,7 @@ def _tags(
 
 
 def _answers(
-    data: EncodedData, examples: Sequence[Example], logits: Sequence[Array], settings: Settings
+    data: EncodedData, examples: Sequence[Example], logits: Sequence[Array], settings: FineTuningSettings
 ) -> list[Outcome]:
     by_example: list[list[tuple[Encoded, Array]]] = [[] for _ in examples]
     for one, scores in zip(data.sequences, logits, strict=True):

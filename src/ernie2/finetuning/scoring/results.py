@@ -6,13 +6,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import LabelledData
 from ernie2.escaping import in_markdown
 from ernie2.finetuning.jobs import Run, plain
-from ernie2.finetuning.paper_settings import Settings, Size, size_for
+from ernie2.finetuning.paper_settings import Size, size_for
 from ernie2.finetuning.scoring.glue import SCORED, glue_score
 from ernie2.finetuning.scoring.metrics import majority_figures
 from ernie2.finetuning.scoring.paper_results import beside
@@ -58,7 +59,7 @@ class Outcomes:
     paper: Mapping[str, tuple[str, ...]]
     comparison: Mapping[str, str]
     diverged: Mapping[int, str]
-    settings: Settings
+    settings: FineTuningSettings
     task_id: int
     sequences_per_second: float
     folder: str
@@ -68,7 +69,7 @@ class Outcomes:
 def outcomes_of(
     data: LabelledData,
     runs: Sequence[Run],
-    settings: Settings,
+    settings: FineTuningSettings,
     shape: tuple[int, int],
     task_id: int,
     folder: str,
@@ -103,7 +104,7 @@ def outcomes_of(
         paper=paper,
         comparison=comparison,
         diverged={run.seed: run.diverged for run in runs if run.diverged},
-        settings=replace(settings, runs=len(runs)),
+        settings=settings.model_copy(update={"runs": len(runs)}),
         task_id=task_id,
         sequences_per_second=round(statistics.median(rates), 1) if rates else 0.0,
         folder=folder,
@@ -200,7 +201,11 @@ def record_of(results: Sequence[Outcomes], **facts: Any) -> dict[str, Any]:
     """JSON values of a whole command; what is not finite becomes null."""
     score, withheld = glue_of(results)
     scores = {"glue_score": score, "glue_withheld": withheld}
-    return {**facts, **scores, "datasets": [plain(asdict(one)) for one in results]}
+    return {
+        **facts,
+        **scores,
+        "datasets": [plain(asdict(one) | {"settings": one.settings.model_dump()}) for one in results],
+    }
 
 
 def _row(split: str, metric: str, runs: Sequence[Run], summary: str, majority: float | None) -> Row:
