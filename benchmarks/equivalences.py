@@ -137,7 +137,7 @@ def _train(
     optimizer, losses, began = build_optimizer(model, recipe.train), [], time.monotonic()
     for number, packs in enumerate(steps, 1):
         batch = GlobalBatch.of(packs, (recipe.seed, number))
-        result = take_step(model, optimizer, batch, settings, noam(number, 1e-3, WARMUP))
+        result = take_step(model, optimizer, batch, settings, 1e-3 * noam(number, len(steps), WARMUP, 0))
         losses.append(sum(float(total) / result.counts[task] for task, total in result.losses.items()))
     return Curve(name, recipe.seed, losses, time.monotonic() - began)
 

@@ -49,6 +49,13 @@ def test_all_wrong_keys_and_values_are_told_at_once_each_with_the_nearest_right_
         ("stages.order=[[4]]", ["stages.order.0.0: must be text (got 4)"]),
         ("tasks.sentence_reordering.max_segments=x", ["tasks.sentence_reordering.max_segments: must be a whole"]),
         ("train.restart=x", ["train.restart: must be 'per_stage', 'per_task' or 'never' (got 'x')"]),
+        ("train.optimizer=adam", ["train.optimizer: must be 'adamw' or 'sgd' (got 'adam'). Did you mean 'adamw'?"]),
+        (
+            "train.schedule=liner",
+            ["train.schedule: must be 'noam', 'linear' or 'wsd' (got 'liner'). Did you mean 'linear'?"],
+        ),
+        ("train.momentum=1", ["train.momentum: must be below 1 (got 1)"]),
+        ("train.lr_decay=-1", ["train.lr_decay: must be at least 0 (got -1)"]),
         ("train.compile=3", ["train.compile: must be 'auto' or true or false (got 3)"]),
         ("corpora=7", ["corpora: must be keys with values (got 7)"]),
         ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: must be keys with values (got 7)"]),

@@ -1,4 +1,4 @@
-"""A run of any optimizer, killed, resumed and extended, ends as one that nobody touched."""
+"""A run of any optimizer and schedule, killed, resumed and extended, ends as one that nobody touched."""
 
 from __future__ import annotations
 
@@ -72,8 +72,16 @@ def left_behind(run):
     return tensors, records
 
 
-@pytest.mark.parametrize("train", [SGD, SGD | {"momentum": 0.0}], ids=["momentum", "plain"])
-def test_a_run_of_sgd_killed_resumed_and_extended_ends_bit_identical(tmp_path, train):
+@pytest.mark.parametrize(
+    "train",
+    [
+        SGD,
+        SGD | {"momentum": 0.0, "schedule": "linear", "restart": "never"},
+        {"schedule": "wsd", "lr_decay": 2, "restart": "per_task"},
+    ],
+    ids=["sgd", "sgd without momentum, linear", "adamw, wsd"],
+)
+def test_a_run_killed_resumed_and_extended_ends_bit_identical(tmp_path, train):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     first = left_behind(pretrained(whole, train))
     assert left_behind(pretrained(broken, train, kill=5)) == first

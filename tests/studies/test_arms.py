@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from ernie2.batches.stages import METHODS
+from ernie2.batches.stages import METHODS, Plan, Stage
 from ernie2.errors import ConfigError
 from ernie2.studies.arms import ARMS, Unit, later_tasks, recipe_of, steps_of, units
 from ernie2.studies.settings import StudySettings, load_settings, presets
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.schedules import learning_rate, warmup_steps
+from ernie2.training.state import Position
 
 TASKS = ["knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering"]
 
@@ -70,11 +71,10 @@ def test_a_task_alone_from_scratch_begins_as_a_whole_run_of_it_would() -> None:
     alone = made(Unit(1, "per_stage", task="sentence_reordering"), settings)
     assert list(alone.tasks) == ["sentence_reordering"]
     assert steps_of(alone) == {"sentence_reordering": 20}
+    plan = Plan(Stage((("t", 20),)), {"t": "sentence"})
+    positions = [Position([], step=k, stage_step=k, task_steps={"t": k}) for k in range(1, 21)]
     rates = [
-        [
-            learning_rate(recipe.train, warmup, step=k, stage_step=k, task_steps={"t": k}, active=["t"])
-            for k in range(1, 21)
-        ]
+        [learning_rate(recipe.train, warmup, at, [plan], ["t"]) for at in positions]
         for recipe, warmup in ((whole, warmup_steps(whole.train, 200)), (alone, warmup_steps(alone.train, 20)))
     ]
     assert rates[0] == rates[1]
@@ -124,3 +124,9 @@ def test_what_is_wrong_is_told_by_its_key(override: str, said: str) -> None:
 def test_a_preset_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'smal'.*Did you mean 'small'.*base, laptop, small, smoke"):
         load_settings("smal")
+
+
+def test_a_schedule_that_falls_towards_the_end_needs_a_study_without_runs_from_scratch() -> None:
+    with pytest.raises(ConfigError, match=r"schedule=linear.*set scratch=false"):
+        smoke("recipe.train.schedule=linear").checked_recipe()
+    assert smoke("recipe.train.schedule=linear", "scratch=false").checked_recipe().train.schedule == "linear"

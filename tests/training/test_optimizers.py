@@ -1,4 +1,3 @@
-import math
 from functools import partial
 from typing import get_args
 
@@ -8,33 +7,6 @@ from torch import nn
 
 from ernie2.config.settings import OPTIMIZERS, TrainSettings
 from ernie2.training.optimizers import build_optimizer, state_numbers
-from ernie2.training.schedules import learning_rate, noam, warmup_steps
-
-
-def test_noam_rises_linearly_to_the_peak_and_falls_with_the_root():
-    assert [noam(step, 1.0, 4) for step in (1, 2, 4, 16, 64)] == [0.25, 0.5, 1.0, 0.5, 0.25]
-
-
-@pytest.mark.parametrize(
-    ("warmup", "steps", "expected"),
-    [(None, 50_000, 4_000), (None, 1_000, 80), (None, 3, 1), (0.1, 1_000, 100), (500, 1_000, 500)],
-)
-def test_warmup_is_steps_or_a_fraction_or_at_most_4000_and_8_percent(warmup, steps, expected):
-    assert warmup_steps(TrainSettings(warmup=warmup), steps) == expected
-
-
-@pytest.mark.parametrize(("restart", "count"), [("per_stage", 3), ("never", 50), ("per_task", 2)])
-def test_the_schedule_counts_in_the_stage_the_run_or_the_least_trained_task(restart, count):
-    rate = learning_rate(
-        TrainSettings(restart=restart, peak_lr=1.0),
-        10,
-        step=50,
-        stage_step=3,
-        task_steps={"old": 40, "new": 2},
-        active=["old", "new"],
-    )
-    assert math.isclose(rate, noam(count, 1.0, 10))
-
 
 STATES = [
     ({"optimizer": "adamw"}, {"step", "exp_avg", "exp_avg_sq"}, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -113,7 +114,12 @@ def _wrong_kind(problems: Sequence[Any], place: Sequence[Any]) -> str:
     kinds = list(dict.fromkeys(words))
     if "a number" in kinds and "a whole number" in kinds:
         kinds.remove("a whole number")
-    return f"{'.'.join(map(str, place))}: must be {' or '.join(kinds)}{_got(problems[0])}"
+    names = [
+        name for problem in problems for name in re.findall("'([^']*)'", problem.get("ctx", {}).get("expected", ""))
+    ]
+    given = problems[0].get("input")
+    hint = did_you_mean(given, names) if isinstance(given, str) else ""
+    return f"{'.'.join(map(str, place))}: must be {' or '.join(kinds)}{_got(problems[0])}{'.' if hint else ''}{hint}"
 
 
 def _got(problem: Any) -> str:

@@ -165,11 +165,17 @@ class TrainSettings(Part):
     """adamw (the paper's Adam) or plain sgd. Keys that belong to the other one are ignored."""
 
     peak_lr: float = Field(default=5e-5, gt=0, le=100)
-    """Peak of the noam schedule; the paper's is 5e-5 for English, 1.28e-4 for Chinese."""
+    """Peak of the schedule; the paper's is 5e-5 for English, 1.28e-4 for Chinese."""
+    schedule: Literal["noam", "linear", "wsd"] = "noam"
+    """After a linear warm-up, noam (paper) falls with the inverse square root of the step, linear falls to 0 at the
+    end, and wsd (warm-up, stable, decay) stays at the peak and falls to 0 over its last steps."""
     warmup: int | float | None = Field(default=None, gt=0, le=COUNT)
     """Steps (an integer) or a fraction of a task's steps; default min(4000, 8 %)."""
+    lr_decay: int | float = Field(default=0.1, ge=0, le=COUNT)
+    """The last steps of wsd, as a number (an integer) or a fraction; other schedules ignore it."""
     restart: Literal["per_stage", "per_task", "never"] = "per_stage"
-    """Where the schedule starts over; the optimizer's state is kept."""
+    """Where the schedule starts over, and so what its end is: that of the stage, of a task's iterations, or of the run.
+    The optimizer's state is kept."""
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     """Of adamw."""
     adam_eps: float = Field(default=1e-6, gt=0, le=1)

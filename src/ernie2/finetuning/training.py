@@ -19,6 +19,7 @@ from ernie2.finetuning.packs import SCORED, batches_of, packs_of
 from ernie2.finetuning.used_rows import WordTable
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.optimizers import build_optimizer
+from ernie2.training.schedules import warmup_stable_decay
 from ernie2.training.step import GlobalBatch, LossScale, StepSettings, choose_precision, take_step
 
 
@@ -113,11 +114,8 @@ def learning_rate(step: int, steps: int, settings: FineTuningSettings) -> float:
     (1 - warmup_share) · peak_lr by much; else it falls from the peak.
     """
     warmup = settings.warmup_share * steps
-    rising = step / warmup if warmup else 1.0
-    if settings.schedule == "constant":
-        return settings.peak_lr * min(rising, 1.0)
-    left = (steps - step + 1) / (steps if settings.decay_from_zero else steps - warmup)
-    return settings.peak_lr * min(rising, left, 1.0)
+    decay = 0 if settings.schedule == "constant" else steps if settings.decay_from_zero else steps - warmup
+    return settings.peak_lr * warmup_stable_decay(step, steps, warmup, decay)
 
 
 def _optimizer_settings(settings: FineTuningSettings) -> TrainSettings:

@@ -76,6 +76,11 @@ class StudySettings(Part):
         recipe = load_recipe(self.filled_recipe())
         if recipe.stages.patience is not None:
             raise ConfigError("a study compares arms at equal iterations, so recipe.stages.patience must be null.")
+        if self.scratch and recipe.train.schedule != "noam":
+            raise ConfigError(
+                f"recipe.train.schedule={recipe.train.schedule} falls towards the end of a run, so a task alone from "
+                "scratch, which ends early, would not begin as a whole run does. Leave it noam, or set scratch=false."
+            )
         return recipe
 
     def filled_recipe(self) -> dict[str, Any]:

@@ -181,14 +181,7 @@ class Trainer:
         at.step, at.stage_step = at.step + 1, at.stage_step + 1
         for task in active:
             at.task_steps[task] = at.task_steps.get(task, 0) + 1
-        rate = learning_rate(
-            self.settings,
-            self._warmup,
-            step=at.step - at.schedule_start,
-            stage_step=at.stage_step,
-            task_steps=at.task_steps,
-            active=active,
-        )
+        rate = learning_rate(self.settings, self._warmup, at, self.plans, active)
         batch = GlobalBatch(
             packs=self._filled_up(packs),
             dropout_key=(self._seed, "dropout", at.step),
