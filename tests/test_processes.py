@@ -16,7 +16,7 @@ from ernie2.errors import DataError, RunFailed
 from ernie2.processes import done_in_processes
 
 
-def begin() -> None:
+def begin(number: int) -> None:
     os.environ["BEGUN"] = "yes"
 
 
@@ -53,6 +53,29 @@ def test_an_error_nobody_foresaw_keeps_the_place_in_the_code() -> None:
 def test_a_process_that_is_killed_ends_the_work(items: list[object]) -> None:
     with pytest.raises(RunFailed, match=r"killed from outside, most likely for want of memory\. Again."):
         list(done_in_processes(work, items, 2, begin=begin, what_now="Again."))
+
+
+def saving(item: Path) -> None:
+    """Fail where there is no file; else wait for the request to stop, and take some time to leave a note."""
+    if not item.exists():
+        while not item.with_name("ready").exists():
+            time.sleep(0.01)
+        raise DataError("wrong")
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        item.with_name("ready").touch()
+        time.sleep(600)
+    finally:
+        time.sleep(0.2)
+        item.with_name("saved").touch()
+
+
+def test_processes_that_may_save_are_asked_to_stop_and_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    with pytest.raises(DataError, match="wrong"):
+        list(done_in_processes(saving, [tmp_path / "there", tmp_path / "gone"], 2, what_now="", may_save=True))
+    assert (tmp_path / "saved").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")

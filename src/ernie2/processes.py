@@ -8,8 +8,9 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType
@@ -47,36 +48,44 @@ def done_in_processes(
     items: Sequence[_Item],
     workers: int,
     *,
-    begin: Callable[[], None] | None = None,
-    what_now: str,
-) -> Iterator[_Item]:
-    """Call `function` on every item in `workers` processes, each of which calls `begin` first; yield items as they end.
+    begin: Callable[[int], None] | None = None,
+    what_now: str | Callable[[_Item], str],
+    may_save: bool = False,
+) -> Generator[_Item, None, None]:
+    """Call `function` on every item in `workers` processes, each of which calls `begin` with its number first; yield
+    items as they end.
 
-    Raises what a call raised, and `RunFailed`, ending in `what_now`, where a process was killed. A process has a pipe
-    of its own and shares no lock, so whenever it is killed the others are not held up: process pools with shared queues
-    can wait without end.
+    Where the work ends early, the other processes are killed, or with `may_save` get SIGTERM and the time they need;
+    those may start processes of their own.
+
+    Raises what a call raised, and `RunFailed`, ending in `what_now` (of the item), where a process was killed. A
+    process has a pipe of its own and shares no lock, so whenever it is killed the others are not held up: process pools
+    with shared queues can wait without end.
     """
     due = deque(items)
     running: dict[Connection, BaseProcess] = {}
+    doing: dict[Connection, _Item] = {}
     try:
-        for _ in range(min(workers, len(items))):
-            ours, process = _started(function, begin)
-            running[ours] = process
-            _send(ours, due.popleft())
+        for number in range(min(workers, len(items))):
+            ours, process = _started(function, begin and partial(begin, number), daemon=not may_save)
+            running[ours], doing[ours] = process, due.popleft()
+            _send(ours, doing[ours])
         while running:
             ready = wait(list(running))
             for ours in [one for one in running if one in ready]:
-                yield _received(ours, what_now)
+                yield _received(ours, what_now(doing[ours]) if callable(what_now) else what_now)
                 if due:
-                    _send(ours, due.popleft())
+                    doing[ours] = due.popleft()
+                    _send(ours, doing[ours])
                 else:
                     ours.close()  # the process ends
                     running.pop(ours).join(_JOIN_SECONDS)
     finally:
         for ours, process in running.items():
-            process.kill()
-            process.join(_JOIN_SECONDS)
             ours.close()
+            (process.terminate if may_save else process.kill)()
+        for process in running.values():
+            process.join(None if may_save else _JOIN_SECONDS)
 
 
 def end_with_parent() -> None:
@@ -94,10 +103,12 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="ernie2-parent", daemon=True).start()
 
 
-def _started(function: Callable[[_Item], object], begin: Callable[[], None] | None) -> tuple[Connection, BaseProcess]:
+def _started(
+    function: Callable[[_Item], object], begin: Callable[[], None] | None, *, daemon: bool
+) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(function, begin, theirs, current_output()), daemon=True)
+    process = context.Process(target=_serve, args=(function, begin, theirs, current_output()), daemon=daemon)
     process.start()
     theirs.close()
     return ours, process

@@ -12,7 +12,8 @@ import pytest
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, DataError
 from ernie2.studies.arms import Unit, recipe_of
-from ernie2.studies.record import as_json, check_same_study, read_record, record_of
+from ernie2.studies.identity import check_same_study
+from ernie2.studies.record import as_json, read_record, record_of
 from ernie2.studies.settings import StudySettings, load_settings
 from ernie2.tasks.base import find
 from ernie2.tasks.recipe import load_recipe
@@ -28,7 +29,7 @@ def settings(folder: Path, *overrides: str) -> StudySettings:
 
 def made(folder: Path, *overrides: str) -> dict[str, Any]:
     chosen = settings(folder, *overrides)
-    return record_of(chosen, chosen.checked_recipe(), {"preset": "smoke", "status": "running", "parallel": 3})
+    return record_of(chosen, chosen.checked_recipe(), preset="smoke", status="running", parallel=3)
 
 
 def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str = "f") -> Path:

@@ -11,7 +11,7 @@ import tiny
 import tiny_run
 from ernie2.config.settings import TrainSettings
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
-from ernie2.studies.unit_runs import done
+from ernie2.studies.identity import is_done
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.distributed import World
 from ernie2.training.evaluate import HeldOut
@@ -87,10 +87,10 @@ def test_results_that_a_finished_run_lacks_are_written_by_resume(recipe, tmp_pat
     run = ernie2.pretrain(recipe)
     before = {path: path.read_bytes() for path in (run / "hf").iterdir()} | {run / "report.html": b""}
     (run / name).rename(tmp_path / "away")
-    assert not done(run)  # as a study asks
+    assert not is_done(run)  # as a study asks
     ernie2.resume(run)
     assert f"is finished, but has no {run / name}" in capsys.readouterr().out
-    assert done(run)
+    assert is_done(run)
     assert all(path.read_bytes() == content for path, content in before.items() if content)
     ernie2.resume(run)
     assert "nothing to resume" in capsys.readouterr().out

@@ -1,9 +1,9 @@
-"""Values typed on the command line: dotted overrides of recipes and studies, `key=value` for flat settings."""
+"""Dotted overrides of recipes and studies, `key=value` for flat settings, and values laid out by dotted key."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -59,3 +59,14 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise ConfigError(f"override {shown(override)}: {parent!r} holds {shown(place)}, not keys.")
     place[last] = parse_yaml(text, f"override {shown(override)}", key)
+
+
+def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"name": "a", "train": {"peak_lr": 0.1}} → {"name": "a", "train.peak_lr": 0.1}; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= {f"{key}.{inner}": one for inner, one in dotted(value).items()}
+        else:
+            flat[key] = value
+    return flat

@@ -113,6 +113,6 @@ class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
         self.mark_rank_as_completed(rank)
 
 
-def _ignore_interrupts() -> None:
+def _ignore_interrupts(_: int) -> None:
     """Leave stopping to the process that started this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ernie2.batches.stages import Stage, continual
 from ernie2.config.settings import Recipe
 from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE
 from ernie2.studies.settings import ArmName, StudySettings
@@ -16,7 +16,7 @@ from ernie2.training.schedules import warmup_steps
 
 @dataclass(frozen=True)
 class Arm:
-    """A learning method of Table 7. `combine`: token-level tasks ride on the steps of sentence-level ones."""
+    """A learning method of Table 7. `combine`: token-level tasks share the steps of sentence-level ones."""
 
     name: ArmName
     title: str
@@ -58,14 +58,14 @@ class Unit:
 
 def units(settings: StudySettings, recipe: Recipe) -> list[Unit]:
     """Every run of a study: seed by seed, so that a study cut short has whole seeds."""
-    made: list[Unit] = []
+    listed: list[Unit] = []
     for seed in range(settings.seeds):
-        made += [Unit(seed, MAIN_RULE, arm) for arm in settings.arms]
+        listed += [Unit(seed, MAIN_RULE, arm) for arm in settings.arms]
         if settings.scratch:
-            made += [Unit(seed, MAIN_RULE, task=task) for task in later_tasks(recipe)]
+            listed += [Unit(seed, MAIN_RULE, task=task) for stage in entries(recipe)[1:] for task in stage.tasks]
         if seed < settings.without_restart:
-            made += [Unit(seed, SENSITIVITY_RULE, arm) for arm in settings.arms if not same_without_restart(arm)]
-    return made
+            listed += [Unit(seed, SENSITIVITY_RULE, arm) for arm in settings.arms if not same_without_restart(arm)]
+    return listed
 
 
 def same_without_restart(arm: ArmName) -> bool:
@@ -73,25 +73,14 @@ def same_without_restart(arm: ArmName) -> bool:
     return arm == "multitask"
 
 
-def later_tasks(recipe: Recipe) -> list[str]:
-    """Tasks that enter after the first stage, in order: those that something was learned before."""
-    return [name for group in _groups(recipe)[1:] for name in group]
-
-
-def order_of_tasks(recipe: Recipe) -> list[str]:
-    """All tasks in the order in which they enter."""
-    return [name for group in _groups(recipe) for name in group]
+def entries(recipe: Recipe) -> list[Stage]:
+    """The tasks that enter together, in the order in which they enter, each with its iterations in total."""
+    return continual(recipe.stages.order or tuple(recipe.tasks), recipe.stages.steps)
 
 
 def steps_of(recipe: Recipe) -> dict[str, int]:
-    """Iterations every task gets in total."""
-    steps = recipe.stages.steps
-    return dict(steps) if isinstance(steps, Mapping) else dict.fromkeys(order_of_tasks(recipe), steps)
-
-
-def scratch_steps(settings: StudySettings, recipe: Recipe, task: str) -> int:
-    """Iterations of a task that is trained alone, for forward transfer."""
-    return max(1, round(settings.transfer_at * steps_of(recipe)[task]))
+    """Iterations every task gets in total, in the order in which tasks enter."""
+    return {task: count for stage in entries(recipe) for task, count in stage.iterations}
 
 
 def recipe_of(unit: Unit, settings: StudySettings) -> dict[str, Any]:
@@ -101,34 +90,27 @@ def recipe_of(unit: Unit, settings: StudySettings) -> dict[str, Any]:
     (its row of the task embedding is another one), and has the warm-up of a whole run in steps: its schedule is the
     beginning of one.
     """
-    whole = copy.deepcopy(settings.filled_recipe())
     recipe = settings.checked_recipe()
-    tasks = dict(whole["tasks"])
-    stages = {**(whole.get("stages") or {})}
-    train = {**(whole.get("train") or {}), "restart": unit.restart}
+    values = copy.deepcopy(settings.filled_recipe())
+    stages, train = ({**(values.get(key) or {})} for key in ("stages", "train"))
     if unit.arm is not None:
         arm = ARMS[unit.arm]
         stages |= {"method": arm.method, "combine": arm.combine}
         about = f"{arm.title}, seed {unit.seed}, schedule restart {unit.restart}"
     else:
         assert unit.task is not None
-        stages |= {"method": "continual", "combine": False, "steps": scratch_steps(settings, recipe, unit.task)}
-        stages["order"] = None
-        tasks = {unit.task: tasks[unit.task]}
-        train["warmup"] = warmup_steps(recipe.train, max(steps_of(recipe).values()))
+        steps = steps_of(recipe)
+        alone = max(1, round(settings.transfer_at * steps[unit.task]))
+        stages |= {"method": "continual", "combine": False, "steps": alone, "order": None}
+        values["tasks"] = {unit.task: values["tasks"][unit.task]}
+        train["warmup"] = warmup_steps(recipe.train, max(steps.values()))
         about = f"{unit.task} alone from scratch, seed {unit.seed}"
     return {
-        **whole,
+        **values,
         "name": f"{recipe.name}-{unit.arm or unit.task}-{unit.seed}",
         "about": f"Part of a study of learning methods: {about}.",
         "seed": unit.seed,
         "run": str(unit.folder(settings)),
-        "tasks": tasks,
         "stages": stages,
-        "train": train,
+        "train": {**train, "restart": unit.restart},
     }
-
-
-def _groups(recipe: Recipe) -> list[list[str]]:
-    order = recipe.stages.order or tuple(recipe.tasks)
-    return [[entry] if isinstance(entry, str) else list(entry) for entry in order]

@@ -10,48 +10,49 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ernie2.config.settings import Recipe
 from ernie2.console import say
-from ernie2.errors import ConfigError, DamagedFile, DataError
+from ernie2.errors import DamagedFile, DataError
 from ernie2.learned import BASELINES
 from ernie2.storage.json_files import read_checked_json, read_json, with_checksum
-from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE, check_format
-from ernie2.studies.arms import ARMS, Unit, order_of_tasks, same_without_restart, steps_of, units
+from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE
+from ernie2.studies.arms import ARMS, Unit, same_without_restart, steps_of, units
+from ernie2.studies.identity import check_scored, unit_is_done
 from ernie2.studies.settings import StudySettings
-from ernie2.studies.unit_runs import check_scored, unit_done
 from ernie2.training.records import Records, read_run
 
 NAME = "study.json"
 SCORED = "results.json"
 
+_Line = Mapping[str, Any]
 
-def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a study as far as it has come; `facts`: preset, status, created, finished, and how many runs went
-    side by side (`parallel`).
+
+def record_of(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **facts: Any) -> dict[str, Any]:
+    """The record of a study as far as it has come; `facts`: preset, status, created and finished, and `parallel` how
+    many runs went side by side.
 
     Runs that are not finished are left out; scores are there where their fine-tuning is. Raises `DataError` where runs
     were trained on different shards, `CheckpointError` where a folder holds another run than the study trains there.
     """
-    facts = dict(facts)
-    parallel = facts.pop("parallel", 1)
-    runs, scratch = [], []
-    described: list[dict[str, Any]] = []
+    runs, scratch, described = [], [], []
     for unit in units(settings, recipe):
+        if not unit_is_done(unit, settings):
+            continue
         folder = unit.folder(settings)
-        if not unit_done(unit, settings):
-            continue
-        told = read_run(folder)
-        described.append(told)
+        described.append(run := read_run(folder))
+        lines = Records(folder).read()
         if unit.arm is None:
-            scratch.append(_scratch_of(unit, told, Records(folder).read()))
+            scratch.append(_scratch_of(unit, run, lines))
             continue
-        runs.append(_run_of(unit, told, Records(folder).read(), _scores(unit, settings)))
+        runs.append(_run_of(unit, run, lines) | {"scores": _scores(unit, settings)})
         if same_without_restart(unit.arm) and unit.seed < settings.without_restart:
             runs.append({**runs[-1], "restart": SENSITIVITY_RULE, "same_run": True})
     _check_same_shards(described)
+    titles = {task["name"]: task for run in described for task in run["tasks"]}
     return {
         "format": FORMAT,
         "kind": "study",
@@ -61,11 +62,11 @@ def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any])
         **_common(described, recipe.shards.share, parallel),
         "steps": steps_of(recipe),
         "transfer_at": settings.transfer_at,
-        "tasks": _tasks(recipe, described),
-        "arms": [
-            {"name": arm.name, "title": arm.title, "method": arm.method, "combine": arm.combine}
-            for arm in (ARMS[name] for name in settings.arms)
+        "tasks": [
+            {key: titles.get(name, {}).get(key) or name for key in ("name", "title", "level")}
+            for name in steps_of(recipe)
         ],
+        "arms": [asdict(ARMS[name]) for name in settings.arms],
         "runs": runs,
         "scratch": scratch,
     }
@@ -73,17 +74,16 @@ def record_of(settings: StudySettings, recipe: Recipe, facts: Mapping[str, Any])
 
 def as_json(record: Mapping[str, Any]) -> bytes:
     """The content of `study.json`: a line a run, so that two records can be compared line by line, and a checksum."""
+
+    def line(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
     parts = []
     for key, value in record.items():
-        text = _line(value)
-        if key in ("runs", "scratch") and value:
-            text = "[\n" + ",\n".join(map(_line, value)) + "\n]"
-        parts.append(f"{_line(key)}: {text}")
+        a_line_each = value and key in ("runs", "scratch")
+        text = "[\n" + ",\n".join(map(line, value)) + "\n]" if a_line_each else line(value)
+        parts.append(f"{line(key)}: {text}")
     return with_checksum("{\n" + ",\n".join(parts) + "\n}\n")
-
-
-def _line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
@@ -103,80 +103,31 @@ def read_record(file: Path) -> dict[str, Any] | None:
     return record
 
 
-def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) -> None:
-    """Raises `ConfigError` where the folder holds a study of other settings, naming them; `_MAY_CHANGE` may.
-
-    Raises `DataError` where it holds something else, or a record of another version.
-    """
-    if record is None:
-        return
-    check_format(record)
-    before, now = _identity(record.get("settings") or {}), _identity(settings.model_dump(mode="json"))
-    differ = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    if differ:
-        named = "; ".join(f"{key}={_short(before.get(key))}, now {_short(now.get(key))}" for key in differ[:_NAMED])
-        more = f"; and {len(differ) - _NAMED} more" if len(differ) > _NAMED else ""
-        raise ConfigError(
-            f"{settings.folder} holds a study with other settings: {named}{more}. Choose another folder (folder=…), or "
-            "give it the settings it was begun with; seeds, arms, and runs from scratch and without restarts may be "
-            "added."
-        )
-
-
-_MAY_CHANGE = (
-    "folder", "seeds", "arms", "scratch", "without_restart", "keep", "finetuning.data", "finetuning.seeds",
-    "recipe.name", "recipe.about",
-)  # fmt: skip
-"""Keys that leave the runs there are as they are."""
-_NAMED, _LONGEST = 6, 60
-
-
-def _short(value: Any) -> str:
-    text = "not set" if value is None else str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-
-
-def _check_same_shards(described: Sequence[Mapping[str, Any]]) -> None:
-    found = {told["data"]["fingerprint"]: told["recipe"]["run"] for told in described}
-    if len(found) > 1:
+def _check_same_shards(described: Sequence[_Line]) -> None:
+    by_shards = {run["data"]["fingerprint"]: run["recipe"]["run"] for run in described}
+    if len(by_shards) > 1:
         raise DataError(
-            f"runs of this study were trained on different shards, {' and '.join(found.values())} among them: corpora "
-            "or shards changed between. Remove the runs of one kind, or begin in another folder."
+            f"runs of this study were trained on different shards, {' and '.join(by_shards.values())} among them: "
+            "corpora or shards changed between. Remove the runs of one kind, or begin in another folder."
         )
 
 
-def _identity(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        dotted = f"{above}{key}"
-        if dotted in _MAY_CHANGE:
-            continue
-        if isinstance(value, Mapping) and value:
-            flat |= _identity(value, f"{dotted}.")
-        else:
-            flat[dotted] = value
-    return flat
-
-
-def _run_of(
-    unit: Unit, told: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], scores: Mapping[str, Any]
-) -> dict[str, Any]:
+def _run_of(unit: Unit, run: _Line, lines: Sequence[_Line]) -> dict[str, Any]:
     ends = [line for line in lines if line["kind"] == "stage" and line["event"] == "end"]
     begins = {line["stage"]: line["step"] for line in lines if line["kind"] == "stage" and line["event"] == "begin"}
-    counted: Counter[str] = Counter()
-    for line in ends:
-        counted.update(line["iterations"])
     last = [line for line in lines if line["kind"] == "step"][-1]
-    packs = told["batch_tokens"] // told["recipe"]["batch"]["pack_tokens"]
+    iterations: Counter[str] = Counter()
+    for line in ends:
+        iterations.update(line["iterations"])
     return {
         "arm": unit.arm,
         "restart": unit.restart,
         "seed": unit.seed,
         "same_run": False,
-        "initial": told["initial_parameters"],
-        "iterations": dict(counted),
+        "initial": run["initial_parameters"],
+        "iterations": dict(iterations),
         "steps": last["step"],
-        "passes": last["step"] * packs,
+        "passes": last["step"] * (run["batch_tokens"] // run["recipe"]["batch"]["pack_tokens"]),
         "tokens": last["tokens"],
         "seconds": last["seconds"],
         "stages": [
@@ -184,28 +135,27 @@ def _run_of(
                 "begin": begins[line["stage"]],
                 "end": line["step"],
                 "tasks": line["iterations"],
-                "introduced": told["stages"][line["stage"]]["introduced"],
+                "introduced": run["stages"][line["stage"]]["introduced"],
             }
             for line in ends
         ],
         "heldout": _heldout(lines),
-        "scores": dict(scores),
     }
 
 
-def _scratch_of(unit: Unit, told: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _scratch_of(unit: Unit, run: _Line, lines: Sequence[_Line]) -> dict[str, Any]:
     heldout = _heldout(lines)
     return {
         "task": unit.task,
         "restart": unit.restart,
         "seed": unit.seed,
         "iterations": heldout[-1]["iterations"][unit.task],
-        "initial": told["initial_parameters"],
+        "initial": run["initial_parameters"],
         "heldout": heldout,
     }
 
 
-def _heldout(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _heldout(lines: Iterable[_Line]) -> list[dict[str, Any]]:
     """Evaluations with six digits; inside a stage accuracy and loss alone, which keeps records small."""
     return [
         {
@@ -217,7 +167,7 @@ def _heldout(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _figures(figures: Mapping[str, Any], at: str) -> dict[str, float | None]:
+def _figures(figures: _Line, at: str) -> dict[str, float | None]:
     kept = {key: figures[key] for key in ("accuracy", "loss")}
     if at != "during":
         kept |= {key: figures[key] for key in ("low", "high", "instances")}
@@ -230,51 +180,44 @@ def _scores(unit: Unit, settings: StudySettings) -> dict[str, Any]:
 
     Raises `DataError` where a file cannot be read or scores the encoder of another run.
     """
-    found = {}
+    scores = {}
     for file in sorted(unit.scores(settings).glob(f"*/{SCORED}")):
         try:
-            record = read_json(file, dict)
-            (told,) = record["datasets"]
-            check_scored(unit, record["checkpoint"], file)
+            results = read_json(file, dict)
+            (one,) = results["datasets"]
+            check_scored(unit, results["checkpoint"], file)
         except (DamagedFile, LookupError, TypeError, ValueError) as error:
             raise DataError(f"{file} cannot be read as results of fine-tuning: {error} Move it away.") from error
-        row: Mapping[str, Any] = told["rows"][0] if told["rows"] else {"metric": "", "split": "dev", "values": {}}
-        values: dict[str, float | None] = {**dict.fromkeys(told["diverged"]), **row["values"]}
-        found[told["dataset"]] = {
+        row: _Line = one["rows"][0] if one["rows"] else {"metric": "", "split": "dev", "values": {}}
+        values = {**dict.fromkeys(one["diverged"]), **row["values"]}
+        scores[one["dataset"]] = {
             "metric": row["metric"],
             "split": row["split"],
-            "standing": told["standing"],
-            "train": told["examples"]["train"],
-            "dev": told["examples"].get(row["split"], 0),
-            "values": dict(sorted(values.items(), key=lambda one: int(one[0]))),
-            "diverged": told["diverged"],
+            "standing": one["standing"],
+            "train": one["examples"]["train"],
+            "dev": one["examples"].get(row["split"], 0),
+            "values": dict(sorted(values.items(), key=lambda item: int(item[0]))),
+            "diverged": one["diverged"],
         }
-    return found
+    return scores
 
 
-def _common(described: Sequence[Mapping[str, Any]], share: float, parallel: int) -> dict[str, Any]:
+def _common(described: Sequence[_Line], share: float, parallel: int) -> dict[str, Any]:
     """What all runs share, from the first of them."""
     if not described:
         return {"machine": {}, "data": {"share": share}, "encoder": {}, "batch_tokens": None}
-    first = described[0]
-    encoder, data, machine = first["recipe"]["encoder"], first["data"], first["environment"]
+    run = described[0]
     return {
         "machine": {
-            "device": first["device"],
-            "precision": first["precision"],
-            **{key: machine[key] for key in ("os", "cpu", "cores", "devices")},
-            "versions": first["versions"],
+            **{key: run[key] for key in ("device", "precision")},
+            **{key: run["environment"][key] for key in ("os", "cpu", "cores", "devices")},
+            "versions": run["versions"],
             "parallel": parallel,
         },
-        "data": {**{key: data[key] for key in ("fingerprint", "vocab_size", "corpora")}, "share": share},
-        "encoder": {**{key: encoder[key] for key in ("kind", "layers", "hidden")}, "parameters": first["parameters"]},
-        "batch_tokens": first["batch_tokens"],
+        "data": {**{key: run["data"][key] for key in ("fingerprint", "vocab_size", "corpora")}, "share": share},
+        "encoder": {
+            **{key: run["recipe"]["encoder"][key] for key in ("kind", "layers", "hidden")},
+            "parameters": run["parameters"],
+        },
+        "batch_tokens": run["batch_tokens"],
     }
-
-
-def _tasks(recipe: Recipe, described: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    known = {task["name"]: task for told in described for task in told["tasks"]}
-    return [
-        {key: known.get(name, {}).get(key) or name for key in ("name", "title", "level")}
-        for name in order_of_tasks(recipe)
-    ]

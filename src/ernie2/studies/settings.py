@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ernie2.config.base import Part, PathText
-from ernie2.config.overrides import apply_override
+from ernie2.config.overrides import apply_override, dotted
 from ernie2.config.plain_yaml import parse_yaml
 from ernie2.config.problems import explain, list_problems
 from ernie2.config.settings import Recipe
@@ -67,8 +67,8 @@ class StudySettings(Part):
 
     def checked_recipe(self) -> Recipe:
         """The recipe all arms share; raises `ConfigError` for what is wrong in it."""
-        given = [key for key in _SET_BY_STUDY if _has(self.recipe, key)]
-        if given:
+        keys = [f"{key}." for key in dotted(self.recipe)]
+        if given := [key for key in _SET_BY_STUDY if any(one.startswith(f"{key}.") for one in keys)]:
             raise ConfigError(
                 f"recipe: {', '.join(given)}: the study itself sets this for every run; leave it out. Seeds are "
                 "seeds=…, learning methods arms=…, runs without restarts without_restart=…"
@@ -92,14 +92,6 @@ class StudySettings(Part):
 
 
 _SET_BY_STUDY = ("run", "seed", "stages.method", "stages.combine", "train.restart")
-
-
-def _has(recipe: Mapping[str, Any], dotted: str) -> bool:
-    first, _, rest = dotted.partition(".")
-    if not rest:
-        return first in recipe
-    part = recipe.get(first)
-    return isinstance(part, Mapping) and rest in part
 
 
 def presets() -> dict[str, str]:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ernie2.console import on_terminal, progress, say
-from ernie2.errors import RunFailed, RunStopped
-from ernie2.processes import cores, end_with_parent, without_main
+from ernie2.errors import RunStopped
+from ernie2.processes import cores, done_in_processes, without_main
 from ernie2.studies.arms import Unit
 
 
@@ -31,34 +28,27 @@ def side_by_side(
     process was killed, `RunStopped` on SIGTERM or SIGHUP; then, and where the generator is closed, the other runs are
     asked to stop and waited for.
     """
-    context = multiprocessing.get_context("spawn")
-    places = context.Queue()
-    for place in range(at_once):
-        places.put(place)
-    others = set(multiprocessing.active_children())
+
+    def advice(unit: Unit) -> str:
+        return (
+            f"It ran {unit.name}; what it said is in {log_of(unit, logs)}. The same command goes on from there; a "
+            "smaller --parallel needs less memory."
+        )
+
+    work, begin = partial(_in_its_log, carry_out, logs), partial(_take_place, gpus(), max(1, cores() // at_once))
     with (
         _stopping(),
         without_main(),
         progress(f"Study, {at_once} runs at once", len(units), "runs") as bar,
-        ProcessPoolExecutor(
-            at_once, context, initializer=_take_place, initargs=(places, gpus(), max(1, cores() // at_once))
-        ) as pool,
+        closing(done_in_processes(work, units, at_once, begin=begin, what_now=advice, may_save=True)) as ended,
     ):
-        waiting: dict[Future[None], Unit] = {}
-        due = deque(units)
         try:
-            while due or waiting:
-                while due and len(waiting) < at_once:  # none ahead of its turn, so that nothing starts after a stop
-                    unit = due.popleft()
-                    waiting[pool.submit(_in_its_log, carry_out, unit, log_of(unit, logs))] = unit
-                ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    _raise_failure(future, waiting, logs)
-                    bar.advance()
-                    yield waiting.pop(future)
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()  # a run that is asked to stop ends its step and saves
+            for unit in ended:
+                bar.advance()
+                yield unit
+        except Exception as error:
+            if not isinstance(error, RunStopped):
+                say("".join(getattr(error, "__notes__", ())[:1]))  # `_in_its_log`'s: which run it was
             raise
 
 
@@ -72,20 +62,6 @@ def gpus() -> list[str]:
 def log_of(unit: Unit, logs: Path) -> Path:
     """Where a run beside others says what it does."""
     return logs / f"{unit.name.replace('/', '-')}.log"
-
-
-def _raise_failure(future: Future[None], waiting: Mapping[Future[None], Unit], logs: Path) -> None:
-    """Raises what ended a run, if anything did, and says which run it was."""
-    failure = future.exception()
-    if isinstance(failure, BrokenProcessPool):
-        names = ", ".join(unit.name for unit in waiting.values())
-        raise RunFailed(
-            f"a process was killed, for want of memory perhaps, while these ran: {names}. What they said is in {logs}. "
-            "The same command goes on from there; a smaller --parallel needs less memory."
-        ) from failure
-    if failure is not None and not isinstance(failure, RunStopped):
-        say(f"{waiting[future].name} failed; what it said is in {log_of(waiting[future], logs)}")
-    future.result()
 
 
 @contextmanager
@@ -110,21 +86,24 @@ def _stopping() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _take_place(places: Any, devices: Sequence[str], threads: int) -> None:
+def _take_place(devices: Sequence[str], threads: int, place: int) -> None:
     """In a new process: the GPU it works on, and its share of the cores."""
-    end_with_parent()
-    place = places.get()
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[place % len(devices)]
     torch.set_num_threads(threads)
 
 
-def _in_its_log(carry_out: Callable[[Unit], None], unit: Unit, log: Path) -> None:
+def _in_its_log(carry_out: Callable[[Unit], None], logs: Path, unit: Unit) -> None:
+    log = log_of(unit, logs)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        log.open("a", encoding="utf-8", buffering=1) as file,
-        redirect_stdout(file),
-        redirect_stderr(file),
-        on_terminal(),
-    ):
-        carry_out(unit)
+    try:
+        with (
+            log.open("a", encoding="utf-8", buffering=1) as file,
+            redirect_stdout(file),
+            redirect_stderr(file),
+            on_terminal(),
+        ):
+            carry_out(unit)
+    except Exception as error:
+        error.add_note(f"{unit.name} failed; what it said is in {log}")
+        raise

@@ -25,10 +25,10 @@ from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.blocks import markdown
 from ernie2.studies.analysis.tables import blocks, spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
-from ernie2.studies.record import NAME, SCORED, as_json, check_same_study, read_record, record_of
+from ernie2.studies.identity import check_same_study, check_unit, unit_is_done
+from ernie2.studies.record import NAME, SCORED, as_json, read_record, record_of
 from ernie2.studies.settings import StudySettings, TuningSettings, load_settings
 from ernie2.studies.side_by_side import side_by_side
-from ernie2.studies.unit_runs import check_unit, unit_done
 from ernie2.training.checkpoints import begun
 from ernie2.verbs.finetuning import finetune
 from ernie2.verbs.preparing import shards_of
@@ -59,12 +59,12 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
 
 def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, parallel: int | None) -> Path:
     """Carry out a study; `folder` is locked."""
-    before = read_record(folder / NAME)
-    check_same_study(before, settings)
+    before = read_record(folder / NAME) or {}
+    check_same_study(before or None, settings)
     if settings.finetuning.data is None:
         say("No fine-tuning: give finetuning.data=FOLDER, which holds the sets, to score the encoders as well.")
     planned = units(settings, recipe)
-    left = [unit for unit in planned if not _complete(unit, settings)]
+    left = [unit for unit in planned if not _is_complete(unit, settings)]
     say(f"{len(planned)} pre-training runs, {len(planned) - len(left)} of them done")
     try:
         shards_of(recipe, None)
@@ -73,26 +73,29 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
             f"{error}\nIn a study these keys begin with recipe., as in recipe.corpora.NAME.path=FILE."
         ) from error
     at_once = min(parallel or max(1, torch.cuda.device_count()), max(1, len(left)))
-    beside = ((before or {}).get("machine") or {}).get("parallel", 1)
-    facts = {"preset": preset, "created": (before or {}).get("created") or _now(), "parallel": max(at_once, beside)}
+    facts = {
+        "preset": preset,
+        "created": before.get("created") or _now(),
+        "parallel": max(at_once, (before.get("machine") or {}).get("parallel", 1)),
+    }
 
-    def bring_up_to_date() -> None:
-        over = all(_complete(unit, settings) for unit in planned)
-        ended = (before or {}).get("finished") if not left else None  # what was finished before stays so
+    def write_record() -> dict[str, Any]:
+        over = all(_is_complete(unit, settings) for unit in planned)
+        ended = before.get("finished") if not left else None  # what was finished before stays so
         status = {"status": "done", "finished": ended or _now()} if over else {"status": "running", "finished": None}
-        _leave(folder, record_of(settings, recipe, {**facts, **status}))
+        record = record_of(settings, recipe, **facts, **status)
+        _write(folder, record)
+        return record
 
-    bring_up_to_date()  # before the first run too, so that the folder is known for a study of these settings
-    _say_left_out(before, settings)
+    record = write_record()  # before the first run too, so that the folder is known for a study of these settings
+    _say_left_out(before.get("runs") or (), settings)
     try:
         with closing(_carried_out(left, settings, at_once)) as carried_out:
             for unit in carried_out:
                 say(f"done: {unit.name}")
-                bring_up_to_date()
+                record = write_record()
     except RunStopped as error:
         raise RunStopped("asked to stop; what was trained is saved. The same command goes on from there.") from error
-    record = read_record(folder / NAME)
-    assert record is not None
     answer("\n".join(["", *spoken_lines(analyse(record))]))
     return folder
 
@@ -106,26 +109,25 @@ def study_again(file: str | Path, out: str | Path | None = None) -> Path:
     record = read_record(file)
     if record is None:
         raise DataError(f"there is no {file}. Give the study.json of a study, or its folder.")
-    found = analyse(record)  # says what is wrong with it before anything is written
+    analysis = analyse(record)  # says what is wrong with it before anything is written
     folder = Path(out) if out is not None else file.parent
-    _leave(folder, record)
-    answer("\n".join(spoken_lines(found)))
+    _write(folder, record)
+    answer("\n".join(spoken_lines(analysis)))
     return folder
 
 
-def _leave(folder: Path, record: Mapping[str, Any]) -> None:
+def _write(folder: Path, record: Mapping[str, Any]) -> None:
     write_bytes(folder / NAME, as_json(record))
     write_text(folder / TABLES, markdown(blocks(record, analyse(record))))
     write_study_page(folder)
 
 
-def _say_left_out(before: Mapping[str, Any] | None, settings: StudySettings) -> None:
+def _say_left_out(runs: Sequence[Mapping[str, Any]], settings: StudySettings) -> None:
     """Tells of finished runs that are not asked for this time: they leave the record, and stay where they are."""
-    runs = (before or {}).get("runs") or ()
-    gone = [run for run in runs if run["seed"] >= settings.seeds or run["arm"] not in settings.arms]
+    gone = sum(run["seed"] >= settings.seeds or run["arm"] not in settings.arms for run in runs)
     if gone:
         say(
-            f"{len(gone)} finished runs are of seeds or arms that are not asked for this time (seeds={settings.seeds}, "
+            f"{gone} finished runs are of seeds or arms that are not asked for this time (seeds={settings.seeds}, "
             f"arms={','.join(settings.arms)}): out of the record until they are, and still in {settings.folder}."
         )
 
@@ -147,14 +149,14 @@ def _check_sets(settings: StudySettings, recipe: Recipe) -> None:
 
 def _assignments(tuning: TuningSettings) -> list[str]:
     """`finetuning.settings` as `finetune` takes them."""
-    told = {
-        key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in tuning.settings.items()
-    }
-    return [f"{key}={value}" for key, value in told.items()]
+    return [
+        f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in tuning.settings.items()
+    ]
 
 
-def _complete(unit: Unit, settings: StudySettings) -> bool:
-    return unit_done(unit, settings) and not _unscored(unit, settings)
+def _is_complete(unit: Unit, settings: StudySettings) -> bool:
+    return unit_is_done(unit, settings) and not _unscored(unit, settings)
 
 
 def _unscored(unit: Unit, settings: StudySettings) -> list[str]:
@@ -162,14 +164,14 @@ def _unscored(unit: Unit, settings: StudySettings) -> list[str]:
     tuning = settings.finetuning
     if unit.arm is None or tuning.data is None:
         return []
-    return [name for name in tuning.sets if len(_seeds(unit.scores(settings) / name / SCORED)) < tuning.seeds]
+    return [name for name in tuning.sets if _seeds_scored(unit.scores(settings) / name / SCORED) < tuning.seeds]
 
 
-def _seeds(results: Path) -> list[int]:
+def _seeds_scored(results: Path) -> int:
     try:
-        return list(read_json(results, dict).get("seeds", ()))
+        return len(read_json(results, dict).get("seeds", ()))
     except FileNotFoundError:
-        return []
+        return 0
     except DamagedFile as error:
         raise DataError(f"{error} Move it away to have the run scored again.") from error
 
@@ -189,23 +191,16 @@ def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) ->
 def _carry_out(unit: Unit, settings: StudySettings) -> None:
     """Pre-trains one run, or goes on with it, then scores it; a run that is done is not done again."""
     run = unit.folder(settings)
-    if not unit_done(unit, settings):
+    if not unit_is_done(unit, settings):
         if begun(run):
             check_unit(unit, settings)
             resume(run)
         else:
             pretrain(recipe_of(unit, settings))
-    tuning = settings.finetuning
+    tuning, assignments = settings.finetuning, _assignments(settings.finetuning)
     for name in _unscored(unit, settings):
         target = unit.scores(settings) / name
-        finetune(
-            run / "hf",
-            name,
-            tuning.data,
-            seeds=tuning.seeds,
-            settings=_assignments(tuning),
-            out=target,
-        )
+        finetune(run / "hf", name, tuning.data, seeds=tuning.seeds, settings=assignments, out=target)
         if not settings.keep:
             for model in target.glob("*/seed-*/model"):
                 discard(model)

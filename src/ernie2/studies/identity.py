@@ -1,0 +1,112 @@
+"""Whether a folder holds the study, the run or the scores of these settings; what differs is named key by key.
+
+A folder at the right path may hold another run: a copy of another seed, another method, or a run of other settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ernie2.config.overrides import dotted
+from ernie2.errors import CheckpointError, ConfigError, DataError
+from ernie2.studies.analysis.reading import check_format
+from ernie2.studies.arms import Unit, recipe_of
+from ernie2.studies.settings import StudySettings
+from ernie2.tasks.base import find
+from ernie2.tasks.recipe import load_recipe
+from ernie2.training.environment import check_rules
+from ernie2.training.records import read_run
+
+_STUDY_MAY_CHANGE = (
+    "folder", "seeds", "arms", "scratch", "without_restart", "keep", "finetuning.data", "finetuning.seeds",
+    "recipe.name", "recipe.about",
+)  # fmt: skip
+"""Settings that leave the runs there as they are."""
+_RUN_MAY_DIFFER = ("run", "name", "about", "shards.folder")
+"""Keys of a recipe that change no parameter: where folders lie and what a run is called."""
+_NAMED, _LONGEST = 6, 60
+
+
+def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) -> None:
+    """Raises `ConfigError` where the folder holds a study of other settings, naming them; `_STUDY_MAY_CHANGE` may.
+
+    Raises `DataError` where it holds something else, or a record of another version.
+    """
+    if record is None:
+        return
+    check_format(record)
+    before, now = dotted(record.get("settings") or {}), dotted(settings.model_dump(mode="json"))
+    if differing := _differing(before, now, ", now ", lambda key: key in _STUDY_MAY_CHANGE):
+        raise ConfigError(
+            f"{settings.folder} holds a study with other settings: {differing}. Choose another folder (folder=…), or "
+            "give it the settings it was begun with; seeds, arms, and runs from scratch and without restarts may be "
+            "added."
+        )
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run was trained to its end and has its results; raises `CheckpointError` where under other rules."""
+    try:
+        facts = read_run(folder)
+    except CheckpointError:
+        return False
+    if facts["status"] != "done" or not all((folder / name).exists() for name in ("hf", "report.html")):
+        return False
+    check_rules(facts, folder)
+    return True
+
+
+def unit_is_done(unit: Unit, settings: StudySettings) -> bool:
+    """Whether the run of a unit is done.
+
+    Raises `CheckpointError` where its folder holds another run, or one under other rules.
+    """
+    if not is_done(unit.folder(settings)):
+        return False
+    check_unit(unit, settings)
+    return True
+
+
+def check_unit(unit: Unit, settings: StudySettings) -> None:
+    """Raise `CheckpointError`, naming what differs, unless the folder of a unit holds a run of its recipe."""
+    folder, recipe = unit.folder(settings), load_recipe(recipe_of(unit, settings))
+    tasks = {
+        name: find(name).Options.model_validate(dict(options or {})).model_dump(mode="json")
+        for name, options in recipe.tasks.items()
+    }
+    expected = dotted({**recipe.model_dump(mode="json"), "tasks": tasks})
+
+    def may_differ(key: str) -> bool:
+        """A run itself fills in the labels that only data can name, and once resumed what `auto` became."""
+        labels = key.startswith("tasks.") and key.endswith(".labels") and expected.get(key) is None
+        return key in _RUN_MAY_DIFFER or labels or (key == "train.precision" and expected[key] == "auto")
+
+    if differing := _differing(dotted(read_run(folder)["recipe"]), expected, " where it must be ", may_differ):
+        raise CheckpointError(
+            f"{folder} holds another run than this study trains there: {differing}. Put the right run back, move this "
+            "one away to train it anew, or choose another folder (folder=…)."
+        )
+
+
+def check_scored(unit: Unit, checkpoint: str, file: Path) -> None:
+    """Raise `DataError` unless `checkpoint`, which `file` holds the scores of, is the encoder of the unit's run."""
+    encoder = Path("runs", unit.name, "hf")
+    if Path(checkpoint).parts[-len(encoder.parts) :] != encoder.parts:
+        raise DataError(
+            f"{file} holds scores of another encoder, {checkpoint}, not of {encoder}. Move it away to have the run "
+            "scored again."
+        )
+
+
+def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any], words: str, ignored: Callable[[str], bool]) -> str:
+    """`train.clip=2.0, now 1.0; …` for the keys whose values differ, with `words` between both; empty for none."""
+    keys = [key for key in sorted({*there, *wanted}) if there.get(key) != wanted.get(key) and not ignored(key)]
+    named = [f"{key}={_shown(there.get(key))}{words}{_shown(wanted.get(key))}" for key in keys[:_NAMED]]
+    return "; ".join([*named, *([f"and {len(keys) - _NAMED} more"] if len(keys) > _NAMED else [])])
+
+
+def _shown(value: Any) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
