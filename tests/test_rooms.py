@@ -137,6 +137,52 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     assert beyond == {"ernie2", "ernie2.escaping.json_line"}
 
 
+PATH_METHODS = {"write_text", "write_bytes", "touch", "mkdir", "unlink", "rmdir", "symlink_to", "hardlink_to", "rename"}
+"""Methods of `Path` that change the disk, whatever their arguments."""
+WRITERS = {
+    *(f"os.{name}" for name in ("replace", "rename", "renames", "remove", "unlink", "link", "symlink", "truncate")),
+    *(f"os.{name}" for name in ("mkdir", "makedirs", "rmdir", "removedirs")),
+    *(f"shutil.{name}" for name in ("copy", "copy2", "copyfile", "copyfileobj", "copytree", "move", "rmtree")),
+    *(f"np.{name}" for name in ("save", "savez", "savez_compressed", "savetxt", "memmap")),
+    *("torch.save", "save_file", "sqlite3.connect", "tempfile.mkdtemp", "tempfile.mkstemp"),
+    *("tempfile.TemporaryDirectory", "tempfile.TemporaryFile", "tempfile.NamedTemporaryFile"),
+}
+WRITES_ELSEWHERE = {
+    ("batches/shared_buffer.py", "tempfile.TemporaryFile"),  # memory that processes share; it has no name
+    ("benchmarking/measure.py", "tempfile.TemporaryDirectory"),  # made-up pairs, gone after the measurement
+    ("finetuning/glue_submission.py", "zipfile.ZipFile"),  # into memory
+    ("shards/prepare.py", "rmdir"),  # an empty folder after input that was refused
+}
+"""(module, call): what writes without `storage`, and why it may."""
+
+
+def writes(module: str) -> Iterator[str]:
+    """Calls of a module that open a file for writing, or change the disk in another way."""
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        called, is_method = ast.unparse(node.func), isinstance(node.func, ast.Attribute)
+        name = called.rpartition(".")[2]
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if called == "os.open":
+            written = ast.unparse(node)
+            writing = any(flag in written for flag in ("O_WRONLY", "O_RDWR", "O_CREAT")) and "os.devnull" not in written
+        elif name in ("open", "fdopen", "ZipFile"):
+            texts = [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+            writing = any(len(text) < 4 and set(text) & set("wax+") for text in texts)
+        elif is_method and name == "replace":
+            writing = len(node.args) == 1 and not node.keywords  # of a path: that of a text takes two arguments
+        else:
+            writing = called in WRITERS or (is_method and name in PATH_METHODS)
+        if writing:
+            yield called if called in WRITERS or "zip" in called else name
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) != "storage"])
+def test_files_are_written_only_through_storage(module: str) -> None:
+    assert {(module, call) for call in writes(module)} <= WRITES_ELSEWHERE
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "console.py"])
 def test_every_message_passes_through_the_one_function_that_spells_out_escape_sequences(module: str) -> None:
     tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))

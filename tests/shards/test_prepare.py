@@ -311,7 +311,7 @@ def test_killed_while_moving_into_place_it_finishes(made, tmp_path, monkeypatch)
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ernie2.shards.manifest.os.replace", dying)
+        patch.setattr("ernie2.storage.atomic.os.replace", dying)
         with pytest.raises(KeyboardInterrupt):
             prepare(asked, workers=1)
     assert not (tmp_path / "shards" / "shards.json").exists()

@@ -217,3 +217,16 @@ def test_content_and_folder_are_flushed_before_and_after_the_rename(
     monkeypatch.setattr(atomic.os, "replace", lambda a, b: (done.append(f"rename {b.name}"), replace(a, b)))
     atomic.write_text(tmp_path / "a", "")
     assert done == ["flush a", "rename a", f"flush {tmp_path.name}"]
+
+
+def test_a_file_or_folder_is_moved_in_place_of_another_and_aside_under_a_free_name(tmp_path: Path) -> None:
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    atomic.move(tmp_path / "new", tmp_path / "old")
+    assert [file.name for file in (tmp_path / "old").iterdir()] == ["new"]
+    assert atomic.move_aside(tmp_path / "old", ".damaged") == tmp_path / "old.damaged"
+    (tmp_path / "old").touch()
+    assert atomic.move_aside(tmp_path / "old", ".damaged") == tmp_path / "old.damaged1"
+    with pytest.raises(StorageError, match="nothing was changed"):
+        atomic.move(tmp_path / "absent", tmp_path / "here")

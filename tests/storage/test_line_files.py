@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
 from ernie2.errors import StorageError
-from ernie2.storage.line_files import append_line
+from ernie2.storage.line_files import append_line, check_appendable, shorten
 
 
 def test_lines_are_appended_and_an_unfinished_one_is_ended(tmp_path: Path) -> None:
@@ -25,3 +27,30 @@ def test_lines_are_appended_and_an_unfinished_one_is_ended(tmp_path: Path) -> No
 def test_a_refusing_disk_is_told_with_what_to_do_now(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="Give another file"):
         append_line(tmp_path, {}, what_now="Give another file.")
+
+
+def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "lines.jsonl"
+    append_line(file, {"a": 1})
+
+    def full(handle: FileIO, content: bytes) -> None:
+        handle.write(content[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as during:
+        during.setattr("ernie2.storage.line_files._write_all", full)
+        with pytest.raises(StorageError, match=r"No space left.*nothing was changed"):
+            append_line(file, {"a": 2}, durable=False)
+    append_line(file, {"a": 2})
+    assert list(map(json.loads, file.read_text(encoding="utf-8").splitlines())) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_file_is_shortened_and_found_to_be_appendable_without_being_made(tmp_path: Path) -> None:
+    check_appendable(tmp_path / "new" / "lines.jsonl")
+    assert not list((tmp_path / "new").iterdir())
+    with pytest.raises(StorageError, match=r"Name another file\."):
+        check_appendable(tmp_path, what_now="Name another file.")
+    shorten(tmp_path / "absent", 3)
+    (tmp_path / "log").write_bytes(b"abcdef")
+    shorten(tmp_path / "log", 3)
+    assert (tmp_path / "log").read_bytes() == b"abc"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ernie2.errors import StorageError
-from ernie2.storage.removing import discard, remove
+from ernie2.storage.atomic import remove_leftovers
+from ernie2.storage.removing import discard, discard_folder, remove
 
 
 def refuse(*_: object, **__: object) -> None:
@@ -43,3 +44,15 @@ def test_an_error_of_the_disk_names_the_path_and_says_what_to_do(
     assert told.err == f"warning: {path} cannot be removed: Input/output error. Nothing needs it any more: " + (
         "remove it yourself.\n"
     )
+
+
+def test_a_folder_is_discarded_in_one_step_so_that_a_kill_leaves_a_leftover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old" / "inner").mkdir(parents=True)
+    with monkeypatch.context() as during:
+        during.setattr(shutil, "rmtree", refuse)
+        discard_folder(tmp_path / "old")
+    assert "cannot be removed" in capsys.readouterr().err
+    assert remove_leftovers(tmp_path) == [tmp_path / ".old.deleted_.tmp"]
+    assert not list(tmp_path.iterdir())

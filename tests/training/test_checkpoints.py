@@ -11,6 +11,7 @@ from torch import nn
 import tiny_run
 from ernie2.config.settings import TrainSettings
 from ernie2.errors import CheckpointError, StorageError
+from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.training import checkpoints
 from ernie2.training.checkpoints import Saver
@@ -141,7 +142,7 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path):
         checkpoints.open_checkpoint(folder)
 
 
-def test_what_a_kill_left_of_a_deletion_is_no_checkpoint_and_goes_with_the_next_one(tmp_path, monkeypatch):
+def test_what_a_kill_left_of_a_deletion_is_no_checkpoint_and_goes_with_other_leftovers(tmp_path, monkeypatch):
     model, optimizer = trained()
     for step in (1, 2):
         checkpoints.save(tmp_path, step, model, optimizer, {})
@@ -150,11 +151,11 @@ def test_what_a_kill_left_of_a_deletion_is_no_checkpoint_and_goes_with_the_next_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as during:
-        during.setattr(checkpoints, "discard", killed)
+        during.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             checkpoints.prune(tmp_path, keep=1)
     assert checkpoints.newest(tmp_path).folder.name == "step_00000002"
-    checkpoints.prune(tmp_path, keep=1)
+    remove_leftovers(tmp_path)
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000002"]
 
 

@@ -1,4 +1,4 @@
-from pathlib import Path
+import errno
 
 import pytest
 
@@ -149,31 +149,16 @@ def test_a_run_of_the_first_version_is_refused_in_one_line_that_says_what_to_do(
     assert "\n" not in str(refused.value)
 
 
-def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_lines_whole_and_says_how_to_go_on(tmp_path, monkeypatch):
     records = Records(tmp_path)
     records.write("step", step=1)
-    opened = Path.open
 
-    class Full:
-        """A file on a disk with room for five bytes."""
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def write(self, text):
-            self.file.write(text[:5])
-            self.file.flush()
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "open", lambda path, *given, **named: Full(opened(path, *given, **named)))
-    with pytest.raises(StorageError, match=r"No space left.*lines so far are whole.*give the same command again"):
-        records.write("step", step=2)
-    monkeypatch.undo()
+    with monkeypatch.context() as during:
+        during.setattr("ernie2.storage.line_files._write_all", full)
+        with pytest.raises(StorageError, match=r"No space left.*lines so far are whole.*give the same command again"):
+            records.write("step", step=2)
     records.write("step", step=2)
     assert [line["step"] for line in records.read()] == [1, 2]

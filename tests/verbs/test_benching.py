@@ -117,7 +117,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_measured(
     monkeypatch.setattr("ernie2.verbs.benching.Bench", lambda *_: pytest.fail("measured"))
     recipe, file = folder / "recipe.yaml", tmp_path / "b.jsonl"
     assert run(recipe, "--json", tmp_path) == 2
-    assert "name another file with --json" in capsys.readouterr().err
+    assert "Name another file with --json" in capsys.readouterr().err
     assert run(recipe, "encoder.kind=gru", "--against", "hf", "--json", file) == 2
     assert "no model with gru layers" in capsys.readouterr().err
     assert run("no-such-recipe", "--json", file) == 2

@@ -6,7 +6,6 @@ that is a tenth as long.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from ernie2.config.settings import Recipe
 from ernie2.shards.shard_folders import TOKENIZER_FILES
 from ernie2.shards.store import CASED, FORMAT, WORD_START, Shards, token_dtype, write_shard
-from ernie2.storage.atomic import storage_errors
+from ernie2.storage.atomic import write_bytes
 from ernie2.storage.json_files import write_checked_json
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.recipe import load_recipe
@@ -74,9 +73,8 @@ def write_pairs(
     corpus = {"language": "en", "licence": "made up", "shards": [shard], "labels": _LABELS, "label_counts": counts}
     whole = {"format": FORMAT, "tokenizer": like.tokenizer_fingerprint, "fingerprint": "made up"}
     what_now = "Free space there, or set TMPDIR to another folder."
-    with storage_errors(folder, what_now=what_now):
-        for name in TOKENIZER_FILES:
-            if (like.folder / name).exists():
-                shutil.copy(like.folder / name, folder / name)
+    for name in TOKENIZER_FILES:
+        if (like.folder / name).exists():
+            write_bytes(folder / name, (like.folder / name).read_bytes(), what_now=what_now)
     write_checked_json(folder / "shards.json", {**whole, "corpora": {CORPUS: corpus}}, what_now=what_now)
     return Shards(folder)

@@ -14,16 +14,15 @@ import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from ernie2.corpora.cells import text_of
 from ernie2.corpora.connectives import Mined
 from ernie2.corpora.documents import Drops
-from ernie2.errors import ConfigError, DataError, StorageError
-from ernie2.storage.atomic import scratch_folder
+from ernie2.errors import ConfigError, DataError
 from ernie2.storage.listing import list_files
+from ernie2.storage.scratch import scratch_database
 from ernie2.storage.table_writing import check_output, write_rows
 from ernie2.storage.tables import TABLES, read_columns
 
@@ -34,9 +33,6 @@ _VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "
 _BATCH = 10_000
 _WHICH_COLUMN = "Name the right ones with --query, --title and --clicked."
 _TABLES = """
-    PRAGMA journal_mode = OFF;
-    PRAGMA synchronous = OFF;
-    PRAGMA cache_size = -65536;
     CREATE TABLE shown (query TEXT, title TEXT, clicked INTEGER, times INTEGER, PRIMARY KEY (query, title))
         WITHOUT ROWID;
     CREATE TABLE kept (query TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -71,18 +67,15 @@ def mine_clicks(
     files = list_files([path], TABLES)
     check_output(out, files)
     drops, labels = Drops(), Counter[str]()
-    try:
-        with scratch_folder(out) as scratch, closing(sqlite3.connect(scratch / "log.sqlite")) as log:
-            log.executescript(_TABLES)
-            rows = _gather(log, files, columns, drops, told)
-            if not _choose(log, min_query_count, drops):
-                raise DataError(
-                    f"{path}: no query of {rows:,} rows has {min_query_count} or more; nothing was written. Lower the "
-                    "minimal count of a query, or give a longer log."
-                )
-            write_rows(out, COLUMNS, _pairs(log, labels, drops))
-    except sqlite3.OperationalError as error:
-        raise StorageError(f"{out}: {error} while gathering the log; free space or choose another place.") from error
+    with scratch_database(out) as log:
+        log.executescript(_TABLES)
+        rows = _gather(log, files, columns, drops, told)
+        if not _choose(log, min_query_count, drops):
+            raise DataError(
+                f"{path}: no query of {rows:,} rows has {min_query_count} or more; nothing was written. Lower the "
+                "minimal count of a query, or give a longer log."
+            )
+        write_rows(out, COLUMNS, _pairs(log, labels, drops))
     return Mined(labels, drops)
 
 

@@ -33,8 +33,8 @@ from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora.documents import FORMATS, Document, Drops, read_documents
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import ConfigError, DataError, did_you_mean
-from ernie2.storage.atomic import scratch_folder
 from ernie2.storage.listing import list_files, packaged_folder
+from ernie2.storage.scratch import scratch_file
 from ernie2.storage.table_writing import check_output, write_rows
 
 NO_CONNECTIVE = "[no-conn]"
@@ -242,7 +242,7 @@ def mine_discourse(
     drops = Drops()
     kept = _Kept(max_per_label, drops)
     documents = characters = 0
-    with scratch_folder(out) as scratch, open(scratch / "candidates", "w+b") as file:
+    with scratch_file(out) as file:
         for document in read_documents(corpus, drops):
             for pair in discourse_pairs(document, corpus.language, drops):
                 kept.offer(pair, file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from hashlib import sha256
@@ -14,7 +13,7 @@ from ernie2.shards.shard_folders import TOKENIZER_FILES
 from ernie2.shards.store import FORMAT, WHAT_NOW, Shards
 from ernie2.shards.units import ReadCorpus
 from ernie2.shards.wordpieces import WordPieces
-from ernie2.storage.atomic import checksum, flush, remove_leftovers
+from ernie2.storage.atomic import checksum, move, remove_leftovers
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.removing import remove
 
@@ -125,13 +124,8 @@ def commit(folder: Path, work: Path) -> None:
     for name in replaced:
         remove(folder / name, what_now=WHAT_NOW)
     for name in sorted(entries):
-        source = work / "set" / name
-        if not source.exists():
-            continue
-        if source.is_dir():
-            remove(folder / name, what_now=WHAT_NOW)
-        os.replace(source, folder / name)
-    flush(folder)
+        if (source := work / "set" / name).exists():
+            move(source, folder / name, what_now=WHAT_NOW)
     write_checked_json(folder / "shards.json", finished["manifest"], what_now=WHAT_NOW)
 
 

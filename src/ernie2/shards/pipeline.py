@@ -6,7 +6,6 @@ Each reads and writes the staging directory and nothing else, and can be done ag
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 from ernie2.config.data_settings import KnowledgeSettings, ShardSettings
 from ernie2.config.settings import Recipe
-from ernie2.errors import StorageError
 from ernie2.shards.columns import Batch, ColumnMaker, shard_columns
 from ernie2.shards.knowledge import phrases
 from ernie2.shards.knowledge.annotators import annotators
@@ -27,7 +25,7 @@ from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import HELDOUT, WHAT_NOW, Shard, add_columns, span_columns, write_shard
 from ernie2.shards.units import ReadCorpus, load_read, read_corpora, read_unit
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
-from ernie2.storage.atomic import staged_file
+from ernie2.storage.arrays import write_arrays
 from ernie2.storage.json_files import write_checked_json
 from ernie2.storage.removing import remove
 
@@ -52,10 +50,8 @@ class ReadInput(PipelineStep):  # type: ignore[misc]
                 self.staging.advance(characters - reported)
                 reported = characters
 
-        with self.staging.in_use(), _database_errors(self.staging.folder.parent):
-            units = self.staging.folder / "units"
-            remove(units, what_now=WHAT_NOW)
-            units.mkdir(parents=True)
+        with self.staging.in_use():
+            remove(self.staging.folder / "units", what_now=WHAT_NOW)
             read_corpora(self.recipe.corpora, self.recipe.shards, self.staging.folder, seen)
 
 
@@ -109,8 +105,7 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
         if self.knowledge.phrases is not None:
             words = phrases.words_of(Shard(work / "set" / corpus.name / unit), _lettered(work))
             counts = phrases.count(words, rank, self.knowledge.phrases.max_words)
-            with staged_file(work / "counts" / f"{unit}.npz", what_now=WHAT_NOW) as new:
-                np.savez(new, **counts.columns())
+            write_arrays(work / "counts" / f"{unit}.npz", counts.columns(), what_now=WHAT_NOW)
         first = np.concatenate([batch.first_sections for batch in batches])
         counted = np.bincount(columns["label"], minlength=len(corpus.labels)).tolist() if corpus.labels else []
         return {
@@ -175,16 +170,6 @@ def _lettered(work: Path) -> NDArray[np.int8]:
 def chosen_phrases(work: Path) -> phrases.Phrases:
     with np.load(work / "phrases.npz") as columns:
         return phrases.Phrases(**columns)
-
-
-@contextmanager
-def _database_errors(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise StorageError(
-            f"{place}: {error}. Free space or choose another shards.folder, then run the same again."
-        ) from error
 
 
 @contextmanager

@@ -39,7 +39,8 @@ from ernie2.shards.store import TRAIN, WHAT_NOW, Shards
 from ernie2.shards.units import ReadCorpus, load_read, read_unit
 from ernie2.shards.unknown import check_sample, check_share
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces, train_wordpieces
-from ernie2.storage.atomic import remove_leftovers, staged_file, storage_errors, write_text
+from ernie2.storage.arrays import write_array, write_arrays
+from ernie2.storage.atomic import remove_leftovers, storage_errors, write_text
 from ernie2.storage.readers import without_readers
 from ernie2.storage.removing import discard
 
@@ -194,8 +195,7 @@ def _tokenizer(
         given.save(work / "set")
     wordpieces = given or load_wordpieces(saved)
     if not (work / "lettered.npy").exists():
-        with staged_file(work / "lettered.npy", what_now=WHAT_NOW) as new:
-            np.save(new, phrases.lettered_pieces(wordpieces))
+        write_array(work / "lettered.npy", phrases.lettered_pieces(wordpieces), what_now=WHAT_NOW)
     return wordpieces
 
 
@@ -236,8 +236,7 @@ def _choose_phrases(
         lines.append(f"{_closed_up(wordpieces.decode(tokens.at(*place)))}\t{count}\t{npmi:.4f}\n")
     write_text(work / "set" / "phrases.tsv", "".join(lines), what_now=WHAT_NOW)
     columns = {name: getattr(chosen, name) for name in chosen.__slots__}
-    with staged_file(work / "phrases.npz", what_now=WHAT_NOW) as new:
-        np.savez(new, **columns)
+    write_arrays(work / "phrases.npz", columns, what_now=WHAT_NOW)
     return len(chosen)
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ernie2.errors import StorageError
 from ernie2.shards.store import WHAT_NOW
-from ernie2.storage.atomic import storage_errors
+from ernie2.storage.atomic import make_folder, storage_errors, write_bytes
+from ernie2.storage.line_files import append_bytes
 from ernie2.storage.locks import FolderLock, is_locked, shared_lock, wait_until_free
 from ernie2.storage.removing import discard, remove
 
@@ -41,12 +43,10 @@ class StagingDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock of the shards folder. Raises `FolderInUse` where another process does."""
-        with storage_errors(self.folder.parent, what_now=WHAT_NOW):
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FolderLock(self.folder.parent, name=self._lock_file.name, otherwise="choose another shards.folder"):
             with storage_errors(self.folder.parent, what_now=WHAT_NOW):
                 wait_until_free(self._busy_file)  # workers that a killed run left behind hold it until they notice
-                self.folder.mkdir(exist_ok=True)  # not before: the run that held the lock removes it at its end
+                make_folder(self.folder)  # not before: the run that held the lock removes it at its end
                 remove(self.folder / "stop")
             try:
                 yield
@@ -68,18 +68,17 @@ class StagingDirectory:
 
     def ask_to_stop(self) -> None:
         """Let all workers stop at their next `check`."""
-        with suppress(OSError):  # workers end with their owner at the latest
-            (self.folder / "stop").touch()
+        with suppress(StorageError):  # workers end with their owner at the latest
+            write_bytes(self.folder / "stop", b"")
 
     def advance(self, characters: int) -> None:
         """Record that so many more characters are done, and `check`."""
-        with (self.folder / "progress").open("ab", buffering=0) as records:
-            records.write(characters.to_bytes(_RECORD_BYTES, "little"))
+        append_bytes(self.folder / "progress", characters.to_bytes(_RECORD_BYTES, "little"))
         self.check()
 
     def begin_progress(self) -> None:
         """Forget the progress of the stage before."""
-        (self.folder / "progress").write_bytes(b"")
+        write_bytes(self.folder / "progress", b"", what_now=WHAT_NOW)
 
     def progress(self) -> int:
         """Characters recorded since `begin_progress`."""

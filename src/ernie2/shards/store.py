@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.errors import DamagedFile, ShardError, TaskError
+from ernie2.storage.arrays import write_array
 from ernie2.storage.atomic import checksum, staged_files, staged_folder, write_json
 from ernie2.storage.json_files import read_checked_json, read_json, write_checked_json
 from ernie2.storage.verified import first_difference
@@ -285,8 +286,7 @@ def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
 
 def _save(folder: Path, name: str, column: Array) -> dict[str, Any]:
     """Write a column and describe it."""
-    with (folder / f"{name}.npy").open("wb") as handle:
-        np.save(handle, np.ascontiguousarray(column), allow_pickle=False)
+    write_array(folder / f"{name}.npy", column)
     return {"dtype": str(column.dtype), "shape": list(column.shape), "sha256": checksum(folder / f"{name}.npy")}
 
 

@@ -11,6 +11,7 @@ import io
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -26,8 +27,8 @@ from ernie2.corpora.documents import Document, Drops, read_documents, resolve
 from ernie2.corpora.pairs import read_pairs, sort_labels
 from ernie2.errors import DataError
 from ernie2.shards.store import HELDOUT, TRAIN, WHAT_NOW
-from ernie2.storage.atomic import flush, write_bytes
-from ernie2.storage.removing import remove
+from ernie2.storage.atomic import open_zstd, write_bytes
+from ernie2.storage.scratch import scratch_database
 
 BYTES_PER_TOKEN = 4
 """How a unit of about `shard_tokens` tokens is measured before anything is tokenised."""
@@ -41,9 +42,7 @@ OUTSIDE = "outside shards.share"
 NO_GROUP = 1 << 64
 """A split threshold above every group's hash."""
 
-_LEVEL = 1
 _UNPACKED = {".gz": 3, ".zst": 3, ".parquet": 3}  # bytes of text in a byte of such a file, roughly
-_COMMIT_EVERY = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +104,10 @@ def read_corpora(
         done += characters
         report(done)
 
-    with _Known(folder / "known.sqlite") as known:
+    with scratch_database(folder / "known.sqlite", what_now=WHAT_NOW) as database:
+        known = _Known(database)
         for name, corpus in corpora.items():
             found.append(_read_corpus(name, corpus, settings, folder, known, seen))
-    remove(folder / "known.sqlite")
     write_bytes(folder / "read.json", to_json([asdict(corpus) for corpus in found]), what_now=WHAT_NOW)
     return found
 
@@ -199,6 +198,7 @@ class _UnitWriter:
         self.names: list[str] = []
         self.characters: list[int] = []
         self._folder, self._corpus, self._unit_bytes = folder, corpus, unit_bytes
+        self._opened = ExitStack()
         self._stream: IO[bytes] | None = None
         self._bytes = 0
 
@@ -206,8 +206,8 @@ class _UnitWriter:
         if self._stream is None:
             self.names.append(f"{self._corpus}-{len(self.names):05d}")
             self.characters.append(0)
-            compressor = zstandard.ZstdCompressor(level=_LEVEL)
-            self._stream = zstandard.open(self._folder / f"{self.names[-1]}.jsonl.zst", "wb", cctx=compressor)
+            unit = self._folder / f"{self.names[-1]}.jsonl.zst"
+            self._stream = self._opened.enter_context(open_zstd(unit, what_now=WHAT_NOW))
             self._bytes = 0
         spans = [(span.start, span.end, span.kind) for span in document.spans]
         label = () if document.label is None else (document.label,)
@@ -220,10 +220,8 @@ class _UnitWriter:
             self._close()
 
     def _close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-            flush(self._folder / f"{self.names[-1]}.jsonl.zst")
+        self._opened.close()
+        self._stream = None
 
     def __enter__(self) -> Self:
         return self
@@ -231,32 +229,21 @@ class _UnitWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self._opened.__exit__(kind, error, trace)
 
 
 class _Known:
     """The texts and groups met so far, on disk."""
 
-    def __init__(self, file: Path) -> None:
-        remove(file)
-        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-        # nothing here outlives a crash: the pass starts over
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536", "locking_mode=EXCLUSIVE"):
-            self._database.execute(f"PRAGMA {pragma}")
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
         self._database.execute("CREATE TABLE texts (hash BLOB PRIMARY KEY, label TEXT) WITHOUT ROWID")
         self._database.execute(
             "CREATE TABLE groups (corpus TEXT, hash BLOB, documents INTEGER, PRIMARY KEY (corpus, hash)) WITHOUT ROWID"
         )
-        self._database.execute("BEGIN")
-        self._since_commit = 0
 
     def repeats(self, document: Document, corpus: str) -> str | None:
         """`DUPLICATE` or `OTHER_LABEL` for a document that came before, None for a new one, which is remembered."""
-        self._since_commit += 1
-        if self._since_commit >= _COMMIT_EVERY:
-            self._database.execute("COMMIT")
-            self._database.execute("BEGIN")
-            self._since_commit = 0
         label = document.label
         scope = b"" if label is None else blake2b(corpus.encode(), digest_size=16).digest()
         digest = blake2b(document.text.encode(), digest_size=16, person=scope).digest()
@@ -288,11 +275,3 @@ class _Known:
                 return group, held
             held += size
         return NO_GROUP, held
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._database.close()

@@ -26,7 +26,7 @@ from ernie2.errors import TokenizerError
 from ernie2.shards.tokenizer_config import CONFIG, EXTRA, Companions, decoder_of
 from ernie2.shards.tokenizer_loading import JSON, VOCABULARY, bert_keys, bert_tokenizer, find_roles, read_tokenizer
 from ernie2.shards.vocabulary import train_vocabulary
-from ernie2.storage.atomic import staged_files
+from ernie2.storage.atomic import staged_files, write_text
 
 _UNUSED = re.compile(r"\[unused\d+\]")
 _CASED_LETTERS = "abcdefghijklmnopqrstuvwxyzαβγδεабвгд"
@@ -152,7 +152,7 @@ class WordPieces:
         files[JSON] = json.dumps(described, indent=2, ensure_ascii=False)
         with staged_files(Path(folder), tuple(files)) as staging:
             for name, content in files.items():
-                (staging / name).write_bytes(content.encode())
+                write_text(staging / name, content)
 
     def _config(self, described: Mapping[str, Any], max_length: int | None) -> dict[str, Any]:
         """What tokenizer_config.json is to say."""

@@ -5,7 +5,8 @@ the folder that holds the target is flushed too, so a rename survives a power cu
 staging folder. The kernel releases it when the process ends, however it ends, so a staging folder without a lock is a
 leftover of a killed process: the next write of the same target removes it, and so does `remove_leftovers`.
 
-Inside a folder that this process is staging, files are written in place: nobody sees them before the folder appears.
+Inside a folder that this process is staging, files are written in place: nobody sees them before the folder appears,
+and an error of the disk becomes the `StorageError` of that folder.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -21,7 +23,9 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import zstandard
 
 from ernie2.errors import StorageError
 from ernie2.storage.removing import discard, remove
@@ -46,8 +50,10 @@ def staged_file(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
     """
     if path.is_symlink():
         path = path.resolve()
-    in_place = path.exists() and not path.is_file() and not path.is_dir()
-    if in_place or not _open_stagings.isdisjoint(path.absolute().parents):
+    if not _open_stagings.isdisjoint(path.absolute().parents):
+        yield path  # whoever stages the folder names what could not be written, and what to do now
+        return
+    if path.exists() and not path.is_file() and not path.is_dir():
         with storage_errors(path, what_now=what_now):
             yield path
         return
@@ -88,6 +94,32 @@ def staged_folder(path: Path, *, replace: bool = False, what_now: str = WHAT_NOW
         _publish(new, path, _file_mode(staging))
 
 
+def make_folder(path: Path, *, what_now: str = WHAT_NOW) -> None:
+    """Make a folder and its parents where they are missing. Raises `StorageError`."""
+    with storage_errors(path, what_now=what_now):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def move(source: Path, target: Path, *, what_now: str = WHAT_NOW) -> None:
+    """Rename a file or folder within its file system, in place of a file or folder at `target`. Raises `StorageError`.
+
+    A folder at `target` is removed first: after a kill there may be none.
+    """
+    with storage_errors(target, what_now=what_now):
+        if source.is_dir():
+            remove(target, what_now=what_now)
+        os.replace(source, target)
+        flush(target.parent)
+
+
+def move_aside(path: Path, mark: str) -> Path:
+    """Rename `path` to its name with `mark` at the end, numbered where that is taken. Raises `StorageError`."""
+    names = (path.with_name(f"{path.name}{mark}{number or ''}") for number in itertools.count())
+    aside = next(name for name in names if not name.exists())
+    move(path, aside)
+    return aside
+
+
 def write_text(path: Path, text: str, *, what_now: str = WHAT_NOW) -> None:
     """Write a UTF-8 text file atomically; line feeds stay as they are on every system."""
     write_bytes(path, text.encode(), what_now=what_now)
@@ -97,6 +129,14 @@ def write_bytes(path: Path, content: bytes, *, what_now: str = WHAT_NOW) -> None
     """Write a file atomically."""
     with staged_file(path, what_now=what_now) as file:
         file.write_bytes(content)
+
+
+@contextmanager
+def open_zstd(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[IO[bytes]]:
+    """Yield a file for bytes that become `path`, compressed at zstd's level 1, atomically at the end."""
+    compressor = zstandard.ZstdCompressor(level=1)
+    with staged_file(path, what_now=what_now) as new, zstandard.open(new, "wb", cctx=compressor) as file:
+        yield file
 
 
 def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any], *, what_now: str = WHAT_NOW) -> None:

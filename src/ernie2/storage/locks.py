@@ -32,7 +32,7 @@ from typing import Any
 
 from ernie2.console import debug, say
 from ernie2.errors import FolderInUse, LockLost, StorageError
-from ernie2.storage.atomic import remove_leftovers
+from ernie2.storage.atomic import make_folder, remove_leftovers
 from ernie2.storage.removing import discard
 
 TOUCH_SECONDS = 30.0
@@ -51,7 +51,7 @@ _held: dict[Path, FolderLock] = {}
 
 
 class FolderLock:
-    """A context manager: inside it, this process alone writes into `folder`, which must exist.
+    """A context manager: inside it, this process alone writes into `folder`, which is made if missing.
 
     `name` is that of the lock file. `otherwise` tells a user who is refused what else can be done ("run=FOLDER starts
     another run"). Entering raises `FolderInUse` where another process holds the lock, and `StorageError` where none can
@@ -68,6 +68,7 @@ class FolderLock:
 
     def __enter__(self) -> FolderLock:
         self._owner = describe_process()
+        make_folder(self.folder, what_now=f"Free space, or {self._otherwise}.")
         try:
             self._acquire()
             self._remove_leftovers()

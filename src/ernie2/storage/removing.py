@@ -11,6 +11,8 @@ from ernie2.errors import StorageError
 WHAT_NOW = "Remove it yourself, then try again."
 """Advice at the end of a `StorageError`, unless the caller knows better."""
 
+_UNNEEDED = "Nothing needs it any more: remove it yourself."
+
 
 def remove(path: Path, *, what_now: str = WHAT_NOW) -> None:
     """Remove a file, a link or a folder with all it holds; do nothing where there is none.
@@ -33,6 +35,17 @@ def remove(path: Path, *, what_now: str = WHAT_NOW) -> None:
 def discard(path: Path) -> None:
     """Remove what nothing needs any more; where the disk refuses, say so in a line on standard error and go on."""
     try:
-        remove(path, what_now="Nothing needs it any more: remove it yourself.")
+        remove(path, what_now=_UNNEEDED)
     except StorageError as error:
         warn(f"warning: {error}")
+
+
+def discard_folder(folder: Path) -> None:
+    """`discard` a folder in one step: a kill leaves a leftover of `storage.atomic`, never half of it under its name."""
+    hidden = folder.with_name(f".{folder.name}.deleted_.tmp")
+    discard(hidden)
+    try:
+        folder.rename(hidden)
+    except OSError as error:
+        warn(f"warning: {folder} cannot be removed: {error.strerror or error}. {_UNNEEDED}")
+    discard(hidden)

@@ -16,6 +16,7 @@ import torch
 from ernie2.console import on_terminal, progress, say
 from ernie2.errors import RunStopped
 from ernie2.processes import cores, done_in_processes, without_main
+from ernie2.storage.line_files import open_log
 from ernie2.studies.arms import Unit
 
 
@@ -95,10 +96,9 @@ def _take_place(devices: Sequence[str], threads: int, place: int) -> None:
 
 def _in_its_log(carry_out: Callable[[Unit], None], logs: Path, unit: Unit) -> None:
     log = log_of(unit, logs)
-    log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
-            log.open("a", encoding="utf-8", buffering=1) as file,
+            open_log(log) as file,
             redirect_stdout(file),
             redirect_stderr(file),
             on_terminal(),

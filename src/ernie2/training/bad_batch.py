@@ -22,6 +22,7 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.storage.arrays import write_arrays
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.json_files import parse_json
 from ernie2.storage.tensors import save_tensors
@@ -70,7 +71,7 @@ def write_bad_batch(
     }
     described = {"format": FORMAT, **facts, "model": built, "packs": shapes}
     with staged_folder(folder, replace=True, what_now="The batch was not kept; free space.") as staging:
-        np.savez(staging / "packs.npz", **_arrays(packs))
+        write_arrays(staging / "packs.npz", _arrays(packs))
         save_tensors(staging / _MODEL, parameters)
         write_json(staging / "batch.json", described)
 

@@ -10,7 +10,6 @@ ranks wrote them, sharded or not, and any number goes on from them (`full_state`
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -27,17 +26,16 @@ from torch import Tensor, nn
 
 from ernie2.console import debug, say
 from ernie2.errors import CheckpointError, DamagedFile
-from ernie2.storage.atomic import checksum, staged_folder
+from ernie2.storage.atomic import checksum, move_aside, staged_folder
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.locks import confirm_lock
-from ernie2.storage.removing import discard
+from ernie2.storage.removing import discard_folder
 from ernie2.storage.tensors import save_tensors
 from ernie2.training.distributed import World
 from ernie2.training.full_state import FullState, gather, optimizer_tensors, put
 from ernie2.training.records import read_run
 
 FORMAT = 2
-_DELETED = ".deleted"
 _FILES = ("model.safetensors", "optimizer.safetensors")
 _NAME = re.compile(r"step_(\d{8})$")
 
@@ -157,17 +155,13 @@ def prune(run: Path, keep: int) -> None:
     Damaged ones do not count and stay where they are.
     """
     places = run / "checkpoints"
-    for half_deleted in places.glob(f".step_*{_DELETED}"):
-        discard(half_deleted)
     states = {}
     for folder in sorted(places.glob("step_*")):
         with suppress(CheckpointError):
             states[folder] = _read_state(folder)
     for folder in list(states)[:-keep]:
         if not states[folder].get("stage_end"):
-            deleted = places / f".{folder.name}{_DELETED}"
-            folder.rename(deleted)  # so that a kill leaves no half a checkpoint under its name
-            discard(deleted)
+            discard_folder(folder)
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
@@ -194,8 +188,7 @@ def _move_damaged_aside(folder: Path) -> None:
     try:
         open_checkpoint(folder)
     except CheckpointError:
-        names = (folder.with_name(f"{folder.name}.damaged{number or ''}") for number in itertools.count())
-        folder.rename(next(name for name in names if not name.exists()))
+        move_aside(folder, ".damaged")
 
 
 def _folder_name(step: int) -> str:

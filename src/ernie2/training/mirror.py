@@ -13,7 +13,9 @@ from typing import Any
 
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.storage.atomic import staged_folder
 from ernie2.storage.json_files import parse_json
+from ernie2.storage.remote import download
 from ernie2.training.checkpoints import open_checkpoint
 from ernie2.training.environment import check_rules
 
@@ -64,7 +66,7 @@ def fetch(url: str, run: Path) -> Path:
         damage = "it holds none"
         for name in sorted(_checkpoints(files, root), reverse=True):
             try:
-                _get(files, root, name, run)
+                _get(files, root, name, run, what_now=f"Check that {url} can be read, and free space.")
                 return run
             except (CheckpointError, FileNotFoundError) as error:
                 damage = str(error)
@@ -83,14 +85,13 @@ def _check_rules(files: Any, root: str, url: str) -> None:
         check_rules(facts, url)
 
 
-def _get(files: Any, root: str, name: str, run: Path) -> None:
-    folder = run / "checkpoints" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in files.ls(f"{root}/checkpoints/{name}", detail=False):
-        files.get_file(path, str(folder / path.rpartition("/")[2]))
-    open_checkpoint(folder)
+def _get(files: Any, root: str, name: str, run: Path, what_now: str) -> None:
+    with staged_folder(run / "checkpoints" / name, replace=True, what_now=what_now) as folder:
+        for path in files.ls(f"{root}/checkpoints/{name}", detail=False):
+            download(files, path, folder / path.rpartition("/")[2], what_now=what_now)
+        open_checkpoint(folder)
     for record in reversed(_RECORDS):  # run.json last, which makes it a run
-        files.get_file(f"{root}/{record}", str(run / record))
+        download(files, f"{root}/{record}", run / record, what_now=what_now)
 
 
 def _checkpoints(files: Any, root: str) -> list[str]:

@@ -7,16 +7,13 @@ cuts off what came later, so that no step appears twice.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ernie2.errors import CheckpointError, DamagedFile, StorageError
+from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.storage.json_files import read_checked_json, read_json, write_checked_json
-from ernie2.storage.line_files import check_extent, extent_of, parse_lines
+from ernie2.storage.line_files import append_line, check_extent, extent_of, parse_lines, shorten
 from ernie2.storage.locks import confirm_lock
 from ernie2.training.environment import fingerprint
 from ernie2.training.sinks import Sink
@@ -42,16 +39,8 @@ class Records:
         """
         confirm_lock(self.run)
         line = {"kind": kind, **values}
-        whole = self.metrics.stat().st_size if self.metrics.exists() else 0
-        try:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        except OSError as error:
-            with suppress(OSError):  # what a full disk took of the line
-                os.truncate(self.metrics, whole)
-            raise StorageError(
-                f"{self.metrics}: {error.strerror}; its lines so far are whole. Free space, then {_again(self.run)}."
-            ) from error
+        what_now = f"Its lines so far are whole. Free space, then {_again(self.run)}."
+        append_line(self.metrics, line, durable=False, what_now=what_now)
         for sink in self.sinks:
             sink.write(int(values.get("step", 0)), line)
 
@@ -72,9 +61,7 @@ class Records:
         if extent is not None:
             self._check(extent)
         length = 0 if extent is None else int(extent["bytes"])
-        if self.metrics.exists() and self.metrics.stat().st_size > length:
-            with self.metrics.open("r+b") as file:
-                file.truncate(length)
+        shorten(self.metrics, length)
 
     def read(self) -> list[dict[str, Any]]:
         """Return all lines; a last line cut short by a kill is left out.

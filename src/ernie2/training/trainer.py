@@ -144,7 +144,6 @@ class Trainer:
 
     def _train(self) -> Position:
         at = self._position
-        self.run.mkdir(parents=True, exist_ok=True)
         self._clock = time.monotonic() - at.seconds
         total = at.step - at.stage_step + sum(map(len, self.plans[at.stage :]))
         self.model.train()

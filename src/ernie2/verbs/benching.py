@@ -15,9 +15,9 @@ from ernie2.benchmarking.hugging_face import chosen_sides, require_hugging_face
 from ernie2.benchmarking.measure import Bench
 from ernie2.config.settings import Recipe
 from ernie2.console import answer, progress, say
-from ernie2.errors import ConfigError, StorageError
+from ernie2.errors import ConfigError
 from ernie2.processes import cores
-from ernie2.storage.line_files import append_line
+from ernie2.storage.line_files import append_line, check_appendable
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.step import choose_precision
 from ernie2.verbs.preparing import RecipeSource, shards_of
@@ -57,7 +57,7 @@ def bench(
     if sides:
         require_hugging_face(checked.encoder)
     file = Path(json_file)
-    _check_writable(file)
+    check_appendable(file, what_now="Name another file with --json.")
     shards = shards_of(checked, None)
     say(f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}; nothing of it is kept")
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
@@ -101,18 +101,6 @@ def _described(recipe: Recipe, facts: Mapping[str, Any], load: Sequence[float] |
         "vocab_size": facts["data"]["vocab_size"],
         "batch": recipe.batch.model_dump(mode="json"),
     }
-
-
-def _check_writable(file: Path) -> None:
-    """Finds out before minutes of measuring whether a line can be appended."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8") as handle:
-            new = handle.tell() == 0
-        if new:
-            file.unlink()
-    except OSError as error:
-        raise StorageError(f"{file}: {error.strerror}; name another file with --json.") from error
 
 
 def _machine_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:

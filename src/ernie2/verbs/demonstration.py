@@ -30,6 +30,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.seed_interval import over_seeds
 from ernie2.shards.store import ShardedCorpus, Shards
+from ernie2.storage.locks import FolderLock
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import begun
@@ -37,7 +38,6 @@ from ernie2.training.loading import load
 from ernie2.training.records import Records
 from ernie2.verbs.preparing import prepare
 from ernie2.verbs.pretraining import pretrain, resume
-from ernie2.verbs.run_resources import locked_folder
 
 TRAIN_PASSAGES, TEST_PASSAGES, PASSAGE_TOKENS, SEEDS = 64, 200, 64, (0, 1, 2)
 SETTINGS = FineTuningSettings(
@@ -88,7 +88,7 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     else:
         pretrain(f"demo-{language}", overrides)
     records = Records(run)
-    with locked_folder(run, otherwise="name another folder"):
+    with FolderLock(run, otherwise="name another folder"):
         if not any(line["kind"] == "score" for line in records.read()):
             say(f"3. Checkpoint → score: {QUESTIONS[language].text}")
             records.write("score", **score(run, Shards(recipe.shards.folder), QUESTIONS[language]))

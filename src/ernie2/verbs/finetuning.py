@@ -27,9 +27,9 @@ from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.plurals import counted
 from ernie2.reporting.finetuned import write_page
 from ernie2.storage.atomic import write_json, write_text
+from ernie2.storage.locks import FolderLock
 from ernie2.training.step import choose_precision
 from ernie2.training.stored_runs import unfinished_note
-from ernie2.verbs.run_resources import locked_folder
 
 RESULTS, REPORT = "results.json", "results.md"
 
@@ -95,7 +95,7 @@ def finetune(
     ]
     for remark in remarks:
         say(remark)
-    with locked_folder(folder, otherwise="name another folder with --out"):
+    with FolderLock(folder, otherwise="name another folder with --out"):
         return _run_jobs(jobs, source, named, remarks, folder, own, seeds, submission, parallel, tokenizer)
 
 

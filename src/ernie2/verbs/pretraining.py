@@ -17,7 +17,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
-from ernie2.storage.locks import owner_of
+from ernie2.storage.locks import FolderLock, owner_of
 from ernie2.tasks.building import build_tasks
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import begun, newest
@@ -31,7 +31,7 @@ from ernie2.training.pretraining import Pretraining, build, head_specs
 from ernie2.training.records import read_run
 from ernie2.training.stored_runs import unfinished_note
 from ernie2.verbs.preparing import RecipeSource, say_missing, say_notes, shards_of, vocabulary_for
-from ernie2.verbs.run_resources import locked_folder, locked_run_dir, locked_shards, open_run_resources
+from ernie2.verbs.run_resources import locked_run_dir, locked_shards, open_run_resources
 
 
 def pretrain(
@@ -91,7 +91,7 @@ def resume(run: str | Path, mirror: str | None = None) -> Path:
 
 
 def _fetch_locked(mirror: str, run: Path) -> None:
-    with locked_folder(run, otherwise="name another folder to resume in"):
+    with FolderLock(run, otherwise="name another folder to resume in"):
         fetch(mirror, run)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ernie2.errors import StorageError
 from ernie2.shards.shard_folders import reading_shards
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
@@ -26,22 +25,8 @@ def locked_run_dir(run: Path, world: World) -> Iterator[None]:
     with ExitStack() as held:
         with world.together():
             if world.first:
-                held.enter_context(locked_folder(run, otherwise="run=FOLDER starts another run"))
+                held.enter_context(FolderLock(run, otherwise="run=FOLDER starts another run"))
                 remove_leftovers(run / "checkpoints")
-        yield
-
-
-@contextmanager
-def locked_folder(folder: Path, otherwise: str) -> Iterator[None]:
-    """Make an output folder and lock it; `otherwise` tells a user who is refused what else can be done.
-
-    Raises `FolderInUse` where another process holds it, `StorageError` where there can be none.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be made: {error.strerror}; {otherwise}.") from error
-    with FolderLock(folder, otherwise=otherwise):
         yield
 
 

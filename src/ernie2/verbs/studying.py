@@ -20,6 +20,7 @@ from ernie2.finetuning.paper_settings import settings_for, size_for
 from ernie2.reporting.study import write_study_page
 from ernie2.storage.atomic import write_bytes, write_text
 from ernie2.storage.json_files import read_json
+from ernie2.storage.locks import FolderLock
 from ernie2.storage.removing import discard
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.blocks import markdown
@@ -33,7 +34,6 @@ from ernie2.training.checkpoints import begun
 from ernie2.verbs.finetuning import finetune
 from ernie2.verbs.preparing import shards_of
 from ernie2.verbs.pretraining import pretrain, resume
-from ernie2.verbs.run_resources import locked_folder
 
 TABLES = "study.md"
 
@@ -53,7 +53,7 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
     folder, recipe = Path(settings.folder), settings.checked_recipe()
     check_same_study(read_record(folder / NAME), settings)
     _check_sets(settings, recipe)
-    with locked_folder(folder, otherwise="folder=FOLDER starts another study"):
+    with FolderLock(folder, otherwise="folder=FOLDER starts another study"):
         return _study(settings, recipe, folder, preset, parallel)
 
 
