@@ -30,7 +30,7 @@ import ernie2
 from ernie2.reporting.beside import Comparison, Spread, compare
 from ernie2.reporting.records_reader import read_records
 from ernie2.training.checkpoints import newest, open_checkpoint
-from ernie2.training.records import read_run
+from ernie2.training.run_record import read_run
 
 Array = NDArray[Any]
 
@@ -109,8 +109,8 @@ def one_seed(folder: Path, seed: int, steps: int, new_steps: int) -> tuple[Path,
 
 def _check_bit_equal(run: Path, target: Path) -> None:
     """Parameters before the first step of the extension are those of the finished run, all but the new task's row."""
-    step = read_run(target)["extended_from"]["step"]
-    row = next(task["id"] for task in read_run(target)["tasks"] if task["name"] == NEW)
+    step = read_run(target).extended_from.step
+    row = next(task.id for task in read_run(target).tasks if task.name == NEW)
     old = newest(run).parameters()
     new = open_checkpoint(target / "checkpoints" / f"step_{step:08d}").parameters()
     for name, values in old.items():

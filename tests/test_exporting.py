@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import yaml
 
@@ -10,6 +8,7 @@ from ernie2.exporting import export_hf, model_card
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.training.loading import load, warm_start
 from ernie2.training.pretraining import build
+from ernie2.training.run_record import RunRecord
 from ernie2.verbs.converting import convert
 
 transformers = pytest.importorskip("transformers")
@@ -22,7 +21,7 @@ def exported(tmp_path_factory):
     made = build(tiny_run.recipe(folder, about="Only a test."), shards)
     figures = made.trainer.heldout.evaluate(made.trainer.model, made.trainer._device, "fp32")
     wordpieces = load_wordpieces(folder / "shards" / "tokenizer.json")
-    export_hf(folder / "hf", made.trainer.model, wordpieces, made.facts, figures, {"knowledge_masking": 9})
+    export_hf(folder / "hf", made.trainer.model, wordpieces, made.record, figures, {"knowledge_masking": 9})
     return folder / "hf", made, figures
 
 
@@ -41,7 +40,7 @@ def test_transformers_loads_the_folder_with_tokeniser_task_ids_and_counts(export
 def test_the_model_card_names_corpora_licences_tasks_and_figures(exported):
     folder, made, figures = exported
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert card == model_card(made.facts, figures)
+    assert card == model_card(made.record, figures)
     for told in ("Only a test.", "| text | en | test |", "sentence_reordering", "number of segments alone"):
         assert told in card
     assert f"{figures['knowledge_masking']['accuracy']:.3f}" in card
@@ -50,12 +49,12 @@ def test_the_model_card_names_corpora_licences_tasks_and_figures(exported):
 
 def test_what_users_wrote_becomes_neither_front_matter_nor_markup_of_the_card(exported):
     _, made, _ = exported
-    facts = copy.deepcopy(dict(made.facts))
-    facts |= {"name": "x\n---\nlicense: evil", "about": "<script>alert(1)</script>\x1b[31m | # big"}
-    corpora = facts["data"]["corpora"]
+    values = made.record.as_json()
+    values |= {"name": "x\n---\nlicense: evil", "about": "<script>alert(1)</script>\x1b[31m | # big"}
+    corpora = values["data"]["corpora"]
     (corpus,) = corpora.values()
     corpora["evil"] = {**corpus, "language": "en]\nlicense: evil\nx: [", "licence": "[click](http://evil)"}
-    card = model_card(facts, {})
+    card = model_card(RunRecord.model_validate(values), {})
     matter, body = card.removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(matter) == {
         "library_name": "transformers",
@@ -75,12 +74,12 @@ def test_the_model_card_calls_nothing_learned_that_is_not_above_the_best_constan
     chance |= {"majority": {"accuracy": 0.453}, "constant": {"accuracy": 0.547}}
     chance["cheap"] = {"rule": "number of segments alone", "accuracy": 0.453}
     row = "| 0.547 (0.460 to 0.633) | 0.453 | 0.547 | 0.453 (number of segments alone) | not learned |"
-    assert row in model_card(made.facts, {"sentence_reordering": chance})
+    assert row in model_card(made.record, {"sentence_reordering": chance})
 
 
 def test_a_task_without_held_out_documents_is_said_to_have_none(exported):
     _, made, _ = exported
-    assert "no held-out documents" in model_card(made.facts, {})
+    assert "no held-out documents" in model_card(made.record, {})
 
 
 def test_a_recurrent_encoder_becomes_a_folder_of_ours_that_can_be_measured_and_started_from(tmp_path):
@@ -88,7 +87,7 @@ def test_a_recurrent_encoder_becomes_a_folder_of_ours_that_can_be_measured_and_s
     recipe = tiny_run.recipe(tmp_path, encoder={"kind": "gru"})
     made = build(recipe, shards)
     wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
-    folder = export_hf(tmp_path / "run/hf", made.trainer.model, wordpieces, made.facts, {}, {"knowledge_masking": 9})
+    folder = export_hf(tmp_path / "run/hf", made.trainer.model, wordpieces, made.record, {}, {"knowledge_masking": 9})
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
         "ernie2.json",

@@ -14,8 +14,7 @@ from ernie2.shards.store import AnnotatedDocument, Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.tasks.recipe import load_recipe
-from ernie2.training.environment import fingerprint
-from ernie2.training.records import FORMAT
+from ernie2.training.run_record import FORMAT, fingerprint
 
 
 def write_shards(
@@ -65,7 +64,40 @@ def write_run_json(run: Path, **facts: Any) -> None:
     """A run.json as `pretrain` writes it, of an empty recipe unless `facts` hold one; facts in one that is there stay
     but for those given."""
     file = run / "run.json"
-    before = read_checked_json(file) if file.exists() else {"format": FORMAT, "status": "running", "recipe": {}}
+    before = read_checked_json(file) if file.exists() else run_values()
     whole = {**before, **facts}
     run.mkdir(parents=True, exist_ok=True)
     write_checked_json(file, {**whole, "recipe_fingerprint": fingerprint(whole["recipe"])})
+
+
+def run_values(**facts: Any) -> dict[str, Any]:
+    """What run.json holds of a run of an empty recipe that reads no corpus and learns no task."""
+    recipe = facts.get("recipe", {})
+    data = {"shards": [], "fingerprint": "f", "tokenizer": "t", "vocab_size": 9, "corpora": {}, "usable": {}}
+    return {
+        "format": FORMAT,
+        "name": "tiny",
+        "about": "",
+        "created": "2026-01-31T12:00:00+00:00",
+        "finished": None,
+        "status": "running",
+        "seed": 0,
+        "recipe": recipe,
+        "recipe_fingerprint": fingerprint(recipe),
+        "versions": {"ernie2": "0.2.0"},
+        "environment": {},
+        "job": None,
+        "git": None,
+        "device": "cpu",
+        "precision": "fp32",
+        "run_id": None,
+        "parameters": 100,
+        "initial_parameters": "abc",
+        "data": data,
+        "tasks": [],
+        "stages": [],
+        "batch_tokens": 256,
+        "initialised_from": None,
+        "extended_from": None,
+        **facts,
+    }

@@ -21,6 +21,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.storage.written_folders import note_checksums
+from ernie2.training.run_record import RunRecord, TaskRecord
 from ernie2.training.stored_runs import carried_keys
 from ernie2.version import __version__
 
@@ -41,21 +42,21 @@ def export_hf(
     folder: Path,
     model: MultiTaskModel,
     wordpieces: WordPieces,
-    facts: Mapping[str, Any],
+    record: RunRecord,
     heldout: Mapping[str, Mapping[str, Any]],
     seen: Mapping[str, int],
 ) -> Path:
     """Write `folder`, which `transformers` loads as ErnieModel or ErnieForMaskedLM, atomically, and return it.
 
-    `facts` is run.json, `heldout` the last held-out figures per task, `seen` the instances trained under each task id;
+    `heldout`: the last held-out figures per task, `seen`: the instances trained under each task id;
     the last goes into config.json as `ernie2_task_instances`, beside `ernie2_task_ids`. The options of the tasks, with
     the labels of those that have them from their data, go there as `ernie2_task_options`. Of a recurrent encoder,
     ernie2.json holds all this.
     """
     with staged_folder(folder, replace=True) as staging:
         wordpieces.save(staging, model.settings.position_rows)
-        _save_model(staging, model, carried_keys(facts, seen), wordpieces.pad_id)
-        write_text(staging / "README.md", model_card(facts, heldout))
+        _save_model(staging, model, carried_keys(record, seen), wordpieces.pad_id)
+        write_text(staging / "README.md", model_card(record, heldout))
         note_checksums(staging)
     return folder
 
@@ -69,20 +70,20 @@ def _save_model(folder: Path, model: MultiTaskModel, carried: Mapping[str, Any],
     save_hf(folder, model, {**config, **carried})
 
 
-def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]]) -> str:
+def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> str:
     """The model card as Markdown: corpora with licences, tasks with their ids, held-out figures beside baselines."""
-    corpora, tasks = facts["data"]["corpora"], facts["tasks"]
-    transformer = facts["recipe"]["encoder"].get("kind", "transformer") == "transformer"
+    corpora = record.data.corpora
+    transformer = record.recipe["encoder"].get("kind", "transformer") == "transformer"
     lines = [
-        *_front_matter([corpus["language"] for corpus in corpora.values()], transformer=transformer),
-        f"# {in_markdown(facts['name'])}",
+        *_front_matter([corpus.language for corpus in corpora.values()], transformer=transformer),
+        f"# {in_markdown(record.name)}",
         "",
-        in_markdown(facts["about"] or "A text encoder pre-trained continually on several tasks."),
+        in_markdown(record.about or "A text encoder pre-trained continually on several tasks."),
         "",
-        f"An ERNIE 2.0 encoder ({facts['parameters'] / 1e6:.1f} million parameters with its task heads) pre-trained "
+        f"An ERNIE 2.0 encoder ({record.parameters / 1e6:.1f} million parameters with its task heads) pre-trained "
         "with "
-        f"`ernie2` {in_markdown(facts['versions']['ernie2'])}, method "
-        f"{in_markdown(facts['recipe']['stages']['method'])}, on {in_markdown(facts['device'])}.",
+        f"`ernie2` {in_markdown(record.versions['ernie2'])}, method "
+        f"{in_markdown(record.recipe['stages']['method'])}, on {in_markdown(record.device)}.",
         "",
         "```python",
         *(_TRANSFORMERS if transformer else _OURS),
@@ -92,10 +93,7 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         "",
         *_table(
             ("corpus", "language", "licence", "documents", "tokens"),
-            [
-                (name, c["language"], c["licence"], f"{c.get('documents', 0):,}", f"{c.get('tokens', 0):,}")
-                for name, c in corpora.items()
-            ],
+            [(name, c.language, c.licence, f"{c.documents:,}", f"{c.tokens:,}") for name, c in corpora.items()],
         ),
         "",
         "## Tasks and held-out figures",
@@ -107,7 +105,7 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         "",
         *_table(
             ("task", "task id", "level", "accuracy (95 %)", "majority", "best constant", "feature baseline", "verdict"),
-            [_task_row(task, heldout.get(task["name"])) for task in tasks],
+            [_task_row(task, heldout.get(task.name)) for task in record.tasks],
         ),
         "",
         "The task id is the row of `task_type_embeddings` (`task_type_ids` in `transformers`); any may be used when "
@@ -118,7 +116,7 @@ def model_card(facts: Mapping[str, Any], heldout: Mapping[str, Mapping[str, Any]
         "## Limits",
         "",
         "The figures above are all that was measured: this data, this size, one seed "
-        f"({facts['seed']}). The paper is ERNIE 2.0 (arXiv 1907.12412); this is not one of its released models.",
+        f"({record.seed}). The paper is ERNIE 2.0 (arXiv 1907.12412); this is not one of its released models.",
         "",
     ]
     return "\n".join(lines)
@@ -153,8 +151,8 @@ def _front_matter(languages: Sequence[str], *, transformer: bool) -> list[str]:
     return ["---", yaml.safe_dump(told, sort_keys=False).rstrip(), "---"]
 
 
-def _task_row(task: Mapping[str, Any], figures: Mapping[str, Any] | None) -> tuple[str, ...]:
-    name = (task["name"], str(task["id"]), task["level"])
+def _task_row(task: TaskRecord, figures: Mapping[str, Any] | None) -> tuple[str, ...]:
+    name = (task.name, str(task.id), task.level)
     if figures is None:
         return (*name, "no held-out documents", "", "", "", "")
     return (

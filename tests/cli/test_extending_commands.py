@@ -8,7 +8,7 @@ import ernie2
 import tiny
 import tiny_run
 from ernie2 import cli
-from ernie2.training.records import read_run
+from ernie2.training.run_record import read_run
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_extend_then_evaluate_then_a_report_beside_another_run(ernie, place):
     assert f"open {extended / 'report.html'} in a browser" in shown
     code, shown, _ = ernie("extend", *given, "stages.steps=3", "--replay", 0, f"run={place / 'alone'}")
     assert code == 0
-    assert read_run(place / "alone")["stages"][2]["iterations"] == {"sentence_distance": 3}
+    assert read_run(place / "alone").stages[2].iterations == {"sentence_distance": 3}
     code, shown, _ = ernie("evaluate", extended)
     assert code == 0
     assert all(name in shown for name in (*tiny.FOUR[:2], "sentence_distance"))

@@ -111,10 +111,10 @@ def test_a_run_is_fine_tuned_under_the_ids_it_was_trained_with(part: str, tmp_pa
     shards = tiny_run.write_shards(tmp_path / "shards")
     made = build(tiny_run.recipe(tmp_path), shards)
     made.trainer.train()
-    Records(tmp_path / "run").describe(made.facts)
+    Records(tmp_path / "run").describe(made.record)
     wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
     seen = open_source(tmp_path / "run").stored.carried["ernie2_task_instances"]
-    export_hf(tmp_path / "run/hf", made.trainer.model, wordpieces, made.facts, {}, seen)
+    export_hf(tmp_path / "run/hf", made.trainer.model, wordpieces, made.record, {}, seen)
     source = open_source(tmp_path / "run" / part)
     assert source.wordpieces.vocab_size == 1000
     assert source.task_id("sentence_reordering", tiny.settings())[0] == source.stored.task_ids["sentence_reordering"]

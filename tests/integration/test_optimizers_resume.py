@@ -13,7 +13,8 @@ import tiny
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError
 from ernie2.training.checkpoints import newest
-from ernie2.training.records import Records, read_run
+from ernie2.training.records import Records
+from ernie2.training.run_record import read_run
 
 NEW = tiny.FOUR[-1]
 CLOCKS = ("seconds", "tokens_per_second", "time")
@@ -102,7 +103,7 @@ def test_an_extension_cannot_change_to_an_optimizer_with_other_state(tmp_path, o
 def test_a_checkpoint_of_another_optimizer_is_not_resumed(tmp_path):
     folder = tmp_path / "sgd"
     run = pretrained(folder, SGD)
-    recipe = read_run(run)["recipe"]
+    recipe = read_run(run).recipe
     recipe["train"]["optimizer"] = "adamw"
     tiny_run.write_run_json(run, status="stopped", recipe=recipe)
     with pytest.raises(CheckpointError, match="state of another optimizer"):

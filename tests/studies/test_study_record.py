@@ -18,7 +18,7 @@ from ernie2.studies.settings import StudySettings, load_settings
 from ernie2.tasks.base import find
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.environment import rules
-from ernie2.training.records import read_run
+from ernie2.training.run_record import read_run
 
 TASKS = ("a", "b")
 
@@ -162,7 +162,7 @@ def test_a_study_that_was_moved_still_holds_its_runs(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_records_the_precision_that_auto_became_and_is_still_the_run(tmp_path: Path) -> None:
-    recipe = read_run(run := write_run(tmp_path, ARM))["recipe"]
+    recipe = read_run(run := write_run(tmp_path, ARM)).recipe
     tiny_run.write_run_json(run, recipe=recipe | {"train": recipe["train"] | {"precision": "fp32"}})
     assert len(made(tmp_path)["runs"]) == 1
     with pytest.raises(CheckpointError, match=r"train\.precision=fp32 where it must be bf16"):
@@ -221,9 +221,12 @@ def _told(recipe: dict[str, Any], status: str, fingerprint: str) -> dict[str, An
         "initial_parameters": "abc",
         "batch_tokens": 2 * recipe["batch"]["pack_tokens"],
         "recipe": recipe,
-        "stages": [{"introduced": ["a"]}, {"introduced": ["b"]}],
-        "tasks": [{"name": name, "title": name.upper(), "level": "token"} for name in TASKS],
-        "data": {"fingerprint": fingerprint, "vocab_size": 9, "corpora": {}},
+        "stages": [{"name": "1", "iterations": {}, "steps": 1, "introduced": [name]} for name in TASKS],
+        "tasks": [
+            {"name": name, "id": 0, "title": name.upper(), "level": "token", "labels": None, "about": ""}
+            for name in TASKS
+        ],
+        "data": tiny_run.run_values()["data"] | {"fingerprint": fingerprint},
         "environment": {"os": "o", "cpu": "c", "cores": 2, "devices": []},
         "device": "cpu",
         "precision": "fp32",

@@ -19,7 +19,8 @@ from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.training.checkpoints import newest
 from ernie2.training.loading import load, warm_start
 from ernie2.training.pretraining import build, head_specs
-from ernie2.training.records import Records, read_run
+from ernie2.training.records import Records
+from ernie2.training.run_record import read_run
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,9 @@ def trained(tmp_path_factory):
     made = build(tiny_run.recipe(folder), shards)
     made.trainer.train()
     run = folder / "run"
-    Records(run).describe({**made.facts, "status": "done"})
+    Records(run).describe(made.record.updated(status="done"))
     pieces = load_wordpieces(shards.folder / "tokenizer.json")
-    export_hf(run / "hf", made.trainer.model, pieces, made.facts, {}, {})
+    export_hf(run / "hf", made.trainer.model, pieces, made.record, {}, {})
     return run, shards, made.trainer
 
 
@@ -86,7 +87,7 @@ def test_a_run_knows_its_tokeniser_where_no_file_of_it_is_left(trained, tmp_path
     run, shards, trainer = trained
     bare = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(bare / "hf")
-    data = read_run(bare)["data"] | {"shards": [str(tmp_path / "gone")], "tokenizer": "f" * 64}
+    data = read_run(bare).as_json()["data"] | {"shards": [str(tmp_path / "gone")], "tokenizer": "f" * 64}
     tiny_run.write_run_json(bare, data=data)
     with pytest.raises(ShardError, match="another tokeniser"):
         warm_start(bare, trainer.model.settings, [], seed=0, shards=shards)

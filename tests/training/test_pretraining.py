@@ -12,18 +12,18 @@ def shards(tmp_path_factory):
     return tiny_run.write_shards(tmp_path_factory.mktemp("pretraining") / "shards")
 
 
-def test_the_facts_of_a_run_name_everything_the_report_and_the_card_need(shards, tmp_path):
+def test_the_record_of_a_run_names_everything_the_report_and_the_card_need(shards, tmp_path):
     made = build(tiny_run.recipe(tmp_path, about="A test."), shards)
-    facts = made.facts
-    assert [task["name"] for task in facts["tasks"]] == list(tiny.FOUR)
-    assert [task["id"] for task in facts["tasks"]] == [0, 1, 2, 3]
-    assert facts["tasks"][0]["labels"] is None
-    assert len(facts["tasks"][3]["labels"]) == 33
-    assert [stage["introduced"] for stage in facts["stages"]] == [[name] for name in tiny.FOUR]
-    assert sum(stage["iterations"].get("knowledge_masking", 0) for stage in facts["stages"]) == 5
-    assert facts["data"]["usable"]["sentence_reordering"]["text"]["of"] == 16
-    assert facts["parameters"] == sum(p.numel() for p in made.trainer.model.parameters())
-    assert facts["recipe"]["encoder"]["hidden"] == 16
+    record = made.record
+    assert [task.name for task in record.tasks] == list(tiny.FOUR)
+    assert [task.id for task in record.tasks] == [0, 1, 2, 3]
+    assert record.tasks[0].labels is None
+    assert len(record.tasks[3].labels) == 33
+    assert [stage.introduced for stage in record.stages] == [(name,) for name in tiny.FOUR]
+    assert sum(stage.iterations.get("knowledge_masking", 0) for stage in record.stages) == 5
+    assert record.data.usable["sentence_reordering"]["text"].of == 16
+    assert record.parameters == sum(p.numel() for p in made.trainer.model.parameters())
+    assert record.recipe["encoder"]["hidden"] == 16
 
 
 @pytest.mark.parametrize(("precision", "asked"), [("bf16", [("cpu", 8)]), ("fp32", [])])

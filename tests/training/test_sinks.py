@@ -4,11 +4,13 @@ from typing import ClassVar
 
 import pytest
 
+import tiny_run
 from ernie2.errors import ConfigError
 from ernie2.training.records import Records
+from ernie2.training.run_record import RunRecord
 from ernie2.training.sinks import check_sinks, open_sinks, scalars
 
-FACTS = {"name": "tiny", "created": "2026-01-02T03:04:05+00:00", "recipe": {"name": "tiny"}}
+RECORD = RunRecord.model_validate(tiny_run.run_values(created="2026-01-02T03:04:05+00:00", recipe={"name": "tiny"}))
 
 
 class FakeWriter:
@@ -67,7 +69,7 @@ def test_the_numbers_of_a_line_are_named_by_their_path():
 
 def test_tensorboard_gets_the_lines_of_metrics(tmp_path, tensorboard):
     records = Records(tmp_path)
-    records.sinks = open_sinks(["tensorboard"], tmp_path, FACTS, step=0)
+    records.sinks = open_sinks(["tensorboard"], tmp_path, RECORD, step=0)
     records.write("step", step=1, loss={"a": 2.0})
     records.write("step", step=2, loss={"a": 1.5})
     records.close()
@@ -80,14 +82,14 @@ def test_tensorboard_gets_the_lines_of_metrics(tmp_path, tensorboard):
 
 
 def test_a_resumed_run_hides_what_tensorboard_holds_beyond_its_checkpoint(tmp_path, tensorboard):
-    open_sinks(["tensorboard"], tmp_path, FACTS, step=7)
+    open_sinks(["tensorboard"], tmp_path, RECORD, step=7)
     assert tensorboard.made[0].purge_step == 8
 
 
 def test_wandb_gets_the_lines_and_a_resumed_run_is_the_same_run(tmp_path, wandb):
     for step in (0, 7):
         records = Records(tmp_path)
-        records.sinks = open_sinks(["wandb"], tmp_path, FACTS, step=step)
+        records.sinks = open_sinks(["wandb"], tmp_path, RECORD, step=step)
         records.write("heldout", step=step + 1, tasks={"a": {"accuracy": 0.25}})
         records.close()
     assert [run.logged for run in wandb] == [[({"heldout/tasks/a/accuracy": 0.25}, step)] for step in (1, 8)]
@@ -105,7 +107,7 @@ def test_a_sink_whose_package_is_missing_is_refused_with_the_line_that_installs_
 
 def test_a_sink_that_fails_is_said_once_and_the_run_goes_on(tmp_path, wandb, capsys):
     records = Records(tmp_path)
-    records.sinks = open_sinks(["wandb"], tmp_path, FACTS, step=0)
+    records.sinks = open_sinks(["wandb"], tmp_path, RECORD, step=0)
 
     def fail(*_, **__):
         raise ConnectionError("no network")
@@ -121,4 +123,4 @@ def test_a_sink_that_fails_is_said_once_and_the_run_goes_on(tmp_path, wandb, cap
 def test_no_library_is_imported_where_no_sink_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert open_sinks([], tmp_path, FACTS, step=0) == []
+    assert open_sinks([], tmp_path, RECORD, step=0) == []

@@ -18,7 +18,7 @@ from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.checkpoints import newest
-from ernie2.training.records import read_run
+from ernie2.training.run_record import RunRecord, read_run
 from ernie2.training.stored_runs import carried_keys, open_any, other_labels, rows_by_label, tokenizer_beside
 
 
@@ -76,9 +76,9 @@ def test_the_run_json_of_another_run_fits_no_checkpoint(run, other, tmp_path):
 def test_a_run_that_was_moved_or_resumed_keeps_its_checkpoints(run, tmp_path):
     copied = shutil.copytree(run, tmp_path / "moved")
     shutil.rmtree(copied / "hf")
-    before = read_run(copied)["run_id"]
+    before = read_run(copied).run_id
     ernie2.resume(copied)  # writes run.json and hf again
-    assert read_run(copied)["run_id"] == newest(copied).state["run_id"] == before
+    assert read_run(copied).run_id == newest(copied).state["run_id"] == before
 
 
 def test_the_keys_of_ours_are_those_the_run_left_in_its_hugging_face_folder(run):
@@ -90,8 +90,12 @@ def test_the_keys_of_ours_are_those_the_run_left_in_its_hugging_face_folder(run)
 
 
 def test_instances_of_a_task_that_was_never_trained_are_none():
-    facts = {"tasks": [{"name": "a", "id": 0}, {"name": "b", "id": 1}], "recipe": {"tasks": {"a": {}, "b": {}}}}
-    assert carried_keys(facts, {"b": 7})["ernie2_task_instances"] == {"a": 0, "b": 7}
+    tasks = [
+        {"name": name, "id": row, "level": "token", "labels": None, "title": "", "about": ""}
+        for row, name in enumerate("ab")
+    ]
+    values = tiny_run.run_values(tasks=tasks, recipe={"tasks": {"a": {}, "b": {}}})
+    assert carried_keys(RunRecord.model_validate(values), {"b": 7})["ernie2_task_instances"] == {"a": 0, "b": 7}
 
 
 def test_the_tokeniser_of_a_run_is_that_of_its_folder_or_of_its_shards(run, tmp_path):

@@ -58,7 +58,7 @@ def test_the_score_holds_every_seed_of_both_encoders_and_the_margin_with_its_spr
     monkeypatch.setattr(demonstration, "PASSAGE_TOKENS", 40)  # the tiny encoder has 64 positions
     made = build(tiny_run.recipe(tmp_path), shards)
     made.trainer.train()
-    Records(tmp_path / "run").describe(made.facts)
+    Records(tmp_path / "run").describe(made.record)
     found = score(tmp_path / "run", shards, QUESTION)
     margins = np.subtract(found["pretrained"], found["untrained"])
     assert len(margins) == len(found["seeds"]) == 3

@@ -14,7 +14,8 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.storage.json_files import read_checked_json
 from ernie2.training.checkpoints import Checkpoint, newest, open_checkpoint
-from ernie2.training.records import Records, read_run
+from ernie2.training.records import Records
+from ernie2.training.run_record import read_run
 from ernie2.training.trainer import Trainer
 
 TABLE = "encoder.embeddings.task.weight"
@@ -60,7 +61,7 @@ def extended(place):
 
 def first(run) -> Checkpoint:
     """The checkpoint before the first step of an extension."""
-    step = read_run(run)["extended_from"]["step"]
+    step = read_run(run).extended_from.step
     return open_checkpoint(run / "checkpoints" / f"step_{step:08d}")
 
 
@@ -99,9 +100,9 @@ def test_before_the_first_step_every_old_parameter_is_bit_equal_to_the_finished_
 
 def test_the_new_head_follows_from_seed_and_name_alone(place, begun):
     run = begun()
-    facts = read_run(run)
+    record = read_run(run)
     recipe = tiny_run.recipe(place)
-    lone = MultiTaskModel(recipe.encoder, facts["data"]["vocab_size"], [HeadSpec(NEW, "sentence", 3)], facts["seed"])
+    lone = MultiTaskModel(recipe.encoder, record.data.vocab_size, [HeadSpec(NEW, "sentence", 3)], record.seed)
     assert torch.equal(first(run).parameters()[f"heads.{NEW}.linear.weight"], lone.heads[NEW].linear.weight)
 
 
@@ -125,7 +126,7 @@ def test_old_tasks_begin_with_the_figures_the_finished_run_ended_with(place, ext
 
 
 def test_task_ids_are_never_renumbered_and_the_new_task_takes_the_next(place, extended):
-    old, new = ({task["name"]: task["id"] for task in read_run(run)["tasks"]} for run in (place / "run", extended))
+    old, new = ({task.name: task.id for task in read_run(run).tasks} for run in (place / "run", extended))
     assert new == {**old, NEW: 3}
 
 
@@ -133,22 +134,22 @@ def test_task_ids_are_never_renumbered_and_the_new_task_takes_the_next(place, ex
 
 
 def test_stages_steps_and_records_go_on(place, extended):
-    source, facts, lines = read_run(place / "run"), read_run(extended), Records(extended).read()
-    assert facts["stages"][:3] == source["stages"]
+    source, record, lines = read_run(place / "run"), read_run(extended), Records(extended).read()
+    assert record.stages[:3] == source.stages
     # u of 8 iterations after three stages
-    assert facts["stages"][3]["iterations"] == {**dict.fromkeys(OLD, 2), NEW: 6}
-    assert facts["stages"][3]["introduced"] == [NEW]
+    assert record.stages[3].iterations == {**dict.fromkeys(OLD, 2), NEW: 6}
+    assert record.stages[3].introduced == (NEW,)
     assert lines[: len(Records(place / "run").read())] == Records(place / "run").read()
     begins = [line for line in lines if line["kind"] == "stage" and line["event"] == "begin"]
     assert [line["stage"] for line in begins] == [0, 1, 2, 3]
-    done = sum(stage["steps"] for stage in source["stages"])
-    assert begins[3]["step"] == done == facts["extended_from"]["step"]
+    done = sum(stage.steps for stage in source.stages)
+    assert begins[3]["step"] == done == record.extended_from.step
     steps = [line["step"] for line in lines if line["kind"] == "step"]
     assert steps == sorted(set(steps))
-    assert steps[-1] == done + facts["stages"][3]["steps"]
+    assert steps[-1] == done + record.stages[3].steps
     tokens = [line["tokens"] for line in lines if line["kind"] == "step"]
     assert tokens == sorted(set(tokens))
-    assert facts["extended_from"]["run"] == str((place / "run").resolve())
+    assert record.extended_from.run == str((place / "run").resolve())
 
 
 def test_the_walk_through_the_old_corpora_goes_on_where_it_stood(place, begun):
@@ -162,7 +163,7 @@ def test_the_walk_through_the_old_corpora_goes_on_where_it_stood(place, begun):
 def test_the_schedule_starts_over_wherever_it_usually_does(place, tmp_path, restart):
     overrides = [f"run={tmp_path / restart}", "stages.steps=6", f"train.restart={restart}", "train.warmup=4"]
     run = ernie2.extend(place / "run", NEW, place / "later", [*overrides, "train.log_every=1"])
-    begin = read_run(run)["extended_from"]["step"]
+    begin = read_run(run).extended_from.step
     rates = [line["lr"] for line in Records(run).read() if line["kind"] == "step" and line["step"] > begin]
     # a quarter of the peak of 0.01 in the first step
     assert rates[0] == pytest.approx(0.0025)
@@ -171,7 +172,7 @@ def test_the_schedule_starts_over_wherever_it_usually_does(place, tmp_path, rest
 
 
 def test_old_tasks_read_what_they_read_and_the_new_one_what_came_with_it(extended):
-    tasks = read_run(extended)["recipe"]["tasks"]
+    tasks = read_run(extended).recipe["tasks"]
     assert {name: options["corpora"] for name, options in tasks.items()} == {
         **{name: ["text"] for name in OLD},
         NEW: ["later"],
@@ -179,22 +180,22 @@ def test_old_tasks_read_what_they_read_and_the_new_one_what_came_with_it(extende
 
 
 def test_replay_0_trains_the_new_task_alone(begun):
-    assert read_run(begun("stages.steps=6", replay=0))["stages"][3]["iterations"] == {NEW: 6}
+    assert read_run(begun("stages.steps=6", replay=0)).stages[3].iterations == {NEW: 6}
 
 
 def test_the_new_task_gets_as_many_iterations_as_the_last_one_if_nothing_is_said(begun):
-    assert read_run(begun())["stages"][3]["iterations"] == {**dict.fromkeys(OLD, 2), NEW: 8}
+    assert read_run(begun()).stages[3].iterations == {**dict.fromkeys(OLD, 2), NEW: 8}
 
 
 def test_a_run_can_read_the_old_shards_for_its_new_task(place, tmp_path):
     run = ernie2.extend(place / "run", NEW, place / "shards", [f"run={tmp_path / 'same'}", "stages.steps=2"])
-    facts = read_run(run)
-    assert facts["data"]["shards"] == [str((place / "shards").resolve())]
-    assert facts["recipe"]["tasks"][NEW]["corpora"] == ["text"]
+    record = read_run(run)
+    assert record.data.shards == (str((place / "shards").resolve()),)
+    assert record.recipe["tasks"][NEW]["corpora"] == ["text"]
 
 
 def test_the_new_task_takes_options(begun):
-    options = read_run(begun(f"tasks.{NEW}.loss_weight=0.5"))["recipe"]["tasks"][NEW]
+    options = read_run(begun(f"tasks.{NEW}.loss_weight=0.5")).recipe["tasks"][NEW]
     assert options["loss_weight"] == 0.5
 
 
@@ -235,7 +236,7 @@ def test_an_extension_killed_and_resumed_ends_as_if_it_had_not_been(place, exten
         during.setattr(Trainer, "_step", dying)
         with pytest.raises(Killed):
             ernie2.extend(place / "run", NEW, place / "later", ["stages.steps=6", f"run={tmp_path / 'killed'}"])
-    assert read_run(tmp_path / "killed")["status"] == "stopped"
+    assert read_run(tmp_path / "killed").status == "stopped"
     resumed = ernie2.resume(tmp_path / "killed")
     for file in ("hf/model.safetensors", "hf/task_heads.safetensors"):
         assert (resumed / file).read_bytes() == (extended / file).read_bytes()
@@ -245,9 +246,9 @@ def test_an_extension_killed_and_resumed_ends_as_if_it_had_not_been(place, exten
         for run in (resumed, extended)
     )
     assert ours == theirs
-    facts, whole = read_run(resumed), read_run(extended)
+    record, whole = read_run(resumed), read_run(extended)
     for key in ("stages", "extended_from", "tasks", "data"):
-        assert facts[key] == whole[key]
+        assert getattr(record, key) == getattr(whole, key)
 
 
 def test_an_extension_stopped_before_its_first_checkpoint_starts_again_with_the_same_command(place, tmp_path):
@@ -267,13 +268,13 @@ def test_evaluating_an_extended_run_gives_the_figures_it_ended_with(extended):
 def test_an_extended_run_can_be_extended(place, extended, tmp_path):
     new_shards(tmp_path / "third", "third", seed=9)
     again = ernie2.extend(extended, "sentence_reordering", tmp_path / "third", [f"run={tmp_path / 'again'}"])
-    facts = read_run(again)
-    assert [stage["introduced"] for stage in facts["stages"][3:]] == [[NEW], ["sentence_reordering"]]
+    record = read_run(again)
+    assert [stage.introduced for stage in record.stages[3:]] == [(NEW,), ("sentence_reordering",)]
     # u of the old tasks (8 + 2 after four stages) and of the one before (6)
-    assert facts["stages"][4]["iterations"] == {**dict.fromkeys(OLD, 2), NEW: 1, "sentence_reordering": 6}
-    assert list(facts["data"]["corpora"]) == ["text", "later", "third"]
-    assert len(facts["data"]["shards"]) == 3
-    assert {task["name"]: task["id"] for task in facts["tasks"]}["sentence_reordering"] == 4
+    assert record.stages[4].iterations == {**dict.fromkeys(OLD, 2), NEW: 1, "sentence_reordering": 6}
+    assert list(record.data.corpora) == ["text", "later", "third"]
+    assert len(record.data.shards) == 3
+    assert {task.name: task.id for task in record.tasks}["sentence_reordering"] == 4
     report = (again / "report.html").read_text(encoding="utf-8")
     assert "after 5" in report
 
@@ -371,10 +372,10 @@ def test_a_task_on_labelled_pairs_can_arrive_and_brings_its_classes(place, tmp_p
     run = ernie2.extend(
         place / "run", "discourse_relation", tmp_path / "pairs", [f"run={tmp_path / 'paired'}", "stages.steps=3"]
     )
-    facts = read_run(run)
-    options = facts["recipe"]["tasks"]["discourse_relation"]
+    record = read_run(run)
+    options = record.recipe["tasks"]["discourse_relation"]
     assert (options["corpora"], options["labels"]) == (["pairs"], ["no", "perhaps", "yes"])
-    assert facts["tasks"][3]["labels"] == ["no", "perhaps", "yes"]
-    assert facts["recipe"]["tasks"]["knowledge_masking"]["corpora"] == ["text"]
+    assert record.tasks[3].labels == ("no", "perhaps", "yes")
+    assert record.recipe["tasks"]["knowledge_masking"]["corpora"] == ["text"]
     last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]["tasks"]
     assert ernie2.evaluate(run) == last

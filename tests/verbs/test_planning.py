@@ -6,7 +6,8 @@ import ernie2
 import tiny_run
 from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.tasks.recipe import load_recipe
-from ernie2.training.records import Records, read_run
+from ernie2.training.records import Records
+from ernie2.training.run_record import read_run
 
 
 @pytest.fixture
@@ -19,12 +20,12 @@ def test_the_figures_of_a_dry_run_are_those_of_the_run(recipe, tmp_path, capsys)
     before = sorted(tmp_path.rglob("*"))
     told = ernie2.plan(recipe, seconds=0.2)
     assert sorted(tmp_path.rglob("*")) == before
-    facts = read_run(ernie2.pretrain(recipe))
-    assert [stage["steps"] for stage in told["stages"]] == [stage["steps"] for stage in facts["stages"]]
-    for stage, planned in zip(told["stages"], facts["stages"], strict=True):
-        assert {task: row["iterations"] for task, row in stage["tasks"].items()} == planned["iterations"]
+    record = read_run(ernie2.pretrain(recipe))
+    assert [stage["steps"] for stage in told["stages"]] == [stage.steps for stage in record.stages]
+    for stage, planned in zip(told["stages"], record.stages, strict=True):
+        assert {task: row["iterations"] for task, row in stage["tasks"].items()} == planned.iterations
         assert sum(row["own"] for row in stage["tasks"].values()) == stage["steps"]
-    assert told["parameters"] == facts["parameters"]
+    assert told["parameters"] == record.parameters
     last = [line for line in Records(tmp_path / "run").read() if line["kind"] == "step"][-1]
     assert told["steps"] == last["step"]
     assert told["tokens"] == pytest.approx(last["tokens"], rel=0.15)

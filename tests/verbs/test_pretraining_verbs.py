@@ -15,7 +15,8 @@ from ernie2.studies.identity import is_done
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.distributed import World
 from ernie2.training.evaluate import HeldOut
-from ernie2.training.records import Records, read_run
+from ernie2.training.records import Records
+from ernie2.training.run_record import read_run
 from ernie2.verbs.pretraining import settings_without_effect
 
 
@@ -38,12 +39,12 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again_with_the_same_co
         with pytest.raises(KeyboardInterrupt):
             ernie2.pretrain(recipe)
     run = tmp_path / "run"
-    assert read_run(run)["status"] == "stopped"
+    assert read_run(run).status == "stopped"
     Records(run).write("heldout", at="start")
     with pytest.raises(CheckpointError, match="`ernie2 pretrain` as before starts it again"):
         ernie2.resume(run)
     ernie2.pretrain(recipe)
-    assert read_run(run)["status"] == "done"
+    assert read_run(run).status == "done"
     assert [line["at"] for line in Records(run).read() if line["kind"] == "heldout"].count("start") == 1
     with pytest.raises(CheckpointError, match="holds a finished run"):
         ernie2.pretrain(recipe)
@@ -54,9 +55,9 @@ def test_a_run_whose_export_fails_is_stopped_and_resume_finishes_it(recipe, tmp_
         during.setattr("ernie2.verbs.pretraining.export_hf", full_disk)
         with pytest.raises(StorageError, match="no space"):
             ernie2.pretrain(recipe)
-    assert read_run(tmp_path / "run")["status"] == "stopped"
+    assert read_run(tmp_path / "run").status == "stopped"
     ernie2.resume(tmp_path / "run")
-    assert read_run(tmp_path / "run")["status"] == "done"
+    assert read_run(tmp_path / "run").status == "done"
     assert (tmp_path / "run" / "hf" / "config.json").exists()
 
 
@@ -65,21 +66,21 @@ def test_a_run_is_done_only_when_its_results_are_there(recipe, tmp_path, monkeyp
     run, results = tmp_path / "run", ("hf", "report.html")
     write = Records.describe
 
-    def killed(self, facts):
-        if facts["status"] == "done":
+    def killed(self, record):
+        if record.status == "done":
             assert all((run / name).exists() for name in results)
-        if facts["status"] != "running":
+        if record.status != "running":
             raise KeyboardInterrupt
-        write(self, facts)
+        write(self, record)
 
     with monkeypatch.context() as during:
         during.setattr(Records, "describe", killed)
         with pytest.raises(KeyboardInterrupt):
             ernie2.pretrain(recipe)
-    assert read_run(run)["status"] == "running"
+    assert read_run(run).status == "running"
     assert "<span>done " in (run / "report.html").read_text(encoding="utf-8")
     ernie2.resume(run)
-    assert read_run(run)["status"] == "done"
+    assert read_run(run).status == "done"
 
 
 @pytest.mark.parametrize("name", ["hf", "report.html"])
@@ -144,11 +145,11 @@ def test_a_run_that_began_is_resumed_whatever_it_repeats(recipe, tmp_path, monke
         during.setattr("ernie2.verbs.pretraining.export_hf", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             ernie2.pretrain(recipe)
-    facts = read_run(tmp_path / "run")
-    facts["recipe"]["stages"]["max_epochs"] = 0.1
-    tiny_run.write_run_json(tmp_path / "run", recipe=facts["recipe"])
+    recipe = read_run(tmp_path / "run").recipe
+    recipe["stages"]["max_epochs"] = 0.1
+    tiny_run.write_run_json(tmp_path / "run", recipe=recipe)
     ernie2.resume(tmp_path / "run")
-    assert read_run(tmp_path / "run")["status"] == "done"
+    assert read_run(tmp_path / "run").status == "done"
 
 
 def test_a_file_where_the_run_folder_belongs_is_refused(recipe, tmp_path):
@@ -180,7 +181,7 @@ def test_a_value_that_is_no_yaml_is_refused(recipe, tmp_path):
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_a_run_of_a_recurrent_encoder_ends_well_and_can_be_gone_on_from(recipe, tmp_path, kind):
     run = ernie2.pretrain(recipe, [f"encoder.kind={kind}"])
-    assert read_run(run)["status"] == "done"
+    assert read_run(run).status == "done"
     assert "library_name: transformers" not in (run / "hf" / "README.md").read_text(encoding="utf-8")
     again = ernie2.pretrain({**recipe, "run": str(tmp_path / "again")}, [f"encoder.kind={kind}"], run / "hf")
     last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]["tasks"]

@@ -11,6 +11,7 @@ import tiny_run
 from ernie2.errors import FolderInUse
 from ernie2.storage.locks import FolderLock
 from ernie2.training.records import Records
+from ernie2.training.run_record import read_run
 from ernie2.training.trainer import Trainer
 from ernie2.verbs.planning import plan
 
@@ -60,7 +61,7 @@ def note_of(run, planned):
 @pytest.fixture
 def note(place):
     run = place[0] / "run"
-    return note_of(run, sum(stage["steps"] for stage in Records(run).facts()["stages"]))
+    return note_of(run, sum(stage.steps for stage in read_run(run).stages))
 
 
 def test_evaluate_says_where_a_run_stands_and_which_tasks_are_not_trained_yet(place, note, capsys):

@@ -77,7 +77,7 @@ def take_turns(
     for form in measured:
         with levers.without(*form.off):
             made = build(recipe, shards)
-            sides.append(Ours(made.trainer, str(made.facts["precision"]), device))
+            sides.append(Ours(made.trainer, made.record.precision, device))
     counts = task_sets(made.trainer.plans)
     sets = list(dict.fromkeys(sample(counts, steps)))
     packs_of = sides[0].taker.packs

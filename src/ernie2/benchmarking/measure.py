@@ -59,7 +59,7 @@ class Bench:
     ) -> None:
         self.recipe, self.shards, self.device, self.advance, self.note = recipe, shards, device, advance, note
         self.made: Pretraining = build(recipe, shards)
-        self.precision = str(self.made.facts["precision"])
+        self.precision = self.made.record.precision
         self.counts = task_sets(self.made.trainer.plans)
         self.sets = sample(self.counts, steps)
         self.ours = Ours(self.trainer, self.precision, device)

@@ -17,7 +17,7 @@ from ernie2.studies.settings import StudySettings
 from ernie2.tasks.base import find
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.environment import check_rules
-from ernie2.training.records import read_run
+from ernie2.training.run_record import read_run
 
 _STUDY_MAY_CHANGE = (
     "folder", "seeds", "arms", "scratch", "without_restart", "keep", "finetuning.data", "finetuning.seeds",
@@ -49,12 +49,12 @@ def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) 
 def is_done(folder: Path) -> bool:
     """Whether a run was trained to its end and has its results; raises `CheckpointError` where under other rules."""
     try:
-        facts = read_run(folder)
+        run = read_run(folder)
     except CheckpointError:
         return False
-    if facts["status"] != "done" or not all((folder / name).exists() for name in ("hf", "report.html")):
+    if run.status != "done" or not all((folder / name).exists() for name in ("hf", "report.html")):
         return False
-    check_rules(facts, folder)
+    check_rules(run.rules, folder)
     return True
 
 
@@ -83,7 +83,7 @@ def check_unit(unit: Unit, settings: StudySettings) -> None:
         labels = key.startswith("tasks.") and key.endswith(".labels") and expected.get(key) is None
         return key in _RUN_MAY_DIFFER or labels or (key == "train.precision" and expected[key] == "auto")
 
-    if differing := _differing(dotted(read_run(folder)["recipe"]), expected, " where it must be ", may_differ):
+    if differing := _differing(dotted(read_run(folder).recipe), expected, " where it must be ", may_differ):
         raise CheckpointError(
             f"{folder} holds another run than this study trains there: {differing}. Put the right run back, move this "
             "one away to train it anew, or choose another folder (folder=…)."

@@ -23,7 +23,8 @@ from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE
 from ernie2.studies.arms import ARMS, Unit, same_without_restart, steps_of, units
 from ernie2.studies.identity import check_scored, unit_is_done
 from ernie2.studies.settings import StudySettings
-from ernie2.training.records import Records, read_run
+from ernie2.training.records import Records
+from ernie2.training.run_record import RunRecord, read_run
 
 NAME = "study.json"
 SCORED = "results.json"
@@ -52,7 +53,7 @@ def record_of(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **f
         if same_without_restart(unit.arm) and unit.seed < settings.without_restart:
             runs.append({**runs[-1], "restart": SENSITIVITY_RULE, "same_run": True})
     _check_same_shards(described)
-    titles = {task["name"]: task for run in described for task in run["tasks"]}
+    known = {task.name: task for run in described for task in run.tasks}
     return {
         "format": FORMAT,
         "kind": "study",
@@ -63,7 +64,7 @@ def record_of(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **f
         "steps": steps_of(recipe),
         "transfer_at": settings.transfer_at,
         "tasks": [
-            {key: titles.get(name, {}).get(key) or name for key in ("name", "title", "level")}
+            {key: getattr(known.get(name), key, None) or name for key in ("name", "title", "level")}
             for name in steps_of(recipe)
         ],
         "arms": [asdict(ARMS[name]) for name in settings.arms],
@@ -103,8 +104,8 @@ def read_record(file: Path) -> dict[str, Any] | None:
     return record
 
 
-def _check_same_shards(described: Sequence[_Line]) -> None:
-    by_shards = {run["data"]["fingerprint"]: run["recipe"]["run"] for run in described}
+def _check_same_shards(described: Sequence[RunRecord]) -> None:
+    by_shards = {run.data.fingerprint: run.recipe["run"] for run in described}
     if len(by_shards) > 1:
         raise DataError(
             f"runs of this study were trained on different shards, {' and '.join(by_shards.values())} among them: "
@@ -112,7 +113,7 @@ def _check_same_shards(described: Sequence[_Line]) -> None:
         )
 
 
-def _run_of(unit: Unit, run: _Line, lines: Sequence[_Line]) -> dict[str, Any]:
+def _run_of(unit: Unit, run: RunRecord, lines: Sequence[_Line]) -> dict[str, Any]:
     ends = [line for line in lines if line["kind"] == "stage" and line["event"] == "end"]
     begins = {line["stage"]: line["step"] for line in lines if line["kind"] == "stage" and line["event"] == "begin"}
     last = [line for line in lines if line["kind"] == "step"][-1]
@@ -124,10 +125,10 @@ def _run_of(unit: Unit, run: _Line, lines: Sequence[_Line]) -> dict[str, Any]:
         "restart": unit.restart,
         "seed": unit.seed,
         "same_run": False,
-        "initial": run["initial_parameters"],
+        "initial": run.initial_parameters,
         "iterations": dict(iterations),
         "steps": last["step"],
-        "passes": last["step"] * (run["batch_tokens"] // run["recipe"]["batch"]["pack_tokens"]),
+        "passes": last["step"] * (run.batch_tokens // run.recipe["batch"]["pack_tokens"]),
         "tokens": last["tokens"],
         "seconds": last["seconds"],
         "stages": [
@@ -135,7 +136,7 @@ def _run_of(unit: Unit, run: _Line, lines: Sequence[_Line]) -> dict[str, Any]:
                 "begin": begins[line["stage"]],
                 "end": line["step"],
                 "tasks": line["iterations"],
-                "introduced": run["stages"][line["stage"]]["introduced"],
+                "introduced": list(run.stages[line["stage"]].introduced),
             }
             for line in ends
         ],
@@ -143,14 +144,14 @@ def _run_of(unit: Unit, run: _Line, lines: Sequence[_Line]) -> dict[str, Any]:
     }
 
 
-def _scratch_of(unit: Unit, run: _Line, lines: Sequence[_Line]) -> dict[str, Any]:
+def _scratch_of(unit: Unit, run: RunRecord, lines: Sequence[_Line]) -> dict[str, Any]:
     heldout = _heldout(lines)
     return {
         "task": unit.task,
         "restart": unit.restart,
         "seed": unit.seed,
         "iterations": heldout[-1]["iterations"][unit.task],
-        "initial": run["initial_parameters"],
+        "initial": run.initial_parameters,
         "heldout": heldout,
     }
 
@@ -202,22 +203,24 @@ def _scores(unit: Unit, settings: StudySettings) -> dict[str, Any]:
     return scores
 
 
-def _common(described: Sequence[_Line], share: float, parallel: int) -> dict[str, Any]:
+def _common(described: Sequence[RunRecord], share: float, parallel: int) -> dict[str, Any]:
     """What all runs share, from the first of them."""
     if not described:
         return {"machine": {}, "data": {"share": share}, "encoder": {}, "batch_tokens": None}
     run = described[0]
+    data = run.data.as_json()
     return {
         "machine": {
-            **{key: run[key] for key in ("device", "precision")},
-            **{key: run["environment"][key] for key in ("os", "cpu", "cores", "devices")},
-            "versions": run["versions"],
+            "device": run.device,
+            "precision": run.precision,
+            **{key: run.environment[key] for key in ("os", "cpu", "cores", "devices")},
+            "versions": run.versions,
             "parallel": parallel,
         },
-        "data": {**{key: run["data"][key] for key in ("fingerprint", "vocab_size", "corpora")}, "share": share},
+        "data": {**{key: data[key] for key in ("fingerprint", "vocab_size", "corpora")}, "share": share},
         "encoder": {
-            **{key: run["recipe"]["encoder"][key] for key in ("kind", "layers", "hidden")},
-            "parameters": run["parameters"],
+            **{key: run.recipe["encoder"][key] for key in ("kind", "layers", "hidden")},
+            "parameters": run.parameters,
         },
-        "batch_tokens": run["batch_tokens"],
+        "batch_tokens": run.batch_tokens,
     }

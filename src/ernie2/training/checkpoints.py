@@ -33,7 +33,7 @@ from ernie2.storage.removing import discard_folder
 from ernie2.storage.tensors import save_tensors
 from ernie2.training.distributed import World
 from ernie2.training.full_state import FullState, gather, optimizer_tensors, put
-from ernie2.training.records import read_run
+from ernie2.training.run_record import RunRecord, is_run, read_run
 
 FORMAT = 2
 _FILES = ("model.safetensors", "optimizer.safetensors")
@@ -100,9 +100,9 @@ def begun(run: Path) -> bool:
 
     A run stopped before its first checkpoint is none; it starts again from nothing.
     """
-    if not (run / "run.json").exists():
+    if not is_run(run):
         return False
-    return read_run(run)["status"] == "done" or any(map(_NAME.search, map(str, (run / "checkpoints").glob("step_*"))))
+    return read_run(run).status == "done" or any(map(_NAME.search, map(str, (run / "checkpoints").glob("step_*"))))
 
 
 def newest(run: Path) -> Checkpoint:
@@ -110,7 +110,7 @@ def newest(run: Path) -> Checkpoint:
 
     Raises `CheckpointError` where there is none, or run.json is damaged.
     """
-    facts = read_run(run) if (run / "run.json").exists() else None
+    record = read_run(run) if is_run(run) else None
     found = sorted((run / "checkpoints").glob("step_*"), reverse=True)
     damage: list[str] = []
     for folder in found:
@@ -121,9 +121,9 @@ def newest(run: Path) -> Checkpoint:
                 damage.append(str(error))
                 say(f"Passing over a damaged checkpoint: {error}")
                 continue
-            if facts is None or checkpoint.state.get("run_id") == facts.get("run_id"):
+            if record is None or checkpoint.state.get("run_id") == record.run_id:
                 return checkpoint
-            damage.append(_of_another_run(checkpoint, facts))
+            damage.append(_of_another_run(checkpoint, record))
             say(f"Passing over a checkpoint: {damage[-1]}")
     told = "\n".join(damage) or "It was stopped before its first: `ernie2 pretrain` as before starts it again."
     raise CheckpointError(f"{run} has no whole checkpoint to go on from. {told}")
@@ -141,8 +141,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, state)
 
 
-def _of_another_run(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> str:
-    theirs, ours = (str(holder.get("run_id"))[:8] for holder in (checkpoint.state, facts))
+def _of_another_run(checkpoint: Checkpoint, record: RunRecord) -> str:
+    theirs, ours = (str(identity)[:8] for identity in (checkpoint.state.get("run_id"), record.run_id))
     return (
         f"{checkpoint.folder} is of another run than run.json (run_id {theirs}… and {ours}…): one of them was copied "
         "there. Put back what belongs together."

@@ -7,9 +7,7 @@ import platform
 import socket
 import subprocess
 from collections.abc import Mapping
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +76,6 @@ def git_state(folder: Path | None = None) -> str | None:
     return done.stdout.strip() or None
 
 
-def fingerprint(values: Any) -> str:
-    """SHA-256 of JSON values, whatever the order of their keys."""
-    return sha256(dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
 def _cpu() -> str:
     """The name of the processor where the system tells it."""
     try:
@@ -114,14 +107,14 @@ def rules() -> dict[str, int]:
     return {"sampling": SAMPLING, "numerics": NUMERICS}
 
 
-def same_sampling(facts: Mapping[str, Any]) -> bool:
-    """Return whether the run that `facts` describe drew its instances as this version does."""
-    return (facts.get("rules") or {}).get("sampling") == SAMPLING
+def same_sampling(theirs: Mapping[str, int] | None) -> bool:
+    """Return whether a run of these rules drew its instances as this version does."""
+    return (theirs or {}).get("sampling") == SAMPLING
 
 
-def check_rules(facts: Mapping[str, Any], where: str | Path) -> None:
-    """Raise `CheckpointError` where the run that `facts` describe began under other rules than this version's."""
-    if (theirs := facts.get("rules")) != rules():
+def check_rules(theirs: Any, where: str | Path) -> None:
+    """Raise `CheckpointError` where a run of the rules `theirs` (None: it records none) began under other rules."""
+    if theirs != rules():
         raise CheckpointError(
             f"{where} began under other rules ({_written(theirs)}; this version has {_written(rules())}), so it cannot "
             "be continued. Start a new run in another folder; --init-from RUN/hf takes a finished run's parameters."

@@ -29,7 +29,8 @@ from ernie2.training.checkpoints import Checkpoint, newest
 from ernie2.training.environment import check_rules
 from ernie2.training.full_state import FullState, gather, put
 from ernie2.training.optimizers import parameter_state
-from ernie2.training.records import Records, read_run
+from ernie2.training.records import Records
+from ernie2.training.run_record import ExtensionRecord, RunRecord, read_run
 from ernie2.training.state import Position
 from ernie2.training.trainer import Trainer
 
@@ -53,7 +54,7 @@ class Finished:
     """A run that is done: what it is, what it read, and its last checkpoint."""
 
     run: Path
-    facts: dict[str, Any]
+    record: RunRecord
     recipe: Recipe
     shards: Shards
     stages: list[Stage]
@@ -67,37 +68,37 @@ def open_finished(run: Path) -> Finished:
     Raises `FolderInUse` where it is being trained, `CheckpointError` where it is not a run, not finished, began under
     other rules, or its last checkpoint is damaged; `ShardError` where its shards are gone or were made anew.
     """
-    facts = read_run(run)
-    check_rules(facts, run)
-    if facts["status"] != "done":
+    record = read_run(run)
+    check_rules(record.rules, run)
+    if record.status != "done":
         if (owner := owner_of(run)) is not None:
             raise FolderInUse(f"{run} is in use by {owner}. Wait until its training is finished, then extend it.")
-        raise CheckpointError(f"{run} is not finished (it is {facts['status']}): `ernie2 resume {run}` finishes it.")
-    stages, checkpoint = stages_of(facts), newest(run)
+        raise CheckpointError(f"{run} is not finished (it is {record.status}): `ernie2 resume {run}` finishes it.")
+    stages, checkpoint = stages_of(record), newest(run)
     position = Position.of(checkpoint.state["position"])
     if position.stage != len(stages):
         raise CheckpointError(
             f"{run}: its last whole checkpoint, {checkpoint.folder.name}, is not that of its end, so it cannot be "
             f"extended. `ernie2 pretrain RECIPE --init-from {run / 'hf'}` starts a new run from its parameters."
         )
-    return Finished(run, facts, recipe_of(facts, run), shards_of_run(run, facts), stages, checkpoint, position)
+    return Finished(run, record, recipe_of(record, run), shards_of_run(run, record), stages, checkpoint, position)
 
 
-def recipe_of(facts: Mapping[str, Any], run: Path) -> Recipe:
+def recipe_of(record: RunRecord, run: Path) -> Recipe:
     """The recipe in run.json, for `run` where it lies now, in the precision it began in on whatever machine."""
-    train = {**facts["recipe"]["train"], "precision": facts["precision"]}
-    return load_recipe({**facts["recipe"], "run": str(run), "train": train})
+    train = {**record.recipe["train"], "precision": record.precision}
+    return load_recipe({**record.recipe, "run": str(run), "train": train})
 
 
-def stages_of(facts: Mapping[str, Any]) -> list[Stage]:
+def stages_of(record: RunRecord) -> list[Stage]:
     """The stages in run.json as values."""
-    return [Stage(tuple(stage["iterations"].items()), tuple(stage["introduced"])) for stage in facts["stages"]]
+    return [Stage(tuple(stage.iterations.items()), stage.introduced) for stage in record.stages]
 
 
-def shards_of_run(run: Path, facts: Mapping[str, Any]) -> Shards:
+def shards_of_run(run: Path, record: RunRecord) -> Shards:
     """Return the shards a run was trained on, of one folder or several. Raises `ShardError` for others."""
-    shards = open_shards(*facts["data"]["shards"])
-    if shards.fingerprint != facts["data"]["fingerprint"]:
+    shards = open_shards(*record.data.shards)
+    if shards.fingerprint != record.data.fingerprint:
         raise ShardError(
             f"{shards.folder} holds other shards than those {run} was trained on: they were replaced. Prepare those "
             "again from the same corpora and recipe; or give shards to evaluate on with --data, or start a new run "
@@ -136,27 +137,24 @@ def carry_records(finished: Finished, records: Records) -> None:
             records.write(**line)
 
 
-def extension_facts(
-    finished: Finished, facts: Mapping[str, Any], task: str, data: Path, replay: int | None
-) -> dict[str, Any]:
-    """run.json of the run that extends: its own facts, the stages of the finished run as they were, and where it began.
+def extension_record(finished: Finished, record: RunRecord, task: str, data: Path, replay: int | None) -> RunRecord:
+    """Return the record of the run that extends: with the stages of the finished run as they were, and where it began.
 
     `replay` as the user gave it.
     """
     done = len(finished.stages)
-    return {
-        **facts,
-        "stages": [*finished.facts["stages"], *facts["stages"][done:]],
-        "initialised_from": finished.facts["initialised_from"],
-        "extended_from": {
-            "run": str(finished.run.resolve()),
-            "step": finished.position.step,
-            "stages": done,
-            "task": task,
-            "data": str(data.resolve()),
-            "replay": replay,
-        },
-    }
+    return record.updated(
+        stages=finished.record.stages + record.stages[done:],
+        initialised_from=finished.record.initialised_from,
+        extended_from=ExtensionRecord(
+            run=str(finished.run.resolve()),
+            step=finished.position.step,
+            stages=done,
+            task=task,
+            data=str(data.resolve()),
+            replay=replay,
+        ),
+    )
 
 
 def _take_all(finished: Finished, ours: FullState, row: int) -> tuple[str, ...]:

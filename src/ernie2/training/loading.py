@@ -25,7 +25,7 @@ from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.checkpoints import fit, newest
 from ernie2.training.pretraining import head_specs, task_ids
-from ernie2.training.records import read_run
+from ernie2.training.run_record import is_run, read_run
 from ernie2.training.state import Position
 from ernie2.training.stored_runs import UNTRAINED, Moved, open_any, other_labels, rows_by_label, tokenizer_beside
 
@@ -62,10 +62,10 @@ def load(source: Path, shards: Shards) -> Loaded:
     """
     wordpieces = tokenizer_of(shards)
     vocabulary = vocabulary_of(wordpieces)
-    if (source / "run.json").exists():
-        facts = read_run(source)
-        _same_tokenizer(source, str(facts["data"]["tokenizer"]), shards, source / "hf" / "tokenizer.json")
-        recipe = load_recipe(facts["recipe"])
+    if is_run(source):
+        record = read_run(source)
+        _same_tokenizer(source, record.data.tokenizer, shards, source / "hf" / "tokenizer.json")
+        recipe = load_recipe(record.recipe)
         tasks = _tasks_here(recipe.tasks, vocabulary, shards)
         model = MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         checkpoint = newest(source)
@@ -74,7 +74,7 @@ def load(source: Path, shards: Shards) -> Loaded:
         model.load_state_dict(parameters)
         ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
         position = Position.of(checkpoint.state["position"])
-        trained = position.trained([stage["iterations"] for stage in facts["stages"]])
+        trained = position.trained([stage.iterations for stage in record.stages])
         return Loaded(model, tasks, ids, recipe, checkpoint.folder, trained)
     loaded = load_model(open_any(source))
     stored = loaded.stored

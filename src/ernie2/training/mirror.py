@@ -18,6 +18,7 @@ from ernie2.storage.json_files import parse_json
 from ernie2.storage.remote import download
 from ernie2.training.checkpoints import open_checkpoint
 from ernie2.training.environment import check_rules
+from ernie2.training.run_record import is_run
 
 _RECORDS = ("run.json", "metrics.jsonl")
 _LAST = "state.json"
@@ -57,7 +58,7 @@ def fetch(url: str, run: Path) -> Path:
     A folder that holds a run already is left as it is. Raises `CheckpointError` where the mirror holds none, or one
     that began under other rules.
     """
-    if (run / "run.json").exists():
+    if is_run(run):
         say(f"{run} holds a run; nothing was fetched from {url}")
         return run
     files, root = _opened(url)
@@ -82,7 +83,7 @@ def _check_rules(files: Any, root: str, url: str) -> None:
     except (OSError, ValueError):
         return  # there is none, or a damaged one, as reading the copy will show
     if isinstance(facts, dict):
-        check_rules(facts, url)
+        check_rules(facts.get("rules"), url)
 
 
 def _get(files: Any, root: str, name: str, run: Path, what_now: str) -> None:

@@ -29,11 +29,20 @@ from ernie2.tasks.building import build_tasks, task_options
 from ernie2.tasks.usable import Table
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.distributed import World
-from ernie2.training.environment import environment, fingerprint, git_state, rules, versions
+from ernie2.training.environment import environment, git_state, rules, versions
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.memory import check_memory
 from ernie2.training.optimizers import state_numbers
-from ernie2.training.records import FORMAT
+from ernie2.training.run_record import (
+    FORMAT,
+    CorpusRecord,
+    DataRecord,
+    RunRecord,
+    StageRecord,
+    TaskRecord,
+    UsableRecord,
+    fingerprint,
+)
 from ernie2.training.sinks import check_sinks
 from ernie2.training.step import choose_precision
 from ernie2.training.trainer import Trainer
@@ -43,11 +52,12 @@ ROW_ZERO = "knowledge_masking"
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A run ready to start: its trainer, and the facts that go into run.json."""
+    """A run ready to start: its trainer, its record, and what of each corpus its tasks can use."""
 
     trainer: Trainer
-    facts: dict[str, Any]
+    record: RunRecord
     task_ids: dict[str, int]
+    usable: Table
 
 
 def build(
@@ -100,19 +110,35 @@ def build(
         least_gain=recipe.stages.least_gain,
         world=world,
     )
-    facts = {
-        **_run_facts(recipe, tasks, world, precision),
-        "run_id": trainer.run_id,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "initial_parameters": initial,
-        "data": _data_facts(shards, vocabulary, usable),
-        "tasks": [_task_facts(task, ids[task.name]) for task in tasks],
-        "stages": [_stage_facts(number, plan) for number, plan in enumerate(plans, 1)],
-        "batch_tokens": recipe.batch.batch_tokens,
-        "initialised_from": None,
-        "extended_from": None,
-    }
-    return Pretraining(trainer, facts, ids)
+    described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
+    record = RunRecord(
+        format=FORMAT,
+        name=recipe.name,
+        about=recipe.about,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=None,
+        status="running",
+        seed=recipe.seed,
+        recipe=described,
+        recipe_fingerprint=fingerprint(described),
+        rules=rules(),
+        versions=versions(),
+        environment=environment(),
+        job=world.job,
+        git=git_state(),
+        device=_device_name(device),
+        precision=precision,
+        run_id=trainer.run_id,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        initial_parameters=initial,
+        data=_data_record(shards, vocabulary, usable),
+        tasks=tuple(_task_record(task, ids[task.name]) for task in tasks),
+        stages=tuple(_stage_record(number, plan) for number, plan in enumerate(plans, 1)),
+        batch_tokens=recipe.batch.batch_tokens,
+        initialised_from=None,
+        extended_from=None,
+    )
+    return Pretraining(trainer, record, ids, usable)
 
 
 def parameters_digest(module: torch.nn.Module) -> str:
@@ -215,63 +241,36 @@ def _longest_sentence(corpus: ShardedCorpus) -> int:
     return max((int(np.diff(shard.sentences).max(initial=0)) for shard in corpus.shards), default=0)
 
 
-def _run_facts(recipe: Recipe, tasks: list[Task], world: World, precision: str) -> dict[str, Any]:
-    described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
-    return {
-        "format": FORMAT,
-        "name": recipe.name,
-        "about": recipe.about,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "finished": None,
-        "status": "running",
-        "seed": recipe.seed,
-        "recipe": described,
-        "recipe_fingerprint": fingerprint(described),
-        "rules": rules(),
-        "versions": versions(),
-        "environment": environment(),
-        "job": world.job,
-        "git": git_state(),
-        "device": _device_name(world.device),
-        "precision": precision,
-    }
+def _data_record(shards: Shards, vocabulary: Vocabulary, usable: Table) -> DataRecord:
+    return DataRecord(
+        shards=tuple(str(folder.resolve()) for folder in folders_of(shards)),
+        fingerprint=shards.fingerprint,
+        tokenizer=shards.tokenizer_fingerprint,
+        vocab_size=vocabulary.size,
+        corpora={name: _corpus_record(corpus.facts) for name, corpus in shards.corpora.items()},
+        usable={
+            task: {corpus: UsableRecord.model_validate(counts) for corpus, counts in counted.items()}
+            for task, counted in usable.items()
+        },
+    )
 
 
-def _data_facts(shards: Shards, vocabulary: Vocabulary, usable: Table) -> dict[str, Any]:
-    return {
-        "shards": [str(folder.resolve()) for folder in folders_of(shards)],
-        "fingerprint": shards.fingerprint,
-        "tokenizer": shards.tokenizer_fingerprint,
-        "vocab_size": vocabulary.size,
-        "corpora": {name: _corpus_facts(corpus.facts) for name, corpus in shards.corpora.items()},
-        "usable": usable,
-    }
+def _stage_record(number: int, plan: Plan) -> StageRecord:
+    return StageRecord(
+        name=str(number),
+        iterations=dict(plan.stage.iterations),
+        steps=len(plan),
+        introduced=tuple(plan.stage.introduced),
+    )
 
 
-def _stage_facts(number: int, plan: Plan) -> dict[str, Any]:
-    return {
-        "name": str(number),
-        "iterations": dict(plan.stage.iterations),
-        "steps": len(plan),
-        "introduced": list(plan.stage.introduced),
-    }
+def _task_record(task: Task, row: int) -> TaskRecord:
+    labels = None if task.labels is None else tuple(task.labels)
+    return TaskRecord(name=task.name, id=row, level=task.level, labels=labels, title=task.title, about=task.about)
 
 
-def _task_facts(task: Task, row: int) -> dict[str, Any]:
-    labels = task.labels
-    return {
-        "name": task.name,
-        "id": row,
-        "level": task.level,
-        "labels": list(labels) if labels is not None else None,
-        "title": task.title,
-        "about": task.about,
-    }
-
-
-def _corpus_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("language", "licence", "documents", "heldout_documents", "tokens", "dropped")
-    return {key: facts[key] for key in kept if key in facts}
+def _corpus_record(facts: Mapping[str, Any]) -> CorpusRecord:
+    return CorpusRecord.model_validate({key: facts[key] for key in CorpusRecord.model_fields if key in facts})
 
 
 def _device_name(device: torch.device) -> str:

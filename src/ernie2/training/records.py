@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, DamagedFile
-from ernie2.storage.json_files import read_checked_json, read_json, write_checked_json
 from ernie2.storage.line_files import append_line, check_extent, extent_of, parse_lines, shorten
 from ernie2.storage.locks import confirm_lock
-from ernie2.training.environment import fingerprint
+from ernie2.training.run_record import RunRecord, is_run, read_run, write_run
 from ernie2.training.sinks import Sink
-
-FORMAT = 2
-"""The `format` of run.json."""
 
 
 class Records:
@@ -68,8 +64,8 @@ class Records:
 
         Raises `CheckpointError` where one is damaged, or is not as it was when the run ended.
         """
-        if (self.run / "run.json").exists():
-            self._check(read_run(self.run).get("metrics") or {"bytes": 0})
+        if is_run(self.run):
+            self._check(read_run(self.run).metrics or {"bytes": 0})
         if not self.metrics.exists():
             return []
         try:
@@ -77,14 +73,13 @@ class Records:
         except DamagedFile as error:
             raise self._damaged(error) from error
 
-    def describe(self, facts: Mapping[str, Any]) -> None:
+    def describe(self, record: RunRecord) -> None:
         """Write run.json atomically, with the extent of metrics.jsonl once the run is done.
 
         Raises `LockLost` where another process has taken over the run.
         """
         confirm_lock(self.run)
-        metrics = {"metrics": self.extent()} if facts.get("status") == "done" else {}
-        write_checked_json(self.run / "run.json", {**facts, **metrics})
+        write_run(self.run, record.updated(metrics=self.extent()) if record.status == "done" else record)
 
     def _check(self, extent: Mapping[str, Any]) -> None:
         try:
@@ -97,10 +92,6 @@ class Records:
             f"{error} Put back a copy of the file (train.mirror keeps one), or start a new run in another folder; "
             f"`--init-from {self.run}` takes over the parameters."
         )
-
-    def facts(self) -> dict[str, Any]:
-        """Reads run.json; raises `CheckpointError` where this is not a run folder."""
-        return read_run(self.run)
 
 
 def _again(run: Path) -> str:
@@ -122,48 +113,5 @@ class NoRecords(Records):
     def cut(self, extent: Mapping[str, Any] | None = None) -> None:
         """Does nothing."""
 
-    def describe(self, facts: Mapping[str, Any]) -> None:
+    def describe(self, record: RunRecord) -> None:
         """Does nothing."""
-
-
-def read_run(run: Path) -> dict[str, Any]:
-    """Return what run.json says.
-
-    Raises `CheckpointError` where `run` is not a run folder, run.json is damaged, or another version wrote it.
-    """
-    file = run / "run.json"
-    try:
-        facts = read_checked_json(file)
-    except (FileNotFoundError, NotADirectoryError):
-        state = "is not a run folder (no run.json)" if run.exists() else "does not exist"
-        raise CheckpointError(f"{run} {state}. `ernie2 pretrain RECIPE` makes one.") from None
-    except DamagedFile as error:
-        _refuse_other_format(run, _unchecked(file))
-        raise CheckpointError(f"{error} {_RESTORE}") from error
-    _refuse_other_format(run, facts)
-    lacking = [key for key in ("status", "recipe", "recipe_fingerprint") if key not in facts]
-    if lacking or fingerprint(facts["recipe"]) != facts["recipe_fingerprint"]:
-        what = f"it has no {', '.join(lacking)}" if lacking else "its recipe does not match recipe_fingerprint"
-        raise CheckpointError(f"{file} is damaged: {what}. {_RESTORE}")
-    return facts
-
-
-_RESTORE = "Put back a copy of the file (train.mirror keeps one), or start a new run in another folder."
-
-
-def _unchecked(file: Path) -> Mapping[str, Any]:
-    """What a damaged or older run.json says; nothing where it cannot be read."""
-    try:
-        return read_json(file, dict)
-    except (DamagedFile, OSError):
-        return {"format": FORMAT}
-
-
-def _refuse_other_format(run: Path, facts: Mapping[str, Any]) -> None:
-    if (found := facts.get("format")) in (FORMAT, None):
-        return
-    older = " (ernie2 0.1 wrote it)" if found == 1 else ""
-    raise CheckpointError(
-        f"{run} is a run of format {found!r}{older}; this version reads {FORMAT}. Start a new run in another folder; "
-        f"`--init-from {run / 'hf'}` takes over the parameters of a finished one."
-    )

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ernie2.console import say
 from ernie2.errors import ConfigError
 from ernie2.extras import install_advice
+from ernie2.training.run_record import RunRecord
 
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 """The package each sink needs; also the name of the extra that installs it."""
@@ -45,11 +46,11 @@ def check_sinks(names: Sequence[str]) -> None:
             )
 
 
-def open_sinks(names: Sequence[str], run: Path, facts: Mapping[str, Any], step: int) -> list[Sink]:
-    """The sinks of a run that goes on after `step` steps; `facts` is its run.json."""
-    made: dict[str, Callable[[Path, Mapping[str, Any], int], Sink]] = {"tensorboard": TensorBoard, "wandb": WandB}
+def open_sinks(names: Sequence[str], run: Path, record: RunRecord, step: int) -> list[Sink]:
+    """The sinks of a run that goes on after `step` steps."""
+    made: dict[str, Callable[[Path, RunRecord, int], Sink]] = {"tensorboard": TensorBoard, "wandb": WandB}
     check_sinks(names)
-    return [Guarded(name, made[name](run, facts, step)) for name in names]
+    return [Guarded(name, made[name](run, record, step)) for name in names]
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
@@ -97,12 +98,12 @@ class Guarded:
 class TensorBoard:
     """Event files in RUN/tensorboard; what an earlier part of the run wrote beyond `step` is hidden from view."""
 
-    def __init__(self, run: Path, facts: Mapping[str, Any], step: int) -> None:
+    def __init__(self, run: Path, record: RunRecord, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(run / FOLDER), purge_step=step + 1 if step else None)
         if not step:
-            self._writer.add_text("recipe", f"```\n{facts['recipe']}\n```")
+            self._writer.add_text("recipe", f"```\n{record.recipe}\n```")
 
     def write(self, step: int, line: Mapping[str, Any]) -> None:
         """One scalar for every number of the line."""
@@ -117,13 +118,13 @@ class TensorBoard:
 class WandB:
     """One run of W&B a run folder, taken up again when the run is; project and entity are W&B's own environment."""
 
-    def __init__(self, run: Path, facts: Mapping[str, Any], step: int) -> None:
+    def __init__(self, run: Path, record: RunRecord, step: int) -> None:
         import wandb
 
-        identity = f"{facts['name']}-{facts['created']}".translate(str.maketrans(":+", "--"))
-        config = {key: facts.get(key) for key in ("recipe", "versions", "git", "device", "precision", "parameters")}
+        identity = f"{record.name}-{record.created}".translate(str.maketrans(":+", "--"))
+        config = record.model_dump(include={"recipe", "versions", "git", "device", "precision", "parameters"})
         self._run = wandb.init(
-            name=facts["name"], id=identity, resume="allow", dir=str(run), config=config, notes=facts.get("about")
+            name=record.name, id=identity, resume="allow", dir=str(run), config=config, notes=record.about
         )
 
     def write(self, step: int, line: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from ernie2.storage.links import outside_target
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.reading import listed
 from ernie2.training.checkpoints import newest
-from ernie2.training.records import read_run
+from ernie2.training.run_record import RunRecord, TaskRecord, is_run, read_run
 from ernie2.training.state import Position
 
 UNTRAINED = "ernie2_untrained_tasks"
@@ -39,7 +39,7 @@ def open_any(source: Path) -> Stored:
 
     Raises `CheckpointError` where it is not a checkpoint or damaged.
     """
-    return _open_run(source) if (source / "run.json").exists() else open_stored(source)
+    return _open_run(source) if is_run(source) else open_stored(source)
 
 
 def tokenizer_beside(source: Path) -> Path | None:
@@ -52,10 +52,10 @@ def tokenizer_beside(source: Path) -> Path | None:
     folders = [source] if source.is_dir() else [source.parent]
     if folders[0].name == "params":
         folders.append(folders[0].parent)
-    if (source / "run.json").exists():
-        folders = [source / "hf", *map(Path, read_run(source)["data"]["shards"])]
+    if is_run(source):
+        folders = [source / "hf", *map(Path, read_run(source).data.shards)]
     file = next((file for folder in folders for name in _TOKENIZERS if (file := folder / name).is_file()), None)
-    if file is not None and not (source / "run.json").exists():
+    if file is not None and not is_run(source):
         _check_links(file.parent)
     elif file is not None and file.parent != source / "hf":
         _check_tokenizer(source, file)
@@ -72,7 +72,7 @@ def _check_links(folder: Path) -> None:
 
 
 def _check_tokenizer(run: Path, file: Path) -> None:
-    if load_wordpieces(file).fingerprint != read_run(run)["data"]["tokenizer"]:
+    if load_wordpieces(file).fingerprint != read_run(run).data.tokenizer:
         raise ShardError(
             f"{file} is not the tokeniser {run} was trained with: its shards were replaced or changed. Prepare those "
             f"again from the same corpora and recipe, or finish the run (`ernie2 resume {run}`) where they still are."
@@ -85,34 +85,34 @@ def wordpieces_beside(source: Path) -> WordPieces | None:
     return None if file is None else load_wordpieces(file)
 
 
-def carried_keys(facts: Mapping[str, Any], seen: Mapping[str, int]) -> dict[str, Any]:
-    """Our keys of a Hugging Face configuration, from run.json and the instances trained under each task id.
+def carried_keys(record: RunRecord, seen: Mapping[str, int]) -> dict[str, Any]:
+    """Our keys of a Hugging Face configuration, from its record and the instances trained under each task id.
 
     `ernie2_task_ids`: task → row of the task table; `ernie2_task_instances`: instances trained under it;
     `ernie2_task_options`: its options, with the labels of tasks that have them from their data.
     """
-    ids = {task["name"]: task["id"] for task in facts["tasks"]}
+    ids = {task.name: task.id for task in record.tasks}
     return {
         "ernie2_task_ids": ids,
         "ernie2_task_instances": {name: seen.get(name, 0) for name in ids},
-        "ernie2_task_options": dict(facts["recipe"]["tasks"]),
+        "ernie2_task_options": dict(record.recipe["tasks"]),
     }
 
 
 def _open_run(run: Path) -> Stored:
-    facts, checkpoint = read_run(run), newest(run)
-    parameters, vocab_size = checkpoint.parameters(), int(facts["data"]["vocab_size"])
-    specs = tuple(_spec(task, parameters) for task in facts["tasks"])
+    record, checkpoint = read_run(run), newest(run)
+    parameters, vocab_size = checkpoint.parameters(), record.data.vocab_size
+    specs = tuple(_spec(task, parameters) for task in record.tasks)
     per_word = {WORD_TABLE, *(f"heads.{spec.name}.bias" for spec in specs if spec.classes is None)}
     position = Position.of(checkpoint.state["position"])
-    carried = carried_keys(facts, position.seen)
-    trained = position.trained([stage["iterations"] for stage in facts["stages"]])
-    if untrained := [task["name"] for task in facts["tasks"] if task["name"] not in trained]:
+    carried = carried_keys(record, position.seen)
+    trained = position.trained([stage.iterations for stage in record.stages])
+    if untrained := [task.name for task in record.tasks if task.name not in trained]:
         carried[UNTRAINED] = untrained
     return Stored(
         where=str(checkpoint.folder),
         layout="run of ernie2",
-        settings=EncoderSettings.model_validate(facts["recipe"]["encoder"]),
+        settings=EncoderSettings.model_validate(record.recipe["encoder"]),
         vocab_size=vocab_size,
         specs=specs,
         pieces={
@@ -122,14 +122,14 @@ def _open_run(run: Path) -> Stored:
         task_ids=carried["ernie2_task_ids"],
         carried=carried,
         pad_id=pieces.pad_id if (pieces := wordpieces_beside(run)) else 0,
-        tokenizer=str(facts["data"]["tokenizer"]),
+        tokenizer=record.data.tokenizer,
     )
 
 
-def _spec(task: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> HeadSpec:
+def _spec(task: TaskRecord, parameters: Mapping[str, Tensor]) -> HeadSpec:
     """The head a run has for a task: as many classes as its linear has rows, the vocabulary where it has none."""
-    linear = parameters.get(f"heads.{task['name']}.linear.weight")
-    return HeadSpec(task["name"], task["level"], None if linear is None else len(linear))
+    linear = parameters.get(f"heads.{task.name}.linear.weight")
+    return HeadSpec(task.name, task.level, None if linear is None else len(linear))
 
 
 def unfinished_note(source: Path, checkpoint: str | Path) -> str | None:
@@ -137,12 +137,12 @@ def unfinished_note(source: Path, checkpoint: str | Path) -> str | None:
 
     `checkpoint` is the folder in RUN/checkpoints that was read.
     """
-    if not (source / "run.json").exists():
+    if not is_run(source):
         return None
-    facts = read_run(source)
-    if facts["status"] == "done":
+    record = read_run(source)
+    if record.status == "done":
         return None
-    step, planned = int(Path(checkpoint).name.removeprefix("step_")), sum(stage["steps"] for stage in facts["stages"])
+    step, planned = int(Path(checkpoint).name.removeprefix("step_")), sum(stage.steps for stage in record.stages)
     if (owner := owner_of(source)) is not None:
         state, then = f"in use by {owner}, saved at step {step:,} of {planned:,}", "wait for it"
     else:

@@ -19,6 +19,7 @@ from ernie2.errors import ConfigError
 from ernie2.processes import cores
 from ernie2.storage.line_files import append_line, check_appendable
 from ernie2.tasks.recipe import load_recipe
+from ernie2.training.run_record import RunRecord
 from ernie2.training.step import choose_precision
 from ernie2.verbs.preparing import RecipeSource, shards_of
 
@@ -69,7 +70,7 @@ def bench(
 
     with progress("Measuring", None, "steps") as bar:
         measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what), note)
-        described = _described(checked, measured.made.facts, load)
+        described = _described(checked, measured.made.record, load)
         note("begin", described)
         figures = measured.steps(sides, sequences) | {"input": measured.inputs(few)}
     line = {"bench": identity, "what": "summary", **described, **figures}
@@ -82,23 +83,23 @@ def bench(
     return line
 
 
-def _described(recipe: Recipe, facts: Mapping[str, Any], load: Sequence[float] | None) -> dict[str, Any]:
+def _described(recipe: Recipe, record: RunRecord, load: Sequence[float] | None) -> dict[str, Any]:
     """What was measured, where and when: the part of the line before its figures."""
     return {
         "format": 2,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": facts["device"],
+        "device": record.device,
         "threads": torch.get_num_threads(),
         "cores": cores(),
         "load": list(load) if load else None,
-        "versions": facts["versions"],
-        "git": facts["git"],
+        "versions": record.versions,
+        "git": record.git,
         "recipe": recipe.name,
-        "precision": facts["precision"],
+        "precision": record.precision,
         "tasks": list(recipe.tasks),
         "encoder": recipe.encoder.model_dump(mode="json"),
-        "parameters": facts["parameters"],
-        "vocab_size": facts["data"]["vocab_size"],
+        "parameters": record.parameters,
+        "vocab_size": record.data.vocab_size,
         "batch": recipe.batch.model_dump(mode="json"),
     }
 

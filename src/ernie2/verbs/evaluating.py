@@ -23,7 +23,7 @@ from ernie2.training.evaluate import HeldOut
 from ernie2.training.extending import shards_of_run
 from ernie2.training.loading import load
 from ernie2.training.pretraining import check_room, open_stream
-from ernie2.training.records import read_run
+from ernie2.training.run_record import is_run, read_run
 from ernie2.training.step import choose_precision
 from ernie2.training.stored_runs import unfinished_note
 from ernie2.verbs.preparing import say_missing
@@ -85,7 +85,7 @@ def report(run: str | Path, beside: Sequence[str | Path] = ()) -> Path:
 def _own_shards(checkpoint: Path) -> Shards:
     if not checkpoint.exists():
         raise ConfigError(f"{checkpoint} does not exist; name a run or a Hugging Face folder that `ernie2` wrote.")
-    if not (checkpoint / "run.json").exists():
+    if not is_run(checkpoint):
         raise ConfigError(f"{checkpoint} is not a run, so it names no shards to evaluate on; give --data SHARDS.")
     return shards_of_run(checkpoint, read_run(checkpoint))
 
@@ -99,7 +99,7 @@ def _corpora(feeds: Mapping[str, Feed], weights: Mapping[str, float | None]) -> 
 
 
 def _say_other_rules(checkpoint: Path) -> None:
-    if (checkpoint / "run.json").exists() and not same_sampling(read_run(checkpoint)):
+    if is_run(checkpoint) and not same_sampling(read_run(checkpoint).rules):
         say(
             f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
             "so figures need not match its own records."

@@ -15,7 +15,7 @@ from ernie2.training.extending import (
     carry_records,
     check_overrides,
     extended_recipe,
-    extension_facts,
+    extension_record,
     new_stages,
     open_finished,
     take_over,
@@ -69,14 +69,14 @@ def _extend(run: Path, task: str, data: Path, overrides: Sequence[str], replay: 
             if world.first:
                 _taken(target, run, world, locked=True)  # by another process, meanwhile
                 carry_records(finished, made.trainer.records)
-        made.facts.update(extension_facts(finished, made.facts, task, data, replay))
-        made.trainer.records.describe(made.facts)
+        record = extension_record(finished, made.record, task, data, replay)
+        made.trainer.records.describe(record)
         say(f"Extending {run}, {finished.position.step:,} steps, into {target}; newly initialised: {', '.join(new)}")
         for name, count in stages[-1].iterations:
             said = "the new task" if name == task else "replay"
             say(f"  {name:<26} {count:,} iterations, {said}, from {', '.join(recipe.tasks[name]['corpora'])}")
-        say_notes(made.facts["data"]["usable"], {task: made.trainer.stream.feeds[task]})
-        return train_to_end(target, shards, made)
+        say_notes(made.usable, {task: made.trainer.stream.feeds[task]})
+        return train_to_end(target, shards, made.trainer, record)
 
 
 def folder_for(run: Path, task: str) -> Path:

@@ -59,16 +59,16 @@ def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | N
     began = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made = build(checked, shards)
-    trainer, precision = made.trainer, str(made.facts["precision"])
+    trainer, precision = made.trainer, made.record.precision
     for note in settings_without_effect(checked.train, trainer.world):
         say(f"Note: {note}")
-    say_notes(made.facts["data"]["usable"], trainer.stream.feeds)
+    say_notes(made.usable, trainer.stream.feeds)
     setting_up = time.monotonic() - began
     figures = _schedule(checked, trainer.plans)
     epochs = expected_epochs(trainer.stream, trainer.plans)
     _say_epochs(epochs, checked.stages.max_epochs)
     check_epochs(epochs, checked.stages.max_epochs)
-    parameters = int(made.facts["parameters"])
+    parameters = made.record.parameters
     memory = _memory(checked, parameters, precision)
     limit = MEASURING_SECONDS if seconds is None else seconds
     with progress("Measuring steps", None, "steps") as bar:
@@ -80,7 +80,7 @@ def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | N
     where = "of the GPU" if device.type == "cuda" else "of this process, Python and its libraries included"
     answer(f"  measured peak {where}: {_size(peak)}" if peak else "  the peak could not be measured")
     total = setting_up + cost.steps + cost.evaluations + cost.checkpoints
-    _say_time(cost, setting_up, total, how_often(trainer), str(made.facts["device"]), precision)
+    _say_time(cost, setting_up, total, how_often(trainer), made.record.device, precision)
     return {
         **figures,
         "epochs": epochs,

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.config.settings import Recipe, TrainSettings
@@ -27,9 +26,10 @@ from ernie2.training.extending import recipe_of, shards_of_run, stages_of
 from ernie2.training.full_state import unsharded
 from ernie2.training.loading import check_warm_start, warm_start
 from ernie2.training.mirror import fetch
-from ernie2.training.pretraining import Pretraining, build, head_specs
-from ernie2.training.records import read_run
+from ernie2.training.pretraining import build, head_specs
+from ernie2.training.run_record import RunRecord, read_run
 from ernie2.training.stored_runs import unfinished_note
+from ernie2.training.trainer import Trainer
 from ernie2.verbs.preparing import RecipeSource, say_missing, say_notes, shards_of, vocabulary_for
 from ernie2.verbs.run_resources import locked_run_dir, locked_shards, open_run_resources
 
@@ -67,15 +67,15 @@ def pretrain(
             model = None if source is None else _warm(source, checked, shards, grow)
         made = build(checked, shards, model, world=world)
         check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
-        made.facts["initialised_from"] = None if init_from is None else str(init_from)
+        record = made.record.updated(initialised_from=None if init_from is None else str(init_from))
         with locked_run_dir(run, world):
             with world.together():
                 if world.first:
                     begun_by(run, world)  # another process may have, while this one prepared
                 made.trainer.records.cut()  # what a run wrote that was stopped before its first checkpoint
-                made.trainer.records.describe(made.facts)
-            say_notes(made.facts["data"]["usable"], made.trainer.stream.feeds)
-            return train_to_end(run, shards, made)
+                made.trainer.records.describe(record)
+            say_notes(made.usable, made.trainer.stream.feeds)
+            return train_to_end(run, shards, made.trainer, record)
 
 
 def resume(run: str | Path, mirror: str | None = None) -> Path:
@@ -111,14 +111,14 @@ def begun_by(run: Path, world: World) -> bool:
     """Whether this job of torchrun began `run` and now starts anew; raises `CheckpointError` where another did."""
     if not begun(run):
         return False
-    if world.restarts or (world.job is not None and read_run(run).get("job") == world.job):
+    if world.restarts or (world.job is not None and read_run(run).job == world.job):
         return True
     raise CheckpointError(f"{run} holds a {how_to_go_on(run)}")
 
 
 def how_to_go_on(run: Path) -> str:
     """What kind of run a folder holds and what can be done with it, as the end of a sentence."""
-    if read_run(run)["status"] == "done":
+    if read_run(run).status == "done":
         return f"finished run: `ernie2 extend {run} --task TASK --data SHARDS` adds a task; run=FOLDER starts another."
     return f"run that is not finished: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
 
@@ -155,64 +155,67 @@ def _warm(source: Path, recipe: Recipe, shards: Shards, grow: Sequence[str]) -> 
 
 def go_on(run: Path, world: World) -> Path:
     """`resume` on the ranks there are."""
-    world.on_first(lambda: check_rules(read_run(run), run))  # before anything is written into the folder
+    world.on_first(lambda: check_rules(read_run(run).rules, run))  # before anything is written into the folder
     with locked_run_dir(run, world):
         return _go_on(run, world)
 
 
 def _go_on(run: Path, world: World) -> Path:
-    facts = world.on_first(lambda: read_run(run))
-    if facts["status"] == "done" and (run / "hf").is_dir():
+    before = world.on_first(lambda: read_run(run))
+    if before.status == "done" and (run / "hf").is_dir():
         if not (run / "report.html").exists():
             world.on_first(lambda: write_report(run))
             say(f"{run} is finished, but has no {run / 'report.html'}: it was written from the records.")
             return run
         say(f"{run} is finished; nothing to resume. Results: {run / 'hf'} and {run / 'report.html'}")
         return run
-    if facts["status"] == "done":
+    if before.status == "done":
         say(f"{run} is finished, but has no {run / 'hf'}: it is written from the last checkpoint.")
     checkpoint = world.on_first(lambda: newest(run))
-    carried = (facts.get("extended_from") or {}).get("stages", 0)
+    carried = before.extended_from.stages if before.extended_from else 0
     with world.together():
-        shards = shards_of_run(run, facts)
-    made = build(recipe_of(facts, run), shards, stages=stages_of(facts), carried=carried, world=world)
+        shards = shards_of_run(run, before)
+    made = build(recipe_of(before, run), shards, stages=stages_of(before), carried=carried, world=world)
     made.trainer.restore(checkpoint)
-    _say_other_threads(facts, made.facts)
-    _say_other_flash(facts, made.facts)
-    kept = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
-    made.facts.update({key: facts[key] for key in kept if key in facts})
-    made.trainer.records.describe(made.facts)
+    _say_other_threads(before, made.record)
+    _say_other_flash(before, made.record)
+    record = made.record.updated(**{key: getattr(before, key) for key in _KEPT if key in before.model_fields_set})
+    made.trainer.records.describe(record)
     say(f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else ""))
-    return train_to_end(run, shards, made)
+    return train_to_end(run, shards, made.trainer, record)
 
 
-def train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
+_KEPT = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
+"""Keys of run.json that a run keeps when it is resumed."""
+
+
+def train_to_end(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Path:
     """Trains to the end, then leaves the Hugging Face folder and the report, which the first rank writes.
 
     Until then the shards cannot be replaced. Raises `ShardError` where they were since they were opened.
     """
-    with locked_shards(shards, made.trainer.world):
-        return _train_to_end(run, shards, made)
+    with locked_shards(shards, trainer.world):
+        return _train_to_end(run, shards, trainer, record)
 
 
-def _train_to_end(run: Path, shards: Shards, made: Pretraining) -> Path:
-    records, world = made.trainer.records, made.trainer.world
-    flash = made.facts["environment"]["flash_attention"]
-    say(f"Device: {made.facts['device']}, {made.facts['precision']}" + (f", {flash}" if flash else ""))
-    for note in settings_without_effect(made.trainer.settings, world):
+def _train_to_end(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Path:
+    records, world = trainer.records, trainer.world
+    flash = record.environment["flash_attention"]
+    say(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
+    for note in settings_without_effect(trainer.settings, world):
         say(f"Note: {note}")
-    say_missing(made.trainer.heldout.missing)
+    say_missing(trainer.heldout.missing)
     try:
-        with open_run_resources(made, shards):
-            position = made.trainer.train()
-        model = unsharded(made.trainer.model, world)
-        folder = world.on_first(lambda: _export(run, shards, made, model, position.seen))
+        with open_run_resources(trainer, record, shards):
+            position = trainer.train()
+        model = unsharded(trainer.model, world)
+        folder = world.on_first(lambda: _export(run, shards, trainer, record, model, position.seen))
         over = {"status": "done", "finished": _now()}
         page = world.on_first(lambda: write_report(run, changed=over))
-        records.describe({**made.facts, **over})  # last, so that a finished run has its results
+        records.describe(record.updated(**over))  # last, so that a finished run has its results
     except BaseException:
         with suppress(StorageError):  # on a full disk the first error is the one to tell
-            records.describe({**made.facts, "status": "stopped"})
+            records.describe(record.updated(status="stopped"))
         raise
     transformer = model.settings.kind == "transformer"
     say(f"Model:  {folder}" + (" (transformers loads it as ErnieModel or ErnieForMaskedLM)" if transformer else ""))
@@ -232,19 +235,19 @@ def settings_without_effect(settings: TrainSettings, world: World) -> list[str]:
     return notes
 
 
-def _say_other_threads(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _say_other_threads(before: RunRecord, now: RunRecord) -> None:
     """Warn where sums are taken in another order than before the run was stopped."""
-    old, new = before.get("environment", {}).get("threads"), now["environment"]["threads"]
-    if old not in (None, new) and "cpu" in str(now["device"]):
+    old, new = before.environment.get("threads"), now.environment["threads"]
+    if old not in (None, new) and "cpu" in now.device:
         say(
             f"Note: this run used {old} threads, now {new}; results agree within rounding, not in every bit. "
             f"OMP_NUM_THREADS={old} makes them equal."
         )
 
 
-def _say_other_flash(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _say_other_flash(before: RunRecord, now: RunRecord) -> None:
     """Warn where another implementation of FlashAttention computes than before the run was stopped."""
-    old, new = (facts.get("environment", {}).get("flash_attention") for facts in (before, now))
+    old, new = (record.environment.get("flash_attention") for record in (before, now))
     if old != new:
         say(
             f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); results agree within rounding, "
@@ -252,10 +255,12 @@ def _say_other_flash(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
 
 
-def _export(run: Path, shards: Shards, made: Pretraining, model: MultiTaskModel, seen: Mapping[str, int]) -> Path:
-    last = [line for line in made.trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
+def _export(
+    run: Path, shards: Shards, trainer: Trainer, record: RunRecord, model: MultiTaskModel, seen: Mapping[str, int]
+) -> Path:
+    last = [line for line in trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
     wordpieces = tokenizer_of(shards)
-    return export_hf(run / "hf", model, wordpieces, made.facts, last, seen)
+    return export_hf(run / "hf", model, wordpieces, record, last, seen)
 
 
 def _now() -> str:

@@ -12,8 +12,9 @@ from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock
 from ernie2.training.data_check import DataCheck, check_now
 from ernie2.training.distributed import World
-from ernie2.training.pretraining import Pretraining
+from ernie2.training.run_record import RunRecord
 from ernie2.training.sinks import open_sinks
+from ernie2.training.trainer import Trainer
 
 
 @contextmanager
@@ -41,13 +42,13 @@ def locked_shards(shards: Shards, world: World) -> Iterator[None]:
 
 
 @contextmanager
-def open_run_resources(made: Pretraining, shards: Shards) -> Iterator[None]:
+def open_run_resources(trainer: Trainer, record: RunRecord, shards: Shards) -> Iterator[None]:
     """Open the sinks of a run that is about to be trained, and compare its shards with their checksums.
 
     A run that starts compares them now, one that is resumed beside its steps. The ranks of a machine share the work.
     Raises `ShardError` for damage that is found at once.
     """
-    trainer, world = made.trainer, made.trainer.world
+    world = trainer.world
     with ExitStack() as resources:
         if trainer.step:
             trainer.data_check = resources.enter_context(DataCheck(shards, world.local_rank, world.local_size))
@@ -55,6 +56,6 @@ def open_run_resources(made: Pretraining, shards: Shards) -> Iterator[None]:
             with world.together():
                 check_now(shards, world.local_rank, world.local_size)
         if world.first:
-            trainer.records.sinks = open_sinks(trainer.settings.sinks, trainer.run, made.facts, trainer.step)
+            trainer.records.sinks = open_sinks(trainer.settings.sinks, trainer.run, record, trainer.step)
             resources.callback(trainer.records.close)
         yield
