@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow faults check format setup clean
+.PHONY: demo test test-slow faults check format keys setup clean
 
 demo: $(READY)  ## the whole way on text that comes with the package, within minutes
 	$(BIN)/ernie2 demo
@@ -32,6 +32,9 @@ check: $(READY)  ## lint, format and types
 format: $(READY)  ## put the code into the form that `make check` wants
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+keys: $(READY)  ## write docs/recipe-keys.md from the settings models
+	$(BIN)/python docs/write_recipe_keys.py
 
 setup: $(READY)
 

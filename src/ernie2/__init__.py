@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ernie2.verbs.predicting import predict
     from ernie2.verbs.preparing import inspect, prepare
     from ernie2.verbs.pretraining import pretrain, resume
-    from ernie2.verbs.recipes import list_recipes, list_tasks, write_recipe
+    from ernie2.verbs.recipes import list_recipes, list_tasks, recipe_schema, write_recipe
     from ernie2.verbs.studying import study, study_again
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "predict",
     "prepare",
     "pretrain",
+    "recipe_schema",
     "report",
     "resume",
     "study",
@@ -87,6 +88,7 @@ _MODULES = {
     "predict": "predicting",
     "prepare": "preparing",
     "pretrain": "pretraining",
+    "recipe_schema": "recipes",
     "report": "evaluating",
     "resume": "pretraining",
     "study": "studying",

@@ -75,7 +75,7 @@ def test_a_value_of_several_possible_kinds_is_told_once_by_the_key_of_the_recipe
         ("encoder.heads=3", "the next hidden below that does is 126"),
         ("batch.batch_tokens=3000", "the nearest is 2048"),
         ("batch.sequence_tokens=256", "encoder.position_rows=128"),
-        ("tokenizer.file=vocab.txt", "not both"),
+        ("tokenizer.file=vocab.txt", "set exactly one of `file`"),
         ("stages.patience=2", "set train.evaluate_every too"),
         ("stages.order=[sentence_reorderin]", "Did you mean 'sentence_reordering'?"),
         ("tasks.knowledge_masking.corpora=[book]", "Did you mean 'books'?"),

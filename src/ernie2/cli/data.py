@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ def recipes(
         Path | None,
         typer.Argument(metavar="DESTINATION", help="The file to write it to.", show_default="NAME.yaml here"),
     ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes.")] = False,
 ) -> None:
     """List the shipped recipes, or write a copy of one in which every key is explained.
 
@@ -28,6 +30,9 @@ def recipes(
              that is there already is not replaced
     Example  [bold]ernie2 recipes english-wiki-small my-recipe.yaml[/bold]
     """
+    if schema:
+        show(json.dumps(ernie2.recipe_schema(), ensure_ascii=False, indent=2))
+        return
     if name is None:
         columns([(known, about) for known, about in ernie2.list_recipes().items()])
         next_steps("ernie2 recipes NAME      writes a copy to edit")

@@ -13,9 +13,12 @@ COUNT = 1_000_000_000
 
 
 class Part(BaseModel):
-    """A frozen piece of a recipe; unknown keys and numbers that are not finite are errors."""
+    """A frozen piece of a recipe; unknown keys and numbers that are not finite are errors.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    The docstring below a field is its description: in the JSON schema and in docs/recipe-keys.md.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def _check_path(path: str) -> str:

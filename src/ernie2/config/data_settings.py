@@ -80,7 +80,7 @@ class CorpusSettings(Part):
 
 
 class TokenizerSettings(Part):
-    """Where word pieces come from: exactly one of `file` and `train`."""
+    """The vocabulary: set exactly one of `file` and `train`."""
 
     file: PathText | None = None
     """A BERT vocab.txt, an ERNIE `token<TAB>id` file, or a `tokenizers` JSON."""
@@ -95,7 +95,7 @@ class TokenizerSettings(Part):
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizerSettings:
         if (self.file is None) == (self.train is None):
-            raise ValueError("give either `file` (a vocabulary) or `train` (a size), not both and not neither")
+            raise ValueError("set exactly one of `file` (a vocabulary) and `train` (a size)")
         return self
 
 

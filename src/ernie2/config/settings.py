@@ -88,7 +88,9 @@ class EncoderSettings(Part):
     kind: Literal["transformer", "lstm", "gru"] = "transformer"
     """A Transformer, or a bidirectional recurrent network of LSTM or GRU cells; the paper allows both."""
     layers: int = Field(default=12, ge=1, le=1_000)
+    """Layers: 12 in the base model, 24 in the large one."""
     hidden: int = Field(default=768, ge=8, le=100_000)
+    """Width; a multiple of `heads`. 768 in the base model, 1,024 in the large one."""
     heads: int = Field(default=12, ge=1, le=10_000)
     """Attention heads; a recurrent network has none and ignores the number."""
     ffn: int | None = Field(default=None, ge=8, le=1_000_000)
@@ -97,15 +99,19 @@ class EncoderSettings(Part):
     """gelu in the English releases, relu in the Chinese ones; gelu_new and gelu_pytorch_tanh, the names of checkpoints
     in circulation, are both gelu approximated by tanh."""
     position_rows: int = Field(default=512, ge=16, le=1_000_000)
+    """Rows of the position table, at least batch.sequence_tokens."""
     segment_types: int = Field(default=4, ge=1, le=10_000)
     """Rows of the segment-type table; the released models have 4."""
     task_ids: int = Field(default=16, ge=0, le=100_000)
     """Rows of the task-embedding table; 0 leaves it out."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """On embeddings and on the output of each sub-layer."""
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     """The paper's code has 0.1; packed kernels have none, so 0.0 is our named deviation."""
     norm_eps: float = Field(default=1e-5, gt=0, le=1)
+    """Added to the variance in layer norms."""
     init_std: float = Field(default=0.02, gt=0, le=10)
+    """Standard deviation of initial weights."""
 
     @model_validator(mode="after")
     def _recurrent(self) -> EncoderSettings:
@@ -225,21 +231,31 @@ class Recipe(Part):
     """Everything one run depends on."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)
+    """Name of the run in reports and model cards: letters, digits, '.', '_' and '-'."""
     about: Annotated[str, AfterValidator(check_text)] = ""
     """A sentence on what this run is for; goes into the report and the model card."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """Every random choice follows from it; the same seed gives the same run."""
     run: PathText
     """The run folder."""
     corpora: dict[str, CorpusSettings] = Field(min_length=1)
+    """One entry a corpus; its name is yours: letters, digits, '-' and '_'."""
     tokenizer: TokenizerSettings
+    """The vocabulary: set exactly one of `file` and `train`."""
     knowledge: KnowledgeSettings = KnowledgeSettings()
+    """Which annotators mark words, phrases and entities, which knowledge masking hides as wholes."""
     shards: ShardSettings
+    """How documents become shards."""
     tasks: dict[str, dict[str, Any]] = Field(min_length=1)
     """Per task: `corpora` (default: all), `loss_weight`, and the task's own options."""
     stages: StageSettings = StageSettings()
+    """How iterations are laid out over stages."""
     batch: BatchSettings = BatchSettings()
+    """Sizes in tokens."""
     encoder: EncoderSettings = EncoderSettings()
+    """The encoder all tasks share; the defaults are the base model of the paper."""
     train: TrainSettings = TrainSettings()
+    """Optimiser, schedule, evaluation and checkpoints."""
 
     @field_validator("corpora")
     @classmethod

@@ -53,6 +53,7 @@ class StudySettings(Part):
     keep: bool = False
     """Keep checkpoints and fine-tuned models; else they go once their figures are recorded (hf/ and records stay)."""
     finetuning: TuningSettings = TuningSettings()
+    """How every pre-trained encoder is scored."""
     recipe: dict[str, Any]
     """The recipe of all arms, without run, seed, stages.method, stages.combine and train.restart, which the study sets;
     `shards.folder` is FOLDER/shards where it says nothing."""

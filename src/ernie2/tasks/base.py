@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ernie2.config.base import Part
 from ernie2.errors import TaskError, UnknownTask, did_you_mean
 from ernie2.shards.store import AnnotatedDocument
 
@@ -137,10 +138,8 @@ class Labels:
     inputs: Array | None = None
 
 
-class Options(BaseModel):
+class Options(Part):
     """Options every task has; a task adds its own in a subclass called `Options`, each with a default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     corpora: tuple[str, ...] | None = None
     """Names of the corpora this task reads (default: every corpus of its kind it can use). A token task that names a

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from ernie2.config.problems import explain
 from ernie2.config.recipe import read_recipe
 from ernie2.config.settings import Recipe
-from ernie2.errors import UnknownTask, did_you_mean
+from ernie2.errors import Ernie2Error, UnknownTask, did_you_mean
 from ernie2.tasks import reading
-from ernie2.tasks.base import Task, find
+from ernie2.tasks.base import Task, find, known
 
 
 def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
@@ -23,6 +23,24 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     of each task are checked by its own `Options` model.
     """
     return read_recipe(source, overrides, _task_problems)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON schema of a recipe, with the options of every task that is known; descriptions included.
+
+    A task whose package cannot be imported is left out; under `tasks`, other names are accepted with any options.
+    """
+    schema = Recipe.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    options = {}
+    for entry in known():
+        try:
+            task = entry.load()
+        except Ernie2Error:
+            continue
+        options[entry.name] = task.Options.model_json_schema() | {"title": task.title, "description": task.about}
+        schema["$defs"] |= options[entry.name].pop("$defs", {})
+    schema["properties"]["tasks"]["properties"] = options
+    return schema
 
 
 def _task_problems(values: Mapping[str, Any]) -> list[str]:
