@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
     {"escaping"},
-    {"errors", "extras", "learned", "plurals", "seed_interval", "version"},
+    {"errors", "extras", "learned", "plurals", "seed_interval", "version", "wording"},
     {"console"},
     {"storage", "config", "processes"},
     {"corpora"},
@@ -111,6 +111,7 @@ def test_reporting_reads_records_only(module: str) -> None:
         "storage",
         "reporting",
         "studies",
+        "wording",
     }
     ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
     assert all(name.startswith("ernie2.studies.analysis.") for name in ours)
@@ -118,7 +119,7 @@ def test_reporting_reads_records_only(module: str) -> None:
 
 @pytest.mark.parametrize("module", ANALYSIS)
 def test_the_analysis_of_a_study_knows_its_record_only(module: str) -> None:
-    assert rooms_imported(module) <= {"errors", "escaping", "learned", "plurals", "seed_interval", "studies"}
+    assert rooms_imported(module) <= {"errors", "escaping", "learned", "plurals", "seed_interval", "studies", "wording"}
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
     ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
     assert all(name.startswith("ernie2.studies.analysis.") for name in ours)

@@ -1,24 +1,22 @@
-"""study.html: every figure of the analysis, escaped, whole or unfinished, with nothing from outside."""
+"""study.html and its picture: every figure of the analysis, escaped, whole or unfinished, with nothing from outside."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from ernie2.errors import DataError, StorageError
-from ernie2.reporting.study import render, write_study_page
+from ernie2.reporting.study import mean_line, page, panels, picture, scale
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.blocks import Table
 from ernie2.studies.analysis.tables import blocks
-from study_records import study_record
+from study_records import ARMS, TITLES, study_record
 
+SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "link", "br"}
 
 
@@ -42,40 +40,42 @@ class Balance(HTMLParser):
             self.wrong.append(tag)
 
 
-def written(folder: Path, record: dict[str, Any]) -> str:
-    (folder / "study.json").write_text(json.dumps(record), encoding="utf-8")
-    return write_study_page(folder).read_text(encoding="utf-8")
+def drawn(record: dict[str, Any]) -> str:
+    return page(analyse(record))
 
 
-def test_the_page_and_the_picture_are_written_and_need_nothing_else(tmp_path: Path) -> None:
-    page = written(tmp_path, study_record())
-    assert sorted(os.listdir(tmp_path)) == ["forgetting.svg", "study.html", "study.json"]
-    assert (tmp_path / "forgetting.svg").read_text(encoding="utf-8") in page
-    assert "https://" not in page
-    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
-    assert "<script" not in page
+def chart(record: dict[str, Any]) -> str:
+    return picture(analyse(record).record)
+
+
+def test_the_page_holds_the_picture_and_needs_nothing_else() -> None:
+    text = drawn(study_record())
+    assert chart(study_record()) in text
+    assert "https://" not in text
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert "<script" not in text
 
 
 def test_elements_are_closed_in_the_order_they_were_opened() -> None:
     balance = Balance()
-    balance.feed(render(study_record()))
+    balance.feed(drawn(study_record()))
     assert balance.wrong == []
     assert balance.open == []
 
 
 def test_the_page_has_every_table_and_sentence_of_the_study() -> None:
     record = study_record()
-    page, found = render(record), analyse(record)
-    for block in blocks(record, found):
+    text, found = drawn(record), analyse(record)
+    for block in blocks(found):
         if isinstance(block, Table):
             for row in block.rows:
-                assert "".join(f"<td>{cell}</td>" for cell in row[1:]) in page
-    for words in (*found.notes, *(ratio.words for ratio in found.ratios)):
-        assert words in page
+                assert "".join(f"<td>{cell}</td>" for cell in row[1:]) in text
+    for words in (*found.notes, *found.ratios):
+        assert words in text
 
 
 def test_the_verdict_comes_before_the_figures() -> None:
-    page = render(study_record())
+    text = drawn(study_record())
     titles = (
         "What can be told",
         "Scores after fine-tuning",
@@ -84,14 +84,14 @@ def test_the_verdict_comes_before_the_figures() -> None:
         "Cost of",
         "Notes",
     )
-    places = [page.index(f"<h2>{title}") for title in titles]
+    places = [text.index(f"<h2>{title}") for title in titles]
     assert places == sorted(places)
 
 
 def test_the_paper_s_figures_are_not_shown_without_the_words_on_its_size() -> None:
-    page = render(study_record())
-    assert "<td>77.3</td>" in page
-    assert "base-size model" in page
+    text = drawn(study_record())
+    assert "<td>77.3</td>" in text
+    assert "base-size model" in text
 
 
 def test_names_with_markup_in_them_are_shown_as_they_are() -> None:
@@ -102,17 +102,17 @@ def test_names_with_markup_in_them_are_shown_as_they_are() -> None:
     record["data"]["corpora"] = {"<s>corpus": {"documents": 1, "licence": "<q>"}}
     record["settings"] = {"</pre><script>": "&"}
     record["preset"] = "</title>"
-    page = render(record)
+    text = drawn(record)
     for markup in ("<b>arm", "<i>task", "<u>cpu", "<s>corpus", "<q>", "<script", "</title>,"):
-        assert markup not in page
+        assert markup not in text
     for shown in ("&lt;b&gt;arm", "&lt;i&gt;task", "&lt;u&gt;cpu", "&lt;s&gt;corpus", "&lt;q&gt;", "&lt;script"):
-        assert shown in page
+        assert shown in text
 
 
 def test_the_same_record_gives_the_same_page_in_whatever_order_its_runs_came() -> None:
     record = study_record()
-    assert render(record) == render(json.loads(json.dumps(record)))
-    assert render(record | {"runs": record["runs"][::-1]}) == render(record)
+    assert drawn(record) == drawn(json.loads(json.dumps(record)))
+    assert drawn(record | {"runs": record["runs"][::-1]}) == drawn(record)
 
 
 @pytest.mark.parametrize(
@@ -126,53 +126,59 @@ def test_the_same_record_gives_the_same_page_in_whatever_order_its_runs_came() -
     ],
 )
 def test_a_study_with_parts_missing_has_a_page_that_says_which(changes: dict[str, Any], said: str) -> None:
-    page = render(study_record(**changes) | {"status": "running", "finished": None})
-    assert said in page
-    assert "The study is not finished" in page
-    assert not re.search(r"(?<!\. )\bNone\b|\bnan\b", page)
+    text = drawn(study_record(**changes) | {"status": "running", "finished": None})
+    assert said in text
+    assert "The study is not finished" in text
+    assert not re.search(r"(?<!\. )\bNone\b|\bnan\b", text)
 
 
 def test_a_study_whose_first_run_is_not_done_has_a_page() -> None:
     bare = {"runs": [], "scratch": [], "machine": {}, "data": {}, "encoder": {}, "batch_tokens": None, "finished": None}
-    page = render(study_record() | bare | {"status": "running"})
-    assert "no two of its methods have scores to compare" in page
-    assert "has no finished run yet" in page
+    text = drawn(study_record() | bare | {"status": "running"})
+    assert "no two of its methods have scores to compare" in text
+    assert "has no finished run yet" in text
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"kind": "study"}', "null", '{"kind": "finetuning"}'])
-def test_a_damaged_record_is_told_and_leaves_no_page(tmp_path: Path, text: str) -> None:
-    (tmp_path / "study.json").write_text(text, encoding="utf-8")
-    with pytest.raises(DataError):
-        write_study_page(tmp_path)
-    assert os.listdir(tmp_path) == ["study.json"]
-
-
-@pytest.mark.parametrize("key", ["arms", "tasks", "runs", "settings", "steps", "status"])
-def test_a_record_that_lacks_a_part_is_told(tmp_path: Path, key: str) -> None:
-    with pytest.raises(DataError):
-        written(tmp_path, {name: value for name, value in study_record().items() if name != key})
-
-
-def test_a_folder_without_a_study_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"study\.json cannot be read as the record of a study"):
-        write_study_page(tmp_path)
-
-
-def test_runs_that_may_not_be_compared_make_no_page(tmp_path: Path) -> None:
+def test_a_panel_a_task_has_a_line_an_arm_up_to_its_accuracy_at_the_end() -> None:
     record = study_record()
-    record["runs"][0]["iterations"]["knowledge_masking"] -= 1
-    with pytest.raises(DataError, match="iterations"):
-        written(tmp_path, record)
+    of_tasks = list(panels(analyse(record).record))
+    assert [panel.title for panel in of_tasks] == list(TITLES)
+    for panel, task in zip(of_tasks, record["tasks"], strict=True):
+        assert [line.title for line in panel.lines] == list(ARMS.values())
+        ends = [run["heldout"][-1]["tasks"][task["name"]]["accuracy"] for run in record["runs"]
+                if (run["arm"], run["restart"]) == ("combined", "per_stage")]  # fmt: skip
+        share, value = panel.lines[3].points[-1]
+        assert (share, value) == (1.0, pytest.approx(sum(ends) / 3))
+        assert all(panel.low <= value <= panel.high for line in panel.lines for _, value in line.points)
+    assert of_tasks[0].baseline == pytest.approx(0.05)
 
 
-def test_a_full_disk_is_told_and_the_earlier_page_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = written(tmp_path, study_record(scores=False))
+def test_a_mean_is_taken_where_all_lines_have_a_value() -> None:
+    found = mean_line([[(0.0, 0.0), (0.5, 1.0), (1.0, 0.0)], [(0.25, 0.5), (1.0, 0.5)]])
+    assert found == ((0.25, 0.5), (0.5, 0.75), (1.0, 0.25))
 
-    def full(source: object, target: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ernie2.storage.atomic.os.replace", full)
-    with pytest.raises(StorageError, match="No space left on device"):
-        written(tmp_path, study_record())
-    assert (tmp_path / "study.html").read_text(encoding="utf-8") == before
-    assert not list(tmp_path.glob("*.tmp"))
+@pytest.mark.parametrize(
+    ("values", "axis"),
+    [
+        ([0.51, 0.58], (0.5, 0.58, 0.02)),
+        ([0.03, 0.97], (0.0, 1.0, 0.2)),
+        ([0.5], (0.5, 0.51, 0.01)),
+        ([], (0.0, 1.0, 0.2)),
+    ],
+)
+def test_an_axis_holds_its_values_between_round_numbers(values: list[float], axis: tuple[float, ...]) -> None:
+    assert scale(values) == pytest.approx(axis)
+
+
+def test_it_is_well_formed_with_names_escaped_and_a_line_a_task_and_arm() -> None:
+    record = study_record()
+    record["arms"][0]["title"] = "<b>arm & \x1b</b>"
+    root = ElementTree.fromstring(chart(record))
+    lines = [path for path in root.iter(f"{SVG}path") if (path.get("class") or "").startswith("arm-")]
+    assert len(lines) == 4 + 4 * 4  # the key, and a panel a task
+    assert any(text.text == "<b>arm & \\x1b</b>" for text in root.iter(f"{SVG}text"))
+
+
+def test_a_study_without_runs_has_a_picture_that_says_so() -> None:
+    assert chart(study_record(seeds=(), sensitivity=())).count("not measured yet") == 4

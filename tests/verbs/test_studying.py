@@ -232,8 +232,12 @@ def test_what_is_wrong_is_told_before_any_training(
 
 def test_a_file_that_is_no_study_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"kind": "finetuning"}', encoding="utf-8")
+    (tmp_path / "part.json").write_text('{"kind": "study", "study": "table7", "format": 1}', encoding="utf-8")
+    (tmp_path / "empty.json").touch()
     for file, said in (
         (tmp_path / "x.json", "not a Table 7 study record"),
+        (tmp_path / "part.json", r"damaged at 'status': Field required \(7 such\)"),
+        (tmp_path / "empty.json", r"empty\.json is damaged"),
         (tmp_path / "y.json", r"there is no .*y\.json"),
     ):
         with pytest.raises(DataError, match=said):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ernie2.reporting.progress import Span, spans, trained
 from ernie2.reporting.records_reader import Baseline, HeldOut, Records, Result, Step
-from ernie2.reporting.wording import decimal
+from ernie2.wording import decimal
 
 MOST_POINTS = 600
 """A training curve of more lines than this is drawn as means of neighbouring lines."""

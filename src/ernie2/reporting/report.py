@@ -14,9 +14,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ernie2 import wording
 from ernie2.escaping import printable
 from ernie2.learned import LEARNED, LEAST_INSTANCES, NOT_LEARNED, TOO_FEW
-from ernie2.reporting import curves, progress, scores, tables, verdict, wording
+from ernie2.reporting import curves, progress, scores, tables, verdict
 from ernie2.reporting.beside import compare
 from ernie2.reporting.records_reader import Records, read_records
 from ernie2.storage.atomic import write_text

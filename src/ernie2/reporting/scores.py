@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ernie2.reporting.records_reader import Records, Score
-from ernie2.reporting.wording import decimal
+from ernie2.wording import decimal
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from ernie2.learned import LEARNED, TOO_FEW
 from ernie2.reporting.progress import reached, spans, stage_ends, trained
 from ernie2.reporting.records_reader import Records, Score, Task
 from ernie2.reporting.tables import final_rows, forgetting_matrix
-from ernie2.reporting.wording import decimal, interval, listing, signed, spelled, whole
+from ernie2.wording import decimal, interval, listing, signed, spelled, whole
 
 
 def headline(records: Records) -> str:

@@ -17,12 +17,12 @@ from ernie2.console import answer, say
 from ernie2.datasets.declared import find_dataset, load
 from ernie2.errors import ConfigError, DamagedFile, DataError, RunStopped
 from ernie2.finetuning.paper_settings import settings_for, size_for
-from ernie2.reporting.study import write_study_page
+from ernie2.reporting.study import page, picture
 from ernie2.storage.atomic import write_bytes, write_text
 from ernie2.storage.json_files import read_json
 from ernie2.storage.locks import FolderLock
 from ernie2.storage.removing import discard
-from ernie2.studies.analysis.analyse import analyse
+from ernie2.studies.analysis.analyse import Analysis, analyse
 from ernie2.studies.analysis.blocks import markdown
 from ernie2.studies.analysis.tables import blocks, spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
@@ -34,8 +34,6 @@ from ernie2.training.checkpoints import begun
 from ernie2.verbs.finetuning import finetune
 from ernie2.verbs.preparing import shards_of
 from ernie2.verbs.pretraining import pretrain, resume
-
-TABLES = "study.md"
 
 
 def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | None = None) -> Path:
@@ -79,24 +77,22 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
         "parallel": max(at_once, (before.get("machine") or {}).get("parallel", 1)),
     }
 
-    def write_record() -> dict[str, Any]:
+    def write_record() -> Analysis:
         over = all(_is_complete(unit, settings) for unit in planned)
         ended = before.get("finished") if not left else None  # what was finished before stays so
         status = {"status": "done", "finished": ended or _now()} if over else {"status": "running", "finished": None}
-        record = record_of(settings, recipe, **facts, **status)
-        _write(folder, record)
-        return record
+        return _write(folder, record_of(settings, recipe, **facts, **status))
 
-    record = write_record()  # before the first run too, so that the folder is known for a study of these settings
+    analysis = write_record()  # before the first run too, so that the folder is known for a study of these settings
     _say_left_out(before.get("runs") or (), settings)
     try:
         with closing(_carried_out(left, settings, at_once)) as carried_out:
             for unit in carried_out:
                 say(f"done: {unit.name}")
-                record = write_record()
+                analysis = write_record()
     except RunStopped as error:
         raise RunStopped("asked to stop; what was trained is saved. The same command goes on from there.") from error
-    answer("\n".join(["", *spoken_lines(analyse(record))]))
+    answer("\n".join(["", *spoken_lines(analysis)]))
     return folder
 
 
@@ -109,17 +105,26 @@ def study_again(file: str | Path, out: str | Path | None = None) -> Path:
     record = read_record(file)
     if record is None:
         raise DataError(f"there is no {file}. Give the study.json of a study, or its folder.")
-    analysis = analyse(record)  # says what is wrong with it before anything is written
     folder = Path(out) if out is not None else file.parent
-    _write(folder, record)
-    answer("\n".join(spoken_lines(analysis)))
+    answer("\n".join(spoken_lines(_write(folder, record))))
     return folder
 
 
-def _write(folder: Path, record: Mapping[str, Any]) -> None:
+def _write(folder: Path, record: Mapping[str, Any]) -> Analysis:
+    """Write the record of a study, its tables, its page and its picture; return what they show.
+
+    Raises `DataError` before anything is written where the record is damaged or compares unlikes.
+    """
+    analysis = analyse(record)
+    drawn = {
+        "study.md": markdown(blocks(analysis)),
+        "forgetting.svg": picture(analysis.record),
+        "study.html": page(analysis),
+    }
     write_bytes(folder / NAME, as_json(record))
-    write_text(folder / TABLES, markdown(blocks(record, analyse(record))))
-    write_study_page(folder)
+    for name, text in drawn.items():
+        write_text(folder / name, text, what_now=f"Free some space; the study itself is in {folder / NAME}.")
+    return analysis
 
 
 def _say_left_out(runs: Sequence[Mapping[str, Any]], settings: StudySettings) -> None:

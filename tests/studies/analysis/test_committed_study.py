@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.reporting.study_chart import chart
+from ernie2.reporting.study import picture
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.analysis.blocks import markdown
 from ernie2.studies.analysis.tables import blocks
@@ -21,11 +21,11 @@ def record():
 
 
 def test_its_tables_follow_from_its_record(record):
-    assert markdown(blocks(record, analyse(record))) == (STUDY / "study.md").read_text(encoding="utf-8")
+    assert markdown(blocks(analyse(record))) == (STUDY / "study.md").read_text(encoding="utf-8")
 
 
 def test_its_picture_follows_from_its_record(record):
-    assert chart(record) == (STUDY / "forgetting.svg").read_text(encoding="utf-8")
+    assert picture(analyse(record).record) == (STUDY / "forgetting.svg").read_text(encoding="utf-8")
 
 
 def test_its_arms_trained_every_task_equally_often_as_counted(record):

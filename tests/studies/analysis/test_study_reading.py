@@ -29,7 +29,7 @@ def test_a_record_is_read_with_its_runs_in_order(record):
     keys = [(run.arm, run.restart, run.seed) for run in made.runs]
     assert keys == sorted(keys)
     assert len(keys) == 4 * 3 + 4 * 2
-    assert made.finished("continual", "never")[1].seed == 1
+    assert made.finished_runs("continual", "never")[1].seed == 1
 
 
 @pytest.mark.parametrize("key", ["kind", "study"])
@@ -89,7 +89,7 @@ def test_a_run_that_is_not_at_its_end_may_have_fewer_iterations(record, left_out
     run = run_of(record, "continual", 2)
     run["heldout"] = run["heldout"][:-left_out]  # up to the last evaluation, or up to the end of the stage before
     run["iterations"]["sentence_reordering"] = 45
-    assert [one.seed for one in read(record).finished("continual", "per_stage")] == [0, 1]
+    assert [one.seed for one in read(record).finished_runs("continual", "per_stage")] == [0, 1]
 
 
 def test_other_initial_parameters_are_named(record):
@@ -132,6 +132,6 @@ def test_where_every_fine_tuning_run_diverged_no_metric_is_asked_for(record):
 def test_what_is_not_finite_is_not_known(record):
     run = run_of(record, "continual", 0)
     run["heldout"][-1]["tasks"]["knowledge_masking"]["loss"] = float("nan")
-    result = read(record).finished("continual", "per_stage")[0].heldout[-1].tasks["knowledge_masking"]
+    result = read(record).finished_runs("continual", "per_stage")[0].heldout[-1].tasks["knowledge_masking"]
     assert result.loss is None
     assert result.accuracy is not None

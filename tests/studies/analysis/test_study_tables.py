@@ -22,7 +22,7 @@ def text(record):
 
 
 def written(record):
-    return markdown(blocks(record, analyse(record)))
+    return markdown(blocks(analyse(record)))
 
 
 def section(text, title):
@@ -110,7 +110,7 @@ def test_the_best_baseline_stands_beside_the_held_out_accuracy(text):
 
 def test_forgetting_holds_the_ratios_in_words(record, text):
     for ratio in analyse(record).ratios:
-        assert f"* {ratio.words}" in section(text, "## Forgetting")
+        assert f"* {ratio}" in section(text, "## Forgetting")
 
 
 def test_combining_shows_in_the_passes(text):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ernie2.studies.analysis.comparisons import Comparison, Ratio, compare, ratios
+from ernie2.studies.analysis.comparisons import Comparison, compare, ratios
 from ernie2.studies.analysis.figures import ArmResult, arm_results
 from ernie2.studies.analysis.notes import notes
-from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, read
+from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, Record, read
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,14 @@ class Analysis:
     """Everything the tables and the page show.
 
     `arms` are under the main rule, `sensitivity` where the schedule never restarts as far as they were run, both in the
-    order of the record. `notes` are sentences that a reader needs beside the figures.
+    order of the record. `ratios` of forgetting and `notes` are sentences that a reader needs beside the figures.
     """
 
+    record: Record
     arms: tuple[ArmResult, ...]
     sensitivity: tuple[ArmResult, ...]
     comparisons: tuple[Comparison, ...]
-    ratios: tuple[Ratio, ...]
+    ratios: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -34,7 +35,7 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
     of this format, where runs of a seed began with other parameters or trained a task for other numbers of iterations
     (as counted, not as planned), and where scores are of different data.
     """
-    made = read(record)
-    main, sensitivity = arm_results(made, MAIN_RULE), arm_results(made, SENSITIVITY_RULE)
+    study = read(record)
+    main, sensitivity = arm_results(study, MAIN_RULE), arm_results(study, SENSITIVITY_RULE)
     comparisons = compare(main, sensitivity)
-    return Analysis(main, sensitivity, comparisons, ratios(main), notes(made, main, sensitivity, comparisons))
+    return Analysis(study, main, sensitivity, comparisons, ratios(main), notes(study, main, sensitivity, comparisons))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ernie2.seed_interval import agreement
 from ernie2.studies.analysis.figures import FINAL, FORGETTING, MEAN, SCORE, ArmResult
 from ernie2.studies.analysis.statistics import Estimate, difference, fieller
-from ernie2.studies.analysis.wording import FRACTION, POINTS, in_words, listing, number
+from ernie2.studies.analysis.wording import FRACTION, POINTS, in_words
+from ernie2.wording import decimal, listing
 
 PAIRS = (
     ("continual_multitask", "multitask"),
@@ -37,92 +38,70 @@ class Comparison:
     first: str
     second: str
     what: str
-    unit: str
+    unit: int
     difference: Estimate
     verdict: str
     without_restart: Estimate | None
     dependence: str
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """Mean forgetting of the first arm over that of the second, paired by seed, 95 % by Fieller's theorem."""
-
-    first: str
-    second: str
-    value: float | None
-    low: float | None
-    high: float | None
-    words: str
-
-
 def compare(main: Sequence[ArmResult], sensitivity: Sequence[ArmResult]) -> tuple[Comparison, ...]:
     """Return every figure of every pair that share a seed, pair by pair."""
     arms, never = ({one.name: one for one in results} for results in (main, sensitivity))
-    made = []
+    comparisons = []
     for first, second in PAIRS:
-        if first not in arms or second not in arms:
-            continue
-        for what, key in _figures(arms[first], arms[second]).items():
-            unit = POINTS if key[0] == SCORE else FRACTION
-            found, beside = (_difference(results, first, second, key) for results in (arms, never))
-            if found is not None:
-                said = verdict(arms[first].title, found)
-                made.append(Comparison(first, second, what, unit, found, said, beside, dependence(found, beside, unit)))
-    return tuple(made)
+        for what, unit, key in _figures(arms.get(first), arms.get(second)):
+            with_restart, without = (_less(rule.get(first), rule.get(second), key) for rule in (arms, never))
+            if with_restart is not None:
+                words = verdict(arms[first].title, with_restart), dependence(with_restart, without, unit)
+                comparisons.append(Comparison(first, second, what, unit, with_restart, words[0], without, words[1]))
+    return tuple(comparisons)
 
 
-def verdict(title: str, found: Estimate) -> str:
+def verdict(title: str, less: Estimate) -> str:
     """Return what may be said of `title` less another arm: no more than the interval holds."""
-    if found.note:
-        return f"{found.note}: cannot be told"
-    return {1: f"{title} is higher", -1: f"{title} is lower", 0: NOT_TOLD}[found.direction]
+    if less.note:
+        return f"{less.note}: cannot be told"
+    return {1: f"{title} is higher", -1: f"{title} is lower", 0: NOT_TOLD}[less.direction]
 
 
-def dependence(restarting: Estimate, without: Estimate | None, unit: str) -> str:
+def dependence(restarting: Estimate, without: Estimate | None, unit: int) -> str:
     """Say whether a difference hangs on the schedule's restart: the difference of the differences, paired by seed."""
     change = difference(restarting, without)
     if change is None:
         return NOT_MEASURED
     if change.note:
         return f"{change.note}: cannot be told"
-    words = in_words(change, unit)
-    if change.direction:
-        return f"the schedule restart changes it by {words}"
-    return f"no dependence on the restart could be told: {words}"
+    words = "the schedule restart changes it by" if change.direction else "no dependence on the restart could be told:"
+    return f"{words} {in_words(change, unit)}"
 
 
-def ratios(main: Sequence[ArmResult]) -> tuple[Ratio, ...]:
-    """Return forgetting of one arm in proportion to another's, for the pairs that share a seed."""
+def ratios(main: Sequence[ArmResult]) -> tuple[str, ...]:
+    """Say what one arm forgets in proportion to another, with Fieller's interval, for the pairs that share a seed."""
     arms = {one.name: one for one in main}
     pairs = [(arms[first], arms[second]) for first, second in RATIOS if first in arms and second in arms]
-    return tuple(ratio for pair in pairs if (ratio := _ratio(*pair)) is not None)
+    return tuple(filter(None, (_ratio(*pair) for pair in pairs)))
 
 
-def _ratio(first: ArmResult, second: ArmResult) -> Ratio | None:
+def _ratio(first: ArmResult, second: ArmResult) -> str:
     top, bottom = first.figure(FORGETTING), second.figure(FORGETTING)
     seeds = [seed for seed in top.values if seed in bottom.values] if top and bottom else []
     if top is None or bottom is None or not seeds:
-        return None
+        return ""
     above = [top.values[seed] for seed in seeds]
-    found = fieller(above, [bottom.values[seed] for seed in seeds])
-    low = high = None
-    mine, other = first.title, second.title
-    times = f"{mine} forgets {number(found.value or 0.0, 3)} times what {other} does"
-    if found.value is None:
-        words = f"{other} forgot nothing at any seed: no ratio can be given"
-    elif not any(above):
-        words = f"{mine} forgot nothing at any seed: the ratio is 0, and no interval can be given"
-    elif len(seeds) == 1:
-        words = f"{times}; one seed: cannot be told"
-    elif not found.bounded:
-        words = f"{times}; no bounded interval can be given: the forgetting of {other} is not told from 0"
-    elif found.low is None or found.high is None:
-        words = f"{times}; {agreement(len(seeds))}, so no interval can be given"
-    else:
-        low, high = found.low, found.high
-        words = f"{times} (95 % {number(low, 3)} to {number(high, 3)}, {len(seeds)} seeds)"
-    return Ratio(first.name, second.name, found.value, low, high, words)
+    ratio = fieller(above, [bottom.values[seed] for seed in seeds])
+    if ratio.value is None:
+        return f"{second.title} forgot nothing at any seed: no ratio can be given"
+    if not any(above):
+        return f"{first.title} forgot nothing at any seed: the ratio is 0, and no interval can be given"
+    times = f"{first.title} forgets {decimal(ratio.value)} times what {second.title} does"
+    if len(seeds) == 1:
+        return f"{times}; one seed: cannot be told"
+    if not ratio.bounded:
+        return f"{times}; no bounded interval can be given: the forgetting of {second.title} is not told from 0"
+    if ratio.low is None:
+        return f"{times}; {agreement(len(seeds))}, so no interval can be given"
+    return f"{times} (95 % {decimal(ratio.low)} to {decimal(ratio.high)}, {len(seeds)} seeds)"
 
 
 def paper_order(comparisons: Sequence[Comparison], titles: Mapping[str, str]) -> str:
@@ -135,31 +114,32 @@ def paper_order(comparisons: Sequence[Comparison], titles: Mapping[str, str]) ->
     claims = [one for one in claims if one.what in SUMMARIES] or claims
     if not claims:
         return f"{order} cannot be judged: no two of its methods have scores to compare."
-    told = {
-        sign: [f"{titles[one.first]} {word} {titles[one.second]}" for one in claims if one.difference.direction == sign]
+    above, below = (
+        [f"{titles[one.first]} {word} {titles[one.second]}" for one in claims if one.difference.direction == sign]
         for sign, word in ((1, "above"), (-1, "below"))
-    }
+    )
     seeds = f"pre-training seeds: {max(len(one.difference.values) for one in claims)}"
-    if told[-1]:
-        return f"{order} is contradicted here ({seeds}): {listing(told[-1])}."
-    if not told[1]:
+    if below:
+        return f"{order} is contradicted here ({seeds}): {listing(below)}."
+    if not above:
         return f"{order} is neither confirmed nor contradicted here ({seeds}): the methods cannot be told apart."
-    if len(told[1]) == len(claims) == len(ORDER):
+    if len(above) == len(claims) == len(ORDER):
         return f"{order} shows here too ({seeds}): every step of it is told apart."
-    return f"{order} shows here in part ({seeds}): {listing(told[1])}. The rest cannot be told."
+    return f"{order} shows here in part ({seeds}): {listing(above)}. The rest cannot be told."
 
 
-def _figures(first: ArmResult, second: ArmResult) -> dict[str, tuple[str, str]]:
-    """Name and key of the figures both arms may have, in the order of the tables."""
-    sets = [name for name, one in first.scores.items() if (two := second.scores.get(name)) and two.metric == one.metric]
-    found = {f"{name} {first.scores[name].metric}": (SCORE, name) for name in sets}
-    means = dict(zip(SUMMARIES, ((SCORE, MEAN), (FINAL, MEAN), (FORGETTING, MEAN)), strict=True))
-    if len(sets) < 2:
-        del means[SUMMARIES[0]]
-    return found | means
+def _figures(first: ArmResult | None, second: ArmResult | None) -> Iterator[tuple[str, int, tuple[str, str]]]:
+    """Name, unit and key of the figures both arms may have, in the order of the tables."""
+    if first is None or second is None:
+        return
+    metrics, others = ({name: one.facts.metric for name, one in arm.scores.items()} for arm in (first, second))
+    shared = [name for name, metric in metrics.items() if others.get(name) == metric]
+    yield from ((f"{name} {metrics[name]}", POINTS, (SCORE, name)) for name in shared)
+    if len(shared) > 1:
+        yield SUMMARIES[0], POINTS, (SCORE, MEAN)
+    yield SUMMARIES[1], FRACTION, (FINAL, MEAN)
+    yield SUMMARIES[2], FRACTION, (FORGETTING, MEAN)
 
 
-def _difference(arms: Mapping[str, ArmResult], first: str, second: str, key: tuple[str, str]) -> Estimate | None:
-    if first not in arms or second not in arms:
-        return None
-    return difference(arms[first].figure(*key), arms[second].figure(*key))
+def _less(first: ArmResult | None, second: ArmResult | None, key: tuple[str, str]) -> Estimate | None:
+    return difference(first.figure(*key), second.figure(*key)) if first and second else None

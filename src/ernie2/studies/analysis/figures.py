@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ernie2.learned import LEARNED
 from ernie2.studies.analysis import transfer
 from ernie2.studies.analysis.paper_table7 import SETS
-from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run
+from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run, Scores
 from ernie2.studies.analysis.statistics import Estimate, estimate, variance_components
 
 SCORE, FINAL, FORGETTING, BACKWARD, FORWARD, COST = "score", "final", "forgetting", "backward", "forward", "cost"
@@ -21,19 +21,14 @@ MEAN = "mean"
 
 @dataclass(frozen=True)
 class Scored:
-    """The fine-tuning runs of a method on one data set.
+    """The fine-tuning runs of a method on one data set; `facts` are the scores of one seed, for what the data are.
 
-    `standing` says what the data are ("official", "subset", …); `train` and `dev` count examples. `sd_pretraining` is
-    that of the seed's true score, apart from fine-tuning, 0 where it comes out negative and None below two seeds;
-    `sd_finetuning` that of one run around its pre-training seed, None where no seed has two. In points. `runs` counts
-    the `diverged` ones too, which have no finite score.
+    `sd_pretraining` is that of the seed's true score, apart from fine-tuning, 0 where it comes out negative and None
+    below two seeds; `sd_finetuning` that of one run around its pre-training seed, None where no seed has two. In
+    points. `runs` counts the `diverged` ones too, which have no finite score.
     """
 
-    metric: str
-    split: str
-    standing: str
-    train: int
-    dev: int
+    facts: Scores
     sd_pretraining: float | None
     sd_finetuning: float | None
     runs: int
@@ -44,18 +39,22 @@ class Scored:
 class ArmResult:
     """All figures of one learning method under one rule of the schedule's restart.
 
-    `seeds` are those that reached their end, `figures` are by (measure, item). `baselines` is the accuracy of the best
+    `runs` are those that reached their end, `figures` are by (measure, item). `baselines` is the accuracy of the best
     baseline by task, `learned` in how many seeds a task was learned, where the record tells of each.
     """
 
     name: str
     title: str
-    restart: str
-    seeds: tuple[int, ...]
+    runs: tuple[Run, ...]
     figures: Mapping[tuple[str, str], Estimate]
     scores: Mapping[str, Scored]
     baselines: Mapping[str, float]
     learned: Mapping[str, int]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The pre-training seeds, in rising order."""
+        return tuple(run.seed for run in self.runs)
 
     def figure(self, measure: str, item: str = MEAN) -> Estimate | None:
         """Return one figure; None where it is not defined or not measured."""
@@ -64,59 +63,47 @@ class ArmResult:
 
 def arm_results(record: Record, restart: str) -> tuple[ArmResult, ...]:
     """Return every arm that has a finished run under the rule, in the order of the record."""
-    runs = [record.finished(arm.name, restart) for arm in record.arms]
-    return tuple(_arm(record, found) for found in runs if found)
+    by_arm = {arm: record.finished_runs(arm.name, restart) for arm in record.arms}
+    return tuple(_arm(record, arm.name, arm.title, runs) for arm, runs in by_arm.items() if runs)
 
 
 def data_sets(record: Record) -> tuple[str, ...]:
     """Return the data sets that any finished run was scored on: the paper's three in its order, then others by name."""
-    found = {name for run in record.runs if run.finished for name in run.scores}
-    paper = [name for name in SETS if name in found]
-    return (*paper, *sorted(found - set(paper)))
+    names = {name for run in record.runs if run.finished for name in run.scores}
+    return (*(name for name in SETS if name in names), *sorted(names - set(SETS)))
 
 
-def _arm(record: Record, runs: Sequence[Run]) -> ArmResult:
-    sets, tasks = data_sets(record), [task.name for task in record.tasks]
-    scores = {name: scored for name in sets if (scored := _scored(name, runs)) is not None}
-    told = {name for name in scores if not scores[name].diverged}  # else a mean over the other runs would flatter it
-    by_seed = {run.seed: _of_run(record, run, sets, told) for run in runs}
-    keys = dict.fromkeys(key for one in by_seed.values() for key in one)
-    figures = {key: estimate({seed: one.get(key) for seed, one in by_seed.items()}) for key in keys}
+def _arm(record: Record, name: str, title: str, runs: Sequence[Run]) -> ArmResult:
+    scores = {dataset: scored for dataset in data_sets(record) if (scored := _scored(dataset, runs)) is not None}
+    by_seed = {run.seed: _of_run(record, run, scores) for run in runs}
+    keys = dict.fromkeys(key for values in by_seed.values() for key in values)
+    figures = {key: estimate({seed: values.get(key) for seed, values in by_seed.items()}) for key in keys}
     baselines, learned = {}, {}
-    for task in tasks:
-        lasts = {run.seed: run.heldout[-1].tasks[task] for run in runs if task in run.heldout[-1].tasks}
-        baseline = estimate({seed: last.verdict.baseline_accuracy for seed, last in lasts.items()})
-        if baseline is not None:
+    for task in (task.name for task in record.tasks):
+        ends = {run.seed: run.heldout[-1].tasks[task] for run in runs if task in run.heldout[-1].tasks}
+        if baseline := estimate({seed: end.verdict.baseline_accuracy for seed, end in ends.items()}):
             baselines[task] = baseline.mean
-        if len(lasts) == len(runs) and all(last.instances is not None for last in lasts.values()):
-            learned[task] = sum(last.verdict.word == LEARNED for last in lasts.values())
-    return ArmResult(
-        name=runs[0].arm,
-        title=record.title(runs[0].arm),
-        restart=runs[0].restart,
-        seeds=tuple(run.seed for run in runs),
-        figures={key: found for key, found in figures.items() if found is not None},
-        scores=scores,
-        baselines=baselines,
-        learned=learned,
-    )
+        if len(ends) == len(runs) and all(end.instances is not None for end in ends.values()):
+            learned[task] = sum(end.verdict.word == LEARNED for end in ends.values())
+    known = {key: figure for key, figure in figures.items() if figure is not None}
+    return ArmResult(name, title, tuple(runs), known, scores, baselines, learned)
 
 
-def _of_run(record: Record, run: Run, sets: Sequence[str], told: set[str]) -> dict[tuple[str, str], float | None]:
+def _of_run(record: Record, run: Run, scores: Mapping[str, Scored]) -> dict[tuple[str, str], float | None]:
     """One run's value of every figure. A mean is over all items for which the figure is defined, or there is none."""
     tasks = [task.name for task in record.tasks]
     left = [task for task in tasks if task in transfer.left_behind(run)]
-    alone = [task for task in tasks if any(one.task == task for one in record.scratch)]
+    alone = {one.task for one in record.scratch}
     parts: dict[str, dict[str, float | None]] = {
-        SCORE: {name: _score(run, name) if name in told else None for name in sets},
+        SCORE: {name: _score(run, name, scores) for name in data_sets(record)},
         FINAL: {task: transfer.final(run, task) for task in tasks},
         FORGETTING: {task: transfer.forgetting(run, task) for task in left},
         BACKWARD: {task: transfer.backward(run, task) for task in left},
-        FORWARD: {task: _forward(record, run, task) for task in alone},
+        FORWARD: {task: _forward(record, run, task) for task in tasks if task in alone},
     }
-    found = {(measure, item): value for measure, items in parts.items() for item, value in items.items()}
-    found |= {(measure, MEAN): _mean(items.values()) for measure, items in parts.items()}
-    return found | {(COST, item): float(getattr(run, item)) for item in ("passes", "tokens", "seconds")}
+    values = {(measure, item): value for measure, items in parts.items() for item, value in items.items()}
+    values |= {(measure, MEAN): _mean(items.values()) for measure, items in parts.items()}
+    return values | {(COST, item): float(getattr(run, item)) for item in ("passes", "tokens", "seconds")}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -125,25 +112,28 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known and len(known) == len(items) else None
 
 
-def _score(run: Run, dataset: str) -> float | None:
-    return _mean(run.scores[dataset].known.values()) if dataset in run.scores else None
+def _score(run: Run, dataset: str, scores: Mapping[str, Scored]) -> float | None:
+    """None on a set where a run of any seed diverged: a mean over the others would flatter the method."""
+    if dataset not in run.scores or dataset not in scores or scores[dataset].diverged:
+        return None
+    return _mean(run.scores[dataset].known.values())
 
 
 def _scored(dataset: str, runs: Sequence[Run]) -> Scored | None:
-    scored = {run.seed: run.scores[dataset] for run in runs if dataset in run.scores and run.scores[dataset].values}
-    if not scored:
+    by_seed = {run.seed: run.scores[dataset] for run in runs if dataset in run.scores and run.scores[dataset].values}
+    if not by_seed:
         return None
-    total = sum(len(one.values) for one in scored.values())
-    diverged = total - sum(len(one.known) for one in scored.values())
-    spread = variance_components({} if diverged else {seed: list(one.known.values()) for seed, one in scored.items()})
-    facts = next((one for one in scored.values() if one.known), next(iter(scored.values())))
-    return Scored(facts.metric, facts.split, facts.standing, facts.train, facts.dev, *spread, total, diverged)
+    total = sum(len(one.values) for one in by_seed.values())
+    diverged = total - sum(len(one.known) for one in by_seed.values())
+    spread = variance_components({} if diverged else {seed: list(one.known.values()) for seed, one in by_seed.items()})
+    facts = next((one for one in by_seed.values() if one.known), next(iter(by_seed.values())))
+    return Scored(facts, *spread, total, diverged)
 
 
 def _forward(record: Record, run: Run, task: str) -> float | None:
     """Beside the task from scratch with the run's seed; one stage is one run under every rule, so another's will do."""
-    found = {one.restart: one for one in record.scratch if (one.task, one.seed) == (task, run.seed)}
-    alone = found.get(run.restart, found.get(MAIN_RULE))
+    by_rule = {one.restart: one for one in record.scratch if (one.task, one.seed) == (task, run.seed)}
+    alone = by_rule.get(run.restart, by_rule.get(MAIN_RULE))
     if alone is None or task not in record.steps:
         return None
     point = min(record.transfer_at * record.steps[task], alone.iterations)

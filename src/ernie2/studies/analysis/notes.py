@@ -8,32 +8,20 @@ from ernie2.studies.analysis.comparisons import Comparison
 from ernie2.studies.analysis.figures import FINAL, SCORE, ArmResult, data_sets
 from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, Record
 from ernie2.studies.analysis.transfer import forgetting, left_behind
-from ernie2.studies.analysis.wording import listing
+from ernie2.wording import listing
 
 
 def notes(
     record: Record, main: Sequence[ArmResult], sensitivity: Sequence[ArmResult], comparisons: Sequence[Comparison]
 ) -> tuple[str, ...]:
     """Return them in the order of weight: the study, its seeds, its runs, its scores, its transfer, its intervals."""
-    said = [*_runs(record, main), *_heldout(record, main), *_data(record)]
-    for one in main:
-        said += _scores(record, one)
-    counts = {len(scores.known) for run in record.runs if run.finished for scores in run.scores.values()}
-    if len(counts - {0}) > 1:
-        said.append(
-            "Pre-training seeds have different numbers of fine-tuning runs; each seed counts once all the same."
-        )
-    if not sensitivity:
-        said.append("Nothing was run without restarts of the schedule, so dependence on them is not measured.")
-    other = sorted({run.restart for run in record.runs} - {MAIN_RULE, SENSITIVITY_RULE})
-    said += [f"Runs with restart {rule} are in the record and in no table." for rule in other]
-    said += [
-        f"{record.title(one.first)} less {record.title(one.second)}, {one.what}: every seed gives the same difference, "
-        "so its spread is not known and nothing is told from it."
-        for one in comparisons
-        if one.difference.note and len(one.difference.values) > 1 and abs(one.difference.mean) > 1e-12
-    ]
-    return tuple(said)
+    return (
+        *_runs(record, main),
+        *_heldout(record, main),
+        *_data(record),
+        *(note for one in main for note in _scores(record, one)),
+        *_spread(record, sensitivity, comparisons),
+    )
 
 
 def _runs(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
@@ -66,14 +54,10 @@ def _runs(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
 def _heldout(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
     for one in main:
         for task in record.tasks:
-            missing = [
-                run.seed
-                for run in record.finished(one.name, one.restart)
-                if not _has(one, FINAL, task.name, run.seed)
-                or (task.name in left_behind(run) and forgetting(run, task.name) is None)
-            ]
-            if missing:
-                yield f"{one.title} lacks a held-out accuracy of {task.title} at {_seeds(missing)}."
+            left = [run for run in one.runs if task.name in left_behind(run)]
+            lacking = {run.seed for run in left if forgetting(run, task.name) is None}
+            if lacking := lacking.union(_without(one, FINAL, task.name)):
+                yield f"{one.title} lacks a held-out accuracy of {task.title} at {_seeds(sorted(lacking))}."
     if not record.scratch:
         yield "No task was trained alone from scratch, so forward transfer is not measured."
 
@@ -94,38 +78,43 @@ def _data(record: Record) -> Iterator[str]:
 
 def _scores(record: Record, one: ArmResult) -> Iterator[str]:
     lacking: dict[str, list[str]] = {}
-    diverged, collapsed = [], []
     for name in data_sets(record):
-        score = one.scores.get(name)
-        if score is not None and score.diverged:
-            diverged.append(f"{score.diverged} of {score.runs} on {name}")
-        elif missing := [seed for seed in one.seeds if not _has(one, SCORE, name, seed)]:
+        missing = _without(one, SCORE, name)
+        if missing and not (name in one.scores and one.scores[name].diverged):
             lacking.setdefault(_seeds(missing), []).append(name)
-        if score is not None and (count := _collapsed(record, one, name)):
-            collapsed.append(f"{count} of {score.runs} on {name}")
     for seeds, names in lacking.items():
         yield f"{one.title} has no {listing(names)} score at {seeds}."
-    if diverged:
-        yield (
-            f"{one.title}: of the fine-tuning runs {listing(diverged)} diverged, so no mean is given there; "
-            "one over the other runs would flatter the arm."
-        )
-    if collapsed:
-        yield (
-            f"{one.title}: of the fine-tuning runs {listing(collapsed)} gave every example the same answer and "
-            "are in the means."
-        )
+    diverged = {name: score.diverged for name, score in one.scores.items()}
+    scored = {name: [run.scores[name] for run in one.runs if name in run.scores] for name in one.scores}
+    collapsed = {name: sum(len(of.known.keys() & of.diverged) for of in runs) for name, runs in scored.items()}
+    for counts, words in (
+        (diverged, "diverged, so no mean is given there; one over the other runs would flatter the arm."),
+        (collapsed, "gave every example the same answer and are in the means."),
+    ):
+        if said := [f"{count} of {one.scores[name].runs} on {name}" for name, count in counts.items() if count]:
+            yield f"{one.title}: of the fine-tuning runs {listing(said)} {words}"
 
 
-def _has(one: ArmResult, measure: str, item: str, seed: int) -> bool:
-    found = one.figure(measure, item)
-    return found is not None and seed in found.values
+def _spread(record: Record, sensitivity: Sequence[ArmResult], comparisons: Sequence[Comparison]) -> Iterator[str]:
+    counts = {len(scores.known) for run in record.runs if run.finished for scores in run.scores.values()}
+    if len(counts - {0}) > 1:
+        yield "Pre-training seeds have different numbers of fine-tuning runs; each seed counts once all the same."
+    if not sensitivity:
+        yield "Nothing was run without restarts of the schedule, so dependence on them is not measured."
+    for rule in sorted({run.restart for run in record.runs} - {MAIN_RULE, SENSITIVITY_RULE}):
+        yield f"Runs with restart {rule} are in the record and in no table."
+    for one in comparisons:
+        if one.difference.note and len(one.difference.values) > 1 and abs(one.difference.mean) > 1e-12:
+            yield (
+                f"{record.title(one.first)} less {record.title(one.second)}, {one.what}: every seed gives the same "
+                "difference, so its spread is not known and nothing is told from it."
+            )
 
 
-def _collapsed(record: Record, arm: ArmResult, dataset: str) -> int:
-    """Fine-tuning runs with a score that is not that of a trained model."""
-    found = (run.scores.get(dataset) for run in record.finished(arm.name, arm.restart))
-    return sum(seed in scores.known for scores in found if scores is not None for seed in scores.diverged)
+def _without(one: ArmResult, measure: str, item: str) -> list[int]:
+    """The seeds of an arm that lack a figure."""
+    figure = one.figure(measure, item)
+    return [seed for seed in one.seeds if figure is None or seed not in figure.values]
 
 
 def _seeds(seeds: Sequence[int]) -> str:

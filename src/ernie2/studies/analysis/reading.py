@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from operator import attrgetter
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -24,13 +24,13 @@ MAIN_RULE = "per_stage"
 SENSITIVITY_RULE = "never"
 """The schedule's restart in the runs beside it."""
 
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
-
-
-Known = Annotated[float | None, AfterValidator(_finite)]
+Known = Annotated[float | None, AfterValidator(lambda value: value if math.isfinite(value or 0) else None)]
 """A number, or None where it is not known or not finite."""
+
+
+def _sorted_by(*names: str) -> AfterValidator:
+    """What is computed must not hang on the order of writing."""
+    return AfterValidator(lambda values: tuple(sorted(values, key=attrgetter(*names))))
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,14 @@ class Evaluation:
     iterations: Mapping[str, int]
     tasks: Mapping[str, Result]
 
+    @property
+    def at_end(self) -> bool:
+        """Whether it was made at the end of its stage."""
+        return self.at == "stage_end"
+
+
+Evaluations = Annotated[tuple[Evaluation, ...], _sorted_by("step", "stage", "at_end")]
+
 
 @dataclass(frozen=True)
 class StageInfo:
@@ -81,8 +89,9 @@ class StageInfo:
 class Scores:
     """One data set's scores of one run, in percent by fine-tuning seed; None for a run that was given up.
 
-    `diverged`: why, by fine-tuning seed, the figures are not those of a trained model; a run that gave every example
-    the same answer is named there and has a score all the same.
+    `standing` says what the data are ("official", "subset", …); `train` and `dev` count examples. `diverged`: why, by
+    fine-tuning seed, the figures are not those of a trained model; a run that gave every example the same answer is
+    named there and has a score all the same.
     """
 
     metric: str
@@ -113,14 +122,17 @@ class Run:
     tokens: int
     seconds: float
     stages: tuple[StageInfo, ...]
-    heldout: tuple[Evaluation, ...]
+    heldout: Evaluations
     scores: Mapping[str, Scores] = Field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
         """It was evaluated at the end of its last stage."""
         last = self.heldout[-1] if self.heldout else None
-        return last is not None and last.at == "stage_end" and last.stage == len(self.stages) - 1
+        return last is not None and last.at_end and last.stage == len(self.stages) - 1
+
+    def __str__(self) -> str:
+        return f"arm {self.arm!r} ({self.restart})"
 
 
 @dataclass(frozen=True)
@@ -131,26 +143,36 @@ class Scratch:
     seed: int
     iterations: int
     initial: str
-    heldout: tuple[Evaluation, ...]
+    heldout: Evaluations
     restart: str = MAIN_RULE
+
+    def __str__(self) -> str:
+        return f"{self.task!r} from scratch"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One study: its arms and tasks in order, and the runs so far in the order of arm, rule and seed."""
+    """One study: its arms and tasks in order, and the runs so far in the order of arm, rule and seed.
 
-    format: Literal[1]
-    kind: Literal["study"]
-    study: Literal["table7"]
+    `machine`, `data`, `encoder` and `batch_tokens` are of its first run, and empty before that is finished.
+    """
+
     status: str
     tasks: tuple[Titled, ...]
     arms: tuple[Titled, ...]
-    runs: tuple[Run, ...]
+    runs: Annotated[tuple[Run, ...], _sorted_by("arm", "restart", "seed")]
     steps: Mapping[str, int]
     transfer_at: float
-    scratch: tuple[Scratch, ...] = ()
+    settings: Mapping[str, Any]
+    scratch: Annotated[tuple[Scratch, ...], _sorted_by("task", "restart", "seed")] = ()
+    preset: str = "own settings"
+    finished: str | None = None
+    machine: Mapping[str, Any] = Field(default_factory=dict)
+    data: Mapping[str, Any] = Field(default_factory=dict)
+    encoder: Mapping[str, Any] = Field(default_factory=dict)
+    batch_tokens: int | None = None
 
-    def finished(self, arm: str, restart: str) -> tuple[Run, ...]:
+    def finished_runs(self, arm: str, restart: str) -> tuple[Run, ...]:
         """The runs of an arm under a rule that reached their end, by rising seed."""
         return tuple(run for run in self.runs if (run.arm, run.restart) == (arm, restart) and run.finished)
 
@@ -177,7 +199,7 @@ def read(record: Mapping[str, Any]) -> Record:
     """Raises DataError where `record` is not a study of this format, names what it lacks, or compares unlikes."""
     check_format(record)
     try:
-        made = _RECORD.validate_python(dict(record))
+        study = _RECORD.validate_python(dict(record))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -185,97 +207,84 @@ def read(record: Mapping[str, Any]) -> Record:
             f"the study's record is damaged at {place!r}: {first['msg']} ({error.error_count()} such); "
             "let `ernie2 study table7` write it again."
         ) from error
-    made = _ordered(made)
-    _check_names(made)
-    _check_same_start(made)
-    _check_same_iterations(made)
-    _check_same_data(made)
-    return made
+    _check_names(study)
+    _check_same_start([*study.runs, *study.scratch])
+    finished = [run for run in study.runs if run.finished]
+    _check_same_iterations(finished, [task.name for task in study.tasks])
+    _check_same_data(study.runs)
+    return study
 
 
-def _ordered(record: Record) -> Record:
-    """Runs by arm, rule and seed, evaluations by step: what is computed must not hang on the order of writing."""
-
-    def timely(evaluations: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
-        return tuple(sorted(evaluations, key=lambda one: (one.step, one.stage, one.at == "stage_end")))
-
-    runs = [replace(run, heldout=timely(run.heldout)) for run in record.runs]
-    scratch = [replace(one, heldout=timely(one.heldout)) for one in record.scratch]
-    return replace(
-        record,
-        runs=tuple(sorted(runs, key=lambda run: (run.arm, run.restart, run.seed))),
-        scratch=tuple(sorted(scratch, key=lambda one: (one.task, one.restart, one.seed))),
-    )
+_Item = TypeVar("_Item")
 
 
-def _check_names(record: Record) -> None:
-    arms, tasks = {arm.name for arm in record.arms}, {task.name for task in record.tasks}
-    places = [("runs", run.arm, arms) for run in record.runs]
-    places += [("scratch", one.task, tasks) for one in record.scratch]
-    places += [("stages", task, tasks) for run in record.runs for stage in run.stages for task in stage.introduced]
+def _unlike(facts: Iterable[tuple[Hashable, Any, _Item]]) -> Iterator[tuple[Any, Any, _Item, Any, _Item]]:
+    """(key, value, whose), where values must agree by key → each that is not the first's, with the first's."""
+    first: dict[Hashable, tuple[Any, _Item]] = {}
+    for key, value, whose in facts:
+        expected, other = first.setdefault(key, (value, whose))
+        if value != expected:
+            yield key, value, whose, expected, other
+
+
+def _check_names(study: Record) -> None:
+    arms, tasks = {arm.name for arm in study.arms}, {task.name for task in study.tasks}
+    places = [("runs", run.arm, arms) for run in study.runs]
+    places += [("scratch", one.task, tasks) for one in study.scratch]
+    places += [("stages", task, tasks) for run in study.runs for stage in run.stages for task in stage.introduced]
     for where, name, known in places:
         if name not in known:
             raise DataError(f"the study's record names {name!r} in its {where}, which is none of {sorted(known)}.")
-    for (arm, restart, seed), runs in Counter((run.arm, run.restart, run.seed) for run in record.runs).items():
+    for (arm, restart, seed), runs in Counter((run.arm, run.restart, run.seed) for run in study.runs).items():
         if runs > 1:
             raise DataError(f"the study's record has two runs of arm {arm!r}, {restart}, seed {seed}.")
 
 
-def _check_same_start(record: Record) -> None:
+def _check_same_start(runs: Iterable[Run | Scratch]) -> None:
     """Every run of a seed, those from scratch included, began with the same parameters, and no two seeds did."""
-    first: dict[int, tuple[str, str]] = {}
-    starts = [(run.seed, f"arm {run.arm!r} ({run.restart})", run.initial) for run in record.runs]
-    starts += [(one.seed, f"{one.task!r} from scratch", one.initial) for one in record.scratch]
-    for seed, who, initial in starts:
-        other, expected = first.setdefault(seed, (who, initial))
-        if initial != expected:
-            raise DataError(
-                f"seed {seed}: {who} began with other parameters than {other} ({initial[:12]} and {expected[:12]}), "
-                "so their difference would be of the start as well; run one of them again."
-            )
-    seeds: dict[str, int] = {}
-    for seed, (who, initial) in first.items():
-        if (other_seed := seeds.setdefault(initial, seed)) != seed:
-            raise DataError(
-                f"seed {seed}: {who} began with the parameters of seed {other_seed} ({initial[:12]}): one is a copy of "
-                "the other, and counts once. Remove the copy and run its seed again."
-            )
+    for seed, initial, run, expected, other in _unlike((run.seed, run.initial, run) for run in runs):
+        raise DataError(
+            f"seed {seed}: {run} began with other parameters than {other} ({initial[:12]} and {expected[:12]}), "
+            "so their difference would be of the start as well; run one of them again."
+        )
+    for initial, seed, run, other_seed, _ in _unlike((run.initial, run.seed, run) for run in runs):
+        raise DataError(
+            f"seed {seed}: {run} began with the parameters of seed {other_seed} ({initial[:12]}): one is a copy of "
+            "the other, and counts once. Remove the copy and run its seed again."
+        )
 
 
-def _check_same_iterations(record: Record) -> None:
+def _check_same_iterations(runs: Iterable[Run], tasks: Iterable[str]) -> None:
     """Every finished run of a seed trained every task for the same iterations, as counted while it trained."""
-    first: dict[int, Run] = {}
-    for run in filter(lambda run: run.finished, record.runs):
-        other = first.setdefault(run.seed, run)
-        for task in (task.name for task in record.tasks):
-            ours, theirs = run.iterations.get(task, 0), other.iterations.get(task, 0)
-            if ours != theirs:
-                raise DataError(
-                    f"seed {run.seed}: arm {run.arm!r} ({run.restart}) trained {task!r} for {ours:,} iterations and "
-                    f"arm {other.arm!r} ({other.restart}) for {theirs:,}; arms are compared at equal iterations only. "
-                    "A stage that ended early forfeits the rest: run the study without ending stages early."
-                )
+    counts = (((run.seed, task), run.iterations.get(task, 0), run) for run in runs for task in tasks)
+    for (seed, task), count, run, other_count, other in _unlike(counts):
+        raise DataError(
+            f"seed {seed}: {run} trained {task!r} for {count:,} iterations and {other} for {other_count:,}; arms are "
+            "compared at equal iterations only. A stage that ended early forfeits the rest: run the study without "
+            "ending stages early."
+        )
 
 
-def _check_same_data(record: Record) -> None:
+_FACTS = {
+    "metric": "metric",
+    "split": "split",
+    "standing": "standing",
+    "train": "number of training examples",
+    "dev": "number of dev examples",
+}
+
+
+def _check_same_data(runs: Iterable[Run]) -> None:
     """Every run was scored on the same split of the same data by the same metric; where all diverged none is named."""
-    facts = {
-        "metric": "metric",
-        "split": "split",
-        "standing": "standing",
-        "train": "number of training examples",
-        "dev": "number of dev examples",
-    }
-    first: dict[str, tuple[Run, Scores]] = {}
-    for run in record.runs:
-        for dataset, scores in sorted(run.scores.items()):
-            if not scores.known:
-                continue
-            other, expected = first.setdefault(dataset, (run, scores))
-            for name, what in facts.items():
-                if (ours := getattr(scores, name)) != (theirs := getattr(expected, name)):
-                    raise DataError(
-                        f"{dataset}: the {what} is {ours} for arm {run.arm!r}, seed {run.seed}, and {theirs} for arm "
-                        f"{other.arm!r}, seed {other.seed}; scores of different data are not compared: fine-tune one "
-                        "of them again."
-                    )
+    facts = (
+        ((dataset, words), getattr(scores, name), run)
+        for run in runs
+        for dataset, scores in sorted(run.scores.items())
+        if scores.known
+        for name, words in _FACTS.items()
+    )
+    for (dataset, what), value, run, expected, other in _unlike(facts):
+        raise DataError(
+            f"{dataset}: the {what} is {value} for arm {run.arm!r}, seed {run.seed}, and {expected} for arm "
+            f"{other.arm!r}, seed {other.seed}; scores of different data are not compared: fine-tune one of them again."
+        )

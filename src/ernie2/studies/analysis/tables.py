@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from ernie2.plurals import counted
 from ernie2.studies.analysis.analyse import Analysis
 from ernie2.studies.analysis.blocks import Block, Bullets, Heading, Paragraph, Table
-from ernie2.studies.analysis.comparisons import PAIRS, SUMMARIES, Comparison, paper_order
+from ernie2.studies.analysis.comparisons import PAIRS, SUMMARIES, paper_order
 from ernie2.studies.analysis.facts import facts, model
 from ernie2.studies.analysis.figures import BACKWARD, COST, FINAL, FORGETTING, FORWARD, MEAN, SCORE, ArmResult
 from ernie2.studies.analysis.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
-from ernie2.studies.analysis.wording import DASH, FRACTION, POINTS, cell, in_words, listing, number, plain, whole
+from ernie2.studies.analysis.wording import FRACTION, POINTS, cell, in_words
+from ernie2.wording import DASH, decimal, listing, whole
 
 _TRANSFERS = (
     (
@@ -35,51 +35,47 @@ _TRANSFERS = (
 )
 
 
-def blocks(record: Mapping[str, Any], analysis: Analysis) -> list[Block]:
-    """Return every figure of `analysis`, with what was run on what; `record` is the one it was made of."""
-    made: list[Block] = [
-        Heading(1, f"Learning methods side by side (Table 7), {record.get('preset', 'own settings')}"),
-        Bullets(tuple(facts(record, analysis.arms, analysis.sensitivity))),
+def blocks(analysis: Analysis) -> list[Block]:
+    """Return every figure of `analysis`, with what was run on what."""
+    arms = analysis.arms
+    page: list[Block] = [
+        Heading(1, f"Learning methods side by side (Table 7), {analysis.record.preset}"),
+        Bullets(tuple(facts(analysis))),
         Paragraph(how_to_read(analysis)),
-        *_comparisons(record, analysis),
+        *_comparisons(analysis),
     ]
-    if analysis.arms:
-        tasks = {task["name"]: task["title"] for task in record["tasks"]}
-        made += [
-            *_scores(record, analysis.arms),
-            Heading(2, "Held-out accuracy at the end"),
-            _heldout(analysis.arms, tasks),
-        ]
+    if arms:
+        tasks = {task.name: task.title for task in analysis.record.tasks}
+        page += [*_scores(analysis), Heading(2, "Held-out accuracy at the end"), _heldout(arms, tasks)]
         for measure, title, words in _TRANSFERS:
-            made += [Heading(2, title), Paragraph(words), _by_task(analysis.arms, tasks, measure)]
+            page += [Heading(2, title), Paragraph(words), _by_task(arms, tasks, measure)]
             if measure == FORGETTING and analysis.ratios:
-                made.append(Bullets(tuple(ratio.words for ratio in analysis.ratios)))
-        made += _cost(record, analysis.arms)
-        made += _sensitivity(analysis.sensitivity, tasks)
-    return [*made, Heading(2, "Notes"), Bullets(analysis.notes) if analysis.notes else Paragraph("None.")]
+                page.append(Bullets(analysis.ratios))
+        page += [*_cost(analysis), *_sensitivity(analysis.sensitivity, tasks)]
+    return [*page, Heading(2, "Notes"), Bullets(analysis.notes) if analysis.notes else Paragraph("None.")]
 
 
 def spoken_lines(analysis: Analysis) -> list[str]:
     """Return arms, the comparisons that sum up, ratios of forgetting, and notes, one line each."""
+    summaries = (
+        (SCORE, POINTS, "mean of the scores"),
+        (FINAL, FRACTION, "held-out accuracy"),
+        (FORGETTING, FRACTION, "forgetting"),
+    )
     lines = []
     for one in analysis.arms:
-        summaries = ((SCORE, POINTS, "mean of the scores"), (FINAL, FRACTION, "held-out accuracy"),
-                     (FORGETTING, FRACTION, "forgetting"))  # fmt: skip
-        parts = [
-            f"{name} {_cell(one, measure, MEAN, unit)}" for measure, unit, name in summaries if one.figure(measure)
-        ]
-        passes = f"{whole(one.figure(COST, 'passes'))} encoder passes"
-        lines.append(f"{_named(one)}: {', '.join([*parts, passes])}")
+        parts = [f"{name} {_cell(one, what, MEAN, unit)}" for what, unit, name in summaries if one.figure(what)]
+        lines.append(f"{_named(one)}: {', '.join([*parts, _count(one, 'passes')])} encoder passes")
     titles = {one.name: one.title for one in analysis.arms}
-    whats = {one.what for one in analysis.comparisons}
-    for pair in analysis.comparisons:
-        if pair.what in SUMMARIES or SUMMARIES[0] not in whats:  # one data set alone has no mean
-            names = f"{titles[pair.first]} less {titles[pair.second]}"
-            lines.append(f"{names}, {pair.what}: {in_words(pair.difference, pair.unit)}: {pair.verdict}")
-    lines += [f"{ratio.words}." for ratio in analysis.ratios]
+    several_sets = any(less.what == SUMMARIES[0] for less in analysis.comparisons)
+    for less in analysis.comparisons:
+        if less.what in SUMMARIES or not several_sets:
+            names = f"{titles[less.first]} less {titles[less.second]}"
+            lines.append(f"{names}, {less.what}: {in_words(less.difference, less.unit)}: {less.verdict}")
+    lines += [f"{ratio}." for ratio in analysis.ratios]
     if analysis.comparisons:
         lines.append("No correction for multiple comparisons is made.")
-    return lines + list(analysis.notes)
+    return [*lines, *analysis.notes]
 
 
 def how_to_read(analysis: Analysis) -> str:
@@ -95,30 +91,41 @@ def how_to_read(analysis: Analysis) -> str:
     if not tested:
         return f"{text}."
     return (
-        f"{text}: of the {counted(tested, 'comparison')} with an interval, {number(tested / 20, 1)} would be expected "
+        f"{text}: of the {counted(tested, 'comparison')} with an interval, {decimal(tested / 20, 1)} would be expected "
         "to be called different by chance alone if no arm differed from another."
     )
 
 
-def _comparisons(record: Mapping[str, Any], analysis: Analysis) -> Iterator[Block]:
-    titles = {arm["name"]: arm["title"] for arm in record["arms"]}
+def _comparisons(analysis: Analysis) -> Iterator[Block]:
+    titles = {arm.name: arm.title for arm in analysis.record.arms}
     yield Heading(2, "What can be told")
     yield Paragraph(paper_order(analysis.comparisons, titles))
     if not analysis.comparisons:
-        yield Paragraph(_nothing_compared(titles, analysis))
+        yield Paragraph(_nothing_compared(analysis, set(titles)))
         return
     yield Paragraph("Scores in points, the rest as fractions of 1.")
     heads = ("figure", "difference", "seeds", "verdict", "difference without restarts", "dependence on restarts")
     for first, second in PAIRS:
-        rows = [_compared(one) for one in analysis.comparisons if (one.first, one.second) == (first, second)]
+        rows = [
+            (
+                one.what,
+                in_words(one.difference, one.unit),
+                str(len(one.difference.values)),
+                one.verdict,
+                in_words(one.without_restart, one.unit) if one.without_restart else DASH,
+                one.dependence,
+            )
+            for one in analysis.comparisons
+            if (one.first, one.second) == (first, second)
+        ]
         if rows:
             yield Heading(3, f"{titles[first]} less {titles[second]}")
             yield Table(heads, tuple(rows))
 
 
-def _nothing_compared(planned: Mapping[str, str], analysis: Analysis) -> str:
-    """Why there is no comparison; `planned`: title by name of every arm of the study."""
-    pairs = [pair for pair in PAIRS if set(pair) <= set(planned)]
+def _nothing_compared(analysis: Analysis, planned: set[str]) -> str:
+    """Why there is no comparison; `planned`: names of every arm of the study."""
+    pairs = [pair for pair in PAIRS if set(pair) <= planned]
     if not pairs:
         return (
             "Nothing: this study has no pair of arms that is compared. Compared are "
@@ -129,17 +136,11 @@ def _nothing_compared(planned: Mapping[str, str], analysis: Analysis) -> str:
     return "Nothing yet: no pair of arms that is compared shares a finished pre-training seed."
 
 
-def _compared(one: Comparison) -> tuple[str, ...]:
-    without = DASH if one.without_restart is None else in_words(one.without_restart, one.unit)
-    seeds = str(len(one.difference.values))
-    return one.what, in_words(one.difference, one.unit), seeds, one.verdict, without, one.dependence
-
-
-def _scores(record: Mapping[str, Any], arms: Sequence[ArmResult]) -> Iterator[Block]:
-    table = _score_table(arms, paper=True)
+def _scores(analysis: Analysis) -> Iterator[Block]:
+    table = _score_table(analysis.arms, paper=True)
     if table is None:
         return
-    size = model(record)
+    size = model(analysis.record)
     ours = f"Ours: {size[0].lower()}{size[1:]}. " if size else ""
     yield Heading(2, "Scores after fine-tuning, in percent")
     yield table
@@ -153,34 +154,29 @@ def _scores(record: Mapping[str, Any], arms: Sequence[ArmResult]) -> Iterator[Bl
         "seeds do not matter."
     )
     rows = [
-        (
-            _named(one),
-            name,
-            *(DASH if sd is None else plain(sd, POINTS) for sd in (score.sd_pretraining, score.sd_finetuning)),
-            str(score.runs),
-            str(score.diverged),
-        )
-        for one in arms
+        (_named(one), name, *(decimal(sd, POINTS) for sd in (score.sd_pretraining, score.sd_finetuning)),
+         str(score.runs), str(score.diverged))
+        for one in analysis.arms
         for name, score in one.scores.items()
-    ]
-    heads = ("arm", "data set", "pre-training sd", "fine-tuning sd", "fine-tuning runs", "of them diverged")
-    yield Table(heads, tuple(rows))
+    ]  # fmt: skip
+    yield Table(
+        ("arm", "data set", "pre-training sd", "fine-tuning sd", "fine-tuning runs", "of them diverged"), tuple(rows)
+    )
 
 
 def _score_table(arms: Sequence[ArmResult], *, paper: bool) -> Table | None:
-    found = {name: score for one in arms for name, score in one.scores.items()}
-    if not found:
+    facts = {name: score.facts for one in arms for name, score in one.scores.items()}
+    if not facts:
         return None
     heads = [
         f"{name}: {one.metric}, {one.split} ({one.standing}, {one.train:,} / {one.dev:,} examples)"
-        for name, one in found.items()
+        for name, one in facts.items()
     ]
-    rows = [(_named(one), *(_cell(one, SCORE, name, POINTS) for name in (*found, MEAN))) for one in arms]
-    if paper and set(SETS) & set(found):
+    rows = [(_named(one), *(_cell(one, SCORE, name, POINTS) for name in (*facts, MEAN))) for one in arms]
+    if paper and set(SETS) & set(facts):
         for title, reported in PAPER_TABLE_7.items():
             scores = dict(zip(SETS, reported, strict=True))
-            cells = [number(scores[name], 1) if name in scores else DASH for name in found]
-            rows.append((f"the paper: {title}", *cells, DASH))
+            rows.append((f"the paper: {title}", *(decimal(scores.get(name), 1) for name in (*facts, MEAN))))
     return Table(("arm", *heads, "mean"), tuple(rows))
 
 
@@ -188,16 +184,12 @@ def _heldout(arms: Sequence[ArmResult], tasks: Mapping[str, str]) -> Table:
     """With the best baseline, and how many runs of all arms learned the task, where the record tells of each."""
     table = _by_task(arms, tasks, FINAL)
     baselines = {task: value for one in reversed(arms) for task, value in one.baselines.items()}
-    beside = [
-        (
-            plain(baselines[task], FRACTION) if task in baselines else DASH,
-            f"{sum(one.learned[task] for one in arms)} of {sum(len(one.seeds) for one in arms)}"
-            if all(task in one.learned for one in arms)
-            else DASH,
-        )
-        for task in tasks
-    ]
-    rows = [(*row, *more) for row, more in zip(table.rows, [*beside, (DASH, DASH)], strict=True)]
+    runs = sum(len(one.seeds) for one in arms)
+    rows = []
+    for row, task in zip(table.rows, (*tasks, MEAN), strict=True):
+        known = all(task in one.learned for one in arms)
+        learned = f"{sum(one.learned[task] for one in arms)} of {runs}" if known else DASH
+        rows.append((*row, decimal(baselines.get(task), FRACTION), learned))
     return Table((*table.heads, "best baseline", "learned (runs)"), tuple(rows))
 
 
@@ -211,13 +203,12 @@ def _by_task(arms: Sequence[ArmResult], tasks: Mapping[str, str], measure: str) 
     return Table(("task", *map(_named, arms)), tuple(rows))
 
 
-def _cost(record: Mapping[str, Any], arms: Sequence[ArmResult]) -> Iterator[Block]:
-    shared = (record.get("machine") or {}).get("parallel", 1) > 1
+def _cost(analysis: Analysis) -> Iterator[Block]:
+    shared = analysis.record.machine.get("parallel", 1) > 1
     beside = " Runs shared the machine, so seconds are of a run beside others." if shared else ""
-    parts = ("passes", "tokens", "seconds")
     yield Heading(2, "Cost of pre-training")
     yield Paragraph(f"Means over seeds, of one run.{beside}")
-    rows = [(_named(one), *(whole(one.figure(COST, part)) for part in parts)) for one in arms]
+    rows = [(_named(one), *(_count(one, part) for part in ("passes", "tokens", "seconds"))) for one in analysis.arms]
     yield Table(("arm", "encoder passes", "tokens", "seconds"), tuple(rows))
 
 
@@ -234,8 +225,13 @@ def _sensitivity(arms: Sequence[ArmResult], tasks: Mapping[str, str]) -> Iterato
     yield _by_task(arms, tasks, FORGETTING)
 
 
-def _cell(one: ArmResult, measure: str, item: str, unit: str, *, change: bool = False) -> str:
+def _cell(one: ArmResult, measure: str, item: str, unit: int, *, change: bool = False) -> str:
     return cell(one.figure(measure, item), unit, len(one.seeds), change=change)
+
+
+def _count(one: ArmResult, part: str) -> str:
+    figure = one.figure(COST, part)
+    return whole(figure.mean if figure else None)
 
 
 def _named(one: ArmResult) -> str:

@@ -75,8 +75,4 @@ def _accuracy(evaluation: Evaluation, task: str) -> float | None:
 def _ends(run: Run, task: str) -> list[float | None]:
     """Accuracy at the end of each stage since the task entered."""
     stage = entered(run, task)
-    return [
-        _accuracy(one, task)
-        for one in run.heldout
-        if stage is not None and one.at == "stage_end" and one.stage >= stage
-    ]
+    return [_accuracy(one, task) for one in run.heldout if stage is not None and one.at_end and one.stage >= stage]

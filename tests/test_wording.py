@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.reporting import wording
+from ernie2 import wording
 
 NAN = float("nan")
 
@@ -16,7 +16,10 @@ NAN = float("nan")
         (wording.decimal(NAN), "–"),
         (wording.signed(0.2), "+0.200"),
         (wording.signed(-0.2), "\N{MINUS SIGN}0.200"),
+        (wording.decimal(-0.0001), "0.000"),
         (wording.signed(0.0), "0.000"),
+        (wording.signed(-0.0001), "0.000"),
+        (wording.signed(0.004, 2), "0.00"),
         (wording.signed(None), "–"),
         (wording.interval(0.38, 0.44), "0.380–0.440"),
         (wording.interval(None, 0.44), ""),

@@ -10,12 +10,12 @@ _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """0.41249 → "0.412"; a dash for None, NaN and infinities."""
-    return DASH if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    """0.41249 → "0.412"; a dash for None, NaN and infinities, a true minus sign, and none for what rounds to zero."""
+    return DASH if value is None or not math.isfinite(value) else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """0.2 → "+0.200", with a true minus sign; zero has no sign."""
+    """0.2 → "+0.200", -0.2 → "−0.200"; what rounds to zero has no sign."""
     text = decimal(value, digits)
     return text if value is None or text[0] in f"\N{MINUS SIGN}{DASH}" or float(text) == 0 else f"+{text}"
 
