@@ -138,19 +138,21 @@ def test_quiet_keeps_results_and_drops_messages(
         return here / "report.html"
 
     monkeypatch.setattr("ernie2.report", report, raising=False)
-    _, out, complaint = ernie("--quiet", "report", "run")
-    assert "working" not in out
-    assert "next:" not in out
-    assert "report.html" in out
-    assert complaint == "warning: careful\n"
-    _, out, complaint = ernie("--verbose", "report", "run")
-    assert "working" in out
-    assert complaint == "warning: careful\ndetail\n"
+    for arguments in (("--quiet", "report", "run"), ("report", "run", "--quiet")):
+        _, out, complaint = ernie(*arguments)
+        assert "working" not in out
+        assert "next:" not in out
+        assert "report.html" in out
+        assert complaint == "warning: careful\n"
+    for arguments in (("--verbose", "report", "run"), ("report", "--verbose", "run")):
+        _, out, complaint = ernie(*arguments)
+        assert "working" in out
+        assert complaint == "warning: careful\ndetail\n"
 
 
 def test_messages_and_errors_are_appended_to_a_log_file(here: Path, ernie: Callable[..., Outcome]) -> None:
-    for _ in range(2):
-        assert ernie("--log-file", "log.txt", "recipes", "demo-eng")[0] == 2
+    assert ernie("--log-file", "log.txt", "recipes", "demo-eng")[0] == 2
+    assert ernie("recipes", "demo-eng", "--log-file", "log.txt")[0] == 2
     lines = (here / "log.txt").read_text().splitlines()
     assert len(lines) == 2
     assert all(" ERROR error: " in line for line in lines)
@@ -161,6 +163,19 @@ def test_a_log_file_that_cannot_be_written_and_quiet_with_verbose_are_refused(
 ) -> None:
     assert_refused(ernie("--log-file", "nowhere/log.txt", "tasks"), "--log-file nowhere/log.txt cannot be written")
     assert_refused(ernie("--quiet", "--verbose", "tasks"), "--quiet and --verbose")
+    assert_refused(ernie("--quiet", "tasks", "--verbose"), "--quiet and --verbose")
+    assert ernie("--log-file", "a", "tasks", "--log-file", "b")[0] == 2
+
+
+def test_of_many_ranks_the_first_alone_writes_the_log_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch, ernie: Callable[..., Outcome]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    ernie("recipes", "demo-eng", "--log-file", "log.txt")
+    assert not (here / "log.txt").exists()
+    monkeypatch.setenv("RANK", "0")
+    ernie("recipes", "demo-eng", "--log-file", "log.txt")
+    assert (here / "log.txt").exists()
 
 
 def test_verbose_shows_where_an_error_was_raised(here: Path, ernie: Callable[..., Outcome]) -> None:

@@ -61,17 +61,33 @@ class _AsOneGoes(TyperGroup):
         return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
-class _OptionsOnce(TyperCommand):
-    """A command that refuses an option given twice where it takes one value; the last would win without a word."""
+_MESSAGES = "Messages"  # the panel of the help
+_MESSAGE_OPTIONS = ("quiet", "verbose", "log_file")
+
+
+class _Command(TyperCommand):
+    """A command that also takes the options about messages, and refuses an option given twice that takes one value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """As the base class, with the options about messages, which may stand before or after the command's name."""
+        shared = [one for one in ctx.find_root().command.params if one.name in _MESSAGE_OPTIONS]
+        return [*super().get_params(ctx), *shared]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As the base class, after that check."""
+        """As the base class, after that check; messages go where the options say."""
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for parameter in {id(one): one for one in order}.values():
             repeated = sum(one is parameter for one in order) > 1
             if repeated and parameter.param_type_name == "option" and not parameter.multiple:
                 ctx.fail(f"{parameter.opts[0]} is given more than once, but takes one value.{_joined(parameter, args)}")
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        after = {name: ctx.params.pop(name, None) for name in _MESSAGE_OPTIONS}
+        if any(after.values()):
+            before = ctx.find_root().params
+            if after["log_file"] and before.get("log_file"):
+                ctx.fail("--log-file is given more than once, but takes one value.")
+            _configure(**{name: after[name] or before.get(name) for name in _MESSAGE_OPTIONS})
+        return rest
 
 
 def _joined(parameter: Any, args: Sequence[str]) -> str:
@@ -89,7 +105,7 @@ class CommandLine(typer.Typer):
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[_Function], _Function]:
         """As the base class."""
-        return super().command(name, cls=_OptionsOnce, **settings)
+        return super().command(name, cls=_Command, **settings)
 
 
 app = CommandLine(
@@ -151,13 +167,25 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show results, warnings and errors only.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", rich_help_panel=_MESSAGES, help="Show results, warnings and errors only.")
+    ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show details as well, and where in the code an error was raised.")
+        bool,
+        typer.Option(
+            "--verbose",
+            rich_help_panel=_MESSAGES,
+            help="Show details as well, and where in the code an error was raised.",
+        ),
     ] = False,
     log_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Append messages with time stamps to FILE as well.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=_MESSAGES,
+            help="Append messages with time stamps to FILE as well; under torchrun the first rank does.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Continual multi-task pre-training of text encoders, after ERNIE 2.0.
@@ -167,9 +195,19 @@ def _options(
     Start with  [bold]ernie2 demo[/bold]
     Then write  [bold]ernie2 recipes demo-en[/bold]  and make the recipe your own.
     """
+    _configure(quiet, verbose, log_file)
+
+
+def _configure(quiet: bool, verbose: bool, log_file: Path | None) -> None:
+    """Send messages where the options say; of many ranks under torchrun the first writes the log file."""
     if quiet and verbose:
         raise ConfigError("--quiet and --verbose contradict each other; give one of them.")
-    configure(Output(RESULT if quiet else logging.DEBUG if verbose else logging.INFO, log_file))
+    level = RESULT if quiet else logging.DEBUG if verbose else logging.INFO
+    configure(Output(level, log_file if _is_first_rank() else None))
+
+
+def _is_first_rank() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _storage_error(error: OSError) -> StorageError:
@@ -184,8 +222,8 @@ def _storage_error(error: OSError) -> StorageError:
 
 def _fail(message: str, code: int, heading: str = "error") -> None:
     sys.stdout.flush()
-    rank = os.environ.get("RANK", "0")  # under torchrun
-    logger.error("%s", f"{heading}: {message}" if rank == "0" else f"{heading} on rank {rank}: {message}")
+    where = "" if _is_first_rank() else f" on rank {os.environ['RANK']}"  # under torchrun
+    logger.error("%s", f"{heading}{where}: {message}")
     sys.exit(code)
 
 

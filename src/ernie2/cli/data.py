@@ -11,7 +11,7 @@ import typer
 
 import ernie2
 from ernie2.cli.app import app
-from ernie2.cli.console import OVERRIDES, RECIPE, WORKERS, columns, finished, next_steps, when_interrupted
+from ernie2.cli.shared import OVERRIDES, RECIPE, WORKERS, columns, finished, next_steps, when_interrupted
 from ernie2.console import show
 
 

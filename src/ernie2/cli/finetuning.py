@@ -12,7 +12,7 @@ import typer
 
 import ernie2
 from ernie2.cli.app import app
-from ernie2.cli.console import finished, when_interrupted
+from ernie2.cli.shared import finished, when_interrupted
 from ernie2.console import answer, show
 from ernie2.errors import Ernie2Error
 from ernie2.escaping import json_line

@@ -9,7 +9,7 @@ import typer
 
 import ernie2
 from ernie2.cli.app import app
-from ernie2.cli.console import OVERRIDES, finished, when_interrupted
+from ernie2.cli.shared import OVERRIDES, finished, when_interrupted
 
 
 @app.command()

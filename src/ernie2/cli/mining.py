@@ -9,7 +9,7 @@ import typer
 
 import ernie2
 from ernie2.cli.app import CommandLine, app
-from ernie2.cli.console import when_interrupted
+from ernie2.cli.shared import when_interrupted
 
 mine = CommandLine(no_args_is_help=True, help="Make labelled pairs of raw material: discourse (text), clicks (a log).")
 app.add_typer(mine, name="mine")

@@ -10,7 +10,7 @@ import typer
 
 import ernie2
 from ernie2.cli.app import app
-from ernie2.cli.console import finished, when_interrupted
+from ernie2.cli.shared import finished, when_interrupted
 from ernie2.errors import Ernie2Error
 
 

@@ -10,7 +10,7 @@ import typer
 
 import ernie2
 from ernie2.cli.app import app
-from ernie2.cli.console import OVERRIDES, RECIPE, WORKERS, after_run, finished, when_interrupted
+from ernie2.cli.shared import OVERRIDES, RECIPE, WORKERS, after_run, finished, when_interrupted
 
 EXTENSION = typer.Argument(
     metavar="KEY=VALUE",
