@@ -24,7 +24,7 @@ def recipes(
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes.")] = False,
 ) -> None:
-    """List the shipped recipes, or write a copy of one in which every key is explained.
+    """List the shipped recipes, or write a copy of one to edit. That of demo-en explains every key.
 
     Leaves   the copy, with run and shards folders named after it; a file
              that is there already is not replaced

@@ -48,7 +48,7 @@ def read_recipe(
         listed = list_problems(problems)
         raise ConfigError(
             f"{_blamed(where, overrides, problems)}: {counted(len(problems), 'problem')}:\n{listed}\n"
-            "`ernie2 recipes NAME` writes a recipe in which every key is explained."
+            "`ernie2 recipes demo-en` writes a recipe in which every key is explained."
         )
     return recipe
 

@@ -99,19 +99,19 @@ class EncoderSettings(Part):
     """gelu in the English releases, relu in the Chinese ones; gelu_new and gelu_pytorch_tanh, the names of checkpoints
     in circulation, are both gelu approximated by tanh."""
     position_rows: int = Field(default=512, ge=16, le=1_000_000)
-    """Rows of the position table, at least batch.sequence_tokens."""
+    """Rows of the position table: positions there are, at least batch.sequence_tokens."""
     segment_types: int = Field(default=4, ge=1, le=10_000)
     """Rows of the segment-type table; the released models have 4."""
     task_ids: int = Field(default=16, ge=0, le=100_000)
-    """Rows of the task-embedding table; 0 leaves it out."""
+    """Rows of the task-embedding table, 16 as in the released configurations; 0 leaves it out."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """On embeddings and on the output of each sub-layer."""
+    """On embeddings and on the output of each sub-layer, as in BERT."""
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     """The paper's code has 0.1; packed kernels have none, so 0.0 is our named deviation."""
     norm_eps: float = Field(default=1e-5, gt=0, le=1)
-    """Added to the variance in layer norms."""
+    """Added to the variance in layer norms; 1e-5 as in the released configurations."""
     init_std: float = Field(default=0.02, gt=0, le=10)
-    """Standard deviation of initial weights."""
+    """Standard deviation of initial weights, as in BERT."""
 
     @model_validator(mode="after")
     def _recurrent(self) -> EncoderSettings:
@@ -183,9 +183,9 @@ class TrainSettings(Part):
     """Where the schedule starts over, and so what its end is: that of the stage, of a task's iterations, or of the run.
     The optimizer's state is kept."""
     betas: tuple[Beta, Beta] = (0.9, 0.98)
-    """Of adamw."""
+    """Decay rates of adamw, as widely reported for this paper."""
     adam_eps: float = Field(default=1e-6, gt=0, le=1)
-    """Of adamw."""
+    """Epsilon of adamw (ours)."""
     momentum: Beta = 0.9
     """Of sgd; 0: none."""
     weight_decay: float = Field(default=0.01, ge=0, le=100)

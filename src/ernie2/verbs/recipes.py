@@ -27,7 +27,7 @@ def list_recipes() -> dict[str, str]:
 
 
 def write_recipe(name: str, destination: str | Path) -> Path:
-    """Write an annotated copy of a shipped recipe, with a run folder and a shards folder named after `destination`.
+    """Write a copy of a shipped recipe, with a run folder and a shards folder named after `destination`.
 
     my.yaml -> my/run and my/shards, so that the copy never meets the run or shards of the recipe it was copied from.
     Raises `ConfigError` where `destination` exists.
