@@ -69,8 +69,8 @@ def test_a_long_text_in_json_keeps_its_spans_but_those_across_a_cut(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     drops = Drops()
     assert read(tmp_path / "a.jsonl", drops) == [
-        Document("x", "x", "One two.", "", (Span(4, 7, "user"),)),
-        Document("x.2", "x", "Six ten.", "", (Span(0, 3, "entity"),)),
+        Document("x", "x", "One two.", (Span(4, 7, "user"),)),
+        Document("x.2", "x", "Six ten.", (Span(0, 3, "entity"),)),
         Document("x.3", "x", "One six."),
     ]
     assert (drops.cut, drops.as_dict()) == (1, {"span across a cut of a long text": 1})

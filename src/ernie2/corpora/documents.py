@@ -52,14 +52,13 @@ class Document:
 
     `text` holds its paragraphs, none empty and none with white space at an end, separated by exactly one blank line.
     A single line feed inside a paragraph is white space. `spans` point into this `text`, in the order they were given.
-    `group` keeps documents together on one side of the train / held-out split; `title` may be empty. `label` is the
-    class of a labelled pair, whose two texts are its two paragraphs; None for a text.
+    `group` keeps documents together on one side of the train / held-out split. `label` is the class of a labelled pair,
+    whose two texts are its two paragraphs; None for a text.
     """
 
     id: str
     group: str
     text: str
-    title: str = ""
     spans: tuple[Span, ...] = ()
     label: str | None = None
 
@@ -83,11 +82,6 @@ class Drops:
     def add(self, reason: str, count: int = 1) -> None:
         """Counts `count` more for `reason`."""
         self.counts[reason] += count
-
-    def merge(self, other: Drops) -> None:
-        """Adds the counts of `other`, such as those of another worker."""
-        self.counts.update(other.counts)
-        self.cut += other.cut
 
     def as_dict(self) -> dict[str, int]:
         """reason -> count, the most frequent first, equal ones by name."""
@@ -138,7 +132,7 @@ def read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops, name
     if file_format(file, FORMATS).startswith(".txt"):
         yield from _read_txt(file, stem, settings.language, drops)
         return
-    needed = {name for name in (settings.text, settings.id, settings.spans, settings.group, "title") if name}
+    needed = {name for name in (settings.text, settings.id, settings.spans, settings.group) if name}
     for number, row in enumerate(read_rows(file, only=needed), start=1):
         document = _document(row, f"{stem}#{number}", settings, drops, name)
         if document is not None:
@@ -161,7 +155,7 @@ def _parts(document: Document, language: str, drops: Drops) -> Iterator[Document
         )
         kept += len(spans)
         name = document.id if number == 1 else f"{document.id}.{number}"
-        yield Document(name, document.group, document.text[start:end], document.title, spans)
+        yield Document(name, document.group, document.text[start:end], spans)
     if kept < len(document.spans):
         drops.add(_CUT_SPAN, len(document.spans) - kept)
 
@@ -207,10 +201,8 @@ def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops,
     identity = name_of(cells.get(settings.id), settings.id, where) or default_id
     group = identity
     if settings.group is not None:
-        group = (
-            name_of(cells[column(row, (settings.group,), which_key(name, "group"))], settings.group, where) or identity
-        )
-    title = cells.get("title")
+        grouped = cells[column(row, (settings.group,), which_key(name, "group"))]
+        group = name_of(grouped, settings.group, where) or identity
     given = cells.get(settings.spans)
     spans = _spans(given, len(text), where, settings.spans) if given else ()
     normal = _normal_text(text)
@@ -222,7 +214,7 @@ def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops,
         if len(kept) < len(spans):
             drops.add("span over white space", len(spans) - len(kept))
         spans = kept
-    return Document(identity, group, normal, title if isinstance(title, str) else "", spans)
+    return Document(identity, group, normal, spans)
 
 
 def which_key(name: str, key: str) -> str:

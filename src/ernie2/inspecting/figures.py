@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from ernie2.errors import ConfigError, Ernie2Error, TaskError, did_you_mean
 from ernie2.inspecting.examples import write_example
 from ernie2.inspecting.walking import walk, wanted_by
 from ernie2.shards.shard_folders import tokenizer_of
-from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, Shard, ShardedCorpus, Shards
+from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, ShardedCorpus, Shards
 from ernie2.shards.wordpieces import WordPieces
-from ernie2.tasks.base import BUILT_IN, Task, Vocabulary, find, known
+from ernie2.tasks.base import BUILT_IN, Task, find, known
 from ernie2.tasks.building import build_tasks
 from ernie2.tasks.usable import Usable, usable_table
 from ernie2.tasks.vocabulary import vocabulary_of
@@ -54,20 +54,19 @@ class CorpusFigures:
 
 @dataclass(frozen=True, slots=True)
 class TaskFigures:
-    """One task. `why_not` says why it has no statistics, None where it has; of a task that fails, all else is
-    empty. `tally` counts what `tallies` names.
+    """One task. `why_not` says why it has no statistics, None where it has; of a task that fails, all else is empty.
 
-    `tokens` and `scored` are sums over `instances`; `examples` are texts in which the labels are written.
+    `tokens` and `scored` are sums over `instances`; `tally` counts what `tallies` names; `examples` are texts in which
+    the labels are written.
     """
 
     name: str
-    title: str
-    about: str
-    needs: str
-    legend: str
-    tallies: str
-    usable: Mapping[str, Usable]
-    why_not: str | None
+    about: str = ""
+    needs: str = ""
+    legend: str = ""
+    tallies: str = ""
+    usable: Mapping[str, Usable] = field(default_factory=dict)
+    why_not: str | None = None
     instances: int = 0
     tokens: int = 0
     scored: int = 0
@@ -111,7 +110,6 @@ def inspect(
     """
     opened = Shards(shards)
     pieces = tokenizer_of(opened)
-    vocabulary = vocabulary_of(pieces)
     given = options or {}
     named = [task] if task is not None else list(given)
     figures: list[TaskFigures] = []
@@ -119,15 +117,14 @@ def inspect(
         try:
             kind = find(name)
             figures += [
-                _look_through(
-                    kind, one, opened, pieces, vocabulary, examples, seed, sequence_tokens, containing, weights
-                )
+                _look_through(kind, one, opened, pieces, examples, seed, sequence_tokens, containing, weights)
                 for one in ([given[name]] if name in given else _looks(kind, opened))
             ]
         except Exception as error:
             if named or name in BUILT_IN:
                 raise
-            figures.append(_broken(name, error))
+            reason = str(error) if isinstance(error, Ernie2Error) else f"it failed with {error!r}."
+            figures.append(TaskFigures(name, why_not=reason))
     if containing is not None and not any(found.searched for found in figures):
         classes = {label for found in figures for label in found.tally or ()}
         raise ConfigError(
@@ -146,21 +143,12 @@ def inspect(
     )
 
 
-def _broken(name: str, error: Exception) -> TaskFigures:
-    """What is shown of a task of another package that fails while all tasks are looked through."""
-    reason = str(error) if isinstance(error, Ernie2Error) else f"it failed with {error!r}."
-    return TaskFigures(name=name, title=name, about="", needs="", legend="", tallies="", usable={}, why_not=reason)
-
-
 def _looks(kind: type[Task], shards: Shards) -> list[dict[str, Any]]:
     """Options where no recipe gives any: labelled pairs are looked at corpus by corpus, each with its own labels."""
     pairs = [corpus.name for corpus in shards.corpora.values() if corpus.labels]
     if not kind.labels_from_data or not pairs:
         return [{}]
     return [{"corpora": [corpus]} for corpus in pairs]
-
-
-# ---- figures
 
 
 def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
@@ -170,7 +158,8 @@ def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
         return sum(column[name]["shape"][0] - 1 for column in columns if name in column)
 
     words = cased = capitals = 0
-    for shard in _some(corpus.shards):
+    every = max(1, -(-sum(len(shard.tokens) for shard in corpus.shards) // SAMPLED_TOKENS))
+    for shard in corpus.shards[::every]:
         flags = np.bincount(shard.flags, minlength=8)
         of_words = flags * ((np.arange(len(flags)) & WORD_START) != 0)
         words += int(of_words.sum())
@@ -204,42 +193,26 @@ def spans_of(corpus: ShardedCorpus) -> dict[str, int]:
     return {kind: counts[kind] for kind in SPAN_KINDS if counts[kind]}
 
 
-def _some(shards: Any) -> Iterator[Shard]:
-    tokens = sum(len(shard.tokens) for shard in shards)
-    step = max(1, -(-tokens // SAMPLED_TOKENS))
-    yield from shards[::step]
-
-
 def _look_through(
     kind: type[Task],
-    options: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
     shards: Shards,
     pieces: WordPieces,
-    vocabulary: Vocabulary,
     examples: int,
     seed: int,
     sequence_tokens: int,
     containing: str | None,
     weights: Mapping[str, float | None] | None,
 ) -> TaskFigures:
-    figures = TaskFigures(
-        name=kind.name,
-        title=kind.title,
-        about=kind.about,
-        needs=kind.needs,
-        legend=kind.legend,
-        tallies=kind.tallies,
-        usable={},
-        why_not=None,
-    )
+    figures = TaskFigures(kind.name, kind.about, kind.needs, kind.legend, kind.tallies)
+    vocabulary = vocabulary_of(pieces)
     try:
         (task,) = build_tasks({kind.name: options}, vocabulary, shards.corpora)
-        figures = replace(
-            figures, usable=usable_table(shards.corpora, [task], sequence_tokens=sequence_tokens)[task.name]
-        )
+        usable = usable_table(shards.corpora, [task], sequence_tokens=sequence_tokens)[task.name]
+        figures = replace(figures, usable=usable)
         feed, _ = feeds(shards, [task], weights=weights, sequence_tokens=sequence_tokens)
-        tally: Counter[str] = Counter()
         made = walk(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
+        tally: Counter[str] = Counter()
         for instance in made:
             tally.update(task.tally(instance.sequence, instance.labels[task.name]))
         wanted = None if containing is None else wanted_by(task, containing)

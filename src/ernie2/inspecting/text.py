@@ -40,7 +40,7 @@ def _corpus_lines(corpus: CorpusFigures) -> list[str]:
     lines = [
         f"corpus {corpus.name} ({corpus.language}; licence: {corpus.licence})",
         f"  {documents}, {corpus.tokens:,} tokens",
-        *_label_lines(corpus.labels),
+        *([_wrapped(f"labels: {_shares(corpus.labels)}")] if corpus.labels else []),
         f"  {sentence:.1f} tokens a sentence, {paragraph:.1f} sentences a paragraph; {cased}",
         f"  spans: {_counted(corpus.spans)}",
     ]
@@ -61,15 +61,17 @@ def loss_lines(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _label_lines(counts: Mapping[str, int]) -> list[str]:
-    """The classes of labelled pairs and their shares, the commonest `MOST_LABELS` where there are more."""
-    if not counts:
-        return []
+def _shares(counts: Mapping[str, int]) -> str:
+    """The classes that were counted with their shares, the commonest `MOST_LABELS` where there are more."""
     total = max(sum(counts.values()), 1)
     shown = counts if len(counts) <= MOST_LABELS else dict(Counter(counts).most_common(MOST_LABELS))
-    shares = ", ".join(f"{name} {count / total:.1%}" for name, count in shown.items())
-    others = f" and {len(counts) - len(shown):,} others" if len(shown) < len(counts) else ""
-    return [fill(f"labels: {shares}{others}", _WIDTH, initial_indent="  ", subsequent_indent="    ")]
+    left = len(counts) - len(shown)
+    others = f" and {left:,} other{'s' * (left > 1)}" if left else ""
+    return ", ".join(f"{name} {count / total:.1%}" for name, count in shown.items()) + others
+
+
+def _wrapped(line: str) -> str:
+    return fill(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None) -> list[str]:
@@ -78,17 +80,11 @@ def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None)
     lines = [f"task {task.name}: {task.about}", f"  needs {task.needs}"]
     lines += [f"  can use {c['usable']:,} of {c['of']:,} documents of {name}" for name, c in task.usable.items()]
     notes = [f"note on {', '.join(names)}: {note}" for note, names in notes_of(task.usable).items()]
-    lines += [fill(note, _WIDTH, initial_indent="  ", subsequent_indent="    ") for note in notes]
+    lines += [_wrapped(note) for note in notes]
     if task.why_not is not None:
         return [*lines, fill(f"does not apply: {task.why_not}", _WIDTH, initial_indent="  ", subsequent_indent="  ")]
     tally = task.tally or {}
     total = max(sum(tally.values()), 1)
-    counted = [(name, count) for name, count in tally.items() if count]
-    if len(counted) > MOST_LABELS:
-        counted.sort(key=lambda entry: -entry[1])
-    shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counted[:MOST_LABELS])
-    if (left := len(counted) - MOST_LABELS) > 0:
-        shares += f" and {left} other{'s' * (left > 1)}"
     scored = (
         f"{task.scored / max(task.tokens, 1):.1%} of tokens scored"
         if task.scored != task.instances
@@ -97,12 +93,12 @@ def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None)
     if total not in (task.scored, 1):
         scored += f", {task.scored / total:.2f} tokens a unit"
     lines.append(f"  {task.instances:,} instances of up to {sequence_tokens} tokens: {scored}")
-    lines.append(fill(f"{task.tallies}: {shares}", _WIDTH, initial_indent="  ", subsequent_indent="    "))
+    lines.append(_wrapped(f"{task.tallies}: {_shares({name: count for name, count in tally.items() if count})}"))
     if containing is not None and task.shows and not task.examples:
         found = f"no example with {containing!r} was found" if task.searched else f"has no class {containing!r}"
         lines.append(f"  {found}")
     if task.examples and task.legend:
-        lines.append(fill(f"how to read: {task.legend}", _WIDTH, initial_indent="  ", subsequent_indent="    "))
+        lines.append(_wrapped(f"how to read: {task.legend}"))
     for number, example in enumerate(task.examples, 1):
         first, *others = example.split("\n")
         lines.append(fill(f"{number}. {first}", _WIDTH, initial_indent="  ", subsequent_indent="     "))

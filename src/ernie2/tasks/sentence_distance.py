@@ -16,7 +16,7 @@ from ernie2.tasks.overlap import CHEAP_RULE, overlap
 
 Array = NDArray[Any]
 
-ADJACENT, SAME_DOCUMENT, DIFFERENT_DOCUMENTS = range(3)
+ADJACENT, _, DIFFERENT_DOCUMENTS = range(3)  # between them: the same document, not adjacent
 LONGEST_STEP = 3
 """The walk goes on by one to this many sentences, so that about half of them come first in a pair (ours)."""
 

@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
-
 import numpy as np
 
+from ernie2.shards.wordpieces import WordPieces
 from ernie2.tasks.base import Vocabulary
 
 
-class WordPieceIds(Protocol):
-    """What is asked of a tokeniser here; `shards.wordpieces` offers it.
-
-    `ordinary_ids`: what may replace a token at random, so neither special nor unused.
-    """
-
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def cased(self) -> bool: ...
-    @property
-    def cls_id(self) -> int: ...
-    @property
-    def sep_id(self) -> int: ...
-    @property
-    def mask_id(self) -> int: ...
-    @property
-    def pad_id(self) -> int: ...
-    @property
-    def unk_id(self) -> int: ...
-    @property
-    def ordinary_ids(self) -> Sequence[int] | Any: ...
-    @property
-    def tokens(self) -> tuple[str, ...]: ...
-
-
-def vocabulary_of(wordpieces: WordPieceIds) -> Vocabulary:
+def vocabulary_of(wordpieces: WordPieces) -> Vocabulary:
     """Return what tasks need of this tokeniser."""
     return Vocabulary(
         size=wordpieces.vocab_size,
