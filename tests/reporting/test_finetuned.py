@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ernie2.errors import DataError
-from ernie2.reporting.finetuned import lines_of, render, write_page
+from ernie2.reporting.finetuned import dots, render, write_page
 
 ROW = {
     "split": "dev",
@@ -73,8 +73,7 @@ def test_names_with_markup_in_them_are_shown_as_they_are() -> None:
 
 
 def test_dots_stay_on_their_axis() -> None:
-    row = {**ROW, "values": {"0": -12.0, "1": 120.0}}
-    assert [place for place, _ in lines_of([{**SET, "rows": [row]}])[0].dots] == [0.0, 100.0]
+    assert dots([-12.0, 120.0, None, float("nan")]) == [(0.0, -12.0), (100.0, 120.0)]
 
 
 def test_damaged_results_are_told(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_run_that_has_only_begun_has_no_metrics_file(tmp_path):
 
 def test_whole_numbers_serve_as_floats_but_text_does_not_serve_as_a_number(tmp_path):
     assert read_records(write(tmp_path, json.dumps(STEP | {"lr": 1}))).steps[0].lr == 1.0
-    with pytest.raises(DataError, match=r"line 1: lr: found 'fast'"):
+    with pytest.raises(DataError, match=r"line 1: lr: must be a number \(got 'fast'\)\. The file"):
         read_records(write(tmp_path, json.dumps(STEP | {"lr": "fast"}) + "\n"))
 
 

@@ -5,7 +5,7 @@ import pytest
 from ernie2.reporting.records_reader import Score
 from ernie2.reporting.scores import dot_plot
 
-SCORE = Score("Which book?", seeds=(0, 1), pretrained=(0.8, 0.9), untrained=(0.6, 0.7), majority=0.5)
+SCORE = Score(name="Which book?", seeds=(0, 1), pretrained=(0.8, 0.9), untrained=(0.6, 0.7), majority=0.5)
 
 
 def test_every_seed_is_a_dot_and_the_mean_a_bar():
@@ -30,6 +30,6 @@ def test_a_tick_stands_where_its_value_would():
 
 @pytest.mark.parametrize("values", [(), (0.5,), (0.0, 1.0), (float("nan"),), (-0.4, 0.9), (0.5, 91.5)])
 def test_any_values_give_an_axis(values):
-    plot = dot_plot(Score("x", pretrained=values))
+    plot = dot_plot(Score(name="x", pretrained=values))
     assert 2 <= len(plot.ticks) <= 10
     assert all(0 <= place <= 100 for place, _ in plot.rows[0].dots)

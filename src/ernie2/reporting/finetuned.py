@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,6 @@ from ernie2.storage.atomic import write_text
 from ernie2.storage.json_files import parse_json
 
 NAME, PAGE = "results.json", "results.html"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One metric on one split. `dots`: the place of every run, percent of the width of its own axis, which is 0–100."""
-
-    dataset: str
-    standing: str
-    split: str
-    metric: str
-    middle: float | None
-    low: float | None
-    high: float | None
-    no_interval: str
-    dots: tuple[tuple[float, float], ...]
-    paper: tuple[str, ...]
-    withheld: str
-    file: str
-    majority: float | None
 
 
 def write_page(folder: Path) -> Path:
@@ -54,42 +34,25 @@ def write_page(folder: Path) -> Path:
 
 def render(record: Mapping[str, Any]) -> str:
     """The page as HTML; the same record gives the same text."""
-    return environment().get_template("finetuned.html.jinja").render(
-        record=record, lines=lines_of(record["datasets"]), remarks=remarks_of(record)
-    )  # fmt: skip
+    lines = [(one, row, dots(row["values"].values())) for one in record["datasets"] for row in one["rows"]]
+    return (
+        environment()
+        .get_template("finetuned.html.jinja")
+        .render(record=record, lines=lines, remarks=list(remarks(record)))
+    )
 
 
-def lines_of(datasets: Sequence[Mapping[str, Any]]) -> tuple[Line, ...]:
-    """A line a metric and split, in the order of the record."""
-    made = []
-    for one in datasets:
-        for row in one["rows"]:
-            values = [value for value in row["values"].values() if value is not None and math.isfinite(value)]
-            made.append(
-                Line(
-                    one["dataset"],
-                    one["standing"],
-                    row["split"],
-                    row["metric"],
-                    row["middle"],
-                    row["low"],
-                    row["high"],
-                    row["no_interval"],
-                    tuple((min(100.0, max(0.0, value)), value) for value in values),
-                    tuple(one["paper"].get(row["split"], ())),
-                    row["withheld"],
-                    one["files"].get(row["split"], ""),
-                    row["majority"],
-                )
-            )
-    return tuple(made)
+def dots(values: Sequence[float | None]) -> list[tuple[float, float]]:
+    """Each finite value with its place on an axis of 0 to 100, in percent of the width."""
+    return [(min(100.0, max(0.0, value)), value) for value in values if value is not None and math.isfinite(value)]
 
 
-def remarks_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+def remarks(record: Mapping[str, Any]) -> Iterator[str]:
     """What must stand beside the figures: runs that diverged, how the paper's compare, what was left out."""
-    made = [*([record["glue_withheld"]] if record["glue_withheld"] else []), *record["notes"]]
+    if record["glue_withheld"]:
+        yield record["glue_withheld"]
+    yield from record["notes"]
     for one in record["datasets"]:
-        made += [f"{one['dataset']}, seed {seed}: {why}" for seed, why in one["diverged"].items()]
-        made += [f"{one['dataset']}, {split}: {words}" for split, words in one["comparison"].items()]
-        made += [f"{one['dataset']}: {note}" for note in one["notes"]]
-    return tuple(made)
+        yield from (f"{one['dataset']}, seed {seed}: {why}" for seed, why in one["diverged"].items())
+        yield from (f"{one['dataset']}, {split}: {words}" for split, words in one["comparison"].items())
+        yield from (f"{one['dataset']}: {note}" for note in one["notes"])

@@ -8,11 +8,13 @@ steps, of two lines about the same one the later counts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, model_validator
+
+from ernie2.config.problems import explain
 from ernie2.errors import CheckpointError, DamagedFile, DataError
 from ernie2.learned import Verdict, verdict
 from ernie2.storage.json_files import parse_json, read_checked_json
@@ -21,48 +23,61 @@ from ernie2.storage.line_files import check_extent
 FORMAT = 2
 """The `format` of run.json this module reads."""
 
-Kind = TypeVar("Kind")
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
 
 
-@dataclass(frozen=True)
-class Corpus:
+class Values(BaseModel):
+    """What a JSON object of a record says; null stands for a key's default."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        return (
+            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
+
+
+Kind = TypeVar("Kind", bound=Values)
+
+
+class Corpus(Values):
     """One corpus as it was prepared: counts of documents and tokens, and of what was dropped, by reason."""
 
     language: str = ""
     licence: str = ""
-    documents: int = 0
-    heldout_documents: int = 0
-    tokens: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    documents: Whole = 0
+    heldout_documents: Whole = 0
+    tokens: Whole = 0
+    dropped: dict[str, Whole] = {}
 
 
-@dataclass(frozen=True)
-class Usable:
+class Usable(Values):
     """How many of a corpus's documents a task could use, the share of tokens it scores there, and what to warn of."""
 
-    usable: int
-    of: int
-    scored: float | None = None
+    usable: Whole
+    of: Whole
+    scored: Number | None = None
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Data:
+class Data(Values):
     """The shards of a run, of one folder or several; `usable` is task → corpus → counts."""
 
     shards: tuple[str, ...] = ()
     fingerprint: str = ""
-    vocab_size: int | None = None
-    corpora: dict[str, Corpus] = field(default_factory=dict)
-    usable: dict[str, dict[str, Usable]] = field(default_factory=dict)
+    vocab_size: Whole | None = None
+    corpora: dict[str, Corpus] = {}
+    usable: dict[str, dict[str, Usable]] = {}
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(Values):
     """A pre-training task; `labels` is None where the classes are the vocabulary."""
 
     name: str
-    id: int | None = None
+    id: Whole | None = None
     level: str = ""
     labels: tuple[Any, ...] | None = None
     title: str = ""
@@ -74,33 +89,30 @@ class Task:
         return self.title or self.name.replace("_", " ").capitalize()
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(Values):
     """A planned stage: iterations of each task, optimiser steps, and the tasks that enter here."""
 
     name: str = ""
-    iterations: dict[str, int] = field(default_factory=dict)
-    steps: int = 0
+    iterations: dict[str, Whole] = {}
+    steps: Whole = 0
     introduced: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(Values):
     """Where an extended run began: the finished run, its last step, how many stages it had, and the task that came.
 
     `replay` is what was asked for: iterations of each earlier task, or None for the default.
     """
 
     run: str
-    step: int
-    stages: int
+    step: Whole
+    stages: Whole
     task: str
     data: str = ""
-    replay: int | None = None
+    replay: Whole | None = None
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Values):
     """run.json."""
 
     name: str
@@ -110,78 +122,74 @@ class Run:
     created: str = ""
     finished: str | None = None
     status: str = "running"
-    seed: int | None = None
-    recipe: dict[str, Any] = field(default_factory=dict)
-    rules: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str | None] = field(default_factory=dict)
+    seed: Whole | None = None
+    recipe: dict[str, Any] = {}
+    rules: dict[str, Any] = {}
+    versions: dict[str, str | None] = {}
     git: str | None = None
     device: str = ""
     precision: str = ""
-    parameters: int | None = None
-    data: Data = field(default_factory=Data)
-    batch_tokens: int | None = None
+    parameters: Whole | None = None
+    data: Data = Data()
+    batch_tokens: Whole | None = None
     initialised_from: str | None = None
     extended_from: Extension | None = None
 
 
-@dataclass(frozen=True)
-class StageEvent:
+class StageEvent(Values):
     """A stage began or ended at global step `step`; `iterations` and `forfeited` are per task, at its end."""
 
     event: str
-    stage: int
-    step: int
-    peak_lr_reached: float | None = None
-    iterations: dict[str, int] = field(default_factory=dict)
-    forfeited: dict[str, int] = field(default_factory=dict)
+    stage: Whole
+    step: Whole
+    peak_lr_reached: Number | None = None
+    iterations: dict[str, Whole] = {}
+    forfeited: dict[str, Whole] = {}
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Values):
     """Means over the steps since the line before; a task that was not active is absent.
 
     `skipped`: how many of them were not finite, changed nothing and are in no mean.
     """
 
-    step: int
-    stage: int = 0
-    lr: float | None = None
-    grad_norm: float | None = None
-    seconds: float | None = None
-    tokens: int | None = None
-    tokens_per_second: float | None = None
-    loss: dict[str, float | None] = field(default_factory=dict)
-    count: dict[str, int] = field(default_factory=dict)
-    skipped: int = 0
+    step: Whole
+    stage: Whole = 0
+    lr: Number | None = None
+    grad_norm: Number | None = None
+    seconds: Number | None = None
+    tokens: Whole | None = None
+    tokens_per_second: Number | None = None
+    loss: dict[str, Number | None] = {}
+    count: dict[str, Whole] = {}
+    skipped: Whole = 0
 
 
-@dataclass(frozen=True)
-class Baseline:
+class Baseline(Values):
     """What a baseline reaches on the same held-out instances; `rule` names the feature of the feature baseline."""
 
-    accuracy: float | None = None
-    loss: float | None = None
-    macro_f1: float | None = None
+    accuracy: Number | None = None
+    loss: Number | None = None
+    macro_f1: Number | None = None
     rule: str = ""
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Values):
     """One task's held-out evaluation; `low` and `high` bound the 95 % interval of `accuracy`.
 
     Baselines: `majority` class of training, best `constant` answer on these instances, `cheap` the feature baseline.
     """
 
-    instances: int | None = None
-    scored: int | None = None
-    loss: float | None = None
-    accuracy: float | None = None
-    low: float | None = None
-    high: float | None = None
-    macro_f1: float | None = None
-    majority: Baseline = field(default_factory=Baseline)
-    constant: Baseline = field(default_factory=Baseline)
-    cheap: Baseline = field(default_factory=Baseline)
+    instances: Whole | None = None
+    scored: Whole | None = None
+    loss: Number | None = None
+    accuracy: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    macro_f1: Number | None = None
+    majority: Baseline = Baseline()
+    constant: Baseline = Baseline()
+    cheap: Baseline = Baseline()
 
     @property
     def verdict(self) -> Verdict:
@@ -190,32 +198,30 @@ class Result:
         return verdict(self.instances, self.low, {key: baseline.accuracy for key, baseline in accuracies.items()})
 
 
-@dataclass(frozen=True)
-class HeldOut:
+class HeldOut(Values):
     """A held-out evaluation of all tasks of the run, also of those not introduced yet."""
 
-    step: int
-    stage: int = 0
+    step: Whole
+    stage: Whole = 0
     at: str = "during"
-    tasks: dict[str, Result] = field(default_factory=dict)
+    tasks: dict[str, Result] = {}
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(Values):
     """A downstream task, learned by the pre-trained and by the untrained encoder, one value a seed."""
 
     name: str
     metric: str = "accuracy"
-    train: int | None = None
-    test: int | None = None
+    train: Whole | None = None
+    test: Whole | None = None
     classes: tuple[Any, ...] = ()
-    majority: float | None = None
-    seeds: tuple[int, ...] = ()
-    pretrained: tuple[float, ...] = ()
-    untrained: tuple[float, ...] = ()
-    margin: float | None = None
-    margin_low: float | None = None
-    margin_high: float | None = None
+    majority: Number | None = None
+    seeds: tuple[Whole, ...] = ()
+    pretrained: tuple[Number, ...] = ()
+    untrained: tuple[Number, ...] = ()
+    margin: Number | None = None
+    margin_low: Number | None = None
+    margin_high: Number | None = None
     margin_note: str = ""
 
 
@@ -338,35 +344,8 @@ def _json(text: bytes, where: str) -> Any:
 
 
 def _decode(kind: type[Kind], value: Any, where: str) -> Kind:
-    """`value` as parsed from JSON → an instance of the dataclass `kind`; null stands for a field's default."""
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: expected an object with keys, found {value!r}. The file was not written by ernie2.")
-    assert is_dataclass(kind)
-    hints, given = get_type_hints(kind), {}
-    for entry in fields(kind):
-        found = value.get(entry.name)
-        if found is not None:
-            given[entry.name] = _value(hints[entry.name], found, f"{where}: {entry.name}")
-        elif entry.default is MISSING and entry.default_factory is MISSING:
-            raise DataError(f"{where}: the key {entry.name!r} is missing. The file was not written by ernie2.")
-    return kind(**given)
-
-
-def _value(kind: Any, value: Any, where: str) -> Any:
-    """One field: a number, text, dataclass, `X | None`, `tuple[X, ...]`, `dict[str, X]` or anything."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return None if value is None else _value(arguments[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(arguments[0], item, where) for item in value)
-    if origin is dict and isinstance(value, dict):
-        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(kind, type) and is_dataclass(kind):
-        return _decode(kind, value, where)
-    if kind is Any:
-        return value
-    if kind is float and type(value) in (int, float):
-        return float(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
-    raise DataError(f"{where}: found {value!r}, which is not of the kind {kind}. The file was not written by ernie2.")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = explain(error, kind, value)[0].rstrip(".")
+        raise DataError(f"{where}: {first}. The file was not written by ernie2.") from error
