@@ -91,6 +91,13 @@ def test_runs_of_two_ranks_replicated_or_sharded_with_any_workers_are_that_of_on
         assert last[task]["loss"] == pytest.approx(figures["loss"], rel=1e-5)
 
 
+def test_sharded_sgd_is_that_of_one(tmp_path, shards):
+    sgd = {"optimizer": "sgd", "peak_lr": 0.1}
+    (noted,) = worlds.run_jobs(tmp_path, 1, [job(tmp_path, shards, "alone", train=sgd)])
+    (others,) = worlds.run_jobs(tmp_path, 2, [job(tmp_path, shards, "fsdp", train={**sgd, "parallel": "fsdp"})])
+    same(tmp_path, "alone", "fsdp", noted, others)
+
+
 def test_a_run_of_16_bits_is_the_same_sharded_and_replicated_and_that_of_one_but_for_rounding(tmp_path, shards):
     """A pack gives the same 16-bit products wherever it is computed, and the sum of two gradients has one order.
 

@@ -24,7 +24,8 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     build = resolve_name(path)
     options = {option: getattr(settings, key) for option, key in keys.items()}
     if "fused" in inspect.signature(build).parameters:
-        options["fused"] = True
+        sharded = any(hasattr(parameter, "placements") for parameter in (*decayed, *plain))
+        options["fused"] = build is torch.optim.AdamW or not sharded  # torch fuses AdamW alone where sharded
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizer: torch.optim.Optimizer = build(groups, lr=settings.peak_lr, **options)
     _create_state(optimizer)
