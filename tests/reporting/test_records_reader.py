@@ -35,19 +35,19 @@ def test_a_last_line_cut_short_is_ignored_even_inside_a_character(tmp_path):
 
 def test_a_damaged_line_before_the_last_is_named(tmp_path):
     run = write(tmp_path, "{broken\n" + json.dumps(STEP) + "\n")
-    with pytest.raises(DataError, match=r"metrics\.jsonl, line 1: this is not JSON"):
+    with pytest.raises(DataError, match=r"metrics\.jsonl is damaged: line 1 is not JSON"):
         read_records(run)
 
 
 def test_of_two_lines_about_one_step_the_later_counts_and_steps_come_in_order(tmp_path):
     again = STEP | {"loss": {"knowledge_masking": 6.0}}
     lines = [STEP, STEP | {"step": 20}, again]
-    records = read_records(write(tmp_path, "\n".join(map(json.dumps, lines))))
+    records = read_records(write(tmp_path, "".join(json.dumps(line) + "\n" for line in lines)))
     assert [(step.step, step.loss["knowledge_masking"]) for step in records.steps] == [(10, 6.0), (20, 6.5)]
 
 
 def test_unknown_kinds_and_keys_are_ignored_and_null_stands_for_what_is_missing(tmp_path):
-    lines = '{"kind": "weather", "rain": true}\n' + json.dumps(STEP | {"lr": None, "moon": "full"})
+    lines = '{"kind": "weather", "rain": true}\n' + json.dumps(STEP | {"lr": None, "moon": "full"}) + "\n"
     records = read_records(write(tmp_path, lines, mood="calm", data=None, about=None))
     assert records.steps[0].lr is None
     assert records.run.about == ""
@@ -60,7 +60,7 @@ def test_a_run_that_has_only_begun_has_no_metrics_file(tmp_path):
 
 
 def test_whole_numbers_serve_as_floats_but_text_does_not_serve_as_a_number(tmp_path):
-    assert read_records(write(tmp_path, json.dumps(STEP | {"lr": 1}))).steps[0].lr == 1.0
+    assert read_records(write(tmp_path, json.dumps(STEP | {"lr": 1}) + "\n")).steps[0].lr == 1.0
     with pytest.raises(DataError, match=r"line 1: lr: must be a number \(got 'fast'\)\. The file"):
         read_records(write(tmp_path, json.dumps(STEP | {"lr": "fast"}) + "\n"))
 

@@ -10,30 +10,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ernie2.reporting.progress import final, trained
 from ernie2.reporting.records_reader import HeldOut, Records, Result, Run, Task
-from ernie2.seed_interval import over_seeds
+from ernie2.seed_interval import SeedInterval, over_seeds
 
 _APART = ("name", "about", "run", "seed", "shards", "corpora")
 """Keys of a recipe in which runs of one column may differ."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A figure over runs: `mean` and its 95 % interval.
-
-    Over several seeds that is Student's t; of one run the interval of its held-out evaluation, for a difference none.
-    `note`: that all seeds agree, so that there is none.
-    """
-
-    values: tuple[float, ...]
-    mean: float
-    low: float | None
-    high: float | None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,17 +38,20 @@ class Column:
 class Cell:
     """A task at the end of a column's runs; `change` since before the extension, where they are extensions."""
 
-    after: Spread
-    change: Spread | None
+    after: SeedInterval
+    change: SeedInterval | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One task over the columns: accuracy of its best `baseline`, `before` of the finished runs extended."""
+    """One task over the columns: accuracy of its best `baseline`, `before` of the finished runs extended.
+
+    Intervals over several seeds are Student's t; of one run that of its held-out evaluation, for a difference none.
+    """
 
     task: Task
     baseline: float | None
-    before: Spread | None
+    before: SeedInterval | None
     cells: tuple[Cell | None, ...]
 
 
@@ -105,10 +93,10 @@ def before(records: Records, task: str) -> Result | None:
     return evaluation.tasks.get(task)
 
 
-def spread_of(values: Sequence[float]) -> Spread:
+def spread_of(values: Sequence[float]) -> SeedInterval:
     """Mean and 95 % interval of one value a seed; no interval of a single value, and where all seeds agree."""
-    found = over_seeds(values)
-    return Spread(tuple(values), found.mean, found.low, found.high, found.note if len(values) > 1 else "")
+    spread = over_seeds(values)
+    return spread if len(values) > 1 else replace(spread, note="")
 
 
 def _row(task: Task, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
@@ -141,12 +129,13 @@ def _cell(column: Column, task: str) -> Cell | None:
     return Cell(after, spread_of(changes) if changes else None)
 
 
-def _spread(results: Iterable[Result]) -> Spread | None:
-    known = [result for result in results if result.accuracy is not None and math.isfinite(result.accuracy)]
+def _spread(results: Iterable[Result]) -> SeedInterval | None:
+    known = [(result, value) for result in results if (value := result.accuracy) is not None and math.isfinite(value)]
     if not known:
         return None
-    spread = spread_of([result.accuracy for result in known if result.accuracy is not None])
-    return spread if len(known) > 1 else Spread(spread.values, spread.mean, known[0].low, known[0].high)
+    spread = spread_of([value for _, value in known])
+    only = known[0][0]
+    return spread if len(known) > 1 else replace(spread, low=only.low, high=only.high)
 
 
 def _start(records: Records) -> HeldOut | None:

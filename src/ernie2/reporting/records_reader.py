@@ -7,7 +7,7 @@ steps, of two lines about the same one the later counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Strict, ValidationError, model_valid
 from ernie2.config.problems import explain
 from ernie2.errors import CheckpointError, DamagedFile, DataError
 from ernie2.learned import Verdict, verdict
-from ernie2.storage.json_files import parse_json, read_checked_json
-from ernie2.storage.line_files import check_extent
+from ernie2.storage.json_files import read_checked_json, read_json
+from ernie2.storage.line_files import check_extent, parse_lines
 
 FORMAT = 2
 """The `format` of run.json this module reads."""
@@ -249,38 +249,34 @@ def read_records(run: Path, changed: Mapping[str, Any] | None = None) -> Records
             f"{run} is not a run: it {what}. Give the folder that `ernie2 pretrain` wrote (`run:` in its recipe)."
         )
     values = _described(described) | dict(changed or {})
-    read = _decode(Run, values, str(described))
-    events: dict[tuple[str, int], StageEvent] = {}
-    steps: dict[int, Step] = {}
-    heldout: dict[tuple[int, int, str], HeldOut] = {}
-    scores: dict[str, Score] = {}
-    _check_metrics(run / "metrics.jsonl", values.get("metrics"))
-    for line, where in _lines(run / "metrics.jsonl"):
-        match line.get("kind"):
-            case "stage":
-                event = _decode(StageEvent, line, where)
-                events[event.event, event.stage] = event
-            case "step":
-                step = _decode(Step, line, where)
-                steps[step.step] = step
-            case "heldout":
-                evaluation = _decode(HeldOut, line, where)
-                if any(_lacks_constant(result) for result in evaluation.tasks.values()):
-                    raise DataError(
-                        f"{where}: the figures lack the best constant answer, so an earlier ernie2 wrote this run. "
-                        "Make its report with the version that made it, or train it again."
-                    )
-                heldout[evaluation.step, evaluation.stage, evaluation.at] = evaluation
-            case "score":
-                score = _decode(Score, line, where)
-                scores[score.name] = score
+    metrics = run / "metrics.jsonl"
+    latest: dict[str, dict[tuple[Any, ...], Any]] = {kind: {} for kind in _KINDS}
+    for number, line in enumerate(_lines(metrics, values.get("metrics") or {"bytes": 0}), start=1):
+        if (name := str(line.get("kind"))) in _KINDS:
+            kind, keys = _KINDS[name]
+            value = _decode(kind, line, where := f"{metrics}, line {number}")
+            if isinstance(value, HeldOut) and any(_lacks_constant(result) for result in value.tasks.values()):
+                raise DataError(
+                    f"{where}: the figures lack the best constant answer, so an earlier ernie2 wrote this run. "
+                    "Make its report with the version that made it, or train it again."
+                )
+            latest[name][tuple(getattr(value, key) for key in keys)] = value
     return Records(
-        run=read,
-        events=tuple(events.values()),
-        steps=tuple(steps[step] for step in sorted(steps)),
-        heldout=tuple(sorted(heldout.values(), key=lambda evaluation: (evaluation.step, evaluation.stage))),
-        scores=tuple(scores.values()),
+        run=_decode(Run, values, str(described)),
+        events=tuple(latest["stage"].values()),
+        steps=tuple(step for _, step in sorted(latest["step"].items())),
+        heldout=tuple(sorted(latest["heldout"].values(), key=lambda evaluation: (evaluation.step, evaluation.stage))),
+        scores=tuple(latest["score"].values()),
     )
+
+
+_KINDS: dict[str, tuple[type[Values], tuple[str, ...]]] = {
+    "stage": (StageEvent, ("event", "stage")),
+    "step": (Step, ("step",)),
+    "heldout": (HeldOut, ("step", "stage", "at")),
+    "score": (Score, ("name",)),
+}
+"""`kind` of a line of metrics.jsonl → its values, and what tells two such lines apart."""
 
 
 def _lacks_constant(result: Result) -> bool:
@@ -290,11 +286,14 @@ def _lacks_constant(result: Result) -> bool:
 def _described(file: Path) -> dict[str, Any]:
     """run.json, as it was written."""
     try:
-        values = read_checked_json(file)
+        try:
+            values = read_checked_json(file)
+        except DamagedFile:
+            values = read_json(file, dict)  # earlier formats have no checksum
+            if values.get("format", FORMAT) == FORMAT:
+                raise
     except DamagedFile as error:
-        values = _json(_bytes(file), str(file))
-        if not isinstance(values, dict) or values.get("format", FORMAT) == FORMAT:
-            raise DataError(f"{error} Put back a copy of the file.") from error
+        raise DataError(f"{error} Put back a copy of the file.") from error
     if values.get("format", FORMAT) != FORMAT:
         raise DataError(
             f"{file}: format {values['format']!r} is not {FORMAT}, the one this version reads. "
@@ -303,44 +302,15 @@ def _described(file: Path) -> dict[str, Any]:
     return values
 
 
-def _check_metrics(path: Path, extent: Mapping[str, Any] | None) -> None:
-    """Compare metrics.jsonl with what run.json notes of it once the run is done."""
+def _lines(path: Path, extent: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl, which must be those that run.json notes once the run is done."""
     try:
-        check_extent(path, extent or {"bytes": 0})
+        check_extent(path, extent)
+        return parse_lines(path, path.read_bytes()) if path.exists() else []
     except DamagedFile as error:
         raise DataError(f"{error} Put back a copy of the file.") from error
-
-
-def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """(object, "path, line n") for each whole line; the last one is passed over when it is cut short."""
-    if not path.exists():
-        return
-    lines = _bytes(path).splitlines()
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        try:
-            value = _json(line, where)
-        except DataError:
-            if number == len(lines):
-                return
-            raise
-        if not isinstance(value, dict):
-            raise DataError(f"{where}: a record is a JSON object, this is {line[:40]!r}. Restore or remove the line.")
-        yield value, where
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
-
-
-def _json(text: bytes, where: str) -> Any:
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        raise DataError(f"{where}: this is not JSON ({error}). Restore or remove what is damaged.") from error
 
 
 def _decode(kind: type[Kind], value: Any, where: str) -> Kind:
