@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ernie2.batches.batch import end_to_end
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention.plan import attend_all, plan_attention
 from ernie2.model.inputs import Inputs
 from gpu_parts.job import Job
@@ -171,7 +172,8 @@ def _padded(job: Job, lengths: Sequence[int]) -> Kernel:
     zeros = [np.zeros(length, np.int64) for length in lengths]
     pack = end_to_end(zeros, zeros, [0] * len(lengths), {}, room=sum(lengths), longest=max(lengths), pad=0)
     inputs, scale = Inputs.of(pack, job.device, static=False), job.scale
-    plan = plan_attention(inputs, torch.float32, scale.heads, scale.head_width)  # not packed
+    settings = EncoderSettings(hidden=scale.width, heads=scale.heads)
+    plan = plan_attention(inputs, torch.float32, settings, training=True)  # not packed
     return lambda qkv: attend_all(qkv, plan)
 
 

@@ -1,6 +1,6 @@
 """A trained run as a Hugging Face folder: weights, configuration, tokeniser and a model card drawn from the records.
 
-A recurrent encoder, for which `transformers` has no class, becomes a folder of ours instead, in the same place.
+An encoder for which `transformers` has no class becomes a folder of ours instead, in the same place.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 
 import yaml
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.escaping import in_markdown
 from ernie2.learned import LEAST_INSTANCES, verdict_of
 from ernie2.model.formats.filling import tensors_of
 from ernie2.model.formats.own import Described, save_own
-from ernie2.model.hf import hf_config, save_hf
+from ernie2.model.hf import hf_config, save_hf, unknown_to_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_text
@@ -63,7 +64,7 @@ def export_hf(
 
 def _save_model(folder: Path, model: MultiTaskModel, carried: Mapping[str, Any], pad_id: int) -> None:
     specs = list(model.specs.values())
-    if model.settings.kind != "transformer":
+    if unknown_to_hf(model.settings):
         save_own(folder, Described(model.settings, model.vocab_size, tuple(specs), carried, pad_id), tensors_of(model))
         return
     config = hf_config(model.settings, model.vocab_size, carried["ernie2_task_ids"], specs, pad_id)
@@ -73,7 +74,7 @@ def _save_model(folder: Path, model: MultiTaskModel, carried: Mapping[str, Any],
 def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> str:
     """The model card as Markdown: corpora with licences, tasks with their ids, held-out figures beside baselines."""
     corpora = record.data.corpora
-    transformer = record.recipe["encoder"].get("kind", "transformer") == "transformer"
+    transformer = not unknown_to_hf(EncoderSettings.model_validate(record.recipe["encoder"]))
     lines = [
         *_front_matter([corpus.language for corpus in corpora.values()], transformer=transformer),
         f"# {in_markdown(record.name)}",

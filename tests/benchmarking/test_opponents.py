@@ -58,7 +58,7 @@ def test_that_process_starts_without_the_variables_the_command_sets(monkeypatch:
 
 def test_recurrent_layers_have_no_opponent() -> None:
     with (
-        pytest.raises(ConfigError, match="no model with lstm layers"),
+        pytest.raises(ConfigError, match="no kind=lstm"),
         opponents(model_of("lstm"), SETTINGS, ["hf-padded"]),
     ):
         pass

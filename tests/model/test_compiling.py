@@ -76,9 +76,9 @@ def _kernel(request, monkeypatch):
     monkeypatch.setattr(fused, "has_flash_kernels", lambda device: True)
     kernel = fused.adapt_packed(packed_on_a_cpu)
 
-    def plan(inputs, dtype, heads, head_width, dropout=0.0, rows=None):
+    def plan(inputs, dtype, settings, training, rows=None):
         torch._dynamo.mark_dynamic(inputs.starts, 0)
-        return AttentionPlan("packed", heads, inputs.starts, inputs.longest, packed=kernel)
+        return AttentionPlan("packed", settings.heads, inputs.starts, inputs.longest, packed=kernel)
 
     monkeypatch.setattr(encoder, "plan_attention", plan)
 
@@ -87,7 +87,7 @@ def test_the_packed_plan_marks_the_number_of_sequences_as_dynamic(monkeypatch):
     monkeypatch.setattr(fused, "has_flash_kernels", lambda device: True)
     monkeypatch.setattr(plan_module, "choose_kernel", lambda *facts: "packed")
     inputs = Inputs.of(make_pack([3, 4]), "cpu", static=True)
-    plan = plan_module.plan_attention(inputs, torch.bfloat16, 2, 64)
+    plan = plan_module.plan_attention(inputs, torch.bfloat16, small_settings(), training=True)
     assert plan.starts is inputs.starts
     assert plan.starts._dynamo_dynamic_indices == {0}
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ernie2.model import levers
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.embeddings import _FEW_ROWS, Embeddings, _FewRows
-from ernie2.model.encoder import initialise
 from ernie2.model.inputs import Inputs
+from ernie2.model.parameters import initialise
 from model_packs import make_pack, small_settings
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ernie2.model.encoder import Encoder, activate, generator_for, padded_rows
+from ernie2.model.encoder import Encoder, padded_rows
 from ernie2.model.inputs import Inputs
-from ernie2.model.norm import Norm
+from ernie2.model.layers import ACTIVATIONS
+from ernie2.model.norm import PostNorm
+from ernie2.model.parameters import generator_for
 from ernie2.model.rnn import build_encoder
 from model_packs import make_pack, only_sequences, small_settings
 
@@ -105,10 +107,10 @@ def test_under_autocast_the_residual_stream_has_16_bits_and_stays_close_to_fp32(
 
 
 def test_norms_sum_and_take_statistics_in_float32():
-    norm = Norm(64)
+    norm = PostNorm(64)
     stream = torch.full((1, 64), 256.0, dtype=torch.bfloat16)
     branch = torch.linspace(-0.5, 0.5, 64).bfloat16()[None]  # lost where 256 + x is rounded to 8 bits
-    made = norm.of_sum(stream, branch)
+    made = norm.after(stream, branch)
     expected = torch.nn.functional.layer_norm(branch.double(), (64,))
     assert made.dtype == torch.bfloat16
     torch.testing.assert_close(made.double(), expected, atol=0.02, rtol=0)
@@ -119,7 +121,7 @@ def test_activations_are_those_of_transformers(activation):
     from transformers.activations import ACT2FN
 
     values = torch.linspace(-6, 6, 1001)
-    torch.testing.assert_close(activate(values, activation), ACT2FN[activation](values), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(ACTIVATIONS[activation](values), ACT2FN[activation](values), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "attention_dropout"), [("transformer", 0.0), ("transformer", 0.2), ("lstm", 0.0)])

@@ -109,8 +109,8 @@ def _kernel(request, monkeypatch):
         return
     kernel = fused.adapt_packed(varlen)
 
-    def plan(inputs, dtype, heads, *facts):
-        return AttentionPlan("packed", heads, inputs.starts, inputs.longest, packed=kernel)
+    def plan(inputs, dtype, settings, *facts):
+        return AttentionPlan("packed", settings.heads, inputs.starts, inputs.longest, packed=kernel)
 
     monkeypatch.setattr(encoder_module, "plan_attention", plan)
 
@@ -131,7 +131,7 @@ def test_full_rows_in_one_group_give_what_all_rows_give(monkeypatch):
     monkeypatch.setattr(plan_module, "choose_kernel", lambda *facts: "dense")
     model = MultiTaskModel(small_settings(), VOCABULARY, SPECS, seed=4).double().train()
     inputs = Inputs.of(scored_pack([20] * 6, ("masking", "order")), "cpu", static=False)
-    assert plan_module.plan_attention(inputs, torch.float64, 2, 12, 0.0, inputs.rows).groups.tokens is None
+    assert plan_module.plan_attention(inputs, torch.float64, small_settings(), True, inputs.rows).groups.tokens is None
     assert_same(model, inputs, near=1e-6)
 
 

@@ -228,9 +228,16 @@ def killed_and_resumed(folder, steps, **changes):
     return resumed
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_a_recurrent_encoder_trains_and_resumes_bit_identically(tmp_path, kind):
-    changes = {"encoder": {"kind": kind}}
+VARIANTS = (
+    {"kind": "lstm"},
+    {"kind": "gru", "norm": "pre", "positions": "none"},
+    {"norm": "pre", "feed_forward": "gated", "positions": "rotary", "heads": 2},
+)
+
+
+@pytest.mark.parametrize("encoder", VARIANTS)
+def test_a_variant_of_the_encoder_trains_and_resumes_bit_identically(tmp_path, encoder):
+    changes = {"encoder": encoder}
     straight = fresh(tmp_path / "straight", **changes)
     straight.train()
     same_end(straight, killed_and_resumed(tmp_path / "again", 7, **changes))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import tiny_finetuning as tiny
+from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.finetuning.dense import DenseTuned
@@ -134,5 +135,5 @@ def test_what_is_there_is_not_replaced_and_a_task_id_is_in_a_tuned_model_already
 
 
 def test_a_recurrent_encoder_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="its encoder is a gru"):
-        exporting_onnx._check_kind(Path("x"), "gru")
+    with pytest.raises(CheckpointError, match="its encoder has kind=gru, norm=pre"):
+        exporting_onnx._check_kind(Path("x"), EncoderSettings(kind="gru", norm="pre"))

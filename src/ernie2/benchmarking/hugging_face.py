@@ -26,7 +26,7 @@ from ernie2.benchmarking.mix import Step
 from ernie2.benchmarking.ours import own_bytes
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
-from ernie2.model.hf import hf_config, to_hf
+from ernie2.model.hf import hf_config, to_hf, unknown_to_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.measuring import synchronise
 from ernie2.training.memory import held_bytes, peak_bytes
@@ -142,8 +142,8 @@ class HuggingFace:
 
 def require_hugging_face(settings: EncoderSettings) -> Any:
     """The module transformers; raises `ConfigError` where it is absent or has no model with layers like ours."""
-    if settings.kind != "transformer":
-        raise ConfigError(f"Hugging Face has no model with {settings.kind} layers; leave --against hf out.")
+    if lacking := unknown_to_hf(settings):
+        raise ConfigError(f"Hugging Face's ErnieModel has no {', '.join(lacking)}; leave --against hf out.")
     try:
         import transformers
     except ImportError as error:

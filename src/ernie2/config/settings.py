@@ -98,6 +98,16 @@ class EncoderSettings(Part):
     activation: Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] = "gelu"
     """gelu in the English releases, relu in the Chinese ones; gelu_new and gelu_pytorch_tanh, the names of checkpoints
     in circulation, are both gelu approximated by tanh."""
+    norm: Literal["post", "pre"] = Field(default="post", exclude_if=lambda norm: norm == "post")
+    """Where norms stand: post, after each sum with the residual stream (BERT, the paper), or pre, before each branch,
+    with one more after the last layer."""
+    feed_forward: Literal["plain", "gated"] = Field(default="plain", exclude_if=lambda kind: kind == "plain")
+    """plain: the activation stands between two linears; gated: activation(gate) · value, half as many weights more."""
+    positions: Literal["learned", "none", "rotary"] = Field(
+        default="learned", exclude_if=lambda kind: kind == "learned"
+    )
+    """learned: a table of position_rows; none; rotary: queries and keys are turned by their position. position_rows is
+    the longest sequence in any case."""
     position_rows: int = Field(default=512, ge=16, le=1_000_000)
     """Rows of the position table: positions there are, at least batch.sequence_tokens."""
     segment_types: int = Field(default=4, ge=1, le=10_000)
@@ -123,6 +133,11 @@ class EncoderSettings(Part):
             raise ValueError(
                 f"kind={self.kind} has neither attention nor a feed-forward layer: set attention_dropout=0 and ffn=null"
             )
+        if self.positions == "rotary" or self.feed_forward != "plain":
+            raise ValueError(
+                f"kind={self.kind} has neither attention nor a feed-forward layer: rotary positions and "
+                "feed_forward=gated are for kind=transformer"
+            )
         return self
 
     @model_validator(mode="after")
@@ -132,6 +147,11 @@ class EncoderSettings(Part):
             raise ValueError(
                 f"hidden={self.hidden} does not divide into heads={self.heads}; the next hidden below that does is "
                 f"{below}"
+            )
+        if self.positions == "rotary" and self.hidden // self.heads % 2:
+            raise ValueError(
+                f"rotary positions turn pairs: hidden={self.hidden} and heads={self.heads} make heads of the odd width "
+                f"{self.hidden // self.heads}"
             )
         return self
 
@@ -148,8 +168,9 @@ class EncoderSettings(Part):
     @property
     def parameters(self) -> int:
         """About how many there are, without the word table and the heads."""
-        layer = self.hidden * (4 * self.hidden + 2 * self.ffn_width)
-        return self.layers * layer + (self.position_rows + self.segment_types + self.task_ids) * self.hidden
+        layer = self.hidden * (4 * self.hidden + (3 if self.feed_forward == "gated" else 2) * self.ffn_width)
+        positions = self.position_rows if self.positions == "learned" else 0
+        return self.layers * layer + (positions + self.segment_types + self.task_ids) * self.hidden
 
     @property
     def ffn_width(self) -> int:

@@ -32,7 +32,7 @@ from ernie2.model.formats.containers import read_weights
 from ernie2.model.formats.filling import load_model, tensors_of
 from ernie2.model.formats.own import OWN, Described, read_own, save_own
 from ernie2.model.formats.sizes import check_numbers
-from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf
+from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf, unknown_to_hf
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
@@ -103,7 +103,7 @@ def save_tuned(folder: Path, tuned: Tuned) -> None:
     linear = {name: tensor.detach().cpu().clone() for name, tensor in tuned.model.linear.state_dict().items()}
     with staged_folder(folder, replace=True) as staging:
         tuned.wordpieces.save(staging, tuned.facts.settings.max_length)
-        if carrier.settings.kind != "transformer":
+        if unknown_to_hf(carrier.settings):
             described = Described(
                 carrier.settings, tuned.vocab_size, (), {FACTS: _written(tuned.facts)}, tuned.wordpieces.pad_id
             )

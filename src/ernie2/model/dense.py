@@ -27,9 +27,10 @@ class DenseEncoder(nn.Module):
         positions = torch.arange(length, device=input_ids.device).expand(texts, length)
         ids = (input_ids, token_type_ids, positions, torch.full_like(input_ids, self.task_id))
         hidden: Tensor = self.encoder.embeddings(*(each.reshape(-1) for each in ids))  # (B · L, H)
-        plan = padded_batch_plan(attention_mask, self.encoder.settings.heads)
+        plan = padded_batch_plan(attention_mask, self.encoder.settings)
         for layer in self.encoder.layers:
             hidden = layer(hidden, plan)
+        hidden = hidden if self.encoder.final_norm is None else self.encoder.final_norm(hidden)
         return hidden.view(texts, length, -1)
 
     def pool(self, hidden: Tensor) -> Tensor:

@@ -23,12 +23,14 @@ there a product in float32 would be 51 GFLOP for 65,536 tokens × 768, about ten
 
 
 class Embeddings(nn.Module):
-    """The sum of four tables, normalised; without task ids (`task_ids: 0`), of three."""
+    """The sum of four tables, normalised; without that of task ids (`task_ids: 0`), or of positions where these are not
+    learned."""
 
     def __init__(self, settings: EncoderSettings, vocab_rows: int) -> None:
         super().__init__()
         self.token = _bare_table(vocab_rows, settings.hidden)
-        self.position = _bare_table(settings.position_rows, settings.hidden)
+        learned = settings.positions == "learned"
+        self.position = _bare_table(settings.position_rows, settings.hidden) if learned else None
         self.segment = _bare_table(settings.segment_types, settings.hidden)
         self.task = _bare_table(settings.task_ids, settings.hidden) if settings.task_ids else None
         self.norm = Norm(settings.hidden, settings.norm_eps)
@@ -36,7 +38,9 @@ class Embeddings(nn.Module):
 
     def forward(self, tokens: Tensor, segments: Tensor, positions: Tensor, task_ids: Tensor) -> Tensor:
         """Ids, each (T,) int64 -> (T, H) in the dtype of the residual stream."""
-        summed = self.token(tokens) + _rows_of(self.segment, segments) + self.position(positions)
+        summed = self.token(tokens) + _rows_of(self.segment, segments)
+        if self.position is not None:
+            summed = summed + self.position(positions)
         if self.task is not None:
             summed = summed + _rows_of(self.task, task_ids)
         normed: Tensor = self.dropout(self.norm(summed).to(compute_dtype(summed)))

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.compiling import compiled
 from ernie2.model.dropout import Dropout
-from ernie2.model.encoder import activate, bare_linear, initialise
 from ernie2.model.inputs import TaskTargets
+from ernie2.model.layers import ACTIVATIONS
 from ernie2.model.norm import Norm
+from ernie2.model.parameters import bare_linear, initialise
 from ernie2.model.vocabulary_loss import score_chunk, vocabulary_loss
 
 NEVER = -10_000.0
@@ -58,6 +59,13 @@ class ClassHead(nn.Module):
         self._run: Callable[..., Any] = _class_loss
         initialise(self, settings.init_std, seed, spec.name)
 
+    @staticmethod
+    def matrix_weights(settings: EncoderSettings, spec: HeadSpec, vocab_size: int) -> int:
+        """Weights of matrices that a scored position goes through: H · C, and H² where the first token is pooled."""
+        assert spec.classes is not None
+        pooler = settings.hidden if spec.level == "sentence" else 0
+        return settings.hidden * (pooler + spec.classes)
+
     def forward(self, picked: Tensor) -> Tensor:
         """picked (P, H) -> logits (P, C) float32."""
         logits: Tensor = self.linear(self.dropout(picked))
@@ -93,7 +101,7 @@ class VocabularyHead(nn.Module):
 
     def __init__(self, settings: EncoderSettings, spec: HeadSpec, vocab_size: int, vocab_rows: int, seed: int) -> None:
         super().__init__()
-        self.activation = settings.activation
+        self.activation = ACTIVATIONS[settings.activation]
         self.transform = bare_linear(settings.hidden, settings.hidden)
         self.norm = Norm(settings.hidden, settings.norm_eps)
         self.bias = nn.Parameter(torch.empty(vocab_rows))
@@ -104,9 +112,14 @@ class VocabularyHead(nn.Module):
             self.norm.bias.fill_(1.0)
             self.bias[vocab_size:] = NEVER
 
+    @staticmethod
+    def matrix_weights(settings: EncoderSettings, spec: HeadSpec, vocab_size: int) -> int:
+        """Weights of matrices that a scored position goes through: H² + H · V."""
+        return settings.hidden * (settings.hidden + vocab_size)
+
     def transformed(self, picked: Tensor) -> Tensor:
         """picked (P, H) -> what the word table is compared with, (P, H)."""
-        normed: Tensor = self.norm(activate(self.transform(picked), self.activation))
+        normed: Tensor = self.norm(self.activation(self.transform(picked)))
         return normed
 
     def forward(self, picked: Tensor, table: Tensor) -> Tensor:
@@ -144,3 +157,8 @@ def _weighed(losses: Tensor, weights: Tensor | None) -> Tensor:
 
 def _counted(right: Tensor, weights: Tensor | None) -> Tensor:
     return right.sum() if weights is None else (right & (weights > 0)).sum()
+
+
+def head_class(spec: HeadSpec) -> type[ClassHead] | type[VocabularyHead]:
+    """Return the class of a task's head."""
+    return VocabularyHead if spec.classes is None else ClassHead

@@ -24,7 +24,15 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.storage.atomic import staged_files, write_json
 from ernie2.storage.tensors import save_tensors
 
+_HF_ENCODER = {"kind": "transformer", "norm": "post", "feed_forward": "plain", "positions": "learned"}
+"""The encoder that `ErnieModel` is."""
 WEIGHTS, TASK_HEADS, CONFIG = "model.safetensors", "task_heads.safetensors", "config.json"
+
+
+def unknown_to_hf(settings: EncoderSettings) -> list[str]:
+    """Return what `transformers` has no ERNIE with, as settings: ["norm=pre", "feed_forward=gated"]."""
+    values = dict(settings)
+    return [f"{name}={values[name]}" for name, value in _HF_ENCODER.items() if values[name] != value]
 
 
 def hf_config(
@@ -37,17 +45,17 @@ def hf_config(
     """The `config.json` of an `ErnieForMaskedLM`, or of an `ErnieModel` where no head scores the vocabulary.
 
     `task_ids`: task name → row of the task table, kept under our own key `ernie2_task_ids`. `specs`: the heads, kept
-    under `ernie2_heads` so that those in `task_heads.safetensors` are found again. Raises `CheckpointError` for a
-    recurrent encoder, for which `transformers` has no class.
+    under `ernie2_heads` so that those in `task_heads.safetensors` are found again. Raises `CheckpointError` for an
+    encoder for which `transformers` has no class.
     """
-    if settings.kind != "transformer":
+    if lacking := unknown_to_hf(settings):
         raise CheckpointError(
-            f"this encoder is a {settings.kind}, for which Hugging Face has no class: convert it with --to ernie2."
+            f"Hugging Face's ErnieModel has no {', '.join(lacking)}, as this encoder has: convert it with --to ernie2."
         )
     masked = any(spec.classes is None for spec in specs)
     architecture = "ErnieForMaskedLM" if masked else "ErnieModel"
     config: dict[str, Any] = {"architectures": [architecture], "model_type": "ernie", "vocab_size": vocab_size}
-    values = settings.model_dump() | {"ffn": settings.ffn_width}
+    values = {**dict(settings), "ffn": settings.ffn_width}
     config |= {theirs: values[ours] for ours, theirs in CONFIG_KEYS.items()}
     config |= {"use_task_id": settings.task_ids > 0, "pad_token_id": pad_id, "tie_word_embeddings": True}
     if settings.task_ids:

@@ -1,4 +1,4 @@
-"""Layer norm with float32 statistics, whatever the dtype of the residual stream."""
+"""Layer norm with float32 statistics, and where it stands around a branch of a layer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,35 @@ class Norm(nn.LayerNorm):
         """values (T, H) -> (T, H), same dtype."""
         return super().forward(values.to(self.weight.dtype)).to(values.dtype)
 
-    def of_sum(self, stream: Tensor, branch: Tensor) -> Tensor:
-        """Norm of stream + branch, each (T, H), summed in the dtype of the parameters -> (T, H), the stream's dtype."""
-        return super().forward(stream.to(self.weight.dtype) + branch).to(stream.dtype)
+
+class PostNorm(Norm):
+    """norm(stream + branch(stream)), as BERT and the paper have it."""
+
+    final = False
+    """Whether the encoder needs one more norm after its last layer."""
+
+    def before(self, stream: Tensor) -> Tensor:
+        """Return what the branch reads, (T, H)."""
+        return stream
+
+    def after(self, stream: Tensor, branch: Tensor) -> Tensor:
+        """Join stream and branch, each (T, H), summed in the dtype of the parameters -> (T, H), the stream's dtype."""
+        return nn.LayerNorm.forward(self, stream.to(self.weight.dtype) + branch).to(stream.dtype)
+
+
+class PreNorm(PostNorm):
+    """stream + branch(norm(stream)) (Xiong et al., arXiv 2002.04745)."""
+
+    final = True
+
+    def before(self, stream: Tensor) -> Tensor:
+        """Return what the branch reads, (T, H)."""
+        return self(stream)  # type: ignore[no-any-return]
+
+    def after(self, stream: Tensor, branch: Tensor) -> Tensor:
+        """Join stream and branch, each (T, H), summed in the dtype of the parameters -> (T, H), the stream's dtype."""
+        return (stream.to(self.weight.dtype) + branch).to(stream.dtype)
+
+
+NORMS: dict[str, type[PostNorm]] = {"post": PostNorm, "pre": PreNorm}
+"""By the name of `encoder.norm`."""

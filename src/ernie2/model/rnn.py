@@ -12,9 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -22,9 +24,11 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention.groups import reordered
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
-from ernie2.model.encoder import Encoder, generator_for
+from ernie2.model.encoder import Encoder
 from ernie2.model.inputs import Inputs
-from ernie2.model.norm import Norm
+from ernie2.model.layers import Layer
+from ernie2.model.norm import NORMS
+from ernie2.model.parameters import generator_for
 from ernie2.model.scored_rows import ScoredRows, select_rows
 from ernie2.model.transfer import to_device
 
@@ -59,19 +63,56 @@ def plan_recurrence(lengths: Sequence[int], device: torch.device) -> RecurrenceP
     return RecurrencePlan(order, inverse, torch.from_numpy(alive))
 
 
+class RecurrentLayer(Layer):
+    """A recurrence each way, side by side; dropout, residual and norm."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        cell = _CELLS[settings.kind]
+        self.recurrence = cell(settings.hidden, settings.hidden // 2, bidirectional=True, device="meta")
+        self.recurrence.to_empty(device="cpu")
+        self.norm = NORMS[settings.norm](settings.hidden, settings.norm_eps)
+        self.dropout = Dropout(settings.dropout)
+
+    def forward(self, hidden: Tensor, plan: RecurrencePlan, rows: ScoredRows | None = None) -> Tensor:
+        """hidden (T, H) -> (T, H), or (R, H) at `rows`, all computed either way; same dtype.
+
+        The recurrence runs in the dtype of its parameters, since rounding adds up over time.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
+            ordered = reordered(self.norm.before(hidden).to(self.norm.weight.dtype), plan.gather, plan.scatter)
+            states, _ = self.recurrence(PackedSequence(ordered, plan.sizes))  # (T, H)
+            branch = reordered(states.data, plan.scatter, plan.gather)
+        done = self.norm.after(hidden, self.dropout(branch))
+        return done if rows is None else select_rows(done, rows)
+
+    @staticmethod
+    def formula(settings: EncoderSettings) -> str:
+        """What `flops` and heads count, in one line for a table."""
+        return "6 · T · L · 1.5 · gates · H² + heads at scored positions; padding not counted"
+
+    @staticmethod
+    def flops(settings: EncoderSettings, sizes: NDArray[Any], rows: NDArray[Any]) -> int:
+        """Each gate is two matrices each way, (H + H / 2) · H / 2 weights, twice; all rows are computed."""
+        gates = {"lstm": 4, "gru": 3}[settings.kind]
+        return 6 * int(sizes.sum()) * gates * 3 * settings.hidden * settings.hidden // 2
+
+    @staticmethod
+    def kept_bytes(settings: EncoderSettings, width: int, weights_tokens: int) -> int:
+        """Its gates, in float32: 8 × H (ours)."""
+        return 4 * 8 * settings.hidden
+
+
 class RecurrentEncoder(Encoder):
     """The encoder with recurrent layers; names, start and call are those of `Encoder`."""
+
+    layer = RecurrentLayer
 
     def __init__(self, settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> None:
         super().__init__(settings, vocab_rows, seed)
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, RecurrentLayer)
             _initialise(layer.recurrence, seed, "encoder", f"layers.{number}.recurrence")
-
-    @staticmethod
-    def make_layer(settings: EncoderSettings) -> nn.Module:
-        """A recurrent layer, not yet initialised."""
-        return RecurrentLayer(settings)
 
     def plan(self, inputs: Inputs, dtype: torch.dtype, rows: ScoredRows | None = None) -> RecurrencePlan:
         """The order of time of this pack."""
@@ -82,34 +123,13 @@ class RecurrentEncoder(Encoder):
         self._run_embeddings = compiled(run_module, backend)
 
 
+ENCODERS: dict[str, type[Encoder]] = {"transformer": Encoder, "lstm": RecurrentEncoder, "gru": RecurrentEncoder}
+"""By the name of `encoder.kind`."""
+
+
 def build_encoder(settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> Encoder:
     """The encoder of the kind `settings` name."""
-    kind = Encoder if settings.kind == "transformer" else RecurrentEncoder
-    return kind(settings, vocab_rows, seed)
-
-
-class RecurrentLayer(nn.Module):
-    """A recurrence each way, side by side; dropout, residual and norm."""
-
-    def __init__(self, settings: EncoderSettings) -> None:
-        super().__init__()
-        cell = _CELLS[settings.kind]
-        self.recurrence = cell(settings.hidden, settings.hidden // 2, bidirectional=True, device="meta")
-        self.recurrence.to_empty(device="cpu")
-        self.norm = Norm(settings.hidden, settings.norm_eps)
-        self.dropout = Dropout(settings.dropout)
-
-    def forward(self, hidden: Tensor, plan: RecurrencePlan, rows: ScoredRows | None = None) -> Tensor:
-        """hidden (T, H) -> (T, H), or (R, H) at `rows`, all computed either way; same dtype.
-
-        The recurrence runs in the dtype of its parameters, since rounding adds up over time.
-        """
-        with torch.autocast(hidden.device.type, enabled=False):
-            ordered = reordered(hidden.to(self.norm.weight.dtype), plan.gather, plan.scatter)
-            states, _ = self.recurrence(PackedSequence(ordered, plan.sizes))  # (T, H)
-            branch = reordered(states.data, plan.scatter, plan.gather)
-        done = self.norm.of_sum(hidden, self.dropout(branch))
-        return done if rows is None else select_rows(done, rows)
+    return ENCODERS[settings.kind](settings, vocab_rows, seed)
 
 
 def _initialise(recurrence: nn.LSTM | nn.GRU, seed: int, *owner: str) -> None:

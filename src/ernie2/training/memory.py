@@ -12,6 +12,7 @@ import torch
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import ConfigError
+from ernie2.model.rnn import ENCODERS
 from ernie2.training.environment import machine_memory
 
 
@@ -41,22 +42,13 @@ def estimate(
 ) -> Memory:
     """What a step with `parameters` parameters needs; parameters, gradients and optimizer state are fp32.
 
-    Activations of a Transformer layer, a token, in elements: 4 of width `hidden` around norms and residual sums, 5
-    more into and out of attention, 1 into the feed-forward layer, 2 of its own width, and 2 masks of dropout. In bf16
-    everything but the norms takes 2 bytes: 34 bytes × hidden a token and layer where all are of 2 bytes, as Korthikanti
-    et al. (arXiv 2205.05198) count without the attention matrix. With `recompute` a layer keeps its input only.
-    A recurrent layer keeps its gates: 8 × hidden. Heads and embeddings are small beside it and left out (ours).
+    Layers say what they keep (`Layer.kept_bytes`); with `recompute` a layer keeps its input only. Heads and embeddings
+    are small beside it and left out (ours).
     `weights_tokens`: the longest sequence where attention weights are kept, as on a CPU (a number a head and pair of
     tokens), else 0. `state_numbers`: those the optimizer holds for each parameter; Adam's moments are two.
     """
-    small = 4 if precision == "fp32" else 2
-    hidden, layers = encoder.hidden, encoder.layers
-    if encoder.kind == "transformer":
-        layer = 4 * 2 * hidden + small * (6 * hidden + 2 * encoder.ffn_width) + 2 * hidden
-        layer += small * encoder.heads * weights_tokens
-    else:
-        layer = 4 * 8 * hidden
-    kept = layers * 4 * hidden + layer if recompute else layers * layer
+    layer = ENCODERS[encoder.kind].layer.kept_bytes(encoder, 4 if precision == "fp32" else 2, weights_tokens)
+    kept = encoder.layers * 4 * encoder.hidden + layer if recompute else encoder.layers * layer
     return Memory(4 * parameters, 4 * parameters, 4 * state_numbers * parameters, pack_tokens * kept)
 
 

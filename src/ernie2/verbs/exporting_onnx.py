@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, StorageError
 from ernie2.extras import install_advice
@@ -24,7 +25,7 @@ from ernie2.finetuning.sources import open_source
 from ernie2.finetuning.tuned_folder import FACTS, load_tuned
 from ernie2.model.dense import DenseEncoder
 from ernie2.model.formats.own import OWN as OWN_FILE
-from ernie2.model.hf import CONFIG, hf_config
+from ernie2.model.hf import CONFIG, hf_config, unknown_to_hf
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.training.stored_runs import unfinished_note
@@ -155,7 +156,7 @@ def _tuned(folder: Path, task_id: str | None) -> _Ready:
         raise ConfigError(f"{folder} is fine-tuned and has its task id in it; leave --task-id out.")
     tuned = load_tuned(folder)
     settings = tuned.model.encoder.settings
-    _check_kind(folder, settings.kind)
+    _check_kind(folder, settings)
     outputs = ("start_logits", "end_logits") if tuned.model.head == "span" else ("logits",)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     network = DenseTuned(tuned.model).eval()
@@ -167,7 +168,7 @@ def _bare(checkpoint: Path, task_id: str | None) -> _Ready:
     if (note := unfinished_note(checkpoint, source.stored.where)) is not None:
         say(note)
     settings = source.stored.settings
-    _check_kind(checkpoint, settings.kind)
+    _check_kind(checkpoint, settings)
     row = 0 if task_id is None else source.task_id(task_id, OWN)[0]
     carrier, new = source.build(OWN, 0)  # of the settings only dropout is read, and none is applied
     pooled = not any(name.startswith("encoder.pooler.") for name in new)
@@ -190,6 +191,9 @@ class _Bare(nn.Module):
         return (hidden, self.dense.pool(hidden)) if self.pooled else (hidden,)
 
 
-def _check_kind(folder: Path, kind: str) -> None:
-    if kind != "transformer":
-        raise CheckpointError(f"{folder}: its encoder is a {kind}; only Transformers are written as ONNX.")
+def _check_kind(folder: Path, settings: EncoderSettings) -> None:
+    if lacking := unknown_to_hf(settings):
+        raise CheckpointError(
+            f"{folder}: its encoder has {', '.join(lacking)}; only what Hugging Face's ErnieModel can be is written "
+            "as ONNX."
+        )

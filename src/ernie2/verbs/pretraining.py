@@ -12,6 +12,7 @@ from ernie2.config.settings import Recipe, TrainSettings
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError, StorageError
 from ernie2.exporting import export_hf
+from ernie2.model.hf import unknown_to_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.shards.shard_folders import tokenizer_of
@@ -204,6 +205,8 @@ def _train_to_end(run: Path, shards: Shards, trainer: Trainer, record: RunRecord
     say(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
     for note in settings_without_effect(trainer.settings, world):
         say(f"Note: {note}")
+    if lacking := unknown_to_hf(trainer.model.settings):
+        say(f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model.")
     say_missing(trainer.heldout.missing)
     try:
         with open_run_resources(trainer, record, shards):
@@ -217,8 +220,7 @@ def _train_to_end(run: Path, shards: Shards, trainer: Trainer, record: RunRecord
         with suppress(StorageError):  # on a full disk the first error is the one to tell
             records.describe(record.updated(status="stopped"))
         raise
-    transformer = model.settings.kind == "transformer"
-    say(f"Model:  {folder}" + (" (transformers loads it as ErnieModel or ErnieForMaskedLM)" if transformer else ""))
+    say(f"Model:  {folder}" + ("" if lacking else " (transformers loads it as ErnieModel or ErnieForMaskedLM)"))
     say(f"Report: {page}")
     return run
 

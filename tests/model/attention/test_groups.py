@@ -14,7 +14,7 @@ from ernie2.model import levers, transfer
 from ernie2.model.attention.groups import _GROUP_COST, _ROW_COST, group_bounds, pad_groups, place_rows
 from ernie2.model.attention.plan import attend_all, plan_attention
 from ernie2.model.inputs import Inputs
-from model_packs import make_pack
+from model_packs import make_pack, small_settings
 from plain_attention import one_by_one
 
 WIDTH, HEADS = 12, 3
@@ -22,7 +22,8 @@ WIDTH, HEADS = 12, 3
 
 def plan_of(lengths, dropout=0.0, tail=0):
     inputs = Inputs.of(make_pack(lengths, tail=tail), "cpu", static=tail > 0)
-    return plan_attention(inputs, torch.float32, HEADS, WIDTH // HEADS, dropout)
+    settings = small_settings(hidden=WIDTH, heads=HEADS, attention_dropout=dropout)
+    return plan_attention(inputs, torch.float32, settings, training=True)
 
 
 @settings(max_examples=30, deadline=None)

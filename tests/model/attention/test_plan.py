@@ -14,7 +14,7 @@ from ernie2.model.attention.fused import adapt_packed
 from ernie2.model.attention.groups import equal_groups
 from ernie2.model.attention.plan import AttentionPlan, attend_all, choose_kernel, plan_attention
 from ernie2.model.inputs import Inputs
-from model_packs import make_pack
+from model_packs import make_pack, small_settings
 from plain_attention import one_by_one
 
 WIDTH, HEADS = 12, 3
@@ -88,11 +88,15 @@ def varlen_2_13(
     return varlen(query, key, value, cu_seq_q, max_q)
 
 
+def heads_of(hidden, heads, dropout):
+    return small_settings(hidden=hidden, heads=heads, attention_dropout=dropout)
+
+
 def plans(lengths, release=varlen_2_13, dropout=0.0):
     """Every kernel's plan for a pack, as (name, plan)."""
     starts = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
     inputs = Inputs.of(make_pack(lengths), "cpu", static=False)
-    products = plan_attention(inputs, torch.float32, HEADS, WIDTH // HEADS, dropout)
+    products = plan_attention(inputs, torch.float32, heads_of(WIDTH, HEADS, dropout), training=True)
     yield "products", products
     yield "padded", dataclasses.replace(products, products=None)
     if len(set(lengths)) == 1:
@@ -147,7 +151,7 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 def test_kernels_on_a_card_agree_with_plain_attention_in_fp64(lengths, dropout, kernel, dtype):
     heads, width = 4, 64
     inputs = Inputs.of(make_pack(lengths, longest=128), "cuda", static=False)
-    plan = plan_attention(inputs, dtype, heads, width, dropout)
+    plan = plan_attention(inputs, dtype, heads_of(heads * width, heads, dropout), training=True)
     assert plan.kernel == kernel
     qkv = torch.randn(sum(lengths), 3 * heads * width, device="cuda", dtype=dtype, requires_grad=True)
     exact = qkv.detach().double().requires_grad_()

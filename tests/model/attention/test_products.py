@@ -12,7 +12,7 @@ from ernie2.model.attention.groups import Groups
 from ernie2.model.attention.plan import attend_all, plan_attention
 from ernie2.model.dropout import kept_bits, scale_of
 from ernie2.model.inputs import Inputs
-from model_packs import make_pack
+from model_packs import make_pack, small_settings
 
 WIDTH, HEADS = 12, 3
 
@@ -30,7 +30,8 @@ def test_the_gradients_of_queries_keys_and_values_are_written_into_one_buffer(sh
 
 
 def plan_of(lengths, share, dtype=torch.float32):
-    return plan_attention(Inputs.of(make_pack(lengths), "cpu", static=False), dtype, HEADS, WIDTH // HEADS, share)
+    settings = small_settings(hidden=WIDTH, heads=HEADS, attention_dropout=share)
+    return plan_attention(Inputs.of(make_pack(lengths), "cpu", static=False), dtype, settings, training=True)
 
 
 def written_out(qkv, groups: Groups, lengths, share, seed):
@@ -97,7 +98,8 @@ def test_scores_are_not_rounded_to_bf16():
     query = torch.tensor([[1.0, 1.0], [1.0, 1.0]]) * 2**0.5  # makes up for the scale
     value = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     qkv = torch.cat([query, keys, value], 1).bfloat16()
-    plan = plan_attention(Inputs.of(make_pack([2]), "cpu", static=False), torch.bfloat16, 1, 2)
+    settings = small_settings(hidden=8, heads=1).model_copy(update={"hidden": 2})
+    plan = plan_attention(Inputs.of(make_pack([2]), "cpu", static=False), torch.bfloat16, settings, training=True)
     odds = attend_all(qkv, plan)[0].float()
     weight = 1 / (1 + torch.tensor(-1.0).exp())  # scores 257 and 256
     torch.testing.assert_close(odds, torch.stack([weight, 1 - weight]), atol=0.01, rtol=0)

@@ -20,16 +20,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention import fused
 from ernie2.model.attention.groups import Group, Groups, attend_groups, equal_groups, pad_groups
 from ernie2.model.attention.products import ProductPlan, attend_products, plan_products
 from ernie2.model.inputs import Inputs
 from ernie2.model.levers import enabled
+from ernie2.model.positions import rotary_angles
 from ernie2.model.scored_rows import ScoredRows
 
 Kernel = Literal["packed", "dense", "padded"]
@@ -39,7 +42,8 @@ Kernel = Literal["packed", "dense", "padded"]
 class AttentionPlan:
     """What every layer needs to know about where sequences begin and end.
 
-    `dropout`: share of attention weights dropped. For the packed kernel: `starts` (S + 1,) int32, `longest` and
+    `dropout`: share of attention weights dropped. `angles`: those by which queries and keys are turned, as of
+    `rotary_angles`; None where positions are not rotary. For the packed kernel: `starts` (S + 1,) int32, `longest` and
     `packed`, the kernel itself. For the others: `groups`, and `products` where matrix products take their place.
     """
 
@@ -48,6 +52,7 @@ class AttentionPlan:
     starts: Tensor
     longest: int
     dropout: float = 0.0
+    angles: Tensor | None = None
     packed: fused.PackedKernel | None = None
     groups: Groups | None = None
     products: ProductPlan | None = None
@@ -76,39 +81,40 @@ def choose_kernel(
 
 
 def plan_attention(
-    inputs: Inputs,
-    dtype: torch.dtype,
-    heads: int,
-    head_width: int,
-    dropout: float = 0.0,
-    rows: ScoredRows | None = None,
+    inputs: Inputs, dtype: torch.dtype, settings: EncoderSettings, training: bool, rows: ScoredRows | None = None
 ) -> AttentionPlan:
     """Picks the kernel for this batch and lays its sequences, and the scored `rows` of the last layer, out for it.
 
-    The other arguments are as in `choose_kernel`.
+    `dtype`: that of queries, keys and values. Attention weights are dropped in `training` only.
     """
-    device = inputs.tokens.device
+    device, head_width = inputs.tokens.device, settings.hidden // settings.heads
+    dropout = settings.attention_dropout if training else 0.0
     packed = fused.packed_kernel()  # here, where no compiler looks
     has_packed = device.type == "cuda" and packed is not None and fused.has_flash_kernels(device)
     kernel = choose_kernel(device.type, inputs.lengths, inputs.longest, dropout, dtype, head_width, has_packed)
+    angles = rotary_angles(inputs.positions, head_width) if settings.positions == "rotary" else None
+    plan = partial(AttentionPlan, kernel, settings.heads, inputs.starts, inputs.longest, dropout, angles)
     if kernel == "packed":
         torch._dynamo.mark_dynamic(inputs.starts, 0)  # a compiled layer serves any number of sequences
-        return AttentionPlan(kernel, heads, inputs.starts, inputs.longest, packed=packed)
-    row_starts, products = None if rows is None else rows.host_starts, None
+        return plan(packed=packed)
+    row_starts = None if rows is None else rows.host_starts
     if kernel == "dense":
-        groups = equal_groups(inputs.lengths, device, row_starts)
-    else:
-        groups = pad_groups(inputs.lengths, device, row_starts)
-        if device.type == "cpu" and enabled("attention_products"):
-            products = plan_products(groups, heads)
-    return AttentionPlan(kernel, heads, inputs.starts, inputs.longest, dropout, groups=groups, products=products)
+        return plan(groups=equal_groups(inputs.lengths, device, row_starts))
+    groups = pad_groups(inputs.lengths, device, row_starts)
+    by_products = device.type == "cpu" and enabled("attention_products")
+    return plan(groups=groups, products=plan_products(groups, settings.heads) if by_products else None)
 
 
-def padded_batch_plan(mask: Tensor, heads: int) -> AttentionPlan:
+def padded_batch_plan(mask: Tensor, settings: EncoderSettings) -> AttentionPlan:
     """The plan of a padded batch of which nothing is dropped: mask (B, L), 0 at padding, of tokens (B · L, H)."""
     texts, length = mask.shape
     group = Group(texts, length, mask[:, None, None, :].bool())
-    return AttentionPlan("padded", heads, mask, length, groups=Groups((group,), None, None))
+    angles = None
+    if settings.positions == "rotary":
+        positions = torch.arange(length, device=mask.device).expand(texts, length).reshape(-1)
+        angles = rotary_angles(positions, settings.hidden // settings.heads)
+    groups = Groups((group,), None, None)
+    return AttentionPlan("padded", settings.heads, mask, length, angles=angles, groups=groups)
 
 
 def attend_all(qkv: Tensor, plan: AttentionPlan) -> Tensor:

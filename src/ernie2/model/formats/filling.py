@@ -119,8 +119,7 @@ def _check_agreement(chosen: EncoderSettings, vocab_size: int, stored: Stored, g
     """Raises `CheckpointError` with every setting that differs and may not."""
     if unknown := sorted(set(grow) - set(GROWABLE)):
         raise CheckpointError(f"nothing called {unknown[0]!r} can grow; only {', '.join(GROWABLE)}.")
-    ours = chosen.model_dump() | {"ffn": chosen.ffn_width}
-    theirs = stored.settings.model_dump() | {"ffn": stored.settings.ffn_width}
+    ours, theirs = ({**dict(one), "ffn": one.ffn_width} for one in (chosen, stored.settings))
     differing, growing = [], []
     for name in ours:
         fewer_ids = name == "task_ids" and 0 < ours[name] < theirs[name]

@@ -22,9 +22,8 @@ def check_size(
     """Raise `CheckpointError` where the configuration describes a model far larger than its file of weights."""
     width = settings.hidden
     rows = vocab_size + settings.position_rows + settings.segment_types + settings.task_ids
-    layer = 4 * width + 2 * settings.ffn_width
     outputs = sum(width if head.classes is None else head.classes for head in heads)
-    described = width * (rows + settings.layers * layer + width + outputs)
+    described = settings.parameters + width * (vocab_size + width + outputs)
     storages = [(one.untyped_storage(), one.dtype.itemsize) for one in tensors]  # tensors may share one
     there = sum({storage.data_ptr(): storage.nbytes() // size for storage, size in storages}.values())
     if described > _FACTOR * there + _SPARE:

@@ -1,0 +1,173 @@
+"""The layers of a Transformer, with what they cost: attention, then one of the feed-forward kinds.
+
+T tokens in the pack · R scored rows · H hidden · F feed-forward width · n length of a sequence · r its scored rows
+
+A variant is a class in a table: where norms stand in `norm.NORMS`, the feed-forward layer in `FEED_FORWARDS`, the
+activation in `ACTIVATIONS`. Costs are asked of classes and settings, before there is a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ernie2.config.settings import EncoderSettings
+from ernie2.model.attention.plan import AttentionPlan, attend, attend_all
+from ernie2.model.dropout import Dropout
+from ernie2.model.norm import NORMS
+from ernie2.model.parameters import bare_linear
+from ernie2.model.positions import rotate
+from ernie2.model.scored_rows import ScoredRows, select_rows
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
+"""By the name of `encoder.activation`: gelu in its exact form (by erf), approximated by tanh, and relu."""
+
+
+class Layer(nn.Module):
+    """What an encoder repeats: (T, H) and what its `plan` gives -> (T, H), or (R, H) of scored rows."""
+
+    @staticmethod
+    def formula(settings: EncoderSettings) -> str:
+        """What `flops` and heads count, in one line for a table."""
+        raise NotImplementedError
+
+    @staticmethod
+    def flops(settings: EncoderSettings, sizes: NDArray[Any], rows: NDArray[Any]) -> int:
+        """Operations of forward and backward pass on sequences of `sizes`, of which so many `rows` are computed.
+
+        Six for every weight of a matrix and token: a multiplication and an addition, and twice those backwards.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def kept_bytes(settings: EncoderSettings, width: int, weights_tokens: int) -> int:
+        """Bytes a token that the layer keeps for the backward pass; matrix products have elements of `width` bytes.
+
+        `weights_tokens`: the longest sequence where attention weights are kept, else 0.
+        """
+        raise NotImplementedError
+
+
+class EncoderLayer(Layer):
+    """Attention, then feed-forward, each with dropout, residual and norm."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.attention = Attention(settings)
+        self.ffn = FEED_FORWARDS[settings.feed_forward](settings)
+
+    def forward(self, hidden: Tensor, plan: AttentionPlan, rows: ScoredRows | None = None) -> Tensor:
+        """hidden (T, H) -> (T, H), or (R, H) at `rows`."""
+        done: Tensor = self.ffn(self.attention(hidden, plan, rows))
+        return done
+
+    @staticmethod
+    def formula(settings: EncoderSettings) -> str:
+        """What `flops` and heads count, in one line for a table."""
+        return (
+            f"6 · T · L · (4 H² + {FEED_FORWARDS[settings.feed_forward].matrices} H F) + 12 · L · H · Σ n² + heads at "
+            "scored positions, the last layer at scored rows; padding not counted"
+        )
+
+    @staticmethod
+    def flops(settings: EncoderSettings, sizes: NDArray[Any], rows: NDArray[Any]) -> int:
+        """Keys and values are of all tokens, all else of `rows`: 6 · (T · 2 H² + R · (2 H² + 2 H F)) + 12 · H · Σ r n,
+        3 H F where gated."""
+        hidden, feed_forward = settings.hidden, FEED_FORWARDS[settings.feed_forward]
+        asking = 2 * hidden * hidden + feed_forward.matrices * hidden * settings.ffn_width
+        products = 6 * (int(sizes.sum()) * 2 * hidden * hidden + int(rows.sum()) * asking)
+        return products + 12 * hidden * int((sizes * rows).sum())
+
+    @staticmethod
+    def kept_bytes(settings: EncoderSettings, width: int, weights_tokens: int) -> int:
+        """In elements: 4 of H around norms and residual sums, half of them float32 in any case, 5 more into and out of
+        attention, 1 into the feed-forward layer, 2 (4 where gated) of its own width, and 2 masks of dropout.
+
+        In bf16 that is 34 bytes × H where all are of 2 bytes, as Korthikanti et al. (arXiv 2205.05198) count without
+        the attention matrix, which takes a number a head and pair of tokens.
+        """
+        hidden, inner = settings.hidden, FEED_FORWARDS[settings.feed_forward].kept * settings.ffn_width
+        return 4 * 2 * hidden + width * (6 * hidden + inner + settings.heads * weights_tokens) + 2 * hidden
+
+
+class Attention(nn.Module):
+    """Queries, keys and values by one linear; attention; output linear; residual and norm."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.qkv = bare_linear(settings.hidden, 3 * settings.hidden)
+        self.output = bare_linear(settings.hidden, settings.hidden)
+        self.norm = NORMS[settings.norm](settings.hidden, settings.norm_eps)
+        self.dropout = Dropout(settings.dropout)
+
+    def forward(self, hidden: Tensor, plan: AttentionPlan, rows: ScoredRows | None = None) -> Tensor:
+        """hidden (T, H) -> (T, H), or (R, H) at `rows`."""
+        read = self.norm.before(hidden)
+        if rows is None:
+            qkv = self.qkv(read)  # (T, 3H)
+            if plan.angles is not None:
+                query, key, value = qkv.chunk(3, 1)
+                qkv = torch.cat([rotate(query, plan.angles), rotate(key, plan.angles), value], 1)
+            mixed = attend_all(qkv, plan)
+        else:
+            hidden, width = select_rows(hidden, rows), hidden.shape[1]  # (R, H)
+            weights, biases = (torch.split(each, [width, 2 * width]) for each in (self.qkv.weight, self.qkv.bias))
+            query = F.linear(self.norm.before(hidden), weights[0], biases[0])  # (R, H)
+            key, value = F.linear(read, weights[1], biases[1]).chunk(2, 1)  # each (T, H)
+            if plan.angles is not None:
+                query, key = rotate(query, plan.angles.index_select(1, rows.index)), rotate(key, plan.angles)
+            mixed = attend(query, key, value, plan, rows)  # (R, H)
+        return self.norm.after(hidden, self.dropout(self.output(mixed)))
+
+
+class FeedForward(nn.Module):
+    """Two linears with the activation between them; residual and norm."""
+
+    matrices = 2
+    """Matrices of H · F weights."""
+    kept = 2
+    """Values of width F kept for the backward pass: before and after the activation."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[settings.activation]
+        self.inner = bare_linear(settings.hidden, (self.matrices - 1) * settings.ffn_width)
+        self.outer = bare_linear(settings.ffn_width, settings.hidden)
+        self.norm = NORMS[settings.norm](settings.hidden, settings.norm_eps)
+        self.dropout = Dropout(settings.dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden (T, H) -> (T, H), through (T, F)."""
+        wide = self.widen(self.norm.before(hidden))
+        return self.norm.after(hidden, self.dropout(self.outer(wide)))
+
+    def widen(self, read: Tensor) -> Tensor:
+        """read (T, H) -> what the outer linear reads, (T, F)."""
+        return self.activation(self.inner(read))
+
+
+class GatedFeedForward(FeedForward):
+    """Three matrices: activation(gate) · value, both (T, F), into the outer linear (Shazeer, arXiv 2002.05202)."""
+
+    matrices = 3
+    kept = 4
+
+    def widen(self, read: Tensor) -> Tensor:
+        """read (T, H) -> what the outer linear reads, (T, F)."""
+        gate, value = torch.chunk(self.inner(read), 2, -1)
+        return self.activation(gate) * value
+
+
+FEED_FORWARDS: dict[str, type[FeedForward]] = {"plain": FeedForward, "gated": GatedFeedForward}
+"""By the name of `encoder.feed_forward`."""
