@@ -13,11 +13,10 @@ import torch
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example, Split
 from ernie2.errors import ConfigError, DataError
-from ernie2.finetuning import jobs, many_runs, runs, training
+from ernie2.finetuning import jobs, runs, training
 from ernie2.finetuning.inference.predictions import Outcome
 from ernie2.finetuning.jobs import Job
-from ernie2.finetuning.many_runs import run_all
-from ernie2.finetuning.runs import measured_splits, one_answer
+from ernie2.finetuning.runs import measured_splits, one_answer, run_all
 from ernie2.finetuning.tuned_folder import load_tuned
 
 
@@ -189,4 +188,4 @@ def test_fifty_examples_are_learnt_by_heart(head: Any, tmp_path: Path) -> None:
 
 def test_the_cpu_is_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert many_runs.devices() == [torch.device("cpu")]
+    assert runs.devices() == [torch.device("cpu")]

@@ -13,7 +13,7 @@ import tiny_run
 from ernie2.errors import CheckpointError, ConfigError
 from ernie2.exporting import export_hf
 from ernie2.finetuning.jobs import Job
-from ernie2.finetuning.many_runs import run_all
+from ernie2.finetuning.runs import run_all
 from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.training.pretraining import build

@@ -14,9 +14,8 @@ import tiny_finetuning as tiny
 from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, ConfigError, StorageError
-from ernie2.finetuning.dense import DenseTuned
 from ernie2.finetuning.encoded import ExampleEncoder
-from ernie2.finetuning.heads import TunedModel, outputs_of
+from ernie2.finetuning.heads import DenseTuned, TunedModel, outputs_of
 from ernie2.finetuning.inference.predictions import logits_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
 from ernie2.verbs import exporting_onnx

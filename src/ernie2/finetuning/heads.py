@@ -1,4 +1,4 @@
-"""The network that is fine-tuned: a pre-trained encoder and one linear, for each kind of task.
+"""The network that is fine-tuned: a pre-trained encoder and one linear, for each kind of task, on packs or padded.
 
 T tokens in the pack · S sequences · L tokens of the longest · H hidden · P scored positions · C outputs
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ernie2.datasets.examples import Head
 from ernie2.finetuning.packs import SCORED
+from ernie2.model.dense import DenseEncoder
 from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import Encoder
 from ernie2.model.heads import TaskLoss
@@ -116,3 +117,29 @@ def sequence_rows(scores: Tensor, inputs: Inputs) -> Tensor:
     at = inputs.starts[:-1, None].long() + torch.minimum(steps, lengths[:, None] - 1)
     rows = scores.index_select(0, at.reshape(-1)).view(*at.shape, 2)
     return rows.masked_fill(~real[..., None], float("-inf"))
+
+
+class DenseTuned(nn.Module):
+    """`model` as a function of padded ids; it gives what the class of `transformers` for its kind of task gives."""
+
+    def __init__(self, model: TunedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.dense = DenseEncoder(model.encoder)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Three (B, L) int64 -> logits (B, C) of whole texts, (B, L, C) of tokens; of spans start and end logits, each
+        (B, L)."""
+        hidden = self.dense(input_ids, attention_mask, token_type_ids)
+        if self.model.head in ("tagging", "span"):
+            logits: Tensor = self.model.linear(hidden)
+            return (logits[..., 0], logits[..., 1]) if self.model.head == "span" else logits
+        if self.model.pooling == "first":
+            pooled = self.dense.pool(hidden)
+        else:
+            shares = attention_mask.to(hidden.dtype)[..., None]
+            pooled = (hidden * shares).sum(1) / shares.sum(1)
+        scored: Tensor = self.model.linear(pooled)
+        return scored

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import Head
@@ -40,39 +40,18 @@ def size_for(layers: int) -> Size:
     return "large" if layers >= LARGE_LAYERS else "base"
 
 
-def _glue(epochs: int, peak_lr: float, batch: int, *, max_length: int = 128) -> FineTuningSettings:
-    return FineTuningSettings(
-        epochs=epochs,
-        peak_lr=peak_lr,
-        batch=batch,
-        max_length=max_length,
-        schedule="linear",
-        warmup_share=0.1,
-        weight_decay=0.0,
-        summary="median",
-    )
+def _glue(epochs: int, peak_lr: float, batch: int, max_length: int = 128) -> FineTuningSettings:
+    script = {"schedule": "linear", "warmup_share": 0.1, "weight_decay": 0.0, "summary": "median"}
+    return _row(epochs, peak_lr, batch, max_length, **script)
 
 
-def _chinese(
-    epochs: int,
-    peak_lr: float,
-    batch: int,
-    *,
-    max_length: int,
-    weight_decay: float = 0.01,
-    task_id: int = 0,
-) -> FineTuningSettings:
-    return FineTuningSettings(
-        epochs=epochs,
-        peak_lr=peak_lr,
-        batch=batch,
-        max_length=max_length,
-        schedule="constant",
-        warmup_share=0.0,
-        weight_decay=weight_decay,
-        summary="mean",
-        task_id=task_id,
-    )
+def _chinese(epochs: int, peak_lr: float, batch: int, max_length: int, **changes: Any) -> FineTuningSettings:
+    script = {"schedule": "constant", "warmup_share": 0.0, "weight_decay": 0.01, "summary": "mean"}
+    return _row(epochs, peak_lr, batch, max_length, **(script | changes))
+
+
+def _row(epochs: int, peak_lr: float, batch: int, max_length: int, **rest: Any) -> FineTuningSettings:
+    return FineTuningSettings(epochs=epochs, peak_lr=peak_lr, batch=batch, max_length=max_length, **rest)
 
 
 PAPER_SETTINGS: dict[str, tuple[FineTuningSettings, FineTuningSettings]] = {
@@ -84,21 +63,18 @@ PAPER_SETTINGS: dict[str, tuple[FineTuningSettings, FineTuningSettings]] = {
     "mnli": (_glue(3, 3e-5, 512), _glue(3, 3e-5, 256)),
     "qnli": (_glue(4, 2e-5, 256), _glue(4, 2e-5, 256)),
     "rte": (_glue(4, 2e-5, 4), _glue(5, 3e-5, 16)),
-    "wnli": (_glue(4, 2e-5, 8, max_length=512), _glue(4, 2e-5, 8, max_length=512)),
-    "cmrc2018": (_chinese(2, 3e-5, 64, max_length=512), _chinese(2, 3e-5, 64, max_length=512)),
-    "drcd": (_chinese(2, 5e-5, 64, max_length=512), _chinese(2, 3e-5, 64, max_length=512)),
+    "wnli": (_glue(4, 2e-5, 8, 512), _glue(4, 2e-5, 8, 512)),
+    "cmrc2018": (_chinese(2, 3e-5, 64, 512), _chinese(2, 3e-5, 64, 512)),
+    "drcd": (_chinese(2, 5e-5, 64, 512), _chinese(2, 3e-5, 64, 512)),
     # length and stride of DuReader are ours: its script was not released
-    "dureader": (_chinese(2, 5e-5, 64, max_length=512), _chinese(2, 2e-5, 64, max_length=512)),
-    "msra_ner": (_chinese(6, 5e-5, 16, max_length=256), _chinese(6, 1e-5, 16, max_length=256)),
-    "xnli": (_chinese(3, 1e-4, 512, max_length=512), _chinese(3, 4e-5, 512, max_length=512)),
-    "chnsenticorp": (_chinese(10, 5e-5, 24, max_length=256), _chinese(10, 1e-5, 24, max_length=256)),
-    "lcqmc": (
-        _chinese(3, 2e-5, 32, max_length=128, weight_decay=0.0),
-        _chinese(3, 5e-6, 32, max_length=128, weight_decay=0.0),
-    ),
+    "dureader": (_chinese(2, 5e-5, 64, 512), _chinese(2, 2e-5, 64, 512)),
+    "msra_ner": (_chinese(6, 5e-5, 16, 256), _chinese(6, 1e-5, 16, 256)),
+    "xnli": (_chinese(3, 1e-4, 512, 512), _chinese(3, 4e-5, 512, 512)),
+    "chnsenticorp": (_chinese(10, 5e-5, 24, 256), _chinese(10, 1e-5, 24, 256)),
+    "lcqmc": (_chinese(3, 2e-5, 32, 128, weight_decay=0.0), _chinese(3, 5e-6, 32, 128, weight_decay=0.0)),
     # the script of the base model alone passes a task id
-    "bq": (_chinese(3, 3e-5, 64, max_length=128, task_id=2), _chinese(3, 1.5e-5, 64, max_length=128)),
-    "dbqa": (_chinese(3, 2e-5, 64, max_length=512), _chinese(3, 1e-5, 64, max_length=512)),
+    "bq": (_chinese(3, 3e-5, 64, 128, task_id=2), _chinese(3, 1.5e-5, 64, 128)),
+    "dbqa": (_chinese(3, 2e-5, 64, 512), _chinese(3, 1e-5, 64, 512)),
 }
 """data set -> (base, large), in the order of Tables 3 and 4."""
 _SAME_AS = {"ax": "mnli", "dureader_robust": "dureader", "para_rank": "dbqa"}

@@ -1,27 +1,32 @@
-"""One run: a data set, a checkpoint and a seed → figures and a model, trained and measured."""
+"""The runs of a data set: for each seed figures and a model, trained and measured.
+
+Runs go one after the other, or side by side in processes of their own.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ernie2.console import say
+from ernie2.console import progress, say
 from ernie2.datasets.examples import Example, LabelledData
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import Outcome, positive_scores, predict, with_threshold
+from ernie2.finetuning.inference.predictions import Outcome, positive_scores, predict, predict_texts, with_threshold
 from ernie2.finetuning.jobs import MODEL, RESULT, Job, Run, finished_run, keep_run
-from ernie2.finetuning.scoring.answers import RULES
+from ernie2.finetuning.scoring.answers import RULES, choose_threshold
 from ernie2.finetuning.scoring.metrics import measure
-from ernie2.finetuning.scoring.null_answers import choose_threshold
+from ernie2.finetuning.sources import open_source
 from ernie2.finetuning.training import fine_tune
-from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
 from ernie2.plurals import counted
+from ernie2.processes import cores, done_in_processes, without_main
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import remove
@@ -107,6 +112,66 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job, judge.null_threshold), vocab_size))
     keep_run(done, prepared.identity)
     return done
+
+
+def devices() -> list[torch.device]:
+    """Every CUDA device, or the CPU."""
+    return [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [torch.device("cpu")]
+
+
+def run_all(job: Job, seeds: Sequence[int], *, parallel: int | None = None, tokenizer: str | None = None) -> list[Run]:
+    """The run of every seed, in their order; those that are finished are read. `parallel` runs go side by side, by
+    default one for each GPU, and one on a CPU. Figures do not depend on it."""
+    identity = job.identity()
+    known = {seed: done for seed in seeds if (done := finished_run(job, seed, identity)) is not None}
+    left = [seed for seed in seeds if seed not in known]
+    found = devices()
+    at_once = min(parallel or len(found), len(left))
+    if at_once <= 1:
+        prepared = prepare(job) if left else None
+        return [
+            known[seed] if prepared is None or seed in known else run(job, seed, found[0], prepared) for seed in seeds
+        ]
+    threads = max(1, cores() // at_once)
+    bare = replace(job, source=None)  # type: ignore[arg-type]  # opened where it is used
+    orders = [
+        (bare, job.source.where, tokenizer, seed, str(found[number % len(found)]), threads)
+        for number, seed in enumerate(left)
+    ]
+    with without_main(), progress(f"{job.data.name}, {at_once} at once", len(orders), "runs") as bar:
+        advice = "The same command goes on with the runs that are not finished; a smaller --parallel needs less memory."
+        for _ in done_in_processes(_run_one, orders, at_once, what_now=advice):
+            bar.advance()
+    return [one for seed in seeds if (one := finished_run(job, seed, identity)) is not None]
+
+
+def _run_one(order: tuple[Job, Path, str | None, int, str, int]) -> None:
+    """In a process of its own: leaves the result on the disk, where it is read afterwards."""
+    bare, checkpoint, tokenizer, seed, device, threads = order
+    torch.set_num_threads(threads)
+    job = replace(bare, source=open_source(checkpoint, tokenizer))
+    run(job, seed, torch.device(device), prepare(job), bar=False)
+
+
+def diagnose(
+    diagnostic: LabelledData, trained_on: LabelledData, runs: Sequence[Run], device: torch.device
+) -> tuple[LabelledData, tuple[Run, ...]]:
+    """Score every run's model on the labelled splits of `diagnostic`.
+
+    Returns the diagnostic set with the training split of `trained_on`, so that its standing covers both, and a run a
+    seed with the diagnostic's figures. A run without figures of its own has none here.
+    """
+    splits = {name: split for name, split in diagnostic.splits.items() if split.labelled}
+    scored = []
+    for run in runs:
+        figures = {}
+        if run.metrics:
+            tuned = load_tuned(run.folder / MODEL)
+            for name, split in splits.items():
+                outcomes = predict_texts(tuned, split.examples, device)
+                figures[name] = measure(diagnostic, split.examples, [outcome.value for outcome in outcomes])
+        scored.append(Run(run.seed, run.folder, figures, diverged=run.diverged))
+    return replace(diagnostic, splits={"train": trained_on.splits["train"], **splits}), tuple(scored)
 
 
 def _constant(answer: str, steps: int) -> str:

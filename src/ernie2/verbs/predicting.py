@@ -16,7 +16,7 @@ from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.finetuning.former import check_predictions_file
 from ernie2.finetuning.inference.predictions import Outcome, encode_texts, predict_texts
 from ernie2.finetuning.inference.unlabelled import examples_from, examples_in, examples_of
-from ernie2.finetuning.many_runs import devices
+from ernie2.finetuning.runs import devices
 from ernie2.finetuning.spans import Candidate
 from ernie2.finetuning.tuned_folder import Tuned, load_tuned
 from ernie2.shards.unknown import HIGH, describe_share

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.finetuning.scoring.glue import SCORED, glue_score
 from ernie2.finetuning.scoring.paper_results import paper_rows
+from ernie2.finetuning.scoring.results import SCORED, glue_score
 
 
 @pytest.mark.parametrize(

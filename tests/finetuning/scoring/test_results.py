@@ -12,8 +12,7 @@ import pytest
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Split
 from ernie2.finetuning.jobs import Run
-from ernie2.finetuning.scoring.glue import SCORED
-from ernie2.finetuning.scoring.results import Outcomes, as_markdown, glue_of, lines_of, outcomes_of, record_of
+from ernie2.finetuning.scoring.results import SCORED, Outcomes, as_markdown, glue_of, lines_of, outcomes_of, record_of
 
 FACTS = {"checkpoint": "runs/b", "layout": "run", "size": "base", "seeds": [0, 1], "device": "cpu",
          "precision": "fp32", "encoder": {"layers": 1, "hidden": 32}, "notes": ["a note"]}  # fmt: skip

@@ -18,8 +18,7 @@ import numpy as np
 from ernie2.datasets.examples import Answer, Example, LabelledData
 from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.errors import DataError
-from ernie2.finetuning.scoring.answers import RULES, score_answers
-from ernie2.finetuning.scoring.null_answers import HAS_ANSWER, NO_ANSWER, score_with_nulls
+from ernie2.finetuning.scoring.answers import HAS_ANSWER, NO_ANSWER, RULES, score_answers, score_with_nulls
 
 Prediction = str | float | tuple[str, ...]
 """By head: a class name, a number, class names or tags, the text of an answer."""

@@ -14,9 +14,8 @@ from ernie2.datasets.examples import Answer, Example, Split
 from ernie2.finetuning.encoded import ExampleEncoder
 from ernie2.finetuning.inference.predictions import Outcome, with_threshold
 from ernie2.finetuning.jobs import Job
-from ernie2.finetuning.many_runs import run_all
-from ernie2.finetuning.scoring.answers import RULES, compare
-from ernie2.finetuning.scoring.null_answers import accepted, choose_threshold, score_with_nulls
+from ernie2.finetuning.runs import run_all
+from ernie2.finetuning.scoring.answers import RULES, accepted, choose_threshold, compare, score_with_nulls
 from ernie2.finetuning.spans import Candidate
 from ernie2.finetuning.tuned_folder import load_tuned
 from ernie2.verbs.predicting import described, predictions
