@@ -112,8 +112,11 @@ def test_reporting_reads_records_only(module: str) -> None:
         "storage",
         "reporting",
         "studies",
+        "training",
         "wording",
     }
+    files = {name for name in imports(module) if name.startswith("ernie2.training")}
+    assert all(name.startswith(("ernie2.training.run_record.", "ernie2.training.records")) for name in files)
     ours = {name for name in imports(module) if name.startswith("ernie2.studies")}
     assert all(name.startswith("ernie2.studies.analysis.") for name in ours)
 

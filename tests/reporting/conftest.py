@@ -11,14 +11,14 @@ import pytest
 
 from ernie2.reporting.records_reader import Records, read_records
 from ernie2.storage.json_files import write_checked_json
+from tiny_run import run_values
 
 MASKING, CASE = "knowledge_masking", "capitalization_prediction"
 
 
 def described(**changes: Any) -> dict[str, Any]:
-    """run.json of the small run."""
-    return {
-        "format": 2,
+    """run.json of the small run; parts given in `changes` need not be whole."""
+    values = {
         "name": "small",
         "about": "A run to look at.",
         "created": "2026-03-02T10:00:00+00:00",
@@ -65,6 +65,15 @@ def described(**changes: Any) -> dict[str, Any]:
         "batch_tokens": 4096,
         "initialised_from": None,
     } | changes
+    whole = run_values(**values)
+    task = {"id": 0, "level": "token", "labels": None, "about": ""}
+    stage: dict[str, Any] = {"name": "", "iterations": {}, "steps": 0, "introduced": []}
+    whole["data"] = run_values()["data"] | whole["data"]
+    whole["tasks"] = [task | {"title": one["name"].replace("_", " ").capitalize()} | one for one in whole["tasks"]]
+    whole["stages"] = [stage | one for one in whole["stages"]]
+    if whole["extended_from"]:
+        whole["extended_from"] = {"data": "", "replay": None} | whole["extended_from"]
+    return whole
 
 
 def result(accuracy: float, half: float, cheap: float, loss: float = 1.0, **more: Any) -> dict[str, Any]:

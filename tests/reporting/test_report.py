@@ -148,7 +148,7 @@ def test_a_stopped_run_has_no_stage_that_is_running_and_its_time_has_a_name(smal
 
 
 def test_a_run_that_has_only_begun_has_a_report(folder):
-    run = folder([], status="running", finished=None, data=None, recipe=None, versions=None)
+    run = folder([], status="running", finished=None)
     (run / "metrics.jsonl").unlink()
     assert "No step has been recorded yet." in words(write_report(run).read_text(encoding="utf-8"))
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ernie2.reporting.progress import final, trained
-from ernie2.reporting.records_reader import HeldOut, Records, Result, Run, Task
+from ernie2.reporting.records_reader import HeldOut, Records, Result
 from ernie2.seed_interval import SeedInterval, over_seeds
+from ernie2.training.run_record import RunRecord, TaskRecord
 
 _APART = ("name", "about", "run", "seed", "shards", "corpora")
 """Keys of a recipe in which runs of one column may differ."""
@@ -31,7 +32,7 @@ class Column:
     @property
     def seeds(self) -> tuple[int, ...]:
         """Their seeds, sorted."""
-        return tuple(sorted(records.run.seed for records in self.runs if records.run.seed is not None))
+        return tuple(sorted(records.run.seed for records in self.runs))
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Row:
     Intervals over several seeds are Student's t; of one run that of its held-out evaluation, for a difference none.
     """
 
-    task: Task
+    task: TaskRecord
     baseline: float | None
     before: SeedInterval | None
     cells: tuple[Cell | None, ...]
@@ -99,7 +100,7 @@ def spread_of(values: Sequence[float]) -> SeedInterval:
     return spread if len(values) > 1 else replace(spread, note="")
 
 
-def _row(task: Task, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
+def _row(task: TaskRecord, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
     ends = [result for records in runs if (result := final(records, task.name)) is not None]
     baselines = [value for result in ends if (value := result.verdict.baseline_accuracy) is not None]
     # a finished run that several runs extend counts once
@@ -147,12 +148,12 @@ def _start(records: Records) -> HeldOut | None:
     return next(starts, None)
 
 
-def _key(run: Run) -> str:
+def _key(run: RunRecord) -> str:
     recipe: dict[str, Any] = {key: value for key, value in run.recipe.items() if key not in _APART}
     return json.dumps([recipe, run.rules, [stage.iterations for stage in run.stages]], sort_keys=True)
 
 
-def _label(run: Run) -> str:
+def _label(run: RunRecord) -> str:
     extension = run.extended_from
     if extension is None:
         return run.name

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ernie2.reporting.records_reader import HeldOut, Records, Result, Run
+from ernie2.reporting.records_reader import HeldOut, Records, Result
+from ernie2.training.run_record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def spans(records: Records) -> tuple[Span, ...]:
     return tuple(placed)
 
 
-def introduced(run: Run, task: str) -> int | None:
+def introduced(run: RunRecord, task: str) -> int | None:
     """Index of the stage in which `task` enters, or None when no stage trains it."""
     for index, stage in enumerate(run.stages):
         if task in stage.introduced or (not stage.introduced and stage.iterations.get(task, 0) > 0):
@@ -45,7 +46,7 @@ def introduced(run: Run, task: str) -> int | None:
     return next((index for index, stage in enumerate(run.stages) if stage.iterations.get(task, 0) > 0), None)
 
 
-def trained(run: Run, task: str, evaluation: HeldOut) -> bool:
+def trained(run: RunRecord, task: str, evaluation: HeldOut) -> bool:
     """Whether `evaluation` was made after training on `task` had begun; before that its figures are zero-shot."""
     entered = introduced(run, task)
     if entered is None:

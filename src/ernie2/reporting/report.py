@@ -7,7 +7,7 @@ embedded with its licence. Everything the records say is escaped, so names with 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,20 @@ from ernie2.reporting import curves, progress, scores, tables, verdict
 from ernie2.reporting.beside import compare
 from ernie2.reporting.records_reader import Records, read_records
 from ernie2.storage.atomic import write_text
+from ernie2.training.run_record import RunRecord
 
 ASSETS = Path(__file__).parent / "assets"
 NAME = "report.html"
 
 
-def write_report(run: Path, beside: Sequence[Path] = (), changed: Mapping[str, Any] | None = None) -> Path:
+def write_report(run: Path, beside: Sequence[Path] = (), record: RunRecord | None = None) -> Path:
     """Write the report of a run folder, finished or not, atomically; return its path, `RUN/report.html`.
 
-    With runs `beside` it, the page also compares what each task kept in them. `changed`: values that replace those of
-    run.json, as those that are written there next. Raises `CheckpointError` where
-    `run` is not a run, `DataError` where its records are damaged, `StorageError` where the page cannot be written.
+    With runs `beside` it, the page also compares what each task kept in them. `record`: in place of what run.json says,
+    as it is written there next. Raises `CheckpointError` where `run` is not a run or its records are damaged,
+    `DataError` where they lack figures, `StorageError` where the page cannot be written.
     """
-    page = render(read_records(run, changed), [read_records(other) for other in beside])
+    page = render(read_records(run, record), [read_records(other) for other in beside])
     advice = f"Free some space or allow writing there, then run `ernie2 report {run}`; the run itself is untouched."
     write_text(run / NAME, page, what_now=advice)
     return run / NAME

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ernie2.learned import LEARNED, NOT_TRAINED, TOO_FEW
 from ernie2.reporting.progress import final, introduced, stage_ends, trained
-from ernie2.reporting.records_reader import Records, Result, Task, Usable
+from ernie2.reporting.records_reader import Records, Result
+from ernie2.training.run_record import TaskRecord, UsableRecord
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ScheduleCell:
 class ScheduleRow:
     """One task over the stages, and its planned total."""
 
-    task: Task
+    task: TaskRecord
     cells: tuple[ScheduleCell, ...]
     total: int
 
@@ -70,7 +71,7 @@ class MatrixCell:
 class MatrixRow:
     """One task after each stage; None where it was not evaluated."""
 
-    task: Task
+    task: TaskRecord
     cells: tuple[MatrixCell | None, ...]
     forgetting: float | None
     """Best accuracy at a stage's end since the task was introduced, minus the last one; None below two such ends."""
@@ -132,7 +133,7 @@ def _known(value: float | None) -> bool:
 class FinalRow:
     """One task at the end: its last held-out result (None before any) and the word for how it stands."""
 
-    task: Task
+    task: TaskRecord
     result: Result | None
     standing: str
     """A word of `ernie2.learned`."""
@@ -152,12 +153,12 @@ class UsableRow:
     """Usable documents of a task in each corpus, None where the corpus is not one of the task's."""
 
     task: str
-    cells: tuple[Usable | None, ...]
+    cells: tuple[UsableRecord | None, ...]
 
 
 def usable_rows(records: Records) -> tuple[UsableRow, ...]:
     """Task × corpus, in the order of the run's tasks, then any others."""
-    data, titles = records.run.data, {task.name: task.shown for task in records.run.tasks}
+    data, titles = records.run.data, {task.name: task.title for task in records.run.tasks}
     names = [name for name in titles if name in data.usable] + [name for name in data.usable if name not in titles]
     return tuple(
         UsableRow(titles.get(name, name), tuple(data.usable[name].get(corpus) for corpus in data.corpora))

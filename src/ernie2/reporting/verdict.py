@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ernie2.learned import LEARNED, TOO_FEW
 from ernie2.reporting.progress import reached, spans, stage_ends, trained
-from ernie2.reporting.records_reader import Records, Score, Task
+from ernie2.reporting.records_reader import Records, Score
 from ernie2.reporting.tables import final_rows, forgetting_matrix
+from ernie2.training.run_record import TaskRecord
 from ernie2.wording import decimal, interval, listing, signed, spelled, whole
 
 
@@ -46,13 +47,13 @@ def standing_tasks(records: Records, word: str) -> tuple[str, ...]:
         against = f"{judged.baseline} {decimal(judged.baseline_accuracy)}"
         if word == TOO_FEW:
             against = f"{spelled(judged.instances)} instances"
-        found.append(f"{row.task.shown} ({accuracy}; {against})")
+        found.append(f"{row.task.title} ({accuracy}; {against})")
     return tuple(found)
 
 
 def waiting_tasks(records: Records) -> tuple[str, ...]:
     """Titles of the tasks without a held-out result since their training began."""
-    return tuple(row.task.shown for row in final_rows(records) if row.result is None)
+    return tuple(row.task.title for row in final_rows(records) if row.result is None)
 
 
 def remarks(records: Records) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ def _skipped(records: Records) -> str:
     return f"{steps} skipped, for a loss or gradient that was not finite, and changed nothing."
 
 
-def _vocabulary_loss(records: Records, task: Task) -> str:
+def _vocabulary_loss(records: Records, task: TaskRecord) -> str:
     ends = stage_ends(records)
     made = [
         ends[index].tasks[task.name]
@@ -86,14 +87,14 @@ def _vocabulary_loss(records: Records, task: Task) -> str:
         if rule.loss is not None
         else ""
     )
-    return f"{task.shown} has a held-out loss of {losses[-1]} nats a token{against}{path}."
+    return f"{task.title} has a held-out loss of {losses[-1]} nats a token{against}{path}."
 
 
 def _forgetting(records: Records) -> str:
     rows = [row for row in forgetting_matrix(records) if row.forgetting is not None]
     if not rows:
         return ""
-    lost = [f"{row.task.shown} ({decimal(row.forgetting)})" for row in rows if row.clear]
+    lost = [f"{row.task.title} ({decimal(row.forgetting)})" for row in rows if row.clear]
     if lost:
         return f"Clearly below its own best at an earlier stage’s end: {listing(lost)}."
     return "No task fell below its own best at an earlier stage’s end by more than the evaluation can tell."

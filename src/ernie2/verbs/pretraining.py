@@ -213,9 +213,9 @@ def _train_to_end(run: Path, shards: Shards, trainer: Trainer, record: RunRecord
             position = trainer.train()
         model = unsharded(trainer.model, world)
         folder = world.on_first(lambda: _export(run, shards, trainer, record, model, position.seen))
-        over = {"status": "done", "finished": _now()}
-        page = world.on_first(lambda: write_report(run, changed=over))
-        records.describe(record.updated(**over))  # last, so that a finished run has its results
+        done = record.updated(status="done", finished=_now())
+        page = world.on_first(lambda: write_report(run, record=done))
+        records.describe(done)  # last, so that a finished run has its results
     except BaseException:
         with suppress(StorageError):  # on a full disk the first error is the one to tell
             records.describe(record.updated(status="stopped"))
