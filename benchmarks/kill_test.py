@@ -33,10 +33,10 @@ import numpy as np
 import yaml
 
 import ernie2
-from ernie2.training import checkpoints, pretraining  # noqa: F401  the second is what a run imports
+from ernie2.runs import start  # noqa: F401  what a run imports
+from ernie2.training import checkpoints
 from ernie2.training.records import Records
 from ernie2.training.trainer import Trainer
-from ernie2.verbs import pretraining as verbs  # noqa: F401
 
 KINDS = ("at any time", "after some steps", "while saving", "at a change of stage")
 SAME = ("hf/model.safetensors", "hf/task_heads.safetensors")

@@ -29,10 +29,10 @@ import torch
 from ernie2.benchmarking.lever_turns import FormTimes, forms, gain, take_turns
 from ernie2.benchmarking.shards_recipe import FOUR_TASKS, recipe_of_shards
 from ernie2.model.levers import LEVERS
+from ernie2.runs.prepare import shards_of
 from ernie2.shards.store import Shards
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.measuring import TaskSet
-from ernie2.verbs.preparing import shards_of
 
 SIZE = (
     "encoder.layers=6",

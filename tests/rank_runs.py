@@ -19,11 +19,11 @@ import numpy as np
 
 import tiny_run
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training import checkpoints
 from ernie2.training import trainer as trainer_module
 from ernie2.training.distributed import open_world
-from ernie2.training.pretraining import build
 
 
 class Stopped(BaseException):

@@ -1,4 +1,4 @@
-"""The front of the package: lazy verbs, and a version that is written once."""
+"""The front of the package: lazy functions, and a version that is written once."""
 
 from __future__ import annotations
 

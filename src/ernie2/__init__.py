@@ -1,6 +1,6 @@
 """ERNIE 2.0 as open software: continual multi-task pre-training, from raw text to a Hugging Face checkpoint.
 
-The verbs of the command line are functions of this package, and leave the same folders:
+The commands of the command line are functions of this package, and leave the same folders:
 
     import ernie2
 
@@ -16,7 +16,7 @@ The verbs of the command line are functions of this package, and leave the same 
     ernie2.study("laptop", ["finetuning.data=glue_data"])     # learning methods side by side, forgetting made visible
 
 A recipe is a YAML file, the name of a shipped one, or a mapping. What a user can do wrong raises a subclass of
-`ernie2.errors.Ernie2Error`. Importing the package imports none of its libraries; the first verb that is used does.
+`ernie2.errors.Ernie2Error`. Importing the package imports none of its libraries; the first function that is used does.
 
 Functions print nothing: messages and progress are records of the logger "ernie2", warnings, results (level 25) and
 information. `logging.basicConfig(level=logging.INFO)` shows them.
@@ -30,20 +30,20 @@ from typing import TYPE_CHECKING, Any
 from ernie2.version import __version__
 
 if TYPE_CHECKING:
-    from ernie2.verbs.benching import bench
-    from ernie2.verbs.converting import convert
-    from ernie2.verbs.demonstration import demo
-    from ernie2.verbs.evaluating import evaluate, report
-    from ernie2.verbs.exporting_onnx import export
-    from ernie2.verbs.extending import extend
-    from ernie2.verbs.finetuning import finetune
-    from ernie2.verbs.mining import mine_clicks, mine_discourse
-    from ernie2.verbs.planning import plan
-    from ernie2.verbs.predicting import predict
-    from ernie2.verbs.preparing import inspect, prepare
-    from ernie2.verbs.pretraining import pretrain, resume
-    from ernie2.verbs.recipes import list_recipes, list_tasks, recipe_schema, write_recipe
-    from ernie2.verbs.studying import study, study_again
+    from ernie2.benchmarking.bench import bench
+    from ernie2.corpora.mining import mine_clicks, mine_discourse
+    from ernie2.demonstration import demo
+    from ernie2.finetuning.export_onnx import export
+    from ernie2.finetuning.finetune import finetune
+    from ernie2.finetuning.inference.predict import predict
+    from ernie2.runs.convert import convert
+    from ernie2.runs.evaluate import evaluate, report
+    from ernie2.runs.extend import extend
+    from ernie2.runs.plan import plan
+    from ernie2.runs.prepare import inspect, prepare
+    from ernie2.runs.start import pretrain, resume
+    from ernie2.studies.study import study, study_again
+    from ernie2.tasks.catalogue import list_recipes, list_tasks, recipe_schema, write_recipe
 
 __all__ = [
     "__version__",
@@ -72,35 +72,35 @@ __all__ = [
 ]
 
 _MODULES = {
-    "bench": "benching",
-    "convert": "converting",
+    "bench": "benchmarking.bench",
+    "convert": "runs.convert",
     "demo": "demonstration",
-    "evaluate": "evaluating",
-    "export": "exporting_onnx",
-    "extend": "extending",
-    "finetune": "finetuning",
-    "inspect": "preparing",
-    "list_recipes": "recipes",
-    "list_tasks": "recipes",
-    "mine_clicks": "mining",
-    "mine_discourse": "mining",
-    "plan": "planning",
-    "predict": "predicting",
-    "prepare": "preparing",
-    "pretrain": "pretraining",
-    "recipe_schema": "recipes",
-    "report": "evaluating",
-    "resume": "pretraining",
-    "study": "studying",
-    "study_again": "studying",
-    "write_recipe": "recipes",
+    "evaluate": "runs.evaluate",
+    "export": "finetuning.export_onnx",
+    "extend": "runs.extend",
+    "finetune": "finetuning.finetune",
+    "inspect": "runs.prepare",
+    "list_recipes": "tasks.catalogue",
+    "list_tasks": "tasks.catalogue",
+    "mine_clicks": "corpora.mining",
+    "mine_discourse": "corpora.mining",
+    "plan": "runs.plan",
+    "predict": "finetuning.inference.predict",
+    "prepare": "runs.prepare",
+    "pretrain": "runs.start",
+    "recipe_schema": "tasks.recipe",
+    "report": "runs.evaluate",
+    "resume": "runs.start",
+    "study": "studies.study",
+    "study_again": "studies.study",
+    "write_recipe": "tasks.catalogue",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the module of a verb when the verb is asked for."""
+    """Import the module of a function when the function is asked for."""
     if name in _MODULES:
-        return getattr(import_module(f"ernie2.verbs.{_MODULES[name]}"), name)
+        return getattr(import_module(f"ernie2.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'ernie2' has no attribute {name!r}")
 
 

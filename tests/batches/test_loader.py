@@ -11,7 +11,7 @@ from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan, Stage
 from ernie2.batches.stream import Feed, Lane, Stream
 from ernie2.errors import ConfigError, RunFailed, TaskError
-from ernie2.training.pretraining import build
+from ernie2.runs.build import build
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.pairs import pairs_recipe, write_pairs
 from ernie2.benchmarking.peaks import Peak
 from ernie2.benchmarking.waiting import loader_rate, waiting
+from ernie2.runs.build import build
 from ernie2.training.measuring import Taker, task_sets
-from ernie2.training.pretraining import build
 
 CPU = torch.device("cpu")
 NO_PEAK = Peak(1e9, "made up")

@@ -20,7 +20,7 @@ def dry_run(*arguments: str) -> int:
 def test_with_shards_it_tells_schedule_epochs_memory_and_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ernie2.verbs.planning.MEASURING_SECONDS", 0.2)
+    monkeypatch.setattr("ernie2.runs.plan.MEASURING_SECONDS", 0.2)
     tiny_run.write_shards(tmp_path / "shards")
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(tiny_run.recipe(tmp_path).model_dump(mode="json")), encoding="utf-8")

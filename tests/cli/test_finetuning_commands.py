@@ -16,8 +16,8 @@ import pytest
 
 import tiny_finetuning as tiny
 from ernie2 import cli
+from ernie2.finetuning import finetune as finetuning
 from ernie2.finetuning import glue_submission as submission
-from ernie2.verbs import finetuning
 
 Outcome = tuple[int, str, str]
 QUICK = ("epochs=1", "batch=4", "precision=fp32", "max_length=32")

@@ -78,7 +78,7 @@ def test_clicks_become_triples_and_users_are_not_kept(tmp_path: Path, mine: Call
     assert "anna" not in text
 
 
-def test_the_verbs_return_where_the_pairs_are(tmp_path: Path) -> None:
+def test_the_functions_return_where_the_pairs_are(tmp_path: Path) -> None:
     assert ernie2.mine_discourse("package:demo-en.jsonl", tmp_path / "a.tsv") == tmp_path / "a.tsv"
     assert ernie2.mine_clicks(str(log(tmp_path)), tmp_path / "b.tsv", 5, "q", "t", "c") == tmp_path / "b.tsv"
 

@@ -22,6 +22,7 @@ from ernie2.config.settings import Recipe
 from ernie2.model import encoder, heads
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.runs.build import check_rides, head_specs, lay_plans, open_stream, task_ids
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.tasks.building import build_tasks
@@ -29,7 +30,6 @@ from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.measuring import TaskSet, task_sets
 from ernie2.training.optimizers import build_optimizer
-from ernie2.training.pretraining import check_rides, head_specs, lay_plans, open_stream, task_ids
 
 _VOCABULARY = {"all-seven": 30_522, "english-base": 30_522, "chinese-base": 18_000}
 _BASE = ["encoder.layers=12", "encoder.hidden=768", "encoder.heads=12", "encoder.position_rows=512"]

@@ -11,12 +11,12 @@ import pytest
 import tiny_finetuning as tiny
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError
-from ernie2.exporting import export_hf
 from ernie2.finetuning.jobs import Job
 from ernie2.finetuning.runs import run_all
 from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.runs.build import build
+from ernie2.runs.export import export_hf
 from ernie2.shards.wordpieces import load_wordpieces
-from ernie2.training.pretraining import build
 from ernie2.training.records import Records
 
 IDS = {"knowledge_masking": 0, "sentence_distance": 1, "ir_relevance": 2}

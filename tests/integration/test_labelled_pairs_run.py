@@ -13,10 +13,10 @@ import ernie2
 import tiny
 import tiny_run
 from ernie2.errors import CheckpointError, StorageError, TaskError
+from ernie2.runs.build import build, head_specs
+from ernie2.runs.load import load, warm_start
 from ernie2.shards.store import Shards
 from ernie2.tasks.building import build_tasks
-from ernie2.training.loading import load, warm_start
-from ernie2.training.pretraining import build, head_specs
 
 MASKING, DISCOURSE = "knowledge_masking", "discourse_relation"
 LABELS = ("so", "but", "and")
@@ -84,7 +84,7 @@ def test_labels_taken_from_the_data_are_kept_on_resume_evaluation_and_export(tmp
 
     tiny_run.write_shards(tmp_path / "shards", pairs={"web": pairs()})
     with monkeypatch.context() as during:
-        during.setattr("ernie2.verbs.pretraining.export_hf", full)
+        during.setattr("ernie2.runs.start.export_hf", full)
         with pytest.raises(StorageError, match="no space"):
             ernie2.pretrain(recipe(tmp_path, **{DISCOURSE: {}}).model_dump(mode="json"))
     stopped = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -6,9 +6,9 @@ import torch
 
 import tiny_run
 from ernie2.errors import CheckpointError, RunFailed, StorageError
+from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training import bad_batch, replay
-from ernie2.training.pretraining import build
 
 
 @pytest.fixture(scope="module")

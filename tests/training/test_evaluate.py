@@ -17,6 +17,7 @@ from ernie2.batches.packing import Caps
 from ernie2.config.settings import BatchSettings, EncoderSettings
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.transfer import to_host
+from ernie2.runs.build import head_specs, open_stream, task_ids
 from ernie2.training import evaluate
 from ernie2.training.evaluate import (
     SMOOTHING,
@@ -28,7 +29,6 @@ from ernie2.training.evaluate import (
     walk_once,
     wilson,
 )
-from ernie2.training.pretraining import head_specs, open_stream, task_ids
 
 CPU = torch.device("cpu")
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import tiny_run
+from ernie2.runs.build import build
 from ernie2.training import measuring
 from ernie2.training.measuring import Measured, StepCost, TaskSet, forecast, how_often, measure, task_sets
-from ernie2.training.pretraining import build
 
 CPU = torch.device("cpu")
 

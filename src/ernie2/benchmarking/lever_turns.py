@@ -12,9 +12,9 @@ from ernie2.benchmarking.mix import Step, Taken, sample
 from ernie2.benchmarking.ours import Ours
 from ernie2.config.settings import Recipe
 from ernie2.model import levers
+from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training.measuring import TaskSet, task_sets
-from ernie2.training.pretraining import build
 
 ALL = "all levers"
 NONE = "no lever"

@@ -20,9 +20,9 @@ from ernie2.benchmarking.peaks import peak_of
 from ernie2.benchmarking.waiting import loader_rate, waiting
 from ernie2.config.settings import Recipe
 from ernie2.model.attention.fused import active_flash
+from ernie2.runs.build import Pretraining, build
 from ernie2.shards.store import Shards
 from ernie2.training.measuring import Taker, TaskSet, task_sets
-from ernie2.training.pretraining import Pretraining, build
 from ernie2.training.trainer import Trainer, loader_workers
 
 WARM_UP = 3

@@ -130,7 +130,7 @@ def extend(
 
 
 def _extended(run: Path, task: str, overrides: Sequence[str]) -> Path:
-    from ernie2.verbs.extending import folder_for
+    from ernie2.runs.extend import folder_for
 
     named = [override.removeprefix("run=") for override in overrides if override.startswith("run=")]
     return Path(named[-1]) if named else folder_for(run, task)

@@ -17,8 +17,8 @@ from ernie2.finetuning.paper_settings import Size, size_for
 from ernie2.model.formats.filling import load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.runs.stored import open_any, wordpieces_beside
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
-from ernie2.training.stored_runs import open_any, wordpieces_beside
 
 _SPECIALS = 8
 """Fewest tokens of a text that make sense: three special ones and some words."""

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Answer, Example, Split
 from ernie2.finetuning.encoded import ExampleEncoder
+from ernie2.finetuning.inference.predict import described, predictions
 from ernie2.finetuning.inference.predictions import Outcome, with_threshold
 from ernie2.finetuning.jobs import Job
 from ernie2.finetuning.runs import run_all
 from ernie2.finetuning.scoring.answers import RULES, accepted, choose_threshold, compare, score_with_nulls
 from ernie2.finetuning.spans import Candidate
 from ernie2.finetuning.tuned_folder import load_tuned
-from ernie2.verbs.predicting import described, predictions
 
 SQUAD = RULES["squad"]
 

@@ -19,7 +19,7 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.verbs.converting import convert
+from ernie2.runs.convert import convert
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -1,0 +1,82 @@
+"""Make labelled pairs of raw material: discourse pairs of text, relevance triples of a click log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from ernie2.config.languages import check_language
+from ernie2.console import answer, progress
+from ernie2.errors import ConfigError
+from ernie2.plurals import counted
+
+if TYPE_CHECKING:
+    from ernie2.corpora.connectives import Mined
+
+
+def mine_discourse(
+    source: str,
+    destination: str | Path,
+    language: str = "en",
+    max_per_label: int = 10_000,
+    text: str = "text",
+) -> Path:
+    """Makes discourse pairs of raw text and prints their number per connective; returns `destination`.
+
+    `source` is a corpus (file, glob, URL, `package:NAME`) in txt, jsonl or parquet with its text in the field `text`;
+    `destination` a .tsv or .jsonl, also .gz, with the columns sentence1, sentence2, label and group.
+    """
+    from ernie2.config.data_settings import CorpusSettings
+    from ernie2.config.problems import explain
+    from ernie2.corpora.connectives import mine_discourse as mine
+
+    out, given = Path(destination), {"path": source, "language": check_language(language), "text": text}
+    try:
+        corpus = CorpusSettings.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(f"{'; '.join(explain(error, CorpusSettings, given))}.") from error
+    with progress("Looking for connectives", None, "characters") as bar:
+        mined = mine(
+            corpus,
+            out,
+            max_per_label,
+            lambda documents, characters, pairs: bar.advance(
+                characters - bar.done, f"{documents:,} documents, {pairs:,} pairs"
+            ),
+        )
+    _say_mined(out, mined)
+    return out
+
+
+def mine_clicks(
+    source: str,
+    destination: str | Path,
+    min_query_count: int = 5,
+    query: str = "query",
+    title: str = "title",
+    clicked: str = "clicked",
+) -> Path:
+    """Makes query–title pairs in three classes of relevance of a click log; returns `destination`.
+
+    `source` is a .tsv or .jsonl (compressed or not) with a row a shown title; `query`, `title` and `clicked` name its
+    columns. `destination` is a .tsv or .jsonl, also .gz, with the columns query, title, label (0 clicked, 1 shown and
+    never clicked, 2 never shown) and group.
+    """
+    from ernie2.corpora.clicks import mine_clicks as mine
+
+    out = Path(destination)
+    with progress("Reading the click log", None, "rows") as bar:
+        mined = mine(source, out, min_query_count, (query, title, clicked), lambda rows: bar.advance(rows - bar.done))
+    _say_mined(out, mined)
+    return out
+
+
+def _say_mined(out: Path, mined: Mined) -> None:
+    """Prints rows per label, the most frequent first, and what was dropped."""
+    answer(f"{counted(mined.labels.total(), 'pair')} of {counted(len(mined.labels), 'label')} in {out}")
+    for label, count in sorted(mined.labels.items(), key=lambda entry: (-entry[1], entry[0])):
+        answer(f"  {label:<26} {count:,}")
+    for reason, count in mined.drops.as_dict().items():
+        answer(f"dropped {count:,}: {reason}")

@@ -1,0 +1,199 @@
+"""Write a fine-tuned model, or a bare encoder, as ONNX."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ernie2.config.settings import EncoderSettings
+from ernie2.console import say
+from ernie2.errors import CheckpointError, ConfigError, RunFailed, StorageError
+from ernie2.extras import install_advice
+from ernie2.finetuning.heads import DenseTuned
+from ernie2.finetuning.paper_settings import OWN
+from ernie2.finetuning.sources import open_source
+from ernie2.finetuning.tuned_folder import FACTS, load_tuned
+from ernie2.model.dense import DenseEncoder
+from ernie2.model.formats.own import OWN as OWN_FILE
+from ernie2.model.hf import CONFIG, hf_config, unknown_to_hf
+from ernie2.runs.stored import unfinished_note
+from ernie2.shards.wordpieces import WordPieces
+from ernie2.storage.atomic import staged_folder, write_json
+
+FILE = "model.onnx"
+TOLERANCE = 1e-5
+"""Largest difference between ONNX and torch that is accepted, relative to the largest output where that is above 1."""
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The folder that was written, the names of the outputs of its `model.onnx`, and the largest difference to torch on
+    made-up batches of two shapes."""
+
+    folder: Path
+    outputs: tuple[str, ...]
+    difference: float
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A network that takes padded ids, with what goes beside it."""
+
+    network: nn.Module
+    outputs: tuple[str, ...]
+    wordpieces: WordPieces
+    config: Mapping[str, Any]
+    segments: int
+    rows: int
+
+
+def export(model: str | Path, destination: str | Path, task_id: str | None = None) -> Exported:
+    """Writes `destination`: model.onnx with dynamic batch and length, tokeniser and config.json; whole or not at all.
+
+    `model` is a folder that `finetune` left, or any checkpoint, whose encoder alone is written then
+    (last_hidden_state, pooler_output where it has a pooler), under `task_id` (a name or a row, 0 by default). What is
+    written is run by onnxruntime and compared with torch before it is put into its place. Raises `ConfigError` where
+    the packages are not installed, `CheckpointError` for a recurrent encoder, `StorageError` where `destination` exists
+    or cannot be written.
+    """
+    model, destination = Path(model), Path(destination)
+    if lacking := [name for name in _NEEDED if find_spec(name) is None]:
+        raise ConfigError(f"ONNX needs {', '.join(lacking)}: {install_advice('onnx')}.")
+    if destination.exists():
+        raise StorageError(f"{destination} exists already; name a folder that does not, or move that one away.")
+    ready = _tuned(model, task_id) if _is_tuned(model) else _bare(model, task_id)
+    with staged_folder(destination) as staging:
+        _write_onnx(staging / FILE, ready)
+        difference = compare(staging / FILE, ready.network, ready.segments, ready.rows)
+        ready.wordpieces.save(staging, ready.rows)
+        write_json(staging / CONFIG, dict(ready.config))
+    say(f"{model} -> {destination / FILE} ({', '.join(ready.outputs)}); largest difference to torch {difference:.1e}")
+    return Exported(destination, ready.outputs, difference)
+
+
+def compare(file: Path, network: nn.Module, segments: int, rows: int) -> float:
+    """The largest difference between onnxruntime and torch over made-up batches of two shapes, with padding.
+
+    Raises `RunFailed` where it is above `TOLERANCE`.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for texts, length in ((1, min(7, rows)), (3, min(16, rows))):
+        given = _made_up(texts, length, segments)
+        theirs = session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, given, strict=True)})
+        with torch.inference_mode():
+            made = network(*given)
+        ours = made if isinstance(made, tuple) else (made,)
+        for one, other in zip(ours, theirs, strict=True):
+            real = _real(one.numpy(), given[1].numpy())
+            worst = max(
+                worst, float(np.abs(real - _real(other, given[1].numpy())).max() / max(1.0, np.abs(real).max()))
+            )
+    if not worst <= TOLERANCE:
+        raise RunFailed(f"ONNX and torch differ by {worst:.1e}, more than {TOLERANCE:g}; nothing was written.")
+    return worst
+
+
+def _write_onnx(file: Path, ready: _Ready) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators of libraries that are not there
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=ready.rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            ready.network,
+            _made_up(2, min(12, ready.rows), ready.segments),
+            dynamo=True,
+            input_names=list(INPUTS),
+            output_names=list(ready.outputs),
+            dynamic_shapes=tuple({0: batch, 1: length} for _ in INPUTS),
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(file))
+
+
+def _made_up(texts: int, length: int, segments: int) -> tuple[Tensor, Tensor, Tensor]:
+    """ids, mask and segments of texts of which all but the first are padded by 2 tokens; ids any model has."""
+    rng = np.random.default_rng(0)
+    ids = torch.from_numpy(rng.integers(1, 16, (texts, length)))
+    mask, types = torch.ones_like(ids), torch.zeros_like(ids)
+    mask[1:, -2:] = 0
+    types[:, length // 2 :] = min(1, segments - 1)
+    return ids, mask, types
+
+
+def _real(values: Any, mask: Any) -> Any:
+    """Of values (B, L, …) those at tokens; of (B, …) all."""
+    return values[mask.astype(bool)] if values.ndim > 1 and values.shape[:2] == mask.shape else values
+
+
+def _is_tuned(folder: Path) -> bool:
+    for name in (CONFIG, OWN_FILE):
+        try:
+            if FACTS in json.loads((folder / name).read_text(encoding="utf-8")):
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def _tuned(folder: Path, task_id: str | None) -> _Ready:
+    if task_id is not None:
+        raise ConfigError(f"{folder} is fine-tuned and has its task id in it; leave --task-id out.")
+    tuned = load_tuned(folder)
+    settings = tuned.model.encoder.settings
+    _check_kind(folder, settings)
+    outputs = ("start_logits", "end_logits") if tuned.model.head == "span" else ("logits",)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    network = DenseTuned(tuned.model).eval()
+    return _Ready(network, outputs, tuned.wordpieces, config, settings.segment_types, settings.position_rows)
+
+
+def _bare(checkpoint: Path, task_id: str | None) -> _Ready:
+    source = open_source(checkpoint)
+    if (note := unfinished_note(checkpoint, source.stored.where)) is not None:
+        say(note)
+    settings = source.stored.settings
+    _check_kind(checkpoint, settings)
+    row = 0 if task_id is None else source.task_id(task_id, OWN)[0]
+    carrier, new = source.build(OWN, 0)  # of the settings only dropout is read, and none is applied
+    pooled = not any(name.startswith("encoder.pooler.") for name in new)
+    outputs = ("last_hidden_state", "pooler_output") if pooled else ("last_hidden_state",)
+    config = hf_config(carrier.settings, carrier.vocab_size, source.stored.task_ids, (), source.wordpieces.pad_id)
+    network = _Bare(DenseEncoder(carrier.encoder, row), pooled).eval()
+    return _Ready(network, outputs, source.wordpieces, config, settings.segment_types, settings.position_rows)
+
+
+class _Bare(nn.Module):
+    """An encoder with named outputs."""
+
+    def __init__(self, dense: DenseEncoder, pooled: bool) -> None:
+        super().__init__()
+        self.dense, self.pooled = dense, pooled
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
+        """Three (B, L) int64 -> hidden states (B, L, H) and, where there is a pooler, (B, H)."""
+        hidden = self.dense(input_ids, attention_mask, token_type_ids)
+        return (hidden, self.dense.pool(hidden)) if self.pooled else (hidden,)
+
+
+def _check_kind(folder: Path, settings: EncoderSettings) -> None:
+    if lacking := unknown_to_hf(settings):
+        raise CheckpointError(
+            f"{folder}: its encoder has {', '.join(lacking)}; only what Hugging Face's ErnieModel can be is written "
+            "as ONNX."
+        )

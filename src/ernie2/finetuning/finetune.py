@@ -1,0 +1,318 @@
+"""Turn a checkpoint and labelled data into fine-tuned models and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from ernie2.config.finetuning_settings import FineTuningSettings
+from ernie2.config.overrides import overridden
+from ernie2.console import answer, say
+from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
+from ernie2.datasets.examples import Head, LabelledData
+from ernie2.datasets.official_files import find_files
+from ernie2.datasets.own_data import own_data
+from ernie2.datasets.subsets import with_train_examples
+from ernie2.errors import ConfigError, DataError
+from ernie2.finetuning.former import check_results_folder, check_submission_file
+from ernie2.finetuning.glue_submission import check_tests, submit
+from ernie2.finetuning.jobs import Job, Run
+from ernie2.finetuning.paper_settings import own_settings, settings_for
+from ernie2.finetuning.runs import devices, diagnose, run_all
+from ernie2.finetuning.scoring.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
+from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.plurals import counted
+from ernie2.reporting.finetuned import write_page
+from ernie2.runs.stored import unfinished_note
+from ernie2.storage.atomic import write_json, write_text
+from ernie2.storage.locks import FolderLock
+from ernie2.training.step import choose_precision
+
+RESULTS, REPORT = "results.json", "results.md"
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """The folder of results, and by data set its models: seed-k/model, loaded by `transformers` and `predict`.
+
+    `record` is what results.json holds.
+    """
+
+    folder: Path
+    models: Mapping[str, tuple[Path, ...]]
+    record: Mapping[str, Any]
+
+
+def finetune(
+    checkpoint: str | Path,
+    dataset: str | None = None,
+    data: str | None = None,
+    *,
+    files: Mapping[str, str] | None = None,
+    text: str = "text",
+    label: str = "label",
+    head: str | None = None,
+    scheme: str | None = None,
+    seeds: int | None = None,
+    settings: Sequence[str] = (),
+    task_id: str | None = None,
+    out: str | Path | None = None,
+    submission: str | Path | None = None,
+    tokenizer: str | None = None,
+    parallel: int | None = None,
+) -> Finetuned:
+    """Fine-tunes a checkpoint of any kind on declared data sets or on files of your own, and measures it.
+
+    `dataset`: a name of `datasets.declared.DATASETS`, or a group ("glue", "chinese"), read from the folder `data` or
+    from `files` (split -> file). Without a `dataset`, `files` are your own (train, dev, test), with the columns `text`
+    ("a" or "a,b") and `label`; `head` says the kind of task where the guess is wrong, `scheme` the tag scheme. Settings
+    are the paper's for a model of this size; `settings` are "key=value" overrides. `seeds`: number of runs (5 for the
+    paper's sets, 1 for your own). `submission`: a zip for the GLUE server, with `dataset="glue"`.
+
+    Leaves out/<data set>/seed-k with result.json and model, and out/results.json, results.md and results.html; runs
+    that are finished there are not done again. Raises `ConfigError`, `DataError`, `CheckpointError` for what cannot be
+    done, before any training.
+    """
+    if out is not None:
+        check_results_folder(Path(out))
+    if submission is not None:
+        check_submission_file(Path(submission))
+    source = open_source(checkpoint, tokenizer)
+    named, absent = _data(dataset, data, dict(files or {}), text, label, head, scheme)
+    own = dataset is None
+    if submission is not None:
+        _check_submission(dataset, named, absent)
+    folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
+    jobs = [_job(source, one, own, settings, task_id, folder) for one in named.values() if not _untrained(one)]
+    unfinished = unfinished_note(source.where, source.stored.where)
+    remarks = [
+        *([unfinished] if unfinished else []),
+        *source.wordpieces.notes,
+        *_remarks(data, named, absent, told=submission is None),
+    ]
+    for remark in remarks:
+        say(remark)
+    with FolderLock(folder, otherwise="name another folder with --out"):
+        return _run_jobs(jobs, source, named, remarks, folder, own, seeds, submission, parallel, tokenizer)
+
+
+def _run_jobs(
+    jobs: Sequence[tuple[Job, tuple[str, ...]]],
+    source: Source,
+    named: Mapping[str, LabelledData],
+    remarks: list[str],
+    folder: Path,
+    own: bool,
+    seeds: int | None,
+    submission: str | Path | None,
+    parallel: int | None,
+    tokenizer: str | None,
+) -> Finetuned:
+    """Run every job and write the results; `folder` is locked."""
+    runs: dict[str, list[Run]] = {}
+    results: list[Outcomes] = []
+    for job, notes in jobs:
+        _say_job(job, notes)
+        name, count = job.data.name, seeds or (1 if own else job.settings.runs)
+        runs[name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
+        made = outcomes_of(job.data, runs[name], job.settings, source.shape, job.task_id, str(job.folder), own)
+        said = _split_notes(job)
+        answer("\n".join(lines_of(replace(made, notes=tuple(note for note in made.notes if note not in said)))))
+        results.append(replace(made, notes=(*notes, *made.notes)))
+        for one in named.values():
+            if _trained_on(one) == name and one.splits["test"].labelled:
+                whole, scored = diagnose(one, job.data, runs[name], devices()[0])
+                results.append(
+                    outcomes_of(whole, scored, job.settings, source.shape, job.task_id, str(job.folder), own=False)
+                )
+                answer("\n".join(lines_of(results[-1])))
+    if submission is not None:
+        chosen = submit(Path(submission), named, runs, devices()[0])
+        remarks.append("submission: " + ", ".join(f"{one.dataset} by seed {one.seed}" for one in chosen))
+        answer(f"Submission: {submission}; the run that is best on dev predicted each test file")
+    record = record_of(results, **_facts(source, jobs[0][0].settings, remarks, results))
+    _leave(folder, record, results)
+    models = {name: tuple(run.folder / "model" for run in found) for name, found in runs.items()}
+    return Finetuned(folder, models, record)
+
+
+def _remarks(data: str | None, named: Mapping[str, LabelledData], absent: Sequence[str], *, told: bool) -> list[str]:
+    """What is said of sets without a run; `told`: of those that only a submission is predicted for, too."""
+    bare = [
+        name
+        for name, one in named.items()
+        if told and _untrained(one) and not any(s.labelled for s in one.splits.values())
+    ]
+    return [
+        *([f"not in {data}: {', '.join(absent)}"] if absent else []),
+        *(f"{name} has no labels here: the {DATASETS[name].trained_on} model predicts it with --submission"
+          for name in bare),
+    ]  # fmt: skip
+
+
+def _check_submission(dataset: str | None, named: Mapping[str, LabelledData], absent: Sequence[str]) -> None:
+    if dataset is None or dataset.lower() != "glue":
+        raise ConfigError("--submission needs all of GLUE: --dataset glue --data FOLDER.")
+    if absent:
+        raise DataError(
+            f"a submission needs every set of GLUE, with training and test files; missing: {', '.join(absent)}."
+        )
+    check_tests(named)
+
+
+def _leave(folder: Path, record: Mapping[str, Any], results: Sequence[Outcomes]) -> None:
+    """Writes the three forms of the results, and says the GLUE score where there is one."""
+    if record["glue_score"] is not None:
+        part = [one.dataset for one in results if one.standing != "official"]
+        words = f" (not comparable: {', '.join(part)} not whole)" if part else ""
+        answer(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
+    if record["glue_withheld"]:
+        answer(record["glue_withheld"])
+    write_json(folder / RESULTS, record)
+    write_text(folder / REPORT, as_markdown(record))
+    write_page(folder)
+
+
+def _data(
+    dataset: str | None,
+    folder: str | None,
+    files: Mapping[str, str],
+    text: str,
+    label: str,
+    head: str | None,
+    scheme: str | None,
+) -> tuple[dict[str, LabelledData], tuple[str, ...]]:
+    """The data sets by name, and those of a group that are not there."""
+    if dataset is None:
+        if folder is not None:
+            raise ConfigError(f"--data {folder} needs --dataset: one of {', '.join((*DATASETS, *GROUPS))}.")
+        if missing := [split for split in ("train", "dev") if split not in files]:
+            raise ConfigError(
+                f"there is no --{missing[0]} file. Give --dataset NAME --data DIR, or --train F --dev F --text COLUMN "
+                "--label COLUMN for data of your own."
+            )
+        one = own_data(
+            files["train"],
+            files["dev"],
+            files.get("test"),
+            text=text,
+            label=label,
+            head=cast(Head | None, head),
+            scheme=scheme,
+        )
+        return {one.name: one}, ()
+    if head is not None or scheme is not None:
+        option = "head" if head is not None else "scheme"
+        raise ConfigError(f"--{option} is for data of your own; that of {dataset} is declared.")
+    if dataset.lower() in GROUPS:
+        if folder is None:
+            raise ConfigError(
+                f"--dataset {dataset} needs --data, the folder that holds the sets, each in one of its own."
+            )
+        there, absent = available(dataset.lower(), folder)
+        if not there:
+            raise DataError(f"{folder} holds none of {', '.join(GROUPS[dataset.lower()])} in a folder of its own.")
+        found = {name: load(name, folder) for name in there}
+        bare = [name for name, one in found.items() if not _untrained(one) and "train" not in one.splits]
+        left = {name: one for name, one in found.items() if name not in bare}
+        if not any(not _untrained(one) for one in left.values()):
+            raise DataError(f"{folder} has no training file of any set of {dataset}.")
+        return left, (*absent, *(f"{name} (no training file)" for name in bare))
+    if folder is None and not files:
+        raise ConfigError(
+            f"--dataset {dataset} needs --data, the folder that holds it, or its files with --train, --dev."
+        )
+    one = load(dataset, folder, files)
+    if _untrained(one):
+        raise ConfigError(
+            f"{one.name} has no training file: the model of {find_dataset(one.name).trained_on} predicts it. Fine-tune "
+            "on that, or on the whole group."
+        )
+    return {one.name: one} | _diagnostics(one.name, folder), ()
+
+
+def _diagnostics(name: str, folder: str | None) -> dict[str, LabelledData]:
+    """The labelled sets in `folder` that a model of the set `name` is scored on besides its own."""
+    names = [other for other, one in DATASETS.items() if folder is not None and one.trained_on == name]
+    found = {
+        other: load(other, folder) for other in names if find_files(DATASETS[other], folder or "", own_folder=False)
+    }
+    return {other: one for other, one in found.items() if one.splits["test"].labelled}
+
+
+def _trained_on(data: LabelledData) -> str | None:
+    """The set whose models predict this one, which has no training file; else None."""
+    return DATASETS[data.name].trained_on if data.name in DATASETS else None
+
+
+def _untrained(data: LabelledData) -> bool:
+    return _trained_on(data) is not None
+
+
+def _job(
+    source: Source,
+    data: LabelledData,
+    own: bool,
+    overrides: Sequence[str],
+    task_id: str | None,
+    folder: Path,
+) -> tuple[Job, tuple[str, ...]]:
+    data.need("train")
+    columns = DATASETS[data.name].columns if not own else None
+    texts = data.texts
+    if not own:
+        texts = ("question", "context") if data.head == "span" else ("text",)
+        if columns is not None:
+            texts = (columns.text[0], *columns.pair[:1])
+    base = own_settings(data.head) if own else settings_for(data.name, source.size)
+    settings, told = fitted(overridden(base, overrides), source, data.head)
+    said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
+    row, words = source.task_id(task_id, settings, said=said)
+    chosen = with_train_examples(data, settings.train_examples)
+    job = Job(source, chosen, settings, row, folder / data.name, texts)
+    return job, (*told, *([words] if words else []), *data.reasons)
+
+
+def _name_of(where: Path) -> str:
+    """A name for a checkpoint's results: runs/b -> b, runs/b/hf -> b."""
+    whole = where.resolve()
+    return (
+        whole.parent.name if whole.name in ("hf", "model", "params") else whole.stem if whole.is_file() else whole.name
+    )
+
+
+def _say_job(job: Job, notes: Sequence[str]) -> None:
+    settings = job.settings
+    say(
+        f"\n{job.data.name}: {job.data.head}, {len(job.data.need('train').examples):,} training examples, "
+        f"{counted(settings.epochs, 'epoch')}, batch {settings.batch}, rate {settings.peak_lr:g}, "
+        f"{settings.max_length} tokens, task id {job.task_id}; "
+        f"on {(device := devices()[0])} in {choose_precision(settings.precision, device)}"
+    )
+    for note in (*notes, *_split_notes(job)):
+        say(f"  {note}")
+
+
+def _split_notes(job: Job) -> list[str]:
+    """What was changed or left out in the files of its data."""
+    return list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
+
+
+def _facts(
+    source: Source, settings: FineTuningSettings, notes: Sequence[str], results: Sequence[Outcomes]
+) -> dict[str, Any]:
+    encoder, device = source.stored.settings, devices()[0]
+    ran = {seed for one in results for row in one.rows for seed in row.values}
+    return {
+        "kind": "finetuning",
+        "checkpoint": str(source.where),
+        "layout": source.stored.layout,
+        "size": source.size,
+        "encoder": {"layers": encoder.layers, "hidden": encoder.hidden, "kind": encoder.kind},
+        "seeds": sorted(ran | {seed for one in results for seed in one.diverged}),
+        "device": str(device),
+        "precision": choose_precision(settings.precision, device),
+        "notes": list(notes),
+    }

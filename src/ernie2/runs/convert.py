@@ -1,0 +1,152 @@
+"""Turn a checkpoint of any kind into a Hugging Face folder or one of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ernie2.config.problems import explain
+from ernie2.config.settings import EncoderSettings
+from ernie2.console import say
+from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.model.formats.filling import Account, LoadedModel, folded, load_model, tensors_of
+from ernie2.model.formats.opening import Stored
+from ernie2.model.formats.own import Described, save_own
+from ernie2.model.hf import hf_config, save_hf
+from ernie2.model.hf_names import TASK_TABLE
+from ernie2.runs.export import converted_card
+from ernie2.runs.stored import open_any, unfinished_note, wordpieces_beside
+from ernie2.shards.wordpieces import WordPieces
+from ernie2.storage.atomic import staged_folder, write_text
+from ernie2.storage.links import outside_target
+from ernie2.storage.written_folders import note_checksums
+
+KINDS = ("hf", "ernie2")
+_LONGEST_CARD = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The folder that was written, the layout of what was read, and what became of every tensor."""
+
+    folder: Path
+    layout: str
+    account: Account
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    to: str = "hf",
+    task_ids: int | None = None,
+    segment_types: int | None = None,
+    position_rows: int | None = None,
+    vocabulary: int | None = None,
+) -> Converted:
+    """Reads a checkpoint of any kind and writes `destination`, whole or not at all; prints what became of every tensor.
+
+    `to`: "hf", which `transformers` loads, or "ernie2", every parameter by our names. Tensors are copied bit for bit;
+    what the checkpoint lacks is not made up. The README.md of the source is copied as text; where there is none, a
+    model card is written. The four numbers ask for other sizes of a table: more rows than it has (new task ids copy row
+    0, or are zeros where there is no table; all others start at random), and of the vocabulary also fewer, as far as no
+    token of the vocabulary beside the checkpoint loses its row.
+
+    Raises `CheckpointError` where the source cannot be read or the sizes do not fit, `ConfigError` for another `to` and
+    impossible sizes,
+    `StorageError` where `destination` exists or cannot be written.
+    """
+    source, destination = Path(source), Path(destination)
+    if to not in KINDS:
+        raise ConfigError(f"to={to!r} is not a kind of folder to convert to; choose {' or '.join(KINDS)}.")
+    if destination.exists():
+        raise StorageError(f"{destination} exists already; name a folder that does not, or move that one away.")
+    stored = open_any(source)
+    tables = {"task_ids": task_ids, "segment_types": segment_types, "position_rows": position_rows}
+    asked = {name: rows for name, rows in tables.items() if rows is not None}
+    wanted = stored.settings.model_dump() | asked
+    try:
+        settings = EncoderSettings.model_validate(wanted)
+    except ValidationError as error:
+        told = "; ".join(explain(error, EncoderSettings, wanted))
+        raise ConfigError(f"no encoder can have these sizes: {told}.") from error
+    grow = [name for name in asked if name != "task_ids"] + (["vocabulary"] if vocabulary is not None else [])
+    tokenizer = wordpieces_beside(source)
+    rows = stored.vocab_size if vocabulary is None else vocabulary
+    _check_vocabulary(rows, stored, tokenizer)
+    loaded = load_model(stored, settings=settings, vocab_size=vocabulary, grow=grow)
+    lacking = tuple(name for name in loaded.account.new if "[" not in name and name != TASK_TABLE)
+    card = _card_beside(source) or converted_card(source.resolve().name, stored.layout, transformer=to == "hf")
+    _write(destination, loaded, to, lacking, tokenizer, card)
+    account = loaded.account
+    if lacking:
+        told = f"the checkpoint lacks {', '.join(folded(lacking))}; nothing was written in their place"
+        new = tuple(name for name in account.new if name not in lacking)
+        account = replace(account, new=new, notes=(*account.notes, told))
+    if tokenizer is not None and tokenizer.notes:
+        account = replace(account, notes=(*account.notes, *tokenizer.notes))
+    say(f"{source} ({stored.layout}) -> {destination} ({to})")
+    if (note := unfinished_note(source, stored.where)) is not None:
+        say(note)
+    for line in account.lines():
+        say(f"  {line}")
+    return Converted(destination, stored.layout, account)
+
+
+def _check_vocabulary(rows: int, stored: Stored, tokenizer: WordPieces | None) -> None:
+    """Raise `CheckpointError` where a token would have no row, or rows would go that may be of tokens."""
+    if tokenizer is not None and rows < tokenizer.vocab_size:
+        raise CheckpointError(
+            f"the vocabulary beside {stored.where} has {tokenizer.vocab_size:,} tokens, too many for {rows:,} rows: "
+            f"give --vocabulary {tokenizer.vocab_size} or more, or take the vocabulary that belongs to the weights."
+        )
+    if tokenizer is None and rows < stored.vocab_size:
+        raise CheckpointError(
+            f"{stored.where} has {stored.vocab_size} rows and no vocabulary beside it, so it cannot be told whether "
+            f"rows from {rows} on belong to tokens. Put its vocab.txt into the folder."
+        )
+
+
+def _card_beside(source: Path) -> str:
+    """Return the model card inside `source`, or inside the Hugging Face folder of a run; '' where there is none."""
+    folders = [source, source / "hf"] if source.is_dir() else []
+    for file in (folder / "README.md" for folder in folders):
+        if file.is_file() and file.stat().st_size <= _LONGEST_CARD and outside_target(file) is None:
+            try:
+                return file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                return ""
+    return ""
+
+
+def _write(
+    destination: Path,
+    loaded: LoadedModel,
+    to: str,
+    lacking: tuple[str, ...],
+    tokenizer: WordPieces | None,
+    card: str,
+) -> None:
+    model, stored = loaded.model, loaded.stored
+    with staged_folder(destination) as staging:
+        if to == "hf":
+            save_hf(staging, model, _configuration(loaded), without=lacking)
+        else:
+            specs = tuple(model.specs.values())
+            described = Described(model.settings, model.vocab_size, specs, stored.carried, stored.pad_id)
+            save_own(staging, described, tensors_of(model, without=lacking))
+        if tokenizer is not None:
+            tokenizer.save(staging, model.settings.position_rows)
+        write_text(staging / "README.md", card)
+        note_checksums(staging)
+
+
+def _configuration(loaded: LoadedModel) -> dict[str, Any]:
+    model, stored = loaded.model, loaded.stored
+    specs = list(model.specs.values())
+    config = hf_config(model.settings, model.vocab_size, stored.task_ids, specs, stored.pad_id)
+    if stored.task_ids:
+        return config | dict(stored.carried)
+    return {key: value for key, value in config.items() if not key.startswith("ernie2_")}

@@ -1,0 +1,118 @@
+"""Measure a trained model on held-out documents; write the report of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.batches.feeds import weight_of
+from ernie2.batches.stream import Feed
+from ernie2.config.settings import BatchSettings, TrainSettings
+from ernie2.console import answer, say
+from ernie2.errors import ConfigError
+from ernie2.learned import BASELINES, verdict_of
+from ernie2.reporting.report import write_report
+from ernie2.runs.build import check_room, open_stream
+from ernie2.runs.extension import shards_of_run
+from ernie2.runs.load import load
+from ernie2.runs.prepare import say_missing
+from ernie2.runs.stored import unfinished_note
+from ernie2.shards.shard_folders import open_shards, reading_shards
+from ernie2.shards.store import Shards
+from ernie2.training.data_check import check_now
+from ernie2.training.environment import same_sampling
+from ernie2.training.evaluate import HeldOut
+from ernie2.training.run_record import is_run, read_run
+from ernie2.training.step import choose_precision
+
+
+def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str, dict[str, Any]]:
+    """Held-out figures, on the shards at `data`, of every task a checkpoint (run or Hugging Face folder) knows.
+
+    A run brings shards of its own, which serve where `data` is None.
+
+    Raises `ShardError` where the shards hold sentences that are too long for the checkpoint's sequences.
+    """
+    shards = open_shards(data) if data is not None else _own_shards(Path(checkpoint))
+    with reading_shards(shards):
+        return _evaluate(checkpoint, shards)
+
+
+def _evaluate(checkpoint: str | Path, shards: Shards) -> dict[str, dict[str, Any]]:
+    _say_other_rules(Path(checkpoint))
+    check_now(shards)
+    loaded = load(Path(checkpoint), shards)
+    if (note := unfinished_note(Path(checkpoint), loaded.checkpoint)) is not None:
+        say(note)
+    recipe = loaded.recipe
+    rows = loaded.model.settings.position_rows
+    limit = recipe.batch.sequence_tokens if recipe else min(rows, 512)
+    batch = (
+        recipe.batch if recipe else BatchSettings(batch_tokens=8 * limit, pack_tokens=8 * limit, sequence_tokens=limit)
+    )
+    check_room(shards, loaded.tasks, limit, loaded.model.settings.segment_types)
+    instances = recipe.train.heldout_instances if recipe else TrainSettings().heldout_instances
+    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()} if recipe else {}
+    seed = recipe.seed if recipe else 0
+    stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, seed, weights)
+    heldout = HeldOut(stream, feed, loaded.tasks, instances, seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision(recipe.train.precision if recipe else "auto", device)
+    say(f"Device: {device}, {precision}")
+    source = "the run's recipe" if recipe else f"defaults, since {checkpoint} carries no recipe"
+    say(
+        f"Held out: up to {instances:,} instances a task, of {_corpora(feed, weights)}; seed {seed}, sequences of up "
+        f"to {limit} tokens. These settings are {source}."
+    )
+    figures = heldout.evaluate(loaded.model.to(device), device, precision, trained=loaded.trained)
+    say_missing(heldout.missing)
+    say_figures(figures)
+    return figures
+
+
+def report(run: str | Path, beside: Sequence[str | Path] = ()) -> Path:
+    """Writes RUN/report.html from the run's records; returns its path.
+
+    With runs `beside` it, the page also compares what each task kept in them; runs that differ in nothing but the seed
+    are taken together.
+    """
+    return write_report(Path(run), [Path(other) for other in beside])
+
+
+def _own_shards(checkpoint: Path) -> Shards:
+    if not checkpoint.exists():
+        raise ConfigError(f"{checkpoint} does not exist; name a run or a Hugging Face folder that `ernie2` wrote.")
+    if not is_run(checkpoint):
+        raise ConfigError(f"{checkpoint} is not a run, so it names no shards to evaluate on; give --data SHARDS.")
+    return shards_of_run(checkpoint, read_run(checkpoint))
+
+
+def _corpora(feeds: Mapping[str, Feed], weights: Mapping[str, float | None]) -> str:
+    """The corpora that any task reads, each with its weight: "wiki (weight 2), web (weight 9,100: its tokens)"."""
+    read = {corpus.name: weight_of(corpus, weights) for feed in feeds.values() for corpus in feed.corpora}
+    return ", ".join(
+        f"{name} (weight {weight:,.10g}{': its tokens' if tokens else ''})" for name, (weight, tokens) in read.items()
+    )
+
+
+def _say_other_rules(checkpoint: Path) -> None:
+    if is_run(checkpoint) and not same_sampling(read_run(checkpoint).rules):
+        say(
+            f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
+            "so figures need not match its own records."
+        )
+
+
+def say_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints per task: accuracy with its interval, the baselines, whether it is learned."""
+    for name, f in figures.items():
+        interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
+        baselines = ", ".join(f"{title} {f[key]['accuracy']:.3f}" for key, title in BASELINES.items())
+        answer(
+            f"{name}: accuracy {interval}, loss {f['loss']:.3f} ({f['instances']} instances, {f['scored']:,} scored)"
+        )
+        answer(f"  baselines: {baselines} ({f['cheap']['rule']})")
+        answer(f"  {verdict_of(f).reason}")

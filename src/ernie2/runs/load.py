@@ -1,0 +1,232 @@
+"""A checkpoint of any kind we read → a model with its tasks, to be measured or trained further."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ernie2.config.settings import EncoderSettings, Recipe
+from ernie2.console import say
+from ernie2.errors import CheckpointError, ShardError
+from ernie2.model.formats.filling import Account, load_model
+from ernie2.model.formats.opening import Stored
+from ernie2.model.heads import HeadSpec
+from ernie2.model.hf_names import TASK_TABLE
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.runs.build import head_specs, task_ids
+from ernie2.runs.stored import UNTRAINED, Moved, open_any, other_labels, rows_by_label, tokenizer_beside
+from ernie2.shards.shard_folders import tokenizer_of
+from ernie2.shards.store import Shards
+from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.tasks.base import Task, Vocabulary
+from ernie2.tasks.building import build_tasks
+from ernie2.tasks.recipe import load_recipe
+from ernie2.tasks.vocabulary import vocabulary_of
+from ernie2.training.checkpoints import fit, newest
+from ernie2.training.run_record import is_run, read_run
+from ernie2.training.state import Position
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, the tasks its heads belong to and their ids; `recipe` where it comes from a run."""
+
+    model: MultiTaskModel
+    tasks: Sequence[Task]
+    ids: dict[str, int]
+    recipe: Recipe | None
+    checkpoint: Path
+    """The folder the parameters were read from: of a run, one of its checkpoints."""
+    trained: frozenset[str]
+    """The tasks whose training had begun."""
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A model with parameters from elsewhere, what became of every tensor, and what kind of checkpoint it was."""
+
+    model: MultiTaskModel
+    account: Account
+    layout: str
+    checkpoint: str
+    """What the parameters were read from: of a run, the folder of one of its checkpoints."""
+
+
+def load(source: Path, shards: Shards) -> Loaded:
+    """The model at `source` with every task it has a head for, to be used on `shards`.
+
+    Raises `CheckpointError` where `source` is not a checkpoint, `ShardError` where the shards speak another tokeniser.
+    """
+    wordpieces = tokenizer_of(shards)
+    vocabulary = vocabulary_of(wordpieces)
+    if is_run(source):
+        record = read_run(source)
+        _same_tokenizer(source, record.data.tokenizer, shards, source / "hf" / "tokenizer.json")
+        recipe = load_recipe(record.recipe)
+        tasks = _tasks_here(recipe.tasks, vocabulary, shards)
+        model = MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
+        checkpoint = newest(source)
+        parameters = checkpoint.parameters()
+        fit(model, parameters, checkpoint.folder)
+        model.load_state_dict(parameters)
+        ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
+        position = Position.of(checkpoint.state["position"])
+        trained = position.trained([stage.iterations for stage in record.stages])
+        return Loaded(model, tasks, ids, recipe, checkpoint.folder, trained)
+    loaded = load_model(open_any(source))
+    stored = loaded.stored
+    if not stored.specs or not stored.task_ids:
+        raise CheckpointError(
+            f"{source} ({stored.layout}) has no pre-training heads of ernie2, so there is nothing to evaluate. Train "
+            "some from it: `ernie2 pretrain RECIPE --init-from CHECKPOINT`."
+        )
+    _same_vocabulary(source, stored, wordpieces, shards, ())
+    options = stored.carried.get("ernie2_task_options", {})
+    tasks = _tasks_here({name: options.get(name) for name in loaded.model.specs}, vocabulary, shards)
+    for spec, expected in zip(loaded.model.specs.values(), head_specs(tasks), strict=True):
+        if spec != expected:
+            raise CheckpointError(
+                f"{source}: its head {spec} is not the one task {spec.name!r} has with the options in config.json "
+                f"({expected})."
+            )
+    trained = frozenset(loaded.model.specs) - set(stored.carried.get(UNTRAINED, ()))
+    return Loaded(loaded.model, tasks, dict(stored.task_ids), None, source, trained)
+
+
+def check_warm_start(source: Path, recipe: Recipe, grow: Collection[str] = ()) -> None:
+    """Raise like `warm_start` where the encoder of `source` cannot start a run of `recipe`; needs no shards.
+
+    A wrong checkpoint is thus refused before corpora are prepared. Its heads are not looked at, and of its vocabulary
+    only the size, where `tokenizer.file` tells what size the run needs.
+    """
+    tokenizer = recipe.tokenizer
+    rows = None if tokenizer.file is None else load_wordpieces(tokenizer.file, tokenizer.lowercase).vocab_size
+    load_model(open_any(source), (), recipe.seed, recipe.encoder, rows, grow)
+
+
+def warm_start(
+    source: Path,
+    settings: EncoderSettings,
+    specs: Sequence[HeadSpec],
+    seed: int,
+    shards: Shards,
+    labels: Mapping[str, Sequence[str]] | None = None,
+    grow: Collection[str] = (),
+) -> WarmStart:
+    """A new model of `settings` with the parameters of `source`: a new run, not the old one resumed.
+
+    Every tensor used, left out or newly initialised is named. Rows of the task table follow their tasks by name,
+    whatever the order of either recipe; the row of a task `source` does not know copies row 0. `labels`: classes by
+    task, of tasks whose classes are those of their data; the rows of such a head follow the names of the classes.
+    `grow`: tables that may get rows the checkpoint does not have (`model.formats.filling.GROWABLE`); the vocabulary is
+    that of the shards, and rows beyond it are left out. Raises like `load`.
+    """
+    ids = task_ids([spec.name for spec in specs], settings.task_ids)
+    wordpieces = tokenizer_of(shards)
+    stored = open_any(source)
+    _same_vocabulary(source, stored, wordpieces, shards, grow)
+    options = stored.carried.get("ernie2_task_options") or {}
+    others = other_labels({name: (given or {}).get("labels") for name, given in options.items()}, labels or {})
+    # a head with other classes is read with its own, then moved by the names of its classes
+    asked = [replace(spec, classes=len(others[spec.name][0])) if spec.name in others else spec for spec in specs]
+    loaded = load_model(stored, asked, seed, settings, wordpieces.vocab_size, grow)
+    model, moved = loaded.model, Moved(frozenset(), (), ())
+    if others:
+        theirs, model = loaded.model.state_dict(), MultiTaskModel(settings, loaded.model.vocab_size, specs, seed)
+        moved = rows_by_label(theirs, model, others)
+        model.load_state_dict({**theirs, **{name: model.state_dict()[name] for name in moved.tensors}})
+    if stored.task_ids:
+        _rows_by_name(model, stored.task_ids, ids)
+    account = loaded.account
+    account = replace(account, left_out=account.left_out + moved.left_out, new=account.new + moved.new)
+    return WarmStart(model, account, stored.layout, stored.where)
+
+
+def _tasks_here(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vocabulary, shards: Shards) -> list[Task]:
+    """The tasks of a checkpoint, to be measured on `shards`, which need not be those it was trained on.
+
+    A task that was trained on named corpora of which these shards have none reads those it can instead, and says so;
+    of labelled pairs, those that have no label it does not know.
+    """
+    here = {}
+    for name, given in options.items():
+        here[name] = dict(given or {})
+        named, known = here[name].get("corpora"), here[name].get("labels")
+        if not named or not set(named).isdisjoint(shards.corpora):
+            continue
+        fitting = [c.name for c in shards.corpora.values() if known and c.labels and set(c.labels) <= set(known)]
+        here[name]["corpora"] = fitting or None
+        say(
+            f"{name} was trained on {', '.join(named)}, which {shards.folder} does not have; reading "
+            f"{', '.join(fitting) or 'what it can use'} instead"
+        )
+    return build_tasks(here, vocabulary, shards.corpora)
+
+
+def _rows_by_name(model: MultiTaskModel, theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:
+    """Moves rows of a task table filled in the order `theirs` to where `ours` wants them."""
+    if TASK_TABLE not in (state := model.state_dict()):
+        return
+    table, before = state[TASK_TABLE], state[TASK_TABLE].clone()
+    for name, row in ours.items():
+        known = theirs.get(name, 0)
+        table[row] = before[known if known < len(before) else 0]
+
+
+def _same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path) -> None:
+    if theirs != shards.tokenizer_fingerprint:
+        raise ShardError(
+            f"{shards.folder} was made with another tokeniser ({shards.tokenizer_fingerprint[:12]}) than {source} "
+            f"({theirs[:12]}): its ids mean other tokens. Prepare shards with tokenizer.file={file}."
+        )
+
+
+def _same_vocabulary(
+    source: Path, stored: Stored, wordpieces: WordPieces, shards: Shards, grow: Collection[str]
+) -> None:
+    """Raises `ShardError` where ids of the shards mean other tokens than ids of the checkpoint.
+
+    Ours must have the very same tokeniser; of others the tokens are compared, where a vocabulary lies beside them.
+    """
+    growing = "vocabulary" in grow
+    file = tokenizer_beside(source)
+    if stored.tokenizer and not growing:
+        _same_tokenizer(source, stored.tokenizer, shards, file or source / "hf" / "tokenizer.json")
+    if file is not None:
+        theirs = load_wordpieces(file)
+        _say_differences(file, theirs, shards, wordpieces)
+        if stored.task_ids and not growing:
+            _same_tokenizer(source, theirs.fingerprint, shards, file)
+        shared = min(theirs.vocab_size, wordpieces.vocab_size)
+        other = next((i for i in range(shared) if theirs.token(i) != wordpieces.token(i)), None)
+        if other is not None:
+            raise ShardError(
+                f"{shards.folder} was made with another vocabulary than that of {source}: id {other} is "
+                f"{wordpieces.token(other)!r} here and {theirs.token(other)!r} there. Prepare shards with "
+                f"tokenizer.file={file}."
+            )
+    rows = stored.vocab_size if file is None else min(theirs.vocab_size, stored.vocab_size)
+    if rows < wordpieces.vocab_size and not growing:
+        raise ShardError(
+            f"{source} has {rows} tokens, the tokeniser of {shards.folder} {wordpieces.vocab_size}. Prepare shards "
+            "with the checkpoint's own vocabulary (tokenizer.file), or let new rows be added: --grow vocabulary."
+        )
+
+
+def _say_differences(file: Path, theirs: WordPieces, shards: Shards, ours: WordPieces) -> None:
+    """Prints what was guessed about the checkpoint's tokeniser, and where the shards' one reads text by other rules."""
+    for note in theirs.notes:
+        say(note)
+    if theirs.normalizer != ours.normalizer:
+        say(
+            f"warning: {shards.folder} was tokenised with {_rules(ours)}, the checkpoint's tokeniser with "
+            f"{_rules(theirs)} ({file}). Prepare shards with tokenizer.file={file} unless that is meant."
+        )
+
+
+def _rules(wordpieces: WordPieces) -> str:
+    stated = [f"{key}={json.dumps(value)}" for key, value in wordpieces.normalizer.items()]
+    return " ".join(stated) or "rules other than BERT's"

@@ -1,0 +1,251 @@
+"""Before a run: what a recipe would do, what it needs, how long it would take. Nothing is trained or kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ernie2.batches.epochs import Epochs, check_epochs, expected_epochs, hosted_steps, written
+from ernie2.batches.stages import Plan
+from ernie2.config.settings import Recipe
+from ernie2.console import answer, progress, say
+from ernie2.errors import ShardError
+from ernie2.model.heads import HeadSpec
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.runs.absent import absent_data, require_data
+from ernie2.runs.build import build, head_specs, lay_plans
+from ernie2.runs.prepare import RecipeSource, say_notes
+from ernie2.runs.start import how_to_go_on, in_use, settings_without_effect
+from ernie2.shards.store import Shards
+from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.storage.locks import owner_of
+from ernie2.tasks.base import Task
+from ernie2.tasks.building import build_task
+from ernie2.tasks.recipe import load_recipe
+from ernie2.tasks.vocabulary import bare_vocabulary
+from ernie2.training.checkpoints import begun
+from ernie2.training.measuring import RunCost, forecast, how_often, measure, task_sets
+from ernie2.training.memory import Memory, estimate, peak_bytes
+from ernie2.training.optimizers import state_numbers
+from ernie2.training.step import choose_precision
+
+MEASURING_SECONDS = 20.0
+"""About how long steps are measured; twice as long at most, but for steps that take longer themselves."""
+
+
+def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | None = None) -> dict[str, Any]:
+    """Prints what `pretrain` would do with a recipe, and returns the figures as plain values.
+
+    Without shards: schedule, steps, tokens, parameters, an estimate of memory. With shards also how often each task
+    walks each corpus, and, from steps of the real model measured for about `seconds` (20), memory and time. Makes no
+    shards and writes nothing into the run folder.
+
+    Raises `DataError` naming everything absent where there are neither shards nor the data for them, `ConfigError`
+    where a corpus would be walked more than `stages.max_epochs` times, and whatever `pretrain` would refuse.
+    """
+    checked = load_recipe(recipe, overrides)
+    run = Path(checked.run)
+    if (owner := owner_of(run)) is not None:
+        say(f"Note: {run} {in_use(owner)}")
+    elif begun(run):
+        say(f"Note: {run} holds a {how_to_go_on(run)}")
+    shards = _shards(checked)
+    if shards is None:
+        return _plan_without_shards(checked)
+    began = time.monotonic()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    made = build(checked, shards)
+    trainer, precision = made.trainer, made.record.precision
+    for note in settings_without_effect(checked.train, trainer.world):
+        say(f"Note: {note}")
+    say_notes(made.usable, trainer.stream.feeds)
+    setting_up = time.monotonic() - began
+    figures = _schedule(checked, trainer.plans)
+    epochs = expected_epochs(trainer.stream, trainer.plans)
+    _say_epochs(epochs, checked.stages.max_epochs)
+    check_epochs(epochs, checked.stages.max_epochs)
+    parameters = made.record.parameters
+    memory = _memory(checked, parameters, precision)
+    limit = MEASURING_SECONDS if seconds is None else seconds
+    with progress("Measuring steps", None, "steps") as bar:
+        measured = measure(
+            trainer, precision=precision, device=device, seconds=limit, near=run, advance=lambda: bar.advance()
+        )
+    cost = forecast(trainer, measured)
+    peak = peak_bytes(device)
+    where = "of the GPU" if device.type == "cuda" else "of this process, Python and its libraries included"
+    answer(f"  measured peak {where}: {_size(peak)}" if peak else "  the peak could not be measured")
+    total = setting_up + cost.steps + cost.evaluations + cost.checkpoints
+    _say_time(cost, setting_up, total, how_often(trainer), made.record.device, precision)
+    return {
+        **figures,
+        "epochs": epochs,
+        "parameters": parameters,
+        "memory_estimate": memory.total,
+        "memory_peak": peak,
+        "tokens": cost.tokens,
+        "tokens_per_second": cost.tokens_per_second,
+        "seconds": total,
+        "checkpoint_bytes": cost.checkpoint_bytes,
+    }
+
+
+def _shards(recipe: Recipe) -> Shards | None:
+    """The recipe's shards, or None where there are none yet; raises `ShardError` where they hold other corpora."""
+    folder = Path(recipe.shards.folder)
+    if not (folder / "shards.json").exists():
+        return None
+    shards = Shards(folder)
+    if set(shards.corpora) != set(recipe.corpora):
+        raise ShardError(
+            f"{folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}. "
+            "`ernie2 prepare` makes them anew."
+        )
+    for line in absent_data(recipe):
+        say(f"Note: {line} The shards in {folder} serve without it.")
+    return shards
+
+
+def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
+    """What the recipe alone tells; at the end, what is absent or that `ernie2 prepare` comes first."""
+    tasks = [build_task(name, options, bare_vocabulary()) for name, options in recipe.tasks.items()]
+    figures = _schedule(recipe, lay_plans(recipe, tasks, _apart(recipe, tasks)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vocabulary = _vocabulary_size(recipe)
+    parameters = None
+    if vocabulary is not None:
+        parameters = _parameters(recipe, vocabulary, head_specs(tasks))
+        memory = _memory(recipe, parameters, choose_precision(recipe.train.precision, device))
+        figures["memory_estimate"] = memory.total
+    require_data(recipe)
+    answer(
+        f"\nThe data are there, shards are not yet: `ernie2 prepare` makes them in {recipe.shards.folder}. With them"
+    )
+    answer("--dry-run also tells epochs per task and corpus, and measures memory and time.")
+    return {**figures, "parameters": parameters}
+
+
+def _apart(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[str, str]]:
+    """Pairs (host, rider) that share no corpus, by what the recipe says they read."""
+    kinds = {name: "documents" if corpus.pairs is None else "pairs" for name, corpus in recipe.corpora.items()}
+    reads = {
+        task.name: set(task.options.corpora or (name for name, kind in kinds.items() if kind == task.reads))
+        for task in tasks
+    }
+    return frozenset((a, b) for a in reads for b in reads if reads[a].isdisjoint(reads[b]))
+
+
+def _vocabulary_size(recipe: Recipe) -> int | None:
+    """Pieces of the vocabulary: the size to train, or those of the file where it is there."""
+    file = recipe.tokenizer.file
+    if file is None:
+        return recipe.tokenizer.train
+    return load_wordpieces(file, recipe.tokenizer.lowercase).vocab_size if Path(file).is_file() else None
+
+
+def _parameters(recipe: Recipe, vocabulary: int, specs: Sequence[HeadSpec]) -> int:
+    """Counted on a model without values; heads whose classes only the data name are counted with two."""
+    named = [spec if spec.classes is None else HeadSpec(spec.name, spec.level, max(2, spec.classes)) for spec in specs]
+    with torch.device("meta"):
+        model = MultiTaskModel(recipe.encoder, vocabulary, named, recipe.seed)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
+    """Prints stages, steps and tokens, and gives them."""
+    answer(f"{recipe.name}: {recipe.stages.method}, {len(plans)} {'stage' if len(plans) == 1 else 'stages'}")
+    stages = []
+    for number, plan in enumerate(plans, 1):
+        led, done = hosted_steps([plan]), plan.done(len(plan))
+        answer(
+            f"\nStage {number}: {len(plan):,} steps" + (f", new: {', '.join(plan.stage.introduced)}" if plans else "")
+        )
+        rows = {}
+        for task, iterations in done.items():
+            own = led.get(task, 0)
+            rows[task] = {"iterations": iterations, "own": own, "ridden": iterations - own}
+            ridden = f", {iterations - own:,} riding on steps of others" if iterations > own else ""
+            answer(f"  {task:<26} {iterations:>8,} iterations: {own:,} steps of its own{ridden}")
+        stages.append({"steps": len(plan), "tasks": rows})
+    steps = sum(map(len, plans))
+    tokens = steps * recipe.batch.batch_tokens
+    batch = recipe.batch
+    packs = f"{batch.packs} pack{'s' if batch.packs > 1 else ''} of {batch.pack_tokens:,}"
+    answer(f"\nIn all {steps:,} steps of {batch.batch_tokens:,} tokens ({packs}): {_short(tokens)} tokens at most.")
+    return {"stages": stages, "steps": steps, "most_tokens": tokens, "task_sets": len(task_sets(plans))}
+
+
+def _say_epochs(epochs: Epochs, most: float) -> None:
+    answer(f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={most:g})")
+    for task, counts in epochs.items():
+        shown = ", ".join(f"{corpus} {written(count)}" for corpus, count in counts.items())
+        answer(f"  {task:<26} {shown}")
+
+
+def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
+    """Prints the estimate of a training step's memory and gives it."""
+    weights_tokens = 0 if torch.cuda.is_available() else recipe.batch.sequence_tokens
+    memory = estimate(
+        recipe.encoder,
+        parameters,
+        recipe.batch.pack_tokens,
+        precision,
+        recipe.train.recompute,
+        weights_tokens,
+        state_numbers(recipe.train),
+    )
+    answer(
+        f"\n{_short(parameters)} parameters. Memory of a training step in {precision}, estimated: {_size(memory.total)}"
+    )
+    answer(
+        f"  parameters {_size(memory.parameters)}, gradients {_size(memory.gradients)}, optimizer state "
+        f"{_size(memory.optimizer)}, activations of a pack {_size(memory.activations)}"
+    )
+    return memory
+
+
+def _say_time(
+    cost: RunCost, setting_up: float, total: float, counts: tuple[int, int], device: str, precision: str
+) -> None:
+    evaluations, saved = counts
+    answer(
+        f"\nTime on {device}, {precision}, from {cost.measured_sets} of {cost.sets} task sets measured: {_clock(total)}"
+    )
+    rows: Mapping[str, float] = {
+        f"steps, {cost.tokens_per_second:,.0f} tokens/s, {_short(cost.tokens)} tokens": cost.steps,
+        f"{evaluations:,} held-out evaluations": cost.evaluations,
+        f"{saved:,} checkpoints" + (f" of {_size(cost.checkpoint_bytes)}" if cost.checkpoint_bytes else ""): (
+            cost.checkpoints
+        ),
+        "setting up": setting_up,
+    }
+    for what, seconds in rows.items():
+        answer(f"  {what:<50} {_clock(seconds):>10}")
+    if cost.checkpoint_bytes is None:
+        answer("  No checkpoint could be written beside the run folder to measure it: check the disk before you start.")
+
+
+def _clock(seconds: float) -> str:
+    """0:42 (minutes, seconds), 3:07:42 (hours first), 12 days 3 h."""
+    whole = round(seconds)
+    if whole >= 2 * 86_400:
+        return f"{whole // 86_400} days {whole % 86_400 // 3_600} h"
+    hours, minutes = whole // 3_600, whole % 3_600 // 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def _size(size: float) -> str:
+    """Bytes as a person reads them: 812 MiB, 5.4 GiB."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{max(1, size / 2**20):,.0f} MiB"
+
+
+def _short(count: float) -> str:
+    """A large count: 812, 3.4 M, 19.7 B."""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count:,.0f}"

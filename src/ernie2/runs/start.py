@@ -1,0 +1,269 @@
+"""Start a run, or resume it, and train it to its end: from shards to the Hugging Face folder and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ernie2.batches.epochs import check_epochs, expected_epochs
+from ernie2.config.settings import Recipe, TrainSettings
+from ernie2.console import say
+from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError, StorageError
+from ernie2.model.hf import unknown_to_hf
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.reporting.report import write_report
+from ernie2.runs.build import build, head_specs
+from ernie2.runs.export import export_hf
+from ernie2.runs.extension import recipe_of, shards_of_run, stages_of
+from ernie2.runs.folder import locked_run_dir, locked_shards, open_run_resources
+from ernie2.runs.load import check_warm_start, warm_start
+from ernie2.runs.prepare import RecipeSource, say_missing, say_notes, shards_of, vocabulary_for
+from ernie2.runs.stored import unfinished_note
+from ernie2.shards.shard_folders import tokenizer_of
+from ernie2.shards.store import Shards
+from ernie2.storage.locks import FolderLock, owner_of
+from ernie2.tasks.building import build_tasks
+from ernie2.tasks.recipe import load_recipe
+from ernie2.training.checkpoints import begun, newest
+from ernie2.training.distributed import World, open_world
+from ernie2.training.environment import check_rules
+from ernie2.training.full_state import unsharded
+from ernie2.training.mirror import fetch
+from ernie2.training.run_record import RunRecord, read_run
+from ernie2.training.trainer import Trainer
+
+
+def pretrain(
+    recipe: RecipeSource,
+    overrides: Sequence[str] = (),
+    init_from: str | Path | None = None,
+    workers: int | None = None,
+    grow: Sequence[str] = (),
+) -> Path:
+    """Prepares shards where there are none yet, trains through all stages, and leaves the run folder it returns.
+
+    `init_from` takes parameters from a checkpoint: a run, a Hugging Face folder, a Paddle model (a warm start: new
+    schedule, new optimiser). `grow` names tables that may get rows the checkpoint does not have, untrained at first:
+    segment_types, position_rows, vocabulary.
+    Raises `ConfigError` where some task would walk a corpus more often than `stages.max_epochs`.
+
+    Started by torchrun on many ranks, they train one run together; started anew by it after a rank died, they go on.
+    """
+    with open_world() as world:
+        with world.together():
+            checked = load_recipe(recipe, overrides)
+            if grow and init_from is None:
+                raise ConfigError("--grow adds rows to a checkpoint's tables, so it needs one: give it by --init-from.")
+        run = Path(checked.run)
+        if world.on_first(lambda: free_or_begun_by(run, world)):
+            return go_on(run, world)
+        source = None if init_from is None or not world.first else Path(init_from)
+        with world.together():
+            if source is not None:
+                check_warm_start(source, checked, grow)  # preparing the corpora may take hours
+        shards = _shards_everywhere(checked, workers, world)
+        with world.together():
+            model = None if source is None else _warm(source, checked, shards, grow)
+        made = build(checked, shards, model, world=world)
+        check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
+        record = made.record.updated(initialised_from=None if init_from is None else str(init_from))
+        with locked_run_dir(run, world):
+            with world.together():
+                if world.first:
+                    begun_by(run, world)  # another process may have, while this one prepared
+                made.trainer.records.cut()  # what a run wrote that was stopped before its first checkpoint
+                made.trainer.records.describe(record)
+            say_notes(made.usable, made.trainer.stream.feeds)
+            return train_to_end(run, shards, made.trainer, record)
+
+
+def resume(run: str | Path, mirror: str | None = None) -> Path:
+    """Goes on with a run from its newest whole checkpoint as if it had never stopped; returns the run folder.
+
+    On any number of ranks, whatever number the run had before. `mirror`: the URL its checkpoints were copied to
+    (`train.mirror`), from which the folder is made where there is none.
+    """
+    with open_world() as world:
+        if mirror is not None:
+            world.on_first(lambda: _fetch_locked(mirror, Path(run)))
+        return go_on(Path(run), world)
+
+
+def _fetch_locked(mirror: str, run: Path) -> None:
+    with FolderLock(run, otherwise="name another folder to resume in"):
+        fetch(mirror, run)
+
+
+def free_or_begun_by(run: Path, world: World) -> bool:
+    """`begun_by` before the lock of `run` is held; raises `FolderInUse` where another process holds it."""
+    if not world.restarts and (owner := owner_of(run)) is not None:  # else an ended attempt may not be gone yet
+        raise FolderInUse(f"{run} {in_use(owner)}")
+    return begun_by(run, world)
+
+
+def in_use(owner: str) -> str:
+    """Return what a folder is that `owner` has locked, and what can be done, as the end of a sentence."""
+    return f"is in use by {owner}. Wait for it or stop it; run=FOLDER starts another run."
+
+
+def begun_by(run: Path, world: World) -> bool:
+    """Whether this job of torchrun began `run` and now starts anew; raises `CheckpointError` where another did."""
+    if not begun(run):
+        return False
+    if world.restarts or (world.job is not None and read_run(run).job == world.job):
+        return True
+    raise CheckpointError(f"{run} holds a {how_to_go_on(run)}")
+
+
+def how_to_go_on(run: Path) -> str:
+    """What kind of run a folder holds and what can be done with it, as the end of a sentence."""
+    if read_run(run).status == "done":
+        return f"finished run: `ernie2 extend {run} --task TASK --data SHARDS` adds a task; run=FOLDER starts another."
+    return f"run that is not finished: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
+
+
+def _shards_everywhere(recipe: Recipe, workers: int | None, world: World) -> Shards:
+    """The shards of a recipe, made by rank 0, on a machine that does not see them by its first rank, or found."""
+    found: list[Shards] = []
+    for turn in (world.first, world.local_rank == 0 and not world.first, world.local_rank > 0):
+        with world.together():
+            if turn:
+                found.append(shards_of(recipe, workers))
+    (shards,) = found
+    with world.together():
+        if len(set(world.gather(shards.fingerprint))) > 1:
+            raise ShardError(
+                f"{shards.folder} holds other shards on some machines than on others. Copy those of one to all, or let "
+                "shards.folder be one that all machines see."
+            )
+    return shards
+
+
+def _warm(source: Path, recipe: Recipe, shards: Shards, grow: Sequence[str]) -> MultiTaskModel:
+    """The model of a recipe with the parameters of a checkpoint, and a word on each of its tensors."""
+    tasks = build_tasks(recipe.tasks, vocabulary_for(shards), shards.corpora)
+    labels = {task.name: task.labels or () for task in tasks if task.labels_from_data}
+    started = warm_start(source, recipe.encoder, head_specs(tasks), recipe.seed, shards, labels, grow)
+    say(f"Parameters from {source} ({started.layout})")
+    if (note := unfinished_note(source, started.checkpoint)) is not None:
+        say(note)
+    for line in started.account.lines():
+        say(f"  {line}")
+    return started.model
+
+
+def go_on(run: Path, world: World) -> Path:
+    """`resume` on the ranks there are."""
+    world.on_first(lambda: check_rules(read_run(run).rules, run))  # before anything is written into the folder
+    with locked_run_dir(run, world):
+        return _go_on(run, world)
+
+
+def _go_on(run: Path, world: World) -> Path:
+    before = world.on_first(lambda: read_run(run))
+    if before.status == "done" and (run / "hf").is_dir():
+        if not (run / "report.html").exists():
+            world.on_first(lambda: write_report(run))
+            say(f"{run} is finished, but has no {run / 'report.html'}: it was written from the records.")
+            return run
+        say(f"{run} is finished; nothing to resume. Results: {run / 'hf'} and {run / 'report.html'}")
+        return run
+    if before.status == "done":
+        say(f"{run} is finished, but has no {run / 'hf'}: it is written from the last checkpoint.")
+    checkpoint = world.on_first(lambda: newest(run))
+    carried = before.extended_from.stages if before.extended_from else 0
+    with world.together():
+        shards = shards_of_run(run, before)
+    made = build(recipe_of(before, run), shards, stages=stages_of(before), carried=carried, world=world)
+    made.trainer.restore(checkpoint)
+    _say_other_threads(before, made.record)
+    _say_other_flash(before, made.record)
+    record = made.record.updated(**{key: getattr(before, key) for key in _KEPT if key in before.model_fields_set})
+    made.trainer.records.describe(record)
+    say(f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else ""))
+    return train_to_end(run, shards, made.trainer, record)
+
+
+_KEPT = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
+"""Keys of run.json that a run keeps when it is resumed."""
+
+
+def train_to_end(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Path:
+    """Trains to the end, then leaves the Hugging Face folder and the report, which the first rank writes.
+
+    Until then the shards cannot be replaced. Raises `ShardError` where they were since they were opened.
+    """
+    with locked_shards(shards, trainer.world):
+        return _train_to_end(run, shards, trainer, record)
+
+
+def _train_to_end(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Path:
+    records, world = trainer.records, trainer.world
+    flash = record.environment["flash_attention"]
+    say(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
+    for note in settings_without_effect(trainer.settings, world):
+        say(f"Note: {note}")
+    if lacking := unknown_to_hf(trainer.model.settings):
+        say(f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model.")
+    say_missing(trainer.heldout.missing)
+    try:
+        with open_run_resources(trainer, record, shards):
+            position = trainer.train()
+        model = unsharded(trainer.model, world)
+        folder = world.on_first(lambda: _export(run, shards, trainer, record, model, position.seen))
+        done = record.updated(status="done", finished=_now())
+        page = world.on_first(lambda: write_report(run, record=done))
+        records.describe(done)  # last, so that a finished run has its results
+    except BaseException:
+        with suppress(StorageError):  # on a full disk the first error is the one to tell
+            records.describe(record.updated(status="stopped"))
+        raise
+    say(f"Model:  {folder}" + ("" if lacking else " (transformers loads it as ErnieModel or ErnieForMaskedLM)"))
+    say(f"Report: {page}")
+    return run
+
+
+def settings_without_effect(settings: TrainSettings, world: World) -> list[str]:
+    """One sentence on each setting of a recipe that does nothing, or less than it says, on this machine."""
+    notes = []
+    if settings.precision == "fp16" and world.device.type == "cpu":
+        notes.append(
+            "train.precision=fp16 makes a CPU slower, not faster; auto takes bf16 where the CPU computes in it."
+        )
+    if settings.parallel != "auto" and world.size == 1:
+        notes.append(f"train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
+    return notes
+
+
+def _say_other_threads(before: RunRecord, now: RunRecord) -> None:
+    """Warn where sums are taken in another order than before the run was stopped."""
+    old, new = before.environment.get("threads"), now.environment["threads"]
+    if old not in (None, new) and "cpu" in now.device:
+        say(
+            f"Note: this run used {old} threads, now {new}; results agree within rounding, not in every bit. "
+            f"OMP_NUM_THREADS={old} makes them equal."
+        )
+
+
+def _say_other_flash(before: RunRecord, now: RunRecord) -> None:
+    """Warn where another implementation of FlashAttention computes than before the run was stopped."""
+    old, new = (record.environment.get("flash_attention") for record in (before, now))
+    if old != new:
+        say(
+            f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); results agree within rounding, "
+            "not in every bit."
+        )
+
+
+def _export(
+    run: Path, shards: Shards, trainer: Trainer, record: RunRecord, model: MultiTaskModel, seen: Mapping[str, int]
+) -> Path:
+    last = [line for line in trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
+    wordpieces = tokenizer_of(shards)
+    return export_hf(run / "hf", model, wordpieces, record, last, seen)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,128 @@
+"""`ernie2 bench`: its table, its line of JSON, and what it refuses before it measures anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import ernie2
+import tiny_run
+from ernie2 import cli
+from ernie2.batches.loader import Loader
+from ernie2.benchmarking import measure, pairs, waiting
+from ernie2.benchmarking.peaks import Peak
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny shards with a recipe for them in recipe.yaml."""
+    folder = tmp_path_factory.mktemp("benching")
+    tiny_run.write_shards(folder / "shards")
+    recipe = tiny_run.recipe(folder).model_dump(mode="json")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few pairs, no matrix products, and a loader that makes everything here: starting processes takes seconds."""
+    write, rate = pairs.write_pairs, waiting.loader_rate
+    monkeypatch.setattr(measure, "peak_of", lambda *_: Peak(1e9, "made up"))
+    monkeypatch.setattr(measure, "write_pairs", lambda *given: write(*given, pairs=300))
+    monkeypatch.setattr(measure, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
+    monkeypatch.setattr(waiting, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["bench", *map(str, arguments)])
+    return int(stopped.value.code or 0)
+
+
+def test_the_table_and_the_line_have_every_figure(
+    folder: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    file = tmp_path / "new" / "figures.jsonl"
+    assert run(folder / "recipe.yaml", "--steps", "4", "--against", "hf", "--json", file) == 0
+    shown = capsys.readouterr().out
+    for part in ("tokens/s without padding", "MFU", "peak memory", "attention", "padded for", "recompilations",
+                 "operations", "threads", "waits", "instances/s",
+                 "grouped by length", "ours / theirs", str(file)):  # fmt: skip
+        assert part in shown, part
+    *measured, line = lines_of(file)
+    assert [each["what"] for each in measured] == ["begin"] + ["step"] * 12 + ["one_process", "waiting", "waiting"] * 2
+    assert (line["what"], {each["bench"] for each in measured}) == ("summary", {line["bench"]})
+    assert measured[0]["batch"] == line["batch"]
+    theirs = [each["tokens"] for each in measured if each.get("side") == "padded"]
+    assert sum(theirs) == sum(each["tokens"] for each in measured if each.get("side") == "ernie2")
+    assert (line["recipe"], line["precision"], line["step"]["steps"]) == ("tiny", "fp32", 4)
+    assert line["versions"]["torch"]
+    assert line["batch"] == {"batch_tokens": 256, "pack_tokens": 128, "sequence_tokens": 64}
+    assert line["step"]["tokens_per_second"] > 0
+    assert line["step"]["mfu"] > 0
+    assert [side["name"] for side in line["against"]["sides"]] == ["padded", "grouped by length"]
+    assert set(line["input"]) == {"stream", "pairs_of_50"}
+    for side in line["input"].values():
+        assert [fed["workers"] for fed in side["waiting"]] == [0, 1]
+        assert all(0 <= fed["share"] <= 1 for fed in side["waiting"])
+        assert side["one_process"]["tokens_per_second"] > 0
+    assert not (folder / "run").exists()
+
+
+def test_what_was_measured_before_a_cut_off_is_in_the_file(
+    folder: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure.Bench, "inputs", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        ernie2.bench(folder / "recipe.yaml", steps=2, json_file=tmp_path / "b.jsonl")
+    assert [line["what"] for line in lines_of(tmp_path / "b.jsonl")] == ["begin", "step", "step"]
+
+
+def test_sides_and_the_size_of_their_batches_can_be_chosen(folder: Path, tmp_path: Path, quick: None) -> None:
+    pytest.importorskip("transformers")
+    file = tmp_path / "b.jsonl"
+    options = ["--steps", "1", "--against", "hf-padded", "--json", file]
+    assert run(folder / "recipe.yaml", *options) == 0
+    assert run(folder / "recipe.yaml", *options, "--sequences", "1") == 0
+    (whole,), (single,) = (line["against"]["sides"] for line in lines_of(file) if line["what"] == "summary")
+    assert whole["name"] == single["name"] == "padded"
+    assert whole["sequences_at_once"] > single["sequences_at_once"] == 1
+
+
+def test_a_second_measurement_has_a_second_summary(folder: Path, tmp_path: Path, quick: None) -> None:
+    file = tmp_path / "figures.jsonl"
+    for _ in range(2):
+        made = ernie2.bench(folder / "recipe.yaml", ["train.compile=false"], 1, json_file=file)
+    lines = [line for line in lines_of(file) if line["what"] == "summary"]
+    assert len({line["bench"] for line in lines}) == len(lines) == 2
+    assert lines[1] == json.loads(json.dumps(made))
+    assert "against" not in lines[0]
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ernie2.benchmarking.bench.Bench", lambda *_: pytest.fail("measured"))
+    recipe, file = folder / "recipe.yaml", tmp_path / "b.jsonl"
+    assert run(recipe, "--json", tmp_path) == 2
+    assert "Name another file with --json" in capsys.readouterr().err
+    assert run(recipe, "encoder.kind=gru", "--against", "hf", "--json", file) == 2
+    assert "no model with gru layers" in capsys.readouterr().err
+    assert run("no-such-recipe", "--json", file) == 2
+    with pytest.raises(ernie2.errors.ConfigError, match="at least one step"):  # type: ignore[attr-defined]
+        ernie2.bench(recipe, steps=0, json_file=file)
+    with pytest.raises(ernie2.errors.ConfigError, match="--against fairseq: there is hf"):  # type: ignore[attr-defined]
+        ernie2.bench(recipe, against="fairseq", json_file=file)
+    assert list(tmp_path.iterdir()) == []

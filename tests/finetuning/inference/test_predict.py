@@ -1,0 +1,55 @@
+"""What `predict` says of one text."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ernie2.datasets.examples import Example
+from ernie2.datasets.tag_schemes import Scheme
+from ernie2.finetuning.inference import predict as predicting
+from ernie2.finetuning.inference.predict import described
+from ernie2.finetuning.inference.predictions import Outcome
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tags"),
+    [
+        ("IOB1", "I-X I-X O I-Y B-Y"),
+        ("IOB2", "B-X I-X O B-Y B-Y"),
+        ("IOE1", "I-X I-X O E-Y E-Y"),
+        ("IOE2", "I-X E-X O E-Y E-Y"),
+        ("BIOES", "B-X E-X O S-Y S-Y"),
+        ("BILOU", "B-X L-X O U-Y U-Y"),
+        ("BMES", "B-X E-X O S-Y S-Y"),
+    ],
+)
+def test_entities_are_whole_in_every_scheme(scheme: Scheme, tags: str) -> None:
+    words = ("Li", "Bai", "met", "Du", "Fu")
+    outcome = Outcome(tuple(tags.split()), certainties=(1.0,) * 5)
+    told = described(Example("0", " ".join(words), tokens=words), outcome, "tagging", scheme)
+    found = [(one["kind"], one["start"], one["end"], one["text"]) for one in told["entities"]]
+    if scheme == "IOE1":  # E-Y E-Y at the end of a text is not an IOE1
+        assert found == [("X", 0, 2, "Li Bai")]
+    else:
+        assert found == [("X", 0, 2, "Li Bai"), ("Y", 3, 4, "Du"), ("Y", 4, 5, "Fu")]
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"), [("1 1 2 1", "2 of 4 predictions have an id that another has"), ("0 1 2", "")]
+)
+def test_ids_that_come_more_than_once_are_said_once(
+    ids: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = [Example(name, "x") for name in ids.split()]
+    monkeypatch.setattr(predicting, "examples_of", lambda *_: iter(examples))
+    monkeypatch.setattr(predicting, "encode_texts", lambda *_: SimpleNamespace(cut=0, unknown=0, tokens=1))
+    monkeypatch.setattr(predicting, "predict_texts", lambda _, chosen, *__: [Outcome("yes") for _ in chosen])
+    monkeypatch.setattr(predicting, "_AT_ONCE", 2)
+    tuned: Any = SimpleNamespace(facts=SimpleNamespace(head="classification", scheme=None, null_threshold=None))
+    assert [one["id"] for one in predicting.predictions(tuned, [])] == ids.split()
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == bool(said)

@@ -1,0 +1,138 @@
+"""ONNX: what onnxruntime computes from it is what `transformers` computes from our folder."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_finetuning as tiny
+from ernie2.config.settings import EncoderSettings
+from ernie2.datasets.examples import Head
+from ernie2.errors import CheckpointError, ConfigError, StorageError
+from ernie2.finetuning import export_onnx as exporting_onnx
+from ernie2.finetuning.encoded import ExampleEncoder
+from ernie2.finetuning.export_onnx import export
+from ernie2.finetuning.heads import DenseTuned, TunedModel, outputs_of
+from ernie2.finetuning.inference.predictions import logits_of
+from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
+
+onnx = pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")), reason="needs the extra onnx"
+)
+
+
+def saved(folder: Path, head: Head, pooling: Any = "first") -> Path:
+    source = tiny.source(folder / "checkpoint", task_ids=4)
+    settings = tiny.settings(pooling=pooling)
+    model = TunedModel(
+        source.build(settings, 0)[0].encoder, head, outputs_of(head, len(tiny.LABELS[head])), pooling=pooling
+    )
+    with torch.no_grad():
+        model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+    facts = TunedFacts(head=head, labels=tiny.LABELS[head], settings=settings, dataset="made-up", task_id=2)
+    save_tuned(folder / "model", Tuned(model, source.wordpieces, facts, len(tiny.VOCABULARY)))
+    return folder / "model"
+
+
+def padded(rows: list[Any]) -> tuple[torch.Tensor, ...]:
+    longest = max(len(one.tokens) for one in rows)
+    made = [torch.zeros(len(rows), longest, dtype=torch.long) for _ in range(3)]
+    for i, one in enumerate(rows):
+        for tensor, values in zip(made, (one.tokens, np.ones(len(one.tokens)), one.segments), strict=True):
+            tensor[i, : len(one.tokens)] = torch.tensor(values)
+    return tuple(made)
+
+
+@pytest.mark.parametrize("head", ["classification", "tagging", "span"])
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_the_dense_form_gives_what_packs_give(head: Head, pooling: str, tmp_path: Path) -> None:
+    tuned = load_tuned(saved(tmp_path, head, pooling))
+    encoder = ExampleEncoder(tuned.wordpieces, head, tuned.facts.labels, tuned.facts.settings, 4)
+    rows = list(encoder.encode(tiny.examples(head, 6), labelled=False).sequences)
+    with torch.inference_mode():
+        made = DenseTuned(tuned.model).eval()(*padded(rows))
+    packed = logits_of(tuned.model, rows, tuned.facts.settings, torch.device("cpu"))
+    for i, (one, ours) in enumerate(zip(rows, packed, strict=True)):
+        if head == "span":
+            dense = torch.stack([part[i, : len(one.tokens)] for part in made], -1)
+        else:
+            dense = made[i, one.positions.tolist()] if head == "tagging" else made[i : i + 1]
+        np.testing.assert_allclose(dense.numpy(), ours, atol=1e-5)
+
+
+@onnx
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [("classification", "SequenceClassification"), ("tagging", "TokenClassification"), ("span", "QuestionAnswering")],
+)
+def test_onnxruntime_gives_what_transformers_gives(head: Head, kind: str, tmp_path: Path) -> None:
+    import onnxruntime
+
+    transformers = pytest.importorskip("transformers")
+    model = saved(tmp_path, head)
+    made = export(model, tmp_path / "onnx")
+    assert made.difference <= 1e-5
+    session = onnxruntime.InferenceSession(str(made.folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == list(made.outputs)
+    theirs = getattr(transformers, f"ErnieFor{kind}").from_pretrained(model).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(made.folder)
+    for texts in (["w1 good"], ["w1 w2 w3", "undoing", "w9 " * 20]):
+        given = tokenizer(texts, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            expected = theirs(**given)
+        wanted = [expected.start_logits, expected.end_logits] if head == "span" else [expected.logits]
+        found = session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
+        real = given["attention_mask"].bool().numpy()
+        for one, other in zip(found, wanted, strict=True):
+            per_token = head != "classification"
+            np.testing.assert_allclose(
+                one[real] if per_token else one, other.numpy()[real] if per_token else other.numpy(), atol=1e-5
+            )
+
+
+@onnx
+def test_a_bare_encoder_gives_hidden_states_and_the_pooled_token(tmp_path: Path) -> None:
+    import onnxruntime
+
+    transformers = pytest.importorskip("transformers")
+    checkpoint = tiny.write_checkpoint(tmp_path / "checkpoint", activation="relu")
+    made = export(checkpoint, tmp_path / "onnx")
+    assert made.outputs == ("last_hidden_state", "pooler_output")
+    theirs = transformers.ErnieModel.from_pretrained(checkpoint).eval()
+    given = transformers.AutoTokenizer.from_pretrained(made.folder)("w1 w2", "w3", return_tensors="pt")
+    with torch.inference_mode():
+        expected = theirs(**given)
+    session = onnxruntime.InferenceSession(str(made.folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
+    np.testing.assert_allclose(found[0], expected.last_hidden_state.numpy(), atol=1e-5)
+    np.testing.assert_allclose(found[1], expected.pooler_output.numpy(), atol=1e-5)
+
+
+def test_without_the_packages_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting_onnx, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    with pytest.raises(
+        ConfigError,
+        match=r"needs onnxruntime: in the ernie2 checkout run `pip .* -e '\.\[onnx\]'`",
+    ):
+        export(tmp_path, tmp_path / "onnx")
+
+
+def test_what_is_there_is_not_replaced_and_a_task_id_is_in_a_tuned_model_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting_onnx, "find_spec", lambda _: object())
+    model = saved(tmp_path, "classification")
+    with pytest.raises(StorageError, match="exists already"):
+        export(model, tmp_path)
+    with pytest.raises(ConfigError, match="has its task id in it"):
+        export(model, tmp_path / "onnx", "1")
+
+
+def test_a_recurrent_encoder_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="its encoder has kind=gru, norm=pre"):
+        exporting_onnx._check_kind(Path("x"), EncoderSettings(kind="gru", norm="pre"))

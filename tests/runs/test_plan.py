@@ -1,0 +1,80 @@
+"""A dry run tells schedule, epochs, memory and time, refuses what the run would refuse, and keeps nothing."""
+
+import pytest
+
+import ernie2
+import tiny_run
+from ernie2.errors import ConfigError, DataError, ShardError
+from ernie2.tasks.recipe import load_recipe
+from ernie2.training.records import Records
+from ernie2.training.run_record import read_run
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    tiny_run.write_shards(tmp_path / "shards")
+    return tiny_run.recipe(tmp_path).model_dump(mode="json")
+
+
+def test_the_figures_of_a_dry_run_are_those_of_the_run(recipe, tmp_path, capsys):
+    before = sorted(tmp_path.rglob("*"))
+    told = ernie2.plan(recipe, seconds=0.2)
+    assert sorted(tmp_path.rglob("*")) == before
+    record = read_run(ernie2.pretrain(recipe))
+    assert [stage["steps"] for stage in told["stages"]] == [stage.steps for stage in record.stages]
+    for stage, planned in zip(told["stages"], record.stages, strict=True):
+        assert {task: row["iterations"] for task, row in stage["tasks"].items()} == planned.iterations
+        assert sum(row["own"] for row in stage["tasks"].values()) == stage["steps"]
+    assert told["parameters"] == record.parameters
+    last = [line for line in Records(tmp_path / "run").read() if line["kind"] == "step"][-1]
+    assert told["steps"] == last["step"]
+    assert told["tokens"] == pytest.approx(last["tokens"], rel=0.15)
+    assert told["tokens"] <= told["most_tokens"] == 256 * last["step"]
+    assert told["epochs"]["sentence_reordering"]["text"] > 0
+    assert told["seconds"] > 0
+    shown = capsys.readouterr().out
+    assert "Stage 4: 8 steps, new: sentence_reordering" in shown
+    assert "knowledge_masking          text" in shown
+
+
+def test_a_corpus_walked_too_often_is_refused_after_the_schedule_and_before_any_measuring(recipe, capsys):
+    with pytest.raises(ConfigError, match=r"stages\.max_epochs=0\.1 allows"):
+        ernie2.plan(recipe, ["stages.max_epochs=0.1"])
+    shown = capsys.readouterr().out
+    assert "Stage 4" in shown
+    assert "Measuring" not in shown
+
+
+def test_without_shards_the_schedule_is_told_and_what_comes_first(tmp_path, capsys):
+    overrides = [f"run={tmp_path / 'run'}", f"shards.folder={tmp_path / 'shards'}"]
+    told = ernie2.plan("demo-en", overrides)
+    assert told["steps"] == sum(stage["steps"] for stage in told["stages"])
+    assert told["stages"][0]["tasks"]["knowledge_masking"] == {"iterations": 600, "own": 600, "ridden": 0}
+    assert "`ernie2 prepare` makes them in" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_data_the_schedule_is_told_and_everything_absent_is_named(tmp_path, capsys):
+    values = load_recipe("demo-en").model_dump(mode="json")
+    values["corpora"] = {"books": {"path": str(tmp_path / "a.txt")}, "news": {"path": str(tmp_path / "b.txt")}}
+    values["shards"]["folder"] = str(tmp_path / "shards")
+    with pytest.raises(DataError, match=r"(?s)corpora\.books\.path.*corpora\.news\.path"):
+        ernie2.plan(values)
+    assert "steps of 2,048 tokens (1 pack of 2,048)" in capsys.readouterr().out
+
+
+def test_parameters_told_without_shards_are_those_of_the_model(tmp_path):
+    from ernie2.model.multitask import MultiTaskModel
+    from ernie2.runs.build import head_specs
+    from tiny import FOUR, task
+
+    recipe = tiny_run.recipe(tmp_path, corpora={"text": {"path": "package:demo-en.jsonl"}})
+    told = ernie2.plan(recipe.model_dump(mode="json"))
+    model = MultiTaskModel(recipe.encoder, 1000, head_specs([task(name) for name in FOUR]), 0)
+    assert told["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_shards_of_other_corpora_are_refused(recipe):
+    values = {**recipe, "corpora": {**recipe["corpora"], "more": {"path": "more.txt"}}}
+    with pytest.raises(ShardError, match=r"holds corpora \['text'\], the recipe names \['more', 'text'\]"):
+        ernie2.plan(values)
