@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from ernie2.errors import StorageError, TokenizerError
-from ernie2.shards.wordpieces import WordPieces, batch_columns, columns, load_wordpieces, train_wordpieces
+from ernie2.shards.wordpieces import WordPieces, batch_columns, load_wordpieces, train_wordpieces
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -92,11 +92,10 @@ def test_a_word_of_more_than_a_hundred_characters_is_unknown(pieces):
 
 def test_offsets_are_characters_of_the_text_as_it_was(pieces):
     text = "😀 Cafe\u0301 CAFÉ 中文"
-    (encoding,) = pieces.encode_batch([text])
-    ids, starts, ends, words = columns(encoding)
-    assert [text[a:b] for a, b in zip(starts, ends, strict=True)] == ["😀", "Cafe", "CAFÉ", "中", "文"]
-    assert ids.tolist() == [1, 10, 10, 11, 12]
-    assert words.tolist() == [0, 1, 2, 3, 4]
+    flat = batch_columns(pieces.encode_batch([text]))
+    assert [text[a:b] for a, b in zip(flat.starts, flat.ends, strict=True)] == ["😀", "Cafe", "CAFÉ", "中", "文"]
+    assert flat.ids.tolist() == [1, 10, 10, 11, 12]
+    assert flat.words.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_columns_of_several_texts_lie_end_to_end(pieces):

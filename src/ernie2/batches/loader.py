@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from ernie2.batches.batch import Layout, PackedBatch
 from ernie2.batches.shared_buffer import SharedBuffer
 from ernie2.batches.stages import Plan
-from ernie2.batches.stream import Lane, Stream
+from ernie2.batches.stream import Cursor, Lane, Stream
 from ernie2.errors import ConfigError, Ernie2Error, RunFailed
 from ernie2.processes import without_main
 
@@ -43,8 +43,8 @@ Place = tuple[int, int]
 """A stage and a step in it."""
 Walk = tuple[int, str]
 """A lane and a host task, whose cursor in that lane one worker moves."""
-Handed = tuple[Layout, dict[str, Any]]
-"""Of a pack in the shared buffer: its layout, and the host's cursor after it as JSON values."""
+Handed = tuple[Layout, Cursor]
+"""Of a pack in the shared buffer: its layout, and the host's cursor after it."""
 
 
 def default_workers(lanes: int, hosts: int, spare_cores: int) -> int:
@@ -135,7 +135,7 @@ class Loader:
         for place_asked in self._asked:
             for worker in self._workers:
                 worker.receive(self._host(place_asked))
-        by_number = {number: lane.state() for number, lane in zip(self.numbers, lanes, strict=True)}
+        by_number = dict(zip(self.numbers, lanes, strict=True))
         for worker in self._workers:
             worker.send({number: by_number[number] for number, _ in worker.walks})
         self._asked = []
@@ -203,7 +203,7 @@ class _Worker:
         first = self._received % (AHEAD + 1) * self._slots
         self._received += 1
         return {
-            number: (layout.pack(self._buffer.rows[slot, : layout.size].copy()), Lane.of({host: cursor}))
+            number: (layout.pack(self._buffer.rows[slot, : layout.size].copy()), Lane({host: cursor}))
             for slot, (number, (layout, cursor)) in enumerate(answer.items(), first)
         }
 
@@ -249,7 +249,7 @@ def _work(
         except (EOFError, OSError):
             return
         if isinstance(message, dict):
-            lanes = {number: Lane.of(state) for number, state in message.items()}
+            lanes = message
             continue
         answer: dict[int, Handed] | Exception = {}
         try:
@@ -260,7 +260,7 @@ def _work(
                 flat = pack.flattened().flat
                 assert flat is not None
                 buffer.rows[slot, : len(flat)] = flat
-                made[number] = pack.layout(), lanes[number].state()[host]
+                made[number] = pack.layout(), lanes[number].cursors[host]
             answer = made
         except Ernie2Error as error:
             answer = error

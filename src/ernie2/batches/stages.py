@@ -52,15 +52,14 @@ def assign(tasks: Order, steps: int | Mapping[str, int] = 50_000) -> list[Stage]
     40/10 and 50 thousand. Where S + 1 does not divide N, largest remainders keep every total exact (ours).
     """
     groups = _groups(tasks)
-    columns: list[dict[str, int]] = [{} for _ in groups]
+    iterations: list[list[tuple[str, int]]] = [[] for _ in groups]
     for entered, group in enumerate(groups):
         for task in group:
             weights = [entered + 2] + [1] * (len(groups) - entered - 1)
             for stage, share in enumerate(_split(_steps(steps, task), weights), start=entered):
-                columns[stage][task] = share
-    return [
-        Stage(tuple(column.items()), group) for column, group in zip(_in_order(columns, groups), groups, strict=True)
-    ]
+                if share:
+                    iterations[stage].append((task, share))
+    return [Stage(tuple(entries), group) for entries, group in zip(iterations, groups, strict=True)]
 
 
 def multitask(tasks: Order, steps: int | Mapping[str, int] = 50_000) -> list[Stage]:
@@ -245,8 +244,3 @@ def _groups(tasks: Order) -> list[tuple[str, ...]]:
         if names.count(name) > 1:
             raise ConfigError(f"the order of stages names {name!r} twice; a task enters once.")
     return groups
-
-
-def _in_order(columns: Sequence[Mapping[str, int]], groups: Sequence[Sequence[str]]) -> list[dict[str, int]]:
-    names = [name for group in groups for name in group]
-    return [{name: column[name] for name in names if column.get(name)} for column in columns]

@@ -10,7 +10,7 @@ resumes in O(1).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, reduce
 from typing import Any
 
@@ -42,33 +42,25 @@ class Cursor:
     tokens: dict[str, int]
 
 
+@dataclass
 class Lane:
     """The cursors of one lane, by host task; a plain value going in and out of checkpoints."""
 
-    def __init__(self, cursors: dict[str, Cursor] | None = None) -> None:
-        self.cursors = cursors or {}
+    cursors: dict[str, Cursor] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return it as JSON values."""
         return {
-            host: {
-                "drawn": cursor.drawn,
-                "corpora": {name: list(at) for name, at in cursor.corpora.items()},
-                "tokens": dict(cursor.tokens),
-            }
+            host: {**vars(cursor), "corpora": {name: list(at) for name, at in cursor.corpora.items()}}
             for host, cursor in self.cursors.items()
         }
 
     @staticmethod
     def of(state: Mapping[str, Any]) -> Lane:
-        """From `state()`."""
+        """Return the lane of a `state()`."""
         return Lane(
             {
-                host: Cursor(
-                    int(c["drawn"]),
-                    {name: (int(k), int(s)) for name, (k, s) in c["corpora"].items()},
-                    {name: int(count) for name, count in c["tokens"].items()},
-                )
+                host: Cursor(c["drawn"], {name: (k, s) for name, (k, s) in c["corpora"].items()}, c["tokens"])
                 for host, c in state.items()
             }
         )

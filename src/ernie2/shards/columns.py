@@ -345,13 +345,9 @@ def _sections(documents: Ints, paragraphs: Ints, sentences: Ints, longest: int) 
 
 def _section_names(documents: Sequence[UnitDocument], owners: Ints) -> list[str]:
     """`id` for the first section of a document, `id§2`, `id§3` … for the others."""
-    names = []
-    last, number = -1, 0
-    for owner in owners.tolist():
-        number = number + 1 if owner == last else 1
-        last = owner
-        names.append(documents[owner].name if number == 1 else f"{documents[owner].name}§{number}")
-    return names
+    numbers = np.arange(len(owners)) - np.searchsorted(owners, owners) + 1
+    names = [documents[owner].name for owner in owners.tolist()]
+    return [name if number == 1 else f"{name}§{number}" for name, number in zip(names, numbers.tolist(), strict=True)]
 
 
 def _offsets(counts: NDArray[Any]) -> Ints:

@@ -29,6 +29,9 @@ from ernie2.storage.arrays import write_arrays
 from ernie2.storage.json_files import write_checked_json
 from ernie2.storage.removing import remove
 
+_REPORTED_AT_ONCE = 1_000_000
+"""Characters of input that are read before progress is recorded."""
+
 
 class ReadInput(PipelineStep):  # type: ignore[misc]
     """Reads the corpora into units of work: one task."""
@@ -42,17 +45,18 @@ class ReadInput(PipelineStep):  # type: ignore[misc]
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
         """Writes `units/` and read.json."""
-        reported = 0
+        read = 0
 
-        def seen(characters: int) -> None:
-            nonlocal reported
-            if characters - reported >= 1_000_000:
-                self.staging.advance(characters - reported)
-                reported = characters
+        def report(characters: int) -> None:
+            nonlocal read
+            read += characters
+            if read >= _REPORTED_AT_ONCE:
+                self.staging.advance(read)
+                read = 0
 
         with self.staging.in_use():
             remove(self.staging.folder / "units", what_now=WHAT_NOW)
-            read_corpora(self.recipe.corpora, self.recipe.shards, self.staging.folder, seen)
+            read_corpora(self.recipe.corpora, self.recipe.shards, self.staging.folder, report)
 
 
 class Tokenise(PipelineStep):  # type: ignore[misc]

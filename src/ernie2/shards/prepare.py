@@ -230,32 +230,20 @@ def _choose_phrases(
                     yield phrases.Counts.of(columns)
 
     chosen = phrases.choose(phrases.merged(parts()), settings)
-    tokens = _Tokens(units, work)
+
+    @lru_cache(maxsize=64)
+    def tokens(shard: int) -> NDArray[Any]:
+        return np.load(work.joinpath("set", *units[shard], "tokens.npy"), mmap_mode="r")  # type: ignore[no-any-return]
+
     lines = ["phrase\tcount\tnpmi\n"]
-    for place, count, npmi in zip(chosen.places.tolist(), chosen.counts.tolist(), chosen.npmi.tolist(), strict=True):
-        lines.append(f"{_closed_up(wordpieces.decode(tokens.at(*place)))}\t{count}\t{npmi:.4f}\n")
+    rows = zip(chosen.places.tolist(), chosen.counts.tolist(), chosen.npmi.tolist(), strict=True)
+    for (shard, first, end), count, npmi in rows:
+        phrase = _closed_up(wordpieces.decode(tokens(shard)[first:end]))
+        lines.append(f"{phrase}\t{count}\t{npmi:.4f}\n")
     write_text(work / "set" / "phrases.tsv", "".join(lines), what_now=WHAT_NOW)
     columns = {name: getattr(chosen, name) for name in chosen.__slots__}
     write_arrays(work / "phrases.npz", columns, what_now=WHAT_NOW)
     return len(chosen)
-
-
-class _Tokens:
-    """Tokens of shards by place, each shard opened once."""
-
-    def __init__(self, units: Sequence[tuple[str, str]], work: Path) -> None:
-        self._units, self._work = units, work
-        self._open = lru_cache(maxsize=64)(self._load)
-
-    def _load(self, shard: int) -> NDArray[Any]:
-        corpus, unit = self._units[shard]
-        tokens: NDArray[Any] = np.load(self._work / "set" / corpus / unit / "tokens.npy", mmap_mode="r")
-        return tokens
-
-    def at(self, shard: int, first: int, end: int) -> list[int]:
-        """Token ids [first, end) of a shard."""
-        ids: list[int] = self._open(shard)[first:end].tolist()
-        return ids
 
 
 def _closed_up(text: str) -> str:

@@ -89,7 +89,7 @@ class ReadCorpus:
 def read_corpora(
     corpora: Mapping[str, CorpusSettings], settings: ShardSettings, folder: Path, report: Callable[[int], None]
 ) -> list[ReadCorpus]:
-    """Reads every corpus once and writes its units into `folder`/units; `report` is told the characters read so far.
+    """Read every corpus once and write its units into `folder`/units; `report` gets the characters of every document.
 
     A text that came before, in this or an earlier corpus, is dropped as "duplicate". Labelled pairs are compared inside
     their own corpus only, since the same texts may have labels of another sort in another; there a pair whose texts
@@ -97,17 +97,10 @@ def read_corpora(
     which nothing is left.
     """
     found = []
-    done = 0
-
-    def seen(characters: int) -> None:
-        nonlocal done
-        done += characters
-        report(done)
-
     with scratch_database(folder / "known.sqlite", what_now=WHAT_NOW) as database:
         known = _Known(database)
         for name, corpus in corpora.items():
-            found.append(_read_corpus(name, corpus, settings, folder, known, seen))
+            found.append(_read_corpus(name, corpus, settings, folder, known, report))
     write_bytes(folder / "read.json", to_json([asdict(corpus) for corpus in found]), what_now=WHAT_NOW)
     return found
 
@@ -142,13 +135,13 @@ def _read_corpus(
     settings: ShardSettings,
     folder: Path,
     known: _Known,
-    seen: Callable[[int], None],
+    report: Callable[[int], None],
 ) -> ReadCorpus:
     result = ReadCorpus(name, corpus.language, corpus.licence, resolve(corpus))
     drops, labels = Drops(), Counter[str]()
     with _UnitWriter(folder / "units", name, unit_bytes(result.sources, settings)) as units:
         for document in read_pairs(corpus, drops, name) if corpus.pairs else read_documents(corpus, drops, name):
-            seen(len(document.text))
+            report(len(document.text))
             if not in_share(document.group, settings.share):
                 drops.add(OUTSIDE)
                 continue

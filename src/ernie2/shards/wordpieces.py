@@ -210,12 +210,6 @@ class Columns:
         return begins
 
 
-def columns(encoding: Encoding) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """(ids, starts, ends, word ids) of one encoding, each (T,) int32; `batch_columns` is faster for many."""
-    flat = batch_columns([encoding])
-    return flat.ids, flat.starts, flat.ends, flat.words
-
-
 def batch_columns(encodings: Sequence[Encoding]) -> Columns:
     """The columns of many encodings end to end, about 40 ms per MB of text.
 

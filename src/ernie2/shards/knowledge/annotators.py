@@ -192,9 +192,7 @@ def _gazetteer(path: str, content: bytes) -> Gazetteer:
     return Gazetteer(read_gazetteer(path, content))
 
 
-@lru_cache(maxsize=1)
-def _spacy(pipeline: str) -> SpacySpans:
-    return SpacySpans(pipeline)
+_spacy = lru_cache(maxsize=1)(SpacySpans)
 
 
 def _bytes_of(path: str) -> bytes:

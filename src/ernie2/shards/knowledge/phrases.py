@@ -28,6 +28,7 @@ from ernie2.shards.store import TRAIN, WORD_START, Shard
 from ernie2.shards.wordpieces import WordPieces
 
 Hashes = NDArray[np.uint64]
+Places = NDArray[np.int64]
 
 TABLE_ENTRIES = 2_000_000
 """Most n-grams the merged counts hold, some 50 bytes each."""
@@ -141,8 +142,8 @@ def count(words: Words, shard: int, max_words: int) -> Counts:
     """Counts of the n-grams, n = 1 … max_words, that the train documents of a shard hold at least twice."""
     hashes, runs = words.hashes, words.runs
     level = hashes
-    places, found = _repeated(level, np.flatnonzero(words.train))
-    parts = [_counted(level, found, 1, words, shard, level)]
+    places, first, number = _repeated(level, np.flatnonzero(words.train))
+    parts = [_counted(level, first, number, 1, words, shard, level)]
     for n in range(2, max_words + 1):
         repeated = np.zeros(len(hashes) + 1, dtype=np.bool_)
         repeated[places] = True
@@ -151,8 +152,8 @@ def count(words: Words, shard: int, max_words: int) -> Counts:
         places = places[runs[places] == runs[np.minimum(places + n - 1, len(runs) - 1)]]
         longer = np.zeros(len(hashes), dtype=np.uint64)
         longer[places] = _joined(level[places], hashes[places + n - 1])
-        places, found = _repeated(longer, places)
-        parts.append(_counted(longer, found, n, words, shard, level))
+        places, first, number = _repeated(longer, places)
+        parts.append(_counted(longer, first, number, n, words, shard, level))
         level = longer
     return merged(parts, words.total)
 
@@ -220,13 +221,8 @@ def mark(words: Words, phrases: Phrases, taken: Spans | None = None) -> Spans:
 
     `taken` are runs of kind phrase that are there already; they stay, and nothing that overlaps them is added.
     """
-    found: list[Spans] = [] if taken is None else [taken]
-    claimed = np.zeros(0, dtype=np.bool_)
-    if taken is not None and len(taken) and len(words.ends):
-        claimed = np.zeros(int(max(words.ends[-1], taken[-1, 1])) + 1, dtype=np.bool_)
-        for first, end in taken.tolist():
-            claimed[first:end] = True
-    level, candidates = words.hashes, []
+    taken = as_spans([]) if taken is None else taken
+    level, candidates = words.hashes, [as_spans([])]
     for n in range(2, int(phrases.words.max(initial=1)) + 1):
         level = _joined(level[:-1], words.hashes[n - 1 :])
         if not len(level):
@@ -234,26 +230,16 @@ def mark(words: Words, phrases: Phrases, taken: Spans | None = None) -> Spans:
         places = np.flatnonzero(_among(level, np.sort(phrases.hashes[phrases.words == n])))
         places = places[words.runs[places] == words.runs[places + n - 1]]
         candidates.append(np.stack([words.starts[places], words.ends[places + n - 1]], axis=1))
-    if candidates:
-        runs = np.concatenate(candidates)
-        if len(claimed):
-            covered = np.concatenate([[0], np.cumsum(claimed)])
-            runs = runs[covered[runs[:, 1]] == covered[runs[:, 0]]]
-        found.append(runs[leftmost_longest(runs)])
-    runs = np.concatenate(found) if found else as_spans([])
+    runs = np.concatenate(candidates)
+    # a run is free where as many of the taken ones end before it as begin before its end
+    ended = np.searchsorted(taken[:, 1], runs[:, 0], side="right")
+    runs = runs[ended == np.searchsorted(taken[:, 0], runs[:, 1])]
+    runs = np.concatenate([taken, runs[leftmost_longest(runs)]])
     return runs[np.argsort(runs[:, 0], kind="stable")]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What stands at several places: the first of them, and how many, each (K,) int64."""
-
-    first: NDArray[np.int64]
-    number: NDArray[np.int64]
-
-
-def _repeated(hashes: Hashes, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], _Found]:
-    """Those `places` whose hash stands at two of them or more, and what stands there."""
+def _repeated(hashes: Hashes, places: Places) -> tuple[Places, Places, Places]:
+    """Those `places` whose hash stands at two of them or more; by hash, the first of them and how many there are."""
     # a part of the hash and the place in one number: a plain sort of those is many times as fast as an argsort
     bits = np.uint64(int(places[-1]).bit_length() if len(places) else 1)
     packed = np.sort((hashes[places] >> bits << bits) | places.astype(np.uint64))
@@ -264,13 +250,15 @@ def _repeated(hashes: Hashes, places: NDArray[np.int64]) -> tuple[NDArray[np.int
     )
     lengths = np.diff(np.append(begins, len(places)))
     several = lengths > 1
-    return sorted_places[np.repeat(several, lengths)], _Found(sorted_places[begins[several]], lengths[several])
+    return sorted_places[np.repeat(several, lengths)], sorted_places[begins[several]], lengths[several]
 
 
-def _counted(hashes: Hashes, found: _Found, n: int, words: Words, shard: int, shorter: Hashes) -> Counts:
-    """Counts of the n-grams `found`; `shorter` are the hashes of n-1-grams by place."""
-    order = np.argsort(hashes[found.first])
-    at = found.first[order]
+def _counted(
+    hashes: Hashes, first: Places, number: Places, n: int, words: Words, shard: int, shorter: Hashes
+) -> Counts:
+    """Counts of n-grams that stand `number` times, `first` there; `shorter` are the hashes of n-1-grams by place."""
+    order = np.argsort(hashes[first])
+    at = first[order]
     none = np.zeros(len(at), dtype=np.uint64)
     where = np.stack([np.full(len(at), shard), words.starts[at], words.ends[at + n - 1]], axis=1)
     return Counts(
@@ -278,7 +266,7 @@ def _counted(hashes: Hashes, found: _Found, n: int, words: Words, shard: int, sh
         heads=shorter[at] if n > 1 else none,
         tails=shorter[at + 1] if n > 1 else none,
         words=np.full(len(at), n, dtype=np.uint8),
-        counts=found.number[order].astype(np.int64),
+        counts=number[order].astype(np.int64),
         places=where.astype(np.int64),
         total=words.total,
     )
