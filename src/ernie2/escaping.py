@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 _SHOWN_AS_IS = "\n\t"
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -37,6 +38,12 @@ def in_markdown(text: object) -> str:
     line = " ".join(printable(str(text)).split())
     line = "".join(_ENTITIES.get(char, char) for char in _MARKS.sub(r"\\\g<0>", line))
     return _BEGINNING.sub(r"\1\\\2", line)
+
+
+def markdown_table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a Markdown table, every cell of which is shown as it stands."""
+    head, *lines = ["| " + " | ".join(map(in_markdown, cells)) + " |" for cells in (heads, *rows)]
+    return [head, "|" + " --- |" * len(heads), *lines]
 
 
 def _spelled(char: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.escaping import in_markdown
+from ernie2.escaping import in_markdown, markdown_table
 from ernie2.learned import LEAST_INSTANCES, verdict_of
 from ernie2.model.formats.filling import tensors_of
 from ernie2.model.formats.own import Described, save_own
@@ -92,7 +92,7 @@ def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> s
         "",
         "## Training data",
         "",
-        *_table(
+        *markdown_table(
             ("corpus", "language", "licence", "documents", "tokens"),
             [(name, c.language, c.licence, f"{c.documents:,}", f"{c.tokens:,}") for name, c in corpora.items()],
         ),
@@ -104,7 +104,7 @@ def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> s
         "instances. A task is learned where the whole 95 % interval of its accuracy lies above all three; with fewer "
         f"than {LEAST_INSTANCES} instances nothing is claimed.",
         "",
-        *_table(
+        *markdown_table(
             ("task", "task id", "level", "accuracy (95 %)", "majority", "best constant", "feature baseline", "verdict"),
             [_task_row(task, heldout.get(task.name)) for task in record.tasks],
         ),
@@ -164,11 +164,3 @@ def _task_row(task: TaskRecord, figures: Mapping[str, Any] | None) -> tuple[str,
         f"{figures['cheap']['accuracy']:.3f} ({figures['cheap']['rule']})",
         verdict_of(figures).word,
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [_row(head), "|" + " --- |" * len(head), *map(_row, rows)]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(in_markdown, cells)) + " |"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import LabelledData
-from ernie2.escaping import in_markdown
+from ernie2.escaping import in_markdown, markdown_table
 from ernie2.finetuning.jobs import Run, plain
 from ernie2.finetuning.paper_settings import Size, size_for
 from ernie2.finetuning.scoring.metrics import majority_figures
@@ -158,6 +158,11 @@ def lines_of(one: Outcomes) -> list[str]:
     return told
 
 
+_HEADS = (
+    "data set", "source", "split", "metric", "per seed", "mean or median", "95 % CI of the mean", "majority", "paper"
+)  # fmt: skip
+
+
 def as_markdown(record: Mapping[str, Any]) -> str:
     """The report of a whole command, as `record_of` gives it."""
     size = record["encoder"]
@@ -168,23 +173,23 @@ def as_markdown(record: Mapping[str, Any]) -> str:
         f"settings of the {record['size']} model; "
         f"seeds {', '.join(map(str, record['seeds']))}; {record['device']}, {record['precision']}.",
         "",
-        "| data set | source | split | metric | per seed | mean or median | 95 % CI of the mean | majority | paper |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for one in record["datasets"]:
-        for row in one["rows"]:
-            cells = (
-                one["dataset"],
-                one["standing"],
-                f"{row['split']} ({one['files'].get(row['split'], '')})",
-                row["metric"],
-                ", ".join(_shown(value) for value in row["values"].values()),
-                row["withheld"] or f"{one['summary']} {_shown(row['middle'])}",
-                row["no_interval"] or "–" if row["low"] is None else f"{_shown(row['low'])} to {_shown(row['high'])}",
-                "–" if row["majority"] is None else _shown(row["majority"]),
-                "; ".join(one["paper"].get(row["split"], ())) or "–",
-            )
-            lines.append("| " + " | ".join(map(in_markdown, cells)) + " |")
+    rows = [
+        (
+            one["dataset"],
+            one["standing"],
+            f"{row['split']} ({one['files'].get(row['split'], '')})",
+            row["metric"],
+            ", ".join(_shown(value) for value in row["values"].values()),
+            row["withheld"] or f"{one['summary']} {_shown(row['middle'])}",
+            row["no_interval"] or "–" if row["low"] is None else f"{_shown(row['low'])} to {_shown(row['high'])}",
+            "–" if row["majority"] is None else _shown(row["majority"]),
+            "; ".join(one["paper"].get(row["split"], ())) or "–",
+        )
+        for one in record["datasets"]
+        for row in one["rows"]
+    ]
+    lines += markdown_table(_HEADS, rows)
     if record["glue_withheld"]:
         lines += ["", f"{record['glue_withheld'][0].upper()}{record['glue_withheld'][1:]}."]
     if record["glue_score"] is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ernie2.escaping import in_markdown
+from ernie2.escaping import in_markdown, markdown_table
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,4 @@ def _lines(block: Block) -> list[str]:
         return [in_markdown(block.text)]
     if isinstance(block, Bullets):
         return [f"* {in_markdown(item)}" for item in block.items]
-    return [_row(block.heads), "|" + " --- |" * len(block.heads), *map(_row, block.rows)]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(in_markdown, cells)) + " |"
+    return markdown_table(block.heads, block.rows)
