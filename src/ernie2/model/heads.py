@@ -20,7 +20,7 @@ from ernie2.model.inputs import TaskTargets
 from ernie2.model.layers import ACTIVATIONS
 from ernie2.model.norm import Norm
 from ernie2.model.parameters import bare_linear, initialise
-from ernie2.model.vocabulary_loss import score_chunk, vocabulary_loss
+from ernie2.model.vocabulary_loss import count_right, score_chunk, vocabulary_loss, weighted_sum
 
 NEVER = -10_000.0
 """Bias of the vocabulary's padding rows: their probability is exactly 0, so they are never predicted nor trained."""
@@ -71,7 +71,7 @@ class ClassHead(nn.Module):
         logits: Tensor = self.linear(self.dropout(picked))
         return logits.float()
 
-    def loss(self, picked: Tensor, targets: TaskTargets) -> TaskLoss:
+    def loss(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> TaskLoss:
         """Hidden states (P, H) at the scored positions -> summed loss."""
         run = self._run if self.training else _class_loss
         summed, right = run(self, picked, targets.labels, targets.weights)
@@ -81,7 +81,7 @@ class ClassHead(nn.Module):
         """Compiles the loss for the static shapes of training."""
         self._run = compiled(_class_loss, backend)
 
-    def predict(self, picked: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
+    def predict(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
         """Hidden states (P, H) -> loss of each position (P,) float32 and its predicted class (P,) int64."""
         logits = self(picked)
         return F.cross_entropy(logits, targets.labels, reduction="none"), logits.argmax(-1)
@@ -90,7 +90,7 @@ class ClassHead(nn.Module):
 def _class_loss(head: ClassHead, picked: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     logits = head(picked)
     losses = F.cross_entropy(logits, labels, reduction="none")
-    return _weighed(losses, weights), _counted(logits.detach().argmax(-1) == labels, weights)
+    return weighted_sum(losses, weights), count_right(logits.detach().argmax(-1) == labels, weights)
 
 
 class VocabularyHead(nn.Module):
@@ -151,14 +151,9 @@ class VocabularyHead(nn.Module):
         return torch.cat(losses), torch.cat(predicted)
 
 
-def _weighed(losses: Tensor, weights: Tensor | None) -> Tensor:
-    return losses.sum() if weights is None else (losses * weights).sum()
+Head = ClassHead | VocabularyHead
 
 
-def _counted(right: Tensor, weights: Tensor | None) -> Tensor:
-    return right.sum() if weights is None else (right & (weights > 0)).sum()
-
-
-def head_class(spec: HeadSpec) -> type[ClassHead] | type[VocabularyHead]:
+def head_class(spec: HeadSpec) -> type[Head]:
     """Return the class of a task's head."""
     return VocabularyHead if spec.classes is None else ClassHead

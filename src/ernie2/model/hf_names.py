@@ -5,35 +5,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
-class Same:
-    """One tensor here, one there. `optional`: a checkpoint may lack it. `vocabulary`: it has a row a word piece."""
+class Entry:
+    """A tensor of ours and its `parts` there; several are stacked along the first dimension.
 
-    ours: str
-    theirs: str
-    optional: bool = False
-    vocabulary: bool = False
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Their names."""
-        return (self.theirs,)
-
-
-@dataclass(frozen=True, slots=True)
-class Stacked:
-    """Several of their tensors are one of ours, stacked along the first dimension."""
+    `optional`: a checkpoint may lack it. `vocabulary`: it has a row for every token.
+    """
 
     ours: str
     parts: tuple[str, ...]
     optional: bool = False
     vocabulary: bool = False
 
-
-Entry = Same | Stacked
 
 TASK_TABLE = "encoder.embeddings.task.weight"
 
@@ -42,24 +28,18 @@ _LAYER = "encoder.layer.{i}"
 _PREDICTIONS = "cls.predictions"
 
 
-def _linear(ours: str, theirs: str, optional: bool = False) -> tuple[Same, Same]:
-    weight, bias = (Same(f"{ours}.{part}", f"{theirs}.{part}", optional) for part in ("weight", "bias"))
-    return weight, bias
+def _linear(ours: str, *theirs: str, optional: bool = False) -> list[Entry]:
+    parts = ("weight", "bias")
+    return [Entry(f"{ours}.{part}", tuple(f"{name}.{part}" for name in theirs), optional) for part in parts]
 
 
 HF_NAMES: tuple[Entry, ...] = (
-    Same("encoder.embeddings.token.weight", "embeddings.word_embeddings.weight", vocabulary=True),
-    Same("encoder.embeddings.position.weight", "embeddings.position_embeddings.weight"),
-    Same("encoder.embeddings.segment.weight", "embeddings.token_type_embeddings.weight"),
-    Same(TASK_TABLE, "embeddings.task_type_embeddings.weight", optional=True),
+    Entry("encoder.embeddings.token.weight", ("embeddings.word_embeddings.weight",), vocabulary=True),
+    Entry("encoder.embeddings.position.weight", ("embeddings.position_embeddings.weight",)),
+    Entry("encoder.embeddings.segment.weight", ("embeddings.token_type_embeddings.weight",)),
+    Entry(TASK_TABLE, ("embeddings.task_type_embeddings.weight",), optional=True),
     *_linear("encoder.embeddings.norm", "embeddings.LayerNorm"),
-    *(
-        Stacked(
-            f"encoder.layers.{{i}}.attention.qkv.{kind}",
-            tuple(f"{_ATTENTION}.self.{part}.{kind}" for part in ("query", "key", "value")),
-        )
-        for kind in ("weight", "bias")
-    ),
+    *_linear("encoder.layers.{i}.attention.qkv", *(f"{_ATTENTION}.self.{part}" for part in ("query", "key", "value"))),
     *_linear("encoder.layers.{i}.attention.output", f"{_ATTENTION}.output.dense"),
     *_linear("encoder.layers.{i}.attention.norm", f"{_ATTENTION}.output.LayerNorm"),
     *_linear("encoder.layers.{i}.ffn.inner", f"{_LAYER}.intermediate.dense"),
@@ -68,7 +48,7 @@ HF_NAMES: tuple[Entry, ...] = (
     *_linear("encoder.pooler", "pooler.dense", optional=True),
     *_linear("heads.{masked}.transform", f"{_PREDICTIONS}.transform.dense", optional=True),
     *_linear("heads.{masked}.norm", f"{_PREDICTIONS}.transform.LayerNorm", optional=True),
-    Same("heads.{masked}.bias", f"{_PREDICTIONS}.bias", optional=True, vocabulary=True),
+    Entry("heads.{masked}.bias", (f"{_PREDICTIONS}.bias",), optional=True, vocabulary=True),
 )
 """Our names and theirs without the leading `ernie.` or `bert.`, which all but `cls.` names may carry.
 
@@ -109,5 +89,5 @@ def entries_for(layers: int, masked: str | None) -> list[Entry]:
         for i in range(layers) if "{i}" in entry.ours else range(1):
             ours = entry.ours.replace("{i}", str(i)).replace("{masked}", masked or "")
             parts = tuple(part.replace("{i}", str(i)) for part in entry.parts)
-            entries.append(Stacked(ours, parts, entry.optional, entry.vocabulary))
+            entries.append(replace(entry, ours=ours, parts=parts))
     return entries

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.encoder import padded_rows
-from ernie2.model.heads import ClassHead, HeadSpec, TaskLoss, VocabularyHead
-from ernie2.model.inputs import Inputs
+from ernie2.model.heads import ClassHead, Head, HeadSpec, TaskLoss, VocabularyHead
+from ernie2.model.inputs import Inputs, TaskTargets
 from ernie2.model.levers import enabled
 from ernie2.model.rnn import build_encoder
 from ernie2.model.scored_rows import ScoredRows
@@ -41,7 +41,7 @@ class MultiTaskModel(nn.Module):
         with torch.no_grad():
             self.encoder.embeddings.token.weight[vocab_size:] = 0.0
 
-    def _head(self, spec: HeadSpec, seed: int) -> ClassHead | VocabularyHead:
+    def _head(self, spec: HeadSpec, seed: int) -> Head:
         if spec.classes is None:
             return VocabularyHead(self.settings, spec, self.vocab_size, padded_rows(self.vocab_size), seed)
         return ClassHead(self.settings, spec, seed)
@@ -54,7 +54,7 @@ class MultiTaskModel(nn.Module):
         self.static_shapes = True
         self.encoder.compile_parts(backend)
         for head in self.heads.values():
-            assert isinstance(head, ClassHead | VocabularyHead)
+            assert isinstance(head, Head)
             head.compile_parts(backend)
 
     def forward(self, inputs: Inputs, active: Collection[str] = ()) -> dict[str, TaskLoss]:
@@ -65,10 +65,14 @@ class MultiTaskModel(nn.Module):
         """
         rows = self._rows(inputs)
         hidden = self.encoder(inputs, rows)
-        return {
-            name: self._loss(name, hidden, inputs, rows) if name in inputs.targets else self._nothing(name, hidden)
-            for name in dict.fromkeys((*inputs.targets, *active))
-        }
+        losses = {}
+        for name in dict.fromkeys((*inputs.targets, *active)):
+            if name in inputs.targets:
+                head, given = self._scored(name, hidden, inputs, rows)
+                losses[name] = head.loss(*given)
+            else:
+                losses[name] = self._nothing(name, hidden)
+        return losses
 
     def _rows(self, inputs: Inputs) -> ScoredRows | None:
         """The rows that the heads of this pack read, or None for all."""
@@ -82,22 +86,18 @@ class MultiTaskModel(nn.Module):
         touched = [hidden.float().sum(), *(parameter.sum() for parameter in parameters)]
         return TaskLoss(0.0 * torch.stack(touched).sum(), 0, torch.zeros((), dtype=torch.int64, device=hidden.device))
 
-    def _loss(self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> TaskLoss:
-        head, targets = self.heads[name], inputs.targets[name]
-        picked = self._picked(name, hidden, inputs, rows)
-        if isinstance(head, VocabularyHead):
-            return head.loss(picked, self.encoder.embeddings.token.weight, targets)
-        assert isinstance(head, ClassHead)
-        return head.loss(picked, targets)
-
-    def _picked(self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> Tensor:
-        """hidden (T, H), or (R, H) at `rows` -> what the head reads at the scored positions, (P, H): hidden states, or
-        pooled first tokens.
+    def _scored(
+        self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None
+    ) -> tuple[Head, tuple[Tensor, Tensor, TaskTargets]]:
+        """hidden (T, H), or (R, H) at `rows` -> a task's head and what it is given: hidden states, or pooled first
+        tokens, at the scored positions (P, H), the word table, targets.
         """
-        positions = inputs.targets[name].positions if rows is None else rows.places[name]
-        if self.specs[name].level == "sentence":
-            return self.encoder.pool(hidden, positions)
-        return hidden.index_select(0, positions)
+        head, targets = self.heads[name], inputs.targets[name]
+        assert isinstance(head, Head)
+        positions = targets.positions if rows is None else rows.places[name]
+        sentence = self.specs[name].level == "sentence"
+        picked = self.encoder.pool(hidden, positions) if sentence else hidden.index_select(0, positions)
+        return head, (picked, self.encoder.embeddings.token.weight, targets)
 
     @torch.no_grad()
     def predictions(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
@@ -105,21 +105,15 @@ class MultiTaskModel(nn.Module):
 
         Without dropout, whatever mode the model is in; padded targets are left out.
         """
-        training = self.training
+        training, found = self.training, dict[str, tuple[Tensor, Tensor]]()
         self.eval()
         try:
             rows = self._rows(inputs)
             hidden = self.encoder(inputs, rows)
-            return {name: self._predictions(name, hidden, inputs, rows) for name in inputs.targets}
+            for name, targets in inputs.targets.items():
+                head, given = self._scored(name, hidden, inputs, rows)
+                losses, predicted = head.predict(*given)
+                found[name] = losses[: targets.count], predicted[: targets.count]
+            return found
         finally:
             self.train(training)
-
-    def _predictions(self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> tuple[Tensor, Tensor]:
-        head, targets = self.heads[name], inputs.targets[name]
-        picked = self._picked(name, hidden, inputs, rows)
-        if isinstance(head, VocabularyHead):
-            losses, predicted = head.predict(picked, self.encoder.embeddings.token.weight, targets)
-        else:
-            assert isinstance(head, ClassHead)
-            losses, predicted = head.predict(picked, targets)
-        return losses[: targets.count], predicted[: targets.count]

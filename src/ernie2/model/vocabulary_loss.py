@@ -87,8 +87,8 @@ def _score_by_logsumexp(logits: Tensor, answer: Tensor, weight: Tensor | None, n
     exact = logits.float()
     top = exact.amax(-1, keepdim=True)
     total = (exact - top).exp().sum(-1, keepdim=True)  # (p, 1)
-    summed = _summed(top + total.log() - exact.gather(1, answer), weight)
-    counted = _counted(exact.argmax(-1, keepdim=True) == answer, weight)
+    summed = weighted_sum((top + total.log() - exact.gather(1, answer)).squeeze(1), weight)
+    counted = count_right(exact.argmax(-1) == answer.squeeze(1), weight)
     if not needed:
         return summed, counted, None
     is_answer = torch.arange(logits.shape[1], device=logits.device) == answer  # (p, V)
@@ -106,8 +106,8 @@ def _score_by_softmax(logits: Tensor, answer: Tensor, weight: Tensor | None, nee
     top, scored = exact.gather(1, best), exact.gather(1, answer)
     odds = torch.softmax(exact, -1)
     # log of the sum of exponentials = top - log(odds of top), exact since those odds are at least 1 / V
-    summed = _summed(top - odds.gather(1, best).log() - scored, weight)
-    counted = _counted(best == answer, weight)
+    summed = weighted_sum((top - odds.gather(1, best).log() - scored).squeeze(1), weight)
+    counted = count_right((best == answer).squeeze(1), weight)
     if not needed:
         return summed, counted, None
     gradient = odds.scatter_add_(1, answer, -torch.ones_like(scored))
@@ -205,11 +205,11 @@ def _add_product(total: Tensor, d_logits: Tensor, part: Tensor, first: bool) -> 
         total += d_logits.t() @ part
 
 
-def _summed(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """losses (p, 1), weight (p,) or None -> 0-d."""
-    return losses.sum() if weight is None else (losses.squeeze(1) * weight).sum()
+def weighted_sum(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """losses (P,), weights (P,) or None -> 0-d."""
+    return losses.sum() if weights is None else (losses * weights).sum()
 
 
-def _counted(right: Tensor, weight: Tensor | None) -> Tensor:
-    """right (p, 1) bool, weight (p,) or None -> 0-d int64."""
-    return right.sum() if weight is None else (right.squeeze(1) & (weight > 0)).sum()
+def count_right(right: Tensor, weights: Tensor | None) -> Tensor:
+    """right (P,) bool, weights (P,) or None -> how many are right and weigh something, 0-d int64."""
+    return right.sum() if weights is None else (right & (weights > 0)).sum()
