@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention.groups import reordered
@@ -50,17 +49,10 @@ class RecurrencePlan:
 
 def plan_recurrence(lengths: Sequence[int], device: torch.device) -> RecurrencePlan:
     """Lengths [2, 3] -> tokens in the order [2, 0, 3, 1, 4], sizes [2, 2, 1]."""
-    sizes = np.asarray(lengths, dtype=np.int64)
-    rank = np.empty(len(sizes), dtype=np.int64)
-    rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
-    starts = np.cumsum(sizes) - sizes
-    time = np.arange(sizes.sum()) - np.repeat(starts, sizes)
-    gather = np.lexsort((np.repeat(rank, sizes), time))
-    scatter = np.empty_like(gather)
-    scatter[gather] = np.arange(len(gather))
-    alive = np.bincount(time, minlength=int(sizes.max(initial=0)))
-    order, inverse = to_device([gather, scatter], device)
-    return RecurrencePlan(order, inverse, torch.from_numpy(alive))
+    tokens = torch.split(torch.arange(sum(lengths)), list(lengths))
+    packed = pack_sequence(list(tokens), enforce_sorted=False)
+    order, inverse = to_device([packed.data.numpy(), packed.data.argsort().numpy()], device)
+    return RecurrencePlan(order, inverse, packed.batch_sizes)
 
 
 class RecurrentLayer(Layer):

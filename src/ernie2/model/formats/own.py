@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -32,10 +32,10 @@ class Described:
     """What ernie2.json says. `carried`: our keys of a Hugging Face configuration (`ernie2_task_ids` and so on)."""
 
     encoder: EncoderSettings
-    vocab_size: int
+    vocab_size: PositiveInt
     heads: tuple[HeadSpec, ...]
     carried: Mapping[str, Any]
-    pad_id: int
+    pad_id: NonNegativeInt
 
 
 def save_own(folder: Path, described: Described, tensors: Mapping[str, Tensor]) -> None:
@@ -60,15 +60,8 @@ def read_own(folder: Path) -> tuple[Described, dict[str, Tensor]]:
         told = read_json(path)
         if told.get("format") != FORMAT:
             raise CheckpointError(f"{path} has format {told.get('format')!r}; this version reads {FORMAT}.")
-        described = Described(
-            EncoderSettings.model_validate(told["encoder"]),
-            int(told["vocab_size"]),
-            tuple(TypeAdapter(HeadSpec).validate_python(head) for head in told["heads"]),
-            {key: value for key, value in told.items() if key.startswith("ernie2_")},
-            int(told["pad_id"]),
-        )
-        if described.vocab_size < 1 or described.pad_id < 0:
-            raise ValueError(f"vocab_size {described.vocab_size}, pad_id {described.pad_id}")
+        carried = {key: value for key, value in told.items() if key.startswith("ernie2_")}
+        described = TypeAdapter(Described).validate_python(told | {"carried": carried})
         return described, load_file(folder / OWN_WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / OWN_WEIGHTS} cannot be read: {error}.") from error

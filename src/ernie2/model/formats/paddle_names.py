@@ -25,11 +25,8 @@ class Part:
     paddlenlp: str
 
 
-_ATT = "encoder_layer_{i}_multi_head_att"
-_FLUID = "encoder_layer_{i}"
-_DYGRAPH = "encoder_stack.block.{i}"
-_NLP = "encoder.layers.{i}"
-_HF = "encoder.layer.{i}"
+_HF, _F, _D, _N = "encoder.layer.{i}", "encoder_layer_{i}", "encoder_stack.block.{i}", "encoder.layers.{i}"
+_SELF, _ATT, _CLS = f"{_HF}.attention.self", f"{_F}_multi_head_att", "cls.predictions"
 
 PARTS = (
     Part("table", "embeddings.word_embeddings", "word_embedding", "word_emb", "embeddings.word_embeddings"),
@@ -37,41 +34,24 @@ PARTS = (
     Part("table", "embeddings.token_type_embeddings", "sent_embedding", "sent_emb", "embeddings.token_type_embeddings"),
     Part("table", "embeddings.task_type_embeddings", "task_embedding", "", "embeddings.task_type_embeddings"),
     Part("norm", "embeddings.LayerNorm", "pre_encoder_layer_norm", "ln", "embeddings.layer_norm"),
-    Part("linear", f"{_HF}.attention.self.query", f"{_ATT}_query_fc", f"{_DYGRAPH}.attn.q", f"{_NLP}.self_attn.q_proj"),
-    Part("linear", f"{_HF}.attention.self.key", f"{_ATT}_key_fc", f"{_DYGRAPH}.attn.k", f"{_NLP}.self_attn.k_proj"),
-    Part("linear", f"{_HF}.attention.self.value", f"{_ATT}_value_fc", f"{_DYGRAPH}.attn.v", f"{_NLP}.self_attn.v_proj"),
-    Part(
-        "linear",
-        f"{_HF}.attention.output.dense",
-        f"{_ATT}_output_fc",
-        f"{_DYGRAPH}.attn.o",
-        f"{_NLP}.self_attn.out_proj",
-    ),
-    Part(
-        "norm", f"{_HF}.attention.output.LayerNorm", f"{_FLUID}_post_att_layer_norm", f"{_DYGRAPH}.ln1", f"{_NLP}.norm1"
-    ),
-    Part("linear", f"{_HF}.intermediate.dense", f"{_FLUID}_ffn_fc_0", f"{_DYGRAPH}.ffn.i", f"{_NLP}.linear1"),
-    Part("linear", f"{_HF}.output.dense", f"{_FLUID}_ffn_fc_1", f"{_DYGRAPH}.ffn.o", f"{_NLP}.linear2"),
-    Part("norm", f"{_HF}.output.LayerNorm", f"{_FLUID}_post_ffn_layer_norm", f"{_DYGRAPH}.ln2", f"{_NLP}.norm2"),
+    Part("linear", f"{_SELF}.query", f"{_ATT}_query_fc", f"{_D}.attn.q", f"{_N}.self_attn.q_proj"),
+    Part("linear", f"{_SELF}.key", f"{_ATT}_key_fc", f"{_D}.attn.k", f"{_N}.self_attn.k_proj"),
+    Part("linear", f"{_SELF}.value", f"{_ATT}_value_fc", f"{_D}.attn.v", f"{_N}.self_attn.v_proj"),
+    Part("linear", f"{_HF}.attention.output.dense", f"{_ATT}_output_fc", f"{_D}.attn.o", f"{_N}.self_attn.out_proj"),
+    Part("norm", f"{_HF}.attention.output.LayerNorm", f"{_F}_post_att_layer_norm", f"{_D}.ln1", f"{_N}.norm1"),
+    Part("linear", f"{_HF}.intermediate.dense", f"{_F}_ffn_fc_0", f"{_D}.ffn.i", f"{_N}.linear1"),
+    Part("linear", f"{_HF}.output.dense", f"{_F}_ffn_fc_1", f"{_D}.ffn.o", f"{_N}.linear2"),
+    Part("norm", f"{_HF}.output.LayerNorm", f"{_F}_post_ffn_layer_norm", f"{_D}.ln2", f"{_N}.norm2"),
     Part("linear", "pooler.dense", "pooled_fc", "pooler", "pooler.dense"),
-    Part("linear", "cls.predictions.transform.dense", "mask_lm_trans_fc", "mlm", "cls.predictions.transform"),
-    Part(
-        "norm",
-        "cls.predictions.transform.LayerNorm",
-        "mask_lm_trans_layer_norm",
-        "mlm_ln",
-        "cls.predictions.layer_norm",
-    ),
-    Part("tensor", "cls.predictions.bias", "mask_lm_out_fc.b_0", "mlm_bias", "cls.predictions.decoder_bias"),
-    Part("tensor", "cls.predictions.decoder.weight", "", "", "cls.predictions.decoder.weight"),
-    Part("tensor", "cls.predictions.decoder.bias", "", "", "cls.predictions.decoder.bias"),
+    Part("linear", f"{_CLS}.transform.dense", "mask_lm_trans_fc", "mlm", f"{_CLS}.transform"),
+    Part("norm", f"{_CLS}.transform.LayerNorm", "mask_lm_trans_layer_norm", "mlm_ln", f"{_CLS}.layer_norm"),
+    Part("tensor", f"{_CLS}.bias", "mask_lm_out_fc.b_0", "mlm_bias", f"{_CLS}.decoder_bias"),
+    Part("tensor", f"{_CLS}.decoder.weight", "", "", f"{_CLS}.decoder.weight"),
+    Part("tensor", f"{_CLS}.decoder.bias", "", "", f"{_CLS}.decoder.bias"),
 )
 
-FLUID_WORD_TABLE, DYGRAPH_WORD_TABLE, PADDLENLP_NORM = (
-    "word_embedding",
-    "word_emb.weight",
-    "embeddings.layer_norm.weight",
-)
+FLUID_WORD_TABLE, DYGRAPH_WORD_TABLE = "word_embedding", "word_emb.weight"
+PADDLENLP_NORM = "embeddings.layer_norm.weight"
 """What tells the layouts apart."""
 
 _LAYER = re.compile(r"(?<=^encoder_layer_)\d+|(?<=^encoder_stack\.block\.)\d+|(?<=^encoder\.layers\.)\d+")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.restricted import COMMON, ForbiddenPickle, RestrictedUnpickler
+from ernie2.model.formats.restricted import COMMON, ForbiddenPickle, RestrictedUnpickler, reading
 from ernie2.model.formats.wrapping import unwrapped
 
 _NAME_TABLE = "StructuredToParameterName@@"
@@ -25,7 +25,7 @@ def read_pickle(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
     Raises `CheckpointError` for a file that is damaged, is no such mapping, or names anything but numpy arrays; in the
     last case the message holds the name. Nothing is run in any case.
     """
-    try:
+    with reading(path, "no pickle of arrays"):
         with path.open("rb") as file:
             content = RestrictedUnpickler(file, _ALLOWED, encoding="latin1").load()
         if not isinstance(content, dict):
@@ -35,12 +35,6 @@ def read_pickle(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
         if sum(len(found.data) for found in stand_ins.values()) > path.stat().st_size:
             raise CheckpointError(f"{path} is damaged: its arrays claim more bytes than the file has.")
         arrays = {name: found.numpy() for name, found in stand_ins.items()}
-    except ForbiddenPickle as error:
-        raise CheckpointError(error.message(path)) from None
-    except (CheckpointError, OSError):
-        raise
-    except Exception as error:  # bytes that are no pickle can make the reader raise anything
-        raise CheckpointError(f"{path} is damaged or no pickle of arrays: {error}.") from error
     others += [str(name) for name in content if str(name) not in arrays and name != _NAME_TABLE]
     return arrays, tuple(others)
 

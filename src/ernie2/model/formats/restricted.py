@@ -9,26 +9,36 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
+
+from ernie2.errors import CheckpointError
 
 Allowed = Mapping[str, Callable[..., Any] | None]
 """'module.name' -> what takes its place; None: it may be named and never called."""
 
 
 class ForbiddenPickle(pickle.UnpicklingError):
-    """The pickle asks for more than data; `wanted` says for what."""
+    """The pickle asks for more than data; its text says for what."""
 
-    def __init__(self, wanted: str) -> None:
-        super().__init__(wanted)
-        self.wanted = wanted
 
-    def message(self, where: object) -> str:
-        """What to tell the user of the file `where`."""
-        return (
-            f"{where} asks for {self.wanted}, which no array needs: reading it the usual way could run code. It was "
-            "refused and nothing was run. Take the checkpoint from a source you trust."
-        )
+@contextmanager
+def reading(path: Path, otherwise: str) -> Iterator[None]:
+    """Raise `CheckpointError` for whatever goes wrong while `path` is read; a damaged file may also be `otherwise`."""
+    try:
+        yield
+    except ForbiddenPickle as error:
+        raise CheckpointError(
+            f"{path} asks for {error}, which no array needs: reading it the usual way could run code. It was refused "
+            "and nothing was run. Take the checkpoint from a source you trust."
+        ) from None
+    except (CheckpointError, OSError):
+        raise
+    except Exception as error:  # bytes that are no pickle or zip can make the readers raise anything
+        first = (str(error).strip() or type(error).__name__).split("\n")[0].removesuffix(".")
+        raise CheckpointError(f"{path} is damaged or {otherwise}: {first}.") from error
 
 
 class Known:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.restricted import COMMON, Allowed, ForbiddenPickle, Inert, Known, RestrictedUnpickler
+from ernie2.model.formats.restricted import COMMON, Allowed, Inert, Known, RestrictedUnpickler, reading
 from ernie2.model.formats.wrapping import unwrapped
 
 ZIP, OLD = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
@@ -66,18 +66,10 @@ def read_torch_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     Raises `CheckpointError` for a file that is damaged, compressed or no such mapping, that asks for anything but
     tensors, or that describes a tensor which its bytes do not hold.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(ZIP))
-            file.seek(0)
-            return _read_zip(file, path) if start == ZIP else _read_old(file, path)
-    except ForbiddenPickle as error:
-        raise CheckpointError(error.message(path)) from None
-    except (CheckpointError, OSError):
-        raise
-    except Exception as error:  # bytes that are no pickle or zip can make the readers raise anything
-        first = (str(error).strip() or type(error).__name__).split("\n")[0]
-        raise CheckpointError(f"{path} is damaged or not written by torch: {first}") from error
+    with reading(path, "not written by torch"), path.open("rb") as file:
+        start = file.read(len(ZIP))
+        file.seek(0)
+        return _read_zip(file, path) if start == ZIP else _read_old(file, path)
 
 
 def _read_zip(file: IO[bytes], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
