@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import ernie2
 from ernie2.cli.app import app
 from ernie2.cli.shared import finished
+from ernie2.console import answer
+from ernie2.learned import BASELINES, verdict_of
 
 
 @app.command()
@@ -28,7 +31,7 @@ def evaluate(
     Leaves   nothing
     Example  [bold]ernie2 evaluate runs/b --data my-shards[/bold]
     """
-    ernie2.evaluate(checkpoint, data)
+    show_figures(ernie2.evaluate(checkpoint, data))
 
 
 @app.command()
@@ -50,3 +53,15 @@ def report(
     """
     page = ernie2.report(run, beside or ())
     finished({"report": page}, f"open {page} in a browser")
+
+
+def show_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print of every task its accuracy with its interval, the baselines, and whether it is learned."""
+    for name, f in figures.items():
+        interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
+        baselines = ", ".join(f"{title} {f[key]['accuracy']:.3f}" for key, title in BASELINES.items())
+        answer(
+            f"{name}: accuracy {interval}, loss {f['loss']:.3f} ({f['instances']} instances, {f['scored']:,} scored)"
+        )
+        answer(f"  baselines: {baselines} ({f['cheap']['rule']})")
+        answer(f"  {verdict_of(f).reason}")

@@ -11,9 +11,8 @@ import torch
 from ernie2.batches.feeds import weight_of
 from ernie2.batches.stream import Feed
 from ernie2.config.settings import BatchSettings, TrainSettings
-from ernie2.console import answer, say
+from ernie2.console import say
 from ernie2.errors import ConfigError
-from ernie2.learned import BASELINES, verdict_of
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import check_room, open_stream
 from ernie2.runs.extension import shards_of_run
@@ -69,7 +68,6 @@ def _evaluate(checkpoint: str | Path, shards: Shards) -> dict[str, dict[str, Any
     )
     figures = heldout.evaluate(loaded.model.to(device), device, precision, trained=loaded.trained)
     say_missing(heldout.missing)
-    say_figures(figures)
     return figures
 
 
@@ -104,15 +102,3 @@ def _say_other_rules(checkpoint: Path) -> None:
             f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
             "so figures need not match its own records."
         )
-
-
-def say_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints per task: accuracy with its interval, the baselines, whether it is learned."""
-    for name, f in figures.items():
-        interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
-        baselines = ", ".join(f"{title} {f[key]['accuracy']:.3f}" for key, title in BASELINES.items())
-        answer(
-            f"{name}: accuracy {interval}, loss {f['loss']:.3f} ({f['instances']} instances, {f['scored']:,} scored)"
-        )
-        answer(f"  baselines: {baselines} ({f['cheap']['rule']})")
-        answer(f"  {verdict_of(f).reason}")
