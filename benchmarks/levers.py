@@ -26,8 +26,8 @@ from typing import Any
 
 import torch
 
-from ernie2.benchmarking.lever_turns import FormTimes, forms, gain, take_turns
-from ernie2.benchmarking.shards_recipe import FOUR_TASKS, recipe_of_shards
+from comparisons.lever_turns import FormTimes, forms, gain, take_turns
+from comparisons.shards_recipe import FOUR_TASKS, recipe_of_shards
 from ernie2.model.levers import LEVERS
 from ernie2.runs.prepare import shards_of
 from ernie2.shards.store import Shards

@@ -5,19 +5,19 @@
 A step is forward, backward, clipping to norm 1.0 and fused AdamW. All sides get the same sequences (lengths uniform in
 the range), the same masked positions (15 %), the same weights, size, dropout and precision. Hugging Face gets a dense
 batch padded to its longest sequence, or batches grouped by length (`--against hf-grouped`), and scores the vocabulary
-everywhere; it has a process of its own. Steps take turns; reported are medians and the range of the ratios. Tokens are
-counted without padding. `ernie2 bench RECIPE --against hf` compares on the real stream of a recipe, with all its tasks.
+everywhere; it has a process of its own. All sides warm up by one rule, then steps take turns; reported are medians and
+the range of the ratios. Tokens are counted without padding. `bench_against_hf.py` compares on the real stream of a
+recipe, with all its tasks.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
-import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +27,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from comparisons.hugging_face import SIDES
+from comparisons.opponents import OpponentSettings, opponents
+from comparisons.process_settings import restart_with_variables
 from ernie2.batches.batch import PackedBatch, Targets
-from ernie2.benchmarking.hugging_face import SIDES
-from ernie2.benchmarking.opponents import OpponentSettings, opponents
+from ernie2.benchmarking.mix import Step
+from ernie2.benchmarking.warm_up import warm_up
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.training.measuring import TaskSet
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import GlobalBatch, StepSettings, take_step
@@ -57,6 +61,7 @@ class Figures:
     hf_tokens_per_second: float | None
     ratio: float | None
     ratios: tuple[float, float] | None
+    warm_up_steps: int
 
 
 def make_batch(shortest: int, longest: int, tokens: int, vocabulary: int, seed: int) -> PackedBatch:
@@ -79,6 +84,26 @@ def make_batch(shortest: int, longest: int, tokens: int, vocabulary: int, seed: 
     )
 
 
+class _Ours:
+    """Our step on a batch, as the trainer takes it."""
+
+    name = "ernie2"
+
+    def __init__(self, model: MultiTaskModel, optimizer: torch.optim.Optimizer, settings: StepSettings) -> None:
+        self._model, self._optimizer, self._settings = model, optimizer, settings
+        self._freed_memory = reuse_freed_memory(CPU)
+        self._number = 0
+
+    def step(self, packs: Sequence[PackedBatch]) -> Step:
+        """One optimiser step; operations are not counted."""
+        self._number += 1
+        began = time.perf_counter()
+        take_step(self._model, self._optimizer, GlobalBatch.of(packs, (0, self._number)), self._settings, 1e-4)
+        self._freed_memory.trim_if_grown()
+        seconds, tokens = time.perf_counter() - began, sum(pack.real_tokens for pack in packs)
+        return Step(seconds, tokens, 0, tokens)
+
+
 def compare(
     settings: EncoderSettings,
     vocabulary: int,
@@ -92,26 +117,22 @@ def compare(
     shortest, longest = (int(part) for part in lengths.split("-"))
     batch = make_batch(shortest, longest, tokens, vocabulary, seed=0)
     train = TrainSettings()
-    ours = MultiTaskModel(settings, vocabulary, [HeadSpec(MASKED, "token", None)], seed=0).train()
-    optimizer = build_optimizer(ours, train)
+    model = MultiTaskModel(settings, vocabulary, [HeadSpec(MASKED, "token", None)], seed=0).train()
+    optimizer = build_optimizer(model, train)
     step_settings = StepSettings(weights={MASKED: 1.0}, clip=1.0, precision=precision, device=CPU)
 
-    def step(number: int) -> float:
-        began = time.perf_counter()
-        take_step(ours, optimizer, GlobalBatch.of([batch], (0, number)), step_settings, 1e-4)
-        return time.perf_counter() - began
-
+    ours = _Ours(model, optimizer, step_settings)
     setting = OpponentSettings(train, 0, precision, CPU, longest)
     seconds: dict[str | None, list[float]] = {name: [] for name in (None, *sides)}
     padded = {}
-    with opponents(ours, setting, sides) if sides else nullcontext() as theirs:
-        for repeat in range(repeats + 1):
-            taken: dict[str | None, float] = {None: step(repeat)}
-            for name, side in zip(sides, theirs.sides if theirs else [], strict=True):
+    with opponents(model, setting, sides) if sides else nullcontext() as theirs:
+        contestants = [ours, *(theirs.sides if theirs else [])]
+        warm_up_steps = warm_up(contestants, lambda _: [batch], [TaskSet(MASKED, (MASKED,))], compiled=False)
+        for _ in range(repeats):
+            for name, side in zip((None, *sides), contestants, strict=True):
                 made = side.step([batch])
-                taken[name], padded[name] = made.seconds, made.with_padding
-            for key, each in taken.items() if repeat else ():  # the first step allocates and warms up
-                seconds[key].append(each)
+                seconds[name].append(made.seconds)
+                padded[name] = made.with_padding
     count, sequences = len(batch.tokens), len(batch.starts) - 1
     rates = {name: count / statistics.median(each) for name, each in seconds.items()}
     rows = []
@@ -129,6 +150,7 @@ def compare(
                 rates[name] if name else None,
                 rates[None] / rates[name] if name else None,
                 (min(ratios), max(ratios)) if ratios else None,
+                warm_up_steps,
             )
         )
     return rows
@@ -149,7 +171,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args()
     settings = EncoderSettings(layers=given.layers, hidden=given.hidden, heads=given.heads)
-    reuse_freed_memory(CPU)
     figures = [
         row
         for lengths in given.lengths
@@ -157,7 +178,11 @@ def main() -> None:
         for row in compare(settings, given.vocabulary, lengths, precision, given.tokens, given.repeats, given.against)
     ]
     size = f"{given.layers} layers × {given.hidden}, vocabulary {given.vocabulary}"
-    table = Table(title=f"training step on a CPU, {size}, {torch.get_num_threads()} threads")
+    warm = sorted({row.warm_up_steps for row in figures})
+    title = (
+        f"training step on a CPU, {size}, {torch.get_num_threads()} threads, {warm[0]} to {warm[-1]} steps of warm-up"
+    )
+    table = Table(title=title)
     for column in ("lengths", "precision", "tokens", "ours tokens/s", "beside", "padded", "tokens/s", "ratio (range)"):
         table.add_column(column, justify="right")
     for row in figures:
@@ -174,7 +199,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if "THP_MEM_ALLOC_ENABLE" not in os.environ:  # read when torch is imported; the `ernie2` command sets both
-        variables = os.environ | {"GOMP_SPINCOUNT": "3000", "THP_MEM_ALLOC_ENABLE": "1"}
-        os.execve(sys.executable, [sys.executable, *sys.argv], variables)
-    sys.exit(main())
+    restart_with_variables()
+    main()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ernie2.benchmarking.hugging_face import SIDES
+from comparisons.hugging_face import SIDES
+from comparisons.opponents import train_beside
 from gpu_parts.job import Job
 from gpu_parts.training import bench_of
 
@@ -16,7 +17,7 @@ def measure(job: Job) -> None:
     backend = "inductor" if job.device.type == "cuda" else "eager"
     for name in ("hf-grouped", "hf-compiled"):
         try:
-            made = bench.steps([name], job.scale.sequences, backend)
+            made = train_beside(bench, [name], job.scale.sequences, backend)
         except Exception as error:
             job.note("against", side=SIDES[name], error=f"{type(error).__name__}: {error}"[:300])
             continue

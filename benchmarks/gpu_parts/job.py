@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ernie2.benchmarking.shards_recipe import FIVE_TASKS, FOUR_TASKS, recipe_of_shards
+from comparisons.shards_recipe import FIVE_TASKS, FOUR_TASKS, recipe_of_shards
 from ernie2.config.settings import Recipe
 from ernie2.shards.store import Shards
 from ernie2.storage.line_files import append_line

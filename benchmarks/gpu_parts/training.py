@@ -11,9 +11,9 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from ernie2.benchmarking.lever_turns import forms
+from comparisons.lever_turns import forms
+from ernie2.benchmarking.input_side import loader_rate, waiting
 from ernie2.benchmarking.measure import Bench
-from ernie2.benchmarking.waiting import loader_rate, waiting
 from ernie2.model import levers
 from gpu_parts.job import Job
 
@@ -66,7 +66,7 @@ def measure_input(job: Job) -> None:
     alone = loader_rate(bench.trainer.stream, bench.sets)
     job.note("one_process", **asdict(alone))
     for workers in job.scale.workers:
-        fed = waiting(bench.ours.taker, bench.trainer.stream, bench.sets, workers, job.scale.few)
+        fed = waiting(bench.ours.taker, bench.sets, workers, job.scale.few)
         job.note("waiting", **asdict(fed))
 
 

@@ -13,7 +13,7 @@ import ernie2
 import tiny_run
 from ernie2 import cli
 from ernie2.batches.loader import Loader
-from ernie2.benchmarking import measure, pairs, waiting
+from ernie2.benchmarking import input_side, measure
 from ernie2.benchmarking.peaks import Peak
 
 
@@ -29,12 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few pairs, no matrix products, and a loader that makes everything here: starting processes takes seconds."""
-    write, rate = pairs.write_pairs, waiting.loader_rate
+    """No matrix products, and a loader that makes everything here: starting processes takes seconds."""
+    rate = input_side.loader_rate
     monkeypatch.setattr(measure, "peak_of", lambda *_: Peak(1e9, "made up"))
-    monkeypatch.setattr(measure, "write_pairs", lambda *given: write(*given, pairs=300))
-    monkeypatch.setattr(measure, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
-    monkeypatch.setattr(waiting, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
+    monkeypatch.setattr(input_side, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
+    monkeypatch.setattr(input_side, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
@@ -50,31 +49,25 @@ def run(*arguments: str | Path) -> int:
 def test_the_table_and_the_line_have_every_figure(
     folder: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("transformers")
     file = tmp_path / "new" / "figures.jsonl"
-    assert run(folder / "recipe.yaml", "--steps", "4", "--against", "hf", "--json", file) == 0
+    assert run(folder / "recipe.yaml", "--steps", "4", "--json", file) == 0
     shown = capsys.readouterr().out
     for part in ("tokens/s without padding", "MFU", "peak memory", "attention", "padded for", "recompilations",
-                 "operations", "threads", "waits", "instances/s",
-                 "grouped by length", "ours / theirs", str(file)):  # fmt: skip
+                 "operations", "threads", "waits", "instances/s", "of warm-up", str(file)):  # fmt: skip
         assert part in shown, part
     *measured, line = lines_of(file)
-    assert [each["what"] for each in measured] == ["begin"] + ["step"] * 12 + ["one_process", "waiting", "waiting"] * 2
+    assert [each["what"] for each in measured] == ["begin"] + ["step"] * 4 + ["one_process", "waiting", "waiting"]
     assert (line["what"], {each["bench"] for each in measured}) == ("summary", {line["bench"]})
     assert measured[0]["batch"] == line["batch"]
-    theirs = [each["tokens"] for each in measured if each.get("side") == "padded"]
-    assert sum(theirs) == sum(each["tokens"] for each in measured if each.get("side") == "ernie2")
     assert (line["recipe"], line["precision"], line["step"]["steps"]) == ("tiny", "fp32", 4)
     assert line["versions"]["torch"]
     assert line["batch"] == {"batch_tokens": 256, "pack_tokens": 128, "sequence_tokens": 64}
     assert line["step"]["tokens_per_second"] > 0
     assert line["step"]["mfu"] > 0
-    assert [side["name"] for side in line["against"]["sides"]] == ["padded", "grouped by length"]
-    assert set(line["input"]) == {"stream", "pairs_of_50"}
-    for side in line["input"].values():
-        assert [fed["workers"] for fed in side["waiting"]] == [0, 1]
-        assert all(0 <= fed["share"] <= 1 for fed in side["waiting"])
-        assert side["one_process"]["tokens_per_second"] > 0
+    assert line["step"]["warm_up_steps"] >= 24
+    assert [fed["workers"] for fed in line["input"]["waiting"]] == [0, 1]
+    assert all(0 <= fed["share"] <= 1 for fed in line["input"]["waiting"])
+    assert line["input"]["one_process"]["tokens_per_second"] > 0
     assert not (folder / "run").exists()
 
 
@@ -90,17 +83,6 @@ def test_what_was_measured_before_a_cut_off_is_in_the_file(
     assert [line["what"] for line in lines_of(tmp_path / "b.jsonl")] == ["begin", "step", "step"]
 
 
-def test_sides_and_the_size_of_their_batches_can_be_chosen(folder: Path, tmp_path: Path, quick: None) -> None:
-    pytest.importorskip("transformers")
-    file = tmp_path / "b.jsonl"
-    options = ["--steps", "1", "--against", "hf-padded", "--json", file]
-    assert run(folder / "recipe.yaml", *options) == 0
-    assert run(folder / "recipe.yaml", *options, "--sequences", "1") == 0
-    (whole,), (single,) = (line["against"]["sides"] for line in lines_of(file) if line["what"] == "summary")
-    assert whole["name"] == single["name"] == "padded"
-    assert whole["sequences_at_once"] > single["sequences_at_once"] == 1
-
-
 def test_a_second_measurement_has_a_second_summary(folder: Path, tmp_path: Path, quick: None) -> None:
     file = tmp_path / "figures.jsonl"
     for _ in range(2):
@@ -108,7 +90,6 @@ def test_a_second_measurement_has_a_second_summary(folder: Path, tmp_path: Path,
     lines = [line for line in lines_of(file) if line["what"] == "summary"]
     assert len({line["bench"] for line in lines}) == len(lines) == 2
     assert lines[1] == json.loads(json.dumps(made))
-    assert "against" not in lines[0]
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_measured(
@@ -118,11 +99,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_measured(
     recipe, file = folder / "recipe.yaml", tmp_path / "b.jsonl"
     assert run(recipe, "--json", tmp_path) == 2
     assert "Name another file with --json" in capsys.readouterr().err
-    assert run(recipe, "encoder.kind=gru", "--against", "hf", "--json", file) == 2
-    assert "no model with gru layers" in capsys.readouterr().err
     assert run("no-such-recipe", "--json", file) == 2
     with pytest.raises(ernie2.errors.ConfigError, match="at least one step"):  # type: ignore[attr-defined]
         ernie2.bench(recipe, steps=0, json_file=file)
-    with pytest.raises(ernie2.errors.ConfigError, match="--against fairseq: there is hf"):  # type: ignore[attr-defined]
-        ernie2.bench(recipe, against="fairseq", json_file=file)
     assert list(tmp_path.iterdir()) == []

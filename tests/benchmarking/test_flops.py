@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
-from ernie2.benchmarking.flops import encoder_flops, pack_flops, step_flops
+from ernie2.benchmarking.flops import encoder_flops, step_flops
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config
@@ -38,8 +38,8 @@ def test_the_count_is_the_one_worked_out_by_hand() -> None:
     assert encoder_flops(TINY, [3, 5]) == 2 * (8 * 3_072 + 3_264) == 55_680
     pack = pack_of([3, 5], {"masking": 2, "capital": 4, "order": 1})
     # 6 · (2 · (64 + 8 · 64) + 4 · 8 · 2 + (64 + 8 · 3))
-    assert pack_flops(TINY, VOCABULARY, SPECS, pack, all_rows=True) == 55_680 + 6 * (1_152 + 64 + 88)
-    assert step_flops(TINY, VOCABULARY, SPECS, [pack, pack]) == 2 * pack_flops(TINY, VOCABULARY, SPECS, pack)
+    assert step_flops(TINY, VOCABULARY, SPECS, [pack], all_rows=True) == 55_680 + 6 * (1_152 + 64 + 88)
+    assert step_flops(TINY, VOCABULARY, SPECS, [pack, pack]) == 2 * step_flops(TINY, VOCABULARY, SPECS, [pack])
 
 
 def test_the_last_layer_counts_queries_and_what_follows_at_scored_rows_only() -> None:
@@ -49,7 +49,8 @@ def test_the_last_layer_counts_queries_and_what_follows_at_scored_rows_only() ->
 
 
 def test_padding_counts_nothing() -> None:
-    assert pack_flops(TINY, 64, SPECS, pack_of([3, 5], {}, 40)) == pack_flops(TINY, 64, SPECS, pack_of([3, 5], {}, 8))
+    short, long = ([pack_of([3, 5], {}, room)] for room in (8, 40))
+    assert step_flops(TINY, 64, SPECS, short) == step_flops(TINY, 64, SPECS, long)
 
 
 @pytest.mark.parametrize(("kind", "gates"), [("lstm", 4), ("gru", 3)])
@@ -68,7 +69,7 @@ def test_a_padded_transformers_model_of_full_rows_counts_the_same() -> None:
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss.backward()
     pack = pack_of([7, 7, 7], {"masking": 21})  # that model scores every position
-    assert counter.get_total_flops() == pack_flops(TINY, VOCABULARY, SPECS, pack, all_rows=True)
+    assert counter.get_total_flops() == step_flops(TINY, VOCABULARY, SPECS, [pack], all_rows=True)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +83,4 @@ def test_our_own_model_does_no_more_on_sequences_of_one_length_scored_alike(scor
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         made = model(Inputs.of(pack, "cpu", static=False))
         torch.stack([task.sum for task in made.values()]).sum().backward()
-    assert counter.get_total_flops() == pack_flops(TINY, VOCABULARY, SPECS, pack)
+    assert counter.get_total_flops() == step_flops(TINY, VOCABULARY, SPECS, [pack])

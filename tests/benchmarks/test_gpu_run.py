@@ -23,7 +23,7 @@ import yaml
 import tiny
 import tiny_run
 from child_processes import LIMIT, wait_until
-from ernie2.benchmarking.lever_turns import forms
+from comparisons.lever_turns import forms
 from ernie2.model.levers import LEVERS
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"

@@ -1,17 +1,16 @@
-"""Measure how fast a recipe trains on this machine, what feeds it, and how Hugging Face compares."""
+"""Measure how fast a recipe trains on this machine, and what feeds it."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ernie2.benchmarking.hugging_face import chosen_sides, require_hugging_face
 from ernie2.benchmarking.measure import Bench
 from ernie2.config.settings import Recipe
 from ernie2.console import answer, progress, say
@@ -31,32 +30,25 @@ def bench(
     recipe: RecipeSource = "demo-en",
     overrides: Sequence[str] = (),
     steps: int = 30,
-    against: str | None = None,
     json_file: str | Path = BENCH_FILE,
-    sequences: int | None = None,
+    measure_steps: Callable[[Bench], dict[str, Any]] = Bench.steps,
 ) -> dict[str, Any]:
     """Measure training of a recipe on its real stream, print tables, and append lines of JSON to `json_file`.
 
     Shards are made where they are absent. `steps` steps, in the mix of task sets the plan has, are trained after a
-    warm-up on a model that is thrown away; a third as many, three at least, measure each way of feeding it. `against`
-    lets `ErnieForMaskedLM` of transformers train on the same instances in turns with ours: "hf" in every way that suits
-    the device, or names of `hugging_face.SIDES` with commas between. `sequences`: how many a batch of theirs holds at
-    most to begin with; it is halved where memory does not suffice.
+    warm-up on a model that is thrown away; a third as many, three at least, measure each way of feeding it.
+    `measure_steps` returns the figures of the steps; another one can train others in turns with ours, as
+    `benchmarks/bench_against_hf.py` does.
 
     Every measurement is a line as soon as it is made; the last line sums up, and is returned.
 
-    Raises `ConfigError` for fewer than one step or sequence, a side there is none of, or transformers not installed;
-    `StorageError` where a line cannot be written; and whatever `prepare` and `pretrain` would refuse.
+    Raises `ConfigError` for fewer than one step, `StorageError` where a line cannot be written, and whatever `prepare`
+    and `pretrain` would refuse.
     """
     if steps < 1:
         raise ConfigError(f"--steps {steps}: at least one step has to be measured.")
-    if sequences is not None and sequences < 1:
-        raise ConfigError(f"--sequences {sequences}: a batch holds at least one.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sides = chosen_sides(against, device)
     checked = load_recipe(recipe, overrides)
-    if sides:
-        require_hugging_face(checked.encoder)
     file = Path(json_file)
     check_appendable(file, what_now="Name another file with --json.")
     shards = shards_of(checked, None)
@@ -72,13 +64,11 @@ def bench(
         measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what), note)
         described = _described(checked, measured.made.record, load)
         note("begin", described)
-        figures = measured.steps(sides, sequences) | {"input": measured.inputs(few)}
+        figures = measure_steps(measured) | {"input": measured.inputs(few)}
     line = {"bench": identity, "what": "summary", **described, **figures}
     for row in _machine_rows(line) + _step_rows(line):
         _say_row(*row)
-    _say_input(line["input"])
-    if sides:
-        _say_against(line)
+    print_input(line["input"])
     append_line(file, line, what_now="The figures above were not written.")
     return line
 
@@ -86,7 +76,7 @@ def bench(
 def _described(recipe: Recipe, record: RunRecord, load: Sequence[float] | None) -> dict[str, Any]:
     """What was measured, where and when: the part of the line before its figures."""
     return {
-        "format": 2,
+        "format": 3,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": record.device,
         "threads": torch.get_num_threads(),
@@ -142,7 +132,8 @@ def _step_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "training",
             f"{step['tokens_per_second']:,.0f} tokens/s without padding; median step {step['median_seconds']:.3f} s of "
-            f"{step['steps']}; {step['measured_sets']} of {step['task_sets']} task sets, weighed as the plan has them",
+            f"{step['steps']}, after {step['warm_up_steps']} of warm-up; {step['measured_sets']} of "
+            f"{step['task_sets']} task sets, weighed as the plan has them",
         ),
         ("MFU", f"{step['mfu']:.1%} of {step['peak_flops_per_second'] / 1e12:.3g} TFLOP/s ({step['peak_source']})"),
         ("operations", step["flops"]),
@@ -152,41 +143,20 @@ def _step_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _say_input(figures: Mapping[str, Any]) -> None:
-    named = {"stream": "the recipe's stream", "pairs_of_50": "labelled pairs"}
+def print_input(side: Mapping[str, Any]) -> None:
+    """Print what `input_side` measured."""
+    alone = side["one_process"]
     answer("\nInput side: one loader process alone, and the share of the time in which training waits for packs")
-    for key, side in figures.items():
-        alone = side["one_process"]
+    answer(
+        f"  {alone['instance_tokens']:.0f} tokens an instance: {alone['instances_per_second']:,.0f} instances/s, "
+        f"{alone['tokens_per_second']:,.0f} tokens/s"
+    )
+    for fed in side["waiting"]:
+        usual = " (the default here)" if fed["workers"] == side["default_workers"] else ""
         answer(
-            f"  {named[key]}, {alone['instance_tokens']:.0f} tokens an instance: "
-            f"{alone['instances_per_second']:,.0f} instances/s, {alone['tokens_per_second']:,.0f} tokens/s"
+            f"    {fed['workers']} workers{usual}: waits {fed['share']:.2%}, {fed['tokens_per_second']:,.0f} tokens/s "
+            f"over {fed['steps']} steps"
         )
-        for fed in side["waiting"]:
-            usual = " (the default here)" if fed["workers"] == side["default_workers"] else ""
-            answer(
-                f"    {fed['workers']} workers{usual}: waits {fed['share']:.2%}, {fed['tokens_per_second']:,.0f} "
-                f"tokens/s over {fed['steps']} steps"
-            )
-
-
-def _say_against(line: Mapping[str, Any]) -> None:
-    """A table; each ratio is how many times as many real tokens a second ours trains on the same instances."""
-    against = line["against"]
-    answer(f"\nOn the same instances, in turns: {against['library']}, {line['precision']}")
-    head = ("", "tokens/s", "real share", "memory", "ours / theirs", "where tokens are masked")
-    rows = [head, _side("ernie2", line["step"])]
-    rows += [_side(side["name"], side) for side in against["sides"]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *cells in rows:
-        answer("  " + "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
-    answer("  Theirs learns masked tokens alone, in steps of every kind; ours all tasks of the step.")
-
-
-def _side(name: str, side: Mapping[str, Any]) -> tuple[str, ...]:
-    memory = f"{side['memory_bytes'] / 2**30:.1f} GiB" if side["memory_bytes"] else "–"
-    ratios = [side.get(key) for key in ("ratio", "ratio_where_masked")]
-    shown = ["–" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
-    return (name, f"{side['tokens_per_second']:,.0f}", f"{side['real_share']:.0%}", memory, *shown)
 
 
 def _say_row(name: str, value: str) -> None:

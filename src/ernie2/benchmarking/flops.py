@@ -44,28 +44,15 @@ def step_flops(
 
     `all_rows`: count the last layer at all tokens, as a model computes it that does not choose scored rows.
     """
-    return sum(pack_flops(settings, vocab_size, specs, pack, all_rows=all_rows) for pack in packs)
-
-
-def pack_flops(
-    settings: EncoderSettings,
-    vocab_size: int,
-    specs: Mapping[str, HeadSpec],
-    pack: PackedBatch,
-    *,
-    all_rows: bool = False,
-) -> int:
-    """Operations of forward and backward pass of one pack; arguments as in `step_flops`."""
-    scored = {name: targets.count for name, targets in pack.targets.items()}
-    heads = sum(
-        6 * count * head_class(specs[name]).matrix_weights(settings, specs[name], vocab_size)
-        for name, count in scored.items()
-    )
-    rows = None
-    if not all_rows and enabled("scored_rows"):
-        choice = choose_rows(pack, pack.real_tokens, pack.starts, static=False)
-        rows = None if choice is None else np.diff(choice.starts)
-    return encoder_flops(settings, np.diff(pack.starts), rows) + heads
+    made = 0
+    for pack in packs:
+        for name, targets in pack.targets.items():
+            made += 6 * targets.count * head_class(specs[name]).matrix_weights(settings, specs[name], vocab_size)
+        choice = None
+        if not all_rows and enabled("scored_rows"):
+            choice = choose_rows(pack, pack.real_tokens, pack.starts, static=False)
+        made += encoder_flops(settings, np.diff(pack.starts), None if choice is None else np.diff(choice.starts))
+    return made
 
 
 def encoder_flops(

@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 import numpy as np
 
-from ernie2.batches.stages import Plan, Stage, spread
+from ernie2.batches.stages import Plan, spread
 from ernie2.training.measuring import TaskSet
 
 
@@ -28,15 +28,12 @@ def sample(counts: Mapping[TaskSet, int], steps: int) -> list[TaskSet]:
 
 
 class Mix(Plan):
-    """Task sets over and over as a plan without an end, for a loader."""
+    """Task sets over and over, as much of a plan without an end as a loader asks for."""
 
     def __init__(self, sets: Sequence[TaskSet]) -> None:
         self.sets = tuple(sets)
-        names = tuple(dict.fromkeys(name for each in sets for name in each.active))
-        self.stage = Stage(tuple((name, sum(name in each.active for each in sets)) for name in names))
-        self.tasks = names
-        self.active = np.array([[name in each.active for name in names] for each in sets])
-        self.host = np.array([names.index(each.host) for each in sets])
+        self.tasks = tuple(dict.fromkeys(name for each in sets for name in each.active))
+        self.host = np.array([self.tasks.index(each.host) for each in sets])
 
     def __len__(self) -> int:
         """More steps than anyone measures."""
@@ -49,12 +46,6 @@ class Mix(Plan):
     def host_at(self, step: int) -> str:
         """The task whose data step `step` walks."""
         return self.sets[step % len(self.sets)].host
-
-    def done(self, step: int) -> dict[str, int]:
-        """Iterations of each task in the first `step` steps."""
-        rounds, rest = divmod(step, len(self.sets))
-        counts = rounds * self.active.sum(0) + self.active[:rest].sum(0)
-        return dict(zip(self.tasks, counts.tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

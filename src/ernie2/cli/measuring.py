@@ -19,36 +19,19 @@ def bench(
     ] = "demo-en",
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps to measure, after a warm-up.")] = 30,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIDES",
-            help="hf: Hugging Face transformers on the same instances, in turns; or some of hf-padded, "
-            "hf-grouped, hf-compiled, hf-grouped-compiled, as a list with commas and no spaces.",
-            show_default=False,
-        ),
-    ] = None,
-    sequences: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Sequences a batch of Hugging Face holds at most to begin with; halved where memory does not suffice.",
-            show_default=False,
-        ),
-    ] = None,
     json_file: Annotated[
         Path, typer.Option("--json", help="The file that gets a line of JSON for every measurement, and a summary.")
     ] = Path("bench.jsonl"),
 ) -> None:
-    """Measure how fast a recipe trains here: tokens/s, MFU, memory, what feeds it; beside Hugging Face.
+    """Measure how fast a recipe trains here: tokens/s, MFU, memory, what feeds it.
 
     Trains for a while on the recipe's real stream with all its tasks and
     keeps nothing of it. Padding is never counted.
 
     Reads    the shards of RECIPE, which are made where there are none
     Leaves   a line of JSON a measurement in bench.jsonl (--json), then one that sums up
-    Example  [bold]ernie2 bench my-recipe.yaml train.precision=bf16 --against hf[/bold]
+    Example  [bold]ernie2 bench my-recipe.yaml train.precision=bf16[/bold]
     """
     with when_interrupted(lambda: "what was measured is in " + str(json_file) + "; the same command starts again."):
-        ernie2.bench(recipe, overrides or (), steps, against, json_file, sequences)
+        ernie2.bench(recipe, overrides or (), steps, json_file)
     finished({"figures": json_file}, "give the same command after a change: the summaries in one file compare")

@@ -20,6 +20,7 @@ from ernie2.batches.stream import Lane
 from ernie2.errors import StorageError
 from ernie2.storage.atomic import scratch_folder
 from ernie2.training import checkpoints
+from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.step import GlobalBatch, LossScale, StepSettings, take_step
 from ernie2.training.trainer import Trainer, loader_workers
 
@@ -161,7 +162,7 @@ class Taker:
     """Takes steps of any task set, walking the stream as training does; at a rate that hardly moves the parameters."""
 
     def __init__(self, trainer: Trainer, precision: str, device: torch.device) -> None:
-        self._trainer, self._device = trainer, device
+        self.trainer, self.device = trainer, device
         self._settings = StepSettings(
             weights={name: task.options.loss_weight for name, task in trainer.stream.tasks.items()},
             clip=trainer.settings.clip,
@@ -170,25 +171,27 @@ class Taker:
             scale=LossScale() if precision == "fp16" else None,
         )
         self._lanes = [Lane() for _ in range(trainer.stream.lanes)]
+        self._freed_memory = reuse_freed_memory(device)
         self._number = 0
         trainer.model.train()
 
     def packs(self, chosen: TaskSet) -> list[PackedBatch]:
         """The next packs of a task set, one a lane."""
-        stream = self._trainer.stream
+        stream = self.trainer.stream
         filled = [stream.pack(j, lane, chosen.host, chosen.active) for j, lane in enumerate(self._lanes)]
         self._lanes = [lane for _, lane in filled]
         return [pack for pack, _ in filled]
 
     def train(self, packs: Sequence[PackedBatch]) -> float:
-        """One optimiser step on `packs`, to its end on the device; returns its seconds."""
-        trainer = self._trainer
+        """One optimiser step on `packs` as the trainer takes it, to its end on the device; returns its seconds."""
+        trainer = self.trainer
         self._number += 1
-        synchronise(self._device)
+        synchronise(self.device)
         began = time.perf_counter()
         batch = GlobalBatch.of(packs, ("measuring", self._number))
         take_step(trainer.model, trainer.optimizer, batch, self._settings, trainer.settings.peak_lr / 1000)
-        synchronise(self._device)
+        self._freed_memory.trim_if_grown()
+        synchronise(self.device)
         return time.perf_counter() - began
 
     def take(self, chosen: TaskSet, cost: StepCost) -> None:

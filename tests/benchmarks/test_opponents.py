@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from comparisons.hugging_face import HuggingFace, contestants
+from comparisons.opponents import OpponentSettings, _plain_environment, opponents
+from comparisons.process_settings import VARIABLES
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
-from ernie2.benchmarking.hugging_face import HuggingFace, contestants
-from ernie2.benchmarking.opponents import OUR_VARIABLES, OpponentSettings, _plain_environment, opponents
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
@@ -49,11 +50,11 @@ def test_sides_train_in_another_process_as_they_would_in_this_one() -> None:
 
 
 def test_that_process_starts_without_the_variables_the_command_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in OUR_VARIABLES:
+    for name in VARIABLES:
         monkeypatch.setenv(name, "1")
     with _plain_environment():
-        assert not set(OUR_VARIABLES) & set(os.environ)
-    assert all(os.environ[name] == "1" for name in OUR_VARIABLES)
+        assert not set(VARIABLES) & set(os.environ)
+    assert all(os.environ[name] == "1" for name in VARIABLES)
 
 
 def test_recurrent_layers_have_no_opponent() -> None:

@@ -7,35 +7,31 @@ would speed up theirs as well.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
+from comparisons.hugging_face import HuggingFace, Theirs, contestants, require_hugging_face
+from comparisons.process_settings import VARIABLES
 from ernie2.batches.batch import PackedBatch
-from ernie2.benchmarking.hugging_face import HuggingFace, Theirs, contestants, require_hugging_face
-from ernie2.benchmarking.mix import Step
+from ernie2.benchmarking.measure import Bench
+from ernie2.benchmarking.mix import Step, Taken
+from ernie2.benchmarking.warm_up import Side
 from ernie2.config.settings import TrainSettings
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.processes import without_main
 
-OUR_VARIABLES = ("GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE")
-"""Environment variables that the `ernie2` command sets for itself."""
 
-
-class Opponent(Protocol):
+class Opponent(Side, Protocol):
     """One way to train with Hugging Face: see `hugging_face.Theirs`."""
 
-    name: str
     largest: int
     memory: int | None
-
-    def step(self, packs: Sequence[PackedBatch]) -> Step:
-        """One optimiser step on the instances of `packs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +53,42 @@ class OpponentSettings:
     longest: int
     sequences: int | None = None
     backend: str = "inductor"
+
+
+def train_beside(
+    bench: Bench, names: Sequence[str], sequences: int | None = None, backend: str = "inductor"
+) -> dict[str, Any]:
+    """Rates of our step, as `Bench.steps` gives them, and of Hugging Face on the same instances, all taking turns.
+
+    `names`: keys of `hugging_face.SIDES`. `sequences`: how many a batch of theirs holds to begin with. `backend`
+    compiles those of theirs that are compiled. They warm up by the same rule as ours did.
+    """
+    pad, longest = bench.trainer.stream.vocabulary.pad, bench.recipe.batch.sequence_tokens
+    setting = OpponentSettings(bench.trainer.settings, pad, bench.precision, bench.device, longest, sequences, backend)
+    with opponents(bench.trainer.model, setting, names) as theirs:
+        warm_up_steps = bench.warm_up(theirs.sides)
+        taken = bench.in_turns([bench.ours, *theirs.sides])
+        sides = [_figures(bench, side, taken) | {"warm_up_steps": warm_up_steps} for side in theirs.sides]
+    own = bench.own_figures(taken[bench.ours.name])
+    return {"step": own, "against": {"library": theirs.library, "sides": sides}}
+
+
+def _figures(bench: Bench, side: Opponent, taken: Mapping[str, Taken]) -> dict[str, Any]:
+    """Rates of `side`, and ours over theirs: in the plan's mix, and in steps where tokens are masked."""
+    masked = [spec.name for spec in bench.trainer.model.specs.values() if spec.classes is None]
+    rates, own = (taken[name].rates(bench.counts) for name in (side.name, bench.ours.name))
+    theirs, ours = (taken[name].rates(bench.counts, masked) for name in (side.name, bench.ours.name))
+    assert rates is not None
+    assert own is not None
+    both = bool(masked) and theirs is not None and ours is not None
+    return {
+        "name": side.name,
+        **asdict(rates),
+        "ratio": own.tokens_per_second / rates.tokens_per_second,
+        "ratio_where_masked": ours.tokens_per_second / theirs.tokens_per_second if both else None,
+        "sequences_at_once": side.largest,
+        "memory_bytes": side.memory,
+    }
 
 
 @contextmanager
@@ -86,8 +118,8 @@ def _made(ours: MultiTaskModel, setting: OpponentSettings, names: Sequence[str])
 
 @contextmanager
 def _plain_environment() -> Iterator[None]:
-    """Without `OUR_VARIABLES`, for a process that starts inside."""
-    kept = {name: os.environ.pop(name) for name in OUR_VARIABLES if name in os.environ}
+    """Without the `VARIABLES` of ours, for a process that starts inside."""
+    kept = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
     try:
         yield
     finally:

@@ -1,27 +1,65 @@
-"""Short labelled pairs made up on the spot: the stream that asks most of the input side, for every token is an instance
-that is a tenth as long.
+"""The input side on short labelled pairs that are made up: the stream that asks most of it.
 
-50 tokens is about what a query and a title have; text does not matter here, so the tokens are drawn at random.
+    python benchmarks/pairs_input.py [RECIPE] [OVERRIDES …] [--steps 10]
+
+A token costs the loader most where instances are short, and 50 tokens is about what a query and a title have. Sizes,
+encoder and tokeniser are those of RECIPE (demo-en); the tokens of the pairs are random. Printed are what one process of
+the loader makes alone, and how long training waits for packs, as `ernie2 bench` prints them for the recipe's own data.
 """
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from comparisons.process_settings import restart_with_variables
+from ernie2.benchmarking.bench import print_input
+from ernie2.benchmarking.input_side import input_side
+from ernie2.benchmarking.ours import Ours
+from ernie2.benchmarking.warm_up import warm_up
 from ernie2.config.settings import Recipe
+from ernie2.console import on_terminal
+from ernie2.runs.build import build
+from ernie2.runs.prepare import shards_of
 from ernie2.shards.shard_folders import TOKENIZER_FILES
 from ernie2.shards.store import CASED, FORMAT, WORD_START, Shards, token_dtype, write_shard
 from ernie2.storage.atomic import write_bytes
 from ernie2.storage.json_files import write_checked_json
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.recipe import load_recipe
+from ernie2.training.measuring import task_sets
 
 TASK, CORPUS = "ir_relevance", "pairs"
 _LABELS = ("0", "1", "2")
 _SPECIAL = 3
 """[CLS], and [SEP] after each text."""
+
+
+def main() -> None:
+    """Measures and prints the input side."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", nargs="?", default="demo-en", help="a YAML file, or the name of a shipped recipe")
+    parser.add_argument("overrides", nargs="*", help="values of the recipe, such as train.precision=bf16")
+    parser.add_argument("--steps", type=int, default=10, help="steps to measure for each way of feeding training")
+    given = parser.parse_intermixed_args()
+    with on_terminal(), tempfile.TemporaryDirectory(prefix="ernie2-pairs-") as aside:
+        recipe = load_recipe(given.recipe, given.overrides)
+        print_input(measure(recipe, shards_of(recipe, None), Path(aside), given.steps))
+
+
+def measure(recipe: Recipe, shards: Shards, folder: Path, steps: int, pairs: int = 20_000) -> dict[str, Any]:
+    """The input side of `pairs` made-up pairs, written into `folder`, in the sizes of `recipe` and its `shards`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vocabulary = build(recipe, shards).trainer.stream.vocabulary
+    made = build(pairs_recipe(recipe, folder), write_pairs(folder / "shards", shards, vocabulary, pairs=pairs))
+    side, sets = Ours(made.trainer, made.record.precision, device), list(task_sets(made.trainer.plans))
+    warm_up([side], side.taker.packs, sets, compiled=made.trainer.model.static_shapes)
+    return input_side(side.taker, sets, steps)
 
 
 def pairs_recipe(recipe: Recipe, folder: Path) -> Recipe:
@@ -78,3 +116,8 @@ def write_pairs(
             write_bytes(folder / name, (like.folder / name).read_bytes(), what_now=what_now)
     write_checked_json(folder / "shards.json", {**whole, "corpora": {CORPUS: corpus}}, what_now=what_now)
     return Shards(folder)
+
+
+if __name__ == "__main__":
+    restart_with_variables()
+    main()

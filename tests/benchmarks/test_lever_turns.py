@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import tiny_run
-from ernie2.benchmarking.lever_turns import ALL, NONE, Form, FormTimes, forms, gain, take_turns
+from comparisons.lever_turns import ALL, NONE, Form, FormTimes, forms, gain, take_turns
+from comparisons.shards_recipe import recipe_of_shards
 from ernie2.benchmarking.mix import Step
 from ernie2.benchmarking.ours import Ours
-from ernie2.benchmarking.shards_recipe import recipe_of_shards
+from ernie2.benchmarking.warm_up import LEAST_STEPS
 from ernie2.model import levers
 from ernie2.shards.store import Shards
 from ernie2.training.measuring import TaskSet
@@ -56,11 +57,15 @@ def test_forms_train_on_the_same_packs_with_their_levers_off(tmp_path: Path, mon
         recipe, shards, CPU, measured, steps=2, rounds=3, note=lambda form, *_: seen.append(form.name)
     )
     turns = [trained[at : at + 4] for at in range(0, len(trained), 4)]
-    assert len(turns) == 1 + 3 * 2  # one to warm up
+    assert len(turns) == LEAST_STEPS + 3 * 2
     for turn in turns:
         assert len({packs for packs, _ in turn}) == 1
         assert {on for _, on in turn} == {(True, True), (False, True), (True, False), (False, False)}
-    assert [turn[0][1] for turn in turns[1:4]] == [(True, True), (False, True), (False, True)]  # another goes first
+    assert [turn[0][1] for turn in turns[LEAST_STEPS:][:3]] == [
+        (True, True),
+        (False, True),
+        (False, True),
+    ]  # another goes first
     assert sorted(seen) == sorted(form.name for form in measured for _ in range(6))
     assert [len(each.rounds) for each in times] == [3] * 4
     assert all(set(done) <= set(counts) and len(done) == 2 for each in times for done in each.rounds)

@@ -143,12 +143,12 @@ class HuggingFace:
 def require_hugging_face(settings: EncoderSettings) -> Any:
     """The module transformers; raises `ConfigError` where it is absent or has no model with layers like ours."""
     if lacking := unknown_to_hf(settings):
-        raise ConfigError(f"Hugging Face's ErnieModel has no {', '.join(lacking)}; leave --against hf out.")
+        raise ConfigError(f"Hugging Face's ErnieModel has no {', '.join(lacking)}; measure ours alone: ernie2 bench.")
     try:
         import transformers
     except ImportError as error:
         raise ConfigError(
-            "--against hf needs the package transformers, which is not installed: pip install transformers"
+            "a comparison needs the package transformers, which is not installed: pip install transformers"
         ) from error
     return transformers
 
@@ -264,13 +264,13 @@ class Theirs:
         return time.perf_counter() - began
 
 
-def chosen_sides(against: str | None, device: torch.device) -> tuple[str, ...]:
+def chosen_sides(against: str, device: torch.device) -> tuple[str, ...]:
     """The keys of `SIDES` that `against` asks for: names with commas between; "hf" for all that suit `device`.
 
     On a CPU "hf" leaves out the compiled ones, which can be named. Raises `ConfigError` for any other name.
     """
     asked: list[str] = []
-    for name in against.split(",") if against else []:
+    for name in against.split(","):
         if name != "hf" and name not in SIDES:
             raise ConfigError(f"--against {name}: there is hf (all that suit the device), {', '.join(SIDES)}.")
         suitable = [side for side in SIDES if device.type == "cuda" or "compiled" not in side]

@@ -8,8 +8,10 @@ from statistics import median
 
 import torch
 
+from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.mix import Step, Taken, sample
 from ernie2.benchmarking.ours import Ours
+from ernie2.benchmarking.warm_up import warm_up
 from ernie2.config.settings import Recipe
 from ernie2.model import levers
 from ernie2.runs.build import build
@@ -73,19 +75,11 @@ def take_turns(
     model is compiled. `note` is called after every measured step.
     """
     torch._dynamo.config.recompile_limit = _FORMS_A_FUNCTION
-    sides: list[Ours] = []
-    for form in measured:
-        with levers.without(*form.off):
-            made = build(recipe, shards)
-            sides.append(Ours(made.trainer, made.record.precision, device))
-    counts = task_sets(made.trainer.plans)
+    sides = [_FormSide(form, recipe, shards, device) for form in measured]
+    trainer, packs_of = sides[0].trainer, sides[0].ours.taker.packs
+    counts = task_sets(trainer.plans)
     sets = list(dict.fromkeys(sample(counts, steps)))
-    packs_of = sides[0].taker.packs
-    for chosen in sets if made.trainer.model.static_shapes else sets[:1]:
-        packs = packs_of(chosen)
-        for form, side in zip(measured, sides, strict=True):
-            with levers.without(*form.off):
-                side.step(packs)
+    warm_up(sides, packs_of, sets, compiled=trainer.model.static_shapes)
     times = [FormTimes(form) for form in measured]
     pairs = list(zip(sides, times, strict=True))
     for number in range(rounds):
@@ -94,12 +88,27 @@ def take_turns(
         for place, chosen in enumerate(sets):
             packs, first = packs_of(chosen), (number + place) % len(pairs)
             for side, each in pairs[first:] + pairs[:first]:
-                with levers.without(*each.form.off):
-                    step = side.step(packs)
+                step = side.step(packs)
                 each.taken.add(chosen, step)
                 each.rounds[-1][chosen] = step.seconds
                 note(each.form, chosen, step)
     return times, counts
+
+
+class _FormSide:
+    """A model of `form`, built and trained with its levers off."""
+
+    def __init__(self, form: Form, recipe: Recipe, shards: Shards, device: torch.device) -> None:
+        self.name, self._off = form.name, form.off
+        with levers.without(*self._off):
+            made = build(recipe, shards)
+            self.trainer = made.trainer
+            self.ours = Ours(made.trainer, made.record.precision, device)
+
+    def step(self, packs: Sequence[PackedBatch]) -> Step:
+        """One optimiser step on `packs` with the levers off."""
+        with levers.without(*self._off):
+            return self.ours.step(packs)
 
 
 def gain(with_all: FormTimes, form: FormTimes, counts: Mapping[TaskSet, int], only: TaskSet | None = None) -> Gain:

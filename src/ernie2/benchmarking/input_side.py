@@ -1,15 +1,17 @@
-"""The input side: what one process makes of shards, and how long training waits for it."""
+"""The input side: what one process of the loader makes of shards, and how long training waits for it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ernie2.batches.loader import AHEAD, Loader
 from ernie2.batches.stream import Lane, Stream
 from ernie2.benchmarking.mix import Mix
 from ernie2.training.measuring import Taker, TaskSet
+from ernie2.training.trainer import loader_workers
 
 _LEAST_STEPS = 3
 
@@ -33,6 +35,29 @@ class Waiting:
     steps: int
 
 
+def input_side(
+    taker: Taker,
+    sets: Sequence[TaskSet],
+    steps: int,
+    seconds: float = 2.0,
+    advance: Callable[[], None] = lambda: None,
+    note: Callable[[str, Mapping[str, Any]], None] = lambda *_: None,
+) -> dict[str, Any]:
+    """One loader process alone, then training fed by none and by as many as a run has (one where it has none).
+
+    Takes about `seconds`, then `steps` steps each way. `note` is given each measurement as soon as it is made.
+    """
+    trainer = taker.trainer
+    usual = loader_workers(trainer.settings.workers, taker.device, trainer.stream.lanes, trainer.plans)
+    alone = loader_rate(trainer.stream, sets, seconds)
+    note("one_process", asdict(alone))
+    fed = []
+    for workers in (0, usual or 1):
+        fed.append(waiting(taker, sets, workers, steps, advance))
+        note("waiting", asdict(fed[-1]))
+    return {"one_process": asdict(alone), "default_workers": usual, "waiting": [asdict(each) for each in fed]}
+
+
 def loader_rate(stream: Stream, sets: Sequence[TaskSet], seconds: float = 2.0) -> LoaderRate:
     """Takes packs from one loader process as fast as they come, for about `seconds` once it runs."""
     lanes = [Lane() for _ in range(stream.lanes)]
@@ -51,30 +76,25 @@ def loader_rate(stream: Stream, sets: Sequence[TaskSet], seconds: float = 2.0) -
 
 
 def waiting(
-    taker: Taker,
-    stream: Stream,
-    sets: Sequence[TaskSet],
-    workers: int,
-    steps: int,
-    advance: Callable[[], None] = lambda: None,
+    taker: Taker, sets: Sequence[TaskSet], workers: int, steps: int, advance: Callable[[], None] = lambda: None
 ) -> Waiting:
     """Trains `steps` steps of `sets` in turns, fed by `workers` processes (0: by none but this one).
 
     As many steps as workers are ahead come before the clock starts, so that nothing made in advance flatters it.
     """
+    stream = taker.trainer.stream
     lanes = [Lane() for _ in range(stream.lanes)]
     tokens = 0
     with Loader(stream, [Mix(sets)], workers) as loader:
         before = 0 if workers == 0 else AHEAD + 1
-        for step in range(before):
+        for step in range(before + steps):
+            if step == before:
+                loader.waited, began = 0.0, time.perf_counter()
             packs, lanes = loader.take(0, step, lanes)
             taker.train(packs)
-        loader.waited, began = 0.0, time.perf_counter()
-        for step in range(before, before + steps):
-            packs, lanes = loader.take(0, step, lanes)
-            taker.train(packs)
-            tokens += sum(pack.real_tokens for pack in packs)
-            advance()
+            if step >= before:
+                tokens += sum(pack.real_tokens for pack in packs)
+                advance()
         taken = time.perf_counter() - began
         waited = loader.waited
     return Waiting(workers, waited / taken, tokens / taken, steps)

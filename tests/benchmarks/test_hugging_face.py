@@ -11,9 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.batches.batch import PackedBatch, Targets, end_to_end
-from ernie2.benchmarking import hugging_face
-from ernie2.benchmarking.hugging_face import (
+from comparisons import hugging_face
+from comparisons.hugging_face import (
     SIDES,
     UNSCORED,
     HuggingFace,
@@ -24,6 +23,7 @@ from ernie2.benchmarking.hugging_face import (
     contestants,
     unpack,
 )
+from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
@@ -192,7 +192,6 @@ def test_sequences_that_fill_a_batch_change_no_gradient() -> None:
 
 
 def test_sides_are_chosen_by_name_and_hf_means_all_that_suit_the_device() -> None:
-    assert chosen_sides(None, CPU) == ()
     assert chosen_sides("hf", CPU) == ("hf-padded", "hf-grouped")
     assert chosen_sides("hf", torch.device("cuda")) == tuple(SIDES)
     assert chosen_sides("hf-compiled,hf-padded,hf-compiled", CPU) == ("hf-compiled", "hf-padded")

@@ -1,0 +1,85 @@
+"""`ernie2 bench` beside Hugging Face: the steps of a recipe and those of `ErnieForMaskedLM` on the same instances.
+
+    python benchmarks/bench_against_hf.py [RECIPE] [OVERRIDES …] [--against hf] [--steps 30] [--json bench.jsonl]
+
+Measures, prints and writes what `ernie2 bench RECIPE` does, with transformers training in turns with ours.
+docs/bench.md says what the figures mean and what --against can name. Nothing else should run on the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ernie2
+from comparisons.hugging_face import SIDES, chosen_sides, require_hugging_face
+from comparisons.opponents import train_beside
+from comparisons.process_settings import restart_with_variables
+from ernie2.console import answer, on_terminal
+from ernie2.errors import ConfigError, Ernie2Error
+from ernie2.tasks.recipe import load_recipe
+
+
+def main() -> int:
+    """Measures a recipe beside Hugging Face; returns the exit code, that of the error where there was one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", nargs="?", default="demo-en", help="a YAML file, or the name of a shipped recipe")
+    parser.add_argument("overrides", nargs="*", help="values of the recipe, such as train.precision=bf16")
+    parser.add_argument("--against", default="hf", help=f"hf: all that suit the device; or some of {','.join(SIDES)}")
+    parser.add_argument("--steps", type=int, default=30, help="steps to measure, after a warm-up")
+    parser.add_argument("--sequences", type=int, help="sequences that a batch of theirs holds at most to begin with")
+    parser.add_argument("--json", type=Path, default=Path("bench.jsonl"), help="gets a line for every measurement")
+    given = parser.parse_intermixed_args()
+    with on_terminal():
+        try:
+            line = bench(given)
+        except Ernie2Error as error:
+            print(f"{error.heading}: {error}", file=sys.stderr)
+            return error.exit_code
+        print_comparison(line)
+    return 0
+
+
+def bench(given: argparse.Namespace) -> dict[str, Any]:
+    """Measure as the arguments say; return the summary.
+
+    Raises `ConfigError` for a side there is none of, fewer than one sequence, and without transformers.
+    """
+    if given.sequences is not None and given.sequences < 1:
+        raise ConfigError(f"--sequences {given.sequences}: a batch holds at least one.")
+    sides = chosen_sides(given.against, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    require_hugging_face(load_recipe(given.recipe, given.overrides).encoder)
+    beside = partial(train_beside, names=sides, sequences=given.sequences)
+    return ernie2.bench(given.recipe, given.overrides, given.steps, given.json, beside)
+
+
+def print_comparison(line: Mapping[str, Any]) -> None:
+    """Print a table; each ratio is how many times as many real tokens a second ours trains on the same instances."""
+    against = line["against"]
+    answer(f"\nOn the same instances, in turns: {against['library']}, {line['precision']}")
+    head = ("", "tokens/s", "real share", "memory", "warm-up", "ours / theirs", "where tokens are masked")
+    rows = [head, _row("ernie2", line["step"])]
+    rows += [_row(side["name"], side) for side in against["sides"]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *cells in rows:
+        answer("  " + "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
+    answer("  Theirs learns masked tokens alone, in steps of every kind; ours all tasks of the step.")
+
+
+def _row(name: str, side: Mapping[str, Any]) -> tuple[str, ...]:
+    memory = f"{side['memory_bytes'] / 2**30:.1f} GiB" if side["memory_bytes"] else "–"
+    ratios = [side.get(key) for key in ("ratio", "ratio_where_masked")]
+    shown = ["–" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+    rate, real, warm_up = f"{side['tokens_per_second']:,.0f}", f"{side['real_share']:.0%}", side["warm_up_steps"]
+    return (name, rate, real, memory, f"{warm_up} steps", *shown)
+
+
+if __name__ == "__main__":
+    restart_with_variables()
+    sys.exit(main())

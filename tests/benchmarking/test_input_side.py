@@ -1,0 +1,41 @@
+"""What feeds training: the share of the time in which a step waits for its packs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny_run
+from ernie2.benchmarking.input_side import waiting
+from ernie2.runs.build import build
+from ernie2.shards.store import Shards
+from ernie2.training.measuring import Taker, task_sets
+
+CPU = torch.device("cpu")
+
+
+def test_the_share_waited_is_that_of_making_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_run.write_shards(tmp_path / "shards")
+    trainer = build(tiny_run.recipe(tmp_path), Shards(tmp_path / "shards")).trainer
+    # a clock that only packs and training move: 1 s a pack (two lanes), 6 s a step
+    now = [0.0]
+    monkeypatch.setattr("ernie2.benchmarking.input_side.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("ernie2.batches.loader.time.monotonic", lambda: now[0])
+    pack = trainer.stream.pack
+
+    def slow_pack(*arguments: Any) -> Any:
+        now[0] += 1.0
+        return pack(*arguments)
+
+    class SlowTaker(Taker):
+        def train(self, packs: Any) -> float:
+            now[0] += 6.0
+            return 6.0
+
+    monkeypatch.setattr(trainer.stream, "pack", slow_pack)
+    made = waiting(SlowTaker(trainer, "fp32", CPU), list(task_sets(trainer.plans)), 0, 3)
+    assert made.share == pytest.approx(2 / 8)
+    assert (made.workers, made.steps) == (0, 3)
