@@ -34,7 +34,7 @@ def score(record, dataset, arms, restart="per_stage"):
 
 
 def comparison(analysis, first, second, what):
-    return next(one for one in analysis.comparisons if (one.first, one.second, one.what) == (first, second, what))
+    return next(one for one in analysis.comparisons if (*one.pair, one.what) == (first, second, what))
 
 
 def arm(analysis, name):
@@ -158,7 +158,7 @@ def test_multi_task_learning_has_one_stage_and_so_no_forgetting(record):
     found = arm(analyse(record), "multitask")
     assert found.figure("forgetting") is found.figure("backward") is None
     assert found.figure("forward") is not None
-    whats = {one.what for one in analyse(record).comparisons if one.second == "multitask"}
+    whats = {one.what for one in analyse(record).comparisons if one.second.name == "multitask"}
     assert "mean forgetting" not in whats
 
 
@@ -232,7 +232,7 @@ def test_an_unfinished_study_is_analysed_as_far_as_it_goes(record):
     analysis = analyse(record)
     assert [one.seeds for one in analysis.arms] == [(0, 1), (0, 1), (0,)]
     assert analysis.sensitivity == ()
-    assert {(one.first, one.second) for one in analysis.comparisons} == {
+    assert {one.pair for one in analysis.comparisons} == {
         ("continual_multitask", "multitask"),
         ("continual_multitask", "continual"),
         ("multitask", "continual"),

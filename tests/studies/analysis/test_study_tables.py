@@ -76,7 +76,7 @@ def test_every_comparison_has_its_verdict(record, text):
         "mean of the scores",
         "held-out accuracy, mean over tasks",
     ]
-    found = [one for one in analyse(record).comparisons if one.second == "multitask"]
+    found = [one for one in analyse(record).comparisons if one.second.name == "multitask"]
     assert [row[3] for row in cells] == [one.verdict for one in found]
 
 

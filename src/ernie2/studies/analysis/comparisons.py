@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ernie2.seed_interval import agreement
@@ -30,57 +30,70 @@ NOT_TOLD, NOT_MEASURED = "not distinguishable", "not measured"
 class Comparison:
     """first − second, paired by pre-training seed.
 
-    `what` is for example "mnli accuracy" or one of `SUMMARIES`, `unit` `POINTS` or `FRACTION`. `verdict` says "… is
-    higher", "… is lower", "not distinguishable" or "one seed: cannot be told". `without_restart` is the same difference
-    where the schedule never restarts, and `dependence` whether the restart changes it, in words.
+    `what` is for example "mnli accuracy" or one of `SUMMARIES`, `unit` `POINTS` or `FRACTION`; `without_restart` is the
+    same difference where the schedule never restarts.
     """
 
-    first: str
-    second: str
+    first: ArmResult
+    second: ArmResult
     what: str
     unit: int
     difference: Estimate
-    verdict: str
     without_restart: Estimate | None
-    dependence: str
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The names of both arms."""
+        return self.first.name, self.second.name
+
+    @property
+    def title(self) -> str:
+        """ "continual learning less multi-task learning"."""
+        return f"{self.first.title} less {self.second.title}"
+
+    @property
+    def verdict(self) -> str:
+        """What may be said of the difference: no more than its interval holds."""
+        if self.difference.note:
+            return f"{self.difference.note}: cannot be told"
+        words = {1: f"{self.first.title} is higher", -1: f"{self.first.title} is lower", 0: NOT_TOLD}
+        return words[self.difference.direction]
+
+    @property
+    def dependence(self) -> str:
+        """Whether it hangs on the schedule's restart: the difference of the differences, paired by seed, in words."""
+        change = difference(self.difference, self.without_restart)
+        if change is None:
+            return NOT_MEASURED
+        if change.note:
+            return f"{change.note}: cannot be told"
+        words = in_words(change, self.unit)
+        if change.direction:
+            return f"the schedule restart changes it by {words}"
+        return f"no dependence on the restart could be told: {words}"
 
 
 def compare(main: Sequence[ArmResult], sensitivity: Sequence[ArmResult]) -> tuple[Comparison, ...]:
     """Return every figure of every pair that share a seed, pair by pair."""
-    arms, never = ({one.name: one for one in results} for results in (main, sensitivity))
+    never = {one.name: one for one in sensitivity}
     comparisons = []
-    for first, second in PAIRS:
-        for what, unit, key in _figures(arms.get(first), arms.get(second)):
-            with_restart, without = (_less(rule.get(first), rule.get(second), key) for rule in (arms, never))
-            if with_restart is not None:
-                words = verdict(arms[first].title, with_restart), dependence(with_restart, without, unit)
-                comparisons.append(Comparison(first, second, what, unit, with_restart, words[0], without, words[1]))
+    for first, second in _pairs(main, PAIRS):
+        for what, unit, key in _figures(first, second):
+            found = difference(first.figure(*key), second.figure(*key))
+            if found is not None:
+                figures = (never[arm.name].figure(*key) if arm.name in never else None for arm in (first, second))
+                comparisons.append(Comparison(first, second, what, unit, found, difference(*figures)))
     return tuple(comparisons)
 
 
-def verdict(title: str, less: Estimate) -> str:
-    """Return what may be said of `title` less another arm: no more than the interval holds."""
-    if less.note:
-        return f"{less.note}: cannot be told"
-    return {1: f"{title} is higher", -1: f"{title} is lower", 0: NOT_TOLD}[less.direction]
-
-
-def dependence(restarting: Estimate, without: Estimate | None, unit: int) -> str:
-    """Say whether a difference hangs on the schedule's restart: the difference of the differences, paired by seed."""
-    change = difference(restarting, without)
-    if change is None:
-        return NOT_MEASURED
-    if change.note:
-        return f"{change.note}: cannot be told"
-    words = "the schedule restart changes it by" if change.direction else "no dependence on the restart could be told:"
-    return f"{words} {in_words(change, unit)}"
+def _pairs(arms: Sequence[ArmResult], names: Sequence[tuple[str, str]]) -> list[tuple[ArmResult, ArmResult]]:
+    by_name = {one.name: one for one in arms}
+    return [(by_name[one], by_name[other]) for one, other in names if one in by_name and other in by_name]
 
 
 def ratios(main: Sequence[ArmResult]) -> tuple[str, ...]:
     """Say what one arm forgets in proportion to another, with Fieller's interval, for the pairs that share a seed."""
-    arms = {one.name: one for one in main}
-    pairs = [(arms[first], arms[second]) for first, second in RATIOS if first in arms and second in arms]
-    return tuple(filter(None, (_ratio(*pair) for pair in pairs)))
+    return tuple(filter(None, (_ratio(*pair) for pair in _pairs(main, RATIOS))))
 
 
 def _ratio(first: ArmResult, second: ArmResult) -> str:
@@ -104,18 +117,18 @@ def _ratio(first: ArmResult, second: ArmResult) -> str:
     return f"{times} (95 % {decimal(ratio.low)} to {decimal(ratio.high)}, {len(seeds)} seeds)"
 
 
-def paper_order(comparisons: Sequence[Comparison], titles: Mapping[str, str]) -> str:
+def paper_order(comparisons: Sequence[Comparison]) -> str:
     """Say in a sentence whether the scores show the paper's order; every direction is one that an interval tells.
 
-    The mean over the data sets decides; with one data set alone that set does. `titles` names the arms for readers.
+    The mean over the data sets decides; with one data set alone that set does.
     """
     order = "The paper’s order, continual < multi-task < continual multi-task,"
-    claims = [one for one in comparisons if one.unit == POINTS and (one.first, one.second) in ORDER]
+    claims = [one for one in comparisons if one.unit == POINTS and one.pair in ORDER]
     claims = [one for one in claims if one.what in SUMMARIES] or claims
     if not claims:
         return f"{order} cannot be judged: no two of its methods have scores to compare."
     above, below = (
-        [f"{titles[one.first]} {word} {titles[one.second]}" for one in claims if one.difference.direction == sign]
+        [f"{one.first.title} {word} {one.second.title}" for one in claims if one.difference.direction == sign]
         for sign, word in ((1, "above"), (-1, "below"))
     )
     seeds = f"pre-training seeds: {max(len(one.difference.values) for one in claims)}"
@@ -128,10 +141,8 @@ def paper_order(comparisons: Sequence[Comparison], titles: Mapping[str, str]) ->
     return f"{order} shows here in part ({seeds}): {listing(above)}. The rest cannot be told."
 
 
-def _figures(first: ArmResult | None, second: ArmResult | None) -> Iterator[tuple[str, int, tuple[str, str]]]:
+def _figures(first: ArmResult, second: ArmResult) -> Iterator[tuple[str, int, tuple[str, str]]]:
     """Name, unit and key of the figures both arms may have, in the order of the tables."""
-    if first is None or second is None:
-        return
     metrics, others = ({name: one.facts.metric for name, one in arm.scores.items()} for arm in (first, second))
     shared = [name for name, metric in metrics.items() if others.get(name) == metric]
     yield from ((f"{name} {metrics[name]}", POINTS, (SCORE, name)) for name in shared)
@@ -139,7 +150,3 @@ def _figures(first: ArmResult | None, second: ArmResult | None) -> Iterator[tupl
         yield SUMMARIES[0], POINTS, (SCORE, MEAN)
     yield SUMMARIES[1], FRACTION, (FINAL, MEAN)
     yield SUMMARIES[2], FRACTION, (FORGETTING, MEAN)
-
-
-def _less(first: ArmResult | None, second: ArmResult | None, key: tuple[str, str]) -> Estimate | None:
-    return difference(first.figure(*key), second.figure(*key)) if first and second else None

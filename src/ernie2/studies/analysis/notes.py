@@ -106,8 +106,8 @@ def _spread(record: Record, sensitivity: Sequence[ArmResult], comparisons: Seque
     for one in comparisons:
         if one.difference.note and len(one.difference.values) > 1 and abs(one.difference.mean) > 1e-12:
             yield (
-                f"{record.title(one.first)} less {record.title(one.second)}, {one.what}: every seed gives the same "
-                "difference, so its spread is not known and nothing is told from it."
+                f"{one.title}, {one.what}: every seed gives the same difference, so its spread is not known and "
+                "nothing is told from it."
             )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from ernie2.plurals import counted
 from ernie2.studies.analysis.analyse import Analysis
@@ -66,12 +68,12 @@ def spoken_lines(analysis: Analysis) -> list[str]:
     for one in analysis.arms:
         parts = [f"{name} {_cell(one, what, MEAN, unit)}" for what, unit, name in summaries if one.figure(what)]
         lines.append(f"{_named(one)}: {', '.join([*parts, _count(one, 'passes')])} encoder passes")
-    titles = {one.name: one.title for one in analysis.arms}
     several_sets = any(less.what == SUMMARIES[0] for less in analysis.comparisons)
-    for less in analysis.comparisons:
-        if less.what in SUMMARIES or not several_sets:
-            names = f"{titles[less.first]} less {titles[less.second]}"
-            lines.append(f"{names}, {less.what}: {in_words(less.difference, less.unit)}: {less.verdict}")
+    lines += [
+        f"{less.title}, {less.what}: {in_words(less.difference, less.unit)}: {less.verdict}"
+        for less in analysis.comparisons
+        if less.what in SUMMARIES or not several_sets
+    ]
     lines += [f"{ratio}." for ratio in analysis.ratios]
     if analysis.comparisons:
         lines.append("No correction for multiple comparisons is made.")
@@ -97,15 +99,14 @@ def how_to_read(analysis: Analysis) -> str:
 
 
 def _comparisons(analysis: Analysis) -> Iterator[Block]:
-    titles = {arm.name: arm.title for arm in analysis.record.arms}
     yield Heading(2, "What can be told")
-    yield Paragraph(paper_order(analysis.comparisons, titles))
+    yield Paragraph(paper_order(analysis.comparisons))
     if not analysis.comparisons:
-        yield Paragraph(_nothing_compared(analysis, set(titles)))
+        yield Paragraph(_nothing_compared(analysis))
         return
     yield Paragraph("Scores in points, the rest as fractions of 1.")
     heads = ("figure", "difference", "seeds", "verdict", "difference without restarts", "dependence on restarts")
-    for first, second in PAIRS:
+    for title, comparisons in groupby(analysis.comparisons, key=attrgetter("title")):
         rows = [
             (
                 one.what,
@@ -115,17 +116,15 @@ def _comparisons(analysis: Analysis) -> Iterator[Block]:
                 in_words(one.without_restart, one.unit) if one.without_restart else DASH,
                 one.dependence,
             )
-            for one in analysis.comparisons
-            if (one.first, one.second) == (first, second)
+            for one in comparisons
         ]
-        if rows:
-            yield Heading(3, f"{titles[first]} less {titles[second]}")
-            yield Table(heads, tuple(rows))
+        yield Heading(3, title)
+        yield Table(heads, tuple(rows))
 
 
-def _nothing_compared(analysis: Analysis, planned: set[str]) -> str:
-    """Why there is no comparison; `planned`: names of every arm of the study."""
-    pairs = [pair for pair in PAIRS if set(pair) <= planned]
+def _nothing_compared(analysis: Analysis) -> str:
+    """Why there is no comparison."""
+    pairs = [pair for pair in PAIRS if set(pair) <= {arm.name for arm in analysis.record.arms}]
     if not pairs:
         return (
             "Nothing: this study has no pair of arms that is compared. Compared are "
