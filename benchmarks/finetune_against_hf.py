@@ -41,7 +41,7 @@ from ernie2.datasets.examples import Head, LabelledData
 from ernie2.datasets.subsets import with_train_examples
 from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import predict
+from ernie2.finetuning.inference.predictions import predict_texts
 from ernie2.finetuning.packs import batches_of
 from ernie2.finetuning.paper_settings import settings_for
 from ernie2.finetuning.scoring.metrics import measure
@@ -75,7 +75,7 @@ class Ready:
 
 def ready(
     source: Source, data: LabelledData, settings: FineTuningSettings, seed: int, folder: Path
-) -> tuple[Ready, TunedModel]:
+) -> tuple[Ready, Tuned]:
     """Everything both sides share; the model is ours, with the parameters that lie in `start`."""
     data = with_train_examples(data, settings.train_examples)
     encoder = ExampleEncoder(source.wordpieces, data.head, data.labels, settings, source.stored.settings.segment_types)
@@ -83,9 +83,10 @@ def ready(
     outputs = outputs_of(data.head, len(data.labels))
     model = TunedModel(carrier.encoder, data.head, outputs, dropout=settings.dropout, seed=seed)
     facts = TunedFacts(head=data.head, labels=data.labels, settings=settings, dataset=data.name)
-    save_tuned(folder / "start", Tuned(model, source.wordpieces, facts, carrier.vocab_size))
+    tuned = Tuned(model, source.wordpieces, facts, carrier.vocab_size)
+    save_tuned(folder / "start", tuned)
     train = encoder.encode(data.need("train").examples, labelled=True)
-    return Ready(data, settings, encoder, train, folder / "start"), model
+    return Ready(data, settings, encoder, train, folder / "start"), tuned
 
 
 def padded(sequences: Sequence[Encoded], head: Head) -> dict[str, torch.Tensor]:
@@ -165,8 +166,8 @@ def losses(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
         exact = ["dropout=0", "attention_dropout=0", "precision=fp32", *given.settings]
         settings, _ = fitted(overridden(settings_for(settings_of, source.size), exact), source, data.head)
         with tempfile.TemporaryDirectory() as folder:
-            made, model = ready(source, data, settings, 0, Path(folder))
-            ours = fine_tune(model, made.train.sequences, settings, 0, CPU, most_steps=given.steps).losses
+            made, tuned = ready(source, data, settings, 0, Path(folder))
+            ours = fine_tune(tuned.model, made.train.sequences, settings, 0, CPU, most_steps=given.steps).losses
             theirs = their_losses(made, 0, given.steps)
         apart = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
         rows.append(
@@ -237,11 +238,11 @@ def scores(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
         rates: dict[str, list[float]] = {"ours": [], "theirs": []}
         for seed in range(given.seeds):
             with tempfile.TemporaryDirectory() as folder:
-                made, model = ready(source, data, settings, seed, Path(folder))
+                made, tuned = ready(source, data, settings, seed, Path(folder))
                 examples = made.data.need("dev").examples
                 dev = made.encoder.encode(examples, labelled=False)
-                history = fine_tune(model, made.train.sequences, settings, seed, CPU)
-                outcomes = predict(model, dev, examples, made.data.labels, settings, CPU)
+                history = fine_tune(tuned.model, made.train.sequences, settings, seed, CPU)
+                outcomes = predict_texts(tuned, examples, CPU, dev)
                 values["ours"].append(measure(made.data, examples, [one.value for one in outcomes])[metric])
                 rates["ours"].append(history.sequences_per_second)
                 score, rate = their_run(made, seed, dev, Path(folder), metric)

@@ -88,8 +88,8 @@ def prepare(name: str, model: str, glue: str | None, overrides: list[str], folde
     data = load(name, glue) if glue else made_up_data(name)
     settings, _ = fitted(overridden(settings_for(name, source.size), overrides), source, data.head)
     folder.mkdir()
-    made, start = ready(source, data, settings, 0, folder)
-    _side.update(made=made, start=start, folder=folder)
+    made, tuned = ready(source, data, settings, 0, folder)
+    _side.update(made=made, start=tuned.model, folder=folder)
     lengths = [len(one.tokens) for one in made.train.sequences]
     return {"set": name, "tokens": statistics.mean(lengths), "batch": settings.batch, "precision": settings.precision}
 

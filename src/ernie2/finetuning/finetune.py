@@ -130,7 +130,7 @@ def _run_jobs(
                 answer("\n".join(lines_of(results[-1])))
     if submission is not None:
         chosen = submit(Path(submission), named, runs, devices()[0])
-        remarks.append("submission: " + ", ".join(f"{one.dataset} by seed {one.seed}" for one in chosen))
+        remarks.append("submission: " + ", ".join(f"{name} by seed {seed}" for name, seed in chosen.items()))
         answer(f"Submission: {submission}; the run that is best on dev predicted each test file")
     record = record_of(results, **_facts(source, jobs[0][0].settings, remarks, results))
     _leave(folder, record, results)

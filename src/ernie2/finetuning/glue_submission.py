@@ -58,14 +58,6 @@ FILES: dict[str, SubmissionFile] = {
 """Name of a file in the zip, without .tsv -> what it holds."""
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Which run predicted a data set: the seed that is best on dev."""
-
-    dataset: str
-    seed: int
-
-
 def check_tests(data: Mapping[str, LabelledData]) -> None:
     """Raises `DataError` with every test file that is not there or not of the official size, before anything is
     trained; `data` holds the sets by name."""
@@ -84,9 +76,12 @@ def check_tests(data: Mapping[str, LabelledData]) -> None:
 
 def submit(
     out: Path, data: Mapping[str, LabelledData], runs: Mapping[str, Sequence[Run]], device: torch.device
-) -> list[Chosen]:
-    """Writes the zip and returns which runs predicted. Raises `DataError` where a set has no run with figures."""
-    chosen: list[Chosen] = []
+) -> dict[str, int]:
+    """Write the zip, and return by data set the seed whose run predicted, the best on dev.
+
+    Raises `DataError` where a set has no run with figures.
+    """
+    chosen: dict[str, int] = {}
     values: dict[str, list[str | float]] = {}
     ids: dict[str, list[str]] = {}
     tuned: dict[str, Tuned] = {}
@@ -95,7 +90,7 @@ def submit(
         if trained_on not in tuned:
             best = best_run(trained_on, runs.get(trained_on, ()))
             tuned = {trained_on: load_tuned(best.folder / MODEL)} | tuned
-            chosen.append(Chosen(trained_on, best.seed))
+            chosen[trained_on] = best.seed
         examples = data[file.dataset].splits[file.split].examples
         outcomes = predict_texts(tuned[trained_on], examples, device)
         values[name] = [

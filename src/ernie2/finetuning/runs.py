@@ -18,7 +18,7 @@ from ernie2.console import progress, say
 from ernie2.datasets.examples import Example, LabelledData
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import Outcome, positive_scores, predict, predict_texts, with_threshold
+from ernie2.finetuning.inference.predictions import Outcome, positive_scores, predict_texts, with_threshold
 from ernie2.finetuning.jobs import MODEL, RESULT, Job, Run, finished_run, keep_run
 from ernie2.finetuning.scoring.answers import RULES, choose_threshold
 from ernie2.finetuning.scoring.metrics import measure
@@ -76,40 +76,44 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
     remove(folder)
-    model, vocab_size, new = _model(job, seed)
-    judge = _Judge(job, model, prepared, device)
+    tuned, new = _start(job, seed)
+    scorer = _Scorer(job, tuned, prepared, device)
     dev = [name for name in prepared.splits if name.startswith("dev")]
+    title = f"{job.data.name}, seed {seed}" if bar else None
     history = fine_tune(
-        model,
+        tuned.model,
         prepared.train.sequences,
         job.settings,
         seed,
         device,
         task_id=job.task_id,
         pad=job.source.wordpieces.pad_id,
-        title=f"{job.data.name}, seed {seed}" if bar else None,
-        after_epoch=lambda: {"metrics": judge.figures(dev)},
+        title=title,
+        after_epoch=lambda: {"metrics": scorer.figures(dev)},
     )
     lost = bool(history.diverged)
     if not lost:  # the last epoch has measured dev already
         at_the_end = dict(history.epochs[-1]["metrics"]) if history.epochs else {}
-        title = f"{job.data.name}, seed {seed}" if bar else None
-        at_the_end |= judge.figures([name for name in prepared.splits if name not in at_the_end], title)
-    lacking = [f"the checkpoint has no {name}: it was initialised from the seed" for name in new if _used(name, model)]
+        at_the_end |= scorer.figures([name for name in prepared.splits if name not in at_the_end], title)
+    collapsed = scorer.collapsed and f"{scorer.collapsed} after {counted(len(history.losses), 'step')}"
+    lacking = [
+        f"the checkpoint has no {name}: it was initialised from the seed" for name in new if _used(name, tuned.model)
+    ]
     done = Run(
         seed,
         folder,
         {} if lost else at_the_end,
         history.epochs,
-        f"diverged: {history.diverged}" if lost else _constant(judge.collapsed, len(history.losses)),
+        f"diverged: {history.diverged}" if lost else collapsed,
         round(history.sequences_per_second, 2),
         round(time.perf_counter() - began, 2),
-        [*lacking, *judge.remarks(seed), *_notes(prepared)],
+        [*lacking, *scorer.remarks(seed), *_notes(prepared)],
         history.losses,
     )
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
-    save_tuned(folder / MODEL, Tuned(model, job.source.wordpieces, _facts(job, judge.null_threshold), vocab_size))
+    facts = tuned.facts.model_copy(update={"null_threshold": scorer.null_threshold})
+    save_tuned(folder / MODEL, replace(tuned, facts=facts))
     keep_run(done, prepared.identity)
     return done
 
@@ -174,21 +178,17 @@ def diagnose(
     return replace(diagnostic, splits={"train": trained_on.splits["train"], **splits}), tuple(scored)
 
 
-def _constant(answer: str, steps: int) -> str:
-    return answer and f"{answer} after {counted(steps, 'step')}"
-
-
 def _notes(prepared: Prepared) -> list[str]:
     """What is to be said of the sequences, with the split it is about."""
     every = {"train": prepared.train} | {name: data for name, data in prepared.splits.items() if name != "train"}
     return [f"{name}: {note}" for name, data in every.items() for note in data.notes]
 
 
-class _Judge:
-    """Takes the figures of splits while a model is trained, and notices one that gives everything the same answer."""
+class _Scorer:
+    """Scores splits while a model is trained, and notices a model that gives everything the same answer."""
 
-    def __init__(self, job: Job, model: TunedModel, prepared: Prepared, device: torch.device) -> None:
-        self._job, self._model, self._prepared, self._device = job, model, prepared, device
+    def __init__(self, job: Job, tuned: Tuned, prepared: Prepared, device: torch.device) -> None:
+        self._job, self._tuned, self._prepared, self._device = job, tuned, prepared, device
         self.collapsed = ""
         self.null_threshold: float | None = None
 
@@ -206,25 +206,12 @@ class _Judge:
         job, found = self._job, {}
         for name in names:
             examples = job.data.splits[name].examples
-            outcomes = predict(
-                self._model,
-                self._prepared.splits[name],
-                examples,
-                job.data.labels,
-                job.settings,
-                self._device,
-                task_id=job.task_id,
-                pad=job.source.wordpieces.pad_id,
-                title=title and f"{title}, scoring {name}",
-            )
+            bar = title and f"{title}, scoring {name}"
+            outcomes = predict_texts(self._tuned, examples, self._device, self._prepared.splits[name], title=bar)
             if job.data.unanswerable:
                 outcomes = self._answered(name, examples, outcomes)
-            found[name] = measure(
-                job.data,
-                examples,
-                [outcome.value for outcome in outcomes],
-                positive_scores(outcomes, job.data.positive),
-            )
+            values, positive = [outcome.value for outcome in outcomes], positive_scores(outcomes, job.data.positive)
+            found[name] = measure(job.data, examples, values, positive)
             if name.startswith("dev"):
                 self.collapsed = one_answer(job.data, examples, outcomes)
         return found
@@ -239,36 +226,28 @@ class _Judge:
         return with_threshold(outcomes, self.null_threshold)
 
 
-def _model(job: Job, seed: int) -> tuple[TunedModel, int, tuple[str, ...]]:
-    """(the model before training, its vocabulary, what the checkpoint lacks)."""
-    carrier, new = job.source.build(job.settings, seed)
+def _start(job: Job, seed: int) -> tuple[Tuned, tuple[str, ...]]:
+    """(the model before training, what the checkpoint lacks)."""
+    data, settings = job.data, job.settings
+    carrier, new = job.source.build(settings, seed)
+    outputs = outputs_of(data.head, len(data.labels))
     model = TunedModel(
-        carrier.encoder,
-        job.data.head,
-        outputs_of(job.data.head, len(job.data.labels)),
-        dropout=job.settings.dropout,
-        seed=seed,
-        pooling=job.settings.pooling,
+        carrier.encoder, data.head, outputs, dropout=settings.dropout, seed=seed, pooling=settings.pooling
     )
-    return model, carrier.vocab_size, new
-
-
-def _facts(job: Job, null_threshold: float | None) -> TunedFacts:
-    data = job.data
-    return TunedFacts(
+    facts = TunedFacts(
         head=data.head,
         labels=data.labels,
-        settings=job.settings,
+        settings=settings,
         dataset=data.name,
         texts=job.texts,
         positive=data.positive,
         answer_rules=data.answer_rules,
         metrics=data.metrics,
         scheme=data.scheme,
-        null_threshold=null_threshold,
         per_character=_per_character(data.need("train").examples),
         task_id=job.task_id,
     )
+    return Tuned(model, job.source.wordpieces, facts, carrier.vocab_size, job.task_id), new
 
 
 def one_answer(data: LabelledData, examples: Sequence[Example], outcomes: Sequence[Outcome]) -> str:

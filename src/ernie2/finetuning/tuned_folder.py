@@ -23,7 +23,6 @@ from torch import Tensor
 from ernie2.config.base import Part
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.problems import explain
-from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Head
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import CheckpointError, DamagedFile
@@ -88,12 +87,13 @@ class TunedFacts(Part):
 
 @dataclass(frozen=True)
 class Tuned:
-    """A fine-tuned model, ready to be asked: task id 0, lengths as in `facts.settings`."""
+    """A fine-tuned model, ready to be asked. `task_id`: its row of the task embedding, 0 once it was saved."""
 
     model: TunedModel
     wordpieces: WordPieces
     facts: TunedFacts
     vocab_size: int
+    task_id: int = 0
 
 
 def save_tuned(folder: Path, tuned: Tuned) -> None:
@@ -143,7 +143,10 @@ def load_tuned(folder: str | Path) -> Tuned:
     file = folder / (OWN if own else CONFIG)
     facts = _read_facts(file)
     loaded = load_model(folder, [])
-    _check_lengths(file, facts.settings, loaded.model.settings)
+    if facts.settings.max_length > (rows := loaded.model.settings.position_rows):
+        raise _damaged(
+            file, [f"max_length={facts.settings.max_length} is more than the {rows} positions of the encoder"]
+        )
     tensors = read_own(folder)[1] if own else read_weights(folder).tensors
     prefix = _OWN_LINEAR if own else f"{_head_name(facts.head)}."
     linear = {name: tensors.get(prefix + name) for name in ("weight", "bias")}
@@ -197,13 +200,6 @@ def _damaged(file: Path, problems: Sequence[str]) -> CheckpointError:
     return CheckpointError(
         f"{file} is damaged in {FACTS!r}: {'; '.join(problems)}. Put back the file as it was, or fine-tune again."
     )
-
-
-def _check_lengths(file: Path, settings: FineTuningSettings, encoder: EncoderSettings) -> None:
-    """Raise `CheckpointError` where texts may be longer than the encoder has positions."""
-    rows = encoder.position_rows
-    if settings.max_length > rows:
-        raise _damaged(file, [f"max_length={settings.max_length} is more than the {rows} positions of the encoder"])
 
 
 def _written(facts: TunedFacts) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example, Head
 from ernie2.finetuning.encoded import ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import Outcome, logits_of, positive_scores, predict
+from ernie2.finetuning.inference.predictions import Outcome, logits_of, positive_scores, predict_texts
+from ernie2.finetuning.tuned_folder import Tuned, TunedFacts
 
 CPU = torch.device("cpu")
 
@@ -27,6 +29,12 @@ def model_and_encoder(folder: Path, head: Head, **changes: Any) -> tuple[TunedMo
     with torch.no_grad():
         model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
     return model, ExampleEncoder(source.wordpieces, head, labels, settings, 4)
+
+
+def predicted(model: TunedModel, encoder: ExampleEncoder, some: Sequence[Example]) -> list[Outcome]:
+    head = model.head
+    facts = TunedFacts(head=head, labels=tiny.LABELS[head], settings=encoder.settings, dataset="made-up")
+    return predict_texts(Tuned(model, encoder.wordpieces, facts, len(tiny.VOCABULARY)), some, CPU)
 
 
 @pytest.mark.parametrize("head", list(tiny.LABELS))
@@ -54,7 +62,7 @@ def test_a_text_in_several_parts_gets_one_tag_a_token_in_order(tmp_path: Path) -
     model, encoder = model_and_encoder(tmp_path, "tagging", max_length=8)
     some = [Example("0", "", tokens=("w1",) * 15), Example("1", "", tokens=()), Example("2", "", tokens=("w2", "w3"))]
     data = encoder.encode(some, labelled=False)
-    made = predict(model, data, some, tiny.LABELS["tagging"], encoder.settings, CPU)
+    made = predicted(model, encoder, some)
     assert [len(one.value) for one in made] == [15, 0, 2]
     parts = zip(data.sequences, logits_of(model, data.sequences, encoder.settings, CPU), strict=True)
     logits = [part for one, part in parts if one.example == 0]
@@ -68,7 +76,7 @@ def test_an_answer_is_the_best_span_of_the_context_and_never_of_the_question(tmp
     some = [Example("0", "w1 w2 w3", context), Example("1", "w1", "")]
     data = encoder.encode(some, labelled=False)
     assert len(data.sequences) > 3
-    whole, empty = predict(model, data, some, (), encoder.settings, CPU)
+    whole, empty = predicted(model, encoder, some)
     best = whole.answers[0]
     assert whole.value == best.text == context[best.start : best.end]
     assert [one.score for one in whole.answers] == sorted((one.score for one in whole.answers), reverse=True)
@@ -79,7 +87,7 @@ def test_classes_have_probabilities_that_add_up_and_several_labels_each_their_ow
     for head in ("classification", "multi_label"):
         model, encoder = model_and_encoder(tmp_path / head, head)
         some = tiny.examples(head, 4)
-        made = predict(model, encoder.encode(some, labelled=False), some, tiny.LABELS[head], encoder.settings, CPU)
+        made = predicted(model, encoder, some)
         for one in made:
             likely = {name for name, share in one.probabilities.items() if share > 0.5}
             if head == "classification":

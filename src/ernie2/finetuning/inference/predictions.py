@@ -42,29 +42,27 @@ class Outcome:
     null_score: float | None = None
 
 
-def predict(
-    model: TunedModel,
-    data: EncodedData,
+def predict_texts(
+    tuned: Tuned,
     examples: Sequence[Example],
-    labels: Sequence[str],
-    settings: FineTuningSettings,
     device: torch.device,
+    data: EncodedData | None = None,
     *,
-    task_id: int = 0,
-    pad: int = 0,
     title: str | None = None,
 ) -> list[Outcome]:
-    """One outcome an example; `data` are its sequences, encoded without labels so that none is left out.
+    """Return what a model predicts, one outcome an example; `data`: what `encode_texts` made of `examples`.
 
-    Without dropout, whatever mode the model is in. The result does not depend on how sequences fall into packs.
-    `title`: that of a bar; None for none.
+    Without dropout, whatever mode the model is in. The result does not depend on how sequences fall into packs. A
+    question whose null score is above the model's threshold gets the empty answer. `title`: that of a bar; None: none.
     """
-    logits = list(logits_of(model, data.sequences, settings, device, task_id=task_id, pad=pad, title=title))
-    if model.head == "span":
-        return _answers(data, examples, logits, settings)
-    if model.head == "tagging":
-        return _tags(data, examples, logits, labels)
-    return _read(model.head, np.concatenate(logits), labels) if logits else []
+    facts, data = tuned.facts, data or encode_texts(tuned, examples)
+    task_id, pad = tuned.task_id, tuned.wordpieces.pad_id
+    logits = list(logits_of(tuned.model, data.sequences, facts.settings, device, task_id=task_id, pad=pad, title=title))
+    if facts.head == "span":
+        return with_threshold(_answers(data, examples, logits, facts.settings), facts.null_threshold)
+    if facts.head == "tagging":
+        return _tags(data, examples, logits, facts.labels)
+    return _read(facts.head, np.concatenate(logits), facts.labels) if logits else []
 
 
 def logits_of(
@@ -125,16 +123,6 @@ def encode_texts(tuned: Tuned, examples: Sequence[Example]) -> EncodedData:
         tuned.wordpieces, facts.head, facts.labels, facts.settings, tuned.model.encoder.settings.segment_types
     )
     return encoder.encode(examples, labelled=False)
-
-
-def predict_texts(
-    tuned: Tuned, examples: Sequence[Example], device: torch.device, data: EncodedData | None = None
-) -> list[Outcome]:
-    """Return what a fine-tuned model predicts of examples without labels; `data`: what `encode_texts` made of them."""
-    facts, data = tuned.facts, data or encode_texts(tuned, examples)
-    pad = tuned.wordpieces.pad_id
-    outcomes = predict(tuned.model, data, examples, facts.labels, facts.settings, device, pad=pad)
-    return with_threshold(outcomes, facts.null_threshold)
 
 
 def _read(head: Head, scores: Array, labels: Sequence[str]) -> list[Outcome]:

@@ -91,13 +91,9 @@ _TABLE_5 = {
     "ax": (("matthews",), "34.2 37.4 - - - 39.6 48.0"),
 }
 _COLUMNS_5: tuple[tuple[str, Size, str], ...] = (
-    ("BERT", "base", "test"),
-    ("ERNIE 2.0", "base", "test"),
-    ("BERT", "large", "dev"),
-    ("XLNet", "large", "dev"),
-    ("ERNIE 2.0", "large", "dev"),
-    ("BERT", "large", "test"),
-    ("ERNIE 2.0", "large", "test"),
+    *((model, "base", "test") for model in ("BERT", "ERNIE 2.0")),
+    *((model, "large", "dev") for model in ("BERT", "XLNet", "ERNIE 2.0")),
+    *((model, "large", "test") for model in ("BERT", "ERNIE 2.0")),
 )
 _TABLE_6 = {
     # dev and test of BERT base, ERNIE 1.0 base, ERNIE 2.0 base, ERNIE 2.0 large
@@ -114,16 +110,13 @@ _TABLE_6 = {
     "bq": (("accuracy",), "85.9 84.8 86.1 84.8 86.4 85.0 86.5 85.2"),
     "dbqa": (("mrr", "f1"), "94.7/80.7 94.6/80.8 95.0/82.3 95.1/82.7 95.7/84.7 95.7/85.3 95.9/85.3 95.8/85.8"),
 }
-_COLUMNS_6: tuple[tuple[str, Size, str], ...] = (
-    ("BERT", "base", "dev"),
-    ("BERT", "base", "test"),
-    ("ERNIE 1.0", "base", "dev"),
-    ("ERNIE 1.0", "base", "test"),
-    ("ERNIE 2.0", "base", "dev"),
-    ("ERNIE 2.0", "base", "test"),
-    ("ERNIE 2.0", "large", "dev"),
-    ("ERNIE 2.0", "large", "test"),
+_MODELS_6: tuple[tuple[str, Size], ...] = (
+    ("BERT", "base"),
+    ("ERNIE 1.0", "base"),
+    ("ERNIE 2.0", "base"),
+    ("ERNIE 2.0", "large"),
 )
+_COLUMNS_6 = tuple((model, size, split) for model, size in _MODELS_6 for split in ("dev", "test"))
 
 
 def _rows(

@@ -101,7 +101,10 @@ def outcomes_of(
         size=size_for(shape[0]),
         summary=settings.summary,
         examples={name: len(split.examples) for name, split in data.splits.items()},
-        files={name: ", ".join(map(_base, split.files)) for name, split in data.splits.items()},
+        files={
+            name: ", ".join(file.replace("\\", "/").rpartition("/")[2] for file in split.files)
+            for name, split in data.splits.items()
+        },
         rows=tuple(rows),
         paper=paper,
         comparison=comparison,
@@ -144,12 +147,18 @@ def glue_score(results: Mapping[str, Sequence[float]]) -> float:
 
 def lines_of(one: Outcomes) -> list[str]:
     """What is printed of a data set: a line a metric with every run's figure, then the paper's and what went wrong."""
-    told = [f"{one.dataset} ({one.standing}, settings of the {one.size} model, {_counts(one)})"]
+    counts = ", ".join(f"{split} {count:,} of {one.files[split]}" for split, count in one.examples.items())
+    told = [f"{one.dataset} ({one.standing}, settings of the {one.size} model, {counts})"]
     width = max((len(f"{row.split} {row.metric}") for row in one.rows), default=0)
     for row in one.rows:
         name = f"{row.split} {row.metric}".ljust(width)
         each = " ".join(_shown(value) for value in row.values.values())
-        told.append(f"  {name}  {_summarised(row, one.summary)}{_interval(row)}{_majority(row)}   each: {each}")
+        middle = row.withheld or f"{one.summary} {_shown(row.middle)}"
+        interval = (
+            f"95 % CI of the mean {_shown(row.low)} to {_shown(row.high)}" if row.low is not None else row.no_interval
+        )
+        majority = "" if row.majority is None else f"majority {_shown(row.majority)}"
+        told.append(f"  {name}  {', '.join(filter(None, (middle, interval, majority)))}   each: {each}")
     for split, words in one.comparison.items():
         told += [f"  paper, {line}" for line in one.paper[split]]
         told.append(f"  {split}: {words}")
@@ -240,28 +249,6 @@ def _row(split: str, metric: str, runs: Sequence[Run], summary: str, majority: f
         low, high, note = interval.low, interval.high, interval.note
     withheld = "" if middle is not None else f"no {summary}: {collapsed} of {len(values)} seeds collapsed"
     return Row(split, metric, values, middle, low, high, withheld, majority, note)
-
-
-def _counts(one: Outcomes) -> str:
-    return ", ".join(f"{split} {count:,} of {one.files[split]}" for split, count in one.examples.items())
-
-
-def _base(file: str) -> str:
-    return file.replace("\\", "/").rpartition("/")[2]
-
-
-def _majority(row: Row) -> str:
-    return "" if row.majority is None else f", majority {_shown(row.majority)}"
-
-
-def _summarised(row: Row, summary: str) -> str:
-    return row.withheld or f"{summary} {_shown(row.middle)}"
-
-
-def _interval(row: Row) -> str:
-    if row.low is None:
-        return f", {row.no_interval}" if row.no_interval else ""
-    return f", 95 % CI of the mean {_shown(row.low)} to {_shown(row.high)}"
 
 
 def _shown(value: float | None) -> str:
