@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ernie2.reporting.progress import Span, spans, trained
-from ernie2.reporting.records_reader import Baseline, HeldOut, Records, Result, Step
+from ernie2.reporting.records_reader import Records, Result
 from ernie2.wording import decimal
 
 MOST_POINTS = 600
@@ -27,15 +27,14 @@ def charts(records: Records) -> dict[str, Any]:
     for index, task in enumerate(records.run.tasks):
         drawn[f"loss-{index}"] = _loss_chart(records, task.name, placed)
         drawn[f"heldout-{index}"] = _accuracy_chart(records, task.name, placed)
-    whole: tuple[tuple[str, str, Callable[[Step], float | None]], ...] = (
-        ("lr", "scientific", lambda step: step.lr),
-        ("throughput", "count", lambda step: step.tokens_per_second),
-        ("gradient", "decimal", lambda step: step.grad_norm),
-    )
-    for name, form, of in whole:
-        points = [(step.step, value) for step in records.steps if (value := of(step)) is not None]
+    for name, key, form in (
+        ("lr", "lr", "scientific"),
+        ("throughput", "tokens_per_second", "count"),
+        ("gradient", "grad_norm", "decimal"),
+    ):
+        points = [(step.step, value) for step in records.steps if (value := getattr(step, key)) is not None]
         if any(_finite(value) is not None for _, value in points):
-            drawn[name] = {"series": [_series("line", thin(points))], "rules": [], "idle": [], "form": form}
+            drawn[name] = _chart({"line": thin(points)}, form=form)
     last = max([span.end for span in placed] + [step.step for step in records.steps], default=0)
     stages = [{"name": span.name, "begin": span.begin, "end": span.end} for span in placed]
     return {"steps": last, "stages": stages, "charts": drawn}
@@ -52,61 +51,55 @@ def _loss_chart(records: Records, task: str, placed: Sequence[Span]) -> dict[str
             weights.append(0)
         points.append((step.step, step.loss[task]))
         weights.append(max(1, step.count.get(task, 1)))
-    before, after = _heldout_points(records, task, lambda result: result.loss)
-    cheap = _baseline(records, task, lambda result: result.cheap)
-    rules = [_rule("cheap", cheap.loss, cheap.rule or "feature baseline")] if _finite(cheap.loss) is not None else []
-    series = [_series("training", thin(points, weights)), _series("before", before), _series("heldout", after)]
-    return {"series": series, "rules": rules, "idle": _idle(task, placed), "form": "decimal"}
+    before, after = _heldout_points(records, task, "loss")
+    cheap = _last(records, task).cheap
+    series = {"training": thin(points, weights), "before": before, "heldout": after}
+    return _chart(series, [("cheap", cheap.loss, cheap.rule or "feature baseline")], _idle(task, placed))
 
 
 def _accuracy_chart(records: Records, task: str, placed: Sequence[Span]) -> dict[str, Any]:
-    before, after = _heldout_points(records, task, lambda result: result.accuracy)
-    bounds = [_heldout_points(records, task, of)[1] for of in (lambda result: result.low, lambda result: result.high)]
-    cheap = _baseline(records, task, lambda result: result.cheap)
-    constant = _baseline(records, task, lambda result: result.constant)
+    series = {key: _heldout_points(records, task, key)[1] for key in ("low", "high")}
+    series["before"], series["heldout"] = _heldout_points(records, task, "accuracy")
+    last = _last(records, task)
     rules = [
-        _rule(role, baseline.accuracy, label)
-        for role, baseline, label in (
-            ("cheap", cheap, cheap.rule or "feature baseline"),
-            ("majority", constant, "best constant"),
-        )
-        if _finite(baseline.accuracy) is not None
+        ("cheap", last.cheap.accuracy, last.cheap.rule or "feature baseline"),
+        ("majority", last.constant.accuracy, "best constant"),
     ]
-    series = [
-        _series("low", bounds[0]),
-        _series("high", bounds[1]),
-        _series("before", before),
-        _series("heldout", after),
-    ]
-    return {"series": series, "rules": rules, "idle": _idle(task, placed), "form": "decimal"}
+    return _chart(series, rules, _idle(task, placed))
 
 
-def _heldout_points(
-    records: Records, task: str, of: Callable[[Result], float | None]
-) -> tuple[list[Point], list[Point]]:
+def _chart(
+    series: Mapping[str, Sequence[Point]],
+    rules: Iterable[tuple[str, float | None, str]] = (),
+    idle: Sequence[Sequence[int]] = (),
+    form: str = "decimal",
+) -> dict[str, Any]:
+    """`series`: points by role; `rules`: role, value and label of each horizontal line, left out where not finite."""
+    return {
+        "series": [_series(role, points) for role, points in series.items()],
+        "rules": [
+            {"role": role, "value": value, "label": f"{label.replace('_', ' ')} {decimal(value)}"}
+            for role, value, label in rules
+            if _finite(value) is not None
+        ],
+        "idle": idle,
+        "form": form,
+    }
+
+
+def _heldout_points(records: Records, task: str, key: str) -> tuple[list[Point], list[Point]]:
     """Held-out values before the task's training began, and since."""
     before: list[Point] = []
     after: list[Point] = []
     for evaluation in records.heldout:
-        if task in evaluation.tasks and _finite(value := of(evaluation.tasks[task])) is not None:
-            (after if _since(records, task, evaluation) else before).append((evaluation.step, value))
+        if task in evaluation.tasks and _finite(value := getattr(evaluation.tasks[task], key)) is not None:
+            (after if trained(records.run, task, evaluation) else before).append((evaluation.step, value))
     return before, after
 
 
-def _since(records: Records, task: str, evaluation: HeldOut) -> bool:
-    return trained(records.run, task, evaluation)
-
-
-def _baseline(records: Records, task: str, of: Callable[[Result], Baseline]) -> Baseline:
-    """The baseline of the last evaluation that has the task."""
-    for evaluation in reversed(records.heldout):
-        if task in evaluation.tasks:
-            return of(evaluation.tasks[task])
-    return Baseline()
-
-
-def _rule(role: str, value: float | None, label: str) -> dict[str, Any]:
-    return {"role": role, "value": value, "label": f"{label.replace('_', ' ')} {decimal(value)}"}
+def _last(records: Records, task: str) -> Result:
+    """The last evaluation's result of the task."""
+    return next((one.tasks[task] for one in reversed(records.heldout) if task in one.tasks), Result())
 
 
 def _idle(task: str, placed: Sequence[Span]) -> list[list[int]]:
