@@ -171,15 +171,9 @@ class ExampleEncoder:
                 lost += 1
                 continue
             asked = query[: settings.max_query]
-            shown = windows(
-                len(context),
-                len(query),
-                max_length=settings.max_length,
-                stride=settings.stride,
-                max_query=settings.max_query,
-            )
+            sizes = {"max_length": settings.max_length, "stride": settings.stride, "max_query": settings.max_query}
             begin = len(asked) + 2
-            for window in shown:
+            for window in windows(len(context), len(query), **sizes):
                 tokens, segments = self._sequence(asked, context[window.start : window.start + window.length])
                 labels = None
                 if labelled:
@@ -187,11 +181,12 @@ class ExampleEncoder:
                     found = (0, 0) if target is None else (target[0] + begin, target[1] + begin)
                     labels = np.array([found], np.int64)
                 made.append(Encoded(tokens, segments, np.zeros(1, np.int32), labels, number, begin, window))
-        told = f"{lost:,} of {len(examples):,} questions are not learnt from: no answer of theirs is in the context"
         cut = sum(len(query) > settings.max_query for query in queries)
-        told_cut = f"{cut:,} of {len(examples):,} questions are longer than {settings.max_query} tokens and are cut"
-        notes = (*([told] if lost else []), *([told_cut] if cut else []))
-        return EncodedData(tuple(made), notes, tuple(offsets), cut)
+        notes = {
+            f"{lost:,} of {len(examples):,} questions are not learnt from: no answer of theirs is in the context": lost,
+            f"{cut:,} of {len(examples):,} questions are longer than {settings.max_query} tokens and are cut": cut,
+        }
+        return EncodedData(tuple(made), tuple(note for note, count in notes.items() if count), tuple(offsets), cut)
 
     def _pieces(self, texts: Sequence[str]) -> list[Array]:
         """Ids (n_i,) int32 of each text, without special tokens."""

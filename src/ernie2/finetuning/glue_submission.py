@@ -164,18 +164,11 @@ def _check(name: str, table: Sequence[tuple[str, str]] | None) -> list[str]:
         problems.append(f"{name}.tsv: ids are not 0 … {len(table) - 1}, each once and in order")
     if expected.labels:
         wrong = sorted({value for _, value in table if value not in expected.labels})
-        if wrong:
-            problems.append(f"{name}.tsv: {wrong[0]!r} is none of its labels {', '.join(expected.labels)}")
-    elif bad := [value for _, value in table if not _is_score(value)]:
-        problems.append(f"{name}.tsv: {bad[0]!r} is not a number from 0 to 5")
+        problems += [f"{name}.tsv: {one!r} is none of its labels {', '.join(expected.labels)}" for one in wrong[:1]]
+    else:
+        wrong = [value for _, value in table if not 0 <= float(value) <= 5]
+        problems += [f"{name}.tsv: {one!r} is not a number from 0 to 5" for one in wrong[:1]]
     return problems
-
-
-def _is_score(value: str) -> bool:
-    try:
-        return 0.0 <= float(value) <= 5.0
-    except ValueError:
-        return False
 
 
 def _dev(run: Run) -> float:

@@ -77,22 +77,16 @@ class Source:
         that is not there and a row the table does not have, `CheckpointError` for an id that saw no instances.
         """
         rows, names = self.stored.settings.task_ids, self.stored.task_ids
-        if asked is None and not said:
-            if settings.task_id and not (settings.task_id < rows and self._seen(settings.task_id) > 0):
-                return self._checked(
-                    0
-                ), f"task id 0: this checkpoint was not trained with the paper's {settings.task_id}"
-            return self._checked(settings.task_id), ""
-        wanted = str(settings.task_id) if asked is None else asked
-        if wanted.isdecimal():
-            row = int(wanted)
-        elif wanted in names:
-            row = names[wanted]
-        else:
-            known = ", ".join(names) or "none, so give a row"
-            raise ConfigError(
-                f"{self.where} knows no task {wanted!r}.{did_you_mean(wanted, names)} Tasks it has ids for: {known}."
-            )
+        row = settings.task_id
+        if asked is None and not said and row and not (row < rows and self._seen(row)):
+            return self._checked(0), f"task id 0: this checkpoint was not trained with the paper's {row}"
+        if asked is not None:
+            if not asked.isdecimal() and asked not in names:
+                known = ", ".join(names) or "none, so give a row"
+                raise ConfigError(
+                    f"{self.where} knows no task {asked!r}.{did_you_mean(asked, names)} Tasks it has ids for: {known}."
+                )
+            row = int(asked) if asked.isdecimal() else names[asked]
         if row and row >= rows:
             has = f"a task embedding of {rows} rows" if rows else "no task embedding"
             raise ConfigError(f"{self.where} has {has}; there is no task id {row}. Leave --task-id out.")
