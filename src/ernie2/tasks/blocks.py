@@ -10,17 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from ernie2.errors import TaskError
-from ernie2.tasks.base import Arranged, Labels, Segment, TokenSequence, TokenTask, Vocabulary
+from ernie2.tasks.base import Arranged, Array, Labels, Segment, TokenSequence, TokenTask, Vocabulary
 from ernie2.tasks.instances import changing_task, check_labels, label_sequence, still_seen
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

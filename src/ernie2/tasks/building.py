@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ernie2.config.problems import explain
 from ernie2.corpora.pairs import sort_labels
 from ernie2.errors import ConfigError, Ernie2Error, TaskError
 from ernie2.shards.store import ShardedCorpus
@@ -43,7 +44,7 @@ def build_task(name: str, options: Mapping[str, Any] | None, vocabulary: Vocabul
     try:
         checked = task.Options.model_validate(dict(options or {}))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        problems = "; ".join(explain(error, task.Options, dict(options or {})))
         raise ConfigError(f"options of task {name!r}: {problems}.") from error
     try:
         return task(checked, vocabulary)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from ernie2.shards.store import CAPITALISED, CASED, WORD_START, AnnotatedDocument
-from ernie2.tasks.base import Labels, TokenSequence, TokenTask, register
+from ernie2.tasks.base import Array, Labels, TokenSequence, TokenTask, register
 from ernie2.tasks.blocks import Block
-
-Array = NDArray[Any]
 
 
 @register

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from ernie2.errors import TaskError
 from ernie2.shards.store import AnnotatedDocument
-from ernie2.tasks.base import Arranged, Labels, Segment, SentenceTask, Source, TokenSequence, TokenTask, Vocabulary
+from ernie2.tasks.base import (
+    Arranged,
+    Array,
+    Labels,
+    Segment,
+    SentenceTask,
+    Source,
+    TokenSequence,
+    TokenTask,
+    Vocabulary,
+)
 from ernie2.tasks.pairs import fit, last_boundary
-
-Array = NDArray[Any]
 
 _FIRST = np.zeros(1, np.int64)
 

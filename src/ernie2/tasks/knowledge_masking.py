@@ -8,15 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from ernie2.shards.store import SPAN_KINDS, WORD_START
-from ernie2.tasks.base import Labels, Options, TokenSequence, TokenTask, Vocabulary, register
+from ernie2.tasks.base import Array, Labels, Options, TokenSequence, TokenTask, Vocabulary, register
 from ernie2.tasks.blocks import Block
-
-Array = NDArray[Any]
-
 
 Level = Literal["basic", "word", "phrase", "entity", "all"]
 

@@ -10,21 +10,17 @@ A pair corpus gives the pairs and their labels; a task of this family only says 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from ernie2.corpora.cells import class_of
 from ernie2.errors import TaskError
 from ernie2.shards.store import AnnotatedDocument
-from ernie2.tasks.base import Arranged, Options, SentenceTask, Source, TokenSequence, register
-from ernie2.tasks.overlap import CHEAP_RULE, overlap
-from ernie2.tasks.pairs import fit, texts_of
-
-Array = NDArray[Any]
+from ernie2.tasks.base import Arranged, Array, Options, SentenceTask, Source, TokenSequence, register
+from ernie2.tasks.pairs import CHEAP_RULE, fit, overlap, texts_of
 
 
 class LabelledPairsOptions(Options):

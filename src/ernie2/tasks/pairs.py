@@ -1,19 +1,18 @@
-"""Pairs: the two texts of a labelled pair as two segments, cut to the room where they are too long."""
+"""Pairs of texts: those of a labelled pair as two segments, cut to the room, and the pieces two segments share."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
+import numpy as np
 
 from ernie2.shards.store import WORD_START, AnnotatedDocument
 from ernie2.shards.truncation import longest_first
-from ernie2.tasks.base import Segment
-
-Array = NDArray[Any]
+from ernie2.tasks.base import Array, Segment, TokenSequence
 
 Text = tuple[int, int]
 """A token run [start, end) of the pair's document."""
+BUCKETS = 10
+"""The rule sees the overlap in tenths."""
+CHEAP_RULE = "share of pieces in common"
 
 
 def texts_of(document: AnnotatedDocument) -> tuple[Text, Text] | None:
@@ -58,3 +57,14 @@ def _holding(runs: Array, stop: int) -> int | None:
     """Which of the sorted runs (k, 2) a cut before token `stop` would go through, or None."""
     at = int(runs[:, 0].searchsorted(stop)) - 1
     return at if at >= 0 and runs[at, 1] > stop else None
+
+
+def overlap(sequence: TokenSequence) -> int:
+    """Different pieces that stand in both of the first two segments, as a share of the segment with fewer; 0…10.
+
+    Pieces {10, 11, 12} and {10, 12, 13, 14} have two of three in common: 6 tenths.
+    """
+    text = sequence.document >= 0
+    first, second = (np.unique(sequence.tokens[text & (sequence.segment == i)]) for i in (0, 1))
+    common = len(np.intersect1d(first, second, assume_unique=True))
+    return BUCKETS * common // min(len(first), len(second))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from ernie2.shards.store import AnnotatedDocument
-from ernie2.tasks.base import Arranged, Segment, SentenceTask, Source, TokenSequence, register
-from ernie2.tasks.overlap import CHEAP_RULE, overlap
-
-Array = NDArray[Any]
+from ernie2.tasks.base import Arranged, Array, Segment, SentenceTask, Source, TokenSequence, register
+from ernie2.tasks.pairs import CHEAP_RULE, overlap
 
 ADJACENT, _, DIFFERENT_DOCUMENTS = range(3)  # between them: the same document, not adjacent
 LONGEST_STEP = 3

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from pydantic import Field
 
 from ernie2.shards.store import AnnotatedDocument
-from ernie2.tasks.base import Arranged, Options, Segment, SentenceTask, Source, TokenSequence, register
-
-Array = NDArray[Any]
+from ernie2.tasks.base import Arranged, Array, Options, Segment, SentenceTask, Source, TokenSequence, register
 
 
 class SentenceReorderingOptions(Options):

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
+import numpy as np
+
 from ernie2.shards.store import ShardedCorpus
-from ernie2.tasks.base import Task, TokenTask
+from ernie2.tasks.base import Source, Task, TokenTask
+from ernie2.tasks.instances import arrange_plain, build
 from ernie2.tasks.reading import corpora_for
-from ernie2.tasks.survey import survey
 from ernie2.tasks.trying import why_never
 
 LEAST_USABLE = 0.01
 """Share of its documents a corpus must offer a task: below it the walk would mostly pass documents over (ours)."""
+LITTLE = 0.01
+"""Share of tokens scored below which a task is warned of: each step costs as much as one that scores all (ours)."""
+SAMPLED_DOCUMENTS, SAMPLED_SEQUENCES = 200, 2
+"""Documents of a corpus a token task is tried on, evenly spaced, and sequences from the beginning of each."""
 
 
 class Usable(TypedDict):
@@ -81,11 +87,41 @@ def usable_table(
     for task in tasks:
         for name, corpus in corpora_for(task, corpora).items():
             usable, of = count_usable(corpus, task, split)
-            table[task.name][name] = Usable(usable=usable, of=of)
+            counts: Usable = {"usable": usable, "of": of}
             if usable and (why := why_never(task, corpus, split, sequence_tokens)) is not None:
-                table[task.name][name] = Usable(usable=0, of=of, why=why)
-                continue
-            found = survey(corpus, task, split, sequence_tokens) if usable and isinstance(task, TokenTask) else None
-            if found is not None:
-                table[task.name][name] |= Usable(usable=usable, of=of, scored=found.scored, notes=list(found.notes))
+                counts = {"usable": 0, "of": of, "why": why}
+            elif usable and isinstance(task, TokenTask) and (found := _sampled(corpus, task, split, sequence_tokens)):
+                counts["scored"], counts["notes"] = found
+            table[task.name][name] = counts
     return table
+
+
+def _sampled(
+    corpus: ShardedCorpus, task: TokenTask, split: str, sequence_tokens: int
+) -> tuple[float, list[str]] | None:
+    """Arrange and label a sample of a corpus as training would.
+
+    Return the share of tokens the task scores, and what to warn of; None where there is no text.
+    """
+    size = corpus.documents(split)
+    sampled = min(size, SAMPLED_DOCUMENTS)
+    rng = np.random.default_rng(0)
+    sequences, scored, tokens = [], 0, 0
+    for number in (i * size // sampled for i in range(sampled)):
+        document, start = corpus.document(split, number), 0
+        for _ in range(SAMPLED_SEQUENCES):
+            arranged = arrange_plain(Source(document, start), sequence_tokens - 2)
+            if arranged is None:
+                break
+            instance = build(arranged, None, [task], task.vocabulary, rng)
+            sequences.append(instance.sequence)
+            scored += len(instance.labels[task.name].positions)
+            tokens += int((instance.sequence.document >= 0).sum())
+            if arranged.next_sentence is None or arranged.next_sentence >= document.sentence_count:
+                break
+            start = arranged.next_sentence
+    if not tokens:
+        return None
+    share, little = scored / tokens, max(LITTLE, 2 * task.least_scored)
+    few = f"it scores {share:.1%} of the tokens, less than {little:.0%}: few labels for the steps it takes."
+    return share, [*([few] if share < little else []), *task.notes(sequences)]
