@@ -23,6 +23,13 @@ _APART = ("name", "about", "run", "seed", "shards", "corpora")
 
 
 @dataclass(frozen=True)
+class Spread(SeedInterval):
+    """A figure over runs, with the value of each; `note` says that all seeds agree, so that there is no interval."""
+
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Column:
     """Runs that differ in nothing but the seed."""
 
@@ -39,8 +46,8 @@ class Column:
 class Cell:
     """A task at the end of a column's runs; `change` since before the extension, where they are extensions."""
 
-    after: SeedInterval
-    change: SeedInterval | None
+    after: Spread
+    change: Spread | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Row:
 
     task: TaskRecord
     baseline: float | None
-    before: SeedInterval | None
+    before: Spread | None
     cells: tuple[Cell | None, ...]
 
 
@@ -94,10 +101,10 @@ def before(records: Records, task: str) -> Result | None:
     return evaluation.tasks.get(task)
 
 
-def spread_of(values: Sequence[float]) -> SeedInterval:
+def spread_of(values: Sequence[float]) -> Spread:
     """Mean and 95 % interval of one value a seed; no interval of a single value, and where all seeds agree."""
-    spread = over_seeds(values)
-    return spread if len(values) > 1 else replace(spread, note="")
+    found = over_seeds(values)
+    return Spread(found.mean, found.low, found.high, found.note if len(values) > 1 else "", tuple(values))
 
 
 def _row(task: TaskRecord, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
@@ -130,7 +137,7 @@ def _cell(column: Column, task: str) -> Cell | None:
     return Cell(after, spread_of(changes) if changes else None)
 
 
-def _spread(results: Iterable[Result]) -> SeedInterval | None:
+def _spread(results: Iterable[Result]) -> Spread | None:
     known = [(result, value) for result in results if (value := result.accuracy) is not None and math.isfinite(value)]
     if not known:
         return None
