@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.finetuning.paper_settings import PAPER_SETTINGS, settings_for, size_for
+from ernie2.datasets.declared import DATASETS
+from ernie2.finetuning.paper_settings import own_settings, settings_for, size_for
 
 TABLES_3_AND_4 = """
 cola 3 3e-5 64 5 3e-5 32
@@ -26,6 +27,7 @@ lcqmc 3 2e-5 32 3 5e-6 32
 bq 3 3e-5 64 3 1.5e-5 64
 dbqa 3 2e-5 64 3 1e-5 64
 """.strip().splitlines()
+PAPER_SETS = [name for name, dataset in DATASETS.items() if dataset.settings]
 
 
 @pytest.mark.parametrize("line", TABLES_3_AND_4)
@@ -37,7 +39,7 @@ def test_every_row_is_the_papers(line: str) -> None:
 
 
 def test_there_are_no_other_rows() -> None:
-    assert list(PAPER_SETTINGS) == [line.split()[0] for line in TABLES_3_AND_4]
+    assert [line.split()[0] for line in TABLES_3_AND_4] == PAPER_SETS
 
 
 def test_what_only_the_scripts_say() -> None:
@@ -47,12 +49,12 @@ def test_what_only_the_scripts_say() -> None:
     assert (chinese.summary, chinese.runs, chinese.clip, glue.decay_from_zero) == ("mean", 5, 1.0, True)
     assert (chinese.stride, chinese.max_query, chinese.max_answer, chinese.n_best) == (128, 64, 100, 20)
     assert settings_for("lcqmc", "base").weight_decay == 0.0
-    lengths = {name: settings_for(name, "base").max_length for name in PAPER_SETTINGS}
+    lengths = {name: settings_for(name, "base").max_length for name in PAPER_SETS}
     assert {name for name, length in lengths.items() if length == 256} == {"msra_ner", "chnsenticorp"}
     long = {"wnli", "cmrc2018", "drcd", "dureader", "xnli", "dbqa"}
     assert {name for name, length in lengths.items() if length == 512} == long
-    assert {name for name in PAPER_SETTINGS if settings_for(name, "base").task_id} == {"bq"}
-    assert not any(settings_for(name, "large").task_id for name in PAPER_SETTINGS)
+    assert {name for name in PAPER_SETS if settings_for(name, "base").task_id} == {"bq"}
+    assert not any(settings_for(name, "large").task_id for name in PAPER_SETS)
 
 
 def test_stand_ins_and_ax_borrow_and_24_layers_are_large() -> None:
@@ -60,3 +62,8 @@ def test_stand_ins_and_ax_borrow_and_24_layers_are_large() -> None:
     assert settings_for("dureader_robust", "base") == settings_for("dureader", "base")
     assert settings_for("para_rank", "base") == settings_for("dbqa", "base")
     assert [size_for(layers) for layers in (6, 12, 23, 24, 48)] == ["base", "base", "base", "large", "large"]
+
+
+def test_a_set_without_settings_starts_where_own_data_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS, "mine", DATASETS["msra_ner"].model_copy(update={"settings": {}}))
+    assert settings_for("mine", "base") == own_settings("tagging")

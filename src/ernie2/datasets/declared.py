@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ernie2.datasets.chinese_sets import CHINESE
-from ernie2.datasets.declarations import Dataset, Files
+from ernie2.datasets.declarations import Dataset, Files, read_declarations
 from ernie2.datasets.examples import Example, LabelledData, Split, Standing
-from ernie2.datasets.glue_sets import GLUE
 from ernie2.datasets.labelled_files import read_labelled
 from ernie2.datasets.official_files import Found, find_files, given_file
 from ernie2.datasets.span_files import read_spans
 from ernie2.errors import DataError, did_you_mean
 
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (*GLUE, *CHINESE)}
+_GROUPS = {group: read_declarations(group) for group in ("glue", "chinese")}
+DATASETS: dict[str, Dataset] = {name: dataset for sets in _GROUPS.values() for name, dataset in sets.items()}
 """name -> declaration."""
-GROUPS: dict[str, tuple[str, ...]] = {
-    "glue": tuple(dataset.name for dataset in GLUE),
-    "chinese": tuple(dataset.name for dataset in CHINESE),
-}
+GROUPS: dict[str, tuple[str, ...]] = {group: tuple(sets) for group, sets in _GROUPS.items()}
 """What `--dataset glue` and `--dataset chinese` run."""
 
 

@@ -67,11 +67,7 @@ def _split(files: Files, present: dict[str, str]) -> Found | None:
     parquet = tuple(present[path] for path in sorted(present) if _of_the_hub(path, files.hub))
     if parquet:
         return Found(parquet, "official")
-    options: tuple[tuple[tuple[str, ...], Standing], ...] = (
-        (files.subset, "subset"),
-        (files.substitutes, "stand-in"),
-    )
-    for patterns, standing in options:
+    for patterns, standing in files.in_its_place:
         matches = [
             path
             for path in sorted(present)

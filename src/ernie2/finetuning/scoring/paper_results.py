@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ernie2.datasets.declarations import Size
 from ernie2.datasets.examples import LabelledData
-from ernie2.finetuning.paper_settings import Size, size_for
+from ernie2.finetuning.paper_settings import size_for
 
 SHAPES: dict[Size, tuple[int, int]] = {"base": (12, 768), "large": (24, 1024)}
 """Layers and width of the paper's encoders."""

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ernie2.config.finetuning_settings import FineTuningSettings
+from ernie2.datasets.declarations import Size
 from ernie2.datasets.examples import LabelledData
 from ernie2.escaping import in_markdown, markdown_table
 from ernie2.finetuning.jobs import Run, plain
-from ernie2.finetuning.paper_settings import Size, size_for
+from ernie2.finetuning.paper_settings import size_for
 from ernie2.finetuning.scoring.metrics import majority_figures
 from ernie2.finetuning.scoring.paper_results import beside
 from ernie2.seed_interval import over_seeds
