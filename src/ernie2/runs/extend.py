@@ -19,9 +19,10 @@ from ernie2.runs.extension import (
     open_finished,
     take_over,
 )
-from ernie2.runs.folder import locked_run_dir
+from ernie2.runs.finish import run_in_training
+from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir
 from ernie2.runs.prepare import say_notes
-from ernie2.runs.start import begun_by, free_or_begun_by, go_on, train_to_end
+from ernie2.runs.start import go_on
 from ernie2.shards.shard_folders import folders_of, open_shards
 from ernie2.training.distributed import World, open_world
 
@@ -76,7 +77,9 @@ def _extend(run: Path, task: str, data: Path, overrides: Sequence[str], replay: 
             said = "the new task" if name == task else "replay"
             say(f"  {name:<26} {count:,} iterations, {said}, from {', '.join(recipe.tasks[name]['corpora'])}")
         say_notes(made.usable, {task: made.trainer.stream.feeds[task]})
-        return train_to_end(target, shards, made.trainer, record)
+        with run_in_training(target, shards, made.trainer, record):
+            made.trainer.train()
+        return target
 
 
 def folder_for(run: Path, task: str) -> Path:

@@ -1,4 +1,4 @@
-"""Resources of a run while it is trained: its locked folder, the check of its shards, its sinks."""
+"""The folder of a run: who holds it, what is in it, and what is held while it is trained."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ernie2.errors import CheckpointError, FolderInUse
 from ernie2.shards.shard_folders import reading_shards
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
-from ernie2.storage.locks import FolderLock
+from ernie2.storage.locks import FolderLock, owner_of
+from ernie2.training.checkpoints import begun
 from ernie2.training.data_check import DataCheck, check_now
 from ernie2.training.distributed import World
-from ernie2.training.run_record import RunRecord
+from ernie2.training.run_record import RunRecord, read_run
 from ernie2.training.sinks import open_sinks
 from ernie2.training.trainer import Trainer
 
@@ -59,3 +61,31 @@ def open_run_resources(trainer: Trainer, record: RunRecord, shards: Shards) -> I
             trainer.records.sinks = open_sinks(trainer.settings.sinks, trainer.run, record, trainer.step)
             resources.callback(trainer.records.close)
         yield
+
+
+def free_or_begun_by(run: Path, world: World) -> bool:
+    """`begun_by` before the lock of `run` is held; raises `FolderInUse` where another process holds it."""
+    if not world.restarts and (owner := owner_of(run)) is not None:  # else an ended attempt may not be gone yet
+        raise FolderInUse(f"{run} {in_use(owner)}")
+    return begun_by(run, world)
+
+
+def in_use(owner: str) -> str:
+    """Return what a folder is that `owner` has locked, and what can be done, as the end of a sentence."""
+    return f"is in use by {owner}. Wait for it or stop it; run=FOLDER starts another run."
+
+
+def begun_by(run: Path, world: World) -> bool:
+    """Whether this job of torchrun began `run` and now starts anew; raises `CheckpointError` where another did."""
+    if not begun(run):
+        return False
+    if world.restarts or (world.job is not None and read_run(run).job == world.job):
+        return True
+    raise CheckpointError(f"{run} holds a {how_to_go_on(run)}")
+
+
+def how_to_go_on(run: Path) -> str:
+    """What kind of run a folder holds and what can be done with it, as the end of a sentence."""
+    if read_run(run).status == "done":
+        return f"finished run: `ernie2 extend {run} --task TASK --data SHARDS` adds a task; run=FOLDER starts another."
+    return f"run that is not finished: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."

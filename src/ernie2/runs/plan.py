@@ -18,8 +18,9 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.absent import absent_data, require_data
 from ernie2.runs.build import build, head_specs, lay_plans
+from ernie2.runs.finish import settings_without_effect
+from ernie2.runs.folder import how_to_go_on, in_use
 from ernie2.runs.prepare import RecipeSource, say_notes
-from ernie2.runs.start import how_to_go_on, in_use, settings_without_effect
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import owner_of

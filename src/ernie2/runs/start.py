@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 from ernie2.batches.epochs import check_epochs, expected_epochs
-from ernie2.config.settings import Recipe, TrainSettings
+from ernie2.config.settings import Recipe
 from ernie2.console import say
-from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError, StorageError
-from ernie2.model.hf import unknown_to_hf
+from ernie2.errors import ConfigError, ShardError
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import build, head_specs
-from ernie2.runs.export import export_hf
 from ernie2.runs.extension import recipe_of, shards_of_run, stages_of
-from ernie2.runs.folder import locked_run_dir, locked_shards, open_run_resources
+from ernie2.runs.finish import run_in_training
+from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir
 from ernie2.runs.load import check_warm_start, warm_start
-from ernie2.runs.prepare import RecipeSource, say_missing, say_notes, shards_of, vocabulary_for
+from ernie2.runs.prepare import RecipeSource, say_notes, shards_of, vocabulary_for
 from ernie2.runs.stored import unfinished_note
-from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
-from ernie2.storage.locks import FolderLock, owner_of
+from ernie2.storage.locks import FolderLock
 from ernie2.tasks.building import build_tasks
 from ernie2.tasks.recipe import load_recipe
-from ernie2.training.checkpoints import begun, newest
+from ernie2.training.checkpoints import newest
 from ernie2.training.distributed import World, open_world
 from ernie2.training.environment import check_rules
-from ernie2.training.full_state import unsharded
 from ernie2.training.mirror import fetch
 from ernie2.training.run_record import RunRecord, read_run
-from ernie2.training.trainer import Trainer
 
 
 def pretrain(
@@ -76,7 +70,9 @@ def pretrain(
                 made.trainer.records.cut()  # what a run wrote that was stopped before its first checkpoint
                 made.trainer.records.describe(record)
             say_notes(made.usable, made.trainer.stream.feeds)
-            return train_to_end(run, shards, made.trainer, record)
+            with run_in_training(run, shards, made.trainer, record):
+                made.trainer.train()
+            return run
 
 
 def resume(run: str | Path, mirror: str | None = None) -> Path:
@@ -94,34 +90,6 @@ def resume(run: str | Path, mirror: str | None = None) -> Path:
 def _fetch_locked(mirror: str, run: Path) -> None:
     with FolderLock(run, otherwise="name another folder to resume in"):
         fetch(mirror, run)
-
-
-def free_or_begun_by(run: Path, world: World) -> bool:
-    """`begun_by` before the lock of `run` is held; raises `FolderInUse` where another process holds it."""
-    if not world.restarts and (owner := owner_of(run)) is not None:  # else an ended attempt may not be gone yet
-        raise FolderInUse(f"{run} {in_use(owner)}")
-    return begun_by(run, world)
-
-
-def in_use(owner: str) -> str:
-    """Return what a folder is that `owner` has locked, and what can be done, as the end of a sentence."""
-    return f"is in use by {owner}. Wait for it or stop it; run=FOLDER starts another run."
-
-
-def begun_by(run: Path, world: World) -> bool:
-    """Whether this job of torchrun began `run` and now starts anew; raises `CheckpointError` where another did."""
-    if not begun(run):
-        return False
-    if world.restarts or (world.job is not None and read_run(run).job == world.job):
-        return True
-    raise CheckpointError(f"{run} holds a {how_to_go_on(run)}")
-
-
-def how_to_go_on(run: Path) -> str:
-    """What kind of run a folder holds and what can be done with it, as the end of a sentence."""
-    if read_run(run).status == "done":
-        return f"finished run: `ernie2 extend {run} --task TASK --data SHARDS` adds a task; run=FOLDER starts another."
-    return f"run that is not finished: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
 
 
 def _shards_everywhere(recipe: Recipe, workers: int | None, world: World) -> Shards:
@@ -183,58 +151,13 @@ def _go_on(run: Path, world: World) -> Path:
     record = made.record.updated(**{key: getattr(before, key) for key in _KEPT if key in before.model_fields_set})
     made.trainer.records.describe(record)
     say(f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else ""))
-    return train_to_end(run, shards, made.trainer, record)
+    with run_in_training(run, shards, made.trainer, record):
+        made.trainer.train()
+    return run
 
 
 _KEPT = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
 """Keys of run.json that a run keeps when it is resumed."""
-
-
-def train_to_end(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Path:
-    """Trains to the end, then leaves the Hugging Face folder and the report, which the first rank writes.
-
-    Until then the shards cannot be replaced. Raises `ShardError` where they were since they were opened.
-    """
-    with locked_shards(shards, trainer.world):
-        return _train_to_end(run, shards, trainer, record)
-
-
-def _train_to_end(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Path:
-    records, world = trainer.records, trainer.world
-    flash = record.environment["flash_attention"]
-    say(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
-    for note in settings_without_effect(trainer.settings, world):
-        say(f"Note: {note}")
-    if lacking := unknown_to_hf(trainer.model.settings):
-        say(f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model.")
-    say_missing(trainer.heldout.missing)
-    try:
-        with open_run_resources(trainer, record, shards):
-            position = trainer.train()
-        model = unsharded(trainer.model, world)
-        folder = world.on_first(lambda: _export(run, shards, trainer, record, model, position.seen))
-        done = record.updated(status="done", finished=_now())
-        page = world.on_first(lambda: write_report(run, record=done))
-        records.describe(done)  # last, so that a finished run has its results
-    except BaseException:
-        with suppress(StorageError):  # on a full disk the first error is the one to tell
-            records.describe(record.updated(status="stopped"))
-        raise
-    say(f"Model:  {folder}" + ("" if lacking else " (transformers loads it as ErnieModel or ErnieForMaskedLM)"))
-    say(f"Report: {page}")
-    return run
-
-
-def settings_without_effect(settings: TrainSettings, world: World) -> list[str]:
-    """One sentence on each setting of a recipe that does nothing, or less than it says, on this machine."""
-    notes = []
-    if settings.precision == "fp16" and world.device.type == "cpu":
-        notes.append(
-            "train.precision=fp16 makes a CPU slower, not faster; auto takes bf16 where the CPU computes in it."
-        )
-    if settings.parallel != "auto" and world.size == 1:
-        notes.append(f"train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
-    return notes
 
 
 def _say_other_threads(before: RunRecord, now: RunRecord) -> None:
@@ -255,15 +178,3 @@ def _say_other_flash(before: RunRecord, now: RunRecord) -> None:
             f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); results agree within rounding, "
             "not in every bit."
         )
-
-
-def _export(
-    run: Path, shards: Shards, trainer: Trainer, record: RunRecord, model: MultiTaskModel, seen: Mapping[str, int]
-) -> Path:
-    last = [line for line in trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
-    wordpieces = tokenizer_of(shards)
-    return export_hf(run / "hf", model, wordpieces, record, last, seen)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
