@@ -73,11 +73,10 @@ def check_epochs(epochs: Epochs, most: float) -> None:
 def _epochs(stream: Stream, host: str, packs: int) -> dict[str, float]:
     feed = stream.feeds[host]
     samples = [_sample(stream, stream.tasks[host], corpus) for corpus in feed.corpora]
-    shares = [share / sum(feed.shares) for share in feed.shares]
-    tokens = packs * _text_in_a_pack(samples, shares, stream.caps)
+    tokens = packs * _text_in_a_pack(samples, feed.fractions, stream.caps)
     return {
         corpus.name: tokens * share / sample.tokens * sample.walked / max(1, corpus.tokens("train"))
-        for corpus, share, sample in zip(feed.corpora, shares, samples, strict=True)
+        for corpus, share, sample in zip(feed.corpora, feed.fractions, samples, strict=True)
     }
 
 

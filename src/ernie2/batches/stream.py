@@ -95,6 +95,11 @@ class Feed:
     corpora: Sequence[ShardedCorpus]
     shares: Sequence[float]
 
+    @property
+    def fractions(self) -> list[float]:
+        """The shares, summing to 1."""
+        return [share / sum(self.shares) for share in self.shares]
+
 
 _epoch_seed = lru_cache(maxsize=256)(seed_of)
 
@@ -127,7 +132,7 @@ class Stream:
         self.ids = ids
         self._seed = seed
         self._split = split
-        self._shares = {name: [share / sum(feed.shares) for share in feed.shares] for name, feed in feeds.items()}
+        self._shares = {name: feed.fractions for name, feed in feeds.items()}
         self._reads = {name: frozenset(c.name for c in feed.corpora) for name, feed in feeds.items()}
         self._last: dict[str, tuple[tuple[str, int, int], AnnotatedDocument]] = {}
         """By corpus, the document walked last: corpora take turns, and most documents give several instances."""

@@ -116,7 +116,7 @@ def read_documents(settings: CorpusSettings, drops: Drops, name: str = "") -> It
     files = resolve(settings)
     count = 0
     for file, stem in file_stems(files, FORMATS).items():
-        for document in read_file(file, stem, settings, drops, name):
+        for document in _read_file(file, stem, settings, drops, name):
             count += 1
             yield document
     if count == 0:
@@ -127,7 +127,7 @@ def read_documents(settings: CorpusSettings, drops: Drops, name: str = "") -> It
         )
 
 
-def read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops, name: str = "") -> Iterator[Document]:
+def _read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops, name: str) -> Iterator[Document]:
     """The documents of one file; one without an id of its own is called `stem#number`, counted from 1 in the file."""
     if file_format(file, FORMATS).startswith(".txt"):
         yield from _read_txt(file, stem, settings.language, drops)

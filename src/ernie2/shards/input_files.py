@@ -52,12 +52,13 @@ def read_input_files(recipe: Recipe, folder: Path) -> InputFiles:
     A local file is hashed unless the shards folder `folder` holds its hash for this size and time.
     Raises `DataError` where a file cannot be read.
     """
-    known, hashes, states, stale = _saved_hashes(folder), {}, {}, {}
+    known, hashes, states, stale, paths = _saved_hashes(folder), {}, {}, {}, {}
     corpora = {name: resolve(corpus) for name, corpus in recipe.corpora.items()}
     gazetteer = recipe.knowledge.gazetteer
     named = [file for files in corpora.values() for file in files] + ([gazetteer] if gazetteer else [])
     for file in dict.fromkeys(named):
         path, size, changed, local = _facts(file)
+        paths[file] = path
         if not local:
             states[path] = f"{size} {changed}"
         elif known.get(path, [])[:2] == [size, changed]:
@@ -72,23 +73,19 @@ def read_input_files(recipe: Recipe, folder: Path) -> InputFiles:
         except OSError as error:
             raise unreadable(path, error) from error
     states |= {path: sha for path, (_, _, sha) in hashes.items()}
-    paths = {name: [_path(file) for file in files] for name, files in corpora.items()}
-    return InputFiles(paths, gazetteer and _path(gazetteer), states, hashes)
+    read = {name: [paths[file] for file in files] for name, files in corpora.items()}
+    return InputFiles(read, gazetteer and paths[gazetteer], states, hashes)
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Return the files that differ between two states, in words: 'words.txt changed, names.txt is new'."""
-    words = [
-        f"{PurePosixPath(path).name} {_change(before.get(path), now.get(path))}"
-        for path in {**now, **before}
-        if before.get(path) != now.get(path)
-    ]
+    words = []
+    for path in {**now, **before}:
+        if before.get(path) != now.get(path):
+            change = "is new" if path not in before else "is no longer read" if path not in now else "changed"
+            words.append(f"{PurePosixPath(path).name} {change}")
     more = len(words) - _MOST_NAMED
     return ", ".join(words[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _change(before: str | None, now: str | None) -> str:
-    return "is new" if before is None else "is no longer read" if now is None else "changed"
 
 
 def _saved_hashes(folder: Path) -> dict[str, list[Any]]:
@@ -97,10 +94,6 @@ def _saved_hashes(folder: Path) -> dict[str, list[Any]]:
     except (OSError, DamagedFile, KeyError):
         return {}
     return dict(files) if isinstance(files, dict) else {}
-
-
-def _path(file: str) -> str:
-    return str(fsspec.core.url_to_fs(file)[1])
 
 
 def _facts(file: str) -> tuple[str, int | None, Any, bool]:

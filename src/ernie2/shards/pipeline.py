@@ -90,7 +90,12 @@ class Tokenise(PipelineStep):  # type: ignore[misc]
                 self.staging.advance(characters)
                 if batch is not None:
                     batches.append(batch)
-            record = _unit_record(maker)
+            record = {
+                "dropped": dict(maker.dropped),
+                "dropped_spans": dict(maker.dropped_spans),
+                "encoded_tokens": maker.encoded,
+                "unknown_tokens": maker.unknown,
+            }
             if batches:
                 record |= self._write(corpus, unit, batches, wordpieces, rank)
             write_checked_json(work / "records" / f"{unit}.json", record, what_now=WHAT_NOW)
@@ -148,15 +153,6 @@ class MarkPhrases(PipelineStep):  # type: ignore[misc]
         runs = phrases.mark(phrases.words_of(shard, _lettered(work)), chosen_phrases(work), taken)
         if len(runs):
             add_columns(folder, span_columns("phrase", runs, shard.sentences[shard.paragraphs[shard.documents]]))
-
-
-def _unit_record(maker: ColumnMaker) -> dict[str, Any]:
-    return {
-        "dropped": dict(maker.dropped),
-        "dropped_spans": dict(maker.dropped_spans),
-        "encoded_tokens": maker.encoded,
-        "unknown_tokens": maker.unknown,
-    }
 
 
 @lru_cache(maxsize=1)

@@ -27,13 +27,13 @@ from ernie2.console import say
 from ernie2.errors import ConfigError, DataError, Ernie2Error, StorageError, TokenizerError
 from ernie2.processes import cores
 from ernie2.shards.executor import Progress, run_tasks, warm_up
-from ernie2.shards.input_files import read_input_files
+from ernie2.shards.input_files import InputFiles, read_input_files
 from ernie2.shards.knowledge import phrases
 from ernie2.shards.knowledge.annotators import annotators
 from ernie2.shards.knowledge.characters import JOINS, LETTER, character_classes
 from ernie2.shards.manifest import commit, describe, finish
 from ernie2.shards.pipeline import MarkPhrases, ReadInput, Tokenise, chosen_phrases
-from ernie2.shards.provenance import key_of, parts_of, shards_made_from
+from ernie2.shards.provenance import given_tokenizer, key_of, parts_of, shards_made_from
 from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import TRAIN, WHAT_NOW, Shards
 from ernie2.shards.units import ReadCorpus, load_read, read_unit
@@ -73,9 +73,7 @@ def prepare(
         raise StorageError(f"shards.folder: {folder} is a file; name a folder.")
     for corpus in recipe.corpora.values():
         annotators(recipe.knowledge, corpus.language)  # so that what is wrong with one is said before any work
-    given = (
-        None if recipe.tokenizer.file is None else load_wordpieces(recipe.tokenizer.file, recipe.tokenizer.lowercase)
-    )
+    given = given_tokenizer(recipe)
     for note in given.notes if given is not None else ():
         say(note)
     inputs = read_input_files(recipe, folder)
@@ -87,8 +85,7 @@ def prepare(
         if staging.folder.exists():  # the disk did not let it go, or a kill came first
             with suppress(StorageError), staging.locked():
                 discard(staging.folder)
-        inputs.save_hashes(folder)
-        return _unchanged(ready, recipe, report)
+        return _unchanged(ready, recipe, inputs, report)
     if (folder / "shards.json").exists():
         with _replacing(folder):
             pass  # refused now, not after hours of work
@@ -100,8 +97,7 @@ def prepare(
         # another run may have made them while this one waited for the lock
         if (ready := shards_made_from(folder, parts, inputs.states, replace=replace)) is not None:
             discard(staging.folder)
-            inputs.save_hashes(folder)
-            return _unchanged(ready, recipe, report)
+            return _unchanged(ready, recipe, inputs, report)
         for old in folder.glob(".prepare-*"):
             if old != staging.folder:
                 discard(old)
@@ -123,7 +119,8 @@ def prepare(
     return Shards(folder)
 
 
-def _unchanged(ready: Shards, recipe: Recipe, report: Report) -> Shards:
+def _unchanged(ready: Shards, recipe: Recipe, inputs: InputFiles, report: Report) -> Shards:
+    inputs.save_hashes(ready.folder)
     _check_unknown(ready.facts, recipe)
     report(Progress("unchanged", 0, 0))
     return ready

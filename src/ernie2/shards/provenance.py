@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ def parts_of(recipe: Recipe, given: WordPieces | None, inputs: InputFiles) -> di
         "gazetteer": None if gazetteer is None else [gazetteer, inputs.states[gazetteer]],
     }
     return {name: _digest(value) for name, value in parts.items()}
+
+
+def given_tokenizer(recipe: Recipe) -> WordPieces | None:
+    """Return the tokeniser that `tokenizer.file` names, None where one is trained. Raises `TokenizerError`."""
+    file = recipe.tokenizer.file
+    return None if file is None else load_wordpieces(file, recipe.tokenizer.lowercase)
 
 
 def key_of(parts: Mapping[str, str]) -> str:
@@ -78,15 +85,8 @@ def check_settings(shards: Shards, recipe: Recipe) -> None:
     if not isinstance(before, dict):  # written by hand, as tests and benchmarks do
         return
     parts: dict[str, Any] = _settings_of(recipe)
-    try:
-        given = (
-            None
-            if recipe.tokenizer.file is None
-            else load_wordpieces(recipe.tokenizer.file, recipe.tokenizer.lowercase)
-        )
-        parts["tokenizer"] = _tokenizer_of(recipe, given)
-    except TokenizerError:
-        pass  # gone like the corpora
+    with suppress(TokenizerError):  # gone like the corpora
+        parts["tokenizer"] = _tokenizer_of(recipe, given_tokenizer(recipe))
     now = {name: _digest(value) for name, value in parts.items()}
     if different := _differing(before, now, now):
         raise ShardError(

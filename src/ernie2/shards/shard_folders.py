@@ -34,7 +34,12 @@ class JoinedShards(Shards):
         self.fingerprint = sha256("\n".join(part.fingerprint for part in parts).encode()).hexdigest()
         self.corpora = {}
         for part in parts:
-            _refuse_another_tokenizer(first, part)
+            if part.tokenizer_fingerprint != first.tokenizer_fingerprint:
+                raise ShardError(
+                    f"{part.folder} was made with another tokeniser ({part.tokenizer_fingerprint[:12]}) than "
+                    f"{first.folder} ({first.tokenizer_fingerprint[:12]}): its ids mean other tokens. Prepare it again "
+                    f"with tokenizer.train=null tokenizer.file={first.folder / 'tokenizer.json'}."
+                )
             for name, corpus in part.corpora.items():
                 if name in self.corpora:
                     where = next(p.folder for p in parts if name in p.corpora)
@@ -100,12 +105,3 @@ def tokenizer_of(shards: Shards) -> WordPieces:
             f"{shards.tokenizer_fingerprint[:12]}). Put that one back, or run `ernie2 prepare` again."
         )
     return wordpieces
-
-
-def _refuse_another_tokenizer(first: Shards, part: Shards) -> None:
-    if part.tokenizer_fingerprint != first.tokenizer_fingerprint:
-        raise ShardError(
-            f"{part.folder} was made with another tokeniser ({part.tokenizer_fingerprint[:12]}) than {first.folder} "
-            f"({first.tokenizer_fingerprint[:12]}): its ids mean other tokens. Prepare it again with "
-            f"tokenizer.train=null tokenizer.file={first.folder / 'tokenizer.json'}."
-        )

@@ -244,11 +244,11 @@ def owner_of(folder: Path) -> str | None:
 
 
 @contextmanager
-def shared_lock(file: Path) -> Iterator[None]:
+def shared_lock(file: Path, operation: int = fcntl.LOCK_SH) -> Iterator[None]:
     """Hold the lock `file`, which is made where there is none, together with all who hold it like this."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        flock(descriptor, fcntl.LOCK_SH)
+        flock(descriptor, operation)
         yield
     finally:
         os.close(descriptor)
@@ -256,11 +256,8 @@ def shared_lock(file: Path) -> Iterator[None]:
 
 def wait_until_free(file: Path) -> None:
     """Wait until no process holds `file` by `shared_lock`; does not wait where the file system has no ``flock``."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        flock(descriptor, fcntl.LOCK_EX)
-    finally:
-        os.close(descriptor)
+    with shared_lock(file, fcntl.LOCK_EX):
+        pass
 
 
 def describe_process() -> dict[str, Any]:
