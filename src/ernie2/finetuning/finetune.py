@@ -81,11 +81,10 @@ def finetune(
         check_submission_file(Path(submission))
     source = open_source(checkpoint, tokenizer)
     named, absent = _data(dataset, data, dict(files or {}), text, label, head, scheme)
-    own = dataset is None
     if submission is not None:
         _check_submission(dataset, named, absent)
     folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
-    jobs = [_job(source, one, own, settings, task_id, folder) for one in named.values() if not _untrained(one)]
+    jobs = [_job(source, one, settings, task_id, folder) for one in named.values() if not _untrained(one)]
     unfinished = unfinished_note(source.where, source.stored.where)
     remarks = [
         *([unfinished] if unfinished else []),
@@ -95,7 +94,7 @@ def finetune(
     for remark in remarks:
         say(remark)
     with FolderLock(folder, otherwise="name another folder with --out"):
-        return _run_jobs(jobs, source, named, remarks, folder, own, seeds, submission, parallel, tokenizer)
+        return _run_jobs(jobs, source, named, remarks, folder, seeds, submission, parallel, tokenizer)
 
 
 def _run_jobs(
@@ -104,7 +103,6 @@ def _run_jobs(
     named: Mapping[str, LabelledData],
     remarks: list[str],
     folder: Path,
-    own: bool,
     seeds: int | None,
     submission: str | Path | None,
     parallel: int | None,
@@ -115,7 +113,8 @@ def _run_jobs(
     results: list[Outcomes] = []
     for job, notes in jobs:
         _say_job(job, notes)
-        name, count = job.data.name, seeds or (1 if own else job.settings.runs)
+        name, own = job.data.name, job.data.name not in DATASETS
+        count = seeds or (1 if own else job.settings.runs)
         runs[name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
         made = outcomes_of(job.data, runs[name], job.settings, source.shape, job.task_id, str(job.folder), own)
         said = _split_notes(job)
@@ -252,21 +251,18 @@ def _untrained(data: LabelledData) -> bool:
 
 
 def _job(
-    source: Source,
-    data: LabelledData,
-    own: bool,
-    overrides: Sequence[str],
-    task_id: str | None,
-    folder: Path,
+    source: Source, data: LabelledData, overrides: Sequence[str], task_id: str | None, folder: Path
 ) -> tuple[Job, tuple[str, ...]]:
+    """The job of a data set, and what is said of its settings."""
     data.need("train")
-    columns = DATASETS[data.name].columns if not own else None
-    texts = data.texts
-    if not own:
-        texts = ("question", "context") if data.head == "span" else ("text",)
-        if columns is not None:
-            texts = (columns.text[0], *columns.pair[:1])
-    base = own_settings(data.head) if own else settings_for(data.name, source.size)
+    if (declared := DATASETS.get(data.name)) is None:
+        base, texts = own_settings(data.head), data.texts
+    else:
+        base, texts = settings_for(data.name, source.size), ("text",)
+        if declared.columns is not None:
+            texts = (declared.columns.text[0], *declared.columns.pair[:1])
+        elif data.head == "span":
+            texts = ("question", "context")
     settings, told = fitted(overridden(base, overrides), source, data.head)
     said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, words = source.task_id(task_id, settings, said=said)

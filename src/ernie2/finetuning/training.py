@@ -66,7 +66,8 @@ def fine_tune(
     steps = steps_of(len(train), settings)
     history, done, busy = History(), 0, 0.0
     with WordTable(model, train, pad) as table, bar_or_none(title, min(steps, most_steps or steps), "steps") as bar:
-        optimizer = build_optimizer(model, _optimizer_settings(settings))
+        adam = settings.model_dump(include={"peak_lr", "weight_decay", "betas", "adam_eps"})
+        optimizer = build_optimizer(model, TrainSettings(**adam))
         for epoch in range(settings.epochs):
             losses, began, sequences = [], time.perf_counter(), 0
             for chosen in batches_of(len(train), settings.batch, seed, epoch):
@@ -116,12 +117,3 @@ def learning_rate(step: int, steps: int, settings: FineTuningSettings) -> float:
     warmup = settings.warmup_share * steps
     decay = 0 if settings.schedule == "constant" else steps if settings.decay_from_zero else steps - warmup
     return settings.peak_lr * warmup_stable_decay(step, steps, warmup, decay)
-
-
-def _optimizer_settings(settings: FineTuningSettings) -> TrainSettings:
-    return TrainSettings(
-        peak_lr=settings.peak_lr,
-        weight_decay=settings.weight_decay,
-        betas=settings.betas,
-        adam_eps=settings.adam_eps,
-    )

@@ -131,16 +131,12 @@ def micro_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
 
 def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
     """Pearson correlation in percent; nan where a side is constant or there are fewer than two examples."""
-    from scipy.stats import pearsonr
-
-    return _correlation(lambda a, b: pearsonr(a, b).statistic, gold, predicted)
+    return _correlation("pearsonr", gold, predicted)
 
 
 def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
     """Spearman's rank correlation in percent, ties at their mean rank; nan as for `pearson`."""
-    from scipy.stats import spearmanr
-
-    return _correlation(lambda a, b: spearmanr(a, b).statistic, gold, predicted)
+    return _correlation("spearmanr", gold, predicted)
 
 
 def mean_reciprocal_rank(groups: Sequence[str], relevant: Sequence[bool], scores: Sequence[float]) -> float:
@@ -175,11 +171,14 @@ def _f1(gold: int, predicted: int, right: int) -> float:
     return 200.0 * right / (gold + predicted)
 
 
-def _correlation(of: Callable[[Any, Any], Any], gold: Sequence[float], predicted: Sequence[float]) -> float:
+def _correlation(name: str, gold: Sequence[float], predicted: Sequence[float]) -> float:
+    """The coefficient of `scipy.stats` called `name`, in percent; nan where it is not defined."""
+    from scipy import stats
+
     one, other = np.asarray(gold, np.float64), np.asarray(predicted, np.float64)
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0 or not np.isfinite(other).all():
         return math.nan
-    return 100.0 * float(of(one, other))
+    return 100.0 * float(getattr(stats, name)(one, other).statistic)
 
 
 def _tags(labels: Sequence[Any]) -> list[tuple[str, ...]]:
