@@ -1,19 +1,25 @@
 """What is declared of a data set: its files a split, its columns, labels, head, metrics and the paper's settings.
 
-The sets are declared in glue.yaml and chinese.yaml; nothing else in the package knows one of them by name.
+The sets are declared in glue.yaml and chinese.yaml, and in packages that announce theirs; no code here names one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
+from importlib.metadata import entry_points
+from importlib.resources.abc import Traversable
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from ernie2.config.base import Part
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.plain_yaml import parse_yaml
+from ernie2.config.problems import explain, list_problems
 from ernie2.datasets.examples import Head, Standing
 from ernie2.datasets.tag_schemes import Scheme
+from ernie2.errors import DataError, Ernie2Error
 
 Form = Literal["rows", "tags", "squad"]
 """rows: a table of texts and a label; tags: tokens and tags separated by \\x02 or lists; squad: nested JSON of contexts
@@ -58,11 +64,6 @@ class Columns(Part):
     without_header: tuple[str, ...] = ()
     """What the columns are, in order, where a .tsv or .csv has no line of names."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name by which a header line is recognised."""
-        return (*self.text, *self.pair)
-
 
 class Dataset(Part):
     """One declared data set."""
@@ -98,13 +99,31 @@ class Dataset(Part):
     """How the paper fine-tunes its models of both sizes on it; none where another set's settings are taken."""
 
 
-def read_declarations(group: str) -> dict[str, Dataset]:
+def declared_groups() -> dict[str, dict[str, Dataset]]:
+    """Every declared set by group and name: ours, then those of packages that announce some.
+
+    A package announces the sets of its file NAME.yaml by an entry point `NAME = "package"` of the group
+    `ernie2.datasets`. Raises `DataError` for an announced file that cannot be read or declares what is there already.
+    """
+    groups = {name: _read(resources.files("ernie2.datasets"), name) for name in ("glue", "chinese")}
+    for entry in entry_points(group="ernie2.datasets"):
+        try:
+            sets = _read(resources.files(entry.value), entry.name)
+        except (Ernie2Error, ImportError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"data sets {entry.name!r} of package {entry.value!r} cannot be read: {error}") from error
+        if taken := {entry.name, *sets} & {name for group, known in groups.items() for name in (group, *known)}:
+            raise DataError(f"package {entry.value!r} declares {', '.join(sorted(taken))}, which is there already.")
+        groups[entry.name] = sets
+    return groups
+
+
+def _read(folder: Traversable, group: str) -> dict[str, Dataset]:
     """The sets declared in the file of `group`, by name.
 
     A split that is a number is one of so many rows; what it leaves out is that of `files`, and what settings leave out
     that of `settings` at the top of the file.
     """
-    text = (resources.files("ernie2.datasets") / f"{group}.yaml").read_text(encoding="utf-8")
+    text = (folder / f"{group}.yaml").read_text(encoding="utf-8")
     declared: dict[str, Any] = parse_yaml(text, f"{group}.yaml")
     return {name: _dataset(name, fields, declared) for name, fields in declared["sets"].items()}
 
@@ -112,7 +131,11 @@ def read_declarations(group: str) -> dict[str, Dataset]:
 def _dataset(name: str, fields: Mapping[str, Any], shared: Mapping[str, Any]) -> Dataset:
     splits = {}
     for split, given in fields["splits"].items():
-        files = shared["files"].get(split, {}) | (given if isinstance(given, dict) else {"rows": given})
+        files = shared.get("files", {}).get(split, {}) | (given if isinstance(given, dict) else {"rows": given})
         splits[split] = files | {"rows": files["rows"] if isinstance(files["rows"], list) else [files["rows"]]}
-    settings = {size: shared["settings"] | given for size, given in fields.get("settings", {}).items()}
-    return Dataset.model_validate({**fields, "name": name, "splits": splits, "settings": settings})
+    settings = {size: shared.get("settings", {}) | given for size, given in fields.get("settings", {}).items()}
+    values = {**fields, "name": name, "splits": splits, "settings": settings}
+    try:
+        return Dataset.model_validate(values)
+    except ValidationError as error:
+        raise DataError(f"{name}:\n{list_problems(explain(error, Dataset, values))}") from error

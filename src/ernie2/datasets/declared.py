@@ -6,20 +6,21 @@ data.splits["train"].examples[0]       # Example(id='0', text=…, pair=…, lab
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
-from ernie2.datasets.declarations import Dataset, Files, read_declarations
+from ernie2.datasets.declarations import Dataset, Files, declared_groups
 from ernie2.datasets.examples import Example, LabelledData, Split, Standing
 from ernie2.datasets.labelled_files import read_labelled
 from ernie2.datasets.official_files import Found, find_files, given_file
 from ernie2.datasets.span_files import read_spans
 from ernie2.errors import DataError, did_you_mean
 
-_GROUPS = {group: read_declarations(group) for group in ("glue", "chinese")}
-DATASETS: dict[str, Dataset] = {name: dataset for sets in _GROUPS.values() for name, dataset in sets.items()}
+_GROUPS = declared_groups()
+DATASETS: dict[str, Dataset] = {name: one for sets in _GROUPS.values() for name, one in sets.items()}
 """name -> declaration."""
 GROUPS: dict[str, tuple[str, ...]] = {group: tuple(sets) for group, sets in _GROUPS.items()}
-"""What `--dataset glue` and `--dataset chinese` run."""
+"""What `--dataset glue`, `--dataset chinese` and the names of announced groups run."""
 
 
 def find_dataset(name: str) -> Dataset:
@@ -42,7 +43,7 @@ def load(name: str, folder: str | None = None, files: Mapping[str, str] | None =
     reaches. Raises `DataError` when no split is found, for an unknown split, and for a file that cannot be read.
     """
     dataset = find_dataset(name)
-    found: dict[str, Found] = find_files(dataset, folder) if folder is not None else {}
+    found = find_files(dataset, folder) if folder is not None else {}
     for split, file in (files or {}).items():
         if split not in dataset.splits:
             raise DataError(
@@ -92,19 +93,13 @@ def _read(dataset: Dataset, split: str, found: Found) -> Split:
         raise DataError(f"{', '.join(found.files)}: no example in it; check that the file is whole.")
     if bare := sum(example.label is None for example in examples):
         notes.append(f"{found.files[0]}: {bare:,} of {len(examples):,} examples have no label; {split} is not measured")
+    if len(found.files) > 1:  # ids have to be distinct
+        examples = [replace(example, id=str(number)) for number, example in enumerate(examples)]
     return Split(
-        _distinct(examples) if len(found.files) > 1 else tuple(examples),
+        tuple(examples),
         found.files,
         _standing(dataset, dataset.splits[split], found.standing, len(examples)),
         tuple(notes),
-    )
-
-
-def _distinct(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """The examples with ids that are distinct though they come from several files: the ids are numbered anew."""
-    return tuple(
-        Example(str(number), one.text, one.pair, one.label, one.tokens, one.group)
-        for number, one in enumerate(examples)
     )
 
 

@@ -39,7 +39,7 @@ def read_labelled(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[
     columns = dataset.columns
     assert columns is not None, f"{dataset.name} is declared without columns"
     dropped: list[str] | None = [] if dataset.ragged else None
-    rows = read_rows(file, columns.names, columns.without_header, dropped)
+    rows = read_rows(file, (*columns.text, *columns.pair), columns.without_header, dropped)
     undecided = labelled and dash_is_no_label(dataset.labels)
     changes: Counter[str] = Counter()
     examples, dashes = [], 0

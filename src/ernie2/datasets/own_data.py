@@ -7,15 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from ernie2.corpora.cells import (
-    change_notes,
-    is_missing,
-    name_in,
-    number_of,
-    spelled,
-    text_of,
-    tokens_of,
-)
+from ernie2.corpora.cells import change_notes, is_missing, name_in, number_of, spelled, text_of, tokens_of
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
 from ernie2.datasets.own_checks import (
@@ -47,8 +39,6 @@ _METRICS: dict[Head, tuple[str, ...]] = {
     "tagging": ("entity_f1", "token_accuracy"),
     "span": ("exact_match", "answer_f1"),
 }
-
-
 _SPAN_COLUMNS = ("question", "context", "answers")
 """The columns of SQuAD's form, nested or flat, which need not be named."""
 _UNANSWERABLE = ("has_answer_exact_match", "has_answer_f1", "no_answer_exact_match", "no_answer_f1")

@@ -18,11 +18,6 @@ def with_train_examples(data: LabelledData, count: int | None) -> LabelledData:
         return data
     chosen = sorted(generator("training examples", count).permutation(len(train.examples))[:count])
     standing: Standing = max(train.standing, "own" if train.standing == "own" else "subset", key=STANDINGS.index)
-    told = f"{count:,} of {len(train.examples):,} training examples"
-    fewer = replace(
-        train,
-        examples=tuple(train.examples[i] for i in chosen),
-        standing=standing,
-        notes=(*train.notes, told),
-    )
+    notes = (*train.notes, f"{count:,} of {len(train.examples):,} training examples")
+    fewer = replace(train, examples=tuple(train.examples[i] for i in chosen), standing=standing, notes=notes)
     return replace(data, splits={**data.splits, "train": fewer})

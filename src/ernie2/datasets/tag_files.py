@@ -1,8 +1,8 @@
 """CoNLL files: a token and its tags a line, in columns separated by tabs or spaces, an empty line after each sentence.
 
 `-DOCSTART-` lines, comments (`# …` before a sentence, unless it is a token with a tag) and a header line are left out
-and counted. Without a header the
-token is in the first column and the tag in the last, unless columns are named by number, from 1 on.
+and counted. Without a header the token is in the first column and the tag in the last, unless columns are named by
+number, from 1 on.
 """
 
 from __future__ import annotations
