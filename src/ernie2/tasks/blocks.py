@@ -31,11 +31,16 @@ class Block:
     whole: TokenSequence
     starts: Array
     documents: Sequence[int]
-    arranged: Sequence[Arranged]
+    arranged: Sequence[Arranged] = ()
+
+    @staticmethod
+    def of(sequence: TokenSequence) -> Block:
+        """Return a block of one sequence that was laid out already."""
+        return Block(sequence, np.array([0, len(sequence.tokens)]), [0, len(sequence.document_lengths)])
 
     def __len__(self) -> int:
         """Number of sequences."""
-        return len(self.arranged)
+        return len(self.starts) - 1
 
     def sequence(self, number: int) -> TokenSequence:
         """Return one sequence alone, as `instances.lay_out` makes it."""

@@ -90,25 +90,10 @@ class KnowledgeMasking(TokenTask):
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Picks units, replaces their pieces, and scores each with its original id (paper, Knowledge Masking Task)."""
-        tokens = sequence.tokens
-        text = self.vocabulary.is_text[tokens]  # (n,) bool
-        starts = self._starts(sequence, self._levels[int(self._edges.searchsorted(rng.random(), side="right"))])
-        starts |= sequence.document < 0  # special tokens part units; they are in none that is picked
-        unit = starts.cumsum()  # (n,) number of the unit a token belongs to
-        units = np.bincount(unit[text]).nonzero()[0]  # numbers of the units that may be picked
-        if not len(units):
-            return Labels(np.zeros(0, np.int64), np.zeros(0, np.int64), tokens)
-        # the fraction is rounded up or down at random, so that short sequences are picked from at the same rate
-        wanted = max(1, int(len(units) * self.options.mask_share + rng.random()))
-        picked = np.zeros(int(unit[-1]) + 1, bool)
-        picked[units[rng.permutation(len(units))[:wanted]]] = True
-        positions = (picked[unit] & text).nonzero()[0]  # an [UNK] inside a picked unit stays, unscored
-        fate = rng.random(len(positions))
-        random = rng.integers(len(self.vocabulary.ordinary), size=len(positions))
-        return self._hidden(tokens, positions, fate, random)
+        return self.label_block(Block.of(sequence), [rng])
 
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
-        """As `label` of each sequence; only what is drawn is drawn sequence by sequence."""
+        """As `label` of each sequence, whose own generator draws for it."""
         sequence, vocabulary = block.whole, self.vocabulary
         tokens, lengths = sequence.tokens, np.diff(block.starts)
         text = vocabulary.is_text[tokens]  # (n,) bool
@@ -124,6 +109,7 @@ class KnowledgeMasking(TokenTask):
         picks, fates, random = [], [], []
         for rng, first, end in zip(rngs, edges, [*edges[1:], len(units)], strict=True):
             if first < end:
+                # the fraction is rounded at random, so that short sequences are picked from at the same rate
                 wanted = max(1, int((end - first) * self.options.mask_share + rng.random()))
                 picked = [first + pick for pick in rng.permutation(end - first)[:wanted].tolist()]
                 count = sum([scored[pick] for pick in picked])
@@ -134,14 +120,11 @@ class KnowledgeMasking(TokenTask):
             return Labels(np.zeros(0, np.int64), np.zeros(0, np.int64), tokens)
         hidden = np.zeros(len(sizes), bool)
         hidden[units[picks]] = True
-        positions = (hidden[unit] & text).nonzero()[0]
-        return self._hidden(tokens, positions, np.concatenate(fates), np.concatenate(random))
-
-    def _hidden(self, tokens: Array, positions: Array, fate: Array, random: Array) -> Labels:
-        """Replace tokens: 80 % by [MASK], 10 % by ordinary token number `random`; `fate` in [0, 1) decides."""
-        inputs, targets = tokens.copy(), tokens[positions]
-        others = np.where(fate < 0.9, self.vocabulary.ordinary[random], targets)
-        inputs[positions] = np.where(fate < 0.8, self.vocabulary.mask, others)
+        positions = (hidden[unit] & text).nonzero()[0]  # an [UNK] inside a picked unit stays, unscored
+        fate, targets = np.concatenate(fates), tokens[positions]
+        others = np.where(fate < 0.9, vocabulary.ordinary[np.concatenate(random)], targets)
+        inputs = tokens.copy()
+        inputs[positions] = np.where(fate < 0.8, vocabulary.mask, others)
         return Labels(positions, targets, inputs)
 
     def tally(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
