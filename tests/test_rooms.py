@@ -175,9 +175,9 @@ WRITES_ELSEWHERE = {
 """(module, call): what writes without `storage`, and why it may."""
 
 
-def writes(module: str) -> Iterator[str]:
-    """Calls of a module that open a file for writing, or change the disk in another way."""
-    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+def writes(source: str) -> Iterator[str]:
+    """Calls in source text that open a file for writing, or change the disk in another way."""
+    for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
         called, is_method = ast.unparse(node.func), isinstance(node.func, ast.Attribute)
@@ -199,7 +199,27 @@ def writes(module: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) != "storage"])
 def test_files_are_written_only_through_storage(module: str) -> None:
-    assert {(module, call) for call in writes(module)} <= WRITES_ELSEWHERE
+    source = (PACKAGE / module).read_text(encoding="utf-8")
+    assert {(module, call) for call in writes(source)} <= WRITES_ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('open(path, "w")', ["open"]),
+        ('path.open(mode="ab")', ["open"]),
+        ("path.write_text(text)", ["write_text"]),
+        ("source.replace(target)", ["replace"]),
+        ("os.open(path, os.O_RDWR | os.O_CREAT)", ["open"]),
+        ("np.savez(path, a=a)", ["np.savez"]),
+        ('path.open("rb")', []),
+        ('text.replace("a", "b")', []),
+        ("os.open(os.devnull, os.O_WRONLY)", []),
+        ("write_text(path, text)", []),
+    ],
+)
+def test_what_writes_a_file_is_found_in_source(source: str, found: list[str]) -> None:
+    assert list(writes(source)) == found
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "console.py"])
