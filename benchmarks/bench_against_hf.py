@@ -21,6 +21,7 @@ import ernie2
 from comparisons.hugging_face import SIDES, chosen_sides, require_hugging_face
 from comparisons.opponents import train_beside
 from comparisons.process_settings import restart_with_variables
+from ernie2.cli.measuring import show_measurement
 from ernie2.console import answer, on_terminal
 from ernie2.errors import ConfigError, Ernie2Error
 from ernie2.tasks.recipe import load_recipe
@@ -42,6 +43,7 @@ def main() -> int:
         except Ernie2Error as error:
             print(f"{error.heading}: {error}", file=sys.stderr)
             return error.exit_code
+        show_measurement(line)
         print_comparison(line)
     return 0
 

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from comparisons.process_settings import restart_with_variables
-from ernie2.benchmarking.bench import print_input
 from ernie2.benchmarking.input_side import input_side
 from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.warm_up import warm_up
+from ernie2.cli.measuring import show_input
 from ernie2.config.settings import Recipe
 from ernie2.console import on_terminal
 from ernie2.runs.build import build
@@ -49,7 +49,7 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     with on_terminal(), tempfile.TemporaryDirectory(prefix="ernie2-pairs-") as aside:
         recipe = load_recipe(given.recipe, given.overrides)
-        print_input(measure(recipe, shards_of(recipe, None), Path(aside), given.steps))
+        show_input(measure(recipe, shards_of(recipe, None), Path(aside), given.steps))
 
 
 def measure(recipe: Recipe, shards: Shards, folder: Path, steps: int, pairs: int = 20_000) -> dict[str, Any]:

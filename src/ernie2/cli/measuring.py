@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import ernie2
 from ernie2.cli.app import app
-from ernie2.cli.shared import OVERRIDES, finished, when_interrupted
+from ernie2.cli.shared import OVERRIDES, columns, finished, when_interrupted
+from ernie2.console import answer
 
 
 @app.command()
@@ -33,5 +35,77 @@ def bench(
     Example  [bold]ernie2 bench my-recipe.yaml train.precision=bf16[/bold]
     """
     with when_interrupted(lambda: "what was measured is in " + str(json_file) + "; the same command starts again."):
-        ernie2.bench(recipe, overrides or (), steps, json_file)
+        line = ernie2.bench(recipe, overrides or (), steps, json_file)
+    show_measurement(line)
     finished({"figures": json_file}, "give the same command after a change: the summaries in one file compare")
+
+
+def show_measurement(line: Mapping[str, Any]) -> None:
+    """Print the summary that `ernie2.bench` returns."""
+    columns(_machine_rows(line) + _step_rows(line), answer)
+    show_input(line["input"])
+
+
+def _machine_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+    encoder, batch = line["encoder"], line["batch"]
+    load = f", load {line['load'][0]:.1f} before it began" if line["load"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
+    size = f"{encoder['layers']} layers × {encoder['hidden']}, {line['parameters']:,} parameters"
+    return [
+        ("device", f"{line['device']}; {line['threads']} threads, {line['cores']} cores{load}"),
+        ("versions", versions),
+        ("encoder", f"{encoder['kind']}, {size}, vocabulary {line['vocab_size']:,}"),
+        ("tasks", ", ".join(line["tasks"])),
+        (
+            "a step",
+            f"{batch['batch_tokens']:,} tokens in packs of {batch['pack_tokens']:,}, sequences up to "
+            f"{batch['sequence_tokens']:,}, {line['precision']}",
+        ),
+    ]
+
+
+def _step_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+    step = line["step"]
+    kernels = "; ".join(
+        f"{name} for {use['packs']:,} packs of {use['fewest']:,} to {use['most']:,} sequences, each up to "
+        f"{use['longest']:,} tokens"
+        for name, use in step["kernels"].items()
+    )
+    if step["flash_attention"]:
+        kernels += f"; packed by {step['flash_attention']}"
+    compiled = "nothing is compiled"
+    if step["compiled"]:
+        compiled = f"{step['recompilations']} while measured, {step['graphs']} graphs in all"
+    memory = "could not be measured"
+    if step["memory_bytes"]:
+        of = "of the GPU" if line["device"][:3] != "cpu" else "of the process, Python and its libraries included"
+        memory = f"{step['memory_bytes'] / 2**30:,.2f} GiB {of}"
+    return [
+        (
+            "training",
+            f"{step['tokens_per_second']:,.0f} tokens/s without padding; median step {step['median_seconds']:.3f} s of "
+            f"{step['steps']}, after {step['warm_up_steps']} of warm-up; {step['measured_sets']} of "
+            f"{step['task_sets']} task sets, weighed as the plan has them",
+        ),
+        ("MFU", f"{step['mfu']:.1%} of {step['peak_flops_per_second'] / 1e12:.3g} TFLOP/s ({step['peak_source']})"),
+        ("operations", step["flops"]),
+        ("peak memory", memory),
+        ("attention", kernels),
+        ("recompilations", compiled),
+    ]
+
+
+def show_input(side: Mapping[str, Any]) -> None:
+    """Print what `input_side` measured."""
+    alone = side["one_process"]
+    answer("\nInput side: one loader process alone, and the share of the time in which training waits for packs")
+    answer(
+        f"  {alone['instance_tokens']:.0f} tokens an instance: {alone['instances_per_second']:,.0f} instances/s, "
+        f"{alone['tokens_per_second']:,.0f} tokens/s"
+    )
+    for fed in side["waiting"]:
+        usual = " (the default here)" if fed["workers"] == side["default_workers"] else ""
+        answer(
+            f"    {fed['workers']} workers{usual}: waits {fed['share']:.2%}, {fed['tokens_per_second']:,.0f} tokens/s "
+            f"over {fed['steps']} steps"
+        )
