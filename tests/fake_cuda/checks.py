@@ -20,7 +20,8 @@ from ernie2.model.attention import plan as plan_module
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.transfer import to_host
-from ernie2.training import evaluate, pretraining
+from ernie2.runs import build as build_module
+from ernie2.training import evaluate
 from ernie2.training import trainer as trainer_module
 from ernie2.training.distributed import World
 from ernie2.training.step import GlobalBatch, LossScale, StepResult, StepSettings, autocast, take_step
@@ -167,11 +168,11 @@ def test_the_trainer_waits_for_the_card_only_where_it_logs_or_evaluates(tmp_path
     changes = ["train.compile=false", "train.workers=0", "train.heldout_instances=8"]
     recipe = base_recipe("all-seven", f"run={tmp_path}", *changes)
     monkeypatch.setattr(evaluate, "FIT_INSTANCES", 50)
-    monkeypatch.setattr(pretraining, "parameters_digest", lambda encoder: "none")
+    monkeypatch.setattr(build_module, "parameters_digest", lambda encoder: "none")
     monkeypatch.setattr(MultiTaskModel, "to", lambda model, device: model)
     with Card() as card:
         model, _ = build_model(run, layers=2)
-        trainer = pretraining.build(recipe, run.shards, model=model, world=World(device=CUDA)).trainer
+        trainer = build_module.build(recipe, run.shards, model=model, world=World(device=CUDA)).trainer
         trainer._clock = 0.0
         take = trainer_module.take_step
 
