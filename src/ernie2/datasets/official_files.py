@@ -48,8 +48,7 @@ def given_file(path: str, files: Files | None = None) -> Found:
     otherwise. `files`: the declared names of that split. Raises `DataError`."""
     found = tuple(list_files([path], TABLES))
     names = [file.replace("\\", "/").rpartition("/")[2] for file in found]
-    declared = files.in_its_place if files else ()
-    for patterns, standing in ((("*_from_*",), "stand-in"), *reversed(declared)):
+    for patterns, standing in ((("*_from_*",), "stand-in"), *reversed(files.in_its_place if files else ())):
         lasts = [pattern.rpartition("/")[2] + packed for pattern in patterns for packed in _PACKED]
         if any(fnmatchcase(name, last) for name in names for last in lasts):
             return Found(found, standing)
