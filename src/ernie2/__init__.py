@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from ernie2.runs.prepare import inspect, prepare
     from ernie2.runs.start import pretrain, resume
     from ernie2.studies.study import study, study_again
-    from ernie2.tasks.catalogue import list_recipes, list_tasks, recipe_schema, write_recipe
+    from ernie2.tasks.catalogue import list_recipes, list_tasks, write_recipe
+    from ernie2.tasks.recipe import recipe_schema
 
 __all__ = [
     "__version__",

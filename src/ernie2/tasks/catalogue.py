@@ -1,4 +1,4 @@
-"""The verbs that list what there is: shipped recipes, known tasks."""
+"""Lists of what there is, shipped recipes and known tasks, and copies of shipped recipes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ernie2.errors import ConfigError, Ernie2Error, did_you_mean
 from ernie2.storage.atomic import write_text
 from ernie2.tasks.base import known
 from ernie2.tasks.building import build_task
-from ernie2.tasks.recipe import recipe_schema as recipe_schema
 from ernie2.tasks.vocabulary import bare_vocabulary
 
 _RUN = re.compile(r"^run: (?P<value>\S+ +)", re.MULTILINE)
