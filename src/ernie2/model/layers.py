@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention.plan import AttentionPlan, attend, attend_all
+from ernie2.model.attention.rotary import rotate
 from ernie2.model.dropout import Dropout
 from ernie2.model.norm import NORMS
 from ernie2.model.parameters import bare_linear
-from ernie2.model.positions import rotate
 from ernie2.model.scored_rows import ScoredRows, select_rows
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

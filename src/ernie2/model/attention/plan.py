@@ -30,9 +30,9 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention import fused
 from ernie2.model.attention.groups import Group, Groups, attend_groups, equal_groups, pad_groups
 from ernie2.model.attention.products import ProductPlan, attend_products, plan_products
+from ernie2.model.attention.rotary import rotary_angles
 from ernie2.model.inputs import Inputs
 from ernie2.model.levers import enabled
-from ernie2.model.positions import rotary_angles
 from ernie2.model.scored_rows import ScoredRows
 
 Kernel = Literal["packed", "dense", "padded"]
