@@ -137,8 +137,8 @@ def _live(recipe: Path, run: Path, write: int) -> None:
 
         setattr(whose, name, wrapped)
 
-    told("step", Trainer, "_step", lambda trainer, *_: trainer._position.step, after=True)
-    told("stage", Trainer, "_end_stage", lambda trainer, *_: trainer._position.step, after=False)
+    told("step", Trainer, "_after_step", lambda trainer, *_: trainer.position.step, after=True)
+    told("stage", Trainer, "_end_stage", lambda trainer, *_: trainer.position.step, after=False)
     told("save", checkpoints, "write", lambda _, step, *__: step, after=False)
     try:
         if checkpoints.begun(run):

@@ -62,13 +62,13 @@ def train(job, world):
     steps, take = [], trainer_module.take_step
     folder = Path(job["folder"])
     trainer = build(tiny_run.recipe(folder, **job.get("changes", {})), Shards(Path(job["shards"])), world=world).trainer
-    scored_in(job.get("only", {}), trainer.loader)
+    scored_in(job.get("only", {}), trainer.inputs.loader)
     if job.get("resume"):
         trainer.restore(world.on_first(lambda: checkpoints.newest(folder / "run")))
 
     def noting(model, optimizer, batch, *options):
         result = take(model, optimizer, batch, *options)
-        mine = [fingerprint(pack) for pack in batch.packs[: len(trainer._numbers)]]
+        mine = [fingerprint(pack) for pack in batch.packs[: len(trainer.inputs.numbers)]]
         by_rank = world.gather(mine)
         found = [by_rank[lane % world.size][lane // world.size] for lane in range(trainer.stream.lanes)]
         losses = {name: float(loss) / result.counts[name] for name, loss in result.losses.items()}
@@ -81,7 +81,7 @@ def train(job, world):
 
     def saving(*arguments, **options):
         save(*arguments, **options)
-        if trainer._position.step == job.get("stop"):
+        if trainer.position.step == job.get("stop"):
             raise Stopped
 
     trainer._save = saving
@@ -91,7 +91,7 @@ def train(job, world):
         pass
     finally:
         trainer_module.take_step = take
-    return {"steps": steps, "position": trainer._position.state() | {"seconds": 0}}
+    return {"steps": steps, "position": trainer.position.state() | {"seconds": 0}}
 
 
 def main(file):

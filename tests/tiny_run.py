@@ -101,3 +101,18 @@ def run_values(**facts: Any) -> dict[str, Any]:
         "extended_from": None,
         **facts,
     }
+
+
+def around_steps(trainer, before=lambda step: None, after=lambda step: None):
+    """Lets `before` and `after` be called around every step of a trainer, with its number."""
+    next_inputs, after_step = trainer._next_inputs, trainer._after_step
+
+    def reading():
+        before(trainer.position.step + 1)
+        return next_inputs()
+
+    def taken(*step):
+        after(trainer.position.step)
+        after_step(*step)
+
+    trainer._next_inputs, trainer._after_step = reading, taken

@@ -173,7 +173,6 @@ def test_the_trainer_waits_for_the_card_only_where_it_logs_or_evaluates(tmp_path
     with Card() as card:
         model, _ = build_model(run, layers=2)
         trainer = build_module.build(recipe, run.shards, model=model, world=World(device=CUDA)).trainer
-        trainer._clock = 0.0
         take = trainer_module.take_step
 
         def counting(*arguments: Any, **options: Any) -> StepResult:
@@ -181,9 +180,14 @@ def test_the_trainer_waits_for_the_card_only_where_it_logs_or_evaluates(tmp_path
             return take(*arguments, **options)
 
         monkeypatch.setattr(trainer_module, "take_step", counting)
-        with trainer.loader:
+        with trainer.inputs:
             for _ in range(5):
-                trainer._step(trainer.plans[-1])
+                inputs = trainer._next_inputs()
+                rate = trainer._count_step(inputs)
+                result = trainer_module.take_step(
+                    trainer.model, trainer.optimizer, inputs.batch, trainer._step_settings, rate
+                )
+                trainer._after_step(trainer.plans[-1], inputs, rate, result)
             assert card.waits == []
             trainer._log()
             assert {wait.rpartition(" ")[2] for wait in card.waits} <= {"__bool__)", "line)", "<dictcomp>)"}

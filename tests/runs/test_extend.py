@@ -74,7 +74,7 @@ def begun(place, tmp_path, monkeypatch):
             raise Killed
 
         with monkeypatch.context() as during:
-            during.setattr(Trainer, "_step", killed)
+            during.setattr(Trainer, "_next_inputs", killed)
             given = [f"run={tmp_path / 'new'}", *overrides]
             with pytest.raises(Killed):
                 ernie2.extend(run or place / "run", NEW, place / "later", given, replay)
@@ -224,16 +224,16 @@ def test_a_table_grows_by_copies_of_row_0(place, begun):
 
 
 def test_an_extension_killed_and_resumed_ends_as_if_it_had_not_been(place, extended, tmp_path, monkeypatch):
-    taken, step = [], Trainer._step
+    taken, step = [], Trainer._next_inputs
 
-    def dying(self, plan):
+    def dying(self):
         if len(taken) == 5:
             raise Killed
         taken.append(1)
-        step(self, plan)
+        return step(self)
 
     with monkeypatch.context() as during:
-        during.setattr(Trainer, "_step", dying)
+        during.setattr(Trainer, "_next_inputs", dying)
         with pytest.raises(Killed):
             ernie2.extend(place / "run", NEW, place / "later", ["stages.steps=6", f"run={tmp_path / 'killed'}"])
     assert read_run(tmp_path / "killed").status == "stopped"

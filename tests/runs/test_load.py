@@ -69,7 +69,7 @@ def test_a_warm_start_begins_a_new_schedule_with_the_old_parameters(trained, tmp
     specs = head_specs(load(run, shards).tasks)
     model = warm_start(run, trainer.model.settings, specs, seed=0, shards=shards).model
     made = build(tiny_run.recipe(tmp_path), shards, model)
-    assert made.trainer._position.step == 0
+    assert made.trainer.position.step == 0
     assert all((state["exp_avg"] == 0).all() for state in made.trainer.optimizer.state.values())
 
 

@@ -31,15 +31,15 @@ def place(tmp_path_factory):
     recipe = tiny_run.recipe(folder).model_dump(mode="json")
     recipe["tasks"] = {ENTERED: {}, LATER: {}}
     recipe["stages"] = {**recipe["stages"], "method": "continual"}
-    step = Trainer._step
+    step = Trainer._next_inputs
 
-    def dying(self, plan):
-        if self.step == 4:
+    def dying(self):
+        if self.position.step == 4:
             raise Killed
-        step(self, plan)
+        return step(self)
 
     with pytest.MonkeyPatch.context() as during:
-        during.setattr(Trainer, "_step", dying)
+        during.setattr(Trainer, "_next_inputs", dying)
         with pytest.raises(Killed):
             ernie2.pretrain(recipe)
     return folder, recipe

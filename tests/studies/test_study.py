@@ -14,6 +14,7 @@ from ernie2.errors import CheckpointError, ConfigError, DataError, StorageError
 from ernie2.studies import study as studying
 from ernie2.studies.analysis.analyse import analyse
 from ernie2.studies.record import NAME
+from ernie2.training.step_inputs import StepInputs
 from ernie2.training.trainer import Trainer
 
 SMALL = (
@@ -152,15 +153,15 @@ def test_a_study_cut_off_inside_a_run_goes_on_to_the_same_figures(
 ) -> None:
     two = ("seeds=1", "arms=[continual, combined]", "scratch=false", "without_restart=0")
     expected = figures(small(tmp_path / "untouched", *two))
-    step, taken = Trainer._step, []
+    step, taken = Trainer._next_inputs, []
 
-    def cut_off(self: Trainer, plan: Any) -> None:
-        step(self, plan)
-        taken.append(plan)
+    def cut_off(self: Trainer) -> StepInputs:
         if len(taken) == 27:
             raise KeyboardInterrupt
+        taken.append(1)
+        return step(self)
 
-    monkeypatch.setattr(Trainer, "_step", cut_off)
+    monkeypatch.setattr(Trainer, "_next_inputs", cut_off)
     with pytest.raises(KeyboardInterrupt):
         small(tmp_path / "stopped", *two)
     with pytest.raises(ConfigError, match=r"other settings: recipe\.train\.peak_lr=0\.002, now 0\.5"):

@@ -18,7 +18,6 @@ from ernie2.shards.store import Shards
 from ernie2.training import checkpoints
 from ernie2.training import step as step_module
 from ernie2.training import trainer as trainer_module
-from ernie2.training.data_check import DataCheck
 from ernie2.training.state import Position
 from ernie2.training.step import Finite
 
@@ -36,14 +35,13 @@ def fresh(folder, **changes):
 
 def kill_after(trainer, steps):
     """Lets the trainer take `steps` steps, then dies before the next."""
-    count, take = itertools.count(1), trainer._step
+    count = itertools.count(1)
 
-    def step(plan):
+    def before(_):
         if next(count) > steps:
             raise Killed
-        take(plan)
 
-    trainer._step = step
+    tiny_run.around_steps(trainer, before)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,7 @@ def test_a_run_killed_and_resumed_ends_bit_identical_to_the_uninterrupted_one(wh
     resumed = fresh(tmp_path)
     resumed.restore(checkpoints.newest(tmp_path / "run"))
     position = resumed.train()
-    assert position.state() | {"seconds": 0} == whole._position.state() | {"seconds": 0}
+    assert position.state() | {"seconds": 0} == whole.position.state() | {"seconds": 0}
     for name, parameter in whole.model.state_dict().items():
         assert torch.equal(parameter, resumed.model.state_dict()[name]), name
     told = [_without_clocks(line) for line in resumed.records.read()]
@@ -75,7 +73,7 @@ def _without_clocks(line):
 
 
 def test_every_task_gets_its_iterations_and_records_say_so(whole):
-    assert whole._position.task_steps == dict.fromkeys(tiny.FOUR, 5)
+    assert whole.position.task_steps == dict.fromkeys(tiny.FOUR, 5)
     counted = dict.fromkeys(tiny.FOUR, 0)
     for line in whole.records.read():
         if line["kind"] == "stage" and line["event"] == "end":
@@ -89,7 +87,7 @@ def test_tasks_enter_in_the_order_of_the_recipe(whole):
 
 
 def test_instances_are_counted_under_the_id_they_were_trained_with(whole):
-    seen = whole._position.seen
+    seen = whole.position.seen
     assert set(seen) == set(tiny.FOUR)
     assert all(count > 0 for count in seen.values())
 
@@ -209,7 +207,7 @@ def test_dropout_is_seeded_anew_in_every_step(tmp_path, monkeypatch):
 
 def same_end(one, other):
     """Whether two trainers ended with the same parameters, positions and records, clocks aside."""
-    assert one._position.state() | {"seconds": 0} == other._position.state() | {"seconds": 0}
+    assert one.position.state() | {"seconds": 0} == other.position.state() | {"seconds": 0}
     for name, parameter in one.model.state_dict().items():
         assert torch.equal(parameter, other.model.state_dict()[name]), name
     told = [[_without_clocks(line) for line in trainer.records.read()] for trainer in (one, other)]
@@ -252,16 +250,17 @@ def test_layers_computed_again_end_in_the_same_bits(whole, tmp_path):
 
 def overflow_at(trainer, steps):
     """Makes the gradients of these steps infinite, as an overflow in fp16 does."""
-    take = trainer._step
+    bias, hooks = trainer.model.encoder.embeddings.norm.bias, []
 
-    def step(plan):
-        bias = trainer.model.encoder.embeddings.norm.bias
-        hook = bias.register_hook(lambda slope: slope * torch.inf) if trainer._position.step + 1 in steps else None
-        take(plan)
-        if hook is not None:
-            hook.remove()
+    def before(step):
+        if step in steps:
+            hooks.append(bias.register_hook(lambda slope: slope * torch.inf))
 
-    trainer._step = step
+    def after(_):
+        while hooks:
+            hooks.pop().remove()
+
+    tiny_run.around_steps(trainer, before, after)
 
 
 FP16 = {"precision": "fp16", "log_every": 1}
@@ -272,11 +271,11 @@ def test_overflowing_steps_of_fp16_are_skipped_counted_and_move_the_position_on(
     overflow_at(trainer, {2, 3})
     trainer.train()
     lines = [line for line in trainer.records.read() if line["kind"] == "step"]
-    assert [line["step"] for line in lines] == list(range(1, trainer._position.step + 1))
+    assert [line["step"] for line in lines] == list(range(1, trainer.position.step + 1))
     assert [line["skipped"] for line in lines[:4]] == [0, 1, 1, 0]
     assert [line["loss_scale"] for line in lines[:4]] == [102_400, 102_400, 81_920, 81_920]
     assert lines[1]["loss"] == {}
-    assert trainer._position.task_steps == dict.fromkeys(tiny.FOUR, 5)
+    assert trainer.position.task_steps == dict.fromkeys(tiny.FOUR, 5)
 
 
 def test_the_loss_scale_comes_back_exactly_when_a_run_is_resumed(tmp_path):
@@ -314,40 +313,45 @@ def test_a_compiled_run_compiles_nothing_again_over_all_its_stages_and_tasks(tmp
     compile_parts = MultiTaskModel.compile_parts
     monkeypatch.setattr(MultiTaskModel, "compile_parts", lambda model: compile_parts(model, "eager"))
     trainer = fresh(tmp_path, train={"compile": True}, stages={"steps": 6})
-    stats, take, grown = torch._dynamo.utils.counters["stats"], trainer._step, []
+    stats, known, grown = torch._dynamo.utils.counters["stats"], [], []
 
-    def step(plan):
-        known, before = set(trainer._position.task_steps), stats["unique_graphs"]
-        take(plan)
-        if stats["unique_graphs"] > before:
-            grown.append(set(trainer._position.task_steps) - known)
+    def before(_):
+        known.append((set(trainer.position.task_steps), stats["unique_graphs"]))
 
-    trainer._step = step
+    def after(_):
+        tasks, graphs = known.pop()
+        if stats["unique_graphs"] > graphs:
+            grown.append(set(trainer.position.task_steps) - tasks)
+
+    tiny_run.around_steps(trainer, before, after)
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         trainer.train()
     torch._dynamo.reset()
-    assert trainer._position.stage == 4
+    assert trainer.position.stage == 4
     assert grown[0] == {"knowledge_masking"}
     assert all(grown)  # only where a task enters, and its head is of a form not met before
 
 
 def poison_at(trainer, steps):
     """Makes the losses of these steps not a number, as a damaged activation does; parameters stay as they are."""
-    take = trainer._step
+    norm, kept = trainer.model.encoder.embeddings.norm, []
 
-    def step(plan):
-        bad = trainer._position.step + 1 in steps
-        norm = trainer.model.encoder.embeddings.norm
-        hook = norm.register_forward_hook(lambda *given: given[2] * torch.nan) if bad else None
-        before = [parameter.clone() for parameter in trainer.model.parameters()]
-        moments = [s["exp_avg"].clone() for s in trainer.optimizer.state.values()]
-        take(plan)
-        if hook is not None:
+    def moments():
+        return [state["exp_avg"] for state in trainer.optimizer.state.values()]
+
+    def before(step):
+        if step in steps:
+            hook = norm.register_forward_hook(lambda *given: given[2] * torch.nan)
+            kept.append((hook, *([one.clone() for one in some] for some in (trainer.model.parameters(), moments()))))
+
+    def after(_):
+        while kept:
+            hook, parameters, averages = kept.pop()
             hook.remove()
-            assert all(map(torch.equal, before, trainer.model.parameters()))
-            assert all(map(torch.equal, moments, [s["exp_avg"] for s in trainer.optimizer.state.values()]))
+            assert all(map(torch.equal, parameters, trainer.model.parameters()))
+            assert all(map(torch.equal, averages, moments()))
 
-    trainer._step = step
+    tiny_run.around_steps(trainer, before, after)
 
 
 def test_a_step_that_is_not_finite_changes_nothing_is_counted_and_its_data_is_consumed(whole, tmp_path):
@@ -358,7 +362,7 @@ def test_a_step_that_is_not_finite_changes_nothing_is_counted_and_its_data_is_co
     assert [line["skipped"] for line in lines[:7]] == [0, 0, 1, 1, 0, 1, 0]
     assert lines[2]["loss"] == {}
     assert (position.skipped, position.bad_steps) == (3, 0)
-    straight = whole._position
+    straight = whole.position
     assert position.step == straight.step
     assert position.seen == straight.seen
     assert [lane.state() for lane in position.lanes] == [lane.state() for lane in straight.lanes]
@@ -372,7 +376,7 @@ def test_bad_steps_in_a_row_are_counted_over_a_kill(tmp_path):
         trainer.train()
     resumed = fresh(tmp_path)
     resumed.restore(checkpoints.newest(tmp_path / "run"))
-    assert resumed._position.bad_steps == 2
+    assert resumed.position.bad_steps == 2
     poison_at(resumed, {4})
     with pytest.raises(RunFailed, match=r"step 4 of stage.*the last of 3 such steps"):
         resumed.train()
@@ -392,20 +396,15 @@ def test_a_verdict_asked_one_step_later_counts_and_stops_at_the_same_step(tmp_pa
     poison_at(stopping, {3, 4, 5})
     with pytest.raises(RunFailed, match="step 5 of stage"):
         stopping.train()
-    assert stopping._position.step == 5
+    assert stopping.position.step == 5
 
 
 @pytest.mark.parametrize("signal_at", [1, 4, 7])
 def test_a_signal_saves_the_step_it_came_in_and_the_resumed_run_ends_bit_identical(whole, tmp_path, signal_at):
     stopped = fresh(tmp_path)
-    take = stopped._step
-
-    def step(plan):
-        take(plan)
-        if stopped._position.step == signal_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    stopped._step = step
+    tiny_run.around_steps(
+        stopped, after=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == signal_at else None
+    )
     with pytest.raises(RunStopped, match=rf"SIGTERM came; step {signal_at} is done and saved.*ernie2 resume"):
         stopped.train()
     newest = checkpoints.newest(tmp_path / "run")
@@ -424,14 +423,7 @@ def test_a_signal_saves_the_step_it_came_in_and_the_resumed_run_ends_bit_identic
 def test_a_signal_during_the_last_step_of_a_stage_stops_at_its_end(tmp_path):
     stopped = fresh(tmp_path)
     last = len(stopped.plans[0])
-    take = stopped._step
-
-    def step(plan):
-        take(plan)
-        if stopped._position.step == last:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    stopped._step = step
+    tiny_run.around_steps(stopped, after=lambda step: os.kill(os.getpid(), signal.SIGINT) if step == last else None)
     with pytest.raises(RunStopped, match="SIGINT came"):
         stopped.train()
     assert checkpoints.newest(tmp_path / "run").state["position"]["stage"] == 1
@@ -452,7 +444,7 @@ def test_a_batch_that_is_never_made_is_told_by_the_watchdog(tmp_path, capsys):
         return "the run has been making the batch of step 3 for" in told and "in wait" in told
 
     def wait(*given):
-        if trainer._position.step == 2:
+        if trainer.position.step == 2:
             wait_until(is_reported)
         return pack(*given)
 
@@ -461,21 +453,25 @@ def test_a_batch_that_is_never_made_is_told_by_the_watchdog(tmp_path, capsys):
     assert is_reported()
 
 
-def test_shards_damaged_while_a_run_goes_on_end_it_by_name(tmp_path):
-    trainer = fresh(tmp_path)
-    shards = Shards(tmp_path / "shards")
-    file = shards.corpora["text"].shards[1].folder / "tokens.npy"
+def test_shards_damaged_before_a_run_is_resumed_end_it_by_name(tmp_path):
+    killed = fresh(tmp_path)
+    kill_after(killed, 4)
+    with pytest.raises(Killed):
+        killed.train()
+    resumed = fresh(tmp_path)
+    resumed.restore(checkpoints.newest(tmp_path / "run"))
+    file = resumed.stream.feeds["knowledge_masking"].corpora[0].shards[1].folder / "tokens.npy"
     file.write_bytes(file.read_bytes()[:-2] + b"xy")
-    with DataCheck(shards) as trainer.data_check, pytest.raises(ShardError, match=r"tokens\.npy.*checksum"):
-        trainer.train()
+    with pytest.raises(ShardError, match=r"tokens\.npy.*checksum"):
+        resumed.train()
 
 
 def test_a_batch_that_damaged_shards_make_impossible_is_laid_at_their_door(tmp_path):
     trainer = fresh(tmp_path)
-    shards = Shards(tmp_path / "shards")
-    file = shards.corpora["text"].shards[0].folder / "sentences.npy"
+    file = trainer.stream.feeds["knowledge_masking"].corpora[0].shards[0].folder / "sentences.npy"
     columns = np.load(file)
     columns[3] = 10_000
     np.save(file, columns)
-    with DataCheck(shards) as trainer.data_check, pytest.raises(ShardError, match=r"sentences\.npy"):
+    trainer.position.step = 1  # so that shards are compared beside the steps
+    with pytest.raises(ShardError, match=r"sentences\.npy"):
         trainer.train()

@@ -11,7 +11,7 @@ from ernie2.batches.loader import AHEAD, Loader
 from ernie2.batches.stream import Lane, Stream
 from ernie2.benchmarking.mix import Mix
 from ernie2.training.measuring import Taker, TaskSet
-from ernie2.training.trainer import loader_workers
+from ernie2.training.step_inputs import loader_workers
 
 _LEAST_STEPS = 3
 

@@ -31,8 +31,16 @@ from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.distributed import World
 from ernie2.training.environment import environment, git_state, rules, versions
 from ernie2.training.evaluate import HeldOut
+from ernie2.training.hooks.base import Hook
+from ernie2.training.hooks.mirror import Mirror
+from ernie2.training.hooks.non_finite import NonFiniteSteps
+from ernie2.training.hooks.shard_check import ShardCheck
+from ernie2.training.hooks.signals import Signals
+from ernie2.training.hooks.sinks import check_sinks, sinks
+from ernie2.training.hooks.watchdog import Watchdog
 from ernie2.training.memory import check_memory
 from ernie2.training.optimizers import state_numbers
+from ernie2.training.records import NoRecords, Records
 from ernie2.training.run_record import (
     FORMAT,
     CorpusRecord,
@@ -43,9 +51,8 @@ from ernie2.training.run_record import (
     UsableRecord,
     fingerprint,
 )
-from ernie2.training.sinks import check_sinks
 from ernie2.training.step import choose_precision
-from ernie2.training.trainer import Trainer
+from ernie2.training.trainer import Trainer, TrainingData
 
 ROW_ZERO = "knowledge_masking"
 
@@ -67,6 +74,7 @@ def build(
     stages: Sequence[Stage] | None = None,
     carried: int = 0,
     world: World | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Pretraining:
     """Builds everything a run needs; `model` is given for a warm start, else initialised from the recipe's seed.
 
@@ -94,22 +102,11 @@ def build(
         model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
         initial = parameters_digest(model.encoder)
-    trainer = Trainer(
-        recipe.train,
-        model,
-        stream,
-        plans,
-        heldout,
-        Path(recipe.run),
-        seed=recipe.seed,
-        task_steps=max(sum(plan.stage.of(task.name) for plan in plans[carried:]) for task in tasks),
-        loss_weights={task.name: task.options.loss_weight for task in tasks},
-        precision=precision,
-        device=device,
-        patience=recipe.stages.patience,
-        least_gain=recipe.stages.least_gain,
-        world=world,
-    )
+    steps = max(sum(plan.stage.of(task.name) for plan in plans[carried:]) for task in tasks)
+    data = TrainingData(stream, plans, heldout, steps)
+    records = Records(Path(recipe.run)) if world.first else NoRecords(Path(recipe.run))
+    own = run_hooks(recipe, shards, model, {task.name: task.options.loss_weight for task in tasks}, precision, world)
+    trainer = Trainer(recipe, model, data, records, [*own, *hooks], world)
     described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     record = RunRecord(
         format=FORMAT,
@@ -139,6 +136,23 @@ def build(
         extended_from=None,
     )
     return Pretraining(trainer, record, ids, usable)
+
+
+def run_hooks(
+    recipe: Recipe, shards: Shards, model: MultiTaskModel, weights: Mapping[str, float], precision: str, world: World
+) -> list[Hook]:
+    """Return what every run does beside its steps, on this rank, in the order in which it is opened."""
+    settings = recipe.train
+    of_first = sinks(settings.sinks) if world.first else []
+    if settings.mirror and world.first:
+        of_first.append(Mirror(Path(recipe.run), settings.mirror))
+    return [
+        ShardCheck(shards, world.local_rank, world.local_size),
+        *of_first,
+        NonFiniteSteps(model, recipe, weights, precision, world),
+        Watchdog(settings.watchdog_seconds, world.rank, world.size),
+        Signals(),
+    ]
 
 
 def parameters_digest(module: torch.nn.Module) -> str:

@@ -21,9 +21,9 @@ from ernie2.runs.prepare import say_missing
 from ernie2.runs.stored import unfinished_note
 from ernie2.shards.shard_folders import open_shards, reading_shards
 from ernie2.shards.store import Shards
-from ernie2.training.data_check import check_now
 from ernie2.training.environment import same_sampling
 from ernie2.training.evaluate import HeldOut
+from ernie2.training.hooks.shard_check import check_now
 from ernie2.training.run_record import is_run, read_run
 from ernie2.training.step import choose_precision
 

@@ -14,7 +14,7 @@ from ernie2.model.hf import unknown_to_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.runs.export import export_hf
-from ernie2.runs.folder import locked_shards, open_run_resources
+from ernie2.runs.folder import locked_shards
 from ernie2.runs.prepare import say_missing
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
@@ -35,10 +35,9 @@ def run_in_training(run: Path, shards: Shards, trainer: Trainer, record: RunReco
     with locked_shards(shards, world):
         _say_settings(trainer, record)
         try:
-            with open_run_resources(trainer, record, shards):
-                yield
+            yield
             model = unsharded(trainer.model, world)
-            folder = world.on_first(lambda: _export(run, shards, trainer, record, model, trainer._position.seen))
+            folder = world.on_first(lambda: _export(run, shards, trainer, record, model, trainer.position.seen))
             done = record.updated(status="done", finished=datetime.now(UTC).isoformat(timespec="seconds"))
             page = world.on_first(lambda: write_report(run, record=done))
             trainer.records.describe(done)  # last, so that a finished run has its results

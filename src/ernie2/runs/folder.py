@@ -12,11 +12,8 @@ from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock, owner_of
 from ernie2.training.checkpoints import begun
-from ernie2.training.data_check import DataCheck, check_now
 from ernie2.training.distributed import World
-from ernie2.training.run_record import RunRecord, read_run
-from ernie2.training.sinks import open_sinks
-from ernie2.training.trainer import Trainer
+from ernie2.training.run_record import read_run
 
 
 @contextmanager
@@ -40,26 +37,6 @@ def locked_shards(shards: Shards, world: World) -> Iterator[None]:
         with world.together():
             if world.local_rank == 0:
                 held.enter_context(reading_shards(shards))
-        yield
-
-
-@contextmanager
-def open_run_resources(trainer: Trainer, record: RunRecord, shards: Shards) -> Iterator[None]:
-    """Open the sinks of a run that is about to be trained, and compare its shards with their checksums.
-
-    A run that starts compares them now, one that is resumed beside its steps. The ranks of a machine share the work.
-    Raises `ShardError` for damage that is found at once.
-    """
-    world = trainer.world
-    with ExitStack() as resources:
-        if trainer.step:
-            trainer.data_check = resources.enter_context(DataCheck(shards, world.local_rank, world.local_size))
-        else:
-            with world.together():
-                check_now(shards, world.local_rank, world.local_size)
-        if world.first:
-            trainer.records.sinks = open_sinks(trainer.settings.sinks, trainer.run, record, trainer.step)
-            resources.callback(trainer.records.close)
         yield
 
 

@@ -25,7 +25,7 @@ from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import newest
 from ernie2.training.distributed import World, open_world
 from ernie2.training.environment import check_rules
-from ernie2.training.mirror import fetch
+from ernie2.training.hooks.mirror import fetch
 from ernie2.training.run_record import RunRecord, read_run
 
 

@@ -22,7 +22,8 @@ from ernie2.storage.atomic import scratch_folder
 from ernie2.training import checkpoints
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.step import GlobalBatch, LossScale, StepSettings, take_step
-from ernie2.training.trainer import Trainer, loader_workers
+from ernie2.training.step_inputs import loader_workers
+from ernie2.training.trainer import Trainer
 
 LEAST_ROUNDS = 3
 """Steps every task set is measured for, where that takes no longer than twice the time given."""

@@ -7,28 +7,32 @@ cuts off what came later, so that no step appears twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.storage.line_files import append_line, check_extent, extent_of, parse_lines, shorten
 from ernie2.storage.locks import confirm_lock
+from ernie2.training.hooks.base import Hook
 from ernie2.training.run_record import RunRecord, is_run, read_run, write_run
-from ernie2.training.sinks import Sink
 
 
-class Records:
-    """The two record files of one run folder."""
+class Records(Hook):
+    """The two record files of one run folder; as a hook, it writes every line of a training."""
+
+    required = True
 
     def __init__(self, run: Path) -> None:
         self.run = run
         self.metrics = run / "metrics.jsonl"
-        self.sinks: Sequence[Sink] = ()
-        """Where lines go besides; `train.sinks.open_sinks` makes them."""
+
+    def on_line(self, line: Mapping[str, Any]) -> None:
+        """Write a line of the training."""
+        self.write(**line)
 
     def write(self, kind: str, **values: Any) -> None:
-        """Appends one line whole, hands it to the operating system, then to the sinks.
+        """Append one line whole and hand it to the operating system.
 
         Raises `StorageError` with the lines before still whole, `LockLost` where another process has taken over the
         run.
@@ -37,13 +41,6 @@ class Records:
         line = {"kind": kind, **values}
         what_now = f"Its lines so far are whole. Free space, then {_again(self.run)}."
         append_line(self.metrics, line, durable=False, what_now=what_now)
-        for sink in self.sinks:
-            sink.write(int(values.get("step", 0)), line)
-
-    def close(self) -> None:
-        """Lets the sinks send what is still waiting."""
-        for sink in self.sinks:
-            sink.close()
 
     def extent(self) -> dict[str, Any]:
         """Return how far metrics.jsonl was written, as `storage.line_files` notes it; all of that is on the disk."""

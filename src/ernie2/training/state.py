@@ -61,6 +61,24 @@ class Position:
     bad_steps: int = 0
     convergence: Convergence = field(default_factory=Convergence)
 
+    def count_step(self, active: Sequence[str], tokens: int, seen: Mapping[str, int]) -> None:
+        """Count a step that trains `active`, with its real tokens and its instances by task."""
+        self.step, self.stage_step, self.tokens = self.step + 1, self.stage_step + 1, self.tokens + tokens
+        for task in active:
+            self.task_steps[task] = self.task_steps.get(task, 0) + 1
+        for task, count in seen.items():
+            self.seen[task] = self.seen.get(task, 0) + count
+
+    def count_result(self, *, skipped: bool, overflow: bool) -> None:
+        """Count whether the last step changed nothing; one that only overflowed in fp16 is no bad one."""
+        self.skipped += skipped
+        if not overflow:
+            self.bad_steps = self.bad_steps + 1 if skipped else 0
+
+    def end_stage(self) -> None:
+        """Go on to the next stage."""
+        self.stage, self.stage_step, self.convergence = self.stage + 1, 0, Convergence()
+
     def trained(self, stages: Sequence[Mapping[str, int]]) -> frozenset[str]:
         """Return the tasks whose training has begun; `stages` are the iterations of each task by stage."""
         ended = {task for stage in stages[: self.stage] for task, count in stage.items() if count}

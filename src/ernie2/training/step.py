@@ -6,6 +6,7 @@ backward; so splitting a batch into packs, packs among ranks, or saying a task's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from ernie2.batches.order import seed_of
 from ernie2.errors import ConfigError
 from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
-from ernie2.training.distributed import World
 from ernie2.training.parallel import SingleProcess, whole
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -69,6 +69,7 @@ class GlobalBatch:
 class StepResult:
     """Per task over the global batch: summed loss and number correct (0-d tensors), count; and the norm before
     clipping. Where `finite` is false nothing was changed: parameters and moments are those before the step.
+    `loss_scale`: what the loss was multiplied by, 1 but in fp16.
     """
 
     losses: Mapping[str, Tensor]
@@ -76,11 +77,22 @@ class StepResult:
     counts: Mapping[str, int]
     grad_norm: Tensor
     finite: Finite
+    loss_scale: float = 1.0
 
     @property
     def skipped(self) -> bool:
         """Whether a loss or gradient was not finite; on CUDA this waits for the step where it was not scaled."""
         return not self.finite
+
+    @property
+    def bad_losses(self) -> list[str]:
+        """The tasks whose loss is not finite."""
+        return [name for name, loss in self.losses.items() if not math.isfinite(float(loss))]
+
+    @property
+    def overflow(self) -> bool:
+        """Whether only a gradient is not finite, and in fp16 a smaller scale of the loss can still mend that."""
+        return self.skipped and self.loss_scale > LEAST_SCALE and not self.bad_losses
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
@@ -176,7 +188,7 @@ def take_step(
         scale.update(bool(finite))
     if finite:
         optimizer.step()
-    return StepResult(losses, correct, batch.counts, grad_norm, finite)
+    return StepResult(losses, correct, batch.counts, grad_norm, finite, factor)
 
 
 def decided_on_device(norm: Tensor) -> bool:
@@ -245,7 +257,7 @@ class Finite:
 
 START, GROWTH, BACKOFF = 102_400.0, 2.0, 0.8
 GOOD_STEPS, BAD_STEPS = 100, 2
-LEAST = 1.0
+LEAST_SCALE = 1.0
 """A loss scaled by no more than this that still overflows is not a matter of scale."""
 
 
@@ -267,7 +279,7 @@ class LossScale:
         if self.good == GOOD_STEPS:
             self.value, self.good = self.value * GROWTH, 0
         if self.bad == BAD_STEPS:
-            self.value, self.bad = max(LEAST, self.value * BACKOFF), 0
+            self.value, self.bad = max(LEAST_SCALE, self.value * BACKOFF), 0
 
     def state(self) -> dict[str, Any]:
         """As JSON values, which come back exactly."""
@@ -276,37 +288,3 @@ class LossScale:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `state()`."""
         self.value, self.good, self.bad = state["value"], state["good"], state["bad"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """`tokens`: real tokens; `scored`: positions by task, only tasks that score any; `seen`: instances by the task
-    under whose id they stand.
-    """
-
-    tokens: int
-    scored: Mapping[str, int]
-    seen: Mapping[str, int]
-
-    @staticmethod
-    def of(packs: Sequence[PackedBatch], names: Mapping[int, str]) -> Tally:
-        """Counts `packs`; `names`: the tasks by their row of the task table."""
-        scored: dict[str, int] = {}
-        seen: dict[str, int] = {}
-        for pack in packs:
-            for name, targets in pack.targets.items():
-                if targets.count:
-                    scored[name] = scored.get(name, 0) + targets.count
-            for row in pack.task_ids[pack.starts[:-1]].tolist():
-                seen[names[row]] = seen.get(names[row], 0) + 1
-        return Tally(sum(pack.real_tokens for pack in packs), scored, seen)
-
-    def over(self, world: World, tasks: Sequence[str]) -> Tally:
-        """The sum over all ranks, by one message between hosts; `tasks`: all there are, in the same order on all."""
-        if world.size == 1:
-            return self
-        ours = [self.tokens, *(self.scored.get(name, 0) for name in tasks), *(self.seen.get(n, 0) for n in tasks)]
-        tokens, *counts = world.total(torch.tensor(ours, dtype=torch.int64)).tolist()
-        scored = {name: count for name, count in zip(tasks, counts, strict=False) if count}
-        seen = {name: count for name, count in zip(tasks, counts[len(tasks) :], strict=True) if count}
-        return Tally(tokens, scored, seen)

@@ -8,11 +8,13 @@ something differs. Ranks share the work.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Event, Thread
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Event
 
 from ernie2.console import progress
-from ernie2.errors import Ernie2Error, ShardError
+from ernie2.errors import ShardError
 from ernie2.shards.store import Shard, Shards
+from ernie2.training.hooks.base import Hook, OpenRun
 
 
 def check_now(shards: Shards, rank: int = 0, size: int = 1) -> None:
@@ -24,45 +26,50 @@ def check_now(shards: Shards, rank: int = 0, size: int = 1) -> None:
             bar.advance()
 
 
-class DataCheck:
-    """Compares this rank's share of `shards` in a thread; `raise_damage` raises the `ShardError` it met, if any.
+class ShardCheck(Hook):
+    """Compares this rank's share of `shards`: at once for a run that starts, in a thread beside one that is resumed.
 
-    A context manager; leaving it ends the thread.
+    Raises `ShardError` for the first file that differs: at once, or before the next step.
     """
 
+    required = True
+    every_rank = True
+
     def __init__(self, shards: Shards, rank: int = 0, size: int = 1) -> None:
-        self._shards = share(shards, rank, size)
-        self._error: Ernie2Error | None = None
+        self._shards, self._rank, self._size = shards, rank, size
         self._left = Event()
-        self._thread = Thread(target=self._check, name="ernie2-data-check", daemon=True)
+        self._checking: Future[None] | None = None
 
-    def __enter__(self) -> DataCheck:
-        self._thread.start()
-        return self
+    def open(self, run: OpenRun) -> None:
+        """Compare, or begin to."""
+        if not run.step:
+            check_now(self._shards, self._rank, self._size)
+            return
+        thread = ThreadPoolExecutor(1, "ernie2-shard-check")
+        self._checking = thread.submit(self._check)
+        thread.shutdown(wait=False)
 
-    def __exit__(self, *_: object) -> None:
+    def before_step(self, step: int) -> None:
+        """Raise what was found so far."""
+        if self._checking is not None and self._checking.done():
+            self._checking.result()
+
+    def on_batch_error(self, error: Exception) -> None:
+        """Wait until all is compared: damaged shards are the first thing to report."""
+        if self._checking is not None:
+            self._checking.result()
+
+    def close(self) -> None:
+        """End the thread."""
         self._left.set()
-        self._thread.join()
-
-    def raise_damage(self) -> None:
-        """Raises what was found so far."""
-        if self._error is not None:
-            raise self._error
-
-    def finish(self) -> None:
-        """Waits until all is compared, then as `raise_damage`."""
-        self._thread.join()
-        self.raise_damage()
+        if self._checking is not None:
+            wait([self._checking])
 
     def _check(self) -> None:
-        for shard in self._shards:
+        for shard in share(self._shards, self._rank, self._size):
             if self._left.is_set():
                 return
-            try:
-                _verify(shard)
-            except Ernie2Error as error:
-                self._error = error
-                return
+            _verify(shard)
 
 
 def share(shards: Shards, rank: int, size: int) -> Sequence[Shard]:

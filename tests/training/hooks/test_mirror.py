@@ -9,7 +9,7 @@ import tiny_run
 from ernie2.config.settings import TrainSettings
 from ernie2.errors import CheckpointError, ConfigError
 from ernie2.training import checkpoints
-from ernie2.training.mirror import Mirror, fetch
+from ernie2.training.hooks.mirror import Mirror, fetch
 from ernie2.training.optimizers import build_optimizer
 
 
@@ -73,6 +73,8 @@ def test_a_mirror_that_fails_is_told_and_the_next_checkpoint_is_copied(tmp_path,
 
         monkeypatch.setattr(mirror._files, "put_file", failing)
         model = nn.Linear(3, 2)
-        mirror.send(checkpoints.save(tmp_path / "run", step, model, build_optimizer(model, TrainSettings()), {}))
+        mirror.on_checkpoint(
+            checkpoints.save(tmp_path / "run", step, model, build_optimizer(model, TrainSettings()), {})
+        )
     assert "step_00000001 was not copied to memory://mirror" in capsys.readouterr().out
     assert mirror._files.exists(f"{mirror._root}/checkpoints/step_00000002/state.json")

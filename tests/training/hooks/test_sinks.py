@@ -1,14 +1,16 @@
 import sys
 import types
+from contextlib import contextmanager
 from typing import ClassVar
 
 import pytest
 
 import tiny_run
 from ernie2.errors import ConfigError
+from ernie2.training.hooks.base import Hooks, OpenRun
+from ernie2.training.hooks.sinks import check_sinks, scalars, sinks
 from ernie2.training.records import Records
-from ernie2.training.run_record import RunRecord
-from ernie2.training.sinks import check_sinks, open_sinks, scalars
+from ernie2.training.run_record import RunRecord, write_run
 
 RECORD = RunRecord.model_validate(tiny_run.run_values(created="2026-01-02T03:04:05+00:00", recipe={"name": "tiny"}))
 
@@ -41,6 +43,15 @@ class FakeRun:
         self.finished = True
 
 
+@contextmanager
+def recording(folder, names, step=0):
+    """The hooks of a run with these sinks, opened after `step` steps; metrics.jsonl is written beside them."""
+    write_run(folder, RECORD)
+    hooks = Hooks([Records(folder), *sinks(names)])
+    with hooks.opened(OpenRun(folder, step)):
+        yield hooks
+
+
 @pytest.fixture
 def tensorboard(monkeypatch):
     """A stand-in for the library, which tests do without."""
@@ -68,30 +79,27 @@ def test_the_numbers_of_a_line_are_named_by_their_path():
 
 
 def test_tensorboard_gets_the_lines_of_metrics(tmp_path, tensorboard):
-    records = Records(tmp_path)
-    records.sinks = open_sinks(["tensorboard"], tmp_path, RECORD, step=0)
-    records.write("step", step=1, loss={"a": 2.0})
-    records.write("step", step=2, loss={"a": 1.5})
-    records.close()
+    with recording(tmp_path, ["tensorboard"]) as hooks:
+        hooks.line("step", step=1, loss={"a": 2.0})
+        hooks.line("step", step=2, loss={"a": 1.5})
     (writer,) = tensorboard.made
     assert writer.folder == str(tmp_path / "tensorboard")
     assert writer.purge_step is None
     assert writer.scalars == [("step/loss/a", 2.0, 1), ("step/loss/a", 1.5, 2)]
     assert writer.closed
-    assert [line["step"] for line in records.read()] == [1, 2]
+    assert [line["step"] for line in Records(tmp_path).read()] == [1, 2]
 
 
 def test_a_resumed_run_hides_what_tensorboard_holds_beyond_its_checkpoint(tmp_path, tensorboard):
-    open_sinks(["tensorboard"], tmp_path, RECORD, step=7)
+    with recording(tmp_path, ["tensorboard"], step=7):
+        pass
     assert tensorboard.made[0].purge_step == 8
 
 
 def test_wandb_gets_the_lines_and_a_resumed_run_is_the_same_run(tmp_path, wandb):
     for step in (0, 7):
-        records = Records(tmp_path)
-        records.sinks = open_sinks(["wandb"], tmp_path, RECORD, step=step)
-        records.write("heldout", step=step + 1, tasks={"a": {"accuracy": 0.25}})
-        records.close()
+        with recording(tmp_path, ["wandb"], step) as hooks:
+            hooks.line("heldout", step=step + 1, tasks={"a": {"accuracy": 0.25}})
     assert [run.logged for run in wandb] == [[({"heldout/tasks/a/accuracy": 0.25}, step)] for step in (1, 8)]
     assert wandb[0].given["id"] == wandb[1].given["id"] == "tiny-2026-01-02T03-04-05-00-00"
     assert wandb[0].given["resume"] == "allow"
@@ -100,27 +108,25 @@ def test_wandb_gets_the_lines_and_a_resumed_run_is_the_same_run(tmp_path, wandb)
 
 def test_a_sink_whose_package_is_missing_is_refused_with_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.setattr("ernie2.training.sinks.find_spec", lambda name: None)
+    monkeypatch.setattr("ernie2.training.hooks.sinks.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '\.\[wandb\]'"):
         check_sinks(["wandb"])
 
 
 def test_a_sink_that_fails_is_said_once_and_the_run_goes_on(tmp_path, wandb, capsys):
-    records = Records(tmp_path)
-    records.sinks = open_sinks(["wandb"], tmp_path, RECORD, step=0)
-
     def fail(*_, **__):
         raise ConnectionError("no network")
 
-    wandb[0].log = fail
-    for step in (1, 2):
-        records.write("step", step=step)
-    records.close()
-    assert capsys.readouterr().out.count("no network") == 1
-    assert [line["step"] for line in records.read()] == [1, 2]
+    with recording(tmp_path, ["wandb"]) as hooks:
+        wandb[0].log = fail
+        for step in (1, 2):
+            hooks.line("step", step=step)
+    assert capsys.readouterr().out.count("The sink wandb failed and is left out from here on (ConnectionError: no") == 1
+    assert [line["step"] for line in Records(tmp_path).read()] == [1, 2]
+    assert not wandb[0].finished
 
 
-def test_no_library_is_imported_where_no_sink_is_named(tmp_path, monkeypatch):
+def test_no_library_is_imported_where_no_sink_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert open_sinks([], tmp_path, RECORD, step=0) == []
+    assert sinks([]) == []

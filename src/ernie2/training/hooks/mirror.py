@@ -18,23 +18,26 @@ from ernie2.storage.json_files import parse_json
 from ernie2.storage.remote import download
 from ernie2.training.checkpoints import open_checkpoint
 from ernie2.training.environment import check_rules
+from ernie2.training.hooks.base import Hook
 from ernie2.training.run_record import is_run
 
 _RECORDS = ("run.json", "metrics.jsonl")
 _LAST = "state.json"
 
 
-class Mirror:
+class Mirror(Hook):
     """The place `url` as the second home of `run`; raises `ConfigError` where fsspec cannot open such URLs."""
+
+    required = True
 
     def __init__(self, run: Path, url: str) -> None:
         self._run, self._url = run, url
         self._files, self._root = _opened(url)
 
-    def send(self, folder: Path) -> None:
-        """Copies one checkpoint with the records up to it, and deletes there what is no longer in the run folder.
+    def on_checkpoint(self, folder: Path) -> None:
+        """Copy one checkpoint with the records up to it, and delete there what is no longer in the run folder.
 
-        A failure is told and forgotten: the checkpoint is whole on the disk, and the next one is another try.
+        A failure is reported and forgotten: the checkpoint is whole on the disk, and the next one is another try.
         """
         try:
             files = self._files

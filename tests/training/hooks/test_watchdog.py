@@ -1,12 +1,25 @@
 import re
 import threading
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from child_processes import wait_until
-from ernie2.training import watchdog as watchdog_module
-from ernie2.training.watchdog import Watchdog
+from ernie2.training.hooks import watchdog as watchdog_module
+from ernie2.training.hooks.base import OpenRun
+from ernie2.training.hooks.watchdog import Watchdog
+
+
+@contextmanager
+def opened(seconds):
+    watchdog = Watchdog(seconds)
+    watchdog.open(OpenRun(Path()))
+    try:
+        yield watchdog
+    finally:
+        watchdog.close()
 
 
 def a_stream_that_is_stuck(capsys):
@@ -17,18 +30,18 @@ def a_stream_that_is_stuck(capsys):
 
 
 def test_it_says_what_a_run_has_been_doing_and_where_in_the_code(capsys):
-    with Watchdog(0.1) as watchdog:
-        watchdog.phase("making the batch of step 12")
+    with opened(0.1) as watchdog:
+        watchdog.on_phase("making the batch of step 12")
         told = a_stream_that_is_stuck(capsys)
-    assert re.match(r"No step has ended for \d+ s: the run has been making the batch of step 12 for \d+ s\.", told)
+    assert re.match(r"No progress: the run has been making the batch of step 12 for \d+ s\. It is at\n", told)
     assert "in a_stream_that_is_stuck" in told
 
 
 def test_among_several_ranks_it_says_which():
-    watchdog = Watchdog(600.0, rank=3, world=4)
-    watchdog.phase("in step 7")
+    watchdog = Watchdog(600.0, rank=3, ranks=4)
+    watchdog.on_phase("in step 7")
     now = time.monotonic() + 700
-    assert watchdog.told(now).startswith("No step has ended for 700 s: rank 3 of 4 has been in step 7 for 700 s.")
+    assert watchdog.message(now).startswith("No progress: rank 3 of 4 has been in step 7 for 700 s.")
 
 
 @pytest.fixture
@@ -45,7 +58,7 @@ def looks(monkeypatch):
                 assert seconds == watchdog._seconds / watchdog_module.LOOK_SHARE
                 now[0] = next(left, -1.0)
                 if now[0] in steps:
-                    watchdog.step_done()
+                    watchdog.on_phase("in a step")
                 return now[0] < 0
 
         watchdog._left = Clock()
@@ -61,11 +74,11 @@ def test_it_is_silent_while_steps_end(capsys, looks):
 
 def test_it_repeats_itself_as_often_as_it_waits(capsys, looks):
     looks(Watchdog(4.0), range(1, 21))
-    assert capsys.readouterr().err.count("No step has ended") == 5
+    assert capsys.readouterr().err.count("No progress") == 5
 
 
 def test_zero_turns_it_off(capsys):
     before = threading.active_count()
-    with Watchdog(0):
+    with opened(0):
         assert threading.active_count() == before
     assert capsys.readouterr().err == ""

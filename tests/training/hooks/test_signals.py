@@ -5,19 +5,32 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ernie2.training import signals
-from ernie2.training.signals import SIGNALS, Stop
+from ernie2.training.hooks import signals
+from ernie2.training.hooks.base import OpenRun
+from ernie2.training.hooks.signals import SIGNALS, Signals
 
-SOURCE = Path(__file__).parents[2] / "src"
+SOURCE = Path(__file__).parents[3] / "src"
 
 
 def send(number):
     os.kill(os.getpid(), number)
     time.sleep(0.01)  # Python runs handlers between two of its instructions
+
+
+@contextmanager
+def opened():
+    """Signals as a run opens and closes them."""
+    noted = Signals()
+    noted.open(OpenRun(Path()))
+    try:
+        yield noted
+    finally:
+        noted.close()
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +43,10 @@ def no_handlers_of_this_session():
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_noted_and_said(number, capfd):
-    with Stop() as stop:
-        assert not stop.agreed()
+    with opened() as stop:
+        assert stop.stop_reason() is None
         send(number)
-        assert stop.agreed()
-        assert stop.name == number.name
+        assert stop.stop_reason() == f"{number.name} came"
     again = {
         signal.SIGINT: "; press Ctrl-C again to stop immediately",
         signal.SIGTERM: "; send SIGTERM again to stop immediately",
@@ -45,41 +57,41 @@ def test_the_first_signal_is_noted_and_said(number, capfd):
 
 def test_handlers_are_as_before_afterwards():
     before = [signal.getsignal(number) for number in SIGNALS]
-    with Stop():
+    with opened():
         assert signal.getsignal(signal.SIGTERM) is not before[0]
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_signal_that_comes_twice_at_once_is_one(capfd):
-    with Stop() as stop:
+    with opened() as stop:
         send(signal.SIGINT)
         send(signal.SIGTERM)
-        assert stop.name == "SIGINT"
+        assert stop.caught == "SIGINT"
     assert capfd.readouterr().err.count("finishing") == 1
 
 
 def test_a_terminal_that_goes_away_may_say_so_many_times(monkeypatch):
     monkeypatch.setattr(signals, "SAME_SECONDS", 0.0)
-    with Stop() as stop:
+    with opened() as stop:
         for _ in range(3):
             send(signal.SIGHUP)
-        assert stop.name == "SIGHUP"
+        assert stop.caught == "SIGHUP"
 
 
 def test_a_run_under_nohup_does_not_hear_of_its_terminal():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with Stop() as stop:
+    with opened() as stop:
         send(signal.SIGHUP)
-        assert not stop.asked
+        assert stop.caught is None
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_a_run_whose_terminal_is_gone_can_go_on_printing_and_ends_as_it_would(tmp_path):
     """The program's controlling terminal hangs up: every write to it fails with EIO."""
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom ernie2.training.signals import Stop\n"
-        "with Stop() as stop:\n    print('ready', flush=True)\n    stop.soon(30)\n    print('saving', flush=True)\n"
-        "    Path(sys.argv[1]).write_text(str(stop.name))\nsys.exit(75)\n"
+        "import sys\nfrom pathlib import Path\nfrom ernie2.training.hooks.signals import Signals\n"
+        "stop = Signals()\nstop.open(None)\nprint('ready', flush=True)\nstop.wait(30)\nprint('saving', flush=True)\n"
+        "Path(sys.argv[1]).write_text(str(stop.caught))\nsys.exit(75)\n"
     )
     pid, terminal = pty.fork()
     if not pid:
@@ -100,7 +112,7 @@ def test_a_second_ctrl_c_stops_at_once(monkeypatch):
     monkeypatch.setattr(signals, "SAME_SECONDS", 0.0)
 
     def twice():
-        with Stop():
+        with opened():
             send(signal.SIGINT)
             send(signal.SIGINT)
 
@@ -110,9 +122,9 @@ def test_a_second_ctrl_c_stops_at_once(monkeypatch):
 
 def test_a_second_sigterm_ends_the_process_as_sigterm_does():
     program = (
-        "import os, signal, time\nfrom ernie2.training import signals\nsignals.SAME_SECONDS = 0.0\n"
-        "with signals.Stop():\n    for _ in range(2):\n        os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01)\n"
-        "    print('still here')\n"
+        "import os, signal, time\nfrom ernie2.training.hooks import signals\nsignals.SAME_SECONDS = 0.0\n"
+        "signals.Signals().open(None)\nfor _ in range(2):\n    os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01)\n"
+        "print('still here')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(SOURCE)}, capture_output=True, text=True
@@ -121,30 +133,23 @@ def test_a_second_sigterm_ends_the_process_as_sigterm_does():
     assert "still here" not in done.stdout
 
 
-def test_a_signal_to_another_rank_stops_this_one():
-    others = iter([False, True])
-    stop = Stop(agree=lambda flag: flag or next(others))
-    assert [stop.agreed(), stop.agreed()] == [False, True]
-    assert not stop.asked
-
-
 def test_waiting_for_a_signal_ends_when_it_comes():
-    with Stop() as stop:
-        assert not stop.soon(0.02)
+    with opened() as stop:
+        assert not stop.wait(0.02)
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        assert stop.soon(5.0)
+        assert stop.wait(5.0)
 
 
 def test_in_another_thread_nothing_is_installed():
     seen = []
 
     def work():
-        with Stop() as stop:
-            seen.append(stop.asked)
+        with opened() as stop:
+            seen.append(stop.caught)
 
     before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [False]
+    assert seen == [None]
     assert signal.getsignal(signal.SIGTERM) is before

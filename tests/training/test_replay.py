@@ -8,7 +8,7 @@ import tiny_run
 from ernie2.errors import CheckpointError, RunFailed, StorageError
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
-from ernie2.training import bad_batch, replay
+from ernie2.training import replay
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_what_is_kept_holds_no_pickles_and_comes_back_exactly(run):
         "model.safetensors",
         "packs.npz",
     ]
-    packs, model, facts = bad_batch.read_bad_batch(folder / "bad_batch")
+    packs, model, facts = replay.read_bad_batch(folder / "bad_batch")
     assert sorted(packs) == [0, 1]
     assert facts["step"] == 3
     assert set(facts["losses"].values()) == {"nan"}
@@ -58,7 +58,7 @@ def test_what_is_kept_holds_no_pickles_and_comes_back_exactly(run):
 
 def test_the_batch_that_is_kept_is_the_one_the_lanes_yield(run):
     folder, _, trainer = run
-    packs, _, facts = bad_batch.read_bad_batch(folder / "bad_batch")
+    packs, _, facts = replay.read_bad_batch(folder / "bad_batch")
     from ernie2.batches.stream import Lane
 
     plan = trainer.plans[0]
@@ -84,15 +84,13 @@ def test_a_replay_of_a_sound_step_gives_its_losses_bit_for_bit(tmp_path):
     tiny_run.write_shards(tmp_path / "shards")
     recipe = tiny_run.recipe(tmp_path, stages={"method": "multitask"}, train={"max_bad_steps": 1})
     trainer = build(recipe, Shards(tmp_path / "shards")).trainer
-    hooks = []
 
-    def break_the_gradient(plan, take=trainer._step):
-        if trainer._position.step == 1:
+    def break_the_gradient(step):
+        if step == 2:
             bias = trainer.model.encoder.embeddings.norm.bias
-            hooks.append(bias.register_hook(lambda slope: slope * torch.nan))
-        take(plan)
+            bias.register_hook(lambda slope: slope * torch.nan)
 
-    trainer._step = break_the_gradient
+    tiny_run.around_steps(trainer, break_the_gradient)
     with pytest.raises(RunFailed, match=r"step 2 of stage 1.*a gradient is not finite"):
         trainer.train()
     facts = json.loads((tmp_path / "run" / "bad_batch" / "batch.json").read_text())
@@ -106,21 +104,21 @@ def test_a_replay_of_a_sound_step_gives_its_losses_bit_for_bit(tmp_path):
 
 def test_a_folder_that_is_no_kept_batch_is_said_so(tmp_path, capsys):
     with pytest.raises(CheckpointError, match="not a batch that was kept"):
-        bad_batch.read_bad_batch(tmp_path)
+        replay.read_bad_batch(tmp_path)
     assert replay.main([str(tmp_path)]) == 2
     assert "error:" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_the_batch_kept_before(run, tmp_path, monkeypatch):
-    packs, model, _ = bad_batch.read_bad_batch(run[0] / "bad_batch")
+    packs, model, _ = replay.read_bad_batch(run[0] / "bad_batch")
     place = tmp_path / "bad_batch"
-    bad_batch.write_bad_batch(place, packs, model, dict(model.named_parameters()), {"step": 1})
+    replay.write_bad_batch(place, packs, model, dict(model.named_parameters()), {"step": 1})
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
     with pytest.raises(StorageError, match="No space left"):
-        bad_batch.write_bad_batch(place, packs, model, {}, {"step": 2})
+        replay.write_bad_batch(place, packs, model, {}, {"step": 2})
     assert json.loads((place / "batch.json").read_text())["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["bad_batch"]

@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import tiny_run
 from ernie2.errors import ShardError
 from ernie2.shards.store import Shards, damage_first
-from ernie2.training.data_check import DataCheck, check_now, share
+from ernie2.training.hooks.base import OpenRun
+from ernie2.training.hooks.shard_check import ShardCheck, check_now, share
 
 
 def flip_a_byte(file):
@@ -30,18 +33,33 @@ def test_a_flipped_byte_is_found_before_the_first_step_and_the_file_named(shards
         check_now(shards)
 
 
-def test_beside_training_damage_is_raised_when_asked(shards):
+def test_a_run_that_starts_compares_its_shards_first(shards):
     flip_a_byte(column(shards, 1, "sentences"))
-    with DataCheck(shards) as check, pytest.raises(ShardError, match=r"sentences\.npy"):
-        check.finish()
     with pytest.raises(ShardError, match=r"sentences\.npy"):
-        check.raise_damage()
+        ShardCheck(shards).open(OpenRun(Path()))
 
 
-def test_whole_shards_raise_nothing(shards):
-    with DataCheck(shards) as check:
-        check.raise_damage()
-        check.finish()
+@pytest.fixture
+def beside(shards):
+    """A check beside a run that goes on, ended afterwards."""
+    made = ShardCheck(shards)
+    yield made
+    made.close()
+
+
+def test_beside_training_damage_is_raised_before_the_next_step(shards, beside):
+    flip_a_byte(column(shards, 1, "sentences"))
+    beside.open(OpenRun(Path(), step=4))
+    with pytest.raises(ShardError, match=r"sentences\.npy"):
+        beside.on_batch_error(ValueError())  # waits
+    with pytest.raises(ShardError, match=r"sentences\.npy"):
+        beside.before_step(5)
+
+
+def test_whole_shards_raise_nothing(beside):
+    beside.open(OpenRun(Path(), step=4))
+    beside.before_step(5)
+    beside.on_batch_error(ValueError())
 
 
 def test_a_file_that_went_away_is_named(shards):

@@ -15,73 +15,70 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+from ernie2.training.hooks.base import Hook, OpenRun
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SAME_SECONDS = 1.0
 
 
-def nobody_else(flag: bool) -> bool:
-    """Agrees for a world of one rank."""
-    return flag
+class Signals(Hook):
+    """Notes signals and asks the run to stop. The handlers there were come back when it is closed.
 
-
-class Stop:
-    """A context manager that notes signals; `agreed` says whether the run is to stop.
-
-    `agree` turns this rank's flag into one all ranks share (true where any rank's is), so that all stop after the same
-    step; every rank calls `agreed` equally often. Outside the main thread, where Python takes no signals, nothing is
-    noted. Leaving restores the handlers there were.
+    Outside the main thread, where Python takes no signals, nothing is noted.
     """
 
-    def __init__(self, agree: Callable[[bool], bool] = nobody_else) -> None:
-        self.name: str | None = None
-        self._agree = agree
+    required = True
+    every_rank = True
+
+    def __init__(self) -> None:
+        self.caught: str | None = None
+        """The name of the first signal that came to this rank."""
         self._at = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Stop:
+    def open(self, run: OpenRun) -> None:
+        """Take the signals from here on."""
         if threading.current_thread() is threading.main_thread():
             noted = [n for n in SIGNALS if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in noted}
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Restore the handlers there were."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
-    @property
-    def asked(self) -> bool:
-        """Whether a signal came to this rank."""
-        return self.name is not None
+    def stop_reason(self) -> str | None:
+        """Return which signal came."""
+        return None if self.caught is None else f"{self.caught} came"
 
-    def agreed(self) -> bool:
-        """Whether a signal came to any rank; a collective call."""
-        return self._agree(self.asked)
+    def on_batch_error(self, error: Exception) -> None:
+        """Wait a little for a signal: one sent to a group of processes may end a loader worker before it comes here."""
+        self.wait(SAME_SECONDS)
 
-    def soon(self, seconds: float) -> bool:
-        """Waits up to `seconds` for a signal to this rank: one sent to a group of processes comes to each in turn."""
+    def wait(self, seconds: float) -> bool:
+        """Wait up to `seconds` for a signal; return whether one came."""
         end = time.monotonic() + seconds
-        while not self.asked and time.monotonic() < end:
+        while self.caught is None and time.monotonic() < end:
             time.sleep(0.01)
-        return self.asked
+        return self.caught is not None
 
     def _note(self, number: int, _: FrameType | None) -> None:
         caught = signal.Signals(number)
         if caught is signal.SIGHUP:
             _leave_lost_terminal()
-        if not self.asked:
-            self.name, self._at = caught.name, time.monotonic()
+        if self.caught is None:
+            self.caught, self._at = caught.name, time.monotonic()
             # not through print: the signal may have come in the middle of one
             again = {signal.SIGINT: "; press Ctrl-C again to stop immediately", signal.SIGHUP: ""}
             now = again.get(caught, f"; send {caught.name} again to stop immediately")
             text = f"\n{caught.name}: finishing the step and saving a checkpoint{now}.\n"
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())
         elif caught is not signal.SIGHUP and time.monotonic() - self._at > SAME_SECONDS:
-            self.__exit__()
+            self.close()
             if caught is signal.SIGINT:
                 raise KeyboardInterrupt
             signal.signal(caught, signal.SIG_DFL)

@@ -1,0 +1,104 @@
+"""Steps whose loss or gradient is not finite: reported, and too many of them in a row end the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ernie2.batches.batch import PackedBatch
+from ernie2.batches.stream import Lane
+from ernie2.config.settings import Recipe
+from ernie2.console import say
+from ernie2.errors import RunFailed
+from ernie2.model.multitask import MultiTaskModel
+from ernie2.training.distributed import World
+from ernie2.training.hooks.base import Hook, StepDone
+from ernie2.training.parallel import whole
+from ernie2.training.replay import write_bad_batch
+from ernie2.training.state import Position
+
+_LANES = 4
+"""So many lanes are named in a message; batch.json holds all."""
+
+
+class NonFiniteSteps(Hook):
+    """Reports steps that changed nothing, and ends the run after `train.max_bad_steps` of them in a row.
+
+    The batch of the last one is then kept whole in RUN/bad_batch. In fp16 a gradient that overflows beside finite
+    losses is a matter of the loss's scale and no bad step, as long as the scale can still shrink.
+    """
+
+    required = True
+    every_rank = True  # what they hold of the batch is gathered
+
+    def __init__(
+        self, model: MultiTaskModel, recipe: Recipe, weights: Mapping[str, float], precision: str, world: World
+    ) -> None:
+        self._model, self._recipe, self._weights, self._world = model, recipe, weights, world
+        self._precision, self._run = precision, Path(recipe.run)
+
+    def on_step(self, done: StepDone, at: Position) -> None:
+        """Report the step where it changed nothing; raise `RunFailed` where it was one too many."""
+        if not done.result.skipped or done.result.overflow:
+            return
+        bad = done.result.bad_losses
+        problem = f"the loss of {', '.join(bad)} is not finite" if bad else "a gradient is not finite"
+        if self._precision == "fp16" and not bad:
+            self._fail(done, f"step {done.step:,}: gradients overflow in fp16 even where the loss is not scaled up.")
+        say(f"Step {done.step:,} changed nothing: {problem}.")
+        if at.bad_steps >= self._recipe.train.max_bad_steps:
+            self._fail(
+                done,
+                f"{_where(done)}: {problem}, the last of {at.bad_steps} such steps in a row, none of which changed "
+                "anything.",
+            )
+
+    def _fail(self, done: StepDone, why: str) -> None:
+        folder = self._run / "bad_batch"
+        packs: dict[int, PackedBatch] = {}
+        lanes: dict[str, Any] = {}
+        standing = {str(number): lane.state() for number, lane in done.inputs.lanes.items()}
+        for theirs, stood in self._world.gather((done.inputs.packs, standing)):
+            packs |= theirs
+            lanes |= stood
+        parameters = {name: whole(parameter.detach()) for name, parameter in self._model.named_parameters()}
+        if self._world.first:
+            write_bad_batch(folder, packs, self._model, parameters, {**self._facts(done), "lanes": lanes})
+        raise RunFailed(
+            f"{why} `python -m ernie2.training.replay {folder}` computes it again. The last checkpoint is whole; go on "
+            f"from it with a lower train.peak_lr or a longer train.warmup (`--init-from {self._run}`)."
+        )
+
+    def _facts(self, done: StepDone) -> Mapping[str, Any]:
+        """The step as JSON values, with all it takes to compute it again; figures that are not finite as text."""
+        return {
+            "step": done.step,
+            "stage": done.stage,
+            "tasks": list(done.inputs.active),
+            "lr": done.rate,
+            "grad_norm": str(float(done.result.grad_norm)),
+            "losses": {name: str(float(loss)) for name, loss in done.result.losses.items()},
+            "counts": dict(done.result.counts),
+            "run": str(self._run),
+            "weights": dict(self._weights),
+            "clip": self._recipe.train.clip,
+            "precision": self._precision,
+            "dropout_key": [self._recipe.seed, "dropout", done.step],
+            "loss_scale": done.result.loss_scale,
+        }
+
+
+def _where(done: StepDone) -> str:
+    """Step, stage, tasks and the documents its lanes stood at."""
+    shown = [f"lane {number} {_read(lane, done.inputs.host)}" for number, lane in sorted(done.inputs.lanes.items())]
+    more = f" and {len(shown) - _LANES} more" if len(shown) > _LANES else ""
+    read = ", ".join(shown[:_LANES]) + more
+    return f"step {done.step:,} of stage {done.stage + 1} ({', '.join(done.inputs.active)}; {read})"
+
+
+def _read(lane: Lane, host: str) -> str:
+    """Where the host of a step stood in a lane: "at document 12 of text"."""
+    cursor = lane.cursors.get(host)
+    at = [] if cursor is None else [f"document {document} of {name}" for name, (document, _) in cursor.corpora.items()]
+    return "at " + ", ".join(at) if at else "at its start"
