@@ -121,6 +121,38 @@ def test_dropout_repeats_for_the_same_key_and_differs_for_another():
     assert not torch.equal(drawn[0], drawn[2])
 
 
+def test_a_pack_draws_its_dropout_from_the_key_of_the_step_and_its_own_number(monkeypatch):
+    keys = []
+    monkeypatch.setattr(step_module, "seed_dropout", lambda *key: keys.append(key))
+    packs = [pack(6, 4), pack(7, seed=1)]
+    batch = GlobalBatch(packs=packs, dropout_key=(7, "dropout", 5), counts=step_module.counts_of(packs), numbers=[1, 3])
+    model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
+    settings = StepSettings(weights={"words": 1.0, "order": 1.0}, clip=1.0, precision="fp32", device=CPU)
+    take_step(model, build_optimizer(model, TrainSettings()), batch, settings, 0.1)
+    assert keys == [(7, "dropout", 5, 1), (7, "dropout", 5, 3)]
+
+
+def moved_by(clip):
+    """How far one step of plain descent at rate 0.1 moves all parameters together, and the norm it reports."""
+    model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    settings = StepSettings(weights={"words": 1.0, "order": 1.0}, clip=clip, precision="fp32", device=CPU)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    result = take_step(model, optimizer, GlobalBatch.of([pack(6, 4)], (0, 0)), settings, 0.1)
+    moves = [(now.detach() - then).double() for now, then in zip(model.parameters(), before, strict=True)]
+    return sum(float((move**2).sum()) for move in moves) ** 0.5, float(result.grad_norm)
+
+
+def test_gradients_are_clipped_at_the_norm_of_all_of_them_together():
+    free, norm = moved_by(1e9)
+    assert free == pytest.approx(0.1 * norm, rel=1e-4)  # nothing is clipped
+    for clip in (norm / 2, norm / 10):
+        moved, reported = moved_by(clip)
+        assert moved == pytest.approx(0.1 * clip, rel=1e-4)
+        assert reported == norm  # that before clipping
+    assert moved_by(norm * 1.01)[0] == pytest.approx(free, rel=1e-6)
+
+
 def test_a_stated_precision_is_taken_and_auto_picks_one_the_device_has():
     assert choose_precision("fp32", CPU) == "fp32"
     assert choose_precision("bf16", CPU) == "bf16"
