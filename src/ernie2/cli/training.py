@@ -12,6 +12,12 @@ import ernie2
 from ernie2.cli.app import app
 from ernie2.cli.shared import OVERRIDES, RECIPE, WORKERS, after_run, finished, when_interrupted
 
+HOOK = typer.Option(
+    "--hook",
+    metavar="NAME|MODULE:CLASS",
+    help="Code of yours that takes part: the name of an installed hook, or a class. May be given several times.",
+    show_default=False,
+)
 EXTENSION = typer.Argument(
     metavar="KEY=VALUE",
     help="run, stages.steps (iterations of the new task), train.*, tasks.TASK.*; what a finished run can still take.",
@@ -58,6 +64,7 @@ def pretrain(
         ),
     ] = None,
     workers: Annotated[int | None, WORKERS] = None,
+    hooks: Annotated[list[str] | None, HOOK] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -79,7 +86,7 @@ def pretrain(
         ernie2.plan(recipe, overrides or ())
         return
     with when_interrupted(lambda: _how_to_resume(_run_of(recipe, overrides or ()))):
-        run = ernie2.pretrain(recipe, overrides or (), init_from, workers, grow or ())
+        run = ernie2.pretrain(recipe, overrides or (), init_from, workers, grow or (), hooks or ())
     finished({"run": run}, *after_run(run))
 
 
@@ -92,6 +99,7 @@ def resume(
             "--from", help="Where its checkpoints were copied to (train.mirror), if RUN is gone.", show_default=False
         ),
     ] = None,
+    hooks: Annotated[list[str] | None, HOOK] = None,
 ) -> None:
     """Go on with a run that was stopped, exactly as if it had not been.
 
@@ -100,7 +108,7 @@ def resume(
     Example  [bold]ernie2 resume runs/b[/bold]
     """
     with when_interrupted(lambda: _how_to_resume(run)):
-        run = ernie2.resume(run, mirror)
+        run = ernie2.resume(run, mirror, hooks or ())
     finished({"run": run}, *after_run(run))
 
 
@@ -114,6 +122,7 @@ def extend(
         int | None,
         typer.Option(min=0, help="Iterations of each earlier task; 0: none.", show_default="as planned stages give"),
     ] = None,
+    hooks: Annotated[list[str] | None, HOOK] = None,
 ) -> None:
     """Let a finished run learn a task that arrives later, without forgetting the earlier ones.
 
@@ -125,7 +134,7 @@ def extend(
     """
     given = overrides or []
     with when_interrupted(lambda: _how_to_resume(_extended(run, task, given))):
-        new = ernie2.extend(run, task, data, given, replay)
+        new = ernie2.extend(run, task, data, given, replay, hooks or ())
     finished({"run": new}, *after_run(new))
 
 

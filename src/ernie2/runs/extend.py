@@ -25,6 +25,8 @@ from ernie2.runs.prepare import say_notes
 from ernie2.runs.start import go_on
 from ernie2.shards.shard_folders import folders_of, open_shards
 from ernie2.training.distributed import World, open_world
+from ernie2.training.hooks.base import Hook
+from ernie2.training.hooks.named import HookSource, create_hooks
 
 
 def extend(
@@ -33,13 +35,14 @@ def extend(
     data: str | Path,
     overrides: Sequence[str] = (),
     replay: int | None = None,
+    hooks: Sequence[HookSource] = (),
 ) -> Path:
     """Trains a finished run further on one more task, beside a replay of the earlier ones; returns the new run folder.
 
     `run` stays as it is; the new folder is RUN+TASK, or what `run=FOLDER` among the overrides says. `data` are shards
     of the run's own tokeniser, in which the new task finds its corpora; the earlier tasks go on reading theirs.
     `replay`: iterations of each earlier task (default: those `batches.stages.extend` gives it), 0 for none. The new
-    task's iterations are `stages.steps=N` among the overrides.
+    task's iterations are `stages.steps=N` among the overrides. `hooks` as in `pretrain`.
 
     Raises `CheckpointError` where `run` is not finished or the new folder holds a run, `FolderInUse` where one of them
     is being trained, `ConfigError` for overrides that a finished run cannot take, `ShardError` and `TaskError` where
@@ -48,10 +51,20 @@ def extend(
     run, data = Path(run), Path(data)
     check_overrides(task, overrides)
     with open_world() as world:
-        return _extend(run, task, data, overrides, replay, world)
+        with world.together():
+            own = create_hooks(hooks, first=world.first)
+        return _extend(run, task, data, overrides, replay, world, own)
 
 
-def _extend(run: Path, task: str, data: Path, overrides: Sequence[str], replay: int | None, world: World) -> Path:
+def _extend(
+    run: Path,
+    task: str,
+    data: Path,
+    overrides: Sequence[str],
+    replay: int | None,
+    world: World,
+    hooks: Sequence[Hook],
+) -> Path:
     finished = world.on_first(lambda: open_finished(run))
     extend_stages(finished.stages, task, 1, replay)  # refuses a known task before anything is counted
     ours, theirs = finished.shards, open_shards(data)
@@ -60,8 +73,8 @@ def _extend(run: Path, task: str, data: Path, overrides: Sequence[str], replay: 
     recipe = extended_recipe(finished.recipe, ours, theirs, task, stages, folder_for(run, task), overrides)
     target = Path(recipe.run)
     if world.on_first(lambda: _taken(target, run, world)):
-        return go_on(target, world)
-    made = build(recipe, shards, stages=stages, carried=len(finished.stages), world=world)
+        return go_on(target, world, hooks)
+    made = build(recipe, shards, stages=stages, carried=len(finished.stages), world=world, hooks=hooks)
     plans = made.trainer.plans[len(finished.stages) :]
     check_epochs(expected_epochs(made.trainer.stream, plans), recipe.stages.max_epochs)
     new = take_over(finished, made.trainer, task)

@@ -25,7 +25,9 @@ from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import newest
 from ernie2.training.distributed import World, open_world
 from ernie2.training.environment import check_rules
+from ernie2.training.hooks.base import Hook
 from ernie2.training.hooks.mirror import fetch
+from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.run_record import RunRecord, read_run
 
 
@@ -35,24 +37,26 @@ def pretrain(
     init_from: str | Path | None = None,
     workers: int | None = None,
     grow: Sequence[str] = (),
+    hooks: Sequence[HookSource] = (),
 ) -> Path:
     """Prepares shards where there are none yet, trains through all stages, and leaves the run folder it returns.
 
     `init_from` takes parameters from a checkpoint: a run, a Hugging Face folder, a Paddle model (a warm start: new
     schedule, new optimiser). `grow` names tables that may get rows the checkpoint does not have, untrained at first:
-    segment_types, position_rows, vocabulary.
+    segment_types, position_rows, vocabulary. `hooks`: classes of `ernie2.training.hooks.base.Hook`, or names of hooks,
+    that take part in this training beside those of every run.
     Raises `ConfigError` where some task would walk a corpus more often than `stages.max_epochs`.
 
     Started by torchrun on many ranks, they train one run together; started anew by it after a rank died, they go on.
     """
     with open_world() as world:
         with world.together():
-            checked = load_recipe(recipe, overrides)
+            checked, own = load_recipe(recipe, overrides), create_hooks(hooks, first=world.first)
             if grow and init_from is None:
                 raise ConfigError("--grow adds rows to a checkpoint's tables, so it needs one: give it by --init-from.")
         run = Path(checked.run)
         if world.on_first(lambda: free_or_begun_by(run, world)):
-            return go_on(run, world)
+            return go_on(run, world, own)
         source = None if init_from is None or not world.first else Path(init_from)
         with world.together():
             if source is not None:
@@ -60,7 +64,7 @@ def pretrain(
         shards = _shards_everywhere(checked, workers, world)
         with world.together():
             model = None if source is None else _warm(source, checked, shards, grow)
-        made = build(checked, shards, model, world=world)
+        made = build(checked, shards, model, world=world, hooks=own)
         check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
         record = made.record.updated(initialised_from=None if init_from is None else str(init_from))
         with locked_run_dir(run, world):
@@ -75,16 +79,19 @@ def pretrain(
             return run
 
 
-def resume(run: str | Path, mirror: str | None = None) -> Path:
+def resume(run: str | Path, mirror: str | None = None, hooks: Sequence[HookSource] = ()) -> Path:
     """Goes on with a run from its newest whole checkpoint as if it had never stopped; returns the run folder.
 
     On any number of ranks, whatever number the run had before. `mirror`: the URL its checkpoints were copied to
-    (`train.mirror`), from which the folder is made where there is none.
+    (`train.mirror`), from which the folder is made where there is none. `hooks` as in `pretrain`: a run does not keep
+    them, so give them again.
     """
     with open_world() as world:
+        with world.together():
+            own = create_hooks(hooks, first=world.first)
         if mirror is not None:
             world.on_first(lambda: _fetch_locked(mirror, Path(run)))
-        return go_on(Path(run), world)
+        return go_on(Path(run), world, own)
 
 
 def _fetch_locked(mirror: str, run: Path) -> None:
@@ -122,14 +129,14 @@ def _warm(source: Path, recipe: Recipe, shards: Shards, grow: Sequence[str]) -> 
     return started.model
 
 
-def go_on(run: Path, world: World) -> Path:
-    """`resume` on the ranks there are."""
+def go_on(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
+    """`resume` on the ranks there are, with the caller's `hooks` of this rank."""
     world.on_first(lambda: check_rules(read_run(run).rules, run))  # before anything is written into the folder
     with locked_run_dir(run, world):
-        return _go_on(run, world)
+        return _go_on(run, world, hooks)
 
 
-def _go_on(run: Path, world: World) -> Path:
+def _go_on(run: Path, world: World, hooks: Sequence[Hook]) -> Path:
     before = world.on_first(lambda: read_run(run))
     if before.status == "done" and (run / "hf").is_dir():
         if not (run / "report.html").exists():
@@ -144,7 +151,8 @@ def _go_on(run: Path, world: World) -> Path:
     carried = before.extended_from.stages if before.extended_from else 0
     with world.together():
         shards = shards_of_run(run, before)
-    made = build(recipe_of(before, run), shards, stages=stages_of(before), carried=carried, world=world)
+    recipe = recipe_of(before, run)
+    made = build(recipe, shards, stages=stages_of(before), carried=carried, world=world, hooks=hooks)
     made.trainer.restore(checkpoint)
     _say_other_threads(before, made.record)
     _say_other_flash(before, made.record)
