@@ -12,12 +12,14 @@ import torch
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example, Split
-from ernie2.errors import ConfigError, DataError
+from ernie2.errors import ConfigError, DataError, RunStopped
 from ernie2.finetuning import jobs, runs, training
 from ernie2.finetuning.inference.predictions import Outcome
 from ernie2.finetuning.jobs import Job
 from ernie2.finetuning.runs import measured_splits, one_answer, run_all
 from ernie2.finetuning.tuned_folder import load_tuned
+from ernie2.training.hooks.base import Hook, OpenRun, StepDone
+from ernie2.training.state import Position
 
 
 def job(folder: Path, head: Any = "classification", **changes: Any) -> Job:
@@ -104,6 +106,54 @@ def test_a_finished_run_of_something_else_is_refused_not_taken_or_overwritten(
     run_all(job(tmp_path), [0])
     with pytest.raises(ConfigError, match=told):
         run_all(replace(job(tmp_path), **change), [0])
+
+
+def test_a_hook_sees_every_step_and_epoch_of_each_seed_and_changes_no_result(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Sees(Hook):
+        def open(self, run: OpenRun) -> None:
+            assert run.folder.is_dir()
+            seen.append(run.folder.name)
+
+        def before_step(self, step: int) -> None:
+            seen.append(("before", step))
+
+        def on_step(self, done: StepDone, at: Position) -> None:
+            seen.append((done.step, at.step, at.seen))
+
+        def on_line(self, line: Any) -> None:
+            seen.append((line["kind"], line["epoch"]))
+
+        def close(self) -> None:
+            seen.append("closed")
+
+    plain = run_all(job(tmp_path / "plain"), [0])
+    watched = run_all(replace(job(tmp_path / "watched"), hooks=(Sees,)), [0])
+    assert [one.losses for one in watched] == [one.losses for one in plain]
+    steps = [one for one in seen if isinstance(one, tuple) and len(one) == 3]
+    assert [step for step, at, _ in steps if step == at] == [1, 2, 3, 4]
+    assert seen[:2] == ["seed-0", ("before", 1)]
+    assert [one for one in seen if isinstance(one, tuple) and one[0] == "epoch"] == [("epoch", 1), ("epoch", 2)]
+    assert seen[-1] == "closed"
+    assert run_all(job(tmp_path / "watched"), [0]) == watched  # hooks are no part of what a run is
+
+
+def test_a_run_that_a_hook_stops_leaves_no_result_and_is_done_again(tmp_path: Path) -> None:
+    class Stops(Hook):
+        steps = 0
+
+        def on_step(self, done: StepDone, at: Position) -> None:
+            self.steps = done.step
+
+        def stop_reason(self) -> str | None:
+            return "two steps are enough" if self.steps == 2 else None
+
+    with pytest.raises(RunStopped, match="two steps are enough; step 2 of 4 is done, and this run is not saved"):
+        run_all(replace(job(tmp_path), hooks=(Stops,)), [0])
+    assert not (tmp_path / "made-up/seed-0/result.json").exists()
+    (done,) = run_all(job(tmp_path), [0])
+    assert len(done.losses) == 4
 
 
 def test_another_tag_scheme_is_another_run(tmp_path: Path) -> None:

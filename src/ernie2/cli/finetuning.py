@@ -12,7 +12,7 @@ import typer
 
 import ernie2
 from ernie2.cli.app import app
-from ernie2.cli.shared import finished, when_interrupted
+from ernie2.cli.shared import HOOK, finished, when_interrupted
 from ernie2.console import answer, show
 from ernie2.errors import Ernie2Error
 from ernie2.escaping import json_line
@@ -81,6 +81,7 @@ def finetune(
     out: Annotated[Path | None, OUT] = None,
     submission: Annotated[Path | None, SUBMISSION] = None,
     parallel: Annotated[int | None, PARALLEL] = None,
+    hooks: Annotated[list[str] | None, HOOK] = None,
 ) -> None:
     """Fine-tune a checkpoint on labelled data and score it, several seeds in one command.
 
@@ -110,6 +111,7 @@ def finetune(
             submission=submission,
             tokenizer=tokenizer,
             parallel=parallel,
+            hooks=hooks or (),
         )
     first = next(iter(made.models.values()))[0]
     finished(

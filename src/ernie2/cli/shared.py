@@ -16,6 +16,12 @@ RECIPE = typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a sh
 OVERRIDES = typer.Argument(
     metavar="KEY=VALUE", help="Values that replace those of the recipe, such as train.peak_lr=3e-4.", show_default=False
 )
+HOOK = typer.Option(
+    "--hook",
+    metavar="NAME|MODULE:CLASS",
+    help="Code of yours that takes part: the name of an installed hook, or a class. May be given several times.",
+    show_default=False,
+)
 WORKERS = typer.Option(min=1, max=1_024, help="Processes that make shards.", show_default="all cores")
 
 

@@ -10,14 +10,8 @@ import typer
 
 import ernie2
 from ernie2.cli.app import app
-from ernie2.cli.shared import OVERRIDES, RECIPE, WORKERS, after_run, finished, when_interrupted
+from ernie2.cli.shared import HOOK, OVERRIDES, RECIPE, WORKERS, after_run, finished, when_interrupted
 
-HOOK = typer.Option(
-    "--hook",
-    metavar="NAME|MODULE:CLASS",
-    help="Code of yours that takes part: the name of an installed hook, or a class. May be given several times.",
-    show_default=False,
-)
 EXTENSION = typer.Argument(
     metavar="KEY=VALUE",
     help="run, stages.steps (iterations of the new task), train.*, tasks.TASK.*; what a finished run can still take.",

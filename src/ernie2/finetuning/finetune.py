@@ -28,6 +28,7 @@ from ernie2.reporting.finetuned import write_page
 from ernie2.runs.stored import unfinished_note
 from ernie2.storage.atomic import write_json, write_text
 from ernie2.storage.locks import FolderLock
+from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.step import choose_precision
 
 RESULTS, REPORT = "results.json", "results.md"
@@ -62,6 +63,7 @@ def finetune(
     submission: str | Path | None = None,
     tokenizer: str | None = None,
     parallel: int | None = None,
+    hooks: Sequence[HookSource] = (),
 ) -> Finetuned:
     """Fine-tunes a checkpoint of any kind on declared data sets or on files of your own, and measures it.
 
@@ -70,11 +72,13 @@ def finetune(
     ("a" or "a,b") and `label`; `head` says the kind of task where the guess is wrong, `scheme` the tag scheme. Settings
     are the paper's for a model of this size; `settings` are "key=value" overrides. `seeds`: number of runs (5 for the
     paper's sets, 1 for your own). `submission`: a zip for the GLUE server, with `dataset="glue"`.
+    `hooks`: classes of `ernie2.training.hooks.base.Hook`, or names of hooks, that take part in every run.
 
     Leaves out/<data set>/seed-k with result.json and model, and out/results.json, results.md and results.html; runs
     that are finished there are not done again. Raises `ConfigError`, `DataError`, `CheckpointError` for what cannot be
     done, before any training.
     """
+    create_hooks(hooks)  # what cannot be made is refused before any work
     if out is not None:
         check_results_folder(Path(out))
     if submission is not None:
@@ -84,7 +88,7 @@ def finetune(
     if submission is not None:
         _check_submission(dataset, named, absent)
     folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
-    jobs = [_job(source, one, settings, task_id, folder) for one in named.values() if not _untrained(one)]
+    jobs = [_job(source, one, settings, task_id, folder, hooks) for one in named.values() if not _untrained(one)]
     unfinished = unfinished_note(source.where, source.stored.where)
     remarks = [
         *([unfinished] if unfinished else []),
@@ -251,7 +255,12 @@ def _untrained(data: LabelledData) -> bool:
 
 
 def _job(
-    source: Source, data: LabelledData, overrides: Sequence[str], task_id: str | None, folder: Path
+    source: Source,
+    data: LabelledData,
+    overrides: Sequence[str],
+    task_id: str | None,
+    folder: Path,
+    hooks: Sequence[HookSource],
 ) -> tuple[Job, tuple[str, ...]]:
     """The job of a data set, and what is said of its settings."""
     data.need("train")
@@ -267,7 +276,7 @@ def _job(
     said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, words = source.task_id(task_id, settings, said=said)
     chosen = with_train_examples(data, settings.train_examples)
-    job = Job(source, chosen, settings, row, folder / data.name, texts)
+    job = Job(source, chosen, settings, row, folder / data.name, texts, tuple(hooks))
     return job, (*told, *([words] if words else []), *data.reasons)
 
 

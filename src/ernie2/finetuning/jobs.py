@@ -19,6 +19,7 @@ from ernie2.errors import ConfigError, DamagedFile, DataError
 from ernie2.finetuning.sources import Source
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.written_folders import is_complete
+from ernie2.training.hooks.named import HookSource
 
 RESULT, MODEL = "result.json", "model"
 
@@ -42,7 +43,8 @@ class Run:
 @dataclass(frozen=True)
 class Job:
     """What all runs of one data set share. `task_id` is the row of the task embedding, checked; `folder` holds a folder
-    for each seed; `texts` names the columns for models of a user's own data."""
+    for each seed; `texts` names the columns for models of a user's own data. `hooks` take part in every run, each made
+    anew, and are no part of what it is."""
 
     source: Source
     data: LabelledData
@@ -50,6 +52,7 @@ class Job:
     task_id: int
     folder: Path
     texts: tuple[str, ...] = ("text",)
+    hooks: tuple[HookSource, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs of one seed the same run, as JSON values."""

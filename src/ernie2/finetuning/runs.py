@@ -27,9 +27,11 @@ from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
 from ernie2.plurals import counted
 from ernie2.processes import cores, done_in_processes, without_main
-from ernie2.storage.atomic import remove_leftovers
+from ernie2.storage.atomic import make_folder, remove_leftovers
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import remove
+from ernie2.training.hooks.base import Hooks, OpenRun
+from ernie2.training.hooks.named import create_hooks
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,21 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     scorer = _Scorer(job, tuned, prepared, device)
     dev = [name for name in prepared.splits if name.startswith("dev")]
     title = f"{job.data.name}, seed {seed}" if bar else None
-    history = fine_tune(
-        tuned.model,
-        prepared.train.sequences,
-        job.settings,
-        seed,
-        device,
-        task_id=job.task_id,
-        pad=job.source.wordpieces.pad_id,
-        title=title,
-        after_epoch=lambda: {"metrics": scorer.figures(dev)},
-    )
+    make_folder(folder)
+    hooks = Hooks(create_hooks(job.hooks))
+    with hooks.opened(OpenRun(folder)):
+        history = fine_tune(
+            tuned.model,
+            prepared.train.sequences,
+            job.settings,
+            seed,
+            device,
+            task_id=job.task_id,
+            pad=job.source.wordpieces.pad_id,
+            title=title,
+            after_epoch=lambda: {"metrics": scorer.figures(dev)},
+            hooks=hooks,
+        )
     lost = bool(history.diverged)
     if not lost:  # the last epoch has measured dev already
         at_the_end = dict(history.epochs[-1]["metrics"]) if history.epochs else {}

@@ -13,14 +13,18 @@ import torch
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.settings import TrainSettings
 from ernie2.console import bar_or_none
+from ernie2.errors import RunStopped
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.packs import SCORED, batches_of, packs_of
 from ernie2.finetuning.used_rows import WordTable
+from ernie2.training.hooks.base import Hooks, StepDone
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.schedules import warmup_stable_decay
+from ernie2.training.state import Position
 from ernie2.training.step import GlobalBatch, LossScale, StepSettings, choose_precision, take_step
+from ernie2.training.step_inputs import StepInputs
 
 
 @dataclass
@@ -46,12 +50,15 @@ def fine_tune(
     title: str | None = None,
     after_epoch: Callable[[], Mapping[str, Any]] | None = None,
     most_steps: int | None = None,
+    hooks: Hooks | None = None,
 ) -> History:
     """Trains `model` in place on `device`; order and dropout follow from `seed` alone.
 
     `title`: that of a bar; None for none. A run whose loss is not finite ends with that epoch, and `diverged` says so.
     `after_epoch` is called after each epoch, its result kept. `most_steps` ends the run early without changing the
-    schedule, to compare or to time.
+    schedule, to compare or to time. `hooks`, opened by the caller, see every step and epoch.
+
+    Raises `RunStopped` where a hook asks for the end.
     """
     freed_memory = reuse_freed_memory(device)
     model.to(device).train()
@@ -64,7 +71,7 @@ def fine_tune(
         scale=LossScale() if precision == "fp16" else None,
     )
     steps = steps_of(len(train), settings)
-    history, done, busy = History(), 0, 0.0
+    history, done, busy, hooks, at = History(), 0, 0.0, hooks or Hooks(), Position([])
     with WordTable(model, train, pad) as table, bar_or_none(title, min(steps, most_steps or steps), "steps") as bar:
         adam = settings.model_dump(include={"peak_lr", "weight_decay", "betas", "adam_eps"})
         optimizer = build_optimizer(model, TrainSettings(**adam))
@@ -77,10 +84,18 @@ def fine_tune(
                 rate = learning_rate(done, steps, settings)
                 packs = packs_of([train[i] for i in chosen], settings, task_id, pad)
                 batch = GlobalBatch.of(packs, (seed, "fine-tuning", done))
+                hooks.before_step(done)
                 result = take_step(model, optimizer, batch, step_settings, rate)
                 table.decay(rate * settings.weight_decay, result.finite)
                 losses.append(result.losses[SCORED] / result.counts[SCORED])
                 sequences += len(chosen)
+                inputs = StepInputs(
+                    SCORED, [SCORED], batch, {}, sum(p.real_tokens for p in packs), {SCORED: len(chosen)}
+                )
+                at.count_step(inputs.active, inputs.tokens, inputs.seen)
+                hooks.step(StepDone(done, 0, inputs, rate, result), at)
+                if (reason := hooks.stop_reason()) is not None:
+                    raise RunStopped(f"{reason}; step {done:,} of {steps:,} is done, and this run is not saved.")
                 freed_memory.trim_if_grown()
                 bar.advance()
             if not losses:
@@ -94,11 +109,13 @@ def fine_tune(
             if bad := [number for number, loss in enumerate(history.losses, 1) if not math.isfinite(loss)]:
                 history.diverged = f"the loss was not finite at step {bad[0]} of {steps}"
                 history.epochs.append(record)
+                hooks.line("epoch", **record)
                 break
             if after_epoch is not None:
                 with table.restored():
                     record |= after_epoch()
             history.epochs.append(record)
+            hooks.line("epoch", **record)
     history.sequences_per_second = history.sequences_per_second / busy if busy else 0.0
     return history
 

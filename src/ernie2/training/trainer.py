@@ -162,7 +162,7 @@ class Trainer:
             if self.world.size == 1:
                 self._stop_if_asked()
             raise
-        self._hooks.each(lambda hook: hook.before_step(step))
+        self._hooks.before_step(step)
         self._hooks.phase(f"in step {step:,}")
         return inputs
 
@@ -199,7 +199,7 @@ class Trainer:
         if done is not None:
             self._interval.add(done.result, done.rate, done.inputs.tokens)
             self.position.count_result(skipped=done.result.skipped, overflow=done.result.overflow)
-            self._hooks.each(lambda hook: hook.on_step(done, self.position))
+            self._hooks.step(done, self.position)
 
     def _begin_stage(self, plan: Plan) -> None:
         self._stop_if_asked()

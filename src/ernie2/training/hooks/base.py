@@ -47,7 +47,7 @@ class Hook:
     """What a training does beside its steps. Every method does nothing by default; override those you need.
 
     A hook is made anew for every training, without arguments where it is named on the command line. It must not change
-    what it is given. Fine-tuning has no hooks yet.
+    what it is given. Pre-training calls all methods; fine-tuning those that say so.
     """
 
     required: ClassVar[bool] = False
@@ -62,7 +62,7 @@ class Hook:
         return f"hook {type(self).__qualname__}"
 
     def open(self, run: OpenRun) -> None:
-        """Called before the first step, and before held-out evaluation."""
+        """Called before the first step, and before held-out evaluation. Also in fine-tuning, for every run."""
 
     def on_phase(self, doing: str) -> None:
         """Called when the run begins something that may take long, such as "making the batch of step 12"."""
@@ -71,16 +71,16 @@ class Hook:
         """Called where no batch could be made: raise here what explains it better."""
 
     def before_step(self, step: int) -> None:
-        """Called when the batch of `step` is there, before it is trained."""
+        """Called when the batch of `step` is there, before it is trained. Also in fine-tuning."""
 
     def on_step(self, done: StepDone, at: Position) -> None:
         """Called after a step; on CUDA one step later, when its result is known without waiting.
 
-        `at`: where the run stands.
+        `at`: where the run stands. Also in fine-tuning, at once, with one stage and no lanes.
         """
 
     def on_line(self, line: Mapping[str, Any]) -> None:
-        """Called with every line of metrics.jsonl."""
+        """Called with every line of metrics.jsonl. In fine-tuning with one an epoch, of kind "epoch"."""
 
     def on_evaluate(self, line: Mapping[str, Any]) -> None:
         """Called after a held-out evaluation, with its line (kind "heldout")."""
@@ -94,12 +94,13 @@ class Hook:
     def stop_reason(self) -> str | None:
         """Return why the run is to stop now, such as "SIGTERM came", or None; asked after every step.
 
-        All ranks then save and stop after the same step.
+        All ranks then save and stop after the same step. Also in fine-tuning, where such a run is not
+        saved.
         """
         return None
 
     def close(self) -> None:
-        """Called at the end, whatever it was."""
+        """Called at the end, whatever it was. Also in fine-tuning."""
 
 
 class Hooks:
@@ -144,6 +145,14 @@ class Hooks:
             self.each(lambda hook: hook.on_evaluate(line))
         if kind == "stage" and values["event"] == "end":
             self.each(lambda hook: hook.on_stage_end(line))
+
+    def before_step(self, step: int) -> None:
+        """Call `before_step` of all."""
+        self.each(lambda hook: hook.before_step(step))
+
+    def step(self, done: StepDone, at: Position) -> None:
+        """Call `on_step` of all."""
+        self.each(lambda hook: hook.on_step(done, at))
 
     def phase(self, doing: str) -> None:
         """Call `on_phase` of all."""
