@@ -17,7 +17,8 @@ from ernie2.batches.packing import Caps
 from ernie2.config.settings import BatchSettings, EncoderSettings
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.transfer import to_host
-from ernie2.runs.build import head_specs, open_stream, task_ids
+from ernie2.runs.build import head_specs, open_stream
+from ernie2.tasks.building import task_ids
 from ernie2.training import evaluate
 from ernie2.training.evaluate import (
     SMOOTHING,

@@ -13,8 +13,9 @@ from child_processes import wait_until
 from ernie2.batches.stream import Lane
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, RunStopped, ShardError
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.runs.build import build, task_ids
+from ernie2.runs.build import build
 from ernie2.shards.store import Shards
+from ernie2.tasks.building import task_ids
 from ernie2.training import checkpoints
 from ernie2.training import step as step_module
 from ernie2.training import trainer as trainer_module

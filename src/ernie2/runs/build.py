@@ -25,7 +25,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.shard_folders import folders_of, tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards, damage_first
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
-from ernie2.tasks.building import build_tasks, task_options
+from ernie2.tasks.building import build_tasks, task_ids, task_options
 from ernie2.tasks.usable import Table
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.distributed import World
@@ -54,8 +54,6 @@ from ernie2.training.run_record import (
 from ernie2.training.step import choose_precision
 from ernie2.training.trainer import Trainer, TrainingData
 
-ROW_ZERO = "knowledge_masking"
-
 
 @dataclass(frozen=True)
 class Pretraining:
@@ -63,7 +61,6 @@ class Pretraining:
 
     trainer: Trainer
     record: RunRecord
-    task_ids: dict[str, int]
     usable: Table
 
 
@@ -135,7 +132,7 @@ def build(
         initialised_from=None,
         extended_from=None,
     )
-    return Pretraining(trainer, record, ids, usable)
+    return Pretraining(trainer, record, usable)
 
 
 def run_hooks(
@@ -179,16 +176,6 @@ def open_stream(
     feed, usable = feeds(shards, tasks, weights=weights, sequence_tokens=batch.sequence_tokens)
     caps = Caps.of(batch.pack_tokens, batch.sequence_tokens, tasks)
     return Stream(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, lanes=batch.packs), feed, usable
-
-
-def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
-    """Rows of the task table: knowledge masking is row 0, the others follow in recipe order; all 0 without a table."""
-    if not rows:
-        return dict.fromkeys(names, 0)
-    ordered = [ROW_ZERO, *(name for name in names if name != ROW_ZERO)]
-    if len(ordered) > rows:
-        raise ConfigError(f"{len(names)} tasks need {len(ordered)} task ids, but encoder.task_ids={rows}; raise it.")
-    return {name: row for row, name in enumerate(ordered) if name in names}
 
 
 def lay_plans(

@@ -16,13 +16,13 @@ from ernie2.model.formats.opening import Stored
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.runs.build import head_specs, task_ids
+from ernie2.runs.build import head_specs
 from ernie2.runs.stored import UNTRAINED, Moved, open_any, other_labels, rows_by_label, tokenizer_beside
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.tasks.base import Task, Vocabulary
-from ernie2.tasks.building import build_tasks
+from ernie2.tasks.building import build_tasks, task_ids
 from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.checkpoints import fit, newest

@@ -40,6 +40,8 @@ BUILT_IN = {
     "ir_relevance": "labelled_pairs",
 }
 """The module of this package that holds each task."""
+ROW_ZERO = "knowledge_masking"
+"""The task that row 0 of the task table is kept for, also where a recipe leaves it out; ours."""
 
 
 @dataclass(frozen=True)

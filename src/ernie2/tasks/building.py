@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ from ernie2.config.problems import explain
 from ernie2.corpora.pairs import sort_labels
 from ernie2.errors import ConfigError, Ernie2Error, TaskError
 from ernie2.shards.store import ShardedCorpus
-from ernie2.tasks.base import Task, Vocabulary, find
+from ernie2.tasks.base import ROW_ZERO, Task, Vocabulary, find
 from ernie2.tasks.reading import check_labels, corpora_for, listed
 
 
@@ -33,6 +33,16 @@ def build_tasks(
 def task_options(tasks: list[Task]) -> dict[str, dict[str, Any]]:
     """The options of `tasks` with every default and every label filled in, as plain JSON: what a checkpoint keeps."""
     return {task.name: task.options.model_dump(mode="json") for task in tasks}
+
+
+def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
+    """Rows of the task table: knowledge masking is row 0, the others follow in recipe order; all 0 without a table."""
+    if not rows:
+        return dict.fromkeys(names, 0)
+    ordered = [ROW_ZERO, *(name for name in names if name != ROW_ZERO)]
+    if len(ordered) > rows:
+        raise ConfigError(f"{len(names)} tasks need {len(ordered)} task ids, but encoder.task_ids={rows}; raise it.")
+    return {name: row for row, name in enumerate(ordered) if name in names}
 
 
 def build_task(name: str, options: Mapping[str, Any] | None, vocabulary: Vocabulary) -> Task:

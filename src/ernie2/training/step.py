@@ -19,7 +19,6 @@ from torch.utils._triton import has_triton
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.order import seed_of
 from ernie2.errors import ConfigError
-from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
 from ernie2.training.parallel import SingleProcess, whole
 
@@ -158,14 +157,20 @@ def take_step(
     a gradient is not finite the optimiser does nothing; on CUDA the device decides that by itself.
     """
     scale, ranks = settings.scale, settings.ranks or SingleProcess(model)
-    factor = 1.0 if scale is None else scale.value
+    factor, device = 1.0 if scale is None else scale.value, settings.device
+    static = device.type == "cuda" or bool(getattr(ranks.model, "static_shapes", False))
     optimizer.zero_grad(set_to_none=True)
     losses: dict[str, Tensor] = {}
     correct: dict[str, Tensor] = {}
     for place, (number, pack) in enumerate(zip(batch.numbers, batch.packs, strict=True), 1):
         seed_dropout(*batch.dropout_key, number)
         with ranks.pack(last=place == len(batch.packs)):
-            computed = _backward(ranks, pack, batch.counts, settings, factor)
+            with autocast(settings.precision, device):
+                computed = ranks.losses(Inputs.of(pack, device, static=static), batch.counts)
+            if computed:
+                terms = [settings.weights[name] / batch.counts[name] * task.sum for name, task in computed.items()]
+                # DDP and FSDP take the mean over ranks, and the sum is wanted
+                torch.autograd.backward(torch.stack(terms).sum() * (factor * ranks.world.size))
         for name, task in computed.items():
             total = task.sum.detach()
             losses[name] = losses[name] + total if name in losses else total
@@ -197,22 +202,6 @@ def decided_on_device(norm: Tensor) -> bool:
     It cannot where parameters are sharded; there a step waits for the norm.
     """
     return norm.device.type == "cuda" and not hasattr(norm, "placements")
-
-
-def _backward(
-    ranks: SingleProcess, pack: PackedBatch, counts: Mapping[str, int], settings: StepSettings, factor: float
-) -> dict[str, TaskLoss]:
-    """Add the gradients of one pack, whose loss is multiplied by `factor`; return its losses by task."""
-    device = settings.device
-    static = device.type == "cuda" or bool(getattr(ranks.model, "static_shapes", False))
-    inputs = Inputs.of(pack, device, static=static)
-    with autocast(settings.precision, device):
-        computed = ranks.losses(inputs, counts)
-    if computed:
-        terms = [settings.weights[name] / counts[name] * task.sum for name, task in computed.items()]
-        # DDP and FSDP take the mean over ranks, and the sum is wanted
-        torch.autograd.backward(torch.stack(terms).sum() * (factor * ranks.world.size))
-    return computed
 
 
 def counts_of(packs: Sequence[PackedBatch]) -> dict[str, int]:
