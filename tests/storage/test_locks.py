@@ -179,7 +179,7 @@ def test_a_folder_a_link_or_a_pipe_in_the_place_of_a_lock_is_refused_in_one_line
         enter(tmp_path)
     assert lock.is_fifo()
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file cannot be written: .*exists.*choose another folder"):
+    with pytest.raises(StorageError, match=r"file cannot be made: it is a file\. Rename it; choose another folder"):
         enter(tmp_path / "file")
 
 

@@ -68,6 +68,8 @@ class FolderLock:
 
     def __enter__(self) -> FolderLock:
         self._owner = describe_process()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise StorageError(f"{self.folder} cannot be made: it is a file. Rename it; {self._otherwise}.")
         make_folder(self.folder, what_now=f"Free space, or {self._otherwise}.")
         try:
             self._acquire()
