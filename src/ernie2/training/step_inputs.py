@@ -101,7 +101,7 @@ class StepInputReader:
         seen = Counter(names[row] for pack in packs for row in pack.task_ids[pack.starts[:-1]].tolist())
         tasks = list(self._stream.tasks)
         ours = [sum(pack.real_tokens for pack in packs), *(scored[n] for n in tasks), *(seen[n] for n in tasks)]
-        tokens, *counts = self._world.total(torch.tensor(ours)).tolist()
+        tokens, *counts = ours if self._world.size == 1 else self._world.total(torch.tensor(ours)).tolist()
         scored_by_task, seen_by_task = (
             {name: count for name, count in zip(tasks, part, strict=True) if count}
             for part in (counts[: len(tasks)], counts[len(tasks) :])
