@@ -40,8 +40,8 @@ _KINDS = {
 def explain(error: ValidationError, model: type[BaseModel], values: Any) -> list[str]:
     """Every wrong key or value as one sentence: dotted key, what is wrong, the nearest right key.
 
-    A value that may be of several kinds fails once for each of them: what is told is what is wrong with the kind it
-    is of, or, where it is of none, all that it might have been.
+    A value that may be of several kinds fails once for each of them: reported is what is wrong with the kind it is,
+    or, where it is none of them, every kind it might have been.
     """
     places: dict[tuple[Any, ...], list[Any]] = {}
     for problem in error.errors():

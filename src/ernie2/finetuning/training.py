@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ernie2.batches.batch import PackedBatch
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.settings import TrainSettings
 from ernie2.console import bar_or_none
@@ -89,13 +90,10 @@ def fine_tune(
                 table.decay(rate * settings.weight_decay, result.finite)
                 losses.append(result.losses[SCORED] / result.counts[SCORED])
                 sequences += len(chosen)
-                inputs = StepInputs(
-                    SCORED, [SCORED], batch, {}, sum(p.real_tokens for p in packs), {SCORED: len(chosen)}
-                )
+                inputs = StepInputs(SCORED, [SCORED], batch, {}, _real_tokens(packs), {SCORED: len(chosen)})
                 at.count_step(inputs.active, inputs.tokens, inputs.seen)
                 hooks.step(StepDone(done, 0, inputs, rate, result), at)
-                if (reason := hooks.stop_reason()) is not None:
-                    raise RunStopped(f"{reason}; step {done:,} of {steps:,} is done, and this run is not saved.")
+                _stop_if_asked(hooks, done, steps)
                 freed_memory.trim_if_grown()
                 bar.advance()
             if not losses:
@@ -118,6 +116,15 @@ def fine_tune(
             hooks.line("epoch", **record)
     history.sequences_per_second = history.sequences_per_second / busy if busy else 0.0
     return history
+
+
+def _real_tokens(packs: Sequence[PackedBatch]) -> int:
+    return sum(pack.real_tokens for pack in packs)
+
+
+def _stop_if_asked(hooks: Hooks, done: int, steps: int) -> None:
+    if done < steps and (reason := hooks.stop_reason()) is not None:  # a whole run is kept
+        raise RunStopped(f"{reason}; step {done:,} of {steps:,} is done, and this run is not saved.")
 
 
 def steps_of(sequences: int, settings: FineTuningSettings) -> int:

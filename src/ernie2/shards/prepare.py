@@ -57,9 +57,9 @@ def prepare(
 ) -> Shards:
     """Makes the shards of a recipe and returns them; where they are there already, made of the same, does nothing.
 
-    `workers`: processes, default all cores; the result does not depend on it. `progress` is told of the stages "read",
-    "vocabulary", "tokenise", "phrases" and "mark" as they go on, and of "unchanged" where there was nothing to do. A
-    run that was killed goes on where it was. With `replace`, a set made from something else is
+    `workers`: processes, default all cores; the result does not depend on it. `progress` is called for the stages
+    "read", "vocabulary", "tokenise", "phrases" and "mark" as they go on, and for "unchanged" where there was nothing to
+    do. A run that was killed goes on where it was. With `replace`, a set made from something else is
     replaced when the new one is whole.
 
     Raises `ShardError` where the folder holds another set and `replace` is not given, `FolderInUse` where a process

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 8 -m ernie2 pretrain RECIPE
 
-Everything that is told, written or asked of the disk happens on rank 0; the others wait for it. Tensors on GPUs travel
+Messages, files and questions to the disk are rank 0's; the others wait for it. Tensors on GPUs travel
 by NCCL; tensors on the host, and Python values, by gloo.
 """
 

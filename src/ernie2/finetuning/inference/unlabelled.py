@@ -50,7 +50,7 @@ def examples_from(
     stream: BufferedIOBase | RawIOBase | TextIOBase, facts: TunedFacts, text: str | None = None
 ) -> Iterator[Example]:
     """The examples of an open stream, such as standard input: an example a line as `examples_of` has them, by the names
-    of a header line, or CoNLL, which is told by the first lines. Raises like `examples_in`."""
+    of a header line, or CoNLL, recognised by the first lines. Raises like `examples_in`."""
     names = columns_of(facts, text)
     lines = iter(stream) if isinstance(stream, TextIOBase) else _decoded(lines_of(stream), PIPE)
     shown = piped(lines, facts, names)
