@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
     {"escaping"},
-    {"errors", "extras", "learned", "plurals", "seed_interval", "version", "wording"},
+    {"errors", "learned", "seed_interval", "version", "wording"},
     {"console"},
     {"storage", "config", "processes"},
     {"corpora"},
@@ -100,9 +100,8 @@ def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
     assert rooms_imported(module) <= {
         "errors",
         "config",
-        "extras",
-        "plurals",
         "storage",
+        "wording",
         "corpora",
         "batches",
         "datasets",
@@ -135,7 +134,6 @@ def test_the_analysis_of_a_study_knows_its_record_only(module: str) -> None:
         "errors",
         "escaping",
         "learned",
-        "plurals",
         "seed_interval",
         "studies/analysis",
         "wording",

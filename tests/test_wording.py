@@ -46,3 +46,8 @@ NAN = float("nan")
 )
 def test_numbers_and_lists_read_well(made, expected):
     assert made == expected
+
+
+def test_one_is_singular_and_every_other_number_plural() -> None:
+    assert [wording.counted(count, "seed") for count in (0, 1, 1234)] == ["0 seeds", "1 seed", "1,234 seeds"]
+    assert (wording.counted(1, "class", "classes"), wording.counted(2, "class", "classes")) == ("1 class", "2 classes")

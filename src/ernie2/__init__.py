@@ -30,78 +30,54 @@ from typing import TYPE_CHECKING, Any
 from ernie2.version import __version__
 
 if TYPE_CHECKING:
-    from ernie2.benchmarking.bench import bench
-    from ernie2.corpora.mining import mine_clicks, mine_discourse
-    from ernie2.demonstration import demo
-    from ernie2.finetuning.export_onnx import export
-    from ernie2.finetuning.finetune import finetune
-    from ernie2.finetuning.inference.predict import predict
-    from ernie2.runs.convert import convert
-    from ernie2.runs.evaluate import evaluate, report
-    from ernie2.runs.extend import extend
-    from ernie2.runs.plan import plan
-    from ernie2.runs.prepare import inspect, prepare
-    from ernie2.runs.start import pretrain, resume
-    from ernie2.studies.study import study, study_again
-    from ernie2.tasks.catalogue import list_recipes, list_tasks, write_recipe
-    from ernie2.tasks.recipe import recipe_schema
-
-__all__ = [
-    "__version__",
-    "bench",
-    "convert",
-    "demo",
-    "evaluate",
-    "export",
-    "extend",
-    "finetune",
-    "inspect",
-    "list_recipes",
-    "list_tasks",
-    "mine_clicks",
-    "mine_discourse",
-    "plan",
-    "predict",
-    "prepare",
-    "pretrain",
-    "recipe_schema",
-    "report",
-    "resume",
-    "study",
-    "study_again",
-    "write_recipe",
-]
+    from ernie2.benchmarking.bench import bench as bench
+    from ernie2.corpora.mining import mine_clicks as mine_clicks
+    from ernie2.corpora.mining import mine_discourse as mine_discourse
+    from ernie2.demonstration import demo as demo
+    from ernie2.finetuning.export_onnx import export as export
+    from ernie2.finetuning.finetune import finetune as finetune
+    from ernie2.finetuning.inference.predict import predict as predict
+    from ernie2.runs.convert import convert as convert
+    from ernie2.runs.evaluate import evaluate as evaluate
+    from ernie2.runs.evaluate import report as report
+    from ernie2.runs.extend import extend as extend
+    from ernie2.runs.plan import plan as plan
+    from ernie2.runs.prepare import inspect as inspect
+    from ernie2.runs.prepare import prepare as prepare
+    from ernie2.runs.start import pretrain as pretrain
+    from ernie2.runs.start import resume as resume
+    from ernie2.studies.study import study as study
+    from ernie2.studies.study import study_again as study_again
+    from ernie2.tasks.catalogue import list_recipes as list_recipes
+    from ernie2.tasks.catalogue import list_tasks as list_tasks
+    from ernie2.tasks.catalogue import write_recipe as write_recipe
+    from ernie2.tasks.recipe import recipe_schema as recipe_schema
 
 _MODULES = {
-    "bench": "benchmarking.bench",
-    "convert": "runs.convert",
-    "demo": "demonstration",
-    "evaluate": "runs.evaluate",
-    "export": "finetuning.export_onnx",
-    "extend": "runs.extend",
-    "finetune": "finetuning.finetune",
-    "inspect": "runs.prepare",
-    "list_recipes": "tasks.catalogue",
-    "list_tasks": "tasks.catalogue",
-    "mine_clicks": "corpora.mining",
-    "mine_discourse": "corpora.mining",
-    "plan": "runs.plan",
-    "predict": "finetuning.inference.predict",
-    "prepare": "runs.prepare",
-    "pretrain": "runs.start",
-    "recipe_schema": "tasks.recipe",
-    "report": "runs.evaluate",
-    "resume": "runs.start",
-    "study": "studies.study",
-    "study_again": "studies.study",
-    "write_recipe": "tasks.catalogue",
+    "benchmarking.bench": ("bench",),
+    "corpora.mining": ("mine_clicks", "mine_discourse"),
+    "demonstration": ("demo",),
+    "finetuning.export_onnx": ("export",),
+    "finetuning.finetune": ("finetune",),
+    "finetuning.inference.predict": ("predict",),
+    "runs.convert": ("convert",),
+    "runs.evaluate": ("evaluate", "report"),
+    "runs.extend": ("extend",),
+    "runs.plan": ("plan",),
+    "runs.prepare": ("inspect", "prepare"),
+    "runs.start": ("pretrain", "resume"),
+    "studies.study": ("study", "study_again"),
+    "tasks.catalogue": ("list_recipes", "list_tasks", "write_recipe"),
+    "tasks.recipe": ("recipe_schema",),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = ["__version__", *sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str) -> Any:
     """Import the module of a function when the function is asked for."""
-    if name in _MODULES:
-        return getattr(import_module(f"ernie2.{_MODULES[name]}"), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(f"ernie2.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module 'ernie2' has no attribute {name!r}")
 
 

@@ -112,3 +112,8 @@ def _sharing_a_part(word: str, names: Iterable[str]) -> list[str]:
     shared = {name: len(wanted & set(_PARTS.split(name.lower())) - {""}) for name in names}
     most = max(shared.values(), default=0)
     return [name for name, count in shared.items() if count == most] if most else []
+
+
+def install_advice(extra: str) -> str:
+    """Return the command that installs the extra `extra`, and where to run it: ernie2 is not on PyPI."""
+    return f"in the ernie2 checkout run `pip install -c constraints.txt -e '.[{extra}]'`"

@@ -1,4 +1,4 @@
-"""Numbers and lists as a reader wants them: thousands apart, three digits, a dash for what is not known."""
+"""Numbers, counts and lists as a reader wants them: thousands apart, three digits, a dash for what is not known."""
 
 from __future__ import annotations
 
@@ -67,3 +67,8 @@ def spelled(number: int) -> str:
 def listing(words: Sequence[str]) -> str:
     """["a", "b", "c"] → "a, b and c"."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def counted(count: int, thing: str, plural: str = "") -> str:
+    """(1, "seed") → "1 seed", (3, "seed") → "3 seeds"; `plural` where it is not made with an s."""
+    return f"{count:,} {thing if count == 1 else plural or thing + 's'}"

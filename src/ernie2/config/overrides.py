@@ -12,7 +12,7 @@ from ernie2.config.base import Part
 from ernie2.config.plain_yaml import DEEPEST, parse_yaml, shown
 from ernie2.config.problems import explain, list_problems
 from ernie2.errors import ConfigError
-from ernie2.plurals import counted
+from ernie2.wording import counted
 
 Flat = TypeVar("Flat", bound=Part)
 _PARTED = re.compile(r"[0-9]_[0-9]")

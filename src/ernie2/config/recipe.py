@@ -14,7 +14,7 @@ from ernie2.config.plain_yaml import MOST_CHARACTERS, parse_yaml, plain, shown
 from ernie2.config.problems import explain, list_problems
 from ernie2.config.settings import Recipe
 from ernie2.errors import ConfigError, did_you_mean
-from ernie2.plurals import counted
+from ernie2.wording import counted
 
 
 def shipped_recipes() -> dict[str, str]:

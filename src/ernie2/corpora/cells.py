@@ -16,8 +16,8 @@ from typing import Any
 
 from ernie2.corpora.long_texts import check_length
 from ernie2.errors import DataError
-from ernie2.plurals import counted
 from ernie2.storage.files import RepeatedKeyError, json_name, json_value
+from ernie2.wording import counted
 
 DASH = "-"
 """How SNLI and OCNLI write that annotators did not agree."""

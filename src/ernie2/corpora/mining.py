@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ernie2.config.languages import check_language
 from ernie2.console import answer, progress
 from ernie2.errors import ConfigError
-from ernie2.plurals import counted
+from ernie2.wording import counted
 
 if TYPE_CHECKING:
     from ernie2.corpora.connectives import Mined

@@ -21,9 +21,9 @@ from ernie2.corpora.documents import name_of
 from ernie2.datasets.declarations import Columns, Dataset
 from ernie2.datasets.examples import Example
 from ernie2.errors import DataError
-from ernie2.plurals import counted
 from ernie2.storage.files import json_name
 from ernie2.storage.tables import Row, column, read_rows
+from ernie2.wording import counted
 
 SEPARATOR = "\x02"
 """Stands between tokens, and between tags, in the MSRA-NER files that came with ERNIE."""

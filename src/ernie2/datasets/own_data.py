@@ -25,10 +25,10 @@ from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.datasets.task_guess import CHOICES, KIND_NAMES, guess_head, multiple_choice
 from ernie2.errors import ConfigError, DataError, did_you_mean
-from ernie2.plurals import counted
 from ernie2.storage.files import RepeatedKeyError, json_value, read_lines
 from ernie2.storage.listing import file_format, list_files
 from ernie2.storage.tables import TABLES, Row, column, read_rows
+from ernie2.wording import counted
 
 _WHICH_TEXT = "Name the right ones with --text."
 _WHICH_LABEL = "Name the right one with --label."

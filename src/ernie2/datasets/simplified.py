@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 
-from ernie2.errors import DataError
-from ernie2.extras import install_advice
+from ernie2.errors import DataError, install_advice
 
 _ONLY_TRADITIONAL = frozenset(
     "這個們來說對時會國學發後過還裡為與從見長門問間開關東車馬風飛電話語讀寫書畫點樣種經應該實現"

@@ -34,8 +34,8 @@ from ernie2.corpora.cells import (
 from ernie2.datasets.examples import Head
 from ernie2.datasets.labelled_files import SEPARATOR
 from ernie2.errors import DataError
-from ernie2.plurals import counted
 from ernie2.storage.tables import Row
+from ernie2.wording import counted
 
 KIND_NAMES: Mapping[Head, str] = {"span": "extractive question answering", "multi_label": "multi-label classification"}
 """What users call a kind of task, where it is not the name of its head."""

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.console import say
-from ernie2.errors import CheckpointError, ConfigError, RunFailed, StorageError
-from ernie2.extras import install_advice
+from ernie2.errors import CheckpointError, ConfigError, RunFailed, StorageError, install_advice
 from ernie2.finetuning.heads import DenseTuned
 from ernie2.finetuning.paper_settings import OWN
 from ernie2.finetuning.sources import open_source

@@ -23,13 +23,13 @@ from ernie2.finetuning.paper_settings import own_settings, settings_for
 from ernie2.finetuning.runs import devices, diagnose, run_all
 from ernie2.finetuning.scoring.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
 from ernie2.finetuning.sources import Source, fitted, open_source
-from ernie2.plurals import counted
 from ernie2.reporting.finetuned import write_page
 from ernie2.runs.stored import unfinished_note
 from ernie2.storage.atomic import write_json, write_text
 from ernie2.storage.locks import FolderLock
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.step import choose_precision
+from ernie2.wording import counted
 
 RESULTS, REPORT = "results.json", "results.md"
 

@@ -25,13 +25,13 @@ from ernie2.finetuning.scoring.metrics import measure
 from ernie2.finetuning.sources import open_source
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
-from ernie2.plurals import counted
 from ernie2.processes import cores, done_in_processes, without_main
 from ernie2.storage.atomic import make_folder, remove_leftovers
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import remove
 from ernie2.training.hooks.base import Hooks, OpenRun
 from ernie2.training.hooks.named import create_hooks
+from ernie2.wording import counted
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.config.data_settings import KnowledgeSettings
-from ernie2.errors import ConfigError, DataError, did_you_mean
-from ernie2.extras import install_advice
+from ernie2.errors import ConfigError, DataError, did_you_mean, install_advice
 from ernie2.shards.knowledge.characters import cut_words, words_beyond_ascii
 from ernie2.shards.knowledge.matching_text import matching_text
 from ernie2.shards.knowledge.token_runs import Spans, as_spans, leftmost_longest

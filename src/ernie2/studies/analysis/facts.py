@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ernie2.plurals import counted
 from ernie2.studies.analysis.analyse import Analysis
 from ernie2.studies.analysis.figures import SCORE
 from ernie2.studies.analysis.reading import Record
-from ernie2.wording import listing
+from ernie2.wording import counted, listing
 
 
 def facts(analysis: Analysis) -> Iterator[str]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from ernie2.plurals import counted
 from ernie2.studies.analysis.analyse import Analysis
 from ernie2.studies.analysis.blocks import Block, Bullets, Heading, Paragraph, Table
 from ernie2.studies.analysis.comparisons import PAIRS, SUMMARIES, paper_order
@@ -14,7 +13,7 @@ from ernie2.studies.analysis.facts import facts, model
 from ernie2.studies.analysis.figures import BACKWARD, COST, FINAL, FORGETTING, FORWARD, MEAN, SCORE, ArmResult
 from ernie2.studies.analysis.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
 from ernie2.studies.analysis.wording import FRACTION, POINTS, cell, in_words
-from ernie2.wording import DASH, decimal, listing, whole
+from ernie2.wording import DASH, counted, decimal, listing, whole
 
 _TRANSFERS = (
     (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ernie2.plurals import counted
 from ernie2.studies.analysis.statistics import Estimate
-from ernie2.wording import DASH, decimal, signed
+from ernie2.wording import DASH, counted, decimal, signed
 
 POINTS, FRACTION = 2, 4
 """Digits of the two units: scores are in percent and their differences in points; held-out accuracies are fractions

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from ernie2.errors import ConfigError
-from ernie2.extras import install_advice
+from ernie2.errors import ConfigError, install_advice
 from ernie2.training.hooks.base import Hook, OpenRun
 from ernie2.training.run_record import read_run
 
