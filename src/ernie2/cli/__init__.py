@@ -7,7 +7,7 @@ imports no library but typer, so that help comes at once; the functions import w
 
 from __future__ import annotations
 
-from ernie2.cli import data, finetuning, measuring, mining, models, results, studying, training
+from ernie2.cli import data, finetuning, measuring, results, training
 from ernie2.cli.app import app, main
 
-__all__ = ["app", "data", "finetuning", "main", "measuring", "mining", "models", "results", "studying", "training"]
+__all__ = ["app", "data", "finetuning", "main", "measuring", "results", "training"]

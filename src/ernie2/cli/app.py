@@ -31,25 +31,10 @@ _REASONS = {
 _OF_PROCESSES = (ConnectionError, ChildProcessError, ProcessLookupError, TimeoutError, InterruptedError)
 """Kinds of `OSError` that are not about files."""
 
-_ORDER = [
-    "demo",
-    "recipes",
-    "tasks",
-    "mine",
-    "prepare",
-    "inspect",
-    "pretrain",
-    "resume",
-    "extend",
-    "evaluate",
-    "report",
-    "finetune",
-    "predict",
-    "export",
-    "study",
-    "bench",
-    "convert",
-]
+_ORDER = (
+    *("demo", "recipes", "tasks", "mine", "prepare", "inspect", "pretrain", "resume", "extend", "evaluate", "report"),
+    *("finetune", "predict", "export", "study", "bench", "convert"),
+)
 
 
 class _AsOneGoes(TyperGroup):

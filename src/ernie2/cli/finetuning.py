@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,16 +16,8 @@ from ernie2.console import answer, show
 from ernie2.errors import Ernie2Error
 from ernie2.escaping import json_line
 
-
-class HeadKind(StrEnum):
-    """What can be put on an encoder."""
-
-    classification = "classification"
-    regression = "regression"
-    multi_label = "multi_label"
-    tagging = "tagging"
-    span = "span"
-
+HeadKind = Literal["classification", "regression", "multi_label", "tagging", "span"]
+"""What can be put on an encoder."""
 
 CHECKPOINT = typer.Argument(metavar="CHECKPOINT", help="A run, a Hugging Face folder (BERT, ERNIE), or a Paddle model.")
 CHANGES = typer.Argument(metavar="KEY=VALUE", help="Settings in place of the paper's: epochs=2.", show_default=False)
@@ -102,7 +93,7 @@ def finetune(
             files=_files(train, dev, test, file),
             text=text,
             label=label,
-            head=None if head is None else head.value,
+            head=head,
             scheme=scheme,
             seeds=seeds,
             settings=pairs,

@@ -1,10 +1,10 @@
-"""Commands that measure: bench."""
+"""Commands that measure and compare: bench, study."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,13 @@ import ernie2
 from ernie2.cli.app import app
 from ernie2.cli.shared import OVERRIDES, columns, finished, when_interrupted
 from ernie2.console import answer
+from ernie2.errors import Ernie2Error
+
+OF_STUDY = typer.Argument(
+    metavar="KEY=VALUE",
+    help="Values that replace those of the preset: seeds=3, finetuning.data=glue_data, recipe.train.peak_lr=1e-3.",
+    show_default=False,
+)
 
 
 @app.command()
@@ -38,6 +45,55 @@ def bench(
         line = ernie2.bench(recipe, overrides or (), steps, json_file)
     show_measurement(line)
     finished({"figures": json_file}, "give the same command after a change: the summaries in one file compare")
+
+
+@app.command()
+def study(
+    which: Annotated[
+        Literal["table7"], typer.Argument(metavar="STUDY", help="table7: the learning methods of Table 7.")
+    ],
+    overrides: Annotated[list[str] | None, OF_STUDY] = None,
+    preset: Annotated[
+        Literal["smoke", "laptop", "small", "base"],
+        typer.Option(help="smoke: minutes; laptop: an hour or two; small: one GPU; base: the paper's size."),
+    ] = "small",
+    parallel: Annotated[
+        int | None, typer.Option(min=1, max=1_024, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Train nothing: analyse a study.json anew.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --from: the folder of tables and page.", show_default="beside FILE")
+    ] = None,
+) -> None:
+    """Compare learning methods at equal iterations, over seeds, and see forgetting.
+
+    Continual, multi-task and continual multi-task learning, and the last with
+    combined steps: what every task keeps after each stage, what fine-tuning
+    makes of it, intervals over seeds. The same command goes on where it stopped.
+
+    Reads    the corpora of the preset's recipe, finetuning.data
+    Leaves   FOLDER with study.json, study.md, study.html, forgetting.svg
+    Example  [bold]ernie2 study table7 --preset smoke[/bold]
+             [bold]ernie2 study table7 --from study.json --out again[/bold]
+    """
+    del which  # there is one
+    if source is not None:
+        if overrides:
+            raise Ernie2Error(f"--from analyses what is recorded; {overrides[0]!r} would change nothing. Leave it out.")
+        folder = ernie2.study_again(source, out)
+    elif out is not None:
+        raise Ernie2Error(f"--out belongs to --from; a study goes into folder={out}.")
+    else:
+        with when_interrupted(lambda: "run the same command to continue where it stopped."):
+            folder = ernie2.study(preset, overrides or (), parallel)
+    finished(
+        {"page": folder / "study.html", "tables": folder / "study.md", "record": folder / "study.json"},
+        f"open {folder / 'study.html'} in a browser",
+        f"ernie2 study table7 --from {folder / 'study.json'}",
+    )
 
 
 def show_measurement(line: Mapping[str, Any]) -> None:

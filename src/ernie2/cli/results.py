@@ -1,10 +1,10 @@
-"""Commands about a trained model: evaluate, report."""
+"""Commands about a trained model: evaluate, report, convert."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -53,6 +53,44 @@ def report(
     """
     page = ernie2.report(run, beside or ())
     finished({"report": page}, f"open {page} in a browser")
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="A run, a Hugging Face folder (BERT, ERNIE), or a Paddle model.")
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write; it must not exist.")],
+    to: Annotated[
+        Literal["hf", "ernie2"], typer.Option(help="hf: transformers loads it. ernie2: all by our own names.")
+    ] = "hf",
+    task_ids: Annotated[int | None, typer.Option(min=1, help="Rows of the task table.", show_default="as is")] = None,
+    segment_types: Annotated[
+        int | None, typer.Option(min=1, help="Rows of the segment-type table.", show_default="as is")
+    ] = None,
+    position_rows: Annotated[
+        int | None, typer.Option(min=16, help="Rows of the position table.", show_default="as is")
+    ] = None,
+    vocabulary: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows of the word table; fewer only beyond the last token.", show_default="as is"),
+    ] = None,
+) -> None:
+    """Turn a checkpoint into a Hugging Face folder or one of ours, and say what became of every tensor.
+
+    Weights are read without running anything a file may contain, and written
+    bit for bit; what SRC lacks is named and not made up.
+
+    Reads    SRC: model.safetensors or pytorch_model.bin, whole or sharded; a
+             *.pdparams; a folder with one Paddle variable a file; a run
+    Leaves   DST with weights, configuration and tokeniser
+    Example  [bold]ernie2 convert ERNIE_1.0_max-len-512 ernie-hf --vocabulary 17964[/bold]
+    """
+    made = ernie2.convert(source, destination, to, task_ids, segment_types, position_rows, vocabulary)
+    steps = [f"ernie2 pretrain RECIPE --init-from {destination}"]
+    if to == "hf":
+        steps.append(f'transformers.ErnieModel.from_pretrained("{destination}")      in Python')
+    finished({"model": made.folder}, *steps)
 
 
 def show_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
