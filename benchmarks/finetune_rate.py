@@ -37,7 +37,7 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Example, LabelledData, Split
 from ernie2.errors import Ernie2Error
-from ernie2.finetuning.paper_settings import settings_for
+from ernie2.finetuning.paper import settings_for
 from ernie2.finetuning.sources import fitted, open_source
 from ernie2.finetuning.training import fine_tune
 from ernie2.model.hf import hf_config, save_hf

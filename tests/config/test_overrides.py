@@ -4,7 +4,7 @@ import pytest
 
 from ernie2.config.overrides import overridden
 from ernie2.errors import ConfigError
-from ernie2.finetuning.paper_settings import OWN, settings_for
+from ernie2.finetuning.paper import OWN, settings_for
 
 
 def test_values_take_the_types_of_their_settings_and_the_rest_stays_the_papers() -> None:

@@ -65,6 +65,26 @@ class Columns(Part):
     """What the columns are, in order, where a .tsv or .csv has no line of names."""
 
 
+class Reported(Part):
+    """One figure that the paper reports. `values` follow `parts`: the metrics of the data set, or the two halves of
+    MNLI.
+
+    Table 5's dev columns give the first part only. GLUE's dev figures are medians and Table 6's are means of five runs;
+    GLUE's test figures are the server's, of single models.
+    """
+
+    model: str
+    size: Size
+    split: str
+    parts: tuple[str, ...]
+    values: tuple[float, ...]
+
+    def described(self) -> str:
+        """'ERNIE 2.0 base, test: 86.1 / 89.9 (accuracy / f1)'."""
+        figures, parts = " / ".join(f"{value:.1f}" for value in self.values), " / ".join(self.parts)
+        return f"{self.model} {self.size}, {self.split}: {figures} ({parts})"
+
+
 class Dataset(Part):
     """One declared data set."""
 
@@ -97,6 +117,8 @@ class Dataset(Part):
     """The set whose model predicts this one."""
     settings: Mapping[Size, FineTuningSettings] = {}
     """How the paper fine-tunes its models of both sizes on it; none where another set's settings are taken."""
+    reported: tuple[Reported, ...] = ()
+    """What the paper reports of it: for each of the columns at the top of the file a figure a part, or a dash."""
 
 
 def declared_groups() -> dict[str, dict[str, Dataset]]:
@@ -134,7 +156,13 @@ def _dataset(name: str, fields: Mapping[str, Any], shared: Mapping[str, Any]) ->
         files = shared.get("files", {}).get(split, {}) | (given if isinstance(given, dict) else {"rows": given})
         splits[split] = files | {"rows": files["rows"] if isinstance(files["rows"], list) else [files["rows"]]}
     settings = {size: shared.get("settings", {}) | given for size, given in fields.get("settings", {}).items()}
-    values = {**fields, "name": name, "splits": splits, "settings": settings}
+    reported, table = [], fields.get("reported", {"parts": (), "figures": ""})
+    columns = shared["reported"] if "reported" in fields else ()
+    for (model, size, split), cell in zip(columns, table["figures"].split(), strict=True):
+        if figures := [figure for figure in cell.split("/") if figure != "-"]:
+            parts = table["parts"][: len(figures)]
+            reported.append({"model": model, "size": size, "split": split, "parts": parts, "values": figures})
+    values = {**fields, "name": name, "splits": splits, "settings": settings, "reported": reported}
     try:
         return Dataset.model_validate(values)
     except ValidationError as error:

@@ -15,6 +15,7 @@ A tag without a kind (B, M, E, S of word segmentation) has the kind `_`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -28,21 +29,18 @@ Entity = tuple[str, int, int]
 NO_SCHEME = "none"
 """What `--scheme` says of tags that mark no entities, such as parts of speech."""
 
-_AS_BIOES = {
-    "BIOES": {"B": "B", "I": "I", "E": "E", "S": "S"},
-    "BILOU": {"B": "B", "I": "I", "L": "E", "U": "S"},
-    "BMES": {"B": "B", "M": "I", "E": "E", "S": "S"},
+_ENTITY: dict[Scheme, str] = {
+    "IOB2": r"B(.)(?:I\1)*",
+    "IOB1": r"I(.)(?:I\1)*|(?<=[IB](.))B\2(?:(?:I\2)+|(?!B(?!\2)))",
+    "IOE2": r"I(.)(?:I\1)*E\1|E(.)",
+    "IOE1": r"I(.)(?:I\1)*(?:E\1(?=[IE]\1)|(?![IE]\1))|(?<=E(.))E\2(?=[IE]\2)",
+    "BIOES": r"S(.)|B(.)(?:I\2)*E\2",
+    "BILOU": r"U(.)|B(.)(?:I\2)*L\2",
+    "BMES": r"S(.)|B(.)(?:M\2)*E\2",
 }
-_PREFIXES: dict[Scheme, frozenset[str]] = {
-    "IOB2": frozenset("BI"),
-    "IOB1": frozenset("BI"),
-    "IOE2": frozenset("IE"),
-    "IOE1": frozenset("IE"),
-    "BIOES": frozenset("BIES"),
-    "BILOU": frozenset("BILU"),
-    "BMES": frozenset("BMES"),
-}
-"""Prefixes of every scheme, in the order in which they are tried."""
+"""An entity of every scheme as a pattern, in the order in which schemes are tried. Of a tag it sees two characters: the
+prefix, and one that stands for the kind."""
+_PREFIXES = {scheme: frozenset(re.findall("[A-Z]", pattern)) for scheme, pattern in _ENTITY.items()}
 _LETTERS = frozenset().union(*_PREFIXES.values())
 
 
@@ -147,24 +145,12 @@ def entities(tags: Sequence[str], scheme: Scheme = "IOB2") -> list[Entity]:
     B-PER I-PER I-LOC O I-LOC in IOB2 -> PER 0–2.
     """
     split = [_split(tag) for tag in tags]
-    if scheme in _AS_BIOES:
-        names = _AS_BIOES[scheme]
-        split = [(names.get(prefix, "O"), kind) for prefix, kind in split]
-        scheme = "BIOES"
-    found: list[Entity] = []
-    at, before = 0, ("O", "")
-    ended = [*split, ("O", "")]
-    while at < len(split):
-        if not _begins(before, split[at], scheme):
-            before, at = split[at], at + 1
-            continue
-        end = at + 1
-        while _goes_on(ended[end - 1], ended[end], scheme):
-            end += 1
-        if _is_complete(ended[end - 1], ended[end], scheme):
-            found.append((split[at][1], at, end))
-        before, at = ended[end - 1], end
-    return found
+    kinds = {kind: chr(0x100 + number) for number, kind in enumerate(dict.fromkeys(kind for _, kind in split))}
+    text = "".join((prefix if prefix in _LETTERS else "O") + kinds[kind] for prefix, kind in split)
+    return [
+        (split[found.start() // 2][1], found.start() // 2, found.end() // 2)
+        for found in re.finditer(_ENTITY[scheme], text)
+    ]
 
 
 def first_break(tags: Sequence[str], scheme: Scheme) -> int | None:
@@ -177,45 +163,6 @@ def first_break(tags: Sequence[str], scheme: Scheme) -> int | None:
         )
     covered = {at for _, start, end in entities(tags, scheme) for at in range(start, end)}
     return next((at for at, tag in enumerate(tags) if tag != "O" and at not in covered), None)
-
-
-def _begins(before: tuple[str, str], tag: tuple[str, str], scheme: Scheme) -> bool:
-    (earlier, kind_before), (prefix, kind) = before, tag
-    same = kind == kind_before
-    if scheme == "IOB2":
-        return prefix == "B"
-    if scheme == "IOB1":
-        return (prefix == "I" and not (earlier == "I" and same)) or (prefix == "B" and earlier in ("I", "B") and same)
-    if scheme == "IOE2":
-        return prefix in ("I", "E") and not (earlier == "I" and same)
-    if scheme == "IOE1":
-        return (prefix == "I" and not (earlier == "I" and same)) or (prefix == "E" and earlier == "E" and same)
-    return prefix in ("B", "S")
-
-
-def _goes_on(before: tuple[str, str], tag: tuple[str, str], scheme: Scheme) -> bool:
-    opens, inside = {
-        "IOB1": ("BI", "I"),
-        "IOB2": ("BI", "I"),
-        "IOE1": ("I", "IE"),
-        "IOE2": ("I", "IE"),
-        "BIOES": ("BI", "IE"),
-    }[scheme]
-    return before[0] in opens and tag[0] in inside and before[1] == tag[1]
-
-
-def _is_complete(last: tuple[str, str], after: tuple[str, str], scheme: Scheme) -> bool:
-    """Whether an entity whose last tag is `last` is one, `after` standing behind it."""
-    same = last[1] == after[1]
-    if scheme == "IOB1":
-        return not (last[0] == "B" and after[0] == "B" and not same)
-    if scheme == "IOE1":
-        return last[0] == "I" or (after[0] in ("I", "E") and same)
-    if scheme == "IOE2":
-        return last[0] == "E"
-    if scheme == "BIOES":
-        return last[0] in ("E", "S")
-    return True
 
 
 def _split(tag: str) -> tuple[str, str]:

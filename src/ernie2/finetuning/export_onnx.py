@@ -19,7 +19,7 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, StorageError, install_advice
 from ernie2.finetuning.heads import DenseTuned
-from ernie2.finetuning.paper_settings import OWN
+from ernie2.finetuning.paper import OWN
 from ernie2.finetuning.sources import open_source
 from ernie2.finetuning.tuned_folder import FACTS, load_tuned
 from ernie2.model.dense import DenseEncoder

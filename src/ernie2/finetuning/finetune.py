@@ -19,7 +19,7 @@ from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.former import check_results_folder, check_submission_file
 from ernie2.finetuning.glue_submission import check_tests, submit
 from ernie2.finetuning.jobs import Job, Run
-from ernie2.finetuning.paper_settings import own_settings, settings_for
+from ernie2.finetuning.paper import own_settings, settings_for
 from ernie2.finetuning.runs import devices, diagnose, run_all
 from ernie2.finetuning.scoring.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
 from ernie2.finetuning.sources import Source, fitted, open_source

@@ -14,7 +14,7 @@ from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.declarations import Size
 from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, ConfigError, did_you_mean
-from ernie2.finetuning.paper_settings import size_for
+from ernie2.finetuning.paper import size_for
 from ernie2.model.formats.filling import load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.multitask import MultiTaskModel

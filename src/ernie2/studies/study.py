@@ -17,7 +17,7 @@ from ernie2.console import answer, say
 from ernie2.datasets.declared import find_dataset, load
 from ernie2.errors import ConfigError, DamagedFile, DataError, RunStopped
 from ernie2.finetuning.finetune import finetune
-from ernie2.finetuning.paper_settings import settings_for, size_for
+from ernie2.finetuning.paper import settings_for, size_for
 from ernie2.reporting.study import page, picture
 from ernie2.runs.prepare import shards_of
 from ernie2.runs.start import pretrain, resume

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.finetuning.scoring.paper_results import paper_rows
+from ernie2.finetuning.paper import paper_rows
 from ernie2.finetuning.scoring.results import SCORED, glue_score
 
 

@@ -14,9 +14,8 @@ from ernie2.datasets.declarations import Size
 from ernie2.datasets.examples import LabelledData
 from ernie2.escaping import in_markdown, markdown_table
 from ernie2.finetuning.jobs import Run, plain
-from ernie2.finetuning.paper_settings import size_for
+from ernie2.finetuning.paper import beside, size_for
 from ernie2.finetuning.scoring.metrics import majority_figures
-from ernie2.finetuning.scoring.paper_results import beside
 from ernie2.seed_interval import over_seeds
 
 SCORED = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -91,7 +90,7 @@ def outcomes_of(
         ]
         if not own:
             reported, words = beside(data, shape, split)
-            paper[split], comparison[split] = tuple(row.described for row in reported), words
+            paper[split], comparison[split] = tuple(row.described() for row in reported), words
     rates = [run.sequences_per_second for run in runs if run.sequences_per_second]
     notes = dict.fromkeys(note for split in data.splits.values() for note in split.notes)
     notes |= dict.fromkeys(note for run in runs for note in run.notes)
