@@ -20,10 +20,9 @@ from ernie2.corpora.long_texts import part_bounds
 from ernie2.errors import DataError, did_you_mean
 from ernie2.storage.files import decoded, json_name, read_lines
 from ernie2.storage.listing import file_format, file_stems, list_files
-from ernie2.storage.tables import TABLES, Row, column, read_rows
+from ernie2.storage.tables import NAMED_TABLES, TABLES, Row, column, read_rows
 
-FORMATS = (*(f"{kind}{packed}" for kind in (".txt", ".jsonl", ".json") for packed in ("", ".gz", ".zst")),
-           ".parquet", ".arrow", ".feather")  # fmt: skip
+FORMATS = (".txt", ".txt.gz", ".txt.zst", *NAMED_TABLES)
 """Extensions of documents, in any case."""
 PAIR_FORMATS = tuple(extension for extension in TABLES if not extension.startswith(".txt"))
 """Extensions of tables of labelled pairs."""

@@ -8,7 +8,7 @@ file holds an object a line or one list of objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -21,10 +21,6 @@ from ernie2.errors import DataError, did_you_mean
 from ernie2.storage.csv_rows import csv_rows
 from ernie2.storage.files import decoded, json_name, json_value, open_file, read_lines, unreadable
 from ernie2.storage.listing import file_format
-
-_TEXT = (".tsv", ".txt", ".csv", ".jsonl", ".json")
-TABLES = (*(f"{kind}{packed}" for kind in _TEXT for packed in ("", ".gz", ".zst")), ".parquet", ".arrow", ".feather")
-"""Extensions of tables, in any case."""
 
 _ROWS = 1024
 _LONGEST_NAME = 40
@@ -72,8 +68,8 @@ def read_rows(
     what cannot be read as what its name says.
     """
     kind = file_format(file, TABLES)
-    if kind in (".parquet", ".arrow", ".feather"):
-        return _columnar(file, only, parquet=kind == ".parquet")
+    if kind in _COLUMNAR:
+        return _columnar(file, only, *_COLUMNAR[kind])
     if kind.startswith(".jsonl"):
         return _json_lines(file)
     if kind.startswith(".json"):
@@ -193,13 +189,12 @@ def _object(value: Any, place: str, what: str) -> dict[str, Any]:
     return value
 
 
-def _columnar(file: str, only: Collection[str] | None, *, parquet: bool) -> Iterator[Row]:
-    """Rows of a parquet or Arrow file, with `only` the columns that are asked for and there."""
+def _columnar(file: str, only: Collection[str] | None, kind: str, read: _Reader) -> Iterator[Row]:
+    """Rows of a file of columns, with `only` the columns that are asked for and there."""
     number = 0
-    kind = "parquet" if parquet else "Arrow"
     with open_file(file) as raw:
         try:
-            names, batches = (_parquet if parquet else _arrow)(raw, only)
+            names, batches = read(raw, only)
             header = Header(file, tuple(names), typed=True)
             if len(set(names)) < len(names):
                 raise DataError(f"{file}: a column name stands twice; every column needs a name of its own.")
@@ -247,3 +242,18 @@ def _arrow(raw: Any, only: Collection[str] | None) -> tuple[Sequence[str], Itera
 
 def _chosen(names: Sequence[str], only: Collection[str] | None) -> list[str] | None:
     return None if only is None else [name for name in names if name in only]
+
+
+_Reader = Callable[[Any, Collection[str] | None], tuple[Sequence[str], Iterator[pa.RecordBatch]]]
+"""An open file and the columns asked for, None: all -> the names of its columns, and its rows, `_ROWS` at a time."""
+_COLUMNAR: dict[str, tuple[str, _Reader]] = {
+    ".parquet": ("parquet", _parquet),
+    ".arrow": ("Arrow", _arrow),
+    ".feather": ("Arrow", _arrow),
+}
+"""Extension -> what messages call the format, and its reader."""
+_PACKED = ("", ".gz", ".zst")
+NAMED_TABLES = (*(f"{kind}{packed}" for kind in (".jsonl", ".json") for packed in _PACKED), *_COLUMNAR)
+"""Extensions of tables that say of every cell which column it is in: those of documents."""
+TABLES = (*(f"{kind}{packed}" for kind in (".tsv", ".txt", ".csv") for packed in _PACKED), *NAMED_TABLES)
+"""Extensions of tables, in any case."""
