@@ -1,7 +1,7 @@
-"""A study → `study.html`, one file that needs nothing else, and its picture `forgetting.svg`.
+"""A study → `study.md`, `study.html`, one file that needs nothing else, and its picture `forgetting.svg`.
 
-The page has the tables of `study.md` and the picture: held-out accuracy of each task by share of training, a line a
-method. A run's own training is the axis, so that methods with fewer encoder passes compare.
+`assets/study.jinja` lays out both pages. The picture, which study.html holds too, is the held-out accuracy of each task
+by share of a run's own training, a line a method, so that methods with fewer encoder passes compare.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from ernie2.escaping import in_markdown, markdown_table
 from ernie2.reporting.report import environment
 from ernie2.studies.analysis.analyse import Analysis
 from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run
-from ernie2.studies.analysis.tables import blocks
+from ernie2.studies.analysis.tables import shown
 
 STYLES = 6
 """Colours and dashes of lines in the template; a seventh method begins again."""
@@ -46,17 +47,18 @@ class Panel:
     step: float
 
 
+def markdown(analysis: Analysis) -> str:
+    """Return the page as Markdown; the same record gives the same text."""
+    plain = environment().overlay(autoescape=False)
+    plain.filters["in_markdown"] = in_markdown
+    return plain.get_template("study.md.jinja").render(shown(analysis), markdown_table=markdown_table).strip() + "\n"
+
+
 def page(analysis: Analysis) -> str:
     """Return the page as HTML; the same record gives the same text."""
-    return (
-        environment()
-        .get_template("study.html.jinja")
-        .render(
-            blocks=[(type(block).__name__, block) for block in blocks(analysis)],
-            picture=Markup(picture(analysis.record)),
-            settings=json.dumps(analysis.record.settings, indent=2, ensure_ascii=False),
-        )
-    )
+    settings = json.dumps(analysis.record.settings, indent=2, ensure_ascii=False)
+    template = environment().get_template("study.html.jinja")
+    return template.render(shown(analysis), drawing=Markup(picture(analysis.record)), settings=settings)
 
 
 def picture(study: Record) -> str:

@@ -18,7 +18,7 @@ from ernie2.datasets.declared import find_dataset, load
 from ernie2.errors import ConfigError, DamagedFile, DataError, RunStopped
 from ernie2.finetuning.finetune import finetune
 from ernie2.finetuning.paper import settings_for, size_for
-from ernie2.reporting.study import page, picture
+from ernie2.reporting.study import markdown, page, picture
 from ernie2.runs.prepare import shards_of
 from ernie2.runs.start import pretrain, resume
 from ernie2.storage.atomic import write_bytes, write_text
@@ -26,8 +26,7 @@ from ernie2.storage.json_files import read_json
 from ernie2.storage.locks import FolderLock
 from ernie2.storage.removing import discard
 from ernie2.studies.analysis.analyse import Analysis, analyse
-from ernie2.studies.analysis.blocks import markdown
-from ernie2.studies.analysis.tables import blocks, spoken_lines
+from ernie2.studies.analysis.tables import spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
 from ernie2.studies.identity import check_same_study, check_unit, unit_is_done
 from ernie2.studies.record import NAME, SCORED, as_json, read_record, record_of
@@ -117,7 +116,7 @@ def _write(folder: Path, record: Mapping[str, Any]) -> Analysis:
     """
     analysis = analyse(record)
     drawn = {
-        "study.md": markdown(blocks(analysis)),
+        "study.md": markdown(analysis),
         "forgetting.svg": picture(analysis.record),
         "study.html": page(analysis),
     }

@@ -297,3 +297,20 @@ def test_arms_of_unequal_iterations_are_not_compared(record):
     runs_of(record, "combined")[0]["iterations"]["knowledge_masking"] = 49
     with pytest.raises(DataError, match="equal iterations only"):
         analyse(record)
+
+
+def test_runs_that_gave_one_answer_to_all_are_counted_apart_from_those_given_up() -> None:
+    record = study_record(seeds=(0, 1), sensitivity=(0,), arms=("continual", "multitask"))
+    for run in record["runs"]:
+        if run["arm"] == "continual":
+            run["scores"]["mrpc"]["diverged"] = {"1": "one answer"}
+            if run["restart"] == "per_stage" and run["seed"] == 0:
+                run["scores"]["mrpc"]["values"]["2"] = None
+                run["scores"]["mrpc"]["diverged"]["2"] = "no finite loss"
+    said = [note for note in analyse(record).notes if "mrpc" in note]
+    assert said == [
+        "mrpc is not the whole official set (subset): 3,000 examples to train on, 1,000 to measure on.",
+        "continual: of the fine-tuning runs 1 of 6 on mrpc diverged, so no mean is given there; one over the other "
+        "runs would flatter the arm.",
+        "continual: of the fine-tuning runs 2 of 6 on mrpc gave every example the same answer and are in the means.",
+    ]

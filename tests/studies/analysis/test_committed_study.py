@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.reporting.study import picture
+from ernie2.reporting.study import markdown, picture
 from ernie2.studies.analysis.analyse import analyse
-from ernie2.studies.analysis.blocks import markdown
-from ernie2.studies.analysis.tables import blocks
 
 STUDY = Path(__file__).parents[3] / "docs" / "study-table7"
 
@@ -21,7 +19,7 @@ def record():
 
 
 def test_its_tables_follow_from_its_record(record):
-    assert markdown(blocks(analyse(record))) == (STUDY / "study.md").read_text(encoding="utf-8")
+    assert markdown(analyse(record)) == (STUDY / "study.md").read_text(encoding="utf-8")
 
 
 def test_its_picture_follows_from_its_record(record):

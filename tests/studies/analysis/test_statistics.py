@@ -8,7 +8,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ernie2.studies.analysis.statistics import difference, estimate, fieller, variance_components
+from ernie2.studies.analysis.statistics import (
+    FRACTION,
+    POINTS,
+    Estimate,
+    cell,
+    difference,
+    estimate,
+    fieller,
+    in_words,
+    variance_components,
+)
 
 VALUES = st.floats(-100, 100).map(lambda value: round(value, 3))
 BY_SEED = st.dictionaries(st.integers(0, 20), VALUES, min_size=2, max_size=8)
@@ -178,3 +188,18 @@ def test_one_pair_has_a_ratio_and_no_interval():
 
 def test_over_zero_there_is_no_ratio():
     assert fieller([1.0, 2.0], [1.0, -1.0]).value is None
+
+
+def test_a_difference_in_words_has_its_interval_where_there_is_one():
+    assert in_words(Estimate(1.2, 0.31, 2.09, "", {0: 1.0, 1: 1.4}), POINTS) == "+1.20 (95 % +0.31 to +2.09)"
+    assert in_words(estimate({0: 1.2}), POINTS) == "+1.20"
+
+
+def test_a_cell_names_seeds_that_are_not_those_of_its_row():
+    found = Estimate(62.4, 60.0, 64.8, "", {0: 62.0, 1: 62.8})
+    assert cell(found, POINTS, 2) == "62.40 (60.00 to 64.80)"
+    assert cell(found, POINTS, 3) == "62.40 (60.00 to 64.80, 2 seeds)"
+    assert cell(found, POINTS, 2, change=True) == "+62.40 (+60.00 to +64.80)"
+    assert cell(estimate({0: 62.4}), POINTS, 1) == "62.40 (one seed)"
+    assert cell(estimate({0: 0.0, 1: 0.0}), FRACTION, 2) == "0.0000 (both seeds agree)"
+    assert cell(None, POINTS, 2) == "–"

@@ -1,15 +1,19 @@
-"""From a study's record to its figures: the same record gives the same digits, whatever the order of its runs."""
+"""A study's record → its figures, and notes on what is missing, left out or not to be trusted.
+
+The same record gives the same digits, whatever the order of its runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ernie2.studies.analysis.comparisons import Comparison, compare, ratios
-from ernie2.studies.analysis.figures import ArmResult, arm_results
-from ernie2.studies.analysis.notes import notes
+from ernie2.studies.analysis.figures import FINAL, SCORE, ArmResult, arm_results, data_sets
 from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, Record, read
+from ernie2.studies.analysis.transfer import forgetting, left_behind
+from ernie2.wording import listing
 
 
 @dataclass(frozen=True)
@@ -38,4 +42,108 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
     study = read(record)
     main, sensitivity = arm_results(study, MAIN_RULE), arm_results(study, SENSITIVITY_RULE)
     comparisons = compare(main, sensitivity)
-    return Analysis(study, main, sensitivity, comparisons, ratios(main), notes(study, main, sensitivity, comparisons))
+    notes = (
+        *_runs(study, main),
+        *_heldout(study, main),
+        *_data(study),
+        *(note for one in main for note in _scores(study, one)),
+        *_spread(study, sensitivity, comparisons),
+    )
+    return Analysis(study, main, sensitivity, comparisons, ratios(main), notes)
+
+
+def _runs(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
+    if record.status != "done":
+        yield "The study is not finished: these are the figures so far."
+    for run in record.runs:
+        if not run.finished:
+            which = f"{record.title(run.arm)} ({run.restart}), seed {run.seed}"
+            yield f"{which} has not reached the end of its last stage and is left out."
+    there = {one.name: one.seeds for one in main}
+    for arm in record.arms:
+        if arm.name not in there:
+            yield f"{arm.title} has no finished run yet, so nothing is compared with it."
+    if len(set(there.values())) > 1:
+        lists = "; ".join(f"{one.title} {', '.join(map(str, one.seeds))}" for one in main)
+        yield (
+            f"The arms have different pre-training seeds ({lists}): means of arms are over different seeds and not to "
+            "be subtracted; every comparison takes the seeds both sides have."
+        )
+    if alone := [one.title for one in main if len(one.seeds) == 1]:
+        yield f"One pre-training seed of {listing(alone)}: no interval can be given, and no difference be told."
+    # Arms of a seed agree in their iterations, or the record would have been refused; all may differ from the plan.
+    runs = {run.seed: run for run in record.runs if run.finished and run.restart in (MAIN_RULE, SENSITIVITY_RULE)}
+    for seed, run in sorted(runs.items()):
+        for task, planned in record.steps.items():
+            if (counted := run.iterations.get(task, 0)) != planned:
+                yield f"Seed {seed}: every arm trained {task} for {counted:,} iterations; {planned:,} were planned."
+
+
+def _heldout(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
+    for one in main:
+        for task in record.tasks:
+            left = [run for run in one.runs if task.name in left_behind(run)]
+            lacking = {run.seed for run in left if forgetting(run, task.name) is None}
+            if lacking := lacking.union(_without(one, FINAL, task.name)):
+                yield f"{one.title} lacks a held-out accuracy of {task.title} at {_seeds(sorted(lacking))}."
+    if not record.scratch:
+        yield "No task was trained alone from scratch, so forward transfer is not measured."
+
+
+def _data(record: Record) -> Iterator[str]:
+    sets = data_sets(record)
+    if not sets:
+        yield "No run was fine-tuned, so there are no scores."
+    for name in sets:
+        known = (run.scores[name] for run in record.runs if run.finished and name in run.scores)
+        facts = next((one for one in known if one.known), None)
+        if facts is not None and facts.standing != "official":
+            yield (
+                f"{name} is not the whole official set ({facts.standing}): {facts.train:,} examples to train on, "
+                f"{facts.dev:,} to measure on."
+            )
+
+
+def _scores(record: Record, one: ArmResult) -> Iterator[str]:
+    lacking: dict[str, list[str]] = {}
+    for name in data_sets(record):
+        missing = _without(one, SCORE, name)
+        if missing and not (name in one.scores and one.scores[name].diverged):
+            lacking.setdefault(_seeds(missing), []).append(name)
+    for seeds, names in lacking.items():
+        yield f"{one.title} has no {listing(names)} score at {seeds}."
+    diverged = {name: score.diverged for name, score in one.scores.items()}
+    scored = {name: [run.scores[name] for run in one.runs if name in run.scores] for name in one.scores}
+    collapsed = {name: sum(len(of.known.keys() & of.diverged) for of in runs) for name, runs in scored.items()}
+    for counts, words in (
+        (diverged, "diverged, so no mean is given there; one over the other runs would flatter the arm."),
+        (collapsed, "gave every example the same answer and are in the means."),
+    ):
+        if said := [f"{count} of {one.scores[name].runs} on {name}" for name, count in counts.items() if count]:
+            yield f"{one.title}: of the fine-tuning runs {listing(said)} {words}"
+
+
+def _spread(record: Record, sensitivity: Sequence[ArmResult], comparisons: Sequence[Comparison]) -> Iterator[str]:
+    counts = {len(scores.known) for run in record.runs if run.finished for scores in run.scores.values()}
+    if len(counts - {0}) > 1:
+        yield "Pre-training seeds have different numbers of fine-tuning runs; each seed counts once all the same."
+    if not sensitivity:
+        yield "Nothing was run without restarts of the schedule, so dependence on them is not measured."
+    for rule in sorted({run.restart for run in record.runs} - {MAIN_RULE, SENSITIVITY_RULE}):
+        yield f"Runs with restart {rule} are in the record and in no table."
+    for one in comparisons:
+        if one.difference.note and len(one.difference.values) > 1 and abs(one.difference.mean) > 1e-12:
+            yield (
+                f"{one.title}, {one.what}: every seed gives the same difference, so its spread is not known and "
+                "nothing is told from it."
+            )
+
+
+def _without(one: ArmResult, measure: str, item: str) -> list[int]:
+    """The seeds of an arm that lack a figure."""
+    figure = one.figure(measure, item)
+    return [seed for seed in one.seeds if figure is None or seed not in figure.values]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'' if len(seeds) == 1 else 's'} {listing([str(seed) for seed in seeds])}"

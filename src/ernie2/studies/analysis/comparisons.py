@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from ernie2.seed_interval import agreement
 from ernie2.studies.analysis.figures import FINAL, FORGETTING, MEAN, SCORE, ArmResult
-from ernie2.studies.analysis.statistics import Estimate, difference, fieller
-from ernie2.studies.analysis.wording import FRACTION, POINTS, in_words
+from ernie2.studies.analysis.statistics import FRACTION, POINTS, Estimate, difference, fieller, in_words
 from ernie2.wording import decimal, listing
 
 PAIRS = (

@@ -1,4 +1,4 @@
-"""Means with intervals, components of variance, and ratios: the arithmetic under every table of a study.
+"""Means with intervals, in numbers and in words, components of variance, and ratios: what every table of a study needs.
 
 The unit is the pre-training seed: values of one seed are averaged before they come here, and methods are compared seed
 by seed. Values are taken in the order of the seeds: the same values give the same digits in whatever order they come.
@@ -13,6 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ernie2.seed_interval import SeedInterval, agree, over_seeds, student_quantile
+from ernie2.wording import DASH, counted, decimal, signed
+
+POINTS, FRACTION = 2, 4
+"""Digits of the two units: scores are in percent and their differences in points; held-out accuracies are fractions
+of 1."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,29 @@ def difference(first: Estimate | None, second: Estimate | None) -> Estimate | No
         return None
     shared = [seed for seed in first.values if seed in second.values]
     return estimate({seed: first.values[seed] - second.values[seed] for seed in shared})
+
+
+def in_words(difference: Estimate, unit: int) -> str:
+    """A difference: "+1.20 (95 % +0.31 to +2.09)"; without an interval "+1.20"."""
+    text = signed(difference.mean, unit)
+    if difference.low is None:
+        return text
+    return f"{text} (95 % {signed(difference.low, unit)} to {signed(difference.high, unit)})"
+
+
+def cell(figure: Estimate | None, unit: int, seeds: int, *, change: bool = False) -> str:
+    """A table's cell: "62.41 (60.12 to 64.70)", of so many seeds as the row says; other numbers of seeds are named.
+
+    `change`: with signs.
+    """
+    if figure is None:
+        return DASH
+    write = signed if change else decimal
+    text = write(figure.mean, unit)
+    if figure.low is None:
+        return f"{text} ({figure.note})"
+    few = "" if len(figure.values) == seeds else f", {counted(len(figure.values), 'seed')}"
+    return f"{text} ({write(figure.low, unit)} to {write(figure.high, unit)}{few})"
 
 
 def variance_components(groups: Mapping[int, Sequence[float]]) -> tuple[float | None, float | None]:

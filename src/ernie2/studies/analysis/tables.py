@@ -1,59 +1,67 @@
-"""All tables of a study, for Markdown and for the page, and its lines for a terminal. Same record, same text."""
+"""What the page of a study shows, every line and cell as text, and its lines for a terminal. Same record, same text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from ernie2.studies.analysis.analyse import Analysis
-from ernie2.studies.analysis.blocks import Block, Bullets, Heading, Paragraph, Table
-from ernie2.studies.analysis.comparisons import PAIRS, SUMMARIES, paper_order
-from ernie2.studies.analysis.facts import facts, model
-from ernie2.studies.analysis.figures import BACKWARD, COST, FINAL, FORGETTING, FORWARD, MEAN, SCORE, ArmResult
-from ernie2.studies.analysis.paper_table7 import PAPER_TABLE_7, PAPER_WORDS, SETS
-from ernie2.studies.analysis.wording import FRACTION, POINTS, cell, in_words
+from ernie2.studies.analysis.comparisons import PAIRS, SUMMARIES, Comparison, paper_order
+from ernie2.studies.analysis.figures import BACKWARD, COST, FINAL, FORGETTING, FORWARD, MEAN, SCORE, SETS, ArmResult
+from ernie2.studies.analysis.reading import Record
+from ernie2.studies.analysis.statistics import FRACTION, POINTS, cell, in_words
 from ernie2.wording import DASH, counted, decimal, listing, whole
 
-_TRANSFERS = (
-    (
-        FORGETTING,
-        "Forgetting",
-        "The best held-out accuracy at a stage’s end since the task entered, less the one at the end: never below "
-        "0, and above it by chance even where nothing is forgotten. None for tasks of the last stage.",
-    ),
-    (
-        BACKWARD,
-        "Backward transfer",
-        "Accuracy at the end less that at the end of the stage in which the task entered: below 0 is loss.",
-    ),
-    (
-        FORWARD,
-        "Forward transfer",
-        "Accuracy after the first part of the task’s own iterations, less that of the task trained alone from the "
-        "same initial parameters for as many.",
-    ),
-)
+PAPER_TABLE_7 = {
+    "continual learning": (77.3, 86.4, 82.5),
+    "multi-task learning": (78.7, 87.5, 83.0),
+    "continual multi-task learning": (79.0, 87.8, 84.0),
+}
+"""What the paper reports in Table 7: method → dev accuracy in percent on each of `SETS`."""
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Heads, and rows of a cell a head."""
 
 
-def blocks(analysis: Analysis) -> list[Block]:
-    """Return every figure of `analysis`, with what was run on what."""
-    arms = analysis.arms
-    page: list[Block] = [
-        Heading(1, f"Learning methods side by side (Table 7), {analysis.record.preset}"),
-        Bullets(tuple(facts(analysis))),
-        Paragraph(how_to_read(analysis)),
-        *_comparisons(analysis),
-    ]
-    if arms:
-        tasks = {task.name: task.title for task in analysis.record.tasks}
-        page += [*_scores(analysis), Heading(2, "Held-out accuracy at the end"), _heldout(arms, tasks)]
-        for measure, title, words in _TRANSFERS:
-            page += [Heading(2, title), Paragraph(words), _by_task(arms, tasks, measure)]
-            if measure == FORGETTING and analysis.ratios:
-                page.append(Bullets(analysis.ratios))
-        page += [*_cost(analysis), *_sensitivity(analysis.sensitivity, tasks)]
-    return [*page, Heading(2, "Notes"), Bullets(analysis.notes) if analysis.notes else Paragraph("None.")]
+def shown(analysis: Analysis) -> dict[str, Any]:
+    """Return what `study.jinja` lays out: lines and tables by name; texts are plain, not yet escaped."""
+    arms, size = analysis.arms, _model(analysis.record)
+    tasks = {task.name: task.title for task in analysis.record.tasks}
+    tested = sum(one.difference.low is not None for one in analysis.comparisons)
+    by_chance = (
+        f": of the {counted(tested, 'comparison')} with an interval, {decimal(tested / 20, 1)} would be expected to be "
+        "called different by chance alone if no arm differed from another."
+    )
+    spread = [
+        (_named(one), name, decimal(score.sd_pretraining, POINTS), decimal(score.sd_finetuning, POINTS),
+         str(score.runs), str(score.diverged))
+        for one in arms
+        for name, score in one.scores.items()
+    ]  # fmt: skip
+    return {
+        "title": f"Learning methods side by side (Table 7), {analysis.record.preset}",
+        "facts": list(_facts(analysis)),
+        "by_chance": by_chance if tested else ".",
+        "order": paper_order(analysis.comparisons),
+        "nothing_compared": "" if analysis.comparisons else _nothing_compared(analysis),
+        "comparisons": [
+            (title, [_compared(one) for one in comparisons])
+            for title, comparisons in groupby(analysis.comparisons, key=attrgetter("title"))
+        ],
+        "arms": arms,
+        **_of_rule(arms, tasks, paper=True),
+        "ours": f"Ours: {size[0].lower()}{size[1:]}. " if size else "",
+        "spread": spread,
+        "ratios": analysis.ratios,
+        "backward": _by_task(arms, tasks, BACKWARD, change=True),
+        "forward": _by_task(arms, tasks, FORWARD, change=True),
+        "shared": analysis.record.machine.get("parallel", 1) > 1,
+        "cost": [(_named(one), *(_count(one, part) for part in ("passes", "tokens", "seconds"))) for one in arms],
+        "sensitivity": _of_rule(analysis.sensitivity, tasks, paper=False) if analysis.sensitivity else None,
+        "notes": analysis.notes,
+    }
 
 
 def spoken_lines(analysis: Analysis) -> list[str]:
@@ -79,46 +87,57 @@ def spoken_lines(analysis: Analysis) -> list[str]:
     return [*lines, *analysis.notes]
 
 
-def how_to_read(analysis: Analysis) -> str:
-    """Return what the intervals are and do not allow: one paragraph to stand before the figures."""
-    text = (
-        "Parentheses hold 95 % intervals: Student’s t over pre-training seeds, differences paired by seed. They speak "
-        "of other seeds, not of other text, and take the seeds’ values for normally distributed, which so few cannot "
-        "show. One seed gives no interval, and neither do seeds that all agree. A difference is called only where its "
-        "interval leaves out 0; “not distinguishable” does not mean equal. No correction for multiple comparisons is "
-        "made"
-    )
-    tested = sum(one.difference.low is not None for one in analysis.comparisons)
-    if not tested:
-        return f"{text}."
+def _facts(analysis: Analysis) -> Iterator[str]:
+    """State, model, data, training, seeds and machine; what a record does not say is left out."""
+    record, machine, data = analysis.record, analysis.record.machine, analysis.record.data
+    yield f"Finished {record.finished or ''}".rstrip() if record.status == "done" else "Not finished"
+    if size := _model(record):
+        yield size
+    if corpora := data.get("corpora"):
+        share = f" ({100 * data['share']:g} % of it used)" if data.get("share") not in (None, 1) else ""
+        yield f"Data: {'; '.join(_corpus(name, one) for name, one in sorted(corpora.items()))}{share}"
+    steps = record.steps
+    words = f"{next(iter(steps.values()), 0):,} iterations of each of {counted(len(steps), 'task')}"
+    if len(set(steps.values())) != 1:
+        titles = {task.name: task.title for task in record.tasks}
+        words = "iterations: " + ", ".join(f"{titles.get(task, task)} {count:,}" for task, count in steps.items())
+    yield f"Training: {words}" + (f", {record.batch_tokens:,} tokens a step" if record.batch_tokens else "")
+    yield f"Pre-training seeds: {_seeds(analysis)}"
+    if machine:
+        parts = [str(machine[key]) for key in ("device", "cpu", "precision") if machine.get(key)]
+        parts += [counted(machine["cores"], "core")] if machine.get("cores") else []
+        parts += [f"{machine['parallel']} runs side by side"] if machine.get("parallel", 1) > 1 else []
+        parts += [f"{name} {version}" for name, version in sorted((machine.get("versions") or {}).items())]
+        yield f"Machine: {', '.join(parts)}"
+
+
+def _model(record: Record) -> str:
+    encoder = record.encoder
+    size = f"{encoder['layers']} layers × {encoder['hidden']}" if {"layers", "hidden"} <= set(encoder) else ""
+    parameters = f"{encoder['parameters']:,} parameters" if encoder.get("parameters") else ""
+    words = ", ".join(filter(None, (encoder.get("kind", ""), size, parameters)))
+    return f"Encoder: {words}" if words else ""
+
+
+def _corpus(name: str, one: Mapping[str, Any]) -> str:
+    licence = f", {one['licence']}" if one.get("licence") else ""
     return (
-        f"{text}: of the {counted(tested, 'comparison')} with an interval, {decimal(tested / 20, 1)} would be expected "
-        "to be called different by chance alone if no arm differed from another."
+        f"{name}: {one.get('documents', 0):,} documents, {one.get('heldout_documents', 0):,} held out, "
+        f"{one.get('tokens', 0):,} tokens{licence}"
     )
 
 
-def _comparisons(analysis: Analysis) -> Iterator[Block]:
-    yield Heading(2, "What can be told")
-    yield Paragraph(paper_order(analysis.comparisons))
-    if not analysis.comparisons:
-        yield Paragraph(_nothing_compared(analysis))
-        return
-    yield Paragraph("Scores in points, the rest as fractions of 1.")
-    heads = ("figure", "difference", "seeds", "verdict", "difference without restarts", "dependence on restarts")
-    for title, comparisons in groupby(analysis.comparisons, key=attrgetter("title")):
-        rows = [
-            (
-                one.what,
-                in_words(one.difference, one.unit),
-                str(len(one.difference.values)),
-                one.verdict,
-                in_words(one.without_restart, one.unit) if one.without_restart else DASH,
-                one.dependence,
-            )
-            for one in comparisons
-        ]
-        yield Heading(3, title)
-        yield Table(heads, tuple(rows))
+def _seeds(analysis: Analysis) -> str:
+    arms, sensitivity = analysis.arms, analysis.sensitivity
+    if not arms:
+        return "none finished yet"
+    same = len({one.seeds for one in arms}) == 1
+    words = f"{len(arms[0].seeds)} in every arm" if same else listing([f"{len(a.seeds)} of {a.title}" for a in arms])
+    never = f"; without restarts of the schedule: {max(len(one.seeds) for one in sensitivity)}" if sensitivity else ""
+    scored = [(score, one.figure(SCORE, name)) for one in arms for name, score in one.scores.items()]
+    runs = sorted({score.runs // len(figure.values) for score, figure in scored if figure is not None})
+    tuned = f"; fine-tuning runs for each: {listing([str(count) for count in runs])}" if runs else ""
+    return f"{words}{never}{tuned}"
 
 
 def _nothing_compared(analysis: Analysis) -> str:
@@ -134,35 +153,22 @@ def _nothing_compared(analysis: Analysis) -> str:
     return "Nothing yet: no pair of arms that is compared shares a finished pre-training seed."
 
 
-def _scores(analysis: Analysis) -> Iterator[Block]:
-    table = _score_table(analysis.arms, paper=True)
-    if table is None:
-        return
-    size = model(analysis.record)
-    ours = f"Ours: {size[0].lower()}{size[1:]}. " if size else ""
-    yield Heading(2, "Scores after fine-tuning, in percent")
-    yield table
-    yield Paragraph(
-        f"{PAPER_WORDS} {ours}Heights are not comparable where sizes or data differ; the order of the methods may be."
-    )
-    yield Heading(3, "Where the spread of the scores comes from")
-    yield Paragraph(
-        "Standard deviations in points, by one-way analysis of variance: of the pre-training seed’s own score, and "
-        "of one fine-tuning run around it. A pre-training sd of 0.00 says that it came out at or below 0, not that "
-        "seeds do not matter."
-    )
-    rows = [
-        (_named(one), name, *(decimal(sd, POINTS) for sd in (score.sd_pretraining, score.sd_finetuning)),
-         str(score.runs), str(score.diverged))
-        for one in analysis.arms
-        for name, score in one.scores.items()
-    ]  # fmt: skip
-    yield Table(
-        ("arm", "data set", "pre-training sd", "fine-tuning sd", "fine-tuning runs", "of them diverged"), tuple(rows)
-    )
+def _compared(one: Comparison) -> tuple[str, ...]:
+    without_restart = in_words(one.without_restart, one.unit) if one.without_restart else DASH
+    seeds = str(len(one.difference.values))
+    return (one.what, in_words(one.difference, one.unit), seeds, one.verdict, without_restart, one.dependence)
 
 
-def _score_table(arms: Sequence[ArmResult], *, paper: bool) -> Table | None:
+def _of_rule(arms: Sequence[ArmResult], tasks: Mapping[str, str], *, paper: bool) -> dict[str, Table | None]:
+    """The tables of one rule of the schedule's restart."""
+    return {
+        "scores": _scores(arms, paper=paper),
+        "heldout": _heldout(arms, tasks),
+        "forgetting": _by_task(arms, tasks, FORGETTING),
+    }
+
+
+def _scores(arms: Sequence[ArmResult], *, paper: bool) -> Table | None:
     facts = {name: score.facts for one in arms for name, score in one.scores.items()}
     if not facts:
         return None
@@ -170,57 +176,33 @@ def _score_table(arms: Sequence[ArmResult], *, paper: bool) -> Table | None:
         f"{name}: {one.metric}, {one.split} ({one.standing}, {one.train:,} / {one.dev:,} examples)"
         for name, one in facts.items()
     ]
-    rows = [(_named(one), *(_cell(one, SCORE, name, POINTS) for name in (*facts, MEAN))) for one in arms]
-    if paper and set(SETS) & set(facts):
-        for title, reported in PAPER_TABLE_7.items():
-            scores = dict(zip(SETS, reported, strict=True))
-            rows.append((f"the paper: {title}", *(decimal(scores.get(name), 1) for name in (*facts, MEAN))))
-    return Table(("arm", *heads, "mean"), tuple(rows))
+    rows = [[_named(one), *(_cell(one, SCORE, name, POINTS) for name in (*facts, MEAN))] for one in arms]
+    for title, reported in PAPER_TABLE_7.items() if paper and set(SETS) & set(facts) else ():
+        scores = dict(zip(SETS, reported, strict=True))
+        rows.append([f"the paper: {title}", *(decimal(scores.get(name), 1) for name in (*facts, MEAN))])
+    return ["arm", *heads, "mean"], rows
 
 
 def _heldout(arms: Sequence[ArmResult], tasks: Mapping[str, str]) -> Table:
     """With the best baseline, and how many runs of all arms learned the task, where the record tells of each."""
-    table = _by_task(arms, tasks, FINAL)
+    heads, rows = _by_task(arms, tasks, FINAL)
     baselines = {task: value for one in reversed(arms) for task, value in one.baselines.items()}
     runs = sum(len(one.seeds) for one in arms)
-    rows = []
-    for row, task in zip(table.rows, (*tasks, MEAN), strict=True):
+    wider = []
+    for row, task in zip(rows, (*tasks, MEAN), strict=True):
         known = all(task in one.learned for one in arms)
         learned = f"{sum(one.learned[task] for one in arms)} of {runs}" if known else DASH
-        rows.append((*row, decimal(baselines.get(task), FRACTION), learned))
-    return Table((*table.heads, "best baseline", "learned (runs)"), tuple(rows))
+        wider.append([*row, decimal(baselines.get(task), FRACTION), learned])
+    return [*heads, "best baseline", "learned (runs)"], wider
 
 
-def _by_task(arms: Sequence[ArmResult], tasks: Mapping[str, str], measure: str) -> Table:
+def _by_task(arms: Sequence[ArmResult], tasks: Mapping[str, str], measure: str, *, change: bool = False) -> Table:
     """Tasks down, arms across, and the mean over tasks."""
     items = {**tasks, MEAN: "mean over tasks"}
-    change = measure in (BACKWARD, FORWARD)
     rows = [
-        (title, *(_cell(one, measure, item, FRACTION, change=change) for one in arms)) for item, title in items.items()
+        [title, *(_cell(one, measure, item, FRACTION, change=change) for one in arms)] for item, title in items.items()
     ]
-    return Table(("task", *map(_named, arms)), tuple(rows))
-
-
-def _cost(analysis: Analysis) -> Iterator[Block]:
-    shared = analysis.record.machine.get("parallel", 1) > 1
-    beside = " Runs shared the machine, so seconds are of a run beside others." if shared else ""
-    yield Heading(2, "Cost of pre-training")
-    yield Paragraph(f"Means over seeds, of one run.{beside}")
-    rows = [(_named(one), *(_count(one, part) for part in ("passes", "tokens", "seconds"))) for one in analysis.arms]
-    yield Table(("arm", "encoder passes", "tokens", "seconds"), tuple(rows))
-
-
-def _sensitivity(arms: Sequence[ArmResult], tasks: Mapping[str, str]) -> Iterator[Block]:
-    if not arms:
-        return
-    yield Heading(2, "The same arms without restarts of the schedule")
-    yield Paragraph("Multi-task learning has one stage, so nothing restarts: it is the same run under both rules.")
-    if (table := _score_table(arms, paper=False)) is not None:
-        yield table
-    yield Heading(3, "Held-out accuracy at the end, without restarts")
-    yield _heldout(arms, tasks)
-    yield Heading(3, "Forgetting, without restarts")
-    yield _by_task(arms, tasks, FORGETTING)
+    return ["task", *map(_named, arms)], rows
 
 
 def _cell(one: ArmResult, measure: str, item: str, unit: int, *, change: bool = False) -> str:
