@@ -38,7 +38,6 @@ from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.overrides import overridden
 from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Head, LabelledData
-from ernie2.datasets.subsets import with_train_examples
 from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.inference.predictions import predict_texts
@@ -77,7 +76,7 @@ def ready(
     source: Source, data: LabelledData, settings: FineTuningSettings, seed: int, folder: Path
 ) -> tuple[Ready, Tuned]:
     """Everything both sides share; the model is ours, with the parameters that lie in `start`."""
-    data = with_train_examples(data, settings.train_examples)
+    data = data.with_train_examples(settings.train_examples)
     encoder = ExampleEncoder(source.wordpieces, data.head, data.labels, settings, source.stored.settings.segment_types)
     carrier, _ = source.build(settings, seed)
     outputs = outputs_of(data.head, len(data.labels))

@@ -10,16 +10,19 @@ from typing import Any, get_args
 from ernie2.corpora.cells import change_notes, is_missing, name_in, number_of, spelled, text_of, tokens_of
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
-from ernie2.datasets.own_checks import (
+from ernie2.datasets.own_labels import (
     case_notes,
     check_answers,
     check_known,
     check_labelled,
     check_train,
+    label_of,
     shown,
+    tags_of,
     with_scheme,
+    without_dashes,
+    without_minus_one,
 )
-from ernie2.datasets.own_labels import label_of, tags_of, without_dashes, without_minus_one
 from ernie2.datasets.span_files import Question, answer_notes, located, question_of, read_questions
 from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.datasets.tag_schemes import Scheme

@@ -7,18 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.overrides import overridden
 from ernie2.console import answer, say
 from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
 from ernie2.datasets.examples import Head, LabelledData
 from ernie2.datasets.official_files import find_files
 from ernie2.datasets.own_data import own_data
-from ernie2.datasets.subsets import with_train_examples
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.former import check_results_folder, check_submission_file
 from ernie2.finetuning.glue_submission import check_tests, submit
-from ernie2.finetuning.jobs import Job, Run
+from ernie2.finetuning.jobs import MODEL, Job, Run
 from ernie2.finetuning.paper import own_settings, settings_for
 from ernie2.finetuning.runs import devices, diagnose, run_all
 from ernie2.finetuning.scoring.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
@@ -88,7 +86,7 @@ def finetune(
     if submission is not None:
         _check_submission(dataset, named, absent)
     folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
-    jobs = [_job(source, one, settings, task_id, folder, hooks) for one in named.values() if not _untrained(one)]
+    jobs = [_job(source, one, settings, task_id, folder, hooks) for one in named.values() if _trained_on(one) is None]
     unfinished = unfinished_note(source.where, source.stored.where)
     remarks = [
         *([unfinished] if unfinished else []),
@@ -98,47 +96,40 @@ def finetune(
     for remark in remarks:
         say(remark)
     with FolderLock(folder, otherwise="name another folder with --out"):
-        return _run_jobs(jobs, source, named, remarks, folder, seeds, submission, parallel, tokenizer)
+        runs, results = _run_jobs(jobs, named, seeds, parallel, tokenizer)
+        if submission is not None:
+            chosen = submit(Path(submission), named, runs, devices()[0])
+            remarks.append("submission: " + ", ".join(f"{name} by seed {seed}" for name, seed in chosen.items()))
+            answer(f"Submission: {submission}; the run that is best on dev predicted each test file")
+        record = record_of(results, **_facts(jobs[0][0], remarks, results))
+        _write_results(folder, record, results)
+    return Finetuned(folder, {name: tuple(run.folder / MODEL for run in found) for name, found in runs.items()}, record)
 
 
 def _run_jobs(
     jobs: Sequence[tuple[Job, tuple[str, ...]]],
-    source: Source,
     named: Mapping[str, LabelledData],
-    remarks: list[str],
-    folder: Path,
     seeds: int | None,
-    submission: str | Path | None,
     parallel: int | None,
     tokenizer: str | None,
-) -> Finetuned:
-    """Run every job and write the results; `folder` is locked."""
+) -> tuple[dict[str, list[Run]], list[Outcomes]]:
+    """(runs by data set, outcomes of every set, those that are only scored included); the folder of jobs is locked."""
     runs: dict[str, list[Run]] = {}
     results: list[Outcomes] = []
     for job, notes in jobs:
-        _say_job(job, notes)
-        name, own = job.data.name, job.data.name not in DATASETS
-        count = seeds or (1 if own else job.settings.runs)
+        said = _say_job(job, notes)
+        name, shared = job.data.name, (job.settings, job.source.shape, job.task_id, job.folder)
+        count = seeds or (job.settings.runs if name in DATASETS else 1)
         runs[name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
-        made = outcomes_of(job.data, runs[name], job.settings, source.shape, job.task_id, str(job.folder), own)
-        said = _split_notes(job)
+        made = outcomes_of(job.data, runs[name], *shared)
         answer("\n".join(lines_of(replace(made, notes=tuple(note for note in made.notes if note not in said)))))
         results.append(replace(made, notes=(*notes, *made.notes)))
         for one in named.values():
             if _trained_on(one) == name and one.splits["test"].labelled:
                 whole, scored = diagnose(one, job.data, runs[name], devices()[0])
-                results.append(
-                    outcomes_of(whole, scored, job.settings, source.shape, job.task_id, str(job.folder), own=False)
-                )
+                results.append(outcomes_of(whole, scored, *shared))
                 answer("\n".join(lines_of(results[-1])))
-    if submission is not None:
-        chosen = submit(Path(submission), named, runs, devices()[0])
-        remarks.append("submission: " + ", ".join(f"{name} by seed {seed}" for name, seed in chosen.items()))
-        answer(f"Submission: {submission}; the run that is best on dev predicted each test file")
-    record = record_of(results, **_facts(source, jobs[0][0].settings, remarks, results))
-    _leave(folder, record, results)
-    models = {name: tuple(run.folder / "model" for run in found) for name, found in runs.items()}
-    return Finetuned(folder, models, record)
+    return runs, results
 
 
 def _remarks(data: str | None, named: Mapping[str, LabelledData], absent: Sequence[str], *, told: bool) -> list[str]:
@@ -146,7 +137,7 @@ def _remarks(data: str | None, named: Mapping[str, LabelledData], absent: Sequen
     bare = [
         name
         for name, one in named.items()
-        if told and _untrained(one) and not any(s.labelled for s in one.splits.values())
+        if told and _trained_on(one) and not any(s.labelled for s in one.splits.values())
     ]
     return [
         *([f"not in {data}: {', '.join(absent)}"] if absent else []),
@@ -165,7 +156,7 @@ def _check_submission(dataset: str | None, named: Mapping[str, LabelledData], ab
     check_tests(named)
 
 
-def _leave(folder: Path, record: Mapping[str, Any], results: Sequence[Outcomes]) -> None:
+def _write_results(folder: Path, record: Mapping[str, Any], results: Sequence[Outcomes]) -> None:
     """Writes the three forms of the results, and says the GLUE score where there is one."""
     if record["glue_score"] is not None:
         part = [one.dataset for one in results if one.standing != "official"]
@@ -218,9 +209,9 @@ def _data(
         if not there:
             raise DataError(f"{folder} holds none of {', '.join(GROUPS[dataset.lower()])} in a folder of its own.")
         found = {name: load(name, folder) for name in there}
-        bare = [name for name, one in found.items() if not _untrained(one) and "train" not in one.splits]
+        bare = [name for name, one in found.items() if _trained_on(one) is None and "train" not in one.splits]
         left = {name: one for name, one in found.items() if name not in bare}
-        if not any(not _untrained(one) for one in left.values()):
+        if not any(_trained_on(one) is None for one in left.values()):
             raise DataError(f"{folder} has no training file of any set of {dataset}.")
         return left, (*absent, *(f"{name} (no training file)" for name in bare))
     if folder is None and not files:
@@ -228,7 +219,7 @@ def _data(
             f"--dataset {dataset} needs --data, the folder that holds it, or its files with --train, --dev."
         )
     one = load(dataset, folder, files)
-    if _untrained(one):
+    if _trained_on(one):
         raise ConfigError(
             f"{one.name} has no training file: the model of {find_dataset(one.name).trained_on} predicts it. Fine-tune "
             "on that, or on the whole group."
@@ -248,10 +239,6 @@ def _diagnostics(name: str, folder: str | None) -> dict[str, LabelledData]:
 def _trained_on(data: LabelledData) -> str | None:
     """The set whose models predict this one, which has no training file; else None."""
     return DATASETS[data.name].trained_on if data.name in DATASETS else None
-
-
-def _untrained(data: LabelledData) -> bool:
-    return _trained_on(data) is not None
 
 
 def _job(
@@ -275,7 +262,7 @@ def _job(
     settings, told = fitted(overridden(base, overrides), source, data.head)
     said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, words = source.task_id(task_id, settings, said=said)
-    chosen = with_train_examples(data, settings.train_examples)
+    chosen = data.with_train_examples(settings.train_examples)
     job = Job(source, chosen, settings, row, folder / data.name, texts, tuple(hooks))
     return job, (*told, *([words] if words else []), *data.reasons)
 
@@ -288,27 +275,24 @@ def _name_of(where: Path) -> str:
     )
 
 
-def _say_job(job: Job, notes: Sequence[str]) -> None:
-    settings = job.settings
+def _say_job(job: Job, notes: Sequence[str]) -> list[str]:
+    """Say how a job is trained; return what was changed or left out in the files of its data, which is said with it."""
+    settings, device = job.settings, devices()[0]
     say(
         f"\n{job.data.name}: {job.data.head}, {len(job.data.need('train').examples):,} training examples, "
         f"{counted(settings.epochs, 'epoch')}, batch {settings.batch}, rate {settings.peak_lr:g}, "
         f"{settings.max_length} tokens, task id {job.task_id}; "
-        f"on {(device := devices()[0])} in {choose_precision(settings.precision, device)}"
+        f"on {device} in {choose_precision(settings.precision, device)}"
     )
-    for note in (*notes, *_split_notes(job)):
+    changed = list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
+    for note in (*notes, *changed):
         say(f"  {note}")
+    return changed
 
 
-def _split_notes(job: Job) -> list[str]:
-    """What was changed or left out in the files of its data."""
-    return list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
-
-
-def _facts(
-    source: Source, settings: FineTuningSettings, notes: Sequence[str], results: Sequence[Outcomes]
-) -> dict[str, Any]:
-    encoder, device = source.stored.settings, devices()[0]
+def _facts(job: Job, notes: Sequence[str], results: Sequence[Outcomes]) -> dict[str, Any]:
+    source, device = job.source, devices()[0]
+    encoder = source.stored.settings
     ran = {seed for one in results for row in one.rows for seed in row.values}
     return {
         "kind": "finetuning",
@@ -318,6 +302,6 @@ def _facts(
         "encoder": {"layers": encoder.layers, "hidden": encoder.hidden, "kind": encoder.kind},
         "seeds": sorted(ran | {seed for one in results for seed in one.diverged}),
         "device": str(device),
-        "precision": choose_precision(settings.precision, device),
+        "precision": choose_precision(job.settings.precision, device),
         "notes": list(notes),
     }

@@ -24,8 +24,8 @@ def runs(*values: float, metric: str = "accuracy") -> list[Run]:
     ]
 
 
-def outcomes(some: list[Run], summary: str = "median", own: bool = True) -> Outcomes:
-    return outcomes_of(tiny.data("classification"), some, tiny.settings(summary=summary), (1, 32), 0, "out", own)
+def outcomes(some: list[Run], summary: str = "median") -> Outcomes:
+    return outcomes_of(tiny.data("classification"), some, tiny.settings(summary=summary), (1, 32), 0, Path("out"))
 
 
 def test_the_median_or_the_mean_of_all_runs_with_the_interval_of_the_mean() -> None:
@@ -75,7 +75,7 @@ def official(name: str, size: str, split: str, metric: str, standing: str = "off
     found = {"train": splits["train"], split: splits["dev"]}
     whole = replace(made, name=name, splits=found, metrics=(metric,))
     some = [Run(0, Path("x"), {split: {metric: 90.0}})]
-    return outcomes_of(whole, some, tiny.settings(), {"base": (12, 768), "large": (24, 1024)}[size], 0, "out", False)
+    return outcomes_of(whole, some, tiny.settings(), {"base": (12, 768), "large": (24, 1024)}[size], 0, Path("out"))
 
 
 def test_the_papers_row_stands_beside_a_result_of_the_same_size_and_split_only() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
@@ -49,17 +49,14 @@ class AnswerRules:
 
 
 def score_answers(
-    references: Mapping[str, Sequence[str]], predictions: Mapping[str, str], rules: AnswerRules
+    references: Sequence[Sequence[str]], predictions: Sequence[str], rules: AnswerRules
 ) -> tuple[float, float]:
-    """Return (exact match, F1) in percent over all questions, of predictions by question id.
+    """Return (exact match, F1) in percent over all questions, of which there is one at least.
 
-    Of several references the best one counts, for each figure by itself; a question without a prediction counts with 0.
+    Of several references the best one counts, for each figure by itself.
     """
-    pairs = [
-        compare(references[key], predictions[key], rules) if key in predictions else (0.0, 0.0) for key in references
-    ]
-    count = max(1, len(pairs))
-    return 100.0 * sum(exact for exact, _ in pairs) / count, 100.0 * sum(f1 for _, f1 in pairs) / count
+    pairs = [compare(ones, text, rules) for ones, text in zip(references, predictions, strict=True)]
+    return 100.0 * sum(exact for exact, _ in pairs) / len(pairs), 100.0 * sum(f1 for _, f1 in pairs) / len(pairs)
 
 
 def compare(references: Sequence[str], prediction: str, rules: AnswerRules) -> tuple[float, float]:
@@ -162,24 +159,24 @@ def score_with_nulls(examples: Sequence[Example], texts: Sequence[str], rules: A
     nothing is left without articles and punctuation do not count.
     """
     figures: dict[str, float] = {}
-    kinds = {
-        ("exact_match", "answer_f1"): examples,
-        HAS_ANSWER: [example for example in examples if example.label],
-        NO_ANSWER: [example for example in examples if not example.label],
-    }
-    by_example = {id(example): text for example, text in zip(examples, texts, strict=True)}
-    for names, some in kinds.items():
+    pairs = [(example, accepted(example, rules), text) for example, text in zip(examples, texts, strict=True)]
+    for names, some in (
+        (("exact_match", "answer_f1"), pairs),
+        (HAS_ANSWER, [pair for pair in pairs if pair[0].label]),
+        (NO_ANSWER, [pair for pair in pairs if not pair[0].label]),
+    ):
         if some:
-            references = {str(number): accepted(example, rules) for number, example in enumerate(some)}
-            predictions = {str(number): by_example[id(example)] for number, example in enumerate(some)}
+            _, references, predictions = zip(*some, strict=True)
             figures |= dict(zip(names, score_answers(references, predictions, rules), strict=True))
     return figures
 
 
-def accepted(example: Example, rules: AnswerRules) -> tuple[str, ...]:
-    """Return the accepted answers of which something is left to compare; () for an unanswerable question."""
+def accepted(example: Example, rules: AnswerRules | None = None) -> tuple[str, ...]:
+    """Return the accepted answers, with `rules` those of which something is left to compare; () for an unanswerable
+    question."""
     label = example.label if isinstance(example.label, tuple) else ()
-    return tuple(one.text for one in label if isinstance(one, Answer) and rules.normal(one.text))
+    texts = (one.text for one in label if isinstance(one, Answer))
+    return tuple(text for text in texts if rules is None or rules.normal(text))
 
 
 RULES: dict[str, AnswerRules] = {

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ernie2.datasets.examples import Answer, Example, LabelledData
+from ernie2.datasets.examples import Example, LabelledData
 from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.errors import DataError
-from ernie2.finetuning.scoring.answers import HAS_ANSWER, NO_ANSWER, RULES, score_answers, score_with_nulls
+from ernie2.finetuning.scoring.answers import HAS_ANSWER, NO_ANSWER, RULES, accepted, score_answers, score_with_nulls
 
 Prediction = str | float | tuple[str, ...]
 """By head: a class name, a number, class names or tags, the text of an answer."""
@@ -189,14 +189,8 @@ def _answer_figures(data: LabelledData, examples: Sequence[Example], texts: Sequ
     rules = RULES[data.answer_rules or "squad"]
     if data.unanswerable:
         return score_with_nulls(examples, texts, rules)
-    references = {str(i): _answer_texts(example) for i, example in enumerate(examples)}
-    scores = score_answers(references, {str(i): text for i, text in enumerate(texts)}, rules)
+    scores = score_answers([accepted(example) for example in examples], texts, rules)
     return dict(zip(("exact_match", "answer_f1"), scores, strict=True))
-
-
-def _answer_texts(example: Example) -> tuple[str, ...]:
-    label = example.label if isinstance(example.label, tuple) else ()
-    return tuple(answer.text for answer in label if isinstance(answer, Answer))
 
 
 PLAIN: dict[str, Callable[[Any, Any], float]] = {

@@ -7,15 +7,18 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.declarations import Size
+from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData
 from ernie2.escaping import in_markdown, markdown_table
 from ernie2.finetuning.jobs import Run, plain
 from ernie2.finetuning.paper import beside, size_for
 from ernie2.finetuning.scoring.metrics import majority_figures
+from ernie2.reporting.finetuned import remarks
 from ernie2.seed_interval import over_seeds
 
 SCORED = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -74,11 +77,10 @@ def outcomes_of(
     settings: FineTuningSettings,
     shape: tuple[int, int],
     task_id: int,
-    folder: str,
-    own: bool,
+    folder: Path,
 ) -> Outcomes:
-    """Takes the runs of a data set together; `shape`: layers and width of the encoder; `own`: data of a user's own, of
-    which the paper says nothing."""
+    """Takes the runs of a data set together; `shape`: layers and width of the encoder. Of data that are not declared
+    the paper says nothing."""
     rows, paper, comparison = [], {}, {}
     for split in dict.fromkeys(split for run in runs for split in run.metrics):
         measured = {metric for run in runs for metric in run.metrics.get(split, {})}
@@ -88,7 +90,7 @@ def outcomes_of(
             for metric in data.metrics
             if metric in measured
         ]
-        if not own:
+        if data.name in DATASETS:
             reported, words = beside(data, shape, split)
             paper[split], comparison[split] = tuple(row.described() for row in reported), words
     rates = [run.sequences_per_second for run in runs if run.sequences_per_second]
@@ -112,7 +114,7 @@ def outcomes_of(
         settings=settings.model_copy(update={"runs": len(runs)}),
         task_id=task_id,
         sequences_per_second=round(statistics.median(rates), 1) if rates else 0.0,
-        folder=folder,
+        folder=str(folder),
         notes=tuple(notes),
     )
 
@@ -203,17 +205,8 @@ def as_markdown(record: Mapping[str, Any]) -> str:
         lines += ["", f"{record['glue_withheld'][0].upper()}{record['glue_withheld'][1:]}."]
     if record["glue_score"] is not None:
         lines += ["", f"GLUE score on development data: {record['glue_score']:.1f} (mean over the nine tasks)."]
-    remarks = [
-        f"{one['dataset']}, seed {seed}: {why}" for one in record["datasets"] for seed, why in one["diverged"].items()
-    ]
-    remarks += [
-        f"{one['dataset']}, {split}: {words}"
-        for one in record["datasets"]
-        for split, words in one["comparison"].items()
-    ]
-    remarks += [f"{one['dataset']}: {note}" for one in record["datasets"] for note in one["notes"]]
-    remarks += list(record["notes"])
-    lines += ["", "## Remarks", "", *(f"* {in_markdown(remark)}" for remark in remarks)] if remarks else []
+    told = [remark for remark in remarks(record) if remark != record["glue_withheld"]]
+    lines += ["", "## Remarks", "", *(f"* {in_markdown(remark)}" for remark in told)] if told else []
     lines += ["", "## Settings", ""]
     for one in record["datasets"]:
         values = ", ".join(f"{key} {value}" for key, value in one["settings"].items() if value is not None)
