@@ -6,7 +6,6 @@ import pytest
 
 import tiny
 from ernie2.errors import ShardError
-from ernie2.shards.shard_folders import folders_of, open_shards
 from ernie2.shards.store import Shards
 
 
@@ -23,34 +22,33 @@ def make(folder, corpora, fingerprint):
 
 def test_corpora_of_all_folders_stand_side_by_side_and_keep_their_documents(tmp_path):
     a, b = make(tmp_path / "a", {"old": [10, 20]}, "one"), make(tmp_path / "b", {"new": [30], "more": [40]}, "two")
-    joined = open_shards(a, b)
+    joined = Shards(a, b)
     assert list(joined.corpora) == ["old", "new", "more"]
     assert list(joined.facts["corpora"]) == ["old", "new", "more"]
     assert joined.corpora["old"].document("train", 1).tokens.tolist() == [20, 21]
     assert joined.corpora["more"].document("train", 0).tokens.tolist() == [40, 41]
-    assert folders_of(joined) == (a, b)
+    assert joined.folders == (a, b)
     assert joined.folder == a
 
 
 def test_the_fingerprint_depends_on_every_folder_and_their_order(tmp_path):
     a, b = make(tmp_path / "a", {"old": [10]}, "one"), make(tmp_path / "b", {"new": [30]}, "two")
     c = make(tmp_path / "c", {"new": [30]}, "three")
-    prints = {open_shards(*folders).fingerprint for folders in ([a, b], [b, a], [a, c], [a])}
+    prints = {Shards(*folders).fingerprint for folders in ([a, b], [b, a], [a, c], [a])}
     assert len(prints) == 4
-    assert open_shards(a, b).fingerprint == open_shards(a, b).fingerprint
+    assert Shards(a, b).fingerprint == Shards(a, b).fingerprint
 
 
 def test_one_folder_even_named_twice_is_simply_its_shards(tmp_path):
     a = make(tmp_path / "a", {"old": [10]}, "one")
-    shards = open_shards(a, a / ".." / "a")
-    assert type(shards) is Shards
-    assert (shards.fingerprint, folders_of(shards)) == ("one", (a,))
+    shards = Shards(a, a / ".." / "a")
+    assert (shards.fingerprint, shards.folders) == ("one", (a,))
 
 
 def test_two_corpora_of_one_name_are_refused(tmp_path):
     a, b = make(tmp_path / "a", {"text": [10]}, "one"), make(tmp_path / "b", {"text": [30]}, "two")
     with pytest.raises(ShardError, match=r"a and .*b both hold a corpus 'text'.*another name under `corpora`"):
-        open_shards(a, b)
+        Shards(a, b)
 
 
 def test_another_tokeniser_is_refused_with_the_file_to_prepare_with(tmp_path):
@@ -58,17 +56,10 @@ def test_another_tokeniser_is_refused_with_the_file_to_prepare_with(tmp_path):
     for described in [b / "shards.json", *b.glob("new/*/shard.json")]:
         tiny.change(described, tokenizer="other")
     with pytest.raises(ShardError, match=r"another tokeniser.*tokenizer\.file=.*a/tokenizer\.json"):
-        open_shards(a, b)
+        Shards(a, b)
 
 
 def test_a_folder_without_shards_is_refused(tmp_path):
     a = make(tmp_path / "a", {"old": [10]}, "one")
     with pytest.raises(ShardError, match="does not exist"):
-        open_shards(a, tmp_path / "nowhere")
-
-
-def test_the_longest_sentence_of_any_folder_counts(tmp_path):
-    a, b = make(tmp_path / "a", {"old": [10]}, "one"), make(tmp_path / "b", {"new": [30]}, "two")
-    for folder, longest in ((a, 20), (b, 90)):
-        tiny.change(folder / "shards.json", sentence_tokens=longest)
-    assert open_shards(a, b).facts["sentence_tokens"] == 90
+        Shards(a, tmp_path / "nowhere")

@@ -22,7 +22,7 @@ from ernie2.errors import ConfigError, ShardError, TaskError
 from ernie2.model.attention.flash import activate_newest
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.shards.shard_folders import folders_of, tokenizer_of
+from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards, damage_first
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_ids, task_options
@@ -244,7 +244,7 @@ def _longest_sentence(corpus: ShardedCorpus) -> int:
 
 def _data_record(shards: Shards, vocabulary: Vocabulary, usable: Table) -> DataRecord:
     return DataRecord(
-        shards=tuple(str(folder.resolve()) for folder in folders_of(shards)),
+        shards=tuple(str(folder.resolve()) for folder in shards.folders),
         fingerprint=shards.fingerprint,
         tokenizer=shards.tokenizer_fingerprint,
         vocab_size=vocabulary.size,

@@ -19,7 +19,7 @@ from ernie2.runs.extension import shards_of_run
 from ernie2.runs.load import load
 from ernie2.runs.prepare import say_missing
 from ernie2.runs.stored import unfinished_note
-from ernie2.shards.shard_folders import open_shards, reading_shards
+from ernie2.shards.shard_folders import reading_shards
 from ernie2.shards.store import Shards
 from ernie2.training.environment import same_sampling
 from ernie2.training.evaluate import HeldOut
@@ -35,7 +35,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
 
     Raises `ShardError` where the shards hold sentences that are too long for the checkpoint's sequences.
     """
-    shards = open_shards(data) if data is not None else _own_shards(Path(checkpoint))
+    shards = Shards(data) if data is not None else _own_shards(Path(checkpoint))
     with reading_shards(shards):
         return _evaluate(checkpoint, shards)
 

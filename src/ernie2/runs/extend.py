@@ -23,7 +23,7 @@ from ernie2.runs.finish import run_in_training
 from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir
 from ernie2.runs.prepare import say_notes
 from ernie2.runs.start import go_on
-from ernie2.shards.shard_folders import folders_of, open_shards
+from ernie2.shards.store import Shards
 from ernie2.training.distributed import World, open_world
 from ernie2.training.hooks.base import Hook
 from ernie2.training.hooks.named import HookSource, create_hooks
@@ -67,8 +67,8 @@ def _extend(
 ) -> Path:
     finished = world.on_first(lambda: open_finished(run))
     extend_stages(finished.stages, task, 1, replay)  # refuses a known task before anything is counted
-    ours, theirs = finished.shards, open_shards(data)
-    shards = open_shards(*folders_of(ours), data)
+    ours, theirs = finished.shards, Shards(data)
+    shards = Shards(*ours.folders, data)
     stages = new_stages(finished.stages, task, overrides, replay)
     recipe = extended_recipe(finished.recipe, ours, theirs, task, stages, folder_for(run, task), overrides)
     target = Path(recipe.run)

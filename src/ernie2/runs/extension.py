@@ -18,7 +18,7 @@ from ernie2.batches.stages import Stage, extend
 from ernie2.config.settings import Recipe
 from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError, did_you_mean
 from ernie2.model.hf_names import TASK_TABLE
-from ernie2.shards.shard_folders import folders_of, open_shards, tokenizer_of
+from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import find
@@ -97,7 +97,7 @@ def stages_of(record: RunRecord) -> list[Stage]:
 
 def shards_of_run(run: Path, record: RunRecord) -> Shards:
     """Return the shards a run was trained on, of one folder or several. Raises `ShardError` for others."""
-    shards = open_shards(*record.data.shards)
+    shards = Shards(*record.data.shards)
     if shards.fingerprint != record.data.fingerprint:
         raise ShardError(
             f"{shards.folder} holds other shards than those {run} was trained on: they were replaced. Prepare those "
@@ -276,7 +276,7 @@ def _described(shards: Shards, name: str, corpus: ShardedCorpus, weighed: bool) 
     """A corpus found in a folder of shards, as an entry of a recipe."""
     weight = corpus.facts.get("weight") or (corpus.tokens("train") if weighed else None)
     return {
-        "path": corpus.facts.get("sources") or [str(folder / name) for folder in folders_of(shards)],
+        "path": corpus.facts.get("sources") or [str(folder / name) for folder in shards.folders],
         "language": corpus.language,
         "licence": corpus.licence,
         "weight": weight if weighed else None,

@@ -24,13 +24,14 @@ document of exactly two paragraphs, its two texts, and is never split.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +39,10 @@ from numpy.typing import NDArray
 from ernie2.errors import DamagedFile, ShardError, TaskError
 from ernie2.storage.arrays import write_array
 from ernie2.storage.atomic import checksum, staged_files, staged_folder, write_json
-from ernie2.storage.json_files import read_checked_json, read_json, write_checked_json
+from ernie2.storage.json_files import read_formatted_json, read_json, write_checked_json
 from ernie2.storage.verified import first_difference
 
 Array = NDArray[Any]
-Kind = TypeVar("Kind", dict[str, Any], list[Any])
 
 FORMAT = 2
 WHAT_NOW = "Free space or choose another shards.folder, then run the same command again: finished work is kept."
@@ -111,8 +111,8 @@ class Shard:
     @cached_property
     def names(self) -> list[str]:
         """The documents' ids."""
-        _verify_file(self.folder, "names.json", self.facts["files"]["names.json"])
-        return _read(self.folder / "names.json", list)
+        _compare(self.folder, self.facts["files"], _first_difference_now)
+        return read_json(self.folder / "names.json", list)
 
     def document(self, row: int) -> AnnotatedDocument:
         """Returns document `row`, 0 ≤ row < D."""
@@ -144,14 +144,7 @@ class Shard:
         Raises `ShardError` naming the first that differs.
         """
         columns = {f"{name}.npy": column["sha256"] for name, column in self.facts["columns"].items()}
-        try:
-            differing = first_difference(self.folder, columns | self.facts["files"])
-        except OSError as error:
-            raise ShardError(
-                f"{error.filename} cannot be read ({error.strerror}): the shards are damaged. {_AGAIN}"
-            ) from error
-        if differing is not None:
-            raise ShardError(f"{self.folder / differing} does not match its checksum: the shards are damaged. {_AGAIN}")
+        _compare(self.folder, columns | self.facts["files"], first_difference)
 
 
 @contextmanager
@@ -217,34 +210,61 @@ class ShardedCorpus:
 
 
 class Shards:
-    """A folder made by `ernie2 prepare`: corpora, the tokeniser, and what was counted on the way."""
+    """Folders made by `ernie2 prepare`: corpora, the tokeniser, and what was counted on the way.
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        self.facts: dict[str, Any] = _read_facts(self.folder / "shards.json", self.folder)
-        self.tokenizer_fingerprint = str(self.facts["tokenizer"])
-        self.fingerprint = str(self.facts["fingerprint"])
+    Mostly it is one. A task that is added later brings a folder of its own, and the earlier ones keep theirs: then the
+    corpora are those of all `folders` in their order, tokeniser and facts those of the first, and `fingerprint` is the
+    hash of the folders' fingerprints. A folder named twice is read once. Raises `ShardError` where a folder holds no
+    shards, the tokenisers differ, or two folders hold a corpus of one name.
+    """
+
+    def __init__(self, *folders: Path | str) -> None:
+        different: dict[Path, Path] = {}
+        for folder in map(Path, folders):
+            different.setdefault(folder.resolve(), folder)
+        self.folders = tuple(different.values())
+        self.folder = self.folders[0]
+        all_facts = [_read_facts(folder / "shards.json", folder) for folder in self.folders]
+        self.tokenizer_fingerprint = str(all_facts[0]["tokenizer"])
         self.corpora: dict[str, ShardedCorpus] = {}
-        for name, facts in self.facts["corpora"].items():
-            shards = [Shard(self.folder / name / shard) for shard in facts["shards"]]
+        for folder, facts in zip(self.folders, all_facts, strict=True):
+            self._add(folder, facts)
+        prints = [str(facts["fingerprint"]) for facts in all_facts]
+        self.fingerprint = prints[0] if len(prints) == 1 else sha256("\n".join(prints).encode()).hexdigest()
+        corpora = {name: corpus.facts for name, corpus in self.corpora.items()}
+        self.facts: dict[str, Any] = {**all_facts[0], "fingerprint": self.fingerprint, "corpora": corpora}
+
+    def _add(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        if facts["tokenizer"] != self.tokenizer_fingerprint:
+            raise ShardError(
+                f"{folder} was made with another tokeniser ({facts['tokenizer'][:12]}) than {self.folder} "
+                f"({self.tokenizer_fingerprint[:12]}): its ids mean other tokens. Prepare it again with "
+                f"tokenizer.train=null tokenizer.file={self.folder / 'tokenizer.json'}."
+            )
+        for name, described in facts["corpora"].items():
+            if name in self.corpora:
+                raise ShardError(
+                    f"{self.corpora[name].shards[0].folder.parents[1]} and {folder} both hold a corpus {name!r}. Give "
+                    "the new one another name under `corpora` in its recipe, and prepare it into a folder without the "
+                    "old ones."
+                )
+            shards = [Shard(folder / name / shard) for shard in described["shards"]]
             for shard in shards:
                 if shard.facts["tokenizer"] != self.tokenizer_fingerprint:
                     raise ShardError(
                         f"{shard.folder} was made with another tokeniser ({shard.facts['tokenizer'][:12]}) than "
-                        f"{self.folder} ({self.tokenizer_fingerprint[:12]}). Run `ernie2 prepare` into a new folder."
+                        f"{folder} ({self.tokenizer_fingerprint[:12]}). Run `ernie2 prepare` into a new folder."
                     )
-            self.verify_files(*(f"{name}/{shard}/shard.json" for shard in facts["shards"]))
-            self.corpora[name] = ShardedCorpus(name, facts, shards)
-        self.verify_files("phrases.tsv")
+            _compare_named(folder, facts, *(f"{name}/{shard}/shard.json" for shard in described["shards"]))
+            self.corpora[name] = ShardedCorpus(name, described, shards)
+        _compare_named(folder, facts, "phrases.tsv")
 
     def verify_files(self, *names: str) -> None:
-        """Compare files of the folder with the checksums in shards.json. Raises `ShardError` naming one that differs.
+        """Compare files of the (first) folder with the checksums in its shards.json.
 
-        Files that shards.json does not name are passed over.
+        Raises `ShardError` naming one that differs. Files that shards.json does not name are passed over.
         """
-        for name in names:
-            if (expected := self.facts.get("files", {}).get(name)) is not None:
-                _verify_file(self.folder, name, expected)
+        _compare_named(self.folder, self.facts, *names)
 
 
 def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str], facts: Mapping[str, Any]) -> None:
@@ -302,55 +322,47 @@ def _map(file: Path, described: Mapping[str, Any]) -> Array:
         if list(column.shape) != described["shape"] or str(column.dtype) != described["dtype"]:
             raise ValueError(f"{column.dtype} {list(column.shape)} for {described['dtype']} {described['shape']}")
     except Exception as error:  # numpy parses the header as Python, and a damaged one fails in any way
-        reason = str(error) or type(error).__name__
-        raise ShardError(f"{file} cannot be read ({reason}): the shards are damaged. {_AGAIN}") from error
+        raise _damaged(file, f"cannot be read ({str(error) or type(error).__name__})") from error
     return column
 
 
-def _verify_file(folder: Path, name: str, expected: str) -> None:
-    try:
-        found = checksum(folder / name)
-    except OSError as error:
-        raise ShardError(
-            f"{folder / name} cannot be read ({error.strerror}): the shards are damaged. {_AGAIN}"
-        ) from error
-    if found != expected:
-        raise ShardError(f"{folder / name} does not match its checksum: the shards are damaged. {_AGAIN}")
-
-
 _AGAIN = "Run `ernie2 prepare RECIPE --replace` to make them again."
+_Difference = Callable[[Path, Mapping[str, str]], str | None]
 
 
-def _read(file: Path, kind: type[Kind]) -> Kind:
+def _first_difference_now(folder: Path, expected: Mapping[str, str]) -> str | None:
+    """`first_difference`, also of files that fitted before."""
+    return next((name for name, value in expected.items() if checksum(folder / name) != value), None)
+
+
+def _compare(folder: Path, expected: Mapping[str, str], difference: _Difference) -> None:
+    """Raise `ShardError` naming the first file that differs from its checksum."""
     try:
-        return read_json(file, kind)
-    except (OSError, DamagedFile) as error:
-        raise ShardError(f"{error} {_AGAIN}") from error
+        differing = difference(folder, expected)
+    except OSError as error:
+        raise _damaged(error.filename, f"cannot be read ({error.strerror})") from error
+    if differing is not None:
+        raise _damaged(folder / differing, "does not match its checksum")
+
+
+def _compare_named(folder: Path, facts: Mapping[str, Any], *names: str) -> None:
+    files = facts.get("files", {})
+    _compare(folder, {name: files[name] for name in names if name in files}, _first_difference_now)
+
+
+def _damaged(file: Path, how: str) -> ShardError:
+    return ShardError(f"{file} {how}: the shards are damaged. {_AGAIN}")
 
 
 def _read_facts(file: Path, folder: Path) -> dict[str, Any]:
+    def other(found: object) -> ShardError:
+        older = " (ernie2 0.1 wrote it)" if found == 1 else ""
+        return ShardError(f"{file} has format {found!r}{older}; this version reads {FORMAT}. {_AGAIN}")
+
     try:
-        facts = read_checked_json(file)
+        return read_formatted_json(file, FORMAT, other)
     except (FileNotFoundError, NotADirectoryError):
         state = "is not a folder of shards" if folder.exists() else "does not exist"
         raise ShardError(f"{folder} {state} (no {file.name}). `ernie2 prepare RECIPE` makes one.") from None
     except DamagedFile as error:
-        _refuse_other_format(file, _unchecked(file))
         raise ShardError(f"{error} {_AGAIN}") from error
-    _refuse_other_format(file, facts)
-    return facts
-
-
-def _unchecked(file: Path) -> Mapping[str, Any]:
-    """What a file that does not fit its checksum says, where it says what format it has."""
-    try:
-        facts = read_json(file, dict)
-    except (OSError, DamagedFile):
-        facts = {}
-    return {"format": FORMAT} | facts
-
-
-def _refuse_other_format(file: Path, facts: Mapping[str, Any]) -> None:
-    if (found := facts.get("format")) != FORMAT:
-        older = " (ernie2 0.1 wrote it)" if found == 1 else ""
-        raise ShardError(f"{file} has format {found!r}{older}; this version reads {FORMAT}. {_AGAIN}")

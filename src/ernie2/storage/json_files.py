@@ -16,11 +16,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ernie2.errors import DamagedFile
+from ernie2.errors import DamagedFile, Ernie2Error
 from ernie2.storage.atomic import WHAT_NOW, write_bytes
 
 Kind = TypeVar("Kind", dict[str, Any], list[Any])
@@ -70,12 +71,33 @@ def read_checked_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_formatted_json(path: Path, number: int, other: Callable[[object], Ernie2Error]) -> dict[str, Any]:
+    """Return what `read_checked_json` does of a file whose key `format` is `number`.
+
+    Raises as that does, and `other(format)` for another format, also where the checksum is missing or wrong: older
+    versions wrote none.
+    """
+    try:
+        values = read_checked_json(path)
+    except DamagedFile:
+        with suppress(DamagedFile, OSError):
+            _check_format(read_json(path, dict), number, other)
+        raise
+    _check_format(values, number, other)
+    return values
+
+
 def parse_json(content: bytes) -> Any:
     """Return what a JSON text means. Raises `ValueError` for all that is none, however deeply it is nested."""
     try:
         return json.loads(content.decode("utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _check_format(values: Mapping[str, Any], number: int, other: Callable[[object], Ernie2Error]) -> None:
+    if (found := values.get("format", number)) != number:
+        raise other(found)
 
 
 def _content(path: Path) -> bytes:

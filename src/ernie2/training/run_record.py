@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ernie2.config.problems import explain
 from ernie2.errors import CheckpointError, DamagedFile
-from ernie2.storage.json_files import read_checked_json, read_json, write_checked_json
+from ernie2.storage.json_files import read_formatted_json, write_checked_json
 
 NAME = "run.json"
 FORMAT: Final = 2
@@ -156,15 +156,21 @@ def read_run(run: Path) -> RunRecord:
     Raises `CheckpointError` where `run` is not a run folder, run.json is damaged, or another version wrote it.
     """
     file = run / NAME
+
+    def other(found: object) -> CheckpointError:
+        older = " (ernie2 0.1 wrote it)" if found == 1 else ""
+        return CheckpointError(
+            f"{run} is a run of format {found!r}{older}; this version reads {FORMAT}. Start a new run in another "
+            f"folder; `--init-from {run / 'hf'}` takes over the parameters of a finished one."
+        )
+
     try:
-        values = read_checked_json(file)
+        values = read_formatted_json(file, FORMAT, other)
     except (FileNotFoundError, NotADirectoryError):
         state = "is not a run folder (no run.json)" if run.exists() else "does not exist"
         raise CheckpointError(f"{run} {state}. `ernie2 pretrain RECIPE` makes one.") from None
     except DamagedFile as error:
-        _refuse_other_format(run, _unchecked(file))
         raise CheckpointError(f"{error} {_RESTORE}") from error
-    _refuse_other_format(run, values)
     try:
         record = RunRecord.model_validate(values)
     except ValidationError as error:
@@ -185,21 +191,3 @@ def _problems(error: ValidationError, values: Mapping[str, Any]) -> str:
     newer = any(problem["type"] == "extra_forbidden" for problem in error.errors())
     advice = " If a newer ernie2 wrote it, read it with that." if newer else ""
     return f"{'; '.join(problems[:_MOST_PROBLEMS])}{more}.{advice}"
-
-
-def _unchecked(file: Path) -> Mapping[str, Any]:
-    """Return what a damaged or older run.json says; nothing where it cannot be read."""
-    try:
-        return read_json(file, dict)
-    except (DamagedFile, OSError):
-        return {"format": FORMAT}
-
-
-def _refuse_other_format(run: Path, values: Mapping[str, Any]) -> None:
-    if (found := values.get("format")) in (FORMAT, None):
-        return
-    older = " (ernie2 0.1 wrote it)" if found == 1 else ""
-    raise CheckpointError(
-        f"{run} is a run of format {found!r}{older}; this version reads {FORMAT}. Start a new run in another folder; "
-        f"`--init-from {run / 'hf'}` takes over the parameters of a finished one."
-    )
