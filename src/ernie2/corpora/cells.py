@@ -48,6 +48,11 @@ def text_of(value: Any, name: str, place: str) -> str | None:
     return value if value.strip() else None
 
 
+def line_of(value: Any, name: str, place: str) -> str:
+    """Return a text with its white space collapsed to single spaces; '' where there is none. Raises as `text_of`."""
+    return " ".join((text_of(value, name, place) or "").split())
+
+
 def tokens_of(values: Collection[Any], name: str, place: str) -> tuple[str, ...]:
     """Return a list of tokens as strings. Raises `DataError` for a token that is not one."""
     for value in values:

@@ -10,16 +10,15 @@ it has skipped ones, whichever are more, so that no class is short of pairs.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ernie2.corpora.cells import text_of
+from ernie2.corpora.cells import line_of
 from ernie2.corpora.connectives import Mined
-from ernie2.corpora.documents import Drops
+from ernie2.corpora.documents import Drops, hash64
 from ernie2.errors import ConfigError, DataError
 from ernie2.storage.listing import list_files
 from ernie2.storage.scratch import scratch_database
@@ -88,7 +87,7 @@ def _gather(
     shown = (row for file in files for row in read_columns(file, columns, _WHICH_COLUMN))
     for where, (query, title, value) in shown:
         rows += 1
-        query, title = _text(query, columns[0], where), _text(title, columns[1], where)
+        query, title = line_of(query, columns[0], where), line_of(title, columns[1], where)
         clicked = _clicked(value, columns[2], where)
         if query and title:
             batch.append((query, title, clicked))
@@ -139,8 +138,7 @@ def _never_shown(log: sqlite3.Connection, query: str, shown: dict[str, int], wan
     first title from there that will do is taken."""
     drawn: dict[str, None] = {}
     for number in range(min(wanted, size - len(shown))):
-        digest = hashlib.blake2b(f"{query}\x1f{number}".encode(), digest_size=8).digest()
-        place = int.from_bytes(digest, "big") % size
+        place = hash64(f"{query}\x1f{number}") % size
         while True:
             (title,) = log.execute("SELECT title FROM pool WHERE number = ?", (place,)).fetchone()
             if title not in shown and title not in drawn:
@@ -148,11 +146,6 @@ def _never_shown(log: sqlite3.Connection, query: str, shown: dict[str, int], wan
             place = (place + 1) % size
         drawn[title] = None
     return list(drawn)
-
-
-def _text(value: Any, name: str, where: str) -> str:
-    """A cell as text with single spaces; '' where there is none."""
-    return " ".join((text_of(value, name, where) or "").split())
 
 
 def _clicked(value: Any, name: str, where: str) -> int:

@@ -18,7 +18,6 @@ decide what counts, all for few false pairs rather than many pairs:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -27,10 +26,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from heapq import heappush, heapreplace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ernie2.config.data_settings import CorpusSettings
-from ernie2.corpora.documents import FORMATS, Document, Drops, read_documents
+from ernie2.corpora.documents import FORMATS, Document, Drops, hash64, read_documents
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.storage.listing import list_files, packaged_folder
@@ -141,8 +140,7 @@ class Connectives:
         return None if words in self.rules.lookalikes else (self._forms[words], match.end())
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """Two adjacent sentences, the connective that stood between them, and the group of their document."""
 
     sentence1: str
@@ -249,10 +247,9 @@ def mine_discourse(
             documents, characters = documents + 1, characters + len(document.text)
             told(documents, characters, kept.offered)
         if not set(kept.heaps) - {NO_CONNECTIVE}:
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in drops.as_dict().items())
             raise DataError(
                 f"{', '.join(corpus.paths)}: no sentence of {documents:,} documents opens with a connective of the "
-                f"language {corpus.language!r} (left out: {reasons or 'nothing'}). Is the language right, and is "
+                f"language {corpus.language!r} (left out: {str(drops) or 'nothing'}). Is the language right, and is "
                 "the text in sentences?"
             )
         write_rows(out, COLUMNS, kept.rows(file))
@@ -275,8 +272,7 @@ class _Kept:
         ever kept twice, though only the hashes of kept pairs are known.
         """
         self.offered += 1
-        text = "\x1f".join((pair.sentence1, pair.sentence2)).encode()
-        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+        number = hash64(f"{pair.sentence1}\x1f{pair.sentence2}")
         heap, hashes = self.heaps.setdefault(pair.label, []), self._hashes.setdefault(pair.label, set())
         if number in hashes:
             self.drops.add("repeated pair")
@@ -289,7 +285,7 @@ class _Kept:
         else:
             heappush(heap, (-number, self._end))
         hashes.add(number)
-        line = json.dumps([pair.sentence1, pair.sentence2, pair.label, pair.group]).encode() + b"\n"
+        line = json.dumps(pair).encode() + b"\n"
         file.write(line)
         self._end += len(line)
 

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from ernie2.config.data_settings import CorpusSettings
@@ -86,6 +87,15 @@ class Drops:
         """reason -> count, the most frequent first, equal ones by name."""
         return dict(sorted(self.counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
+    def __str__(self) -> str:
+        """'empty text: 3, no label: 1'."""
+        return ", ".join(f"{reason}: {number}" for reason, number in self.as_dict().items())
+
+
+def hash64(text: str, person: bytes = b"") -> int:
+    """Return a hash of 64 bits that is the same everywhere; another `person` (`hashlib.blake2b`) gives another one."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8, person=person).digest(), "big")
+
 
 def resolve(settings: CorpusSettings) -> list[str]:
     """The files of a corpus in a fixed order; `package:NAME` becomes the path of the shipped file.
@@ -119,9 +129,8 @@ def read_documents(settings: CorpusSettings, drops: Drops, name: str = "") -> It
             count += 1
             yield document
     if count == 0:
-        reasons = ", ".join(f"{reason}: {number}" for reason, number in drops.as_dict().items())
         raise DataError(
-            f"the corpus {', '.join(settings.paths)} holds no document ({reasons or 'its files are empty'}); "
+            f"the corpus {', '.join(settings.paths)} holds no document ({str(drops) or 'its files are empty'}); "
             "give it files with text."
         )
 

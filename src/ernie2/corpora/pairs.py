@@ -6,11 +6,10 @@ A table is one of `storage.tables.TABLES`; the recipe names its columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from ernie2.config.data_settings import CorpusSettings, PairSettings
-from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, text_of
+from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, line_of
 from ernie2.corpora.documents import PAIR_FORMATS, Document, Drops, name_of, resolve, which_key
 from ernie2.errors import DataError
 from ernie2.storage.listing import file_stems
@@ -48,10 +47,9 @@ def read_pairs(settings: CorpusSettings, drops: Drops, name: str = "") -> Iterat
             )
         yield pair
     if not labels:
-        reasons = ", ".join(f"{reason}: {number}" for reason, number in drops.as_dict().items())
         raise DataError(
-            f"the corpus {', '.join(settings.paths)} holds no labelled pair ({reasons or 'its tables have no rows'}); "
-            "give it tables whose rows have two texts and a label."
+            f"the corpus {', '.join(settings.paths)} holds no labelled pair "
+            f"({str(drops) or 'its tables have no rows'}); give it tables whose rows have two texts and a label."
         )
 
 
@@ -67,15 +65,19 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
 def _pairs_of(
     settings: CorpusSettings, columns: PairSettings, drops: Drops, name: str
 ) -> Iterator[tuple[str, Document]]:
-    """(place, pair) of every row that is one; `drops` counts the others."""
+    """(place, pair) of every row that is one; `drops` counts the others, where a text or the label is empty."""
     named = {"pairs.a": columns.a, "pairs.b": columns.b, "pairs.label": columns.label}
     named |= {"group": settings.group} if settings.group else {}
     for file, stem in file_stems(resolve(settings), PAIR_FORMATS).items():
         for number, row in enumerate(read_rows(file, only=named.values()), start=1):
-            cells = [row.cells[column(row, (one,), which_key(name, key))] for key, one in named.items()]
-            pair = _pair(cells, f"{stem}#{number}", row.place, columns, settings.group, drops)
-            if pair is not None:
-                yield row.place, pair
+            a, b, label, *group = (row.cells[column(row, (one,), which_key(name, key))] for key, one in named.items())
+            first, second = line_of(a, columns.a, row.place), line_of(b, columns.b, row.place)
+            named_class = class_of(label, columns.label, row.place)
+            if not (first and second and named_class):
+                drops.add(NO_LABEL if first and second else EMPTY_TEXT)
+                continue
+            own = name_of(group[0], str(settings.group), row.place) if group else ""
+            yield row.place, Document(f"{stem}#{number}", own or first, f"{first}\n\n{second}", label=named_class)
 
 
 def _without_dashes(pairs: Iterator[tuple[str, Document]], drops: Drops) -> Iterator[tuple[str, Document]]:
@@ -98,17 +100,3 @@ def _without_dashes(pairs: Iterator[tuple[str, Document]], drops: Drops) -> Iter
         else:
             first.append((where, pair))
     yield from first
-
-
-def _pair(
-    cells: Sequence[Any], identity: str, where: str, columns: PairSettings, group: str | None, drops: Drops
-) -> Document | None:
-    """One row as a document, or None where a text or the label is empty, which is counted."""
-    texts = [text_of(cell, name, where) for cell, name in zip(cells[:2], (columns.a, columns.b), strict=True)]
-    a, b = (" ".join((text or "").split()) for text in texts)
-    label = class_of(cells[2], columns.label, where)
-    if not (a and b and label):
-        drops.add(EMPTY_TEXT if not (a and b) else NO_LABEL)
-        return None
-    named = name_of(cells[3], group, where) if group else ""
-    return Document(identity, named or a, f"{a}\n\n{b}", label=label)
