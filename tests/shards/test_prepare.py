@@ -555,15 +555,15 @@ def test_chinese_words_and_names_are_marked(tmp_path):
 def test_an_error_of_a_worker_names_the_file(made, tmp_path, monkeypatch, workers, capfd):
     """Damage to a unit of work between two stages is met by a worker."""
     _, folder = made
-    real = pipeline.ReadInput.run
+    real = pipeline.read_input
 
-    def damaging(self, *arguments, **named):
-        real(self, *arguments, **named)
-        for file in (self.staging.folder / "units").iterdir():
+    def damaging(recipe, staging, *rank):
+        real(recipe, staging, *rank)
+        for file in (staging.folder / "units").iterdir():
             file.unlink()
             file.mkdir()
 
-    monkeypatch.setattr(pipeline.ReadInput, "run", damaging)
+    monkeypatch.setattr("ernie2.shards.prepare.read_input", damaging)
     with pytest.raises(StorageError, match=r"Is a directory at .*\.jsonl\.zst"):
         prepare(
             recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path), tokenizer=_saved(folder)), workers=workers

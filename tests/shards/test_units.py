@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.config.data_settings import CorpusSettings, ShardSettings
+from ernie2.corpora.documents import hash64
 from ernie2.errors import DataError
 from ernie2.shards.store import HELDOUT
 from ernie2.shards.units import (
     NO_GROUP,
     OTHER_LABEL,
     OUTSIDE,
-    group_hash,
     load_read,
     read_corpora,
     read_unit,
@@ -46,8 +46,8 @@ def test_documents_come_back_as_they_were(tmp_path):
     rows = [{"id": "a", "text": "one\n\ntwo", "spans": [[0, 3, "entity"]]}, {"id": "b", "text": "drei ß 文"}]
     (found,) = read(tmp_path, {"c": corpus(tmp_path, rows, language="de", licence="CC0")})
     assert [[d.name, d.group, d.text, list(map(tuple, d.spans))] for d in documents(tmp_path, found)[0]] == [
-        ["a", group_hash("a"), "one\n\ntwo", [(0, 3, "entity")]],
-        ["b", group_hash("b"), "drei ß 文", []],
+        ["a", hash64("a"), "one\n\ntwo", [(0, 3, "entity")]],
+        ["b", hash64("b"), "drei ß 文", []],
     ]
     assert (found.language, found.licence, found.documents, found.characters) == ("de", "CC0", 2, 16)
 
@@ -131,7 +131,7 @@ def test_groups_are_held_out_by_hash_at_least_so_many_and_at_most_half(tmp_path_
     folder = tmp_path_factory.mktemp("split")
     rows = [{"id": str(i), "text": f"text {i}", "book": str(book)} for i, book in enumerate(groups)]
     (found,) = read(folder, {"c": corpus(folder, rows, group="book")}, heldout=share, min_heldout=least)
-    sizes = {group_hash(str(book)): groups.count(book) for book in groups}
+    sizes = {hash64(str(book)): groups.count(book) for book in groups}
     held = 0
     expected = set()
     for group in sorted(sizes):

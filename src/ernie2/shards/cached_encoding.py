@@ -10,8 +10,6 @@ tokenisers, take the plain way.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,57 +30,49 @@ _KINDS = np.array([0 if c in " \n" else 2 if re.match(f"[{_MARKS}]", c) else 1 f
 _APART, _OTHER = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Token columns of the paragraphs of a text.
-
-    `ids` (T,) int32; `starts`, `ends` (T,) int64, characters of the whole text; `word_starts` (T,) bool; `offsets`
-    (P + 1,) int64, paragraph → first token.
-    """
-
-    ids: NDArray[np.int32]
-    starts: Ints
-    ends: Ints
-    word_starts: NDArray[np.bool_]
-    offsets: Ints
-
-
 class Encoder:
     """Encodes texts with one tokeniser, remembering chunks from one text to the next."""
 
     def __init__(self, wordpieces: WordPieces) -> None:
         self._wordpieces = wordpieces
-        self._chunks = _Chunks()
-        self._memory = _Memory.empty()
+        self._forget()
 
-    def encode(self, text: str, paragraphs: list[str], paragraph_starts: Ints) -> Encoded:
-        """Encodes `paragraphs`, which are pieces of `text` between blank lines, beginning at `paragraph_starts`."""
+    def _forget(self) -> None:
+        self._chunks, self._memory = _Chunks(), batch_columns([])
+
+    def encode(self, text: str, paragraphs: list[str], paragraph_starts: Ints) -> Columns:
+        """Encodes `paragraphs`, which are pieces of `text` between blank lines, beginning at `paragraph_starts`.
+
+        `starts` and `ends` are characters of the whole text; `counts` are tokens of every paragraph.
+        """
         spaces = text.count(" ") + text.count("\n")
-        if not self._wordpieces.cuts_at_punctuation or len(text) > LONGEST_MEAN_CHUNK * (spaces + 1):
-            return _plain(batch_columns(self._wordpieces.encode_batch(paragraphs)), paragraph_starts)
-        return self._by_chunks(text, paragraph_starts)
+        if self._wordpieces.cuts_at_punctuation and len(text) <= LONGEST_MEAN_CHUNK * (spaces + 1):
+            return self._by_chunks(text, paragraph_starts)
+        return _moved(batch_columns(self._wordpieces.encode_batch(paragraphs)), paragraph_starts)
 
-    def _by_chunks(self, text: str, paragraph_starts: Ints) -> Encoded:
+    def _by_chunks(self, text: str, paragraph_starts: Ints) -> Columns:
         if len(self._chunks) > REMEMBERED:
-            self._chunks, self._memory = _Chunks(), _Memory.empty()
+            self._forget()
         pieces = _CHUNK.findall(text)
         chunks = np.fromiter(map(self._chunks.__getitem__, pieces), dtype=np.int64, count=len(pieces))
         if self._chunks.new:
-            self._memory = self._memory.with_more(batch_columns(self._wordpieces.encode_batch(self._chunks.new)))
+            more = batch_columns(self._wordpieces.encode_batch(self._chunks.new))
+            self._memory = Columns._make(map(np.concatenate, zip(self._memory, more, strict=True)))
             self._chunks.new.clear()
+        *tokens, known = self._memory
+        firsts, counts = np.cumsum(known) - known, known[chunks]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        places = np.repeat(firsts[chunks] - offsets[:-1], counts) + np.arange(offsets[-1])
         chunk_starts = _chunk_starts(text)
-        memory = self._memory
-        lengths = memory.lengths[chunks]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(memory.firsts[chunks] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        base = np.repeat(chunk_starts, lengths)
-        return Encoded(
-            ids=memory.ids[places],
-            starts=memory.starts[places] + base,
-            ends=memory.ends[places] + base,
-            word_starts=memory.word_starts[places],
-            offsets=np.append(offsets[np.searchsorted(chunk_starts, paragraph_starts)], offsets[-1]),
-        )
+        found = _moved(Columns._make([*(column[places] for column in tokens), counts]), chunk_starts)
+        bounds = np.append(np.searchsorted(chunk_starts, paragraph_starts), len(chunks))
+        return found._replace(counts=np.diff(offsets[bounds]))
+
+
+def _moved(columns: Columns, starts: Ints) -> Columns:
+    """`columns` of encodings that begin at `starts` of a text, with characters of that text."""
+    base = np.repeat(starts, columns.counts)
+    return columns._replace(starts=columns.starts + base, ends=columns.ends + base)
 
 
 def _chunk_starts(text: str) -> Ints:
@@ -106,44 +96,3 @@ class _Chunks(dict[str, int]):
         self[chunk] = number
         self.new.append(chunk)
         return number
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """Tokens of the chunks, end to end; `firsts` and `lengths` (chunks,) say where those of a chunk are."""
-
-    ids: NDArray[np.int32]
-    starts: NDArray[np.int32]
-    ends: NDArray[np.int32]
-    word_starts: NDArray[np.bool_]
-    firsts: Ints
-    lengths: Ints
-
-    @classmethod
-    def empty(cls) -> _Memory:
-        none: NDArray[Any] = np.zeros(0, dtype=np.int32)
-        return cls(none, none, none, none.astype(np.bool_), none.astype(np.int64), none.astype(np.int64))
-
-    def with_more(self, columns: Columns) -> _Memory:
-        """This and the tokens of more chunks, one an encoding."""
-        lengths = columns.counts.astype(np.int64)
-        firsts = len(self.ids) + np.cumsum(lengths) - lengths
-        return _Memory(
-            np.concatenate([self.ids, columns.ids]),
-            np.concatenate([self.starts, columns.starts]),
-            np.concatenate([self.ends, columns.ends]),
-            np.concatenate([self.word_starts, columns.word_starts]),
-            np.concatenate([self.firsts, firsts]),
-            np.concatenate([self.lengths, lengths]),
-        )
-
-
-def _plain(columns: Columns, paragraph_starts: Ints) -> Encoded:
-    base = np.repeat(paragraph_starts, columns.counts)
-    return Encoded(
-        ids=columns.ids,
-        starts=columns.starts + base,
-        ends=columns.ends + base,
-        word_starts=columns.word_starts,
-        offsets=np.concatenate([[0], np.cumsum(columns.counts, dtype=np.int64)]),
-    )

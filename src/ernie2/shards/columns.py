@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from ernie2.config.data_settings import ShardSettings
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.shards import store
-from ernie2.shards.cached_encoding import Encoded, Encoder
+from ernie2.shards.cached_encoding import Encoder
 from ernie2.shards.knowledge.annotators import Annotator
 from ernie2.shards.knowledge.characters import CAPITAL, CASED, INNER, LETTER, SPACE, character_classes
 from ernie2.shards.knowledge.token_runs import ACROSS, Spans, TokenRuns, as_spans
 from ernie2.shards.store import CAPITALISED, SPAN_KINDS, WORD_START, token_dtype
 from ernie2.shards.units import UnitDocument
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.wordpieces import Columns, WordPieces
 
 BATCH_CHARACTERS = 300_000
 """Text that is tokenised at once; what a worker needs of memory grows with it."""
@@ -114,15 +114,15 @@ class ColumnMaker:
             return self._batch(documents, again=True) if documents else None
         return self._columns(documents, text, encoded)
 
-    def _usable(self, encoded: Encoded, text: _Text) -> NDArray[np.bool_]:
+    def _usable(self, encoded: Columns, text: _Text) -> NDArray[np.bool_]:
         """Which documents have a token that is known, and of pairs, tokens in both texts; the others are counted."""
         firsts = np.searchsorted(text.paragraph_documents, np.arange(len(text.document_starts) + 1))
-        ends = encoded.offsets[firsts]
+        ends = _offsets(encoded.counts)[firsts]
         tokens = np.diff(ends)
         known = np.diff(_offsets(encoded.ids != self._wordpieces.unk_id)[ends])
         half = np.zeros(len(tokens), dtype=np.bool_)
         if self._pairs:
-            empty = (np.diff(encoded.offsets) == 0).reshape(-1, 2)
+            empty = (encoded.counts == 0).reshape(-1, 2)
             half = empty[:, 0] != empty[:, 1]
         reasons = ((NO_TOKENS, tokens == 0), (HALF_A_PAIR, half), (ONLY_UNKNOWN, (tokens > 0) & (known == 0) & ~half))
         for reason, mask in reasons:
@@ -130,9 +130,9 @@ class ColumnMaker:
                 self.dropped[reason] += int(mask.sum())
         return (known > 0) & ~half
 
-    def _columns(self, documents: list[UnitDocument], text: _Text, encoded: Encoded) -> Batch:
+    def _columns(self, documents: list[UnitDocument], text: _Text, encoded: Columns) -> Batch:
         classes = character_classes(text.text)
-        ends, paragraph_tokens = encoded.ends, encoded.offsets
+        ends, paragraph_tokens = encoded.ends, _offsets(encoded.counts)
         # byte-level tokens may begin with the space before them
         starts = encoded.starts + (((classes[encoded.starts] & SPACE) > 0) & (ends - encoded.starts > 1))
         sentences = np.unique(np.concatenate([np.searchsorted(starts, self._sentence_starts(text)), paragraph_tokens]))

@@ -11,10 +11,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
-from pathlib import Path
+from typing import Any
 
 from datatrove.executor import LocalPipelineExecutor
-from datatrove.pipeline.base import PipelineStep
 
 from ernie2.errors import Ernie2Error
 from ernie2.processes import done_in_processes, without_main
@@ -43,21 +42,26 @@ def warm_up() -> None:
 
 
 def run_tasks(
-    step: PipelineStep,
+    stage: str,
+    task: Callable[[Any, int, int], None],
     sizes: Sequence[int],
     workers: int,
-    completed: Path,
     staging: StagingDirectory,
     report: Callable[[int], None],
 ) -> None:
-    """Run task 0 … len(sizes) - 1 of `step` with datatrove, those that are not done yet, in `workers` processes.
+    """Run task 0 … len(sizes) - 1 of a stage with datatrove, those that are not done yet, in `workers` processes.
 
-    `sizes` are the characters of each task; `completed` is the folder with datatrove's markers of finished tasks.
-    `report` gets the characters done so far, in the calling thread. Errors of a worker are raised here as they were
-    there; raises `RunFailed` where a worker was killed.
+    `sizes` are the characters of each task. `report` gets the characters done so far, in the calling thread. Errors of
+    a worker are raised here as they were there; raises `RunFailed` where a worker was killed.
     """
     with storage_errors(staging.folder.parent, what_now=WHAT_NOW):
-        executor = _Executor([step], tasks=len(sizes), workers=min(workers, len(sizes)), logging_dir=str(completed))
+        executor = _Executor(
+            [task],
+            tasks=len(sizes),
+            workers=min(workers, len(sizes)),
+            logging_dir=str(staging.folder / "completed" / stage),
+        )
+        executor.staging = staging
         left = executor.get_incomplete_ranks()
         staging.begin_progress()
     if not left:
@@ -96,6 +100,8 @@ class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
     Workers end as soon as the process that started them is gone.
     """
 
+    staging: StagingDirectory
+
     def run(self) -> None:
         """Run every task that is not completed."""
         ranks = self.get_incomplete_ranks()
@@ -108,8 +114,8 @@ class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
             pass
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> None:
-        for step in self.pipeline:
-            step.run(None, rank, self.world_size)
+        with self.staging.in_use():
+            self.pipeline[0](None, rank, self.world_size)
         self.mark_rank_as_completed(rank)
 
 

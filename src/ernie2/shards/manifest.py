@@ -10,7 +10,7 @@ from typing import Any
 
 from ernie2.errors import DataError, ShardError, StorageError
 from ernie2.shards.shard_folders import TOKENIZER_FILES
-from ernie2.shards.store import FORMAT, WHAT_NOW, Shards
+from ernie2.shards.store import FORMAT, SPAN_KINDS, WHAT_NOW, Shards
 from ernie2.shards.units import ReadCorpus
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import checksum, move, remove_leftovers
@@ -48,49 +48,35 @@ def describe(
 
 
 def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
-    dropped, dropped_spans, spans = Counter(corpus.dropped), Counter[str](), Counter[str]()
-    totals, labels = Counter[str](), Counter[str]()
-    names = []
-    encoded = unknown = 0
-    for unit in corpus.units:
-        record = read_checked_json(work / "records" / f"{unit}.json")
-        dropped.update(record["dropped"])
-        dropped_spans.update(record["dropped_spans"])
-        encoded += record["encoded_tokens"]
-        unknown += record["unknown_tokens"]
-        if "shard" not in record:
-            continue
-        names.append(unit)
-        totals.update({name: record[name] for name in ("documents", "heldout_documents")})
-        labels.update(dict(zip(corpus.labels, record["label_counts"], strict=True)))
-        columns = read_checked_json(work / "set" / corpus.name / unit / "shard.json")["columns"]
-        lengths = {name: column["shape"][0] for name, column in columns.items()}
-        totals.update(
-            sections=lengths["documents"] - 1,
-            paragraphs=lengths["paragraphs"] - 1,
-            sentences=lengths["sentences"] - 1,
-            tokens=lengths["tokens"],
-        )
-        spans.update(
-            {k.removeprefix("spans_"): n for k, n in lengths.items() if k.startswith("spans_") and k[-3:] != "_at"}
-        )
-    if not names:
+    records = [read_checked_json(work / "records" / f"{unit}.json") for unit in corpus.units]
+    dropped = sum((Counter(record["dropped"]) for record in records), Counter(corpus.dropped))
+    dropped_spans = sum((Counter(record["dropped_spans"]) for record in records), Counter())
+    encoded, unknown = (sum(record[name] for record in records) for name in ("encoded_tokens", "unknown_tokens"))
+    made = [record for record in records if "shard" in record]
+    if not made:
         reasons = ", ".join(f"{reason}: {number}" for reason, number in sorted(dropped.items()))
         raise DataError(
             f"corpora.{corpus.name}: nothing is left of {', '.join(corpus.sources)} ({reasons}); another vocabulary?"
         )
-    labelled = {"labels": corpus.labels, "label_counts": {name: labels[name] for name in corpus.labels}}
+    lengths = Counter[str]()
+    for record in made:
+        shard = read_checked_json(work / "set" / corpus.name / record["shard"] / "shard.json")
+        lengths.update({name: column["shape"][0] for name, column in shard["columns"].items()})
+    label_counts = [sum(counts) for counts in zip(*(record["label_counts"] for record in made), strict=True)]
+    labels = {"labels": corpus.labels, "label_counts": dict(zip(corpus.labels, label_counts, strict=True))}
     return {
         "language": corpus.language,
         "licence": corpus.licence,
         "sources": corpus.sources,
-        "shards": names,
-        **{
-            name: totals[name]
-            for name in ("documents", "heldout_documents", "sections", "paragraphs", "sentences", "tokens")
-        },
-        **(labelled if corpus.labels else {}),
-        "spans": dict(sorted(spans.items())),
+        "shards": [record["shard"] for record in made],
+        "documents": sum(record["documents"] for record in made),
+        "heldout_documents": sum(record["heldout_documents"] for record in made),
+        "sections": lengths["documents"] - len(made),
+        "paragraphs": lengths["paragraphs"] - len(made),
+        "sentences": lengths["sentences"] - len(made),
+        "tokens": lengths["tokens"],
+        **(labels if corpus.labels else {}),
+        "spans": {kind: lengths[f"spans_{kind}"] for kind in sorted(SPAN_KINDS) if lengths[f"spans_{kind}"]},
         "dropped": dict(sorted(dropped.items())),
         "dropped_spans": dict(sorted(dropped_spans.items())),
         "cut_texts": corpus.cut,
@@ -100,14 +86,10 @@ def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
 
 def finish(folder: Path, work: Path, manifest: dict[str, Any]) -> None:
     """Records that the set in `work` is whole and what it will replace; from here on only `commit` is left to do."""
-    for folder_of_set in (work / "set", *(work / "set").iterdir()):
-        remove_leftovers(folder_of_set)  # a kill may have come after a file was renamed
+    remove_leftovers(work / "set")  # a kill may have come after a file was renamed
     entries = sorted(entry.name for entry in (work / "set").iterdir())
-    write_checked_json(
-        work / "finished.json",
-        {"manifest": manifest, "entries": entries, "old": _old_corpora(folder)},
-        what_now=WHAT_NOW,
-    )
+    finished = {"manifest": manifest, "entries": entries, "old": _old_corpora(folder)}
+    write_checked_json(work / "finished.json", finished, what_now=WHAT_NOW)
 
 
 def commit(folder: Path, work: Path) -> None:

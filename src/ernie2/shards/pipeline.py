@@ -1,4 +1,4 @@
-"""The three pipeline steps of `prepare`: read the input, tokenise a unit, mark phrases in a shard.
+"""The tasks of `prepare`, in the form of datatrove's pipeline functions: (data, rank, number of tasks), data unused.
 
 Each reads and writes the staging directory and nothing else, and can be done again after a kill at any moment.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 
 from ernie2.config.data_settings import KnowledgeSettings, ShardSettings
@@ -23,7 +23,7 @@ from ernie2.shards.knowledge import phrases
 from ernie2.shards.knowledge.annotators import annotators
 from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import HELDOUT, WHAT_NOW, Shard, add_columns, span_columns, write_shard
-from ernie2.shards.units import ReadCorpus, load_read, read_corpora, read_unit
+from ernie2.shards.units import ReadCorpus, UnitDocument, read_corpora, read_unit
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.arrays import write_arrays
 from ernie2.storage.json_files import write_checked_json
@@ -33,126 +33,126 @@ _REPORTED_AT_ONCE = 1_000_000
 """Characters of input that are read before progress is recorded."""
 
 
-class ReadInput(PipelineStep):  # type: ignore[misc]
-    """Reads the corpora into units of work: one task."""
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit of work of a corpus, and its files in the staging directory `work`."""
 
-    type = "ernie2"
-    name = "read"
+    corpus: ReadCorpus
+    name: str
+    characters: int
+    work: Path
 
-    def __init__(self, recipe: Recipe, staging: StagingDirectory) -> None:
-        super().__init__()
-        self.recipe, self.staging = recipe, staging
+    @property
+    def shard(self) -> Path:
+        """The folder of its shard, which is missing where nothing was left of its documents."""
+        return self.work / "set" / self.corpus.name / self.name
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
-        """Writes `units/` and read.json."""
-        read = 0
+    @property
+    def counts(self) -> Path:
+        """The counts of its n-grams."""
+        return self.work / "counts" / f"{self.name}.npz"
 
-        def report(characters: int) -> None:
-            nonlocal read
-            read += characters
-            if read >= _REPORTED_AT_ONCE:
-                self.staging.advance(read)
-                read = 0
-
-        with self.staging.in_use():
-            remove(self.staging.folder / "units", what_now=WHAT_NOW)
-            read_corpora(self.recipe.corpora, self.recipe.shards, self.staging.folder, report)
+    def documents(self) -> Iterator[UnitDocument]:
+        """Read its documents."""
+        return read_unit(self.work / "units" / f"{self.name}.jsonl.zst")
 
 
-class Tokenise(PipelineStep):  # type: ignore[misc]
-    """Makes a shard of a unit, and counts its n-grams where phrases are mined."""
-
-    type = "ernie2"
-    name = "tokenise"
-
-    def __init__(
-        self,
-        knowledge: KnowledgeSettings,
-        settings: ShardSettings,
-        units: Sequence[tuple[str, str]],
-        staging: StagingDirectory,
-    ) -> None:
-        super().__init__()
-        self.knowledge, self.settings, self.units, self.staging = knowledge, settings, units, staging
-
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
-        """Writes the shard, its record and its counts of unit number `rank`."""
-        with self.staging.in_use(), _one_thread():
-            work = self.staging.folder
-            name, unit = self.units[rank]
-            corpus = next(corpus for corpus in load_read(work) if corpus.name == name)
-            wordpieces = _loaded(work / "set")
-            marking = annotators(self.knowledge, corpus.language)
-            pairs = bool(corpus.labels)
-            maker = ColumnMaker(wordpieces, corpus.language, marking, self.settings, pairs=pairs)
-            batches: list[Batch] = []
-            for batch, characters in maker.batches(read_unit(work / "units" / f"{unit}.jsonl.zst")):
-                self.staging.advance(characters)
-                if batch is not None:
-                    batches.append(batch)
-            record = {
-                "dropped": dict(maker.dropped),
-                "dropped_spans": dict(maker.dropped_spans),
-                "encoded_tokens": maker.encoded,
-                "unknown_tokens": maker.unknown,
-            }
-            if batches:
-                record |= self._write(corpus, unit, batches, wordpieces, rank)
-            write_checked_json(work / "records" / f"{unit}.json", record, what_now=WHAT_NOW)
-
-    def _write(
-        self, corpus: ReadCorpus, unit: str, batches: list[Batch], wordpieces: WordPieces, rank: int
-    ) -> dict[str, Any]:
-        work = self.staging.folder
-        split = [corpus.split(group) for batch in batches for group in batch.groups]
-        columns = shard_columns(batches, split, corpus.labels)
-        names = [name for batch in batches for name in batch.names]
-        facts: dict[str, Any] = {"corpus": corpus.name, "tokenizer": wordpieces.fingerprint}
-        if corpus.labels:
-            facts["labels"] = corpus.labels
-        write_shard(work / "set" / corpus.name / unit, columns, names, facts)
-        if self.knowledge.phrases is not None:
-            words = phrases.words_of(Shard(work / "set" / corpus.name / unit), _lettered(work))
-            counts = phrases.count(words, rank, self.knowledge.phrases.max_words)
-            write_arrays(work / "counts" / f"{unit}.npz", counts.columns(), what_now=WHAT_NOW)
-        first = np.concatenate([batch.first_sections for batch in batches])
-        counted = np.bincount(columns["label"], minlength=len(corpus.labels)).tolist() if corpus.labels else []
-        return {
-            "shard": unit,
-            "label_counts": counted,
-            "documents": int(first.sum()),
-            "heldout_documents": int((first & (columns["split"] == HELDOUT)).sum()),
-        }
+def units_of(corpora: Sequence[ReadCorpus], work: Path) -> list[Unit]:
+    """Return the units of work in their order."""
+    return [
+        Unit(corpus, name, characters, work)
+        for corpus in corpora
+        for name, characters in zip(corpus.units, corpus.unit_characters, strict=True)
+    ]
 
 
-class MarkPhrases(PipelineStep):  # type: ignore[misc]
-    """Adds the places of the chosen phrases to a shard."""
+def read_input(recipe: Recipe, staging: StagingDirectory, data: Any, rank: int, tasks: int) -> None:
+    """Read the corpora into units of work: write `units/` and read.json."""
+    read = 0
 
-    type = "ernie2"
-    name = "mark"
+    def report(characters: int) -> None:
+        nonlocal read
+        read += characters
+        if read >= _REPORTED_AT_ONCE:
+            staging.advance(read)
+            read = 0
 
-    def __init__(self, units: Sequence[tuple[str, str]], sizes: Sequence[int], staging: StagingDirectory) -> None:
-        super().__init__()
-        self.units, self.sizes, self.staging = units, sizes, staging
+    remove(staging.folder / "units", what_now=WHAT_NOW)
+    read_corpora(recipe.corpora, recipe.shards, staging.folder, report)
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
-        """Adds the columns of kind phrase to the shards number `rank`, `rank` + `world_size`, …"""
-        with self.staging.in_use():
-            for number in range(rank, len(self.units), world_size):
-                self._mark(*self.units[number])
-                self.staging.advance(self.sizes[number])
 
-    def _mark(self, corpus: str, unit: str) -> None:
-        """Marks one shard; doing it twice, after a kill, changes nothing: phrases that stand there are not added to."""
-        work = self.staging.folder
-        folder = work / "set" / corpus / unit
-        if not folder.exists():
-            return
-        shard = Shard(folder)
-        taken = shard.spans["phrase"][0] if "phrase" in shard.spans else None
-        runs = phrases.mark(phrases.words_of(shard, _lettered(work)), chosen_phrases(work), taken)
-        if len(runs):
-            add_columns(folder, span_columns("phrase", runs, shard.sentences[shard.paragraphs[shard.documents]]))
+def tokenise(
+    knowledge: KnowledgeSettings,
+    settings: ShardSettings,
+    units: Sequence[Unit],
+    staging: StagingDirectory,
+    data: Any,
+    rank: int,
+    tasks: int,
+) -> None:
+    """Make the shard of unit number `rank`, its record, and where phrases are mined the counts of its n-grams."""
+    unit, work = units[rank], staging.folder
+    wordpieces = _loaded(work / "set")
+    marking = annotators(knowledge, unit.corpus.language)
+    pairs = bool(unit.corpus.labels)
+    maker = ColumnMaker(wordpieces, unit.corpus.language, marking, settings, pairs=pairs)
+    batches: list[Batch] = []
+    with _one_thread():
+        for batch, characters in maker.batches(unit.documents()):
+            staging.advance(characters)
+            if batch is not None:
+                batches.append(batch)
+    record = {
+        "dropped": dict(maker.dropped),
+        "dropped_spans": dict(maker.dropped_spans),
+        "encoded_tokens": maker.encoded,
+        "unknown_tokens": maker.unknown,
+    }
+    if batches:
+        record |= _write(unit, batches, wordpieces)
+        _count_phrases(unit, rank, knowledge)
+    write_checked_json(work / "records" / f"{unit.name}.json", record, what_now=WHAT_NOW)
+
+
+def mark(units: Sequence[Unit], staging: StagingDirectory, data: Any, rank: int, tasks: int) -> None:
+    """Add the places of the chosen phrases to the shards number `rank`, `rank` + `tasks`, …
+
+    Doing it twice, after a kill, changes nothing: phrases that stand there are not added to.
+    """
+    for unit in units[rank::tasks]:
+        if unit.shard.exists():
+            shard = Shard(unit.shard)
+            taken = shard.spans["phrase"][0] if "phrase" in shard.spans else None
+            words = phrases.words_of(shard, _lettered(unit.work))
+            runs = phrases.mark(words, chosen_phrases(unit.work), taken)
+            if len(runs):
+                documents = shard.sentences[shard.paragraphs[shard.documents]]
+                add_columns(unit.shard, span_columns("phrase", runs, documents))
+        staging.advance(unit.characters)
+
+
+def _write(unit: Unit, batches: list[Batch], wordpieces: WordPieces) -> dict[str, Any]:
+    """Write a shard; returns what its record says of it."""
+    corpus = unit.corpus
+    split = [corpus.split(group) for batch in batches for group in batch.groups]
+    columns = shard_columns(batches, split, corpus.labels)
+    names = [name for batch in batches for name in batch.names]
+    labels = {"labels": corpus.labels} if corpus.labels else {}
+    write_shard(unit.shard, columns, names, {"corpus": corpus.name, "tokenizer": wordpieces.fingerprint, **labels})
+    first = np.concatenate([batch.first_sections for batch in batches])
+    return {
+        "shard": unit.name,
+        "label_counts": np.bincount(columns["label"], minlength=len(corpus.labels)).tolist() if labels else [],
+        "documents": int(first.sum()),
+        "heldout_documents": int((first & (columns["split"] == HELDOUT)).sum()),
+    }
+
+
+def _count_phrases(unit: Unit, rank: int, knowledge: KnowledgeSettings) -> None:
+    if knowledge.phrases is not None:
+        words = phrases.words_of(Shard(unit.shard), _lettered(unit.work))
+        counts = phrases.count(words, rank, knowledge.phrases.max_words)
+        write_arrays(unit.counts, counts._asdict(), what_now=WHAT_NOW)
 
 
 @lru_cache(maxsize=1)
@@ -162,12 +162,12 @@ def _loaded(folder: Path) -> WordPieces:
 
 @lru_cache(maxsize=1)
 def _lettered(work: Path) -> NDArray[np.int8]:
-    lettered: NDArray[np.int8] = np.load(work / "lettered.npy")
-    return lettered
+    return np.asarray(np.load(work / "lettered.npy"))
 
 
 @lru_cache(maxsize=1)
 def chosen_phrases(work: Path) -> phrases.Phrases:
+    """Return the phrases that were chosen, read once in a process."""
     with np.load(work / "phrases.npz") as columns:
         return phrases.Phrases(**columns)
 

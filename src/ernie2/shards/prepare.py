@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,11 @@ from ernie2.shards.knowledge import phrases
 from ernie2.shards.knowledge.annotators import annotators
 from ernie2.shards.knowledge.characters import JOINS, LETTER, character_classes
 from ernie2.shards.manifest import commit, describe, finish
-from ernie2.shards.pipeline import MarkPhrases, ReadInput, Tokenise, chosen_phrases
+from ernie2.shards.pipeline import Unit, chosen_phrases, mark, read_input, tokenise, units_of
 from ernie2.shards.provenance import given_tokenizer, key_of, parts_of, shards_made_from
 from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import TRAIN, WHAT_NOW, Shards
-from ernie2.shards.units import ReadCorpus, load_read, read_unit
+from ernie2.shards.units import load_read
 from ernie2.shards.unknown import check_sample, check_share
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces, train_wordpieces
 from ernie2.storage.arrays import write_array, write_arrays
@@ -148,26 +149,24 @@ def _make(
     def stage(name: str, total: int | None) -> Callable[[int], None]:
         return lambda done: report(Progress(name, done, total))
 
-    run_tasks(ReadInput(recipe, staging), [0], 1, work / "completed" / "read", staging, stage("read", None))
+    run_tasks("read", partial(read_input, recipe, staging), [0], 1, staging, stage("read", None))
     corpora = load_read(work)
-    wordpieces = _tokenizer(recipe, given, corpora, work, stage("vocabulary", sum(c.characters for c in corpora)))
+    units = units_of(corpora, work)
+    sizes = [unit.characters for unit in units]
+    wordpieces = _tokenizer(recipe, given, units, work, stage("vocabulary", sum(sizes)))
     with storage_errors(work.parent, what_now=WHAT_NOW):
-        for corpus in corpora:
-            sample = read_unit(work / "units" / f"{corpus.units[0]}.jsonl.zst")
-            check_sample(corpus.name, sample, wordpieces, recipe.tokenizer.max_unknown)
-    units = [(corpus.name, unit) for corpus in corpora for unit in corpus.units]
-    sizes = [characters for corpus in corpora for characters in corpus.unit_characters]
-    tokenise = Tokenise(recipe.knowledge, recipe.shards, units, staging)
-    run_tasks(tokenise, sizes, workers, work / "completed" / "tokenise", staging, stage("tokenise", sum(sizes)))
+        for name, own in groupby(units, key=lambda unit: unit.corpus.name):
+            check_sample(name, next(own).documents(), wordpieces, recipe.tokenizer.max_unknown)
+    tokenising = partial(tokenise, recipe.knowledge, recipe.shards, units, staging)
+    run_tasks("tokenise", tokenising, sizes, workers, staging, stage("tokenise", sum(sizes)))
     found = 0
     if recipe.knowledge.phrases is not None and (work / "counts").exists():  # else nothing is left: `describe` says so
         report(Progress("phrases", 0, sum(sizes)))
         with storage_errors(work.parent, what_now=WHAT_NOW):
             found = _choose_phrases(recipe.knowledge.phrases, wordpieces, units, work)
         tasks = max(1, min(len(units), sum(sizes) // MARKED_AT_ONCE))  # a unit alone is hardly worth a task
-        mark = MarkPhrases(units, sizes, staging)
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
-        run_tasks(mark, shares, workers, work / "completed" / "mark", staging, stage("mark", sum(sizes)))
+        run_tasks("mark", partial(mark, units, staging), shares, workers, staging, stage("mark", sum(sizes)))
     with storage_errors(work.parent, what_now=WHAT_NOW):
         manifest = describe(corpora, wordpieces, parts, found, work)
     _check_unknown(manifest, recipe)
@@ -180,14 +179,14 @@ def _check_unknown(manifest: Mapping[str, Any], recipe: Recipe) -> None:
 
 
 def _tokenizer(
-    recipe: Recipe, given: WordPieces | None, corpora: list[ReadCorpus], work: Path, report: Callable[[int], None]
+    recipe: Recipe, given: WordPieces | None, units: Sequence[Unit], work: Path, report: Callable[[int], None]
 ) -> WordPieces:
     """The tokeniser, saved for the workers; trained on train documents where the recipe says so."""
     saved = work / "set" / "tokenizer.json"
     if not saved.exists():
         if given is None:
             assert recipe.tokenizer.train is not None
-            texts = _train_texts(corpora, work, report)
+            texts = _train_texts(units, report)
             given = train_wordpieces(texts, recipe.tokenizer.train, recipe.tokenizer.lowercase is not False)
         given.save(work / "set")
     wordpieces = given or load_wordpieces(saved)
@@ -196,41 +195,36 @@ def _tokenizer(
     return wordpieces
 
 
-def _train_texts(corpora: list[ReadCorpus], work: Path, report: Callable[[int], None]) -> Iterator[str]:
+def _train_texts(units: Sequence[Unit], report: Callable[[int], None]) -> Iterator[str]:
     """Texts of train documents: all of them, or every n-th where there are more than a vocabulary needs."""
-    every = max(1, -(-sum(corpus.characters for corpus in corpora) // SAMPLE_CHARACTERS))
+    every = max(1, -(-sum(unit.characters for unit in units) // SAMPLE_CHARACTERS))
     number = done = 0
-    for corpus in corpora:
-        for unit in corpus.units:
-            for document in read_unit(work / "units" / f"{unit}.jsonl.zst"):
-                done += len(document.text)
-                if corpus.split(document.group) != TRAIN:
-                    continue
+    for unit in units:
+        for document in unit.documents():
+            done += len(document.text)
+            if unit.corpus.split(document.group) == TRAIN:
                 if number % every == 0:
                     yield document.text
                 number += 1
-            report(done)
+        report(done)
 
 
-def _choose_phrases(
-    settings: PhraseSettings, wordpieces: WordPieces, units: Sequence[tuple[str, str]], work: Path
-) -> int:
+def _choose_phrases(settings: PhraseSettings, wordpieces: WordPieces, units: Sequence[Unit], work: Path) -> int:
     """Merges the counts of all shards, in their order; writes the phrases, for workers and for a person to read."""
     if (work / "phrases.npz").exists():
-        return len(chosen_phrases(work))
+        return len(chosen_phrases(work).hashes)
 
     def parts() -> Iterator[phrases.Counts]:
-        for _, unit in units:
-            file = work / "counts" / f"{unit}.npz"
-            if file.exists():
-                with np.load(file) as columns:
-                    yield phrases.Counts.of(columns)
+        for unit in units:
+            if unit.counts.exists():
+                with np.load(unit.counts) as columns:
+                    yield phrases.Counts(**columns)
 
     chosen = phrases.choose(phrases.merged(parts()), settings)
 
     @lru_cache(maxsize=64)
     def tokens(shard: int) -> NDArray[Any]:
-        return np.load(work.joinpath("set", *units[shard], "tokens.npy"), mmap_mode="r")  # type: ignore[no-any-return]
+        return np.load(units[shard].shard / "tokens.npy", mmap_mode="r")  # type: ignore[no-any-return]
 
     lines = ["phrase\tcount\tnpmi\n"]
     rows = zip(chosen.places.tolist(), chosen.counts.tolist(), chosen.npmi.tolist(), strict=True)
@@ -238,9 +232,8 @@ def _choose_phrases(
         phrase = _closed_up(wordpieces.decode(tokens(shard)[first:end]))
         lines.append(f"{phrase}\t{count}\t{npmi:.4f}\n")
     write_text(work / "set" / "phrases.tsv", "".join(lines), what_now=WHAT_NOW)
-    columns = {name: getattr(chosen, name) for name in chosen.__slots__}
-    write_arrays(work / "phrases.npz", columns, what_now=WHAT_NOW)
-    return len(chosen)
+    write_arrays(work / "phrases.npz", chosen._asdict(), what_now=WHAT_NOW)
+    return len(chosen.hashes)
 
 
 def _closed_up(text: str) -> str:

@@ -55,11 +55,10 @@ class StagingDirectory:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Hold a worker's lock, for which the next run waits; turn failed writes into `StorageError`."""
+        """Hold a worker's lock, for which the next run waits."""
         with nullcontext() if os.getpid() == self.owner else shared_lock(self._busy_file):
             self.check()
-            with storage_errors(self.folder.parent, what_now=WHAT_NOW):
-                yield
+            yield
 
     def check(self) -> None:
         """Raise `Stopped` where the run that holds the lock is gone or has asked to stop."""

@@ -15,15 +15,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
 
 import fsspec
 import zstandard
 from pydantic_core import from_json, to_json
 
 from ernie2.config.data_settings import CorpusSettings, ShardSettings
-from ernie2.corpora.documents import Document, Drops, read_documents, resolve
+from ernie2.corpora.documents import Document, Drops, hash64, read_documents, resolve
 from ernie2.corpora.pairs import read_pairs, sort_labels
 from ernie2.errors import DataError
 from ernie2.shards.store import HELDOUT, TRAIN, WHAT_NOW
@@ -42,14 +40,18 @@ OUTSIDE = "outside shards.share"
 NO_GROUP = 1 << 64
 """A split threshold above every group's hash."""
 
+_TABLES = """
+    CREATE TABLE texts (hash BLOB PRIMARY KEY, label TEXT) WITHOUT ROWID;
+    CREATE TABLE groups (corpus TEXT, hash BLOB, documents INTEGER, PRIMARY KEY (corpus, hash)) WITHOUT ROWID;
+"""
 _UNPACKED = {".gz": 3, ".zst": 3, ".parquet": 3}  # bytes of text in a byte of such a file, roughly
 
 
 @dataclass(frozen=True, slots=True)
 class UnitDocument:
-    """A document on its way to a shard: `group` is a 64-bit hash, `spans` are [start, end, kind] in characters.
+    """A document on its way to a shard: `group` is the `hash64` of its name, which decides its side of the split.
 
-    `label` is the class of a labelled pair, None for a text.
+    `spans` are [start, end, kind] in characters. `label` is the class of a labelled pair, None for a text.
     """
 
     name: str
@@ -117,16 +119,9 @@ def read_unit(file: Path) -> Iterator[UnitDocument]:
             yield UnitDocument(*from_json(line))
 
 
-def group_hash(group: str) -> int:
-    """The 64-bit hash of a group's name that decides its side of the split."""
-    return int.from_bytes(blake2b(group.encode(), digest_size=8).digest(), "big")
-
-
 def in_share(group: str, share: float) -> bool:
     """Whether documents of this group are among the `share` that is used; says nothing of their side of the split."""
-    return share >= 1 or int.from_bytes(blake2b(group.encode(), digest_size=8, person=b"share").digest(), "big") < (
-        share * NO_GROUP
-    )
+    return share >= 1 or hash64(group, person=b"share") < share * NO_GROUP
 
 
 def _read_corpus(
@@ -152,18 +147,14 @@ def _read_corpus(
                 labels[document.label] += 1
             result.documents += 1
             result.characters += len(document.text)
-            group = group_hash(document.group)
+            group = hash64(document.group)
             known.add_to_group(name, group)
             units.write(document, group)
     if not result.documents:
-        if drops.counts[OUTSIDE]:
-            raise DataError(
-                f"corpora.{name}: no document of {', '.join(corpus.paths)} is in shards.share={settings.share}; raise "
-                "it."
-            )
-        raise DataError(
-            f"corpora.{name}: every document of {', '.join(corpus.paths)} is in a corpus before it; leave this one out."
-        )
+        paths = ", ".join(corpus.paths)
+        outside = f"no document of {paths} is in shards.share={settings.share}; raise it."
+        elsewhere = f"every document of {paths} is in a corpus before it; leave this one out."
+        raise DataError(f"corpora.{name}: {outside if drops.counts[OUTSIDE] else elsewhere}")
     result.units, result.unit_characters = units.names, units.characters
     result.threshold, result.heldout_documents = known.threshold(name, result.documents, settings)
     result.dropped, result.cut = drops.as_dict(), drops.cut
@@ -184,45 +175,30 @@ def unit_bytes(files: list[str], settings: ShardSettings) -> int:
     return min(wanted, max(total // FEWEST_UNITS, SMALLEST_UNIT))
 
 
-class _UnitWriter:
+class _UnitWriter(ExitStack):
     """Writes documents into units of about `unit_bytes` bytes of text each."""
 
     def __init__(self, folder: Path, corpus: str, unit_bytes: int) -> None:
+        super().__init__()
         self.names: list[str] = []
         self.characters: list[int] = []
         self._folder, self._corpus, self._unit_bytes = folder, corpus, unit_bytes
-        self._opened = ExitStack()
-        self._stream: IO[bytes] | None = None
-        self._bytes = 0
+        self._bytes = unit_bytes
 
     def write(self, document: Document, group: int) -> None:
-        if self._stream is None:
+        if self._bytes >= self._unit_bytes:
+            self.close()
             self.names.append(f"{self._corpus}-{len(self.names):05d}")
             self.characters.append(0)
             unit = self._folder / f"{self.names[-1]}.jsonl.zst"
-            self._stream = self._opened.enter_context(open_zstd(unit, what_now=WHAT_NOW))
+            self._stream = self.enter_context(open_zstd(unit, what_now=WHAT_NOW))
             self._bytes = 0
         spans = [(span.start, span.end, span.kind) for span in document.spans]
         label = () if document.label is None else (document.label,)
         line = to_json((document.id, group, document.text, spans, *label))
-        self._stream.write(line)
-        self._stream.write(b"\n")
+        self._stream.write(line + b"\n")
         self._bytes += len(line)
         self.characters[-1] += len(document.text)
-        if self._bytes >= self._unit_bytes:
-            self._close()
-
-    def _close(self) -> None:
-        self._opened.close()
-        self._stream = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.__exit__(kind, error, trace)
 
 
 class _Known:
@@ -230,10 +206,7 @@ class _Known:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self._database.execute("CREATE TABLE texts (hash BLOB PRIMARY KEY, label TEXT) WITHOUT ROWID")
-        self._database.execute(
-            "CREATE TABLE groups (corpus TEXT, hash BLOB, documents INTEGER, PRIMARY KEY (corpus, hash)) WITHOUT ROWID"
-        )
+        self._database.executescript(_TABLES)
 
     def repeats(self, document: Document, corpus: str) -> str | None:
         """`DUPLICATE` or `OTHER_LABEL` for a document that came before, None for a new one, which is remembered."""

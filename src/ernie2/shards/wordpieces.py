@@ -13,10 +13,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,28 +185,18 @@ class WordPieces:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What several encodings hold, end to end. T tokens in E encodings; all arrays int32.
+class Columns(NamedTuple):
+    """What several encodings hold, end to end: T tokens in E encodings.
 
-    `ids` (T,); `starts`, `ends` (T,): characters of the encoding's own text; `words` (T,): number of the pre-token in
-    its own text; `counts` (E,): tokens of every encoding.
+    `ids` (T,) int32; `starts`, `ends` (T,) int32: characters of the encoding's own text; `word_starts` (T,) bool:
+    whether a word begins here; `counts` (E,) int32: tokens of every encoding.
     """
 
     ids: NDArray[np.int32]
-    starts: NDArray[np.int32]
-    ends: NDArray[np.int32]
-    words: NDArray[np.int32]
-    counts: NDArray[np.int32]
-
-    @property
-    def word_starts(self) -> NDArray[np.bool_]:
-        """(T,) whether a word begins here: words [0, 0, 1, 0] of counts [3, 1] -> [True, False, True, True]."""
-        begins = np.ones(len(self.words), dtype=bool)
-        np.not_equal(self.words[1:], self.words[:-1], out=begins[1:])
-        firsts = np.cumsum(self.counts) - self.counts
-        begins[firsts[firsts < len(begins)]] = True
-        return begins
+    starts: NDArray[np.signedinteger[Any]]
+    ends: NDArray[np.signedinteger[Any]]
+    word_starts: NDArray[np.bool_]
+    counts: NDArray[np.signedinteger[Any]]
 
 
 def batch_columns(encodings: Sequence[Encoding]) -> Columns:
@@ -222,18 +211,17 @@ def batch_columns(encodings: Sequence[Encoding]) -> Columns:
         ids = [encoding.ids for encoding in encodings]
         counts = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
         total = int(counts.sum())
-        flat = chain.from_iterable
-        offsets = np.fromiter(
-            flat(flat([encoding.offsets for encoding in encodings])), dtype=np.int32, count=2 * total
-        ).reshape(total, 2)
-        words = np.fromiter(flat([encoding.word_ids for encoding in encodings]), dtype=np.int32, count=total)
-        return Columns(
-            ids=np.fromiter(flat(ids), dtype=np.int32, count=total),
-            starts=np.ascontiguousarray(offsets[:, 0]),
-            ends=np.ascontiguousarray(offsets[:, 1]),
-            words=words,
-            counts=counts,
-        )
+
+        def flat(parts: Iterable[Iterable[Any]], width: int = 1) -> NDArray[np.int32]:
+            return np.fromiter(chain.from_iterable(parts), dtype=np.int32, count=width * total)
+
+        offsets = flat(chain.from_iterable(encoding.offsets for encoding in encodings), 2).reshape(total, 2)
+        words = flat(encoding.word_ids for encoding in encodings)
+        word_starts = np.ones(total, dtype=np.bool_)
+        np.not_equal(words[1:], words[:-1], out=word_starts[1:])
+        word_starts[(np.cumsum(counts) - counts)[counts > 0]] = True
+        starts, ends = map(np.ascontiguousarray, offsets.T)
+        return Columns(flat(ids), starts, ends, word_starts, counts)
     finally:
         if collecting:
             gc.enable()

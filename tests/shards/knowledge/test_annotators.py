@@ -252,5 +252,6 @@ def test_leftmost_longest_keeps_a_maximal_set_without_overlaps(pairs):
         assert any(start < other_end and other_start < end for other_start, other_end in kept.tolist())
 
 
-def test_lines_of_a_gazetteer_may_end_in_cr() -> None:
-    assert read_gazetteer("names.txt", b"Ada\rBlaise\tphrase\r") == {"Ada": "entity", "Blaise": "phrase"}
+def test_lines_of_a_gazetteer_may_end_in_cr(tmp_path) -> None:
+    (tmp_path / "names.txt").write_bytes(b"Ada\rBlaise\tphrase\r")
+    assert read_gazetteer(str(tmp_path / "names.txt")) == {"Ada": "entity", "Blaise": "phrase"}

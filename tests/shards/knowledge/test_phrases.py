@@ -128,7 +128,7 @@ def test_the_best_are_kept_by_count_times_npmi(tmp_path):
     sentences = text_with({(100, 101): 10, (102, 103): 30, (104, 105): 20})
     counts = count(words_of(shard(tmp_path / "s", sentences), LETTERED), 0, 2)
     assert choose(counts, PhraseSettings(max_phrases=2)).counts.tolist() == [30, 20]
-    assert len(choose(counts, PhraseSettings(max_phrases=0))) == 0
+    assert len(choose(counts, PhraseSettings(max_phrases=0)).hashes) == 0
 
 
 def test_the_leftmost_and_then_the_longest_are_marked_inside_sentences_only(tmp_path):
@@ -163,9 +163,9 @@ def test_counts_of_shards_add_up_and_the_rarest_go_beyond_the_bound(tmp_path):
 
 def test_counts_survive_saving(tmp_path):
     counts = count(words_of(shard(tmp_path / "a", [[5, 6]] * 3), LETTERED), 0, 2)
-    np.savez(tmp_path / "counts.npz", **counts.columns())
+    np.savez(tmp_path / "counts.npz", **counts._asdict())
     with np.load(tmp_path / "counts.npz") as columns:
-        again = Counts.of(columns)
+        again = Counts(**columns)
     assert again.counts.tolist() == counts.counts.tolist()
     assert again.total == counts.total
 
@@ -175,5 +175,5 @@ def test_a_shard_without_a_word_has_no_phrases(tmp_path):
     counts = count(words, 0, 4)
     chosen = choose(counts, PhraseSettings())
     assert isinstance(chosen, Phrases)
-    assert len(chosen) == len(counts.hashes) == 0
+    assert len(chosen.hashes) == len(counts.hashes) == 0
     assert mark(words, chosen).shape == (0, 2)

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 import ahocorasick_rs
 import numpy as np
-from numpy.typing import NDArray
 
 from ernie2.config.data_settings import KnowledgeSettings
 from ernie2.errors import ConfigError, DataError, did_you_mean, install_advice
 from ernie2.shards.knowledge.characters import cut_words, words_beyond_ascii
 from ernie2.shards.knowledge.matching_text import matching_text
 from ernie2.shards.knowledge.token_runs import Spans, as_spans, leftmost_longest
-from ernie2.storage.files import decoded, lines_of, open_file, unreadable
+from ernie2.storage.files import decoded, read_lines
 
 GAZETTEER_KINDS = ("entity", "phrase")
 CHINESE_ENTITIES = frozenset({"nr", "nrfg", "nrt", "ns", "nt", "nz"})
@@ -57,39 +55,34 @@ class Gazetteer:
         compared.pop("", None)
         exact = {entry: kind for entry, kind in compared.items() if entry != _folded(entry)}
         folded = {entry: kind for entry, kind in compared.items() if entry not in exact}
-        self._searches = [(_Search(exact), False), (_Search(folded), True)]
+        self._searches = [
+            (
+                ahocorasick_rs.AhoCorasick(list(patterns)),
+                np.array(list(map(GAZETTEER_KINDS.index, patterns.values()))),
+                fold,
+            )
+            for patterns, fold in ((exact, False), (folded, True))
+            if patterns
+        ]
 
     def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
         """As `Annotator.spans`; the whole of `text` is searched."""
-        seen = matching_text(text)
-        found = [
-            search.find(_folded(seen.text) if fold else seen.text)
-            for search, fold in self._searches
-            if search.automaton is not None
-        ]
-        if not found:
+        if not self._searches:
             return
-        kinds, runs = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        whole = ~cut_words(seen.text, runs)
-        kinds, runs = kinds[whole], runs[whole]
-        kept = leftmost_longest(runs)
+        seen = matching_text(text)
+        kinds, runs = [], []
+        for automaton, kind_of, fold in self._searches:
+            # overlapping matches too: which of them count, word boundaries decide
+            matches = automaton.find_matches_as_indexes(_folded(seen.text) if fold else seen.text, overlapping=True)
+            table = np.fromiter(chain.from_iterable(matches), dtype=np.int64, count=3 * len(matches)).reshape(-1, 3)
+            kinds.append(kind_of[table[:, 0]])
+            runs.append(table[:, 1:])
+        found, spans = np.concatenate(kinds), np.concatenate(runs)
+        whole = ~cut_words(seen.text, spans)
+        found, spans = found[whole], spans[whole]
+        kept = leftmost_longest(spans)
         for number, kind in enumerate(GAZETTEER_KINDS):
-            yield kind, seen.original(runs[kept[kinds[kept] == number]])
-
-
-class _Search:
-    """All places of some patterns in a text, overlapping ones too: which of them count, word boundaries decide."""
-
-    def __init__(self, entries: Mapping[str, str]) -> None:
-        self.automaton = ahocorasick_rs.AhoCorasick(list(entries)) if entries else None
-        self._kinds = np.array([GAZETTEER_KINDS.index(kind) for kind in entries.values()], dtype=np.int8)
-
-    def find(self, text: str) -> tuple[NDArray[np.int8], Spans]:
-        """(n,) numbers of kinds and (n, 2) spans."""
-        assert self.automaton is not None
-        matches = self.automaton.find_matches_as_indexes(text, overlapping=True)
-        table = np.fromiter(chain.from_iterable(matches), dtype=np.int64, count=3 * len(matches)).reshape(-1, 3)
-        return self._kinds[table[:, 0]], table[:, 1:]
+            yield kind, seen.original(spans[kept[found[kept] == number]])
 
 
 class ChineseWords:
@@ -177,7 +170,7 @@ def annotators(settings: KnowledgeSettings, language: str) -> list[Annotator]:
     """
     found: list[Annotator] = []
     if settings.gazetteer is not None:
-        found.append(_gazetteer(settings.gazetteer, _bytes_of(settings.gazetteer)))
+        found.append(_gazetteer(settings.gazetteer, _lines(settings.gazetteer)))
     if settings.chinese and language.replace("_", "-").split("-")[0].lower() == "zh":
         found.append(ChineseWords())
     if settings.spacy is not None:
@@ -187,32 +180,27 @@ def annotators(settings: KnowledgeSettings, language: str) -> list[Annotator]:
 
 # a worker builds each once, however many units of work it goes through
 @lru_cache(maxsize=1)
-def _gazetteer(path: str, content: bytes) -> Gazetteer:
-    return Gazetteer(read_gazetteer(path, content))
+def _gazetteer(path: str, lines: tuple[bytes, ...]) -> Gazetteer:
+    return Gazetteer(read_gazetteer(path, lines))
 
 
 _spacy = lru_cache(maxsize=1)(SpacySpans)
 
 
-def _bytes_of(path: str) -> bytes:
+def _lines(path: str) -> tuple[bytes, ...]:
     if Path(path).is_dir():
         raise DataError(f"knowledge.gazetteer: {path} is a directory; name a text file with one entity a line.")
-    with open_file(path) as handle:
-        try:
-            return bytes(handle.read())
-        except OSError as error:
-            raise unreadable(path, error) from error
+    return tuple(read_lines(path))
 
 
-def read_gazetteer(path: str, content: bytes | None = None) -> dict[str, str]:
+def read_gazetteer(path: str, lines: tuple[bytes, ...] | None = None) -> dict[str, str]:
     """Entries of a gazetteer file: text -> kind ("entity" unless the line says `entity<TAB>kind`).
 
-    `content` is given where the file has been read already. Blank lines are skipped; of an entry given twice the first
+    `lines` are given where the file has been read already. Blank lines are skipped; of an entry given twice the first
     line counts. Raises `DataError` with the line at fault.
     """
     entries: dict[str, str] = {}
-    lines = lines_of(BytesIO(_bytes_of(path) if content is None else content), path)
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(path) if lines is None else lines, start=1):
         entry, _, kind = decoded(line, f"{path}, line {number}").partition("\t")
         entry, kind = entry.strip(), kind.strip() or "entity"
         if not entry:

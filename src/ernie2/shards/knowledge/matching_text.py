@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -76,23 +77,12 @@ def _space(text: str, start: int, end: int) -> str:
     return "" if "\n" in run and len(around) == 2 and all(map(unspaced, around)) else " "
 
 
-def _clusters(text: str) -> list[tuple[int, int]]:
+def _clusters(text: str) -> Iterator[tuple[int, int]]:
     """Characters that composing or dropping may change, each with the characters it may combine with."""
-    distinct = set(text)
-    joining, changing = set(filter(_joins_before, distinct)), set(filter(_changes_alone, distinct))
-    if not (joining or changing):
-        return []
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-
-    def places(characters: set[str]) -> NDArray[np.bool_]:
-        return np.isin(codes, np.array([ord(character) for character in characters], dtype=np.uint32))
-
-    joins, alone = places(joining), places(changing)
-    after_space = np.concatenate([[True], places(set(filter(str.isspace, distinct)))[:-1]])
-    begins = np.flatnonzero(~joins | after_space)
-    ends = np.append(begins[1:], len(text))
-    touched = np.add.reduceat((joins | alone).astype(np.int64), begins) > 0
-    return list(zip(begins[touched].tolist(), ends[touched].tolist(), strict=True))
+    joining, alone = (re.escape("".join(filter(kind, set(text)))) for kind in (_joins_before, _changes_alone))
+    patterns = ([f"[^\\s{joining}]?[{joining}]+"] if joining else []) + ([f"[{alone}]"] if alone else [])
+    if patterns:
+        yield from (cluster.span() for cluster in re.finditer("|".join(patterns), text))
 
 
 @lru_cache(maxsize=100_000)

@@ -15,9 +15,8 @@ whenever it grows beyond `TABLE_ENTRIES`. Words are known by 64-bit hashes of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +38,7 @@ _BUCKET_BITS = np.uint64(64 - 22)
 _EMPTY = np.zeros(0, dtype=np.uint64)
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(NamedTuple):
     """The words of a shard that may be part of a phrase.
 
     `hashes` (W,) uint64 · `starts`, `ends` (W,) token offsets · `runs` (W,) number of the unbroken run a word is in ·
@@ -59,8 +57,7 @@ class Words:
         return int(self.train.sum())
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How often n-grams occur; one row each, sorted by hash.
 
     `hashes`, `heads`, `tails` (N,) uint64: the n-gram, and what is left of it without its last or its first word (0 for
@@ -76,18 +73,8 @@ class Counts:
     places: NDArray[np.int64]
     total: int
 
-    def columns(self) -> dict[str, Any]:
-        """The fields by name, as `numpy.savez` takes them."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
-    @classmethod
-    def of(cls, columns: Mapping[str, Any]) -> Counts:
-        """The inverse of `columns`."""
-        return cls(**{name: columns[name] for name in cls.__slots__ if name != "total"}, total=int(columns["total"]))
-
-
-@dataclass(frozen=True, slots=True)
-class Phrases:
+class Phrases(NamedTuple):
     """The phrases found, best first: `hashes` (K,), `words` (K,) n, `counts` (K,), `npmi` (K,), `places` (K, 3)."""
 
     hashes: Hashes
@@ -95,10 +82,6 @@ class Phrases:
     counts: NDArray[np.int64]
     npmi: NDArray[np.float64]
     places: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        """Number of phrases."""
-        return len(self.hashes)
 
 
 def lettered_pieces(wordpieces: WordPieces) -> NDArray[np.int8]:
@@ -166,7 +149,7 @@ def merged(parts: Iterable[Counts], total: int | None = None, entries: int = TAB
         if sum(len(one.hashes) for one in waiting) > 2 * entries:
             waiting = [_pruned(_added(waiting), entries)]
     table = _pruned(_added(waiting), entries)
-    return table if total is None else Counts.of({**table.columns(), "total": total})
+    return table if total is None else table._replace(total=total)
 
 
 def choose(counts: Counts, settings: PhraseSettings) -> Phrases:
@@ -245,9 +228,7 @@ def _repeated(hashes: Hashes, places: Places) -> tuple[Places, Places, Places]:
     packed = np.sort((hashes[places] >> bits << bits) | places.astype(np.uint64))
     sorted_places = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
     in_order = hashes[sorted_places]
-    begins = np.flatnonzero(
-        np.concatenate([np.ones(min(1, len(places)), dtype=np.bool_), in_order[1:] != in_order[:-1]])
-    )
+    begins = np.flatnonzero(_begins(in_order))
     lengths = np.diff(np.append(begins, len(places)))
     several = lengths > 1
     return sorted_places[np.repeat(several, lengths)], sorted_places[begins[several]], lengths[several]
@@ -260,38 +241,33 @@ def _counted(
     order = np.argsort(hashes[first])
     at = first[order]
     none = np.zeros(len(at), dtype=np.uint64)
-    where = np.stack([np.full(len(at), shard), words.starts[at], words.ends[at + n - 1]], axis=1)
     return Counts(
         hashes=hashes[at],
         heads=shorter[at] if n > 1 else none,
         tails=shorter[at + 1] if n > 1 else none,
         words=np.full(len(at), n, dtype=np.uint8),
         counts=number[order].astype(np.int64),
-        places=where.astype(np.int64),
+        places=np.stack([np.full(len(at), shard), words.starts[at], words.ends[at + n - 1]], axis=1).astype(np.int64),
         total=words.total,
     )
 
 
 def _added(parts: Sequence[Counts]) -> Counts:
-    hashes = np.concatenate([part.hashes for part in parts])
-    order = np.argsort(hashes, kind="stable")  # of equal ones the first part's comes first: the earliest place is kept
-    hashes = hashes[order]
-    first = np.flatnonzero(np.concatenate([np.ones(min(1, len(hashes)), dtype=np.bool_), hashes[1:] != hashes[:-1]]))
-    kept = order[first]
+    *columns, totals = zip(*parts, strict=True)
+    joint = Counts._make([*map(np.concatenate, columns), sum(totals)])
+    order = np.argsort(joint.hashes, kind="stable")  # of equal ones the first part's is first: the earliest place stays
+    first = np.flatnonzero(_begins(joint.hashes[order]))
+    sums = np.add.reduceat(joint.counts[order], first) if len(first) else joint.counts
+    return _rows(joint, order[first])._replace(counts=sums)
 
-    def joint(name: str) -> Any:
-        return np.concatenate([getattr(part, name) for part in parts])
 
-    counts = joint("counts")[order]
-    return Counts(
-        hashes=hashes[first],
-        heads=joint("heads")[kept],
-        tails=joint("tails")[kept],
-        words=joint("words")[kept],
-        counts=np.add.reduceat(counts, first) if len(first) else counts,
-        places=joint("places")[kept],
-        total=sum(part.total for part in parts),
-    )
+def _rows(counts: Counts, kept: NDArray[Any]) -> Counts:
+    return Counts._make([*(column[kept] for column in counts[:-1]), counts.total])
+
+
+def _begins(in_order: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each of some sorted values is the first of its kind."""
+    return np.concatenate([np.ones(min(1, len(in_order)), dtype=np.bool_), in_order[1:] != in_order[:-1]])
 
 
 def _pruned(counts: Counts, entries: int) -> Counts:
@@ -299,9 +275,7 @@ def _pruned(counts: Counts, entries: int) -> Counts:
     if len(counts.hashes) <= entries:
         return counts
     at_most = np.partition(counts.counts, len(counts.counts) - entries - 1)[len(counts.counts) - entries - 1]
-    keep = counts.counts > at_most
-    columns = {name: column if name == "total" else column[keep] for name, column in counts.columns().items()}
-    return Counts.of(columns)
+    return _rows(counts, counts.counts > at_most)
 
 
 def _chain(counts: Counts, rows: NDArray[np.int64], shorter: Hashes) -> dict[int, NDArray[np.int64]]:
