@@ -8,7 +8,7 @@ file holds an object a line or one list of objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -74,8 +74,9 @@ def read_rows(
         return _json_lines(file)
     if kind.startswith(".json"):
         return _json(file)
-    cells = csv_rows(file, _text_lines(file)) if kind.startswith(".csv") else _tsv_rows(file)
-    return _named(cells, names, without_header, dropped)
+    lines = _text_lines(file)
+    cells = csv_rows(file, lines) if kind.startswith(".csv") else tsv_rows(file, lines)
+    return named_rows(cells, names, without_header, dropped)
 
 
 def column(row: Row, alternatives: Sequence[str], advice: str = "", rows: Sequence[Row] = ()) -> str:
@@ -120,21 +121,23 @@ def _text_lines(file: str) -> Iterator[str]:
     return (decoded(line, f"{file}, line {number}") for number, line in enumerate(read_lines(file), 1))
 
 
-def _tsv_rows(file: str) -> Iterator[tuple[str, list[str]]]:
+def tsv_rows(file: str, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield (place, cells) of lines that tabs part; a blank one is a row where there is one column only."""
     width = 0
-    for number, line in enumerate(_text_lines(file), 1):
+    for number, line in enumerate(lines, 1):
         if line or width == 1:
             cells = line.split("\t")
             width = width or len(cells)
             yield f"{file}, line {number}", cells
 
 
-def _named(
+def named_rows(
     rows: Iterator[tuple[str, list[str]]],
-    names: Collection[str],
-    without_header: Sequence[str],
-    dropped: list[str] | None,
+    names: Collection[str] = (),
+    without_header: Sequence[str] = (),
+    dropped: list[str] | None = None,
 ) -> Iterator[Row]:
+    """Yield rows of (place, cells) by the names of their columns, as `read_rows` does."""
     header: Header | None = None
     for place, cells in rows:
         if header is None:

@@ -15,7 +15,6 @@ from ernie2.datasets.tag_files import LOOKED_AT, is_tagged
 from ernie2.errors import DataError
 from ernie2.finetuning.tuned_folder import TunedFacts
 from ernie2.storage.files import json_value
-from ernie2.storage.tables import Header
 
 PIPE = "standard input"
 
@@ -29,11 +28,11 @@ _OPENED = 200
 
 @dataclass(frozen=True)
 class Piped:
-    """Lines without their line ends. `header`: the columns that a first line named; it is not among `lines`.
-    `tagged`: whether the lines are a token and a tag each."""
+    """Lines without their line ends. `headed`: whether the first one names columns. `tagged`: whether the lines are a
+    token and a tag each."""
 
     lines: Iterator[str]
-    header: Header | None = None
+    headed: bool = False
     tagged: bool = False
 
 
@@ -63,7 +62,9 @@ def piped(lines: Iterator[str], facts: TunedFacts, names: Sequence[str], where: 
             return Piped(lines, tagged=True)
     cells = first.split("\t")
     if set(names) <= set(cells):
-        return Piped(islice(lines, 1, None), _header(cells, where))
+        what = "read by those names" if len(cells) > 1 else "left out"
+        warn(f"note: {where}, line 1: a header line ({', '.join(cells)}), {what}")
+        return Piped(lines, headed=True)
     _check_csv(first, names, where)
     return Piped(lines)
 
@@ -77,15 +78,6 @@ def wrong_count(place: str, count: int, names: Sequence[str], where: str) -> Dat
     header = f"begin with a header line that names {' and '.join(names)}"
     file = "name the file (predict MODEL FILE.tsv)" if where == PIPE else "call the file .tsv"
     return DataError(f"{told}; {header}, or {file}, or give an object in JSON a line.")
-
-
-def _header(cells: Sequence[str], where: str) -> Header:
-    place = f"{where}, line 1"
-    if len(set(cells)) < len(cells):
-        raise DataError(f"{place}: a column name stands twice; every column needs a name of its own.")
-    what = "read by those names" if len(cells) > 1 else "left out"
-    warn(f"note: {place}: a header line ({', '.join(cells)}), {what}")
-    return Header(place, tuple(cells), typed=False)
 
 
 def _is_conll(head: Sequence[str], facts: TunedFacts) -> bool:

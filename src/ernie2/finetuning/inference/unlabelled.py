@@ -21,7 +21,7 @@ from ernie2.finetuning.inference.piped import PIPE, Piped, piped, wrong_count
 from ernie2.finetuning.tuned_folder import TunedFacts
 from ernie2.storage.files import decoded, json_name, json_value, lines_of, read_lines
 from ernie2.storage.listing import list_files
-from ernie2.storage.tables import TABLES, Header, Row, column
+from ernie2.storage.tables import TABLES, Row, column, named_rows, tsv_rows
 
 _PLAIN = (".txt", ".txt.gz", ".txt.zst")
 
@@ -38,12 +38,12 @@ def examples_in(file: str, facts: TunedFacts, text: str | None = None) -> Iterat
         if is_tag_file(path, facts.labels, tagging=tagging, characters=facts.per_character):
             if not tagging:
                 raise DataError(f"{path} holds a token a line, but the model does not tag. Give it texts.")
-            yield from _tagged(path, names, facts, lenient=text is None)
+            rows = _tagged(path, names, facts, lenient=text is None)
         elif path.lower().endswith(_PLAIN):
-            shown = piped(_decoded(read_lines(path), path), facts, names, path)
-            yield from _lines_of(shown.lines, shown.header, names, facts, path)
+            rows = _rows_of(piped(_decoded(read_lines(path), path), facts, names, path), names, path)
         else:
-            yield from (_example(row, number, names, facts) for number, row in enumerate(rows_of(path)))
+            rows = rows_of(path)
+        yield from _examples(rows, names, facts)
 
 
 def examples_from(
@@ -55,53 +55,41 @@ def examples_from(
     lines = iter(stream) if isinstance(stream, TextIOBase) else _decoded(lines_of(stream), PIPE)
     shown = piped(lines, facts, names)
     if shown.tagged:
-        return _tagged(PIPE, names, facts, lenient=text is None, content=shown)
-    return _lines_of(shown.lines, shown.header, names, facts, PIPE)
+        return _examples(_tagged(PIPE, names, facts, lenient=text is None, lines=shown.lines), names, facts)
+    return _examples(_rows_of(shown, names, PIPE), names, facts)
 
 
 def examples_of(lines: Iterable[str], facts: TunedFacts, text: str | None = None) -> Iterator[Example]:
     """An example a line, in their order; none is taken for a header. An empty line is an empty text. Raises like
     `examples_in`."""
-    return _lines_of(lines, None, columns_of(facts, text), facts, PIPE)
+    names = columns_of(facts, text)
+    return _examples(_rows_of(Piped(line.rstrip("\r\n") for line in lines), names, PIPE), names, facts)
 
 
 def _tagged(
-    where: str, names: Sequence[str], facts: TunedFacts, *, lenient: bool, content: Piped | None = None
-) -> Iterator[Example]:
-    """The sentences of a CoNLL file, or of a stream."""
-    lines = None if content is None else content.lines
+    where: str, names: Sequence[str], facts: TunedFacts, *, lenient: bool, lines: Iterator[str] | None = None
+) -> Iterator[Row]:
+    """The sentences of a CoNLL file, or of the lines of a stream."""
     rows, notes = read_tagged(where, names[0], None, facts.labels, lenient=lenient, content=lines)
     for note in notes:
         warn(f"note: {note}")
-    return (_example(row, number, names, facts) for number, row in enumerate(rows))
+    return iter(rows)
 
 
-def _lines_of(
-    lines: Iterable[str], header: Header | None, names: Sequence[str], facts: TunedFacts, where: str
-) -> Iterator[Example]:
-    """An example a line; `header` is what the line before the first named."""
-    count = 0
-    for number, line in enumerate(lines, 1 if header is None else 2):
-        place, bare = f"{where}, line {number}", line.rstrip("\r\n")
-        if number == 1:
-            bare = bare.removeprefix("\ufeff")  # a byte order mark
+def _rows_of(shown: Piped, names: Sequence[str], where: str) -> Iterator[Row]:
+    """A row a line: by the columns that a header line names, else by `names`."""
+    if shown.headed:
+        yield from named_rows(tsv_rows(where, shown.lines))
+        return
+    for number, line in enumerate(shown.lines, 1):
+        place, bare = f"{where}, line {number}", line.removeprefix("\ufeff") if number == 1 else line
         cells = bare.split("\t")
-        if header is None and bare.lstrip().startswith("{"):
-            row = Row(place, _object(bare, place))
-        elif header is None:
-            if len(cells) != len(names):
-                raise wrong_count(place, len(cells), names, where)
-            row = Row(place, dict(zip(names, cells, strict=True)))
-        elif not bare and len(header.names) > 1:  # as in a .tsv
-            continue
-        elif len(cells) != len(header.names):
-            raise DataError(
-                f"{place}: {len(cells)} cells, but there are {len(header.names)} columns; every line needs as many."
-            )
+        if bare.lstrip().startswith("{"):
+            yield Row(place, _object(bare, place))
+        elif len(cells) != len(names):
+            raise wrong_count(place, len(cells), names, where)
         else:
-            row = Row(place, dict(zip(header.names, cells, strict=True)), header)
-        yield _example(row, count, names, facts)
-        count += 1
+            yield Row(place, dict(zip(names, cells, strict=True)))
 
 
 def columns_of(facts: TunedFacts, text: str | None) -> Sequence[str]:
@@ -126,6 +114,10 @@ def split_tokens(value: Any, facts: TunedFacts, place: str) -> tuple[str, ...]:
 
 def _decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
     return (decoded(line, f"{where}, line {number}") for number, line in enumerate(lines, 1))
+
+
+def _examples(rows: Iterable[Row], names: Sequence[str], facts: TunedFacts) -> Iterator[Example]:
+    return (_example(row, number, names, facts) for number, row in enumerate(rows))
 
 
 def _example(row: Row, number: int, names: Sequence[str], facts: TunedFacts) -> Example:
