@@ -19,9 +19,9 @@ from ernie2.finetuning.glue_submission import check_tests, submit
 from ernie2.finetuning.jobs import MODEL, Job, Run
 from ernie2.finetuning.paper import own_settings, settings_for
 from ernie2.finetuning.runs import devices, diagnose, run_all
-from ernie2.finetuning.scoring.results import Outcomes, as_markdown, lines_of, outcomes_of, record_of
+from ernie2.finetuning.scoring.results import Outcomes, lines_of, outcomes_of, record_of
 from ernie2.finetuning.sources import Source, fitted, open_source
-from ernie2.reporting.finetuned import write_page
+from ernie2.reporting.finetuned import render, write_page
 from ernie2.runs.stored import unfinished_note
 from ernie2.storage.atomic import write_json, write_text
 from ernie2.storage.locks import FolderLock
@@ -165,7 +165,7 @@ def _write_results(folder: Path, record: Mapping[str, Any], results: Sequence[Ou
     if record["glue_withheld"]:
         answer(record["glue_withheld"])
     write_json(folder / RESULTS, record)
-    write_text(folder / REPORT, as_markdown(record))
+    write_text(folder / REPORT, render(record, "finetuned.md.jinja"))
     write_page(folder)
 
 

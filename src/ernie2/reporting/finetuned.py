@@ -1,4 +1,4 @@
-"""The results of fine-tuning → `results.html`, one file that needs nothing else; reads `results.json` only."""
+"""The results of fine-tuning → `results.html`, one file that needs nothing else, and `results.md`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from ernie2.errors import DataError
+from ernie2.escaping import in_markdown
 from ernie2.reporting.report import environment
 from ernie2.storage.atomic import write_text
 from ernie2.storage.json_files import parse_json
@@ -32,14 +34,17 @@ def write_page(folder: Path) -> Path:
     return path
 
 
-def render(record: Mapping[str, Any]) -> str:
-    """The page as HTML; the same record gives the same text."""
+def render(record: Mapping[str, Any], asset: str = "finetuned.html.jinja") -> str:
+    """The page as HTML, or as Markdown by `finetuned.md.jinja`; the same record gives the same text."""
     lines = [(one, row, dots(row["values"].values())) for one in record["datasets"] for row in one["rows"]]
-    return (
-        environment()
-        .get_template("finetuned.html.jinja")
-        .render(record=record, lines=lines, remarks=list(remarks(record)))
-    )
+    pages = environment()
+    pages.filters |= {"markdown": lambda text: Markup(in_markdown(text)), "figure": figure}
+    return pages.get_template(asset).render(record=record, lines=lines, remarks=list(remarks(record)))
+
+
+def figure(value: float | None) -> str:
+    """A percentage with one decimal, `none` where there is none."""
+    return "none" if value is None or not math.isfinite(value) else f"{value:.1f}"
 
 
 def dots(values: Sequence[float | None]) -> list[tuple[float, float]]:

@@ -6,13 +6,20 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Split
 from ernie2.finetuning.jobs import Run
-from ernie2.finetuning.scoring.results import SCORED, Outcomes, as_markdown, glue_of, lines_of, outcomes_of, record_of
+from ernie2.finetuning.scoring.results import SCORED, Outcomes, glue_of, lines_of, outcomes_of, record_of
+from ernie2.reporting.finetuned import render
+
+
+def as_markdown(record: dict[str, Any]) -> str:
+    return render(record, "finetuned.md.jinja")
+
 
 FACTS = {"checkpoint": "runs/b", "layout": "run", "size": "base", "seeds": [0, 1], "device": "cpu",
          "precision": "fp32", "encoder": {"layers": 1, "hidden": 32}, "notes": ["a note"]}  # fmt: skip

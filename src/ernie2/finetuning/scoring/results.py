@@ -14,11 +14,10 @@ from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.declarations import Size
 from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData
-from ernie2.escaping import in_markdown, markdown_table
 from ernie2.finetuning.jobs import Run, plain
 from ernie2.finetuning.paper import beside, size_for
 from ernie2.finetuning.scoring.metrics import majority_figures
-from ernie2.reporting.finetuned import remarks
+from ernie2.reporting.finetuned import figure
 from ernie2.seed_interval import over_seeds
 
 SCORED = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -154,12 +153,12 @@ def lines_of(one: Outcomes) -> list[str]:
     width = max((len(f"{row.split} {row.metric}") for row in one.rows), default=0)
     for row in one.rows:
         name = f"{row.split} {row.metric}".ljust(width)
-        each = " ".join(_shown(value) for value in row.values.values())
-        middle = row.withheld or f"{one.summary} {_shown(row.middle)}"
+        each = " ".join(figure(value) for value in row.values.values())
+        middle = row.withheld or f"{one.summary} {figure(row.middle)}"
         interval = (
-            f"95 % CI of the mean {_shown(row.low)} to {_shown(row.high)}" if row.low is not None else row.no_interval
+            f"95 % CI of the mean {figure(row.low)} to {figure(row.high)}" if row.low is not None else row.no_interval
         )
-        majority = "" if row.majority is None else f"majority {_shown(row.majority)}"
+        majority = "" if row.majority is None else f"majority {figure(row.majority)}"
         told.append(f"  {name}  {', '.join(filter(None, (middle, interval, majority)))}   each: {each}")
     for split, words in one.comparison.items():
         told += [f"  paper, {line}" for line in one.paper[split]]
@@ -167,52 +166,6 @@ def lines_of(one: Outcomes) -> list[str]:
     told += [f"  seed {seed} {why}" for seed, why in one.diverged.items()]
     told += [f"  note: {note}" for note in one.notes]
     return told
-
-
-_HEADS = (
-    "data set", "source", "split", "metric", "per seed", "mean or median", "95 % CI of the mean", "majority", "paper"
-)  # fmt: skip
-
-
-def as_markdown(record: Mapping[str, Any]) -> str:
-    """The report of a whole command, as `record_of` gives it."""
-    size = record["encoder"]
-    lines = [
-        f"# Fine-tuning of {in_markdown(record['checkpoint'])}",
-        "",
-        f"{in_markdown(record['layout'])}; {size['layers']} layers × {size['hidden']}; "
-        f"settings of the {record['size']} model; "
-        f"seeds {', '.join(map(str, record['seeds']))}; {record['device']}, {record['precision']}.",
-        "",
-    ]
-    rows = [
-        (
-            one["dataset"],
-            one["standing"],
-            f"{row['split']} ({one['files'].get(row['split'], '')})",
-            row["metric"],
-            ", ".join(_shown(value) for value in row["values"].values()),
-            row["withheld"] or f"{one['summary']} {_shown(row['middle'])}",
-            row["no_interval"] or "–" if row["low"] is None else f"{_shown(row['low'])} to {_shown(row['high'])}",
-            "–" if row["majority"] is None else _shown(row["majority"]),
-            "; ".join(one["paper"].get(row["split"], ())) or "–",
-        )
-        for one in record["datasets"]
-        for row in one["rows"]
-    ]
-    lines += markdown_table(_HEADS, rows)
-    if record["glue_withheld"]:
-        lines += ["", f"{record['glue_withheld'][0].upper()}{record['glue_withheld'][1:]}."]
-    if record["glue_score"] is not None:
-        lines += ["", f"GLUE score on development data: {record['glue_score']:.1f} (mean over the nine tasks)."]
-    told = [remark for remark in remarks(record) if remark != record["glue_withheld"]]
-    lines += ["", "## Remarks", "", *(f"* {in_markdown(remark)}" for remark in told)] if told else []
-    lines += ["", "## Settings", ""]
-    for one in record["datasets"]:
-        values = ", ".join(f"{key} {value}" for key, value in one["settings"].items() if value is not None)
-        values += f"; task id {one['task_id']}; {one['sequences_per_second']:,} sequences/s"
-        lines.append(f"* {in_markdown(one['dataset'])}: {in_markdown(values)}")
-    return "\n".join(lines) + "\n"
 
 
 def record_of(results: Sequence[Outcomes], **facts: Any) -> dict[str, Any]:
@@ -242,7 +195,3 @@ def _row(split: str, metric: str, runs: Sequence[Run], summary: str, majority: f
         low, high, note = interval.low, interval.high, interval.note
     withheld = "" if middle is not None else f"no {summary}: {collapsed} of {len(values)} seeds collapsed"
     return Row(split, metric, values, middle, low, high, withheld, majority, note)
-
-
-def _shown(value: float | None) -> str:
-    return "none" if value is None or not math.isfinite(value) else f"{value:.1f}"
