@@ -15,7 +15,7 @@ from itertools import chain, islice
 
 from ernie2.corpora.cells import check_characters
 from ernie2.errors import DataError
-from ernie2.storage.files import decoded, read_lines
+from ernie2.storage.files import text_lines
 from ernie2.storage.tables import Row
 
 _NAMES = (".conll", ".conllu", ".bio", ".iob")
@@ -61,7 +61,7 @@ def is_tag_file(
         return True
     if tagging is False or not file.lower().endswith(_PERHAPS):
         return False
-    return is_tagged(islice(_text_lines(file), LOOKED_AT), file, known, tagging=tagging, characters=characters)
+    return is_tagged(islice(text_lines(file), LOOKED_AT), file, known, tagging=tagging, characters=characters)
 
 
 def is_tagged(
@@ -121,7 +121,7 @@ def read_tagged(
     others, an empty token or tag, and a column that is not there.
     """
     counts: Counter[str] = Counter()
-    lines = _lines(_text_lines(file) if content is None else content, file, counts)
+    lines = _lines(text_lines(file) if content is None else content, file, counts)
     head = list(islice(lines, LOOKED_AT))
     first = next((line for line in head if line.cells), None)
     if first is None:
@@ -161,10 +161,6 @@ def read_tagged(
             sentence.append(line)
     notes = [f"{file}: {count:,} {what}" for what, count in counts.items()]
     return rows, [*([f"{place}: a header line ({', '.join(header)}), left out"] if header else []), *notes]
-
-
-def _text_lines(file: str) -> Iterator[str]:
-    return (decoded(line, f"{file}, line {number}") for number, line in enumerate(read_lines(file), 1))
 
 
 def _lines(lines: Iterable[str], file: str, counts: Counter[str]) -> Iterator[_Line]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.console import say
-from ernie2.errors import CheckpointError, ConfigError, RunFailed, StorageError, install_advice
+from ernie2.errors import CheckpointError, ConfigError, DamagedFile, RunFailed, StorageError, install_advice
 from ernie2.finetuning.heads import DenseTuned
 from ernie2.finetuning.paper import OWN
 from ernie2.finetuning.sources import open_source
@@ -28,6 +27,7 @@ from ernie2.model.hf import CONFIG, hf_config, unknown_to_hf
 from ernie2.runs.stored import unfinished_note
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_json
+from ernie2.storage.json_files import read_json
 
 FILE = "model.onnx"
 TOLERANCE = 1e-5
@@ -53,9 +53,8 @@ class _Ready:
     network: nn.Module
     outputs: tuple[str, ...]
     wordpieces: WordPieces
-    config: Mapping[str, Any]
-    segments: int
-    rows: int
+    config: dict[str, Any]
+    settings: EncoderSettings
 
 
 def export(model: str | Path, destination: str | Path, task_id: str | None = None) -> Exported:
@@ -75,14 +74,14 @@ def export(model: str | Path, destination: str | Path, task_id: str | None = Non
     ready = _tuned(model, task_id) if _is_tuned(model) else _bare(model, task_id)
     with staged_folder(destination) as staging:
         _write_onnx(staging / FILE, ready)
-        difference = compare(staging / FILE, ready.network, ready.segments, ready.rows)
-        ready.wordpieces.save(staging, ready.rows)
-        write_json(staging / CONFIG, dict(ready.config))
+        difference = compare(staging / FILE, ready.network, ready.settings)
+        ready.wordpieces.save(staging, ready.settings.position_rows)
+        write_json(staging / CONFIG, ready.config)
     say(f"{model} -> {destination / FILE} ({', '.join(ready.outputs)}); largest difference to torch {difference:.1e}")
     return Exported(destination, ready.outputs, difference)
 
 
-def compare(file: Path, network: nn.Module, segments: int, rows: int) -> float:
+def compare(file: Path, network: nn.Module, settings: EncoderSettings) -> float:
     """The largest difference between onnxruntime and torch over made-up batches of two shapes, with padding.
 
     Raises `RunFailed` where it is above `TOLERANCE`.
@@ -91,17 +90,15 @@ def compare(file: Path, network: nn.Module, segments: int, rows: int) -> float:
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     worst = 0.0
-    for texts, length in ((1, min(7, rows)), (3, min(16, rows))):
-        given = _made_up(texts, length, segments)
+    for texts, length in ((1, 7), (3, 16)):
+        given = _made_up(texts, length, settings)
         theirs = session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, given, strict=True)})
         with torch.inference_mode():
             made = network(*given)
         ours = made if isinstance(made, tuple) else (made,)
         for one, other in zip(ours, theirs, strict=True):
-            real = _real(one.numpy(), given[1].numpy())
-            worst = max(
-                worst, float(np.abs(real - _real(other, given[1].numpy())).max() / max(1.0, np.abs(real).max()))
-            )
+            real, found = (_real(values, given[1].numpy()) for values in (one.numpy(), other))
+            worst = max(worst, float(np.abs(real - found).max() / max(1.0, np.abs(real).max())))
     if not worst <= TOLERANCE:
         raise RunFailed(f"ONNX and torch differ by {worst:.1e}, more than {TOLERANCE:g}; nothing was written.")
     return worst
@@ -109,12 +106,12 @@ def compare(file: Path, network: nn.Module, segments: int, rows: int) -> float:
 
 def _write_onnx(file: Path, ready: _Ready) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators of libraries that are not there
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=ready.rows)
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=ready.settings.position_rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             ready.network,
-            _made_up(2, min(12, ready.rows), ready.segments),
+            _made_up(2, 12, ready.settings),
             dynamo=True,
             input_names=list(INPUTS),
             output_names=list(ready.outputs),
@@ -125,13 +122,14 @@ def _write_onnx(file: Path, ready: _Ready) -> None:
     program.save(str(file))
 
 
-def _made_up(texts: int, length: int, segments: int) -> tuple[Tensor, Tensor, Tensor]:
-    """ids, mask and segments of texts of which all but the first are padded by 2 tokens; ids any model has."""
-    rng = np.random.default_rng(0)
-    ids = torch.from_numpy(rng.integers(1, 16, (texts, length)))
+def _made_up(texts: int, length: int, settings: EncoderSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """ids, mask and segments of texts of which all but the first are padded by 2 tokens; ids any model has. They are no
+    longer than the encoder takes."""
+    length = min(length, settings.position_rows)
+    ids = torch.from_numpy(np.random.default_rng(0).integers(1, 16, (texts, length)))
     mask, types = torch.ones_like(ids), torch.zeros_like(ids)
     mask[1:, -2:] = 0
-    types[:, length // 2 :] = min(1, segments - 1)
+    types[:, length // 2 :] = min(1, settings.segment_types - 1)
     return ids, mask, types
 
 
@@ -142,11 +140,9 @@ def _real(values: Any, mask: Any) -> Any:
 
 def _is_tuned(folder: Path) -> bool:
     for name in (CONFIG, OWN_FILE):
-        try:
-            if FACTS in json.loads((folder / name).read_text(encoding="utf-8")):
+        with suppress(FileNotFoundError, DamagedFile):
+            if FACTS in read_json(folder / name, dict):
                 return True
-        except (OSError, ValueError):
-            continue
     return False
 
 
@@ -154,27 +150,24 @@ def _tuned(folder: Path, task_id: str | None) -> _Ready:
     if task_id is not None:
         raise ConfigError(f"{folder} is fine-tuned and has its task id in it; leave --task-id out.")
     tuned = load_tuned(folder)
-    settings = tuned.model.encoder.settings
-    _check_kind(folder, settings)
+    _check_kind(folder, tuned.model.encoder.settings)
     outputs = ("start_logits", "end_logits") if tuned.model.head == "span" else ("logits",)
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    network = DenseTuned(tuned.model).eval()
-    return _Ready(network, outputs, tuned.wordpieces, config, settings.segment_types, settings.position_rows)
+    config = read_json(folder / CONFIG, dict)
+    return _Ready(DenseTuned(tuned.model).eval(), outputs, tuned.wordpieces, config, tuned.model.encoder.settings)
 
 
 def _bare(checkpoint: Path, task_id: str | None) -> _Ready:
     source = open_source(checkpoint)
     if (note := unfinished_note(checkpoint, source.stored.where)) is not None:
         say(note)
-    settings = source.stored.settings
-    _check_kind(checkpoint, settings)
+    _check_kind(checkpoint, source.stored.settings)
     row = 0 if task_id is None else source.task_id(task_id, OWN)[0]
     carrier, new = source.build(OWN, 0)  # of the settings only dropout is read, and none is applied
     pooled = not any(name.startswith("encoder.pooler.") for name in new)
     outputs = ("last_hidden_state", "pooler_output") if pooled else ("last_hidden_state",)
     config = hf_config(carrier.settings, carrier.vocab_size, source.stored.task_ids, (), source.wordpieces.pad_id)
     network = _Bare(DenseEncoder(carrier.encoder, row), pooled).eval()
-    return _Ready(network, outputs, source.wordpieces, config, settings.segment_types, settings.position_rows)
+    return _Ready(network, outputs, source.wordpieces, config, source.stored.settings)
 
 
 class _Bare(nn.Module):

@@ -97,6 +97,8 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
             after_epoch=lambda: {"metrics": scorer.figures(dev)},
             hooks=hooks,
         )
+    encoded = {"train": prepared.train, **prepared.splits}
+    said = [f"{name}: {note}" for name, data in encoded.items() for note in data.notes]
     lost = bool(history.diverged)
     if not lost:  # the last epoch has measured dev already
         at_the_end = dict(history.epochs[-1]["metrics"]) if history.epochs else {}
@@ -113,7 +115,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         f"diverged: {history.diverged}" if lost else collapsed,
         round(history.sequences_per_second, 2),
         round(time.perf_counter() - began, 2),
-        [*lacking, *scorer.remarks(seed), *_notes(prepared)],
+        [*lacking, *scorer.remarks(seed), *said],
         history.losses,
     )
     confirm_lock(job.folder.parent)
@@ -182,12 +184,6 @@ def diagnose(
                 figures[name] = measure(diagnostic, split.examples, [outcome.value for outcome in outcomes])
         scored.append(Run(run.seed, run.folder, figures, diverged=run.diverged))
     return replace(diagnostic, splits={"train": trained_on.splits["train"], **splits}), tuple(scored)
-
-
-def _notes(prepared: Prepared) -> list[str]:
-    """What is to be said of the sequences, with the split it is about."""
-    every = {"train": prepared.train} | {name: data for name, data in prepared.splits.items() if name != "train"}
-    return [f"{name}: {note}" for name, data in every.items() for note in data.notes]
 
 
 class _Scorer:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from ernie2.batches.batch import PackedBatch
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.settings import TrainSettings
 from ernie2.console import bar_or_none
@@ -90,7 +89,9 @@ def fine_tune(
                 table.decay(rate * settings.weight_decay, result.finite)
                 losses.append(result.losses[SCORED] / result.counts[SCORED])
                 sequences += len(chosen)
-                inputs = StepInputs(SCORED, [SCORED], batch, {}, _real_tokens(packs), {SCORED: len(chosen)})
+                inputs = StepInputs(
+                    SCORED, [SCORED], batch, {}, sum(pack.real_tokens for pack in packs), {SCORED: len(chosen)}
+                )
                 at.count_step(inputs.active, inputs.tokens, inputs.seen)
                 hooks.step(StepDone(done, 0, inputs, rate, result), at)
                 _stop_if_asked(hooks, done, steps)
@@ -106,20 +107,15 @@ def fine_tune(
             record = {"epoch": epoch + 1, "loss": sum(told) / len(told), "seconds": round(seconds, 3)}
             if bad := [number for number, loss in enumerate(history.losses, 1) if not math.isfinite(loss)]:
                 history.diverged = f"the loss was not finite at step {bad[0]} of {steps}"
-                history.epochs.append(record)
-                hooks.line("epoch", **record)
-                break
-            if after_epoch is not None:
+            elif after_epoch is not None:
                 with table.restored():
                     record |= after_epoch()
             history.epochs.append(record)
             hooks.line("epoch", **record)
+            if bad:
+                break
     history.sequences_per_second = history.sequences_per_second / busy if busy else 0.0
     return history
-
-
-def _real_tokens(packs: Sequence[PackedBatch]) -> int:
-    return sum(pack.real_tokens for pack in packs)
 
 
 def _stop_if_asked(hooks: Hooks, done: int, steps: int) -> None:

@@ -41,13 +41,7 @@ from ernie2.storage.tensors import save_tensors
 from ernie2.storage.written_folders import note_checksums
 
 FACTS = "ernie2_finetuned"
-_ARCHITECTURES: dict[Head, str] = {
-    "classification": "ErnieForSequenceClassification",
-    "multi_label": "ErnieForSequenceClassification",
-    "regression": "ErnieForSequenceClassification",
-    "tagging": "ErnieForTokenClassification",
-    "span": "ErnieForQuestionAnswering",
-}
+_TOKEN_CLASSES = {"tagging": "ErnieForTokenClassification", "span": "ErnieForQuestionAnswering"}
 _PROBLEMS: dict[Head, str] = {
     "classification": "single_label_classification",
     "multi_label": "multi_label_classification",
@@ -124,7 +118,9 @@ def _save_hf(folder: Path, tuned: Tuned, carrier: MultiTaskModel, linear: Mappin
     save_tensors(folder / WEIGHTS, tensors, metadata={"format": "pt"})
     config = hf_config(carrier.settings, tuned.vocab_size, {}, (), tuned.wordpieces.pad_id)
     first = facts.settings.pooling == "first" or not pooled
-    config["architectures"] = [_ARCHITECTURES[facts.head] if first else "ErnieModel"]
+    config["architectures"] = [
+        _TOKEN_CLASSES.get(facts.head, "ErnieForSequenceClassification") if first else "ErnieModel"
+    ]
     if facts.head != "span":
         names = facts.labels or ("score",)
         config["id2label"] = {str(number): name for number, name in enumerate(names)}
@@ -170,30 +166,28 @@ def load_tuned(folder: str | Path) -> Tuned:
 
 
 def _read_facts(file: Path) -> TunedFacts:
+    makes = "`ernie2 finetune` makes one, in RESULT/…/seed-0/model."
     try:
         told = read_json(file, dict).get(FACTS)
-        if told is None:
-            raise CheckpointError(
-                f"{file.parent} is not a model fine-tuned by ernie2 ({file.name} has no {FACTS!r}). `ernie2 finetune` "
-                "makes one, in RESULT/…/seed-0/model."
-            )
-        if told.get("head") == "tagging" and "scheme" not in told:
-            raise CheckpointError(
-                f"{file} does not say the tag scheme of the model: an older ernie2 wrote it. Fine-tune again, or add "
-                f'"scheme": "IOB2" (or the right one; null for none) to {FACTS!r} there.'
-            )
-        return TunedFacts.model_validate(told)
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{file.parent} is not a fine-tuned model: there is no {file.name}. `ernie2 finetune` makes one, in "
-            "RESULT/…/seed-0/model."
-        ) from None
+        raise CheckpointError(f"{file.parent} is not a fine-tuned model: there is no {file.name}. {makes}") from None
     except DamagedFile as error:
         raise CheckpointError(str(error)) from error
+    if told is None:
+        raise CheckpointError(
+            f"{file.parent} is not a model fine-tuned by ernie2 ({file.name} has no {FACTS!r}). {makes}"
+        )
+    if not isinstance(told, dict):
+        raise _damaged(file, ["it is no object"])
+    if told.get("head") == "tagging" and "scheme" not in told:
+        raise CheckpointError(
+            f"{file} does not say the tag scheme of the model: an older ernie2 wrote it. Fine-tune again, or add "
+            f'"scheme": "IOB2" (or the right one; null for none) to {FACTS!r} there.'
+        )
+    try:
+        return TunedFacts.model_validate(told)
     except ValidationError as error:
         raise _damaged(file, explain(error, TunedFacts, told)) from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}.") from error
 
 
 def _damaged(file: Path, problems: Sequence[str]) -> CheckpointError:

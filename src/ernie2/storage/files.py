@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedIOBase, RawIOBase
 from itertools import chain
 from pathlib import PurePosixPath
@@ -83,6 +83,13 @@ def unreadable(file: str, error: Exception) -> DataError:
     }
     reason = known.get(type(error), str(error).rstrip(".") or type(error).__name__)
     return DataError(f"{file} cannot be read: {reason}.")
+
+
+def text_lines(file: str, lines: Iterable[bytes] | None = None) -> Iterator[str]:
+    """Yield the lines of a file, or `lines` of what messages call `file`, as text. Raises as `decoded` does."""
+    return (
+        decoded(line, f"{file}, line {at}") for at, line in enumerate(read_lines(file) if lines is None else lines, 1)
+    )
 
 
 def decoded(line: bytes, place: str) -> str:

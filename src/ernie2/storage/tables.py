@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ernie2.errors import DataError, did_you_mean
 from ernie2.storage.csv_rows import csv_rows
-from ernie2.storage.files import decoded, json_name, json_value, open_file, read_lines, unreadable
+from ernie2.storage.files import json_name, json_value, open_file, read_lines, text_lines, unreadable
 from ernie2.storage.listing import file_format
 
 _ROWS = 1024
@@ -74,7 +74,7 @@ def read_rows(
         return _json_lines(file)
     if kind.startswith(".json"):
         return _json(file)
-    lines = _text_lines(file)
+    lines = text_lines(file)
     cells = csv_rows(file, lines) if kind.startswith(".csv") else tsv_rows(file, lines)
     return named_rows(cells, names, without_header, dropped)
 
@@ -115,10 +115,6 @@ def read_columns(file: str, columns: Sequence[str], advice: str = "") -> Iterato
     """Yield (place, cells of `columns`) of every row. Raises as `read_rows` and `column` do."""
     for row in read_rows(file, only=columns):
         yield row.place, [row.cells[column(row, (name,), advice)] for name in columns]
-
-
-def _text_lines(file: str) -> Iterator[str]:
-    return (decoded(line, f"{file}, line {number}") for number, line in enumerate(read_lines(file), 1))
 
 
 def tsv_rows(file: str, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:

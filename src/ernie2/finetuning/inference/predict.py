@@ -102,15 +102,14 @@ def described(
         return told | {
             "tokens": list(example.tokens),
             "label": list(outcome.value),
-            "probabilities": _rounded(outcome.certainties),
+            "probabilities": [round(value, 6) for value in outcome.certainties],
             "entities": [] if scheme is None else _entities(example, outcome.value, scheme),
         }
     if head == "span":
-        best = outcome.answers[0]
         answers = [
             {"text": one.text, **_place(one), "probability": round(one.probability, 6)} for one in outcome.answers
         ]
-        place: dict[str, Any] = {**_place(best), "probability": round(best.probability, 6)}
+        place: dict[str, Any] = {key: value for key, value in answers[0].items() if key != "text"}
         if nulls:
             assert outcome.null_score is not None
             place["null_score"] = round(outcome.null_score, 6)
@@ -140,7 +139,3 @@ def _entities(example: Example, tags: Sequence[str], scheme: Scheme) -> list[dic
         {"kind": kind, "start": start, "end": end, "text": joined.join(example.tokens[start:end])}
         for kind, start, end in entities(tags, scheme)
     ]
-
-
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(value, 6) for value in values]

@@ -19,7 +19,7 @@ from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.inference.piped import PIPE, Piped, piped, wrong_count
 from ernie2.finetuning.tuned_folder import TunedFacts
-from ernie2.storage.files import decoded, json_name, json_value, lines_of, read_lines
+from ernie2.storage.files import json_name, json_value, lines_of, text_lines
 from ernie2.storage.listing import list_files
 from ernie2.storage.tables import TABLES, Row, column, named_rows, tsv_rows
 
@@ -40,7 +40,7 @@ def examples_in(file: str, facts: TunedFacts, text: str | None = None) -> Iterat
                 raise DataError(f"{path} holds a token a line, but the model does not tag. Give it texts.")
             rows = _tagged(path, names, facts, lenient=text is None)
         elif path.lower().endswith(_PLAIN):
-            rows = _rows_of(piped(_decoded(read_lines(path), path), facts, names, path), names, path)
+            rows = _rows_of(piped(text_lines(path), facts, names, path), names, path)
         else:
             rows = rows_of(path)
         yield from _examples(rows, names, facts)
@@ -52,7 +52,7 @@ def examples_from(
     """The examples of an open stream, such as standard input: an example a line as `examples_of` has them, by the names
     of a header line, or CoNLL, recognised by the first lines. Raises like `examples_in`."""
     names = columns_of(facts, text)
-    lines = iter(stream) if isinstance(stream, TextIOBase) else _decoded(lines_of(stream), PIPE)
+    lines = iter(stream) if isinstance(stream, TextIOBase) else text_lines(PIPE, lines_of(stream))
     shown = piped(lines, facts, names)
     if shown.tagged:
         return _examples(_tagged(PIPE, names, facts, lenient=text is None, lines=shown.lines), names, facts)
@@ -110,10 +110,6 @@ def split_tokens(value: Any, facts: TunedFacts, place: str) -> tuple[str, ...]:
     if facts.per_character and isinstance(value, str) and SEPARATOR not in value:
         return tuple(character for character in value if not character.isspace())
     return tokens_of(as_list(value, place), "text", place)
-
-
-def _decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
-    return (decoded(line, f"{where}, line {number}") for number, line in enumerate(lines, 1))
 
 
 def _examples(rows: Iterable[Row], names: Sequence[str], facts: TunedFacts) -> Iterator[Example]:
