@@ -27,8 +27,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 import ernie2
-from ernie2.reporting.beside import Comparison, Spread, compare
+from ernie2.reporting.beside import Comparison, compare
 from ernie2.reporting.records_reader import read_records
+from ernie2.studies.analysis.statistics import Estimate
 from ernie2.training.checkpoints import newest, open_checkpoint
 from ernie2.training.run_record import read_run
 
@@ -133,10 +134,10 @@ def as_markdown(table: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shown(spread: Spread | None, form: str = ".3f") -> str:
+def _shown(spread: Estimate | None, form: str = ".3f") -> str:
     if spread is None:
         return "–"
-    bounds = f" ({spread.note})" if spread.note else ""
+    bounds = f" ({spread.note})" if len(spread.values) > 1 and spread.note else ""
     if spread.low is not None:
         bounds = f" ({spread.low:{form}} to {spread.high:{form}})"
     return f"{spread.mean:{form}}{bounds}"
@@ -159,8 +160,10 @@ def as_json(table: Comparison) -> dict[str, Any]:
     }
 
 
-def _plain(spread: Spread | None) -> dict[str, Any] | None:
-    return None if spread is None else {"mean": spread.mean, "95 %": [spread.low, spread.high], "seeds": spread.values}
+def _plain(spread: Estimate | None) -> dict[str, Any] | None:
+    if spread is None:
+        return None
+    return {"mean": spread.mean, "95 %": [spread.low, spread.high], "seeds": [*spread.values.values()]}
 
 
 def main() -> None:

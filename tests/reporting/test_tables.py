@@ -67,5 +67,5 @@ def test_a_task_with_too_few_instances_is_level_with_its_baselines(small, small_
 
 
 def test_usable_documents_are_given_per_task_and_corpus(small):
-    (row,) = tables.usable_rows(small())
-    assert (row.task, row.cells[0].usable, row.cells[0].of) == ("Knowledge masking", 156, 312)
+    ((task, by_corpus),) = tables.usable_rows(small())
+    assert (task, by_corpus["novels"].usable, by_corpus["novels"].of) == ("Knowledge masking", 156, 312)

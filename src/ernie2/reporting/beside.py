@@ -8,25 +8,16 @@ apart run by run, so that seeds do not blur it.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ernie2.reporting.progress import final, trained
-from ernie2.reporting.records_reader import HeldOut, Records, Result
-from ernie2.seed_interval import SeedInterval, over_seeds
+from ernie2.reporting.records_reader import Records, Result
+from ernie2.studies.analysis.statistics import Estimate, estimate
 from ernie2.training.run_record import RunRecord, TaskRecord
 
 _APART = ("name", "about", "run", "seed", "shards", "corpora")
 """Keys of a recipe in which runs of one column may differ."""
-
-
-@dataclass(frozen=True)
-class Spread(SeedInterval):
-    """A figure over runs, with the value of each; `note` says that all seeds agree, so that there is no interval."""
-
-    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -46,8 +37,8 @@ class Column:
 class Cell:
     """A task at the end of a column's runs; `change` since before the extension, where they are extensions."""
 
-    after: Spread
-    change: Spread | None
+    after: Estimate
+    change: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,7 @@ class Row:
 
     task: TaskRecord
     baseline: float | None
-    before: Spread | None
+    before: Estimate | None
     cells: tuple[Cell | None, ...]
 
 
@@ -95,68 +86,48 @@ def compare(runs: Sequence[Records]) -> Comparison:
 
 def before(records: Records, task: str) -> Result | None:
     """What the finished run had reached on `task` before this run extended it; None for the task that came."""
-    evaluation = _start(records)
-    if evaluation is None or not trained(records.run, task, evaluation):
+    extension = records.run.extended_from
+    if extension is None:
         return None
-    return evaluation.tasks.get(task)
-
-
-def spread_of(values: Sequence[float]) -> Spread:
-    """Mean and 95 % interval of one value a seed; no interval of a single value, and where all seeds agree."""
-    found = over_seeds(values)
-    return Spread(found.mean, found.low, found.high, found.note if len(values) > 1 else "", tuple(values))
+    start = next((e for e in records.heldout if e.at == "start" and e.stage == extension.stages), None)
+    return start.tasks.get(task) if start is not None and trained(records.run, task, start) else None
 
 
 def _row(task: TaskRecord, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
     ends = [result for records in runs if (result := final(records, task.name)) is not None]
-    baselines = [value for result in ends if (value := result.verdict.baseline_accuracy) is not None]
+    baseline = estimate(dict(enumerate(result.verdict.baseline_accuracy for result in ends)))
     # a finished run that several runs extend counts once
     sources = {
         (records.run.extended_from.run, records.run.extended_from.step): found
         for records in runs
         if records.run.extended_from is not None and (found := before(records, task.name)) is not None
     }
-    return Row(
-        task,
-        math.fsum(baselines) / len(baselines) if baselines else None,
-        _spread(sources.values()),
-        tuple(_cell(column, task.name) for column in columns),
-    )
+    cells = tuple(_cell(column, task.name) for column in columns)
+    return Row(task, baseline.mean if baseline else None, _over_runs(sources.values()), cells)
 
 
 def _cell(column: Column, task: str) -> Cell | None:
     ends = [(records, result) for records in column.runs if (result := final(records, task)) is not None]
-    after = _spread(result for _, result in ends)
-    if after is None:
-        return None
-    changes = [
+    after = _over_runs(result for _, result in ends)
+    changes = (
         result.accuracy - start.accuracy
         for records, result in ends
         if (start := before(records, task)) is not None and start.accuracy is not None and result.accuracy is not None
-    ]
-    return Cell(after, spread_of(changes) if changes else None)
+    )
+    return None if after is None else Cell(after, estimate(dict(enumerate(changes))))
 
 
-def _spread(results: Iterable[Result]) -> Spread | None:
-    known = [(result, value) for result in results if (value := result.accuracy) is not None and math.isfinite(value)]
-    if not known:
-        return None
-    spread = spread_of([value for _, value in known])
-    only = known[0][0]
-    return spread if len(known) > 1 else replace(spread, low=only.low, high=only.high)
-
-
-def _start(records: Records) -> HeldOut | None:
-    """The evaluation before the first step of an extension."""
-    extension = records.run.extended_from
-    if extension is None:
-        return None
-    starts = (e for e in records.heldout if e.at == "start" and e.stage == extension.stages)
-    return next(starts, None)
+def _over_runs(results: Iterable[Result]) -> Estimate | None:
+    by_run = dict(enumerate(results))
+    found = estimate({number: result.accuracy for number, result in by_run.items()})
+    if found is None or len(found.values) > 1:
+        return found
+    (only,) = found.values
+    return replace(found, low=by_run[only].low, high=by_run[only].high, note="")
 
 
 def _key(run: RunRecord) -> str:
-    recipe: dict[str, Any] = {key: value for key, value in run.recipe.items() if key not in _APART}
+    recipe = {key: value for key, value in run.recipe.items() if key not in _APART}
     return json.dumps([recipe, run.rules, [stage.iterations for stage in run.stages]], sort_keys=True)
 
 

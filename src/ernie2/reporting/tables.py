@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ernie2.learned import LEARNED, NOT_TRAINED, TOO_FEW
@@ -148,19 +148,7 @@ def final_rows(records: Records) -> tuple[FinalRow, ...]:
     return tuple(rows)
 
 
-@dataclass(frozen=True)
-class UsableRow:
-    """Usable documents of a task in each corpus, None where the corpus is not one of the task's."""
-
-    task: str
-    cells: tuple[UsableRecord | None, ...]
-
-
-def usable_rows(records: Records) -> tuple[UsableRow, ...]:
-    """Task × corpus, in the order of the run's tasks, then any others."""
-    data, titles = records.run.data, {task.name: task.title for task in records.run.tasks}
-    names = [name for name in titles if name in data.usable] + [name for name in data.usable if name not in titles]
-    return tuple(
-        UsableRow(titles.get(name, name), tuple(data.usable[name].get(corpus) for corpus in data.corpora))
-        for name in names
-    )
+def usable_rows(records: Records) -> list[tuple[str, Mapping[str, UsableRecord]]]:
+    """Title of a task and its usable documents by corpus, in the order of the run's tasks, then any others."""
+    usable, titles = records.run.data.usable, {task.name: task.title for task in records.run.tasks}
+    return [(titles.get(name, name), usable[name]) for name in dict.fromkeys((*titles, *usable)) if name in usable]

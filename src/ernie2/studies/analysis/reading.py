@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from operator import attrgetter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -208,23 +208,56 @@ def read(record: Mapping[str, Any]) -> Record:
             "let `ernie2 study table7` write it again."
         ) from error
     _check_names(study)
-    _check_same_start([*study.runs, *study.scratch])
     finished = [run for run in study.runs if run.finished]
-    _check_same_iterations(finished, [task.name for task in study.tasks])
-    _check_same_data(study.runs)
+    starts: list[Run | Scratch] = [*study.runs, *study.scratch]
+    _check_alike(((run.seed, run.initial, run) for run in starts), _OTHER_START)
+    _check_alike(((run.initial, run.seed, run) for run in starts), _COPY)
+    tasks = [task.name for task in study.tasks]
+    counts = (((run.seed, task), run.iterations.get(task, 0), run) for run in finished for task in tasks)
+    _check_alike(counts, _OTHER_ITERATIONS)
+    facts = (
+        ((dataset, words), getattr(scores, name), run)
+        for run in study.runs
+        for dataset, scores in sorted(run.scores.items())
+        if scores.known  # where all diverged no metric is named
+        for name, words in _FACTS.items()
+    )
+    _check_alike(facts, _OTHER_DATA)
     return study
 
 
-_Item = TypeVar("_Item")
+_OTHER_START = (
+    "seed {key}: {run} began with other parameters than {other} ({value:.12} and {expected:.12}), so their difference "
+    "would be of the start as well; run one of them again."
+)
+_COPY = (
+    "seed {value}: {run} began with the parameters of seed {expected} ({key:.12}): one is a copy of the other, and "
+    "counts once. Remove the copy and run its seed again."
+)
+_OTHER_ITERATIONS = (
+    "seed {key[0]}: {run} trained {key[1]!r} for {value:,} iterations and {other} for {expected:,}; arms are compared "
+    "at equal iterations only. A stage that ended early forfeits the rest: run the study without ending stages early."
+)
+_OTHER_DATA = (
+    "{key[0]}: the {key[1]} is {value} for arm {run.arm!r}, seed {run.seed}, and {expected} for arm {other.arm!r}, "
+    "seed {other.seed}; scores of different data are not compared: fine-tune one of them again."
+)
+_FACTS = {
+    "metric": "metric",
+    "split": "split",
+    "standing": "standing",
+    "train": "number of training examples",
+    "dev": "number of dev examples",
+}
 
 
-def _unlike(facts: Iterable[tuple[Hashable, Any, _Item]]) -> Iterator[tuple[Any, Any, _Item, Any, _Item]]:
-    """(key, value, whose), where values must agree by key → each that is not the first's, with the first's."""
-    first: dict[Hashable, tuple[Any, _Item]] = {}
-    for key, value, whose in facts:
-        expected, other = first.setdefault(key, (value, whose))
+def _check_alike(facts: Iterable[tuple[Hashable, Any, Run | Scratch]], refusal: str) -> None:
+    """Raise `DataError` where a fact, (key, value, run), has another value than the first of its key."""
+    first: dict[Hashable, tuple[Any, Run | Scratch]] = {}
+    for key, value, run in facts:
+        expected, other = first.setdefault(key, (value, run))
         if value != expected:
-            yield key, value, whose, expected, other
+            raise DataError(refusal.format(key=key, value=value, run=run, expected=expected, other=other))
 
 
 def _check_names(study: Record) -> None:
@@ -238,53 +271,3 @@ def _check_names(study: Record) -> None:
     for (arm, restart, seed), runs in Counter((run.arm, run.restart, run.seed) for run in study.runs).items():
         if runs > 1:
             raise DataError(f"the study's record has two runs of arm {arm!r}, {restart}, seed {seed}.")
-
-
-def _check_same_start(runs: Iterable[Run | Scratch]) -> None:
-    """Every run of a seed, those from scratch included, began with the same parameters, and no two seeds did."""
-    for seed, initial, run, expected, other in _unlike((run.seed, run.initial, run) for run in runs):
-        raise DataError(
-            f"seed {seed}: {run} began with other parameters than {other} ({initial[:12]} and {expected[:12]}), "
-            "so their difference would be of the start as well; run one of them again."
-        )
-    for initial, seed, run, other_seed, _ in _unlike((run.initial, run.seed, run) for run in runs):
-        raise DataError(
-            f"seed {seed}: {run} began with the parameters of seed {other_seed} ({initial[:12]}): one is a copy of "
-            "the other, and counts once. Remove the copy and run its seed again."
-        )
-
-
-def _check_same_iterations(runs: Iterable[Run], tasks: Iterable[str]) -> None:
-    """Every finished run of a seed trained every task for the same iterations, as counted while it trained."""
-    counts = (((run.seed, task), run.iterations.get(task, 0), run) for run in runs for task in tasks)
-    for (seed, task), count, run, other_count, other in _unlike(counts):
-        raise DataError(
-            f"seed {seed}: {run} trained {task!r} for {count:,} iterations and {other} for {other_count:,}; arms are "
-            "compared at equal iterations only. A stage that ended early forfeits the rest: run the study without "
-            "ending stages early."
-        )
-
-
-_FACTS = {
-    "metric": "metric",
-    "split": "split",
-    "standing": "standing",
-    "train": "number of training examples",
-    "dev": "number of dev examples",
-}
-
-
-def _check_same_data(runs: Iterable[Run]) -> None:
-    """Every run was scored on the same split of the same data by the same metric; where all diverged none is named."""
-    facts = (
-        ((dataset, words), getattr(scores, name), run)
-        for run in runs
-        for dataset, scores in sorted(run.scores.items())
-        if scores.known
-        for name, words in _FACTS.items()
-    )
-    for (dataset, what), value, run, expected, other in _unlike(facts):
-        raise DataError(
-            f"{dataset}: the {what} is {value} for arm {run.arm!r}, seed {run.seed}, and {expected} for arm "
-            f"{other.arm!r}, seed {other.seed}; scores of different data are not compared: fine-tune one of them again."
-        )
