@@ -173,6 +173,16 @@ def test_a_run_cut_short_in_the_middle_of_a_line_has_a_report(folder):
     assert "in 40 steps" in words(write_report(run).read_text(encoding="utf-8"))
 
 
+def test_the_schedule_has_iterations_totals_and_the_stage_a_task_enters(small):
+    table = render(small()).split('id="schedule"')[1].split("</tbody>")[0]
+    rows = [re.findall(r'<td class="(.*?) (.*?)" style="--shade:(.*?)">(.*?)</td>', row) for row in table.split("<tr>")]
+    assert rows[-2:] == [
+        [("new", "", "0.667", "20"), ("", "", "0.333", "10")],
+        [("", "none", "0.000", "·"), ("new", "", "1.000", "30")],
+    ]
+    assert table.count('<td class="sum">30</td>') == 2
+
+
 def test_a_stage_that_ended_early_says_what_it_forfeited(small, small_lines):
     small_lines[5] |= {"step": 12, "iterations": {MASKING: 12}, "forfeited": {MASKING: 8}}
     text = words(render(small(small_lines)))

@@ -151,7 +151,8 @@ def read_records(run: Path, record: RunRecord | None = None) -> Records:
         if (name := str(line.get("kind"))) in _KINDS:
             kind, keys = _KINDS[name]
             value = _decode(kind, line, where := f"{files.metrics}, line {number}")
-            if isinstance(value, HeldOut) and any(_lacks_constant(result) for result in value.tasks.values()):
+            results = value.tasks.values() if isinstance(value, HeldOut) else ()
+            if any(one.cheap.accuracy is not None and one.constant.accuracy is None for one in results):
                 raise DataError(
                     f"{where}: the figures lack the best constant answer, so an earlier ernie2 wrote this run. "
                     "Make its report with the version that made it, or train it again."
@@ -173,10 +174,6 @@ _KINDS: dict[str, tuple[type[Values], tuple[str, ...]]] = {
     "score": (Score, ("name",)),
 }
 """`kind` of a line of metrics.jsonl → its values, and what tells two such lines apart."""
-
-
-def _lacks_constant(result: Result) -> bool:
-    return result.cheap.accuracy is not None and result.constant.accuracy is None
 
 
 def _decode(kind: type[Kind], value: Any, where: str) -> Kind:

@@ -17,9 +17,10 @@ from markupsafe import Markup
 from ernie2 import wording
 from ernie2.escaping import printable
 from ernie2.learned import LEARNED, LEAST_INSTANCES, NOT_LEARNED, TOO_FEW
-from ernie2.reporting import curves, progress, scores, tables, verdict
+from ernie2.reporting import curves, progress, tables, verdict
 from ernie2.reporting.beside import compare
 from ernie2.reporting.records_reader import Records, read_records
+from ernie2.reporting.scores import dot_plot
 from ernie2.storage.atomic import write_text
 from ernie2.training.run_record import RunRecord
 
@@ -61,12 +62,14 @@ def render(records: Records, beside: Sequence[Records] = ()) -> str:
             least_instances=LEAST_INSTANCES,
             waiting=verdict.waiting_tasks(records),
             remarks=verdict.remarks(records),
-            schedule=tables.schedule(records),
+            introduced=progress.introduced,
+            most=max((count for stage in run.stages for count in stage.iterations.values()), default=0),
+            ended={event.stage: event.iterations for event in records.events if event.event == "end"},
             matrix=tables.forgetting_matrix(records),
             comparison=compare([records, *beside]) if beside else None,
             finals=tables.final_rows(records),
             usable=tables.usable_rows(records),
-            plots=scores.dot_plots(records),
+            plots=[dot_plot(score) for score in records.scores],
             charts=curves.charts(records),
             recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False),
         )

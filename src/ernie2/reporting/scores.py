@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ernie2.reporting.records_reader import Records, Score
+from ernie2.reporting.records_reader import Score
 from ernie2.wording import decimal
 
 
@@ -27,11 +27,6 @@ class DotPlot:
     rows: tuple[DotRow, ...]
     majority: tuple[float, float] | None
     ticks: tuple[tuple[float, str], ...]
-
-
-def dot_plots(records: Records) -> tuple[DotPlot, ...]:
-    """One plot a downstream score, each on an axis of its own."""
-    return tuple(dot_plot(score) for score in records.scores)
 
 
 def dot_plot(score: Score) -> DotPlot:

@@ -1,4 +1,4 @@
-"""The page's tables as plain rows: the schedule, the forgetting matrix, the final figures, the usable data."""
+"""The page's tables as plain rows: the forgetting matrix, the final figures, the usable data."""
 
 from __future__ import annotations
 
@@ -6,52 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ernie2.learned import LEARNED, NOT_TRAINED, TOO_FEW
-from ernie2.reporting.progress import final, introduced, stage_ends, trained
+from ernie2.learned import LEARNED, NOT_TRAINED, TOO_FEW, Word
+from ernie2.reporting.progress import final, stage_ends, trained
 from ernie2.reporting.records_reader import Records, Result
 from ernie2.training.run_record import TaskRecord, UsableRecord
-
-
-@dataclass(frozen=True)
-class ScheduleCell:
-    """Iterations of a task in a stage; `done` differs from `planned` in a stage cut short or still running."""
-
-    planned: int
-    done: int | None
-    shade: float
-    """0 for none, 1 for the most iterations of any cell."""
-    new: bool
-    """The task enters the run in this stage."""
-
-
-@dataclass(frozen=True)
-class ScheduleRow:
-    """One task over the stages, and its planned total."""
-
-    task: TaskRecord
-    cells: tuple[ScheduleCell, ...]
-    total: int
-
-
-def schedule(records: Records) -> tuple[ScheduleRow, ...]:
-    """Table 7 of the paper for this run: stage × task, in iterations."""
-    stages = records.run.stages
-    most = max((count for stage in stages for count in stage.iterations.values()), default=0)
-    done = {event.stage: event.iterations for event in records.events if event.event == "end"}
-    rows = []
-    for task in records.run.tasks:
-        entered = introduced(records.run, task.name)
-        cells = tuple(
-            ScheduleCell(
-                planned := stage.iterations.get(task.name, 0),
-                done.get(index, {}).get(task.name),
-                planned / most if most else 0.0,
-                index == entered,
-            )
-            for index, stage in enumerate(stages)
-        )
-        rows.append(ScheduleRow(task, cells, sum(cell.planned for cell in cells)))
-    return tuple(rows)
 
 
 @dataclass(frozen=True)
@@ -129,23 +87,10 @@ def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-@dataclass(frozen=True)
-class FinalRow:
-    """One task at the end: its last held-out result (None before any) and the word for how it stands."""
-
-    task: TaskRecord
-    result: Result | None
-    standing: str
-    """A word of `ernie2.learned`."""
-
-
-def final_rows(records: Records) -> tuple[FinalRow, ...]:
-    """The last held-out result of each task."""
-    rows = []
-    for task in records.run.tasks:
-        result = final(records, task.name)
-        rows.append(FinalRow(task, result, NOT_TRAINED if result is None else result.verdict.word))
-    return tuple(rows)
+def final_rows(records: Records) -> list[tuple[TaskRecord, Result | None, Word]]:
+    """Each task, its last held-out result (None before any) and the word for how it stands."""
+    ends = ((task, final(records, task.name)) for task in records.run.tasks)
+    return [(task, result, NOT_TRAINED if result is None else result.verdict.word) for task, result in ends]
 
 
 def usable_rows(records: Records) -> list[tuple[str, Mapping[str, UsableRecord]]]:

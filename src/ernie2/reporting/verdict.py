@@ -12,16 +12,16 @@ from ernie2.wording import decimal, interval, listing, signed, spelled, whole
 
 def headline(records: Records) -> str:
     """How many of the trained tasks are learned, of how many that cannot be told, and how far the run is."""
-    rows = [row for row in final_rows(records) if row.result is not None]
-    if not rows:
+    words = [word for _, result, word in final_rows(records) if result is not None]
+    if not words:
         return f"{_state(records)}No task has been evaluated on held-out text yet."
-    learned, few = (sum(row.standing == word for row in rows) for word in (LEARNED, TOO_FEW))
-    of = "task" if len(rows) == 1 else "tasks"
-    if learned == len(rows):
+    learned, few = words.count(LEARNED), words.count(TOO_FEW)
+    of = "task" if len(words) == 1 else "tasks"
+    if learned == len(words):
         who = f"the one {of}" if learned == 1 else f"both {of}" if learned == 2 else f"all {spelled(learned)} {of}"
     else:
-        who = f"{'none' if learned == 0 else spelled(learned)} of {spelled(len(rows))} {of}"
-    so_far = " trained so far" if len(rows) < len(records.run.tasks) else ""
+        who = f"{'none' if learned == 0 else spelled(learned)} of {spelled(len(words))} {of}"
+    so_far = " trained so far" if len(words) < len(records.run.tasks) else ""
     sentence = f"{who}{so_far} {'is' if learned <= 1 else 'are'} above every baseline on held-out text."
     untold = f" Of {spelled(few)} there are too few held-out instances to tell." if few else ""
     return _state(records) + sentence[0].upper() + sentence[1:] + untold
@@ -38,22 +38,22 @@ def _state(records: Records) -> str:
 def standing_tasks(records: Records, word: str) -> tuple[str, ...]:
     """ "Title (accuracy, interval, against the best baseline)" of every trained task with this verdict."""
     found = []
-    for row in final_rows(records):
-        if row.standing != word or row.result is None:
+    for task, result, standing in final_rows(records):
+        if standing != word or result is None:
             continue
-        bounds = interval(row.result.low, row.result.high)
-        accuracy = decimal(row.result.accuracy) + (f" [{bounds}]" if bounds else "")
-        judged = row.result.verdict
+        bounds = interval(result.low, result.high)
+        accuracy = decimal(result.accuracy) + (f" [{bounds}]" if bounds else "")
+        judged = result.verdict
         against = f"{judged.baseline} {decimal(judged.baseline_accuracy)}"
         if word == TOO_FEW:
             against = f"{spelled(judged.instances)} instances"
-        found.append(f"{row.task.title} ({accuracy}; {against})")
+        found.append(f"{task.title} ({accuracy}; {against})")
     return tuple(found)
 
 
 def waiting_tasks(records: Records) -> tuple[str, ...]:
     """Titles of the tasks without a held-out result since their training began."""
-    return tuple(row.task.title for row in final_rows(records) if row.result is None)
+    return tuple(task.title for task, result, _ in final_rows(records) if result is None)
 
 
 def remarks(records: Records) -> tuple[str, ...]:

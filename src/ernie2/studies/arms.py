@@ -24,13 +24,16 @@ class Arm:
     combine: bool
 
 
-ARMS: dict[ArmName, Arm] = {
-    "continual": Arm("continual", "continual learning", "continual", False),
-    "multitask": Arm("multitask", "multi-task learning", "multitask", False),
-    "continual_multitask": Arm("continual_multitask", "continual multi-task learning", "continual_multitask", False),
-    "combined": Arm("combined", "continual multi-task, steps combined", "continual_multitask", True),
-}
+_ARMS = (
+    Arm("continual", "continual learning", "continual", False),
+    Arm("multitask", "multi-task learning", "multitask", False),
+    Arm("continual_multitask", "continual multi-task learning", "continual_multitask", False),
+    Arm("combined", "continual multi-task, steps combined", "continual_multitask", True),
+)
+ARMS = {arm.name: arm for arm in _ARMS}
 """The three methods as Table 7 counts them, one task a step, and ours with combined steps."""
+ONE_STAGE: ArmName = "multitask"
+"""The arm whose schedule never restarts, as it has one stage."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +61,24 @@ class Unit:
 
 def units(settings: StudySettings, recipe: Recipe) -> list[Unit]:
     """Every run of a study: seed by seed, so that a study cut short has whole seeds."""
+    later = [task for stage in _entries(recipe)[1:] for task in stage.tasks] if settings.scratch else []
     listed: list[Unit] = []
     for seed in range(settings.seeds):
         listed += [Unit(seed, MAIN_RULE, arm) for arm in settings.arms]
-        if settings.scratch:
-            listed += [Unit(seed, MAIN_RULE, task=task) for stage in entries(recipe)[1:] for task in stage.tasks]
+        listed += [Unit(seed, MAIN_RULE, task=task) for task in later]
         if seed < settings.without_restart:
-            listed += [Unit(seed, SENSITIVITY_RULE, arm) for arm in settings.arms if not same_without_restart(arm)]
+            listed += [Unit(seed, SENSITIVITY_RULE, arm) for arm in settings.arms if arm != ONE_STAGE]
     return listed
 
 
-def same_without_restart(arm: ArmName) -> bool:
-    """Whether an arm has one stage, so that its schedule never restarts."""
-    return arm == "multitask"
-
-
-def entries(recipe: Recipe) -> list[Stage]:
+def _entries(recipe: Recipe) -> list[Stage]:
     """The tasks that enter together, in the order in which they enter, each with its iterations in total."""
     return continual(recipe.stages.order or tuple(recipe.tasks), recipe.stages.steps)
 
 
 def steps_of(recipe: Recipe) -> dict[str, int]:
     """Iterations every task gets in total, in the order in which tasks enter."""
-    return {task: count for stage in entries(recipe) for task, count in stage.iterations}
+    return {task: count for stage in _entries(recipe) for task, count in stage.iterations}
 
 
 def recipe_of(unit: Unit, settings: StudySettings) -> dict[str, Any]:

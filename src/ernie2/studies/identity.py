@@ -1,4 +1,4 @@
-"""Whether a folder holds the study, the run or the scores of these settings; what differs is named key by key.
+"""Whether a folder holds the study or the run of these settings; what differs is named key by key.
 
 A folder at the right path may hold another run: a copy of another seed, another method, or a run of other settings.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.config.overrides import dotted
-from ernie2.errors import CheckpointError, ConfigError, DataError
+from ernie2.errors import CheckpointError, ConfigError
 from ernie2.studies.analysis.reading import check_format
 from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.settings import StudySettings
@@ -38,7 +38,7 @@ def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) 
         return
     check_format(record)
     before, now = dotted(record.get("settings") or {}), dotted(settings.model_dump(mode="json"))
-    if differing := _differing(before, now, ", now ", lambda key: key in _STUDY_MAY_CHANGE):
+    if differing := _differing(before, now, ", now ", _STUDY_MAY_CHANGE.__contains__):
         raise ConfigError(
             f"{settings.folder} holds a study with other settings: {differing}. Choose another folder (folder=…), or "
             "give it the settings it was begun with; seeds, arms, and runs from scratch and without restarts may be "
@@ -59,14 +59,10 @@ def is_done(folder: Path) -> bool:
 
 
 def unit_is_done(unit: Unit, settings: StudySettings) -> bool:
-    """Whether the run of a unit is done.
-
-    Raises `CheckpointError` where its folder holds another run, or one under other rules.
-    """
-    if not is_done(unit.folder(settings)):
-        return False
-    check_unit(unit, settings)
-    return True
+    """Whether the run of a unit is done; raises `CheckpointError` where it is another run, or under other rules."""
+    if done := is_done(unit.folder(settings)):
+        check_unit(unit, settings)
+    return done
 
 
 def check_unit(unit: Unit, settings: StudySettings) -> None:
@@ -87,16 +83,6 @@ def check_unit(unit: Unit, settings: StudySettings) -> None:
         raise CheckpointError(
             f"{folder} holds another run than this study trains there: {differing}. Put the right run back, move this "
             "one away to train it anew, or choose another folder (folder=…)."
-        )
-
-
-def check_scored(unit: Unit, checkpoint: str, file: Path) -> None:
-    """Raise `DataError` unless `checkpoint`, which `file` holds the scores of, is the encoder of the unit's run."""
-    encoder = Path("runs", unit.name, "hf")
-    if Path(checkpoint).parts[-len(encoder.parts) :] != encoder.parts:
-        raise DataError(
-            f"{file} holds scores of another encoder, {checkpoint}, not of {encoder}. Move it away to have the run "
-            "scored again."
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,13 @@ from ernie2.errors import DamagedFile, DataError
 from ernie2.learned import BASELINES
 from ernie2.storage.json_files import read_checked_json, read_json, with_checksum
 from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE
-from ernie2.studies.arms import ARMS, Unit, same_without_restart, steps_of, units
-from ernie2.studies.identity import check_scored, unit_is_done
+from ernie2.studies.arms import ARMS, ONE_STAGE, Unit, steps_of, units
+from ernie2.studies.identity import unit_is_done
 from ernie2.studies.settings import StudySettings
 from ernie2.training.records import Records
 from ernie2.training.run_record import RunRecord, read_run
 
 NAME = "study.json"
-SCORED = "results.json"
 
 _Line = Mapping[str, Any]
 
@@ -50,10 +49,16 @@ def record_of(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **f
             scratch.append(_scratch_of(unit, run, lines))
             continue
         runs.append(_run_of(unit, run, lines) | {"scores": _scores(unit, settings)})
-        if same_without_restart(unit.arm) and unit.seed < settings.without_restart:
+        if unit.arm == ONE_STAGE and unit.seed < settings.without_restart:
             runs.append({**runs[-1], "restart": SENSITIVITY_RULE, "same_run": True})
-    _check_same_shards(described)
+    by_shards = {run.data.fingerprint: run.recipe["run"] for run in described}
+    if len(by_shards) > 1:
+        raise DataError(
+            f"runs of this study were trained on different shards, {' and '.join(by_shards.values())} among them: "
+            "corpora or shards changed between. Remove the runs of one kind, or begin in another folder."
+        )
     known = {task.name: task for run in described for task in run.tasks}
+    steps = steps_of(recipe)
     return {
         "format": FORMAT,
         "kind": "study",
@@ -61,11 +66,10 @@ def record_of(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **f
         **facts,
         "settings": settings.model_dump(mode="json"),
         **_common(described, recipe.shards.share, parallel),
-        "steps": steps_of(recipe),
+        "steps": steps,
         "transfer_at": settings.transfer_at,
         "tasks": [
-            {key: getattr(known.get(name), key, None) or name for key in ("name", "title", "level")}
-            for name in steps_of(recipe)
+            {key: getattr(known.get(name), key, None) or name for key in ("name", "title", "level")} for name in steps
         ],
         "arms": [asdict(ARMS[name]) for name in settings.arms],
         "runs": runs,
@@ -104,18 +108,51 @@ def read_record(file: Path) -> dict[str, Any] | None:
     return record
 
 
-def _check_same_shards(described: Sequence[RunRecord]) -> None:
-    by_shards = {run.data.fingerprint: run.recipe["run"] for run in described}
-    if len(by_shards) > 1:
-        raise DataError(
-            f"runs of this study were trained on different shards, {' and '.join(by_shards.values())} among them: "
-            "corpora or shards changed between. Remove the runs of one kind, or begin in another folder."
-        )
+def results_of(unit: Unit, settings: StudySettings) -> Iterator[tuple[str, list[int], dict[str, Any]]]:
+    """Yield the folder, the seeds and the data set of every results.json of a unit's fine-tuning, by folder.
+
+    Raises `DataError` where a file cannot be read or scores the encoder of another run.
+    """
+    encoder = Path("runs", unit.name, "hf")
+    for file in sorted(unit.scores(settings).glob("*/results.json")):
+        try:
+            results = read_json(file, dict)
+            (one,) = results["datasets"]
+            checkpoint = Path(results["checkpoint"])
+        except (DamagedFile, LookupError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{file} cannot be read as results of fine-tuning: {error} Move it away to have the run scored again."
+            ) from error
+        if checkpoint.parts[-len(encoder.parts) :] != encoder.parts:
+            raise DataError(
+                f"{file} holds scores of another encoder, {checkpoint}, not of {encoder}. Move it away to have the run "
+                "scored again."
+            )
+        yield file.parent.name, results.get("seeds", []), one
+
+
+def _scores(unit: Unit, settings: StudySettings) -> dict[str, Any]:
+    """Set → metric, split and the values of every fine-tuning seed (None: it diverged)."""
+    scores = {}
+    for _, _, one in results_of(unit, settings):
+        row: _Line = one["rows"][0] if one["rows"] else {"metric": "", "split": "dev", "values": {}}
+        values = {**dict.fromkeys(one["diverged"]), **row["values"]}
+        scores[one["dataset"]] = {
+            "metric": row["metric"],
+            "split": row["split"],
+            "standing": one["standing"],
+            "train": one["examples"]["train"],
+            "dev": one["examples"].get(row["split"], 0),
+            "values": dict(sorted(values.items(), key=lambda item: int(item[0]))),
+            "diverged": one["diverged"],
+        }
+    return scores
 
 
 def _run_of(unit: Unit, run: RunRecord, lines: Sequence[_Line]) -> dict[str, Any]:
-    ends = [line for line in lines if line["kind"] == "stage" and line["event"] == "end"]
-    begins = {line["stage"]: line["step"] for line in lines if line["kind"] == "stage" and line["event"] == "begin"}
+    stages = [line for line in lines if line["kind"] == "stage"]
+    begins = {line["stage"]: line["step"] for line in stages if line["event"] == "begin"}
+    ends = [line for line in stages if line["event"] == "end"]
     last = [line for line in lines if line["kind"] == "step"][-1]
     iterations: Counter[str] = Counter()
     for line in ends:
@@ -156,8 +193,7 @@ def _scratch_of(unit: Unit, run: RunRecord, lines: Sequence[_Line]) -> dict[str,
     }
 
 
-def _heldout(lines: Iterable[_Line]) -> list[dict[str, Any]]:
-    """Evaluations with six digits; inside a stage accuracy and loss alone, which keeps records small."""
+def _heldout(lines: Sequence[_Line]) -> list[dict[str, Any]]:
     return [
         {
             **{key: line[key] for key in ("step", "stage", "at", "iterations")},
@@ -169,6 +205,7 @@ def _heldout(lines: Iterable[_Line]) -> list[dict[str, Any]]:
 
 
 def _figures(figures: _Line, at: str) -> dict[str, float | None]:
+    """Six digits; inside a stage accuracy and loss alone, which keeps records small."""
     kept = {key: figures[key] for key in ("accuracy", "loss")}
     if at != "during":
         kept |= {key: figures[key] for key in ("low", "high", "instances")}
@@ -176,39 +213,12 @@ def _figures(figures: _Line, at: str) -> dict[str, float | None]:
     return {key: float(f"{value:.6g}") if math.isfinite(value) else None for key, value in kept.items()}
 
 
-def _scores(unit: Unit, settings: StudySettings) -> dict[str, Any]:
-    """Set → metric, split and the values of every fine-tuning seed (None: it diverged), from results.json each.
-
-    Raises `DataError` where a file cannot be read or scores the encoder of another run.
-    """
-    scores = {}
-    for file in sorted(unit.scores(settings).glob(f"*/{SCORED}")):
-        try:
-            results = read_json(file, dict)
-            (one,) = results["datasets"]
-            check_scored(unit, results["checkpoint"], file)
-        except (DamagedFile, LookupError, TypeError, ValueError) as error:
-            raise DataError(f"{file} cannot be read as results of fine-tuning: {error} Move it away.") from error
-        row: _Line = one["rows"][0] if one["rows"] else {"metric": "", "split": "dev", "values": {}}
-        values = {**dict.fromkeys(one["diverged"]), **row["values"]}
-        scores[one["dataset"]] = {
-            "metric": row["metric"],
-            "split": row["split"],
-            "standing": one["standing"],
-            "train": one["examples"]["train"],
-            "dev": one["examples"].get(row["split"], 0),
-            "values": dict(sorted(values.items(), key=lambda item: int(item[0]))),
-            "diverged": one["diverged"],
-        }
-    return scores
-
-
 def _common(described: Sequence[RunRecord], share: float, parallel: int) -> dict[str, Any]:
     """What all runs share, from the first of them."""
     if not described:
         return {"machine": {}, "data": {"share": share}, "encoder": {}, "batch_tokens": None}
     run = described[0]
-    data = run.data.as_json()
+    data, encoder = run.data.as_json(), run.recipe["encoder"]
     return {
         "machine": {
             "device": run.device,
@@ -218,9 +228,6 @@ def _common(described: Sequence[RunRecord], share: float, parallel: int) -> dict
             "parallel": parallel,
         },
         "data": {**{key: data[key] for key in ("fingerprint", "vocab_size", "corpora")}, "share": share},
-        "encoder": {
-            **{key: run.recipe["encoder"][key] for key in ("kind", "layers", "hidden")},
-            "parameters": run.parameters,
-        },
+        "encoder": {**{key: encoder[key] for key in ("kind", "layers", "hidden")}, "parameters": run.parameters},
         "batch_tokens": run.batch_tokens,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -32,6 +32,14 @@ class TuningSettings(Part):
     settings: dict[str, Any] = Field(default_factory=dict)
     """In place of the paper's fine-tuning settings, for all sets."""
 
+    @property
+    def assignments(self) -> list[str]:
+        """`settings` as `finetune` takes them."""
+        return [
+            f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
+            for key, value in self.settings.items()
+        ]
+
 
 class StudySettings(Part):
     """A study of learning methods, in the way of Table 7."""
@@ -40,9 +48,7 @@ class StudySettings(Part):
     """Where everything goes."""
     seeds: int = Field(default=5, ge=1, le=1_000)
     """Pre-training seeds 0 to seeds - 1, each with every arm."""
-    arms: tuple[ArmName, ...] = Field(
-        default=("continual", "multitask", "continual_multitask", "combined"), min_length=1
-    )
+    arms: tuple[ArmName, ...] = Field(default=get_args(ArmName), min_length=1)
     """Learning methods compared; `combined` is continual_multitask with stages.combine."""
     without_restart: int = Field(default=1, ge=0)
     """So many of the seeds also run with train.restart=never, to see what depends on the schedule; 0: none."""

@@ -97,12 +97,7 @@ def _take_place(devices: Sequence[str], threads: int, place: int) -> None:
 def _in_its_log(carry_out: Callable[[Unit], None], logs: Path, unit: Unit) -> None:
     log = log_of(unit, logs)
     try:
-        with (
-            open_log(log) as file,
-            redirect_stdout(file),
-            redirect_stderr(file),
-            on_terminal(),
-        ):
+        with open_log(log) as file, redirect_stdout(file), redirect_stderr(file), on_terminal():
             carry_out(unit)
     except Exception as error:
         error.add_note(f"{unit.name} failed; what it said is in {log}")

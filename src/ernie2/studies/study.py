@@ -15,22 +15,21 @@ from ernie2.config.overrides import overridden
 from ernie2.config.settings import Recipe
 from ernie2.console import answer, say
 from ernie2.datasets.declared import find_dataset, load
-from ernie2.errors import ConfigError, DamagedFile, DataError, RunStopped
+from ernie2.errors import ConfigError, DataError, RunStopped
 from ernie2.finetuning.finetune import finetune
 from ernie2.finetuning.paper import settings_for, size_for
 from ernie2.reporting.study import markdown, page, picture
 from ernie2.runs.prepare import shards_of
 from ernie2.runs.start import pretrain, resume
 from ernie2.storage.atomic import write_bytes, write_text
-from ernie2.storage.json_files import read_json
 from ernie2.storage.locks import FolderLock
 from ernie2.storage.removing import discard
 from ernie2.studies.analysis.analyse import Analysis, analyse
 from ernie2.studies.analysis.tables import spoken_lines
 from ernie2.studies.arms import Unit, recipe_of, units
 from ernie2.studies.identity import check_same_study, check_unit, unit_is_done
-from ernie2.studies.record import NAME, SCORED, as_json, read_record, record_of
-from ernie2.studies.settings import StudySettings, TuningSettings, load_settings
+from ernie2.studies.record import NAME, as_json, read_record, record_of, results_of
+from ernie2.studies.settings import StudySettings, load_settings
 from ernie2.studies.side_by_side import side_by_side
 from ernie2.training.checkpoints import begun
 
@@ -51,13 +50,15 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
     check_same_study(read_record(folder / NAME), settings)
     _check_sets(settings, recipe)
     with FolderLock(folder, otherwise="folder=FOLDER starts another study"):
-        return _study(settings, recipe, folder, preset, parallel)
+        answer("\n".join(["", *spoken_lines(_study(settings, recipe, folder, preset, parallel))]))
+    return folder
 
 
-def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, parallel: int | None) -> Path:
+def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, parallel: int | None) -> Analysis:
     """Carry out a study; `folder` is locked."""
-    before = read_record(folder / NAME) or {}
-    check_same_study(before or None, settings)
+    record = read_record(folder / NAME)
+    check_same_study(record, settings)
+    before = record or {}
     if settings.finetuning.data is None:
         say("No fine-tuning: give finetuning.data=FOLDER, which holds the sets, to score the encoders as well.")
     planned = units(settings, recipe)
@@ -83,7 +84,12 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
         return _write(folder, record_of(settings, recipe, **facts, **status))
 
     analysis = write_record()  # before the first run too, so that the folder is known for a study of these settings
-    _say_left_out(before.get("runs") or (), settings)
+    runs = before.get("runs") or ()
+    if gone := sum(run["seed"] >= settings.seeds or run["arm"] not in settings.arms for run in runs):
+        say(
+            f"{gone} finished runs are of seeds or arms that are not asked for this time (seeds={settings.seeds}, "
+            f"arms={','.join(settings.arms)}): out of the record until they are, and still in {settings.folder}."
+        )
     try:
         with closing(_carried_out(left, settings, at_once)) as carried_out:
             for unit in carried_out:
@@ -91,8 +97,7 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
                 analysis = write_record()
     except RunStopped as error:
         raise RunStopped("asked to stop; what was trained is saved. The same command goes on from there.") from error
-    answer("\n".join(["", *spoken_lines(analysis)]))
-    return folder
+    return analysis
 
 
 def study_again(file: str | Path, out: str | Path | None = None) -> Path:
@@ -126,37 +131,19 @@ def _write(folder: Path, record: Mapping[str, Any]) -> Analysis:
     return analysis
 
 
-def _say_left_out(runs: Sequence[Mapping[str, Any]], settings: StudySettings) -> None:
-    """Tells of finished runs that are not asked for this time: they leave the record, and stay where they are."""
-    gone = sum(run["seed"] >= settings.seeds or run["arm"] not in settings.arms for run in runs)
-    if gone:
-        say(
-            f"{gone} finished runs are of seeds or arms that are not asked for this time (seeds={settings.seeds}, "
-            f"arms={','.join(settings.arms)}): out of the record until they are, and still in {settings.folder}."
-        )
-
-
 def _check_sets(settings: StudySettings, recipe: Recipe) -> None:
     """Reads every set and setting once, so that a study does not find out after days that one is not there."""
     tuning = settings.finetuning
     for name in tuning.sets:
-        head = find_dataset(name).head
-        if head not in ("classification", "regression"):
-            raise ConfigError(f"finetuning.sets: {name} is a {head} task; a study compares one figure a set.")
-        overridden(settings_for(find_dataset(name).name, size_for(recipe.encoder.layers)), _assignments(tuning))
+        dataset = find_dataset(name)
+        if dataset.head not in ("classification", "regression"):
+            raise ConfigError(f"finetuning.sets: {name} is a {dataset.head} task; a study compares one figure a set.")
+        overridden(settings_for(dataset.name, size_for(recipe.encoder.layers)), tuning.assignments)
         if tuning.data is not None:
             data = load(name, tuning.data)
             data.need("train")
             if not any(split.startswith("dev") for split in data.splits):
                 data.need("dev")
-
-
-def _assignments(tuning: TuningSettings) -> list[str]:
-    """`finetuning.settings` as `finetune` takes them."""
-    return [
-        f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
-        for key, value in tuning.settings.items()
-    ]
 
 
 def _is_complete(unit: Unit, settings: StudySettings) -> bool:
@@ -168,16 +155,8 @@ def _unscored(unit: Unit, settings: StudySettings) -> list[str]:
     tuning = settings.finetuning
     if unit.arm is None or tuning.data is None:
         return []
-    return [name for name in tuning.sets if _seeds_scored(unit.scores(settings) / name / SCORED) < tuning.seeds]
-
-
-def _seeds_scored(results: Path) -> int:
-    try:
-        return len(read_json(results, dict).get("seeds", ()))
-    except FileNotFoundError:
-        return 0
-    except DamagedFile as error:
-        raise DataError(f"{error} Move it away to have the run scored again.") from error
+    scored = {name: len(seeds) for name, seeds, _ in results_of(unit, settings)}
+    return [name for name in tuning.sets if scored.get(name, 0) < tuning.seeds]
 
 
 def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) -> Generator[Unit, None, None]:
@@ -194,17 +173,16 @@ def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) ->
 
 def _carry_out(unit: Unit, settings: StudySettings) -> None:
     """Pre-trains one run, or goes on with it, then scores it; a run that is done is not done again."""
-    run = unit.folder(settings)
+    run, tuning = unit.folder(settings), settings.finetuning
     if not unit_is_done(unit, settings):
         if begun(run):
             check_unit(unit, settings)
             resume(run)
         else:
             pretrain(recipe_of(unit, settings))
-    tuning, assignments = settings.finetuning, _assignments(settings.finetuning)
     for name in _unscored(unit, settings):
         target = unit.scores(settings) / name
-        finetune(run / "hf", name, tuning.data, seeds=tuning.seeds, settings=assignments, out=target)
+        finetune(run / "hf", name, tuning.data, seeds=tuning.seeds, settings=tuning.assignments, out=target)
         if not settings.keep:
             for model in target.glob("*/seed-*/model"):
                 discard(model)

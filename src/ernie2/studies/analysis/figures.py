@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ernie2.learned import LEARNED
 from ernie2.studies.analysis import transfer
-from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run, Scores
+from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run, Scores, Titled
 from ernie2.studies.analysis.statistics import Estimate, estimate, variance_components
 
 SCORE, FINAL, FORGETTING, BACKWARD, FORWARD, COST = "score", "final", "forgetting", "backward", "forward", "cost"
@@ -65,7 +65,7 @@ class ArmResult:
 def arm_results(record: Record, restart: str) -> tuple[ArmResult, ...]:
     """Return every arm that has a finished run under the rule, in the order of the record."""
     by_arm = {arm: record.finished_runs(arm.name, restart) for arm in record.arms}
-    return tuple(_arm(record, arm.name, arm.title, runs) for arm, runs in by_arm.items() if runs)
+    return tuple(_arm(record, arm, runs) for arm, runs in by_arm.items() if runs)
 
 
 def data_sets(record: Record) -> tuple[str, ...]:
@@ -74,11 +74,12 @@ def data_sets(record: Record) -> tuple[str, ...]:
     return (*(name for name in SETS if name in names), *sorted(names - set(SETS)))
 
 
-def _arm(record: Record, name: str, title: str, runs: Sequence[Run]) -> ArmResult:
+def _arm(record: Record, arm: Titled, runs: tuple[Run, ...]) -> ArmResult:
     scores = {dataset: scored for dataset in data_sets(record) if (scored := _scored(dataset, runs)) is not None}
     by_seed = {run.seed: _of_run(record, run, scores) for run in runs}
     keys = dict.fromkeys(key for values in by_seed.values() for key in values)
-    figures = {key: estimate({seed: values.get(key) for seed, values in by_seed.items()}) for key in keys}
+    estimates = {key: estimate({seed: values.get(key) for seed, values in by_seed.items()}) for key in keys}
+    figures = {key: figure for key, figure in estimates.items() if figure is not None}
     baselines, learned = {}, {}
     for task in (task.name for task in record.tasks):
         ends = {run.seed: run.heldout[-1].tasks[task] for run in runs if task in run.heldout[-1].tasks}
@@ -86,8 +87,7 @@ def _arm(record: Record, name: str, title: str, runs: Sequence[Run]) -> ArmResul
             baselines[task] = baseline.mean
         if len(ends) == len(runs) and all(end.instances is not None for end in ends.values()):
             learned[task] = sum(end.verdict.word == LEARNED for end in ends.values())
-    known = {key: figure for key, figure in figures.items() if figure is not None}
-    return ArmResult(name, title, tuple(runs), known, scores, baselines, learned)
+    return ArmResult(arm.name, arm.title, runs, figures, scores, baselines, learned)
 
 
 def _of_run(record: Record, run: Run, scores: Mapping[str, Scored]) -> dict[tuple[str, str], float | None]:

@@ -20,11 +20,6 @@ import numpy as np
 from ernie2.studies.analysis.reading import Evaluation, Run
 
 
-def entered(run: Run, task: str) -> int | None:
-    """Return the stage in which the task was introduced; None where it never was."""
-    return next((index for index, stage in enumerate(run.stages) if task in stage.introduced), None)
-
-
 def left_behind(run: Run) -> set[str]:
     """Return the tasks that entered before the last stage: those that can be forgotten."""
     return {task for stage in run.stages[:-1] for task in stage.introduced}
@@ -73,6 +68,6 @@ def _accuracy(evaluation: Evaluation, task: str) -> float | None:
 
 
 def _ends(run: Run, task: str) -> list[float | None]:
-    """Accuracy at the end of each stage since the task entered."""
-    stage = entered(run, task)
-    return [_accuracy(one, task) for one in run.heldout if stage is not None and one.at_end and one.stage >= stage]
+    """Accuracy at the end of each stage since the task entered; none where it never did."""
+    entered = next((index for index, stage in enumerate(run.stages) if task in stage.introduced), len(run.stages))
+    return [_accuracy(one, task) for one in run.heldout if one.at_end and one.stage >= entered]
