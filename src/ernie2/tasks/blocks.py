@@ -7,16 +7,14 @@ n tokens of all sequences · s sequences · k spans
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Arranged, Array, Labels, Segment, TokenSequence, TokenTask, Vocabulary
-from ernie2.tasks.instances import changing_task, check_labels, label_sequence, still_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,44 +22,16 @@ class Block:
     """Sequences end to end: sequence i is tokens `starts[i] : starts[i + 1]` of `whole`.
 
     `whole` is one `TokenSequence` of them all: its `document` counts on from sequence to sequence, so that no two share
-    one; `segments` is the largest number in one. `starts` (s + 1,) int64; `documents` (s + 1,): number of the first
-    document of each; `arranged`: what was laid out.
+    one; `segments` is the largest number in one. `starts` (s + 1,) int64; `arranged`: what was laid out.
     """
 
     whole: TokenSequence
     starts: Array
-    documents: Sequence[int]
     arranged: Sequence[Arranged] = ()
-
-    @staticmethod
-    def of(sequence: TokenSequence) -> Block:
-        """Return a block of one sequence that was laid out already."""
-        return Block(sequence, np.array([0, len(sequence.tokens)]), [0, len(sequence.document_lengths)])
 
     def __len__(self) -> int:
         """Number of sequences."""
         return len(self.starts) - 1
-
-    def sequence(self, number: int) -> TokenSequence:
-        """Return one sequence alone, as `instances.lay_out` makes it."""
-        whole, (start, end) = self.whole, self.starts[number : number + 2].tolist()
-        first, last = self.documents[number : number + 2]
-        document = whole.document[start:end]
-        spans = {}
-        for kind, runs in whole.spans.items():
-            begin, stop = runs[:, 0].searchsorted((start, end))
-            if stop > begin:
-                spans[kind] = runs[begin:stop] - start
-        return TokenSequence(
-            whole.tokens[start:end],
-            whole.flags[start:end],
-            whole.document_count[start:end],
-            np.where(document < 0, -1, document - first),
-            whole.segment[start:end],
-            spans,
-            len(self.arranged[number].segments),
-            whole.document_lengths[first:last],
-        )
 
 
 def lay_out_block(arranged: Sequence[Arranged], vocabulary: Vocabulary) -> Block:
@@ -86,15 +56,17 @@ def lay_out_block(arranged: Sequence[Arranged], vocabulary: Vocabulary) -> Block
     flags[text] = np.concatenate([segment.document.flags[segment.start : segment.end] for segment in segments])
     count = np.zeros(n, np.int64)
     count[text] = np.concatenate([segment.document.document_count[segment.start : segment.end] for segment in segments])
-    which, documents, document_lengths = _number_documents(arranged)
+    shown: dict[tuple[int, int], int] = {}  # of a sequence, by identity: two documents may be equal
+    keys = [(which, id(segment.document)) for which, one in enumerate(arranged) for segment in one.segments]
     document = np.full(n, -1, np.int64)
-    document[text] = np.repeat(which, lengths)
+    document[text] = np.repeat([shown.setdefault(key, len(shown)) for key in keys], lengths)
+    sizes = {key: len(segment.document.tokens) for key, segment in zip(keys, segments, strict=True)}
+    document_lengths = np.array(list(sizes.values()), np.int64)
     segment_type = np.repeat(numbers, runs)
-    offsets = (ends - 1 - np.array(lengths)).tolist()  # the first token of each segment
-    spans = _spans(segments, offsets)
+    spans = _spans(segments, ends - 1 - np.array(lengths))  # the first token of each segment
     most = max(numbers) + 1
     whole = TokenSequence(tokens, flags, count, document, segment_type, spans, most, document_lengths)
-    return Block(whole, np.append(first_tokens, n), documents, arranged)
+    return Block(whole, np.append(first_tokens, n), arranged)
 
 
 def label_block(
@@ -102,40 +74,62 @@ def label_block(
 ) -> tuple[Array, dict[str, Labels]]:
     """Let every task label every sequence; return the inputs (n,) and each task's labels, positions in the block.
 
-    As in `instances.build`, the task that changes the input goes last, and others do not score what it replaced.
-    `rngs`: the generator of each sequence.
+    The task that changes the input goes last. Token tasks do not score tokens that it replaced: their own label would
+    be about a token nobody sees. `rngs`: the generator of each sequence. Raises `TaskError` where a task breaks its
+    contract, and where two change the input.
     """
-    changing = changing_task(token_tasks)
+    changing = _changing_task(token_tasks)
     labels = {task.name: _label(task, block, rngs) for task in token_tasks if task is not changing}
     inputs = block.whole.tokens
     if changing is not None:
         made = _label(changing, block, rngs)
         if made.inputs is not None:
-            inputs, labels = made.inputs, still_seen(labels, made.inputs == block.whole.tokens)
+            inputs, kept = made.inputs, made.inputs == block.whole.tokens
+            for name, each in labels.items():
+                seen = kept[each.positions]
+                labels[name] = Labels(each.positions[seen], each.targets[seen])
         labels[changing.name] = made
     return inputs, labels
 
 
+def _changing_task(token_tasks: Sequence[TokenTask]) -> TokenTask | None:
+    """Return the task that changes the input, None without one. Raises `TaskError` where there are several."""
+    changing = [task for task in token_tasks if task.changes_input]
+    if len(changing) > 1:
+        names = " and ".join(repr(task.name) for task in changing)
+        raise TaskError(
+            f"tasks {names} all change the input, so they cannot label one instance; leave all but one out."
+        )
+    return changing[0] if changing else None
+
+
 def _label(task: TokenTask, block: Block, rngs: Sequence[Generator]) -> Labels:
+    if len(block) == 1:
+        return _checked(task, block, lambda: task.label(block.whole, rngs[0]))
     if _labels_blocks(type(task)):
-        try:
-            made = task.label_block(block, rngs)
-        except Exception as error:
-            where = block.arranged[0].segments[0].document.name
-            raise TaskError(f"task {task.name!r} failed on documents from {where!r} on: {error!r}") from error
-        check_labels(task, block.whole, made, block.arranged[0])
-        return made
-    alone = []
-    for number, (rng, arranged) in enumerate(zip(rngs, block.arranged, strict=True)):
-        sequence = block.sequence(number)
-        one = label_sequence(task, sequence, rng, arranged)
-        alone.append(replace(one, inputs=sequence.tokens) if task.changes_input and one.inputs is None else one)
-    starts = block.starts[:-1].tolist()
-    return Labels(
-        np.concatenate([one.positions + start for one, start in zip(alone, starts, strict=True)]),
-        np.concatenate([one.targets for one in alone]),
-        np.concatenate([one.inputs for one in alone if one.inputs is not None]) if task.changes_input else None,
-    )
+        return _checked(task, block, lambda: task.label_block(block, rngs))
+    inputs = block.whole.tokens.copy() if task.changes_input else None
+    positions, targets = [], []
+    for start, one, rng in zip(block.starts.tolist(), block.arranged, rngs, strict=False):
+        made = _label(task, lay_out_block([one], task.vocabulary), [rng])
+        positions.append(made.positions + start)
+        targets.append(made.targets)
+        if inputs is not None and made.inputs is not None:
+            inputs[start : start + len(made.inputs)] = made.inputs
+    return Labels(np.concatenate(positions), np.concatenate(targets), inputs)
+
+
+def _checked(task: TokenTask, block: Block, label: Callable[[], Labels]) -> Labels:
+    """What `label` returns; raises `TaskError`, naming task and document, where it breaks its contract."""
+    where = block.arranged[0].segments[0].document.name
+    try:
+        made = label()
+    except Exception as error:
+        on = f"document {where!r}" if len(block) == 1 else f"documents from {where!r} on"
+        raise TaskError(f"task {task.name!r} failed on {on}: {error!r}") from error
+    if (problem := _problem(task, block.whole, made)) is not None:
+        raise TaskError(f"task {task.name!r}, document {where!r}: {problem}.")
+    return made
 
 
 def _labels_blocks(kind: type[TokenTask]) -> bool:
@@ -144,39 +138,63 @@ def _labels_blocks(kind: type[TokenTask]) -> bool:
     return owner is not TokenTask and "label_block" in vars(owner)
 
 
-def _number_documents(arranged: Sequence[Arranged]) -> tuple[list[int], list[int], Array]:
-    """Number of the document of every segment, of the first document of every sequence, and tokens of each document."""
-    which: list[int] = []
-    starts, lengths = [0], list[int]()
-    for one in arranged:
-        shown: dict[int, int] = {}  # by identity: two documents may be equal
-        for segment in one.segments:
-            number = shown.get(id(segment.document))
-            if number is None:
-                number = shown[id(segment.document)] = len(lengths)
-                lengths.append(len(segment.document.tokens))
-            which.append(number)
-        starts.append(len(lengths))
-    return which, starts, np.array(lengths, np.int64)
-
-
-def _spans(segments: Sequence[Segment], offsets: Sequence[int]) -> dict[str, Array]:
+def _spans(segments: Sequence[Segment], offsets: Array) -> dict[str, Array]:
     """Spans that lie whole in a segment, kind → (k, 2), as positions in the block; `offsets`: where segments begin."""
-    edges: dict[int, list[tuple[str, Array, list[int], list[int]]]] = {}  # by document: a walk stays in one for long
-    found: dict[str, tuple[list[Array], list[int], list[int]]] = {}
-    for segment, offset in zip(segments, offsets, strict=True):
-        document, start, end = segment.document, segment.start, segment.end
-        if (kinds := edges.get(id(document))) is None:
-            kinds = [(kind, runs, *runs.T.tolist()) for kind, runs in document.spans.items()]
-            edges[id(document)] = kinds
-        for kind, runs, begins, ends in kinds:
-            first, last = bisect_left(begins, start), bisect_right(ends, end)
-            if last > first:
-                parts, shifts, counts = found.setdefault(kind, ([], [], []))
-                parts.append(runs[first:last])
-                shifts.append(offset - start)
-                counts.append(last - first)
-    return {
-        kind: np.concatenate(parts) + np.repeat(shifts, counts)[:, None]
-        for kind, (parts, shifts, counts) in found.items()
-    }
+    starts, ends = (np.array([getattr(segment, edge) for segment in segments]) for edge in ("start", "end"))
+    of_document: dict[int, list[int]] = {}  # by identity; a walk stays in one document for long
+    for number, segment in enumerate(segments):
+        of_document.setdefault(id(segment.document), []).append(number)
+    found: dict[str, list[Array]] = {}
+    for numbers in of_document.values():
+        shifts = (offsets - starts)[numbers].tolist()
+        for kind, runs in segments[numbers[0]].document.spans.items():
+            firsts = runs[:, 0].searchsorted(starts[numbers]).tolist()
+            lasts = runs[:, 1].searchsorted(ends[numbers], side="right").tolist()
+            parts = [
+                runs[first:last] + shift
+                for first, last, shift in zip(firsts, lasts, shifts, strict=True)
+                if last > first
+            ]
+            if parts:
+                found.setdefault(kind, []).extend(parts)
+    joined = {kind: np.concatenate(parts) for kind, parts in found.items()}
+    return {kind: runs[runs[:, 0].argsort()] for kind, runs in joined.items()}
+
+
+def _problem(task: TokenTask, sequence: TokenSequence, made: object) -> str | None:
+    """What is wrong with what a task returned for labels, or None."""
+    if not isinstance(made, Labels):
+        return f"returned {kind_of(made)}, not Labels; Labels without positions score nothing"
+    positions, targets, inputs, length = made.positions, made.targets, made.inputs, len(sequence.tokens)
+    for name, array in (("positions", positions), ("targets", targets), ("inputs", inputs)):
+        if array is not None and not _whole_numbers(array):
+            return f"{name} are {kind_of(array)}, not one row of whole numbers"
+    if len(positions) != len(targets):
+        return f"{len(positions)} positions but {len(targets)} targets"
+    if inputs is not None and not task.changes_input:
+        return "returned inputs, though it says it changes none"
+    if inputs is not None and len(inputs) != length:
+        return f"returned {len(inputs)} inputs for a sequence of {length} tokens"
+    if not len(positions):
+        return None
+    if (positions[1:] <= positions[:-1]).any():
+        return "scored positions do not ascend"
+    if positions[0] < 0 or positions[-1] >= length:
+        return f"scores positions {positions[0]}…{positions[-1]} of a sequence of {length} tokens"
+    if sequence.document[positions].min() < 0:
+        return "scores a special token"
+    classes = len(task.labels) if task.labels is not None else task.vocabulary.size
+    if targets.min() < 0 or targets.max() >= classes:
+        return f"labels {targets.min()}…{targets.max()}, but it has {classes} classes"
+    return None
+
+
+def _whole_numbers(array: object) -> bool:
+    return isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in "iu"
+
+
+def kind_of(value: object) -> str:
+    """What a value is, for a message: 'a str', 'an array of float64 with shape (3,)'."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} with shape {value.shape}"
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -90,7 +90,7 @@ class KnowledgeMasking(TokenTask):
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Picks units, replaces their pieces, and scores each with its original id (paper, Knowledge Masking Task)."""
-        return self.label_block(Block.of(sequence), [rng])
+        return self.label_block(Block(sequence, np.array([0, len(sequence.tokens)])), [rng])
 
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
         """As `label` of each sequence, whose own generator draws for it."""
