@@ -6,6 +6,7 @@ other id is a word of a script that has case, lower-cased unless its position is
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from ernie2.shards.store import (
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.tasks.base import Segment, Task, Vocabulary, find
+from ernie2.training.state import Position
 
 PAD, UNK, CLS, SEP, MASK = 0, 1, 2, 3, 4
 CONTINUING = 900
@@ -182,3 +184,13 @@ def _write_shard(
         columns["label"] = np.array([labels.index(str(document.label)) for document in documents], np.uint16)
         shard_facts["labels"] = labels
     write_shard(folder, columns, [document.name for document in documents], shard_facts)
+
+
+def lanes_as_json(lanes):
+    """The lanes as a checkpoint holds them."""
+    return json.loads(json.dumps(Position(lanes).state()))["lanes"]
+
+
+def lanes_of(states):
+    """The lanes of what `lanes_as_json` returned."""
+    return Position.of({"lanes": states}).lanes

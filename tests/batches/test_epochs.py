@@ -66,9 +66,9 @@ def test_the_epochs_told_are_those_that_are_walked(shards, host):
     for _ in range(60):
         lanes = [stream.pack(j, lane, host, (host,))[1] for j, lane in enumerate(lanes)]
     for corpus in stream.feeds[host].corpora:
-        walked = sum(
-            stream.walked(host, j, corpus, None, lane.cursors[host]) for j, lane in enumerate(lanes)
-        ) / corpus.tokens("train")
+        walked = sum(stream.walked(host, j, corpus, None, lane[host]) for j, lane in enumerate(lanes)) / corpus.tokens(
+            "train"
+        )
         assert walked > 1
         assert told[corpus.name] == pytest.approx(walked, rel=0.15)
 

@@ -93,7 +93,7 @@ def digest_of(stream, host, active):
             digest.update(name.encode())
             digest.update(targets.positions.astype(np.int64).tobytes())
             digest.update(targets.labels.astype(np.int64).tobytes())
-    digest.update(repr([lane.state() for lane in lanes]).encode())
+    digest.update(repr(tiny.lanes_as_json(lanes)).encode())
     return digest.hexdigest()
 
 

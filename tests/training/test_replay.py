@@ -9,6 +9,7 @@ from ernie2.errors import CheckpointError, RunFailed, StorageError
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training import replay
+from tiny import lanes_of
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +60,10 @@ def test_what_is_kept_holds_no_pickles_and_comes_back_exactly(run):
 def test_the_batch_that_is_kept_is_the_one_the_lanes_yield(run):
     folder, _, trainer = run
     packs, _, facts = replay.read_bad_batch(folder / "bad_batch")
-    from ernie2.batches.stream import Lane
 
     plan = trainer.plans[0]
     for number, pack in packs.items():
-        lane = Lane.of(facts["lanes"][str(number)])
+        lane = lanes_of([facts["lanes"][str(number)]])[0]
         again, _ = trainer.stream.pack(number, lane, plan.host_at(2), plan.at(2))
         assert np.array_equal(again.tokens, pack.tokens)
         assert set(again.targets) == set(pack.targets)

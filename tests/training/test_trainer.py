@@ -10,7 +10,7 @@ import torch
 import tiny
 import tiny_run
 from child_processes import wait_until
-from ernie2.batches.stream import Lane
+from ernie2.batches.stream import Cursor
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, RunStopped, ShardError
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.build import build
@@ -152,7 +152,7 @@ def test_a_task_without_held_out_documents_does_not_keep_a_stage_from_converging
 
 
 def test_a_position_survives_json():
-    lane = Lane.of({"a": {"drawn": 3, "corpora": {"c": [1, 2]}, "tokens": {"c": 40}}})
+    lane = {"a": Cursor(3, {"c": (1, 2)}, {"c": 40})}
     position = Position([lane], stage=1, stage_step=2, step=9, tokens=100, task_steps={"a": 4}, seen={"a": 7})
     assert Position.of(json.loads(json.dumps(position.state()))).state() == position.state()
 
@@ -366,7 +366,7 @@ def test_a_step_that_is_not_finite_changes_nothing_is_counted_and_its_data_is_co
     straight = whole.position
     assert position.step == straight.step
     assert position.seen == straight.seen
-    assert [lane.state() for lane in position.lanes] == [lane.state() for lane in straight.lanes]
+    assert position.lanes == straight.lanes
 
 
 def test_bad_steps_in_a_row_are_counted_over_a_kill(tmp_path):

@@ -147,14 +147,32 @@ def end_to_end(
 
     Lengths [3, 1, 2] start at [0, 3, 4, 6].
     """
-    lengths = np.array([len(sequence) for sequence in tokens], np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    real = int(starts[-1])
-    laid = np.full(room, pad, np.int32)
-    positions, segment_types, rows = (np.zeros(room, np.int32) for _ in range(3))
-    if real:
-        laid[:real] = np.concatenate(tokens)
-        positions[:real] = np.arange(real) - np.repeat(starts[:-1], lengths)
-        segment_types[:real] = np.concatenate(segments)
-        rows[:real] = np.repeat(task_ids, lengths)
-    return PackedBatch(laid, positions, segment_types, rows, starts, longest, targets).flattened()
+    starts = np.cumsum([0, *map(len, tokens)])
+    nothing = np.zeros(0, np.int32)
+    joined, types = (np.concatenate([nothing, *arrays]) for arrays in (tokens, segments))
+    return lay_pack(joined, types, starts, np.array(task_ids, np.int32), targets, room=room, longest=longest, pad=pad)
+
+
+def lay_pack(
+    tokens: Array,
+    segments: Array,
+    starts: Array,
+    task_ids: Array,
+    targets: Mapping[str, Targets],
+    *,
+    room: int,
+    longest: int,
+    pad: int,
+) -> PackedBatch:
+    """Lays `tokens` (n,) of sequences that begin at `starts` (S + 1,) into a pack of `room` tokens, in one buffer.
+
+    `segments` (n,); `task_ids` (S,); `targets` hold positions in the pack.
+    """
+    real, lengths = int(starts[-1]), np.diff(starts)
+    laid = np.zeros((4, room), np.int32)
+    laid[0, real:] = pad
+    laid[0, :real] = tokens
+    laid[1, :real] = np.arange(real) - np.repeat(starts[:-1], lengths)
+    laid[2, :real] = segments
+    laid[3, :real] = np.repeat(task_ids, lengths)
+    return PackedBatch(*laid, starts.astype(np.int32), longest, targets).flattened()

@@ -122,9 +122,7 @@ class Loader:
         found: dict[int, tuple[PackedBatch, Lane]] = {}
         for worker in self._workers:
             found.update(worker.receive(host))
-        after = [
-            Lane({**lane.cursors, **found[number][1].cursors}) for number, lane in zip(self.numbers, lanes, strict=True)
-        ]
+        after = [{**lane, **found[number][1]} for number, lane in zip(self.numbers, lanes, strict=True)]
         self._expected = (_following(self._plans, place), after)
         return [found[number][0] for number in self.numbers], after
 
@@ -203,7 +201,7 @@ class _Worker:
         first = self._received % (AHEAD + 1) * self._slots
         self._received += 1
         return {
-            number: (layout.pack(self._buffer.rows[slot, : layout.size].copy()), Lane({host: cursor}))
+            number: (layout.pack(self._buffer.rows[slot, : layout.size].copy()), {host: cursor})
             for slot, (number, (layout, cursor)) in enumerate(answer.items(), first)
         }
 
@@ -260,7 +258,7 @@ def _work(
                 flat = pack.flattened().flat
                 assert flat is not None
                 buffer.rows[slot, : len(flat)] = flat
-                made[number] = pack.layout(), lanes[number].cursors[host]
+                made[number] = pack.layout(), lanes[number][host]
             answer = made
         except Ernie2Error as error:
             answer = error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.batches.batch import Layout, PackedBatch, Targets, TargetsLayout, end_to_end
+from ernie2.batches.batch import PackedBatch, Targets, lay_pack
 from ernie2.tasks.base import Labels, SentenceTask, Task, TokenTask
 from ernie2.tasks.blocks import Block
 from ernie2.tasks.instances import Instance
@@ -50,9 +50,7 @@ class Caps:
 
 def pack_of_nothing(caps: Caps, cls: int, sep: int) -> PackedBatch:
     """An empty sequence without targets: what a rank computes while others still have packs of the step."""
-    return end_to_end(
-        [np.array([cls, sep])], [np.zeros(2, np.int64)], [0], {}, room=caps.tokens, longest=caps.longest, pad=0
-    )
+    return _pack(caps, 0, np.array([cls, sep]), np.zeros(2, np.int64), np.array([0, 2]), np.zeros(1, np.int64), {})
 
 
 def pack_block(
@@ -63,32 +61,39 @@ def pack_block(
     `inputs` (n,) and `labels` are those of the block; every sequence has the same `task_id`.
     """
     starts = block.starts
-    ends = {
-        name: labels[name].positions.searchsorted(starts) for name in caps.scored if name in labels
-    }  # (s + 1,) each
+    ends = {name: labels[name].positions.searchsorted(starts) for name in caps.scored if name in labels}  # (s + 1,)
     fitting = [int(starts.searchsorted(caps.tokens, side="right")) - 1, caps.sequences]
     fitting += [int(end.searchsorted(caps.scored[name], side="right")) - 1 for name, end in ends.items()]
     count = min(fitting)
     real = int(starts[count])
-    scored = {name: int(end[count]) for name, end in ends.items()}
-    lengths = np.diff(starts[: count + 1])
-    layout = Layout(
-        caps.tokens,
-        count + 1,
-        caps.longest,
-        tuple(TargetsLayout(name, (caps.scored[name],), False, end) for name, end in scored.items() if end),
-    )
-    pack = layout.pack(np.zeros(layout.size, np.int32))
-    pack.tokens[:real] = inputs[:real]
-    pack.tokens[real:] = pad
-    pack.positions[:real] = np.arange(real) - np.repeat(starts[:count], lengths)
-    pack.segments[:real] = block.whole.segment[:real]
-    pack.task_ids[:real] = task_id
-    pack.starts[:] = starts[: count + 1]
-    for name, targets in pack.targets.items():
-        targets.positions[: targets.count] = labels[name].positions[: targets.count]
-        targets.labels[: targets.count] = labels[name].targets[: targets.count]
-    return pack
+    scored = {
+        name: Labels(labels[name].positions[: end[count]], labels[name].targets[: end[count]])
+        for name, end in ends.items()
+    }
+    ids = np.full(count, task_id)
+    return _pack(caps, pad, inputs[:real], block.whole.segment[:real], starts[: count + 1], ids, scored)
+
+
+def _pack(
+    caps: Caps,
+    pad: int,
+    tokens: Array,
+    segments: Array,
+    starts: Array,
+    task_ids: Array,
+    labels: Mapping[str, Labels],
+) -> PackedBatch:
+    """`batch.lay_pack` with labels padded to the caps; those of tasks that score nothing are left out."""
+    targets = {}
+    for name, scored in labels.items():
+        if count := len(scored.positions):
+            positions = np.zeros(caps.scored[name], np.int32)
+            positions[:count] = scored.positions
+            kind = np.float32 if scored.targets.dtype.kind == "f" else np.int32
+            padded = np.zeros((caps.scored[name], *scored.targets.shape[1:]), kind)
+            padded[:count] = scored.targets
+            targets[name] = Targets(positions, padded, count)
+    return lay_pack(tokens, segments, starts, task_ids, targets, room=caps.tokens, longest=caps.longest, pad=pad)
 
 
 class Packer:
@@ -119,26 +124,19 @@ class Packer:
 
     def pack(self) -> PackedBatch:
         """Lays what was collected end to end; positions of labels become positions in the pack."""
-        instances = [instance for instance, _ in self._instances]
-        starts = np.concatenate([[0], np.cumsum([len(instance) for instance in instances])])
-        return end_to_end(
-            [instance.inputs for instance in instances],
-            [instance.segment for instance in instances],
-            [task_id for _, task_id in self._instances],
-            {name: self._targets(name, starts) for name, count in self._scored.items() if count},
-            room=self._caps.tokens,
-            longest=self._caps.longest,
-            pad=self._pad,
-        )
-
-    def _targets(self, name: str, starts: Array) -> Targets:
-        made = [
-            (start, i.labels[name]) for (i, _), start in zip(self._instances, starts, strict=False) if name in i.labels
-        ]
-        count, cap = self._scored[name], self._caps.scored[name]
-        found = np.concatenate([labels.targets for _, labels in made])
-        positions = np.zeros(cap, np.int32)
-        positions[:count] = np.concatenate([labels.positions + start for start, labels in made])
-        labels = np.zeros((cap, *found.shape[1:]), np.float32 if found.dtype.kind == "f" else np.int64)
-        labels[:count] = found
-        return Targets(positions, labels, count)
+        instances, ids = [each for each, _ in self._instances], [task_id for _, task_id in self._instances]
+        starts = np.cumsum([0, *map(len, instances)])
+        scored = {}
+        for name, count in self._scored.items():
+            if count:
+                made = [
+                    (start, each.labels[name])
+                    for start, each in zip(starts, instances, strict=False)
+                    if name in each.labels
+                ]
+                positions = np.concatenate([labels.positions + start for start, labels in made])
+                scored[name] = Labels(positions, np.concatenate([labels.targets for _, labels in made]))
+        nothing = np.zeros(0, np.int64)
+        inputs = np.concatenate([nothing, *(each.inputs for each in instances)])
+        segments = np.concatenate([nothing, *(each.segment for each in instances)])
+        return _pack(self._caps, self._pad, inputs, segments, starts, np.array(ids, np.int64), scored)

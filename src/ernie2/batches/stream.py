@@ -10,7 +10,7 @@ resumes in O(1).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from typing import Any
 
@@ -42,28 +42,8 @@ class Cursor:
     tokens: dict[str, int]
 
 
-@dataclass
-class Lane:
-    """The cursors of one lane, by host task; a plain value going in and out of checkpoints."""
-
-    cursors: dict[str, Cursor] = field(default_factory=dict)
-
-    def state(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {
-            host: {**vars(cursor), "corpora": {name: list(at) for name, at in cursor.corpora.items()}}
-            for host, cursor in self.cursors.items()
-        }
-
-    @staticmethod
-    def of(state: Mapping[str, Any]) -> Lane:
-        """Return the lane of a `state()`."""
-        return Lane(
-            {
-                host: Cursor(c["drawn"], {name: (k, s) for name, (k, s) in c["corpora"].items()}, c["tokens"])
-                for host, c in state.items()
-            }
-        )
+Lane = dict[str, Cursor]
+"""The cursors of one lane, by host task; a plain value going in and out of checkpoints."""
 
 
 @dataclass(slots=True)
@@ -150,16 +130,16 @@ class Stream:
 
         Returns the pack and the lane after it; `lane` itself is not changed.
         """
-        after = Lane(dict(lane.cursors))
+        after = dict(lane)
         if (riders := self._riders_of_all(host, tuple(active))) is not None:
-            pack, after.cursors[host] = self._pack_block(lane_number, lane.cursors.get(host), host, riders)
+            pack, after[host] = self._pack_block(lane_number, lane.get(host), host, riders)
             return pack, after
         packer = Packer(self.caps, self.vocabulary.pad)
         while True:
-            instance, cursor, task_id = self.instance(lane_number, after.cursors.get(host), host, active)
+            instance, cursor, task_id = self.instance(lane_number, after.get(host), host, active)
             if not packer.add(instance, task_id):
                 return packer.pack(), after
-            after.cursors[host] = cursor
+            after[host] = cursor
 
     def instance(
         self, lane_number: int, cursor: Cursor | None, host: str, active: Sequence[str]
@@ -264,7 +244,7 @@ class Stream:
 
     def epoch(self, host: str, lane: Lane) -> int:
         """How many times this lane has been through its smallest corpus."""
-        cursor = lane.cursors.get(host)
+        cursor = lane.get(host)
         if cursor is None:
             return 0
         sizes = {corpus.name: corpus.documents(self._split) for corpus in self.feeds[host].corpora}

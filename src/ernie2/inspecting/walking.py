@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ernie2.batches.packing import Caps
-from ernie2.batches.stream import Cursor, Feed, Lane, Stream
+from ernie2.batches.stream import Cursor, Feed, Stream
 from ernie2.shards.store import SPAN_KINDS
 from ernie2.tasks.base import Task, Vocabulary
 from ernie2.tasks.instances import Instance
@@ -40,7 +40,7 @@ def walk(
             searched += 1
             if wanted is None or wanted(instance):
                 found.append(instance)
-            if stream.epoch(task.name, Lane({task.name: cursor})):
+            if stream.epoch(task.name, {task.name: cursor}):
                 break
     return found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from ernie2.batches.stream import Lane
 
@@ -31,10 +33,6 @@ class Convergence:
     def reached(self, tasks: Iterable[str], patience: int | None) -> bool:
         """Whether every one of `tasks` went `patience` evaluations without improving; never where that is None."""
         return patience is not None and all(self.waited.get(task, 0) >= patience for task in tasks)
-
-    def state(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"best": dict(self.best), "waited": dict(self.waited)}
 
 
 @dataclass
@@ -85,12 +83,10 @@ class Position:
         return frozenset(ended | {task for task, count in self.task_steps.items() if count})
 
     def state(self) -> dict[str, Any]:
-        """As JSON values."""
-        lanes = [lane.state() for lane in self.lanes]
-        return {**vars(self), "lanes": lanes, "convergence": self.convergence.state()}
+        """Return a copy as JSON values."""
+        return asdict(self)
 
     @staticmethod
     def of(state: Mapping[str, Any]) -> Position:
         """From `state()`."""
-        lanes = [Lane.of(lane) for lane in state["lanes"]]
-        return Position(**{**state, "lanes": lanes, "convergence": Convergence(**state["convergence"])})
+        return TypeAdapter(Position).validate_python(state)

@@ -71,9 +71,9 @@ class StepInputReader:
 
     def lanes(self) -> list[Lane]:
         """Return the data streams of all ranks as they stand now; all ranks call it together."""
-        found: list[Lane] = [Lane()] * self._stream.lanes
-        for rank, lanes in enumerate(self._world.gather([lane.state() for lane in self._lanes])):
-            found[rank :: self._world.size] = map(Lane.of, lanes)
+        found: list[Lane] = [{}] * self._stream.lanes
+        for rank, lanes in enumerate(self._world.gather(self._lanes)):
+            found[rank :: self._world.size] = lanes
         return found
 
     def read(self, at: Position) -> StepInputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,10 @@ class NonFiniteSteps(Hook):
         folder = self._run / "bad_batch"
         packs: dict[int, PackedBatch] = {}
         lanes: dict[str, Any] = {}
-        standing = {str(number): lane.state() for number, lane in done.inputs.lanes.items()}
+        standing = {
+            str(number): {host: asdict(cursor) for host, cursor in lane.items()}
+            for number, lane in done.inputs.lanes.items()
+        }
         for theirs, stood in self._world.gather((done.inputs.packs, standing)):
             packs |= theirs
             lanes |= stood
@@ -99,6 +103,6 @@ def _where(done: StepDone) -> str:
 
 def _read(lane: Lane, host: str) -> str:
     """Where the host of a step stood in a lane: "at document 12 of text"."""
-    cursor = lane.cursors.get(host)
+    cursor = lane.get(host)
     at = [] if cursor is None else [f"document {document} of {name}" for name, (document, _) in cursor.corpora.items()]
     return "at " + ", ".join(at) if at else "at its start"
