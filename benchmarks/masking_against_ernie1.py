@@ -30,9 +30,9 @@ from ernie2.shards.knowledge.token_runs import Spans, TokenRuns, as_spans
 from ernie2.shards.store import SPAN_KINDS, WORD_START, AnnotatedDocument
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.tasks.base import Arranged, Segment, TokenSequence, Vocabulary
+from ernie2.tasks.building import vocabulary_of
 from ernie2.tasks.instances import lay_out
 from ernie2.tasks.knowledge_masking import UNITS, KnowledgeMasking, KnowledgeMaskingOptions, Level, unit_starts
-from ernie2.tasks.vocabulary import vocabulary_of
 
 UNKNOWN = "□"
 CONTEXT = 9

@@ -165,7 +165,7 @@ WRITERS = {
     *("tempfile.TemporaryDirectory", "tempfile.TemporaryFile", "tempfile.NamedTemporaryFile"),
 }
 WRITES_ELSEWHERE = {
-    ("batches/shared_buffer.py", "tempfile.TemporaryFile"),  # memory that processes share; it has no name
+    ("batches/loader.py", "tempfile.TemporaryFile"),  # memory that processes share; it has no name
     ("benchmarking/measure.py", "tempfile.TemporaryDirectory"),  # made-up pairs, gone after the measurement
     ("finetuning/glue_submission.py", "zipfile.ZipFile"),  # into memory
     ("shards/prepare.py", "rmdir"),  # an empty folder after input that was refused

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from ernie2.batches.epochs import expected_epochs
 from ernie2.batches.feeds import feeds
-from ernie2.batches.mixing import next_corpus
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan, Stage
-from ernie2.batches.stream import Feed, Lane, Stream
+from ernie2.batches.stream import Feed, Lane, Stream, next_corpus
 from tiny import FOUR, VOCABULARY, document, lanes_as_json, lanes_of, task, write_corpora
 
 MASKING, REORDERING = FOUR[0], FOUR[3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 
-from ernie2.batches.shared_buffer import SharedBuffer
+from ernie2.batches.loader import SharedBuffer
 
 
 def write(buffer):

@@ -25,9 +25,8 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.build import check_rides, head_specs, lay_plans, open_stream
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
-from ernie2.tasks.building import build_tasks, task_ids
+from ernie2.tasks.building import build_tasks, task_ids, vocabulary_of
 from ernie2.tasks.recipe import load_recipe
-from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.measuring import TaskSet, task_sets
 from ernie2.training.optimizers import build_optimizer
 

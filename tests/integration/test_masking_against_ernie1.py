@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.tasks.building import vocabulary_of
 from ernie2.tasks.knowledge_masking import KnowledgeMasking
-from ernie2.tasks.vocabulary import vocabulary_of
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", ROOT.parent / "shared" / "data"))

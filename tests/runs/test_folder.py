@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import tiny_run
 from ernie2.errors import FolderInUse, LockLost
 from ernie2.storage.locks import FolderLock, describe_process
 from ernie2.storage.readers import without_readers
+from ernie2.training.checkpoints import Saver
 from ernie2.training.records import Records
 
 
@@ -97,18 +97,20 @@ def test_a_run_that_another_process_took_over_stops_by_name_and_writes_nothing_m
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_run.write_shards(tmp_path / "shards")
-    run, real, left = tmp_path / "run", Records.write, {}
+    run, real, left, save = tmp_path / "run", Records.write, {}, Saver.save
+
+    def save_and_wait(saver: Saver, *given: Any) -> None:
+        save(saver, *given)
+        saver.finish()
 
     def lose(records: Records, kind: str, **values: Any) -> None:
         if kind == "step" and not left:
-            for thread in threading.enumerate():
-                if thread.name == "ernie2-checkpoint":
-                    thread.join()
             (run / "lock").write_text(json.dumps({**describe_process(), "pid": 17, "host": "elsewhere"}))
             left.update(bytes_of(run))
         real(records, kind, **values)
 
     monkeypatch.setattr(Records, "write", lose)
+    monkeypatch.setattr(Saver, "save", save_and_wait)
     with pytest.raises(LockLost, match=r"process 17 on elsewhere .* has it now"):
         ernie2.pretrain(tiny_run.recipe(tmp_path).model_dump(mode="json"))
     assert bytes_of(run) == left

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from ernie2.tasks.base import Arranged, Labels, Options, Segment, TokenTask
+from ernie2.tasks.building import vocabulary_of
 from ernie2.tasks.instances import lay_out
-from ernie2.tasks.vocabulary import vocabulary_of
 from tiny import VOCABULARY, document
 
 

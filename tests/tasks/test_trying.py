@@ -7,7 +7,7 @@ import pytest
 from ernie2.batches.feeds import feeds, heldout_feed
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Options, SentenceTask
-from ernie2.tasks.trying import why_never
+from ernie2.tasks.usable import why_never
 from tiny import FOUR, VOCABULARY, document, task, write_corpora
 
 THREE = [[[10, 11], [12, 13], [14, 15]]]

@@ -175,4 +175,4 @@ def lay_pack(
     laid[1, :real] = np.arange(real) - np.repeat(starts[:-1], lengths)
     laid[2, :real] = segments
     laid[3, :real] = np.repeat(task_ids, lengths)
-    return PackedBatch(*laid, starts.astype(np.int32), longest, targets).flattened()
+    return PackedBatch(laid[0], laid[1], laid[2], laid[3], starts.astype(np.int32), longest, targets).flattened()

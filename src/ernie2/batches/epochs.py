@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from ernie2.batches.mixing import next_corpus
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan
-from ernie2.batches.stream import Cursor, Feed, Stream
+from ernie2.batches.stream import Cursor, Feed, Stream, next_corpus
 from ernie2.errors import ConfigError
 from ernie2.shards.store import ShardedCorpus
 from ernie2.tasks.base import Task

@@ -83,7 +83,8 @@ def extend(stages: Sequence[Stage], task: str, steps: int, replay: int | None = 
     """
     known = list(dict.fromkeys(name for stage in stages for name in stage.tasks))
     if task in known:
-        raise ConfigError(f"{task!r} was trained already, in stage {_first(stages, task)}; a task enters once.")
+        first = next(number for number, stage in enumerate(stages, 1) if stage.of(task))
+        raise ConfigError(f"{task!r} was trained already, in stage {first}; a task enters once.")
     if steps < 1:
         raise ConfigError(f"the new task {task!r} needs at least one iteration, not {steps} (stages.steps).")
     if replay is not None and replay < 0:
@@ -93,7 +94,9 @@ def extend(stages: Sequence[Stage], task: str, steps: int, replay: int | None = 
             f"stages.steps={steps} and a replay of {replay or 0} make {total:,} iterations; {MOST_ITERATIONS:,} is the "
             "most."
         )
-    old = {name: _unit(stages, name) if replay is None else replay for name in known}
+    trained = {name: sum(stage.of(name) for stage in stages) for name in known}
+    units = {name: max(1, round(count / (len(stages) + 1))) for name, count in trained.items()}
+    old = units if replay is None else dict.fromkeys(known, replay)
     entry = Stage((*((name, count) for name, count in old.items() if count), (task, steps)), (task,))
     return [*stages, entry]
 
@@ -221,16 +224,6 @@ def _split(total: int, weights: Sequence[int]) -> list[int]:
     for i in by_remainder[: total - sum(parts)]:
         parts[i] += 1
     return parts
-
-
-def _unit(stages: Sequence[Stage], task: str) -> int:
-    """`task`'s iterations so far over one more than the stages so far: 10,000 of 50,000 after four stages."""
-    return max(1, round(sum(stage.of(task) for stage in stages) / (len(stages) + 1)))
-
-
-def _first(stages: Sequence[Stage], task: str) -> int:
-    """The stage, from 1, in which `task` was first trained."""
-    return next(number for number, stage in enumerate(stages, 1) if stage.of(task))
 
 
 def _steps(steps: int | Mapping[str, int], task: str) -> int:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.random import Generator
 
 from ernie2.batches.batch import PackedBatch
-from ernie2.batches.mixing import next_corpus
 from ernie2.batches.order import generator, permuted, seed_of
 from ernie2.batches.packing import Caps, Packer, pack_block
 from ernie2.errors import TaskError
@@ -26,7 +25,7 @@ from ernie2.shards.store import AnnotatedDocument, ShardedCorpus
 from ernie2.tasks.base import Arranged, Labels, SentenceTask, Source, Task, TokenTask, Vocabulary
 from ernie2.tasks.blocks import label_block, lay_out_block
 from ernie2.tasks.instances import Instance, arrange, build
-from ernie2.tasks.trying import PATIENCE, draw_other
+from ernie2.tasks.usable import PATIENCE, draw_other
 
 
 @dataclass
@@ -313,3 +312,20 @@ class Stream:
             f"{corpus.name!r} are of the group of {document.name!r}. Leave the task out, or {corpus.name!r} out of "
             f"tasks.{host}.corpora."
         )
+
+
+def next_corpus(tokens: Sequence[int], shares: Sequence[float], longest: int) -> int:
+    """Return the index of the corpus that gives the next instance of at most `longest` tokens.
+
+    `tokens`: what each corpus has given so far; `shares`: what each is to give, summing to 1. Of the corpora that are
+    not ahead of their share, the one that would first fall a whole instance behind it is chosen (as WF2Q schedules
+    packets of unequal length). No corpus is then ever more than `longest` tokens ahead of its share or behind it.
+    Example: next_corpus([40, 10], [0.5, 0.5], 64) == 1.
+    """
+    if len(tokens) == 1:
+        return 0
+    total = sum(tokens)
+    behind = [share * total - given for share, given in zip(shares, tokens, strict=True)]
+    least = min(0.0, max(behind))  # 0, but for rounding
+    waiting = [(longest - lag) / share for lag, share in zip(behind, shares, strict=True)]
+    return min((c for c, lag in enumerate(behind) if lag >= least), key=waiting.__getitem__)

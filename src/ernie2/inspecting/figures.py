@@ -18,9 +18,8 @@ from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, ShardedCorpus, Shards
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.tasks.base import BUILT_IN, Task, find, known
-from ernie2.tasks.building import build_tasks
+from ernie2.tasks.building import build_tasks, vocabulary_of
 from ernie2.tasks.usable import Usable, usable_table
-from ernie2.tasks.vocabulary import vocabulary_of
 
 INSTANCES = 300
 """Instances behind the statistics of a task."""

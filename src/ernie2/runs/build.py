@@ -25,9 +25,8 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards, damage_first
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
-from ernie2.tasks.building import build_tasks, task_ids, task_options
+from ernie2.tasks.building import build_tasks, task_ids, task_options, vocabulary_of
 from ernie2.tasks.usable import Table
-from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.distributed import World
 from ernie2.training.environment import environment, git_state, rules, versions
 from ernie2.training.evaluate import HeldOut
@@ -40,7 +39,7 @@ from ernie2.training.hooks.sinks import check_sinks, sinks
 from ernie2.training.hooks.watchdog import Watchdog
 from ernie2.training.memory import check_memory
 from ernie2.training.optimizers import state_numbers
-from ernie2.training.records import NoRecords, Records
+from ernie2.training.records import Records
 from ernie2.training.run_record import (
     FORMAT,
     CorpusRecord,
@@ -101,7 +100,7 @@ def build(
         initial = parameters_digest(model.encoder)
     steps = max(sum(plan.stage.of(task.name) for plan in plans[carried:]) for task in tasks)
     data = TrainingData(stream, plans, heldout, steps)
-    records = Records(Path(recipe.run)) if world.first else NoRecords(Path(recipe.run))
+    records = Records(Path(recipe.run), writes=world.first)
     own = run_hooks(recipe, shards, model, {task.name: task.options.loss_weight for task in tasks}, precision, world)
     trainer = Trainer(recipe, model, data, records, [*own, *hooks], world)
     described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}

@@ -22,9 +22,8 @@ from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import find
-from ernie2.tasks.building import build_tasks, task_options
+from ernie2.tasks.building import build_tasks, task_options, vocabulary_of
 from ernie2.tasks.recipe import load_recipe
-from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.checkpoints import Checkpoint, newest
 from ernie2.training.environment import check_rules
 from ernie2.training.full_state import FullState, gather, put

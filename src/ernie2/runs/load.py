@@ -22,9 +22,8 @@ from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.tasks.base import Task, Vocabulary
-from ernie2.tasks.building import build_tasks, task_ids
+from ernie2.tasks.building import build_tasks, task_ids, vocabulary_of
 from ernie2.tasks.recipe import load_recipe
-from ernie2.tasks.vocabulary import vocabulary_of
 from ernie2.training.checkpoints import fit, newest
 from ernie2.training.run_record import is_run, read_run
 from ernie2.training.state import Position

@@ -25,9 +25,8 @@ from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import Task
-from ernie2.tasks.building import build_task
+from ernie2.tasks.building import bare_vocabulary, build_task
 from ernie2.tasks.recipe import load_recipe
-from ernie2.tasks.vocabulary import bare_vocabulary
 from ernie2.training.checkpoints import begun
 from ernie2.training.measuring import RunCost, forecast, how_often, measure, task_sets
 from ernie2.training.memory import Memory, estimate, peak_bytes

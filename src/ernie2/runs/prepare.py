@@ -22,10 +22,9 @@ from ernie2.shards.provenance import check_settings
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.tasks.base import Vocabulary
-from ernie2.tasks.building import build_tasks
+from ernie2.tasks.building import build_tasks, vocabulary_of
 from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.usable import Table, notes_of, usable_table
-from ernie2.tasks.vocabulary import vocabulary_of
 
 RecipeSource = str | Path | Mapping[str, Any]
 

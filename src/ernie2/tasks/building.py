@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from ernie2.config.problems import explain
 from ernie2.corpora.pairs import sort_labels
 from ernie2.errors import ConfigError, Ernie2Error, TaskError
 from ernie2.shards.store import ShardedCorpus
+from ernie2.shards.wordpieces import WordPieces
 from ernie2.tasks.base import ROW_ZERO, Task, Vocabulary, find
 from ernie2.tasks.reading import check_labels, corpora_for, listed
 
@@ -94,3 +96,24 @@ def _doubts(task: Task, tasks: list[Task], read: Mapping[str, ShardedCorpus], la
     if len({frozenset(corpus.labels) for corpus in read.values()}) > 1:
         told = "; ".join(f"{name}: {listed(corpus.labels, 3)}" for name, corpus in read.items())
         yield f"there are labelled pairs of several kinds ({told}). Name those it is to read under {key}."
+
+
+def vocabulary_of(wordpieces: WordPieces) -> Vocabulary:
+    """Return what tasks need of this tokeniser."""
+    return Vocabulary(
+        size=wordpieces.vocab_size,
+        cls=wordpieces.cls_id,
+        sep=wordpieces.sep_id,
+        mask=wordpieces.mask_id,
+        pad=wordpieces.pad_id,
+        unk=wordpieces.unk_id,
+        ordinary=np.asarray(wordpieces.ordinary_ids, np.int64),
+        cased=wordpieces.cased,
+        tokens=wordpieces.tokens,
+    )
+
+
+def bare_vocabulary() -> Vocabulary:
+    """A vocabulary of the five special tokens: for building a task where there is no tokeniser yet."""
+    names = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
+    return Vocabulary(size=5, cls=0, sep=1, mask=2, pad=3, unk=4, ordinary=np.zeros(0, np.int64), tokens=names)

@@ -12,8 +12,7 @@ from ernie2.config.recipe import shipped_recipes
 from ernie2.errors import ConfigError, Ernie2Error, did_you_mean
 from ernie2.storage.atomic import write_text
 from ernie2.tasks.base import known
-from ernie2.tasks.building import build_task
-from ernie2.tasks.vocabulary import bare_vocabulary
+from ernie2.tasks.building import bare_vocabulary, build_task
 
 _RUN = re.compile(r"^run: (?P<value>\S+ +)", re.MULTILINE)
 _SHARDS = re.compile(r"^shards:.*\n  folder: (?P<value>\S+ +)", re.MULTILINE)

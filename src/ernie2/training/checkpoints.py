@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
@@ -251,41 +251,33 @@ class Saver:
 
     def __init__(self, run: Path, keep: int, then: Callable[[Path], None] | None = None) -> None:
         self._run, self._keep, self._then = run, keep, then
-        self._thread: Thread | None = None
-        self._error: BaseException | None = None
+        self._thread = ThreadPoolExecutor(1, "ernie2-checkpoint")
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Saver:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.shutdown()
 
     def save(self, step: int, full: FullState, state: Mapping[str, Any]) -> None:
         """Begins to write checkpoint `step`, once the one before is written; `full` must not change any more."""
         self.finish()
-        state = deepcopy(state)  # training goes on and changes it
-        self._thread = Thread(target=self._write, args=(step, full, state), name="ernie2-checkpoint")
-        self._thread.start()
+        self._writing = self._thread.submit(self._write, step, full, deepcopy(state))  # training goes on and changes it
 
     def check(self) -> None:
         """Raises what went wrong so far; waits for nothing."""
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        if self._writing is not None and self._writing.done():
+            self.finish()
 
     def finish(self) -> None:
         """Waits until all is on the disk."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self.check()
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def _write(self, step: int, full: FullState, state: Mapping[str, Any]) -> None:
-        try:
-            folder = write(self._run, step, full, state)
-            prune(self._run, self._keep)
-            if self._then is not None:
-                self._then(folder)
-        except BaseException as error:
-            self._error = error
+        folder = write(self._run, step, full, state)
+        prune(self._run, self._keep)
+        if self._then is not None:
+            self._then(folder)

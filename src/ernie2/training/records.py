@@ -19,12 +19,15 @@ from ernie2.training.run_record import RunRecord, is_run, read_run, write_run
 
 
 class Records(Hook):
-    """The two record files of one run folder; as a hook, it writes every line of a training."""
+    """The two record files of one run folder; as a hook, it writes every line of a training.
+
+    `writes`: false on every rank but the first, where all that would write does nothing.
+    """
 
     required = True
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+    def __init__(self, run: Path, *, writes: bool = True) -> None:
+        self.run, self._writes = run, writes
         self.metrics = run / "metrics.jsonl"
 
     def on_line(self, line: Mapping[str, Any]) -> None:
@@ -37,6 +40,8 @@ class Records(Hook):
         Raises `StorageError` with the lines before still whole, `LockLost` where another process has taken over the
         run.
         """
+        if not self._writes:
+            return
         confirm_lock(self.run)
         line = {"kind": kind, **values}
         what_now = f"Its lines so far are whole. Free space, then {_again(self.run)}."
@@ -44,17 +49,18 @@ class Records(Hook):
 
     def extent(self) -> dict[str, Any]:
         """Return how far metrics.jsonl was written, as `storage.line_files` notes it; all of that is on the disk."""
-        return extent_of(self.metrics)
+        return extent_of(self.metrics) if self._writes else {}
 
     def cut(self, extent: Mapping[str, Any] | None = None) -> None:
         """Cut off what a killed run wrote after its last checkpoint, which notes `extent`; everything without one.
 
         Raises `CheckpointError` where the lines before are not those that were written.
         """
+        if not self._writes:
+            return
         if extent is not None:
             self._check(extent)
-        length = 0 if extent is None else int(extent["bytes"])
-        shorten(self.metrics, length)
+        shorten(self.metrics, 0 if extent is None else int(extent["bytes"]))
 
     def read(self) -> list[dict[str, Any]]:
         """Return all lines; a last line cut short by a kill is left out.
@@ -75,6 +81,8 @@ class Records(Hook):
 
         Raises `LockLost` where another process has taken over the run.
         """
+        if not self._writes:
+            return
         confirm_lock(self.run)
         write_run(self.run, record.updated(metrics=self.extent()) if record.status == "done" else record)
 
@@ -95,20 +103,3 @@ def _again(run: Path) -> str:
     """How the run goes on: a run without a checkpoint cannot be resumed."""
     has_checkpoint = any((run / "checkpoints").glob("step_????????"))
     return f"`ernie2 resume {run}`" if has_checkpoint else "give the same command again"
-
-
-class NoRecords(Records):
-    """What every rank but the first of a run writes: nothing."""
-
-    def write(self, kind: str, **values: Any) -> None:
-        """Does nothing."""
-
-    def extent(self) -> dict[str, Any]:
-        """Return the extent of nothing."""
-        return {}
-
-    def cut(self, extent: Mapping[str, Any] | None = None) -> None:
-        """Does nothing."""
-
-    def describe(self, record: RunRecord) -> None:
-        """Does nothing."""
