@@ -127,5 +127,4 @@ def _text_in_a_pack(samples: Sequence[_Sample], shares: Sequence[float], caps: C
 
 
 def _rounded_up(count: float) -> int:
-    """A bound with a little room above an estimate: 41.2 -> 46."""
     return int(count * 1.1) + 1

@@ -146,7 +146,6 @@ class Loader:
         self._next = place
 
     def _ask(self) -> None:
-        """Keeps `AHEAD` steps asked for beyond the one that is due."""
         while len(self._asked) <= AHEAD and self._next is not None:
             for worker in self._workers:
                 worker.ask(self._next, self._host(self._next))
@@ -186,7 +185,6 @@ class _Worker:
             self._requests.send(message)
 
     def ask(self, place: Place, host: str) -> None:
-        """Ask for the packs of a step, where it has any of `host`."""
         if host in self._packs:
             self.send(place)
 

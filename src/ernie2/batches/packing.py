@@ -107,7 +107,6 @@ class Packer:
         self._scored = dict.fromkeys(caps.scored, 0)
 
     def __len__(self) -> int:
-        """Instances so far."""
         return len(self._instances)
 
     def add(self, instance: Instance, task_id: int) -> bool:

@@ -134,7 +134,6 @@ class Plan:
         self._done = np.concatenate([np.zeros((1, len(self.tasks)), np.int64), np.cumsum(self.active, axis=0)])
 
     def __len__(self) -> int:
-        """Optimiser steps of the stage."""
         return len(self.host)
 
     def at(self, step: int) -> tuple[str, ...]:
@@ -211,7 +210,6 @@ def spread(counts: Sequence[int]) -> Array:
 
 
 def _evenly(count: int, places: int) -> Array:
-    """(places,) bool with `count` true, spread evenly."""
     steps = np.arange(places + 1) * count // max(places, 1)
     return np.diff(steps) > 0
 

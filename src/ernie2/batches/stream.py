@@ -57,11 +57,9 @@ class _Drawn:
 
     @property
     def text(self) -> int:
-        """Its tokens, special tokens not counted."""
         return sum([segment.end - segment.start for segment in self.arranged.segments])
 
     def after(self, cursor: Cursor) -> Cursor:
-        """The cursor once this instance is packed."""
         tokens = cursor.tokens.get(self.corpus, 0) + self.text
         corpora = {**cursor.corpora, self.corpus: self.place}
         return Cursor(cursor.drawn + 1, corpora, {**cursor.tokens, self.corpus: tokens})
@@ -285,7 +283,6 @@ class Stream:
         return corpora[chosen], labels[int(draw.integers(len(labels)))]
 
     def _label_in_turn(self, host: str, labels: Sequence[str], lane_number: int, drawn: int) -> str:
-        """The class of instance `drawn` where classes take turns."""
         block, place = divmod(drawn, len(labels))
         order = generator(self._seed, self._split, host, "turn", lane_number, block).permutation(len(labels))
         return labels[int(order[place])]
@@ -304,7 +301,6 @@ class Stream:
     def _other(
         self, host: str, corpus: ShardedCorpus, document: AnnotatedDocument, rng: Generator
     ) -> AnnotatedDocument:
-        """A random document of another group."""
         if (other := draw_other(corpus, self._split, document, rng)) is not None:
             return other
         raise TaskError(

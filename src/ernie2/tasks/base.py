@@ -79,7 +79,6 @@ class Segment:
     end: int
 
     def __len__(self) -> int:
-        """Number of tokens."""
         return self.end - self.start
 
 

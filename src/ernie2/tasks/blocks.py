@@ -30,7 +30,6 @@ class Block:
     arranged: Sequence[Arranged] = ()
 
     def __len__(self) -> int:
-        """Number of sequences."""
         return len(self.starts) - 1
 
 
@@ -162,7 +161,6 @@ def _spans(segments: Sequence[Segment], offsets: Array) -> dict[str, Array]:
 
 
 def _problem(task: TokenTask, sequence: TokenSequence, made: object) -> str | None:
-    """What is wrong with what a task returned for labels, or None."""
     if not isinstance(made, Labels):
         return f"returned {kind_of(made)}, not Labels; Labels without positions score nothing"
     positions, targets, inputs, length = made.positions, made.targets, made.inputs, len(sequence.tokens)

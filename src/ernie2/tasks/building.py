@@ -83,7 +83,6 @@ def _with_labels(task: Task, tasks: list[Task], corpora: Mapping[str, ShardedCor
 
 
 def _doubts(task: Task, tasks: list[Task], read: Mapping[str, ShardedCorpus], labels: list[str]) -> Iterator[str]:
-    """Why the labels of these corpora are not those of the task."""
     names = ", ".join(read)
     if len(labels) == 1:
         yield f"every pair of {names} has the label {labels[0]!r}; with one class there is nothing to learn."

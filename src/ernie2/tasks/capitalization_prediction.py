@@ -49,9 +49,7 @@ class CapitalizationPrediction(TokenTask):
         return self.label(block.whole, rngs[0])
 
     def show(self, text: str, target: int) -> str:
-        """The word as it began in the text."""
         return text[:1].upper() + text[1:] if target else text
 
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
-        """The token itself."""
         return sequence.tokens[positions]

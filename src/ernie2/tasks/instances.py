@@ -39,7 +39,6 @@ class Instance:
     sequence: TokenSequence
 
     def __len__(self) -> int:
-        """Number of tokens, special ones included."""
         return len(self.inputs)
 
 

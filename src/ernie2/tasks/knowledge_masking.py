@@ -166,7 +166,6 @@ class KnowledgeMasking(TokenTask):
         )
 
     def _starts(self, sequence: TokenSequence, level: Level) -> Array:
-        """(n,) bool: the first token of each unit at `level`."""
         if level == "basic":
             return np.ones(len(sequence.tokens), bool)
         return unit_starts(sequence, self._kinds[level])

@@ -65,7 +65,6 @@ class LabelledPairs(SentenceTask):
 
     @property
     def hosts_riders(self) -> bool:  # type: ignore[override]
-        """What the options say."""
         return bool(self.options.hosts_riders)
 
     def usable(self, document: AnnotatedDocument) -> bool:
@@ -88,7 +87,6 @@ class LabelledPairs(SentenceTask):
         return Arranged(segments, self._classes[document.label])
 
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
-        """Bag of words: pieces in common, in tenths."""
         return np.full(len(positions), overlap(sequence), np.int64)
 
     @cached_property

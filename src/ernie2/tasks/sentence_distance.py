@@ -65,7 +65,6 @@ class SentenceDistance(SentenceTask):
         return None
 
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
-        """Bag of words: pieces in common, in tenths."""
         return np.full(len(positions), overlap(sequence), np.int64)
 
 

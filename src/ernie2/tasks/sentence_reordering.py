@@ -40,11 +40,9 @@ class SentenceReordering(SentenceTask):
 
     @property
     def max_segments(self) -> int:
-        """m."""
         return int(self.options.max_segments)
 
     def usable(self, document: AnnotatedDocument) -> bool:
-        """Whether there are two sentences to exchange."""
         return document.sentence_count > 1
 
     def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:

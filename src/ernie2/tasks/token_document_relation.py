@@ -48,11 +48,9 @@ class TokenDocumentRelation(TokenTask):
         return self.label(block.whole, rngs[0])
 
     def show(self, text: str, target: int) -> str:
-        """The token with a plus where it occurs elsewhere."""
         return text + ("⁺" if target else "⁻")
 
     def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
-        """The token itself."""
         return sequence.tokens[positions]
 
 

@@ -182,7 +182,6 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _move_damaged_aside(folder: Path) -> None:
-    """Rename a damaged checkpoint that is in the way of a new one."""
     if not folder.exists():
         return
     try:

@@ -77,7 +77,6 @@ def git_state(folder: Path | None = None) -> str | None:
 
 
 def _cpu() -> str:
-    """The name of the processor where the system tells it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             named = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]

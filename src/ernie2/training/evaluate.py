@@ -114,7 +114,6 @@ class HeldOut:
         return found
 
     def _figures(self, name: str, exam: _Exam, shares: Sequence[Sequence[tuple[Array, Array]]]) -> dict[str, Any]:
-        """Figures from what every rank predicted."""
         packs = range(len(exam.packs))
         losses, predicted = zip(*(shares[pack % len(shares)][pack // len(shares)] for pack in packs), strict=True)
         right = np.concatenate(predicted) == exam.labels

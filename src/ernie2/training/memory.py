@@ -27,7 +27,6 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All four together."""
         return self.parameters + self.gradients + self.optimizer + self.activations
 
 
@@ -111,7 +110,6 @@ class FreedMemory:
 
     @property
     def kept(self) -> bool:
-        """Whether freed memory is kept for the next step."""
         return self._libc is not None
 
     def trim_if_grown(self) -> None:
@@ -153,6 +151,5 @@ def _set_by_user() -> bool:
 
 
 def _resident_bytes() -> int:
-    """Memory of this process that lies in RAM, in bytes."""
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

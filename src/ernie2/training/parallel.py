@@ -59,12 +59,10 @@ class Replicated(SingleProcess):
         self._wrapped = DistributedDataParallel(model, find_unused_parameters=True)
 
     def losses(self, inputs: Inputs, active: Collection[str]) -> dict[str, TaskLoss]:
-        """As `SingleProcess`, through DDP."""
         made: dict[str, TaskLoss] = self._wrapped(inputs, active)
         return made
 
     def pack(self, last: bool) -> AbstractContextManager[object]:
-        """Without communication but for the last pack."""
         return nullcontext() if last else self._wrapped.no_sync()
 
 
@@ -102,12 +100,10 @@ class Sharded(SingleProcess):
         self._sharded: Any = model
 
     def losses(self, inputs: Inputs, active: Collection[str]) -> dict[str, TaskLoss]:
-        """As `SingleProcess`, gathering every layer before it is computed."""
         made: dict[str, TaskLoss] = self.model(inputs, active)
         return made
 
     def pack(self, last: bool) -> AbstractContextManager[object]:
-        """Gradients are scattered to their owners with the last pack only."""
         self._sharded.set_requires_gradient_sync(last)
         return nullcontext()
 

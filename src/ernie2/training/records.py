@@ -31,7 +31,6 @@ class Records(Hook):
         self.metrics = run / "metrics.jsonl"
 
     def on_line(self, line: Mapping[str, Any]) -> None:
-        """Write a line of the training."""
         self.write(**line)
 
     def write(self, kind: str, **values: Any) -> None:

@@ -130,7 +130,6 @@ class Findings:
 
     @property
     def finite(self) -> bool:
-        """Whether every loss and gradient was."""
         return not self.gradients and all(map(math.isfinite, self.losses.values()))
 
 

@@ -146,7 +146,6 @@ def is_run(folder: Path) -> bool:
 
 
 def write_run(run: Path, record: RunRecord) -> None:
-    """Write RUN/run.json atomically. Raises `StorageError`."""
     write_checked_json(run / NAME, record.as_json())
 
 

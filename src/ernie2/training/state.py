@@ -74,7 +74,6 @@ class Position:
             self.bad_steps = self.bad_steps + 1 if skipped else 0
 
     def end_stage(self) -> None:
-        """Go on to the next stage."""
         self.stage, self.stage_step, self.convergence = self.stage + 1, 0, Convergence()
 
     def trained(self, stages: Sequence[Mapping[str, int]]) -> frozenset[str]:
@@ -88,5 +87,4 @@ class Position:
 
     @staticmethod
     def of(state: Mapping[str, Any]) -> Position:
-        """From `state()`."""
         return TypeAdapter(Position).validate_python(state)

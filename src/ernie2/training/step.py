@@ -238,7 +238,6 @@ class Finite:
         return self._arrived is None or self._arrived.query()
 
     def __bool__(self) -> bool:
-        """Whether losses and gradients are finite."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return not bool(self._host)

@@ -167,7 +167,6 @@ class Trainer:
         return inputs
 
     def _count_step(self, inputs: StepInputs) -> float:
-        """Count the step that is due in the position; return its learning rate."""
         at = self.position
         at.count_step(inputs.active, inputs.tokens, inputs.seen)
         rate = learning_rate(self.settings, self._warmup, at, self.plans, inputs.active)

@@ -147,19 +147,15 @@ class Hooks:
             self.each(lambda hook: hook.on_stage_end(line))
 
     def before_step(self, step: int) -> None:
-        """Call `before_step` of all."""
         self.each(lambda hook: hook.before_step(step))
 
     def step(self, done: StepDone, at: Position) -> None:
-        """Call `on_step` of all."""
         self.each(lambda hook: hook.on_step(done, at))
 
     def phase(self, doing: str) -> None:
-        """Call `on_phase` of all."""
         self.each(lambda hook: hook.on_phase(doing))
 
     def checkpoint(self, folder: Path) -> None:
-        """Call `on_checkpoint` of all."""
         self.each(lambda hook: hook.on_checkpoint(folder))
 
     def stop_reason(self) -> str | None:

@@ -107,8 +107,7 @@ def _checkpoints(files: Any, root: str) -> list[str]:
 
 
 def _delete(files: Any, folder: str) -> None:
-    """Deletes a checkpoint, first what makes it count."""
-    if files.exists(f"{folder}/{_LAST}"):
+    if files.exists(f"{folder}/{_LAST}"):  # first what makes it count
         files.rm_file(f"{folder}/{_LAST}")
     files.rm(folder, recursive=True)
 

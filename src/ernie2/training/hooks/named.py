@@ -45,7 +45,6 @@ def _create(source: HookSource) -> Hook:
 
 
 def _load(name: str) -> type[Hook]:
-    """Import the class that `name` names."""
     entry = EntryPoint(name, name, GROUP) if ":" in name else _announced(name)
     with _working_directory_importable():
         try:

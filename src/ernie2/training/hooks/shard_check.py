@@ -41,7 +41,6 @@ class ShardCheck(Hook):
         self._checking: Future[None] | None = None
 
     def open(self, run: OpenRun) -> None:
-        """Compare, or begin to."""
         if not run.step:
             check_now(self._shards, self._rank, self._size)
             return
@@ -50,7 +49,6 @@ class ShardCheck(Hook):
         thread.shutdown(wait=False)
 
     def before_step(self, step: int) -> None:
-        """Raise what was found so far."""
         if self._checking is not None and self._checking.done():
             self._checking.result()
 
@@ -60,7 +58,6 @@ class ShardCheck(Hook):
             self._checking.result()
 
     def close(self) -> None:
-        """End the thread."""
         self._left.set()
         if self._checking is not None:
             wait([self._checking])

@@ -40,19 +40,16 @@ class Signals(Hook):
         self._before: dict[signal.Signals, Any] = {}
 
     def open(self, run: OpenRun) -> None:
-        """Take the signals from here on."""
         if threading.current_thread() is threading.main_thread():
             noted = [n for n in SIGNALS if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in noted}
 
     def close(self) -> None:
-        """Restore the handlers there were."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def stop_reason(self) -> str | None:
-        """Return which signal came."""
         return None if self.caught is None else f"{self.caught} came"
 
     def on_batch_error(self, error: Exception) -> None:

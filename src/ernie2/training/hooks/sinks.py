@@ -61,7 +61,6 @@ class TensorBoard(Hook):
     name = "sink tensorboard"
 
     def open(self, run: OpenRun) -> None:
-        """Begin a file, or a further one after a resume."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(run.folder / FOLDER), purge_step=run.step + 1 if run.step else None)
@@ -69,12 +68,10 @@ class TensorBoard(Hook):
             self._writer.add_text("recipe", f"```\n{read_run(run.folder).recipe}\n```")
 
     def on_line(self, line: Mapping[str, Any]) -> None:
-        """Add one scalar for every number of the line."""
         for name, value in scalars(line).items():
             self._writer.add_scalar(name, value, int(line.get("step", 0)))
 
     def close(self) -> None:
-        """Flush and close the files."""
         self._writer.close()
 
 
@@ -84,7 +81,6 @@ class WandB(Hook):
     name = "sink wandb"
 
     def open(self, run: OpenRun) -> None:
-        """Begin the run of W&B, or take it up again."""
         import wandb
 
         record = read_run(run.folder)
@@ -95,9 +91,8 @@ class WandB(Hook):
         )
 
     def on_line(self, line: Mapping[str, Any]) -> None:
-        """Log the line in one call; W&B itself leaves out lines of steps it has already, after a resume."""
+        # W&B itself leaves out lines of steps it has already, after a resume
         self._run.log(scalars(line), step=int(line.get("step", 0)))
 
     def close(self) -> None:
-        """End the run in W&B."""
         self._run.finish()

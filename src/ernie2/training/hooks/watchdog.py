@@ -39,7 +39,6 @@ class Watchdog(Hook):
         self._phase, self._since = "starting", time.monotonic()
 
     def open(self, run: OpenRun) -> None:
-        """Watch the thread that calls this."""
         self._watched = threading.get_ident()
         self._since = time.monotonic()
         if self._seconds > 0:
@@ -48,7 +47,6 @@ class Watchdog(Hook):
             self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
         self._left.set()
         if self._thread is not None:
             self._thread.join()
