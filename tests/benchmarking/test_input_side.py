@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import tiny_run
 from ernie2.benchmarking.input_side import waiting
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training.measuring import Taker, task_sets
-
-CPU = torch.device("cpu")
 
 
 def test_the_share_waited_is_that_of_making_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +33,6 @@ def test_the_share_waited_is_that_of_making_packs(tmp_path: Path, monkeypatch: p
             return 6.0
 
     monkeypatch.setattr(trainer.stream, "pack", slow_pack)
-    made = waiting(SlowTaker(trainer, "fp32", CPU), list(task_sets(trainer.plans)), 0, 3)
+    made = waiting(SlowTaker(trainer), list(task_sets(trainer.plans)), 0, 3)
     assert made.share == pytest.approx(2 / 8)
     assert (made.workers, made.steps) == (0, 3)

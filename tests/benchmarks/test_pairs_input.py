@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 import tiny_run
 from ernie2.batches.loader import Loader
@@ -15,8 +14,6 @@ from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training.measuring import Taker, task_sets
 from pairs_input import measure, pairs_recipe, write_pairs
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +35,7 @@ def test_pairs_have_fifty_tokens_on_average_and_a_loader_makes_them(folder: Path
     lengths = [
         length
         for _ in range(20)
-        for pack in Taker(fed, "fp32", CPU).packs(sets[0])
+        for pack in Taker(fed).packs(sets[0])
         for length in (pack.starts[1:] - pack.starts[:-1]).tolist()
     ]
     assert 40 <= min(lengths) <= max(lengths) <= 60

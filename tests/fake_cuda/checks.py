@@ -185,7 +185,7 @@ def test_the_trainer_waits_for_the_card_only_where_it_logs_or_evaluates(tmp_path
                 inputs = trainer._next_inputs()
                 rate = trainer._count_step(inputs)
                 result = trainer_module.take_step(
-                    trainer.model, trainer.optimizer, inputs.batch, trainer._step_settings, rate
+                    trainer.model, trainer.optimizer, inputs.batch, trainer.step_settings, rate
                 )
                 trainer._after_step(trainer.plans[-1], inputs, rate, result)
             assert card.waits == []

@@ -1,14 +1,11 @@
 """What a run takes is told from real steps of it, and leaves nothing behind."""
 
 import pytest
-import torch
 
 import tiny_run
 from ernie2.runs.build import build
 from ernie2.training import measuring
 from ernie2.training.measuring import Measured, StepCost, TaskSet, forecast, how_often, measure, task_sets
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +18,7 @@ def trainer_of(shards, folder, **changes):
 
 
 def measured(trainer, folder, seconds=0.0):
-    return measure(trainer, precision="fp32", device=CPU, seconds=seconds, near=folder / "not" / "there" / "run")
+    return measure(trainer, seconds=seconds, near=folder / "not" / "there" / "run")
 
 
 def test_every_task_set_of_the_plan_is_counted_with_its_steps(shards, tmp_path):

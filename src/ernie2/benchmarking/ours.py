@@ -51,7 +51,7 @@ class Ours:
         self.graphs: int | None = 0 if trainer.model.static_shapes else None
         self._trainer, self._precision, self._device = trainer, precision, device
         self._static = device.type == "cuda" or trainer.model.static_shapes
-        self.taker = Taker(trainer, precision, device)
+        self.taker = Taker(trainer)
 
     def step(self, packs: Sequence[PackedBatch]) -> Step:
         """One step; its gradients are let go of afterwards, so that another side finds the memory free."""

@@ -20,8 +20,7 @@ from ernie2.batches.stream import Lane
 from ernie2.errors import StorageError
 from ernie2.storage.atomic import scratch_folder
 from ernie2.training import checkpoints
-from ernie2.training.memory import reuse_freed_memory
-from ernie2.training.step import GlobalBatch, LossScale, StepSettings, take_step
+from ernie2.training.step import GlobalBatch, take_step
 from ernie2.training.step_inputs import loader_workers
 from ernie2.training.trainer import Trainer
 
@@ -83,8 +82,6 @@ def task_sets(plans: Sequence[Plan]) -> dict[TaskSet, int]:
 def measure(
     trainer: Trainer,
     *,
-    precision: str,
-    device: torch.device,
     seconds: float,
     near: Path,
     advance: Callable[[], None] = lambda: None,
@@ -98,7 +95,7 @@ def measure(
     """
     sets = list(task_sets(trainer.plans))
     costs = {chosen: StepCost() for chosen in sets}
-    taker = Taker(trainer, precision, device)
+    taker = Taker(trainer)
     began = time.monotonic()
     warm: list[TaskSet] = []
     for chosen in sets:
@@ -114,11 +111,11 @@ def measure(
         taker.take(chosen, costs[chosen])
         advance()
     at = time.monotonic()
-    trainer.heldout.evaluate(trainer.model, device, precision)
+    trainer.heldout.evaluate(trainer.model, trainer.world.device, trainer.precision)
     evaluation = time.monotonic() - at
     written, size = _checkpoint_cost(trainer, near)
     lanes = trainer.stream.lanes
-    workers = loader_workers(trainer.settings.workers, device, lanes, trainer.plans)
+    workers = loader_workers(trainer.settings.workers, trainer.world.device, lanes, trainer.plans)
     return Measured(costs, evaluation, written, size, workers)
 
 
@@ -162,17 +159,9 @@ def how_often(trainer: Trainer) -> tuple[int, int]:
 class Taker:
     """Takes steps of any task set, walking the stream as training does; at a rate that hardly moves the parameters."""
 
-    def __init__(self, trainer: Trainer, precision: str, device: torch.device) -> None:
-        self.trainer, self.device = trainer, device
-        self._settings = StepSettings(
-            weights={name: task.options.loss_weight for name, task in trainer.stream.tasks.items()},
-            clip=trainer.settings.clip,
-            precision=precision,
-            device=device,
-            scale=LossScale() if precision == "fp16" else None,
-        )
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.device = trainer, trainer.world.device
         self._lanes = [Lane() for _ in range(trainer.stream.lanes)]
-        self._freed_memory = reuse_freed_memory(device)
         self._number = 0
         trainer.model.train()
 
@@ -190,8 +179,8 @@ class Taker:
         synchronise(self.device)
         began = time.perf_counter()
         batch = GlobalBatch.of(packs, ("measuring", self._number))
-        take_step(trainer.model, trainer.optimizer, batch, self._settings, trainer.settings.peak_lr / 1000)
-        self._freed_memory.trim_if_grown()
+        take_step(trainer.model, trainer.optimizer, batch, trainer.step_settings, trainer.settings.peak_lr / 1000)
+        trainer.freed_memory.trim_if_grown()
         synchronise(self.device)
         return time.perf_counter() - began
 

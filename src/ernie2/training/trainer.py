@@ -83,7 +83,7 @@ class Trainer:
             model.compile_parts()
         self._scale = LossScale() if self.precision == "fp16" else None
         weights = {name: task.options.loss_weight for name, task in data.stream.tasks.items()}
-        self._step_settings = StepSettings(
+        self.step_settings = StepSettings(
             weights=weights, clip=settings.clip, precision=self.precision, device=device, scale=self._scale, ranks=ranks
         )
         self._warmup = warmup_steps(settings, data.task_steps)
@@ -91,7 +91,7 @@ class Trainer:
         self.position = Position([Lane() for _ in range(data.stream.lanes)])
         self._hooks = Hooks([records, *hooks])
         self._saver = Saver(self.run, settings.keep_checkpoints, self._hooks.checkpoint)
-        self._freed_memory = reuse_freed_memory(device)
+        self.freed_memory = reuse_freed_memory(device)
         self._interval, self._began, self._peak_reached = Interval(), time.monotonic(), 0.0
         self._previous: StepDone | None = None
         self._restored, self._saved = False, -1
@@ -137,7 +137,7 @@ class Trainer:
                 while not self._is_over(plan):
                     inputs = self._next_inputs()
                     rate = self._count_step(inputs)
-                    result = take_step(self.model, self.optimizer, inputs.batch, self._step_settings, rate)
+                    result = take_step(self.model, self.optimizer, inputs.batch, self.step_settings, rate)
                     self._after_step(plan, inputs, rate, result)
                     bar.advance(note=f"stage {at.stage + 1}/{len(plans)} {self._interval.note}")
                 self._end_stage(plan)
@@ -180,7 +180,7 @@ class Trainer:
         self._previous = StepDone(at.step, at.stage, inputs, rate, result)
         if result.finite.known or at.bad_steps + 1 >= settings.max_bad_steps:  # none is taken after one too many
             self._record_previous_step()
-        self._freed_memory.trim_if_grown()
+        self.freed_memory.trim_if_grown()
         last = at.stage_step == len(plan)
         save = at.step % settings.checkpoint_every == 0
         if last or save or at.step % settings.log_every == 0:
