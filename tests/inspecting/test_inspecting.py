@@ -156,9 +156,9 @@ def test_a_cased_tokeniser_says_why_capitalization_does_not_apply(tmp_path):
 
 def test_all_tasks_are_looked_through_where_none_is_named(shards):
     inspection = inspect(shards, examples=1)
-    assert [task.name for task in inspection.tasks] == [entry.name for entry in known()]
+    assert [task.name for task in inspection.tasks] == list(known())
     text = render(inspection)
-    assert all(f"task {entry.name}:" in text for entry in known())
+    assert all(f"task {name}:" in text for name in known())
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 120 + len(str(shards))
 

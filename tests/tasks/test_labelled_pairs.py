@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ernie2.errors import TaskError
-from ernie2.tasks.base import Arranged, Segment, Source, known
+from ernie2.tasks.base import Arranged, Segment, Source, find, known
 from ernie2.tasks.instances import arrange, build, lay_out
 from ernie2.tasks.labelled_pairs import DiscourseRelation, IRRelevance, LabelledPairs, LabelledPairsOptions
 from tiny import CLS, SEP, VOCABULARY, document, task
@@ -105,7 +105,7 @@ def test_wrong_lists_of_labels_are_refused(labels, told):
 
 
 def test_both_tasks_are_known_and_the_family_itself_is_not():
-    names = {entry.name: entry.load() for entry in known()}
+    names = {name: find(name) for name in known()}
     assert names["discourse_relation"] is DiscourseRelation
     assert names["ir_relevance"] is IRRelevance
     assert LabelledPairs not in names.values()

@@ -136,43 +136,25 @@ class Layout:
 def end_to_end(
     tokens: Sequence[Array],
     segments: Sequence[Array],
-    task_ids: Sequence[int],
+    task_ids: Sequence[int] | Array,
     targets: Mapping[str, Targets],
     *,
     room: int,
     longest: int,
     pad: int,
+    starts: Array | None = None,
 ) -> PackedBatch:
     """Lays sequences (n_i,) end to end into a pack of `room` tokens; `targets` already hold positions in the pack.
 
-    Lengths [3, 1, 2] start at [0, 3, 4, 6].
+    Lengths [3, 1, 2] start at [0, 3, 4, 6]. `starts` (S + 1,): given where the arrays hold several sequences each.
     """
-    starts = np.cumsum([0, *map(len, tokens)])
-    nothing = np.zeros(0, np.int32)
-    joined, types = (np.concatenate([nothing, *arrays]) for arrays in (tokens, segments))
-    return lay_pack(joined, types, starts, np.array(task_ids, np.int32), targets, room=room, longest=longest, pad=pad)
-
-
-def lay_pack(
-    tokens: Array,
-    segments: Array,
-    starts: Array,
-    task_ids: Array,
-    targets: Mapping[str, Targets],
-    *,
-    room: int,
-    longest: int,
-    pad: int,
-) -> PackedBatch:
-    """Lays `tokens` (n,) of sequences that begin at `starts` (S + 1,) into a pack of `room` tokens, in one buffer.
-
-    `segments` (n,); `task_ids` (S,); `targets` hold positions in the pack.
-    """
+    if starts is None:
+        starts = np.cumsum([0, *map(len, tokens)])
     real, lengths = int(starts[-1]), np.diff(starts)
-    laid = np.zeros((4, room), np.int32)
+    laid = np.zeros((4, room), np.int32)  # tokens, positions, segments, task ids
     laid[0, real:] = pad
-    laid[0, :real] = tokens
-    laid[1, :real] = np.arange(real) - np.repeat(starts[:-1], lengths)
-    laid[2, :real] = segments
-    laid[3, :real] = np.repeat(task_ids, lengths)
+    if real:
+        laid[0, :real], laid[2, :real] = np.concatenate(tokens), np.concatenate(segments)
+        laid[1, :real] = np.arange(real) - np.repeat(starts[:-1], lengths)
+        laid[3, :real] = np.repeat(task_ids, lengths)
     return PackedBatch(laid[0], laid[1], laid[2], laid[3], starts.astype(np.int32), longest, targets).flattened()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.batches.batch import PackedBatch, Targets, lay_pack
+from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.tasks.base import Labels, SentenceTask, Task, TokenTask
 from ernie2.tasks.blocks import Block
 from ernie2.tasks.instances import Instance
@@ -50,7 +50,7 @@ class Caps:
 
 def pack_of_nothing(caps: Caps, cls: int, sep: int) -> PackedBatch:
     """An empty sequence without targets: what a rank computes while others still have packs of the step."""
-    return _pack(caps, 0, np.array([cls, sep]), np.zeros(2, np.int64), np.array([0, 2]), np.zeros(1, np.int64), {})
+    return _pack(caps, 0, [np.array([cls, sep])], [np.zeros(2, np.int64)], [0], {})
 
 
 def pack_block(
@@ -70,20 +70,20 @@ def pack_block(
         name: Labels(labels[name].positions[: end[count]], labels[name].targets[: end[count]])
         for name, end in ends.items()
     }
-    ids = np.full(count, task_id)
-    return _pack(caps, pad, inputs[:real], block.whole.segment[:real], starts[: count + 1], ids, scored)
+    segments, ids = block.whole.segment[:real], np.full(count, task_id)
+    return _pack(caps, pad, [inputs[:real]], [segments], ids, scored, starts[: count + 1])
 
 
 def _pack(
     caps: Caps,
     pad: int,
-    tokens: Array,
-    segments: Array,
-    starts: Array,
-    task_ids: Array,
+    tokens: Sequence[Array],
+    segments: Sequence[Array],
+    task_ids: Sequence[int] | Array,
     labels: Mapping[str, Labels],
+    starts: Array | None = None,
 ) -> PackedBatch:
-    """`batch.lay_pack` with labels padded to the caps; those of tasks that score nothing are left out."""
+    """`end_to_end` with labels padded to the caps; those of tasks that score nothing are left out."""
     targets = {}
     for name, scored in labels.items():
         if count := len(scored.positions):
@@ -93,7 +93,8 @@ def _pack(
             padded = np.zeros((caps.scored[name], *scored.targets.shape[1:]), kind)
             padded[:count] = scored.targets
             targets[name] = Targets(positions, padded, count)
-    return lay_pack(tokens, segments, starts, task_ids, targets, room=caps.tokens, longest=caps.longest, pad=pad)
+    sizes = {"room": caps.tokens, "longest": caps.longest, "pad": pad}
+    return end_to_end(tokens, segments, task_ids, targets, starts=starts, **sizes)
 
 
 class Packer:
@@ -135,7 +136,5 @@ class Packer:
                 ]
                 positions = np.concatenate([labels.positions + start for start, labels in made])
                 scored[name] = Labels(positions, np.concatenate([labels.targets for _, labels in made]))
-        nothing = np.zeros(0, np.int64)
-        inputs = np.concatenate([nothing, *(each.inputs for each in instances)])
-        segments = np.concatenate([nothing, *(each.segment for each in instances)])
-        return _pack(self._caps, self._pad, inputs, segments, starts, np.array(ids, np.int64), scored)
+        inputs, segments = [each.inputs for each in instances], [each.segment for each in instances]
+        return _pack(self._caps, self._pad, inputs, segments, ids, scored)

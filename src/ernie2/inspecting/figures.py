@@ -112,7 +112,7 @@ def inspect(
     given = options or {}
     named = [task] if task is not None else list(given)
     figures: list[TaskFigures] = []
-    for name in named or [entry.name for entry in known()]:
+    for name in named or known():
         try:
             kind = find(name)
             figures += [

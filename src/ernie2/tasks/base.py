@@ -8,9 +8,9 @@ Tasks of others register through the entry-point group `ernie2.tasks` (name of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -269,23 +269,14 @@ def register(task: T) -> T:
     return task
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A task that can be named, and where it comes from; `load` imports its module."""
-
-    name: str
-    origin: str
-    load: Callable[[], type[Task]] = field(repr=False)
-
-
-def known() -> Iterator[Known]:
-    """Yields every task that can be named: built in, registered in this process, or announced by a package.
+def known() -> dict[str, str]:
+    """Return every task that can be named with its origin: built in, registered in this process, or announced.
 
     A task comes from the package that announces it, whether or not it was imported already; else from its module.
     """
     announced = {entry.name: entry for entry in entry_points(group=GROUP)}
-    for name in dict.fromkeys((*BUILT_IN, *_TASKS, *announced)):
-        yield Known(name, _origin(name, announced.get(name)), partial(find, name))
+    names = dict.fromkeys((*BUILT_IN, *_TASKS, *announced))
+    return {name: _origin(name, announced.get(name)) for name in names}
 
 
 def _origin(name: str, entry: EntryPoint | None) -> str:
@@ -313,7 +304,7 @@ def find(name: str) -> type[Task]:
             for entry in entry_points(group=GROUP, name=name):
                 _load(entry)
     if name not in _TASKS:
-        names = [task.name for task in known()]
+        names = known()
         raise UnknownTask(f"no task is called {name!r}.{did_you_mean(name, names)} Known: {', '.join(sorted(names))}.")
     return _TASKS[name]
 

@@ -60,11 +60,11 @@ def list_tasks() -> list[dict[str, Any]]:
     its default options has name, origin and `error` instead.
     """
     listed: list[dict[str, Any]] = []
-    for entry in known():
+    for name, origin in known().items():
         try:
-            task = build_task(entry.name, None, bare_vocabulary())
+            task = build_task(name, None, bare_vocabulary())
         except Ernie2Error as error:
-            listed.append({"name": entry.name, "origin": entry.origin, "error": " ".join(str(error).split())})
+            listed.append({"name": name, "origin": origin, "error": " ".join(str(error).split())})
             continue
         listed.append(
             {
@@ -74,7 +74,7 @@ def list_tasks() -> list[dict[str, Any]]:
                 "labels": None if task.labels is None else len(task.labels),
                 "needs": task.needs,
                 "about": task.about,
-                "origin": entry.origin,
+                "origin": origin,
             }
         )
     return listed

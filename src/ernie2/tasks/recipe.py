@@ -32,13 +32,13 @@ def recipe_schema() -> dict[str, Any]:
     """
     schema = Recipe.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     options = {}
-    for entry in known():
+    for name in known():
         try:
-            task = entry.load()
+            task = find(name)
         except Ernie2Error:
             continue
-        options[entry.name] = task.Options.model_json_schema() | {"title": task.title, "description": task.about}
-        schema["$defs"] |= options[entry.name].pop("$defs", {})
+        options[name] = task.Options.model_json_schema() | {"title": task.title, "description": task.about}
+        schema["$defs"] |= options[name].pop("$defs", {})
     schema["properties"]["tasks"]["properties"] = options
     return schema
 

@@ -14,17 +14,15 @@ from ernie2.errors import ConfigError, install_advice
 from ernie2.training.hooks.base import Hook, OpenRun
 from ernie2.training.run_record import read_run
 
-PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
-"""The package each sink needs; also the name of the extra that installs it."""
 FOLDER = "tensorboard"
 """Where in a run folder TensorBoard's files go: `tensorboard --logdir RUN`."""
 
 
 def check_sinks(names: Sequence[str]) -> None:
     """Raises `ConfigError` where a package that a sink needs is not installed, before any work is done."""
-    for name in names:
+    for name in names:  # that of the package, and of the extra that installs it
         try:
-            found = find_spec(PACKAGES[name]) is not None
+            found = find_spec(name) is not None
         except ValueError:  # a module put into sys.modules by hand has no spec
             found = True
         if not found:
