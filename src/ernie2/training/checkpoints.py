@@ -83,8 +83,9 @@ def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Pa
     """
     confirm_lock(run)
     folder = run / "checkpoints" / _folder_name(step)
-    earlier = any(map(_NAME.search, map(str, folder.parent.glob("step_*"))))
-    again = f"`ernie2 resume {run}` goes on from the checkpoint before" if earlier else "give the same command again"
+    again = (
+        f"`ernie2 resume {run}` goes on from the checkpoint before" if _folders(run) else "give the same command again"
+    )
     _move_damaged_aside(folder)
     with staged_folder(folder, replace=True, what_now=f"Free space, then {again}.") as staging:
         save_tensors(staging / "model.safetensors", full.parameters)
@@ -102,7 +103,12 @@ def begun(run: Path) -> bool:
     """
     if not is_run(run):
         return False
-    return read_run(run).status == "done" or any(map(_NAME.search, map(str, (run / "checkpoints").glob("step_*"))))
+    return read_run(run).status == "done" or bool(_folders(run))
+
+
+def _folders(run: Path) -> list[Path]:
+    """The checkpoints of a run, whole or damaged, the oldest first."""
+    return sorted(folder for folder in (run / "checkpoints").glob("step_*") if _NAME.search(folder.name))
 
 
 def newest(run: Path) -> Checkpoint:
@@ -111,20 +117,18 @@ def newest(run: Path) -> Checkpoint:
     Raises `CheckpointError` where there is none, or run.json is damaged.
     """
     record = read_run(run) if is_run(run) else None
-    found = sorted((run / "checkpoints").glob("step_*"), reverse=True)
     damage: list[str] = []
-    for folder in found:
-        if _NAME.search(folder.name):
-            try:
-                checkpoint = open_checkpoint(folder)
-            except CheckpointError as error:
-                damage.append(str(error))
-                say(f"Passing over a damaged checkpoint: {error}")
-                continue
-            if record is None or checkpoint.state.get("run_id") == record.run_id:
-                return checkpoint
-            damage.append(_of_another_run(checkpoint, record))
-            say(f"Passing over a checkpoint: {damage[-1]}")
+    for folder in reversed(_folders(run)):
+        try:
+            checkpoint = open_checkpoint(folder)
+        except CheckpointError as error:
+            damage.append(str(error))
+            say(f"Passing over a damaged checkpoint: {error}")
+            continue
+        if record is None or checkpoint.state.get("run_id") == record.run_id:
+            return checkpoint
+        damage.append(_of_another_run(checkpoint, record))
+        say(f"Passing over a checkpoint: {damage[-1]}")
     told = "\n".join(damage) or "It was stopped before its first: `ernie2 pretrain` as before starts it again."
     raise CheckpointError(f"{run} has no whole checkpoint to go on from. {told}")
 
@@ -154,9 +158,8 @@ def prune(run: Path, keep: int) -> None:
 
     Damaged ones do not count and stay where they are.
     """
-    places = run / "checkpoints"
     states = {}
-    for folder in sorted(places.glob("step_*")):
+    for folder in _folders(run):
         with suppress(CheckpointError):
             states[folder] = _read_state(folder)
     for folder in list(states)[:-keep]:
@@ -182,12 +185,11 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _move_damaged_aside(folder: Path) -> None:
-    if not folder.exists():
-        return
-    try:
-        open_checkpoint(folder)
-    except CheckpointError:
-        move_aside(folder, ".damaged")
+    if folder.exists():
+        try:
+            open_checkpoint(folder)
+        except CheckpointError:
+            move_aside(folder, ".damaged")
 
 
 def _folder_name(step: int) -> str:
