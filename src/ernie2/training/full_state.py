@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.distributed import World
-from ernie2.training.parallel import resharded, whole, whole_already
+from ernie2.training.parallel import resharded, whole
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def put(model: nn.Module, optimizer: torch.optim.Optimizer, state: FullState | N
 def unsharded(model: MultiTaskModel, world: World) -> MultiTaskModel:
     """`model` as one process has it, on rank 0; all ranks must ask together. The others keep what they have."""
     resharded(model)
-    if all(whole_already(parameter) for parameter in model.parameters()):
+    if not any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
         return model
     parameters = {name: whole(parameter.detach()).cpu() for name, parameter in model.named_parameters()}
     if not world.first:

@@ -30,10 +30,12 @@ class SingleProcess:
     def __init__(self, model: nn.Module, world: World | None = None) -> None:
         self.model = model
         self.world = world or World(device=torch.device("cpu"))
+        self._wrapped: Any = model
 
     def losses(self, inputs: Inputs, active: Collection[str]) -> dict[str, TaskLoss]:
         """The losses of a pack; `active`: tasks that score something somewhere in this step, on any rank."""
-        made: dict[str, TaskLoss] = self.model(inputs)
+        shared = (active,) if self.world.size > 1 else ()
+        made: dict[str, TaskLoss] = self._wrapped(inputs, *shared)
         return made
 
     def pack(self, last: bool) -> AbstractContextManager[object]:
@@ -57,10 +59,6 @@ class Replicated(SingleProcess):
         _register()
         torch._dynamo.config.optimize_ddp = False  # layers are compiled one by one, so there is nothing to cut
         self._wrapped = DistributedDataParallel(model, find_unused_parameters=True)
-
-    def losses(self, inputs: Inputs, active: Collection[str]) -> dict[str, TaskLoss]:
-        made: dict[str, TaskLoss] = self._wrapped(inputs, active)
-        return made
 
     def pack(self, last: bool) -> AbstractContextManager[object]:
         return nullcontext() if last else self._wrapped.no_sync()
@@ -97,14 +95,9 @@ class Sharded(SingleProcess):
         fully_shard(model, mesh=mesh)
         del model.norms
         register_fsdp_forward_method(model, "predictions")
-        self._sharded: Any = model
-
-    def losses(self, inputs: Inputs, active: Collection[str]) -> dict[str, TaskLoss]:
-        made: dict[str, TaskLoss] = self.model(inputs, active)
-        return made
 
     def pack(self, last: bool) -> AbstractContextManager[object]:
-        self._sharded.set_requires_gradient_sync(last)
+        self._wrapped.set_requires_gradient_sync(last)
         return nullcontext()
 
 
@@ -126,15 +119,9 @@ def resharded(model: nn.Module) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with all its values, wherever they lie; all ranks must ask together where it is sharded."""
-    sharded: Any = tensor
-    gathered: Tensor = tensor if whole_already(tensor) else sharded.full_tensor()
-    return gathered
-
-
-def whole_already(tensor: Tensor) -> bool:
-    """Whether all values lie here: not so of the `DTensor` that a parameter becomes by being sharded."""
-    return not hasattr(tensor, "full_tensor")
+    """A tensor with all its values, wherever they lie; all ranks must ask together where it is a `DTensor`."""
+    full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return full
 
 
 @cache
