@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,4 +61,5 @@ def test_without_patience_nothing_ever_converges():
 def test_the_best_is_the_least_loss_and_its_state_can_be_taken_up(losses):
     convergence = seen(*losses)
     assert convergence.best["a"] == min(losses)
-    assert Convergence(**convergence.state()) == convergence
+    stored = json.loads(json.dumps(Position([], convergence=convergence).state()))
+    assert Position.of(stored).convergence == convergence
