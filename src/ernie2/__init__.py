@@ -48,10 +48,10 @@ if TYPE_CHECKING:
     from ernie2.runs.start import resume as resume
     from ernie2.studies.study import study as study
     from ernie2.studies.study import study_again as study_again
-    from ernie2.tasks.catalogue import list_recipes as list_recipes
-    from ernie2.tasks.catalogue import list_tasks as list_tasks
-    from ernie2.tasks.catalogue import write_recipe as write_recipe
+    from ernie2.tasks.recipe import list_recipes as list_recipes
+    from ernie2.tasks.recipe import list_tasks as list_tasks
     from ernie2.tasks.recipe import recipe_schema as recipe_schema
+    from ernie2.tasks.recipe import write_recipe as write_recipe
 
 _MODULES = {
     "benchmarking.bench": ("bench",),
@@ -67,8 +67,7 @@ _MODULES = {
     "runs.prepare": ("inspect", "prepare"),
     "runs.start": ("pretrain", "resume"),
     "studies.study": ("study", "study_again"),
-    "tasks.catalogue": ("list_recipes", "list_tasks", "write_recipe"),
-    "tasks.recipe": ("recipe_schema",),
+    "tasks.recipe": ("list_recipes", "list_tasks", "recipe_schema", "write_recipe"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = ["__version__", *sorted(_MODULE_OF)]

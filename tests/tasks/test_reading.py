@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ernie2.errors import TaskError
-from ernie2.tasks.reading import check_labels, corpora_for, kind_of, listed
+from ernie2.tasks.building import check_labels, corpora_for, kind_of, listed
 from tiny import document, task, write_corpora
 
 

@@ -8,7 +8,7 @@ from ernie2.batches.stream import Feed
 from ernie2.errors import TaskError
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.tasks.base import Task
-from ernie2.tasks.reading import KINDS, check_labels, corpora_for
+from ernie2.tasks.building import KINDS, check_labels, corpora_for
 from ernie2.tasks.usable import LEAST_USABLE, Table, Usable, count_usable, describe, serves, usable_table, why_never
 
 

@@ -23,7 +23,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.links import outside_target
 from ernie2.storage.locks import owner_of
-from ernie2.tasks.reading import listed
+from ernie2.tasks.building import listed
 from ernie2.training.checkpoints import newest
 from ernie2.training.run_record import RunRecord, TaskRecord, is_run, read_run
 from ernie2.training.state import Position

@@ -11,8 +11,8 @@ from numpy.random import Generator
 from ernie2.errors import TaskError
 from ernie2.shards.store import AnnotatedDocument, ShardedCorpus
 from ernie2.tasks.base import SentenceTask, Source, Task, TokenTask
+from ernie2.tasks.building import corpora_for
 from ernie2.tasks.instances import arrange, arrange_plain, build
-from ernie2.tasks.reading import corpora_for
 
 LEAST_USABLE = 0.01
 """Share of its documents a corpus must offer a task: below it the walk would mostly pass documents over (ours)."""
