@@ -1,7 +1,6 @@
 import torch
 
-from ernie2.training.interval import Interval
-from ernie2.training.step import Finite, StepResult
+from ernie2.training.step import Finite, Interval, StepResult
 
 
 def result(losses, counts):

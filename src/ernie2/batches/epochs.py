@@ -65,7 +65,7 @@ def check_epochs(epochs: Epochs, most: float) -> None:
         raise ConfigError(
             f"this plan repeats text more often than stages.max_epochs={most:g} allows:\n{listed}\n"
             "Take fewer iterations (stages.steps, one number or one a task), bring more text, or allow it: "
-            f"stages.max_epochs={_rounded_up(worst)}."
+            f"stages.max_epochs={int(1.1 * worst) + 1}."
         )
 
 
@@ -74,7 +74,7 @@ def _epochs(stream: Stream, host: str, packs: int) -> dict[str, float]:
     samples = [_sample(stream, stream.tasks[host], corpus) for corpus in feed.corpora]
     tokens = packs * _text_in_a_pack(samples, feed.fractions, stream.caps)
     return {
-        corpus.name: tokens * share / sample.tokens * sample.walked / max(1, corpus.tokens("train"))
+        corpus.name: tokens * share / sum(sample.texts) * sample.walked / max(1, corpus.tokens("train"))
         for corpus, share, sample in zip(feed.corpora, feed.fractions, samples, strict=True)
     }
 
@@ -86,10 +86,6 @@ class _Sample:
     lengths: Sequence[int]
     texts: Sequence[int]
     walked: int
-
-    @property
-    def tokens(self) -> int:
-        return sum(self.texts)
 
 
 def _sample(stream: Stream, task: Task, corpus: ShardedCorpus) -> _Sample:
@@ -124,7 +120,3 @@ def _text_in_a_pack(samples: Sequence[_Sample], shares: Sequence[float], caps: C
                 return sum(given) / packs
         given[chosen] += text
         instances, tokens, sequences = instances + 1, tokens + length, sequences + 1
-
-
-def _rounded_up(count: float) -> int:
-    return int(count * 1.1) + 1

@@ -69,9 +69,11 @@ def _corpora(task: Task, shards: Shards, usable: Mapping[str, Usable], split: st
     chosen = [name for name in offered if serves(task, usable[name])]
     if not chosen:
         counts = "; ".join(f"{describe(task, usable[name])} of {name!r}" for name in offered)
+        can_use = f"{counts}; at least {_wanted(task)} are needed"
+        none = f"no corpus, since none holds {KINDS[task.reads]}"
         raise TaskError(
             f"task {task.name!r} has nothing to read in {shards.folder} ({split}): it can use "
-            f"{f'{counts}; at least {_wanted(task)} are needed' if counts else _none_of(task)}. It needs {task.needs}. "
+            f"{can_use if counts else none}. It needs {task.needs}. "
             "Leave the task out, or add a corpus that has it."
         )
     return [shards.corpora[name] for name in chosen]
@@ -81,10 +83,6 @@ def weight_of(corpus: ShardedCorpus, weights: Mapping[str, float | None]) -> tup
     """Return the weight of a corpus, by `weights` or its shards, else its train tokens; and whether it is these."""
     weight = weights.get(corpus.name) or corpus.facts.get("weight")
     return (float(weight), False) if weight is not None else (float(corpus.tokens("train")), True)
-
-
-def _none_of(task: Task) -> str:
-    return f"no corpus, since none holds {KINDS[task.reads]}"
 
 
 def _wanted(task: Task) -> str:

@@ -110,11 +110,8 @@ def write_recipe(name: str, destination: str | Path) -> Path:
 
 def _with_value(text: str, key: re.Pattern[str], value: str) -> str:
     """A recipe with another value for a key; the comment beside it stays where it was, if there is room."""
-    found = key.search(text)
-    assert found is not None  # every shipped recipe has both keys
     quoted = value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
-    start, end = found.span("value")
-    return text[:start] + quoted.ljust(end - start - 1) + " " + text[end:]
+    return key.sub(lambda found: found[0].replace(found["value"], quoted.ljust(len(found["value"]) - 1) + " "), text, 1)
 
 
 def list_tasks() -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ from ernie2.training.distributed import World
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.full_state import gather
 from ernie2.training.hooks.base import Hook, Hooks, OpenRun, StepDone
-from ernie2.training.interval import Interval
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.parallel import spread
@@ -30,6 +29,7 @@ from ernie2.training.schedules import learning_rate, warmup_steps
 from ernie2.training.state import Position
 from ernie2.training.step import (
     DTYPES,
+    Interval,
     LossScale,
     StepResult,
     StepSettings,
