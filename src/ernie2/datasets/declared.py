@@ -68,6 +68,8 @@ def load(name: str, folder: str | None = None, files: Mapping[str, str] | None =
         positive=dataset.positive,
         answer_rules=dataset.answer_rules,
         scheme=dataset.scheme,
+        trained_on=dataset.trained_on,
+        texts=(columns.text[0], *columns.pair[:1]) if (columns := dataset.columns) else ("question", "context"),
         reasons=(f"tag scheme: {dataset.scheme}, as declared",) if dataset.scheme is not None else (),
         accepted=accepted,
     )

@@ -69,9 +69,9 @@ class LabelledData:
 
     `labels`: class names or tags in the order of their ids, empty for regression and span heads. `positive`: the class
     that F1 and MRR are about. `answer_rules`: how the answers of span heads are scored, a key of
-    `finetuning.answers.RULES`. `scheme`: how tags mark entities, None where they mark none. `unanswerable`: whether
-    some questions have no answer. Of users' own files, `texts`: the columns that were read; `reasons`: what was guessed
-    and why.
+    `finetuning.scoring.answers.RULES`. `scheme`: how tags mark entities, None where they mark none. `trained_on`: the
+    set whose models predict this one, which has no training file. `unanswerable`: whether some questions have no
+    answer. `texts`: the columns that were read. `reasons`, of users' own files: what was guessed and why.
     """
 
     name: str
@@ -82,8 +82,9 @@ class LabelledData:
     positive: str | None = None
     answer_rules: str | None = None
     scheme: Scheme | None = None
+    trained_on: str | None = None
     unanswerable: bool = False
-    texts: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ("text",)
     reasons: tuple[str, ...] = ()
     accepted: Mapping[str, str] = field(default_factory=dict)
     """split -> the file names that would have been read, for messages about a split that is missing."""

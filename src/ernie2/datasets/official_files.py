@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -49,8 +50,7 @@ def given_file(path: str, files: Files | None = None) -> Found:
     found = tuple(list_files([path], TABLES))
     names = [file.replace("\\", "/").rpartition("/")[2] for file in found]
     for patterns, standing in ((("*_from_*",), "stand-in"), *reversed(files.in_its_place if files else ())):
-        lasts = [pattern.rpartition("/")[2] + packed for pattern in patterns for packed in _PACKED]
-        if any(fnmatchcase(name, last) for name in names for last in lasts):
+        if any(_is_called(name, [pattern.rpartition("/")[2] for pattern in patterns]) for name in names):
             return Found(found, standing)
     return Found(found, "official")
 
@@ -67,12 +67,15 @@ def _split(files: Files, present: dict[str, str]) -> Found | None:
         matches = [
             path
             for path in sorted(present)
-            if any(fnmatchcase(path, pattern + packed) for pattern in patterns for packed in _PACKED)
-            and "/" not in path.removeprefix(_folder_of(patterns, path))
+            if _is_called(path, patterns) and "/" not in path.removeprefix(_folder_of(patterns, path))
         ]
         if matches:
             return Found(tuple(present[path] for path in matches), standing)
     return None
+
+
+def _is_called(path: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(path, pattern + packed) for pattern in patterns for packed in _PACKED)
 
 
 def _folder_of(patterns: tuple[str, ...], path: str) -> str:

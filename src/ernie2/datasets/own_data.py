@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from ernie2.corpora.cells import change_notes, is_missing, name_in, number_of, spelled, text_of, tokens_of
 from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
@@ -54,7 +54,7 @@ def own_data(
     *,
     text: str,
     label: str,
-    head: Head | None = None,
+    head: str | None = None,
     scheme: str | None = None,
     name: str = "own",
 ) -> LabelledData:
@@ -80,7 +80,9 @@ def own_data(
     texts, label = _span_columns(rows["train"], texts, label)
     for split, found in rows.items():
         _check_rows(split, named[split], found, texts, label)
-    kind, reason = (head, "set with --head") if head is not None else guess_head(rows["train"], texts, label)
+    kind, reason = (
+        (cast(Head, head), "set with --head") if head is not None else guess_head(rows["train"], texts, label)
+    )
     detected = f"{'detected ' if head is None else ''}{KIND_NAMES.get(kind, kind)} ({reason})"
     splits, labels = _splits(kind, rows, files, named, texts, label)
     splits = {split: replace(one, notes=(*left_out[split], *one.notes)) for split, one in splits.items()}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ernie2.config.overrides import overridden
 from ernie2.console import answer, say
-from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
-from ernie2.datasets.examples import Head, LabelledData
+from ernie2.datasets.declared import DATASETS, GROUPS, available, load
+from ernie2.datasets.examples import LabelledData
 from ernie2.datasets.official_files import find_files
 from ernie2.datasets.own_data import own_data
 from ernie2.errors import ConfigError, DataError
@@ -21,15 +21,12 @@ from ernie2.finetuning.paper import own_settings, settings_for
 from ernie2.finetuning.runs import devices, diagnose, run_all
 from ernie2.finetuning.scoring.results import Outcomes, lines_of, outcomes_of, record_of
 from ernie2.finetuning.sources import Source, fitted, open_source
-from ernie2.reporting.finetuned import render, write_page
+from ernie2.reporting.finetuned import write_results
 from ernie2.runs.stored import unfinished_note
-from ernie2.storage.atomic import write_json, write_text
 from ernie2.storage.locks import FolderLock
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.step import choose_precision
 from ernie2.wording import counted
-
-RESULTS, REPORT = "results.json", "results.md"
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def finetune(
     if submission is not None:
         _check_submission(dataset, named, absent)
     folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
-    jobs = [_job(source, one, settings, task_id, folder, hooks) for one in named.values() if _trained_on(one) is None]
+    jobs = [_job(source, one, settings, task_id, folder, hooks) for one in named.values() if one.trained_on is None]
     unfinished = unfinished_note(source.where, source.stored.where)
     remarks = [
         *([unfinished] if unfinished else []),
@@ -102,7 +99,8 @@ def finetune(
             remarks.append("submission: " + ", ".join(f"{name} by seed {seed}" for name, seed in chosen.items()))
             answer(f"Submission: {submission}; the run that is best on dev predicted each test file")
         record = record_of(results, **_facts(jobs[0][0], remarks, results))
-        _write_results(folder, record, results)
+        _say_score(record, results)
+        write_results(folder, record)
     return Finetuned(folder, {name: tuple(run.folder / MODEL for run in found) for name, found in runs.items()}, record)
 
 
@@ -125,7 +123,7 @@ def _run_jobs(
         answer("\n".join(lines_of(replace(made, notes=tuple(note for note in made.notes if note not in said)))))
         results.append(replace(made, notes=(*notes, *made.notes)))
         for one in named.values():
-            if _trained_on(one) == name and one.splits["test"].labelled:
+            if one.trained_on == name and one.splits["test"].labelled:
                 whole, scored = diagnose(one, job.data, runs[name], devices()[0])
                 results.append(outcomes_of(whole, scored, *shared))
                 answer("\n".join(lines_of(results[-1])))
@@ -135,15 +133,12 @@ def _run_jobs(
 def _remarks(data: str | None, named: Mapping[str, LabelledData], absent: Sequence[str], *, told: bool) -> list[str]:
     """What is said of sets without a run; `told`: of those that only a submission is predicted for, too."""
     bare = [
-        name
-        for name, one in named.items()
-        if told and _trained_on(one) and not any(s.labelled for s in one.splits.values())
+        one for one in named.values() if told and one.trained_on and not any(s.labelled for s in one.splits.values())
     ]
     return [
         *([f"not in {data}: {', '.join(absent)}"] if absent else []),
-        *(f"{name} has no labels here: the {DATASETS[name].trained_on} model predicts it with --submission"
-          for name in bare),
-    ]  # fmt: skip
+        *(f"{one.name} has no labels here: the {one.trained_on} model predicts it with --submission" for one in bare),
+    ]
 
 
 def _check_submission(dataset: str | None, named: Mapping[str, LabelledData], absent: Sequence[str]) -> None:
@@ -156,17 +151,14 @@ def _check_submission(dataset: str | None, named: Mapping[str, LabelledData], ab
     check_tests(named)
 
 
-def _write_results(folder: Path, record: Mapping[str, Any], results: Sequence[Outcomes]) -> None:
-    """Writes the three forms of the results, and says the GLUE score where there is one."""
+def _say_score(record: Mapping[str, Any], results: Sequence[Outcomes]) -> None:
+    """Say the GLUE score where there is one, or why there is none."""
     if record["glue_score"] is not None:
         part = [one.dataset for one in results if one.standing != "official"]
         words = f" (not comparable: {', '.join(part)} not whole)" if part else ""
         answer(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
     if record["glue_withheld"]:
         answer(record["glue_withheld"])
-    write_json(folder / RESULTS, record)
-    write_text(folder / REPORT, render(record, "finetuned.md.jinja"))
-    write_page(folder)
 
 
 def _data(
@@ -187,15 +179,8 @@ def _data(
                 f"there is no --{missing[0]} file. Give --dataset NAME --data DIR, or --train F --dev F --text COLUMN "
                 "--label COLUMN for data of your own."
             )
-        one = own_data(
-            files["train"],
-            files["dev"],
-            files.get("test"),
-            text=text,
-            label=label,
-            head=cast(Head | None, head),
-            scheme=scheme,
-        )
+        train, dev, test = files["train"], files["dev"], files.get("test")
+        one = own_data(train, dev, test, text=text, label=label, head=head, scheme=scheme)
         return {one.name: one}, ()
     if head is not None or scheme is not None:
         option = "head" if head is not None else "scheme"
@@ -209,9 +194,9 @@ def _data(
         if not there:
             raise DataError(f"{folder} holds none of {', '.join(GROUPS[dataset.lower()])} in a folder of its own.")
         found = {name: load(name, folder) for name in there}
-        bare = [name for name, one in found.items() if _trained_on(one) is None and "train" not in one.splits]
+        bare = [name for name, one in found.items() if one.trained_on is None and "train" not in one.splits]
         left = {name: one for name, one in found.items() if name not in bare}
-        if not any(_trained_on(one) is None for one in left.values()):
+        if not any(one.trained_on is None for one in left.values()):
             raise DataError(f"{folder} has no training file of any set of {dataset}.")
         return left, (*absent, *(f"{name} (no training file)" for name in bare))
     if folder is None and not files:
@@ -219,9 +204,9 @@ def _data(
             f"--dataset {dataset} needs --data, the folder that holds it, or its files with --train, --dev."
         )
     one = load(dataset, folder, files)
-    if _trained_on(one):
+    if one.trained_on:
         raise ConfigError(
-            f"{one.name} has no training file: the model of {find_dataset(one.name).trained_on} predicts it. Fine-tune "
+            f"{one.name} has no training file: the model of {one.trained_on} predicts it. Fine-tune "
             "on that, or on the whole group."
         )
     return {one.name: one} | _diagnostics(one.name, folder), ()
@@ -230,15 +215,8 @@ def _data(
 def _diagnostics(name: str, folder: str | None) -> dict[str, LabelledData]:
     """The labelled sets in `folder` that a model of the set `name` is scored on besides its own."""
     names = [other for other, one in DATASETS.items() if folder is not None and one.trained_on == name]
-    found = {
-        other: load(other, folder) for other in names if find_files(DATASETS[other], folder or "", own_folder=False)
-    }
-    return {other: one for other, one in found.items() if one.splits["test"].labelled}
-
-
-def _trained_on(data: LabelledData) -> str | None:
-    """The set whose models predict this one, which has no training file; else None."""
-    return DATASETS[data.name].trained_on if data.name in DATASETS else None
+    found = [load(other, folder) for other in names if find_files(DATASETS[other], folder or "", own_folder=False)]
+    return {one.name: one for one in found if one.splits["test"].labelled}
 
 
 def _job(
@@ -251,19 +229,12 @@ def _job(
 ) -> tuple[Job, tuple[str, ...]]:
     """The job of a data set, and what is said of its settings."""
     data.need("train")
-    if (declared := DATASETS.get(data.name)) is None:
-        base, texts = own_settings(data.head), data.texts
-    else:
-        base, texts = settings_for(data.name, source.size), ("text",)
-        if declared.columns is not None:
-            texts = (declared.columns.text[0], *declared.columns.pair[:1])
-        elif data.head == "span":
-            texts = ("question", "context")
+    base = settings_for(data.name, source.size) if data.name in DATASETS else own_settings(data.head)
     settings, told = fitted(overridden(base, overrides), source, data.head)
     said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, words = source.task_id(task_id, settings, said=said)
     chosen = data.with_train_examples(settings.train_examples)
-    job = Job(source, chosen, settings, row, folder / data.name, texts, tuple(hooks))
+    job = Job(source, chosen, settings, row, folder / data.name, tuple(hooks))
     return job, (*told, *([words] if words else []), *data.reasons)
 
 

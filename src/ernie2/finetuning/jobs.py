@@ -43,7 +43,7 @@ class Run:
 @dataclass(frozen=True)
 class Job:
     """What all runs of one data set share. `task_id` is the row of the task embedding, checked; `folder` holds a folder
-    for each seed; `texts` names the columns for models of a user's own data. `hooks` take part in every run, each made
+    for each seed. `hooks` take part in every run, each made
     anew, and are no part of what it is."""
 
     source: Source
@@ -51,7 +51,6 @@ class Job:
     settings: FineTuningSettings
     task_id: int
     folder: Path
-    texts: tuple[str, ...] = ("text",)
     hooks: tuple[HookSource, ...] = ()
 
     def identity(self) -> dict[str, Any]:

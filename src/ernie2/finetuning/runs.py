@@ -241,7 +241,7 @@ def _start(job: Job, seed: int) -> tuple[Tuned, tuple[str, ...]]:
         labels=data.labels,
         settings=settings,
         dataset=data.name,
-        texts=job.texts,
+        texts=data.texts,
         positive=data.positive,
         answer_rules=data.answer_rules,
         metrics=data.metrics,

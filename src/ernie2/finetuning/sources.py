@@ -79,7 +79,7 @@ class Source:
         """
         rows, names = self.stored.settings.task_ids, self.stored.task_ids
         row = settings.task_id
-        if asked is None and not said and row and not (row < rows and self._seen(row)):
+        if asked is None and not said and row and not (row < rows and self._is_trained(row)):
             return self._checked(0), f"task id 0: this checkpoint was not trained with the paper's {row}"
         if asked is not None:
             if not asked.isdecimal() and asked not in names:
@@ -93,24 +93,21 @@ class Source:
             raise ConfigError(f"{self.where} has {has}; there is no task id {row}. Leave --task-id out.")
         return self._checked(row), ""
 
-    def _seen(self, row: int) -> int:
-        """Instances trained under a row; 1 where nobody knows, as in checkpoints of others."""
-        counts = self._counts()
-        if counts is None:
-            return 1
-        return sum(counts.get(name, 0) for name, number in self.stored.task_ids.items() if number == row)
+    def _trained(self) -> dict[str, int]:
+        """Instances that each task with an id was trained on; none where nobody knows, as in checkpoints of others."""
+        counts: Mapping[str, int] = self.stored.carried.get("ernie2_task_instances") or {}
+        return dict(counts) if self.stored.task_ids and self.stored.settings.task_ids else {}
 
-    def _counts(self) -> Mapping[str, int] | None:
-        counts: Mapping[str, int] | None = self.stored.carried.get("ernie2_task_instances")
-        return counts if counts and self.stored.task_ids and self.stored.settings.task_ids else None
+    def _is_trained(self, row: int) -> bool:
+        counts = self._trained()
+        return not counts or any(counts.get(name) for name, number in self.stored.task_ids.items() if number == row)
 
     def _checked(self, row: int) -> int:
-        if self._seen(row):
+        if self._is_trained(row):
             return row
-        counts = self._counts() or {}
         names = [name for name, number in self.stored.task_ids.items() if number == row]
         whose = f"{names[0]} (task id {row})" if names else f"task id {row}, which no task owns,"
-        trained = [f"{name} ({count:,})" for name, count in counts.items() if count]
+        trained = [f"{name} ({count:,})" for name, count in self._trained().items() if count]
         raise CheckpointError(
             f"{self.where}: {whose} saw no instances in pre-training, so its row holds random numbers. "
             + (f"Choose one that did with --task-id: {', '.join(trained)}." if trained else "Pre-train it first.")

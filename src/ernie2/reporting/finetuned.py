@@ -1,4 +1,4 @@
-"""The results of fine-tuning → `results.html`, one file that needs nothing else, and `results.md`."""
+"""The results of fine-tuning → `results.json`, `results.md`, and `results.html`, a page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -7,31 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from ernie2.errors import DataError
 from ernie2.escaping import in_markdown
 from ernie2.reporting.report import environment
-from ernie2.storage.atomic import write_text
-from ernie2.storage.json_files import parse_json
+from ernie2.storage.atomic import write_json, write_text
 
 NAME, PAGE = "results.json", "results.html"
 
 
-def write_page(folder: Path) -> Path:
-    """Makes the page of a folder of results and returns its path. Raises `DataError` where `results.json` is damaged,
-    `StorageError` where the page cannot be written."""
-    file, path = folder / NAME, folder / PAGE
-    try:
-        record = parse_json(file.read_bytes())
-        page = render(record)
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, jinja2.TemplateError) as error:
-        raise DataError(
-            f"{file} cannot be read as results of fine-tuning: {error!r}. Run `ernie2 finetune` again."
-        ) from error
-    write_text(path, page, what_now=f"The results themselves are in {file}.")
-    return path
+def write_results(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a record of JSON values as `results.json`, as Markdown and as a page. Raises `StorageError`."""
+    write_json(folder / NAME, record)
+    write_text(folder / "results.md", render(record, "finetuned.md.jinja"))
+    write_text(folder / PAGE, render(record), what_now=f"The results themselves are in {folder / NAME}.")
 
 
 def render(record: Mapping[str, Any], asset: str = "finetuned.html.jinja") -> str:

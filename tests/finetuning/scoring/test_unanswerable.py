@@ -112,9 +112,9 @@ def test_the_threshold_is_chosen_on_dev_saved_and_used_by_predict(tmp_path: Path
     ]
     splits = {name: Split(tuple(some), (name,), "own") for name, some in (("train", rows), ("dev", rows[:16]))}
     metrics = ("exact_match", "answer_f1", "has_answer_f1", "no_answer_f1")
-    data = replace(tiny.data("span"), splits=splits, unanswerable=True, metrics=metrics)
+    data = replace(tiny.data("span"), splits=splits, unanswerable=True, metrics=metrics, texts=("text", "pair"))
     learning = tiny.settings(epochs=40, peak_lr=5e-3)
-    job = Job(tiny.source(tmp_path / "checkpoint"), data, learning, 0, tmp_path / "out", ("text", "pair"))
+    job = Job(tiny.source(tmp_path / "checkpoint"), data, learning, 0, tmp_path / "out")
     (run,) = run_all(job, [0])
     assert run.metrics["dev"]["no_answer_f1"] == 100.0
     assert run.metrics["dev"]["has_answer_f1"] > 50.0

@@ -85,7 +85,7 @@ def _rows_of(shown: Piped, names: Sequence[str], where: str) -> Iterator[Row]:
         place, bare = f"{where}, line {number}", line.removeprefix("\ufeff") if number == 1 else line
         cells = bare.split("\t")
         if bare.lstrip().startswith("{"):
-            yield Row(place, _object(bare, place))
+            yield Row(place, json_value(bare, f"{place}: a line that begins with {{ must be a whole object"))
         elif len(cells) != len(names):
             raise wrong_count(place, len(cells), names, where)
         else:
@@ -123,17 +123,9 @@ def _example(row: Row, number: int, names: Sequence[str], facts: TunedFacts) -> 
         tokens = split_tokens(spelled(values[0], row.place), facts, row.place)
         return Example(identity, "".join(tokens) if facts.per_character else " ".join(tokens), tokens=tokens)
     for name, value in zip(names, values, strict=True):
-        if value != "":  # an empty text is asked about, so that answers stay in step with lines
-            _check_text(value, name, row.place)
+        # an empty text is asked about, so that answers stay in step with lines
+        if text_of(value, name, row.place) is None and not isinstance(value, str):
+            raise DataError(
+                f"{row.place}: the text in {name!r} is {json_name(value)}; give a text, or take the row out."
+            )
     return Example(identity, values[0], values[1] if len(values) == 2 else None)
-
-
-def _check_text(value: Any, name: str, place: str) -> None:
-    if text_of(value, name, place) is None and not isinstance(value, str):
-        raise DataError(f"{place}: the text in {name!r} is {json_name(value)}; give a text, or take the row out.")
-
-
-def _object(line: str, place: str) -> dict[str, Any]:
-    cells = json_value(line, f"{place}: a line that begins with {{ must be a whole object")
-    assert isinstance(cells, dict)  # since it begins so
-    return cells
