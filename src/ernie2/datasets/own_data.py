@@ -56,7 +56,6 @@ def own_data(
     label: str,
     head: str | None = None,
     scheme: str | None = None,
-    name: str = "own",
 ) -> LabelledData:
     """The data set of a user's files (tables, or for tagging CoNLL files; a path, glob or URL each).
 
@@ -93,7 +92,7 @@ def own_data(
     elif scheme is not None:
         raise ConfigError(f"--scheme {scheme} is for tagging, but the task is: {detected}.")
     return LabelledData(
-        name=name,
+        name="own",
         head=kind,
         labels=labels,
         metrics=(*_metrics(kind, labels, tag_scheme), *(_UNANSWERABLE if unanswerable else ())),

@@ -137,20 +137,15 @@ def answer_notes(file: str, counts: Mapping[str, int]) -> list[str]:
 
 def _nested(file: str, content: Any) -> Iterator[Question]:
     if isinstance(content, list):  # CMRC 2018 before its SQuAD-style edition
-        for paragraph in content:
-            for query in paragraph["qas"]:
-                place = f"{file}, question {query['query_id']}"
-                yield question_of(
-                    place, query["query_id"], query["query_text"], paragraph["context_text"], query["answers"]
-                )
-        return
-    for document in content["data"]:
-        for paragraph in document["paragraphs"]:
-            for query in paragraph["qas"]:
-                place = f"{file}, question {query['id']}"
-                impossible = query.get("is_impossible")
-                answers = query.get("answers")
-                yield question_of(place, query["id"], query["question"], paragraph["context"], answers, impossible)
+        paragraphs, names = content, ("query_id", "query_text", "context_text")
+    else:
+        paragraphs = [paragraph for document in content["data"] for paragraph in document["paragraphs"]]
+        names = ("id", "question", "context")
+    for paragraph in paragraphs:
+        for query in paragraph["qas"]:
+            identity, question, context = query[names[0]], query[names[1]], paragraph[names[2]]
+            answers, impossible = query.get("answers"), query.get("is_impossible")
+            yield question_of(f"{file}, question {identity}", identity, question, context, answers, impossible)
 
 
 def question_of(

@@ -37,7 +37,6 @@ _NOT_A_WORD = re.compile(r"\d+[-.]\d+")
 _NAMED = re.compile(r"#\s*\S+\s*=\s")
 """How CoNLL-U writes what is known of a sentence."""
 _EITHER = "there may be a token a line, with an empty line after each sentence, or a text a line."
-_RENAME = "call it .conll"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +48,28 @@ class _Line:
 
 
 def is_tag_file(
-    file: str, known: Collection[str] = (), *, tagging: bool | None = None, characters: bool = False
-) -> bool:
-    """Return whether `file` holds a token and a tag a line.
-
-    By its extension, and of .txt and .tsv by its lines: as many columns everywhere, tokens without spaces, empty lines
-    between sentences, and a last column of tags (O, B-…, or any of `known`). `tagging`: whether the task is, None where
-    nobody said. `characters`: whether a token is one character. Raises `DataError` where it cannot be told.
-    """
-    if file.lower().endswith(TAG_FILES):
-        return True
-    if tagging is False or not file.lower().endswith(_PERHAPS):
-        return False
-    return is_tagged(islice(text_lines(file), LOOKED_AT), file, known, tagging=tagging, characters=characters)
-
-
-def is_tagged(
-    lines: Iterable[str],
     file: str,
     known: Collection[str] = (),
     *,
+    lines: Iterable[str] | None = None,
     tagging: bool | None = None,
     characters: bool = False,
-    rename: str = _RENAME,
+    rename: str = "call it .conll",
 ) -> bool:
-    """Return whether the first `lines` of `file` are a token and a tag each, as `is_tag_file` does of .txt.
+    """Return whether `file`, or `lines` of what messages call `file`, holds a token and a tag a line.
 
-    `rename` says how a user makes clear that they are. Raises `DataError` where it cannot be told.
+    A file does by its extension. Of .txt, .tsv and `lines` the first lines tell: as many columns everywhere, tokens
+    without spaces, empty lines between sentences, and a last column of tags (O, B-…, or any of `known`). `tagging`:
+    whether the task is, None where nobody said. `characters`: whether a token is one character. `rename`: how a user
+    makes clear that it does. Raises `DataError` where it cannot be told.
     """
-    shown = list(_lines(lines, file, Counter()))
+    if lines is None:
+        if file.lower().endswith(TAG_FILES):
+            return True
+        if tagging is False or not file.lower().endswith(_PERHAPS):
+            return False
+        lines = text_lines(file)
+    shown = list(_lines(islice(lines, LOOKED_AT), file, Counter()))
     rows = [line.cells for line in shown if line.cells]
     if len(rows) < 2 or len({len(cells) for cells in rows}) > 1 or any(_TEXT.search(cells[0]) for cells in rows):
         return False
@@ -85,16 +77,17 @@ def is_tagged(
     parted = (False, True) in zip(filled[filled.index(True) :], filled[filled.index(True) + 1 :], strict=False)
     if len(rows[0]) == 1:
         if parted and tagging and (not characters or all(len(cells[0]) == 1 for cells in rows)):
-            first = rename[0].upper() + rename[1:]
-            raise DataError(f"{file}: {_EITHER} {first} for the first, or take the empty lines out.")
+            raise DataError(
+                f"{file}: {_EITHER} {rename[0].upper()}{rename[1:]} for the first, or take the empty lines out."
+            )
         return False
     tags = [cells[-1] for cells in rows[1:]]
     tagged = all(_is_tag(tag, known) for tag in tags) and (bool(known) or any(tag != "O" for tag in tags))
     if parted and not tagged and (tagging is None or known):
-        how = rename[0].upper() + rename[1:]
-        if not known:
-            how = f"Say --head tagging or --head classification, or {rename}"
-        raise DataError(f"{file}: {_EITHER} {how} for the first, or take the empty lines out for the second.")
+        how = rename if known else f"say --head tagging or --head classification, or {rename}"
+        raise DataError(
+            f"{file}: {_EITHER} {how[0].upper()}{how[1:]} for the first, or take the empty lines out for the second."
+        )
     if tagged and not parted and tagging is None and any("-" in tag for tag in tags):
         raise DataError(
             f"{file}: every line is one token and a tag, but no empty line parts sentences. Put one after each "

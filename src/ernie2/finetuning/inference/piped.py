@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from ernie2.console import warn
-from ernie2.datasets.tag_files import LOOKED_AT, is_tagged
+from ernie2.datasets.tag_files import LOOKED_AT, is_tag_file
 from ernie2.errors import DataError
 from ernie2.finetuning.tuned_folder import TunedFacts
 from ernie2.storage.files import json_value
@@ -84,10 +84,11 @@ def _is_conll(head: Sequence[str], facts: TunedFacts) -> bool:
     """Whether standard input begins as CoNLL. Raises `DataError` where it cannot be told, or the model does not tag."""
     if facts.head == "tagging":
         rename = "give it as a .conll file"
-        return is_tagged(head, PIPE, facts.labels, tagging=True, characters=facts.per_character, rename=rename)
+        each = facts.per_character
+        return is_tag_file(PIPE, facts.labels, lines=head, tagging=True, characters=each, rename=rename)
     filled = [line for line in head if line.strip()]
     sure = len(filled) < len(head) or any(_ENTITY_TAG.search(line) for line in filled)  # not "Plan B", "Vitamin E"
-    if sure and is_tagged(filled, PIPE, tagging=True):
+    if sure and is_tag_file(PIPE, lines=filled, tagging=True):
         raise DataError(
             f"{PIPE} holds a token and a tag a line, but the model does not tag. Give it texts; lines that only look "
             "so can come from a .txt file."
