@@ -104,9 +104,14 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         at_the_end = dict(history.epochs[-1]["metrics"]) if history.epochs else {}
         at_the_end |= scorer.figures([name for name in prepared.splits if name not in at_the_end], title)
     collapsed = scorer.collapsed and f"{scorer.collapsed} after {counted(len(history.losses), 'step')}"
-    lacking = [
+    remarks = [
         f"the checkpoint has no {name}: it was initialised from the seed" for name in new if _used(name, tuned.model)
     ]
+    if scorer.null_threshold is not None:
+        remarks.append(
+            f"seed {seed}: no-answer threshold {scorer.null_threshold:.4f} (chosen on dev by best F1; dev scores are "
+            "optimistic)"
+        )
     done = Run(
         seed,
         folder,
@@ -115,7 +120,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         f"diverged: {history.diverged}" if lost else collapsed,
         round(history.sequences_per_second, 2),
         round(time.perf_counter() - began, 2),
-        [*lacking, *scorer.remarks(seed), *said],
+        [*remarks, *said],
         history.losses,
     )
     confirm_lock(job.folder.parent)
@@ -193,15 +198,6 @@ class _Scorer:
         self._job, self._tuned, self._prepared, self._device = job, tuned, prepared, device
         self.collapsed = ""
         self.null_threshold: float | None = None
-
-    def remarks(self, seed: int) -> list[str]:
-        """What to report of the threshold of empty answers, where there is one."""
-        if self.null_threshold is None:
-            return []
-        return [
-            f"seed {seed}: no-answer threshold {self.null_threshold:.4f} (chosen on dev by best F1; dev scores are "
-            "optimistic)"
-        ]
 
     def figures(self, names: Sequence[str], title: str | None = None) -> dict[str, dict[str, float]]:
         """split -> metric -> percent; `title`: that of a bar a split, None for none."""
