@@ -45,12 +45,18 @@ _BERT_CLASSES = frozenset(
 class AddedToken:
     """A token that is looked for in a text before anything else; `id` None: the next free one.
 
-    `flags`: as `tokenizers.AddedToken` has them.
+    `flags`: those of `tokenizers.AddedToken` that are stated.
     """
 
     content: str
-    id: int | None
-    flags: Mapping[str, bool]
+    id: int | None = None
+    special: bool = True
+    flags: Mapping[str, bool] = field(default_factory=dict)
+
+    def described(self, identity: int) -> dict[str, Any]:
+        """Return its entry in tokenizer.json."""
+        flags = {**dict.fromkeys(_FLAGS, False), "normalized": not self.special, "special": self.special, **self.flags}
+        return {"id": identity, "content": self.content, **flags}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +91,18 @@ def read_companions(read: Callable[[str], bytes | None], where: str) -> Companio
         listed = _older(_object(read, ADDED_TOKENS, where), {*roles.values(), *extras}, where)
     added = sorted(listed, key=lambda token: token.id or 0)
     known = {token.content for token in added}
-    added += [AddedToken(name, None, _flags(special=True)) for name in dict.fromkeys(extras) if name not in known]
+    added += [AddedToken(name) for name in dict.fromkeys(extras) if name not in known]
     kind = config.get("tokenizer_class")
+    family = kind.removesuffix("Fast").removesuffix("Tokenizer") if isinstance(kind, str) else None
+    note = f"{where}: {CONFIG} names {kind}, but the vocabulary is read by BERT's rules; compare some ids."
     return Companions(
         config={key: value for key, value in config.items() if key not in _NOT_CARRIED},
         roles=roles,
         added=tuple(added),
         normalizer={theirs: _flag(config[key], key, where) for key, theirs in BERT_KEYS.items() if key in config},
-        bert=isinstance(kind, str) and _family(kind) in _BERT_CLASSES and _family(kind) != "PreTrained",
-        notes=()
-        if not isinstance(kind, str) or _family(kind) in _BERT_CLASSES
-        else (f"{where}: {CONFIG} names {kind}, but the vocabulary is read by BERT's rules; compare some ids.",),
+        bert=family in _BERT_CLASSES - {"PreTrained"},
+        notes=() if family is None or family in _BERT_CLASSES else (note,),
     )
-
-
-def special(content: str) -> AddedToken:
-    """A special token that is in a vocabulary already."""
-    return AddedToken(content, None, _flags(special=True))
 
 
 def add_tokens(described: dict[str, Any], added: tuple[AddedToken, ...], where: str) -> list[str]:
@@ -134,7 +135,7 @@ def add_tokens(described: dict[str, Any], added: tuple[AddedToken, ...], where: 
         elif token.id not in (None, identity):
             notes.append(f"{where}: {token.content!r} has the id {identity} there and {token.id} beside it; {identity}"
                          " counts.")  # fmt: skip
-        there[token.content] = {"id": identity, "content": token.content, **token.flags}
+        there[token.content] = token.described(identity)
     described["added_tokens"] = sorted(there.values(), key=lambda entry: int(entry["id"]))
     return notes
 
@@ -167,20 +168,15 @@ def _decoder(entries: Any, where: str) -> Iterator[AddedToken]:
         content = _content(entry)
         if not identity.isdecimal() or len(identity) > 9 or content is None or not isinstance(entry, dict):
             raise TokenizerError(f"{CONFIG} beside {where}: added_tokens_decoder has no sound entry {identity!r}.")
-        special = entry.get("special") is True
-        given = {flag: entry[flag] for flag in _FLAGS if isinstance(entry.get(flag), bool)}
-        yield AddedToken(content, int(identity), {**_flags(special=special), **given})
+        stated = {flag: entry[flag] for flag in _FLAGS if isinstance(entry.get(flag), bool)}
+        yield AddedToken(content, int(identity), stated.get("special", False), stated)
 
 
 def _older(entries: Mapping[str, Any], special: set[str], where: str) -> Iterator[AddedToken]:
     for content, identity in entries.items():
         if not content or isinstance(identity, bool) or not isinstance(identity, int) or not 0 <= identity < 10**9:
             raise TokenizerError(f"{ADDED_TOKENS} beside {where}: {content!r} has no sound id ({identity!r}).")
-        yield AddedToken(content, identity, _flags(special=content in special))
-
-
-def _flags(*, special: bool) -> dict[str, bool]:
-    return {"single_word": False, "lstrip": False, "rstrip": False, "normalized": not special, "special": special}
+        yield AddedToken(content, identity, content in special)
 
 
 def _flag(value: Any, key: str, where: str) -> bool | None:
@@ -199,8 +195,3 @@ def _list(entries: Any) -> list[Any]:
     if isinstance(entries, dict):
         return list(entries.values())
     return entries if isinstance(entries, list) else []
-
-
-def _family(kind: str) -> str:
-    """BertTokenizerFast → Bert."""
-    return kind.removesuffix("Fast").removesuffix("Tokenizer")

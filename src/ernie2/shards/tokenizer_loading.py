@@ -18,10 +18,10 @@ from ernie2.shards.tokenizer_config import (
     BERT_KEYS,
     CONFIG,
     ROLES,
+    AddedToken,
     Companions,
     add_tokens,
     read_companions,
-    special,
 )
 from ernie2.shards.vocabulary import CONTINUING, LONGEST_WORD, bert_normalizer, lost_by_lowercasing, read_vocabulary
 
@@ -61,7 +61,7 @@ def bert_tokenizer(
         {**vocabulary, **{entry["content"]: 0 for entry in described["added_tokens"]}}, companions.roles, where
     )
     described["model"]["unk_token"] = roles["unk"]
-    notes += add_tokens(described, tuple(special(token) for token in roles.values()), where)
+    notes += add_tokens(described, tuple(map(AddedToken, roles.values())), where)
     tokenizer = Tokenizer.from_str(json.dumps(described))
     ids = tokenizer.get_vocab()
     cls, sep = roles["cls"], roles["sep"]
