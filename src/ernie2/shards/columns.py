@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ernie2.config.data_settings import ShardSettings
 from ernie2.corpora.sentences import sentence_bounds
@@ -104,7 +105,7 @@ class ColumnMaker:
 
     def _batch(self, documents: list[UnitDocument], *, again: bool = False) -> Batch | None:
         text = _Text.of(documents)
-        encoded = self._encoder.encode(text.text, text.paragraph_texts, text.paragraph_starts)
+        encoded = self._encoder.encode(text.text, text.paragraphs, text.starts)
         if not again:
             self.encoded += len(encoded.ids)
             self.unknown += int((encoded.ids == self._wordpieces.unk_id).sum())
@@ -116,8 +117,7 @@ class ColumnMaker:
 
     def _usable(self, encoded: Columns, text: _Text) -> NDArray[np.bool_]:
         """Which documents have a token that is known, and of pairs, tokens in both texts; the others are counted."""
-        firsts = np.searchsorted(text.paragraph_documents, np.arange(len(text.document_starts) + 1))
-        ends = _offsets(encoded.counts)[firsts]
+        ends = _offsets(encoded.counts)[text.documents]
         tokens = np.diff(ends)
         known = np.diff(_offsets(encoded.ids != self._wordpieces.unk_id)[ends])
         half = np.zeros(len(tokens), dtype=np.bool_)
@@ -139,7 +139,7 @@ class ColumnMaker:
         runs = self._runs(documents, text, TokenRuns(starts, ends, sentences, self._longest_sentence))
         word_starts = encoded.word_starts
         sentences, runs = self._hard_split(sentences, runs, word_starts)
-        document_tokens = paragraph_tokens[np.searchsorted(text.paragraph_documents, np.arange(len(documents) + 1))]
+        document_tokens = paragraph_tokens[text.documents]
         sections, owners = _sections(document_tokens, paragraph_tokens, sentences, self._longest_section)
         return Batch(
             tokens=encoded.ids.astype(token_dtype(self._wordpieces.vocab_size)),
@@ -156,23 +156,27 @@ class ColumnMaker:
         )
 
     def _sentence_starts(self, text: _Text) -> Ints:
-        starts: list[int] = []
-        language = self._language
-        for paragraph, base in zip(text.paragraph_texts, text.paragraph_starts.tolist(), strict=True):
-            starts += [base + start for start, _ in sentence_bounds(paragraph, language)]
+        starts = [
+            base + start
+            for paragraph, base in zip(text.paragraphs, text.starts.tolist(), strict=True)
+            for start, _ in sentence_bounds(paragraph, self._language)
+        ]
         return np.array(starts, dtype=np.int64)
 
     def _runs(self, documents: list[UnitDocument], text: _Text, tokens: TokenRuns) -> dict[str, Spans]:
         """Token runs by kind, of spans given with the documents and spans the annotators find."""
         found: dict[str, list[Spans]] = {kind: [] for kind in SPAN_KINDS}
         given: dict[str, list[tuple[int, int]]] = {}
-        for document, base in zip(documents, text.document_starts.tolist(), strict=True):
+        for document, base in zip(documents, text.starts[text.documents[:-1]].tolist(), strict=True):
             for start, end, kind in document.spans:
                 given.setdefault(kind, []).append((base + start, base + end))
         for kind, pairs in given.items():
             found[kind if kind in found else "user"].append(as_spans(pairs))
         if self._annotators:
-            paragraphs = list(zip(text.paragraph_starts.tolist(), text.paragraph_ends.tolist(), strict=True))
+            paragraphs = [
+                (start, start + len(paragraph))
+                for start, paragraph in zip(text.starts.tolist(), text.paragraphs, strict=True)
+            ]
             for annotator in self._annotators:
                 for kind, spans in annotator.spans(text.text, paragraphs):
                     found[kind].append(spans)
@@ -254,37 +258,24 @@ def shard_columns(
     return columns
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(NamedTuple):
     """The text of a batch, its documents end to end with a blank line between, and where everything in it stands.
 
-    `document_starts` (D,), `paragraph_starts`, `paragraph_ends`, `paragraph_documents` (P,): characters of `text`, and
-    the document each paragraph is of.
+    `documents` (D + 1,) document → first paragraph; `starts` (P,) characters of `text` at which `paragraphs` begin.
     """
 
     text: str
-    document_starts: Ints
-    paragraph_texts: list[str]
-    paragraph_starts: Ints
-    paragraph_ends: Ints
-    paragraph_documents: Ints
+    documents: Ints
+    paragraphs: list[str]
+    starts: Ints
 
     @classmethod
     def of(cls, documents: Sequence[UnitDocument]) -> _Text:
         split = [document.text.split("\n\n") for document in documents]
-        texts = [paragraph for paragraphs in split for paragraph in paragraphs]
-        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        paragraphs = list(chain.from_iterable(split))
         # documents are joined by the same blank line as paragraphs, so all starts follow from the lengths
-        starts = np.cumsum(lengths + 2) - lengths - 2
-        counts = np.fromiter(map(len, split), dtype=np.int64, count=len(split))
-        return cls(
-            text="\n\n".join(document.text for document in documents),
-            document_starts=starts[np.cumsum(counts) - counts],
-            paragraph_texts=texts,
-            paragraph_starts=starts,
-            paragraph_ends=starts + lengths,
-            paragraph_documents=np.repeat(np.arange(len(documents)), counts),
-        )
+        starts = _offsets([len(paragraph) + 2 for paragraph in paragraphs])[:-1]
+        return cls("\n\n".join(paragraphs), _offsets(list(map(len, split))), paragraphs, starts)
 
 
 def _flags(classes: NDArray[np.uint8], starts: Ints, ends: Ints, word_starts: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -350,6 +341,6 @@ def _section_names(documents: Sequence[UnitDocument], owners: Ints) -> list[str]
     return [name if number == 1 else f"{name}§{number}" for name, number in zip(names, numbers.tolist(), strict=True)]
 
 
-def _offsets(counts: NDArray[Any]) -> Ints:
+def _offsets(counts: ArrayLike) -> Ints:
     """Counts to offsets: [3, 1] -> [0, 3, 4]."""
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
