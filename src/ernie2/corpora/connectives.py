@@ -225,7 +225,7 @@ def mine_discourse(
     max_per_label: int,
     told: Callable[[int, int, int], None] = lambda documents, characters, pairs: None,
 ) -> Mined:
-    """Writes the discourse pairs of `corpus` to `out` (`rows.WRITTEN`), columns `COLUMNS`, in the order of the text.
+    """Writes the discourse pairs of `corpus` to `out`, a table with the columns `COLUMNS`, in the order of the text.
 
     Of a label with more than `max_per_label` pairs those with the smallest hash are kept, so the choice is spread over
     the whole text and does not depend on its order. A pair of sentences that comes again is written once. Candidates

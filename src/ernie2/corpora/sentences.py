@@ -14,19 +14,7 @@ from collections.abc import Iterator
 from sentencex import get_sentence_boundaries
 
 _CHINESE = frozenset({"zh", "yue", "wuu", "lzh"})
-_PAIRS = {
-    "”": "“",
-    "’": "‘",
-    "」": "「",
-    "』": "『",
-    "）": "（",
-    "》": "《",
-    "】": "【",
-    "〉": "〈",
-    "〕": "〔",
-    ")": "(",
-}
-_CLOSING = re.escape("".join(_PAIRS))
+_PAIRS = dict(zip("”’」』）》】〉〕)", "“‘「『（《【〈〔(", strict=True))  # closing → opening
 _CLOSING = re.escape("".join(_PAIRS))
 _CLOSERS = re.compile(f"[{_CLOSING}]+")
 _ELLIPSIS = re.compile(f"(?:…{{2,}}|⋯{{2,}})[{_CLOSING}]*+(?![，、；：。！？…⋯,;:.!?])")

@@ -34,7 +34,7 @@ from ernie2.shards.knowledge.annotators import annotators
 from ernie2.shards.knowledge.characters import JOINS, LETTER, character_classes
 from ernie2.shards.manifest import commit, describe, finish
 from ernie2.shards.pipeline import Unit, chosen_phrases, mark, read_input, tokenise, units_of
-from ernie2.shards.provenance import given_tokenizer, key_of, parts_of, shards_made_from
+from ernie2.shards.provenance import digest, given_tokenizer, parts_of, shards_made_from
 from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import TRAIN, WHAT_NOW, Shards
 from ernie2.shards.units import load_read
@@ -79,7 +79,7 @@ def prepare(
         say(note)
     inputs = read_input_files(recipe, folder)
     parts = parts_of(recipe, given, inputs)
-    staging = StagingDirectory(folder / f".prepare-{key_of(parts)[:16]}")
+    staging = StagingDirectory(folder / f".prepare-{digest(parts)[:16]}")
     ready = shards_made_from(folder, parts, inputs.states, replace=replace)
     if ready is not None:
         remove_leftovers(folder)

@@ -36,18 +36,13 @@ def parts_of(recipe: Recipe, given: WordPieces | None, inputs: InputFiles) -> di
         "files": corpora,
         "gazetteer": None if gazetteer is None else [gazetteer, inputs.states[gazetteer]],
     }
-    return {name: _digest(value) for name, value in parts.items()}
+    return {name: digest(value) for name, value in parts.items()}
 
 
 def given_tokenizer(recipe: Recipe) -> WordPieces | None:
     """Return the tokeniser that `tokenizer.file` names, None where one is trained. Raises `TokenizerError`."""
     file = recipe.tokenizer.file
     return None if file is None else load_wordpieces(file, recipe.tokenizer.lowercase)
-
-
-def key_of(parts: Mapping[str, str]) -> str:
-    """Return the SHA-256 of all parts together."""
-    return _digest(parts)
 
 
 def shards_made_from(
@@ -87,7 +82,7 @@ def check_settings(shards: Shards, recipe: Recipe) -> None:
     parts: dict[str, Any] = _settings_of(recipe)
     with suppress(TokenizerError):  # gone like the corpora
         parts["tokenizer"] = _tokenizer_of(recipe, given_tokenizer(recipe))
-    now = {name: _digest(value) for name, value in parts.items()}
+    now = {name: digest(value) for name, value in parts.items()}
     if different := _differing(before, now, now):
         raise ShardError(
             f"{shards.folder} was made with other settings than the recipe has ({different}). Give the recipe it was "
@@ -129,5 +124,6 @@ def _differing(before: Mapping[str, str], now: Mapping[str, str], names: Iterabl
     return ", ".join(_NAMES.get(name, name) for name in different)
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value, by its JSON."""
     return sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -5,6 +5,7 @@ The table is filled as characters turn up, from Python's own Unicode data, so a 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import numpy as np
@@ -15,23 +16,10 @@ LETTER, INNER, CAPITAL, CASED, JOINS, SPACE = 1, 2, 4, 8, 16, 32
 or title case · its script writes initial capitals · of one word with a neighbour that has this bit · white space."""
 
 _APOSTROPHES = frozenset("'’ʼ＇")
-_UNSPACED = (
-    "CJK ",
-    "HIRAGANA ",
-    "KATAKANA",
-    "HALFWIDTH KATAKANA",
-    "COMBINING KATAKANA",
-    "HANGZHOU ",
-    "BOPOMOFO ",
-    "THAI ",
-    "LAO ",
-    "KHMER ",
-    "MYANMAR ",
-    "TIBETAN ",
-    "YI ",
-    "IDEOGRAPHIC ",
+_UNSPACED = re.compile(
+    "(CJK|HIRAGANA|HANGZHOU|BOPOMOFO|THAI|LAO|KHMER|MYANMAR|TIBETAN|YI|IDEOGRAPHIC) |((HALFWIDTH|COMBINING) )?KATAKANA"
 )
-"""Beginnings of the Unicode names of characters whose scripts put no spaces between words."""
+"""How Unicode names of characters begin whose scripts put no spaces between words."""
 _TABLE = np.full(0x110000, 255, dtype=np.uint8)
 _UNSEEN = 255
 
@@ -98,7 +86,7 @@ def _classify(character: str) -> int:
             bits |= CAPITAL
     elif category[0] == "M" or character in _APOSTROPHES:
         bits |= INNER
-    if category[0] in "LMN" and not unicodedata.name(character, "").startswith(_UNSPACED):
+    if category[0] in "LMN" and not _UNSPACED.match(unicodedata.name(character, "")):
         bits |= JOINS
     if character.isspace():
         bits |= SPACE
