@@ -138,7 +138,7 @@ def _detokenised(ids: NDArray[np.int64], labels: NDArray[np.int64], pieces: Word
             continue
         if before == pieces.sep_id:
             text += "\n\n"
-        written = UNKNOWN if identity == pieces.unk_id else pieces.token(identity)
+        written = UNKNOWN if identity == pieces.unk_id else pieces.tokens[identity]
         if pieces.continuing[identity]:
             written = written.removeprefix("##")
         elif _latin(text[-1:]) and _latin(written[0]):

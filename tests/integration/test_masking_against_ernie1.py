@@ -98,7 +98,7 @@ def test_their_own_units_are_masked_whole(written):
         )
         for s in range(200)
     }
-    assert {"".join(pieces.token(token) for token in unit) for unit in picked} == {
+    assert {"".join(pieces.tokens[token] for token in unit) for unit in picked} == {
         "北京", "大学", "在", "中国", "。", "出版", "社", "有", "书"
     }  # fmt: skip
 

@@ -51,7 +51,7 @@ def ids(wordpieces: WordPieces, text: str) -> list[int]:
 
 
 def tokens(wordpieces: WordPieces, text: str) -> list[str]:
-    return [wordpieces.token(identity) for identity in ids(wordpieces, text)]
+    return [wordpieces.tokens[identity] for identity in ids(wordpieces, text)]
 
 
 COMPANIONS: list[dict[str, Any]] = [
@@ -111,7 +111,7 @@ def test_of_a_token_on_two_lines_the_last_counts_and_every_id_stays_the_number_o
     place = folder(tmp_path, [*SPECIALS, "a", "$", "b", "$", "c"], tokenizer_config={"do_lower_case": True})
     pieces = load_wordpieces(place)
     assert ids(pieces, "a $ b c") == [5, 8, 7, 9]
-    assert pieces.token(6) == "[unused0]"
+    assert pieces.tokens[6] == "[unused0]"
     assert 6 not in pieces.ordinary_ids
     (note,) = pieces.notes
     assert note.endswith(
@@ -127,7 +127,7 @@ def test_empty_lines_keep_their_ids_and_those_at_the_end_are_passed_over(tmp_pat
     place = folder(tmp_path, [*SPECIALS, "a", "", " ", "b", "", ""], tokenizer_config={"do_lower_case": True})
     pieces = load_wordpieces(place)
     assert (pieces.vocab_size, ids(pieces, "a b")) == (9, [5, 8])
-    assert [pieces.token(identity) for identity in (6, 7)] == ["[unused0]", "[unused1]"]
+    assert [pieces.tokens[identity] for identity in (6, 7)] == ["[unused0]", "[unused1]"]
     assert pieces.notes[0].endswith("2 empty lines, the first is line 7; every line after one keeps its id.")
 
 

@@ -66,7 +66,7 @@ def pieces(tmp_path) -> WordPieces:
 
 def tokens(pieces: WordPieces, text: str) -> list[str]:
     (encoding,) = pieces.encode_batch([text])
-    return [pieces.token(identity) for identity in encoding.ids]
+    return [pieces.tokens[identity] for identity in encoding.ids]
 
 
 def test_a_bert_vocabulary_gives_ids_by_line_and_berts_rules(pieces):
@@ -126,7 +126,7 @@ def test_an_ernie_vocabulary_gives_the_ids_it_names_and_gaps_become_placeholders
     pieces = load_wordpieces(tmp_path / "vocab.txt", lowercase=True)
     assert (pieces.pad_id, pieces.cls_id, pieces.sep_id, pieces.mask_id, pieces.unk_id) == (0, 1, 2, 3, 9)
     assert pieces.vocab_size == 10
-    assert [pieces.token(identity) for identity in range(4, 10)] == [
+    assert [pieces.tokens[identity] for identity in range(4, 10)] == [
         *("，", "[unused0]", "[unused1]", "[unused2]", "的", "[UNK]")
     ]
     assert pieces.ordinary_ids.tolist() == [4, 8]
@@ -277,7 +277,7 @@ CORPUS = ["The lazy dogs and the lazier dog jumped.", "Jumping dogs, lazy cats; 
 
 def test_a_trained_vocabulary_knows_the_words_of_its_text():
     pieces = train_wordpieces(iter(CORPUS), 120, lowercase=True)
-    assert [pieces.token(identity) for identity in range(5)] == SPECIALS
+    assert [pieces.tokens[identity] for identity in range(5)] == SPECIALS
     assert pieces.vocab_size <= 120
     assert not pieces.cased
     assert tokens(pieces, "the LAZY dogs café 中文") == ["the", "lazy", "dogs", "cafe", "中", "文"]

@@ -69,7 +69,7 @@ def _hidden(instance: Instance, targets: Mapping[int, int], pieces: WordPieces) 
 
 
 def _text(token: int, pieces: WordPieces) -> Chunk:
-    written, continues = pieces.token(token), bool(pieces.continuing[token])
+    written, continues = pieces.tokens[token], bool(pieces.continuing[token])
     return (written.removeprefix("##") if continues else written), continues
 
 

@@ -200,11 +200,11 @@ def _same_vocabulary(
         if stored.task_ids and not growing:
             _same_tokenizer(source, theirs.fingerprint, shards, file)
         shared = min(theirs.vocab_size, wordpieces.vocab_size)
-        other = next((i for i in range(shared) if theirs.token(i) != wordpieces.token(i)), None)
+        other = next((i for i in range(shared) if theirs.tokens[i] != wordpieces.tokens[i]), None)
         if other is not None:
             raise ShardError(
                 f"{shards.folder} was made with another vocabulary than that of {source}: id {other} is "
-                f"{wordpieces.token(other)!r} here and {theirs.token(other)!r} there. Prepare shards with "
+                f"{wordpieces.tokens[other]!r} here and {theirs.tokens[other]!r} there. Prepare shards with "
                 f"tokenizer.file={file}."
             )
     rows = stored.vocab_size if file is None else min(theirs.vocab_size, stored.vocab_size)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,8 +36,9 @@ _PROBE = "Ab cd, é文😀 12"
 class WordPieces:
     """A tokeniser with what pre-training asks of it. It can be sent to another process.
 
-    `vocab_size`: one above the largest id. `fingerprint`: SHA-256 of the tokeniser's JSON with its keys sorted.
-    `cased`: whether some letter and its capital are encoded differently.
+    `vocab_size`: one above the largest id. `tokens`: the token of every id; '' for an id no token has.
+    `fingerprint`: SHA-256 of the tokeniser's JSON with its keys sorted. `cased`: whether some letter and its capital
+    are encoded differently.
     `cls_id`, `sep_id`, `mask_id`, `pad_id`, `unk_id`; `special_ids` holds these and all other special tokens.
     `ordinary_ids` (N,) int64, ascending: what a random replacement may draw, every token but special and `[unusedN]`
     ones. `continuing` (vocab_size,) bool: whether the id is a piece that continues a word, by its `##`; all False for
@@ -84,9 +86,8 @@ class WordPieces:
         self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
         vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
-        self._tokens = [""] * self.vocab_size
-        for token, identity in vocabulary.items():
-            self._tokens[identity] = token
+        names = {identity: token for token, identity in vocabulary.items()}
+        self.tokens = tuple(names.get(identity, "") for identity in range(self.vocab_size))
         for role, token in roles.items():
             setattr(self, f"{role}_id", vocabulary[token])
         self._roles = roles
@@ -95,14 +96,14 @@ class WordPieces:
         self.ordinary_ids: NDArray[np.int64] = np.array(
             [
                 identity
-                for identity, token in enumerate(self._tokens)
+                for identity, token in enumerate(self.tokens)
                 if token and identity not in self.special_ids and not _UNUSED.fullmatch(token)
             ],
             dtype=np.int64,
         )
         prefix = described["model"].get("continuing_subword_prefix") or None
         self.continuing: NDArray[np.bool_] = np.array(
-            [prefix is not None and token.startswith(prefix) and token != prefix for token in self._tokens], dtype=bool
+            [prefix is not None and token.startswith(prefix) and token != prefix for token in self.tokens], dtype=bool
         )
         self.normalizer = bert_keys(described)
         self._model_size = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
@@ -128,25 +129,16 @@ class WordPieces:
         text: str = self._tokenizer.decode([int(identity) for identity in ids], skip_special_tokens=False)
         return text
 
-    def token(self, identity: int) -> str:
-        """The token of an id; '' for an id no token has."""
-        return self._tokens[identity]
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """The token of every id; '' for an id no token has."""
-        return tuple(self._tokens)
-
     def save(self, folder: str | Path, max_length: int | None = None) -> None:
         """Write vocab.txt (of WordPiece), tokenizer_config.json and tokenizer.json: what `AutoTokenizer` reads.
 
         `max_length`: tokens a sequence may have, written as `model_max_length` unless a smaller one was read. The files
         are staged together, and tokenizer.json is renamed last: where it is, all are. Raises `StorageError`.
         """
-        described = _with_special(json.loads(self._tokenizer.to_str()), self._markers, special=True)
+        described = self._described()
         files: dict[str, str] = {}
         if self._is_wordpiece:
-            files[VOCABULARY] = "".join(f"{token}\n" for token in self._tokens[: self._model_size])
+            files[VOCABULARY] = "".join(f"{token}\n" for token in self.tokens[: self._model_size])
         files[CONFIG] = json.dumps(self._config(described, max_length), indent=2, ensure_ascii=False) + "\n"
         files[JSON] = json.dumps(described, indent=2, ensure_ascii=False)
         with staged_files(Path(folder), tuple(files)) as staging:
@@ -166,12 +158,17 @@ class WordPieces:
             carried["tokenizer_class"] = "PreTrainedTokenizerFast"
         carried |= {f"{role}_token": token for role, token in self._roles.items()}
         if self._markers:
-            carried[EXTRA] = sorted(self._markers, key=self._tokens.index)
+            carried[EXTRA] = sorted(self._markers, key=self.tokens.index)
         return carried | {"added_tokens_decoder": decoder_of(described)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        described = _with_special(json.loads(self._tokenizer.to_str()), self._markers, special=True)
-        return _restored, (json.dumps(described), self._companions, self.notes)
+        """Another process makes it again of the tokeniser, which alone would forget how it treats special tokens."""
+        tokenizer = Tokenizer.from_str(json.dumps(self._described()))
+        return partial(WordPieces, companions=self._companions, notes=self.notes), (tokenizer,)
+
+    def _described(self) -> dict[str, Any]:
+        """The tokeniser as JSON, its added special tokens marked as such."""
+        return _with_special(json.loads(self._tokenizer.to_str()), self._markers, special=True)
 
     def _check_offsets(self, where: str) -> None:
         (encoding,) = self.encode_batch([_PROBE])
@@ -250,10 +247,9 @@ def train_wordpieces(texts: Iterator[str], vocab_size: int, lowercase: bool = Tr
 def _with_special(described: dict[str, Any], tokens: frozenset[str], *, special: bool) -> dict[str, Any]:
     """The JSON of a tokeniser in which the added `tokens` are special, or are not."""
     entries = [
-        {**entry, "special": special if entry["content"] in tokens else entry["special"]}
-        for entry in described["added_tokens"]
+        entry | {"special": special} if entry["content"] in tokens else entry for entry in described["added_tokens"]
     ]
-    return {**described, "added_tokens": entries}
+    return described | {"added_tokens": entries}
 
 
 def _cuts_at_punctuation(described: dict[str, Any]) -> bool:
@@ -266,7 +262,3 @@ def _cuts_at_punctuation(described: dict[str, Any]) -> bool:
         and described["model"].get("type") == "WordPiece"
         and all(entry["special"] for entry in described["added_tokens"])
     )
-
-
-def _restored(text: str, companions: Companions, notes: Sequence[str]) -> WordPieces:
-    return WordPieces(Tokenizer.from_str(text), companions=companions, notes=notes)
