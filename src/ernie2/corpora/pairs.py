@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from ernie2.config.data_settings import CorpusSettings, PairSettings
 from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, line_of
@@ -82,21 +83,17 @@ def _pairs_of(
 
 def _without_dashes(pairs: Iterator[tuple[str, Document]], drops: Drops) -> Iterator[tuple[str, Document]]:
     """`pairs` without those labelled `-`, where the first other label says that these are pairs of inference."""
-    first: list[tuple[str, Document]] = []  # with a dash, until another label is seen
-    left_out: bool | None = None
-    for where, pair in pairs:
-        label = str(pair.label)
-        if label != DASH and left_out is None:
-            left_out = dash_is_no_label([label])
-            if not left_out:
-                yield from first
-            elif first:
-                drops.add(NO_AGREED_LABEL, len(first))
-            first = []
-        if label != DASH or left_out is False:
-            yield where, pair
-        elif left_out:
+    dashed: list[tuple[str, Document]] = []
+    for first in pairs:
+        if first[1].label != DASH:
+            break
+        dashed.append(first)
+    else:
+        yield from dashed
+        return
+    left_out = dash_is_no_label([str(first[1].label)])
+    for where, pair in chain(dashed, [first], pairs):
+        if left_out and pair.label == DASH:
             drops.add(NO_AGREED_LABEL)
         else:
-            first.append((where, pair))
-    yield from first
+            yield where, pair
