@@ -157,30 +157,27 @@ def choose(counts: Counts, settings: PhraseSettings) -> Phrases:
 
     The best `max_phrases` are kept, by count × NPMI: how much of the text a phrase marks and how sure it is one.
     """
-    log_total = np.log(max(counts.total, 1))
     frequent = _function_words(counts)
-    rows = np.flatnonzero(
-        (counts.words > 1) & (counts.counts >= settings.min_count) & (counts.words <= settings.max_words)
-    )
-    log_counts = np.log(counts.counts.astype(np.float64)) - log_total
-    # heads[k], tails[k]: row of the first and last k words of each candidate, by following the chain from n downwards
+    counts = _rows(counts, counts.counts >= settings.min_count)  # the parts of a phrase are at least as frequent
+    log_counts = np.log(counts.counts) - np.log(max(counts.total, 1))
+    rows = np.flatnonzero((counts.words > 1) & (counts.words <= settings.max_words))
     npmi = np.full(len(rows), np.inf)
     edges_ok = np.ones(len(rows), dtype=np.bool_)
-    heads = _chain(counts, rows, counts.heads)
-    tails = _chain(counts, rows, counts.tails)
-    lengths = counts.words[rows]
+    # row → row of the n-gram without its last or its first word; -1 where it is not known, also at the end for row -1
+    head, tail = (np.append(_find(counts.hashes, shorter), -1) for shorter in (counts.heads, counts.tails))
     for n in range(2, settings.max_words + 1):
-        mine = np.flatnonzero(lengths == n)
-        if not len(mine):  # then the chain may not reach so far either
-            continue
+        mine = np.flatnonzero(counts.words[rows] == n)
+        heads, tails = [rows[mine]], [rows[mine]]  # without their last, first k words
+        for _ in range(n - 1):
+            heads.append(head[heads[-1]])
+            tails.append(tail[tails[-1]])
+        joint = log_counts[rows[mine]]
         for cut in range(1, n):
-            left, right = heads[cut][mine], tails[n - cut][mine]
-            known = (left >= 0) & (right >= 0)
-            joint = log_counts[rows[mine]]
+            left, right = heads[n - cut], tails[cut]
             # a phrase that is all the text has p = 1: nothing to normalise by
             score = (joint - log_counts[left] - log_counts[right]) / np.maximum(-joint, 1e-12)
-            npmi[mine] = np.minimum(npmi[mine], np.where(known, score, -np.inf))
-        for edge in (heads[1][mine], tails[1][mine]):
+            npmi[mine] = np.minimum(npmi[mine], np.where((left >= 0) & (right >= 0), score, -np.inf))
+        for edge in (heads[-1], tails[-1]):
             edges_ok[mine] &= ~np.isin(counts.hashes[edge], frequent)
     kept = np.flatnonzero(edges_ok & (npmi >= settings.min_npmi))
     order = np.lexsort((counts.hashes[rows[kept]], -npmi[kept] * counts.counts[rows[kept]]))[: settings.max_phrases]
@@ -278,24 +275,10 @@ def _pruned(counts: Counts, entries: int) -> Counts:
     return _rows(counts, counts.counts > at_most)
 
 
-def _chain(counts: Counts, rows: NDArray[np.int64], shorter: Hashes) -> dict[int, NDArray[np.int64]]:
-    """k -> row of the k-gram each of `rows` comes down to by following `shorter`; -1 where it is not known."""
-    longest = int(counts.words.max(initial=1))
-    chain = {k: np.full(len(rows), -1, dtype=np.int64) for k in range(1, longest + 1)}
-    here, lengths = rows.copy(), counts.words[rows].astype(np.int64)
-    while len(counts.hashes):
-        going = (lengths > 1) & (here >= 0)
-        if not going.any():
-            break
-        wanted = shorter[here[going]]
-        found = np.minimum(np.searchsorted(counts.hashes, wanted), len(counts.hashes) - 1)
-        found = np.where(counts.hashes[found] == wanted, found, -1)
-        lengths[going] -= 1
-        here[going] = found
-        for k in np.unique(lengths[going]).tolist():
-            at = going & (lengths == k)
-            chain[k][at] = here[at]
-    return chain
+def _find(sorted_hashes: Hashes, hashes: Hashes) -> Places:
+    """Where each of `hashes` stands among `sorted_hashes`; -1 where it does not."""
+    found = np.minimum(np.searchsorted(sorted_hashes, hashes), len(sorted_hashes) - 1)
+    return np.where(sorted_hashes[found] == hashes, found, -1)
 
 
 def _among(hashes: Hashes, sorted_hashes: Hashes) -> NDArray[np.bool_]:
@@ -306,8 +289,7 @@ def _among(hashes: Hashes, sorted_hashes: Hashes) -> NDArray[np.bool_]:
     table = np.zeros(1 << 22, dtype=np.bool_)
     table[(sorted_hashes >> _BUCKET_BITS).astype(np.int64)] = True
     likely = np.flatnonzero(table[(hashes >> _BUCKET_BITS).astype(np.int64)])
-    places = np.minimum(np.searchsorted(sorted_hashes, hashes[likely]), len(sorted_hashes) - 1)
-    found[likely] = sorted_hashes[places] == hashes[likely]
+    found[likely] = _find(sorted_hashes, hashes[likely]) >= 0
     return found
 
 
