@@ -174,7 +174,6 @@ class ShardedCorpus:
         self.shards = shards
         self._rows = {code: [np.flatnonzero(shard.split == code) for shard in shards] for code in SPLITS.values()}
         self._ends = {code: list(accumulate(len(r) for r in rows)) for code, rows in self._rows.items()}
-        self._tokens: dict[int, int] = {}
         self._of_other_groups: tuple[tuple[str, int], Array] | None = None
 
     def documents(self, split: str) -> int:
@@ -184,13 +183,15 @@ class ShardedCorpus:
 
     def tokens(self, split: str) -> int:
         """Number of tokens in `split`."""
-        code = SPLITS[split]
-        if code not in self._tokens:
-            self._tokens[code] = sum(
-                int(_document_lengths(shard)[rows].sum())
-                for shard, rows in zip(self.shards, self._rows[code], strict=True)
-            )
-        return self._tokens[code]
+        return self._tokens[SPLITS[split]]
+
+    @cached_property
+    def _tokens(self) -> dict[int, int]:
+        lengths = [np.diff(shard.sentences[shard.paragraphs[shard.documents]]) for shard in self.shards]
+        return {
+            code: sum(int(own[at].sum()) for own, at in zip(lengths, rows, strict=True))
+            for code, rows in self._rows.items()
+        }
 
     def document(self, split: str, number: int) -> AnnotatedDocument:
         """Returns document `number` of `split`, 0 ≤ number < documents(split)."""
@@ -308,10 +309,6 @@ def _save(folder: Path, name: str, column: Array) -> dict[str, Any]:
     """Write a column and describe it."""
     write_array(folder / f"{name}.npy", column)
     return {"dtype": str(column.dtype), "shape": list(column.shape), "sha256": checksum(folder / f"{name}.npy")}
-
-
-def _document_lengths(shard: Shard) -> Array:
-    return np.diff(shard.sentences[shard.paragraphs[shard.documents]])
 
 
 def _map(file: Path, described: Mapping[str, Any]) -> Array:
