@@ -8,11 +8,5 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
     (7, 3) into 8 → (5, 3); (9, 9) into 5 → (3, 2).
     """
-    if first + second <= room:
-        return first, second
-    half = room // 2
-    if first <= half:
-        return first, room - first
-    if second <= half:
-        return room - second, second
-    return room - half, half
+    kept = min(first, max(room - second, room - room // 2))
+    return kept, min(second, room - kept)
