@@ -124,10 +124,8 @@ class ColumnMaker:
         if self._pairs:
             empty = (encoded.counts == 0).reshape(-1, 2)
             half = empty[:, 0] != empty[:, 1]
-        reasons = ((NO_TOKENS, tokens == 0), (HALF_A_PAIR, half), (ONLY_UNKNOWN, (tokens > 0) & (known == 0) & ~half))
-        for reason, mask in reasons:
-            if mask.any():
-                self.dropped[reason] += int(mask.sum())
+        reasons = {NO_TOKENS: tokens == 0, HALF_A_PAIR: half, ONLY_UNKNOWN: (tokens > 0) & (known == 0) & ~half}
+        self.dropped += Counter({reason: int(mask.sum()) for reason, mask in reasons.items()})
         return (known > 0) & ~half
 
     def _columns(self, documents: list[UnitDocument], text: _Text, encoded: Columns) -> Batch:
@@ -210,8 +208,7 @@ class ColumnMaker:
         kept = {}
         for kind, run in runs.items():
             whole = np.searchsorted(cut, run[:, 0], side="right") == np.searchsorted(cut, run[:, 1], side="left")
-            if not whole.all():
-                self.dropped_spans[ACROSS] += int((~whole).sum())
+            self.dropped_spans += Counter({ACROSS: int((~whole).sum())})
             kept[kind] = run[whole]
         return np.unique(np.concatenate([sentences, cut])), kept
 

@@ -51,12 +51,12 @@ class TokenRuns:
         )
         sound = ~partial & ~empty
         across, too_long = sound & ~inside, sound & inside & (end - first > self.longest)
-        for reason, mask in ((CUTS_TOKEN, partial), (NO_TOKEN, empty), (ACROSS, across), (TOO_LONG, too_long)):
-            _count(drops, reason, int(mask.sum()))
+        dropped = {CUTS_TOKEN: partial, NO_TOKEN: empty, ACROSS: across, TOO_LONG: too_long}
+        drops += Counter({reason: int(mask.sum()) for reason, mask in dropped.items()})
         runs: Spans = np.stack([first, end], axis=1)[sound & inside & ~too_long]
         kept = leftmost_longest(runs)
         if len(kept) < len(runs):
-            _count(drops, OVERLAPS, len(np.unique(runs, axis=0)) - len(kept))
+            drops += Counter({OVERLAPS: len(np.unique(runs, axis=0)) - len(kept)})
             runs = runs[kept]
         return runs[np.argsort(runs[:, 0])]
 
@@ -83,8 +83,3 @@ def leftmost_longest(spans: Spans) -> NDArray[np.int64]:
 def as_spans(pairs: Sequence[tuple[int, int]]) -> Spans:
     """A list of (start, end) as an (n, 2) array, also where n = 0."""
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-
-
-def _count(drops: Counter[str], reason: str, number: int) -> None:
-    if number:
-        drops[reason] += number
