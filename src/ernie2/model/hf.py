@@ -19,13 +19,29 @@ from torch import Tensor
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.heads import HeadSpec
-from ernie2.model.hf_names import CONFIG_KEYS, SILENT_EPS, entries_for
-from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.multitask import MultiTaskModel, tensors_of
+from ernie2.model.tensor_names import hf_parts
 from ernie2.storage.atomic import staged_files, write_json
 from ernie2.storage.tensors import save_tensors
 
 _HF_ENCODER = {"kind": "transformer", "norm": "post", "feed_forward": "plain", "positions": "learned"}
 """The encoder that `ErnieModel` is."""
+_CONFIG_KEYS = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "ffn": "intermediate_size",
+    "activation": "hidden_act",
+    "position_rows": "max_position_embeddings",
+    "segment_types": "type_vocab_size",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "norm_eps": "layer_norm_eps",
+    "init_std": "initializer_range",
+}
+"""Our encoder settings and their configuration keys; task ids and the vocabulary are treated apart."""
+_SILENT_EPS = {"ernie": 1e-5, "bert": 1e-12}
+"""LayerNorm eps where a configuration says nothing: the authors' code for ERNIE, the original code for BERT."""
 WEIGHTS, TASK_HEADS, CONFIG = "model.safetensors", "task_heads.safetensors", "config.json"
 
 
@@ -56,7 +72,7 @@ def hf_config(
     architecture = "ErnieForMaskedLM" if masked else "ErnieModel"
     config: dict[str, Any] = {"architectures": [architecture], "model_type": "ernie", "vocab_size": vocab_size}
     values = {**dict(settings), "ffn": settings.ffn_width}
-    config |= {theirs: values[ours] for ours, theirs in CONFIG_KEYS.items()}
+    config |= {theirs: values[ours] for ours, theirs in _CONFIG_KEYS.items()}
     config |= {"use_task_id": settings.task_ids > 0, "pad_token_id": pad_id, "tie_word_embeddings": True}
     if settings.task_ids:
         config["task_type_vocab_size"] = settings.task_ids
@@ -68,7 +84,7 @@ def hf_config(
 def settings_of(config: Mapping[str, Any], where: str = CONFIG) -> EncoderSettings:
     """The encoder settings a Hugging Face configuration states; `CheckpointError` where we cannot be that model."""
     kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in SILENT_EPS:
+    if not isinstance(kind, str) or kind not in _SILENT_EPS:
         raise CheckpointError(f"{where}: model_type is {kind!r}; only 'ernie' and 'bert' folders can be read.")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise CheckpointError(
@@ -79,15 +95,15 @@ def settings_of(config: Mapping[str, Any], where: str = CONFIG) -> EncoderSettin
             raise CheckpointError(
                 f"{where}: {key} is {config[key]!r}; only encoders, which see the whole text, can be read."
             )
-    values = {ours: config[theirs] for ours, theirs in CONFIG_KEYS.items() if config.get(theirs) is not None}
-    values.setdefault("norm_eps", SILENT_EPS[kind])
+    values = {ours: config[theirs] for ours, theirs in _CONFIG_KEYS.items() if config.get(theirs) is not None}
+    values.setdefault("norm_eps", _SILENT_EPS[kind])
     values.setdefault("segment_types", 2)  # the default of both classes of model
     values["task_ids"] = config.get("task_type_vocab_size", 3) if config.get("use_task_id") else 0
     try:
         return EncoderSettings.model_validate(values)
     except ValidationError as error:
         told = "; ".join(
-            f"{CONFIG_KEYS.get(str(problem['loc'][0]), '') if problem['loc'] else ''}: {problem['msg']}"
+            f"{_CONFIG_KEYS.get(str(problem['loc'][0]), '') if problem['loc'] else ''}: {problem['msg']}"
             for problem in error.errors()
         )
         raise CheckpointError(f"{where} describes an encoder that cannot be built: {told}.") from error
@@ -98,16 +114,13 @@ def to_hf(model: MultiTaskModel, without: Collection[str] = ()) -> dict[str, Ten
 
     `without`: our names of parameters to leave out too.
     """
-    state = model.state_dict()
-    tensors: dict[str, Tensor] = {}
-    for entry in entries_for(model.settings.layers, _masked_task(model)):
-        if entry.ours not in state or entry.ours in without:
-            continue
-        tensor = state[entry.ours][: model.vocab_size] if entry.vocabulary else state[entry.ours]
-        for theirs, part in zip(entry.parts, tensor.chunk(len(entry.parts)), strict=True):
-            name = theirs if theirs.startswith("cls.") else f"ernie.{theirs}"
-            tensors[name] = part.detach().cpu().clone()
-    return tensors
+    state = tensors_of(model, without)
+    return {
+        theirs if theirs.startswith("cls.") else f"ernie.{theirs}": part.clone()
+        for ours, parts in hf_parts(model.settings.layers, _masked_task(model)).items()
+        if ours in state
+        for theirs, part in zip(parts, state[ours].chunk(len(parts)), strict=True)
+    }
 
 
 def save_hf(
@@ -119,9 +132,8 @@ def save_hf(
     comes last. Raises `StorageError`.
     """
     folder = Path(folder)
-    placed = {entry.ours for entry in entries_for(model.settings.layers, _masked_task(model))}
-    apart = placed.union(without)
-    heads = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items() if name not in apart}
+    placed = hf_parts(model.settings.layers, _masked_task(model))
+    heads = {name: tensor for name, tensor in tensors_of(model, without).items() if name not in placed}
     with staged_files(folder, (WEIGHTS, TASK_HEADS, CONFIG)) as staging:
         save_tensors(staging / WEIGHTS, to_hf(model, without), metadata={"format": "pt"})
         if heads:

@@ -17,6 +17,7 @@ from ernie2.model.inputs import Inputs, TaskTargets
 from ernie2.model.levers import enabled
 from ernie2.model.rnn import build_encoder
 from ernie2.model.scored_rows import ScoredRows
+from ernie2.model.tensor_names import vocabulary_tensors
 
 
 class MultiTaskModel(nn.Module):
@@ -117,3 +118,13 @@ class MultiTaskModel(nn.Module):
             return found
         finally:
             self.train(training)
+
+
+def tensors_of(model: MultiTaskModel, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """All parameters by our names, padding rows of the vocabulary taken off, but for those named in `without`."""
+    rows = vocabulary_tensors(model.specs.values())
+    return {
+        name: (tensor[: model.vocab_size] if name in rows else tensor).detach().cpu().clone()
+        for name, tensor in model.state_dict().items()
+        if name not in without
+    }

@@ -12,11 +12,12 @@ from ernie2.config.problems import explain
 from ernie2.config.settings import EncoderSettings
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, StorageError
-from ernie2.model.formats.filling import Account, LoadedModel, folded, load_model, tensors_of
+from ernie2.model.formats.filling import Account, LoadedModel, folded, load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf
-from ernie2.model.hf_names import TASK_TABLE
+from ernie2.model.multitask import tensors_of
+from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.export import converted_card
 from ernie2.runs.stored import open_any, unfinished_note, wordpieces_beside
 from ernie2.shards.wordpieces import WordPieces

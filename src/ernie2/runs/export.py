@@ -15,10 +15,9 @@ import yaml
 from ernie2.config.settings import EncoderSettings
 from ernie2.escaping import in_markdown, markdown_table
 from ernie2.learned import LEAST_INSTANCES, verdict_of
-from ernie2.model.formats.filling import tensors_of
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf, unknown_to_hf
-from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.multitask import MultiTaskModel, tensors_of
 from ernie2.runs.stored import carried_keys
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_text

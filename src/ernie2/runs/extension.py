@@ -17,7 +17,7 @@ from ernie2.batches.feeds import feeds
 from ernie2.batches.stages import Stage, extend
 from ernie2.config.settings import Recipe
 from ernie2.errors import CheckpointError, ConfigError, FolderInUse, ShardError, did_you_mean
-from ernie2.model.hf_names import TASK_TABLE
+from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.storage.locks import owner_of

@@ -14,8 +14,8 @@ from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.filling import Account, load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.heads import HeadSpec
-from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.build import head_specs
 from ernie2.runs.stored import UNTRAINED, Moved, open_any, other_labels, rows_by_label, tokenizer_beside
 from ernie2.shards.shard_folders import tokenizer_of

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError, ShardError
-from ernie2.model.formats.filling import WORD_TABLE
 from ernie2.model.formats.opening import Piece, Stored, open_stored
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.tensor_names import vocabulary_tensors
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.links import outside_target
 from ernie2.storage.locks import owner_of
@@ -103,7 +103,7 @@ def _open_run(run: Path) -> Stored:
     record, checkpoint = read_run(run), newest(run)
     parameters, vocab_size = checkpoint.parameters(), record.data.vocab_size
     specs = tuple(_spec(task, parameters) for task in record.tasks)
-    per_word = {WORD_TABLE, *(f"heads.{spec.name}.bias" for spec in specs if spec.classes is None)}
+    per_word = vocabulary_tensors(specs)
     position = Position.of(checkpoint.state["position"])
     carried = carried_keys(record, position.seen)
     trained = position.trained([stage.iterations for stage in record.stages])

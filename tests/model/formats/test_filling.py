@@ -12,10 +12,10 @@ import paddle_files
 from ernie2.errors import CheckpointError
 from ernie2.finetuning.heads import TunedModel
 from ernie2.model.formats import filling
-from ernie2.model.formats.filling import Account, folded, load_model, tensors_of
+from ernie2.model.formats.filling import Account, folded, load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, save_hf
-from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.multitask import MultiTaskModel, tensors_of
 from model_packs import SPECS, VOCABULARY, small_settings
 
 MASKED = HeadSpec("knowledge_masking", "token", None)

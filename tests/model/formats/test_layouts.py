@@ -15,7 +15,8 @@ import paddle_files
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.containers import Container, read_weights
 from ernie2.model.formats.filling import load_model
-from ernie2.model.formats.layouts import rename
+from ernie2.model.formats.layouts import prefix_of, rename
+from ernie2.model.tensor_names import HF_WORD_TABLE
 
 EPS = {"paddlenlp-task": 1e-12, "paddlenlp-plain": 1e-5, "dygraph": 1e-5, "fluid": 1e-5}
 
@@ -148,3 +149,28 @@ def test_a_layer_that_is_lacking_and_a_wrong_shape_are_refused_by_name(tmp_path,
         path.write_bytes(pickle.dumps({key: array for key, array in content.items() if key != lost}))
     with pytest.raises(CheckpointError, match=r"lacks encoder\.layer\.1\.intermediate\.dense\.weight"):
         load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "split"),
+    [
+        ("", ("", "")),
+        ("bert.", ("", "bert.")),
+        ("ernie.", ("", "ernie.")),
+        ("module.bert.", ("module.", "bert.")),
+        ("model.", ("model.", "")),
+        ("module._orig_mod.model.ernie.", ("module._orig_mod.model.", "ernie.")),
+    ],
+)
+def test_the_word_table_says_what_stands_before_every_name(prefix, split):
+    assert prefix_of([f"{prefix}{HF_WORD_TABLE}", "cls.predictions.bias", "step"], "x") == split
+
+
+def test_a_prefix_that_is_no_wrapper_is_told():
+    with pytest.raises(CheckpointError, match=r"word embeddings stand under 'question_encoder.bert.'"):
+        prefix_of([f"question_encoder.bert.{HF_WORD_TABLE}"], "x")
+
+
+def test_two_word_tables_are_refused():
+    with pytest.raises(CheckpointError, match=r"several word tables, under 'bert.', 'module.bert.'"):
+        prefix_of([f"module.bert.{HF_WORD_TABLE}", f"bert.{HF_WORD_TABLE}"], "x")

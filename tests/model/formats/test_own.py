@@ -10,11 +10,11 @@ import torch
 
 from ernie2.errors import CheckpointError, StorageError
 from ernie2.model.formats import own
-from ernie2.model.formats.filling import load_model, tensors_of
+from ernie2.model.formats.filling import load_model
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, save_hf
-from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.multitask import MultiTaskModel, tensors_of
 from model_packs import SPECS, VOCABULARY, small_settings
 
 IDS = {"knowledge_masking": 0, "sentence_reordering": 4}

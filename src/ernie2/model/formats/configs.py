@@ -11,11 +11,10 @@ from ernie2.errors import CheckpointError
 from ernie2.model.formats.json_files import read_json
 from ernie2.model.formats.layouts import Named, Renamed
 from ernie2.model.formats.sniffing import what_lies_there
-from ernie2.model.formats.wrapping import WORD_TABLE
+from ernie2.model.tensor_names import HF_TASK_TABLE, HF_WORD_TABLE
 from ernie2.storage.links import outside_target
 
 NAMES = ("config.json", "model_config.json", "ernie_config.json", "bert_config.json")
-_TASK_TABLE = "embeddings.task_type_embeddings.weight"
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
@@ -49,7 +48,7 @@ def completed(config: Mapping[str, Any], renamed: Renamed) -> tuple[dict[str, An
     for key, value in _told_by(tensors).items():
         if full.get(key) is None:
             full[key] = value
-    rows = len(tensors[WORD_TABLE].tensor)
+    rows = len(tensors[HF_WORD_TABLE].tensor)
     if (declared := full.get("vocab_size")) not in (None, rows):
         notes.append(f"vocab_size is {declared} in the configuration; the word table has {rows} rows, which is taken")
     if renamed.layout == "Hugging Face":
@@ -58,7 +57,7 @@ def completed(config: Mapping[str, Any], renamed: Renamed) -> tuple[dict[str, An
             notes.append(f"the configuration has no model_type; taken as {full['model_type']!r}")
         return full, notes
     full["model_type"] = _paddle_type(full, renamed.model)
-    notes += _decide_task_ids(full, _TASK_TABLE in tensors and len(tensors[_TASK_TABLE].tensor))
+    notes += _decide_task_ids(full, HF_TASK_TABLE in tensors and len(tensors[HF_TASK_TABLE].tensor))
     return full, notes
 
 
@@ -92,7 +91,7 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 
 def _told_by(tensors: Mapping[str, Named]) -> dict[str, int]:
     layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")}
-    told = {"hidden_size": tensors[WORD_TABLE].tensor.shape[-1], "num_hidden_layers": len(layers)}
+    told = {"hidden_size": tensors[HF_WORD_TABLE].tensor.shape[-1], "num_hidden_layers": len(layers)}
     for key, name in (
         ("max_position_embeddings", "embeddings.position_embeddings.weight"),
         ("type_vocab_size", "embeddings.token_type_embeddings.weight"),

@@ -19,10 +19,10 @@ from torch import Tensor
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.json_files import read_json
 from ernie2.model.formats.lod_tensors import read_variable
-from ernie2.model.formats.paddle_names import FLUID_WORD_TABLE, is_fluid_variable
 from ernie2.model.formats.pickles import read_pickle
 from ernie2.model.formats.sniffing import check_is_weights, what_lies_there
 from ernie2.model.formats.torch_files import OLD, ZIP, read_torch_file
+from ernie2.model.tensor_names import FLUID_WORD_TABLE, to_hf_name
 
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
 
@@ -112,7 +112,7 @@ def _read_shards(index: Path) -> Container:
 def _read_variables(folder: Path) -> Container:
     """A fluid folder: variables of the model are read, all others (an optimiser's, counters) only named."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    ours = [name for name in names if is_fluid_variable(name)]
+    ours = [name for name in names if to_hf_name("Paddle fluid", name)]
     tensors = {name: _tensor(read_variable(folder / name)) for name in ours}
     return Container(folder, tensors, tuple(_without(names, ours)))
 

@@ -13,28 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.opening import MASKED, Piece, Stored, open_stored
 from ernie2.model.formats.sizes import check_numbers
 from ernie2.model.heads import HeadSpec
-from ernie2.model.hf_names import TASK_TABLE
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.tensor_names import TASK_TABLE, may_lack, vocabulary_tensors
 
 GROWABLE = ("segment_types", "position_rows", "vocabulary")
 """Tables whose new rows start at random."""
 
-WORD_TABLE = "encoder.embeddings.token.weight"
 _TABLES = {
     "encoder.embeddings.segment.weight": "segment_types",
     "encoder.embeddings.position.weight": "position_rows",
     TASK_TABLE: "task_ids",
 }
-
-_MAY_LACK = ("encoder.pooler.", TASK_TABLE)
-"""What an encoder may come without."""
 
 _FREE = {"dropout", "attention_dropout", "init_std", "task_ids"}
 """Settings a caller may choose differently from the checkpoint."""
@@ -154,7 +149,7 @@ def _fill(model: MultiTaskModel, stored: Stored) -> Account:
     for ours, parameter in model.state_dict().items():
         piece = pieces.pop(ours, None)
         if piece is None:
-            if ours.startswith("encoder.") and not ours.startswith(_MAY_LACK):
+            if not may_lack(ours):
                 raise CheckpointError(f"{stored.where} lacks {ours}; it is damaged.")
             new.append(ours)
             if ours == TASK_TABLE:
@@ -162,7 +157,7 @@ def _fill(model: MultiTaskModel, stored: Stored) -> Account:
             continue
         _check_shape(piece, expected[ours], stored.where)
         check_numbers(" + ".join(piece.names), piece.tensor, stored.where)
-        place = parameter[: model.vocab_size] if ours in _vocabulary_rows(model) else parameter
+        place = parameter[: model.vocab_size] if ours in vocabulary_tensors(model.specs.values()) else parameter
         place[: len(piece.tensor)] = piece.tensor[: len(place)].to(parameter.dtype)
         used.extend(piece.names)
         if len(place) > (rows := len(piece.tensor)):
@@ -179,7 +174,7 @@ def _expected_shapes(model: MultiTaskModel, stored: Stored) -> dict[str, tuple[i
     """The shape every tensor should have in the file: ours, with the rows its own configuration states."""
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     rows = {name: getattr(stored.settings, setting) for name, setting in _TABLES.items()}
-    rows |= dict.fromkeys(_vocabulary_rows(model), stored.vocab_size)
+    rows |= dict.fromkeys(vocabulary_tensors(model.specs.values()), stored.vocab_size)
     return {name: (rows.get(name, shape[0]), *shape[1:]) for name, shape in shapes.items()}
 
 
@@ -189,18 +184,3 @@ def _check_shape(piece: Piece, wanted: tuple[int, ...], where: str) -> None:
             f"{where}: {' + '.join(piece.names)} has shape {tuple(piece.tensor.shape)}, but {wanted} fits its "
             "configuration and the settings asked for."
         )
-
-
-def _vocabulary_rows(model: MultiTaskModel) -> set[str]:
-    """Parameters with a row a word piece: the word table and the bias of every head that scores the vocabulary."""
-    return {WORD_TABLE} | {f"heads.{spec.name}.bias" for spec in model.specs.values() if spec.classes is None}
-
-
-def tensors_of(model: MultiTaskModel, without: Collection[str] = ()) -> dict[str, Tensor]:
-    """All parameters by our names, padding rows of the vocabulary taken off, but for those named in `without`."""
-    rows = _vocabulary_rows(model)
-    return {
-        name: (tensor[: model.vocab_size] if name in rows else tensor).detach().cpu().clone()
-        for name, tensor in model.state_dict().items()
-        if name not in without
-    }

@@ -1,19 +1,27 @@
-"""Whatever a checkpoint calls its tensors → Hugging Face's bare names and orientation."""
+"""Whatever a checkpoint calls its tensors, and wherever in a file they stand → Hugging Face's bare names."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.containers import Container
-from ernie2.model.formats.paddle_names import DYGRAPH_WORD_TABLE, FLUID_WORD_TABLE, PADDLENLP_NORM, to_hf_name
-from ernie2.model.formats.wrapping import WORD_TABLE, prefix_of
+from ernie2.model import tensor_names as names
+from ernie2.model.tensor_names import Layout
 
-Layout = Literal["Hugging Face", "Paddle fluid", "Paddle dygraph", "PaddleNLP"]
+if TYPE_CHECKING:
+    from ernie2.model.formats.containers import Container
+
+_TABLES = "|".join(map(re.escape, (names.HF_WORD_TABLE, names.FLUID_WORD_TABLE, names.DYGRAPH_WORD_TABLE)))
+_WORD_TABLE = re.compile(rf"(|.*\.)(?:{_TABLES})", re.DOTALL)
+"""The word table's name in every layout, behind whatever prefix."""
+_PREFIX = re.compile(r"((?:module\.|model\.|_orig_mod\.)*)(ernie\.|bert\.|)")
+"""What data parallelism, trainers and torch.compile put before every name, then that of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,42 +47,81 @@ class Renamed:
 
 def rename(container: Container) -> Renamed:
     """Tells the layout by the names in it and renames; `CheckpointError` where it is none we know."""
-    prefixes = prefix_of(container.tensors, container.where)
-    bare_names = {name: _bare(name, prefixes) for name in container.tensors}
-    layout = _layout(set(bare_names.values()))
+    wrapper, model = prefix_of(container.tensors, container.where)
+    bare = {  # the head's names come without 'ernie.' or 'bert.'
+        name: name.removeprefix(wrapper).removeprefix("ernie.").removeprefix("bert.") for name in container.tensors
+    }
+    layout = _layout(set(bare.values()))
     if layout is None:
         raise CheckpointError(f"{container.where} has no word embeddings; is it an ERNIE or BERT model?")
     tensors: dict[str, Named] = {}
     unknown = list(container.unread)
     for name, tensor in container.tensors.items():
-        known = _known(layout, bare_names[name])
+        known = names.to_hf_name(layout, bare[name])
         if known is None or known[0] in tensors:
             unknown.append(name)
         else:
             tensors[known[0]] = Named(name, tensor.t().contiguous() if known[1] and tensor.ndim == 2 else tensor)
-    if WORD_TABLE not in tensors or tensors[WORD_TABLE].tensor.ndim != 2:
+    if names.HF_WORD_TABLE not in tensors or tensors[names.HF_WORD_TABLE].tensor.ndim != 2:
         raise CheckpointError(f"{container.where}: its word embeddings are no table.")
-    return Renamed(layout, tensors, tuple(unknown), prefixes[1].removesuffix("."))
+    return Renamed(layout, tensors, tuple(unknown), model.removesuffix("."))
 
 
-def _layout(names: set[str]) -> Layout | None:
-    if FLUID_WORD_TABLE in names:
+def unwrapped(
+    content: Mapping[Any, Any], is_array: Callable[[object], bool], where: Path
+) -> tuple[Mapping[Any, Any], list[str]]:
+    """The mapping that holds the word table, `content` itself or one of its values, and the names of what lies beside.
+
+    `is_array`: whether a value is an array. Where none holds a word table it is `content`. Raises `CheckpointError`
+    where several of its values do.
+    """
+    if _has_word_table(content):
+        return content, []
+    inner = {
+        str(name): value
+        for name, value in content.items()
+        if isinstance(value, Mapping) and any(map(is_array, value.values())) and _has_word_table(value)
+    }
+    if len(inner) > 1:
+        raise CheckpointError(
+            f"{where} holds several models, under {', '.join(map(repr, inner))}; save the one you mean by itself."
+        )
+    for name, value in inner.items():
+        return value, [str(other) for other in content if str(other) != name]
+    return content, []
+
+
+def prefix_of(found: Iterable[str], where: Path) -> tuple[str, str]:
+    """(wrapper, model): what stands before every name, such as 'module.', and after it 'ernie.', 'bert.' or ''.
+
+    Read off the word table's name; ('', '') without one. Raises `CheckpointError` where it stands under any other
+    prefix or under several.
+    """
+    prefixes = sorted({match[1] for name in found if (match := _WORD_TABLE.fullmatch(name))})
+    known = {prefix: (match[1], match[2]) for prefix in prefixes if (match := _PREFIX.fullmatch(prefix))}
+    if len({wrapper for wrapper, _ in known.values()}) == 1:
+        return next(iter(known.values()))
+    if known:
+        raise CheckpointError(
+            f"{where} has several word tables, under {', '.join(map(repr, known))}; save the model you mean by itself."
+        )
+    if prefixes:
+        raise CheckpointError(
+            f"{where}: the word embeddings stand under {prefixes[0]!r}, which is not an ERNIE or BERT model by itself; "
+            "save the state dict of that part alone."
+        )
+    return "", ""
+
+
+def _has_word_table(found: Iterable[Any]) -> bool:
+    return any(_WORD_TABLE.fullmatch(str(name)) for name in found)
+
+
+def _layout(found: set[str]) -> Layout | None:
+    if names.FLUID_WORD_TABLE in found:
         return "Paddle fluid"
-    if DYGRAPH_WORD_TABLE in names:
+    if names.DYGRAPH_WORD_TABLE in found:
         return "Paddle dygraph"
-    if WORD_TABLE not in names:
+    if names.HF_WORD_TABLE not in found:
         return None
-    return "PaddleNLP" if PADDLENLP_NORM in names else "Hugging Face"
-
-
-def _known(layout: Layout, bare: str) -> tuple[str, bool] | None:
-    if layout == "Hugging Face":
-        return re.sub(
-            r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", bare)
-        ), False
-    return to_hf_name(layout, bare)
-
-
-def _bare(name: str, prefixes: tuple[str, str]) -> str:
-    """Without what stands before every name, and without 'ernie.' or 'bert.', which the head's names do not have."""
-    return name.removeprefix(prefixes[0]).removeprefix("ernie.").removeprefix("bert.")
+    return "PaddleNLP" if names.PADDLENLP_NORM in found else "Hugging Face"

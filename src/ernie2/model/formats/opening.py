@@ -19,14 +19,12 @@ from ernie2.model.formats.layouts import Named, rename
 from ernie2.model.formats.own import OWN, read_own
 from ernie2.model.formats.sizes import check_size
 from ernie2.model.formats.sniffing import check_is_weights
-from ernie2.model.formats.wrapping import WORD_TABLE
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import TASK_HEADS, settings_of
-from ernie2.model.hf_names import TIED, entries_for
+from ernie2.model.tensor_names import HF_TASK_TABLE, HF_WORD_TABLE, TIED, hf_parts, may_lack
 from ernie2.storage.written_folders import report_changes
 
 HEADS = "ernie2_heads"
-_TASK_TABLE = "embeddings.task_type_embeddings.weight"
 _BIAS, _DECODER_BIAS = "cls.predictions.bias", "cls.predictions.decoder.bias"
 
 MASKED = "{masked}"
@@ -88,10 +86,10 @@ def open_stored(source: Path) -> Stored:
         found[_BIAS] = found.pop(_DECODER_BIAS)  # one and the same; newer files name it by the decoder alone
     if (folder / TASK_HEADS).is_file():
         found |= {name: Named(name, tensor) for name, tensor in read_weights(folder / TASK_HEADS).tensors.items()}
-    unused = None if full.get("use_task_id") else found.pop(_TASK_TABLE, None)  # the file itself says so
+    unused = None if full.get("use_task_id") else found.pop(HF_TASK_TABLE, None)  # the file itself says so
     settings = settings_of(full, str(config_path))
     specs = _stated_heads(carried, found, notes)
-    vocab_size = len(found[WORD_TABLE].tensor)
+    vocab_size = len(found[HF_WORD_TABLE].tensor)
     check_size(settings, vocab_size, specs, (named.tensor for named in found.values()), str(config_path))
     pieces, left = _pieces(found, settings.layers, str(container.where))
     notes += [
@@ -140,24 +138,24 @@ def _pieces(found: Mapping[str, Named], layers: int, where: str) -> tuple[dict[s
     """
     pieces = {name: Piece(found[name].tensor, (found[name].name,)) for name in found if name.startswith("heads.")}
     taken = set(pieces)
-    for entry in entries_for(layers, MASKED):
-        missing = [part for part in entry.parts if part not in found]
-        if missing and not entry.optional:
+    for ours, parts in hf_parts(layers, MASKED).items():
+        missing = [part for part in parts if part not in found]
+        if missing and not may_lack(ours):
             raise CheckpointError(f"{where} lacks {', '.join(missing)}; it is damaged or no ERNIE or BERT model.")
         if missing:
             continue
-        names = tuple(found[part].name for part in entry.parts)
-        shapes = {tuple(found[part].tensor.shape) for part in entry.parts}
+        names = tuple(found[part].name for part in parts)
+        shapes = {tuple(found[part].tensor.shape) for part in parts}
         if len(shapes) > 1 or () in shapes:
             raise CheckpointError(
                 f"{where}: {' + '.join(names)} have the shapes {sorted(shapes)}; they cannot be joined."
             )
-        pieces[entry.ours] = Piece(torch.cat([found[part].tensor for part in entry.parts]), names)
-        taken.update(entry.parts)
+        pieces[ours] = Piece(torch.cat([found[part].tensor for part in parts]), names)
+        taken.update(parts)
     for copy, original in TIED.items():
         if copy in found and original in taken and torch.equal(found[copy].tensor, found[original].tensor):
-            ours = next(name for name, piece in pieces.items() if found[original].name in piece.names)
-            pieces[ours] = Piece(pieces[ours].tensor, (*pieces[ours].names, found[copy].name))
+            tied = next(name for name, piece in pieces.items() if found[original].name in piece.names)
+            pieces[tied] = Piece(pieces[tied].tensor, (*pieces[tied].names, found[copy].name))
             taken.add(copy)
     return pieces, [name for name in found if name not in taken]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.errors import CheckpointError
+from ernie2.model.formats.layouts import unwrapped
 from ernie2.model.formats.restricted import COMMON, ForbiddenPickle, RestrictedUnpickler, reading
-from ernie2.model.formats.wrapping import unwrapped
 
 _NAME_TABLE = "StructuredToParameterName@@"
 """Paddle's own bookkeeping beside the tensors: their names inside the program that wrote them."""

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from ernie2.errors import CheckpointError
+from ernie2.model.formats.layouts import unwrapped
 from ernie2.model.formats.restricted import COMMON, Allowed, Inert, Known, RestrictedUnpickler, reading
-from ernie2.model.formats.wrapping import unwrapped
 
 ZIP, OLD = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The first bytes of the two forms."""

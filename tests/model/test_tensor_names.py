@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.model.formats.paddle_names import is_fluid_variable, names_of, to_hf_name
-from ernie2.model.hf_names import TIED, entries_for
+from ernie2.model.tensor_names import TIED, hf_parts, names_of, to_hf_name
 
 LAYOUTS = ("Paddle fluid", "Paddle dygraph", "PaddleNLP")
 
@@ -34,13 +33,13 @@ def test_a_name_says_where_its_tensor_goes_and_whether_it_is_turned_over(layout,
 
 @pytest.mark.parametrize("name", ["word_embedding_moment1_0", "learning_rate_0", "next_sent_fc.w_0", "encoder_layer_0"])
 def test_an_optimisers_variable_is_none_of_the_model(name):
-    assert not is_fluid_variable(name)
+    assert to_hf_name("Paddle fluid", name) is None
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_part_of_the_encoder_and_its_masked_head_has_a_name(layout):
     reached = {to_hf_name(layout, name.replace("{i}", "0"))[0] for name in names_of(layout)}
-    wanted = {part for entry in entries_for(1, "masked") for part in entry.parts}
+    wanted = {part for parts in hf_parts(1, "masked").values() for part in parts}
     never = {"embeddings.task_type_embeddings.weight"} if layout == "Paddle dygraph" else set()
     assert reached - TIED.keys() == wanted - never
 
