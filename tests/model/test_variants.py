@@ -14,7 +14,7 @@ from ernie2.benchmarking.flops import encoder_flops
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model import levers
-from ernie2.model.dense import DenseEncoder
+from ernie2.model.encoder import DenseEncoder
 from ernie2.model.formats.filling import load_model
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, unknown_to_hf

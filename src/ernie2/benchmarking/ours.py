@@ -11,8 +11,8 @@ from torch._dynamo.utils import counters
 from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.flops import step_flops
 from ernie2.benchmarking.mix import Step
-from ernie2.model.compute_dtype import compute_dtype
 from ernie2.model.inputs import Inputs
+from ernie2.model.norm import compute_dtype
 from ernie2.training.measuring import Taker
 from ernie2.training.memory import held_bytes, peak_bytes
 from ernie2.training.step import autocast

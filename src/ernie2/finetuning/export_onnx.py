@@ -21,7 +21,7 @@ from ernie2.finetuning.heads import DenseTuned
 from ernie2.finetuning.paper import OWN
 from ernie2.finetuning.sources import open_source
 from ernie2.finetuning.tuned_folder import FACTS, load_tuned
-from ernie2.model.dense import DenseEncoder
+from ernie2.model.encoder import DenseEncoder
 from ernie2.model.formats.own import OWN as OWN_FILE
 from ernie2.model.hf import CONFIG, hf_config, unknown_to_hf
 from ernie2.runs.stored import unfinished_note

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from ernie2.datasets.examples import Head
 from ernie2.finetuning.packs import SCORED
-from ernie2.model.dense import DenseEncoder
 from ernie2.model.dropout import Dropout
-from ernie2.model.encoder import Encoder
+from ernie2.model.encoder import DenseEncoder, Encoder
 from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
 from ernie2.model.levers import enabled

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.model import levers
-from ernie2.model.compute_dtype import compute_dtype
 from ernie2.model.dropout import Dropout
-from ernie2.model.norm import Norm
+from ernie2.model.norm import Norm, compute_dtype
 
 _FEW_ROWS = 64
 """Tables of up to this many rows get their gradient from a matrix product. Each of their rows is hit by a large share

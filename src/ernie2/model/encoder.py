@@ -9,21 +9,24 @@ stream and branch, the statistics of norms, and parameters are float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.model.attention.plan import AttentionPlan, plan_attention
+from ernie2.model.attention.plan import AttentionPlan, padded_batch_plan, plan_attention
 from ernie2.model.compiling import compiled, run_module
 from ernie2.model.embeddings import Embeddings
 from ernie2.model.inputs import Inputs
-from ernie2.model.layers import EncoderLayer, Layer
+from ernie2.model.layers import EncoderLayer
 from ernie2.model.norm import NORMS
 from ernie2.model.parameters import bare_linear, initialise
 from ernie2.model.scored_rows import ScoredRows
+
+if TYPE_CHECKING:
+    from ernie2.model.rnn import RecurrentLayer
 
 
 def padded_rows(vocab_size: int) -> int:
@@ -38,7 +41,7 @@ class Encoder(nn.Module):
     """
 
     recompute = False
-    layer: type[Layer] = EncoderLayer
+    layer: type[EncoderLayer | RecurrentLayer] = EncoderLayer
     """The class of its layers."""
 
     def __init__(self, settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> None:
@@ -88,3 +91,32 @@ class Encoder(nn.Module):
     def pool(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """hidden (T, H), positions (P,) int64 of first tokens -> what sentence-level heads read, (P, H)."""
         return torch.tanh(self.pooler(hidden.index_select(0, positions)))
+
+
+class DenseEncoder(nn.Module):
+    """A Transformer on padded batches, as formats like ONNX want it: the parts of `encoder`, nothing dropped.
+
+    The numbers are those `encoder` gives on packs; every text is under the task id `task_id`. B texts of L tokens.
+    """
+
+    def __init__(self, encoder: Encoder, task_id: int = 0) -> None:
+        super().__init__()
+        assert encoder.settings.kind == "transformer", "a recurrent encoder has no dense form"
+        self.encoder, self.task_id = encoder, task_id
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Three (B, L) int64, the mask 1 at tokens and 0 at padding -> hidden states (B, L, H); those of padding mean
+        nothing."""
+        texts, length = input_ids.shape
+        positions = torch.arange(length, device=input_ids.device).expand(texts, length)
+        ids = (input_ids, token_type_ids, positions, torch.full_like(input_ids, self.task_id))
+        hidden: Tensor = self.encoder.embeddings(*(each.reshape(-1) for each in ids))  # (B · L, H)
+        plan = padded_batch_plan(attention_mask, self.encoder.settings)
+        for layer in self.encoder.layers:
+            hidden = layer(hidden, plan)
+        hidden = hidden if self.encoder.final_norm is None else self.encoder.final_norm(hidden)
+        return hidden.view(texts, length, -1)
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """hidden (B, L, H) -> the pooled first token (B, H)."""
+        return torch.tanh(self.encoder.pooler(hidden[:, 0]))

@@ -23,7 +23,7 @@ from ernie2.model.attention.rotary import rotate
 from ernie2.model.dropout import Dropout
 from ernie2.model.norm import NORMS
 from ernie2.model.parameters import bare_linear
-from ernie2.model.scored_rows import ScoredRows, select_rows
+from ernie2.model.scored_rows import ScoredRows
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -34,32 +34,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 """By the name of `encoder.activation`: gelu in its exact form (by erf), approximated by tanh, and relu."""
 
 
-class Layer(nn.Module):
-    """What an encoder repeats: (T, H) and what its `plan` gives -> (T, H), or (R, H) of scored rows."""
-
-    @staticmethod
-    def formula(settings: EncoderSettings) -> str:
-        """What `flops` and heads count, in one line for a table."""
-        raise NotImplementedError
-
-    @staticmethod
-    def flops(settings: EncoderSettings, sizes: NDArray[Any], rows: NDArray[Any]) -> int:
-        """Operations of forward and backward pass on sequences of `sizes`, of which so many `rows` are computed.
-
-        Six for every weight of a matrix and token: a multiplication and an addition, and twice those backwards.
-        """
-        raise NotImplementedError
-
-    @staticmethod
-    def kept_bytes(settings: EncoderSettings, width: int, weights_tokens: int) -> int:
-        """Bytes a token that the layer keeps for the backward pass; matrix products have elements of `width` bytes.
-
-        `weights_tokens`: the longest sequence where attention weights are kept, else 0.
-        """
-        raise NotImplementedError
-
-
-class EncoderLayer(Layer):
+class EncoderLayer(nn.Module):
     """Attention, then feed-forward, each with dropout, residual and norm."""
 
     def __init__(self, settings: EncoderSettings) -> None:
@@ -82,8 +57,12 @@ class EncoderLayer(Layer):
 
     @staticmethod
     def flops(settings: EncoderSettings, sizes: NDArray[Any], rows: NDArray[Any]) -> int:
-        """Keys and values are of all tokens, all else of `rows`: 6 · (T · 2 H² + R · (2 H² + 2 H F)) + 12 · H · Σ r n,
-        3 H F where gated."""
+        """Operations of forward and backward pass on sequences of `sizes`, of which so many `rows` are computed.
+
+        Six for every weight of a matrix and token: a multiplication and an addition, and twice those backwards. Keys
+        and values are of all tokens, all else of `rows`: 6 · (T · 2 H² + R · (2 H² + 2 H F)) + 12 · H · Σ r n, 3 H F
+        where gated.
+        """
         hidden, feed_forward = settings.hidden, FEED_FORWARDS[settings.feed_forward]
         asking = 2 * hidden * hidden + feed_forward.matrices * hidden * settings.ffn_width
         products = 6 * (int(sizes.sum()) * 2 * hidden * hidden + int(rows.sum()) * asking)
@@ -91,11 +70,13 @@ class EncoderLayer(Layer):
 
     @staticmethod
     def kept_bytes(settings: EncoderSettings, width: int, weights_tokens: int) -> int:
-        """In elements: 4 of H around norms and residual sums, half of them float32 in any case, 5 more into and out of
-        attention, 1 into the feed-forward layer, 2 (4 where gated) of its own width, and 2 masks of dropout.
+        """Bytes a token that the layer keeps for the backward pass; matrix products have elements of `width` bytes.
 
-        In bf16 that is 34 bytes × H where all are of 2 bytes, as Korthikanti et al. (arXiv 2205.05198) count without
-        the attention matrix, which takes a number a head and pair of tokens.
+        `weights_tokens`: the longest sequence where attention weights are kept, else 0. In elements: 4 of H around
+        norms and residual sums, half of them float32 in any case, 5 more into and out of attention, 1 into the
+        feed-forward layer, 2 (4 where gated) of its own width, and 2 masks of dropout. In bf16 that is 34 bytes × H
+        where all are of 2 bytes, as Korthikanti et al. (arXiv 2205.05198) count without the attention matrix, which
+        takes a number a head and pair of tokens.
         """
         hidden, inner = settings.hidden, FEED_FORWARDS[settings.feed_forward].kept * settings.ffn_width
         return 4 * 2 * hidden + width * (6 * hidden + inner + settings.heads * weights_tokens) + 2 * hidden
@@ -121,7 +102,7 @@ class Attention(nn.Module):
                 qkv = torch.cat([rotate(query, plan.angles), rotate(key, plan.angles), value], 1)
             mixed = attend_all(qkv, plan)
         else:
-            hidden, width = select_rows(hidden, rows), hidden.shape[1]  # (R, H)
+            hidden, width = hidden.index_select(0, rows.index), hidden.shape[1]  # (R, H)
             weights, biases = (torch.split(each, [width, 2 * width]) for each in (self.qkv.weight, self.qkv.bias))
             query = F.linear(self.norm.before(hidden), weights[0], biases[0])  # (R, H)
             key, value = F.linear(read, weights[1], biases[1]).chunk(2, 1)  # each (T, H)
@@ -164,7 +145,6 @@ class GatedFeedForward(FeedForward):
     kept = 4
 
     def widen(self, read: Tensor) -> Tensor:
-        """read (T, H) -> what the outer linear reads, (T, F)."""
         gate, value = torch.chunk(self.inner(read), 2, -1)
         return self.activation(gate) * value
 

@@ -1,8 +1,15 @@
-"""Layer norm with float32 statistics, and where it stands around a branch of a layer."""
+"""Layer norm with float32 statistics, where it stands around a branch of a layer, and the dtype of matrix products."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the dtype of matrix products with `tensor`: the autocast dtype where autocast is on, else its own."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
 
 class Norm(nn.LayerNorm):
@@ -34,11 +41,9 @@ class PreNorm(PostNorm):
     final = True
 
     def before(self, stream: Tensor) -> Tensor:
-        """Return what the branch reads, (T, H)."""
         return self(stream)  # type: ignore[no-any-return]
 
     def after(self, stream: Tensor, branch: Tensor) -> Tensor:
-        """Join stream and branch, each (T, H), summed in the dtype of the parameters -> (T, H), the stream's dtype."""
         return (stream.to(self.weight.dtype) + branch).to(stream.dtype)
 
 

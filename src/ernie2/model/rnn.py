@@ -25,10 +25,9 @@ from ernie2.model.compiling import compiled, run_module
 from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import Encoder
 from ernie2.model.inputs import Inputs
-from ernie2.model.layers import Layer
 from ernie2.model.norm import NORMS
 from ernie2.model.parameters import generator_for
-from ernie2.model.scored_rows import ScoredRows, select_rows
+from ernie2.model.scored_rows import ScoredRows
 from ernie2.model.transfer import to_device
 
 _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -55,7 +54,7 @@ def plan_recurrence(lengths: Sequence[int], device: torch.device) -> RecurrenceP
     return RecurrencePlan(order, inverse, packed.batch_sizes)
 
 
-class RecurrentLayer(Layer):
+class RecurrentLayer(nn.Module):
     """A recurrence each way, side by side; dropout, residual and norm."""
 
     def __init__(self, settings: EncoderSettings) -> None:
@@ -76,11 +75,10 @@ class RecurrentLayer(Layer):
             states, _ = self.recurrence(PackedSequence(ordered, plan.sizes))  # (T, H)
             branch = reordered(states.data, plan.scatter, plan.gather)
         done = self.norm.after(hidden, self.dropout(branch))
-        return done if rows is None else select_rows(done, rows)
+        return done if rows is None else done.index_select(0, rows.index)
 
     @staticmethod
     def formula(settings: EncoderSettings) -> str:
-        """What `flops` and heads count, in one line for a table."""
         return "6 · T · L · 1.5 · gates · H² + heads at scored positions; padding not counted"
 
     @staticmethod
@@ -107,7 +105,6 @@ class RecurrentEncoder(Encoder):
             _initialise(layer.recurrence, seed, "encoder", f"layers.{number}.recurrence")
 
     def plan(self, inputs: Inputs, dtype: torch.dtype, rows: ScoredRows | None = None) -> RecurrencePlan:
-        """The order of time of this pack."""
         return plan_recurrence(inputs.lengths, inputs.tokens.device)
 
     def compile_parts(self, backend: str) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -73,26 +72,3 @@ def choose_rows(batch: PackedBatch, tokens: int, starts: NDArray[Any], static: b
         place[: targets.count] = before[targets.positions[: targets.count]]
         places[name] = place
     return RowChoice(np.flatnonzero(wanted), before[starts].astype(np.int32), places)
-
-
-def select_rows(hidden: Tensor, rows: ScoredRows) -> Tensor:
-    """hidden (T, H) -> its scored rows (R, H)."""
-    picked: Tensor = _Selected.apply(hidden, rows.index)  # type: ignore[no-untyped-call]
-    return picked
-
-
-class _Selected(torch.autograd.Function):
-    """Rows by distinct indices; the gradient is written, not added, so it has one order on every device."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, index: Tensor) -> Tensor:
-        """hidden (T, H), index (R,) -> (R, H)."""
-        ctx.save_for_backward(index)
-        ctx.tokens = hidden.shape[0]
-        return hidden.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """gradient (R, H) -> (T, H), zero at all other tokens."""
-        (index,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.tokens, gradient.shape[1]).index_copy_(0, index, gradient), None

@@ -62,9 +62,7 @@ PARTS = (
     Part("norm", f"{_L}.ffn.norm", f"{_HF}.output.LayerNorm", f"{_F}_post_ffn_layer_norm", f"{_D}.ln2", f"{_N}.norm2"),
     Part("linear", "encoder.pooler", "pooler.dense", "pooled_fc", "pooler", "pooler.dense"),
     Part("linear", f"{_M}.transform", f"{_TRANS}.dense", "mask_lm_trans_fc", "mlm", _TRANS),
-    Part(
-        "norm", f"{_M}.norm", f"{_TRANS}.LayerNorm", "mask_lm_trans_layer_norm", "mlm_ln", f"{_CLS}.layer_norm"
-    ),
+    Part("norm", f"{_M}.norm", f"{_TRANS}.LayerNorm", "mask_lm_trans_layer_norm", "mlm_ln", f"{_CLS}.layer_norm"),
     Part("tensor", f"{_M}.bias", f"{_CLS}.bias", "mask_lm_out_fc.b_0", "mlm_bias", f"{_CLS}.decoder_bias"),
     Part("tensor", "", f"{_CLS}.decoder.weight", "", "", f"{_CLS}.decoder.weight"),
     Part("tensor", "", f"{_CLS}.decoder.bias", "", "", f"{_CLS}.decoder.bias"),

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ernie2.model import levers
-from ernie2.model.compute_dtype import compute_dtype
+from ernie2.model.norm import compute_dtype
 
 _MOST_ROWS = {"cpu": 1024, "cuda": 2048}
 """Positions of a chunk. Every chunk adds to the whole table's gradient; counted in bytes, at the rates

@@ -19,7 +19,7 @@ from ernie2.batches.stream import Feed, Stream
 from ernie2.config.settings import BatchSettings, Recipe
 from ernie2.console import say
 from ernie2.errors import ConfigError, ShardError, TaskError
-from ernie2.model.attention.flash import activate_newest
+from ernie2.model.attention.fused import activate_newest
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.shard_folders import tokenizer_of

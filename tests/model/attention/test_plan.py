@@ -68,11 +68,6 @@ def varlen(query, key, value, starts, longest):
     return torch.einsum("ntu,und->tnd", odds, value)
 
 
-def varlen_2_10(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=True, return_aux=None):
-    assert not is_causal
-    return varlen(query, key, value, cu_seq_q, max_q)
-
-
 def varlen_2_11(
     query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1)
 ):
@@ -105,7 +100,7 @@ def plans(lengths, release=varlen_2_13, dropout=0.0):
     yield "packed", AttentionPlan("packed", HEADS, starts, max(lengths), packed=adapt_packed(release))
 
 
-@pytest.mark.parametrize("release", [varlen_2_10, varlen_2_11, varlen_2_13])
+@pytest.mark.parametrize("release", [varlen_2_11, varlen_2_13])
 @pytest.mark.parametrize("lengths", [[5, 5, 5], [64, 5, 5, 17, 1], [1]])
 @pytest.mark.parametrize("dtype", [FP32, torch.float64])
 def test_all_kernels_agree_with_plain_attention_in_fp64(release, lengths, dtype):

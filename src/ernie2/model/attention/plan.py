@@ -70,7 +70,7 @@ def choose_kernel(
     """Which kernel attends: a function of these facts alone, and never one that would ignore `dropout`.
 
     `device`: "cuda", "cpu", …; `longest`: the limit of `lengths`; `dropout`: share of attention weights to be dropped;
-    `dtype`: that of queries, keys and values; `has_packed`: whether this torch and this card have the packed kernel.
+    `dtype`: that of queries, keys and values; `has_packed`: whether this card has the packed kernel.
     """
     if device != "cuda":
         return "padded"
@@ -89,14 +89,13 @@ def plan_attention(
     """
     device, head_width = inputs.tokens.device, settings.hidden // settings.heads
     dropout = settings.attention_dropout if training else 0.0
-    packed = fused.packed_kernel()  # here, where no compiler looks
-    has_packed = device.type == "cuda" and packed is not None and fused.has_flash_kernels(device)
+    has_packed = device.type == "cuda" and fused.has_flash_kernels(device)
     kernel = choose_kernel(device.type, inputs.lengths, inputs.longest, dropout, dtype, head_width, has_packed)
     angles = rotary_angles(inputs.positions, head_width) if settings.positions == "rotary" else None
     plan = partial(AttentionPlan, kernel, settings.heads, inputs.starts, inputs.longest, dropout, angles)
     if kernel == "packed":
         torch._dynamo.mark_dynamic(inputs.starts, 0)  # a compiled layer serves any number of sequences
-        return plan(packed=packed)
+        return plan(packed=fused.packed_kernel())  # here, where no compiler looks
     row_starts = None if rows is None else rows.host_starts
     if kernel == "dense":
         return plan(groups=equal_groups(inputs.lengths, device, row_starts))
