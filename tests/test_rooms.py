@@ -166,7 +166,6 @@ WRITERS = {
 }
 WRITES_ELSEWHERE = {
     ("batches/loader.py", "tempfile.TemporaryFile"),  # memory that processes share; it has no name
-    ("benchmarking/measure.py", "tempfile.TemporaryDirectory"),  # made-up pairs, gone after the measurement
     ("finetuning/glue_submission.py", "zipfile.ZipFile"),  # into memory
     ("shards/prepare.py", "rmdir"),  # an empty folder after input that was refused
 }

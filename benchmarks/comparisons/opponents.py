@@ -19,7 +19,7 @@ import torch
 from comparisons.hugging_face import HuggingFace, Theirs, contestants, require_hugging_face
 from comparisons.process_settings import VARIABLES
 from ernie2.batches.batch import PackedBatch
-from ernie2.benchmarking.measure import Bench
+from ernie2.benchmarking.bench import Bench
 from ernie2.benchmarking.mix import Step, Taken
 from ernie2.benchmarking.warm_up import Side
 from ernie2.config.settings import TrainSettings

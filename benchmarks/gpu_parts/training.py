@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from comparisons.lever_turns import forms
+from ernie2.benchmarking.bench import Bench
 from ernie2.benchmarking.input_side import loader_rate, waiting
-from ernie2.benchmarking.measure import Bench
 from ernie2.model import levers
 from gpu_parts.job import Job
 
@@ -63,11 +62,9 @@ def measure_levers(job: Job) -> None:
 def measure_input(job: Job) -> None:
     """What one process of the loader makes, and how long training waits for packs beside several."""
     bench = bench_of(job, job.scale.few)
-    alone = loader_rate(bench.trainer.stream, bench.sets)
-    job.note("one_process", **asdict(alone))
+    job.note("one_process", **loader_rate(bench.trainer.stream, bench.sets))
     for workers in job.scale.workers:
-        fed = waiting(bench.ours.taker, bench.sets, workers, job.scale.few)
-        job.note("waiting", **asdict(fed))
+        job.note("waiting", **waiting(bench.ours.taker, bench.sets, workers, job.scale.few))
 
 
 def _facts(bench: Bench) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import ernie2
 import tiny_run
 from ernie2 import cli
 from ernie2.batches.loader import Loader
-from ernie2.benchmarking import input_side, measure
-from ernie2.benchmarking.peaks import Peak
+from ernie2.benchmarking import bench as bench_module
+from ernie2.benchmarking import input_side
+from ernie2.benchmarking.flops import Peak
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No matrix products, and a loader that makes everything here: starting processes takes seconds."""
     rate = input_side.loader_rate
-    monkeypatch.setattr(measure, "peak_of", lambda *_: Peak(1e9, "made up"))
+    monkeypatch.setattr(bench_module, "peak_of", lambda *_: Peak(1e9, "made up"))
     monkeypatch.setattr(input_side, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
     monkeypatch.setattr(input_side, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
 
@@ -77,7 +78,7 @@ def test_what_was_measured_before_a_cut_off_is_in_the_file(
     def cut_off(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measure.Bench, "inputs", cut_off)
+    monkeypatch.setattr(bench_module.Bench, "inputs", cut_off)
     with pytest.raises(KeyboardInterrupt):
         ernie2.bench(folder / "recipe.yaml", steps=2, json_file=tmp_path / "b.jsonl")
     assert [line["what"] for line in lines_of(tmp_path / "b.jsonl")] == ["begin", "step", "step"]

@@ -34,5 +34,5 @@ def test_the_share_waited_is_that_of_making_packs(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(trainer.stream, "pack", slow_pack)
     made = waiting(SlowTaker(trainer), list(task_sets(trainer.plans)), 0, 3)
-    assert made.share == pytest.approx(2 / 8)
-    assert (made.workers, made.steps) == (0, 3)
+    assert made["share"] == pytest.approx(2 / 8)
+    assert (made["workers"], made["steps"]) == (0, 3)

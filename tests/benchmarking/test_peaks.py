@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ernie2.benchmarking.peaks import known_peak, measured_peak, peak_of
+from ernie2.benchmarking.flops import known_peak, measured_peak
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_card_nobody_entered_has_none() -> None:
 
 
 def test_the_peak_of_a_cpu_is_measured_and_says_so() -> None:
-    peak = peak_of(torch.device("cpu"), "fp32", side=64)
+    peak = measured_peak(torch.device("cpu"), "fp32", 64)
     assert peak.source.startswith("measured here")
     assert "64² matrices in fp32" in peak.source
     assert 1e6 < peak.flops_per_second < 1e14
@@ -40,7 +40,7 @@ def test_the_peak_of_a_cpu_is_measured_and_says_so() -> None:
 def test_the_best_product_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     # begin; then three products of 4, 2 and 8 seconds, each between two looks at the clock and one at the limit
     clock = iter([0.0, 0.0, 4.0, 4.0, 6.0, 6.0, 14.0, 14.0])
-    monkeypatch.setattr("ernie2.benchmarking.peaks.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("ernie2.benchmarking.flops.time.perf_counter", lambda: next(clock))
     assert measured_peak(torch.device("cpu"), "fp32", 10).flops_per_second == pytest.approx(2 * 10**3 / 2)
 
 

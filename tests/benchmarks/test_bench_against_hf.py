@@ -13,8 +13,9 @@ import yaml
 import bench_against_hf
 import tiny_run
 from ernie2.batches.loader import Loader
-from ernie2.benchmarking import input_side, measure
-from ernie2.benchmarking.peaks import Peak
+from ernie2.benchmarking import bench as bench_module
+from ernie2.benchmarking import input_side
+from ernie2.benchmarking.flops import Peak
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No matrix products, and a loader that makes everything here."""
     rate = input_side.loader_rate
-    monkeypatch.setattr(measure, "peak_of", lambda *_: Peak(1e9, "made up"))
+    monkeypatch.setattr(bench_module, "peak_of", lambda *_: Peak(1e9, "made up"))
     monkeypatch.setattr(input_side, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
     monkeypatch.setattr(input_side, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
 

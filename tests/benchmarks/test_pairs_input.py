@@ -40,8 +40,8 @@ def test_pairs_have_fifty_tokens_on_average_and_a_loader_makes_them(folder: Path
     ]
     assert 40 <= min(lengths) <= max(lengths) <= 60
     rate = loader_rate(fed.stream, sets, seconds=0.05)
-    assert rate.instance_tokens == pytest.approx(50, abs=5)
-    assert rate.tokens_per_second == pytest.approx(rate.instances_per_second * rate.instance_tokens)
+    assert rate["instance_tokens"] == pytest.approx(50, abs=5)
+    assert rate["tokens_per_second"] == pytest.approx(rate["instances_per_second"] * rate["instance_tokens"])
 
 
 @pytest.mark.parametrize(("given", "needed"), [((1, 1), (2, 2)), ((4, 0), (4, 0)), ((2, 16), (2, 16))])

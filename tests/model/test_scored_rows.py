@@ -16,7 +16,6 @@ from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.packs import SCORED
 from ernie2.model import encoder as encoder_module
 from ernie2.model import levers
-from ernie2.model.attention import fused
 from ernie2.model.attention import plan as plan_module
 from ernie2.model.attention.plan import AttentionPlan
 from ernie2.model.encoder import Encoder
@@ -107,10 +106,9 @@ def varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
 def _kernel(request, monkeypatch):
     if request.param == "padded":
         return
-    kernel = fused.adapt_packed(varlen)
 
     def plan(inputs, dtype, settings, *facts):
-        return AttentionPlan("packed", settings.heads, inputs.starts, inputs.longest, packed=kernel)
+        return AttentionPlan("packed", settings.heads, inputs.starts, inputs.longest, packed=varlen)
 
     monkeypatch.setattr(encoder_module, "plan_attention", plan)
 

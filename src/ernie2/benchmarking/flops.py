@@ -1,7 +1,7 @@
-"""Floating-point operations of a training step, counted from the model's sizes and the real tokens of its packs.
+"""Floating-point operations: those of a training step, by the model's sizes and its real tokens, and a device's peak.
 
-Layers and heads say what they compute (`Layer.flops`, `matrix_weights` of heads), six operations for every weight of a
-matrix and token: a multiplication and an addition, and twice those backwards. Heads count at scored positions only.
+Layers and heads say what they compute (`flops`, `matrix_weights` of their classes): six operations for every weight
+of a matrix and token: a multiplication and an addition, and twice those backwards. Heads count at scored positions.
 
 Nothing else is counted: neither padding, nor look-ups, norms, dropout, the optimiser, nor layers that are computed
 again to save memory. So the share of a device's peak that follows is that of useful work (Chowdhery et al., arXiv
@@ -10,10 +10,14 @@ again to save memory. So the share of a device's peak that follows is that of us
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ernie2.batches.batch import PackedBatch
@@ -22,14 +26,21 @@ from ernie2.model.heads import HeadSpec, head_class
 from ernie2.model.levers import enabled
 from ernie2.model.rnn import ENCODERS
 from ernie2.model.scored_rows import choose_rows
+from ernie2.training.measuring import synchronise
 
-
-def formula(settings: EncoderSettings) -> str:
-    """What is counted, in one line for a table.
-
-    T real tokens · L layers · H hidden · F feed-forward width · n length of a sequence
-    """
-    return ENCODERS[settings.kind].layer.formula(settings)
+_TERA = 10**12
+_KNOWN = (
+    # part of the name torch gives, bf16 or fp16 with tensor cores and without sparsity, fp32 without TF32; TFLOP/s
+    ("H200 NVL", 835.5, 60.0),
+    ("H200", 989.4, 66.9),
+    ("H100 NVL", 835.5, 60.0),
+    ("H100 PCIe", 756.0, 51.2),
+    ("H100", 989.4, 66.9),
+    ("A100", 312.0, 19.5),
+)
+"""NVIDIA's data sheets; the first entry whose name is part of the device's."""
+_SECONDS = 1.0
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def step_flops(
@@ -63,3 +74,42 @@ def encoder_flops(
     sizes = np.asarray(lengths, dtype=np.int64)
     last = sizes if rows is None else np.asarray(rows, dtype=np.int64)
     return (settings.layers - 1) * layer.flops(settings, sizes, sizes) + layer.flops(settings, sizes, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Operations a second a device does at most, and who says so."""
+
+    flops_per_second: float
+    source: str
+
+
+@cache
+def peak_of(device: torch.device, precision: str) -> Peak:
+    """The known peak of a GPU in `precision`, else the best of matrix products tried now, once in a process."""
+    known = known_peak(torch.cuda.get_device_name(device), precision) if device.type == "cuda" else None
+    return known or measured_peak(device, precision, 8_192 if device.type == "cuda" else 1_024)
+
+
+def known_peak(name: str, precision: str) -> Peak | None:
+    """What the data sheet of the GPU called `name` says for dense products; None for one that is not in our table."""
+    for part, half, single in _KNOWN:
+        if part in name:
+            return Peak((single if precision == "fp32" else half) * _TERA, f"data sheet of {part}, dense {precision}")
+    return None
+
+
+@torch.no_grad()
+def measured_peak(device: torch.device, precision: str, side: int) -> Peak:
+    """The fastest of the products of two `side` × `side` matrices that fit into a second; three at least."""
+    left, right = (torch.randn(side, side, device=device).to(_DTYPES[precision]) for _ in range(2))
+    left @ right
+    best, began, tried = float("inf"), time.perf_counter(), 0
+    while tried < 3 or time.perf_counter() - began < _SECONDS:
+        synchronise(device)
+        at = time.perf_counter()
+        left @ right
+        synchronise(device)
+        best = min(best, time.perf_counter() - at)
+        tried += 1
+    return Peak(2 * side**3 / best, f"measured here: the best of {tried} products of {side:,}² matrices in {precision}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from ernie2.batches.loader import AHEAD, Loader
@@ -14,25 +13,6 @@ from ernie2.training.measuring import Taker, TaskSet
 from ernie2.training.step_inputs import loader_workers
 
 _LEAST_STEPS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class LoaderRate:
-    """What one process of the loader makes while nothing holds it up: instances and real tokens a second."""
-
-    instances_per_second: float
-    tokens_per_second: float
-    instance_tokens: float
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Training fed by a loader: `share` of the time between 0 and 1 in which it waited for packs, tokens a second."""
-
-    workers: int
-    share: float
-    tokens_per_second: float
-    steps: int
 
 
 def input_side(
@@ -50,16 +30,16 @@ def input_side(
     trainer = taker.trainer
     usual = loader_workers(trainer.settings.workers, taker.device, trainer.stream.lanes, trainer.plans)
     alone = loader_rate(trainer.stream, sets, seconds)
-    note("one_process", asdict(alone))
+    note("one_process", alone)
     fed = []
     for workers in (0, usual or 1):
         fed.append(waiting(taker, sets, workers, steps, advance))
-        note("waiting", asdict(fed[-1]))
-    return {"one_process": asdict(alone), "default_workers": usual, "waiting": [asdict(each) for each in fed]}
+        note("waiting", fed[-1])
+    return {"one_process": alone, "default_workers": usual, "waiting": fed}
 
 
-def loader_rate(stream: Stream, sets: Sequence[TaskSet], seconds: float = 2.0) -> LoaderRate:
-    """Takes packs from one loader process as fast as they come, for about `seconds` once it runs."""
+def loader_rate(stream: Stream, sets: Sequence[TaskSet], seconds: float = 2.0) -> dict[str, float]:
+    """Instances and real tokens a second of one unhindered loader process, in about `seconds` once it runs."""
     lanes = [Lane() for _ in range(stream.lanes)]
     instances = tokens = steps = 0
     with Loader(stream, [Mix(sets)], 1) as loader:
@@ -72,13 +52,19 @@ def loader_rate(stream: Stream, sets: Sequence[TaskSet], seconds: float = 2.0) -
             tokens += sum(pack.real_tokens for pack in packs)
             steps += 1
         taken = time.perf_counter() - began
-    return LoaderRate(instances / taken, tokens / taken, tokens / instances)
+    return {
+        "instances_per_second": instances / taken,
+        "tokens_per_second": tokens / taken,
+        "instance_tokens": tokens / instances,
+    }
 
 
 def waiting(
     taker: Taker, sets: Sequence[TaskSet], workers: int, steps: int, advance: Callable[[], None] = lambda: None
-) -> Waiting:
+) -> dict[str, float]:
     """Trains `steps` steps of `sets` in turns, fed by `workers` processes (0: by none but this one).
+
+    `share`: of the time, in which it waited for packs.
 
     As many steps as workers are ahead come before the clock starts, so that nothing made in advance flatters it.
     """
@@ -96,5 +82,9 @@ def waiting(
                 tokens += sum(pack.real_tokens for pack in packs)
                 advance()
         taken = time.perf_counter() - began
-        waited = loader.waited
-    return Waiting(workers, waited / taken, tokens / taken, steps)
+        return {
+            "workers": workers,
+            "share": loader.waited / taken,
+            "tokens_per_second": tokens / taken,
+            "steps": steps,
+        }

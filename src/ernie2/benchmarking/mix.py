@@ -36,15 +36,12 @@ class Mix(Plan):
         self.host = np.array([self.tasks.index(each.host) for each in sets])
 
     def __len__(self) -> int:
-        """More steps than anyone measures."""
-        return 1 << 40
+        return 1 << 40  # more steps than anyone measures
 
     def at(self, step: int) -> tuple[str, ...]:
-        """The task set of step `step`."""
         return self.sets[step % len(self.sets)].active
 
     def host_at(self, step: int) -> str:
-        """The task whose data step `step` walks."""
         return self.sets[step % len(self.sets)].host
 
 
@@ -65,7 +62,6 @@ class Taken:
     steps: dict[TaskSet, list[Step]] = field(default_factory=dict)
 
     def add(self, chosen: TaskSet, step: Step) -> None:
-        """Notes one step."""
         self.steps.setdefault(chosen, []).append(step)
 
     def rates(self, counts: Mapping[TaskSet, int], only: Iterable[str] = ()) -> Rates | None:
@@ -77,15 +73,10 @@ class Taken:
         known = {s: taken for s, taken in self.steps.items() if not names or names.intersection(s.active)}
         if not known:
             return None
-        weights = [counts[chosen] for chosen in known]
-        seconds, tokens, flops, padded = (
-            sum(weight * each for weight, each in zip(weights, figures, strict=True))
-            for figures in (
-                [median(step.seconds for step in steps) for steps in known.values()],
-                [fmean(step.tokens for step in steps) for steps in known.values()],
-                [fmean(step.flops for step in steps) for steps in known.values()],
-                [fmean(step.with_padding for step in steps) for steps in known.values()],
-            )
+        seconds = sum(counts[chosen] * median(step.seconds for step in steps) for chosen, steps in known.items())
+        tokens, flops, padded = (
+            sum(counts[chosen] * fmean(getattr(step, what) for step in steps) for chosen, steps in known.items())
+            for what in ("tokens", "flops", "with_padding")
         )
         every = [step.seconds for steps in known.values() for step in steps]
         return Rates(tokens / seconds, flops / seconds, median(every), tokens / padded, len(every))

@@ -28,9 +28,8 @@ from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.model.formats.containers import read_weights
-from ernie2.model.formats.filling import load_model
+from ernie2.model.formats.filling import check_numbers, load_model
 from ernie2.model.formats.own import OWN, Described, read_own, save_own
-from ernie2.model.formats.sizes import check_numbers
 from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf, unknown_to_hf
 from ernie2.model.multitask import MultiTaskModel, tensors_of
 from ernie2.model.tensor_names import TASK_TABLE

@@ -117,7 +117,7 @@ def to_hf(model: MultiTaskModel, without: Collection[str] = ()) -> dict[str, Ten
     state = tensors_of(model, without)
     return {
         theirs if theirs.startswith("cls.") else f"ernie.{theirs}": part.clone()
-        for ours, parts in hf_parts(model.settings.layers, _masked_task(model)).items()
+        for ours, parts in hf_parts(model.settings.layers, model.masked_task).items()
         if ours in state
         for theirs, part in zip(parts, state[ours].chunk(len(parts)), strict=True)
     }
@@ -132,14 +132,10 @@ def save_hf(
     comes last. Raises `StorageError`.
     """
     folder = Path(folder)
-    placed = hf_parts(model.settings.layers, _masked_task(model))
+    placed = hf_parts(model.settings.layers, model.masked_task)
     heads = {name: tensor for name, tensor in tensors_of(model, without).items() if name not in placed}
     with staged_files(folder, (WEIGHTS, TASK_HEADS, CONFIG)) as staging:
         save_tensors(staging / WEIGHTS, to_hf(model, without), metadata={"format": "pt"})
         if heads:
             save_tensors(staging / TASK_HEADS, heads, metadata={"format": "pt"})
         write_json(staging / CONFIG, dict(config))
-
-
-def _masked_task(model: MultiTaskModel) -> str | None:
-    return next((spec.name for spec in model.specs.values() if spec.classes is None), None)

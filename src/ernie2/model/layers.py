@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.model.attention.plan import AttentionPlan, attend, attend_all
-from ernie2.model.attention.rotary import rotate
+from ernie2.model.attention.plan import AttentionPlan, attend, attend_all, rotate
 from ernie2.model.dropout import Dropout
 from ernie2.model.norm import NORMS
 from ernie2.model.parameters import bare_linear
@@ -49,7 +48,10 @@ class EncoderLayer(nn.Module):
 
     @staticmethod
     def formula(settings: EncoderSettings) -> str:
-        """What `flops` and heads count, in one line for a table."""
+        """What `flops` and heads count, in one line for a table.
+
+        T real tokens · L layers · H hidden · F feed-forward width · n length of a sequence
+        """
         return (
             f"6 · T · L · (4 H² + {FEED_FORWARDS[settings.feed_forward].matrices} H F) + 12 · L · H · Σ n² + heads at "
             "scored positions, the last layer at scored rows; padding not counted"

@@ -42,6 +42,11 @@ class MultiTaskModel(nn.Module):
         with torch.no_grad():
             self.encoder.embeddings.token.weight[vocab_size:] = 0.0
 
+    @property
+    def masked_task(self) -> str | None:
+        """The task whose head scores the vocabulary, None where there is none."""
+        return next((spec.name for spec in self.specs.values() if spec.classes is None), None)
+
     def _head(self, spec: HeadSpec, seed: int) -> Head:
         if spec.classes is None:
             return VocabularyHead(self.settings, spec, self.vocab_size, padded_rows(self.vocab_size), seed)
@@ -64,7 +69,7 @@ class MultiTaskModel(nn.Module):
         `active`: tasks that take part whether this pack has targets of theirs or not. Without, their loss is a zero
         whose gradient reaches, as zeros, all parameters it would reach with targets.
         """
-        rows = self._rows(inputs)
+        rows = inputs.rows if enabled("scored_rows") else None
         hidden = self.encoder(inputs, rows)
         losses = {}
         for name in dict.fromkeys((*inputs.targets, *active)):
@@ -74,10 +79,6 @@ class MultiTaskModel(nn.Module):
             else:
                 losses[name] = self._nothing(name, hidden)
         return losses
-
-    def _rows(self, inputs: Inputs) -> ScoredRows | None:
-        """The rows that the heads of this pack read, or None for all."""
-        return inputs.rows if enabled("scored_rows") else None
 
     def _nothing(self, name: str, hidden: Tensor) -> TaskLoss:
         """A loss of zero over no targets that depends on all parameters of the task, and on the encoder."""
@@ -109,7 +110,7 @@ class MultiTaskModel(nn.Module):
         training, found = self.training, dict[str, tuple[Tensor, Tensor]]()
         self.eval()
         try:
-            rows = self._rows(inputs)
+            rows = inputs.rows if enabled("scored_rows") else None
             hidden = self.encoder(inputs, rows)
             for name, targets in inputs.targets.items():
                 head, given = self._scored(name, hidden, inputs, rows)

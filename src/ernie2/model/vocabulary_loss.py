@@ -21,17 +21,16 @@ from ernie2.model import levers
 from ernie2.model.norm import compute_dtype
 
 _MOST_ROWS = {"cpu": 1024, "cuda": 2048}
-"""Positions of a chunk. Every chunk adds to the whole table's gradient; counted in bytes, at the rates
-of NVIDIA's data sheets for H100 and H200, that costs as much as 250 positions (not measured). There half a chunk of
-padding is computed on average, so 2,048 costs least where 10,000 of 16,384 positions are scored. On a CPU nothing is
-padding: 600 to 2,500 rows took the same time, 300 took 6 % more."""
+"""Positions of a chunk. Every chunk adds to the whole table's gradient; in bytes, at the rates of NVIDIA's data sheets
+for H100 and H200, that costs as much as 250 positions (not measured), and half a chunk is padding on average: 2,048
+costs least where 10,000 of 16,384 positions are scored. On a CPU 600 to 2,500 rows took the same time, 300 6 % more."""
 _MOST_LOGITS = 1 << 26
 """Logits of a chunk, for vocabularies beyond 32,768 (CUDA) and 65,536 (CPU): 256 MiB of float32."""
 _ALIGNED = 8
 """Rows of a chunk of static shape are a multiple of this, as matrix kernels want."""
 _TILE_ROWS = 64
-"""Rows of the softmax on a CPU. From 8 to 128 rows took the same time within 4 %, and so did the whole chunk where the
-allocator reuses memory; tiles of 64 keep what is held besides the logits below 24 MB at 30,522 tokens."""
+"""Rows of the softmax on a CPU: 8 to 128, or the whole chunk, took the same time within 4 %; tiles of 64 keep what is
+held besides the logits below 24 MB at 30,522 tokens."""
 
 Scores = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
 """Of a chunk: summed loss, 0-d float32; number right, 0-d int64; where wanted, the gradient of its logits (p, V) in
@@ -77,9 +76,8 @@ def chunk_rows(positions: int, vocabulary_rows: int, device: str, static: bool) 
 
 def score_chunk(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool) -> Scores:
     """Score logits (p, V) against answer (p, 1) int64, weight (p,) or None; the gradient where `needed`."""
-    if torch.compiler.is_compiling() and levers.enabled("vocabulary_logsumexp"):
-        return _score_by_logsumexp(logits, answer, weight, needed)
-    return _score_by_softmax(logits, answer, weight, needed)
+    by_logsumexp = torch.compiler.is_compiling() and levers.enabled("vocabulary_logsumexp")
+    return (_score_by_logsumexp if by_logsumexp else _score_by_softmax)(logits, answer, weight, needed)
 
 
 def _score_by_logsumexp(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool) -> Scores:
@@ -92,11 +90,7 @@ def _score_by_logsumexp(logits: Tensor, answer: Tensor, weight: Tensor | None, n
     if not needed:
         return summed, counted, None
     is_answer = torch.arange(logits.shape[1], device=logits.device) == answer  # (p, V)
-    gradient = (exact - top).exp() / total - is_answer.float()
-    if weight is not None:
-        gradient = gradient * weight[:, None]
-    gradient = gradient.to(logits.dtype)
-    return summed, counted, (gradient, gradient.sum(0, dtype=torch.float32))
+    return summed, counted, _weighted((exact - top).exp() / total - is_answer.float(), weight, logits.dtype)
 
 
 def _score_by_softmax(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool) -> Scores:
@@ -110,11 +104,15 @@ def _score_by_softmax(logits: Tensor, answer: Tensor, weight: Tensor | None, nee
     counted = count_right((best == answer).squeeze(1), weight)
     if not needed:
         return summed, counted, None
-    gradient = odds.scatter_add_(1, answer, -torch.ones_like(scored))
+    return summed, counted, _weighted(odds.scatter_add_(1, answer, -torch.ones_like(scored)), weight, logits.dtype)
+
+
+def _weighted(gradient: Tensor, weight: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Gradient (p, V) float32, changed in place, weight (p,) or None -> (p, V) in `dtype`, its sum (V,) float32."""
     if weight is not None:
         gradient.mul_(weight[:, None])
-    gradient = gradient.to(logits.dtype)
-    return summed, counted, (gradient, gradient.sum(0, dtype=torch.float32))
+    low = gradient.to(dtype)
+    return low, low.sum(0, dtype=torch.float32)
 
 
 def _score_tiles(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool) -> Scores:
@@ -134,7 +132,7 @@ def _score_tiles(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: 
 
 
 class _VocabularyLoss(torch.autograd.Function):
-    """Loss and, where needed, its gradient in one pass over chunks of positions."""
+    """`vocabulary_loss`, with the gradient computed along where it is needed."""
 
     @staticmethod
     def forward(

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError, ShardError
-from ernie2.model.formats.opening import Piece, Stored, open_stored
+from ernie2.model.formats.layouts import Piece
+from ernie2.model.formats.opening import Stored, open_stored
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import vocabulary_tensors

@@ -17,7 +17,7 @@ from ernie2.model.attention import fused
 CARD = torch.device("cuda")
 
 
-def attend(query, key, value, starts, key_starts, longest, power=1.0):
+def attend(query, key, value, starts, key_starts, longest, key_longest, power=1.0):
     """The packed kernel, computed on a CPU."""
     asking = torch.bucketize(torch.arange(len(query)), starts[1:].long(), right=True)
     owner = torch.bucketize(torch.arange(len(key)), key_starts[1:].long(), right=True)

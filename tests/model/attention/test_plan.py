@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.model.attention.fused import adapt_packed
 from ernie2.model.attention.groups import equal_groups
 from ernie2.model.attention.plan import AttentionPlan, attend_all, choose_kernel, plan_attention
 from ernie2.model.inputs import Inputs
@@ -97,7 +96,7 @@ def plans(lengths, release=varlen_2_13, dropout=0.0):
     if len(set(lengths)) == 1:
         groups = equal_groups(lengths, torch.device("cpu"))
         yield "dense", AttentionPlan("dense", HEADS, starts, max(lengths), dropout, groups=groups)
-    yield "packed", AttentionPlan("packed", HEADS, starts, max(lengths), packed=adapt_packed(release))
+    yield "packed", AttentionPlan("packed", HEADS, starts, max(lengths), packed=release)
 
 
 @pytest.mark.parametrize("release", [varlen_2_11, varlen_2_13])

@@ -21,33 +21,20 @@ import torch
 import torch.nn.attention
 from torch import Tensor, nn
 
-PackedKernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
 _KNOWN = {"FA4": ((9, 10), "flash_attn.cute.interface"), "FA3": ((9,), "flash_attn_interface")}
 """By name in torch's registry, newest first: major compute capabilities of its cards, module that torch imports."""
 _TOLERANCE = 0.03
 """Largest relative difference from plain attention in float32; that of bf16 is below 0.01."""
 
 
-@cache
-def packed_kernel() -> PackedKernel:
-    """Return torch's `varlen_attn`, adapted; imported at the first call."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    return adapt_packed(varlen_attn)
-
-
-def adapt_packed(varlen_attn: Callable[..., Any]) -> PackedKernel:
-    """Return `varlen_attn` as (query, key, value, row_starts, starts, longest) -> output, full attention.
+def packed_kernel() -> Callable[..., Any]:
+    """Return torch's `varlen_attn`, whose import takes long: (query, key, value, row_starts, starts, longest, longest).
 
     query and output (R, N, D) begin a sequence at row_starts (S + 1,), key and value (T, N, D) at starts (S + 1,).
     """
+    from torch.nn.attention.varlen import varlen_attn
 
-    def kernel(query: Tensor, key: Tensor, value: Tensor, row_starts: Tensor, starts: Tensor, longest: int) -> Tensor:
-        mixed = varlen_attn(query, key, value, row_starts, starts, longest, longest)
-        assert isinstance(mixed, Tensor)  # a pair only where asked for
-        return mixed
-
-    return kernel
+    return varlen_attn
 
 
 def has_flash_kernels(device: torch.device) -> bool:
@@ -120,7 +107,7 @@ def check_packed_kernel(device: torch.device, head_width: int) -> None:
         rows = (sum(asked), sum(lengths), sum(lengths), sum(asked))
         *qkv, above = (torch.randn(n, 2, head_width, generator=random).to(device, torch.bfloat16) for n in rows)
         starts = [torch.tensor([0, *sizes]).cumsum(0, dtype=torch.int32).to(device) for sizes in (asked, lengths)]
-        run_kernel = partial(_run, packed_kernel(), starts=starts, longest=max(lengths))
+        run_kernel = partial(_run, starts=starts, longest=max(lengths))
         found = _with_gradients(run_kernel, qkv, above)
         run_plain = partial(_plain, lengths=(asked, lengths, lengths))
         expected = _with_gradients(run_plain, [each.float() for each in qkv], above.float())
@@ -129,9 +116,9 @@ def check_packed_kernel(device: torch.device, head_width: int) -> None:
                 raise RuntimeError("its results are not those of plain attention")
 
 
-def _run(kernel: PackedKernel, *qkv: Tensor, starts: Sequence[Tensor], longest: int) -> Tensor:
-    query, key, value = qkv
-    return kernel(query, key, value, starts[0], starts[1], longest)
+def _run(*qkv: Tensor, starts: Sequence[Tensor], longest: int) -> Tensor:
+    mixed: Tensor = packed_kernel()(*qkv, *starts, longest, longest)
+    return mixed
 
 
 def _plain(*qkv: Tensor, lengths: Sequence[Sequence[int]]) -> Tensor:

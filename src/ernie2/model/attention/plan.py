@@ -18,10 +18,10 @@ recompilation a batch. So a run compiles its layer once for every kernel it meet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,7 +30,6 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention import fused
 from ernie2.model.attention.groups import Group, Groups, attend_groups, equal_groups, pad_groups
 from ernie2.model.attention.products import ProductPlan, attend_products, plan_products
-from ernie2.model.attention.rotary import rotary_angles
 from ernie2.model.inputs import Inputs
 from ernie2.model.levers import enabled
 from ernie2.model.scored_rows import ScoredRows
@@ -53,7 +52,7 @@ class AttentionPlan:
     longest: int
     dropout: float = 0.0
     angles: Tensor | None = None
-    packed: fused.PackedKernel | None = None
+    packed: Callable[..., Any] | None = None
     groups: Groups | None = None
     products: ProductPlan | None = None
 
@@ -137,7 +136,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, rows:
     query, key, value = (
         each.view(len(each), plan.heads, -1) for each in (query, key, value)
     )  # (R, N, D), two (T, N, D)
-    return plan.packed(query, key, value, starts, plan.starts, plan.longest).flatten(1)
+    attended: Tensor = plan.packed(query, key, value, starts, plan.starts, plan.longest, plan.longest)
+    return attended.flatten(1)
 
 
 # These two take the whole plan, so that a compiler does not see the lengths in it and compile for every batch.
@@ -157,3 +157,21 @@ def _attend_groups(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPla
         fused.kernels_of_sdpa(query.device, plan.dropout, cudnn_first),
     ):
         return attend_groups(query, key, value, plan.heads, plan.groups, queries, plan.dropout)
+
+
+def rotary_angles(positions: Tensor, head_width: int) -> Tensor:
+    """positions (T,) -> cosines and sines (2, T, 1, D / 2) float32; pair i turns by position / 10,000^(2 i / D).
+
+    Rotary positions: queries and keys are turned by angles that grow with the position (Su et al., arXiv 2104.09864).
+    """
+    rates = 10_000.0 ** (-torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32) / head_width)
+    angles = positions[:, None, None].float() * rates
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(rows: Tensor, angles: Tensor) -> Tensor:
+    """Turn the pairs (i, i + D / 2) of every head: rows (T, H), angles (2, T, 1, D / 2) -> (T, H), same dtype."""
+    cosine, sine = angles
+    low, high = rows.view(len(rows), -1, 2 * angles.shape[-1]).chunk(2, -1)  # each (T, N, D / 2)
+    turned = torch.cat([low * cosine - high * sine, high * cosine + low * sine], -1)
+    return turned.to(rows.dtype).flatten(1)

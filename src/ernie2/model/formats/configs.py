@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.json_files import read_json
-from ernie2.model.formats.layouts import Named, Renamed
-from ernie2.model.formats.sniffing import what_lies_there
+from ernie2.model.formats.layouts import Piece, Renamed
+from ernie2.model.formats.sniffing import read_json, what_lies_there
 from ernie2.model.tensor_names import HF_TASK_TABLE, HF_WORD_TABLE
 from ernie2.storage.links import outside_target
 
@@ -89,7 +88,7 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
     return config if nested is None else {**config, **_flat(nested)}
 
 
-def _told_by(tensors: Mapping[str, Named]) -> dict[str, int]:
+def _told_by(tensors: Mapping[str, Piece]) -> dict[str, int]:
     layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")}
     told = {"hidden_size": tensors[HF_WORD_TABLE].tensor.shape[-1], "num_hidden_layers": len(layers)}
     for key, name in (

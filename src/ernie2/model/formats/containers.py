@@ -5,7 +5,6 @@ What a file is follows from its first bytes, not from its name: safetensors, a z
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.json_files import read_json
 from ernie2.model.formats.lod_tensors import read_variable
 from ernie2.model.formats.pickles import read_pickle
-from ernie2.model.formats.sniffing import check_is_weights, what_lies_there
+from ernie2.model.formats.sniffing import check_is_weights, read_json, what_lies_there
 from ernie2.model.formats.torch_files import OLD, ZIP, read_torch_file
 from ernie2.model.tensor_names import FLUID_WORD_TABLE, to_hf_name
 
@@ -50,8 +48,11 @@ def read_weights(source: Path) -> Container:
                 return read_file(source / name)
             if (source / f"{name}.index.json").is_file():
                 return _read_shards(source / f"{name}.index.json")
-        if (one := _paddle_file(source)) is not None:
-            return read_file(one)
+        if len(found := sorted(source.glob("*.pdparams"))) > 1:
+            listed = ", ".join(path.name for path in found)
+            raise CheckpointError(f"{source} has {len(found)} files of weights ({listed}); name one of them.")
+        if found:
+            return read_file(found[0])
         if (variables := fluid_folder(source)) is not None:
             return _read_variables(variables)
     except OSError as error:
@@ -83,15 +84,6 @@ def fluid_folder(source: Path) -> Path | None:
     return next((folder for folder in (source, source / "params") if (folder / FLUID_WORD_TABLE).is_file()), None)
 
 
-def _paddle_file(folder: Path) -> Path | None:
-    found = sorted(folder.glob("*.pdparams"))
-    if len(found) > 1:
-        raise CheckpointError(
-            f"{folder} has {len(found)} files of weights ({', '.join(path.name for path in found)}); name one of them."
-        )
-    return found[0] if found else None
-
-
 def _read_shards(index: Path) -> Container:
     told = read_json(index)
     places = told.get("weight_map") if isinstance(told, dict) else None
@@ -113,13 +105,8 @@ def _read_variables(folder: Path) -> Container:
     """A fluid folder: variables of the model are read, all others (an optimiser's, counters) only named."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     ours = [name for name in names if to_hf_name("Paddle fluid", name)]
-    tensors = {name: _tensor(read_variable(folder / name)) for name in ours}
-    return Container(folder, tensors, tuple(_without(names, ours)))
-
-
-def _without(names: Iterable[str], taken: Iterable[str]) -> list[str]:
-    known = set(taken)
-    return [name for name in names if name not in known and not name.endswith((".json", ".txt", ".npz", ".md"))]
+    others = (name for name in names if name not in ours and not name.endswith((".json", ".txt", ".npz", ".md")))
+    return Container(folder, {name: _tensor(read_variable(folder / name)) for name in ours}, tuple(others))
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

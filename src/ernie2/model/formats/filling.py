@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.opening import MASKED, Piece, Stored, open_stored
-from ernie2.model.formats.sizes import check_numbers
+from ernie2.model.formats.opening import MASKED, Stored, open_stored
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import TASK_TABLE, may_lack, vocabulary_tensors
@@ -90,6 +90,21 @@ def load_model(
     return LoadedModel(model, stored, _fill(model, stored))
 
 
+def check_numbers(name: str, tensor: Tensor, where: str) -> None:
+    """Raise `CheckpointError`, naming the tensor, for weights that are not floating-point or not all finite."""
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{where}: {name} holds {kind} numbers, so it is quantised or no weight; save it as floating-point numbers."
+        )
+    finite = torch.isfinite(tensor if tensor.dtype.itemsize > 1 else tensor.float())
+    if bad := int(tensor.numel() - finite.sum()):
+        raise CheckpointError(
+            f"{where}: {bad:,} of the {tensor.numel():,} numbers of {name} are not finite; the file is damaged or its "
+            "training diverged. Take another checkpoint."
+        )
+
+
 def folded(names: Sequence[str]) -> list[str]:
     """Names that differ only in their layer as one: layer.0.x, layer.1.x -> layer.{0-1}.x, at the first one's place."""
     layers: dict[str, list[int]] = {}
@@ -115,33 +130,30 @@ def _check_agreement(chosen: EncoderSettings, vocab_size: int, stored: Stored, g
     if unknown := sorted(set(grow) - set(GROWABLE)):
         raise CheckpointError(f"nothing called {unknown[0]!r} can grow; only {', '.join(GROWABLE)}.")
     ours, theirs = ({**dict(one), "ffn": one.ffn_width} for one in (chosen, stored.settings))
-    differing, growing = [], []
+    differing, growing = [], dict[str, str]()
     for name in ours:
         fewer_ids = name == "task_ids" and 0 < ours[name] < theirs[name]
         if (name in _FREE or ours[name] == theirs[name]) and not fewer_ids:
             continue
-        if name in GROWABLE and ours[name] > theirs[name]:
-            growing.append((name, f"encoder.{name}={ours[name]!r}, there {theirs[name]!r}"))
-        else:
-            differing.append(f"encoder.{name}={ours[name]!r}, there {theirs[name]!r}")
-    if vocab_size > stored.vocab_size:
-        growing.append(("vocabulary", f"{vocab_size} tokens, there {stored.vocab_size}"))
-    refused = [told for name, told in growing if name not in grow]
-    if differing or refused:
-        ways = "Set these as the checkpoint has them."
-        if refused and not differing:
-            asked = ", ".join(name for name, _ in growing if name not in grow)
-            ways = f"Set these as the checkpoint has them, or ask for new rows, untrained at first, by growing {asked}."
+        told = f"encoder.{name}={ours[name]!r}, there {theirs[name]!r}"
+        if name not in GROWABLE or ours[name] < theirs[name]:
+            differing.append(told)
+        elif name not in grow:
+            growing[name] = told
+    if vocab_size > stored.vocab_size and "vocabulary" not in grow:
+        growing["vocabulary"] = f"{vocab_size} tokens, there {stored.vocab_size}"
+    if differing or growing:
+        asked = "" if differing else f", or ask for new rows, untrained at first, by growing {', '.join(growing)}"
         raise CheckpointError(
-            f"the encoder asked for differs from that of {stored.where}: {'; '.join(differing + refused)}. {ways}"
+            f"the encoder asked for differs from that of {stored.where}: {'; '.join([*differing, *growing.values()])}. "
+            f"Set these as the checkpoint has them{asked}."
         )
 
 
 @torch.no_grad()
 def _fill(model: MultiTaskModel, stored: Stored) -> Account:
     """Copies every tensor there is a place for."""
-    masked = next((spec.name for spec in model.specs.values() if spec.classes is None), MASKED)
-    pieces = {name.replace(MASKED, masked): piece for name, piece in stored.pieces.items()}
+    pieces = {name.replace(MASKED, model.masked_task or MASKED): piece for name, piece in stored.pieces.items()}
     expected = _expected_shapes(model, stored)
     used: list[str] = []
     left: list[str] = list(stored.left_out)
@@ -155,8 +167,13 @@ def _fill(model: MultiTaskModel, stored: Stored) -> Account:
             if ours == TASK_TABLE:
                 parameter.zero_()
             continue
-        _check_shape(piece, expected[ours], stored.where)
-        check_numbers(" + ".join(piece.names), piece.tensor, stored.where)
+        name = " + ".join(piece.names)
+        if (shape := tuple(piece.tensor.shape)) != expected[ours]:
+            raise CheckpointError(
+                f"{stored.where}: {name} has shape {shape}, but {expected[ours]} fits its configuration and the "
+                "settings asked for."
+            )
+        check_numbers(name, piece.tensor, stored.where)
         place = parameter[: model.vocab_size] if ours in vocabulary_tensors(model.specs.values()) else parameter
         place[: len(piece.tensor)] = piece.tensor[: len(place)].to(parameter.dtype)
         used.extend(piece.names)
@@ -176,11 +193,3 @@ def _expected_shapes(model: MultiTaskModel, stored: Stored) -> dict[str, tuple[i
     rows = {name: getattr(stored.settings, setting) for name, setting in _TABLES.items()}
     rows |= dict.fromkeys(vocabulary_tensors(model.specs.values()), stored.vocab_size)
     return {name: (rows.get(name, shape[0]), *shape[1:]) for name, shape in shapes.items()}
-
-
-def _check_shape(piece: Piece, wanted: tuple[int, ...], where: str) -> None:
-    if tuple(piece.tensor.shape) != wanted:
-        raise CheckpointError(
-            f"{where}: {' + '.join(piece.names)} has shape {tuple(piece.tensor.shape)}, but {wanted} fits its "
-            "configuration and the settings asked for."
-        )

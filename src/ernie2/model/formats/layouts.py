@@ -25,11 +25,11 @@ _PREFIX = re.compile(r"((?:module\.|model\.|_orig_mod\.)*)(ernie\.|bert\.|)")
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """A tensor, oriented as torch has it, and its name in the file."""
+class Piece:
+    """A tensor, oriented as torch has it, and the names its parts have in the file."""
 
-    name: str
     tensor: Tensor
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Renamed:
     """
 
     layout: Layout
-    tensors: dict[str, Named]
+    tensors: dict[str, Piece]
     unknown: tuple[str, ...]
     model: str
 
@@ -54,14 +54,14 @@ def rename(container: Container) -> Renamed:
     layout = _layout(set(bare.values()))
     if layout is None:
         raise CheckpointError(f"{container.where} has no word embeddings; is it an ERNIE or BERT model?")
-    tensors: dict[str, Named] = {}
+    tensors: dict[str, Piece] = {}
     unknown = list(container.unread)
     for name, tensor in container.tensors.items():
         known = names.to_hf_name(layout, bare[name])
         if known is None or known[0] in tensors:
             unknown.append(name)
         else:
-            tensors[known[0]] = Named(name, tensor.t().contiguous() if known[1] and tensor.ndim == 2 else tensor)
+            tensors[known[0]] = Piece(tensor.t().contiguous() if known[1] and tensor.ndim == 2 else tensor, (name,))
     if names.HF_WORD_TABLE not in tensors or tensors[names.HF_WORD_TABLE].tensor.ndim != 2:
         raise CheckpointError(f"{container.where}: its word embeddings are no table.")
     return Renamed(layout, tensors, tuple(unknown), model.removesuffix("."))

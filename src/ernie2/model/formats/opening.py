@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,8 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.configs import completed, read_config
 from ernie2.model.formats.containers import fluid_folder, read_weights
-from ernie2.model.formats.layouts import Named, rename
+from ernie2.model.formats.layouts import Piece, rename
 from ernie2.model.formats.own import OWN, read_own
-from ernie2.model.formats.sizes import check_size
 from ernie2.model.formats.sniffing import check_is_weights
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import TASK_HEADS, settings_of
@@ -29,14 +28,9 @@ _BIAS, _DECODER_BIAS = "cls.predictions.bias", "cls.predictions.decoder.bias"
 
 MASKED = "{masked}"
 """In a tensor's name: the task whose head scores the vocabulary, known only when the heads are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A tensor by our name, and the names its parts have in the file."""
-
-    tensor: Tensor
-    names: tuple[str, ...]
+_FACTOR, _SPARE = 4, 16_000_000
+"""A model may have this many times the file's numbers, and so many more: tables of task ids and heads may be lacking,
+and a recurrent layer has about a third of the numbers of the Transformer layer it is counted as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +79,20 @@ def open_stored(source: Path) -> Stored:
     if _DECODER_BIAS in found and _BIAS not in found:
         found[_BIAS] = found.pop(_DECODER_BIAS)  # one and the same; newer files name it by the decoder alone
     if (folder / TASK_HEADS).is_file():
-        found |= {name: Named(name, tensor) for name, tensor in read_weights(folder / TASK_HEADS).tensors.items()}
-    unused = None if full.get("use_task_id") else found.pop(HF_TASK_TABLE, None)  # the file itself says so
+        found |= {name: Piece(tensor, (name,)) for name, tensor in read_weights(folder / TASK_HEADS).tensors.items()}
+    left_out = list(renamed.unknown)
+    if not full.get("use_task_id") and HF_TASK_TABLE in found:  # the file itself says so
+        left_out += found.pop(HF_TASK_TABLE).names
     settings = settings_of(full, str(config_path))
     specs = _stated_heads(carried, found, notes)
     vocab_size = len(found[HF_WORD_TABLE].tensor)
-    check_size(settings, vocab_size, specs, (named.tensor for named in found.values()), str(config_path))
+    _check_size(settings, vocab_size, specs, (named.tensor for named in found.values()), str(config_path))
     pieces, left = _pieces(found, settings.layers, str(container.where))
-    notes += [
-        f"{found[copy].name} is not the same as {found[TIED[copy]].name}, to which it is tied here; it is left out"
-        for copy in TIED
-        if copy in left
-    ]
-    left_out = [*renamed.unknown, *(found[name].name for name in left), *([unused.name] if unused else [])]
+    for copy, original in TIED.items():
+        if copy in left:
+            theirs, tied = found[copy].names[0], found[original].names[0]
+            notes.append(f"{theirs} is not the same as {tied}, to which it is tied here; it is left out")
+    left_out += [name for key in left for name in found[key].names]
     return Stored(
         where=str(container.where),
         layout=renamed.layout,
@@ -117,7 +112,7 @@ def _open_own(folder: Path) -> Stored:
     described, tensors = read_own(folder)
     where = str(folder / OWN)
     carried = _carried({**described.carried, "pad_token_id": described.pad_id}, where)
-    check_size(described.encoder, described.vocab_size, described.heads, tensors.values(), where)
+    _check_size(described.encoder, described.vocab_size, described.heads, tensors.values(), where)
     return Stored(
         where=where,
         layout="ernie2",
@@ -131,12 +126,30 @@ def _open_own(folder: Path) -> Stored:
     )
 
 
-def _pieces(found: Mapping[str, Named], layers: int, where: str) -> tuple[dict[str, Piece], list[str]]:
+def _check_size(
+    settings: EncoderSettings, vocab_size: int, heads: Iterable[HeadSpec], tensors: Iterable[Tensor], where: str
+) -> None:
+    """Raise `CheckpointError` where the configuration describes a model far larger than its file of weights."""
+    width = settings.hidden
+    rows = vocab_size + settings.position_rows + settings.segment_types + settings.task_ids
+    outputs = sum(width if head.classes is None else head.classes for head in heads)
+    described = settings.parameters + width * (vocab_size + width + outputs)
+    storages = [(one.untyped_storage(), one.dtype.itemsize) for one in tensors]  # tensors may share one
+    there = sum({storage.data_ptr(): storage.nbytes() // size for storage, size in storages}.values())
+    if described > _FACTOR * there + _SPARE:
+        raise CheckpointError(
+            f"{where} describes a model of {described:,} numbers (hidden {width:,}, layers {settings.layers:,}, ffn "
+            f"{settings.ffn_width:,}, {rows:,} rows of tables, {outputs:,} outputs of heads), but its weights have "
+            f"{there:,}. Take the configuration that belongs to them."
+        )
+
+
+def _pieces(found: Mapping[str, Piece], layers: int, where: str) -> tuple[dict[str, Piece], list[str]]:
     """Their tensors by our names, and which of theirs have no place.
 
     Raises `CheckpointError` where a tensor is lacking that no model does without.
     """
-    pieces = {name: Piece(found[name].tensor, (found[name].name,)) for name in found if name.startswith("heads.")}
+    pieces = {name: piece for name, piece in found.items() if name.startswith("heads.")}
     taken = set(pieces)
     for ours, parts in hf_parts(layers, MASKED).items():
         missing = [part for part in parts if part not in found]
@@ -144,7 +157,7 @@ def _pieces(found: Mapping[str, Named], layers: int, where: str) -> tuple[dict[s
             raise CheckpointError(f"{where} lacks {', '.join(missing)}; it is damaged or no ERNIE or BERT model.")
         if missing:
             continue
-        names = tuple(found[part].name for part in parts)
+        names = tuple(name for part in parts for name in found[part].names)
         shapes = {tuple(found[part].tensor.shape) for part in parts}
         if len(shapes) > 1 or () in shapes:
             raise CheckpointError(
@@ -154,8 +167,8 @@ def _pieces(found: Mapping[str, Named], layers: int, where: str) -> tuple[dict[s
         taken.update(parts)
     for copy, original in TIED.items():
         if copy in found and original in taken and torch.equal(found[copy].tensor, found[original].tensor):
-            tied = next(name for name, piece in pieces.items() if found[original].name in piece.names)
-            pieces[tied] = Piece(pieces[tied].tensor, (*pieces[tied].names, found[copy].name))
+            tied = next(name for name, piece in pieces.items() if found[original].names[0] in piece.names)
+            pieces[tied] = Piece(pieces[tied].tensor, (*pieces[tied].names, *found[copy].names))
             taken.add(copy)
     return pieces, [name for name in found if name not in taken]
 
@@ -184,16 +197,16 @@ def _carried(config: Mapping[str, Any], where: str) -> _Carried:
         raise CheckpointError(f"{where} is damaged: {problems}.") from error
 
 
-def _stated_heads(carried: _Carried, found: Mapping[str, Named], notes: list[str]) -> tuple[HeadSpec, ...]:
+def _stated_heads(carried: _Carried, found: Mapping[str, Piece], notes: list[str]) -> tuple[HeadSpec, ...]:
     """The heads the configuration states, as far as their weights are there; what is lacking goes into `notes`."""
     if carried.ernie2_heads is None:
         return (HeadSpec("knowledge_masking", "token", None),) if _BIAS in found else ()
     specs = tuple(HeadSpec(name, head.level, head.classes) for name, head in carried.ernie2_heads.items())
-    lacking = [spec.name for spec in specs if not _is_there(spec, found)]
+    lacking = [
+        spec.name
+        for spec in specs
+        if (_BIAS if spec.classes is None else f"heads.{spec.name}.linear.weight") not in found
+    ]
     if lacking:
         notes.append(f"the configuration states heads whose weights are not there: {', '.join(lacking)}")
     return tuple(spec for spec in specs if spec.name not in lacking)
-
-
-def _is_there(spec: HeadSpec, found: Mapping[str, Named]) -> bool:
-    return _BIAS in found if spec.classes is None else f"heads.{spec.name}.linear.weight" in found

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.json_files import read_json
+from ernie2.model.formats.sniffing import read_json
 from ernie2.model.heads import HeadSpec
 from ernie2.storage.atomic import staged_files, write_json
 from ernie2.storage.tensors import save_tensors

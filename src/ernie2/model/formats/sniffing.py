@@ -1,9 +1,11 @@
-"""What a file that should hold weights is by its first bytes, where it is something else: its name and what to do."""
+"""Files beside or in place of weights: what one is by its first bytes, and JSON that anybody may have written."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from ernie2.errors import CheckpointError
 
@@ -22,14 +24,9 @@ _FLAX = (
 )
 _PACKED = "packed archive: unpack it and name the folder"
 _MAGIC = (
-    (b"\x89HDF\r\n\x1a\n", _KERAS),
-    (b"GGUF", "GGUF file of llama.cpp, which is not read: take the model's safetensors"),
-    (b"\x1f\x8b", _PACKED),
-    (b"\x28\xb5\x2f\xfd", _PACKED),
-    (b"7z\xbc\xaf\x27\x1c", _PACKED),
-    (b"Rar!", _PACKED),
-    (b"BZh", _PACKED),
-    (b"\xfd7zXZ", _PACKED),
+    ((b"\x89HDF\r\n\x1a\n",), _KERAS),
+    ((b"GGUF",), "GGUF file of llama.cpp, which is not read: take the model's safetensors"),
+    ((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"BZh", b"\xfd7zXZ"), _PACKED),
 )
 _FILES = (
     ("*.ckpt.index", _TENSORFLOW),
@@ -68,6 +65,19 @@ def lfs_pointer(start: bytes) -> str:
     size = re.search(rb"^size (\d{1,18})$", start, re.MULTILINE)
     size_of = f"a {int(size[1]) / 1e6:,.1f} MB file" if size else "a file"
     return f"Git LFS pointer to {size_of}, not the file itself: run `git lfs pull` in its folder, or download the file"
+
+
+def read_json(path: Path) -> Any:
+    """The value in a file. Raises `CheckpointError` where it cannot be read, is not JSON or is nested too deeply."""
+    try:
+        content = path.read_bytes()
+        if pointer := lfs_pointer(content[:_START]):
+            raise CheckpointError(f"{path} is a {pointer}.")
+        return json.loads(content.decode("utf-8-sig"))
+    except RecursionError:
+        raise CheckpointError(f"{path} cannot be read as JSON: it is nested too deeply.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
 
 
 def _not_weights(path: Path, start: bytes) -> str:

@@ -10,7 +10,7 @@ import io
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -50,14 +50,19 @@ class _Storage:
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """A tensor as the file describes it; `problem`: why its numbers cannot be read, or ''."""
+    """A tensor as the file describes it, not checked yet."""
 
-    storage: _Storage | None
-    kind: torch.dtype | None
+    storage: _Storage
+    kind: torch.dtype
     offset: int
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
-    problem: str = ""
+
+
+class _Unread(str):
+    """Why the numbers of a tensor cannot be read."""
+
+    __slots__ = ()
 
 
 def read_torch_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -89,20 +94,15 @@ def _read_zip(file: IO[bytes], path: Path) -> tuple[dict[str, Tensor], tuple[str
             raise CheckpointError(f"{path} is a TorchScript program; save its state dict with torch.save instead.")
         if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
             raise CheckpointError(f"{path} holds big-endian numbers; save it again on a little-endian machine.")
-        content = _load(io.BytesIO(archive.read(f"{root}data.pkl")))
-
-        def numbers(storage: _Storage) -> bytes:
-            return archive.read(f"{root}data/{storage.key}")
-
-        return _tensors(content, numbers, path)
+        content, _ = _load(io.BytesIO(archive.read(f"{root}data.pkl")))
+        return _tensors(content, lambda storage: archive.read(f"{root}data/{storage.key}"), path)
 
 
 def _read_old(file: IO[bytes], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Magic number, protocol, machine, content, keys of the storages; then of each its count and its numbers."""
     for _ in range(3):
         RestrictedUnpickler(file, COMMON).load()
-    found: dict[str, _Storage] = {}
-    content = _load(file, found)
+    content, found = _load(file)
     places: dict[str, int] = {}
     end = path.stat().st_size
     for key in RestrictedUnpickler(file, COMMON).load():
@@ -119,20 +119,19 @@ def _read_old(file: IO[bytes], path: Path) -> tuple[dict[str, Tensor], tuple[str
     return _tensors(content, numbers, path)
 
 
-def _load(file: IO[bytes], found: dict[str, _Storage] | None = None) -> Any:
-    """One pickle with storages in it; they are collected in `found`."""
+def _load(file: IO[bytes]) -> tuple[Any, dict[str, _Storage]]:
+    """One pickle, and the storages in it by key."""
+    found: dict[str, _Storage] = {}
 
     class Unpickler(RestrictedUnpickler):
         def persistent_load(self, pid: Any) -> _Storage:
             tag, kind, key, _, count, *view = pid
             if tag != "storage" or not isinstance(kind, Known) or any(one is not None for one in view):
                 raise pickle.UnpicklingError("it refers to a storage in a form that is not known")
-            storage = _Storage(str(key), _STORAGES[kind.name.rpartition(".")[2]], int(count))
-            if found is not None:
-                found[storage.key] = storage
-            return storage
+            found[str(key)] = _Storage(str(key), _STORAGES[kind.name.rpartition(".")[2]], int(count))
+            return found[str(key)]
 
-    return Unpickler(file, _ALLOWED).load()
+    return Unpickler(file, _ALLOWED).load(), found
 
 
 def _tensors(
@@ -140,14 +139,19 @@ def _tensors(
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no mapping of names to tensors, so it is not a model checkpoint.")
-    state, beside = unwrapped(content, lambda value: isinstance(value, _Described), path)
-    described = {str(name): one for name, one in state.items() if isinstance(one, _Described)}
-    for name, one in described.items():
-        if problem := one.problem or _misfit(one):
+    state, beside = unwrapped(content, lambda value: isinstance(value, _Described | _Unread), path)
+    described: dict[str, _Described] = {}
+    others = [*beside]
+    for name, one in ((str(name), one) for name, one in state.items()):
+        if problem := one if isinstance(one, _Unread) else _misfit(one):
             raise CheckpointError(f"{path}: {name} {problem}.")
+        if isinstance(one, _Described):
+            described[name] = one
+        else:
+            others.append(name)
     storages: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, one in described.items():
-        assert one.storage is not None  # else it has a problem
         if one.storage.key not in storages:
             content_bytes = numbers(one.storage)
             if len(content_bytes) != one.storage.size:
@@ -155,24 +159,17 @@ def _tensors(
                     f"{path} is damaged: {name} should have {one.storage.size:,} bytes and has {len(content_bytes):,}."
                 )
             storages[one.storage.key] = torch.from_numpy(np.frombuffer(content_bytes, np.uint8).copy())
-    return (
-        {name: _built(one, storages) for name, one in described.items()},
-        (*beside, *(str(name) for name in state if str(name) not in described)),
-    )
+        if prod(one.sizes):
+            tensors[name] = storages[one.storage.key].view(one.kind).as_strided(one.sizes, one.strides, one.offset)
+        else:
+            tensors[name] = torch.empty(one.sizes, dtype=one.kind)
+    return tensors, tuple(others)
 
 
-def _built(one: _Described, storages: Mapping[str, Tensor]) -> Tensor:
-    assert one.storage is not None
-    assert one.kind is not None
-    if not prod(one.sizes):
-        return torch.empty(one.sizes, dtype=one.kind)
-    return storages[one.storage.key].view(one.kind).as_strided(one.sizes, one.strides, one.offset)
-
-
-def _misfit(one: _Described) -> str:
-    """What is wrong with the shape, or ''. Elements must lie inside the storage, each in a place of its own."""
-    assert one.storage is not None
-    assert one.kind is not None
+def _misfit(one: object) -> str:
+    """What is wrong with a tensor's shape, or ''. Elements must lie inside the storage, each in a place of its own."""
+    if not isinstance(one, _Described):
+        return ""
     numbers = [one.offset, *one.sizes, *one.strides]
     if len(one.sizes) != len(one.strides) or any(not isinstance(n, int) or n < 0 for n in numbers):
         return f"has an impossible shape, {one.sizes} with strides {one.strides}"
@@ -189,20 +186,12 @@ def _misfit(one: _Described) -> str:
     return ""
 
 
-def _rebuilt(storage: Any, offset: Any, sizes: Any, strides: Any, *_: object) -> _Described:
-    """`torch._utils._rebuild_tensor_v2`."""
-    return _Described(storage, storage.kind, offset, tuple(sizes), tuple(strides))
-
-
-def _rebuilt_typed(
-    storage: Any, offset: Any, sizes: Any, strides: Any, _gradient: Any, _hooks: Any, kind: Any, *_: object
+def _rebuilt(
+    storage: Any, offset: Any, sizes: Any, strides: Any, _gradient: Any, _hooks: Any, kind: Any = None, *_: object
 ) -> _Described:
-    """`torch._utils._rebuild_tensor_v3`: the type stands beside an untyped storage."""
-    return _Described(storage, _DTYPES[kind.name], offset, tuple(sizes), tuple(strides))
-
-
-def _unreadable(problem: str) -> Callable[..., _Described]:
-    return lambda *_: _Described(None, None, 0, (), (), problem)
+    """`torch._utils._rebuild_tensor_v2`, and `_v3`, where the type stands beside an untyped storage."""
+    dtype = _DTYPES[kind.name] if isinstance(kind, Known) else storage.kind
+    return _Described(storage, dtype, offset, tuple(sizes), tuple(strides))
 
 
 _ALLOWED: Allowed = {
@@ -214,12 +203,12 @@ _ALLOWED: Allowed = {
     "torch.device": Inert,
     "torch.serialization._get_layout": Inert,
     "torch._utils._rebuild_tensor_v2": _rebuilt,
-    "torch._utils._rebuild_tensor_v3": _rebuilt_typed,
+    "torch._utils._rebuild_tensor_v3": _rebuilt,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
-    "torch._utils._rebuild_meta_tensor_no_storage": _unreadable("was saved without its numbers (device meta)"),
-    "torch._utils._rebuild_sparse_tensor": _unreadable("is sparse; save it dense"),
-    "torch._utils._rebuild_qtensor": _unreadable("is quantised; save it as floating-point numbers"),
+    "torch._utils._rebuild_meta_tensor_no_storage": lambda *_: _Unread("was saved without its numbers (device meta)"),
+    "torch._utils._rebuild_sparse_tensor": lambda *_: _Unread("is sparse; save it dense"),
+    "torch._utils._rebuild_qtensor": lambda *_: _Unread("is quantised; save it as floating-point numbers"),
     "_codecs.encode": lambda text, *_: text.encode("latin1"),
     "builtins.set": Inert,
     "__builtin__.set": Inert,

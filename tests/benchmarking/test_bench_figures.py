@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import tiny_run
-from ernie2.benchmarking import measure
-from ernie2.benchmarking.flops import step_flops
-from ernie2.benchmarking.measure import Bench
+from ernie2.benchmarking import bench as bench_module
+from ernie2.benchmarking.bench import Bench
+from ernie2.benchmarking.flops import Peak, step_flops
 from ernie2.benchmarking.ours import Ours
-from ernie2.benchmarking.peaks import Peak
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.shards.store import Shards
 
 CPU = torch.device("cpu")
 NO_PEAK = Peak(1e9, "made up")
@@ -29,12 +29,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bench_of(folder: Path, steps: int, **changes: Any) -> Bench:
     recipe = tiny_run.recipe(folder, **changes)
-    return Bench(recipe, measure.Shards(folder / "shards"), CPU, steps)
+    return Bench(recipe, Shards(folder / "shards"), CPU, steps)
 
 
 def test_tokens_and_operations_are_those_of_the_packs_trained_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = bench_of(folder, 5)
-    monkeypatch.setattr(measure, "peak_of", lambda *_: NO_PEAK)
+    monkeypatch.setattr(bench_module, "peak_of", lambda *_: NO_PEAK)
     trained, step = [], Ours.step
 
     def noted(side: Ours, packs: Any) -> Any:
@@ -58,7 +58,7 @@ def test_tokens_and_operations_are_those_of_the_packs_trained_on(folder: Path, m
 
 def test_compiled_graphs_are_counted_and_none_is_compiled_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
-    monkeypatch.setattr(measure, "peak_of", lambda *_: NO_PEAK)
+    monkeypatch.setattr(bench_module, "peak_of", lambda *_: NO_PEAK)
     monkeypatch.setattr("ernie2.training.trainer.choose_compiling", lambda *_: True)
     compile_parts = MultiTaskModel.compile_parts
     monkeypatch.setattr(
