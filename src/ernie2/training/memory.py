@@ -41,7 +41,7 @@ def estimate(
 ) -> Memory:
     """What a step with `parameters` parameters needs; parameters, gradients and optimizer state are fp32.
 
-    Layers say what they keep (`Layer.kept_bytes`); with `recompute` a layer keeps its input only. Heads and embeddings
+    Layers say what they keep (`kept_bytes`); with `recompute` a layer keeps its input only. Heads and embeddings
     are small beside it and left out (ours).
     `weights_tokens`: the longest sequence where attention weights are kept, as on a CPU (a number a head and pair of
     tokens), else 0. `state_numbers`: those the optimizer holds for each parameter; Adam's moments are two.
