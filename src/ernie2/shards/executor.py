@@ -1,4 +1,4 @@
-"""Runs the steps of `prepare` with datatrove, so that a run can be killed at any moment and started again.
+"""Runs the tasks of `prepare` in processes, so that a run can be killed at any moment and started again.
 
 Finished tasks are known by datatrove's `completions` markers.
 """
@@ -10,8 +10,8 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import forkserver
-from typing import Any
 
 from datatrove.executor import LocalPipelineExecutor
 
@@ -43,36 +43,38 @@ def warm_up() -> None:
 
 def run_tasks(
     stage: str,
-    task: Callable[[Any, int, int], None],
+    task: Callable[[int], None],
     sizes: Sequence[int],
     workers: int,
     staging: StagingDirectory,
     report: Callable[[int], None],
 ) -> None:
-    """Run task 0 … len(sizes) - 1 of a stage with datatrove, those that are not done yet, in `workers` processes.
+    """Run task 0 … len(sizes) - 1 of a stage, those that are not done yet, in `workers` processes.
 
     `sizes` are the characters of each task. `report` gets the characters done so far, in the calling thread. Errors of
     a worker are raised here as they were there; raises `RunFailed` where a worker was killed.
     """
     with storage_errors(staging.folder.parent, what_now=WHAT_NOW):
-        executor = _Executor(
-            [task],
-            tasks=len(sizes),
-            workers=min(workers, len(sizes)),
-            logging_dir=str(staging.folder / "completed" / stage),
-        )
-        executor.staging = staging
-        left = executor.get_incomplete_ranks()
+        # its own run() starts a server process that outlives a killed run, and logs
+        markers = LocalPipelineExecutor([], len(sizes), logging_dir=str(staging.folder / "completed" / stage))
+        left = markers.get_incomplete_ranks()
         staging.begin_progress()
     if not left:
         return
     done = sum(sizes) - sum(sizes[rank] for rank in left)
+    perform = partial(_perform, task, staging, markers)
+    advice = "Run the same command again, perhaps with fewer workers: finished work is kept."
     failed: list[BaseException] = []
 
     def work() -> None:
         try:
             with storage_errors(staging.folder.parent, what_now=WHAT_NOW):
-                executor.run()
+                if (processes := min(workers, len(sizes))) == 1:
+                    for rank in left:
+                        perform(rank)
+                else:
+                    for _ in done_in_processes(perform, left, processes, begin=_ignore_interrupts, what_now=advice):
+                        pass
         except BaseException as error:
             failed.append(error)
 
@@ -94,29 +96,10 @@ def run_tasks(
     report(sum(sizes))
 
 
-class _Executor(LocalPipelineExecutor):  # type: ignore[misc]
-    """datatrove's executor without logs and without its `Manager`, whose server process outlives a killed run.
-
-    Workers end as soon as the process that started them is gone.
-    """
-
-    staging: StagingDirectory
-
-    def run(self) -> None:
-        """Run every task that is not completed."""
-        ranks = self.get_incomplete_ranks()
-        if self.workers == 1:
-            for rank in ranks:
-                self._run_for_rank(rank)
-            return
-        advice = "Run the same command again, perhaps with fewer workers: finished work is kept."
-        for _ in done_in_processes(self._run_for_rank, ranks, self.workers, begin=_ignore_interrupts, what_now=advice):
-            pass
-
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> None:
-        with self.staging.in_use():
-            self.pipeline[0](None, rank, self.world_size)
-        self.mark_rank_as_completed(rank)
+def _perform(task: Callable[[int], None], staging: StagingDirectory, markers: LocalPipelineExecutor, rank: int) -> None:
+    with staging.in_use():
+        task(rank)
+    markers.mark_rank_as_completed(rank)
 
 
 def _ignore_interrupts(_: int) -> None:

@@ -1,4 +1,4 @@
-"""The tasks of `prepare`, in the form of datatrove's pipeline functions: (data, rank, number of tasks), data unused.
+"""The tasks of `prepare`: read the input, tokenise a unit, mark phrases in shards; the last argument says which.
 
 Each reads and writes the staging directory and nothing else, and can be done again after a kill at any moment.
 """
@@ -66,8 +66,8 @@ def units_of(corpora: Sequence[ReadCorpus], work: Path) -> list[Unit]:
     ]
 
 
-def read_input(recipe: Recipe, staging: StagingDirectory, data: Any, rank: int, tasks: int) -> None:
-    """Read the corpora into units of work: write `units/` and read.json."""
+def read_input(recipe: Recipe, staging: StagingDirectory, rank: int) -> None:
+    """Read the corpora into units of work: write `units/` and read.json. There is one such task."""
     read = 0
 
     def report(characters: int) -> None:
@@ -86,9 +86,7 @@ def tokenise(
     settings: ShardSettings,
     units: Sequence[Unit],
     staging: StagingDirectory,
-    data: Any,
     rank: int,
-    tasks: int,
 ) -> None:
     """Make the shard of unit number `rank`, its record, and where phrases are mined the counts of its n-grams."""
     unit, work = units[rank], staging.folder
@@ -114,7 +112,7 @@ def tokenise(
     write_checked_json(work / "records" / f"{unit.name}.json", record, what_now=WHAT_NOW)
 
 
-def mark(units: Sequence[Unit], staging: StagingDirectory, data: Any, rank: int, tasks: int) -> None:
+def mark(units: Sequence[Unit], staging: StagingDirectory, tasks: int, rank: int) -> None:
     """Add the places of the chosen phrases to the shards number `rank`, `rank` + `tasks`, …
 
     Doing it twice, after a kill, changes nothing: phrases that stand there are not added to.

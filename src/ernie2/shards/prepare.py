@@ -166,7 +166,7 @@ def _make(
             found = _choose_phrases(recipe.knowledge.phrases, wordpieces, units, work)
         tasks = max(1, min(len(units), sum(sizes) // MARKED_AT_ONCE))  # a unit alone is hardly worth a task
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
-        run_tasks("mark", partial(mark, units, staging), shares, workers, staging, stage("mark", sum(sizes)))
+        run_tasks("mark", partial(mark, units, staging, tasks), shares, workers, staging, stage("mark", sum(sizes)))
     with storage_errors(work.parent, what_now=WHAT_NOW):
         manifest = describe(corpora, wordpieces, parts, found, work)
     _check_unknown(manifest, recipe)
