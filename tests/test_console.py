@@ -54,10 +54,6 @@ def test_what_comes_before_the_first_unit_is_not_counted_into_the_time_left(monk
         assert bar.left == "0:18"
 
 
-def test_times_read_as_clocks():
-    assert [console._clock(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
-
-
 def test_work_without_a_known_end_shows_its_count_and_rate_and_short_work_nothing(capsys, monkeypatch):
     with console.progress("Reading", None, "rows") as bar:
         bar.advance(3)

@@ -4,14 +4,14 @@ import pytest
 import tiny
 import tiny_run
 from ernie2 import demonstration
-from ernie2.demonstration import QUESTIONS, Question, demo, score
+from ernie2.demonstration import QUESTIONS, demo, score
 from ernie2.errors import ConfigError
 from ernie2.runs import prepare as preparing
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training.records import Records
 
-QUESTION = Question("Which book is this passage from?", "#")
+QUESTION = QUESTIONS["en"]
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,7 @@ def shards(tmp_path_factory):
 
 
 def passages(shards, split, seed=0):
-    return demonstration._passages(
-        list(shards.corpora.values()), split, ["first", "second"], QUESTION, 20, tiny.VOCABULARY, seed
-    )
+    return demonstration._passages(list(shards.corpora.values()), split, ["first", "second"], 20, tiny.VOCABULARY, seed)
 
 
 def test_passages_are_balanced_whole_sequences_of_at_most_so_many_tokens(shards):
@@ -79,16 +77,14 @@ def test_a_language_without_a_demo_is_refused_with_those_that_have_one(tmp_path)
 def test_a_sentence_longer_than_a_passage_is_cut_not_left_as_one_token(tmp_path):
     long = [tiny.document([[list(range(5, 105))], [[7, 8]]], name=f"{book}#0", group=i) for i, book in enumerate("ab")]
     shards = tiny_run.write_shards(tmp_path / "shards", long, heldout=2)
-    made = demonstration._passages(
-        list(shards.corpora.values()), "heldout", ["a", "b"], QUESTION, 2, tiny.VOCABULARY, 0
-    )
+    made = demonstration._passages(list(shards.corpora.values()), "heldout", ["a", "b"], 2, tiny.VOCABULARY, 0)
     assert [len(one.tokens) for one in made] == [demonstration.PASSAGE_TOKENS + 2] * 2
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_class_of_the_shipped_text_is_held_out_too(language, tmp_path):
     shards = Shards(preparing.prepare(f"demo-{language}", [f"shards.folder={tmp_path}"], workers=1))
-    corpora, question = list(shards.corpora.values()), QUESTIONS[language]
-    classes = sorted({demonstration._class_of(name, question) for c in corpora for name in demonstration._names(c)})
-    test = demonstration._passages(corpora, "heldout", classes, question, 40, tiny.VOCABULARY, 0)
+    corpora = list(shards.corpora.values())
+    classes = sorted({demonstration._class_of(name) for c in corpora for shard in c.shards for name in shard.names})
+    test = demonstration._passages(corpora, "heldout", classes, 40, tiny.VOCABULARY, 0)
     assert np.bincount([int(one.labels[0]) for one in test]).tolist() == [20, 20]

@@ -51,3 +51,8 @@ def test_numbers_and_lists_read_well(made, expected):
 def test_one_is_singular_and_every_other_number_plural() -> None:
     assert [wording.counted(count, "seed") for count in (0, 1, 1234)] == ["0 seeds", "1 seed", "1,234 seeds"]
     assert (wording.counted(1, "class", "classes"), wording.counted(2, "class", "classes")) == ("1 class", "2 classes")
+
+
+def test_times_read_as_clocks() -> None:
+    times = {5: "0:05", 65: "1:05", 3725: "1:02:05", 2 * 86_400 + 7_300: "2 days 2 h"}
+    assert {seconds: wording.clock(seconds) for seconds in times} == times

@@ -12,12 +12,13 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ernie2.errors import ConfigError
 from ernie2.escaping import printable
+from ernie2.wording import clock
 
 PLAIN_SECONDS = 5.0
 """Without a terminal, a line is printed at most this often."""
@@ -175,9 +176,11 @@ def _shows_bars() -> bool:
 
 
 class Bar:
-    """Counts `total` units, or units without a known end (None); subclasses show it."""
+    """Counts `total` units, or units without a known end (None), and logs how far it is; without a title, nothing."""
 
-    def __init__(self, title: str, total: int | None, unit: str, done: int = 0) -> None:
+    _shown = 0.0
+
+    def __init__(self, title: str | None, total: int | None, unit: str, done: int = 0) -> None:
         self.title, self.total, self.unit, self.done = title, total, unit, done
         self._began, self._from, self._started = time.monotonic(), done, False
 
@@ -193,9 +196,6 @@ class Bar:
             self._started, self._began, self._from = True, time.monotonic(), self.done
         self.show(note)
 
-    def show(self, note: str) -> None:
-        """Shows the state; does nothing here."""
-
     @property
     def rate(self) -> float:
         """Units a second since the bar began; 0 while that was too short ago to tell."""
@@ -205,43 +205,34 @@ class Bar:
     @property
     def left(self) -> str:
         """Time left at this rate, as m:ss or h:mm:ss; "?" before the first unit or without an end."""
-        return _clock((self.total - self.done) / self.rate) if self.total is not None and self.rate > 0 else "?"
-
-
-class _PlainBar(Bar):
-    _said = 0.0
+        return clock((self.total - self.done) / self.rate) if self.total is not None and self.rate > 0 else "?"
 
     def show(self, note: str) -> None:
+        """Log a line every few seconds, and one at the end; short work of unknown length logs nothing."""
+        if self.title is None:
+            return
         now = time.monotonic()
-        if self.total is None:
-            self._show_endless(now, note)
+        since = max(self._shown, self._began) if self.total is None else self._shown
+        if now - since < PLAIN_SECONDS and (self.total is None or self.done < self.total):
             return
-        if now - self._said < PLAIN_SECONDS and self.done < self.total:
-            return
-        self._said = now
-        share = 100 * self.done / max(self.total, 1)
-        line = f"{self.title}: {self.done:,} of {self.total:,} {self.unit} ({share:.0f} %)"
-        if self.rate:
-            line += f", {_rate(self.rate)} {self.unit}/s" + (f", {self.left} left" if self.done < self.total else "")
-        self._log(line, note)
-
-    def _log(self, line: str, note: str) -> None:
+        self._shown = now
+        line = f"{self.title}: {self.done:,}"
+        if self.total is not None:
+            line += f" of {self.total:,} {self.unit} ({100 * self.done / max(self.total, 1):.0f} %)"
+        else:
+            line += f" {self.unit}"
+        if self.rate or self.total is None:
+            line += f", {_rate(self.rate)} {self.unit}/s"
+        if self.rate and self.total is not None and self.done < self.total:
+            line += f", {self.left} left"
         logger.info("%s", line + (f" · {note}" if note else ""), extra={"bar": True})
-
-    def _show_endless(self, now: float, note: str) -> None:
-        """Short work of unknown length says nothing."""
-        if now - max(self._said, self._began) >= PLAIN_SECONDS:
-            self._said = now
-            line = f"{self.title}: {self.done:,} {self.unit}, {_rate(self.rate)} {self.unit}/s"
-            self._log(line, note)
 
 
 @contextmanager
-def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Yields a `Bar` for `total` units (None: nobody knows how many) of which `done` are done already (a resumed
-    run)."""
-    if not _shows_bars():
-        yield _PlainBar(title, total, unit, done)
+def progress(title: str | None, total: int | None, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Yield a `Bar` for `total` units (None: not known) of which `done` are done already; no title: one not shown."""
+    if title is None or not _shows_bars():
+        yield Bar(title, total, unit, done)
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -258,7 +249,7 @@ def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterato
     with Progress(*columns) as shown:
         task = shown.add_task(printable(title), total=total, completed=done, unit=unit, speed="", note="")
 
-        class _RichBar(_PlainBar):
+        class _RichBar(Bar):
             note = ""
 
             def show(self, note: str) -> None:
@@ -272,16 +263,5 @@ def progress(title: str, total: int | None, unit: str, done: int = 0) -> Iterato
         yield _RichBar(title, total, unit, done)
 
 
-def bar_or_none(title: str | None, total: int, unit: str) -> AbstractContextManager[Bar]:
-    """`progress`, or for no title a bar that shows nothing."""
-    return nullcontext(Bar("", total, unit)) if title is None else progress(title, total, unit)
-
-
 def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _clock(seconds: float) -> str:
-    whole = int(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +54,8 @@ SETTINGS = FineTuningSettings(
 """Those of the paper's small sets, with more epochs and a higher rate for an encoder this small."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """What the passages are asked: the sentence in the report, and how a document's name gives its class."""
-
-    text: str
-    separator: str
-
-
-QUESTIONS = {
-    "en": Question("Which book is this passage from?", "#"),
-    "zh": Question("Is this passage from a law or from a recipe?", "#"),
-}
+QUESTIONS = {"en": "Which book is this passage from?", "zh": "Is this passage from a law or from a recipe?"}
+"""What the passages are asked, by language. A document's name gives its class: what stands before the #."""
 
 
 def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
@@ -90,7 +79,7 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     records = Records(run)
     with FolderLock(run, otherwise="name another folder"):
         if not any(line["kind"] == "score" for line in records.read()):
-            say(f"3. Checkpoint → score: {QUESTIONS[language].text}")
+            say(f"3. Checkpoint → score: {QUESTIONS[language]}")
             records.write("score", **score(run, Shards(recipe.shards.folder), QUESTIONS[language]))
     page = write_report(run)
     _say_outcome(records.read())
@@ -99,7 +88,7 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     return run
 
 
-def score(run: Path, shards: Shards, question: Question) -> dict[str, Any]:
+def score(run: Path, shards: Shards, question: str) -> dict[str, Any]:
     """Fine-tunes the run's encoder and the same encoder untrained; accuracy on passages of documents never seen.
 
     Mean-pooled: an encoder this small keeps next to nothing of the topic in its first token.
@@ -110,14 +99,14 @@ def score(run: Path, shards: Shards, question: Question) -> dict[str, Any]:
     vocabulary = loaded.tasks[0].vocabulary
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     corpora = list(shards.corpora.values())
-    classes = sorted({_class_of(name, question) for corpus in corpora for name in _names(corpus)})
-    test = _passages(corpora, "heldout", classes, question, TEST_PASSAGES, vocabulary, seed=0)
+    classes = sorted({_class_of(name) for corpus in corpora for shard in corpus.shards for name in shard.names})
+    test = _passages(corpora, "heldout", classes, TEST_PASSAGES, vocabulary, seed=0)
     answers = np.concatenate([one.labels for one in test if one.labels is not None])
     untrained = MultiTaskModel(recipe.encoder, vocabulary.size, [], recipe.seed)
     accuracies: dict[str, list[float]] = {"pretrained": [], "untrained": []}
     with progress("Fine-tuning", 2 * len(SEEDS), "runs") as bar:
         for seed in SEEDS:
-            train = _passages(corpora, "train", classes, question, TRAIN_PASSAGES, vocabulary, seed)
+            train = _passages(corpora, "train", classes, TRAIN_PASSAGES, vocabulary, seed)
             for kind, source in (("pretrained", loaded.model), ("untrained", untrained)):
                 encoder = copy.deepcopy(source.encoder)
                 model = TunedModel(encoder, "classification", len(classes), seed=seed, pooling="mean")
@@ -128,7 +117,7 @@ def score(run: Path, shards: Shards, question: Question) -> dict[str, Any]:
     # the spread of seeds, not of test passages
     margin = over_seeds(np.subtract(accuracies["pretrained"], accuracies["untrained"]).tolist())
     return {
-        "name": question.text,
+        "name": question,
         "metric": "accuracy",
         "train": TRAIN_PASSAGES,
         "test": len(test),
@@ -147,7 +136,6 @@ def _passages(
     corpora: Sequence[ShardedCorpus],
     split: str,
     classes: Sequence[str],
-    question: Question,
     count: int,
     vocabulary: Vocabulary,
     seed: int,
@@ -163,11 +151,10 @@ def _passages(
             (document, sentence)
             for corpus in corpora
             for number in range(corpus.documents(split))
-            if _class_of((document := corpus.document(split, number)).name, question) == name
+            if _class_of((document := corpus.document(split, number)).name) == name
             for sentence in range(0, document.sentence_count - 1, 3)
         ]
-        wanted = count // len(classes)
-        for i in rng.permutation(len(starts))[:wanted]:
+        for i in rng.permutation(len(starts))[: count // len(classes)]:
             document, sentence = starts[i]
             first = document.sentences[sentence]
             end = np.searchsorted(document.sentences, first + PASSAGE_TOKENS, side="right") - 1
@@ -179,24 +166,18 @@ def _passages(
     return made
 
 
-def _names(corpus: ShardedCorpus) -> list[str]:
-    return [name for shard in corpus.shards for name in shard.names]
-
-
-def _class_of(name: str, question: Question) -> str:
-    return name.split(question.separator)[0]
+def _class_of(name: str) -> str:
+    return name.partition("#")[0]
 
 
 def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
     ends = [line["tasks"] for line in lines if line["kind"] == "heldout" and line["at"] == "stage_end"]
-    final = ends[-1]
     answer("\nWhat came of it")
     masked = [tasks["knowledge_masking"] for tasks in ends]
     path = " → ".join(f"{figures['loss']:.3f}" for figures in masked)
-    answer(
-        f"  masked-token loss at the end of each stage: {path} (unigram entropy {masked[0]['cheap']['entropy']:.3f})"
-    )
-    for name, figures in final.items():
+    entropy = masked[0]["cheap"]["entropy"]
+    answer(f"  masked-token loss at the end of each stage: {path} (unigram entropy {entropy:.3f})")
+    for name, figures in ends[-1].items():
         interval = f"{figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f})"
         answer(f"  {name}: {interval}, {verdict_of(figures).reason}")
     result = [line for line in lines if line["kind"] == "score"][-1]
@@ -206,6 +187,5 @@ def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
     )
     answer(
         f"  {result['name']} pre-trained {shown['pretrained']}, untrained {shown['untrained']}: margin "
-        f"{result['margin']:+.3f} ({bounds}); "
-        f"{result['test']} passages of documents never seen"
+        f"{result['margin']:+.3f} ({bounds}); {result['test']} passages of documents never seen"
     )

@@ -61,7 +61,6 @@ class DamagedFile(Ernie2Error):
         self.path, self.reason = path, reason
 
     def __reduce__(self) -> tuple[type[DamagedFile], tuple[Path, str]]:
-        """Other processes get it whole."""
         return type(self), (self.path, self.reason)
 
 

@@ -51,6 +51,15 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {total % 60} s" if minutes else f"{total} s"
 
 
+def clock(seconds: float) -> str:
+    """42 → "0:42" (minutes, seconds), 11262 → "3:07:42" (hours first), from two days on "12 days 3 h"."""
+    total = round(seconds)
+    if total >= 2 * 86_400:
+        return f"{total // 86_400} days {total % 86_400 // 3_600} h"
+    hours, minutes = total // 3_600, total % 3_600 // 60
+    return f"{hours}:{minutes:02}:{total % 60:02}" if hours else f"{minutes}:{total % 60:02}"
+
+
 def percent(part: float, of: float) -> str:
     """(3, 4) → "75 %"; small shares keep a digit."""
     if not of:

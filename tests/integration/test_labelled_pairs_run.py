@@ -84,7 +84,7 @@ def test_labels_taken_from_the_data_are_kept_on_resume_evaluation_and_export(tmp
 
     tiny_run.write_shards(tmp_path / "shards", pairs={"web": pairs()})
     with monkeypatch.context() as during:
-        during.setattr("ernie2.runs.finish.export_hf", full)
+        during.setattr("ernie2.runs.folder.export_hf", full)
         with pytest.raises(StorageError, match="no space"):
             ernie2.pretrain(recipe(tmp_path, **{DISCOURSE: {}}).model_dump(mode="json"))
     stopped = json.loads((tmp_path / "run" / "run.json").read_text())

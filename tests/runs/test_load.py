@@ -146,7 +146,7 @@ def test_pre_training_starts_from_a_model_of_paddle(tmp_path, name):
     specs = [HeadSpec("knowledge_masking", "token", None), HeadSpec("sentence_distance", "sentence", 3)]
     grow = ["segment_types"] if name == "paddlenlp-plain" else []
     started = warm_start(source, settings, specs, seed=0, shards=shards, grow=grow)
-    assert started.layout == paddle_files.LAYOUTS[name]
+    assert started.stored.layout == paddle_files.LAYOUTS[name]
     assert started.model.vocab_size == 205
     assert any(left.endswith("[205:]") for left in started.account.left_out)
     assert {name for name in started.account.new if name.startswith("heads.")} == {

@@ -11,7 +11,7 @@ import tiny
 import tiny_run
 from ernie2.config.settings import TrainSettings
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
-from ernie2.runs.finish import settings_without_effect
+from ernie2.runs.folder import settings_without_effect
 from ernie2.studies.identity import is_done
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.distributed import World
@@ -52,7 +52,7 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again_with_the_same_co
 
 def test_a_run_whose_export_fails_is_stopped_and_resume_finishes_it(recipe, tmp_path, monkeypatch):
     with monkeypatch.context() as during:
-        during.setattr("ernie2.runs.finish.export_hf", full_disk)
+        during.setattr("ernie2.runs.folder.export_hf", full_disk)
         with pytest.raises(StorageError, match="no space"):
             ernie2.pretrain(recipe)
     assert read_run(tmp_path / "run").status == "stopped"
@@ -102,7 +102,7 @@ def test_a_run_whose_shards_were_replaced_is_neither_resumed_nor_evaluated(recip
         raise StorageError("no space")
 
     with monkeypatch.context() as during:
-        during.setattr("ernie2.runs.finish.export_hf", full)
+        during.setattr("ernie2.runs.folder.export_hf", full)
         with pytest.raises(StorageError, match="no space"):
             ernie2.pretrain(recipe)
     tiny.change(tmp_path / "shards" / "shards.json", fingerprint="another")
@@ -142,7 +142,7 @@ def test_a_plan_that_repeats_the_text_too_often_is_refused_before_any_work_unles
 
 def test_a_run_that_began_is_resumed_whatever_it_repeats(recipe, tmp_path, monkeypatch):
     with monkeypatch.context() as during:
-        during.setattr("ernie2.runs.finish.export_hf", lambda *_, **__: 1 / 0)
+        during.setattr("ernie2.runs.folder.export_hf", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             ernie2.pretrain(recipe)
     recipe = read_run(tmp_path / "run").recipe
@@ -203,7 +203,7 @@ def test_settings_that_do_nothing_here_are_named():
 
 def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as during:
-        during.setattr("ernie2.runs.finish.export_hf", full_disk)
+        during.setattr("ernie2.runs.folder.export_hf", full_disk)
         with pytest.raises(StorageError):
             ernie2.pretrain(recipe)
     threads = torch.get_num_threads()
@@ -222,7 +222,7 @@ def test_another_implementation_of_flash_attention_is_named_and_warned_of_when_a
     recipe, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as during:
-        during.setattr("ernie2.runs.finish.export_hf", full_disk)
+        during.setattr("ernie2.runs.folder.export_hf", full_disk)
         with pytest.raises(StorageError):
             ernie2.pretrain(recipe)
     assert "FA" not in capsys.readouterr().out

@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from ernie2.errors import StorageError
@@ -230,3 +231,21 @@ def test_a_file_or_folder_is_moved_in_place_of_another_and_aside_under_a_free_na
     assert atomic.move_aside(tmp_path / "old", ".damaged") == tmp_path / "old.damaged1"
     with pytest.raises(StorageError, match="nothing was changed"):
         atomic.move(tmp_path / "absent", tmp_path / "here")
+
+
+def test_a_remote_file_is_copied_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/bucket/file", b"content")
+    atomic.download(files, "/bucket/file", tmp_path / "new" / "file")
+    assert (tmp_path / "new" / "file").read_bytes() == b"content"
+    with pytest.raises(FileNotFoundError, match="there is no /bucket/other"):
+        atomic.download(files, "/bucket/other", tmp_path / "other")
+
+    def broken(source: str, target: str) -> None:
+        Path(target).write_bytes(b"con")
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, "get_file", broken)
+    with pytest.raises(StorageError, match=r"Input/output error.*Check the bucket"):
+        atomic.download(files, "/bucket/file", tmp_path / "other", what_now="Check the bucket.")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"]

@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(tmp_path, monkeypatch
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(StorageError, match=r"No space left.*`ernie2 resume .*` goes on from the checkpoint before"):
         checkpoints.save(tmp_path, 2, model, optimizer, {})
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
@@ -274,7 +274,7 @@ def test_what_went_wrong_in_the_thread_is_raised_once_and_the_checkpoint_before_
     with Saver(tmp_path, keep=2) as saver:
         saver.save(1, STATE, {})
         saver.finish()
-        monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
+        monkeypatch.setattr("safetensors.torch.save_file", full)
         saver.save(2, STATE, {})
         with pytest.raises(StorageError, match=r"No space left.*goes on from the checkpoint before"):
             saver.finish()

@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_the_batch_kept_before(run, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(StorageError, match="No space left"):
         replay.write_bad_batch(place, packs, model, {}, {"step": 2})
     assert json.loads((place / "batch.json").read_text())["step"] == 1

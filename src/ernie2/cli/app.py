@@ -1,4 +1,4 @@
-"""The application every command registers with, and what turns errors into exit codes."""
+"""The application every command registers with, what commands share, and what turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import ernie2
-from ernie2.console import RESULT, Output, configure, logger, on_terminal, show
+from ernie2.console import RESULT, Output, answer, configure, logger, on_terminal, say, show, warn
 from ernie2.errors import ConfigError, Ernie2Error, StorageError
 
 INTERRUPTED = 130
@@ -37,11 +38,23 @@ _ORDER = (
 )
 
 
+RECIPE = typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (`ernie2 recipes`).")
+OVERRIDES = typer.Argument(
+    metavar="KEY=VALUE", help="Values that replace those of the recipe, such as train.peak_lr=3e-4.", show_default=False
+)
+HOOK = typer.Option(
+    "--hook",
+    metavar="NAME|MODULE:CLASS",
+    help="Code of yours that takes part: the name of an installed hook, or a class. May be given several times.",
+    show_default=False,
+)
+WORKERS = typer.Option(min=1, max=1_024, help="Processes that make shards.", show_default="all cores")
+
+
 class _AsOneGoes(TyperGroup):
     """Help lists the commands in the order in which a user needs them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names in that order; one without a place comes last."""
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
@@ -54,12 +67,10 @@ class _Command(TyperCommand):
     """A command that also takes the options about messages, and refuses an option given twice that takes one value."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """As the base class, with the options about messages, which may stand before or after the command's name."""
         shared = [one for one in ctx.find_root().command.params if one.name in _MESSAGE_OPTIONS]
         return [*super().get_params(ctx), *shared]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As the base class, after that check; messages go where the options say."""
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for parameter in {id(one): one for one in order}.values():
             repeated = sum(one is parameter for one in order) > 1
@@ -89,7 +100,6 @@ class CommandLine(typer.Typer):
     """A set of commands, each of which refuses an option given twice."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[_Function], _Function]:
-        """As the base class."""
         return super().command(name, cls=_Command, **settings)
 
 
@@ -219,3 +229,44 @@ def _fail_unexpectedly() -> None:
         "`ernie2 --version`.",
         1,
     )
+
+
+@contextmanager
+def when_interrupted(advice: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C inside ends the command with what to do now instead of a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warn(f"\ninterrupted: {advice()}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def finished(results: Mapping[str, Path], *steps: str) -> None:
+    """Says where the results are and what to do next; of many ranks under torchrun the first does."""
+    if not _is_first_rank():
+        return
+    answer()
+    columns([(f"{name}:", str(path)) for name, path in results.items()], answer)
+    next_steps(*steps)
+
+
+def finished_run(run: Path) -> None:
+    """`finished` of a run folder."""
+    steps = [f"open {run / 'report.html'} in a browser"]
+    if (run / "hf" / "config.json").exists():  # not so for recurrent encoders
+        steps.append(f'transformers.ErnieModel.from_pretrained("{run / "hf"}")      in Python')
+    finished({"run": run}, *steps)
+
+
+def next_steps(*steps: str) -> None:
+    say("\nnext:")
+    for step in steps:
+        say(f"  {step}")
+
+
+def columns(rows: Iterable[tuple[str, ...]], write: Callable[[str], None] = show) -> None:
+    """Write rows so that their cells stand below each other."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

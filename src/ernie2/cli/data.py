@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 import ernie2
-from ernie2.cli.app import CommandLine, app
-from ernie2.cli.shared import OVERRIDES, RECIPE, WORKERS, columns, finished, next_steps, when_interrupted
+from ernie2.cli.app import OVERRIDES, RECIPE, WORKERS, CommandLine, app, columns, finished, next_steps, when_interrupted
 from ernie2.console import show
 
 mine = CommandLine(no_args_is_help=True, help="Make labelled pairs of raw material: discourse (text), clicks (a log).")

@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 import ernie2
-from ernie2.cli.app import app
-from ernie2.cli.shared import HOOK, finished, when_interrupted
+from ernie2.cli.app import HOOK, app, finished, when_interrupted
 from ernie2.console import answer, show
 from ernie2.errors import Ernie2Error
 from ernie2.escaping import json_line

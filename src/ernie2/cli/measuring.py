@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 import ernie2
-from ernie2.cli.app import app
-from ernie2.cli.shared import OVERRIDES, columns, finished, when_interrupted
+from ernie2.cli.app import OVERRIDES, app, columns, finished, when_interrupted
 from ernie2.console import answer
 from ernie2.errors import Ernie2Error
 
@@ -98,29 +97,15 @@ def study(
 
 def show_measurement(line: Mapping[str, Any]) -> None:
     """Print the summary that `ernie2.bench` returns."""
-    columns(_machine_rows(line) + _step_rows(line), answer)
+    columns(_rows(line), answer)
     show_input(line["input"])
 
 
-def _machine_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
     encoder, batch = line["encoder"], line["batch"]
     load = f", load {line['load'][0]:.1f} before it began" if line["load"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
     size = f"{encoder['layers']} layers × {encoder['hidden']}, {line['parameters']:,} parameters"
-    return [
-        ("device", f"{line['device']}; {line['threads']} threads, {line['cores']} cores{load}"),
-        ("versions", versions),
-        ("encoder", f"{encoder['kind']}, {size}, vocabulary {line['vocab_size']:,}"),
-        ("tasks", ", ".join(line["tasks"])),
-        (
-            "a step",
-            f"{batch['batch_tokens']:,} tokens in packs of {batch['pack_tokens']:,}, sequences up to "
-            f"{batch['sequence_tokens']:,}, {line['precision']}",
-        ),
-    ]
-
-
-def _step_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
     step = line["step"]
     kernels = "; ".join(
         f"{name} for {use['packs']:,} packs of {use['fewest']:,} to {use['most']:,} sequences, each up to "
@@ -137,6 +122,15 @@ def _step_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
         of = "of the GPU" if line["device"][:3] != "cpu" else "of the process, Python and its libraries included"
         memory = f"{step['memory_bytes'] / 2**30:,.2f} GiB {of}"
     return [
+        ("device", f"{line['device']}; {line['threads']} threads, {line['cores']} cores{load}"),
+        ("versions", versions),
+        ("encoder", f"{encoder['kind']}, {size}, vocabulary {line['vocab_size']:,}"),
+        ("tasks", ", ".join(line["tasks"])),
+        (
+            "a step",
+            f"{batch['batch_tokens']:,} tokens in packs of {batch['pack_tokens']:,}, sequences up to "
+            f"{batch['sequence_tokens']:,}, {line['precision']}",
+        ),
         (
             "training",
             f"{step['tokens_per_second']:,.0f} tokens/s without padding; median step {step['median_seconds']:.3f} s of "

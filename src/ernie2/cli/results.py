@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 import ernie2
-from ernie2.cli.app import app
-from ernie2.cli.shared import finished
+from ernie2.cli.app import app, finished
 from ernie2.console import answer
 from ernie2.learned import BASELINES, verdict_of
 

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 import ernie2
-from ernie2.cli.app import app
-from ernie2.cli.shared import HOOK, OVERRIDES, RECIPE, WORKERS, after_run, finished, when_interrupted
+from ernie2.cli.app import HOOK, OVERRIDES, RECIPE, WORKERS, app, finished_run, when_interrupted
 
 EXTENSION = typer.Argument(
     metavar="KEY=VALUE",
@@ -81,7 +80,7 @@ def pretrain(
         return
     with when_interrupted(lambda: _how_to_resume(_run_of(recipe, overrides or ()))):
         run = ernie2.pretrain(recipe, overrides or (), init_from, workers, grow or (), hooks or ())
-    finished({"run": run}, *after_run(run))
+    finished_run(run)
 
 
 @app.command()
@@ -103,7 +102,7 @@ def resume(
     """
     with when_interrupted(lambda: _how_to_resume(run)):
         run = ernie2.resume(run, mirror, hooks or ())
-    finished({"run": run}, *after_run(run))
+    finished_run(run)
 
 
 @app.command()
@@ -129,7 +128,7 @@ def extend(
     given = overrides or []
     with when_interrupted(lambda: _how_to_resume(_extended(run, task, given))):
         new = ernie2.extend(run, task, data, given, replay, hooks or ())
-    finished({"run": new}, *after_run(new))
+    finished_run(new)
 
 
 def _extended(run: Path, task: str, overrides: Sequence[str]) -> Path:

@@ -43,7 +43,7 @@ def parse_yaml(text: str, where: str, key: str = "") -> Any:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _Checker(loader).size(node, key)
+            loader.size(node, key)
             values = loader.construct_document(node)
         finally:
             loader.dispose()
@@ -72,53 +72,42 @@ def shown(value: Any) -> str:
 
 
 class _Refused(Exception):
-    """Something that is YAML and not plain data; `line` counts from 1."""
+    """Something that is YAML and not plain data, at the place `mark`; `line` counts from 1."""
 
-    def __init__(self, message: str, line: int) -> None:
+    def __init__(self, message: str, mark: Any) -> None:
         super().__init__(message)
-        self.line = line
+        self.line = mark.line + 1
 
 
 class _Loader(yaml.SafeLoader):
-    """Stops at a depth at which the recursive parts of PyYAML are still safe."""
+    """Stops at a depth at which the recursive parts of PyYAML are still safe, and checks nodes before it constructs
+    anything: tags, values that cannot be read, keys given twice, aliases."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._above: list[str] = []
+        self._sizes: dict[int, int] = {}
+        self._open: set[int] = set()
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         name = index.value if isinstance(index, yaml.ScalarNode) else "" if index is None else str(index)
         self._above.append(str(name))
         if len(self._above) > DEEPEST:
             key = _cut(".".join(name for name in self._above[:4] if name), 80)
-            raise _Refused(f"{key} is nested more than {DEEPEST} deep", self.get_mark().line + 1)
+            raise _Refused(f"{key} is nested more than {DEEPEST} deep", self.get_mark())
         node = super().compose_node(parent, index)
         self._above.pop()
         return node
 
-
-class _Checker:
-    """Checks nodes before anything is constructed: tags, values that cannot be read, keys given twice, aliases."""
-
-    def __init__(self, loader: _Loader) -> None:
-        self._loader = loader
-        self._sizes: dict[int, int] = {}
-        self._open: set[int] = set()
-
     def size(self, node: Any, key: str) -> int:
         """Return the number of values in `node`, aliases counted as often as they are used; raises `_Refused`."""
         if id(node) in self._open:
-            raise _Refused(f"{key}: an alias (*name) stands inside what it names", node.start_mark.line + 1)
-        if id(node) not in self._sizes:
-            self._open.add(id(node))
-            self._sizes[id(node)] = self._counted(node, key)
-            self._open.remove(id(node))
-        return self._sizes[id(node)]
-
-    def _counted(self, node: Any, key: str) -> int:
-        count = 1
+            raise _Refused(f"{key}: an alias (*name) stands inside what it names", node.start_mark)
+        if id(node) in self._sizes:
+            return self._sizes[id(node)]
+        self._open.add(id(node))
+        count, lines = 1, dict[Any, int]()
         if isinstance(node, yaml.MappingNode):
-            lines: dict[Any, int] = {}
             for name, value in node.value:
                 count += 1 + self.size(value, self._key(name, lines, key))
         elif isinstance(node, yaml.SequenceNode):
@@ -126,35 +115,34 @@ class _Checker:
         else:
             self._scalar(node, key)
         if count > MOST_VALUES:
-            raise _Refused(f"{key or 'it'} holds more than {MOST_VALUES:,} values", node.start_mark.line + 1)
+            raise _Refused(f"{key or 'it'} holds more than {MOST_VALUES:,} values", node.start_mark)
+        self._open.remove(id(node))
+        self._sizes[id(node)] = count
         return count
 
     def _key(self, node: Any, lines: dict[Any, int], above: str) -> str:
-        line = node.start_mark.line + 1
         if not isinstance(node, yaml.ScalarNode):
-            raise _Refused(f"{above or 'a mapping'}: a key must be text", line)
+            raise _Refused(f"{above or 'a mapping'}: a key must be text", node.start_mark)
         key = _under(above, node.value)
         if node.tag == "tag:yaml.org,2002:merge":
             return above
         value = self._scalar(node, key)
         if value in lines:
-            raise _Refused(f"{key} is given twice, first on line {lines[value]}; leave one out", line)
-        lines[value] = line
+            raise _Refused(f"{key} is given twice, first on line {lines[value]}; leave one out", node.start_mark)
+        lines[value] = node.start_mark.line + 1
         return key
 
     def _scalar(self, node: Any, key: str) -> Any:
-        kind = node.tag.rpartition(":")[2]
         if node.tag not in _TAGS:
-            raise _Refused(f"{key}: values tagged {_cut(node.tag, 40)!r} are not read", node.start_mark.line + 1)
+            raise _Refused(f"{key}: values tagged {_cut(node.tag, 40)!r} are not read", node.start_mark)
         try:
-            return self._loader.construct_object(node)
+            return self.construct_object(node)
         except yaml.YAMLError:
             raise
         except Exception as error:  # whatever the readers of numbers, dates and truth values raise
-            raise _Refused(
-                f"{key}: {shown(node.value)} cannot be read as {kind}; put it in quotes where it is meant as text",
-                node.start_mark.line + 1,
-            ) from error
+            kind = node.tag.rpartition(":")[2]
+            told = f"{key}: {shown(node.value)} cannot be read as {kind}; put it in quotes where it is meant as text"
+            raise _Refused(told, node.start_mark) from error
 
 
 def _plain(value: Any, key: str, depth: int) -> Any:
@@ -186,6 +174,14 @@ def _plain(value: Any, key: str, depth: int) -> Any:
     raise ValueError(f"{key}: {shown(value)} is not plain YAML data (give a path as text)")
 
 
+_UNPRINTABLE = {
+    "Cc": "a control character",
+    "Cs": "half a surrogate pair",
+    "Zl": "a line separator",
+    "Zp": "a paragraph separator",
+}
+
+
 def check_text(text: str, allowed: str = "\t\n\r") -> str:
     """Return `text`; raises `ValueError` for half a surrogate pair, and for control characters not `allowed`."""
     for character in text:
@@ -193,14 +189,6 @@ def check_text(text: str, allowed: str = "\t\n\r") -> str:
         if kind in _UNPRINTABLE and character not in allowed:
             raise ValueError(f"the text holds {_UNPRINTABLE[kind]}, U+{ord(character):04X}; take it out")
     return text
-
-
-_UNPRINTABLE = {
-    "Cc": "a control character",
-    "Cs": "half a surrogate pair",
-    "Zl": "a line separator",
-    "Zp": "a paragraph separator",
-}
 
 
 def _check_text(text: str, key: str) -> None:

@@ -128,7 +128,6 @@ def _got(problem: Any) -> str:
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
-    """Names of the fields of the nested model at `location`."""
     here: Any = model
     for part in location:
         field = getattr(here, "model_fields", {}).get(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -74,13 +75,12 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         return plain(source, "recipe"), "recipe"
     path = Path(source)
     shipped = shipped_recipes()
-    if str(source) in shipped and _kind_of_file(path) != "file":
+    if str(source) in shipped and not os.path.isfile(path):  # which is False, too, of what can be no name
         text, where = shipped[str(source)], f"recipe {source!r}"
     else:
-        kind = _kind_of_file(path)
-        if kind == "folder":
+        if os.path.isdir(path):
             raise ConfigError(f"{path} is a folder; a recipe is a YAML file.")
-        if kind != "file":
+        if not os.path.isfile(path):
             raise ConfigError(
                 f"there is no recipe file {shown(str(path))} and no shipped recipe of that name."
                 f"{did_you_mean(str(source), [*_recipes_in(path.parent), *shipped])} "
@@ -100,16 +100,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _recipes_in(folder: Path) -> list[str]:
-    """The YAML files of a folder, written as a user would name them."""
     try:
         return [str(file) for file in sorted(folder.iterdir()) if file.suffix in (".yaml", ".yml")]
     except (OSError, ValueError):
         return []
-
-
-def _kind_of_file(path: Path) -> str | None:
-    """ "file", "folder", or None for anything else, such as a name that can be none."""
-    try:
-        return "file" if path.is_file() else "folder" if path.is_dir() else None
-    except (OSError, ValueError):
-        return None

@@ -124,25 +124,20 @@ class EncoderSettings(Part):
     """Standard deviation of initial weights, as in BERT."""
 
     @model_validator(mode="after")
-    def _recurrent(self) -> EncoderSettings:
-        if self.kind == "transformer":
-            return self
-        if self.hidden % 2:
+    def _parts_fit(self) -> EncoderSettings:
+        recurrent = self.kind != "transformer"
+        if recurrent and self.hidden % 2:
             raise ValueError(f"hidden={self.hidden} is odd; a bidirectional {self.kind} has half of it each way")
-        if self.attention_dropout or self.ffn is not None:
+        if recurrent and (self.attention_dropout or self.ffn is not None):
             raise ValueError(
                 f"kind={self.kind} has neither attention nor a feed-forward layer: set attention_dropout=0 and ffn=null"
             )
-        if self.positions == "rotary" or self.feed_forward != "plain":
+        if recurrent and (self.positions == "rotary" or self.feed_forward != "plain"):
             raise ValueError(
                 f"kind={self.kind} has neither attention nor a feed-forward layer: rotary positions and "
                 "feed_forward=gated are for kind=transformer"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> EncoderSettings:
-        if self.kind == "transformer" and self.hidden % self.heads:
+        if not recurrent and self.hidden % self.heads:
             below = self.hidden // self.heads * self.heads
             raise ValueError(
                 f"hidden={self.hidden} does not divide into heads={self.heads}; the next hidden below that does is "
@@ -153,10 +148,6 @@ class EncoderSettings(Part):
                 f"rotary positions turn pairs: hidden={self.hidden} and heads={self.heads} make heads of the odd width "
                 f"{self.hidden // self.heads}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _not_beyond_all_machines(self) -> EncoderSettings:
         if self.parameters > MOST_PARAMETERS:
             raise ValueError(
                 f"layers={self.layers}, hidden={self.hidden}, ffn={self.ffn_width} and position_rows="

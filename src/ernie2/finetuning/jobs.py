@@ -17,8 +17,8 @@ from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import LabelledData
 from ernie2.errors import ConfigError, DamagedFile, DataError
 from ernie2.finetuning.sources import Source
+from ernie2.storage.checksums import is_complete
 from ernie2.storage.json_files import read_checked_json, write_checked_json
-from ernie2.storage.written_folders import is_complete
 from ernie2.training.hooks.named import HookSource
 
 RESULT, MODEL = "result.json", "model"

@@ -12,7 +12,7 @@ import torch
 
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.settings import TrainSettings
-from ernie2.console import bar_or_none
+from ernie2.console import progress
 from ernie2.errors import RunStopped
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
@@ -72,7 +72,7 @@ def fine_tune(
     )
     steps = steps_of(len(train), settings)
     history, done, busy, hooks, at = History(), 0, 0.0, hooks or Hooks(), Position([])
-    with WordTable(model, train, pad) as table, bar_or_none(title, min(steps, most_steps or steps), "steps") as bar:
+    with WordTable(model, train, pad) as table, progress(title, min(steps, most_steps or steps), "steps") as bar:
         adam = settings.model_dump(include={"peak_lr", "weight_decay", "betas", "adam_eps"})
         optimizer = build_optimizer(model, TrainSettings(**adam))
         for epoch in range(settings.epochs):

@@ -34,10 +34,10 @@ from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf, unknown_to_hf
 from ernie2.model.multitask import MultiTaskModel, tensors_of
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.storage.arrays import save_tensors
 from ernie2.storage.atomic import staged_folder, write_json
+from ernie2.storage.checksums import note_checksums
 from ernie2.storage.json_files import read_json
-from ernie2.storage.tensors import save_tensors
-from ernie2.storage.written_folders import note_checksums
 
 FACTS = "ernie2_finetuned"
 _TOKEN_CLASSES = {"tagging": "ErnieForTokenClassification", "span": "ErnieForQuestionAnswering"}

@@ -12,8 +12,7 @@ import numpy as np
 
 from ernie2.batches.feeds import feeds
 from ernie2.errors import ConfigError, Ernie2Error, TaskError, did_you_mean
-from ernie2.inspecting.examples import write_example
-from ernie2.inspecting.walking import walk, wanted_by
+from ernie2.inspecting.examples import walk, wanted_by, write_example
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, ShardedCorpus, Shards
 from ernie2.shards.wordpieces import WordPieces
@@ -110,14 +109,17 @@ def inspect(
     opened = Shards(shards)
     pieces = tokenizer_of(opened)
     given = options or {}
+    pairs = [corpus.name for corpus in opened.corpora.values() if corpus.labels]
     named = [task] if task is not None else list(given)
     figures: list[TaskFigures] = []
     for name in named or known():
         try:
             kind = find(name)
+            # where no recipe gives options, labelled pairs are looked at corpus by corpus, each with its own labels
+            looks = [{"corpora": [corpus]} for corpus in pairs] if kind.labels_from_data and pairs else [{}]
             figures += [
                 _look_through(kind, one, opened, pieces, examples, seed, sequence_tokens, containing, weights)
-                for one in ([given[name]] if name in given else _looks(kind, opened))
+                for one in ([given[name]] if name in given else looks)
             ]
         except Exception as error:
             if named or name in BUILT_IN:
@@ -142,28 +144,18 @@ def inspect(
     )
 
 
-def _looks(kind: type[Task], shards: Shards) -> list[dict[str, Any]]:
-    """Options where no recipe gives any: labelled pairs are looked at corpus by corpus, each with its own labels."""
-    pairs = [corpus.name for corpus in shards.corpora.values() if corpus.labels]
-    if not kind.labels_from_data or not pairs:
-        return [{}]
-    return [{"corpora": [corpus]} for corpus in pairs]
-
-
 def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
     columns = [shard.facts["columns"] for shard in corpus.shards]
 
     def rows(name: str) -> int:
         return sum(column[name]["shape"][0] - 1 for column in columns if name in column)
 
-    words = cased = capitals = 0
     every = max(1, -(-sum(len(shard.tokens) for shard in corpus.shards) // SAMPLED_TOKENS))
-    for shard in corpus.shards[::every]:
-        flags = np.bincount(shard.flags, minlength=8)
-        of_words = flags * ((np.arange(len(flags)) & WORD_START) != 0)
-        words += int(of_words.sum())
-        cased += int(of_words[(np.arange(len(flags)) & CASED) != 0].sum())
-        capitals += int(of_words[(np.arange(len(flags)) & (CASED | CAPITALISED)) == (CASED | CAPITALISED)].sum())
+    flags = sum((np.bincount(shard.flags, minlength=256) for shard in corpus.shards[::every]), np.zeros(256, np.int64))
+    words, cased, capitals = (
+        int(flags[np.arange(256) & mask == mask].sum())
+        for mask in (WORD_START, WORD_START | CASED, WORD_START | CASED | CAPITALISED)
+    )
     sentences, paragraphs = rows("sentences"), rows("paragraphs")
     tokens = corpus.tokens("train") + corpus.tokens("heldout")
     return CorpusFigures(
@@ -185,11 +177,9 @@ def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
 
 def spans_of(corpus: ShardedCorpus) -> dict[str, int]:
     """Return how many spans a corpus has of each kind that it has any of."""
-    counts: Counter[str] = Counter()
-    for shard in corpus.shards:
-        columns = shard.facts["columns"]
-        counts.update({kind: columns[name]["shape"][0] for kind in SPAN_KINDS if (name := f"spans_{kind}") in columns})
-    return {kind: counts[kind] for kind in SPAN_KINDS if counts[kind]}
+    columns = [shard.facts["columns"] for shard in corpus.shards]
+    counts = {kind: sum(one.get(f"spans_{kind}", {"shape": [0]})["shape"][0] for one in columns) for kind in SPAN_KINDS}
+    return {kind: count for kind, count in counts.items() if count}
 
 
 def _look_through(

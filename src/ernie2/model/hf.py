@@ -21,8 +21,8 @@ from ernie2.errors import CheckpointError
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel, tensors_of
 from ernie2.model.tensor_names import hf_parts
+from ernie2.storage.arrays import save_tensors
 from ernie2.storage.atomic import staged_files, write_json
-from ernie2.storage.tensors import save_tensors
 
 _HF_ENCODER = {"kind": "transformer", "norm": "post", "feed_forward": "plain", "positions": "learned"}
 """The encoder that `ErnieModel` is."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -104,6 +103,8 @@ def build(
     own = run_hooks(recipe, shards, model, {task.name: task.options.loss_weight for task in tasks}, precision, world)
     trainer = Trainer(recipe, model, data, records, [*own, *hooks], world)
     described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
+    cuda = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if cuda else f"cpu ({torch.get_num_threads()} threads)"
     record = RunRecord(
         format=FORMAT,
         name=recipe.name,
@@ -119,7 +120,7 @@ def build(
         environment=environment(),
         job=world.job,
         git=git_state(),
-        device=_device_name(device),
+        device=name,
         precision=precision,
         run_id=trainer.run_id,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -247,20 +248,16 @@ def _data_record(shards: Shards, vocabulary: Vocabulary, usable: Table) -> DataR
         fingerprint=shards.fingerprint,
         tokenizer=shards.tokenizer_fingerprint,
         vocab_size=vocabulary.size,
-        corpora={name: _corpus_record(corpus.facts) for name, corpus in shards.corpora.items()},
+        corpora={
+            name: CorpusRecord.model_validate(
+                {key: corpus.facts[key] for key in CorpusRecord.model_fields if key in corpus.facts}
+            )
+            for name, corpus in shards.corpora.items()
+        },
         usable={
             task: {corpus: UsableRecord.model_validate(counts) for corpus, counts in counted.items()}
             for task, counted in usable.items()
         },
-    )
-
-
-def _stage_record(number: int, plan: Plan) -> StageRecord:
-    return StageRecord(
-        name=str(number),
-        iterations=dict(plan.stage.iterations),
-        steps=len(plan),
-        introduced=tuple(plan.stage.introduced),
     )
 
 
@@ -269,11 +266,7 @@ def _task_record(task: Task, row: int) -> TaskRecord:
     return TaskRecord(name=task.name, id=row, level=task.level, labels=labels, title=task.title, about=task.about)
 
 
-def _corpus_record(facts: Mapping[str, Any]) -> CorpusRecord:
-    return CorpusRecord.model_validate({key: facts[key] for key in CorpusRecord.model_fields if key in facts})
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)"
+def _stage_record(number: int, plan: Plan) -> StageRecord:
+    stage = plan.stage
+    iterations, introduced = dict(stage.iterations), tuple(stage.introduced)
+    return StageRecord(name=str(number), iterations=iterations, steps=len(plan), introduced=introduced)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -12,18 +11,13 @@ from ernie2.config.problems import explain
 from ernie2.config.settings import EncoderSettings
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, StorageError
-from ernie2.model.formats.filling import Account, LoadedModel, folded, load_model
+from ernie2.model.formats.filling import Account, folded, load_model
 from ernie2.model.formats.opening import Stored
-from ernie2.model.formats.own import Described, save_own
-from ernie2.model.hf import hf_config, save_hf
-from ernie2.model.multitask import tensors_of
 from ernie2.model.tensor_names import TASK_TABLE
-from ernie2.runs.export import converted_card
+from ernie2.runs.export import converted_card, save_model
 from ernie2.runs.stored import open_any, unfinished_note, wordpieces_beside
 from ernie2.shards.wordpieces import WordPieces
-from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.storage.links import outside_target
-from ernie2.storage.written_folders import note_checksums
 
 KINDS = ("hf", "ernie2")
 _LONGEST_CARD = 1 << 20
@@ -80,7 +74,8 @@ def convert(
     loaded = load_model(stored, settings=settings, vocab_size=vocabulary, grow=grow)
     lacking = tuple(name for name in loaded.account.new if "[" not in name and name != TASK_TABLE)
     card = _card_beside(source) or converted_card(source.resolve().name, stored.layout, transformer=to == "hf")
-    _write(destination, loaded, to, lacking, tokenizer, card)
+    carried, hf = stored.carried, to == "hf"
+    save_model(destination, loaded.model, carried, stored.pad_id, tokenizer, card, hf=hf, without=lacking)
     account = loaded.account
     if lacking:
         told = f"the checkpoint lacks {', '.join(folded(lacking))}; nothing was written in their place"
@@ -120,34 +115,3 @@ def _card_beside(source: Path) -> str:
             except (OSError, UnicodeDecodeError):
                 return ""
     return ""
-
-
-def _write(
-    destination: Path,
-    loaded: LoadedModel,
-    to: str,
-    lacking: tuple[str, ...],
-    tokenizer: WordPieces | None,
-    card: str,
-) -> None:
-    model, stored = loaded.model, loaded.stored
-    with staged_folder(destination) as staging:
-        if to == "hf":
-            save_hf(staging, model, _configuration(loaded), without=lacking)
-        else:
-            specs = tuple(model.specs.values())
-            described = Described(model.settings, model.vocab_size, specs, stored.carried, stored.pad_id)
-            save_own(staging, described, tensors_of(model, without=lacking))
-        if tokenizer is not None:
-            tokenizer.save(staging, model.settings.position_rows)
-        write_text(staging / "README.md", card)
-        note_checksums(staging)
-
-
-def _configuration(loaded: LoadedModel) -> dict[str, Any]:
-    model, stored = loaded.model, loaded.stored
-    specs = list(model.specs.values())
-    config = hf_config(model.settings, model.vocab_size, stored.task_ids, specs, stored.pad_id)
-    if stored.task_ids:
-        return config | dict(stored.carried)
-    return {key: value for key, value in config.items() if not key.startswith("ernie2_")}

@@ -15,10 +15,9 @@ from ernie2.console import say
 from ernie2.errors import ConfigError
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import check_room, open_stream
-from ernie2.runs.extension import shards_of_run
 from ernie2.runs.load import load
 from ernie2.runs.prepare import say_missing
-from ernie2.runs.stored import unfinished_note
+from ernie2.runs.stored import shards_of_run, unfinished_note
 from ernie2.shards.shard_folders import reading_shards
 from ernie2.shards.store import Shards
 from ernie2.training.environment import same_sampling
@@ -35,31 +34,38 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
 
     Raises `ShardError` where the shards hold sentences that are too long for the checkpoint's sequences.
     """
-    shards = Shards(data) if data is not None else _own_shards(Path(checkpoint))
+    checkpoint = Path(checkpoint)
+    if data is None and not checkpoint.exists():
+        raise ConfigError(f"{checkpoint} does not exist; name a run or a Hugging Face folder that `ernie2` wrote.")
+    if data is None and not is_run(checkpoint):
+        raise ConfigError(f"{checkpoint} is not a run, so it names no shards to evaluate on; give --data SHARDS.")
+    shards = Shards(data) if data is not None else shards_of_run(checkpoint, read_run(checkpoint))
     with reading_shards(shards):
         return _evaluate(checkpoint, shards)
 
 
-def _evaluate(checkpoint: str | Path, shards: Shards) -> dict[str, dict[str, Any]]:
-    _say_other_rules(Path(checkpoint))
+def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
+    if is_run(checkpoint) and not same_sampling(read_run(checkpoint).rules):
+        say(
+            f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
+            "so figures need not match its own records."
+        )
     check_now(shards)
-    loaded = load(Path(checkpoint), shards)
-    if (note := unfinished_note(Path(checkpoint), loaded.checkpoint)) is not None:
+    loaded = load(checkpoint, shards)
+    if (note := unfinished_note(checkpoint, loaded.checkpoint)) is not None:
         say(note)
-    recipe = loaded.recipe
-    rows = loaded.model.settings.position_rows
-    limit = recipe.batch.sequence_tokens if recipe else min(rows, 512)
-    batch = (
-        recipe.batch if recipe else BatchSettings(batch_tokens=8 * limit, pack_tokens=8 * limit, sequence_tokens=limit)
-    )
-    check_room(shards, loaded.tasks, limit, loaded.model.settings.segment_types)
-    instances = recipe.train.heldout_instances if recipe else TrainSettings().heldout_instances
+    recipe, settings = loaded.recipe, loaded.model.settings
+    limit = recipe.batch.sequence_tokens if recipe else min(settings.position_rows, 512)
+    sizes = {"batch_tokens": 8 * limit, "pack_tokens": 8 * limit, "sequence_tokens": limit}
+    batch = recipe.batch if recipe else BatchSettings.model_validate(sizes)
+    train, seed = (recipe.train, recipe.seed) if recipe else (TrainSettings(), 0)
+    instances = train.heldout_instances
+    check_room(shards, loaded.tasks, limit, settings.segment_types)
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()} if recipe else {}
-    seed = recipe.seed if recipe else 0
     stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, seed, weights)
     heldout = HeldOut(stream, feed, loaded.tasks, instances, seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = choose_precision(recipe.train.precision if recipe else "auto", device)
+    precision = choose_precision(train.precision, device)
     say(f"Device: {device}, {precision}")
     source = "the run's recipe" if recipe else f"defaults, since {checkpoint} carries no recipe"
     say(
@@ -80,25 +86,9 @@ def report(run: str | Path, beside: Sequence[str | Path] = ()) -> Path:
     return write_report(Path(run), [Path(other) for other in beside])
 
 
-def _own_shards(checkpoint: Path) -> Shards:
-    if not checkpoint.exists():
-        raise ConfigError(f"{checkpoint} does not exist; name a run or a Hugging Face folder that `ernie2` wrote.")
-    if not is_run(checkpoint):
-        raise ConfigError(f"{checkpoint} is not a run, so it names no shards to evaluate on; give --data SHARDS.")
-    return shards_of_run(checkpoint, read_run(checkpoint))
-
-
 def _corpora(feeds: Mapping[str, Feed], weights: Mapping[str, float | None]) -> str:
     """The corpora that any task reads, each with its weight: "wiki (weight 2), web (weight 9,100: its tokens)"."""
     read = {corpus.name: weight_of(corpus, weights) for feed in feeds.values() for corpus in feed.corpora}
     return ", ".join(
         f"{name} (weight {weight:,.10g}{': its tokens' if tokens else ''})" for name, (weight, tokens) in read.items()
     )
-
-
-def _say_other_rules(checkpoint: Path) -> None:
-    if is_run(checkpoint) and not same_sampling(read_run(checkpoint).rules):
-        say(
-            f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
-            "so figures need not match its own records."
-        )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 
 from ernie2.config.settings import EncoderSettings
@@ -21,21 +22,12 @@ from ernie2.model.multitask import MultiTaskModel, tensors_of
 from ernie2.runs.stored import carried_keys
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_text
-from ernie2.storage.written_folders import note_checksums
+from ernie2.storage.checksums import note_checksums
 from ernie2.training.run_record import RunRecord, TaskRecord
 from ernie2.version import __version__
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*", re.IGNORECASE)
-_TRANSFORMERS = (
-    "from transformers import AutoTokenizer, ErnieForMaskedLM, ErnieModel",
-    'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
-    'encoder = ErnieModel.from_pretrained("THIS_FOLDER")',
-)
-_OURS = (
-    "# a folder that ernie2 reads, and transformers does not",
-    "from ernie2.model.formats.filling import load_model",
-    'model = load_model("THIS_FOLDER").model',
-)
+_TEMPLATE = "model_card.md.jinja"
 
 
 def export_hf(
@@ -53,102 +45,92 @@ def export_hf(
     the labels of those that have them from their data, go there as `ernie2_task_options`. Of a recurrent encoder,
     ernie2.json holds all this.
     """
-    with staged_folder(folder, replace=True) as staging:
-        wordpieces.save(staging, model.settings.position_rows)
-        _save_model(staging, model, carried_keys(record, seen), wordpieces.pad_id)
-        write_text(staging / "README.md", model_card(record, heldout))
-        note_checksums(staging)
+    carried, hf = carried_keys(record, seen), not unknown_to_hf(model.settings)
+    save_model(folder, model, carried, wordpieces.pad_id, wordpieces, model_card(record, heldout), hf=hf, replace=True)
     return folder
 
 
-def _save_model(folder: Path, model: MultiTaskModel, carried: Mapping[str, Any], pad_id: int) -> None:
+def save_model(
+    folder: Path,
+    model: MultiTaskModel,
+    carried: Mapping[str, Any],
+    pad_id: int,
+    wordpieces: WordPieces | None,
+    card: str,
+    *,
+    hf: bool,
+    without: Sequence[str] = (),
+    replace: bool = False,
+) -> None:
+    """Write a model with tokeniser, card and checksums into `folder`, atomically: for Hugging Face, or by our names.
+
+    `carried`: our keys of the configuration. `without`: names of tensors that are left out.
+    """
     specs = list(model.specs.values())
-    if unknown_to_hf(model.settings):
-        save_own(folder, Described(model.settings, model.vocab_size, tuple(specs), carried, pad_id), tensors_of(model))
-        return
-    config = hf_config(model.settings, model.vocab_size, carried["ernie2_task_ids"], specs, pad_id)
-    save_hf(folder, model, {**config, **carried})
+    with staged_folder(folder, replace=replace) as staging:
+        if hf:
+            ids = carried.get("ernie2_task_ids") or {}
+            config = {**hf_config(model.settings, model.vocab_size, ids, specs, pad_id), **carried}
+            ours = bool(ids)  # else nothing in the checkpoint is
+            config = {key: value for key, value in config.items() if ours or not key.startswith("ernie2_")}
+            save_hf(staging, model, config, without=without)
+        else:
+            described = Described(model.settings, model.vocab_size, tuple(specs), carried, pad_id)
+            save_own(staging, described, tensors_of(model, without=without))
+        if wordpieces is not None:
+            wordpieces.save(staging, model.settings.position_rows)
+        write_text(staging / "README.md", card)
+        note_checksums(staging)
 
 
 def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> str:
     """The model card as Markdown: corpora with licences, tasks with their ids, held-out figures beside baselines."""
     corpora = record.data.corpora
     transformer = not unknown_to_hf(EncoderSettings.model_validate(record.recipe["encoder"]))
-    lines = [
-        *_front_matter([corpus.language for corpus in corpora.values()], transformer=transformer),
-        f"# {in_markdown(record.name)}",
-        "",
-        in_markdown(record.about or "A text encoder pre-trained continually on several tasks."),
-        "",
-        f"An ERNIE 2.0 encoder ({record.parameters / 1e6:.1f} million parameters with its task heads) pre-trained "
-        "with "
-        f"`ernie2` {in_markdown(record.versions['ernie2'])}, method "
-        f"{in_markdown(record.recipe['stages']['method'])}, on {in_markdown(record.device)}.",
-        "",
-        "```python",
-        *(_TRANSFORMERS if transformer else _OURS),
-        "```",
-        "",
-        "## Training data",
-        "",
-        *markdown_table(
-            ("corpus", "language", "licence", "documents", "tokens"),
-            [(name, c.language, c.licence, f"{c.documents:,}", f"{c.tokens:,}") for name, c in corpora.items()],
-        ),
-        "",
-        "## Tasks and held-out figures",
-        "",
-        "Each task by itself on documents that were not trained on. Baselines on the same instances: the majority "
-        "class of training, the best constant answer, and the commonest label given one feature, fitted on training "
-        "instances. A task is learned where the whole 95 % interval of its accuracy lies above all three; with fewer "
-        f"than {LEAST_INSTANCES} instances nothing is claimed.",
-        "",
-        *markdown_table(
-            ("task", "task id", "level", "accuracy (95 %)", "majority", "best constant", "feature baseline", "verdict"),
-            [_task_row(task, heldout.get(task.name)) for task in record.tasks],
-        ),
-        "",
-        "The task id is the row of `task_type_embeddings` (`task_type_ids` in `transformers`); any may be used when "
-        "fine-tuning, 0 by default. Names are in `config.json` under `ernie2_task_ids`, instances trained under each "
-        "id under "
-        "`ernie2_task_instances`.",
-        "",
-        "## Limits",
-        "",
-        "The figures above are all that was measured: this data, this size, one seed "
-        f"({record.seed}). The paper is ERNIE 2.0 (arXiv 1907.12412); this is not one of its released models.",
-        "",
-    ]
-    return "\n".join(lines)
+    described = markdown_table(
+        ("corpus", "language", "licence", "documents", "tokens"),
+        [(name, c.language, c.licence, f"{c.documents:,}", f"{c.tokens:,}") for name, c in corpora.items()],
+    )
+    measured = markdown_table(
+        ("task", "task id", "level", "accuracy (95 %)", "majority", "best constant", "feature baseline", "verdict"),
+        [_task_row(task, heldout.get(task.name)) for task in record.tasks],
+    )
+    return _card(
+        record.name,
+        [corpus.language for corpus in corpora.values()],
+        transformer=transformer,
+        record=record,
+        corpora="\n".join(described),
+        tasks="\n".join(measured),
+        least_instances=LEAST_INSTANCES,
+    )
 
 
 def converted_card(name: str, layout: str, *, transformer: bool) -> str:
     """The model card, as Markdown, of a converted checkpoint that has none of its own; `layout`: what was read."""
-    lines = [
-        *_front_matter([], transformer=transformer),
-        f"# {in_markdown(name)}",
-        "",
-        f"Converted by `ernie2` {__version__} from a checkpoint in the layout {in_markdown(layout)}, which had no "
-        "model card. Training data, licence and figures are not known here; see where the checkpoint came from.",
-        "",
-        "```python",
-        *(_TRANSFORMERS if transformer else _OURS),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+    return _card(name, [], transformer=transformer, record=None, layout=layout, version=__version__)
 
 
-def _front_matter(languages: Sequence[str], *, transformer: bool) -> list[str]:
-    """What the Hub reads of a card; of the languages those that are codes, such as en or zh-hant."""
+def _card(name: str, languages: Sequence[str], *, transformer: bool, **values: Any) -> str:
+    """Fill the template; of the languages, the Hub is told those that are codes, such as en or zh-hant."""
     codes = sorted({language for language in languages if _LANGUAGE.fullmatch(language)})
-    told: dict[str, Any] = {"library_name": "transformers"} if transformer else {}
-    told["tags"] = ["ernie", "ernie2", "continual-pre-training"]
+    matter: dict[str, Any] = {"library_name": "transformers"} if transformer else {}
+    matter["tags"] = ["ernie", "ernie2", "continual-pre-training"]
     if codes:
-        told["language"] = codes
+        matter["language"] = codes
     if transformer:
-        told["pipeline_tag"] = "fill-mask"
-    return ["---", yaml.safe_dump(told, sort_keys=False).rstrip(), "---"]
+        matter["pipeline_tag"] = "fill-mask"
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ernie2", "runs"),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["markdown"] = in_markdown
+    front_matter = yaml.safe_dump(matter, sort_keys=False).rstrip()
+    return environment.get_template(_TEMPLATE).render(
+        name=name, front_matter=front_matter, transformer=transformer, **values
+    )
 
 
 def _task_row(task: TaskRecord, figures: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -1,32 +1,58 @@
-"""Let a finished run learn a task that arrives later."""
+"""A finished run learns one more task: parameters, optimizer state, position and records go over into a new run.
+
+The finished run stays as it is. The new one starts from its last parameters bit for bit, keeps the optimizer's state,
+gives what is new an empty state, begins the learning rate's schedule anew, and goes on counting stages and steps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ernie2.batches.epochs import check_epochs, expected_epochs
+from ernie2.batches.feeds import feeds
+from ernie2.batches.stages import Stage
 from ernie2.batches.stages import extend as extend_stages
+from ernie2.config.settings import Recipe
 from ernie2.console import say
-from ernie2.errors import ConfigError
+from ernie2.errors import CheckpointError, ConfigError, FolderInUse, did_you_mean
+from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.build import build
-from ernie2.runs.extension import (
-    carry_records,
-    check_overrides,
-    extended_recipe,
-    extension_record,
-    new_stages,
-    open_finished,
-    take_over,
-)
-from ernie2.runs.finish import run_in_training
-from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir
-from ernie2.runs.prepare import say_notes
+from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir, run_in_training
+from ernie2.runs.prepare import say_notes, vocabulary_for
 from ernie2.runs.start import go_on
-from ernie2.shards.store import Shards
-from ernie2.training.distributed import World, open_world
-from ernie2.training.hooks.base import Hook
+from ernie2.runs.stored import recipe_of, shards_of_run, stages_of
+from ernie2.shards.store import ShardedCorpus, Shards
+from ernie2.storage.locks import owner_of
+from ernie2.tasks.base import find
+from ernie2.tasks.building import build_tasks, task_options
+from ernie2.tasks.recipe import load_recipe
+from ernie2.training.checkpoints import Checkpoint, newest
+from ernie2.training.distributed import open_world
+from ernie2.training.environment import check_rules
+from ernie2.training.full_state import FullState, gather, put
 from ernie2.training.hooks.named import HookSource, create_hooks
+from ernie2.training.optimizers import parameter_state
+from ernie2.training.records import Records
+from ernie2.training.run_record import ExtensionRecord, RunRecord, read_run
+from ernie2.training.state import Position
+from ernie2.training.trainer import Trainer
+
+_FREE = ("run", "name", "about", "stages.steps", "stages.patience", "stages.least_gain", "stages.max_epochs")
+"""Keys an extension may set, besides train.*, encoder.task_ids and the new task's options."""
+_FIXED = {
+    "batch": "where the earlier tasks stand in their corpora is counted in packs of these sizes",
+    "encoder": "the parameters are those of the finished run; only encoder.task_ids may grow",
+    "seed": "it decides in which order the earlier tasks go on through their corpora",
+    "corpora": "the new task reads the shards of --data; name some of their corpora under tasks.NAME.corpora",
+    "tokenizer": "the shards are made already; `ernie2 prepare` is where this belongs",
+    "knowledge": "the shards are made already; `ernie2 prepare` is where this belongs",
+    "shards": "the shards are made already; --data names those of the new task",
+    "tasks": "earlier tasks keep their options; those of the new task are tasks.NAME.*",
+    "stages": "the stages so far are done; stages.steps is the new task's iterations, --replay those of the others",
+}
 
 
 def extend(
@@ -53,46 +79,57 @@ def extend(
     with open_world() as world:
         with world.together():
             own = create_hooks(hooks, first=world.first)
-        return _extend(run, task, data, overrides, replay, world, own)
-
-
-def _extend(
-    run: Path,
-    task: str,
-    data: Path,
-    overrides: Sequence[str],
-    replay: int | None,
-    world: World,
-    hooks: Sequence[Hook],
-) -> Path:
-    finished = world.on_first(lambda: open_finished(run))
-    extend_stages(finished.stages, task, 1, replay)  # refuses a known task before anything is counted
-    ours, theirs = finished.shards, Shards(data)
-    shards = Shards(*ours.folders, data)
-    stages = new_stages(finished.stages, task, overrides, replay)
-    recipe = extended_recipe(finished.recipe, ours, theirs, task, stages, folder_for(run, task), overrides)
-    target = Path(recipe.run)
-    if world.on_first(lambda: _taken(target, run, world)):
-        return go_on(target, world, hooks)
-    made = build(recipe, shards, stages=stages, carried=len(finished.stages), world=world, hooks=hooks)
-    plans = made.trainer.plans[len(finished.stages) :]
-    check_epochs(expected_epochs(made.trainer.stream, plans), recipe.stages.max_epochs)
-    new = take_over(finished, made.trainer, task)
-    with locked_run_dir(target, world):
+        finished = world.on_first(lambda: open_finished(run))
+        done = len(finished.stages)
+        extend_stages(finished.stages, task, 1, replay)  # refuses a known task before anything is counted
+        ours, theirs = finished.shards, Shards(data)
+        shards = Shards(*ours.folders, data)
+        stages = new_stages(finished.stages, task, overrides, replay)
+        recipe = extended_recipe(finished.recipe, ours, theirs, task, stages, folder_for(run, task), overrides)
+        target = Path(recipe.run)
         with world.together():
-            if world.first:
-                _taken(target, run, world, locked=True)  # by another process, meanwhile
-                carry_records(finished, made.trainer.records)
-        record = extension_record(finished, made.record, task, data, replay)
-        made.trainer.records.describe(record)
-        say(f"Extending {run}, {finished.position.step:,} steps, into {target}; newly initialised: {', '.join(new)}")
-        for name, count in stages[-1].iterations:
-            said = "the new task" if name == task else "replay"
-            say(f"  {name:<26} {count:,} iterations, {said}, from {', '.join(recipe.tasks[name]['corpora'])}")
-        say_notes(made.usable, {task: made.trainer.stream.feeds[task]})
-        with run_in_training(target, shards, made.trainer, record):
-            made.trainer.train()
-        return target
+            if target.resolve() == run.resolve():
+                raise ConfigError(
+                    f"run={target} is the finished run itself, which stays as it is; name another folder."
+                )
+        if world.on_first(lambda: free_or_begun_by(target, world)):
+            return go_on(target, world, own)
+        made = build(recipe, shards, stages=stages, carried=done, world=world, hooks=own)
+        trainer, records = made.trainer, made.trainer.records
+        check_epochs(expected_epochs(trainer.stream, trainer.plans[done:]), recipe.stages.max_epochs)
+        new = take_over(finished, trainer, task)
+        with locked_run_dir(target, world):
+            with world.together():
+                if world.first:
+                    begun_by(target, world)  # another process may have, meanwhile
+                    records.cut()  # what a run wrote that was stopped before its first checkpoint
+                    for line in Records(run).read():
+                        if line["kind"] != "score":  # measured on the finished run's encoder
+                            records.write(**line)
+            extension = ExtensionRecord(
+                run=str(run.resolve()),
+                step=finished.position.step,
+                stages=done,
+                task=task,
+                data=str(data.resolve()),
+                replay=replay,
+            )
+            record = made.record.updated(
+                stages=finished.record.stages + made.record.stages[done:],
+                initialised_from=finished.record.initialised_from,
+                extended_from=extension,
+            )
+            records.describe(record)
+            say(
+                f"Extending {run}, {finished.position.step:,} steps, into {target}; newly initialised: {', '.join(new)}"
+            )
+            for name, count in stages[-1].iterations:
+                said = "the new task" if name == task else "replay"
+                say(f"  {name:<26} {count:,} iterations, {said}, from {', '.join(recipe.tasks[name]['corpora'])}")
+            say_notes(made.usable, {task: trainer.stream.feeds[task]})
+            with run_in_training(target, shards, trainer, record):
+                trainer.train()
+            return target
 
 
 def folder_for(run: Path, task: str) -> Path:
@@ -100,11 +137,188 @@ def folder_for(run: Path, task: str) -> Path:
     return run.with_name(f"{run.resolve().name}+{task}")
 
 
-def _taken(target: Path, run: Path, world: World, *, locked: bool = False) -> bool:
-    """Whether this very job began `target` and now goes on with it; raises where it is otherwise taken.
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done: what it is, what it read, and its last checkpoint."""
 
-    `locked`: this process holds its lock.
+    run: Path
+    record: RunRecord
+    recipe: Recipe
+    shards: Shards
+    stages: list[Stage]
+    checkpoint: Checkpoint
+    position: Position
+
+
+def open_finished(run: Path) -> Finished:
+    """Opens a finished run to be extended.
+
+    Raises `FolderInUse` where it is being trained, `CheckpointError` where it is not a run, not finished, began under
+    other rules, or its last checkpoint is damaged; `ShardError` where its shards are gone or were made anew.
     """
-    if target.resolve() == run.resolve():
-        raise ConfigError(f"run={target} is the finished run itself, which stays as it is; name another folder.")
-    return begun_by(target, world) if locked else free_or_begun_by(target, world)
+    record = read_run(run)
+    check_rules(record.rules, run)
+    if record.status != "done":
+        if (owner := owner_of(run)) is not None:
+            raise FolderInUse(f"{run} is in use by {owner}. Wait until its training is finished, then extend it.")
+        raise CheckpointError(f"{run} is not finished (it is {record.status}): `ernie2 resume {run}` finishes it.")
+    stages, checkpoint = stages_of(record), newest(run)
+    position = Position.of(checkpoint.state["position"])
+    if position.stage != len(stages):
+        raise CheckpointError(
+            f"{run}: its last whole checkpoint, {checkpoint.folder.name}, is not that of its end, so it cannot be "
+            f"extended. `ernie2 pretrain RECIPE --init-from {run / 'hf'}` starts a new run from its parameters."
+        )
+    return Finished(run, record, recipe_of(record, run), shards_of_run(run, record), stages, checkpoint, position)
+
+
+def take_over(finished: Finished, trainer: Trainer, task: str) -> tuple[str, ...]:
+    """Puts everything the finished run knows into the trainer of the run that extends it; returns the new parameters.
+
+    The new task's row of the task table copies row 0, as does every row by which the table grows; a table added to a
+    model without one is zero. What is new keeps the start that (seed, name) gives it, with empty state. Of many ranks
+    the first reads the finished run; the others get all of it from there, and return nothing.
+    """
+    ours = gather(trainer.model, trainer.optimizer, trainer.world)
+    new: tuple[str, ...] = ()
+    with trainer.world.together():
+        if ours is not None:
+            new = _take_all(finished, ours, trainer.stream.ids[task])
+    put(trainer.model, trainer.optimizer, ours, trainer.world)
+    position = finished.position
+    trainer.begin_at(replace(position, schedule_start=position.step, task_steps={}))
+    return new
+
+
+def _take_all(finished: Finished, ours: FullState, row: int) -> tuple[str, ...]:
+    """Changes `ours` to what the finished run knows; returns what it does not."""
+    theirs, state = finished.checkpoint.parameters(), finished.checkpoint.optimizer_state()
+    if lost := sorted(theirs.keys() - ours.parameters.keys()):
+        raise CheckpointError(f"{finished.checkpoint.folder} holds {', '.join(lost[:5])}, which has no place here.")
+    for name, parameter in ours.parameters.items():
+        values = theirs.get(name)
+        if values is None:
+            if name == TASK_TABLE:
+                parameter.zero_()
+        elif name == TASK_TABLE:
+            parameter[: len(values)].copy_(values)
+            parameter[len(values) :].copy_(values[0].expand_as(parameter[len(values) :]))
+            parameter[row].copy_(values[0])
+        elif parameter.shape != values.shape:
+            raise CheckpointError(
+                f"{name} has shape {tuple(values.shape)} in the finished run and {tuple(parameter.shape)} here: the "
+                "data would give an earlier task other classes. Leave its options as they were."
+            )
+        else:
+            parameter.copy_(values)
+    for key, values in state.items():
+        held = ours.optimizer[key]
+        if held.ndim == 0:  # a count of steps
+            held.copy_(values)
+            continue
+        held[: len(values)].copy_(values)
+        if key.partition("/")[2] == TASK_TABLE and row:
+            held[row].zero_()
+    return tuple(sorted(ours.parameters.keys() - theirs.keys()))
+
+
+def check_overrides(task: str, overrides: Sequence[str]) -> None:
+    """Raises `ConfigError` naming every override that a finished run cannot take any more, each with its reason."""
+    problems = []
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in (*_FREE, "encoder.task_ids") or key.startswith(("train.", f"tasks.{task}.")):
+            continue
+        first = key.partition(".")[0]
+        reason = _FIXED.get(
+            first, f"there is no such key.{did_you_mean(first, (*_FIXED, 'train', 'run', 'name', 'about'))}"
+        )
+        problems.append(f"  - {key}: {reason.replace('NAME', task)}")
+    if problems:
+        raise ConfigError("an extension cannot set this:\n" + "\n".join(problems))
+
+
+def new_stages(stages: Sequence[Stage], task: str, overrides: Sequence[str], replay: int | None) -> list[Stage]:
+    """The stages of the finished run and the new one; stages.steps among the overrides is the new task's iterations.
+
+    By default it gets as many as the task that entered last got in all.
+    """
+    given = [override.partition("=")[2] for override in overrides if override.startswith("stages.steps=")]
+    if not given:
+        last = stages[-1].introduced[0] if stages[-1].introduced else stages[-1].tasks[-1]
+        return extend_stages(stages, task, sum(stage.of(last) for stage in stages), replay)
+    try:
+        steps = int(given[-1])
+    except ValueError:
+        raise ConfigError(f"stages.steps={given[-1]}: an extension takes one number, the new task's steps.") from None
+    return extend_stages(stages, task, steps, replay)
+
+
+def extended_recipe(
+    recipe: Recipe,
+    ours: Shards,
+    theirs: Shards,
+    task: str,
+    stages: Sequence[Stage],
+    run: Path,
+    overrides: Sequence[str] = (),
+) -> Recipe:
+    """`recipe` with `task` added, which reads corpora of `theirs`; its earlier tasks go on reading those of `ours`.
+
+    `run` is the folder unless an override names one; `stages` already hold the new one. Raises `ConfigError` for wrong
+    options, `TaskError` where the new task has nothing to read in `theirs`.
+    """
+    find(task)  # raises for a task there is none of
+    values = recipe.model_dump(mode="json")
+    values |= {"run": str(run), "name": f"{recipe.name}-{task}"}
+    earlier = _written_out(recipe.tasks, ours, recipe.batch.sequence_tokens)
+    values["tasks"] = {**earlier, task: {}}
+    values["stages"]["steps"] = {name: sum(stage.of(name) for stage in stages) for name in values["tasks"]}
+    if recipe.stages.order is not None:
+        values["stages"]["order"] = [*values["stages"]["order"], task]
+    weighed = all(corpus.weight is not None for corpus in recipe.corpora.values())
+    for name, corpus in theirs.corpora.items():
+        if name not in values["corpora"]:
+            values["corpora"][name] = _described(theirs, name, corpus, weighed)
+    kept = [override for override in overrides if not override.startswith("stages.steps=")]
+    checked = load_recipe(values, kept)
+    _goes_on(recipe, checked)
+    added = _written_out({task: checked.tasks[task]}, theirs, checked.batch.sequence_tokens)
+    return load_recipe({**checked.model_dump(mode="json"), "tasks": {**earlier, **added}})
+
+
+def _written_out(
+    options: Mapping[str, Mapping[str, Any] | None], shards: Shards, sequence_tokens: int
+) -> dict[str, dict[str, Any]]:
+    """By task, its options with every default filled in and the corpora it reads in `shards` named, in order."""
+    tasks = build_tasks(options, vocabulary_for(shards), shards.corpora)
+    written, (feed, _) = task_options(tasks), feeds(shards, tasks, sequence_tokens=sequence_tokens)
+    for name, fed in feed.items():
+        written[name]["corpora"] = [corpus.name for corpus in fed.corpora]
+    return written
+
+
+def _described(shards: Shards, name: str, corpus: ShardedCorpus, weighed: bool) -> dict[str, Any]:
+    weight = corpus.facts.get("weight") or (corpus.tokens("train") if weighed else None)
+    return {
+        "path": corpus.facts.get("sources") or [str(folder / name) for folder in shards.folders],
+        "language": corpus.language,
+        "licence": corpus.licence,
+        "weight": weight if weighed else None,
+        **({"pairs": {}} if corpus.labels else {}),
+    }
+
+
+def _goes_on(before: Recipe, after: Recipe) -> None:
+    """Refuses an optimizer that cannot take over the state there is, and a task table smaller than the one there is."""
+    if parameter_state(after.train).keys() != parameter_state(before.train).keys():
+        raise ConfigError(
+            f"train.optimizer={after.train.optimizer} cannot go on with the state the finished run's "
+            f"{before.train.optimizer} has: leave train.optimizer and train.momentum as they were. `ernie2 pretrain "
+            f"RECIPE --init-from RUN/hf` starts a new run with another optimizer."
+        )
+    if after.encoder.task_ids < before.encoder.task_ids:
+        raise ConfigError(
+            f"encoder.task_ids={after.encoder.task_ids} is below the {before.encoder.task_ids} rows there are; the "
+            "table may only grow."
+        )

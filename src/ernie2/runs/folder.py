@@ -1,19 +1,28 @@
-"""The folder of a run: who holds it, what is in it, and what is held while it is trained."""
+"""The folder of a run: who holds it, what is in it, what is held while it is trained and written at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-from ernie2.errors import CheckpointError, FolderInUse
-from ernie2.shards.shard_folders import reading_shards
+from ernie2.config.settings import TrainSettings
+from ernie2.console import say
+from ernie2.errors import CheckpointError, FolderInUse, StorageError
+from ernie2.model.hf import unknown_to_hf
+from ernie2.reporting.report import write_report
+from ernie2.runs.export import export_hf
+from ernie2.runs.prepare import say_missing
+from ernie2.shards.shard_folders import reading_shards, tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock, owner_of
 from ernie2.training.checkpoints import begun
 from ernie2.training.distributed import World
-from ernie2.training.run_record import read_run
+from ernie2.training.full_state import unsharded
+from ernie2.training.run_record import RunRecord, read_run
+from ernie2.training.trainer import Trainer
 
 
 @contextmanager
@@ -27,16 +36,6 @@ def locked_run_dir(run: Path, world: World) -> Iterator[None]:
             if world.first:
                 held.enter_context(FolderLock(run, otherwise="run=FOLDER starts another run"))
                 remove_leftovers(run / "checkpoints")
-        yield
-
-
-@contextmanager
-def locked_shards(shards: Shards, world: World) -> Iterator[None]:
-    """Keep the shards of a run from being replaced; the first rank of each machine does so for all of it."""
-    with ExitStack() as held:
-        with world.together():
-            if world.local_rank == 0:
-                held.enter_context(reading_shards(shards))
         yield
 
 
@@ -66,3 +65,58 @@ def how_to_go_on(run: Path) -> str:
     if read_run(run).status == "done":
         return f"finished run: `ernie2 extend {run} --task TASK --data SHARDS` adds a task; run=FOLDER starts another."
     return f"run that is not finished: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
+
+
+@contextmanager
+def run_in_training(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Iterator[None]:
+    """Hold the shards of a run while it is trained inside; then the first rank writes its model, report and record.
+
+    Where anything is raised, run.json says "stopped". Raises `ShardError` where the shards were replaced since they
+    were opened.
+    """
+    world = trainer.world
+    with ExitStack() as held:
+        with world.together():
+            if world.local_rank == 0:  # for all ranks of its machine
+                held.enter_context(reading_shards(shards))
+        _say_settings(trainer, record)
+        try:
+            yield
+            model = unsharded(trainer.model, world)
+
+            def export() -> Path:
+                last = [line for line in trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
+                return export_hf(run / "hf", model, tokenizer_of(shards), record, last, trainer.position.seen)
+
+            folder = world.on_first(export)
+            done = record.updated(status="done", finished=datetime.now(UTC).isoformat(timespec="seconds"))
+            page = world.on_first(lambda: write_report(run, record=done))
+            trainer.records.describe(done)  # last, so that a finished run has its results
+        except BaseException:
+            with suppress(StorageError):  # on a full disk the first error is the one to tell
+                trainer.records.describe(record.updated(status="stopped"))
+            raise
+    loads = "" if unknown_to_hf(model.settings) else " (transformers loads it as ErnieModel or ErnieForMaskedLM)"
+    say(f"Model:  {folder}{loads}")
+    say(f"Report: {page}")
+
+
+def _say_settings(trainer: Trainer, record: RunRecord) -> None:
+    flash = record.environment["flash_attention"]
+    say(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
+    for note in settings_without_effect(trainer.settings, trainer.world):
+        say(f"Note: {note}")
+    if lacking := unknown_to_hf(trainer.model.settings):
+        say(f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model.")
+    say_missing(trainer.heldout.missing)
+
+
+def settings_without_effect(settings: TrainSettings, world: World) -> list[str]:
+    """One sentence on each setting of a recipe that does nothing, or less than it says, on this machine."""
+    notes = []
+    if settings.precision == "fp16" and world.device.type == "cpu":
+        auto = "auto takes bf16 where the CPU computes in it"
+        notes.append(f"train.precision=fp16 makes a CPU slower, not faster; {auto}.")
+    if settings.parallel != "auto" and world.size == 1:
+        notes.append(f"train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
+    return notes

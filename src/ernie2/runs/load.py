@@ -11,13 +11,13 @@ from typing import Any
 from ernie2.config.settings import EncoderSettings, Recipe
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ShardError
-from ernie2.model.formats.filling import Account, load_model
+from ernie2.model.formats.filling import LoadedModel, load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.build import head_specs
-from ernie2.runs.stored import UNTRAINED, Moved, open_any, other_labels, rows_by_label, tokenizer_beside
+from ernie2.runs.stored import UNTRAINED, fill_by_label, open_any, other_labels, tokenizer_beside
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
@@ -41,17 +41,6 @@ class Loaded:
     """The folder the parameters were read from: of a run, one of its checkpoints."""
     trained: frozenset[str]
     """The tasks whose training had begun."""
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """A model with parameters from elsewhere, what became of every tensor, and what kind of checkpoint it was."""
-
-    model: MultiTaskModel
-    account: Account
-    layout: str
-    checkpoint: str
-    """What the parameters were read from: of a run, the folder of one of its checkpoints."""
 
 
 def load(source: Path, shards: Shards) -> Loaded:
@@ -114,7 +103,7 @@ def warm_start(
     shards: Shards,
     labels: Mapping[str, Sequence[str]] | None = None,
     grow: Collection[str] = (),
-) -> WarmStart:
+) -> LoadedModel:
     """A new model of `settings` with the parameters of `source`: a new run, not the old one resumed.
 
     Every tensor used, left out or newly initialised is named. Rows of the task table follow their tasks by name,
@@ -132,16 +121,14 @@ def warm_start(
     # a head with other classes is read with its own, then moved by the names of its classes
     asked = [replace(spec, classes=len(others[spec.name][0])) if spec.name in others else spec for spec in specs]
     loaded = load_model(stored, asked, seed, settings, wordpieces.vocab_size, grow)
-    model, moved = loaded.model, Moved(frozenset(), (), ())
     if others:
-        theirs, model = loaded.model.state_dict(), MultiTaskModel(settings, loaded.model.vocab_size, specs, seed)
-        moved = rows_by_label(theirs, model, others)
-        model.load_state_dict({**theirs, **{name: model.state_dict()[name] for name in moved.tensors}})
+        model = MultiTaskModel(settings, loaded.model.vocab_size, specs, seed)
+        left_out, new = fill_by_label(loaded.model.state_dict(), model, others)
+        account = replace(loaded.account, left_out=loaded.account.left_out + left_out, new=loaded.account.new + new)
+        loaded = replace(loaded, model=model, account=account)
     if stored.task_ids:
-        _rows_by_name(model, stored.task_ids, ids)
-    account = loaded.account
-    account = replace(account, left_out=account.left_out + moved.left_out, new=account.new + moved.new)
-    return WarmStart(model, account, stored.layout, stored.where)
+        _rows_by_name(loaded.model, stored.task_ids, ids)
+    return loaded
 
 
 def _tasks_here(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vocabulary, shards: Shards) -> list[Task]:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ernie2.batches.epochs import Epochs, check_epochs, expected_epochs, hosted_steps, written
+from ernie2.batches.epochs import check_epochs, expected_epochs, hosted_steps, written
 from ernie2.batches.stages import Plan
 from ernie2.config.settings import Recipe
 from ernie2.console import answer, progress, say
 from ernie2.errors import ShardError
-from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.runs.absent import absent_data, require_data
 from ernie2.runs.build import build, head_specs, lay_plans
-from ernie2.runs.finish import settings_without_effect
-from ernie2.runs.folder import how_to_go_on, in_use
-from ernie2.runs.prepare import RecipeSource, say_notes
+from ernie2.runs.folder import how_to_go_on, in_use, settings_without_effect
+from ernie2.runs.prepare import RecipeSource, absent_data, require_data, say_notes
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import owner_of
@@ -32,6 +30,7 @@ from ernie2.training.measuring import RunCost, forecast, how_often, measure, tas
 from ernie2.training.memory import Memory, estimate, peak_bytes
 from ernie2.training.optimizers import state_numbers
 from ernie2.training.step import choose_precision
+from ernie2.wording import clock
 
 MEASURING_SECONDS = 20.0
 """About how long steps are measured; twice as long at most, but for steps that take longer themselves."""
@@ -66,7 +65,9 @@ def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | N
     setting_up = time.monotonic() - began
     figures = _schedule(checked, trainer.plans)
     epochs = expected_epochs(trainer.stream, trainer.plans)
-    _say_epochs(epochs, checked.stages.max_epochs)
+    answer(f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={checked.stages.max_epochs:g})")
+    for task, counts in epochs.items():
+        answer(f"  {task:<26} " + ", ".join(f"{corpus} {written(count)}" for corpus, count in counts.items()))
     check_epochs(epochs, checked.stages.max_epochs)
     parameters = made.record.parameters
     memory = _memory(checked, parameters, precision)
@@ -113,10 +114,18 @@ def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
     tasks = [build_task(name, options, bare_vocabulary()) for name, options in recipe.tasks.items()]
     figures = _schedule(recipe, lay_plans(recipe, tasks, _apart(recipe, tasks)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    vocabulary = _vocabulary_size(recipe)
+    file, vocabulary = recipe.tokenizer.file, recipe.tokenizer.train
+    if file is not None and Path(file).is_file():
+        vocabulary = load_wordpieces(file, recipe.tokenizer.lowercase).vocab_size
     parameters = None
     if vocabulary is not None:
-        parameters = _parameters(recipe, vocabulary, head_specs(tasks))
+        # heads whose classes only the data name are counted with two, on a model without values
+        specs = [
+            replace(spec, classes=None if spec.classes is None else max(2, spec.classes)) for spec in head_specs(tasks)
+        ]
+        with torch.device("meta"):
+            model = MultiTaskModel(recipe.encoder, vocabulary, specs, recipe.seed)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
         memory = _memory(recipe, parameters, choose_precision(recipe.train.precision, device))
         figures["memory_estimate"] = memory.total
     require_data(recipe)
@@ -137,24 +146,7 @@ def _apart(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[str, str]]:
     return frozenset((a, b) for a in reads for b in reads if reads[a].isdisjoint(reads[b]))
 
 
-def _vocabulary_size(recipe: Recipe) -> int | None:
-    """Pieces of the vocabulary: the size to train, or those of the file where it is there."""
-    file = recipe.tokenizer.file
-    if file is None:
-        return recipe.tokenizer.train
-    return load_wordpieces(file, recipe.tokenizer.lowercase).vocab_size if Path(file).is_file() else None
-
-
-def _parameters(recipe: Recipe, vocabulary: int, specs: Sequence[HeadSpec]) -> int:
-    """Counted on a model without values; heads whose classes only the data name are counted with two."""
-    named = [spec if spec.classes is None else HeadSpec(spec.name, spec.level, max(2, spec.classes)) for spec in specs]
-    with torch.device("meta"):
-        model = MultiTaskModel(recipe.encoder, vocabulary, named, recipe.seed)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
-    """Prints stages, steps and tokens, and gives them."""
     answer(f"{recipe.name}: {recipe.stages.method}, {len(plans)} {'stage' if len(plans) == 1 else 'stages'}")
     stages = []
     for number, plan in enumerate(plans, 1):
@@ -177,15 +169,7 @@ def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
     return {"stages": stages, "steps": steps, "most_tokens": tokens, "task_sets": len(task_sets(plans))}
 
 
-def _say_epochs(epochs: Epochs, most: float) -> None:
-    answer(f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={most:g})")
-    for task, counts in epochs.items():
-        shown = ", ".join(f"{corpus} {written(count)}" for corpus, count in counts.items())
-        answer(f"  {task:<26} {shown}")
-
-
 def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
-    """Prints the estimate of a training step's memory and gives it."""
     weights_tokens = 0 if torch.cuda.is_available() else recipe.batch.sequence_tokens
     memory = estimate(
         recipe.encoder,
@@ -211,7 +195,7 @@ def _say_time(
 ) -> None:
     evaluations, saved = counts
     answer(
-        f"\nTime on {device}, {precision}, from {cost.measured_sets} of {cost.sets} task sets measured: {_clock(total)}"
+        f"\nTime on {device}, {precision}, from {cost.measured_sets} of {cost.sets} task sets measured: {clock(total)}"
     )
     rows: Mapping[str, float] = {
         f"steps, {cost.tokens_per_second:,.0f} tokens/s, {_short(cost.tokens)} tokens": cost.steps,
@@ -222,18 +206,9 @@ def _say_time(
         "setting up": setting_up,
     }
     for what, seconds in rows.items():
-        answer(f"  {what:<50} {_clock(seconds):>10}")
+        answer(f"  {what:<50} {clock(seconds):>10}")
     if cost.checkpoint_bytes is None:
         answer("  No checkpoint could be written beside the run folder to measure it: check the disk before you start.")
-
-
-def _clock(seconds: float) -> str:
-    """0:42 (minutes, seconds), 3:07:42 (hours first), 12 days 3 h."""
-    whole = round(seconds)
-    if whole >= 2 * 86_400:
-        return f"{whole // 86_400} days {whole % 86_400 // 3_600} h"
-    hours, minutes = whole // 3_600, whole % 3_600 // 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def _size(size: float) -> str:

@@ -15,7 +15,6 @@ from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.inspecting.figures import inspect as look
 from ernie2.inspecting.text import loss_lines, render
-from ernie2.runs.absent import require_data
 from ernie2.shards.executor import Progress as PreparationProgress
 from ernie2.shards.prepare import prepare as make_shards
 from ernie2.shards.provenance import check_settings
@@ -39,7 +38,16 @@ def prepare(
     """
     checked = load_recipe(recipe, overrides)
     shards = shards_of(checked, workers, replace=replace)
-    _say_usable(checked, shards)
+    tasks = build_tasks(checked.tasks, vocabulary_for(shards), shards.corpora)
+    say("Usable documents per task and corpus:")
+    table = usable_table(shards.corpora, tasks, sequence_tokens=checked.batch.sequence_tokens)
+    for task, counts in table.items():
+        shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
+        say(f"  {task:<26} {shown}")
+    read, _ = feeds(shards, tasks, sequence_tokens=checked.batch.sequence_tokens)  # raises for a task that is refused
+    say_notes(table, read)
+    tokens = checked.batch.sequence_tokens
+    say_missing([task.name for task in tasks if not heldout_feed(read[task.name], task, tokens).corpora])
     return shards.folder
 
 
@@ -105,6 +113,32 @@ def shards_of(recipe: Recipe, workers: int | None, *, replace: bool = False) -> 
     return shards
 
 
+def absent_data(recipe: Recipe) -> list[str]:
+    """One line for each corpus, vocabulary and entity list of `recipe` that cannot be found, led by its key."""
+    lines = []
+    for name, corpus in recipe.corpora.items():
+        try:
+            resolve(corpus)
+        except DataError as error:
+            lines.append(f"corpora.{name}.path: {error}")
+    for key, file in (("tokenizer.file", recipe.tokenizer.file), ("knowledge.gazetteer", recipe.knowledge.gazetteer)):
+        if file is not None and not Path(file).is_file():
+            lines.append(f"{key}: file not found: {file!r}.")
+    return lines
+
+
+def require_data(recipe: Recipe) -> None:
+    """Raises `DataError` naming everything that is absent, where anything is."""
+    if lines := absent_data(recipe):
+        listed = "\n".join(f"  - {line}" for line in lines)
+        key = lines[0].partition(":")[0]
+        raise DataError(
+            f"recipe {recipe.name!r} names input files that were not found:\n{listed}\n"
+            f"Name your own files, on the command line ({key}=FILE) or in a copy of the recipe (`ernie2 recipes "
+            "NAME my-recipe.yaml`); or remove the corpus there, with the tasks that use only it."
+        )
+
+
 def _say_losses(shards: Shards) -> None:
     for name, corpus in shards.corpora.items():
         say(f"{name}: {'; '.join(loss_lines(corpus.facts))}")
@@ -138,20 +172,6 @@ def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]
         bars[now.stage].advance(now.done - bars[now.stage].done)
 
     return told
-
-
-def _say_usable(recipe: Recipe, shards: Shards) -> None:
-    """Prints usable documents per task × corpus; raises `TaskError` where a task is refused."""
-    tasks = build_tasks(recipe.tasks, vocabulary_for(shards), shards.corpora)
-    say("Usable documents per task and corpus:")
-    table = usable_table(shards.corpora, tasks, sequence_tokens=recipe.batch.sequence_tokens)
-    for task, counts in table.items():
-        shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
-        say(f"  {task:<26} {shown}")
-    read, _ = feeds(shards, tasks, sequence_tokens=recipe.batch.sequence_tokens)  # raises for a task that is refused
-    say_notes(table, read)
-    tokens = recipe.batch.sequence_tokens
-    say_missing([task.name for task in tasks if not heldout_feed(read[task.name], task, tokens).corpora])
 
 
 def say_missing(tasks: Sequence[str]) -> None:

@@ -12,12 +12,10 @@ from ernie2.errors import ConfigError, ShardError
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import build, head_specs
-from ernie2.runs.extension import recipe_of, shards_of_run, stages_of
-from ernie2.runs.finish import run_in_training
-from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir
+from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir, run_in_training
 from ernie2.runs.load import check_warm_start, warm_start
 from ernie2.runs.prepare import RecipeSource, say_notes, shards_of, vocabulary_for
-from ernie2.runs.stored import unfinished_note
+from ernie2.runs.stored import recipe_of, shards_of_run, stages_of, unfinished_note
 from ernie2.shards.store import Shards
 from ernie2.storage.locks import FolderLock
 from ernie2.tasks.building import build_tasks
@@ -89,14 +87,11 @@ def resume(run: str | Path, mirror: str | None = None, hooks: Sequence[HookSourc
     with open_world() as world:
         with world.together():
             own = create_hooks(hooks, first=world.first)
-        if mirror is not None:
-            world.on_first(lambda: _fetch_locked(mirror, Path(run)))
+        with world.together():
+            if mirror is not None and world.first:
+                with FolderLock(Path(run), otherwise="name another folder to resume in"):
+                    fetch(mirror, Path(run))
         return go_on(Path(run), world, own)
-
-
-def _fetch_locked(mirror: str, run: Path) -> None:
-    with FolderLock(run, otherwise="name another folder to resume in"):
-        fetch(mirror, run)
 
 
 def _shards_everywhere(recipe: Recipe, workers: int | None, world: World) -> Shards:
@@ -121,8 +116,8 @@ def _warm(source: Path, recipe: Recipe, shards: Shards, grow: Sequence[str]) -> 
     tasks = build_tasks(recipe.tasks, vocabulary_for(shards), shards.corpora)
     labels = {task.name: task.labels or () for task in tasks if task.labels_from_data}
     started = warm_start(source, recipe.encoder, head_specs(tasks), recipe.seed, shards, labels, grow)
-    say(f"Parameters from {source} ({started.layout})")
-    if (note := unfinished_note(source, started.checkpoint)) is not None:
+    say(f"Parameters from {source} ({started.stored.layout})")
+    if (note := unfinished_note(source, started.stored.where)) is not None:
         say(note)
     for line in started.account.lines():
         say(f"  {line}")
@@ -133,56 +128,43 @@ def go_on(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
     """`resume` on the ranks there are, with the caller's `hooks` of this rank."""
     world.on_first(lambda: check_rules(read_run(run).rules, run))  # before anything is written into the folder
     with locked_run_dir(run, world):
-        return _go_on(run, world, hooks)
-
-
-def _go_on(run: Path, world: World, hooks: Sequence[Hook]) -> Path:
-    before = world.on_first(lambda: read_run(run))
-    if before.status == "done" and (run / "hf").is_dir():
-        if not (run / "report.html").exists():
-            world.on_first(lambda: write_report(run))
-            say(f"{run} is finished, but has no {run / 'report.html'}: it was written from the records.")
+        before = world.on_first(lambda: read_run(run))
+        hf, page = run / "hf", run / "report.html"
+        if before.status == "done" and hf.is_dir():
+            if not page.exists():
+                world.on_first(lambda: write_report(run))
+                say(f"{run} is finished, but has no {page}: it was written from the records.")
+            else:
+                say(f"{run} is finished; nothing to resume. Results: {hf} and {page}")
             return run
-        say(f"{run} is finished; nothing to resume. Results: {run / 'hf'} and {run / 'report.html'}")
+        if before.status == "done":
+            say(f"{run} is finished, but has no {hf}: it is written from the last checkpoint.")
+        checkpoint = world.on_first(lambda: newest(run))
+        carried = before.extended_from.stages if before.extended_from else 0
+        with world.together():
+            shards = shards_of_run(run, before)
+        stages = stages_of(before)
+        made = build(recipe_of(before, run), shards, stages=stages, carried=carried, world=world, hooks=hooks)
+        made.trainer.restore(checkpoint)
+        _say_other_arithmetic(before, made.record)
+        record = made.record.updated(**{key: getattr(before, key) for key in _KEPT if key in before.model_fields_set})
+        made.trainer.records.describe(record)
+        say(f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else ""))
+        with run_in_training(run, shards, made.trainer, record):
+            made.trainer.train()
         return run
-    if before.status == "done":
-        say(f"{run} is finished, but has no {run / 'hf'}: it is written from the last checkpoint.")
-    checkpoint = world.on_first(lambda: newest(run))
-    carried = before.extended_from.stages if before.extended_from else 0
-    with world.together():
-        shards = shards_of_run(run, before)
-    recipe = recipe_of(before, run)
-    made = build(recipe, shards, stages=stages_of(before), carried=carried, world=world, hooks=hooks)
-    made.trainer.restore(checkpoint)
-    _say_other_threads(before, made.record)
-    _say_other_flash(before, made.record)
-    record = made.record.updated(**{key: getattr(before, key) for key in _KEPT if key in before.model_fields_set})
-    made.trainer.records.describe(record)
-    say(f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else ""))
-    with run_in_training(run, shards, made.trainer, record):
-        made.trainer.train()
-    return run
 
 
 _KEPT = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
 """Keys of run.json that a run keeps when it is resumed."""
 
 
-def _say_other_threads(before: RunRecord, now: RunRecord) -> None:
-    """Warn where sums are taken in another order than before the run was stopped."""
+def _say_other_arithmetic(before: RunRecord, now: RunRecord) -> None:
+    """Say where sums are taken in another order, or by another FlashAttention, than before the run was stopped."""
+    agree = "results agree within rounding, not in every bit."
     old, new = before.environment.get("threads"), now.environment["threads"]
     if old not in (None, new) and "cpu" in now.device:
-        say(
-            f"Note: this run used {old} threads, now {new}; results agree within rounding, not in every bit. "
-            f"OMP_NUM_THREADS={old} makes them equal."
-        )
-
-
-def _say_other_flash(before: RunRecord, now: RunRecord) -> None:
-    """Warn where another implementation of FlashAttention computes than before the run was stopped."""
+        say(f"Note: this run used {old} threads, now {new}; {agree} OMP_NUM_THREADS={old} makes them equal.")
     old, new = (record.environment.get("flash_attention") for record in (before, now))
     if old != new:
-        say(
-            f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); results agree within rounding, "
-            "not in every bit."
-        )
+        say(f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); {agree}")

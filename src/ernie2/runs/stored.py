@@ -7,26 +7,28 @@ keeps its row wherever it stands in the list.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ernie2.config.settings import EncoderSettings
+from ernie2.batches.stages import Stage
+from ernie2.config.settings import EncoderSettings, Recipe
 from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.layouts import Piece
 from ernie2.model.formats.opening import Stored, open_stored
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import vocabulary_tensors
+from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.links import outside_target
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.building import listed
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import newest
-from ernie2.training.run_record import RunRecord, TaskRecord, is_run, read_run
+from ernie2.training.run_record import RunRecord, is_run, read_run
 from ernie2.training.state import Position
 
 UNTRAINED = "ernie2_untrained_tasks"
@@ -54,30 +56,23 @@ def tokenizer_beside(source: Path) -> Path | None:
     if folders[0].name == "params":
         folders.append(folders[0].parent)
     if is_run(source):
-        folders = [source / "hf", *map(Path, read_run(source).data.shards)]
+        data = read_run(source).data
+        folders, recorded = [source / "hf", *map(Path, data.shards)], data.tokenizer
     file = next((file for folder in folders for name in _TOKENIZERS if (file := folder / name).is_file()), None)
     if file is not None and not is_run(source):
-        _check_links(file.parent)
-    elif file is not None and file.parent != source / "hf":
-        _check_tokenizer(source, file)
-    return file
-
-
-def _check_links(folder: Path) -> None:
-    for name in (*_TOKENIZERS, *_COMPANIONS):
-        if (target := outside_target(folder / name)) is not None:
-            raise CheckpointError(
-                f"{folder / name} is a link out of its folder, to {target}, and is not read: it would end up in what "
-                "is written. Where you trust it, put a copy in its place."
-            )
-
-
-def _check_tokenizer(run: Path, file: Path) -> None:
-    if load_wordpieces(file).fingerprint != read_run(run).data.tokenizer:
+        for one in (file.with_name(name) for name in (*_TOKENIZERS, *_COMPANIONS)):
+            if (target := outside_target(one)) is not None:
+                raise CheckpointError(
+                    f"{one} is a link out of its folder, to {target}, and is not read: it would end up in what is "
+                    "written. Where you trust it, put a copy in its place."
+                )
+    elif file is not None and file.parent != source / "hf" and load_wordpieces(file).fingerprint != recorded:
         raise ShardError(
-            f"{file} is not the tokeniser {run} was trained with: its shards were replaced or changed. Prepare those "
-            f"again from the same corpora and recipe, or finish the run (`ernie2 resume {run}`) where they still are."
+            f"{file} is not the tokeniser {source} was trained with: its shards were replaced or changed. Prepare "
+            f"those again from the same corpora and recipe, or finish the run (`ernie2 resume {source}`) where they "
+            "still are."
         )
+    return file
 
 
 def wordpieces_beside(source: Path) -> WordPieces | None:
@@ -103,7 +98,10 @@ def carried_keys(record: RunRecord, seen: Mapping[str, int]) -> dict[str, Any]:
 def _open_run(run: Path) -> Stored:
     record, checkpoint = read_run(run), newest(run)
     parameters, vocab_size = checkpoint.parameters(), record.data.vocab_size
-    specs = tuple(_spec(task, parameters) for task in record.tasks)
+    rows = {name: len(tensor) for name, tensor in parameters.items()}
+    specs = tuple(  # as many classes as a head's linear has rows, the vocabulary where it has none
+        HeadSpec(task.name, task.level, rows.get(f"heads.{task.name}.linear.weight")) for task in record.tasks
+    )
     per_word = vocabulary_tensors(specs)
     position = Position.of(checkpoint.state["position"])
     carried = carried_keys(record, position.seen)
@@ -127,10 +125,27 @@ def _open_run(run: Path) -> Stored:
     )
 
 
-def _spec(task: TaskRecord, parameters: Mapping[str, Tensor]) -> HeadSpec:
-    """The head a run has for a task: as many classes as its linear has rows, the vocabulary where it has none."""
-    linear = parameters.get(f"heads.{task.name}.linear.weight")
-    return HeadSpec(task.name, task.level, None if linear is None else len(linear))
+def recipe_of(record: RunRecord, run: Path) -> Recipe:
+    """The recipe in run.json, for `run` where it lies now, in the precision it began in on whatever machine."""
+    train = {**record.recipe["train"], "precision": record.precision}
+    return load_recipe({**record.recipe, "run": str(run), "train": train})
+
+
+def stages_of(record: RunRecord) -> list[Stage]:
+    """The stages in run.json as values."""
+    return [Stage(tuple(stage.iterations.items()), stage.introduced) for stage in record.stages]
+
+
+def shards_of_run(run: Path, record: RunRecord) -> Shards:
+    """Return the shards a run was trained on, of one folder or several. Raises `ShardError` for others."""
+    shards = Shards(*record.data.shards)
+    if shards.fingerprint != record.data.fingerprint:
+        raise ShardError(
+            f"{shards.folder} holds other shards than those {run} was trained on: they were replaced. Prepare those "
+            "again from the same corpora and recipe; or give shards to evaluate on with --data, or start a new run "
+            "from this one with --init-from."
+        )
+    return shards
 
 
 def unfinished_note(source: Path, checkpoint: str | Path) -> str | None:
@@ -154,15 +169,6 @@ def unfinished_note(source: Path, checkpoint: str | Path) -> str | None:
 Labels = Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """Heads filled by label: names of their tensors, and in words what was left out and what is new."""
-
-    tensors: frozenset[str]
-    left_out: tuple[str, ...]
-    new: tuple[str, ...]
-
-
 def other_labels(
     theirs: Mapping[str, Labels | None], ours: Mapping[str, Labels]
 ) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -174,28 +180,30 @@ def other_labels(
     }
 
 
-def rows_by_label(
+def fill_by_label(
     theirs: Mapping[str, Tensor],
     model: MultiTaskModel,
     others: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
-) -> Moved:
-    """Copies rows of `theirs`, tensors by our names, into the heads of `model` whose classes are `others`.
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Copy `theirs`, tensors by our names, into `model`: of heads whose classes are `others`, rows by their labels.
 
-    A class they do not have keeps the start it has in `model`, which follows from the seed and the task's name.
+    A class they do not have keeps the start it has in `model`, which follows from the seed and the task's name. Returns
+    in words which labels were left out and which are new.
     """
-    tensors, left_out, new = set(), [], []
-    state = model.state_dict()
+    rows: dict[str, tuple[Tensor, Tensor]] = {}
+    left_out, new = [], []
     for task, (known, wanted) in others.items():
         shared = [label for label in wanted if label in known]
-        to = torch.tensor([wanted.index(label) for label in shared], dtype=torch.long)
-        come_from = torch.tensor([known.index(label) for label in shared], dtype=torch.long)
-        for part in ("weight", "bias"):
-            name = f"heads.{task}.linear.{part}"
-            if name in theirs:
-                state[name][to] = theirs[name][come_from].to(state[name].dtype)
-                tensors.add(name)
+        to, come_from = (torch.tensor([labels.index(one) for one in shared]).long() for labels in (wanted, known))
+        rows |= {f"heads.{task}.linear.{part}": (to, come_from) for part in ("weight", "bias")}
         if unknown := [label for label in wanted if label not in known]:
             new.append(f"heads.{task}, labels {listed(unknown)}")
         if dropped := [label for label in known if label not in wanted]:
             left_out.append(f"heads.{task}, labels {listed(dropped)}")
-    return Moved(frozenset(tensors), tuple(left_out), tuple(new))
+    for name, ours in model.state_dict().items():
+        if name in rows and name in theirs:
+            to, come_from = rows[name]
+            ours[to] = theirs[name][come_from].to(ours.dtype)
+        elif name in theirs:
+            ours.copy_(theirs[name])
+    return tuple(left_out), tuple(new)

@@ -39,8 +39,8 @@ from numpy.typing import NDArray
 from ernie2.errors import DamagedFile, ShardError, TaskError
 from ernie2.storage.arrays import write_array
 from ernie2.storage.atomic import checksum, staged_files, staged_folder, write_json
+from ernie2.storage.checksums import first_difference
 from ernie2.storage.json_files import read_formatted_json, read_json, write_checked_json
-from ernie2.storage.verified import first_difference
 
 Array = NDArray[Any]
 

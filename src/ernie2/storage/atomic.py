@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import glob
 import hashlib
 import itertools
 import json
@@ -126,9 +127,19 @@ def write_text(path: Path, text: str, *, what_now: str = WHAT_NOW) -> None:
 
 
 def write_bytes(path: Path, content: bytes, *, what_now: str = WHAT_NOW) -> None:
-    """Write a file atomically."""
     with staged_file(path, what_now=what_now) as file:
         file.write_bytes(content)
+
+
+def download(files: Any, source: str, target: Path, *, what_now: str = WHAT_NOW) -> None:
+    """Copy `source` of the fsspec file system `files` to `target`, atomically.
+
+    Raises `FileNotFoundError` where there is no such file, `StorageError` where it cannot be copied.
+    """
+    if not files.exists(source):
+        raise FileNotFoundError(f"there is no {source}")
+    with staged_file(target, what_now=what_now) as file:
+        files.get_file(source, str(file))
 
 
 @contextmanager
@@ -176,7 +187,7 @@ def scratch_folder(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
     """
     with storage_errors(path, what_now=what_now):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{_escaped(path.name)}.*.tmp"):
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             if (match := _STAGING.fullmatch(leftover.name)) and match["target"] == path.name:
                 _removed(leftover)
         staging, lock = _locked_staging(path)
@@ -272,8 +283,3 @@ def _file_mode(staging: Path) -> int:
     probe = Path(tempfile.mkdtemp(dir=staging)) / "probe"
     probe.touch()
     return probe.stat().st_mode & 0o777
-
-
-def _escaped(name: str) -> str:
-    """`name` with the marks of a glob taken literally."""
-    return re.sub(r"([*?[])", r"[\1]", name)

@@ -131,7 +131,6 @@ def json_value(line: bytes | str, place: str) -> Any:
 
 
 def _keys(value: Any) -> int:
-    """How many keys there are in the objects of `value`."""
     inner = value
     if isinstance(value, dict):
         inner = value.values()
@@ -189,7 +188,6 @@ def _not_json(line: bytes | str, place: str, error: Exception) -> DataError:
 
 
 def _lines(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """The lines in `blocks`; `name` is for messages."""
     pieces: list[bytes] = []
     size = number = 0
     for block in _with_line_feeds(blocks, name):

@@ -132,8 +132,4 @@ def _write_all(file: FileIO, content: bytes) -> None:
 
 
 def _extent(content: bytes) -> dict[str, Any]:
-    return {
-        "bytes": len(content),
-        "lines": content.count(b"\n"),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    return {"bytes": len(content), "lines": content.count(b"\n"), "sha256": hashlib.sha256(content).hexdigest()}

@@ -122,7 +122,8 @@ def _neighbour(system: Any, inner: str) -> str:
 
 def _packaged(name: str) -> str:
     folder = packaged_folder()
-    shipped = sorted(entry.name for entry in folder.iterdir() if _is_corpus(entry.name)) if folder.is_dir() else []
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    shipped = sorted(name for name in names if name.lower().removesuffix(".gz").endswith((".txt", ".jsonl")))
     if name not in shipped:
         raise DataError(
             f"no corpus {name!r} comes with ernie2.{did_you_mean(name, shipped)} "
@@ -134,7 +135,3 @@ def _packaged(name: str) -> str:
 def packaged_folder() -> Traversable:
     """Where the corpora lie that come with the package."""
     return resources.files("ernie2") / "data"
-
-
-def _is_corpus(name: str) -> bool:
-    return name.lower().removesuffix(".gz").endswith((".txt", ".jsonl"))

@@ -134,7 +134,6 @@ class FolderLock:
                 time.sleep(0.05)
 
     def _open(self) -> int:
-        """A descriptor of the lock file, which is made where there is none."""
         descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)

@@ -87,10 +87,8 @@ def _may_live(reader: dict[str, Any]) -> bool:
         return True
     try:
         os.kill(reader["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

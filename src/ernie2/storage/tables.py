@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ernie2.errors import DataError, did_you_mean
 from ernie2.storage.csv_rows import csv_rows
-from ernie2.storage.files import json_name, json_value, open_file, read_lines, text_lines, unreadable
+from ernie2.storage.files import json_name, json_value, not_utf8, open_file, read_lines, text_lines, unreadable
 from ernie2.storage.listing import file_format
 
 _ROWS = 1024
@@ -202,20 +202,16 @@ def _columnar(file: str, only: Collection[str] | None, kind: str, read: _Reader)
                     number += 1
                     yield Row(f"{file}, row {number}", cells, header)
         except UnicodeDecodeError as error:
-            raise DataError(
-                f"{file}, rows {number + 1} to {number + _ROWS}, byte {error.start + 1}: not UTF-8 "
-                f"(0x{error.object[error.start]:02x}: {error.reason}); save the file as UTF-8."
-            ) from error
-        except pa.ArrowException as error:
+            raise not_utf8(f"{file}, rows {number + 1} to {number + _ROWS}", error) from error
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                raise unreadable(file, error) from error
+            # a plain OSError without a number is how pyarrow says that the content is damaged
             raise DataError(f"{file} is not a valid {kind} file ({error}). Get or write the file again.") from error
         except (ValueError, OverflowError) as error:  # such as a time beyond the year 9999
             raise DataError(
                 f"{file}, rows {number + 1} to {number + _ROWS}: a value cannot be read ({error}); take it out."
             ) from error
-        except OSError as error:
-            if type(error) is OSError and error.errno is None:  # how pyarrow says that the content is damaged
-                raise DataError(f"{file} is not a valid {kind} file ({error}). Get or write the file again.") from error
-            raise unreadable(file, error) from error
 
 
 def _parquet(raw: Any, only: Collection[str] | None) -> tuple[Sequence[str], Iterator[pa.RecordBatch]]:

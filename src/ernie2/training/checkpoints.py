@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from ernie2.console import debug, say
 from ernie2.errors import CheckpointError, DamagedFile
+from ernie2.storage.arrays import save_tensors
 from ernie2.storage.atomic import checksum, move_aside, staged_folder
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import discard_folder
-from ernie2.storage.tensors import save_tensors
 from ernie2.training.distributed import World
 from ernie2.training.full_state import FullState, gather, optimizer_tensors, put
 from ernie2.training.run_record import RunRecord, is_run, read_run

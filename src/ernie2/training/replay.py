@@ -33,10 +33,9 @@ from ernie2.errors import CheckpointError, Ernie2Error
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.storage.arrays import write_arrays
+from ernie2.storage.arrays import save_tensors, write_arrays
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.json_files import parse_json
-from ernie2.storage.tensors import save_tensors
 from ernie2.training.step import autocast, counts_of, seed_dropout
 
 FORMAT = 1

@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ernie2.storage.tensors.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(StorageError, match="No space left"):
         written(tmp_path)
     assert list(tmp_path.iterdir()) == []

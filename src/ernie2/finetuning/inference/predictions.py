@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ernie2.config.finetuning_settings import FineTuningSettings
-from ernie2.console import bar_or_none
+from ernie2.console import progress
 from ernie2.datasets.examples import Example, Head
 from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder, runs_within
 from ernie2.finetuning.heads import TunedModel
@@ -85,7 +85,7 @@ def logits_of(
     training = model.training
     model.to(device).eval()
     try:
-        with bar_or_none(title, len(sequences), "sequences") as bar:
+        with progress(title, len(sequences), "sequences") as bar:
             for start, end in runs_within([len(sequences[i].tokens) for i in order], settings.pack_tokens):
                 chosen = order[start:end]
                 (pack,) = packs_of([sequences[i] for i in chosen], settings, task_id, pad)

@@ -21,7 +21,7 @@ from ernie2.model.formats.sniffing import check_is_weights
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import TASK_HEADS, settings_of
 from ernie2.model.tensor_names import HF_TASK_TABLE, HF_WORD_TABLE, TIED, hf_parts, may_lack
-from ernie2.storage.written_folders import report_changes
+from ernie2.storage.checksums import report_changes
 
 HEADS = "ernie2_heads"
 _BIAS, _DECODER_BIAS = "cls.predictions.bias", "cls.predictions.decoder.bias"

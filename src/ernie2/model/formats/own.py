@@ -20,8 +20,8 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.sniffing import read_json
 from ernie2.model.heads import HeadSpec
+from ernie2.storage.arrays import save_tensors
 from ernie2.storage.atomic import staged_files, write_json
-from ernie2.storage.tensors import save_tensors
 
 OWN, OWN_WEIGHTS = "ernie2.json", "ernie2.safetensors"
 FORMAT = 1

@@ -13,9 +13,8 @@ from typing import Any
 
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, StorageError
-from ernie2.storage.atomic import staged_folder
+from ernie2.storage.atomic import download, staged_folder
 from ernie2.storage.json_files import parse_json
-from ernie2.storage.remote import download
 from ernie2.training.checkpoints import open_checkpoint
 from ernie2.training.environment import check_rules
 from ernie2.training.hooks.base import Hook

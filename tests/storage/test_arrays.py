@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from ernie2.errors import StorageError
+from ernie2.storage.arrays import save_tensors
 from ernie2.storage.atomic import staged_files
-from ernie2.storage.tensors import save_tensors
 
 
 def test_tensors_come_back_bit_for_bit_in_a_file_that_others_may_read(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""Checksums are compared once, and a change of a folder that left our hands is said."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ernie2.storage import checksums
+from ernie2.storage.atomic import checksum
+from ernie2.storage.checksums import CHECKSUMS, first_difference, is_complete, note_checksums, report_changes
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(checksums, "SETTLED_SECONDS", -1.0)
+    (tmp_path / "shard").mkdir()
+    (tmp_path / "shard" / "a.npy").write_bytes(b"one")
+    return tmp_path / "shard"
+
+
+def test_a_file_is_read_once_and_again_when_it_changed(folder, monkeypatch):
+    expected, read = {"a.npy": checksum(folder / "a.npy")}, []
+    monkeypatch.setattr(checksums, "checksum", lambda path: read.append(path) or checksum(path))
+    for _ in range(3):
+        assert first_difference(folder, expected) is None
+    assert len(read) == 1
+    assert os.listdir(folder) == ["a.npy"]
+    (folder / "a.npy").write_bytes(b"two")
+    assert first_difference(folder, expected) == "a.npy"
+    (folder / "a.npy").write_bytes(b"one")
+    assert first_difference(folder, expected) is None
+    assert first_difference(folder.rename(folder.with_name("copy")), expected) is None
+    assert len(read) == 4
+
+
+def test_a_file_with_the_times_of_before_is_read_again(folder):
+    expected, before = {"a.npy": checksum(folder / "a.npy")}, (folder / "a.npy").stat()
+    assert first_difference(folder, expected) is None
+    (folder / "a.npy").write_bytes(b"two")
+    os.utime(folder / "a.npy", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert first_difference(folder, expected) == "a.npy"
+
+
+def test_a_file_changed_a_moment_ago_is_not_remembered(folder, monkeypatch):
+    monkeypatch.setattr(checksums, "SETTLED_SECONDS", 60.0)
+    assert first_difference(folder, {"a.npy": checksum(folder / "a.npy")}) is None
+    assert not (folder.parent / "cache").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
+def test_a_damaged_or_unwritable_cache_means_reading_again(folder, content):
+    expected = {"a.npy": checksum(folder / "a.npy")}
+    first_difference(folder, expected)
+    (note,) = (folder.parent / "cache/ernie2/verified").iterdir()
+    note.write_bytes(content)
+    assert first_difference(folder, expected) is None
+    (folder.parent / "cache/ernie2/verified" / note.name).unlink()
+    note.parent.rmdir()
+    note.parent.write_text("a file in the way")
+    assert first_difference(folder, expected) is None
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    monkeypatch.setattr(checksums, "_reported", set())
+    for name in ("model.safetensors", "config.json", "README.md"):
+        (tmp_path / name).write_text(name)
+    note_checksums(tmp_path)
+    return tmp_path
+
+
+def test_nothing_is_said_of_a_folder_as_it_was_written_or_written_by_others(written, capsys):
+    (written / "notes.txt").write_text("added later")
+    report_changes(written)
+    (written / CHECKSUMS).unlink()
+    (written / "model.safetensors").write_text("other")
+    checksums._reported.clear()
+    report_changes(written)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"model.safetensorr"])
+def test_changed_weights_are_warned_of_by_name_in_one_line_once(written, content, capsys):
+    file = written / "model.safetensors"
+    file.unlink() if content is None else file.write_bytes(content)
+    for _ in range(2):
+        report_changes(written)
+    out, said = capsys.readouterr()
+    assert (out, said.count("\n")) == ("", 1)
+    assert said.startswith(f"warning: model.safetensors in {written} changed after ernie2 wrote it")
+
+
+def test_edited_files_of_other_kinds_are_named_in_a_note(written, capsys):
+    (written / "config.json").write_text("edited")
+    (written / "README.md").write_text("edited")
+    report_changes(written)
+    said = capsys.readouterr().err
+    assert said == f"note: README.md, config.json in {written} changed after ernie2 wrote it; used as it is now.\n"
+
+
+def test_a_damaged_note_is_said_and_stops_nothing(written, capsys):
+    (written / CHECKSUMS).write_text("[]")
+    report_changes(written)
+    assert f"{CHECKSUMS} is damaged" in capsys.readouterr().err
+    assert not is_complete(written)
+
+
+def test_a_folder_is_complete_while_every_file_is_there(written):
+    (written / "config.json").write_text("edited")
+    assert is_complete(written)
+    (written / "model.safetensors").unlink()
+    assert not is_complete(written)
+    assert not is_complete(written / "nowhere")
