@@ -107,9 +107,6 @@ class Packer:
         self._tokens = 0
         self._scored = dict.fromkeys(caps.scored, 0)
 
-    def __len__(self) -> int:
-        return len(self._instances)
-
     def add(self, instance: Instance, task_id: int) -> bool:
         """Adds `instance` under `task_id`, or returns False where any cap would be passed."""
         if len(self._instances) == self._caps.sequences or self._tokens + len(instance) > self._caps.tokens:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -180,7 +181,7 @@ def _shows(task: Task, corpus: ShardedCorpus, split: str, sequence_tokens: int, 
         if not task.usable(document):
             turn, sentence = turn + 1, 0
             continue
-        source = Source(document, sentence, _other_of(corpus, split, document, rng))
+        source = Source(document, sentence, partial(_other, corpus, split, document, rng))
         arranged = arrange(sentence_task, source, label, sequence_tokens, rng)
         if arranged is not None:
             instance = build(arranged, sentence_task, labellers, task.vocabulary, rng)
@@ -191,12 +192,7 @@ def _shows(task: Task, corpus: ShardedCorpus, split: str, sequence_tokens: int, 
     return False
 
 
-def _other_of(
-    corpus: ShardedCorpus, split: str, document: AnnotatedDocument, rng: Generator
-) -> Callable[[], AnnotatedDocument]:
-    def fetch() -> AnnotatedDocument:
-        if (other := draw_other(corpus, split, document, rng)) is None:
-            raise _OneOrigin
-        return other
-
-    return fetch
+def _other(corpus: ShardedCorpus, split: str, document: AnnotatedDocument, rng: Generator) -> AnnotatedDocument:
+    if (other := draw_other(corpus, split, document, rng)) is None:
+        raise _OneOrigin
+    return other

@@ -108,10 +108,6 @@ class FreedMemory:
         self._steps = 0
         self._needed = 0
 
-    @property
-    def kept(self) -> bool:
-        return self._libc is not None
-
     def trim_if_grown(self) -> None:
         """To be called after every step: give freed memory back to the kernel where it has grown by a quarter."""
         if self._libc is None:
