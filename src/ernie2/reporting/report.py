@@ -7,7 +7,7 @@ embedded with its licence. Everything the records say is escaped, so names with 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,34 +45,31 @@ def render(records: Records, beside: Sequence[Records] = ()) -> str:
     """The whole page as HTML, with a comparison where there are runs `beside`; the same records give the same text."""
     run = records.run
     steps = [step for step in records.steps if step.seconds is not None]
-    return (
-        environment()
-        .get_template("report.html.jinja")
-        .render(
-            run=run,
-            records=records,
-            spans=progress.spans(records),
-            reached=progress.reached(records),
-            seconds=steps[-1].seconds if steps else None,
-            tokens=next((step.tokens for step in reversed(records.steps) if step.tokens is not None), None),
-            headline=verdict.headline(records),
-            learned=verdict.standing_tasks(records, LEARNED),
-            unlearned=verdict.standing_tasks(records, NOT_LEARNED),
-            untold=verdict.standing_tasks(records, TOO_FEW),
-            least_instances=LEAST_INSTANCES,
-            waiting=verdict.waiting_tasks(records),
-            remarks=verdict.remarks(records),
-            introduced=progress.introduced,
-            most=max((count for stage in run.stages for count in stage.iterations.values()), default=0),
-            ended={event.stage: event.iterations for event in records.events if event.event == "end"},
-            matrix=tables.forgetting_matrix(records),
-            comparison=compare([records, *beside]) if beside else None,
-            finals=tables.final_rows(records),
-            usable=tables.usable_rows(records),
-            plots=[dot_plot(score) for score in records.scores],
-            charts=curves.charts(records),
-            recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False),
-        )
+    return laid_out(
+        "report.html.jinja",
+        run=run,
+        records=records,
+        spans=progress.spans(records),
+        reached=progress.reached(records),
+        seconds=steps[-1].seconds if steps else None,
+        tokens=next((step.tokens for step in reversed(records.steps) if step.tokens is not None), None),
+        headline=verdict.headline(records),
+        learned=verdict.standing_tasks(records, LEARNED),
+        unlearned=verdict.standing_tasks(records, NOT_LEARNED),
+        untold=verdict.standing_tasks(records, TOO_FEW),
+        least_instances=LEAST_INSTANCES,
+        waiting=verdict.waiting_tasks(records),
+        remarks=verdict.remarks(records),
+        introduced=progress.introduced,
+        most=max((count for stage in run.stages for count in stage.iterations.values()), default=0),
+        ended={event.stage: event.iterations for event in records.events if event.event == "end"},
+        matrix=tables.forgetting_matrix(records),
+        comparison=compare([records, *beside]) if beside else None,
+        finals=tables.final_rows(records),
+        usable=tables.usable_rows(records),
+        plots=[dot_plot(score) for score in records.scores],
+        charts=curves.charts(records),
+        recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False),
     )
 
 
@@ -80,6 +77,11 @@ def embedded_json(value: Any) -> str:
     """JSON that may stand inside a <script> element: no character in it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def laid_out(template: str, *values: Mapping[str, Any], **more: Any) -> str:
+    """Return a page: a template of `assets/` with its values put in, escaped."""
+    return environment().get_template(template).render(*values, **more)
 
 
 def environment() -> jinja2.Environment:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ernie2.studies.analysis.comparisons import Comparison, compare, ratios
-from ernie2.studies.analysis.figures import FINAL, SCORE, ArmResult, arm_results, data_sets
+from ernie2.studies.analysis.figures import FINAL, SCORE, ArmResult, arm_results, data_sets, forgetting, left_behind
 from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, Record, read
-from ernie2.studies.analysis.transfer import forgetting, left_behind
 from ernie2.wording import listing
 
 
