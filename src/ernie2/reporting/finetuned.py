@@ -7,9 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from ernie2.escaping import in_markdown
 from ernie2.reporting.report import environment
 from ernie2.storage.atomic import write_json, write_text
 
@@ -27,7 +24,7 @@ def render(record: Mapping[str, Any], asset: str = "finetuned.html.jinja") -> st
     """The page as HTML, or as Markdown by `finetuned.md.jinja`; the same record gives the same text."""
     lines = [(one, row, dots(row["values"].values())) for one in record["datasets"] for row in one["rows"]]
     pages = environment()
-    pages.filters |= {"markdown": lambda text: Markup(in_markdown(text)), "figure": figure}
+    pages.filters["figure"] = figure
     return pages.get_template(asset).render(record=record, lines=lines, remarks=list(remarks(record)))
 
 

@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from ernie2 import wording
-from ernie2.escaping import printable
+from ernie2.escaping import in_markdown, printable
 from ernie2.learned import LEARNED, LEAST_INSTANCES, NOT_LEARNED, TOO_FEW
 from ernie2.reporting import curves, progress, tables, verdict
 from ernie2.reporting.beside import compare
@@ -99,6 +99,7 @@ def environment() -> jinja2.Environment:
         for name in ("decimal", "signed", "interval", "whole", "rounded", "duration", "percent", "listing")
     }
     environment.filters["embedded_json"] = lambda value: Markup(embedded_json(value))
+    environment.filters["markdown"] = lambda text: Markup(in_markdown(text))
     environment.globals["asset"] = _asset
     return environment
 

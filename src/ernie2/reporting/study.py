@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from ernie2.escaping import in_markdown, markdown_table
-from ernie2.reporting.report import environment
+from ernie2.reporting.report import laid_out
 from ernie2.studies.analysis.analyse import Analysis
 from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run
 from ernie2.studies.analysis.tables import shown
@@ -49,22 +48,20 @@ class Panel:
 
 def markdown(analysis: Analysis) -> str:
     """Return the page as Markdown; the same record gives the same text."""
-    plain = environment().overlay(autoescape=False)
-    plain.filters["in_markdown"] = in_markdown
-    return plain.get_template("study.md.jinja").render(shown(analysis), markdown_table=markdown_table).strip() + "\n"
+    return laid_out("study.md.jinja", shown(analysis)).strip() + "\n"
 
 
 def page(analysis: Analysis) -> str:
     """Return the page as HTML; the same record gives the same text."""
     settings = json.dumps(analysis.record.settings, indent=2, ensure_ascii=False)
-    template = environment().get_template("study.html.jinja")
-    return template.render(shown(analysis), drawing=Markup(picture(analysis.record)), settings=settings)
+    drawing = Markup(picture(analysis.record))
+    return laid_out("study.html.jinja", shown(analysis), drawing=drawing, settings=settings)
 
 
 def picture(study: Record) -> str:
     """Return the SVG document, without XML declaration, so that it can stand in a page as it is."""
     titles = [(number % STYLES, arm.title) for number, arm in enumerate(study.arms)]
-    return environment().get_template("forgetting.svg.jinja").render(panels=list(panels(study)), titles=titles)
+    return laid_out("forgetting.svg.jinja", panels=list(panels(study)), titles=titles)
 
 
 def panels(study: Record) -> Iterator[Panel]:
