@@ -41,11 +41,10 @@ from ernie2.datasets.examples import Head, LabelledData
 from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.inference.predictions import predict_texts
-from ernie2.finetuning.packs import batches_of
 from ernie2.finetuning.paper import settings_for
 from ernie2.finetuning.scoring.metrics import measure
 from ernie2.finetuning.sources import Source, fitted, open_source
-from ernie2.finetuning.training import fine_tune, learning_rate, steps_of
+from ernie2.finetuning.training import batches_of, fine_tune, learning_rate, steps_of
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
 from ernie2.seed_interval import over_seeds
 from ernie2.training.step import choose_precision

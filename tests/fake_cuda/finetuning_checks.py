@@ -13,10 +13,9 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 import tiny_finetuning as tiny
 from ernie2.config.settings import EncoderSettings, TrainSettings
-from ernie2.finetuning.encoded import Encoded
+from ernie2.finetuning.encoded import SCORED, Encoded, packs_of
 from ernie2.finetuning.heads import TunedModel, outputs_of
 from ernie2.finetuning.inference.predictions import logits_of
-from ernie2.finetuning.packs import SCORED, packs_of
 from ernie2.model.encoder import Encoder
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import GlobalBatch, StepSettings, take_step

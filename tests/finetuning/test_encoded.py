@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ernie2.datasets.examples import Answer, Example
-from ernie2.finetuning.encoded import ExampleEncoder, runs_within
+from ernie2.finetuning.encoded import ExampleEncoder, packs_of, runs_within
 from ernie2.shards.wordpieces import load_wordpieces
 from tiny_finetuning import VOCABULARY, settings
 
@@ -107,3 +107,15 @@ def test_a_high_share_of_unknown_tokens_is_said_and_special_tokens_do_not_hide_i
     assert (made.tokens, made.unknown) == (11, 2)
     assert made.notes == ("18.18 % of tokens are [UNK] (high: this vocabulary does not fit this text well)",)
     assert encoder.encode([Example("0", "w1 w2")], labelled=False).notes == ()
+
+
+def test_packs_hold_their_cap_and_positions_count_from_the_start_of_the_pack(wordpieces) -> None:
+    encoder = ExampleEncoder(wordpieces, "tagging", ("A",), settings())
+    some = [Example(str(i), "", label=("A",) * i, tokens=("w1",) * i) for i in (2, 3, 4)]
+    sequences = encoder.encode(some, labelled=True).sequences  # 4, 5 and 6 tokens
+    first, second = packs_of(sequences, settings(pack_tokens=10), 3, 0)
+    assert first.starts.tolist() == [0, 4, 9]
+    assert first.targets["finetuning"].positions.tolist() == [1, 2, 5, 6, 7]
+    assert len(first.tokens) == first.real_tokens == 9  # nothing is padded
+    assert second.starts.tolist() == [0, 6]
+    assert set(first.task_ids.tolist()) == {3}

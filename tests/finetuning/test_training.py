@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,8 +13,7 @@ import tiny_finetuning as tiny
 from ernie2.datasets.examples import Head
 from ernie2.finetuning.encoded import ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.packs import batches_of
-from ernie2.finetuning.training import fine_tune, learning_rate
+from ernie2.finetuning.training import batches_of, fine_tune, learning_rate
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
 
 CPU = torch.device("cpu")
@@ -146,3 +146,11 @@ RATES = [
 @pytest.mark.parametrize(("settings", "rates"), RATES)
 def test_the_rate_of_a_step(settings: Any, rates: list[tuple[int, float]]) -> None:
     assert [learning_rate(step, 20, settings) for step, _ in rates] == pytest.approx([rate for _, rate in rates])
+
+
+def test_the_order_is_a_pure_function_of_seed_and_epoch_and_shows_everything_once() -> None:
+    orders = {key: np.concatenate(list(batches_of(10, 4, *key))).tolist() for key in [(0, 0), (0, 1), (1, 0)]}
+    assert all(sorted(order) == list(range(10)) for order in orders.values())
+    assert len({tuple(order) for order in orders.values()}) == 3
+    assert np.concatenate(list(batches_of(10, 4, 0, 0))).tolist() == orders[0, 0]
+    assert [len(batch) for batch in batches_of(10, 4, 0, 0)] == [4, 4, 2]

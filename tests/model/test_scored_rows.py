@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ernie2.batches.batch import Targets
 from ernie2.datasets.examples import Head
+from ernie2.finetuning.encoded import SCORED
 from ernie2.finetuning.heads import TunedModel
-from ernie2.finetuning.packs import SCORED
 from ernie2.model import encoder as encoder_module
 from ernie2.model import levers
 from ernie2.model.attention import plan as plan_module

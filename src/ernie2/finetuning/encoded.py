@@ -1,4 +1,4 @@
-"""Labelled examples → token sequences with the positions a head scores.
+"""Labelled examples → token sequences with the positions a head scores → packs of sequences laid end to end.
 
 n tokens of a sequence · P scored positions in it
 
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
@@ -26,6 +27,8 @@ from ernie2.shards.wordpieces import WordPieces, batch_columns
 Array = NDArray[Any]
 
 _BATCH_TEXTS = 4096
+SCORED = "finetuning"
+"""The name of the one task a pack has targets for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,29 @@ def runs_within(counts: Sequence[int], room: int) -> list[tuple[int, int]]:
             start, total = at, 0
         total += count
     return [*runs, (start, len(counts))] if len(counts) else []
+
+
+def packs_of(sequences: Sequence[Encoded], settings: FineTuningSettings, task_id: int, pad: int) -> list[PackedBatch]:
+    """`sequences` in their order as packs of at most `settings.pack_tokens` tokens; at least one sequence a pack."""
+    runs = runs_within([len(one.tokens) for one in sequences], settings.pack_tokens)
+    return [_pack(sequences[start:end], task_id, pad) for start, end in runs]
+
+
+def _pack(sequences: Sequence[Encoded], task_id: int, pad: int) -> PackedBatch:
+    lengths = [len(one.tokens) for one in sequences]
+    starts = np.cumsum([0, *lengths])
+    positions = np.concatenate([one.positions + start for one, start in zip(sequences, starts, strict=False)])
+    labels = [one.labels for one in sequences if one.labels is not None]
+    found = np.concatenate(labels) if labels else np.zeros(len(positions), np.int64)
+    return end_to_end(
+        [one.tokens for one in sequences],
+        [one.segments for one in sequences],
+        [task_id] * len(sequences),
+        {SCORED: Targets(positions.astype(np.int32), found, len(positions))},
+        room=sum(lengths),
+        longest=max(lengths),
+        pad=pad,
+    )
 
 
 def _answer_span(example: Example, offsets: Array) -> tuple[int, int] | None:

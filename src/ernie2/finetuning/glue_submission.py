@@ -90,11 +90,10 @@ def in_order_of_ids(values: Sequence[Prediction], ids: Sequence[str]) -> list[Pr
 
 def best_run(name: str, runs: Sequence[Run]) -> Run:
     """The run with the highest mean over its metrics on dev; the first of equals."""
-    scored = [(_dev(run), run) for run in runs]
-    scored = [(score, run) for score, run in scored if math.isfinite(score)]
+    scored = [run for run in runs if math.isfinite(_dev(run))]
     if not scored:
         raise DataError(f"no run of {name} has figures on dev, so none can predict its test file; see its results.")
-    return max(scored, key=lambda pair: pair[0])[1]
+    return max(scored, key=_dev)
 
 
 def write_submission(out: Path, predictions: Mapping[str, Sequence[Prediction]]) -> None:

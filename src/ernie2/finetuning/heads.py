@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ernie2.datasets.examples import Head
-from ernie2.finetuning.packs import SCORED
+from ernie2.finetuning.encoded import SCORED
 from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import DenseEncoder, Encoder
 from ernie2.model.heads import TaskLoss

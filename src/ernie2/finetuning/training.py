@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
+from ernie2.batches.order import generator
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.settings import TrainSettings
 from ernie2.console import progress
 from ernie2.errors import RunStopped
-from ernie2.finetuning.encoded import Encoded
+from ernie2.finetuning.encoded import SCORED, Encoded, packs_of
 from ernie2.finetuning.heads import TunedModel
-from ernie2.finetuning.packs import SCORED, batches_of, packs_of
 from ernie2.finetuning.used_rows import WordTable
 from ernie2.training.hooks.base import Hooks, StepDone
 from ernie2.training.memory import reuse_freed_memory
@@ -116,6 +117,14 @@ def fine_tune(
                 break
     history.sequences_per_second = history.sequences_per_second / busy if busy else 0.0
     return history
+
+
+def batches_of(count: int, batch: int, seed: int, epoch: int) -> Iterator[NDArray[Any]]:
+    """The batches of one epoch, (batch,) int64 numbers of sequences, the last one shorter; a pure function of its
+    arguments."""
+    order = generator(seed, "fine-tuning order", epoch).permutation(count)
+    for first in range(0, count, batch):
+        yield order[first : first + batch]
 
 
 def _stop_if_asked(hooks: Hooks, done: int, steps: int) -> None:

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.console import progress
 from ernie2.datasets.examples import Example, Head
-from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder, runs_within
+from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder, packs_of, runs_within
 from ernie2.finetuning.heads import TunedModel
-from ernie2.finetuning.packs import packs_of
 from ernie2.finetuning.scoring.metrics import Prediction
 from ernie2.finetuning.spans import Candidate, best_spans
 from ernie2.finetuning.tuned_folder import Tuned

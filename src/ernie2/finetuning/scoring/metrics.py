@@ -47,7 +47,12 @@ def measure(
         raise DataError(f"{data.name}: a metric needs examples with labels; these have none. Use another split.")
     by_name: dict[str, float] = {}
     if data.head == "span":
-        by_name = _answer_figures(data, examples, [str(text) for text in predictions])
+        texts, rules = [str(text) for text in predictions], RULES[data.answer_rules or "squad"]
+        if data.unanswerable:
+            by_name = score_with_nulls(examples, texts, rules)
+        else:
+            figures = score_answers([accepted(example) for example in examples], texts, rules)
+            by_name = dict(zip(("exact_match", "answer_f1"), figures, strict=True))
     for name in data.metrics:
         if name == "mrr":
             if scores is None:
@@ -183,14 +188,6 @@ def _correlation(name: str, gold: Sequence[float], predicted: Sequence[float]) -
 
 def _tags(labels: Sequence[Any]) -> list[tuple[str, ...]]:
     return [tuple(map(str, label)) for label in labels]
-
-
-def _answer_figures(data: LabelledData, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, float]:
-    rules = RULES[data.answer_rules or "squad"]
-    if data.unanswerable:
-        return score_with_nulls(examples, texts, rules)
-    scores = score_answers([accepted(example) for example in examples], texts, rules)
-    return dict(zip(("exact_match", "answer_f1"), scores, strict=True))
 
 
 PLAIN: dict[str, Callable[[Any, Any], float]] = {
