@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 
@@ -6,7 +7,7 @@ import pytest
 import tiny
 import tiny_run
 from ernie2.batches import loader
-from ernie2.batches.loader import Loader, default_workers, hosts_of
+from ernie2.batches.loader import Loader, SharedBuffer, default_workers, hosts_of
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan, Stage
 from ernie2.batches.stream import Feed, Lane, Stream
@@ -154,3 +155,16 @@ def test_a_task_that_other_processes_cannot_import_is_refused_by_name(trainer, m
     with pytest.raises(ConfigError, match=r"'sentence_reordering' is defined in the script.*train\.workers=0"):
         Loader(trainer.stream, trainer.plans, 2)
     Loader(trainer.stream, trainer.plans, 0)
+
+
+def write(buffer):
+    buffer.rows[1] = [7, 8, 9]
+
+
+def test_what_another_process_writes_is_seen_here_and_rows_begin_empty():
+    buffer = SharedBuffer(2, 3)
+    process = multiprocessing.get_context("forkserver").Process(target=write, args=(buffer,))
+    process.start()
+    process.join()
+    assert buffer.rows.tolist() == [[0, 0, 0], [7, 8, 9]]
+    buffer.close()

@@ -1,16 +1,20 @@
-"""Tasks of a recipe: options checked, labels filled from the data."""
+"""Tasks of a recipe: options checked, corpora chosen, labels filled from the data; what a vocabulary knows."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ernie2.errors import ConfigError, TaskError
 from ernie2.tasks import base
-from ernie2.tasks.base import TokenTask
-from ernie2.tasks.building import build_tasks, task_options
-from tiny import VOCABULARY, document, write_corpora
+from ernie2.tasks.base import Arranged, Labels, Options, Segment, TokenTask
+from ernie2.tasks.building import build_tasks, check_labels, corpora_for, kind_of, listed, task_options, vocabulary_of
+from ernie2.tasks.instances import lay_out
+from tiny import VOCABULARY, document, task, write_corpora
 
 
 def pairs(*labels):
@@ -103,3 +107,107 @@ def test_a_constructor_that_fails_is_named_in_one_line(monkeypatch):
         TaskError, match=r"task 'fails' of .*test_building cannot be built: KeyError\('no such token'\)"
     ):
         build_tasks({"fails": {}}, VOCABULARY, {})
+
+
+def test_the_ids_of_the_tokeniser_are_taken_over():
+    pieces = SimpleNamespace(
+        vocab_size=9,
+        cased=True,
+        cls_id=2,
+        sep_id=3,
+        mask_id=4,
+        pad_id=0,
+        unk_id=1,
+        ordinary_ids=[6, 7, 8],
+        tokens=tuple("pucsm a1b"),
+    )
+    made = vocabulary_of(pieces)
+    assert (made.size, made.cls, made.sep, made.mask, made.pad, made.unk, made.cased) == (9, 2, 3, 4, 0, 1, True)
+    assert made.ordinary.dtype == np.int64
+    assert made.ordinary.tolist() == [6, 7, 8]
+    assert made.is_text.tolist() == [False] * 5 + [True] * 4
+    assert made.tokens[7] == "1"
+
+
+class ContainsDigit(TokenTask):
+    """The task of docs/add-a-task.md."""
+
+    name, labels = "contains_digit", ("no", "yes")
+
+    def __init__(self, options, vocabulary):
+        super().__init__(options, vocabulary)
+        self.numeric = np.array([any(map(str.isdigit, token)) for token in vocabulary.tokens])
+
+    def label(self, sequence, rng):
+        positions = np.flatnonzero(self.vocabulary.is_text[sequence.tokens])
+        return Labels(positions, self.numeric[sequence.tokens[positions]].astype(np.int64))
+
+
+def test_a_task_sees_the_strings_of_its_tokens():
+    strings = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "in", "1859", "##b2", "mp"]
+    vocabulary = replace(VOCABULARY, tokens=(*strings, *[""] * (VOCABULARY.size - len(strings))))
+    sequence = lay_out(Arranged((Segment(document([[[5, 6, 8, 7]]]), 0, 4),), None), vocabulary)
+    made = ContainsDigit(Options(), vocabulary).label(sequence, np.random.default_rng(0))
+    assert made.positions.tolist() == [1, 2, 3, 4]
+    assert made.targets.tolist() == [0, 1, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def three_corpora(tmp_path_factory):
+    texts = [document([[[10], [11]]], name=f"d{i}") for i in range(4)]
+    pairs = [document([[[10]], [[11]]], label="but", name="p0"), document([[[12]], [[13]]], label="and", name="p1")]
+    return write_corpora(tmp_path_factory.mktemp("reading"), {"wiki": texts, "pairs": pairs, "news": texts}).corpora
+
+
+def test_a_corpus_with_labels_holds_pairs(three_corpora):
+    assert {name: kind_of(corpus) for name, corpus in three_corpora.items()} == {
+        "wiki": "documents",
+        "pairs": "pairs",
+        "news": "documents",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("knowledge_masking", ["wiki", "news"]),
+        ("sentence_distance", ["wiki", "news"]),
+        ("discourse_relation", ["pairs"]),
+    ],
+)
+def test_by_default_a_task_reads_the_corpora_of_its_kind(three_corpora, name, read):
+    assert list(corpora_for(task(name), three_corpora)) == read
+
+
+def test_a_token_task_reads_pairs_where_it_names_them(three_corpora):
+    assert list(corpora_for(task("knowledge_masking", corpora=("pairs", "wiki")), three_corpora)) == ["pairs", "wiki"]
+
+
+@pytest.mark.parametrize(
+    ("name", "corpus", "told"),
+    [
+        ("sentence_distance", "pairs", r"'pairs', which holds labelled pairs, but it reads documents"),
+        ("discourse_relation", "wiki", r"'wiki', which holds documents, but it reads labelled pairs"),
+    ],
+)
+def test_a_corpus_of_the_wrong_kind_is_refused_by_name(three_corpora, name, corpus, told):
+    with pytest.raises(TaskError, match=rf"task '{name}' is to read corpus {told}. Take '{corpus}' off tasks.{name}"):
+        corpora_for(task(name, corpora=(corpus,)), three_corpora)
+
+
+def test_an_unknown_corpus_is_refused_with_the_nearest(three_corpora):
+    with pytest.raises(TaskError, match=r"'pears'.*Did you mean 'pairs'.*They have: wiki, pairs, news"):
+        corpora_for(task("discourse_relation", corpora=("pears",)), three_corpora)
+
+
+def test_a_label_that_is_none_of_the_classes_is_refused_with_corpus_and_classes(three_corpora):
+    made = task("discourse_relation", labels=("but", "so"))
+    with pytest.raises(TaskError, match=r"reads corpus 'pairs', whose label 'and' is none of its classes \('but', 's"):
+        check_labels(made, {"pairs": three_corpora["pairs"]})
+    check_labels(task("discourse_relation", labels=("so", "and", "but")), {"pairs": three_corpora["pairs"]})
+
+
+def test_only_the_first_names_are_listed():
+    assert listed(("a", "b", "c"), 2) == "'a', 'b' and 1 other"
+    assert listed(tuple("abcd"), 1) == "'a' and 3 others"
+    assert listed(("a", "b"), 2) == "'a', 'b'"
