@@ -104,8 +104,18 @@ def test_known_cards_have_the_peak_of_their_data_sheet(name: str, precision: str
     assert "data sheet" in peak.source
 
 
-def test_a_card_nobody_entered_has_none() -> None:
-    assert known_peak("NVIDIA GeForce GTX 1080", "bf16") is None
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA GeForce GTX 1080",
+        "NVIDIA RTX A1000 Laptop GPU",
+        "NVIDIA GH200 480GB",
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+        "GRID A100-10C",
+    ],
+)
+def test_a_card_nobody_entered_has_none_and_neither_has_a_slice_of_one(name: str) -> None:
+    assert known_peak(name, "bf16") is None
 
 
 def test_the_peak_of_a_cpu_is_measured_and_says_so() -> None:

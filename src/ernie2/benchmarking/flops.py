@@ -10,6 +10,7 @@ again to save memory. So the share of a device's peak that follows is that of us
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from ernie2.training.measuring import synchronise
 
 _TERA = 10**12
 _KNOWN = (
-    # part of the name torch gives, bf16 or fp16 with tensor cores and without sparsity, fp32 without TF32; TFLOP/s
+    # words of the name torch gives, bf16 or fp16 with tensor cores and without sparsity, fp32 without TF32; TFLOP/s
     ("H200 NVL", 835.5, 60.0),
     ("H200", 989.4, 66.9),
     ("H100 NVL", 835.5, 60.0),
@@ -38,7 +39,9 @@ _KNOWN = (
     ("H100", 989.4, 66.9),
     ("A100", 312.0, 19.5),
 )
-"""NVIDIA's data sheets; the first entry whose name is part of the device's."""
+"""NVIDIA's data sheets; the first entry whose words are in the device's name."""
+_SLICE = re.compile(r"\bMIG\b|-\d+C$")
+"""Names of a part of a card: a MIG instance, a virtual GPU."""
 _SECONDS = 1.0
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -92,10 +95,10 @@ def peak_of(device: torch.device, precision: str) -> Peak:
 
 
 def known_peak(name: str, precision: str) -> Peak | None:
-    """What the data sheet of the GPU called `name` says for dense products; None for one that is not in our table."""
-    for part, half, single in _KNOWN:
-        if part in name:
-            return Peak((single if precision == "fp32" else half) * _TERA, f"data sheet of {part}, dense {precision}")
+    """What the data sheet of the GPU called `name` says for dense products; None for a slice of one, or an unknown."""
+    for known, half, single in _KNOWN:
+        if re.search(rf"\b{known}\b", name) and not _SLICE.search(name):
+            return Peak((single if precision == "fp32" else half) * _TERA, f"data sheet of {known}, dense {precision}")
     return None
 
 
