@@ -31,6 +31,7 @@ from rich.table import Table
 import ernie2
 from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.batches.stream import Lane
+from ernie2.config.overrides import as_override
 from ernie2.config.settings import Recipe
 from ernie2.model import vocabulary_loss
 from ernie2.model.levers import LEVERS, without
@@ -226,7 +227,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as aside:
         folder = given.shards or Path(aside)
         if given.shards is None:
-            ernie2.prepare("demo-en", [f"shards.folder={folder}"])
+            ernie2.prepare("demo-en", [as_override("shards.folder", folder)])
         shards, steps = Shards(folder), given.steps
         recipe = recipe_of(folder, 0, steps)
         packs, start = batches(recipe, shards, steps)

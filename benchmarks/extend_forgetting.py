@@ -27,6 +27,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 import ernie2
+from ernie2.config.overrides import as_override
 from ernie2.reporting.beside import Comparison, compare
 from ernie2.reporting.records_reader import read_records
 from ernie2.studies.analysis.statistics import Estimate
@@ -102,7 +103,7 @@ def one_seed(folder: Path, seed: int, steps: int, new_steps: int) -> tuple[Path,
     made = []
     for name, replay in (("replay", None), ("alone", 0)):
         target = folder / f"{name}-{seed}"
-        ernie2.extend(run, NEW, folder / "second", [f"run={target}", f"stages.steps={new_steps}"], replay)
+        ernie2.extend(run, NEW, folder / "second", [as_override("run", target), f"stages.steps={new_steps}"], replay)
         _check_bit_equal(run, target)
         made.append(target)
     return made[0], made[1]

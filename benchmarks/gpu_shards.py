@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 import ernie2
+from ernie2.config.overrides import as_override
 from ernie2.studies.settings import load_settings
 
 
@@ -19,7 +20,7 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     corpus, folder = sys.argv[1:]
-    values = [f"recipe.corpora.wiki.path={corpus}", f"recipe.shards.folder={folder}"]
+    values = [as_override("recipe.corpora.wiki.path", corpus), as_override("recipe.shards.folder", folder)]
     ernie2.prepare(load_settings("small", values).checked_recipe().model_dump(mode="json"))
 
 

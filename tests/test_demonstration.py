@@ -9,6 +9,7 @@ from ernie2.errors import ConfigError
 from ernie2.runs import prepare as preparing
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
+from ernie2.tasks.recipe import load_recipe
 from ernie2.training.records import Records
 
 QUESTION = QUESTIONS["en"]
@@ -72,6 +73,15 @@ def test_a_language_without_a_demo_is_refused_with_those_that_have_one(tmp_path)
         demo("fr", tmp_path)
     assert not list(tmp_path.iterdir())
     assert set(QUESTIONS) == {"en", "zh"}
+
+
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(demonstration, "prepare", lambda name, overrides: seen.append(load_recipe(name, overrides)))
+    monkeypatch.setattr(demonstration, "begun", lambda run: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        demo("en", tmp_path / "mine #2: new")
+    assert [seen[0].run, seen[0].shards.folder] == [f"{tmp_path}/mine #2: new/en/{name}" for name in ("run", "shards")]
 
 
 def test_a_sentence_longer_than_a_passage_is_cut_not_left_as_one_token(tmp_path):

@@ -18,6 +18,7 @@ import torch
 from ernie2.batches.order import generator
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.languages import check_language
+from ernie2.config.overrides import as_override
 from ernie2.console import answer, progress, say
 from ernie2.errors import ConfigError, did_you_mean
 from ernie2.finetuning.encoded import Encoded
@@ -66,7 +67,8 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
             f"there is no demo in {language!r}.{did_you_mean(language, QUESTIONS)} There is one in: "
             f"{', '.join(QUESTIONS)}."
         )
-    overrides = [f"run={folder / language / 'run'}", f"shards.folder={folder / language / 'shards'}"]
+    places = {"run": folder / language / "run", "shards.folder": folder / language / "shards"}
+    overrides = [as_override(key, place) for key, place in places.items()]
     recipe = load_recipe(f"demo-{language}", overrides)
     run = Path(recipe.run)
     say(f"1. Corpus → shards: {recipe.about}")

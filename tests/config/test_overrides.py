@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from ernie2.config.overrides import overridden
+from ernie2.config.overrides import apply_override, as_override, overridden
 from ernie2.errors import ConfigError
 from ernie2.finetuning.paper import OWN, settings_for
 
@@ -51,3 +53,10 @@ def test_what_no_run_can_have_is_refused(wrong: str) -> None:
 def test_a_number_with_an_underscore_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"is no number; write it without _"):
         overridden(OWN, [value])
+
+
+@pytest.mark.parametrize("text", ["a #2", "a: b", "[a", "null", "1e3", "", "“é” \\ 'x' \"y\"", "a\tb"])
+def test_an_override_of_a_value_says_exactly_that_value(text: str) -> None:
+    values: dict[str, Any] = {}
+    apply_override(values, as_override("run", text))
+    assert values == {"run": text}

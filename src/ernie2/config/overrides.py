@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -41,6 +42,11 @@ def overridden(settings: Flat, assignments: Sequence[str]) -> Flat:
     if problems:
         raise ConfigError(f"settings: {counted(len(problems), 'problem')}:\n{list_problems(problems)}")
     return made
+
+
+def as_override(key: str, value: object) -> str:
+    """Return `key=value` with the text of `value` quoted, so that nothing in it is read as YAML."""
+    return f"{key}={json.dumps(str(value), ensure_ascii=False)}"
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
