@@ -9,7 +9,8 @@
 #
 # Usage: benchmarks/pack_gpu_run.sh CORPUS [--out FOLDER] [--mini RECIPE] [--python 3.12]
 #   CORPUS   documents, as `path` of a corpus in a recipe takes them (.jsonl, .jsonl.gz, .parquet, …)
-#   --out    where the pack goes; default build/gpu, which git ignores
+#   --out    where the pack goes; default build/gpu, which git ignores. A new or empty folder, or one of an earlier
+#            pack, of which only the files above are replaced
 # Needs the network once, for the wheels.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -28,8 +29,14 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$corpus" ] || { echo "usage: $0 CORPUS [--out FOLDER] [--mini RECIPE] [--python 3.12]" >&2; exit 2; }
 corpus=$(realpath "$corpus")
-mkdir -p "$out/wheels" "$out/work"
-out=$(cd "$out" && pwd)
+if [ -e "$out" ] && [ ! -e "$out/made_by_pack_gpu_run" ] && [ -n "$(ls -A "$out")" ]; then
+    echo "--out $out holds something that is no pack; give a new folder" >&2
+    exit 2
+fi
+made=$(mktemp -d)
+trap 'rm -rf "$made"' EXIT
+new=$made/pack work=$made/work
+mkdir -p "$new/wheels" "$work"
 
 names=(pydantic annotated-types typing-inspection typing-extensions datatrove loguru dill multiprocess zstandard
     sentencex ahocorasick-rs rjieba)
@@ -39,38 +46,40 @@ platforms+=(--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --platf
 fetch() {  # NAME[==VERSION]: its newest wheel for that Python, without what it depends on
     "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
         --python-version "$version" --implementation cp --abi "cp${version/./}" --abi abi3 --abi none \
-        "${platforms[@]}" --dest "$out/wheels" "$1" 2>"$out/work/pip.log"
+        "${platforms[@]}" --dest "$new/wheels" "$1" 2>"$work/pip.log"
 }
-rm -f "$out"/wheels/*.whl
 for name in "${names[@]}"; do
-    fetch "$name" || "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$out/wheels" "$name" ||
-        { cat "$out/work/pip.log" >&2; echo "no wheel of $name" >&2; exit 1; }
+    fetch "$name" || "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$new/wheels" "$name" ||
+        { cat "$work/pip.log" >&2; echo "no wheel of $name" >&2; exit 1; }
 done
-core=$(unzip -p "$out"/wheels/pydantic-2*.whl '*/METADATA' | sed -n 's/^Requires-Dist: pydantic-core==\([0-9.]*\).*/\1/p' | head -n 1)
-fetch "pydantic-core==$core" || { cat "$out/work/pip.log" >&2; exit 1; }
+core=$(unzip -p "$new"/wheels/pydantic-2*.whl '*/METADATA' | sed -n 's/^Requires-Dist: pydantic-core==\([0-9.]*\).*/\1/p' | head -n 1)
+fetch "pydantic-core==$core" || { cat "$work/pip.log" >&2; exit 1; }
 
 echo "preparing shards of $corpus"
-"$python" "$root/benchmarks/gpu_shards.py" "$corpus" "$out/work/shards"
+"$python" "$root/benchmarks/gpu_shards.py" "$corpus" "$work/shards"
 pack() { tar -C "$1" -cf - "${@:3}" | xz -T0 -9e >"$2"; }
-pack "$out/work" "$out/shards.tar.xz" shards
+pack "$work" "$new/shards.tar.xz" shards
 (cd "$root" && git ls-files --cached --others --exclude-standard -z |
-    while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done >"$out/work/files")
-tar -C "$root" --null --files-from "$out/work/files" -cf - | xz -T0 -9e >"$out/project.tar.xz"
-git -C "$root" describe --always --dirty=+changes --abbrev=12 >"$out/commit.txt"
-rm -f "$out/mini.tar.xz" "$out/mini.txt"
+    while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done >"$work/files")
+tar -C "$root" --null --files-from "$work/files" -cf - | xz -T0 -9e >"$new/project.tar.xz"
+git -C "$root" describe --always --dirty=+changes --abbrev=12 >"$new/commit.txt"
 if [ -n "$mini" ]; then
     folder=$("$python" -c 'import sys; from ernie2.tasks.recipe import load_recipe; print(load_recipe(sys.argv[1]).shards.folder)' "$mini")
     case $folder in /*) echo "$mini: shards.folder has to be a relative path, and is $folder" >&2; exit 2 ;; esac
     [ -e "$folder/shards.json" ] || { echo "$folder holds no shards; run: ernie2 prepare $mini" >&2; exit 2; }
-    tar -cf - "$folder" -C "$(dirname "$mini")" "$(basename "$mini")" | xz -T0 -9e >"$out/mini.tar.xz"
-    basename "$mini" >"$out/mini.txt"
+    tar -cf - "$folder" -C "$(dirname "$mini")" "$(basename "$mini")" | xz -T0 -9e >"$new/mini.tar.xz"
+    basename "$mini" >"$new/mini.txt"
 fi
-cp "$root/benchmarks/unpack_gpu_run.sh" "$out/run.sh"
-rm -rf "$out/work"
+cp "$root/benchmarks/unpack_gpu_run.sh" "$new/run.sh"
+touch "$new/made_by_pack_gpu_run"
 
-du -b --total "$out"/* | awk '{printf "%8.2f MiB  %s\n", $1 / 1048576, $2}'
-bytes=$(du -bs "$out" | cut -f 1)
+du -b --total "$new"/* | awk '{printf "%8.2f MiB  %s\n", $1 / 1048576, $2}'
+bytes=$(du -bs "$new" | cut -f 1)
 [ "$bytes" -le $((most_mib * 1048576)) ] || { echo "more than $most_mib MiB; give a smaller corpus" >&2; exit 1; }
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+(cd "$out" && rm -rf wheels shards.tar.xz project.tar.xz mini.tar.xz mini.txt commit.txt run.sh)
+mv "$new"/* "$out"
 echo
 echo "Copy $out to the machine, then run there:"
 echo "  bash $(basename "$out")/run.sh --out results --limit 470"
