@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ernie2.config.overrides import as_override
 from gpu_parts.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ def run_tests(job: Job) -> None:
         for file in (ROOT / "tests").rglob("test_*.py")
         if "pytest.mark.gpu" in file.read_text(encoding="utf-8")
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-m", "gpu", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", "-rs", "-m", "gpu", "-p", "no:cacheprovider", "-p", "no:xdist"]
     ran = _run(job, [*command, *files])
     job.note("tests", files=files, **_ended(ran))
     _fail_with(ran)
@@ -36,7 +37,12 @@ def run_study(job: Job) -> None:
     """Learning methods side by side on one device, eager: a compiler would take longer than they train."""
     preset, *overrides = job.scale.study
     folder = job.out / "scratch" / "study"
-    values = [*overrides, f"folder={folder}", f"recipe.shards.folder={job.shards}", *_study_corpus(job)]
+    values = [
+        *overrides,
+        as_override("folder", folder),
+        as_override("recipe.shards.folder", job.shards),
+        *_study_corpus(job),
+    ]
     command = [sys.executable, "-m", "ernie2", "study", "table7", "--preset", preset, *values]
     ran = _run(job, [*command, "--parallel", "7" if job.device.type == "cuda" else "1"])
     for name in ("study.json", "study.md"):
@@ -60,7 +66,7 @@ def run_mini(job: Job) -> None:
         job.note("skipped", why="no recipe was named: give --mini RECIPE")
         return
     folder = job.out / "mini"
-    command = [sys.executable, "-m", "ernie2", "pretrain", str(job.mini), f"run={folder}"]
+    command = [sys.executable, "-m", "ernie2", "pretrain", str(job.mini), as_override("run", folder)]
     ran = _run(job, command)
     metrics = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_bytes().splitlines()] if metrics.exists() else []

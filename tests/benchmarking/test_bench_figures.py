@@ -12,6 +12,7 @@ import tiny_run
 from ernie2.benchmarking import bench as bench_module
 from ernie2.benchmarking.bench import Bench
 from ernie2.benchmarking.flops import Peak, step_flops
+from ernie2.benchmarking.mix import Step, Taken
 from ernie2.benchmarking.ours import Ours
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.store import Shards
@@ -50,10 +51,18 @@ def test_tokens_and_operations_are_those_of_the_packs_trained_on(folder: Path, m
         assert made.flops == step_flops(model.settings, model.vocab_size, model.specs, packs)
     assert figures["kernels"]["padded"]["packs"] == sum(len(packs) for packs, _ in trained)
     assert figures["kernels"]["padded"]["longest"] <= 64
-    assert figures["mfu"] > 0
     assert (figures["compiled"], figures["graphs"], figures["recompilations"]) == (False, None, None)
     assert figures["real_share"] == 1
     assert figures["measured_sets"] == figures["task_sets"] == len(bench.counts)
+
+
+def test_mfu_is_the_share_of_the_peak_that_is_needed_for_real_tokens(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, taken = bench_of(folder, 1), Taken()
+    monkeypatch.setattr(bench_module, "peak_of", lambda *_: NO_PEAK)
+    taken.add(bench.sets[0], Step(seconds=2.0, tokens=100, flops=300_000_000, with_padding=120))
+    assert bench.own_figures(taken)["mfu"] == pytest.approx(0.15)  # 3e8 in 2 s, of 1e9 a second
 
 
 def test_compiled_graphs_are_counted_and_none_is_compiled_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
