@@ -3,7 +3,9 @@
     python benchmarks/bench_against_hf.py [RECIPE] [OVERRIDES …] [--against hf] [--steps 30] [--json bench.jsonl]
 
 Measures, prints and writes what `ernie2 bench RECIPE` does, with transformers training in turns with ours.
-docs/bench.md says what the figures mean and what --against can name. Nothing else should run on the machine meanwhile.
+docs/bench.md says what the figures mean and what --against can name. Every side takes 24 to 64 steps of warm-up, where
+nothing is compiled, and then --steps: `--steps 2` trains 26 steps and more of each. Nothing else should run on the
+machine meanwhile.
 """
 
 from __future__ import annotations
@@ -32,10 +34,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", nargs="?", default="demo-en", help="a YAML file, or the name of a shipped recipe")
     parser.add_argument("overrides", nargs="*", help="values of the recipe, such as train.precision=bf16")
-    parser.add_argument("--against", default="hf", help=f"hf: all that suit the device; or some of {','.join(SIDES)}")
-    parser.add_argument("--steps", type=int, default=30, help="steps to measure, after a warm-up")
+    sides = f"hf (the default): all that suit the device; or some of {','.join(SIDES)}"
+    parser.add_argument("--against", default="hf", help=sides)
+    steps = "steps of each side to measure, after a warm-up of 24 to 64 steps of each; default: %(default)s"
+    parser.add_argument("--steps", type=int, default=30, help=steps)
     parser.add_argument("--sequences", type=int, help="sequences that a batch of theirs holds at most to begin with")
-    parser.add_argument("--json", type=Path, default=Path("bench.jsonl"), help="gets a line for every measurement")
+    file = "gets a line for every measurement; default: %(default)s"
+    parser.add_argument("--json", type=Path, default=Path("bench.jsonl"), help=file)
     given = parser.parse_intermixed_args()
     with on_terminal():
         try:

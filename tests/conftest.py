@@ -5,10 +5,8 @@ Hypothesis has no deadline here, since a test must pass under any load, and the 
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,9 +16,15 @@ from ernie2.console import on_terminal
 
 settings.register_profile("ernie2", deadline=None)
 settings.load_profile("ernie2")
-_CACHE = tempfile.mkdtemp(prefix="ernie2-tests-cache-")
-os.environ["XDG_CACHE_HOME"] = _CACHE
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache below pytest's own temporary folder, which pytest removes even where a worker of xdist is killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture

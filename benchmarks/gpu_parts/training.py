@@ -23,7 +23,8 @@ def bench_of(job: Job, steps: int, *overrides: str, **facts: Any) -> Bench:
     """A bench of base with `overrides`, ready to measure; how long that took is noted, and every step will be."""
 
     def noted(what: str, measured: Mapping[str, Any]) -> None:
-        job.note(what, **facts, **measured)
+        if what != "warm_up":
+            job.note(what, **facts, **measured)
 
     began = time.monotonic()
     bench = Bench(job.recipe(*overrides), job.open_shards(), job.device, steps, note=noted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ernie2.batches.loader import Loader
 from ernie2.benchmarking import bench as bench_module
 from ernie2.benchmarking import input_side
 from ernie2.benchmarking.flops import Peak
+from ernie2.console import Bar
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +58,11 @@ def test_the_table_and_the_line_have_every_figure(
     for part in ("tokens/s without padding", "MFU", "peak memory", "attention", "padded for", "recompilations",
                  "operations", "threads", "waits", "instances/s", "of warm-up", str(file)):  # fmt: skip
         assert part in shown, part
+    (device,) = [row for row in shown.splitlines() if row.split()[:1] == ["device"]]
+    assert device.count("threads") == 1
     *measured, line = lines_of(file)
-    assert [each["what"] for each in measured] == ["begin"] + ["step"] * 4 + ["one_process", "waiting", "waiting"]
+    whats = [each["what"] for each in measured if each["what"] != "warm_up"]
+    assert whats == ["begin"] + ["step"] * 4 + ["one_process", "waiting", "waiting"]
     assert (line["what"], {each["bench"] for each in measured}) == ("summary", {line["bench"]})
     assert measured[0]["batch"] == line["batch"]
     assert (line["recipe"], line["precision"], line["step"]["steps"]) == ("tiny", "fp32", 4)
@@ -81,7 +86,42 @@ def test_what_was_measured_before_a_cut_off_is_in_the_file(
     monkeypatch.setattr(bench_module.Bench, "inputs", cut_off)
     with pytest.raises(KeyboardInterrupt):
         ernie2.bench(folder / "recipe.yaml", steps=2, json_file=tmp_path / "b.jsonl")
-    assert [line["what"] for line in lines_of(tmp_path / "b.jsonl")] == ["begin", "step", "step"]
+    whats = [line["what"] for line in lines_of(tmp_path / "b.jsonl") if line["what"] != "warm_up"]
+    assert whats == ["begin", "step", "step"]
+
+
+def test_a_warm_up_that_is_cut_off_leaves_its_steps_and_shows_whose_and_how_many(
+    folder: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ernie2.console.PLAIN_SECONDS", 0.0)
+    advance = Bar.advance
+
+    def cut_off(bar: Bar, *arguments: Any, **options: Any) -> None:
+        advance(bar, *arguments, **options)
+        if bar.done == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bar, "advance", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        ernie2.bench(folder / "recipe.yaml", steps=2, json_file=tmp_path / "b.jsonl")
+    lines = lines_of(tmp_path / "b.jsonl")
+    assert [line["what"] for line in lines] == ["begin"] + ["warm_up"] * 3
+    assert all(line["side"] == "ernie2" and line["seconds"] > 0 and line["tokens"] > 0 for line in lines[1:])
+    assert "warm-up of ernie2, step 3 of 24 to 64" in capsys.readouterr().out
+
+
+def test_the_weighed_rate_can_be_recomputed_from_the_lines(folder: Path, tmp_path: Path, quick: None) -> None:
+    made = ernie2.bench(folder / "recipe.yaml", steps=7, json_file=tmp_path / "b.jsonl")
+    begin, *lines = lines_of(tmp_path / "b.jsonl")
+    tokens = seconds = 0.0
+    for chosen in begin["plan"]:
+        wanted = (chosen["host"], chosen["active"])
+        steps = [line for line in lines if line["what"] == "step" and (line["host"], line["active"]) == wanted]
+        if steps:
+            tokens += chosen["steps"] * fmean(step["tokens"] for step in steps)
+            seconds += chosen["steps"] * median(step["seconds"] for step in steps)
+    assert len(begin["plan"]) == made["step"]["task_sets"]
+    assert tokens / seconds == pytest.approx(made["step"]["tokens_per_second"])
 
 
 def test_a_second_measurement_has_a_second_summary(folder: Path, tmp_path: Path, quick: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +114,7 @@ def test_a_folder_is_complete_while_every_file_is_there(written):
     (written / "model.safetensors").unlink()
     assert not is_complete(written)
     assert not is_complete(written / "nowhere")
+
+
+def test_the_tests_leave_no_cache_outside_the_folders_that_pytest_removes(tmp_path_factory) -> None:
+    assert tmp_path_factory.getbasetemp() in Path(os.environ["XDG_CACHE_HOME"]).parents

@@ -14,9 +14,9 @@ import torch
 
 from ernie2.benchmarking.flops import peak_of
 from ernie2.benchmarking.input_side import input_side
-from ernie2.benchmarking.mix import Taken, sample
+from ernie2.benchmarking.mix import Step, Taken, sample
 from ernie2.benchmarking.ours import Ours
-from ernie2.benchmarking.warm_up import Side, warm_up
+from ernie2.benchmarking.warm_up import LEAST_STEPS, MOST_STEPS, Side, warm_up
 from ernie2.config.settings import Recipe
 from ernie2.console import progress, say
 from ernie2.errors import ConfigError
@@ -28,9 +28,10 @@ from ernie2.runs.prepare import RecipeSource, shards_of
 from ernie2.shards.store import Shards
 from ernie2.storage.line_files import append_line, check_appendable
 from ernie2.tasks.recipe import load_recipe
-from ernie2.training.measuring import task_sets
+from ernie2.training.measuring import TaskSet, task_sets
 from ernie2.training.run_record import RunRecord
 from ernie2.training.step import choose_precision
+from ernie2.wording import listing
 
 BENCH_FILE = "bench.jsonl"
 LEAST_INPUT_STEPS = 3
@@ -42,7 +43,8 @@ Note = Callable[[str, Mapping[str, Any]], None]
 class Bench:
     """Measures a run built from `recipe` and `shards`, part by part, after a warm-up.
 
-    `advance` is called with what was just done, `note` with each measurement as soon as it is made.
+    `begin` is called when the run is built, before the warm-up; `advance` with what was just done, `note` with each
+    measurement as soon as it is made.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Bench:
         steps: int,
         advance: Callable[[str], None] = lambda _: None,
         note: Note = lambda *_: None,
+        begin: Callable[[Bench], None] = lambda _: None,
     ) -> None:
         self.recipe, self.shards, self.device, self.advance, self.note = recipe, shards, device, advance, note
         self.made: Pretraining = build(recipe, shards)
@@ -61,14 +64,21 @@ class Bench:
         self.counts = task_sets(self.trainer.plans)
         self.sets = sample(self.counts, steps)
         self.ours = Ours(self.trainer, self.precision, device)
+        begin(self)
         self._warm_up_steps = self.warm_up([self.ours])
         self._warm_graphs = self.ours.graphs
         self._own_memory = self.ours.memory  # on a CPU that of the process, so before anyone else is in it
 
     def warm_up(self, sides: Sequence[Side]) -> int:
         """Train `sides` on packs of the recipe until their steps get no faster; return the steps each has taken."""
-        compiled, packs_of = self.trainer.model.static_shapes, self.ours.taker.packs
-        return warm_up(sides, packs_of, self.sets, compiled=compiled, advance=lambda: self.advance("warm-up"))
+        compiled, packs_of, names = self.trainer.model.static_shapes, self.ours.taker.packs, _names(sides)
+
+        def advance(number: int, least: int, chosen: TaskSet, steps: Sequence[Step]) -> None:
+            for side, step in zip(sides, steps, strict=True):
+                self.note("warm_up", {"side": side.name, **asdict(chosen), **asdict(step)})
+            self.advance(f"warm-up of {names}, step {number} of {least} to {max(least, MOST_STEPS)}")
+
+        return warm_up(sides, packs_of, self.sets, compiled=compiled, advance=advance)
 
     def steps(self) -> dict[str, Any]:
         """Rates of our step."""
@@ -85,7 +95,7 @@ class Bench:
                 step = side.step(packs)
                 taken[side.name].add(chosen, step)
                 self.note("step", {"side": side.name, **asdict(chosen), **asdict(step)})
-            self.advance("steps")
+            self.advance(f"{_names(sides)}, step {number + 1} of {len(self.sets)}")
         return taken
 
     def own_figures(self, taken: Taken) -> dict[str, Any]:
@@ -112,7 +122,11 @@ class Bench:
 
     def inputs(self, steps: int, seconds: float = 2.0) -> dict[str, Any]:
         """What feeds the steps, as `input_side` measures it."""
-        return input_side(self.ours.taker, self.sets, steps, seconds, lambda: self.advance("input"), self.note)
+        return input_side(self.ours.taker, self.sets, steps, seconds, lambda: self.advance("input side"), self.note)
+
+
+def _names(sides: Sequence[Side]) -> str:
+    return listing([side.name for side in sides])
 
 
 def bench(
@@ -141,7 +155,10 @@ def bench(
     file = Path(json_file)
     check_appendable(file, what_now="Name another file with --json.")
     shards = shards_of(checked, None)
-    say(f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}; nothing of it is kept")
+    say(
+        f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}: a warm-up of every side, of "
+        f"{LEAST_STEPS} to {MOST_STEPS} steps where nothing is compiled, then {steps} each; nothing of it is kept"
+    )
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     few = max(LEAST_INPUT_STEPS, steps // 3)
     identity = secrets.token_hex(4)
@@ -150,16 +167,22 @@ def bench(
         append_line(file, {"bench": identity, "what": what, **facts}, what_now="The figures so far are in it.")
 
     with progress("Measuring", None, "steps") as bar:
-        measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what), note)
-        described = _described(checked, measured.made.record, load)
-        note("begin", described)
+        described: dict[str, Any] = {}
+
+        def begin(built: Bench) -> None:
+            described.update(_described(checked, built.made.record, built.counts, load))
+            note("begin", described)
+
+        measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what), note, begin)
         figures = measure_steps(measured) | {"input": measured.inputs(few)}
     line = {"bench": identity, "what": "summary", **described, **figures}
     append_line(file, line, what_now="The figures so far are in it.")
     return line
 
 
-def _described(recipe: Recipe, record: RunRecord, load: Sequence[float] | None) -> dict[str, Any]:
+def _described(
+    recipe: Recipe, record: RunRecord, counts: Mapping[TaskSet, int], load: Sequence[float] | None
+) -> dict[str, Any]:
     """What was measured, where and when: the part of the line before its figures."""
     return {
         "format": 3,
@@ -177,4 +200,5 @@ def _described(recipe: Recipe, record: RunRecord, load: Sequence[float] | None) 
         "parameters": record.parameters,
         "vocab_size": record.data.vocab_size,
         "batch": recipe.batch.model_dump(mode="json"),
+        "plan": [{**asdict(chosen), "steps": steps} for chosen, steps in counts.items()],
     }

@@ -35,28 +35,31 @@ def warm_up(
     sets: Sequence[TaskSet],
     *,
     compiled: bool,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[int, int, TaskSet, Sequence[Step]], None] = lambda *_: None,
 ) -> int:
     """Train all `sides` in turns on the same packs of `sets` until none gets faster; return the steps each has taken.
 
     A compiled model trains every different set once, then until it settles; others train `LEAST_STEPS` at least. Sides
     have settled when the median time a token of `WINDOW` steps is above `SETTLED` times that of the `WINDOW` before.
     Ends in any case after `MOST_STEPS` steps or `MOST_SECONDS` a side, once `WINDOW` steps are taken.
+
+    `advance` gets, after every step: its number from 1 on, the least number of steps, its task set, a step a side.
     """
     different = list(dict.fromkeys(sets))
     taken, end = 0, time.monotonic() + MOST_SECONDS * len(sides)
+    least = len(different) if compiled else LEAST_STEPS
 
     def seconds_a_token(chosen: TaskSet) -> list[float]:
         nonlocal taken
         packs = packs_of(chosen)
         steps = [side.step(packs) for side in sides]
         taken += 1
-        advance()
+        advance(taken, least, chosen, steps)
         return [step.seconds / step.tokens for step in steps]
 
     for chosen in different if compiled else ():
         seconds_a_token(chosen)
-    least, window = taken or LEAST_STEPS, list(islice(cycle(different), WINDOW))
+    window = list(islice(cycle(different), WINDOW))
     before = [float("inf")] * len(sides)
     while True:
         now = [median(times) for times in zip(*map(seconds_a_token, window), strict=True)]

@@ -26,7 +26,7 @@ def bench(
         str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
     ] = "demo-en",
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps to measure, after a warm-up.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to measure, after 24 to 64 of warm-up.")] = 30,
     json_file: Annotated[
         Path, typer.Option("--json", help="The file that gets a line of JSON for every measurement, and a summary.")
     ] = Path("bench.jsonl"),
@@ -37,7 +37,8 @@ def bench(
     keeps nothing of it. Padding is never counted.
 
     Reads    the shards of RECIPE, which are made where there are none
-    Leaves   a line of JSON a measurement in bench.jsonl (--json), then one that sums up
+    Leaves   a line of JSON a measurement in bench.jsonl (--json), then one that
+             sums up; shards that it made (without RECIPE ernie2-demo/en/shards)
     Example  [bold]ernie2 bench my-recipe.yaml train.precision=bf16[/bold]
     """
     with when_interrupted(lambda: "what was measured is in " + str(json_file) + "; the same command starts again."):
@@ -104,6 +105,7 @@ def show_measurement(line: Mapping[str, Any]) -> None:
 def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
     encoder, batch = line["encoder"], line["batch"]
     load = f", load {line['load'][0]:.1f} before it began" if line["load"] else ""
+    threads = "" if "threads" in line["device"] else f", {line['threads']} threads"
     versions = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
     size = f"{encoder['layers']} layers × {encoder['hidden']}, {line['parameters']:,} parameters"
     step = line["step"]
@@ -122,7 +124,7 @@ def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
         of = "of the GPU" if line["device"][:3] != "cpu" else "of the process, Python and its libraries included"
         memory = f"{step['memory_bytes'] / 2**30:,.2f} GiB {of}"
     return [
-        ("device", f"{line['device']}; {line['threads']} threads, {line['cores']} cores{load}"),
+        ("device", f"{line['device']}{threads}, {line['cores']} cores{load}"),
         ("versions", versions),
         ("encoder", f"{encoder['kind']}, {size}, vocabulary {line['vocab_size']:,}"),
         ("tasks", ", ".join(line["tasks"])),
