@@ -13,11 +13,18 @@ OUT/PART.log. `read_gpu_run.py OUT/results.jsonl` makes tables of it.
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from gpu_parts.results import Results
+
+BEGAN = time.monotonic()
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
@@ -37,54 +44,71 @@ PARTS = {
 
 
 def main() -> int:
-    """Runs the chosen parts, or one of them; the exit code is 1 where a part failed or was cut off."""
+    """Run the chosen parts, or one of them; return 1 where a part failed or was cut off, 2 for a wrong argument."""
+    try:
+        return _main()
+    except OSError as error:
+        print(f"cannot use {error.filename}: {error.strerror}; name another folder or file", file=sys.stderr)
+        return 2
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds above 0; raise `ValueError` for anything else."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError
+    return number
+
+
+def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=Path, required=True, help="a folder written by `ernie2 prepare`")
     parser.add_argument("--out", type=Path, required=True, help="where results.jsonl and logs go")
-    parser.add_argument("--limit", type=float, default=470, help="seconds for all parts together")
-    parser.add_argument("--only", help=f"parts to run, in this order: {','.join(PARTS)}")
+    parser.add_argument("--limit", type=seconds, default=470, help="seconds for all parts together")
+    parser.add_argument("--only", action="append", help=f"parts to run, in this order: {','.join(PARTS)}")
     parser.add_argument("--scale", choices=["real", "tiny"], default="real")
     parser.add_argument("--mini", type=Path, help="the recipe of the small encoder that the last part pre-trains")
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=600, help=argparse.SUPPRESS)
+    parser.add_argument("--call", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if not (given.shards / "shards.json").exists():
+    if not (given.shards / "shards.json").is_file():
         parser.error(f"{given.shards} holds no shards; make them with `ernie2 prepare` or name another folder")
-    chosen = list(PARTS) if given.only is None else [name.strip() for name in given.only.split(",")]
+    chosen = list(PARTS) if given.only is None else [name.strip() for name in ",".join(given.only).split(",")]
     if unknown := [name for name in chosen if name not in PARTS]:
         parser.error(f"--only has no part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}")
     if given.mini and not given.mini.is_file():
         parser.error(f"--mini {given.mini}: there is no such file")
-    try:
-        given.out.mkdir(parents=True, exist_ok=True)
-        with (given.out / "results.jsonl").open("ab"):
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in ("results.jsonl", *(f"{part}.log" for part in chosen)):
+        with (given.out / name).open("ab"):
             pass
-    except OSError as error:
-        print(f"cannot write to --out {given.out}: {error.strerror}; name another folder", file=sys.stderr)
-        return 2
+    from gpu_parts.driver import end_with_driver, run_parts
+    from gpu_parts.results import Results
+
     if given.part:
-        _run_part(given)
+        end_with_driver()
+        _run_part(given, Results(given.out, given.call))
         return 0
-    from gpu_parts.driver import run_parts
+    results = Results(given.out, secrets.token_hex(4))
 
     def command(name: str, seconds: float) -> list[str]:
         places = ["--shards", str(given.shards.resolve()), "--out", str(given.out.resolve())]
         mini = ["--mini", str(given.mini.resolve())] if given.mini else []
-        options = ["--scale", given.scale, "--part", name, "--seconds", str(seconds)]
+        options = ["--scale", given.scale, "--part", name, "--seconds", str(seconds), "--call", results.call]
         return [sys.executable, str(Path(__file__).resolve()), *places, *options, *mini]
 
     limits = {name: PARTS[name] if given.scale == "real" else given.limit for name in chosen}
-    failed = run_parts(limits, command, given.out, given.limit)
+    failed = run_parts(limits, command, results, given.limit - (time.monotonic() - BEGAN))
     print(f"results: {given.out / 'results.jsonl'}" + (f"; failed or cut off: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
 
-def _run_part(given: argparse.Namespace) -> None:
+def _run_part(given: argparse.Namespace, results: Results) -> None:
     """One part in this process."""
-    began = time.monotonic()
     import torch
 
-    from ernie2.training.environment import git_state
+    from ernie2.training.environment import environment, git_state
     from gpu_parts import against, attention, commands, machine, training
     from gpu_parts.job import SCALES, Job
 
@@ -100,12 +124,13 @@ def _run_part(given: argparse.Namespace) -> None:
         "study": commands.run_study,
         "mini": commands.run_mini,
     }[given.part]
-    job = Job(given.part, given.out, given.shards, SCALES[given.scale], given.seconds, given.mini, began)
+    job = Job(given.part, results, given.shards, SCALES[given.scale], given.seconds, given.mini, BEGAN)
+    about = environment()
     job.note(
         "settings",
         scale=given.scale,
         commit=os.environ.get("ERNIE2_COMMIT") or git_state(ROOT),
-        device=torch.cuda.get_device_name() if job.device.type == "cuda" else "cpu",
+        device=torch.cuda.get_device_name() if job.device.type == "cuda" else f"{about['cpu']}, {about['cores']} cores",
         load=os.getloadavg()[0],
     )
     part(job)

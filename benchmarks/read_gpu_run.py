@@ -2,15 +2,16 @@
 
     python benchmarks/read_gpu_run.py OUT/results.jsonl [MORE …] > tables.md
 
-Several files, or several runs in one file, count as one: of what was measured more than once, the last is shown, and
-the first line says where scale, commit or device were not the same. A part that was cut off shows the steps it made
-before. Lines that cannot be read are left out and named.
+Every line has the id of its call of `gpu_run.py`. What is shown of a part is of one call: the newest in which it
+measured something; the first lines say what is of which call, and where scale, commit or device differ. A part that was
+cut off shows the steps it made before. Lines that cannot be read are left out and named.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,9 @@ from typing import Any, NoReturn
 Line = Mapping[str, Any]
 PARTS = ("machine", "base", "attention", "tests", "levers", "against", "large", "input", "study", "mini")
 TOP = 25
+SAME = ("scale", "commit", "device")
+NOT_MEASURED = frozenset({"settings", "ready", "skipped", "end", "cut off", "left out"})
+"""What lines without a measurement are."""
 
 
 class Markdown(str):
@@ -29,7 +33,7 @@ class Markdown(str):
 
 
 def read_lines(files: Sequence[Path]) -> tuple[list[Line], list[str]]:
-    """The lines of all files in order, and for every file with lines that cannot be read, which these are."""
+    """The lines of all files in the order of time; for every file with lines that cannot be read, which they are."""
     lines, damaged = [], []
     for file in files:
         unread = []
@@ -47,7 +51,7 @@ def read_lines(files: Sequence[Path]) -> tuple[list[Line], list[str]]:
             counted = "1 line" if len(unread) == 1 else f"{len(unread)} lines"
             named = f"line{'s' * (len(unread) > 1)} {', '.join(map(str, unread))}"
             damaged.append(f"{counted} could not be read: {named}" + (f" of {file}" if len(files) > 1 else ""))
-    return lines, damaged
+    return sorted(lines, key=lambda line: float(line["at"])), damaged
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -56,8 +60,10 @@ def _refuse(constant: str) -> NoReturn:
 
 def _check(line: Any) -> None:
     """Raise an error where the tables could not show this line: it lacks something, or its type or size is wrong."""
-    if not (isinstance(line["part"], str) and isinstance(line["what"], str)):
-        raise TypeError("part and what are text")
+    if not (
+        all(isinstance(line[key], str) for key in ("call", "part", "what")) and isinstance(line["at"], int | float)
+    ):
+        raise TypeError("call, part and what are text, at is a number")
     rates = {"step": "seconds", "lever": "tokens_per_second", "rates": "tokens_per_second"}
     if line["what"] in rates and not line[rates[line["what"]]] > 0:
         raise ValueError("no rate is 0")
@@ -68,39 +74,52 @@ def _check(line: Any) -> None:
 
 def tables(lines: Sequence[Line]) -> str:
     """Every section, in Markdown."""
-    sections = (
-        ("Machine and ceilings", _machine),
-        ("Attention alone", _attention),
-        ("Base", lambda lines: _training(lines, "base")),
-        ("Profile of one step of base", _profile),
-        ("Large", lambda lines: _training(lines, "large")),
-        ("Levers", _levers),
-        ("Beside Hugging Face", _against),
-        ("Input side", _input),
-        ("Study of learning methods", _study),
-        ("Tests marked gpu", _tests),
-        ("Small encoder", _mini),
-        ("What did not run, and why", _missing),
-    )
-    return "\n".join(f"## {title}\n\n{section(lines) or 'Nothing was measured.'}\n" for title, section in sections)
+    sections = {
+        "Machine and ceilings": _machine(newest(lines, "machine")),
+        "Attention alone": _attention(newest(lines, "attention")),
+        "Base": _training(newest(lines, "base"), "base"),
+        "Profile of one step of base": _profile(newest(lines, "base")),
+        "Large": _training(newest(lines, "large"), "large"),
+        "Levers": _levers(newest(lines, "levers")),
+        "Beside Hugging Face": _against(newest(lines, "against")),
+        "Input side": _input(newest(lines, "input")),
+        "Study of learning methods": _study(newest(lines, "study")),
+        "Tests marked gpu": _tests(newest(lines, "tests")),
+        "Small encoder": _mini(newest(lines, "mini")),
+        "What did not run, and why": _missing(lines),
+    }
+    return "\n".join(f"## {title}\n\n{section or 'Nothing was measured.'}\n" for title, section in sections.items())
+
+
+def newest(lines: Sequence[Line], part: str) -> list[Line]:
+    """Lines of `part` in the newest call in which it measured something; where it never did, in the newest it is in."""
+    mine = [line for line in lines if line["part"] == part]
+    measured = [line for line in mine if line["what"] not in NOT_MEASURED] or mine
+    return [line for line in mine if line["call"] == measured[-1]["call"]]
 
 
 def heading(lines: Sequence[Line]) -> str:
-    """At which scale, from which commit and on what this was measured, and whether it was the same for every line."""
-    settings = [line for line in lines if line["what"] == "settings"]
-    scales, commits, devices = (
-        list(dict.fromkeys(_plain(line.get(key) or "not recorded") for line in settings)) or ["not recorded"]
-        for key in ("scale", "commit", "device")
-    )
-    said = ["Scale tiny: a dry run, these are not measurements."] if "tiny" in scales else []
-    said += [f"Scale {', '.join(scales)}; commit {', '.join(commits)}; device {', '.join(devices)}."]
-    differing = [
-        name for name, found in (("scale", scales), ("commit", commits), ("device", devices)) if len(found) > 1
-    ]
-    said += [f"**Not one run: the lines differ in {', '.join(differing)}.**"] if differing else []
-    loads = [line["load"] for line in settings if "load" in line]
-    said += [f"Load when a part began: {min(loads):.1f} to {max(loads):.1f}."] if loads else []
-    return " ".join(said)
+    """At which scale, from which commit and on what this was measured, by call, and what of it differs."""
+    shown: dict[str, list[str]] = {}
+    for part in PARTS:
+        for call in {line["call"] for line in newest(lines, part)}:
+            shown.setdefault(call, []).append(part)
+    settings = [line for line in lines if line["what"] == "settings" and line["part"] in shown.get(line["call"], ())]
+    said = ["Scale tiny: a dry run, these are not measurements."] if "tiny" in _named(settings, "scale") else []
+    for call, parts in shown.items():
+        own = [line for line in settings if line["call"] == call]
+        loads = [line["load"] for line in own if "load" in line]
+        facts = "; ".join(f"{key} {', '.join(_named(own, key)) or 'not recorded'}" for key in SAME)
+        load = f" Load when a part began: {min(loads):.1f} to {max(loads):.1f}." if loads else ""
+        said.append(f"Call {_plain(call)}: {', '.join(parts)}. Its {facts}.{load}")
+    differing = [key for key in SAME if len(_named(settings, key)) > 1]
+    said += [f"**Not the same in all tables: {', '.join(differing)}.**"] if differing else []
+    return "\n\n".join(said)
+
+
+def _named(settings: Sequence[Line], key: str) -> list[str]:
+    """Every different value of `key`."""
+    return list(dict.fromkeys(_plain(line.get(key) or "not recorded") for line in settings))
 
 
 def _of(lines: Sequence[Line], part: str, what: str) -> list[Line]:
@@ -200,7 +219,8 @@ def _training(lines: Sequence[Line], part: str) -> str:
         return _partial(_of(lines, part, "step"))
     (line,) = _last(lines, part, "rates")
     ready = "".join(
-        f" Ready after {each['seconds']:.0f} s, compiling included." for each in _last(lines, part, "ready")
+        f" Ready after {each['seconds']:.0f} s{', compiling included' if each['compiled'] else ''}."
+        for each in _last(lines, part, "ready")
     )
     kernels = "; ".join(f"{name} for {use['packs']} packs" for name, use in line["kernels"].items())
     flash = f"; packed by {line['flash_attention']}" if line.get("flash_attention") else ""
@@ -320,8 +340,15 @@ def _against(lines: Sequence[Line]) -> str:
             "where tokens are masked", "steps", "a step of theirs takes, s")  # fmt: skip
     made = [_table(head, rows), f"{_plain(measured[-1]['library'])}."] if rows else []
     sides = {line["side"] for line in measured}
-    theirs_cut = [step for step in steps if step["side"] not in sides and not (sides and step["side"] == "ours")]
-    return "\n\n".join([*made, *_partials(theirs_cut, "side"), *_model(lines, "against")])
+    cut = [
+        {
+            **step,
+            "sides": step["side"] if step["side"] == step["beside"] else f"{step['side']}, beside {step['beside']}",
+        }
+        for step in steps
+        if step["beside"] not in sides
+    ]
+    return "\n\n".join([*made, *_partials(cut, "sides"), *_model(lines, "against")])
 
 
 def _input(lines: Sequence[Line]) -> str:
@@ -341,8 +368,13 @@ def _input(lines: Sequence[Line]) -> str:
 def _study(lines: Sequence[Line]) -> str:
     for line in _last(lines, "study", "study"):
         settings = f"Preset {_code(line['preset'])} with {', '.join(_code(value) for value in line['overrides'])}."
-        return f"{settings}\n\n{_below(line['table'])}".rstrip()
+        return f"{settings} {_ended(line)}.\n\n{_below(line['table'])}".rstrip()
     return ""
+
+
+def _ended(line: Line) -> str:
+    """How the command of a part ended."""
+    return "Stopped at its time limit" if line["stopped"] else f"Exit code {line['exit_code']}"
 
 
 def _below(text: str) -> str:
@@ -363,42 +395,43 @@ def _tests(lines: Sequence[Line]) -> str:
         said = line["said"][-1] if line["said"] else "nothing was printed"
         counts = {name: int(count) for count, name in re.findall(r"(\d+) (passed|failed|skipped|error)", said)}
         shown = ", ".join(f"{count} {name}" for name, count in {"passed": 0, **counts}.items()) if counts else said
-        return f"Exit code {line['exit_code']}: {_plain(shown)}"
+        return f"{_ended(line)}: {_plain(shown)}"
     return ""
 
 
 def _mini(lines: Sequence[Line]) -> str:
     for line in _last(lines, "mini", "mini"):
         last = "\n".join(f"    {json.dumps(each, ensure_ascii=False)}" for each in line["last"])
-        ended = "stopped at its time limit" if line["stopped"] else f"exit code {line['exit_code']}"
-        return f"{_code(line['recipe'])}: {ended}; its last records:\n\n{last}"
+        return f"{_code(line['recipe'])}. {_ended(line)}; its last records:\n\n{last}"
     return ""
 
 
 def _missing(lines: Sequence[Line]) -> str:
-    """Parts and pieces that are not in the tables, each with the reason."""
+    """What did not run in the newest call that asked for it, and pieces not in the tables, each with the reason."""
     rows = []
     for part in PARTS:
-        mine = [line for line in lines if line["part"] == part]
+        asked = [line["call"] for line in lines if part in (line["part"], *line.get("parts", ()))]
+        mine = [line for line in lines if line["part"] == part and line["call"] == asked[-1]]
         ends = [line for line in mine if line["what"] in ("end", "cut off", "left out")]
-        if not mine:
+        if not asked:
             rows.append((part, "it was not asked for"))
         elif not ends:
-            rows.append((part, "the whole run was cut off while it was at work"))
+            rows.append((part, f"the whole call was cut off {'while it was at work' if mine else 'before it began'}"))
         elif ends[-1]["what"] == "left out":
             rows.append((part, ends[-1]["why"]))
         elif ends[-1]["what"] == "cut off":
-            rows.append((part, f"cut off at its limit, after {ends[-1]['seconds']:.0f} s"))
+            by = ends[-1].get("by", "its limit")
+            rows.append((part, f"cut off by {by}, after {ends[-1]['seconds']:.0f} s"))
         elif ends[-1]["exit_code"] != 0:
             said = ends[-1].get("said") or [""]
             rows.append((part, f"failed with exit code {ends[-1]['exit_code']}: {said[-1]}"))
-        rows += [(part, line["why"]) for line in _last(lines, part, "skipped")]
+        rows += [(part, line["why"]) for line in _last(mine, part, "skipped")]
     without: dict[tuple[str, str], list[str]] = {}
-    for line in _last(lines, "attention", "kernel", "kernel", "mix"):
+    for line in _last(newest(lines, "attention"), "attention", "kernel", "kernel", "mix"):
         if "error" in line:
             without.setdefault((line["kernel"], line["error"]), []).append(line.get("mix") or "every mix")
     rows += [(f"attention, {kernel}: {', '.join(mixes)}", error) for (kernel, error), mixes in without.items()]
-    for line in _last(lines, "against", "against", "side"):
+    for line in _last(newest(lines, "against"), "against", "against", "side"):
         if "error" in line:
             rows.append((f"against, {line['side']}", line["error"]))
     return _table(("what", "why"), rows) or "Everything ran."
@@ -416,7 +449,11 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"cannot read {error.filename}: {error.strerror}")
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    print("\n\n".join([heading(lines), *damaged, tables(lines)]))
+    try:
+        print("\n\n".join([heading(lines), *damaged, tables(lines)]), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again as it ends
+        sys.exit(None if isinstance(error, BrokenPipeError) else f"cannot write the tables: {error.strerror}")
 
 
 if __name__ == "__main__":

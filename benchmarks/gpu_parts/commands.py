@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.config.overrides import as_override
+from gpu_parts.driver import STOPPED
 from gpu_parts.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,13 +30,13 @@ def run_tests(job: Job) -> None:
     command = [sys.executable, "-m", "pytest", "-rs", "-m", "gpu", "-p", "no:cacheprovider", "-p", "no:xdist"]
     ran = _run(job, [*command, *files])
     job.note("tests", files=files, **_ended(ran))
-    _fail_with(ran)
+    _end_as(ran)
 
 
 def run_study(job: Job) -> None:
     """Learning methods side by side on one device, eager: a compiler would take longer than they train."""
     preset, *overrides = job.scale.study
-    folder = job.out / "scratch" / "study"
+    folder = job.out / f"study-{job.results.call}"
     values = [
         *overrides,
         as_override("folder", folder),
@@ -45,12 +45,10 @@ def run_study(job: Job) -> None:
     ]
     command = [sys.executable, "-m", "ernie2", "study", "table7", "--preset", preset, *values]
     ran = _run(job, [*command, "--parallel", "7" if job.device.type == "cuda" else "1"])
-    for name in ("study.json", "study.md"):
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, job.out / name)
-    table = (job.out / "study.md").read_text(encoding="utf-8") if (job.out / "study.md").exists() else ""
-    job.note("study", preset=preset, overrides=overrides, table=table, **_ended(ran))
-    _fail_with(ran)
+    tables = folder / "study.md"
+    table = tables.read_text(encoding="utf-8") if tables.exists() else ""
+    job.note("study", preset=preset, overrides=overrides, folder=str(folder), table=table, **_ended(ran))
+    _end_as(ran)
 
 
 def _study_corpus(job: Job) -> list[str]:
@@ -65,13 +63,13 @@ def run_mini(job: Job) -> None:
     if job.mini is None:
         job.note("skipped", why="no recipe was named: give --mini RECIPE")
         return
-    folder = job.out / "mini"
+    folder = job.out / f"mini-{job.results.call}"
     command = [sys.executable, "-m", "ernie2", "pretrain", str(job.mini), as_override("run", folder)]
     ran = _run(job, command)
     metrics = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_bytes().splitlines()] if metrics.exists() else []
     job.note("mini", recipe=str(job.mini), folder=str(folder), last=lines[-3:], **_ended(ran))
-    _fail_with(ran)
+    _end_as(ran)
 
 
 @dataclass(frozen=True)
@@ -87,9 +85,11 @@ def _ended(ran: Ran) -> dict[str, Any]:
     return {"exit_code": ran.exit_code, "stopped": ran.stopped, "said": ran.said[-8:]}
 
 
-def _fail_with(ran: Ran) -> None:
-    """End this part as failed where its command failed by itself."""
-    if ran.exit_code and not ran.stopped:
+def _end_as(ran: Ran) -> None:
+    """End this part as its command ended: as cut off where it was stopped, as failed where it failed by itself."""
+    if ran.stopped:
+        sys.exit(STOPPED)
+    if ran.exit_code:
         print("\n".join(ran.said[-30:]))
         sys.exit(1)
 

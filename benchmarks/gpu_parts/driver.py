@@ -7,54 +7,61 @@ import os
 import secrets
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from gpu_parts.job import note
+from gpu_parts.results import Results
 
 MARK = "ERNIE2_GPU_PART"
 """The environment variable by which every process of a part is known, whatever group or session it moved to."""
 LEAST = 10.0
 """Seconds without which no part begins."""
+STOPPED = 75
+"""The exit code of a part that stopped its command because its time was over."""
+_LOOK = 0.5
+"""Seconds between two looks of a part at whether its driver is there."""
 ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_parts(
     parts: Mapping[str, float],
     command: Callable[[str, float], Sequence[str]],
-    out: Path,
+    results: Results,
     limit: float,
     least: float = LEAST,
 ) -> list[str]:
     """Run each of `parts` (name -> most seconds) by `command` (name, seconds); return the names of those that failed.
 
-    All of them together take `limit` seconds at most. How each ended is noted in results.jsonl: "end" with its exit
-    code, "cut off" where its time was over or this process was asked to end by a signal, "left out" where fewer than
-    `least` seconds were left. After such a signal no process of a part is left, and `SystemExit` is raised with 128 +
-    the signal.
+    All of them together take `limit` seconds at most. Which were asked for is noted in `results` as "begin", then how
+    each ended: "end" with its exit code, "cut off" where its time was over or this process was asked to end by a
+    signal, "left out" where fewer than `least` seconds were left. After such a signal no process of a part is left, and
+    `SystemExit` is raised with 128 + the signal.
     """
     began, failed = time.monotonic(), []
+    results.note("call", "begin", parts=list(parts), limit=limit)
     for name, most in parts.items():
         left = limit - (time.monotonic() - began)
         if left < least:
-            note(out, name, "left out", why=f"only {max(0.0, left):.0f} s of {limit:.0f} were left")
+            results.note(name, "left out", why=f"only {max(0.0, left):.0f} s of {limit:.0f} were left")
             failed.append(name)
             continue
         seconds, at = min(most, left), time.monotonic()
         try:
             with _ends_on_signals():
-                code = _run_one(command(name, seconds), seconds, out / f"{name}.log")
+                code = _run_one(command(name, seconds), seconds, results.out / f"{name}.log")
         except SystemExit as end:
             took = round(time.monotonic() - at, 1)
-            note(out, name, "cut off", seconds=took, by=signal.Signals(int(str(end.code)) - 128).name)
+            results.note(name, "cut off", seconds=took, by=signal.Signals(int(str(end.code)) - 128).name)
             raise
         took = round(time.monotonic() - at, 1)
-        if code is None:
-            note(out, name, "cut off", seconds=took)
+        if code in (None, STOPPED):
+            results.note(name, "cut off", seconds=took)
         else:
-            note(out, name, "end", exit_code=code, seconds=took, **({} if code == 0 else {"said": _end_of(out, name)}))
+            said = {} if code == 0 else {"said": _end_of(results.out, name)}
+            results.note(name, "end", exit_code=code, seconds=took, **said)
         if code != 0:
             failed.append(name)
     return failed
@@ -77,7 +84,7 @@ def _ends_on_signals() -> Iterator[None]:
 
 def _run_one(command: Sequence[str], seconds: float, log: Path) -> int | None:
     """The exit code of `command`, None where it took longer; no process that it started is left then."""
-    mark, process = secrets.token_hex(8), None
+    mark, process = f"{os.getpid()}-{secrets.token_hex(8)}", None
     try:
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -94,11 +101,30 @@ def _run_one(command: Sequence[str], seconds: float, log: Path) -> int | None:
         if process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        for pid in marked(mark):  # a signal may have come before the process had a name here
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill_marked(mark)  # a signal may have come before the process had a name here
         if process:
             process.wait()
+
+
+def end_with_driver() -> None:
+    """End this part, and every process it started, as soon as the driver is gone, however it went."""
+    mark = os.environ[MARK]
+
+    def watch() -> None:
+        while os.getppid() == int(mark.partition("-")[0]):
+            time.sleep(_LOOK)
+        _kill_marked(mark)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _kill_marked(mark: str) -> None:
+    """Kill the processes with `mark` but this one."""
+    for pid in marked(mark):
+        with contextlib.suppress(ProcessLookupError):
+            if pid != os.getpid():
+                os.kill(pid, signal.SIGKILL)
 
 
 def marked(mark: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,7 @@ import torch
 from comparisons.shards_recipe import FIVE_TASKS, FOUR_TASKS, recipe_of_shards
 from ernie2.config.settings import Recipe
 from ernie2.shards.store import Shards
-from ernie2.storage.line_files import append_line
-
-RESULTS = "results.jsonl"
+from gpu_parts.results import Results
 
 
 @dataclass(frozen=True)
@@ -119,12 +116,17 @@ class Job:
     """One part's work. `seconds`: how long it may take before it is killed. `mini`: the recipe of the small encoder."""
 
     part: str
-    out: Path
+    results: Results
     shards: Path
     scale: Scale
     seconds: float
     mini: Path | None
     began: float
+
+    @property
+    def out(self) -> Path:
+        """The folder of results."""
+        return self.results.out
 
     @property
     def device(self) -> torch.device:
@@ -146,11 +148,4 @@ class Job:
 
     def note(self, what: str, **facts: Any) -> None:
         """Append one measurement to results.jsonl, on the disk before this returns, and print it shortened."""
-        note(self.out, self.part, what, **facts)
-
-
-def note(out: Path, part: str, what: str, **facts: Any) -> None:
-    """Append one line to results.jsonl in `out`: part, what was measured, the time, and `facts`."""
-    line = json.loads(json.dumps({"part": part, "what": what, "at": round(time.time(), 1), **facts}, default=str))
-    append_line(out / RESULTS, line)
-    print(json.dumps(line)[:300], flush=True)
+        self.results.note(self.part, what, **facts)

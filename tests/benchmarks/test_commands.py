@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
+from ernie2.studies.settings import load_settings
 from gpu_parts import commands
+from gpu_parts.driver import STOPPED
 from gpu_parts.job import SCALES, Job
+from gpu_parts.results import Results
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def job(folder: Path, part: str, seconds: float = 300.0) -> Job:
-    return Job(part, folder, folder / "shards #1", SCALES["tiny"], seconds, None, time.monotonic())
+def job(folder: Path, part: str, call: str = "c1", seconds: float = 300.0) -> Job:
+    return Job(part, Results(folder, call), folder / "shards #1", SCALES["tiny"], seconds, None, time.monotonic())
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
@@ -36,3 +39,39 @@ def test_the_tests_part_says_how_many_tests_passed_failed_and_were_skipped(
     commands.run_tests(job(tmp_path, "tests"))
     (line,) = lines_of(tmp_path)
     assert line["said"][-1].startswith("1 passed, 1 skipped, 1 deselected in ")
+
+
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Shards that look like some, and in place of a study tables that are written into its folder, or none."""
+    folders: list[Path] = []
+
+    def ran(_: Job, command: list[str]) -> commands.Ran:
+        values = [value for value in command if "=" in value]
+        folders.append(Path(load_settings("small", values).folder))
+        if len(folders) == 1:
+            folders[0].mkdir()
+            (folders[0] / "study.md").write_text("# Methods")
+        return commands.Ran(0 if len(folders) == 1 else -15, len(folders) > 1, [])
+
+    monkeypatch.setattr(commands, "_run", ran)
+    return folders
+
+
+def test_a_study_is_of_its_own_call_and_one_that_was_stopped_has_not_ended(tmp_path: Path, study: list[Path]) -> None:
+    place = tmp_path / "out #2: new"
+    (place / "shards #1").mkdir(parents=True)
+    (place / "shards #1" / "shards.json").write_text('{"corpora": {"wiki": {}}}')
+    commands.run_study(job(place, "study"))
+    with pytest.raises(SystemExit) as ended:
+        commands.run_study(job(place, "study", "c2"))
+    assert ended.value.code == STOPPED
+    assert study == [place / "study-c1", place / "study-c2"]
+    assert [(line["table"], line["stopped"]) for line in lines_of(place)] == [("# Methods", False), ("", True)]
+
+
+def test_a_command_that_failed_by_itself_fails_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_run", lambda *_: commands.Ran(3, False, ["why"]))
+    with pytest.raises(SystemExit) as ended:
+        commands.run_tests(job(tmp_path, "tests"))
+    assert ended.value.code == 1

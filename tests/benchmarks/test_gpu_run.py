@@ -24,6 +24,7 @@ import tiny_run
 from child_processes import LIMIT, wait_until
 from comparisons.lever_turns import forms
 from ernie2.model.levers import LEVERS
+from gpu_parts.results import Results
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -62,7 +63,7 @@ def test_no_process_outlives_its_part(driver: ModuleType, tmp_path: Path, how: s
     file = tmp_path / "pid"
     command = [sys.executable, "-c", STAYS, str(file), how]
     seconds = 300.0 if how == "return" else 30.0  # it must have started its child by then
-    failed = driver.run_parts({"stays": seconds}, lambda *_: command, tmp_path, limit=600, least=0.0)
+    failed = driver.run_parts({"stays": seconds}, lambda *_: command, Results(tmp_path, "c1"), limit=600, least=0.0)
     assert failed == ([] if how == "return" else ["stays"])
     wait_until(lambda: not is_running(int(file.read_text())))
 
@@ -70,20 +71,28 @@ def test_no_process_outlives_its_part(driver: ModuleType, tmp_path: Path, how: s
 def test_a_part_that_fails_or_is_cut_off_does_not_end_the_others_and_is_named(
     driver: ModuleType, tmp_path: Path
 ) -> None:
-    code = {"fails": "print('why'); raise SystemExit(3)", "hangs": "import time; time.sleep(60)", "works": "pass"}
-    parts = {"fails": 300.0, "hangs": 0.2, "works": 300.0}
+    code = {
+        "fails": "print('why'); raise SystemExit(3)",
+        "hangs": "import time; time.sleep(60)",
+        "stopped": f"raise SystemExit({driver.STOPPED})",
+        "works": "pass",
+    }
     spent = driver.run_parts(
-        {name: parts[name] for name in ("fails", "hangs", "works")},
+        {"fails": 300.0, "hangs": 0.2, "stopped": 300.0, "works": 300.0},
         lambda name, _: [sys.executable, "-c", code[name]],
-        tmp_path,
+        Results(tmp_path, "c1"),
         limit=600,
     )
-    late = driver.run_parts({"late": 30.0}, lambda *_: ["never"], tmp_path, limit=5.0)
-    assert (spent, late) == (["fails", "hangs"], ["late"])
-    ended = {line["part"]: (line["what"], line.get("exit_code"), line.get("said")) for line in lines_of(tmp_path)}
+    late = driver.run_parts({"late": 30.0}, lambda *_: ["never"], Results(tmp_path, "c2"), limit=5.0)
+    assert (spent, late) == (["fails", "hangs", "stopped"], ["late"])
+    begun, *first = [line for line in lines_of(tmp_path) if line["call"] == "c1"]
+    assert (begun["part"], begun["what"], begun["parts"]) == ("call", "begin", ["fails", "hangs", "stopped", "works"])
+    second = [line for line in lines_of(tmp_path) if line["call"] == "c2"][1:]
+    ended = {line["part"]: (line["what"], line.get("exit_code"), line.get("said")) for line in [*first, *second]}
     assert ended == {
         "fails": ("end", 3, ["why"]),
         "hangs": ("cut off", None, None),
+        "stopped": ("cut off", None, None),
         "works": ("end", 0, None),
         "late": ("left out", None, None),
     }
@@ -94,8 +103,9 @@ import sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
 from gpu_parts.driver import run_parts
-parts = {"stays": 500.0, "next": 500.0}
-run_parts(parts, lambda *_: [sys.executable, "-c", sys.argv[4], sys.argv[2], "hang"], Path(sys.argv[3]), 900.0)
+from gpu_parts.results import Results
+parts, results = {"stays": 500.0, "next": 500.0}, Results(Path(sys.argv[3]), "c1")
+run_parts(parts, lambda *_: [sys.executable, "-c", sys.argv[4], sys.argv[2], "hang"], results, 900.0)
 """
 
 
@@ -110,7 +120,24 @@ def test_a_signal_to_the_driver_ends_every_process_of_the_part_and_is_noted(
     driving.send_signal(signal.Signals[name])
     assert driving.wait(LIMIT) == 128 + signal.Signals[name]
     wait_until(lambda: not is_running(int(file.read_text())))
-    assert [(line["part"], line["what"], line["by"]) for line in lines_of(tmp_path)] == [("stays", "cut off", name)]
+    begun, ended = lines_of(tmp_path)
+    assert begun["parts"] == ["stays", "next"]
+    assert (ended["part"], ended["what"], ended["by"]) == ("stays", "cut off", name)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_a_part_whose_driver_was_killed_ends_with_all_its_processes(
+    tmp_path: Path, start_process: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    file = tmp_path / "pid"
+    watched = f"import sys; sys.path[:0] = [{str(BENCHMARKS)!r}]\nfrom gpu_parts.driver import *\nend_with_driver()\n"
+    also = 'open(sys.argv[1] + "s", "w").write(str(__import__("os").getpid()))\n'
+    code = watched + also + STAYS
+    driving = start_process([sys.executable, "-c", DRIVES, str(BENCHMARKS), str(file), str(tmp_path), code])
+    wait_until(lambda: file.exists() and file.read_text())
+    driving.kill()
+    for pid in (file, tmp_path / "pids"):
+        wait_until(lambda pid=pid: not is_running(int(pid.read_text())))
 
 
 def gpu_run(monkeypatch: pytest.MonkeyPatch, shards: Path, *options: str) -> int:
@@ -125,14 +152,32 @@ def gpu_run(monkeypatch: pytest.MonkeyPatch, shards: Path, *options: str) -> int
     return code
 
 
-@pytest.mark.parametrize("place", ["file", "file/below", "taken"])
+@pytest.mark.parametrize("place", ["file", "file/below", "taken", "logged", "n" * 300])
 def test_a_folder_that_cannot_be_written_costs_one_plain_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "taken" / "results.jsonl").mkdir(parents=True)
+    (tmp_path / "logged" / "base.log").mkdir(parents=True)
     assert gpu_run(monkeypatch, tmp_path / "shards", "--out", str(tmp_path / place)) == 2
-    assert capsys.readouterr().err.startswith(f"cannot write to --out {tmp_path / place}: ")
+    assert capsys.readouterr().err.startswith(f"cannot use {tmp_path / place}")
+
+
+def test_shards_with_too_long_a_name_cost_one_plain_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--shards", str(tmp_path / ("n" * 300)), "--out", str(tmp_path / "out")]
+    assert gpu_run(monkeypatch, tmp_path / "shards", *options) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", ["nan", "inf", "0", "-5"])
+def test_a_limit_is_a_number_of_seconds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        gpu_run(monkeypatch, tmp_path / "shards", "--out", str(tmp_path / "out"), "--limit", limit)
+    assert f"--limit: invalid seconds value: '{limit}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("only", ["", "base,", "bases"])
@@ -157,10 +202,11 @@ def test_parts_run_in_the_order_in_which_they_are_named_and_get_the_recipe_by_it
     monkeypatch.setattr(driver, "run_parts", run_parts)
     monkeypatch.chdir(tmp_path)
     Path("mini.yaml").touch()
-    options = ["--out", "out", "--only", " mini, machine ", "--mini", "mini.yaml"]
+    options = ["--out", "out", "--only", " mini", "--only", "machine, base ", "--mini", "mini.yaml"]
     assert gpu_run(monkeypatch, tmp_path / "shards", *options) == 0
-    assert [command[command.index("--part") + 1] for command in asked] == ["mini", "machine"]
+    assert [command[command.index("--part") + 1] for command in asked] == ["mini", "machine", "base"]
     assert {command[-1] for command in asked} == {str(tmp_path / "mini.yaml")}
+    assert len({command[command.index("--call") + 1] for command in asked}) == 1
 
 
 def test_a_part_gets_no_more_than_is_left_of_the_whole(driver: ModuleType, tmp_path: Path) -> None:
@@ -170,7 +216,7 @@ def test_a_part_gets_no_more_than_is_left_of_the_whole(driver: ModuleType, tmp_p
         given.append((name, seconds))
         return [sys.executable, "-c", "pass"]
 
-    driver.run_parts({"short": 20.0, "long": 900.0}, command, tmp_path, limit=100.0)
+    driver.run_parts({"short": 20.0, "long": 900.0}, command, Results(tmp_path, "c1"), limit=100.0)
     assert given[0] == ("short", 20.0)
     assert 50 < given[1][1] < 100
 
@@ -203,10 +249,12 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     lines = lines_of(out)
+    assert len({line["call"] for line in lines}) == 1
     whats: dict[str, list[str]] = {}
     for line in lines:
         whats.setdefault(line["part"], []).append(line["what"])
     expected = {
+        "call": {"begin"},
         "machine": {"settings", "environment", "copy", "matmul", "end"},
         "base": {"settings", "ready", "step", "rates", "profile", "end"},
         "attention": {"settings", "kernel", "end"},
@@ -224,6 +272,8 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
         "grouped by length": False,
         "padded, compiled": False,
     }
+    sides = {(line["beside"], line["side"]) for line in lines if (line["part"], line["what"]) == ("against", "step")}
+    assert sides == {(name, side) for name in ("grouped by length", "padded, compiled") for side in (name, "ernie2")}
     assert {line["kernel"] for line in lines if line["what"] == "kernel" and "error" not in line} == {
         "dense cuDNN",
         "padded groups",
@@ -232,7 +282,7 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
     tables = subprocess.run(read, capture_output=True, text=True, check=True).stdout
     sections = dict(part.split("\n", 1) for part in tables.split("## ")[1:] if "\n" in part)
     assert "Nothing was measured" not in tables
-    assert tables.startswith("Scale tiny: a dry run, these are not measurements. Scale tiny; commit ")
+    assert tables.startswith("Scale tiny: a dry run, these are not measurements.\n\nCall ")
     for title, shown in (
         ("Machine and ceilings", "gradient of the weights"),
         ("Attention alone", "padded groups"),

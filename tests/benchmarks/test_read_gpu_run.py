@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,8 +31,12 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def line(part: str, what: str, **facts: Any) -> dict[str, Any]:
-    return {"part": part, "what": what, "at": 1.0, **facts}
+def line(part: str, what: str, call: str = "c1", **facts: Any) -> dict[str, Any]:
+    return {"call": call, "part": part, "what": what, "at": 1.0, **facts}
+
+
+def begin(call: str, *parts: str) -> dict[str, Any]:
+    return line("call", "begin", call, parts=list(parts), limit=470.0)
 
 
 def end(part: str, exit_code: int = 0, **facts: Any) -> dict[str, Any]:
@@ -67,12 +74,15 @@ def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
             line("levers", "lever", form="without x", off=["x"], tokens_per_second=600_000.0, memory_bytes=None,
                  steps=2),
             *(line("levers", "step", form="without x", tokens=9, seconds=took) for took in (9.0, 0.5, 0.75)),
-            *(line("against", "step", side="grouped by length", tokens=9, seconds=took) for took in (1.0, 1.25)),
+            *(line("against", "step", side="grouped by length", beside="grouped by length", tokens=9, seconds=took)
+              for took in (1.0, 1.25)),
+            line("against", "step", side="ernie2", beside="grouped by length", tokens=9, seconds=1.0),
             line("against", "against", side="grouped by length", library="transformers 5", ours=RATES, theirs=theirs),
             line("input", "one_process", tokens_per_second=900_000.0, instances_per_second=7_000.0),
             line("input", "waiting", workers=4, share=0.0123, tokens_per_second=640_000.0, steps=8),
-            line("study", "study", preset="small", overrides=["seeds=1"], table="# Methods\n\n| a |"),
-            line("tests", "tests", exit_code=0, said=["11 skipped in 40 s"]),
+            line("study", "study", preset="small", overrides=["seeds=1"], table="# Methods\n\n| a |",
+                 exit_code=0, stopped=False),
+            line("tests", "tests", exit_code=0, stopped=False, said=["11 skipped in 40 s"]),
         ]
     )  # fmt: skip
     assert section(text, "Machine and ceilings")[-1] == "| 65,536 × 768 × 2,304 | 650.0 | 600.0 | 550.0 |"
@@ -85,6 +95,7 @@ def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
     assert section(text, "Levers")[-1] == "| without x | 600,000 | 1.100 | – | 2 | 0.5000 to 0.7500 |"
     against = "| grouped by length | 200,000 | 62% | 128 | 1.0 | 650,123 | **3.25** | – | 2 | 1.0000 to 1.2500 |"
     assert against in section(text, "Beside Hugging Face")
+    assert not [row for row in section(text, "Beside Hugging Face") if "Cut off" in row]
     assert section(text, "Input side")[-1] == "| 4 | 1.23% | 640,000 | 8 |"
     assert "### Methods" in section(text, "Study of learning methods")
     assert section(text, "Tests marked gpu") == ["Exit code 0: 0 passed, 11 skipped"]
@@ -107,8 +118,9 @@ def test_a_part_that_was_cut_off_shows_its_steps(reader: ModuleType) -> None:
 def test_what_did_not_run_is_named_with_its_reason(reader: ModuleType) -> None:
     text = reader.tables(
         [
+            begin("c1", "machine", "base", "attention", "tests", "levers", "against", "large", "input", "mini"),
             end("machine"),
-            line("base", "cut off", seconds=150.2),
+            line("base", "cut off", seconds=150.2, by="SIGTERM"),
             line("attention", "kernel", kernel="varlen FA3", error="ModuleNotFoundError: No module named 'fa'"),
             end("attention"),
             end("tests", 1, said=["E: cuda", "2 failed"]),
@@ -121,11 +133,11 @@ def test_what_did_not_run_is_named_with_its_reason(reader: ModuleType) -> None:
         ]
     )
     assert section(text, "What did not run, and why")[2:] == [
-        "| base | cut off at its limit, after 150 s |",
+        "| base | cut off by SIGTERM, after 150 s |",
         "| tests | failed with exit code 1: 2 failed |",
-        "| levers | the whole run was cut off while it was at work |",
+        "| levers | the whole call was cut off while it was at work |",
         "| large | only 3 s of 470 were left |",
-        "| input | it was not asked for |",
+        "| input | the whole call was cut off before it began |",
         "| study | it was not asked for |",
         "| mini | no recipe was named: give --mini RECIPE |",
         "| attention, varlen FA3: every mix | ModuleNotFoundError: No module named 'fa' |",
@@ -135,13 +147,16 @@ def test_what_did_not_run_is_named_with_its_reason(reader: ModuleType) -> None:
 
 
 def test_steps_of_a_part_that_was_cut_off_are_not_blended_over_sides(reader: ModuleType) -> None:
-    taken = (("theirs", 100, 1.0), ("this build", 900, 1.0), ("theirs", 300, 1.0))
-    steps = [line("against", "step", side=side, tokens=tokens, seconds=took) for side, tokens, took in taken]
+    taken = (("a", "a", 100), ("ernie2", "a", 900), ("a", "a", 300), ("ernie2", "b", 500))
+    steps = [
+        line("against", "step", side=side, beside=beside, tokens=tokens, seconds=1.0) for side, beside, tokens in taken
+    ]
     forms = [line("levers", "step", form=f"without {name}", tokens=5, seconds=1.0) for name in "dbeca"]
     text = reader.tables([*steps, *forms])
     assert [row for row in section(text, "Beside Hugging Face") if row] == [
-        "theirs: Cut off after 2 steps: 200 tokens/s over these, not weighed by the plan.",
-        "this build: Cut off after 1 step: 900 tokens/s over these, not weighed by the plan.",
+        "a: Cut off after 2 steps: 200 tokens/s over these, not weighed by the plan.",
+        "ernie2, beside a: Cut off after 1 step: 900 tokens/s over these, not weighed by the plan.",
+        "ernie2, beside b: Cut off after 1 step: 500 tokens/s over these, not weighed by the plan.",
     ]
     assert [row[:9] for row in section(text, "Levers") if row] == [f"without {name}" for name in "dbeca"]
 
@@ -149,17 +164,19 @@ def test_steps_of_a_part_that_was_cut_off_are_not_blended_over_sides(reader: Mod
 @pytest.mark.parametrize(
     "damaged",
     [
-        b'{"part": "base", "wh',
-        b'{"part": "base", "what": "rates"}',
-        b'{"part": ["base"], "what": "end"}',
-        b'{"part": "base", "what": "step", "tokens": 1, "seconds": 0}',
-        b'{"part": "base", "what": "step", "tokens": 1, "seconds": NaN}',
-        b'{"part": "base", "what": "step", "tokens": "1", "seconds": 1}',
-        b'{"part": "levers", "what": "lever", "form": "x", "off": ["x"], "tokens_per_second": 0}',
-        b'{"part": "levers", "what": "step", "form": ["x"], "tokens": 1, "seconds": 1}',
-        b'{"part": "base", "what": "end", "exit_code": 1, "said": 3}',
-        b'{"part": "mini", "what": "skipped", "why": "\\ud800"}',
-        b'{"part": "mini", "what": "skipped", "why": "\xff"}',
+        b'{"call": "c", "at": 1, "part": "base", "wh',
+        b'{"part": "base", "what": "end", "exit_code": 0, "at": 1}',
+        b'{"call": "c", "at": "1", "part": "base", "what": "end", "exit_code": 0}',
+        b'{"call": "c", "at": 1, "part": "base", "what": "rates"}',
+        b'{"call": "c", "at": 1, "part": ["base"], "what": "end"}',
+        b'{"call": "c", "at": 1, "part": "base", "what": "step", "tokens": 1, "seconds": 0}',
+        b'{"call": "c", "at": 1, "part": "base", "what": "step", "tokens": 1, "seconds": NaN}',
+        b'{"call": "c", "at": 1, "part": "base", "what": "step", "tokens": "1", "seconds": 1}',
+        b'{"call": "c", "at": 1, "part": "levers", "what": "lever", "form": "x", "off": ["x"], "tokens_per_second": 0}',
+        b'{"call": "c", "at": 1, "part": "levers", "what": "step", "form": ["x"], "tokens": 1, "seconds": 1}',
+        b'{"call": "c", "at": 1, "part": "base", "what": "end", "exit_code": 1, "said": 3}',
+        b'{"call": "c", "at": 1, "part": "mini", "what": "skipped", "why": "\\ud800"}',
+        b'{"call": "c", "at": 1, "part": "mini", "what": "skipped", "why": "\xff"}',
         b"[" * 100_000,
         b"7",
     ],
@@ -192,7 +209,7 @@ def test_nothing_in_a_cell_breaks_its_table(reader: ModuleType) -> None:
         [
             line("mini", "skipped", why="one\n## two | `three` <b>"),
             line("base", "profile", active=["a"], step_ms=1.0, kernels_ms=1.0, kernels=kernels),
-            line("study", "study", preset="small", overrides=[], table="# A\n```\n# code"),
+            line("study", "study", preset="small", overrides=[], table="# A\n```\n# code", exit_code=0, stopped=False),
         ]
     )
     assert "| mini | one ## two \\| \\`three\\` &lt;b> |" in text.split("\n")
@@ -200,17 +217,84 @@ def test_nothing_in_a_cell_breaks_its_table(reader: ModuleType) -> None:
     assert section(text, "Study of learning methods")[2:] == ["### A", "```", "# code", "```"]
 
 
-def test_the_heading_says_the_scale_and_what_differs_between_lines(reader: ModuleType) -> None:
-    def settings(scale: str, commit: str | None) -> dict[str, Any]:
-        return line("base", "settings", scale=scale, commit=commit, device="H200", load=0.25)
+def settings(part: str, call: str, scale: str, commit: str | None) -> dict[str, Any]:
+    return line(part, "settings", call, scale=scale, commit=commit, device="H200", load=0.25)
 
-    assert reader.heading([settings("real", "abc")] * 2) == (
-        "Scale real; commit abc; device H200. Load when a part began: 0.2 to 0.2."
-    )
-    mixed = reader.heading([settings("real", "abc"), settings("tiny", None)])
-    assert mixed.startswith("Scale tiny: a dry run, these are not measurements. Scale real, tiny; commit abc, not rec")
-    assert "**Not one run: the lines differ in scale, commit.**" in mixed
-    assert reader.heading([]) == "Scale not recorded; commit not recorded; device not recorded."
+
+def test_the_heading_says_which_table_is_of_which_call_and_what_differs(reader: ModuleType) -> None:
+    lines = [
+        settings("base", "c1", "real", "abc"),
+        line("base", "rates", **RATES),
+        settings("large", "c1", "real", "abc"),
+    ]
+    about = "Its scale real; commit abc; device H200. Load when a part began: 0.2 to 0.2."
+    assert reader.heading(lines) == f"Call c1: base, large. {about}"
+    later = [settings("base", "c2", "tiny", None), line("base", "step", "c2", tokens=9, seconds=1.0)]
+    assert reader.heading([*lines, *later]).split("\n\n") == [
+        "Scale tiny: a dry run, these are not measurements.",
+        "Call c2: base. Its scale tiny; commit not recorded; device H200. Load when a part began: 0.2 to 0.2.",
+        f"Call c1: large. {about}",
+        "**Not the same in all tables: scale, commit.**",
+    ]
+    assert reader.heading([]) == ""
+
+
+def test_a_table_is_of_the_newest_call_that_measured_and_never_of_two(reader: ModuleType) -> None:
+    def lever(call: str, form: str, rate: float) -> list[dict[str, Any]]:
+        steps = [line("levers", "step", call, form=form, tokens=9, seconds=1000 / rate)]
+        off = [] if form == "all levers" else ["x"]
+        facts = {"form": form, "off": off, "tokens_per_second": rate, "steps": 1}
+        return [*steps, line("levers", "lever", call, **facts)]
+
+    first = [*lever("c1", "all levers", 1000.0), *lever("c1", "without x", 500.0), end("levers")]
+    second = [begin("c2", "levers", "mini"), *lever("c2", "all levers", 4000.0)]
+    text = reader.tables([*first, *second])
+    assert section(text, "Levers")[2:] == ["| all levers | 4,000 | 1.000 | – | 1 | 0.2500 to 0.2500 |"]
+    assert "| levers | the whole call was cut off while it was at work |" in section(text, "What did not run, and why")
+    third = [begin("c3", "levers"), line("levers", "left out", "c3", why="only 3 s were left")]
+    text = reader.tables([*first, *second, *third])
+    assert section(text, "Levers")[2:] == ["| all levers | 4,000 | 1.000 | – | 1 | 0.2500 to 0.2500 |"]
+    assert "| levers | only 3 s were left |" in section(text, "What did not run, and why")
+    ready = [line("base", "ready", call, seconds=took, compiled=False) for call, took in (("c1", 7.0), ("c2", 90.0))]
+    assert "Ready after 7 s." in reader.tables([line("base", "rates", **RATES), *ready])
+
+
+def test_a_part_that_ran_in_a_later_call_is_not_missed(reader: ModuleType) -> None:
+    skipped = [begin("c1", "mini"), line("mini", "skipped", why="no recipe was named"), end("mini")]
+    ended = {"recipe": "r.yaml", "folder": "f", "last": [], "exit_code": 0, "stopped": False}
+    ran = [
+        begin("c2", "mini"),
+        line("mini", "mini", "c2", **ended),
+        line("mini", "end", "c2", exit_code=0, seconds=1.0),
+    ]
+    missing = section(reader.tables([*skipped, *ran]), "What did not run, and why")
+    assert not [row for row in missing if row.startswith("| mini |")]
+
+
+def test_lines_of_several_files_are_taken_in_the_order_of_time(reader: ModuleType, tmp_path: Path) -> None:
+    files = [tmp_path / "b.jsonl", tmp_path / "a.jsonl"]
+    for file, at in zip(files, (2.0, 1.0), strict=True):
+        file.write_text(json.dumps({**end("base"), "at": at}), encoding="utf-8")
+    assert [each["at"] for each in reader.read_lines(files)[0]] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("part", ["study", "tests", "mini"])
+def test_a_command_that_was_stopped_is_said_to_be(reader: ModuleType, part: str) -> None:
+    facts = {"preset": "small", "overrides": [], "table": "", "said": [], "recipe": "r.yaml", "last": []}
+    stopped = line(part, part, **facts, exit_code=-15, stopped=True)
+    text = reader.tables([begin("c1", part), stopped, line(part, "cut off", seconds=16.0)])
+    assert "Stopped at its time limit" in text
+    assert f"| {part} | cut off by its limit, after 16 s |" in text
+
+
+def test_tables_that_cannot_be_written_cost_one_line_and_a_reader_who_left_none(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text(json.dumps(end("base")), encoding="utf-8")
+    unread, pipe = os.pipe()
+    os.close(unread)
+    for place, said in ((pipe, ""), ("/dev/full", "cannot write the tables: No space left on device\n")):
+        with open(place, "w") as stdout:
+            command = [sys.executable, BENCHMARKS / "read_gpu_run.py", tmp_path / "results.jsonl"]
+            assert subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True).stderr == said
 
 
 def test_what_was_built_stands_below_the_levers(reader: ModuleType) -> None:

@@ -1,0 +1,28 @@
+"""Lines of results.jsonl, each with the id of the call of `gpu_run.py` that wrote it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ernie2.storage.line_files import append_line
+
+NAME = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results.jsonl of the folder `out`, as the call `call` adds to it."""
+
+    out: Path
+    call: str
+
+    def note(self, part: str, what: str, **facts: Any) -> None:
+        """Append one line, on the disk before this returns, and print it shortened: what was measured, and `facts`."""
+        about = {"call": self.call, "part": part, "what": what, "at": round(time.time(), 1)}
+        line = json.loads(json.dumps({**about, **facts}, default=str))
+        append_line(self.out / NAME, line)
+        print(json.dumps(line)[:300], flush=True)
