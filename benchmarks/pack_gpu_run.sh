@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Packs what benchmarks/gpu_run.py needs on a bare CUDA machine without a network, and prints the sizes:
-#   wheels/            what a PyTorch CUDA image lacks: Linux x86-64, CPython 3.12 (--python for another)
+#   wheels/            what the project needs beyond a PyTorch CUDA image, in the versions of constraints.txt: Linux
+#                      x86-64, CPython 3.12 (--python for another); gpu_parts/brought_packages.py says which
+#   needs.txt          what Python has to have there, which run.sh looks for before anything else
 #   shards.tar.xz      CORPUS prepared as the preset `small` of `ernie2 study table7` prepares it
 #   project.tar.xz     this project: what git tracks or would track
 #   mini.tar.xz        with --mini: that recipe and the shards it names, a relative path
@@ -11,7 +13,8 @@
 #   CORPUS   documents, as `path` of a corpus in a recipe takes them (.jsonl, .jsonl.gz, .parquet, …)
 #   --out    where the pack goes; default build/gpu, which git ignores. A new or empty folder, or one of an earlier
 #            pack, of which only the files above are replaced
-# Needs the network once, for the wheels.
+# Needs the network once, for the wheels, and the project's dependencies here (`make setup`). With 18 MB of text it takes
+# about two minutes on two cores.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$root/.venv/bin/python}
@@ -38,27 +41,26 @@ trap 'rm -rf "$made"' EXIT
 new=$made/pack work=$made/work
 mkdir -p "$new/wheels" "$work"
 
-names=(pydantic annotated-types typing-inspection typing-extensions datatrove loguru dill multiprocess zstandard
-    sentencex ahocorasick-rs rjieba)
+say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
+"$python" "$root/benchmarks/gpu_parts/brought_packages.py" "$version" "$new/needs.txt" >"$work/names"
+mapfile -t names <"$work/names"
+say "1 of 4: fetching ${#names[@]} wheels for CPython $version"
 platforms=()
 for glibc in 39 38 35 34 31 28 27 24 17 12 5; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
 platforms+=(--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --platform any)
-fetch() {  # NAME[==VERSION]: its newest wheel for that Python, without what it depends on
+fetch() {  # NAME==VERSION …: their wheels for that Python, without what they depend on
     "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
         --python-version "$version" --implementation cp --abi "cp${version/./}" --abi abi3 --abi none \
-        "${platforms[@]}" --dest "$new/wheels" "$1" 2>"$work/pip.log"
+        "${platforms[@]}" --dest "$new/wheels" "$@" 2>"$work/pip.log"
 }
-for name in "${names[@]}"; do
-    fetch "$name" || "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$new/wheels" "$name" ||
-        { cat "$work/pip.log" >&2; echo "no wheel of $name" >&2; exit 1; }
-done
-core=$(unzip -p "$new"/wheels/pydantic-2*.whl '*/METADATA' | sed -n 's/^Requires-Dist: pydantic-core==\([0-9.]*\).*/\1/p' | head -n 1)
-fetch "pydantic-core==$core" || { cat "$work/pip.log" >&2; exit 1; }
+fetch "${names[@]}" || { cat "$work/pip.log" >&2; echo "there are not all wheels for CPython $version" >&2; exit 1; }
 
-echo "preparing shards of $corpus"
+say "2 of 4: preparing shards of $corpus"
 "$python" "$root/benchmarks/gpu_shards.py" "$corpus" "$work/shards"
 pack() { tar -C "$1" -cf - "${@:3}" | xz -T0 -9e >"$2"; }
+say "3 of 4: compressing the shards"
 pack "$work" "$new/shards.tar.xz" shards
+say "4 of 4: compressing the project"
 (cd "$root" && git ls-files --cached --others --exclude-standard -z |
     while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done >"$work/files")
 tar -C "$root" --null --files-from "$work/files" -cf - | xz -T0 -9e >"$new/project.tar.xz"
@@ -73,12 +75,13 @@ fi
 cp "$root/benchmarks/unpack_gpu_run.sh" "$new/run.sh"
 touch "$new/made_by_pack_gpu_run"
 
-du -b --total "$new"/* | awk '{printf "%8.2f MiB  %s\n", $1 / 1048576, $2}'
+say "done"
+(cd "$new" && du -b --total ./*) | awk '{printf "%8.2f MiB  %s\n", $1 / 1048576, $2}'
 bytes=$(du -bs "$new" | cut -f 1)
 [ "$bytes" -le $((most_mib * 1048576)) ] || { echo "more than $most_mib MiB; give a smaller corpus" >&2; exit 1; }
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-(cd "$out" && rm -rf wheels shards.tar.xz project.tar.xz mini.tar.xz mini.txt commit.txt run.sh)
+(cd "$out" && rm -rf wheels shards.tar.xz project.tar.xz mini.tar.xz mini.txt commit.txt needs.txt run.sh)
 mv "$new"/* "$out"
 echo
 echo "Copy $out to the machine, then run there:"

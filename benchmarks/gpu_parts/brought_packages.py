@@ -3,7 +3,7 @@
     python benchmarks/gpu_parts/brought_packages.py PYTHON_VERSION NEEDS
 
 prints a requirement a line for every wheel to bring, with the version of constraints.txt, and writes to the file NEEDS
-what Python on the machine must have. Run it where the project's dependencies are installed.
+the version of Python and what it must have on the machine. Run it where the project's dependencies are installed.
 """
 
 from __future__ import annotations
@@ -40,19 +40,23 @@ def packages(python: str) -> tuple[list[str], list[str]]:
     """Requirements of the wheels to bring to a machine with Python `python`, and requirements of that machine.
 
     Brought is what the project's dependencies need, but for what the machine has. Extras of a dependency, such as
-    those of datatrove, are left out: they serve readers that no part of a GPU run calls.
+    those of datatrove, are left out: they serve readers that no part of a GPU run calls. The machine's requirements
+    have the project's own ranges.
     """
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    direct = [Requirement(each) for each in project["dependencies"]]
-    tests = [Requirement(each) for each in project["optional-dependencies"]["dev"]]
+    direct, tests = ([Requirement(each) for each in requirements] for requirements in declared())
     there = closure(map(Requirement, ON_THE_MACHINE), python).keys() - closure(map(Requirement, BROUGHT_ANYWAY), python)
     brought = closure(direct, python).keys() - there
     wanted = [each for each in [*direct, *tests] if canonicalize_name(each.name) in ON_THE_MACHINE]
-    asked = [*wanted, *direct, *(each for name in sorted(brought) for each in required(name, python))]
-    needs = {canonicalize_name(each.name): each for each in reversed(asked)}  # the project's own range counts
-    missing = sorted(needs.keys() - brought)
+    needs = {canonicalize_name(each.name): "" for name in brought for each in required(name, python)}
+    needs |= {canonicalize_name(each.name): str(each.specifier) for each in [*wanted, *direct]}
     pins = pinned()
-    return [pins.get(name, name) for name in sorted(brought)], [f"{name}{needs[name].specifier}" for name in missing]
+    return [pins.get(name, name) for name in sorted(brought)], [n + needs[n] for n in sorted(needs.keys() - brought)]
+
+
+def declared() -> tuple[list[str], list[str]]:
+    """The dependencies that pyproject.toml declares, and those of development."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["dependencies"], project["optional-dependencies"]["dev"]
 
 
 def closure(roots: Iterable[Requirement], python: str) -> Mapping[str, Requirement]:
@@ -92,8 +96,11 @@ def pinned() -> dict[str, str]:
 def main() -> None:
     """Writes both lists."""
     python, needs_file = sys.argv[1:]
-    brought, needs = packages(python)
-    Path(needs_file).write_text("\n".join(needs) + "\n", encoding="utf-8")
+    try:
+        brought, needs = packages(python)
+    except metadata.PackageNotFoundError as error:
+        sys.exit(f"{error.name} is not installed in {sys.executable}; run `make setup`, or name another with PYTHON=…")
+    Path(needs_file).write_text("\n".join([python, *needs]) + "\n", encoding="utf-8")
     print("\n".join(brought))
 
 
