@@ -8,21 +8,34 @@ the study part, which needs these settings. A vocabulary of 30,522 is trained on
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import ernie2
 from ernie2.config.overrides import as_override
+from ernie2.console import on_terminal
+from ernie2.errors import Ernie2Error
 from ernie2.studies.settings import load_settings
 
 
-def main() -> None:
-    """Prepares the corpus named on the command line."""
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    corpus, folder = sys.argv[1:]
-    values = [as_override("recipe.corpora.wiki.path", corpus), as_override("recipe.shards.folder", folder)]
-    ernie2.prepare(load_settings("small", values).checked_recipe().model_dump(mode="json"))
+def main() -> int:
+    """Prepares the corpus named on the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", metavar="CORPUS", help="a .jsonl, .jsonl.gz, .parquet, … file, or a folder of them")
+    parser.add_argument("folder", metavar="FOLDER", help="where the shards go")
+    given = parser.parse_args()
+    values = [
+        as_override("recipe.corpora.wiki.path", given.corpus),
+        as_override("recipe.shards.folder", given.folder),
+    ]
+    with on_terminal():
+        try:
+            ernie2.prepare(load_settings("small", values).checked_recipe().model_dump(mode="json"))
+        except Ernie2Error as error:
+            print(f"{error.heading}: {error}", file=sys.stderr)
+            return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

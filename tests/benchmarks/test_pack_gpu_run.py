@@ -224,5 +224,25 @@ def test_shards_are_made_of_exactly_the_files_that_were_named(tmp_path: Path, mo
     recipes = []
     monkeypatch.setattr(ernie2, "prepare", recipes.append, raising=False)
     monkeypatch.setattr(sys, "argv", ["gpu_shards.py", corpus, folder])
-    gpu_shards.main()
+    assert gpu_shards.main() == 0
     assert [(recipe["corpora"]["wiki"]["path"], recipe["shards"]["folder"]) for recipe in recipes] == [(corpus, folder)]
+
+
+@pytest.mark.parametrize(("options", "code", "shown"), [(["--help"], 0, "CORPUS"), (["corpus.jsonl"], 2, "FOLDER")])
+def test_help_of_the_shards_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], code: int, shown: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_shards.py", *options])
+    with pytest.raises(SystemExit, match=str(code)):
+        gpu_shards.main()
+    assert shown in "".join(capsys.readouterr())
+
+
+def test_a_corpus_that_is_not_there_costs_one_plain_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_shards.py", str(tmp_path / "none.jsonl"), str(tmp_path / "shards")])
+    assert gpu_shards.main() != 0
+    said = capsys.readouterr().err
+    assert "none.jsonl" in said
+    assert "Traceback" not in said
