@@ -11,7 +11,7 @@ import torch
 from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.mix import Step, Taken, sample
 from ernie2.benchmarking.ours import Ours
-from ernie2.benchmarking.warm_up import warm_up
+from ernie2.benchmarking.warm_up import MOST_STEPS, warm_up
 from ernie2.config.settings import Recipe
 from ernie2.model import levers
 from ernie2.runs.build import build
@@ -66,20 +66,26 @@ def take_turns(
     steps: int,
     rounds: int,
     note: Callable[[Form, TaskSet, Step], None] = lambda *_: None,
+    advance: Callable[[str], None] = lambda _: None,
+    after_round: Callable[[Sequence[FormTimes], Mapping[TaskSet, int]], None] = lambda *_: None,
 ) -> tuple[list[FormTimes], Mapping[TaskSet, int]]:
     """Train steps of every form in turns; return the times of each, and the steps of the plan by task set.
 
     Every form has a model of its own, built with its levers off, since a lever may act when a model is built. In each
     of `rounds` rounds every form trains on the same packs of `steps` task sets (in the mix of the plan, each different
-    set once); which form goes first changes from set to set. One step a form comes before, or one a task set where the
-    model is compiled. `note` is called after every measured step.
+    set once); which form goes first changes from set to set. A `warm_up` comes before. `note` is called
+    after every measured step, `advance` with what was just done, `after_round` with all there is after a round.
     """
     torch._dynamo.config.recompile_limit = _FORMS_A_FUNCTION
     sides = [_FormSide(form, recipe, shards, device) for form in measured]
     trainer, packs_of = sides[0].trainer, sides[0].ours.taker.packs
     counts = task_sets(trainer.plans)
     sets = list(dict.fromkeys(sample(counts, steps)))
-    warm_up(sides, packs_of, sets, compiled=trainer.model.static_shapes)
+
+    def warmed(number: int, least: int, *_: object) -> None:
+        advance(f"warm-up of every form, step {number} of {least} to {max(least, MOST_STEPS)}")
+
+    warm_up(sides, packs_of, sets, compiled=trainer.model.static_shapes, advance=warmed)
     times = [FormTimes(form) for form in measured]
     pairs = list(zip(sides, times, strict=True))
     for number in range(rounds):
@@ -92,6 +98,8 @@ def take_turns(
                 each.taken.add(chosen, step)
                 each.rounds[-1][chosen] = step.seconds
                 note(each.form, chosen, step)
+            advance(f"every form, round {number + 1} of {rounds}, task set {place + 1} of {len(sets)}")
+        after_round(times, counts)
     return times, counts
 
 

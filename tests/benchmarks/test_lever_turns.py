@@ -53,9 +53,22 @@ def test_forms_train_on_the_same_packs_with_their_levers_off(tmp_path: Path, mon
     monkeypatch.setattr(Ours, "step", noted)
     measured, seen = forms(["rows", "sums"]), []
     recipe, shards = tiny_run.recipe(tmp_path), Shards(tmp_path / "shards")
+    shown: list[str] = []
+    ended: list[int] = []
     times, counts = take_turns(
-        recipe, shards, CPU, measured, steps=2, rounds=3, note=lambda form, *_: seen.append(form.name)
+        recipe,
+        shards,
+        CPU,
+        measured,
+        steps=2,
+        rounds=3,
+        note=lambda form, *_: seen.append(form.name),
+        advance=shown.append,
+        after_round=lambda times, _: ended.append(len(times[-1].rounds[-1])),
     )
+    assert shown[0] == "warm-up of every form, step 1 of 24 to 64"
+    assert shown[-1] == "every form, round 3 of 3, task set 2 of 2"
+    assert (len(shown), ended) == (LEAST_STEPS + 3 * 2, [2, 2, 2])
     turns = [trained[at : at + 4] for at in range(0, len(trained), 4)]
     assert len(turns) == LEAST_STEPS + 3 * 2
     for turn in turns:
