@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from comparisons.script import count, ends_plainly
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
@@ -20,12 +21,13 @@ from ernie2.training.full_state import gather
 from ernie2.training.optimizers import build_optimizer
 
 
+@ends_plainly()
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--hidden", type=int, default=768)
     parser.add_argument("--vocab", type=int, default=30_522)
-    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--times", type=count, default=5)
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to be measured; default: that of TMPDIR")
     given = parser.parse_args()
     settings = EncoderSettings(layers=given.layers, hidden=given.hidden, heads=given.hidden // 64)

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 import ernie2
+from comparisons.script import count, ends_plainly, output_file
 from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.batches.stream import Lane
 from ernie2.config.overrides import as_override
@@ -214,14 +215,15 @@ def picture(curves: Sequence[Curve]) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
+@ends_plainly()
 def main() -> None:
     """Reads the command line, trains every variant and prints tables."""
     parser = argparse.ArgumentParser(description="Training curves that must be one curve.")
     parser.add_argument("--shards", type=Path, help="a folder of shards of demo-en; made anew where not given")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of bf16 against fp32")
+    parser.add_argument("--steps", type=count, default=200)
+    parser.add_argument("--seeds", type=count, default=3, help="seeds of bf16 against fp32")
     parser.add_argument("--levers-only", action="store_true", help="only with and without each lever")
-    parser.add_argument("--json", type=Path, help="also write curves and figures here")
+    parser.add_argument("--json", type=output_file, help="also write curves and figures here")
     parser.add_argument("--picture", type=Path, help="also draw the curves of the first seed here")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as aside:

@@ -27,6 +27,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 import ernie2
+from comparisons.script import count, ends_plainly
 from ernie2.config.overrides import as_override
 from ernie2.reporting.beside import Comparison, compare
 from ernie2.reporting.records_reader import read_records
@@ -167,12 +168,13 @@ def _plain(spread: Estimate | None) -> dict[str, Any] | None:
     return {"mean": spread.mean, "95 %": [spread.low, spread.high], "seeds": [*spread.values.values()]}
 
 
+@ends_plainly()
 def main() -> None:
     """Makes the data, trains every seed, writes table and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("extend-forgetting"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600, help="iterations of each of the three tasks")
+    parser.add_argument("--seeds", type=count, default=3)
+    parser.add_argument("--steps", type=count, default=600, help="iterations of each of the three tasks")
     parser.add_argument("--new-steps", type=int, default=400, help="iterations of the task that arrives")
     chosen = parser.parse_args()
     folder, began = chosen.folder, time.monotonic()

@@ -23,10 +23,12 @@ import json
 import math
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from comparisons.script import count, ends_plainly, output_file
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.overrides import overridden
 from ernie2.datasets.declared import load
@@ -174,6 +177,12 @@ def losses(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
     return rows
 
 
+def require_trainer() -> None:
+    """Exit with what to install where the Trainer of transformers lacks something."""
+    if missing := [name for name in ("transformers", "accelerate") if find_spec(name) is None]:
+        sys.exit(f"the Trainer of transformers cannot run: pip install {' '.join(missing)}")
+
+
 def trainer_for(made: Ready, seed: int, folder: Path, most_steps: int = -1) -> Any:
     """The Trainer of transformers, about to train on the same examples by the same schedule."""
     import transformers
@@ -285,6 +294,7 @@ def told(value: Any) -> str:
     return str(value)
 
 
+@ends_plainly()
 def main() -> None:
     """Reads the command line, compares, prints a table."""
     parser = argparse.ArgumentParser(description="Fine-tuning of ernie2 and transformers side by side.")
@@ -293,13 +303,15 @@ def main() -> None:
     parser.add_argument("--glue", required=True, help="the official glue_data folder")
     parser.add_argument("--tags", help="losses: the training file of MSRA-NER's form")
     parser.add_argument("--spans", help="losses: a file of CMRC 2018's form")
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=count, default=50)
     parser.add_argument("--sets", nargs="+", default=["mrpc", "rte", "stsb", "cola", "sst2"])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=count, default=5)
     parser.add_argument("--settings", nargs="*", default=[], help="key=value, in place of the paper's")
     parser.add_argument("--tokenizer", help="of the model, where none lies beside it")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=output_file, help="also write the figures here")
     given = parser.parse_args()
+    if given.what == "scores":
+        require_trainer()
     source = open_source(given.model, given.tokenizer)
     rows = losses(given, source) if given.what == "losses" else scores(given, source)
     machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}

@@ -19,19 +19,20 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import platform
 import statistics
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from comparisons.process_settings import VARIABLES
+from comparisons.script import count, ends_plainly, output_file
+from comparisons.side_process import side_process
 from ernie2.config.overrides import overridden
 from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.declared import load
@@ -42,34 +43,42 @@ from ernie2.finetuning.sources import fitted, open_source
 from ernie2.finetuning.training import fine_tune
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
-from finetune_against_hf import CPU, ready, show, trainer_for
+from finetune_against_hf import CPU, ready, require_trainer, show, trainer_for
 
 LENGTHS = {"mrpc": (3.94, 0.26), "cola": (2.37, 0.33)}
 """Mean and deviation of the logarithm of the tokens of a sequence, as BERT's vocabulary cuts these sets."""
 VOCABULARY = 30_522
-COMMAND_LINE = {"GOMP_SPINCOUNT": "3000", "THP_MEM_ALLOC_ENABLE": "1"}
-"""What the `ernie2` command sets before torch is imported."""
 
 
-def made_up_model(folder: Path, size: str) -> Path:
-    """A BERT vocabulary of made-up words and random weights; `size` is layers x width, a head is 64 wide."""
-    layers, hidden = (int(part) for part in size.split("x"))
+def size(text: str) -> tuple[int, int]:
+    """Read layers x width, for `type` of an argument."""
+    layers, hidden = map(count, text.split("x"))
+    return layers, hidden
+
+
+def made_up_model(folder: Path, layers: int, hidden: int) -> Path:
+    """A BERT vocabulary of made-up words and random weights; a head is 64 wide where that divides the width."""
     folder.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(VOCABULARY - 5))]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     settings = EncoderSettings(
-        layers=layers, hidden=hidden, heads=max(1, hidden // 64), segment_types=2, task_ids=0, attention_dropout=0.1
+        layers=layers,
+        hidden=hidden,
+        heads=1 if hidden % 64 else hidden // 64,
+        segment_types=2,
+        task_ids=0,
+        attention_dropout=0.1,
     )
     save_hf(folder, MultiTaskModel(settings, VOCABULARY, [], 0), hf_config(settings, VOCABULARY, {}))
     return folder
 
 
-def made_up_data(name: str, count: int = 4_000) -> LabelledData:
+def made_up_data(name: str, examples_made: int = 4_000) -> LabelledData:
     """Words by Zipf's law in texts of the lengths `name` has, two classes at random; mrpc in pairs."""
     drawn = np.random.default_rng(0)
     middle, spread = LENGTHS[name]
     special, examples = 3 if name == "mrpc" else 2, []
-    for number in range(count):
+    for number in range(examples_made):
         wanted = max(2, round(float(drawn.lognormal(middle, spread))) - special)
         words = [f"w{(word - 1) % (VOCABULARY - 5)}" for word in drawn.zipf(1.2, wanted)]
         cut = len(words) // 2 if name == "mrpc" else len(words)
@@ -120,22 +129,18 @@ def theirs(seed: int, steps: int) -> float:
     trainer.add_callback(Clock())
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
-    return steps * made.settings.batch / (times[-1] - times[0])
+    return sequences_of(len(made.train.sequences), made.settings.batch, steps) / (times[-1] - times[0])
 
 
-def process(environment: dict[str, str]) -> ProcessPoolExecutor:
-    """A process of its own, started with these variables set."""
-    os.environ.update(environment)
-    started = ProcessPoolExecutor(1, get_context("spawn"))
-    started.submit(os.getpid).result()
-    for name in environment:
-        del os.environ[name]
-    return started
+def sequences_of(sequences: int, batch: int, steps: int) -> int:
+    """Return how many sequences the first `steps` batches hold; the last batch of an epoch has what is left."""
+    sizes = [min(batch, sequences - first) for first in range(0, sequences, batch)]
+    return sum(islice(cycle(sizes), steps))
 
 
 def compared(name: str, model: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """One row: both rates, and the ratio with its spread."""
-    with process(COMMAND_LINE) as our_process, process({}) as their_process:
+    with side_process(VARIABLES) as our_process, side_process({}) as their_process:
         facts = our_process.submit(prepare, name, model, given.glue, given.settings, folder / "ours").result()
         their_process.submit(prepare, name, model, given.glue, given.settings, folder / "theirs").result()
         rates: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -149,22 +154,28 @@ def compared(name: str, model: str, given: argparse.Namespace, folder: Path) -> 
     return {**facts, **middle, "ratio": middle["ours"] / middle["theirs"], "of repeats": spread}
 
 
+@ends_plainly()
 def main() -> None:
     """Read the command line, compare, print a table."""
     parser = argparse.ArgumentParser(description="Fine-tuning speed of ernie2 and the Trainer of transformers.")
     parser.add_argument("model", nargs="?", help="a Hugging Face folder; random weights without it")
     parser.add_argument("--glue", help="the official glue_data folder; made-up texts without it")
-    parser.add_argument("--size", default="6x384", help="layers x width of random weights")
+    parser.add_argument("--size", type=size, default="6x384", help="layers x width of random weights")
     parser.add_argument("--sets", nargs="+", default=["mrpc", "cola"])
-    parser.add_argument("--steps", type=int, default=10, help="steps of each side in a repeat")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=count, default=10, help="steps of each side in a repeat")
+    parser.add_argument("--repeats", type=count, default=3)
     parser.add_argument("--settings", nargs="*", default=[], help="key=value, in place of the paper's")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=output_file, help="also write the figures here")
     given = parser.parse_args()
+    if unknown := [name for name in given.sets if not given.glue and name not in LENGTHS]:
+        parser.error(
+            f"--sets {', '.join(unknown)}: made-up texts are like {', '.join(LENGTHS)}; others need --glue DIR"
+        )
+    require_trainer()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        model = given.model or str(made_up_model(place / "model", given.size))
+        model = given.model or str(made_up_model(place / "model", *given.size))
         for name in given.sets:
             (place / name).mkdir()
             try:

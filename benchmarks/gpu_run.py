@@ -48,6 +48,8 @@ def main() -> int:
     try:
         return _main()
     except OSError as error:
+        if "--part" in sys.argv:  # what went wrong goes into the log of the part
+            raise
         print(f"cannot use {error.filename}: {error.strerror}; name another folder or file", file=sys.stderr)
         return 2
 

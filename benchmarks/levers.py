@@ -16,7 +16,6 @@ brackets the least and most. Nothing else should run on the machine meanwhile.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 import time
@@ -27,10 +26,12 @@ from typing import Any
 import torch
 
 from comparisons.lever_turns import FormTimes, forms, gain, take_turns
+from comparisons.script import count, ends_plainly, output_file
 from comparisons.shards_recipe import FOUR_TASKS, recipe_of_shards
 from ernie2.model.levers import LEVERS
 from ernie2.runs.prepare import shards_of
 from ernie2.shards.store import Shards
+from ernie2.storage.line_files import append_line
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.measuring import TaskSet
 
@@ -92,17 +93,18 @@ def _shown(ratio: Sequence[float]) -> str:
     return f"{ratio[0]:.3f} ({ratio[1]:.3f} to {ratio[2]:.3f})"
 
 
+@ends_plainly()
 def main() -> None:
     """Reads the command line, takes the turns and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", help="a folder of shards, a recipe file, or the name of a shipped recipe")
     parser.add_argument("overrides", nargs="*", help="values of the recipe, such as encoder.layers=12")
     parser.add_argument("--levers", help="names, with commas between; default: every lever; none: no lever")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=4, help="task sets a round, the commonest first")
+    parser.add_argument("--rounds", type=count, default=5)
+    parser.add_argument("--steps", type=count, default=4, help="task sets a round, the commonest first")
     parser.add_argument("--tasks", default=",".join(FOUR_TASKS), help="tasks, where the source is a folder of shards")
     parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp16", "fp32"])
-    parser.add_argument("--json", type=Path, help="append the figures to this file, as one line")
+    parser.add_argument("--json", type=output_file, help="append the figures to this file, as one line")
     given = parser.parse_intermixed_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     overrides = [f"train.precision={given.precision}", *given.overrides]
@@ -126,8 +128,7 @@ def main() -> None:
     if given.json:
         facts = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
         line = {**facts, "recipe": recipe.model_dump(mode="json"), "rounds": given.rounds, "forms": rows}
-        with given.json.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+        append_line(given.json, line)
 
 
 if __name__ == "__main__":

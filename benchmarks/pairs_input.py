@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from comparisons.process_settings import restart_with_variables
+from comparisons.script import count, ends_plainly
 from ernie2.benchmarking.input_side import input_side
 from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.warm_up import warm_up
@@ -40,12 +41,13 @@ _SPECIAL = 3
 """[CLS], and [SEP] after each text."""
 
 
+@ends_plainly()
 def main() -> None:
     """Measures and prints the input side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", nargs="?", default="demo-en", help="a YAML file, or the name of a shipped recipe")
     parser.add_argument("overrides", nargs="*", help="values of the recipe, such as train.precision=bf16")
-    parser.add_argument("--steps", type=int, default=10, help="steps to measure for each way of feeding training")
+    parser.add_argument("--steps", type=count, default=10, help="steps to measure for each way of feeding training")
     given = parser.parse_intermixed_args()
     with on_terminal(), tempfile.TemporaryDirectory(prefix="ernie2-pairs-") as aside:
         recipe = load_recipe(given.recipe, given.overrides)

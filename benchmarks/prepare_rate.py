@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from comparisons.script import count, ends_plainly, output_file
+
 BARE = """
 import json, sys, time, resource
 from ernie2.shards.wordpieces import load_wordpieces
@@ -58,6 +60,7 @@ print(json.dumps({"call": time.perf_counter() - began, "stages": stages}))
 """
 
 
+@ends_plainly()
 def main() -> None:
     """Measures, prints a table, and writes JSON where asked."""
     options = _options()
@@ -97,10 +100,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--vocab", type=Path, required=True)
     parser.add_argument("--language", default="en")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--workers", type=count, default=2)
+    parser.add_argument("--repeat", type=count, default=3)
     parser.add_argument("--scratch", type=Path, default=None, help="where the shards go meanwhile")
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--json", type=output_file, default=None)
     return parser.parse_args()
 
 

@@ -20,7 +20,6 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from rich.table import Table
 from comparisons.hugging_face import SIDES
 from comparisons.opponents import OpponentSettings, opponents
 from comparisons.process_settings import restart_with_variables
+from comparisons.script import count, ends_plainly, output_file
 from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.benchmarking.mix import Step
 from ernie2.benchmarking.warm_up import warm_up
@@ -156,6 +156,7 @@ def compare(
     return rows
 
 
+@ends_plainly()
 def main() -> None:
     """Reads the command line, runs every combination and prints a table."""
     parser = argparse.ArgumentParser(description="Training steps of ernie2 and transformers side by side.")
@@ -166,9 +167,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4_096, help="real tokens a step")
     parser.add_argument("--lengths", nargs="+", default=["16-128", "64-512"])
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=count, default=5)
     parser.add_argument("--against", nargs="*", default=["hf-padded", "hf-grouped"], choices=list(SIDES))
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=output_file, help="also write the figures here")
     given = parser.parse_args()
     settings = EncoderSettings(layers=given.layers, hidden=given.hidden, heads=given.heads)
     figures = [

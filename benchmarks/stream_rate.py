@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from comparisons.script import count, ends_plainly, output_file
 from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan, assign
@@ -105,6 +106,7 @@ def cases(shards: Shards, recipes: Sequence[str], limits: Sequence[int]) -> Iter
                 yield Case(recipe, limit, host, active, stream)
 
 
+@ends_plainly()
 def main() -> None:
     """Measure every task set at both sequence limits and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -112,8 +114,8 @@ def main() -> None:
     parser.add_argument("--recipe", action="append", default=[], help="four, seven, mixed or pairs (default: all)")
     parser.add_argument("--limit", action="append", type=int, default=[], help="longest sequence (default: 512 and 64)")
     parser.add_argument("--tokens", type=int, default=200_000, help="tokens a round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--json", type=output_file, help="also write the figures here")
     parser.add_argument("--profile", action="store_true", help="print where the time of each task set goes")
     chosen = parser.parse_args()
     rows = []

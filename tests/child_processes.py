@@ -23,6 +23,14 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
+def is_running(pid: int) -> bool:
+    """Whether process `pid` is there and no zombie, by /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 @contextmanager
 def child_processes() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
     """Yield `subprocess.Popen` for processes that, with all they started in their session, are killed at the end."""

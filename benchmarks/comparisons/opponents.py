@@ -6,18 +6,16 @@ would speed up theirs as well.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from typing import Any, Protocol
 
 import torch
 
 from comparisons.hugging_face import HuggingFace, Theirs, contestants, require_hugging_face
-from comparisons.process_settings import VARIABLES
+from comparisons.side_process import side_process
 from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.bench import Bench
 from ernie2.benchmarking.mix import Step, Taken
@@ -102,11 +100,10 @@ def opponents(ours: MultiTaskModel, setting: OpponentSettings, names: Sequence[s
     if setting.device.type == "cuda":
         yield _made(ours, setting, names)
         return
-    with _plain_environment(), without_main():
-        process = ProcessPoolExecutor(1, get_context("spawn"))
-        begun = process.submit(_begin, ours, setting, tuple(names), torch.get_num_threads())
-    with process:
-        library, found = begun.result()
+    with ExitStack() as stack:
+        with without_main():
+            process = stack.enter_context(side_process({}))
+        library, found = process.submit(_begin, ours, setting, tuple(names), torch.get_num_threads()).result()
         yield Opponents(library, [_Elsewhere(process, number, name) for number, name in enumerate(found)])
 
 
@@ -114,16 +111,6 @@ def _made(ours: MultiTaskModel, setting: OpponentSettings, names: Sequence[str])
     shared = HuggingFace(ours, setting.settings, setting.pad, setting.device, setting.backend)
     sides = contestants(shared, setting.precision, setting.device, setting.longest, names, setting.sequences)
     return Opponents(f"transformers {shared.version}, ErnieForMaskedLM, {shared.attention} attention", sides)
-
-
-@contextmanager
-def _plain_environment() -> Iterator[None]:
-    """Without the `VARIABLES` of ours, for a process that starts inside."""
-    kept = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(kept)
 
 
 class _Elsewhere:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
-
 from comparisons.hugging_face import SIDES
 from comparisons.opponents import train_beside
 from gpu_parts.job import Job
-from gpu_parts.training import bench_of
+from gpu_parts.training import bench_of, note_of
 
 
 def measure(job: Job) -> None:
@@ -19,12 +15,8 @@ def measure(job: Job) -> None:
     """
     bench = bench_of(job, job.scale.few)
     backend = "inductor" if job.device.type == "cuda" else "eager"
-
-    def noted(beside: str, what: str, measured: Mapping[str, Any]) -> None:
-        job.note(what, beside=beside, **measured)
-
     for name in ("hf-grouped", "hf-compiled"):
-        bench.note = partial(noted, SIDES[name])
+        bench.note = note_of(job, beside=SIDES[name])
         try:
             made = train_beside(bench, [name], job.scale.sequences, backend)
         except Exception as error:

@@ -11,7 +11,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from comparisons.lever_turns import forms
-from ernie2.benchmarking.bench import Bench
+from ernie2.benchmarking.bench import Bench, Note
 from ernie2.benchmarking.input_side import loader_rate, waiting
 from ernie2.model import levers
 from ernie2.training.measuring import Taker
@@ -23,16 +23,22 @@ TOP_KERNELS = 40
 def bench_of(job: Job, steps: int, *overrides: str, **facts: Any) -> Bench:
     """A bench of base with `overrides`, ready to measure; how long that took is noted, and every step will be."""
 
-    def noted(what: str, measured: Mapping[str, Any]) -> None:
-        if what != "warm_up":
-            job.note(what, **facts, **measured)
-
     began = time.monotonic()
-    bench = Bench(job.recipe(*overrides), job.open_shards(), job.device, steps, note=noted)
+    bench = Bench(job.recipe(*overrides), job.open_shards(), job.device, steps, note=note_of(job, **facts))
     graphs = bench.ours.graphs
     took = round(time.monotonic() - began, 1)
     job.note("ready", **facts, **_facts(bench), compiled=graphs is not None, graphs=graphs, seconds=took)
     return bench
+
+
+def note_of(job: Job, **facts: Any) -> Note:
+    """Return what notes every measurement of a bench with `facts`, but not the steps of a warm-up."""
+
+    def noted(what: str, measured: Mapping[str, Any]) -> None:
+        if what != "warm_up":
+            job.note(what, **facts, **measured)
+
+    return noted
 
 
 def measure_base(job: Job) -> None:

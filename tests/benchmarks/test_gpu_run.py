@@ -21,7 +21,7 @@ import yaml
 
 import tiny
 import tiny_run
-from child_processes import LIMIT, wait_until
+from child_processes import LIMIT, is_running, wait_until
 from comparisons.lever_turns import forms
 from ernie2.model.levers import LEVERS
 from gpu_parts.results import Results
@@ -48,13 +48,6 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
 open(sys.argv[1], "w").write(str(child.pid))
 time.sleep(600 if sys.argv[2] == "hang" else 0)
 """
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
 
 from comparisons.hugging_face import HuggingFace, contestants
-from comparisons.opponents import OpponentSettings, _plain_environment, opponents
-from comparisons.process_settings import VARIABLES
+from comparisons.opponents import OpponentSettings, opponents
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
@@ -47,14 +44,6 @@ def test_sides_train_in_another_process_as_they_would_in_this_one() -> None:
             assert (made.tokens, made.flops, made.with_padding) == (10, expected.flops, expected.with_padding)
             assert made.seconds > 0
             assert side.largest == same.largest
-
-
-def test_that_process_starts_without_the_variables_the_command_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "1")
-    with _plain_environment():
-        assert not set(VARIABLES) & set(os.environ)
-    assert all(os.environ[name] == "1" for name in VARIABLES)
 
 
 def test_recurrent_layers_have_no_opponent() -> None:

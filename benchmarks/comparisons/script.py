@@ -1,0 +1,43 @@
+"""What every script needs of its command line and of its end."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ernie2.errors import Ernie2Error
+from ernie2.storage.line_files import check_appendable
+
+
+def count(text: str) -> int:
+    """Read a whole number, 1 or more, for `type` of an argument."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def output_file(text: str) -> Path:
+    """Read the path of a file that can be written, for `type` of an argument; missing folders are made."""
+    try:
+        check_appendable(Path(text))
+    except Ernie2Error as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(text)
+
+
+@contextmanager
+def ends_plainly() -> Iterator[None]:
+    """Print an error that a user can mend as one line; at SIGTERM, exit as usual, so that temporary folders go."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    except Ernie2Error as error:
+        print(f"{error.heading}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,34 @@
+"""A process of its own for one side of a comparison."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
+
+from comparisons.process_settings import VARIABLES
+from ernie2.processes import end_with_parent
+
+
+@contextmanager
+def side_process(variables: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
+    """Yield one process, started with `variables` in place of `VARIABLES`; it ends with this one, however that ends."""
+    ours = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+    os.environ.update(variables)
+    try:
+        process = ProcessPoolExecutor(1, get_context("spawn"), initializer=end_with_parent)
+        process.submit(os.getpid).result()
+    finally:
+        for name in variables:
+            del os.environ[name]
+        os.environ.update(ours)
+    try:
+        yield process
+    except BaseException:
+        for child in active_children():  # a step of theirs may take minutes
+            child.kill()
+        raise
+    finally:
+        process.shutdown()
