@@ -6,34 +6,39 @@
 SHARDS is a folder that `ernie2 prepare` wrote: the encoder then has 6 layers × 384 and a step 4,096 tokens of up to 512
 a sequence, unless overrides such as encoder.layers=12 say otherwise. A recipe keeps its own sizes. Steps are whole
 training steps (forward, backward, clipping, optimiser) on the real stream; in every round each form trains on the same
-packs. "without / with" is how many times as long a step takes without the lever: the median over rounds, and in
-brackets the least and most. Nothing else should run on the machine meanwhile.
+packs, after 24 to 64 steps of warm-up each where nothing is compiled. "without / with" is how many times as long a step
+takes without the lever: the median over rounds, and in brackets the least and most. Nothing else should run meanwhile.
 
 `ernie2.model.levers` says what the levers do. Without --levers every lever is taken away by itself, then all together;
---levers none measures the step as it is.
+--levers none measures the step as it is. With --json every step is a line of its own as soon as it is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import secrets
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from comparisons.lever_turns import FormTimes, forms, gain, take_turns
+from comparisons.lever_turns import Form, FormTimes, forms, gain, take_turns
 from comparisons.script import count, ends_plainly, output_file
 from comparisons.shards_recipe import FOUR_TASKS, recipe_of_shards
+from ernie2.benchmarking.mix import Step
+from ernie2.console import answer, on_terminal, progress
 from ernie2.model.levers import LEVERS
 from ernie2.runs.prepare import shards_of
 from ernie2.shards.store import Shards
 from ernie2.storage.line_files import append_line
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.measuring import TaskSet
+from ernie2.training.step import choose_precision
 
 SIZE = (
     "encoder.layers=6",
@@ -89,6 +94,13 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
                 print(f"    {_shown(ratio)}  {name}")
 
 
+def print_round(times: Sequence[FormTimes], counts: Mapping[TaskSet, int]) -> None:
+    """One line for the round that just ended: without / with of every form, so that a run cut off later shows it."""
+    last = [FormTimes(each.form, rounds=each.rounds[-1:]) for each in times]
+    ratios = [f"{each.form.name} {gain(last[0], each, counts).median:.3f}" for each in last[1:]]
+    answer(f"round {len(times[0].rounds)}, without / with: {', '.join(ratios) or 'no form to compare with'}")
+
+
 def _shown(ratio: Sequence[float]) -> str:
     return f"{ratio[0]:.3f} ({ratio[1]:.3f} to {ratio[2]:.3f})"
 
@@ -96,15 +108,25 @@ def _shown(ratio: Sequence[float]) -> str:
 @ends_plainly()
 def main() -> None:
     """Reads the command line, takes the turns and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    named = "\n".join(f"  {name:26}{what}" for name, what in LEVERS.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog=f"levers:\n{named}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("source", help="a folder of shards, a recipe file, or the name of a shipped recipe")
     parser.add_argument("overrides", nargs="*", help="values of the recipe, such as encoder.layers=12")
     parser.add_argument("--levers", help="names, with commas between; default: every lever; none: no lever")
-    parser.add_argument("--rounds", type=count, default=5)
-    parser.add_argument("--steps", type=count, default=4, help="task sets a round, the commonest first")
-    parser.add_argument("--tasks", default=",".join(FOUR_TASKS), help="tasks, where the source is a folder of shards")
-    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp16", "fp32"])
-    parser.add_argument("--json", type=output_file, help="append the figures to this file, as one line")
+    parser.add_argument("--rounds", type=count, default=5, help="rounds to measure; default: %(default)s")
+    steps = "task sets a round, the commonest first; default: %(default)s"
+    parser.add_argument("--steps", type=count, default=4, help=steps)
+    tasks = "tasks, where the source is a folder of shards; default: %(default)s"
+    parser.add_argument("--tasks", default=",".join(FOUR_TASKS), help=tasks)
+    precision = "default: %(default)s, which is bf16 where the device computes in it"
+    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp16", "fp32"], help=precision)
+    parser.add_argument(
+        "--json", type=output_file, help="append a line for every step, and one of all figures, to this file"
+    )
     given = parser.parse_intermixed_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     overrides = [f"train.precision={given.precision}", *given.overrides]
@@ -115,20 +137,40 @@ def main() -> None:
         recipe = load_recipe(given.source, overrides)
         shards = shards_of(recipe, None)
     measured = forms(chosen_levers(given.levers))
-    began = time.monotonic()
-    times, counts = take_turns(recipe, shards, device, measured, steps=given.steps, rounds=given.rounds)
+    began, identity = time.monotonic(), secrets.token_hex(4)
+    precision = choose_precision(recipe.train.precision, device)
+
+    def write(what: str, **facts: object) -> None:
+        if given.json:
+            append_line(given.json, {"levers": identity, "what": what, **facts})
+
+    def note(form: Form, chosen: TaskSet, step: Step) -> None:
+        write("step", form=form.name, **asdict(chosen), **asdict(step))
+
+    facts = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    facts |= {"precision": precision, "recipe": recipe.model_dump(mode="json"), "rounds": given.rounds}
+    write("begin", **facts)
+    with on_terminal(), progress("Measuring", None, "steps") as bar:
+        times, counts = take_turns(
+            recipe,
+            shards,
+            device,
+            measured,
+            steps=given.steps,
+            rounds=given.rounds,
+            note=note,
+            advance=lambda what: bar.advance(note=what),
+            after_round=print_round,
+        )
     rows = rows_of(times, counts)
     encoder = recipe.encoder
     print(
-        f"{encoder.layers} layers × {encoder.hidden}, {recipe.batch.batch_tokens:,} tokens a step, {given.precision}, "
+        f"{encoder.layers} layers × {encoder.hidden}, {recipe.batch.batch_tokens:,} tokens a step, {precision}, "
         f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}; {given.rounds} rounds of "
         f"{len(times[0].rounds[0])} of {len(counts)} task sets; {time.monotonic() - began:.0f} s"
     )
     print_table(rows)
-    if given.json:
-        facts = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-        line = {**facts, "recipe": recipe.model_dump(mode="json"), "rounds": given.rounds, "forms": rows}
-        append_line(given.json, line)
+    write("summary", **facts, forms=rows)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import levers
 import tiny_run
+from ernie2.console import Bar
+from ernie2.model.levers import LEVERS
 
 SMALL = ["encoder.layers=1", "encoder.hidden=16", "encoder.heads=2", "batch.batch_tokens=256"]
 SMALL += ["batch.pack_tokens=128", "batch.sequence_tokens=64"]
@@ -27,9 +30,63 @@ def test_the_command_prints_a_row_a_form_and_appends_its_figures(
     file = tmp_path / "new" / "figures.jsonl"
     options = ["--levers", "scored_rows", "--rounds", "1", "--steps", "1", "--precision", "fp32", "--json", file]
     run(monkeypatch, tmp_path / "shards", *SMALL, *options)
-    assert "without scored_rows" in capsys.readouterr().out
-    (line,) = file.read_text(encoding="utf-8").splitlines()
-    assert [form["form"] for form in json.loads(line)["forms"]] == ["all levers", "without scored_rows"]
+    shown = capsys.readouterr().out
+    assert "round 1, without / with: without scored_rows " in shown
+    assert "256 tokens a step, fp32, cpu" in shown
+    begin, *steps, line = lines_of(file)
+    assert (begin["what"], begin["precision"]) == ("begin", "fp32")
+    assert [(step["what"], step["form"]) for step in steps] == [("step", "all levers"), ("step", "without scored_rows")]
+    assert [form["form"] for form in line["forms"]] == ["all levers", "without scored_rows"]
+
+
+def test_a_run_that_is_cut_off_leaves_the_steps_before_and_shows_whose_and_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_run.write_shards(tmp_path / "shards")
+    monkeypatch.setattr("ernie2.console.PLAIN_SECONDS", 0.0)
+    advance = Bar.advance
+
+    def cut_off(bar: Bar, *arguments: Any, **options: Any) -> None:
+        advance(bar, *arguments, **options)
+        if "round 1" in options["note"]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bar, "advance", cut_off)
+    file = tmp_path / "figures.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            monkeypatch,
+            tmp_path / "shards",
+            *SMALL,
+            "--levers",
+            "none",
+            "--rounds",
+            "3",
+            "--steps",
+            "2",
+            "--json",
+            file,
+        )
+    assert [(line["what"], line.get("form")) for line in lines_of(file)] == [("begin", None), ("step", "all levers")]
+    shown = capsys.readouterr().out
+    assert "warm-up of every form, step 24 of 24 to 64" in shown
+    assert "every form, round 1 of 3, task set 1 of 2" in shown
+
+
+def test_help_names_the_levers_and_the_defaults(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run(monkeypatch, "--help")
+    shown = capsys.readouterr().out
+    for name in LEVERS:
+        assert f"\n  {name} " in shown
+    assert "default: 5" in shown
+    assert "default: auto" in shown
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize(
