@@ -29,7 +29,7 @@ from fake_cuda.base_runs import BaseRun, base_recipe, base_run, build_model
 from fake_cuda.card import CUDA, Card
 
 FOLDER = Path(os.environ["FAKE_CUDA_FOLDER"])
-RECIPES = ("all-seven", "english-base", "chinese-base")
+RECIPES = os.environ.get("FAKE_CUDA_RECIPES", "all-seven english-base chinese-base").split()
 STEPS = {
     f"{name}-{chosen.host}-with-{'-'.join(task for task in chosen.active if task != chosen.host) or 'none'}": (
         name,

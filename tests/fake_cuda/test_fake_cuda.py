@@ -20,7 +20,6 @@ WITH_GUARD = (
 
 pytestmark = [
     pytest.mark.fake_cuda,
-    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, which builds the CUDA device that does nothing"),
     pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, whose guard cannot be replaced"),
 ]
@@ -39,14 +38,22 @@ def guard(tmp_path_factory):
     return built
 
 
+@pytest.mark.slow
 def test_the_cuda_path_waits_for_nothing_and_mixes_nothing(guard, tmp_path):
-    checks = [HERE / "checks.py", HERE / "finetuning_checks.py"]
-    command = [sys.executable, "-c", WITH_GUARD, guard, "--tb=short", "-p", "no:cacheprovider", *checks]
+    run_checks(guard, [HERE / "checks.py", HERE / "finetuning_checks.py"], FAKE_CUDA_FOLDER=str(tmp_path))
+
+
+def test_a_step_with_the_most_tasks_waits_for_nothing(guard, tmp_path):
+    chosen = ["-k", "every_task_set and sentence_distance-with-knowledge_masking-capitalization"]
+    folders = {"FAKE_CUDA_FOLDER": str(tmp_path), "FAKE_CUDA_RECIPES": "all-seven"}
+    assert "1 passed" in run_checks(guard, [HERE / "checks.py", *chosen], **folders)
+
+
+def run_checks(guard, arguments, **variables):
+    """What pytest prints for `arguments` in a process with the guard; fails where a check does."""
+    command = [sys.executable, "-c", WITH_GUARD, guard, "--tb=short", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(
-        command,
-        env=worlds.environment(FAKE_CUDA_FOLDER=str(tmp_path)),
-        cwd=HERE.parent.parent,
-        capture_output=True,
-        text=True,
+        command, env=worlds.environment(**variables), cwd=HERE.parent.parent, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    return done.stdout
