@@ -33,6 +33,7 @@ import numpy as np
 import yaml
 
 import ernie2
+from comparisons.script import count, ends_plainly
 from ernie2.runs import start  # noqa: F401  what a run imports
 from ernie2.training import checkpoints
 from ernie2.training.records import Records
@@ -292,12 +293,13 @@ def _last_step(run: Path) -> int:
         return -1
 
 
+@ends_plainly()
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--ranks", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=60, help="iterations of each task")
+    parser.add_argument("--kills", type=count, default=50)
+    parser.add_argument("--ranks", type=count, default=1)
+    parser.add_argument("--steps", type=count, default=60, help="iterations of each task")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kill-test-"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from ernie2.errors import Ernie2Error
 from ernie2.storage.line_files import check_appendable
@@ -32,8 +34,8 @@ def output_file(text: str) -> Path:
 
 @contextmanager
 def ends_plainly() -> Iterator[None]:
-    """Print an error that a user can mend as one line; at SIGTERM, exit as usual, so that temporary folders go."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    """Print an error that a user can mend as one line; at SIGTERM pass it on, and exit so that temporary folders go."""
+    before = signal.signal(signal.SIGTERM, _exit)
     try:
         yield
     except Ernie2Error as error:
@@ -41,3 +43,11 @@ def ends_plainly() -> Iterator[None]:
         sys.exit(error.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), number)
+    sys.exit(128 + number)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
 
 from comparisons.process_settings import VARIABLES
 from ernie2.processes import end_with_parent
@@ -24,11 +24,5 @@ def side_process(variables: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
         for name in variables:
             del os.environ[name]
         os.environ.update(ours)
-    try:
+    with process:
         yield process
-    except BaseException:
-        for child in active_children():  # a step of theirs may take minutes
-            child.kill()
-        raise
-    finally:
-        process.shutdown()

@@ -243,6 +243,7 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     lines = lines_of(out)
     assert len({line["call"] for line in lines}) == 1
+    assert {line["device"] for line in lines if line["what"] == "settings"} != {"cpu"}  # which CPU it is
     whats: dict[str, list[str]] = {}
     for line in lines:
         whats.setdefault(line["part"], []).append(line["what"])

@@ -30,7 +30,7 @@ def test_it_starts_with_the_variables_given_and_no_other_of_ours(
 
 
 SCRIPT = f"""
-import os, sys, tempfile, time
+import os, subprocess, sys, tempfile, time
 from pathlib import Path
 sys.path[:0] = [{str(BENCHMARKS)!r}]
 from comparisons.script import ends_plainly
@@ -41,7 +41,8 @@ def main():
     place = Path(sys.argv[1])
     with tempfile.TemporaryDirectory(dir=place / "temporary"), side_process({{}}) as process:
         at_work = process.submit(time.sleep, 600)
-        (place / "pid").write_text(str(next(iter(process._processes))))
+        child = subprocess.Popen(["sleep", "600"])
+        (place / "pid").write_text("%d %d" % (next(iter(process._processes)), child.pid))
         at_work.result()
 
 if __name__ == "__main__":
@@ -60,7 +61,9 @@ def test_it_ends_with_the_script_though_at_work(
     script = start_process([sys.executable, tmp_path / "script.py", tmp_path])
     wait_until(lambda: pid.exists() and pid.read_text())
     script.send_signal(signal.Signals[name])
-    wait_until(lambda: script.poll() is not None and not is_running(int(pid.read_text())))
+    theirs, child = map(int, pid.read_text().split())
+    wait_until(lambda: script.poll() is not None and not is_running(theirs))
     if name == "SIGTERM":
         assert script.wait() == 143
+        wait_until(lambda: not is_running(child))
         assert not list((tmp_path / "temporary").iterdir())
