@@ -41,7 +41,7 @@ def run_parts(
     `SystemExit` is raised with 128 + the signal.
     """
     began, failed = time.monotonic(), []
-    results.note("call", "begin", parts=list(parts), limit=limit)
+    results.note("call", "begin", parts=list(parts), limit=round(limit, 1))
     for name, most in parts.items():
         left = limit - (time.monotonic() - began)
         if left < least:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,28 @@ def test_the_short_batch_at_the_end_of_an_epoch_counts_what_it_holds() -> None:
     assert finetune_rate.sequences_of(10, batch=4, steps=2) == 8
     assert finetune_rate.sequences_of(10, batch=4, steps=3) == 10
     assert finetune_rate.sequences_of(10, batch=4, steps=7) == 24  # 4 + 4 + 2, 4 + 4 + 2, 4
+
+
+def test_the_rate_of_the_trainer_is_that_of_real_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+
+    class Trainer:
+        def add_callback(self, callback: Any) -> None:
+            self.clock = callback
+
+        def remove_callback(self, _: Any) -> None: ...
+
+        def train(self) -> None:
+            for _ in range(3):
+                self.clock.on_step_begin()
+                self.clock.on_step_end()
+
+    made = SimpleNamespace(train=SimpleNamespace(sequences=range(10)), settings=SimpleNamespace(batch=4))
+    now = iter([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    monkeypatch.setattr(finetune_rate, "_side", {"made": made, "folder": None})
+    monkeypatch.setattr(finetune_rate, "trainer_for", lambda *_, **__: Trainer())
+    monkeypatch.setattr(finetune_rate, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    assert finetune_rate.theirs(seed=0, steps=3) == 2.0  # 4 + 4 + 2 sequences in 5 s
 
 
 @pytest.mark.parametrize(
