@@ -5,9 +5,10 @@
 SHARDS is a folder that `ernie2 prepare` wrote. Parts run one after another in processes of their own, the most
 valuable first, each with a time limit; every measurement is a line of OUT/results.jsonl, on the disk before the next
 begins. A part that fails or is cut off does not end the others, and is named there. What a part printed is in
-OUT/PART.log. `read_gpu_run.py OUT/results.jsonl` makes tables of it.
+OUT/PART.log; its last line is shown every 15 seconds. `read_gpu_run.py OUT/results.jsonl` makes tables of it.
 
---scale tiny runs every part at the smallest size, on a CPU too (about a minute): it shows that all of it works here.
+--scale tiny runs every part at the smallest size, on a CPU too, with one thread unless OMP_NUM_THREADS says otherwise:
+about 150 seconds of processor time. It shows that all of it works here.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import secrets
 import sys
 import time
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +46,9 @@ PARTS = {
 }
 """Every part with the seconds it may take at real size, in the order in which they run without --only."""
 
+OF_PARTS = ("transformers", "pytest", "hypothesis", "scikit-learn")
+"""What parts need beyond the project's dependencies."""
+
 
 def main() -> int:
     """Run the chosen parts, or one of them; return 1 where a part failed or was cut off, 2 for a wrong argument."""
@@ -62,13 +69,28 @@ def seconds(text: str) -> float:
     return number
 
 
+def lacking_packages() -> list[str]:
+    """The packages that this Python lacks, of those that the project and the parts need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lacking = []
+    for name in [*(re.split("[^A-Za-z0-9_.-]", each)[0] for each in project["dependencies"]), *OF_PARTS]:
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            lacking.append(name)
+    return lacking
+
+
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=Path, required=True, help="a folder written by `ernie2 prepare`")
     parser.add_argument("--out", type=Path, required=True, help="where results.jsonl and logs go")
-    parser.add_argument("--limit", type=seconds, default=470, help="seconds for all parts together")
+    parser.add_argument(
+        "--limit", type=seconds, default=470, help="seconds for all parts together; default: %(default)s"
+    )
     parser.add_argument("--only", action="append", help=f"parts to run, in this order: {','.join(PARTS)}")
-    parser.add_argument("--scale", choices=["real", "tiny"], default="real")
+    scale = "tiny: every part at its smallest size, on a CPU too; default: %(default)s"
+    parser.add_argument("--scale", choices=["real", "tiny"], default="real", help=scale)
     parser.add_argument("--mini", type=Path, help="the recipe of the small encoder that the last part pre-trains")
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=600, help=argparse.SUPPRESS)
@@ -81,6 +103,11 @@ def _main() -> int:
         parser.error(f"--only has no part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}")
     if given.mini and not given.mini.is_file():
         parser.error(f"--mini {given.mini}: there is no such file")
+    if lacking := lacking_packages():
+        install = 'install the project there: pip install -c constraints.txt -e ".[dev]"'
+        parser.error(f"{sys.executable} lacks {', '.join(lacking)}; {install}")
+    if given.scale == "tiny":
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # at these sizes threads mostly wait for one another
     given.out.mkdir(parents=True, exist_ok=True)
     for name in ("results.jsonl", *(f"{part}.log" for part in chosen)):
         with (given.out / name).open("ab"):

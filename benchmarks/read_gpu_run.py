@@ -448,6 +448,9 @@ def main() -> None:
         lines, damaged = read_lines(given.results)
     except OSError as error:
         sys.exit(f"cannot read {error.filename}: {error.strerror}")
+    if not lines:
+        said = "; ".join(damaged) or "no part has begun, so look at what gpu_run.py printed"
+        sys.exit(f"no measurement in {', '.join(map(str, given.results))}: {said}")
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     try:
         print("\n\n".join([heading(lines), *damaged, tables(lines)]), flush=True)

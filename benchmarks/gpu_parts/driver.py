@@ -21,6 +21,8 @@ LEAST = 10.0
 """Seconds without which no part begins."""
 STOPPED = 75
 """The exit code of a part that stopped its command because its time was over."""
+EVERY = 15.0
+"""Seconds between two lines that say how far a part is."""
 _LOOK = 0.5
 """Seconds between two looks of a part at whether its driver is there."""
 ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -49,6 +51,7 @@ def run_parts(
             failed.append(name)
             continue
         seconds, at = min(most, left), time.monotonic()
+        print(f"{name} begins, for {seconds:.0f} s at most; it writes to {results.out / name}.log", flush=True)
         try:
             with _ends_on_signals():
                 code = _run_one(command(name, seconds), seconds, results.out / f"{name}.log")
@@ -60,7 +63,7 @@ def run_parts(
         if code in (None, STOPPED):
             results.note(name, "cut off", seconds=took)
         else:
-            said = {} if code == 0 else {"said": _end_of(results.out, name)}
+            said = {} if code == 0 else {"said": _last_lines(results.out / f"{name}.log")[-6:]}
             results.note(name, "end", exit_code=code, seconds=took, **said)
         if code != 0:
             failed.append(name)
@@ -94,9 +97,7 @@ def _run_one(command: Sequence[str], seconds: float, log: Path) -> int | None:
                 env={**os.environ, MARK: mark},
                 start_new_session=True,
             )
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
+        return _wait(process, seconds, log)
     finally:
         if process:
             with contextlib.suppress(ProcessLookupError):
@@ -104,6 +105,17 @@ def _run_one(command: Sequence[str], seconds: float, log: Path) -> int | None:
         _kill_marked(mark)  # a signal may have come before the process had a name here
         if process:
             process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float, log: Path) -> int | None:
+    """The exit code of `process`, None where it takes longer; how far it is is printed every `EVERY` seconds."""
+    began = time.monotonic()
+    while (left := seconds - (time.monotonic() - began)) > 0:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(min(EVERY, left))
+        last = (_last_lines(log) or [""])[-1]
+        print(f"  {log.stem}: {time.monotonic() - began:.0f} of {seconds:.0f} s · {last[:120]}", flush=True)
+    return None
 
 
 def end_with_driver() -> None:
@@ -139,5 +151,7 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def _end_of(out: Path, name: str) -> list[str]:
-    return (out / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()[-6:]
+def _last_lines(log: Path) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 16_384))
+        return file.read().decode("utf-8", errors="replace").splitlines()

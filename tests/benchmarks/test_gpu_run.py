@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -89,6 +90,18 @@ def test_a_part_that_fails_or_is_cut_off_does_not_end_the_others_and_is_named(
         "works": ("end", 0, None),
         "late": ("left out", None, None),
     }
+
+
+def test_what_begins_and_how_far_it_is_is_printed(
+    driver: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(driver, "EVERY", 0.2)
+    code = "import time; print('step 3', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code]
+    driver.run_parts({"large": 5.0}, lambda *_: command, Results(tmp_path, "c1"), limit=30.0, least=0.0)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1] == f"large begins, for 5 s at most; it writes to {tmp_path}/large.log"
+    assert any(line.startswith("  large: ") and line.endswith(" of 5 s · step 3") for line in shown)
 
 
 DRIVES = """
@@ -171,6 +184,35 @@ def test_a_limit_is_a_number_of_seconds(
     with pytest.raises(SystemExit, match="2"):
         gpu_run(monkeypatch, tmp_path / "shards", "--out", str(tmp_path / "out"), "--limit", limit)
     assert f"--limit: invalid seconds value: '{limit}'" in capsys.readouterr().err
+
+
+def test_what_this_python_lacks_is_named_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: {"torch": fail, "pytest": fail}.get(name, str)(name))
+    with pytest.raises(SystemExit, match="2"):
+        gpu_run(monkeypatch, tmp_path / "shards", "--out", str(tmp_path / "out"))
+    assert f"{sys.executable} lacks torch, pytest; install the project there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def fail(name: str) -> str:
+    raise metadata.PackageNotFoundError(name)
+
+
+def test_the_dry_run_uses_one_thread_where_nothing_else_is_asked(
+    driver: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    threads: list[str | None] = []
+    monkeypatch.setattr(driver, "run_parts", lambda *_: threads.append(os.environ.get("OMP_NUM_THREADS")) or [])
+    options = ["--out", str(tmp_path / "out"), "--only", "machine"]
+    for given, scale in ((None, "tiny"), (None, "real"), ("2", "tiny")):
+        with monkeypatch.context() as patch:
+            patch.setenv("OMP_NUM_THREADS", given or "")
+            if given is None:
+                patch.delenv("OMP_NUM_THREADS")
+            assert gpu_run(patch, tmp_path / "shards", *options, "--scale", scale) == 0
+    assert threads == ["1", None, "2"]
 
 
 @pytest.mark.parametrize("only", ["", "base,", "bases"])

@@ -301,3 +301,22 @@ def test_what_was_built_stands_below_the_levers(reader: ModuleType) -> None:
     built = {"layers": 12, "hidden": 768, "parameters": 110_000_000, "precision": "bf16", "compiled": True}
     text = reader.tables([line("levers", "ready", form="x", seconds=3.0, **built)])
     assert section(text, "Levers") == ["12 × 768, 110 M parameters, bf16, compiled."]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [(b"", "no part has begun"), (b"{\n", "1 line could not be read: line 1")]
+)
+def test_a_file_without_measurements_makes_no_tables(
+    reader: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    written: bytes,
+    said: str,
+) -> None:
+    file = tmp_path / "results.jsonl"
+    file.write_bytes(written)
+    monkeypatch.setattr(sys, "argv", ["read_gpu_run.py", str(file)])
+    with pytest.raises(SystemExit, match=f"no measurement in .*results.jsonl: {said}"):
+        reader.main()
+    assert capsys.readouterr().out == ""
