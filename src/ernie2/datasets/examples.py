@@ -12,6 +12,14 @@ from ernie2.errors import DataError
 
 Head = Literal["classification", "regression", "multi_label", "tagging", "span"]
 """What is put on the encoder: a class, a number, any number of classes, a tag a token, or a run of the second text."""
+METRICS: dict[Head, tuple[str, ...]] = {
+    "classification": ("accuracy", "f1", "macro_f1", "matthews", "mrr"),
+    "regression": ("pearson", "spearman"),
+    "multi_label": ("micro_f1",),
+    "tagging": ("entity_f1", "token_accuracy"),
+    "span": ("exact_match", "answer_f1"),
+}
+"""The metrics that a head can be measured by; finetuning/scoring/metrics.py computes them."""
 Standing = Literal["official", "subset", "stand-in", "own"]
 """official: whole, by name and size; subset: a part of it; stand-in: other text in its place; own: a user's file."""
 

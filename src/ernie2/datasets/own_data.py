@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, cast, get_args
 
 from ernie2.corpora.cells import change_notes, is_missing, name_in, number_of, spelled, text_of, tokens_of
-from ernie2.datasets.examples import Example, Head, Label, LabelledData, Split
+from ernie2.datasets.examples import METRICS, Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
 from ernie2.datasets.own_labels import (
     case_notes,
@@ -35,13 +35,6 @@ from ernie2.wording import counted
 
 _WHICH_TEXT = "Name the right ones with --text."
 _WHICH_LABEL = "Name the right one with --label."
-_METRICS: dict[Head, tuple[str, ...]] = {
-    "classification": ("accuracy", "macro_f1"),
-    "regression": ("pearson", "spearman"),
-    "multi_label": ("micro_f1",),
-    "tagging": ("entity_f1", "token_accuracy"),
-    "span": ("exact_match", "answer_f1"),
-}
 _SPAN_COLUMNS = ("question", "context", "answers")
 """The columns of SQuAD's form, nested or flat, which need not be named."""
 _UNANSWERABLE = ("has_answer_exact_match", "has_answer_f1", "no_answer_exact_match", "no_answer_f1")
@@ -276,9 +269,9 @@ def _metrics(kind: Head, labels: Sequence[str], scheme: Scheme | None) -> tuple[
     """Tags without a scheme are scored token by token; of two classes the second is what F1 is about."""
     if kind == "tagging" and scheme is None:
         return ("token_accuracy",)
-    if kind == "classification" and len(labels) == 2:
-        return ("accuracy", "f1", "macro_f1")
-    return _METRICS[kind]
+    if kind == "classification":
+        return ("accuracy", "f1", "macro_f1") if len(labels) == 2 else ("accuracy", "macro_f1")
+    return METRICS[kind]
 
 
 def _answer_rules(train: Split) -> str:
