@@ -6,7 +6,9 @@ wrong input, 1 for a run that failed on its own, 75 for one that was asked to st
 
 from __future__ import annotations
 
+import os
 import re
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -111,6 +113,19 @@ def _sharing_a_part(word: str, names: Iterable[str]) -> list[str]:
     shared = {name: len(wanted & set(_PARTS.split(name.lower())) - {""}) for name in names}
     most = max(shared.values(), default=0)
     return [name for name, count in shared.items() if count == most] if most else []
+
+
+_OURS = (f"{Path(__file__).parent}{os.sep}", "<frozen", f"{Path(traceback.__file__).parent / 'importlib'}{os.sep}")
+
+
+def raised_at(error: BaseException) -> str:
+    """Return ", FILE, line N" where code of a user that we called raised `error`; empty where there is none of it.
+
+    That is the deepest frame in the first file that is neither ours nor Python's import.
+    """
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(_OURS)]
+    lines = [one.lineno for one in frames if one.filename == frames[0].filename]
+    return f", {frames[0].filename}, line {lines[-1]}" if lines else ""
 
 
 def install_advice(extra: str) -> str:

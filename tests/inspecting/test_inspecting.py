@@ -296,4 +296,4 @@ def test_a_faulty_task_of_another_package_is_named_and_the_others_are_shown(shar
     assert "task knowledge_masking: " in text
     assert "does not apply: task 'fails' of " in text
     assert "task nameless cannot be used: it failed with AttributeError(" in text
-    assert "task breaks cannot be used: it failed with ZeroDivisionError()." in text
+    assert "task breaks cannot be used: it failed with ZeroDivisionError(), " + f"{__file__}, line " in text

@@ -40,7 +40,7 @@ def test_a_task_that_cannot_be_built_is_listed_with_its_error_beside_the_others(
     assert listed["fails"] == {
         "name": "fails",
         "origin": __name__,
-        "error": f"task 'fails' of {__name__} cannot be built: KeyError('no such token').",
+        "error": f"task 'fails' of {__name__} cannot be built: KeyError('no such token'), {__file__}, line 19.",
     }
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ernie2.config.base import Part
-from ernie2.errors import TaskError, UnknownTask, did_you_mean
+from ernie2.errors import TaskError, UnknownTask, did_you_mean, raised_at
 from ernie2.shards.store import AnnotatedDocument
 
 if TYPE_CHECKING:
@@ -316,7 +316,9 @@ def _load(entry: EntryPoint) -> None:
     except TaskError as error:
         raise TaskError(f"package {package!r}: {error}") from error
     except Exception as error:
-        raise TaskError(f"task {entry.name!r} of package {package!r} cannot be imported: {error!r}.") from error
+        raise TaskError(
+            f"task {entry.name!r} of package {package!r} cannot be imported: {error!r}{raised_at(error)}."
+        ) from error
     if entry.name not in _TASKS:
         raise TaskError(
             f"package {package!r} announces task {entry.name!r}, but {entry.module} registers no such task."

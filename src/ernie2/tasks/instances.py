@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from ernie2.errors import TaskError
+from ernie2.errors import TaskError, raised_at
 from ernie2.tasks.base import (
     Arranged,
     Array,
@@ -79,7 +79,9 @@ def arrange(
     except TaskError:
         raise
     except Exception as error:
-        raise TaskError(f"task {task.name!r} failed on document {source.document.name!r}: {error!r}") from error
+        raise TaskError(
+            f"task {task.name!r} failed on document {source.document.name!r}: {error!r}{raised_at(error)}"
+        ) from error
     if arranged is not None:
         _check(task, source, arranged, room)
     return arranged

@@ -46,7 +46,7 @@ class Position:
     this stage's evaluations have shown.
     """
 
-    lanes: list[Lane]
+    lanes: list[Lane] = field(repr=False)
     stage: int = 0
     stage_step: int = 0
     step: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -30,8 +30,8 @@ class StepInputs:
 
     host: str
     active: Sequence[str]
-    batch: GlobalBatch
-    lanes: Mapping[int, Lane]
+    batch: GlobalBatch = field(repr=False)
+    lanes: Mapping[int, Lane] = field(repr=False)
     tokens: int
     seen: Mapping[str, int]
 

@@ -7,7 +7,7 @@ import pytest
 
 import ernie2
 import tiny_run
-from ernie2.errors import CheckpointError, ConfigError, RunStopped
+from ernie2.errors import CheckpointError, ConfigError, RunFailed, RunStopped
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.training.hooks import named
 from ernie2.training.hooks.base import Hook
@@ -39,6 +39,15 @@ class StopsAtThree(Hook):
 class Breaks(Hook):
     def on_step(self, done, at):
         raise ValueError("a mistake of its author")
+
+
+class MustNotFail(Breaks):
+    required = True
+
+
+class Unmakeable(Hook):
+    def __init__(self):
+        open("no such file")
 
 
 class NeedsMore(Hook):
@@ -99,9 +108,33 @@ def _stopped(call):
     return stopped.value
 
 
-def test_a_hook_that_fails_is_left_out_and_the_run_ends_as_without_it(recipe, module):
-    run = ernie2.pretrain(recipe, hooks=[f"{module}:Breaks"])
+def test_a_hook_that_fails_is_left_out_with_its_file_and_line_and_the_run_ends_as_without_it(recipe, module, caplog):
+    with caplog.at_level("INFO", "ernie2"):
+        run = ernie2.pretrain(recipe, hooks=[f"{module}:Breaks"])
     assert read_checked_json(run / "run.json")["status"] == "done"
+    (told,) = [line for line in caplog.messages if "Breaks" in line]
+    assert f"(ValueError: a mistake of its author, {_place(module, 'a mistake of')})" in told
+
+
+def test_a_required_hook_that_fails_ends_the_run_with_its_name_file_and_line(recipe, tmp_path, module):
+    with pytest.raises(RunFailed) as failed:
+        ernie2.pretrain(recipe, hooks=[f"{module}:MustNotFail"])
+    place = _place(module, "a mistake of")
+    assert str(failed.value).startswith(f"the hook MustNotFail failed (ValueError: a mistake of its author, {place})")
+    assert isinstance(failed.value.__cause__, ValueError)
+
+
+def test_a_hook_that_cannot_be_made_says_where(module):
+    with pytest.raises(ConfigError, match="FileNotFoundError") as refused:
+        create_hooks([f"{module}:Unmakeable"])
+    assert _place(module, "no such file") in str(refused.value)
+
+
+def _place(module, words):
+    file = sys.modules[module].__file__
+    with open(file) as lines:
+        (number,) = [number for number, line in enumerate(lines, 1) if words in line]
+    return f"{file}, line {number}"
 
 
 @pytest.mark.parametrize(
@@ -161,3 +194,15 @@ def test_no_run_json_and_no_checkpoint_names_a_hook(recipe, tmp_path, module):
     with pytest.raises(CheckpointError, match="hooks"):
         ernie2.resume(run)
     assert module not in sys.modules
+
+
+def test_what_a_hook_is_given_is_short_to_print(recipe):
+    shown = []
+
+    class Prints(Hook):
+        def on_step(self, done, at):
+            shown.append(f"{done} {at}")
+
+    ernie2.pretrain(recipe, hooks=[Prints])
+    assert max(map(len, shown)) < 2_000
+    assert "host='" in shown[0]

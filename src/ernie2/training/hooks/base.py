@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ernie2.console import say
-from ernie2.errors import Ernie2Error
+from ernie2.errors import Ernie2Error, RunFailed, raised_at
 from ernie2.training.state import Position
 from ernie2.training.step import StepResult
 from ernie2.training.step_inputs import StepInputs
@@ -121,10 +121,16 @@ class Hooks:
         try:
             call(hook)
         except Exception as error:
-            if hook.required or isinstance(error, Ernie2Error):
+            ours = type(hook).__module__.startswith("ernie2.")
+            if isinstance(error, Ernie2Error) or (hook.required and ours):
                 raise
+            failure = f"{type(error).__name__}: {error}{raised_at(error)}"
+            if hook.required:
+                raise RunFailed(
+                    f"the {hook.name} failed ({failure}), and the run ends because its class says required = True. "
+                    "Mend the hook or leave it out."
+                ) from error
             self._hooks.remove(hook)
-            failure = f"{type(error).__name__}: {error}"
             say(f"The {hook.name} failed and is left out from here on ({failure}); the run goes on.")
 
     @contextmanager

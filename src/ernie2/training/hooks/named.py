@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 
-from ernie2.errors import ConfigError, did_you_mean
+from ernie2.errors import ConfigError, did_you_mean, raised_at
 from ernie2.training.hooks.base import Hook
 
 GROUP = "ernie2.hooks"
@@ -38,7 +38,9 @@ def _create(source: HookSource) -> Hook:
     try:
         hook = make()
     except Exception as error:
-        raise ConfigError(f"hook {source} cannot be created without arguments: {error!r}.") from error
+        raise ConfigError(
+            f"hook {source} cannot be created without arguments ({error!r}{raised_at(error)})."
+        ) from error
     if not isinstance(hook, Hook):
         raise ConfigError(f"hook {source} made {hook!r}, which is no {Hook.__module__}.Hook.")
     return hook
@@ -51,8 +53,8 @@ def _load(name: str) -> type[Hook]:
             loaded = entry.load()
         except Exception as error:
             raise ConfigError(
-                f"hook {entry.value} cannot be imported ({error!r}). It is module:Class, of an installed package or of "
-                "a file in the working directory."
+                f"hook {entry.value} cannot be imported ({error!r}{raised_at(error)}). It is module:Class, of an "
+                "installed package or of a file in the working directory."
             ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Hook)):
         raise ConfigError(f"hook {entry.value} is no subclass of {Hook.__module__}.Hook.")
