@@ -7,7 +7,7 @@ import pytest
 
 from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData, Split, Standing
-from ernie2.finetuning.paper import beside, own_settings, paper_rows, settings_for, size_for
+from ernie2.finetuning.paper import beside, own_settings, paper_rows, settings_for, settings_origin, size_for
 
 TABLES_3_AND_4 = """
 cola 3 3e-5 64 5 3e-5 32
@@ -69,6 +69,16 @@ def test_stand_ins_and_ax_borrow_and_24_layers_are_large() -> None:
 def test_a_set_without_settings_starts_where_own_data_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATASETS, "mine", DATASETS["msra_ner"].model_copy(update={"settings": {}}))
     assert settings_for("mine", "base") == own_settings("tagging")
+
+
+def test_where_settings_start_from_is_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    (base, _) = DATASETS["mrpc"].settings.values()
+    monkeypatch.setitem(DATASETS, "mine", DATASETS["mrpc"].model_copy(update={"settings": {"base": base}}))
+    assert (settings_for("mine", "base"), settings_origin("mine", "base")) == (base, "settings of the base model")
+    assert settings_for("mine", "large") == own_settings("classification")
+    assert settings_origin("mine", "large") == "settings for own data, as mine declares none for a large model"
+    assert settings_origin("own", "large") == "settings for own data"
+    assert settings_origin("ax", "large") == "settings of the large model"
 
 
 BASE, LARGE = (12, 768), (24, 1024)

@@ -114,7 +114,7 @@ def test_what_is_loaded_again_gives_the_same(head: Head, pooling: str, changes: 
 
 def recurrent(folder: Path, head: Head) -> tuple[TunedModel, TunedFacts]:
     from ernie2.config.settings import EncoderSettings
-    from ernie2.model.rnn import build_encoder
+    from ernie2.model.encoders import build_encoder
 
     wordpieces = tiny.source(folder / "checkpoint").wordpieces
     shape = EncoderSettings(kind="gru", layers=1, hidden=16, position_rows=64, task_ids=4, dropout=0.0)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from ernie2.model.encoder import Encoder, padded_rows
+from ernie2.model.encoders import build_encoder
 from ernie2.model.inputs import Inputs
 from ernie2.model.layers import ACTIVATIONS
 from ernie2.model.norm import PostNorm
 from ernie2.model.parameters import generator_for
-from ernie2.model.rnn import build_encoder
 from model_packs import make_pack, only_sequences, small_settings
 
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.model.encoder import Encoder
+from ernie2.model.encoders import build_encoder
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.model.rnn import RecurrentEncoder, build_encoder, plan_recurrence
+from ernie2.model.rnn import RecurrentEncoder, plan_recurrence
 from model_packs import SPECS, VOCABULARY, make_pack, only_sequences, small_settings
 
 KINDS = ("lstm", "gru")

@@ -15,12 +15,12 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
 from ernie2.model import levers
 from ernie2.model.encoder import DenseEncoder
+from ernie2.model.encoders import build_encoder
 from ernie2.model.formats.filling import load_model
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, unknown_to_hf
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel, tensors_of
-from ernie2.model.rnn import build_encoder
 from ernie2.training.memory import estimate
 from model_packs import SPECS, VOCABULARY, make_pack, only_sequences, small_settings
 

@@ -24,6 +24,7 @@ SET = {
     "paper": {"dev": ["ERNIE 2.0 large, dev: 85.2 (accuracy)"]},
     "comparison": {"dev": "Full data."}, "diverged": {"1": "the loss was not finite"}, "notes": ["a <b>note</b>"],
     "settings": {"epochs": 3, "batch": 8, "peak_lr": 3e-5}, "task_id": 0, "sequences_per_second": 12.0,
+    "settings_from": "settings for own data",
 }  # fmt: skip
 RECORD: dict[str, Any] = {
     "checkpoint": "runs/<x>", "layout": "Hugging Face", "encoder": {"layers": 24, "hidden": 1024}, "size": "large",
@@ -44,6 +45,7 @@ def test_the_page_holds_every_figure_and_needs_nothing_else(tmp_path: Path) -> N
         "ERNIE 2.0 large, dev: 85.2",
         "rte, seed 1: the loss was not finite",
         "Full data.",
+        "settings for own data",
     ):
         assert words in page
     assert page.count("<i style=") == 2  # the run that diverged has no dot

@@ -97,7 +97,10 @@ def test_a_recurrent_encoder_becomes_a_folder_of_ours_that_can_be_measured_and_s
         "tokenizer_config.json",
         "vocab.txt",
     ]
-    assert "load_model" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "load_model" in card
+    assert "Names are in `ernie2.json` under `ernie2_task_ids`" in card
+    assert not any(word in card for word in ("task_type_ids", "config.json", "library_name"))
     assert [task.name for task in load(folder, shards).tasks] == list(tiny.FOUR)
     specs = list(made.trainer.model.specs.values())
     started = warm_start(folder, recipe.encoder, specs, seed=1, shards=shards)

@@ -42,6 +42,15 @@ def test_a_run_holds_the_parameters_of_its_newest_checkpoint_and_the_heads_of_it
         assert torch.equal(tensor, read.model.state_dict()[name]), name
 
 
+def test_a_run_that_is_given_to_what_reads_models_says_how_runs_are_opened(run):
+    with pytest.raises(
+        CheckpointError, match=r"is a run folder.* load .*/hf, or .*stored\.open_any\(Path\('"
+    ) as refused:
+        load_model(run)
+    assert "not a checkpoint" not in str(refused.value)
+    assert load_model(run / "hf").model.specs.keys() == load_model(open_any(run)).model.specs.keys()
+
+
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
     """A run that differs in its seed only."""

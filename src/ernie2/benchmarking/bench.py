@@ -21,7 +21,7 @@ from ernie2.config.settings import Recipe
 from ernie2.console import progress, say
 from ernie2.errors import ConfigError
 from ernie2.model.attention.fused import active_flash
-from ernie2.model.rnn import ENCODERS
+from ernie2.model.encoders import ENCODERS
 from ernie2.processes import cores
 from ernie2.runs.build import Pretraining, build
 from ernie2.runs.prepare import RecipeSource, shards_of

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from ernie2.batches.batch import PackedBatch
 from ernie2.config.settings import EncoderSettings
+from ernie2.model.encoders import ENCODERS
 from ernie2.model.heads import HeadSpec, head_class
 from ernie2.model.levers import enabled
-from ernie2.model.rnn import ENCODERS
 from ernie2.model.scored_rows import choose_rows
 from ernie2.training.measuring import synchronise
 

@@ -3,7 +3,7 @@ result."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.declarations import Reported, Size
@@ -38,9 +38,20 @@ def settings_for(name: str, size: Size) -> FineTuningSettings:
     A stand-in has those of what it stands for, and AX, which is predicted by the MNLI model, those of MNLI; a set
     without any starts where own data do.
     """
+    return _declared_settings(name).get(size) or own_settings(DATASETS[name].head)
+
+
+def settings_origin(name: str, size: Size) -> str:
+    """Where the settings of a data set, declared or not, start from, in words: what `settings_for` took."""
+    declared = _declared_settings(name) if name in DATASETS else {}
+    if size in declared:
+        return f"settings of the {size} model"
+    return "settings for own data" + (f", as {name} declares none for a {size} model" if declared else "")
+
+
+def _declared_settings(name: str) -> Mapping[Size, FineTuningSettings]:
     dataset = DATASETS[name]
-    declared = DATASETS[dataset.stands_for or dataset.trained_on or name].settings
-    return declared.get(size) or own_settings(dataset.head)
+    return DATASETS[dataset.stands_for or dataset.trained_on or name].settings
 
 
 def size_for(layers: int) -> Size:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.encoder import padded_rows
+from ernie2.model.encoders import build_encoder
 from ernie2.model.heads import ClassHead, Head, HeadSpec, TaskLoss, VocabularyHead
 from ernie2.model.inputs import Inputs, TaskTargets
 from ernie2.model.levers import enabled
-from ernie2.model.rnn import build_encoder
 from ernie2.model.scored_rows import ScoredRows
 from ernie2.model.tensor_names import vocabulary_tensors
 

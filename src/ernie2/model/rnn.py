@@ -112,15 +112,6 @@ class RecurrentEncoder(Encoder):
         self._run_embeddings = compiled(run_module, backend)
 
 
-ENCODERS: dict[str, type[Encoder]] = {"transformer": Encoder, "lstm": RecurrentEncoder, "gru": RecurrentEncoder}
-"""By the name of `encoder.kind`."""
-
-
-def build_encoder(settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> Encoder:
-    """The encoder of the kind `settings` name."""
-    return ENCODERS[settings.kind](settings, vocab_rows, seed)
-
-
 def _initialise(recurrence: nn.LSTM | nn.GRU, seed: int, *owner: str) -> None:
     """Weights uniform in ±1 / sqrt(width), as is usual for such cells; biases 0, but 1 at the LSTM's forget gate."""
     bound, width = 1 / math.sqrt(recurrence.hidden_size), recurrence.hidden_size

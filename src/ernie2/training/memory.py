@@ -12,7 +12,7 @@ import torch
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import ConfigError
-from ernie2.model.rnn import ENCODERS
+from ernie2.model.encoders import ENCODERS
 from ernie2.training.environment import machine_memory
 
 

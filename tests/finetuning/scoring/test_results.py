@@ -131,7 +131,7 @@ def test_the_files_the_majority_and_the_number_of_runs_are_those_of_this_command
     made = outcomes(runs(80.0))
     assert made.settings.runs == 1
     told = lines_of(made)
-    assert told[0] == "made-up (own, settings of the base model, train 8 of train.tsv, dev 6 of dev.tsv)"
+    assert told[0] == "made-up (own, settings for own data, train 8 of train.tsv, dev 6 of dev.tsv)"
     assert told[1] == "  dev accuracy  median 80.0, majority 50.0   each: 80.0"
 
 

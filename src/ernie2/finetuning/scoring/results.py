@@ -15,7 +15,7 @@ from ernie2.datasets.declarations import Size
 from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData
 from ernie2.finetuning.jobs import Run, plain
-from ernie2.finetuning.paper import beside, size_for
+from ernie2.finetuning.paper import beside, settings_origin, size_for
 from ernie2.finetuning.scoring.metrics import majority_figures
 from ernie2.reporting.finetuned import figure
 from ernie2.seed_interval import over_seeds
@@ -149,7 +149,7 @@ def glue_score(results: Mapping[str, Sequence[float]]) -> float:
 def lines_of(one: Outcomes) -> list[str]:
     """What is printed of a data set: a line a metric with every run's figure, then the paper's and what went wrong."""
     counts = ", ".join(f"{split} {count:,} of {one.files[split]}" for split, count in one.examples.items())
-    told = [f"{one.dataset} ({one.standing}, settings of the {one.size} model, {counts})"]
+    told = [f"{one.dataset} ({one.standing}, {settings_origin(one.dataset, one.size)}, {counts})"]
     width = max((len(f"{row.split} {row.metric}") for row in one.rows), default=0)
     for row in one.rows:
         name = f"{row.split} {row.metric}".ljust(width)
@@ -175,7 +175,13 @@ def record_of(results: Sequence[Outcomes], **facts: Any) -> dict[str, Any]:
     return {
         **facts,
         **scores,
-        "datasets": [plain(asdict(one) | {"settings": one.settings.model_dump()}) for one in results],
+        "datasets": [
+            plain(
+                asdict(one)
+                | {"settings": one.settings.model_dump(), "settings_from": settings_origin(one.dataset, one.size)}
+            )
+            for one in results
+        ],
     }
 
 

@@ -19,6 +19,11 @@ NAMES = ("config.json", "model_config.json", "ernie_config.json", "bert_config.j
 def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
     """The first of `NAMES` in `folder`, as written but flat, and its path; `CheckpointError` where there is none."""
     path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
+    if path is None and (folder / "run.json").is_file():
+        raise CheckpointError(
+            f"{folder} is a run folder, and this reads models: load {folder / 'hf'}, or give what "
+            f"ernie2.runs.stored.open_any(Path({str(folder)!r})) returns, the newest checkpoint of the run."
+        )
     if path is None:
         raise CheckpointError(
             f"{folder.resolve()} is not a checkpoint: it holds neither run.json (a run) nor a configuration "
