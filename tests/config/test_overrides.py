@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -60,3 +61,20 @@ def test_an_override_of_a_value_says_exactly_that_value(text: str) -> None:
     values: dict[str, Any] = {}
     apply_override(values, as_override("run", text))
     assert values == {"run": text}
+
+
+@pytest.mark.parametrize("text", ["p/exp #1", "#1", "[a, b] # c", "'a # b' # c", "a\n# b"])
+def test_a_comment_never_cuts_an_override(text: str) -> None:
+    values: dict[str, Any] = {"run": "before"}
+    with pytest.raises(ConfigError, match=r"Leave it out, or put the value in quotes: 'run=") as told:
+        apply_override(values, f"run={text}")
+    (advice,) = shlex.split(str(told.value).rpartition("quotes: ")[2])
+    apply_override(values, advice)
+    assert values == {"run": text}
+
+
+@pytest.mark.parametrize("text", ["p/exp#1", "'a # b'", '"a # b"', "[a, '# b']"])
+def test_a_sign_that_begins_no_comment_is_part_of_an_override(text: str) -> None:
+    values: dict[str, Any] = {}
+    apply_override(values, f"run={text}")
+    assert "#" in str(values["run"])

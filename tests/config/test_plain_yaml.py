@@ -27,6 +27,16 @@ def test_ordinary_yaml_is_read_as_it_always_was():
     assert parse_yaml("", "r") is None
 
 
+@pytest.mark.parametrize("text", ["010", "-010", "0_1", "089", "1:30", "-1:30:00", "1:30.5"])
+def test_numbers_that_only_old_yaml_reads_are_text(text: str):
+    assert parse_yaml(f"a: {text}\n{text}: [{text}]", "r") == {"a": text, text: [text]}
+
+
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("-10", -10), ("1_000", 1_000), ("0x1f", 31), ("00.5", 0.5)])
+def test_other_numbers_are_numbers(text: str, number: float):
+    assert parse_yaml(text, "r") == number
+
+
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{key}: &{key} [{','.join(['*' + last] * 9)}]\n" for last, key in zip("abcdefgh", "bcdefghi", strict=True)
 )

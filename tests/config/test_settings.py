@@ -12,6 +12,10 @@ def test_overrides_reach_into_parts_and_are_read_as_yaml():
     assert (recipe.train.peak_lr, recipe.encoder.layers, recipe.tokenizer.file) == (3e-4, 5, None)
 
 
+def test_a_leading_zero_makes_no_octal_number():
+    assert load_recipe("demo-en", ["seed=010"]).seed == 10
+
+
 def test_a_recipe_survives_being_written_and_read_with_its_tasks_in_order():
     recipe = load_recipe("demo-en")
     again = load_recipe(recipe.model_dump(mode="json"))
@@ -57,6 +61,19 @@ def test_all_wrong_keys_and_values_are_told_at_once_each_with_the_nearest_right_
         ("train.momentum=1", ["train.momentum: must be below 1 (got 1)"]),
         ("train.lr_decay=-1", ["train.lr_decay: must be at least 0 (got -1)"]),
         ("train.compile=3", ["train.compile: must be 'auto' or true or false (got 3)"]),
+        ("seed=true", ["seed: must be a whole number (got True)"]),
+        ("seed=1:30", ["seed: must be a whole number (got '1:30')"]),
+        ("train.peak_lr=yes", ["train.peak_lr: must be a number (got True)"]),
+        ("stages.steps=true", ["stages.steps: must be a whole number or keys with values (got True)"]),
+        ("stages.steps={knowledge_masking: on}", ["stages.steps.knowledge_masking: must be a whole number (got True)"]),
+        ("train.betas=[0.9, false]", ["train.betas.1: must be a number (got False)"]),
+        (
+            "tasks.sentence_reordering.max_segments=true",
+            ["tasks.sentence_reordering.max_segments: must be a whole number (got True)"],
+        ),
+        ("train.betas=[0.9]", ["train.betas: value 2 of the list is missing"]),
+        ("train.betas=[0.9, 0.9, 0.9]", ["train.betas: must have at most 2 values"]),
+        ('about="a\\u202eb"', ["about: the text holds a character that turns the direction of writing, U+202E"]),
         ("corpora=7", ["corpora: must be keys with values (got 7)"]),
         ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: must be keys with values (got 7)"]),
     ],

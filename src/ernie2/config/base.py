@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from ernie2.config.plain_yaml import check_text
 
@@ -12,13 +14,35 @@ COUNT = 1_000_000_000
 """Largest value of a number that only has to be finite, such as steps between two checkpoints."""
 
 
+def _without_truth_values(schema: Any, model: type) -> Any:
+    """Return pydantic's schema of `model`, whose numbers refuse true and false instead of reading 1 and 0."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(_without_truth_values(inner, model) for inner in schema)
+    if not isinstance(schema, dict) or schema.get("cls", model) is not model:  # a part inside has done it itself
+        return schema
+    if (kind := schema.get("type")) in ("int", "float"):
+        return core_schema.no_info_before_validator_function(partial(_no_truth_value, f"{kind}_type"), schema)
+    return {key: _without_truth_values(inner, model) for key, inner in schema.items()}
+
+
+def _no_truth_value(error: Any, value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticKnownError(error)
+    return value
+
+
 class Part(BaseModel):
-    """A frozen piece of a recipe; unknown keys and numbers that are not finite are errors.
+    """A frozen piece of a recipe; unknown keys, numbers that are not finite, and true or false for a number are errors.
 
     The docstring below a field is its description: in the JSON schema and in docs/recipe-keys.md.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema: CoreSchema = _without_truth_values(handler(source), cls)
+        return schema
 
 
 def _check_path(path: str) -> str:

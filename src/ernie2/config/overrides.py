@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import ValidationError
 
 from ernie2.config.base import Part
@@ -50,7 +53,10 @@ def as_override(key: str, value: object) -> str:
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Sets one dotted key, as in `train.peak_lr=3e-4`, in nested `values`; raises `ConfigError` for another form."""
+    """Sets one dotted key, as in `train.peak_lr=3e-4`, in nested `values`.
+
+    Raises `ConfigError` for another form, and for a comment, which would silently cut the value.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"override {shown(override)} is not of the form key.subkey=value, as in train.peak_lr=3e-4.")
@@ -65,6 +71,11 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise ConfigError(f"override {shown(override)}: {parent!r} holds {shown(place)}, not keys.")
     place[last] = parse_yaml(text, f"override {shown(override)}", key)
+    if any("#" in text[one.end_mark.index : after.start_mark.index] for one, after in pairwise(yaml.scan(text))):
+        raise ConfigError(
+            f"override {shown(override)}: YAML takes what follows # for a comment. Leave it out, or put the value in "
+            f"quotes: {shlex.quote(as_override(key, text.strip()))}"
+        )
 
 
 def dotted(values: Mapping[str, Any]) -> dict[str, Any]:

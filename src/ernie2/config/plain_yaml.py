@@ -7,6 +7,7 @@ overrides of recipes and studies are read by nothing else.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import date
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from ernie2.errors import ConfigError
+from ernie2.escaping import TURNING
 
 MOST_CHARACTERS = 262_144
 DEEPEST = 32
@@ -24,6 +26,8 @@ MOST_VALUES = 20_000
 LARGEST = 2**63 - 1
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp"))
+_YAML_1_1 = re.compile(r"[-+]?0[0-9_]+|.*:.*")
+"""Numbers of YAML 1.1 that mean another thing to most readers: octal 010 (8) and sexagesimal 1:30 (90)."""
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 _SHORT.maxdict = _SHORT.maxlist = 3
@@ -98,6 +102,12 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._above.pop()
         return node
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        """Return the tag of an untagged node; what matches `_YAML_1_1` is text."""
+        tag = str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
+        number = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+        return "tag:yaml.org,2002:str" if number and _YAML_1_1.fullmatch(value) else tag
 
     def size(self, node: Any, key: str) -> int:
         """Return the number of values in `node`, aliases counted as often as they are used; raises `_Refused`."""
@@ -179,13 +189,15 @@ _UNPRINTABLE = {
     "Cs": "half a surrogate pair",
     "Zl": "a line separator",
     "Zp": "a paragraph separator",
+    "turning": "a character that turns the direction of writing",
 }
 
 
 def check_text(text: str, allowed: str = "\t\n\r") -> str:
-    """Return `text`; raises `ValueError` for half a surrogate pair, and for control characters not `allowed`."""
+    """Return `text`; raises `ValueError` for half a surrogate pair, and for control characters not `allowed`, those
+    that turn the direction of writing included."""
     for character in text:
-        kind = unicodedata.category(character)
+        kind = "turning" if character in TURNING else unicodedata.category(character)
         if kind in _UNPRINTABLE and character not in allowed:
             raise ValueError(f"the text holds {_UNPRINTABLE[kind]}, U+{ord(character):04X}; take it out")
     return text
@@ -193,7 +205,7 @@ def check_text(text: str, allowed: str = "\t\n\r") -> str:
 
 def _check_text(text: str, key: str) -> None:
     try:
-        check_text(text)
+        check_text(text, f"\t\n\r{TURNING}")  # which file names and columns may hold
     except ValueError as error:
         raise ValueError(f"{ascii(key)[1:-1]}: {error}") from None
 

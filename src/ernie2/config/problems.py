@@ -81,12 +81,16 @@ def _sentence(problem: Any, place: Sequence[Any], model: type[BaseModel]) -> str
         known = _fields_at(model, place[:-1])
         return f"{key}: there is no such key.{did_you_mean(str(place[-1]), known)} Known here: {', '.join(known)}."
     if problem["type"] == "missing":
+        if isinstance(place[-1], int):
+            return f"{'.'.join(map(str, place[:-1]))}: value {place[-1] + 1} of the list is missing."
         return f"{key}: this key is required."
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in _BOUNDS:
         message = _bound(problem)
     elif problem["type"] == "int_parsing_size":
         message = "the number is too large"
+    elif problem["type"] == "too_long":
+        message = f"must have at most {problem['ctx']['max_length']} values"
     elif problem["type"] == "finite_number":
         message = "must be a finite number"
     return f"{key}: {message}{_got(problem)}" if key else message
