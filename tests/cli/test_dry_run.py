@@ -40,3 +40,8 @@ def test_absent_data_exit_with_2_and_are_named_together(tmp_path: Path, capsys: 
     assert "tokenizer.file: file not found" in shown.err
     assert "Stage 4" in shown.out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [("--init-from", "/nowhere"), ("--hook", "no_such_module:Hook"), ("--grow", "x")])
+def test_what_the_run_would_refuse_exits_with_2(given: tuple[str, str]) -> None:
+    assert dry_run("demo-en", *given) == 2

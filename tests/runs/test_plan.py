@@ -1,10 +1,13 @@
 """A dry run tells schedule, epochs, memory and time, refuses what the run would refuse, and keeps nothing."""
 
+import json
+from contextlib import suppress
+
 import pytest
 
 import ernie2
 import tiny_run
-from ernie2.errors import ConfigError, DataError, ShardError
+from ernie2.errors import CheckpointError, ConfigError, DataError, ShardError
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.records import Records
 from ernie2.training.run_record import read_run
@@ -78,3 +81,40 @@ def test_shards_of_other_corpora_are_refused(recipe):
     values = {**recipe, "corpora": {**recipe["corpora"], "more": {"path": "more.txt"}}}
     with pytest.raises(ShardError, match=r"holds corpora \['text'\], the recipe names \['more', 'text'\]"):
         ernie2.plan(values)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+@pytest.mark.parametrize(
+    ("arguments", "error", "told"),
+    [
+        ({"init_from": "/nowhere"}, CheckpointError, "/nowhere"),
+        ({"grow": ["vocabulary"]}, ConfigError, "--grow adds rows to a checkpoint's tables, so it needs one"),
+        ({"hooks": ["no_such_module:Hook"]}, ConfigError, "hook no_such_module:Hook cannot be imported"),
+    ],
+)
+def test_arguments_the_run_would_refuse_are_refused(recipe, tmp_path, prepared, arguments, error, told):
+    if not prepared:
+        recipe["shards"]["folder"] = str(tmp_path / "none")
+    with pytest.raises(error, match=told):
+        ernie2.plan(recipe, **arguments)
+
+
+def test_the_vocabulary_of_a_checkpoint_is_compared_with_that_of_the_shards(recipe, tmp_path):
+    run = ernie2.pretrain({**recipe, "run": str(tmp_path / "before")})
+    file = run / "hf" / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    tokenizer["model"]["vocab"]["quux"] = tokenizer["model"]["vocab"].popitem()[1]
+    file.write_text(json.dumps(tokenizer))
+    with pytest.raises((CheckpointError, ShardError)) as refused:
+        ernie2.pretrain(recipe, init_from=run / "hf")
+    with pytest.raises(type(refused.value)) as told:
+        ernie2.plan(recipe, init_from=run / "hf")
+    assert str(told.value) == str(refused.value)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_an_encoder_that_hugging_face_cannot_load_is_named(recipe, tmp_path, prepared, capsys):
+    overrides = ["encoder.norm=pre", *([] if prepared else [f"shards.folder={tmp_path / 'none'}"])]
+    with suppress(DataError):  # the corpora are not there
+        ernie2.plan(recipe, overrides, seconds=0.1)
+    assert "Note: Hugging Face's ErnieModel has no norm=pre: only ernie2 will read" in capsys.readouterr().out

@@ -9,9 +9,9 @@ import torch
 import ernie2
 import tiny
 import tiny_run
-from ernie2.config.settings import TrainSettings
+from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
-from ernie2.runs.folder import settings_without_effect
+from ernie2.runs.folder import say_effects
 from ernie2.studies.identity import is_done
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.distributed import World
@@ -183,7 +183,11 @@ def test_a_run_that_hugging_face_has_no_class_for_ends_well_and_can_be_gone_on_f
     run = ernie2.pretrain(recipe, [f"encoder.{variant}"])
     assert f"Note: Hugging Face's ErnieModel has no {variant}" in capsys.readouterr().out
     assert read_run(run).status == "done"
-    assert "library_name: transformers" not in (run / "hf" / "README.md").read_text(encoding="utf-8")
+    card = (run / "hf" / "README.md").read_text(encoding="utf-8")
+    assert "library_name: transformers" not in card
+    assert "in `transformers`" not in card
+    assert "Names are in `ernie2.json` under `ernie2_task_ids`" in card
+    assert "ernie2_task_ids" in (run / "hf" / "ernie2.json").read_text(encoding="utf-8")
     again = ernie2.pretrain({**recipe, "run": str(tmp_path / "again")}, [f"encoder.{variant}"], run / "hf")
     last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]["tasks"]
     first = next(line for line in Records(again).read() if line["kind"] == "heldout")["tasks"]
@@ -193,12 +197,14 @@ def test_a_run_that_hugging_face_has_no_class_for_ends_well_and_can_be_gone_on_f
     }
 
 
-def test_settings_that_do_nothing_here_are_named():
-    alone = World(device=torch.device("cpu"))
-    assert settings_without_effect(TrainSettings(peak_lr=1e-3), alone) == []
-    fp16, fsdp = settings_without_effect(TrainSettings(peak_lr=1e-3, precision="fp16", parallel="fsdp"), alone)
-    assert fp16.startswith("train.precision=fp16 makes a CPU slower")
-    assert fsdp.startswith("train.parallel=fsdp has no effect on one rank")
+def test_settings_that_do_nothing_here_are_named(capsys):
+    alone, encoder = World(device=torch.device("cpu")), EncoderSettings()
+    say_effects(TrainSettings(peak_lr=1e-3), encoder, alone)
+    assert capsys.readouterr().out == ""
+    say_effects(TrainSettings(peak_lr=1e-3, precision="fp16", parallel="fsdp"), encoder, alone)
+    fp16, fsdp = capsys.readouterr().out.splitlines()
+    assert fp16.startswith("Note: train.precision=fp16 makes a CPU slower")
+    assert fsdp.startswith("Note: train.parallel=fsdp has no effect on one rank")
 
 
 def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_path, monkeypatch, capsys):

@@ -62,7 +62,7 @@ def pretrain(
         bool,
         typer.Option(
             "--dry-run",
-            help="Train nothing: check the data; print schedule, epochs, memory and time.",
+            help="Train nothing: check data and arguments; print schedule, epochs, memory and time.",
             show_default=False,
         ),
     ] = False,
@@ -76,7 +76,7 @@ def pretrain(
     Example  [bold]ernie2 pretrain my-recipe.yaml run=runs/b train.peak_lr=3e-4[/bold]
     """
     if dry_run:
-        ernie2.plan(recipe, overrides or ())
+        ernie2.plan(recipe, overrides or (), init_from=init_from, grow=grow or (), hooks=hooks or ())
         return
     with when_interrupted(lambda: _how_to_resume(_run_of(recipe, overrides or ()))):
         run = ernie2.pretrain(recipe, overrides or (), init_from, workers, grow or (), hooks or ())

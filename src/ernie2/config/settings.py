@@ -86,7 +86,8 @@ class EncoderSettings(Part):
     """The encoder (paper: base 12 × 768 × 12, large 24 × 1024 × 16; FFN 4 × hidden, post-norm)."""
 
     kind: Literal["transformer", "lstm", "gru"] = "transformer"
-    """A Transformer, or a bidirectional recurrent network of LSTM or GRU cells; the paper allows both."""
+    """A Transformer, or a bidirectional recurrent network of LSTM or GRU cells; the paper allows both. Hugging
+    Face reads transformer alone."""
     layers: int = Field(default=12, ge=1, le=1_000)
     """Layers: 12 in the base model, 24 in the large one."""
     hidden: int = Field(default=768, ge=8, le=100_000)
@@ -100,14 +101,15 @@ class EncoderSettings(Part):
     in circulation, are both gelu approximated by tanh."""
     norm: Literal["post", "pre"] = Field(default="post", exclude_if=lambda norm: norm == "post")
     """Where norms stand: post, after each sum with the residual stream (BERT, the paper), or pre, before each branch,
-    with one more after the last layer."""
+    with one more after the last layer. Hugging Face does not read pre."""
     feed_forward: Literal["plain", "gated"] = Field(default="plain", exclude_if=lambda kind: kind == "plain")
-    """plain: the activation stands between two linears; gated: activation(gate) · value, half as many weights more."""
+    """plain: the activation stands between two linears; gated: activation(gate) · value, half as many weights more.
+    Hugging Face does not read gated."""
     positions: Literal["learned", "none", "rotary"] = Field(
         default="learned", exclude_if=lambda kind: kind == "learned"
     )
     """learned: a table of position_rows; none; rotary: queries and keys are turned by their position. position_rows is
-    the longest sequence in any case."""
+    the longest sequence in any case. Hugging Face reads learned alone."""
     position_rows: int = Field(default=512, ge=16, le=1_000_000)
     """Rows of the position table: positions there are, at least batch.sequence_tokens."""
     segment_types: int = Field(default=4, ge=1, le=10_000)

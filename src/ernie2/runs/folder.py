@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ernie2.config.settings import TrainSettings
+from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.console import say
 from ernie2.errors import CheckpointError, FolderInUse, StorageError
 from ernie2.model.hf import unknown_to_hf
@@ -104,19 +104,16 @@ def run_in_training(run: Path, shards: Shards, trainer: Trainer, record: RunReco
 def _say_settings(trainer: Trainer, record: RunRecord) -> None:
     flash = record.environment["flash_attention"]
     say(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
-    for note in settings_without_effect(trainer.settings, trainer.world):
-        say(f"Note: {note}")
-    if lacking := unknown_to_hf(trainer.model.settings):
-        say(f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model.")
+    say_effects(trainer.settings, trainer.model.settings, trainer.world)
     say_missing(trainer.heldout.missing)
 
 
-def settings_without_effect(settings: TrainSettings, world: World) -> list[str]:
-    """One sentence on each setting of a recipe that does nothing, or less than it says, on this machine."""
-    notes = []
+def say_effects(settings: TrainSettings, encoder: EncoderSettings, world: World) -> None:
+    """Say which settings do nothing, or less than they say, on this machine, and which Hugging Face cannot load."""
     if settings.precision == "fp16" and world.device.type == "cpu":
         auto = "auto takes bf16 where the CPU computes in it"
-        notes.append(f"train.precision=fp16 makes a CPU slower, not faster; {auto}.")
+        say(f"Note: train.precision=fp16 makes a CPU slower, not faster; {auto}.")
     if settings.parallel != "auto" and world.size == 1:
-        notes.append(f"train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
-    return notes
+        say(f"Note: train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
+    if lacking := unknown_to_hf(encoder):
+        say(f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ernie2.config.settings import EncoderSettings, Recipe
 from ernie2.console import say
-from ernie2.errors import CheckpointError, ShardError
+from ernie2.errors import CheckpointError, ConfigError, ShardError
 from ernie2.model.formats.filling import LoadedModel, load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.heads import HeadSpec
@@ -84,15 +84,19 @@ def load(source: Path, shards: Shards) -> Loaded:
     return Loaded(loaded.model, tasks, dict(stored.task_ids), None, source, trained)
 
 
-def check_warm_start(source: Path, recipe: Recipe, grow: Collection[str] = ()) -> None:
-    """Raise like `warm_start` where the encoder of `source` cannot start a run of `recipe`; needs no shards.
+def check_warm_start(source: str | Path | None, recipe: Recipe, grow: Collection[str] = ()) -> None:
+    """Raise like `warm_start` where the encoder of `source`, if any, cannot start a run of `recipe`; needs no shards.
 
     A wrong checkpoint is thus refused before corpora are prepared. Its heads are not looked at, and of its vocabulary
     only the size, where `tokenizer.file` tells what size the run needs.
     """
+    if source is None:
+        if grow:
+            raise ConfigError("--grow adds rows to a checkpoint's tables, so it needs one: give it by --init-from.")
+        return
     tokenizer = recipe.tokenizer
     rows = None if tokenizer.file is None else load_wordpieces(tokenizer.file, tokenizer.lowercase).vocab_size
-    load_model(open_any(source), (), recipe.seed, recipe.encoder, rows, grow)
+    load_model(open_any(Path(source)), (), recipe.seed, recipe.encoder, rows, grow)
 
 
 def warm_start(

@@ -17,8 +17,10 @@ from ernie2.console import answer, progress, say
 from ernie2.errors import ShardError
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.build import build, head_specs, lay_plans
-from ernie2.runs.folder import how_to_go_on, in_use, settings_without_effect
+from ernie2.runs.folder import how_to_go_on, in_use, say_effects
+from ernie2.runs.load import check_warm_start
 from ernie2.runs.prepare import RecipeSource, absent_data, require_data, say_notes
+from ernie2.runs.start import started_from
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import owner_of
@@ -26,6 +28,9 @@ from ernie2.tasks.base import Task
 from ernie2.tasks.building import bare_vocabulary, build_task
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import begun
+from ernie2.training.distributed import World
+from ernie2.training.hooks.named import HookSource, create_hooks
+from ernie2.training.hooks.sinks import check_sinks
 from ernie2.training.measuring import RunCost, forecast, how_often, measure, task_sets
 from ernie2.training.memory import Memory, estimate, peak_bytes
 from ernie2.training.optimizers import state_numbers
@@ -36,8 +41,16 @@ MEASURING_SECONDS = 20.0
 """About how long steps are measured; twice as long at most, but for steps that take longer themselves."""
 
 
-def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | None = None) -> dict[str, Any]:
-    """Prints what `pretrain` would do with a recipe, and returns the figures as plain values.
+def plan(
+    recipe: RecipeSource,
+    overrides: Sequence[str] = (),
+    seconds: float | None = None,
+    *,
+    init_from: str | Path | None = None,
+    grow: Sequence[str] = (),
+    hooks: Sequence[HookSource] = (),
+) -> dict[str, Any]:
+    """Prints what `pretrain` would do with the same arguments, and returns the figures as plain values.
 
     Without shards: schedule, steps, tokens, parameters, an estimate of memory. With shards also how often each task
     walks each corpus, and, from steps of the real model measured for about `seconds` (20), memory and time. Makes no
@@ -47,20 +60,22 @@ def plan(recipe: RecipeSource, overrides: Sequence[str] = (), seconds: float | N
     where a corpus would be walked more than `stages.max_epochs` times, and whatever `pretrain` would refuse.
     """
     checked = load_recipe(recipe, overrides)
+    create_hooks(hooks)
+    check_warm_start(init_from, checked, grow)
+    check_sinks(checked.train.sinks)
     run = Path(checked.run)
     if (owner := owner_of(run)) is not None:
         say(f"Note: {run} {in_use(owner)}")
     elif begun(run):
         say(f"Note: {run} holds a {how_to_go_on(run)}")
+    say_effects(checked.train, checked.encoder, World())
     shards = _shards(checked)
     if shards is None:
         return _plan_without_shards(checked)
     began = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    made = build(checked, shards)
+    made = build(checked, shards, started_from(init_from, checked, shards, grow))
     trainer, precision = made.trainer, made.record.precision
-    for note in settings_without_effect(checked.train, trainer.world):
-        say(f"Note: {note}")
     say_notes(made.usable, trainer.stream.feeds)
     setting_up = time.monotonic() - began
     figures = _schedule(checked, trainer.plans)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.config.settings import Recipe
 from ernie2.console import say
-from ernie2.errors import ConfigError, ShardError
+from ernie2.errors import ShardError
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import build, head_specs
@@ -50,18 +50,15 @@ def pretrain(
     with open_world() as world:
         with world.together():
             checked, own = load_recipe(recipe, overrides), create_hooks(hooks, first=world.first)
-            if grow and init_from is None:
-                raise ConfigError("--grow adds rows to a checkpoint's tables, so it needs one: give it by --init-from.")
         run = Path(checked.run)
         if world.on_first(lambda: free_or_begun_by(run, world)):
             return go_on(run, world, own)
-        source = None if init_from is None or not world.first else Path(init_from)
         with world.together():
-            if source is not None:
-                check_warm_start(source, checked, grow)  # preparing the corpora may take hours
+            if world.first:
+                check_warm_start(init_from, checked, grow)  # preparing the corpora may take hours
         shards = _shards_everywhere(checked, workers, world)
         with world.together():
-            model = None if source is None else _warm(source, checked, shards, grow)
+            model = started_from(init_from if world.first else None, checked, shards, grow)
         made = build(checked, shards, model, world=world, hooks=own)
         check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
         record = made.record.updated(initialised_from=None if init_from is None else str(init_from))
@@ -111,8 +108,13 @@ def _shards_everywhere(recipe: Recipe, workers: int | None, world: World) -> Sha
     return shards
 
 
-def _warm(source: Path, recipe: Recipe, shards: Shards, grow: Sequence[str]) -> MultiTaskModel:
-    """The model of a recipe with the parameters of a checkpoint, and a word on each of its tensors."""
+def started_from(
+    init_from: str | Path | None, recipe: Recipe, shards: Shards, grow: Sequence[str]
+) -> MultiTaskModel | None:
+    """The model of a recipe with the parameters of a checkpoint, with a word on each tensor; None without one."""
+    if init_from is None:
+        return None
+    source = Path(init_from)
     tasks = build_tasks(recipe.tasks, vocabulary_for(shards), shards.corpora)
     labels = {task.name: task.labels or () for task in tasks if task.labels_from_data}
     started = warm_start(source, recipe.encoder, head_specs(tasks), recipe.seed, shards, labels, grow)
