@@ -25,14 +25,17 @@ class SeedInterval:
     note: str
 
 
-def over_seeds(values: Sequence[float]) -> SeedInterval:
-    """Return the mean of one finite value a seed, with the interval in the unit of the values. Sums are exact."""
+def over_seeds(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> SeedInterval:
+    """Return the mean of one finite value a seed, with the interval in the unit of the values. Sums are exact.
+
+    `least`, `most`: what such a value can be; the interval is cut to them, as two seeds often give a far wider one.
+    """
     mean = math.fsum(values) / len(values)
     if note := why_no_interval(values):
         return SeedInterval(mean, None, None, note)
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
     half = student_quantile(len(values) - 1) * math.sqrt(variance / len(values))
-    return SeedInterval(mean, mean - half, mean + half, "")
+    return SeedInterval(mean, max(least, mean - half), min(most, mean + half), "")
 
 
 def why_no_interval(values: Collection[float]) -> str:

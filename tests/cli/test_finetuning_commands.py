@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ernie2
 import tiny_finetuning as tiny
 from ernie2 import cli
+from ernie2.errors import ConfigError
 from ernie2.finetuning import finetune as finetuning
 from ernie2.finetuning import glue_submission as submission
 
@@ -243,6 +245,34 @@ def test_an_id_that_saw_no_instances_is_refused_by_name(ernie: Callable[..., Out
     assert "knowledge_masking (9)" in complaint
 
 
+def test_what_is_refused_or_stopped_leaves_no_empty_folder(
+    ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table("train.tsv", GOOD)
+    table("dev.tsv", GOOD)
+    Path("stops.py").write_text(
+        "from ernie2.training.hooks.base import Hook\n"
+        "class Stops(Hook):\n"
+        "    def stop_reason(self):\n"
+        "        return 'enough'\n"
+    )
+    assert ernie(*own("--hook", "stops:Stops"))[0] == 75
+    assert not Path("finetuned").exists()
+    Path("out/mine").mkdir(parents=True)
+    assert ernie(*own("--hook", "stops:Stops", "--out", "out"))[0] == 75
+    assert [path.name for path in Path("out").iterdir()] == ["mine"]
+
+
+def test_from_python_a_missing_file_and_a_string_of_settings_are_named_as_python_has_them(tmp_path: Path) -> None:
+    made = tiny.write_checkpoint(tmp_path / "encoder")
+    with pytest.raises(ConfigError, match=r"no train file.*from Python: files=\{'train': F, 'dev': F\}"):
+        ernie2.finetune(made, out=tmp_path / "out")
+    files = {split: table(str(tmp_path / f"{split}.tsv"), GOOD) for split in ("train", "dev")}
+    with pytest.raises(ConfigError, match=r"give a list of key=value, \['epochs=1'\], not one string"):
+        ernie2.finetune(made, files=files, settings="epochs=1", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_sets_and_files_that_are_not_there_are_told(ernie: Callable[..., Outcome]) -> None:
     Path("data").mkdir()
     for arguments, words in (
@@ -250,7 +280,7 @@ def test_sets_and_files_that_are_not_there_are_told(ernie: Callable[..., Outcome
         (("--dataset", "mrpc", "--data", "data"), "data holds no file of MRPC"),
         (("--dataset", "glue", "--data", "data"), "holds none of cola"),
         (("--dataset", "mrpc"), "needs --data"),
-        ((), "there is no --train file"),
+        ((), "there is no train file. Give --dataset NAME --data DIR, or for data of your own --train F --dev F"),
     ):
         code, _, complaint = ernie("finetune", "encoder", *arguments)
         assert (code, words in complaint) == (2, True), complaint

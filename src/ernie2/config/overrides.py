@@ -28,6 +28,8 @@ def overridden(settings: Flat, assignments: Sequence[str]) -> Flat:
 
     Raises `ConfigError` with every wrong key (with the nearest right one) and every wrong value at once.
     """
+    if isinstance(assignments, str):
+        raise ConfigError(f"settings: give a list of key=value, [{assignments!r}], not one string.")
     values: dict[str, Any] = settings.model_dump()
     problems = []
     for assignment in assignments:

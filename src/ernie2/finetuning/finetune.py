@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,12 @@ from ernie2.finetuning.sources import Source, fitted, open_source
 from ernie2.reporting.finetuned import write_results
 from ernie2.runs.stored import unfinished_note
 from ernie2.storage.locks import FolderLock
+from ernie2.storage.removing import remove_empty
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.step import choose_precision
 from ernie2.wording import counted
+
+_FILES = "--train F --dev F (from Python: files={'train': F, 'dev': F})"
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def finetune(
     ]
     for remark in remarks:
         say(remark)
-    with FolderLock(folder, otherwise="name another folder with --out"):
+    with _results_folder(folder):
         runs, results = _run_jobs(jobs, named, seeds, parallel, tokenizer)
         if submission is not None:
             chosen = submit(Path(submission), named, runs, devices()[0])
@@ -102,6 +106,23 @@ def finetune(
         _say_score(record, results)
         write_results(folder, record)
     return Finetuned(folder, {name: tuple(run.folder / MODEL for run in found) for name, found in runs.items()}, record)
+
+
+@contextmanager
+def _results_folder(folder: Path) -> Iterator[None]:
+    """Lock the folder of results; where nothing comes of it, leave no empty folder that was made for it."""
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        with FolderLock(folder, otherwise="name another folder with --out"):
+            try:
+                yield
+            except BaseException:
+                seeds = list(folder.glob("*/seed-*"))
+                remove_empty(*seeds, *(seed.parent for seed in seeds))
+                raise
+    except BaseException:
+        remove_empty(*new)
+        raise
 
 
 def _run_jobs(
@@ -176,8 +197,8 @@ def _data(
             raise ConfigError(f"--data {folder} needs --dataset: one of {', '.join((*DATASETS, *GROUPS))}.")
         if missing := [split for split in ("train", "dev") if split not in files]:
             raise ConfigError(
-                f"there is no --{missing[0]} file. Give --dataset NAME --data DIR, or --train F --dev F --text COLUMN "
-                "--label COLUMN for data of your own."
+                f"there is no {missing[0]} file. Give --dataset NAME --data DIR, or for data of your own {_FILES} with "
+                "--text COLUMN --label COLUMN."
             )
         train, dev, test = files["train"], files["dev"], files.get("test")
         one = own_data(train, dev, test, text=text, label=label, head=head, scheme=scheme)
@@ -200,9 +221,7 @@ def _data(
             raise DataError(f"{folder} has no training file of any set of {dataset}.")
         return left, (*absent, *(f"{name} (no training file)" for name in bare))
     if folder is None and not files:
-        raise ConfigError(
-            f"--dataset {dataset} needs --data, the folder that holds it, or its files with --train, --dev."
-        )
+        raise ConfigError(f"--dataset {dataset} needs --data, the folder that holds it, or its files: {_FILES}.")
     one = load(dataset, folder, files)
     if one.trained_on:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from ernie2.console import warn
@@ -38,6 +39,13 @@ def discard(path: Path) -> None:
         remove(path, what_now=_UNNEEDED)
     except StorageError as error:
         warn(f"warning: {error}")
+
+
+def remove_empty(*paths: Path) -> None:
+    """Remove the folders among `paths` that are empty, in this order."""
+    for path in paths:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def discard_folder(folder: Path) -> None:

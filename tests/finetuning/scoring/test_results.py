@@ -43,6 +43,14 @@ def test_the_median_or_the_mean_of_all_runs_with_the_interval_of_the_mean() -> N
     assert outcomes(runs(80.0)).rows[0].low is None
 
 
+def test_the_interval_of_two_seeds_is_cut_to_what_the_metric_can_be() -> None:
+    (row,) = outcomes(runs(20.0, 52.4)).rows
+    assert (row.low, row.high) == (0.0, 100.0)
+    made = replace(tiny.data("classification"), metrics=("matthews",))
+    (row,) = outcomes_of(made, runs(-2.0, 30.0, metric="matthews"), tiny.settings(), (1, 32), 0, Path("out")).rows
+    assert (row.low, row.high) == (-100.0, 100.0)
+
+
 def test_seeds_that_all_agree_have_no_interval_and_that_is_said() -> None:
     made = outcomes(runs(68.4, 68.4, 68.4))
     assert (made.rows[0].middle, made.rows[0].low, made.rows[0].high) == (68.4, None, None)

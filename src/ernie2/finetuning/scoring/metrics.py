@@ -22,6 +22,8 @@ from ernie2.finetuning.scoring.answers import HAS_ANSWER, NO_ANSWER, RULES, acce
 
 Prediction = str | float | tuple[str, ...]
 """By head: a class name, a number, class names or tags, the text of an answer."""
+CORRELATIONS = ("matthews", "pearson", "spearman")
+"""Metrics of -100 to 100; the others are 0 to 100."""
 _NO_MAJORITY = ("mrr", "entity_f1")
 """Ranks need scores, and a constant tag finds no entity."""
 

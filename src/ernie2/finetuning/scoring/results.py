@@ -16,7 +16,7 @@ from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData
 from ernie2.finetuning.jobs import Run, plain
 from ernie2.finetuning.paper import beside, settings_origin, size_for
-from ernie2.finetuning.scoring.metrics import majority_figures
+from ernie2.finetuning.scoring.metrics import CORRELATIONS, majority_figures
 from ernie2.reporting.finetuned import figure
 from ernie2.seed_interval import over_seeds
 
@@ -30,9 +30,9 @@ class Row:
 
     `values`: by seed; nan for a seed that collapsed, so that it has no figure. `middle`: their median or mean, where a
     collapsed seed ranks below every number; None where that lands on a collapsed seed or averages one, and `withheld`
-    says so. `low`, `high`: the 95 % interval of the mean over runs (Student's t); None for fewer than two runs and
-    where a seed collapsed or all agree, which `no_interval` says. `majority`: what the split's commonest label for
-    every example gives; None where that cannot be measured.
+    says so. `low`, `high`: the 95 % interval of the mean over runs (Student's t), cut to what the metric can be; None
+    for fewer than two runs and where a seed collapsed or all agree, which `no_interval` says. `majority`: what the
+    split's commonest label for every example gives; None where that cannot be measured.
     """
 
     split: str
@@ -197,7 +197,7 @@ def _row(split: str, metric: str, runs: Sequence[Run], summary: str, majority: f
     elif not collapsed:
         middle = statistics.fmean(known)
     if not collapsed and len(known) > 1:
-        interval = over_seeds(known)
+        interval = over_seeds(known, -100.0 if metric in CORRELATIONS else 0.0, 100.0)
         low, high, note = interval.low, interval.high, interval.note
     withheld = "" if middle is not None else f"no {summary}: {collapsed} of {len(values)} seeds collapsed"
     return Row(split, metric, values, middle, low, high, withheld, majority, note)
