@@ -5,7 +5,7 @@ import tiny
 import tiny_run
 from ernie2 import demonstration
 from ernie2.demonstration import QUESTIONS, demo, score
-from ernie2.errors import ConfigError
+from ernie2.errors import ConfigError, RunStopped
 from ernie2.runs import prepare as preparing
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
@@ -82,6 +82,18 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         demo("en", tmp_path / "mine #2: new")
     assert [seen[0].run, seen[0].shards.folder] == [f"{tmp_path}/mine #2: new/en/{name}" for name in ("run", "shards")]
+
+
+def test_a_demo_that_is_asked_to_stop_names_the_command_that_does_the_rest(tmp_path, monkeypatch):
+    def stop(*_):
+        raise RunStopped("SIGINT came; step 3 is done and saved. `ernie2 resume RUN` goes on from there.")
+
+    monkeypatch.setattr(demonstration, "prepare", lambda *_: None)
+    monkeypatch.setattr(demonstration, "pretrain", stop)
+    with pytest.raises(RunStopped) as stopped:
+        demo("zh", tmp_path / "a b")
+    assert f"`ernie2 demo --language zh --folder '{tmp_path}/a b'` goes on and does the rest" in str(stopped.value)
+    assert "resume" not in str(stopped.value)
 
 
 def test_a_sentence_longer_than_a_passage_is_cut_not_left_as_one_token(tmp_path):

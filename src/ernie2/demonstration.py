@@ -8,6 +8,7 @@ three seeds, beside the same encoder untrained.
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.languages import check_language
 from ernie2.config.overrides import as_override
 from ernie2.console import answer, progress, say
-from ernie2.errors import ConfigError, did_you_mean
+from ernie2.errors import ConfigError, RunStopped, did_you_mean
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
 from ernie2.finetuning.inference.predictions import logits_of
@@ -74,10 +75,14 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     say(f"1. Corpus → shards: {recipe.about}")
     prepare(f"demo-{language}", overrides)
     say(f"2. Shards → {len(recipe.tasks)} tasks in stages")
-    if begun(run):
-        resume(run)
-    else:
-        pretrain(f"demo-{language}", overrides)
+    try:
+        if begun(run):
+            resume(run)
+        else:
+            pretrain(f"demo-{language}", overrides)
+    except RunStopped as error:
+        again = shlex.join(["ernie2", "demo", "--language", language, "--folder", str(folder)])
+        raise RunStopped(f"asked to stop; what was trained is saved. `{again}` goes on and does the rest.") from error
     records = Records(run)
     with FolderLock(run, otherwise="name another folder"):
         if not any(line["kind"] == "score" for line in records.read()):

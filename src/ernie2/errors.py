@@ -1,7 +1,7 @@
 """The exceptions users meet. Each message says what is wrong, where, and what to do now.
 
 The command line prints `Ernie2Error` without a traceback, after its `heading`, and exits with its `exit_code`: 2 for
-wrong input, 1 for a run that failed on its own, 75 for one that was asked to stop and can be resumed.
+wrong input, 1 for a run that failed on its own, 75 for one that was asked to stop.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class RunFailed(Ernie2Error):
 
 
 class RunStopped(Ernie2Error):
-    """A signal asked the run to stop, and it did, with all it had learned saved: `ernie2 resume` goes on."""
+    """A signal or a hook asked the run to stop, and it did; the message says what was saved and how to go on."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: give the same job again
     heading = "stopped"

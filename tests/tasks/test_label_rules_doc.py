@@ -1,4 +1,4 @@
-"""docs/label-rules.md: no built-in task without its rules, no rule without its evidence."""
+"""Pages on tasks: none built in without rules and a row in README, no rule without evidence, no attribute unnamed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.tasks.base import find, known
+from ernie2.tasks.base import SentenceTask, Task, TokenTask, find, known
 
-PAGE = (Path(__file__).parents[2] / "docs" / "label-rules.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "label-rules.md").read_text(encoding="utf-8")
 BUILT_IN = [name for name, origin in known().items() if origin == "ernie2"]
 
 
@@ -22,3 +23,16 @@ def test_every_rule_bears_a_mark() -> None:
     rules = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| rule")]
     assert len(rules) > 30
     assert [line for line in rules if not re.search(r"\[(paper|code|inferred|ours)\][^|]*\|$", line)] == []
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_readme_has_a_row_for_every_built_in_task(name: str) -> None:
+    row = rf"^\| `{name}` \| {find(name).level} \|"
+    assert re.search(row, (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("base", [Task, SentenceTask, TokenTask])
+def test_the_page_on_adding_a_task_names_everything_a_task_may_override(base: type[Task]) -> None:
+    page = (ROOT / "docs" / "add-a-task.md").read_text(encoding="utf-8")
+    names = {name for name in (*vars(base), *base.__annotations__) if not name.startswith("_")}
+    assert sorted(name for name in names if not re.search(rf"\b{name}\b", page)) == []

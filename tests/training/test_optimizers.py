@@ -1,3 +1,5 @@
+import re
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import get_args
 
@@ -30,8 +32,17 @@ def test_every_optimizer_has_its_state_in_zeros_from_the_start_and_parameters_st
     assert state_numbers(settings) == numbers
 
 
-def test_the_table_has_every_optimizer_a_recipe_can_name():
-    assert set(get_args(TrainSettings.model_fields["optimizer"].annotation)) == set(OPTIMIZERS)
+def test_the_tables_have_every_optimizer_a_recipe_can_name():
+    named = set(get_args(TrainSettings.model_fields["optimizer"].annotation))
+    assert named == set(OPTIMIZERS) == {train["optimizer"] for train, *_ in STATES}
+    page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)`.* \| `torch\.", page, re.MULTILINE)) == named
+
+
+def test_the_page_names_every_place_an_optimizer_is_added_to():
+    page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    for place in ("make keys", "recipes/demo-en.yaml", "`STATES`", "`OPTIMIZERS`"):
+        assert place in page.partition("## Add an optimizer")[2]
 
 
 @pytest.mark.parametrize("train", [train for train, *_ in STATES])

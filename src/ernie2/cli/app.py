@@ -106,8 +106,8 @@ class CommandLine(typer.Typer):
 app = CommandLine(
     name="ernie2",
     cls=_AsOneGoes,
-    epilog="Exit codes: 0 done · 1 the run failed · 2 wrong input · 75 asked to stop (SIGTERM, Ctrl-C) and saved: "
-    "`ernie2 resume` goes on · 130 interrupted, nothing saved.",
+    epilog="Exit codes: 0 done · 1 the run failed · 2 wrong input · 75 asked to stop (SIGTERM, Ctrl-C, a hook): the "
+    "message says what was saved and how to go on · 130 interrupted, nothing saved.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",

@@ -182,7 +182,7 @@ class TrainSettings(Part):
     """Optimiser, schedule, evaluation and checkpoints."""
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """adamw (the paper's Adam) or plain sgd. Keys that belong to the other one are ignored."""
+    """adamw (the paper's Adam) or plain sgd. Keys that belong to another optimizer are ignored."""
 
     peak_lr: float = Field(default=5e-5, gt=0, le=100)
     """Peak of the schedule; the paper's is 5e-5 for English, 1.28e-4 for Chinese."""

@@ -129,7 +129,9 @@ def batches_of(count: int, batch: int, seed: int, epoch: int) -> Iterator[NDArra
 
 def _stop_if_asked(hooks: Hooks, done: int, steps: int) -> None:
     if done < steps and (reason := hooks.stop_reason()) is not None:  # a whole run is kept
-        raise RunStopped(f"{reason}; step {done:,} of {steps:,} is done, and this run is not saved.")
+        raise RunStopped(
+            f"{reason}; step {done:,} of {steps:,} is done, and this run is not saved. The same command does it again."
+        )
 
 
 def steps_of(sequences: int, settings: FineTuningSettings) -> int:
