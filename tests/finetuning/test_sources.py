@@ -49,7 +49,7 @@ def test_a_row_no_task_owns_is_refused(source: Source) -> None:
 def test_the_papers_id_gives_way_to_0_where_the_checkpoint_was_not_trained_with_it(source: Source) -> None:
     row, told = source.task_id(None, tiny.settings(task_id=2))
     assert row == 0
-    assert "not trained with the paper's 2" in told
+    assert "not trained with 2, which the settings name" in told
     with pytest.raises(CheckpointError, match="ir_relevance"):
         source.task_id(None, tiny.settings(task_id=2), said=True)
 

@@ -44,10 +44,15 @@ def test_a_run_holds_the_parameters_of_its_newest_checkpoint_and_the_heads_of_it
 
 def test_a_run_that_is_given_to_what_reads_models_says_how_runs_are_opened(run):
     with pytest.raises(
-        CheckpointError, match=r"is a run folder.* load .*/hf, or .*stored\.open_any\(Path\('"
+        CheckpointError, match=r"is a run folder.* load .*/hf, or what .*stored\.open_any\(Path\('"
     ) as refused:
         load_model(run)
     assert "not a checkpoint" not in str(refused.value)
+    for inside in (run / "checkpoints", newest(run).folder):
+        with pytest.raises(
+            CheckpointError, match=f"{inside} is in a run folder.*name the run itself.* load {run / 'hf'}"
+        ):
+            open_any(inside)
     assert load_model(run / "hf").model.specs.keys() == load_model(open_any(run)).model.specs.keys()
 
 

@@ -123,7 +123,8 @@ def _wrong_kind(problems: Sequence[Any], place: Sequence[Any]) -> str:
     ]
     given = problems[0].get("input")
     hint = did_you_mean(given, names) if isinstance(given, str) else ""
-    return f"{'.'.join(map(str, place))}: must be {' or '.join(kinds)}{_got(problems[0])}{'.' if hint else ''}{hint}"
+    key = f"{'.'.join(map(str, place))}: " if place else ""
+    return f"{key}must be {' or '.join(kinds)}{_got(problems[0])}{'.' if hint else ''}{hint}"
 
 
 def _got(problem: Any) -> str:

@@ -80,7 +80,7 @@ class Source:
         rows, names = self.stored.settings.task_ids, self.stored.task_ids
         row = settings.task_id
         if asked is None and not said and row and not (row < rows and self._is_trained(row)):
-            return self._checked(0), f"task id 0: this checkpoint was not trained with the paper's {row}"
+            return self._checked(0), f"task id 0: this checkpoint was not trained with {row}, which the settings name"
         if asked is not None:
             if not asked.isdecimal() and asked not in names:
                 known = ", ".join(names) or "none, so give a row"

@@ -19,10 +19,12 @@ NAMES = ("config.json", "model_config.json", "ernie_config.json", "bert_config.j
 def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
     """The first of `NAMES` in `folder`, as written but flat, and its path; `CheckpointError` where there is none."""
     path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
-    if path is None and (folder / "run.json").is_file():
+    near = (folder, *folder.absolute().parents[:2])  # one of its checkpoints is RUN/checkpoints/step_…
+    if path is None and (run := next((one for one in near if (one / "run.json").is_file()), None)) is not None:
         raise CheckpointError(
-            f"{folder} is a run folder, and this reads models: load {folder / 'hf'}, or give what "
-            f"ernie2.runs.stored.open_any(Path({str(folder)!r})) returns, the newest checkpoint of the run."
+            f"{folder} is {'' if run == folder else 'in '}a run folder, and this reads models: name the run itself to "
+            f"a command; from Python load {run / 'hf'}, or what ernie2.runs.stored.open_any(Path({str(run)!r})) "
+            "returns, its newest checkpoint."
         )
     if path is None:
         raise CheckpointError(
