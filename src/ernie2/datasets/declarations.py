@@ -6,7 +6,7 @@ The sets are declared in glue.yaml and chinese.yaml, and in packages that announ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from importlib.metadata import entry_points
 from importlib.resources.abc import Traversable
@@ -171,6 +171,12 @@ class Dataset(Part):
         for split in self.splits:
             if not _SPLIT.fullmatch(split):
                 yield f"splits.{split}: must be train, dev, test, dev_NAME or test_NAME."
+        if self.trained_on is not None and set(self.splits) != {"test"}:
+            yield "splits: a set with trained_on has the split test and no other."
+        elif self.trained_on is None and not (
+            "train" in self.splits and any(name[:3] == "dev" for name in self.splits)
+        ):
+            yield "splits: train and dev are required."
         if not _NAME.fullmatch(self.name):
             yield "its name must be of lower-case letters, digits and _."
 
@@ -191,9 +197,9 @@ def declared_groups() -> dict[str, dict[str, Dataset]]:
     `ernie2.datasets`. Raises `DataError` for an announced file that cannot be read, or that declares what is there
     already or what does not go together.
     """
-    groups = {name: _read(resources.files("ernie2.datasets"), name, ()) for name in ("glue", "chinese")}
+    groups = {name: _read(resources.files("ernie2.datasets"), name, {}) for name in ("glue", "chinese")}
     for entry in entry_points(group="ernie2.datasets"):
-        known = [name for sets in groups.values() for name in sets]
+        known = {name: one for sets in groups.values() for name, one in sets.items()}
         try:
             sets = _read(resources.files(entry.value), entry.name, known)
         except (Ernie2Error, ImportError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -204,7 +210,7 @@ def declared_groups() -> dict[str, dict[str, Dataset]]:
     return groups
 
 
-def _read(folder: Traversable, group: str, others: Iterable[str]) -> dict[str, Dataset]:
+def _read(folder: Traversable, group: str, others: Mapping[str, Dataset]) -> dict[str, Dataset]:
     """The sets declared in the file of `group`, by name; they may name each other and `others`.
 
     A split that is a number is one of so many rows; what it leaves out is that of `files`, and what settings leave out
@@ -222,9 +228,13 @@ def _read(folder: Traversable, group: str, others: Iterable[str]) -> dict[str, D
     sets = {name: _dataset(name, fields, declared) for name, fields in declared.sets.items()}
     for name, one in sets.items():
         problems = list(one.problems())
+        known = {**others, **sets}
         for key, other in (("stands_for", one.stands_for), ("trained_on", one.trained_on)):
-            if other is not None and other not in (known := (*sets, *others)):
+            if other is not None and other not in known:
                 problems.append(f"{key}: no set is called {other!r}.{did_you_mean(other, known)}")
+        model_of = known.get(one.trained_on or "", one)
+        if (one.head, one.labels) != (model_of.head, model_of.labels):
+            problems.append(f"trained_on: {one.trained_on} has another head or other labels.")
         if problems:
             raise DataError(f"{name}:\n{list_problems(problems)}")
     return sets

@@ -158,6 +158,11 @@ def _remarks(data: str | None, named: Mapping[str, LabelledData], absent: Sequen
     ]
     return [
         *([f"not in {data}: {', '.join(absent)}"] if absent else []),
+        *(
+            f"{one.name} has no dev split here, so its models are not measured on one"
+            for one in named.values()
+            if one.trained_on is None and not any(split.startswith("dev") for split in one.splits)
+        ),
         *(f"{one.name} has no labels here: the {one.trained_on} model predicts it with --submission" for one in bare),
     ]
 
