@@ -105,16 +105,18 @@ def test_warnings_and_details_go_to_standard_error_and_other_messages_to_standar
     assert (shown.out, shown.err) == ("said\n", "warned\n")
 
 
-def test_inside_quietly_only_warnings_are_logged_and_the_level_comes_back(capsys):
+def test_inside_quietly_only_warnings_of_every_rank_are_logged_and_the_level_comes_back(capsys):
     with console.quietly():
         console.say("said")
         console.answer("answered")
-        console.warn("warned")
+        console.warn("warned as the first rank does")
+        console.warn("warned", every_rank=True)
         with console.progress("Working", 1, "steps") as bar:
             bar.advance()
     console.say("again")
+    console.warn("of all")
     shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("again\n", "warned\n")
+    assert (shown.out, shown.err) == ("again\n", "warned\nof all\n")
 
 
 def test_a_log_file_gets_time_stamps_and_no_control_sequences_and_is_appended_to(tmp_path):
@@ -161,3 +163,9 @@ def test_a_process_of_its_own_is_configured_as_the_one_that_starts_it(tmp_path):
     for output in (console.Output(), console.Output(console.RESULT), console.Output(logging.DEBUG, tmp_path / "log")):
         with console.on_terminal(output):
             assert console.current_output() == output
+
+
+def test_what_is_called_a_note_or_warning_or_is_passed_over_is_logged_as_a_warning():
+    source = {file: file.read_text(encoding="utf-8") for file in Path(console.__file__).parent.rglob("*.py")}
+    pattern = re.compile(r"\b(say|answer|info)\(\s*f?\"(note\b|warning\b|passing over\b|taking over\b)", re.IGNORECASE)
+    assert [str(file) for file, text in source.items() if pattern.search(text)] == []

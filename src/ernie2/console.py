@@ -49,9 +49,12 @@ def answer(text: str = "") -> None:
     logger.log(RESULT, "%s", text)
 
 
-def warn(text: str) -> None:
-    """Log a warning; on the terminal it goes to standard error."""
-    logger.warning("%s", text)
+def warn(text: str, *, every_rank: bool = False) -> None:
+    """Log a warning: what is damaged, left out, replaced, not used or weaker than asked. --quiet keeps it.
+
+    On the terminal it goes to standard error. `every_rank`: also where `quietly` leaves the others to the first rank.
+    """
+    logger.warning("%s", text, extra={"every_rank": every_rank})
 
 
 def show(text: str = "") -> None:
@@ -61,14 +64,20 @@ def show(text: str = "") -> None:
 
 @contextmanager
 def quietly(quiet: bool = True) -> Iterator[None]:
-    """Where `quiet`, drop messages below WARNING and bars: all processes of a run but the first do."""
+    """Where `quiet`, drop messages, bars, and warnings that are not of every rank: all ranks but the first do."""
     before = logger.level
     if quiet:
         logger.setLevel(max(logger.getEffectiveLevel(), logging.WARNING))
+        logger.addFilter(_is_of_every_rank)
     try:
         yield
     finally:
+        logger.removeFilter(_is_of_every_rank)
         logger.setLevel(before)
+
+
+def _is_of_every_rank(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.WARNING or getattr(record, "every_rank", False)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_a_result_without_its_model_is_trained_again_and_that_is_said(
     weights.unlink()
     (again,) = run_all(job(tmp_path), [0])
     assert (
-        "seed-0 has a result, but its model is missing or not whole: seed 0 is trained again" in capsys.readouterr().out
+        "seed-0 has a result, but its model is missing or not whole: seed 0 is trained again" in capsys.readouterr().err
     )
     assert weights.read_bytes() == whole
     assert again.losses == first.losses

@@ -95,9 +95,9 @@ def test_what_a_checkpoint_lacks_is_told_and_not_made_up(tmp_path, capsys):
         "the checkpoint lacks encoder.pooler.bias, encoder.pooler.weight; nothing was written in their place",
     )
     assert not [name for name in load_file(tmp_path / "hf/model.safetensors") if "pooler" in name]
-    shown = capsys.readouterr().out
-    assert "note: the checkpoint lacks encoder.pooler.bias" in shown
-    assert "bert.encoder.layer.0.output.dense.weight" in shown
+    shown = capsys.readouterr()
+    assert "note: the checkpoint lacks encoder.pooler.bias" in shown.err
+    assert "bert.encoder.layer.0.output.dense.weight" in shown.out
 
 
 def test_ernies_vocabulary_becomes_a_tokeniser_that_transformers_reads(tmp_path):
@@ -154,7 +154,7 @@ def test_what_lies_beside_a_vocabulary_is_kept_and_what_was_passed_over_is_said(
     (source / "tokenizer_config.json").write_text('{"do_lower_case": true, "strip_accents": false}')
     (source / "added_tokens.json").write_text('{"tower-bridge": 207}')
     ernie2.convert(source, tmp_path / "hf")
-    assert f"1 line repeats a token: {VOCABULARY[-1]!r} (lines 205 and 207)" in capsys.readouterr().out
+    assert f"1 line repeats a token: {VOCABULARY[-1]!r} (lines 205 and 207)" in capsys.readouterr().err
     theirs, after = BertTokenizer.from_pretrained(source), AutoTokenizer.from_pretrained(tmp_path / "hf")
     texts = ["Für w7 TOWER-bridge", f"w200 {VOCABULARY[-1]}", "fur"]
     assert theirs(texts).input_ids == after(texts).input_ids

@@ -188,13 +188,13 @@ def test_a_cased_checkpoint_on_lower_cased_shards_is_warned_of(tmp_path, capsys)
     shards = tokens_of_paddle(source)  # lower-cases: no token has a capital
     settings = load_model(source).model.settings
     warm_start(source, settings, [], seed=0, shards=shards)
-    assert "warning" not in capsys.readouterr().out
+    assert "warning" not in capsys.readouterr().err
     (source / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     warm_start(source, settings, [], seed=0, shards=shards)
     assert (
         f"warning: {shards.folder} was tokenised with do_lower_case=true strip_accents=null "
         "tokenize_chinese_chars=true, the checkpoint's tokeniser with do_lower_case=false"
-    ) in capsys.readouterr().out
+    ) in capsys.readouterr().err
 
 
 def test_more_segment_types_than_a_checkpoint_has_are_refused_unless_named(trained):

@@ -50,7 +50,7 @@ def test_documents_left_out_and_unknown_tokens_are_said_by_reason_and_number(tmp
         },
         workers=1,
     )
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().err
     assert "vocab.txt: nothing beside it says do_lower_case; 0 of its 7 tokens with letters have capitals" in shown
     assert "text: 0.00 % of tokens are [UNK]; dropped: 6 duplicate, 2 empty text, 1 no tokens" in shown
 
@@ -58,12 +58,12 @@ def test_documents_left_out_and_unknown_tokens_are_said_by_reason_and_number(tmp
 def test_what_was_dropped_is_said_again_when_the_shards_are_there_already(recipe, capsys):
     for _ in range(2):
         ernie2.prepare(recipe, workers=1)
-        assert [line[:5] for line in capsys.readouterr().out.splitlines() if line.endswith(LOST)] == ["text:"]
+        assert [line[:5] for line in capsys.readouterr().err.splitlines() if line.endswith(LOST)] == ["text:"]
 
 
 def test_a_run_that_prepares_says_what_was_dropped(recipe, capsys):
     ernie2.pretrain(recipe, ["stages.steps=1", "stages.max_epochs=1000"], workers=1)
-    assert LOST in capsys.readouterr().out
+    assert LOST in capsys.readouterr().err
 
 
 def test_a_task_the_corpus_can_never_show_is_refused_by_prepare_and_by_a_dry_run(recipe):
@@ -79,7 +79,7 @@ def test_a_task_the_corpus_can_never_show_is_refused_by_prepare_and_by_a_dry_run
 
 def test_tasks_that_no_held_out_document_shows_are_named(recipe, capsys):
     ernie2.prepare({**recipe, "tasks": {"sentence_distance": {}}}, ["shards.min_heldout=1"], workers=1)
-    assert "No held-out documents to measure sentence_distance on; prepare with a larger" in capsys.readouterr().out
+    assert "No held-out documents to measure sentence_distance on; prepare with a larger" in capsys.readouterr().err
 
 
 def test_a_note_is_printed_once_for_all_corpora_it_holds_for_and_not_again_when_the_run_goes_on(tmp_path, capsys):
@@ -89,14 +89,14 @@ def test_a_note_is_printed_once_for_all_corpora_it_holds_for_and_not_again_when_
     recipe = tiny_run.recipe(tmp_path).model_dump(mode="json")
     recipe |= {"corpora": {name: {"path": "nowhere.txt"} for name in ("text", "more")}}
     run = ernie2.pretrain(recipe)
-    said = [line for line in capsys.readouterr().out.splitlines() if "no phrases found" in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "no phrases found" in line]
     assert [line.partition(":")[2].partition(" found")[0] for line in said] == [
         " knowledge_masking, corpora text, more: no phrases"
     ]
     (run / "hf").rename(tmp_path / "away")
     ernie2.resume(run)
     ernie2.extend(run, "sentence_distance", tmp_path / "shards")
-    assert "no phrases found" not in capsys.readouterr().out
+    assert "no phrases found" not in capsys.readouterr().err
 
 
 def test_everything_absent_is_named_at_once_by_its_key(tmp_path):

@@ -90,7 +90,7 @@ def test_results_that_a_finished_run_lacks_are_written_by_resume(recipe, tmp_pat
     (run / name).rename(tmp_path / "away")
     assert not is_done(run)  # as a study asks
     ernie2.resume(run)
-    assert f"is finished, but has no {run / name}" in capsys.readouterr().out
+    assert f"is finished, but has no {run / name}" in capsys.readouterr().err
     assert is_done(run)
     assert all(path.read_bytes() == content for path, content in before.items() if content)
     ernie2.resume(run)
@@ -181,7 +181,7 @@ def test_a_value_that_is_no_yaml_is_refused(recipe, tmp_path):
 @pytest.mark.parametrize("variant", ["kind=lstm", "norm=pre"])
 def test_a_run_that_hugging_face_has_no_class_for_ends_well_and_can_be_gone_on_from(recipe, tmp_path, variant, capsys):
     run = ernie2.pretrain(recipe, [f"encoder.{variant}"])
-    assert f"Note: Hugging Face's ErnieModel has no {variant}" in capsys.readouterr().out
+    assert f"Note: Hugging Face's ErnieModel has no {variant}" in capsys.readouterr().err
     assert read_run(run).status == "done"
     card = (run / "hf" / "README.md").read_text(encoding="utf-8")
     assert "library_name: transformers" not in card
@@ -200,9 +200,9 @@ def test_a_run_that_hugging_face_has_no_class_for_ends_well_and_can_be_gone_on_f
 def test_settings_that_do_nothing_here_are_named(capsys):
     alone, encoder = World(device=torch.device("cpu")), EncoderSettings()
     say_effects(TrainSettings(peak_lr=1e-3), encoder, alone)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
     say_effects(TrainSettings(peak_lr=1e-3, precision="fp16", parallel="fsdp"), encoder, alone)
-    fp16, fsdp = capsys.readouterr().out.splitlines()
+    fp16, fsdp = capsys.readouterr().err.splitlines()
     assert fp16.startswith("Note: train.precision=fp16 makes a CPU slower")
     assert fsdp.startswith("Note: train.parallel=fsdp has no effect on one rank")
 
@@ -219,9 +219,9 @@ def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_p
         ernie2.resume(tmp_path / "run")
     finally:
         torch.set_num_threads(threads)
-    said = capsys.readouterr().out
-    assert f"used {threads} threads, now {threads + 1}" in said
-    assert "Device: cpu" in said
+    said = capsys.readouterr()
+    assert f"used {threads} threads, now {threads + 1}" in said.err
+    assert "Device: cpu" in said.out
 
 
 def test_another_implementation_of_flash_attention_is_named_and_warned_of_when_a_run_goes_on(
@@ -231,12 +231,13 @@ def test_another_implementation_of_flash_attention_is_named_and_warned_of_when_a
         during.setattr("ernie2.runs.folder.export_hf", full_disk)
         with pytest.raises(StorageError):
             ernie2.pretrain(recipe)
-    assert "FA" not in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "FA" not in said.out + said.err
     monkeypatch.setattr("ernie2.training.environment.active_flash", lambda: "FA3")
     ernie2.resume(tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "this run used FA2, now FA3 (FlashAttention)" in said
-    assert re.search("Device: cpu .*, FA3\n", said)
+    said = capsys.readouterr()
+    assert "this run used FA2, now FA3 (FlashAttention)" in said.err
+    assert re.search("Device: cpu .*, FA3\n", said.out)
     facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert facts["environment"]["flash_attention"] == "FA3"
 

@@ -70,7 +70,7 @@ def test_a_checkpoint_of_another_run_is_passed_over_and_reported(run, other, tmp
     shutil.rmtree(copied / "checkpoints" / last)
     shutil.copytree(other / "checkpoints" / last, copied / "checkpoints" / last)
     assert newest(copied).folder.name < own.folder.name
-    assert f"Passing over a checkpoint: {copied}/checkpoints/{last} is of another run" in capsys.readouterr().out
+    assert f"Passing over a checkpoint: {copied}/checkpoints/{last} is of another run" in capsys.readouterr().err
     for folder in (copied / "checkpoints").iterdir():
         if folder.name != last:
             shutil.rmtree(folder)

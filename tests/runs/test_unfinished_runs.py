@@ -67,8 +67,8 @@ def note(place):
 
 def test_evaluate_says_where_a_run_stands_and_which_tasks_are_not_trained_yet(place, note, capsys):
     figures = ernie2.evaluate(place[0] / "run")
-    out = capsys.readouterr().out
-    assert out.splitlines().count(note) == 1
+    warned = capsys.readouterr().err
+    assert warned.splitlines().count(note) == 1
     assert figures[LATER]["verdict"] == "not trained yet"
     assert figures[ENTERED]["verdict"] != "not trained yet"
     show_figures(figures)
@@ -78,14 +78,14 @@ def test_evaluate_says_where_a_run_stands_and_which_tasks_are_not_trained_yet(pl
 def test_fine_tuning_says_so_and_keeps_it_in_its_results(place, note, tmp_path, capsys):
     out = tmp_path / "out"
     ernie2.finetune(place[0] / "run", files=labelled(tmp_path), out=out, settings=["epochs=1"])
-    assert capsys.readouterr().out.splitlines().count(note) == 1
+    assert capsys.readouterr().err.splitlines().count(note) == 1
     assert note in json.loads((out / "results.json").read_bytes())["notes"]
     assert "is not finished (stopped at step 3 of " in (out / "results.md").read_text(encoding="utf-8")
 
 
 def test_converting_says_so_and_tasks_that_are_not_trained_stay_so(place, note, tmp_path, capsys):
     ernie2.convert(place[0] / "run", tmp_path / "hf")
-    assert note in capsys.readouterr().out.splitlines()
+    assert note in capsys.readouterr().err.splitlines()
     figures = ernie2.evaluate(tmp_path / "hf", place[0] / "shards")
     assert {name: found["verdict"] == "not trained yet" for name, found in figures.items()} == {
         ENTERED: False,
@@ -95,13 +95,13 @@ def test_converting_says_so_and_tasks_that_are_not_trained_stay_so(place, note, 
 
 def test_a_warm_start_from_it_says_so(place, note, tmp_path, capsys):
     ernie2.pretrain({**place[1], "run": str(tmp_path / "next")}, init_from=place[0] / "run")
-    assert note in capsys.readouterr().out.splitlines()
+    assert note in capsys.readouterr().err.splitlines()
 
 
 def test_a_finished_run_has_no_such_note(place, tmp_path, capsys):
     run = ernie2.pretrain({**place[1], "run": str(tmp_path / "whole")})
     ernie2.evaluate(run)
-    assert "not finished" not in capsys.readouterr().out
+    assert "not finished" not in capsys.readouterr().err
 
 
 def test_figures_at_a_stage_s_end_call_a_later_task_not_trained(place, tmp_path):
@@ -123,7 +123,7 @@ def test_a_run_that_is_being_trained_is_in_use_for_every_command(place, tmp_path
         with pytest.raises(FolderInUse, match=rf"^{run} is in use by process .* until its training is finished"):
             ernie2.extend(run, "sentence_reordering", folder / "shards")
         plan(recipe, seconds=0.1)
-        assert f"Note: {run} is in use by process " in (said := capsys.readouterr().out)
+        assert f"Note: {run} is in use by process " in (said := capsys.readouterr().err)
         assert "ernie2 resume" not in said
         ernie2.evaluate(run)
-        assert f"Note: {run} is not finished (in use by process " in capsys.readouterr().out
+        assert f"Note: {run} is not finished (in use by process " in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_in_one_line(tmp_path, holder
     with FolderLock(tmp_path) as lock:
         assert lock.is_held()
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert said.startswith(f"Taking over {tmp_path / 'lock'} (left by process {holder.pid} on ")
     assert said.endswith("no process holds it.\n")
     assert said.count("\n") == 1
@@ -155,13 +155,13 @@ def test_a_damaged_lock_that_nobody_holds_is_taken_over_and_that_is_said(tmp_pat
     (tmp_path / "lock").write_bytes(content)
     enter(tmp_path)
     expected = f"Taking over {tmp_path / 'lock'} (damaged): no process holds it.\n" if content else ""
-    assert capsys.readouterr().out == expected
+    assert capsys.readouterr().err == expected
 
 
 def test_what_a_lock_says_reaches_the_terminal_without_control_characters(tmp_path, capsys):
     (tmp_path / "lock").write_text(json.dumps({"pid": 4, "host": "a\x1b[31mb\n", "command": "c", "since": "d"}))
     enter(tmp_path)
-    assert "process 4 on a?[31mb? (`c`, since d)" in capsys.readouterr().out
+    assert "process 4 on a?[31mb? (`c`, since d)" in capsys.readouterr().err
 
 
 def test_a_folder_a_link_or_a_pipe_in_the_place_of_a_lock_is_refused_in_one_line(tmp_path):
@@ -218,7 +218,7 @@ def test_the_next_attempt_of_a_torchrun_job_gets_the_lock_of_the_one_before(tmp_
             assert second.is_held()
             with pytest.raises(LockLost):
                 first.confirm()
-    assert "torchrun ended that process and starts again" in capsys.readouterr().out
+    assert "torchrun ended that process and starts again" in capsys.readouterr().err
 
 
 def test_without_flock_a_lock_counts_until_it_was_not_touched_for_long(tmp_path, without_flock, capsys):
@@ -229,7 +229,7 @@ def test_without_flock_a_lock_counts_until_it_was_not_touched_for_long(tmp_path,
     os.utime(tmp_path / "lock", (old, old))
     with FolderLock(tmp_path) as lock:
         assert lock.is_held()
-    assert "process 17 on elsewhere" in capsys.readouterr().out
+    assert "process 17 on elsewhere" in capsys.readouterr().err
 
 
 def test_a_lock_that_is_kept_by_touching_counts_for_those_who_have_flock_too(tmp_path):

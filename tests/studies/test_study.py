@@ -197,7 +197,7 @@ def test_a_study_stopped_while_fine_tuning_trains_no_run_again_nor_when_more_is_
     capsys.readouterr()
     monkeypatch.setattr(studying, "_carried_out", lambda *_: (_ for _ in ()))
     small(moved, *one[2:], "seeds=1", "arms=[continual]")
-    assert "2 finished runs are of seeds or arms that are not asked for this time" in capsys.readouterr().out
+    assert "2 finished runs are of seeds or arms that are not asked for this time" in capsys.readouterr().err
     assert (record(moved)["status"], record(moved)["runs"]) == ("running", [])
 
 

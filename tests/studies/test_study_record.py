@@ -270,4 +270,4 @@ def test_a_changed_figure_in_a_record_is_noticed_and_one_without_checksum_is_not
         read_record(file)
     file.write_text('{"kind": "study"}')
     assert read_record(file) == {"kind": "study"}
-    assert "study.json has no checksum" in capsys.readouterr().out
+    assert "study.json has no checksum" in capsys.readouterr().err

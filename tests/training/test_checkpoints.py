@@ -57,7 +57,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_reported(tmp_path, capsy
     file = tmp_path / "checkpoints" / "step_00000002" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x00\x01")
     assert checkpoints.newest(tmp_path).folder.name == "step_00000001"
-    assert "step_00000002/model.safetensors does not match its checksum" in capsys.readouterr().out
+    assert "step_00000002/model.safetensors does not match its checksum" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_was_being_written_when_killed_is_not_seen(tmp_path):
@@ -197,7 +197,7 @@ def test_whatever_stands_in_state_json_the_checkpoint_before_is_used(tmp_path, c
         folder = checkpoints.save(tmp_path, step, model, optimizer, {})
     (folder / "state.json").write_bytes(content)
     assert checkpoints.newest(tmp_path).folder.name == "step_00000001"
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert said.startswith("Passing over a damaged checkpoint: ")
     assert "step_00000002" in said
     assert said.count("\n") == 1

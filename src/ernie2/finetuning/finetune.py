@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.config.overrides import overridden
-from ernie2.console import answer, say
+from ernie2.console import answer, say, warn
 from ernie2.datasets.declared import DATASETS, GROUPS, available, load
 from ernie2.datasets.examples import LabelledData
 from ernie2.datasets.official_files import find_files
@@ -95,7 +95,7 @@ def finetune(
         *_remarks(data, named, absent, told=submission is None),
     ]
     for remark in remarks:
-        say(remark)
+        warn(remark)
     with _results_folder(folder):
         runs, results = _run_jobs(jobs, named, seeds, parallel, tokenizer)
         if submission is not None:
@@ -281,7 +281,10 @@ def _say_job(job: Job, notes: Sequence[str]) -> list[str]:
     )
     changed = list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
     for note in (*notes, *changed):
-        say(f"  {note}")
+        if note in job.data.reasons:
+            say(f"  {note}")
+        else:
+            warn(f"{job.data.name}: {note}")
     return changed
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ernie2.console import progress, say
+from ernie2.console import progress, warn
 from ernie2.datasets.examples import Example, LabelledData
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
@@ -74,7 +74,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     began = time.perf_counter()
     folder = job.place(seed)
     if (folder / RESULT).exists():
-        say(f"{folder} has a result, but its model is missing or not whole: seed {seed} is trained again.")
+        warn(f"{folder} has a result, but its model is missing or not whole: seed {seed} is trained again.")
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
     remove(folder)

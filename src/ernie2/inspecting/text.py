@@ -9,7 +9,7 @@ from typing import Any
 
 from ernie2.corpora.long_texts import LONGEST_TEXT
 from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
-from ernie2.shards.unknown import describe_share
+from ernie2.shards.unknown import HIGH, describe_share
 from ernie2.tasks.usable import notes_of
 
 MOST_LABELS = 10
@@ -45,6 +45,12 @@ def _corpus_lines(corpus: CorpusFigures) -> list[str]:
         f"  spans: {_counted(corpus.spans)}",
     ]
     return [*lines, *(f"  {line}" for line in loss_lines(corpus.facts))]
+
+
+def is_lossy(facts: Mapping[str, Any]) -> bool:
+    """Whether `loss_lines` tells of text that is left out, cut, or not in the vocabulary."""
+    lost = [*facts.get("dropped", {}).values(), *(facts.get("dropped_spans") or {}).values(), facts.get("cut_texts")]
+    return any(lost) or facts.get("unknown_share", 0.0) > HIGH
 
 
 def loss_lines(facts: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from ernie2.batches.packing import Caps
 from ernie2.batches.stages import METHODS, Plan, Stage
 from ernie2.batches.stream import Feed, Stream
 from ernie2.config.settings import BatchSettings, Recipe
-from ernie2.console import say
+from ernie2.console import warn
 from ernie2.errors import ConfigError, ShardError, TaskError
 from ernie2.model.attention.fused import activate_newest
 from ernie2.model.heads import HeadSpec
@@ -85,7 +85,7 @@ def build(
     with world.together(), damage_first(shards.corpora.values()):
         precision = choose_precision(recipe.train.precision, device)
         if recipe.encoder.kind == "transformer" and precision != "fp32":
-            activate_newest(device, recipe.encoder.hidden // recipe.encoder.heads, say)
+            activate_newest(device, recipe.encoder.hidden // recipe.encoder.heads, warn)
         vocabulary = vocabulary_of(tokenizer_of(shards))
         tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
         check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ernie2.config.problems import explain
 from ernie2.config.settings import EncoderSettings
-from ernie2.console import say
+from ernie2.console import say, warn
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.model.formats.filling import Account, folded, load_model
 from ernie2.model.formats.opening import Stored
@@ -85,9 +85,8 @@ def convert(
         account = replace(account, notes=(*account.notes, *tokenizer.notes))
     say(f"{source} ({stored.layout}) -> {destination} ({to})")
     if (note := unfinished_note(source, stored.where)) is not None:
-        say(note)
-    for line in account.lines():
-        say(f"  {line}")
+        warn(note)
+    account.log()
     return Converted(destination, stored.layout, account)
 
 

@@ -11,7 +11,7 @@ import torch
 from ernie2.batches.feeds import weight_of
 from ernie2.batches.stream import Feed
 from ernie2.config.settings import BatchSettings, TrainSettings
-from ernie2.console import say
+from ernie2.console import say, warn
 from ernie2.errors import ConfigError
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import check_room, open_stream
@@ -46,14 +46,14 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
 
 def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
     if is_run(checkpoint) and not same_sampling(read_run(checkpoint).rules):
-        say(
+        warn(
             f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
             "so figures need not match its own records."
         )
     check_now(shards)
     loaded = load(checkpoint, shards)
     if (note := unfinished_note(checkpoint, loaded.checkpoint)) is not None:
-        say(note)
+        warn(note)
     recipe, settings = loaded.recipe, loaded.model.settings
     limit = recipe.batch.sequence_tokens if recipe else min(settings.position_rows, 512)
     sizes = {"batch_tokens": 8 * limit, "pack_tokens": 8 * limit, "sequence_tokens": limit}

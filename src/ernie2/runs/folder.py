@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ernie2.config.settings import EncoderSettings, TrainSettings
-from ernie2.console import say
+from ernie2.console import say, warn
 from ernie2.errors import CheckpointError, FolderInUse, StorageError
 from ernie2.model.hf import unknown_to_hf
 from ernie2.reporting.report import write_report
@@ -112,8 +112,8 @@ def say_effects(settings: TrainSettings, encoder: EncoderSettings, world: World)
     """Say which settings do nothing, or less than they say, on this machine, and which Hugging Face cannot load."""
     if settings.precision == "fp16" and world.device.type == "cpu":
         auto = "auto takes bf16 where the CPU computes in it"
-        say(f"Note: train.precision=fp16 makes a CPU slower, not faster; {auto}.")
+        warn(f"Note: train.precision=fp16 makes a CPU slower, not faster; {auto}.")
     if settings.parallel != "auto" and world.size == 1:
-        say(f"Note: train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
+        warn(f"Note: train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
     if lacking := unknown_to_hf(encoder):
-        say(f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model.")
+        warn(f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model.")

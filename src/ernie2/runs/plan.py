@@ -13,7 +13,7 @@ import torch
 from ernie2.batches.epochs import check_epochs, expected_epochs, hosted_steps, written
 from ernie2.batches.stages import Plan
 from ernie2.config.settings import Recipe
-from ernie2.console import answer, progress, say
+from ernie2.console import answer, progress, warn
 from ernie2.errors import ShardError
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.build import build, head_specs, lay_plans
@@ -65,9 +65,9 @@ def plan(
     check_sinks(checked.train.sinks)
     run = Path(checked.run)
     if (owner := owner_of(run)) is not None:
-        say(f"Note: {run} {in_use(owner)}")
+        warn(f"Note: {run} {in_use(owner)}")
     elif begun(run):
-        say(f"Note: {run} holds a {how_to_go_on(run)}")
+        warn(f"Note: {run} holds a {how_to_go_on(run)}")
     say_effects(checked.train, checked.encoder, World())
     shards = _shards(checked)
     if shards is None:
@@ -120,7 +120,7 @@ def _shards(recipe: Recipe) -> Shards | None:
             "`ernie2 prepare` makes them anew."
         )
     for line in absent_data(recipe):
-        say(f"Note: {line} The shards in {folder} serve without it.")
+        warn(f"Note: {line} The shards in {folder} serve without it.")
     return shards
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from ernie2.batches.feeds import feeds, heldout_feed
 from ernie2.batches.stream import Feed
 from ernie2.config.settings import Recipe
-from ernie2.console import Bar, progress, say
+from ernie2.console import Bar, progress, say, warn
 from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.inspecting.figures import inspect as look
-from ernie2.inspecting.text import loss_lines, render
+from ernie2.inspecting.text import is_lossy, loss_lines, render
 from ernie2.shards.executor import Progress as PreparationProgress
 from ernie2.shards.prepare import prepare as make_shards
 from ernie2.shards.provenance import check_settings
@@ -77,7 +77,7 @@ def inspect(
     tokens = recipe.batch.sequence_tokens
     found = look(folder, task, examples, 0, options, tokens, containing=containing, weights=weights)
     if task is not None and task not in options:
-        say(f"Note: {task} is not in the recipe, so it is shown with its default options.")
+        warn(f"Note: {task} is not in the recipe, so it is shown with its default options.")
     return render(found)
 
 
@@ -101,7 +101,7 @@ def shards_of(recipe: Recipe, workers: int | None, *, replace: bool = False) -> 
             for corpus in recipe.corpora.values():
                 resolve(corpus)
         except DataError as error:
-            say(f"Using the shards in {folder} as they are ({error})")
+            warn(f"Using the shards in {folder} as they are ({error})")
             shards = Shards(folder)
             _check_same(shards, recipe)
             _say_losses(shards)
@@ -141,7 +141,8 @@ def require_data(recipe: Recipe) -> None:
 
 def _say_losses(shards: Shards) -> None:
     for name, corpus in shards.corpora.items():
-        say(f"{name}: {'; '.join(loss_lines(corpus.facts))}")
+        tell = warn if is_lossy(corpus.facts) else say
+        tell(f"{name}: {'; '.join(loss_lines(corpus.facts))}")
 
 
 _PREPARATION = {
@@ -177,7 +178,7 @@ def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]
 def say_missing(tasks: Sequence[str]) -> None:
     """Names the tasks there is nothing to measure on."""
     if tasks:
-        say(
+        warn(
             f"No held-out documents to measure {', '.join(tasks)} on; prepare with a larger shards.heldout to have "
             "figures."
         )
@@ -190,9 +191,9 @@ def say_notes(usable: Table, read: Mapping[str, Feed]) -> None:
         for corpus in usable[name]:
             if corpus not in reads:
                 why = usable[name][corpus].get("why", "it offers too little")
-                say(f"Note: {name} does not read {corpus}: {why}.")
+                warn(f"Note: {name} does not read {corpus}: {why}.")
         for note, corpora in notes_of({corpus: usable[name][corpus] for corpus in reads}).items():
-            say(f"Note: {name}, {'corpus' if len(corpora) == 1 else 'corpora'} {', '.join(corpora)}: {note}")
+            warn(f"Note: {name}, {'corpus' if len(corpora) == 1 else 'corpora'} {', '.join(corpora)}: {note}")
 
 
 def vocabulary_for(shards: Shards) -> Vocabulary:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.config.settings import Recipe
-from ernie2.console import say
+from ernie2.console import say, warn
 from ernie2.errors import ShardError
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
@@ -120,9 +120,8 @@ def started_from(
     started = warm_start(source, recipe.encoder, head_specs(tasks), recipe.seed, shards, labels, grow)
     say(f"Parameters from {source} ({started.stored.layout})")
     if (note := unfinished_note(source, started.stored.where)) is not None:
-        say(note)
-    for line in started.account.lines():
-        say(f"  {line}")
+        warn(note)
+    started.account.log()
     return started.model
 
 
@@ -135,12 +134,12 @@ def go_on(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
         if before.status == "done" and hf.is_dir():
             if not page.exists():
                 world.on_first(lambda: write_report(run))
-                say(f"{run} is finished, but has no {page}: it was written from the records.")
+                warn(f"{run} is finished, but has no {page}: it was written from the records.")
             else:
                 say(f"{run} is finished; nothing to resume. Results: {hf} and {page}")
             return run
         if before.status == "done":
-            say(f"{run} is finished, but has no {hf}: it is written from the last checkpoint.")
+            warn(f"{run} is finished, but has no {hf}: it is written from the last checkpoint.")
         checkpoint = world.on_first(lambda: newest(run))
         carried = before.extended_from.stages if before.extended_from else 0
         with world.together():
@@ -166,7 +165,7 @@ def _say_other_arithmetic(before: RunRecord, now: RunRecord) -> None:
     agree = "results agree within rounding, not in every bit."
     old, new = before.environment.get("threads"), now.environment["threads"]
     if old not in (None, new) and "cpu" in now.device:
-        say(f"Note: this run used {old} threads, now {new}; {agree} OMP_NUM_THREADS={old} makes them equal.")
+        warn(f"Note: this run used {old} threads, now {new}; {agree} OMP_NUM_THREADS={old} makes them equal.")
     old, new = (record.environment.get("flash_attention") for record in (before, now))
     if old != new:
-        say(f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); {agree}")
+        warn(f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); {agree}")

@@ -13,7 +13,7 @@ import torch
 
 from ernie2.config.overrides import overridden
 from ernie2.config.settings import Recipe
-from ernie2.console import answer, say
+from ernie2.console import answer, say, warn
 from ernie2.datasets.declared import find_dataset, load
 from ernie2.errors import ConfigError, DataError, RunStopped
 from ernie2.finetuning.finetune import finetune
@@ -86,7 +86,7 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
     analysis = write_record()  # before the first run too, so that the folder is known for a study of these settings
     runs = before.get("runs") or ()
     if gone := sum(run["seed"] >= settings.seeds or run["arm"] not in settings.arms for run in runs):
-        say(
+        warn(
             f"{gone} finished runs are of seeds or arms that are not asked for this time (seeds={settings.seeds}, "
             f"arms={','.join(settings.arms)}): out of the record until they are, and still in {settings.folder}."
         )

@@ -47,7 +47,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(mirrored, capsys):
     before = names(mirrored / "run")
     fetch(f"file://{mirrored}/mirror", mirrored / "run")
     assert names(mirrored / "run") == before
-    assert "nothing was fetched" in capsys.readouterr().out
+    assert "nothing was fetched" in capsys.readouterr().err
 
 
 def test_a_mirror_without_a_checkpoint_makes_no_run(tmp_path):
@@ -76,5 +76,5 @@ def test_a_mirror_that_fails_is_told_and_the_next_checkpoint_is_copied(tmp_path,
         mirror.on_checkpoint(
             checkpoints.save(tmp_path / "run", step, model, build_optimizer(model, TrainSettings()), {})
         )
-    assert "step_00000001 was not copied to memory://mirror" in capsys.readouterr().out
+    assert "step_00000001 was not copied to memory://mirror" in capsys.readouterr().err
     assert mirror._files.exists(f"{mirror._root}/checkpoints/step_00000002/state.json")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ernie2.config.settings import EncoderSettings
+from ernie2.console import say, warn
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.opening import MASKED, Stored, open_stored
 from ernie2.model.heads import HeadSpec
@@ -55,6 +56,15 @@ class Account:
             for what, names in (("used", self.used), ("left out", self.left_out), ("newly initialised", self.new))
         ]
         return told + [f"note: {note}" for note in self.notes]
+
+    def log(self) -> None:
+        """Log `lines`: what was left out, and notes, as warnings."""
+        used, left_out, new, *notes = self.lines()
+        say(f"  {used}")
+        (warn if self.left_out else say)(f"  {left_out}")
+        say(f"  {new}")
+        for note in notes:
+            warn(f"  {note}")
 
 
 @dataclass(frozen=True, slots=True)

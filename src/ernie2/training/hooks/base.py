@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ernie2.console import say
+from ernie2.console import warn
 from ernie2.errors import Ernie2Error, RunFailed, raised_at
 from ernie2.training.state import Position
 from ernie2.training.step import StepResult
@@ -131,7 +131,7 @@ class Hooks:
                     "Mend the hook or leave it out."
                 ) from error
             self._hooks.remove(hook)
-            say(f"The {hook.name} failed and is left out from here on ({failure}); the run goes on.")
+            warn(f"The {hook.name} failed and is left out from here on ({failure}); the run goes on.", every_rank=True)
 
     @contextmanager
     def opened(self, run: OpenRun, together: AbstractContextManager[None] | None = None) -> Iterator[None]:

@@ -62,7 +62,7 @@ class Watchdog(Hook):
             now = time.monotonic()
             if now - max(warned, self._since) >= self._seconds:
                 warned = now
-                warn(self.message(now))
+                warn(self.message(now), every_rank=True)
 
     def message(self, now: float) -> str:
         """What is said at `now` (of time.monotonic), with the innermost calls of the watched thread, one a line."""
