@@ -106,6 +106,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def near_file(name: str, files: Iterable[str]) -> str:
+    """Return `did_you_mean` of a file; like endings (".jsonl.gz") make no two files near."""
+
+    def stem(file: str) -> str:
+        return Path(file).name.partition(".")[0]
+
+    return did_you_mean(name, [file for file in files if did_you_mean(stem(name), [stem(file)])])
+
+
 def _sharing_a_part(word: str, names: Iterable[str]) -> list[str]:
     """The names that share the most parts with `word`, parts being what stands between `_`, `-`, `.` and `/`."""
     parts = set(_PARTS.split(word))

@@ -56,10 +56,10 @@ def test_the_table_and_the_line_have_every_figure(
     assert run(folder / "recipe.yaml", "--steps", "4", "--json", file) == 0
     shown = capsys.readouterr().out
     for part in ("tokens/s without padding", "MFU", "peak memory", "attention", "padded for", "recompilations",
-                 "operations", "threads", "waits", "instances/s", "of warm-up", str(file)):  # fmt: skip
+                 "operations", "thread", "waits", "instances/s", "of warm-up", str(file)):  # fmt: skip
         assert part in shown, part
     (device,) = [row for row in shown.splitlines() if row.split()[:1] == ["device"]]
-    assert device.count("threads") == 1
+    assert device.count("thread") == 1
     *measured, line = lines_of(file)
     whats = [each["what"] for each in measured if each["what"] != "warm_up"]
     assert whats == ["begin"] + ["step"] * 4 + ["one_process", "waiting", "waiting"]

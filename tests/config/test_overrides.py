@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import ernie2
 from ernie2.config.overrides import apply_override, as_override, overridden
 from ernie2.errors import ConfigError
 from ernie2.finetuning.paper import OWN, settings_for
+from ernie2.tasks.recipe import load_recipe
 
 
 def test_values_take_the_types_of_their_settings_and_the_rest_stays_the_papers() -> None:
@@ -78,3 +81,24 @@ def test_a_sign_that_begins_no_comment_is_part_of_an_override(text: str) -> None
     values: dict[str, Any] = {}
     apply_override(values, f"run={text}")
     assert "#" in str(values["run"])
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: ernie2.pretrain("demo-en", "stages.steps=2"), "overrides"),
+        (lambda: ernie2.plan("demo-en", hooks="a:B"), "hooks"),
+        (lambda: ernie2.plan("demo-en", init_from="x", grow="vocabulary"), "grow"),
+        (lambda: ernie2.study("smoke", "seeds=2"), "overrides"),
+        (lambda: ernie2.extend("nowhere", "sentence_distance", "shards", "train.clip=2"), "overrides"),
+        (lambda: overridden(OWN, "epochs=2"), "settings"),
+    ],
+)
+def test_one_text_in_place_of_a_list_is_refused(call: Callable[[], object], name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name}: give a list of texts, \[.*\], not one text\.$"):
+        call()
+
+
+def test_values_without_a_recipe_before_them_are_told_to_name_it() -> None:
+    with pytest.raises(ConfigError, match=r"no recipe file 'stages\.steps=10'.* Name the recipe before the values"):
+        load_recipe("stages.steps=10")

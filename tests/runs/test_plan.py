@@ -1,9 +1,11 @@
 """A dry run tells schedule, epochs, memory and time, refuses what the run would refuse, and keeps nothing."""
 
 import json
+import re
 from contextlib import suppress
 
 import pytest
+import torch
 
 import ernie2
 import tiny_run
@@ -118,3 +120,19 @@ def test_an_encoder_that_hugging_face_cannot_load_is_named(recipe, tmp_path, pre
     with suppress(DataError):  # the corpora are not there
         ernie2.plan(recipe, overrides, seconds=0.1)
     assert "Note: Hugging Face's ErnieModel has no norm=pre: only ernie2 will read" in capsys.readouterr().err
+
+
+def test_one_of_a_thing_is_no_plural(recipe, capsys):
+    one = ["stages.steps=1", "stages.method=multitask", "tasks={knowledge_masking: {}}"]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        ernie2.plan(recipe, one, seconds=0.1)
+        ernie2.pretrain(recipe, one)
+    finally:
+        torch.set_num_threads(threads)
+    shown = capsys.readouterr().out
+    assert "1 iteration: 1 step of its own" in shown
+    assert "Device: cpu (1 thread)" in shown
+    things = "iterations|steps|threads|packs|stages|held-out evaluations|checkpoints|task sets"
+    assert re.findall(rf"(?<![\d.,])(?<!of )1 (?:{things})\b", shown) == []

@@ -18,6 +18,7 @@ from ernie2.training.distributed import World
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.records import Records
 from ernie2.training.run_record import read_run
+from ernie2.wording import counted
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_p
     finally:
         torch.set_num_threads(threads)
     said = capsys.readouterr()
-    assert f"used {threads} threads, now {threads + 1}" in said.err
+    assert f"used {counted(threads, 'thread')}, now {threads + 1}" in said.err
     assert "Device: cpu" in said.out
 
 

@@ -33,6 +33,9 @@ def test_files_are_found_and_read_by_url():
 
 def test_what_is_not_there_is_named_with_its_nearest_neighbour(tmp_path):
     (tmp_path / "corpus.txt").write_text("x")
+    (tmp_path / "b2.jsonl.gz").touch()  # near by its endings alone
+    with pytest.raises(DataError, match=r"no file '.*enwiki.jsonl.gz'. Check the path"):
+        list_files([f"{tmp_path}/enwiki.jsonl.gz"], FORMATS)
     with pytest.raises(DataError, match=r"no file '.*corpsu.txt'. Did you mean 'corpus.txt'\?"):
         list_files([f"{tmp_path}/corpsu.txt"], FORMATS)
     with pytest.raises(DataError, match="is a directory"):

@@ -220,7 +220,11 @@ def test_runs_side_by_side_give_the_figures_of_one_after_the_other_with_a_seed_a
         (["finetuning.sets=[msra_ner]"], ConfigError, "msra_ner is a tagging task"),
         (["finetuning.settings={bach: 8}"], ConfigError, "bach: there is no such key. Did you mean 'batch'?"),
         (["finetuning.settings={betas: [0.9, x]}"], ConfigError, r"betas: must be a number \(got 'x'\)"),
-        (["recipe.corpora.books.path=gone.txt"], DataError, r"(?s)gone\.txt.*as in recipe\.corpora\.NAME\.path=FILE"),
+        (
+            ["recipe.corpora.books.path=gone.txt"],
+            DataError,
+            r"(?s)recipe\.corpora\.books\.path: .*gone\.txt.*\(recipe\.corpora\.books\.path=FILE\)\.$",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_before_any_training(
@@ -229,6 +233,7 @@ def test_what_is_wrong_is_told_before_any_training(
     monkeypatch.setattr("ernie2.studies.study.pretrain", lambda *_: pytest.fail("trained"))
     with pytest.raises(error, match=said):
         small(tmp_path / "study", *overrides)
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_file_that_is_no_study_is_refused_and_nothing_is_left(tmp_path: Path) -> None:

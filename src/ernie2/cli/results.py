@@ -12,6 +12,7 @@ import ernie2
 from ernie2.cli.app import app, finished
 from ernie2.console import answer
 from ernie2.learned import BASELINES, verdict_of
+from ernie2.wording import counted
 
 
 @app.command()
@@ -98,7 +99,8 @@ def show_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
         interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
         baselines = ", ".join(f"{title} {f[key]['accuracy']:.3f}" for key, title in BASELINES.items())
         answer(
-            f"{name}: accuracy {interval}, loss {f['loss']:.3f} ({f['instances']} instances, {f['scored']:,} scored)"
+            f"{name}: accuracy {interval}, loss {f['loss']:.3f} "
+            f"({counted(f['instances'], 'instance')}, {f['scored']:,} scored)"
         )
         answer(f"  baselines: {baselines} ({f['cheap']['rule']})")
         answer(f"  {verdict_of(f).reason}")

@@ -23,13 +23,18 @@ _PARTED = re.compile(r"[0-9]_[0-9]")
 """What Python and pydantic read as a number and data files do not."""
 
 
+def check_list(given: Sequence[Any], name: str) -> None:
+    """Raise `ConfigError` where one text is given where a list of texts belongs: it would be read by characters."""
+    if isinstance(given, str):
+        raise ConfigError(f"{name}: give a list of texts, [{shown(given)}], not one text.")
+
+
 def overridden(settings: Flat, assignments: Sequence[str]) -> Flat:
     """Return `settings` with `key=value` pairs put in; `none` and `null` are None.
 
     Raises `ConfigError` with every wrong key (with the nearest right one) and every wrong value at once.
     """
-    if isinstance(assignments, str):
-        raise ConfigError(f"settings: give a list of key=value, [{assignments!r}], not one string.")
+    check_list(assignments, "settings")
     values: dict[str, Any] = settings.model_dump()
     problems = []
     for assignment in assignments:

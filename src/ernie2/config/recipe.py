@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ernie2.config.overrides import apply_override
+from ernie2.config.overrides import apply_override, check_list
 from ernie2.config.plain_yaml import MOST_CHARACTERS, parse_yaml, plain, shown
 from ernie2.config.problems import explain, list_problems
 from ernie2.config.settings import Recipe
-from ernie2.errors import ConfigError, did_you_mean
+from ernie2.errors import ConfigError, near_file
 from ernie2.wording import counted
 
 
@@ -36,6 +36,7 @@ def read_recipe(
     Raises `ConfigError` naming every wrong key (with the nearest right one) and every wrong value at once.
     """
     values, where = _read(source)
+    check_list(overrides, "overrides")
     for override in overrides:
         apply_override(values, override)
     problems: list[str] = []
@@ -83,7 +84,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         if not os.path.isfile(path):
             raise ConfigError(
                 f"there is no recipe file {shown(str(path))} and no shipped recipe of that name."
-                f"{did_you_mean(str(source), [*_recipes_in(path.parent), *shipped])} "
+                f"{_advice(str(source), [*_recipes_in(path.parent), *shipped])} "
                 f"Shipped: {', '.join(sorted(shipped))}."
             )
         try:
@@ -97,6 +98,13 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} holds no keys; start from `ernie2 recipes demo-en`.")
     return values, where
+
+
+def _advice(source: str, known: Sequence[str]) -> str:
+    """What may have been meant by a recipe that there is none of."""
+    if "=" in source:
+        return " Name the recipe before the values that replace its own, as in `demo-en KEY=VALUE`."
+    return near_file(source, known)
 
 
 def _recipes_in(folder: Path) -> list[str]:

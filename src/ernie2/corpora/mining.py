@@ -43,7 +43,7 @@ def mine_discourse(
             out,
             max_per_label,
             lambda documents, characters, pairs: bar.advance(
-                characters - bar.done, f"{documents:,} documents, {pairs:,} pairs"
+                characters - bar.done, f"{counted(documents, 'document')}, {counted(pairs, 'pair')}"
             ),
         )
     _say_mined(out, mined)

@@ -96,7 +96,7 @@ def environment() -> jinja2.Environment:
     )
     environment.filters |= {
         name: getattr(wording, name)
-        for name in ("decimal", "signed", "interval", "whole", "rounded", "duration", "percent", "listing")
+        for name in ("decimal", "signed", "interval", "whole", "rounded", "duration", "percent", "listing", "counted")
     }
     environment.filters["embedded_json"] = lambda value: Markup(embedded_json(value))
     environment.filters["markdown"] = lambda text: Markup(in_markdown(text))

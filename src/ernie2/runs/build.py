@@ -51,6 +51,7 @@ from ernie2.training.run_record import (
 )
 from ernie2.training.step import choose_precision
 from ernie2.training.trainer import Trainer, TrainingData
+from ernie2.wording import counted
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def build(
     trainer = Trainer(recipe, model, data, records, [*own, *hooks], world)
     described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     cuda = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if cuda else f"cpu ({torch.get_num_threads()} threads)"
+    name = torch.cuda.get_device_name(device) if cuda else f"cpu ({counted(torch.get_num_threads(), 'thread')})"
     record = RunRecord(
         format=FORMAT,
         name=recipe.name,

@@ -25,6 +25,7 @@ from ernie2.training.evaluate import HeldOut
 from ernie2.training.hooks.shard_check import check_now
 from ernie2.training.run_record import is_run, read_run
 from ernie2.training.step import choose_precision
+from ernie2.wording import counted
 
 
 def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str, dict[str, Any]]:
@@ -69,8 +70,8 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
     say(f"Device: {device}, {precision}")
     source = "the run's recipe" if recipe else f"defaults, since {checkpoint} carries no recipe"
     say(
-        f"Held out: up to {instances:,} instances a task, of {_corpora(feed, weights)}; seed {seed}, sequences of up "
-        f"to {limit} tokens. These settings are {source}."
+        f"Held out: up to {counted(instances, 'instance')} a task, of {_corpora(feed, weights)}; seed {seed}, "
+        f"sequences of up to {limit} tokens. These settings are {source}."
     )
     figures = heldout.evaluate(loaded.model.to(device), device, precision, trained=loaded.trained)
     say_missing(heldout.missing)

@@ -15,6 +15,7 @@ from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.batches.feeds import feeds
 from ernie2.batches.stages import Stage
 from ernie2.batches.stages import extend as extend_stages
+from ernie2.config.overrides import check_list
 from ernie2.config.settings import Recipe
 from ernie2.console import say
 from ernie2.errors import CheckpointError, ConfigError, FolderInUse, did_you_mean
@@ -39,6 +40,7 @@ from ernie2.training.records import Records
 from ernie2.training.run_record import ExtensionRecord, RunRecord, read_run
 from ernie2.training.state import Position
 from ernie2.training.trainer import Trainer
+from ernie2.wording import counted
 
 _FREE = ("run", "name", "about", "stages.steps", "stages.patience", "stages.least_gain", "stages.max_epochs")
 """Keys an extension may set, besides train.*, encoder.task_ids and the new task's options."""
@@ -121,11 +123,13 @@ def extend(
             )
             records.describe(record)
             say(
-                f"Extending {run}, {finished.position.step:,} steps, into {target}; newly initialised: {', '.join(new)}"
+                f"Extending {run}, {counted(finished.position.step, 'step')}, into {target}; "
+                f"newly initialised: {', '.join(new)}"
             )
             for name, count in stages[-1].iterations:
                 said = "the new task" if name == task else "replay"
-                say(f"  {name:<26} {count:,} iterations, {said}, from {', '.join(recipe.tasks[name]['corpora'])}")
+                corpora = ", ".join(recipe.tasks[name]["corpora"])
+                say(f"  {name:<26} {counted(count, 'iteration')}, {said}, from {corpora}")
             say_notes(made.usable, {task: trainer.stream.feeds[task]})
             with run_in_training(target, shards, trainer, record):
                 trainer.train()
@@ -224,6 +228,7 @@ def _take_all(finished: Finished, ours: FullState, row: int) -> tuple[str, ...]:
 
 def check_overrides(task: str, overrides: Sequence[str]) -> None:
     """Raises `ConfigError` naming every override that a finished run cannot take any more, each with its reason."""
+    check_list(overrides, "overrides")
     problems = []
     for override in overrides:
         key = override.partition("=")[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ernie2.config.overrides import check_list
 from ernie2.config.settings import EncoderSettings, Recipe
 from ernie2.console import warn
 from ernie2.errors import CheckpointError, ConfigError, ShardError
@@ -84,12 +85,13 @@ def load(source: Path, shards: Shards) -> Loaded:
     return Loaded(loaded.model, tasks, dict(stored.task_ids), None, source, trained)
 
 
-def check_warm_start(source: str | Path | None, recipe: Recipe, grow: Collection[str] = ()) -> None:
+def check_warm_start(source: str | Path | None, recipe: Recipe, grow: Sequence[str] = ()) -> None:
     """Raise like `warm_start` where the encoder of `source`, if any, cannot start a run of `recipe`; needs no shards.
 
     A wrong checkpoint is thus refused before corpora are prepared. Its heads are not looked at, and of its vocabulary
     only the size, where `tokenizer.file` tells what size the run needs.
     """
+    check_list(grow, "grow")
     if source is None:
         if grow:
             raise ConfigError("--grow adds rows to a checkpoint's tables, so it needs one: give it by --init-from.")

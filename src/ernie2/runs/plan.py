@@ -35,7 +35,7 @@ from ernie2.training.measuring import RunCost, forecast, how_often, measure, tas
 from ernie2.training.memory import Memory, estimate, peak_bytes
 from ernie2.training.optimizers import state_numbers
 from ernie2.training.step import choose_precision
-from ernie2.wording import clock
+from ernie2.wording import clock, counted
 
 MEASURING_SECONDS = 20.0
 """About how long steps are measured; twice as long at most, but for steps that take longer themselves."""
@@ -162,25 +162,29 @@ def _apart(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[str, str]]:
 
 
 def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
-    answer(f"{recipe.name}: {recipe.stages.method}, {len(plans)} {'stage' if len(plans) == 1 else 'stages'}")
+    answer(f"{recipe.name}: {recipe.stages.method}, {counted(len(plans), 'stage')}")
     stages = []
     for number, plan in enumerate(plans, 1):
         led, done = hosted_steps([plan]), plan.done(len(plan))
         answer(
-            f"\nStage {number}: {len(plan):,} steps" + (f", new: {', '.join(plan.stage.introduced)}" if plans else "")
+            f"\nStage {number}: {counted(len(plan), 'step')}"
+            + (f", new: {', '.join(plan.stage.introduced)}" if plans else "")
         )
         rows = {}
         for task, iterations in done.items():
             own = led.get(task, 0)
             rows[task] = {"iterations": iterations, "own": own, "ridden": iterations - own}
             ridden = f", {iterations - own:,} riding on steps of others" if iterations > own else ""
-            answer(f"  {task:<26} {iterations:>8,} iterations: {own:,} steps of its own{ridden}")
+            answer(f"  {task:<26} {counted(iterations, 'iteration'):>19}: {counted(own, 'step')} of its own{ridden}")
         stages.append({"steps": len(plan), "tasks": rows})
     steps = sum(map(len, plans))
     tokens = steps * recipe.batch.batch_tokens
     batch = recipe.batch
-    packs = f"{batch.packs} pack{'s' if batch.packs > 1 else ''} of {batch.pack_tokens:,}"
-    answer(f"\nIn all {steps:,} steps of {batch.batch_tokens:,} tokens ({packs}): {_short(tokens)} tokens at most.")
+    packs = f"{counted(batch.packs, 'pack')} of {batch.pack_tokens:,}"
+    answer(
+        f"\nIn all {counted(steps, 'step')} of {batch.batch_tokens:,} tokens ({packs}): "
+        f"{_short(tokens)} tokens at most."
+    )
     return {"stages": stages, "steps": steps, "most_tokens": tokens, "task_sets": len(task_sets(plans))}
 
 
@@ -210,12 +214,13 @@ def _say_time(
 ) -> None:
     evaluations, saved = counts
     answer(
-        f"\nTime on {device}, {precision}, from {cost.measured_sets} of {cost.sets} task sets measured: {clock(total)}"
+        f"\nTime on {device}, {precision}, from {cost.measured_sets} of {counted(cost.sets, 'task set')} measured: "
+        f"{clock(total)}"
     )
     rows: Mapping[str, float] = {
         f"steps, {cost.tokens_per_second:,.0f} tokens/s, {_short(cost.tokens)} tokens": cost.steps,
-        f"{evaluations:,} held-out evaluations": cost.evaluations,
-        f"{saved:,} checkpoints" + (f" of {_size(cost.checkpoint_bytes)}" if cost.checkpoint_bytes else ""): (
+        counted(evaluations, "held-out evaluation"): cost.evaluations,
+        counted(saved, "checkpoint") + (f" of {_size(cost.checkpoint_bytes)}" if cost.checkpoint_bytes else ""): (
             cost.checkpoints
         ),
         "setting up": setting_up,

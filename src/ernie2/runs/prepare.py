@@ -127,15 +127,19 @@ def absent_data(recipe: Recipe) -> list[str]:
     return lines
 
 
-def require_data(recipe: Recipe) -> None:
-    """Raises `DataError` naming everything that is absent, where anything is."""
+def require_data(recipe: Recipe, *, of_study: bool = False) -> None:
+    """Raises `DataError` naming everything that is absent, where anything is; keys `of_study` begin with recipe."""
     if lines := absent_data(recipe):
-        listed = "\n".join(f"  - {line}" for line in lines)
-        key = lines[0].partition(":")[0]
+        keys = "recipe." if of_study else ""
+        listed = "\n".join(f"  - {keys}{line}" for line in lines)
+        key = keys + lines[0].partition(":")[0]
+        copy = (
+            " or in a copy of the recipe (`ernie2 recipes NAME my-recipe.yaml`); or remove the corpus there, with the "
+            "tasks that use only it"
+        )
         raise DataError(
             f"recipe {recipe.name!r} names input files that were not found:\n{listed}\n"
-            f"Name your own files, on the command line ({key}=FILE) or in a copy of the recipe (`ernie2 recipes "
-            "NAME my-recipe.yaml`); or remove the corpus there, with the tasks that use only it."
+            f"Name your own files, on the command line ({key}=FILE){'' if of_study else copy}."
         )
 
 

@@ -27,6 +27,7 @@ from ernie2.training.hooks.base import Hook
 from ernie2.training.hooks.mirror import fetch
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.run_record import RunRecord, read_run
+from ernie2.wording import counted
 
 
 def pretrain(
@@ -165,7 +166,9 @@ def _say_other_arithmetic(before: RunRecord, now: RunRecord) -> None:
     agree = "results agree within rounding, not in every bit."
     old, new = before.environment.get("threads"), now.environment["threads"]
     if old not in (None, new) and "cpu" in now.device:
-        warn(f"Note: this run used {old} threads, now {new}; {agree} OMP_NUM_THREADS={old} makes them equal.")
+        warn(
+            f"Note: this run used {counted(old, 'thread')}, now {new}; {agree} OMP_NUM_THREADS={old} makes them equal."
+        )
     old, new = (record.environment.get("flash_attention") for record in (before, now))
     if old != new:
         warn(f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); {agree}")

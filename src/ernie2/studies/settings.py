@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from ernie2.config.base import Part, PathText
-from ernie2.config.overrides import apply_override, dotted
+from ernie2.config.overrides import apply_override, check_list, dotted
 from ernie2.config.plain_yaml import parse_yaml
 from ernie2.config.problems import explain, list_problems
 from ernie2.config.settings import Recipe
@@ -119,6 +119,7 @@ def load_settings(preset: str, overrides: Sequence[str] = ()) -> StudySettings:
             f"there is no preset {preset!r}.{did_you_mean(preset, known)} There are: {', '.join(sorted(known))}."
         )
     values = parse_yaml(known[preset], f"preset {preset}")
+    check_list(overrides, "overrides")
     for override in overrides:
         apply_override(values, override)
     try:

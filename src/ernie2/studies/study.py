@@ -19,7 +19,7 @@ from ernie2.errors import ConfigError, DataError, RunStopped
 from ernie2.finetuning.finetune import finetune
 from ernie2.finetuning.paper import settings_for, size_for
 from ernie2.reporting.study import markdown, page, picture
-from ernie2.runs.prepare import shards_of
+from ernie2.runs.prepare import require_data, shards_of
 from ernie2.runs.start import pretrain, resume
 from ernie2.storage.atomic import write_bytes, write_text
 from ernie2.storage.locks import FolderLock
@@ -49,6 +49,8 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
     folder, recipe = Path(settings.folder), settings.checked_recipe()
     check_same_study(read_record(folder / NAME), settings)
     _check_sets(settings, recipe)
+    if not (Path(recipe.shards.folder) / "shards.json").exists():
+        require_data(recipe, of_study=True)
     with FolderLock(folder, otherwise="folder=FOLDER starts another study"):
         answer("\n".join(["", *spoken_lines(_study(settings, recipe, folder, preset, parallel))]))
     return folder
@@ -64,12 +66,7 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
     planned = units(settings, recipe)
     left = [unit for unit in planned if not _is_complete(unit, settings)]
     say(f"{len(planned)} pre-training runs, {len(planned) - len(left)} of them done")
-    try:
-        shards_of(recipe, None)
-    except DataError as error:
-        raise DataError(
-            f"{error}\nIn a study these keys begin with recipe., as in recipe.corpora.NAME.path=FILE."
-        ) from error
+    shards_of(recipe, None)
     at_once = min(parallel or max(1, torch.cuda.device_count()), max(1, len(left)))
     facts = {
         "preset": preset,

@@ -38,6 +38,7 @@ from ernie2.training.step import (
     take_step,
 )
 from ernie2.training.step_inputs import StepInputReader, StepInputs
+from ernie2.wording import counted
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class Trainer:
         at, self._peak_reached = self.position, 0.0
         self._hooks.line("stage", event="begin", stage=at.stage, step=at.step, time=time.time())
         tasks = ", ".join(f"{task} {count:,}" for task, count in plan.stage.iterations)
-        say(f"Stage {at.stage + 1} of {len(self.plans)}: {tasks} ({len(plan):,} steps)")
+        say(f"Stage {at.stage + 1} of {len(self.plans)}: {tasks} ({counted(len(plan), 'step')})")
 
     def _end_stage(self, plan: Plan) -> None:
         at = self.position
@@ -213,7 +214,7 @@ class Trainer:
         forfeited = {name: planned[name] - done[name] for name in plan.tasks if planned[name] > done[name]}
         if forfeited:
             self._log()
-            say(f"Converged after {at.stage_step:,} of {len(plan):,} steps; forfeited: {forfeited}")
+            say(f"Converged after {at.stage_step:,} of {counted(len(plan), 'step')}; forfeited: {forfeited}")
         tasks = self._evaluate("stage_end")
         self._hooks.line(
             "stage",

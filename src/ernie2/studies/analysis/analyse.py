@@ -12,7 +12,7 @@ from typing import Any
 from ernie2.studies.analysis.comparisons import Comparison, compare, ratios
 from ernie2.studies.analysis.figures import FINAL, SCORE, ArmResult, arm_results, data_sets, forgetting, left_behind
 from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, Record, read
-from ernie2.wording import listing
+from ernie2.wording import counted, listing
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,10 @@ def _runs(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
     runs = {run.seed: run for run in record.runs if run.finished and run.restart in (MAIN_RULE, SENSITIVITY_RULE)}
     for seed, run in sorted(runs.items()):
         for task, planned in record.steps.items():
-            if (counted := run.iterations.get(task, 0)) != planned:
-                yield f"Seed {seed}: every arm trained {task} for {counted:,} iterations; {planned:,} were planned."
+            if (done := run.iterations.get(task, 0)) != planned:
+                yield (
+                    f"Seed {seed}: every arm trained {task} for {counted(done, 'iteration')}; {planned:,} were planned."
+                )
 
 
 def _heldout(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:

@@ -97,7 +97,7 @@ def _facts(analysis: Analysis) -> Iterator[str]:
         share = f" ({100 * data['share']:g} % of it used)" if data.get("share") not in (None, 1) else ""
         yield f"Data: {'; '.join(_corpus(name, one) for name, one in sorted(corpora.items()))}{share}"
     steps = record.steps
-    words = f"{next(iter(steps.values()), 0):,} iterations of each of {counted(len(steps), 'task')}"
+    words = f"{counted(next(iter(steps.values()), 0), 'iteration')} of each of {counted(len(steps), 'task')}"
     if len(set(steps.values())) != 1:
         titles = {task.name: task.title for task in record.tasks}
         words = "iterations: " + ", ".join(f"{titles.get(task, task)} {count:,}" for task, count in steps.items())
@@ -113,7 +113,9 @@ def _facts(analysis: Analysis) -> Iterator[str]:
 
 def _model(record: Record) -> str:
     encoder = record.encoder
-    size = f"{encoder['layers']} layers × {encoder['hidden']}" if {"layers", "hidden"} <= set(encoder) else ""
+    size = (
+        f"{counted(encoder['layers'], 'layer')} × {encoder['hidden']}" if {"layers", "hidden"} <= set(encoder) else ""
+    )
     parameters = f"{encoder['parameters']:,} parameters" if encoder.get("parameters") else ""
     words = ", ".join(filter(None, (encoder.get("kind", ""), size, parameters)))
     return f"Encoder: {words}" if words else ""
@@ -122,7 +124,7 @@ def _model(record: Record) -> str:
 def _corpus(name: str, one: Mapping[str, Any]) -> str:
     licence = f", {one['licence']}" if one.get("licence") else ""
     return (
-        f"{name}: {one.get('documents', 0):,} documents, {one.get('heldout_documents', 0):,} held out, "
+        f"{name}: {counted(one.get('documents', 0), 'document')}, {one.get('heldout_documents', 0):,} held out, "
         f"{one.get('tokens', 0):,} tokens{licence}"
     )
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 
+from ernie2.config.overrides import check_list
 from ernie2.errors import ConfigError, did_you_mean, raised_at
 from ernie2.training.hooks.base import Hook
 
@@ -29,6 +30,7 @@ def create_hooks(sources: Sequence[HookSource], *, first: bool = True) -> list[H
 
     Raises `ConfigError` for a name there is no hook of, a module that cannot be imported, and what is no hook.
     """
+    check_list(sources, "hooks")
     made = [_create(source) for source in sources]
     return [hook for hook in made if first or hook.every_rank]
 
