@@ -277,8 +277,8 @@ def test_from_python_a_missing_file_and_a_string_of_settings_are_named_as_python
 def test_a_set_without_a_development_file_is_said_not_to_be_measured(ernie: Callable[..., Outcome]) -> None:
     write_glue(Path("data"))
     Path("data/RTE/dev.tsv").unlink()
-    code, shown, _ = ernie("finetune", "encoder", "--dataset", "rte", "--data", "data", "--seeds", "1", *QUICK)
-    assert (code, "rte has no dev split here, so its models are not measured on one" in shown) == (0, True)
+    code, _, warned = ernie("finetune", "encoder", "--dataset", "rte", "--data", "data", "--seeds", "1", *QUICK)
+    assert (code, "rte has no dev split here, so its models are not measured on one" in warned) == (0, True)
 
 
 def test_sets_and_files_that_are_not_there_are_told(ernie: Callable[..., Outcome]) -> None:

@@ -299,6 +299,15 @@ GOOD: Rows = [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}]
         ([*GOOD, {"a": "w", "y": ""}], GOOD, {}, "train.jsonl, line 3: there is no label in 'y'"),
         (GOOD, [], {}, "dev.jsonl: there is no row in it"),
         ([{"a": "x", "y": 1}, {"a": "z", "y": "two"}], GOOD, {"head": "regression"}, "line 2: 'two' is not a number"),
+        *(
+            (
+                [{"a": "x", "y": "0.5"}, {"a": "z", "y": beyond}],
+                GOOD,
+                {},
+                "line 2: the label in 'y' is .*, not a finite",
+            )
+            for beyond in ("1e999", "-inf", "Infinity", 10**400)
+        ),
         ([{"a": "x", "y": 0.5}] * 2, [{"a": "x", "y": 0.5}], {}, "every y is 0.5; there is nothing to learn"),
         ([{"a": ["x"], "y": ["O", "O"]}] * 2, [], {}, "there is no row"),
         ([{"a": ["x"], "y": ["O", "O"]}] * 2, [{"a": ["x"], "y": ["O"]}], {}, "line 1: 1 tokens but 2 tags"),

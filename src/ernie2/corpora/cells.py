@@ -146,6 +146,18 @@ def number_of(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def is_beyond_numbers(value: Any) -> bool:
+    """Whether a cell is or spells an infinite number, or one too large to compute with, such as inf and 1e999."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return False
+    try:
+        return math.isinf(float(value))
+    except OverflowError:
+        return True
+    except ValueError:
+        return False
+
+
 def dash_is_no_label(labels: Collection[str]) -> bool:
     """Whether `-` among `labels` means that annotators did not agree: the others are those of inference."""
     others = {label.lower() for label in labels} - {DASH}

@@ -7,10 +7,11 @@ The rule, on the training file, first match wins:
 3. labels are words, one for every word of the text, and are tags (O, B-…) or have several words in at least three rows
    → tagging;
 4. labels are lists → multi_label;
-5. every label is a number and one has a fraction → regression;
-6. every label is a whole number, there are more than 20 different ones, they are not written as strings (JSON, parquet)
+5. all labels but some are numbers, and those are infinite or too large, such as 1e999 → refused with their line;
+6. every label is a number and one has a fraction → regression;
+7. every label is a whole number, there are more than 20 different ones, they are not written as strings (JSON, parquet)
    and are not all numbers from 0 or 1 to the highest → refused: classes or a scale, the user has to say;
-7. else → classification.
+8. else → classification.
 A list of choices, and tags that do not fit the words of their texts, are refused.
 In .tsv and .csv a cell that is a JSON list or object counts as that list or object.
 """
@@ -21,10 +22,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ernie2.config.plain_yaml import shown
 from ernie2.corpora.cells import (
     DASH,
     class_of,
     dash_is_no_label,
+    is_beyond_numbers,
     is_in_python,
     is_unlabelled,
     json_in,
@@ -77,6 +80,13 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
     if all(isinstance(value, list) for value in labels):
         return "multi_label", f"lists of labels in {label!r}"
     numbers = [number for value in labels if (number := number_of(value)) is not None]
+    beyond = [(row.place, value) for row, value in cells if is_beyond_numbers(value)]
+    if numbers and beyond and len(numbers) + len(beyond) == len(labels):
+        place, value = beyond[0]
+        raise DataError(
+            f"{place}: the label in {label!r} is {shown(value)}, not a finite number as the others are. Correct it; "
+            "if labels are names of classes, use --head classification."
+        )
     if len(numbers) < len(labels):
         names = {str(class_of(value, label, row.place)) for row, value in cells}
         names -= {DASH} if dash_is_no_label(names) else set()
