@@ -124,6 +124,8 @@ def _sharing_a_part(word: str, names: Iterable[str]) -> list[str]:
     return [name for name, count in shared.items() if count == most] if most else []
 
 
+USER_FAULTS = (Exception, SystemExit)
+"""What code of a user that we call may raise; `SystemExit` would end the command as if its work were done."""
 _OURS = (f"{Path(__file__).parent}{os.sep}", "<frozen", f"{Path(traceback.__file__).parent / 'importlib'}{os.sep}")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ernie2.batches.feeds import feeds
-from ernie2.errors import ConfigError, Ernie2Error, TaskError, did_you_mean, raised_at
+from ernie2.errors import USER_FAULTS, ConfigError, Ernie2Error, TaskError, did_you_mean, raised_at
 from ernie2.inspecting.examples import walk, wanted_by, write_example
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, ShardedCorpus, Shards
@@ -121,7 +121,7 @@ def inspect(
                 _look_through(kind, one, opened, pieces, examples, seed, sequence_tokens, containing, weights)
                 for one in ([given[name]] if name in given else looks)
             ]
-        except Exception as error:
+        except USER_FAULTS as error:
             if named or name in BUILT_IN:
                 raise
             reason = str(error) if isinstance(error, Ernie2Error) else f"it failed with {error!r}{raised_at(error)}."

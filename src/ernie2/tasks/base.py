@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ernie2.config.base import Part
-from ernie2.errors import TaskError, UnknownTask, did_you_mean, raised_at
+from ernie2.errors import USER_FAULTS, TaskError, UnknownTask, did_you_mean, raised_at
 from ernie2.shards.store import AnnotatedDocument
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ def _load(entry: EntryPoint) -> None:
         entry.load()
     except TaskError as error:
         raise TaskError(f"package {package!r}: {error}") from error
-    except Exception as error:
+    except USER_FAULTS as error:
         raise TaskError(
             f"task {entry.name!r} of package {package!r} cannot be imported: {error!r}{raised_at(error)}."
         ) from error

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from ernie2.errors import TaskError, raised_at
+from ernie2.errors import USER_FAULTS, TaskError, raised_at
 from ernie2.tasks.base import Arranged, Array, Labels, Segment, TokenSequence, TokenTask, Vocabulary
 
 
@@ -123,7 +123,7 @@ def _checked(task: TokenTask, block: Block, label: Callable[[], Labels]) -> Labe
     where = block.arranged[0].segments[0].document.name
     try:
         made = label()
-    except Exception as error:
+    except USER_FAULTS as error:
         on = f"document {where!r}" if len(block) == 1 else f"documents from {where!r} on"
         raise TaskError(f"task {task.name!r} failed on {on}: {error!r}{raised_at(error)}") from error
     if (problem := _problem(task, block.whole, made)) is not None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ernie2.config.problems import explain
 from ernie2.corpora.pairs import sort_labels
-from ernie2.errors import ConfigError, Ernie2Error, TaskError, did_you_mean, raised_at
+from ernie2.errors import USER_FAULTS, ConfigError, Ernie2Error, TaskError, did_you_mean, raised_at
 from ernie2.shards.store import ShardedCorpus
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.tasks.base import ROW_ZERO, Task, Vocabulary, find
@@ -64,7 +64,7 @@ def build_task(name: str, options: Mapping[str, Any] | None, vocabulary: Vocabul
         return task(checked, vocabulary)
     except Ernie2Error:
         raise
-    except Exception as error:
+    except USER_FAULTS as error:
         raise TaskError(f"task {name!r} of {task.__module__} cannot be built: {error!r}{raised_at(error)}.") from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from ernie2.errors import TaskError, raised_at
+from ernie2.errors import USER_FAULTS, TaskError, raised_at
 from ernie2.tasks.base import (
     Arranged,
     Array,
@@ -78,7 +78,7 @@ def arrange(
         arranged = task.arrange(source, label, room, rng)
     except TaskError:
         raise
-    except Exception as error:
+    except USER_FAULTS as error:
         raise TaskError(
             f"task {task.name!r} failed on document {source.document.name!r}: {error!r}{raised_at(error)}"
         ) from error

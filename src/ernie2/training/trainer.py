@@ -283,7 +283,5 @@ class Trainer:
         self._saver.finish()
         if not self.world.first:
             raise SystemExit(RunStopped.exit_code)
-        raise RunStopped(
-            f"{reason or 'a signal to another rank came'}; step {at.step:,} is done and saved. "
-            f"`ernie2 resume {self.run}` goes on from there."
-        )
+        asked = "a signal to another rank came" if reason is None else reason or "a hook asked for the end"
+        raise RunStopped(f"{asked}; step {at.step:,} is done and saved. `ernie2 resume {self.run}` goes on from there.")

@@ -14,6 +14,8 @@ from ernie2.training.hooks.base import Hook
 from ernie2.training.hooks.named import create_hooks
 
 SOURCE = """
+import sys
+
 from ernie2.training.hooks.base import Hook
 
 
@@ -43,6 +45,21 @@ class Breaks(Hook):
 
 class MustNotFail(Breaks):
     required = True
+
+
+class Exits(Hook):
+    def on_step(self, done, at):
+        raise SystemExit(0)
+
+
+class StopsWithoutReason(Hook):
+    def stop_reason(self):
+        return ""
+
+
+class ExitsWhenMade(Hook):
+    def __init__(self):
+        sys.exit("no licence")
 
 
 class Unmakeable(Hook):
@@ -122,6 +139,27 @@ def test_a_required_hook_that_fails_ends_the_run_with_its_name_file_and_line(rec
     place = _place(module, "a mistake of")
     assert str(failed.value).startswith(f"the hook MustNotFail failed (ValueError: a mistake of its author, {place})")
     assert isinstance(failed.value.__cause__, ValueError)
+
+
+def test_a_hook_that_exits_fails_the_run_with_its_name_and_line(recipe, module):
+    with pytest.raises(RunFailed) as failed:
+        ernie2.pretrain(recipe, hooks=[f"{module}:Exits"])
+    place = _place(module, "raise SystemExit(0)")
+    assert str(failed.value).startswith(f"the hook Exits asked Python to exit (SystemExit: 0, {place})")
+    with pytest.raises(ConfigError, match=r"ExitsWhenMade cannot be created.*SystemExit\('no licence'\)"):
+        create_hooks([f"{module}:ExitsWhenMade"])
+
+
+def test_a_module_that_exits_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "exiting_module_of_a_test.py").write_text("import sys\nsys.exit()\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"hook exiting_module_of_a_test:Any cannot be imported \(SystemExit\(\)"):
+        create_hooks(["exiting_module_of_a_test:Any"])
+
+
+def test_a_stop_without_a_reason_is_no_signal_to_another_rank(recipe, module):
+    stopped = _stopped(lambda: ernie2.pretrain(recipe, hooks=[f"{module}:StopsWithoutReason"]))
+    assert str(stopped).startswith("a hook asked for the end; step ")
 
 
 def test_a_hook_that_cannot_be_made_says_where(module):

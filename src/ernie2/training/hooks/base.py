@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ernie2.console import warn
-from ernie2.errors import Ernie2Error, RunFailed, raised_at
+from ernie2.errors import USER_FAULTS, Ernie2Error, RunFailed, raised_at
 from ernie2.training.state import Position
 from ernie2.training.step import StepResult
 from ernie2.training.step_inputs import StepInputs
@@ -120,7 +120,7 @@ class Hooks:
             return
         try:
             call(hook)
-        except Exception as error:
+        except USER_FAULTS as error:
             ours = type(hook).__module__.startswith("ernie2.")
             if isinstance(error, Ernie2Error) or (hook.required and ours):
                 raise
@@ -129,6 +129,11 @@ class Hooks:
                 raise RunFailed(
                     f"the {hook.name} failed ({failure}), and the run ends because its class says required = True. "
                     "Mend the hook or leave it out."
+                ) from error
+            if isinstance(error, SystemExit) and not ours:
+                raise RunFailed(
+                    f"the {hook.name} asked Python to exit ({failure}). To stop a run, and save it, a hook returns why "
+                    "from stop_reason()."
                 ) from error
             self._hooks.remove(hook)
             warn(f"The {hook.name} failed and is left out from here on ({failure}); the run goes on.", every_rank=True)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 
 from ernie2.config.overrides import check_list
-from ernie2.errors import ConfigError, did_you_mean, raised_at
+from ernie2.errors import USER_FAULTS, ConfigError, did_you_mean, raised_at
 from ernie2.training.hooks.base import Hook
 
 GROUP = "ernie2.hooks"
@@ -39,7 +39,7 @@ def _create(source: HookSource) -> Hook:
     make = _load(source) if isinstance(source, str) else source
     try:
         hook = make()
-    except Exception as error:
+    except USER_FAULTS as error:
         raise ConfigError(
             f"hook {source} cannot be created without arguments ({error!r}{raised_at(error)})."
         ) from error
@@ -53,7 +53,7 @@ def _load(name: str) -> type[Hook]:
     with _working_directory_importable():
         try:
             loaded = entry.load()
-        except Exception as error:
+        except USER_FAULTS as error:
             raise ConfigError(
                 f"hook {entry.value} cannot be imported ({error!r}{raised_at(error)}). It is module:Class, of an "
                 "installed package or of a file in the working directory."
