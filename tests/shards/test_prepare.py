@@ -768,6 +768,6 @@ def test_a_cased_vocabulary_is_not_lower_cased_where_the_file_beside_it_says_so(
     ]
     told = json.loads((shards.folder / "tokenizer_config.json").read_text())
     assert (told["do_lower_case"], told["model_max_length"]) == (False, 64)
-    assert "do_lower_case" not in capsys.readouterr().out
+    assert "do_lower_case" not in capsys.readouterr().err
     prepare(recipe(tmp_path, tmp_path / "in.txt", tokenizer={"file": file, "lowercase": True}), workers=1, replace=True)
-    assert "do_lower_case is false in the tokenizer_config.json beside it, but" in capsys.readouterr().out
+    assert "do_lower_case is false in the tokenizer_config.json beside it, but" in capsys.readouterr().err
