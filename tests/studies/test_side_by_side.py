@@ -34,7 +34,7 @@ def test_a_run_that_fails_is_named_with_its_log(tmp_path: Path, capsys: pytest.C
     with pytest.raises(DataError, match="nothing to read"):
         list(side_by_side(TWO[:1], study_workers.fail, 2, tmp_path))
     told = f"per_stage/seed-0/multitask failed; what it said is in {tmp_path}/per_stage-seed-0-multitask.log"
-    assert told in capsys.readouterr().out
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
