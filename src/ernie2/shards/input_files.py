@@ -1,4 +1,4 @@
-"""The input files of a recipe and what they hold: how a changed file is told from one that was only touched.
+"""The input files of a recipe and what they hold: how changed content is distinguished from a new modification time.
 
 A local file is known by its SHA-256. Hashing a corpus at every start would take too long, so the hashes are kept beside
 the shards with the size and time a file had then, and hold as long as those are the same. A remote file is known by its
