@@ -24,7 +24,7 @@ from comparisons.hugging_face import SIDES, chosen_sides, require_hugging_face
 from comparisons.opponents import train_beside
 from comparisons.process_settings import restart_with_variables
 from ernie2.cli.measuring import show_measurement
-from ernie2.console import answer, on_terminal
+from ernie2.console import log_result, on_terminal
 from ernie2.errors import ConfigError, Ernie2Error
 from ernie2.tasks.recipe import load_recipe
 
@@ -69,14 +69,14 @@ def bench(given: argparse.Namespace) -> dict[str, Any]:
 def print_comparison(line: Mapping[str, Any]) -> None:
     """Print a table; each ratio is how many times as many real tokens a second ours trains on the same instances."""
     against = line["against"]
-    answer(f"\nOn the same instances, in turns: {against['library']}, {line['precision']}")
+    log_result(f"\nOn the same instances, in turns: {against['library']}, {line['precision']}")
     head = ("", "tokens/s", "real share", "memory", "warm-up", "ours / theirs", "where tokens are masked")
     rows = [head, _row("ernie2", line["step"])]
     rows += [_row(side["name"], side) for side in against["sides"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *cells in rows:
-        answer("  " + "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
-    answer("  Theirs learns masked tokens alone, in steps of every kind; ours all tasks of the step.")
+        log_result("  " + "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
+    log_result("  Theirs learns masked tokens alone, in steps of every kind; ours all tasks of the step.")
 
 
 def _row(name: str, side: Mapping[str, Any]) -> tuple[str, ...]:

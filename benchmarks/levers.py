@@ -31,7 +31,7 @@ from comparisons.lever_turns import Form, FormTimes, forms, gain, take_turns
 from comparisons.script import count, ends_plainly, output_file
 from comparisons.shards_recipe import FOUR_TASKS, recipe_of_shards
 from ernie2.benchmarking.mix import Step
-from ernie2.console import answer, on_terminal, progress
+from ernie2.console import log_result, on_terminal, progress
 from ernie2.model.levers import LEVERS
 from ernie2.runs.prepare import shards_of
 from ernie2.shards.store import Shards
@@ -98,7 +98,7 @@ def print_round(times: Sequence[FormTimes], counts: Mapping[TaskSet, int]) -> No
     """One line for the round that just ended: without / with of every form, so that a run cut off later shows it."""
     last = [FormTimes(each.form, rounds=each.rounds[-1:]) for each in times]
     ratios = [f"{each.form.name} {gain(last[0], each, counts).median:.3f}" for each in last[1:]]
-    answer(f"round {len(times[0].rounds)}, without / with: {', '.join(ratios) or 'no form to compare with'}")
+    log_result(f"round {len(times[0].rounds)}, without / with: {', '.join(ratios) or 'no form to compare with'}")
 
 
 def _shown(ratio: Sequence[float]) -> str:

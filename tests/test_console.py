@@ -67,8 +67,8 @@ def test_work_without_a_known_end_shows_its_count_and_rate_and_short_work_nothin
 
 def test_escape_sequences_are_spelled_out_in_lines_and_bars(capsys, monkeypatch):
     monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
-    console.say("label \x1b[31mred")
-    console.warn("error: tensor \x9b31m")
+    console.log_info("label \x1b[31mred")
+    console.log_warning("error: tensor \x9b31m")
     with console.progress("set \x1b]0;x", 1, "steps") as bar:
         bar.advance(note="\x1b[2J")
     shown = capsys.readouterr()
@@ -82,7 +82,7 @@ def test_a_program_that_uses_the_package_sees_nothing_until_it_attaches_a_handle
     code = (
         "import logging, sys\nfrom ernie2 import console\n"
         "def work():\n"
-        "    console.say('said'); console.answer('answered'); console.warn('warned')\n"
+        "    console.log_info('said'); console.log_result('answered'); console.log_warning('warned')\n"
         "    with console.progress('Working', 1, 'steps') as bar: bar.advance()\n"
         "work()\n"
         "print('--', flush=True)\n"
@@ -98,23 +98,23 @@ def test_a_program_that_uses_the_package_sees_nothing_until_it_attaches_a_handle
 
 
 def test_warnings_and_details_go_to_standard_error_and_other_messages_to_standard_output(capsys):
-    console.debug("detail")
-    console.say("said")
-    console.warn("warned")
+    console.log_debug("detail")
+    console.log_info("said")
+    console.log_warning("warned")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("said\n", "warned\n")
 
 
 def test_inside_quietly_only_warnings_of_every_rank_are_logged_and_the_level_comes_back(capsys):
-    with console.quietly():
-        console.say("said")
-        console.answer("answered")
-        console.warn("warned as the first rank does")
-        console.warn("warned", every_rank=True)
+    with console.muted():
+        console.log_info("said")
+        console.log_result("answered")
+        console.log_warning("warned as the first rank does")
+        console.log_warning("warned", every_rank=True)
         with console.progress("Working", 1, "steps") as bar:
             bar.advance()
-    console.say("again")
-    console.warn("of all")
+    console.log_info("again")
+    console.log_warning("of all")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("again\n", "warned\nof all\n")
 
@@ -123,8 +123,8 @@ def test_a_log_file_gets_time_stamps_and_no_control_sequences_and_is_appended_to
     file = tmp_path / "log.txt"
     for text in ("first \x1b[31mred", "\nsecond", ""):
         with console.on_terminal(console.Output(console.RESULT, file)):
-            console.say(text)
-            console.debug("detail")
+            console.log_info(text)
+            console.log_debug("detail")
     first, second = file.read_text().splitlines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO first \\x1b\[31mred", first)
     assert second.endswith(" INFO second")
@@ -140,8 +140,8 @@ def test_a_log_file_that_cannot_be_written_is_refused(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_log_file_on_a_full_disk_is_reported_once_and_ends_nothing(capsys):
     with console.on_terminal(console.Output(log_file=Path("/dev/full"))):
-        console.say("one")
-        console.say("two")
+        console.log_info("one")
+        console.log_info("two")
     shown = capsys.readouterr()
     assert shown.out == "one\ntwo\n"
     assert shown.err.count("nothing more is written to /dev/full") == 1

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
 ROOMS = (
     {"escaping"},
-    {"errors", "learned", "seed_interval", "version", "wording"},
+    {"errors", "learned", "seed_interval", "version", "formatting"},
     {"console"},
     {"storage", "config", "processes"},
     {"corpora"},
@@ -101,7 +101,7 @@ def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
         "errors",
         "config",
         "storage",
-        "wording",
+        "formatting",
         "corpora",
         "batches",
         "datasets",
@@ -122,7 +122,7 @@ def test_reporting_reads_records_only(module: str) -> None:
         "reporting",
         "studies/analysis",
         "training",
-        "wording",
+        "formatting",
     }
     files = {name for name in imports(module) if name.startswith("ernie2.training")}
     assert all(name.startswith(("ernie2.training.run_record.", "ernie2.training.records")) for name in files)
@@ -136,7 +136,7 @@ def test_the_analysis_of_a_study_knows_its_record_only(module: str) -> None:
         "learned",
         "seed_interval",
         "studies/analysis",
-        "wording",
+        "formatting",
     }
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
 
@@ -153,7 +153,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     beyond = {
         name
         for name in beyond
-        if not name.startswith(("ernie2.console.", "ernie2.errors.", "ernie2.learned.", "ernie2.wording."))
+        if not name.startswith(("ernie2.console.", "ernie2.errors.", "ernie2.learned.", "ernie2.formatting."))
     }
     assert beyond == {"ernie2", "ernie2.escaping.json_line"}
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ernie2.errors import ConfigError
 from ernie2.escaping import printable
-from ernie2.wording import clock
+from ernie2.formatting import clock
 
 PLAIN_SECONDS = 5.0
 """Without a terminal, a line is printed at most this often."""
@@ -34,22 +34,22 @@ logger = logging.getLogger("ernie2")
 logger.addHandler(logging.NullHandler())
 
 
-def debug(text: str) -> None:
+def log_debug(text: str) -> None:
     """Log a detail, which --verbose shows."""
     logger.debug("%s", text)
 
 
-def say(text: str = "") -> None:
+def log_info(text: str = "") -> None:
     """Log what is being done, at level INFO."""
     logger.info("%s", text)
 
 
-def answer(text: str = "") -> None:
+def log_result(text: str = "") -> None:
     """Log a line of a command's result, at level RESULT."""
     logger.log(RESULT, "%s", text)
 
 
-def warn(text: str, *, every_rank: bool = False) -> None:
+def log_warning(text: str, *, every_rank: bool = False) -> None:
     """Log a warning: what is damaged, left out, replaced, not used or weaker than asked. --quiet keeps it.
 
     On the terminal it goes to standard error. `every_rank`: also where `quietly` leaves the others to the first rank.
@@ -57,13 +57,13 @@ def warn(text: str, *, every_rank: bool = False) -> None:
     logger.warning("%s", text, extra={"every_rank": every_rank})
 
 
-def show(text: str = "") -> None:
+def print_line(text: str = "") -> None:
     """Print a line of data, such as JSON, on standard output: on the terminal only, whatever the level of messages."""
     print(printable(text), flush=True)
 
 
 @contextmanager
-def quietly(quiet: bool = True) -> Iterator[None]:
+def muted(quiet: bool = True) -> Iterator[None]:
     """Where `quiet`, drop messages, bars, and warnings that are not of every rank: all ranks but the first do."""
     before = logger.level
     if quiet:
@@ -114,7 +114,7 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Close the file and warn."""
         logger.removeHandler(self)
-        warn(f"warning: nothing more is written to {self.baseFilename}: {sys.exc_info()[1]}")
+        log_warning(f"warning: nothing more is written to {self.baseFilename}: {sys.exc_info()[1]}")
 
 
 @contextmanager

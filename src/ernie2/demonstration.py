@@ -20,7 +20,7 @@ from ernie2.batches.order import generator
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.languages import check_language
 from ernie2.config.overrides import as_override
-from ernie2.console import answer, progress, say
+from ernie2.console import log_info, log_result, progress
 from ernie2.errors import ConfigError, RunStopped, did_you_mean
 from ernie2.finetuning.encoded import Encoded
 from ernie2.finetuning.heads import TunedModel
@@ -72,9 +72,9 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     overrides = [as_override(key, place) for key, place in places.items()]
     recipe = load_recipe(f"demo-{language}", overrides)
     run = Path(recipe.run)
-    say(f"1. Corpus → shards: {recipe.about}")
+    log_info(f"1. Corpus → shards: {recipe.about}")
     prepare(f"demo-{language}", overrides)
-    say(f"2. Shards → {len(recipe.tasks)} tasks in stages")
+    log_info(f"2. Shards → {len(recipe.tasks)} tasks in stages")
     try:
         if begun(run):
             resume(run)
@@ -86,12 +86,12 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     records = Records(run)
     with FolderLock(run, otherwise="name another folder"):
         if not any(line["kind"] == "score" for line in records.read()):
-            say(f"3. Checkpoint → score: {QUESTIONS[language]}")
+            log_info(f"3. Checkpoint → score: {QUESTIONS[language]}")
             records.write("score", **score(run, Shards(recipe.shards.folder), QUESTIONS[language]))
     page = write_report(run)
     _say_outcome(records.read())
-    say(f"\nReport:  {page}\nModel:   {run / 'hf'} (transformers loads it as ErnieModel or ErnieForMaskedLM)")
-    say("Next: your own text, `ernie2 recipes demo-en my-recipe.yaml`, then docs/own-corpus.md")
+    log_info(f"\nReport:  {page}\nModel:   {run / 'hf'} (transformers loads it as ErnieModel or ErnieForMaskedLM)")
+    log_info("Next: your own text, `ernie2 recipes demo-en my-recipe.yaml`, then docs/own-corpus.md")
     return run
 
 
@@ -179,20 +179,20 @@ def _class_of(name: str) -> str:
 
 def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
     ends = [line["tasks"] for line in lines if line["kind"] == "heldout" and line["at"] == "stage_end"]
-    answer("\nWhat came of it")
+    log_result("\nWhat came of it")
     masked = [tasks["knowledge_masking"] for tasks in ends]
     path = " → ".join(f"{figures['loss']:.3f}" for figures in masked)
     entropy = masked[0]["cheap"]["entropy"]
-    answer(f"  masked-token loss at the end of each stage: {path} (unigram entropy {entropy:.3f})")
+    log_result(f"  masked-token loss at the end of each stage: {path} (unigram entropy {entropy:.3f})")
     for name, figures in ends[-1].items():
         interval = f"{figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f})"
-        answer(f"  {name}: {interval}, {verdict_of(figures).reason}")
+        log_result(f"  {name}: {interval}, {verdict_of(figures).reason}")
     result = [line for line in lines if line["kind"] == "score"][-1]
     shown = {kind: "/".join(f"{a:.3f}" for a in result[kind]) for kind in ("pretrained", "untrained")}
     bounds = result["margin_note"] or (
         f"95 % over {len(result['seeds'])} seeds: {result['margin_low']:+.3f} to {result['margin_high']:+.3f}"
     )
-    answer(
+    log_result(
         f"  {result['name']} pre-trained {shown['pretrained']}, untrained {shown['untrained']}: margin "
         f"{result['margin']:+.3f} ({bounds}); {result['test']} passages of documents never seen"
     )

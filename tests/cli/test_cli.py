@@ -132,9 +132,9 @@ def test_quiet_keeps_results_and_drops_messages(
     here: Path, monkeypatch: pytest.MonkeyPatch, ernie: Callable[..., Outcome]
 ) -> None:
     def report(*_: object) -> Path:
-        console.say("working")
-        console.warn("warning: careful")
-        console.debug("detail")
+        console.log_info("working")
+        console.log_warning("warning: careful")
+        console.log_debug("detail")
         return here / "report.html"
 
     monkeypatch.setattr("ernie2.report", report, raising=False)

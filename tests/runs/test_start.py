@@ -11,6 +11,7 @@ import tiny
 import tiny_run
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
+from ernie2.formatting import quantity
 from ernie2.runs.folder import say_effects
 from ernie2.studies.identity import is_done
 from ernie2.tasks.recipe import load_recipe
@@ -18,7 +19,6 @@ from ernie2.training.distributed import World
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.records import Records
 from ernie2.training.run_record import read_run
-from ernie2.wording import counted
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_p
     finally:
         torch.set_num_threads(threads)
     said = capsys.readouterr()
-    assert f"used {counted(threads, 'thread')}, now {threads + 1}" in said.err
+    assert f"used {quantity(threads, 'thread')}, now {threads + 1}" in said.err
     assert "Device: cpu" in said.out
 
 

@@ -18,8 +18,9 @@ from ernie2.benchmarking.mix import Step, Taken, sample
 from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.warm_up import LEAST_STEPS, MOST_STEPS, Side, warm_up
 from ernie2.config.settings import Recipe
-from ernie2.console import progress, say
+from ernie2.console import log_info, progress
 from ernie2.errors import ConfigError
+from ernie2.formatting import join_words
 from ernie2.model.attention.fused import active_flash
 from ernie2.model.encoders import ENCODERS
 from ernie2.processes import cores
@@ -31,7 +32,6 @@ from ernie2.tasks.recipe import load_recipe
 from ernie2.training.measuring import TaskSet, task_sets
 from ernie2.training.run_record import RunRecord
 from ernie2.training.step import choose_precision
-from ernie2.wording import listing
 
 BENCH_FILE = "bench.jsonl"
 LEAST_INPUT_STEPS = 3
@@ -126,7 +126,7 @@ class Bench:
 
 
 def _names(sides: Sequence[Side]) -> str:
-    return listing([side.name for side in sides])
+    return join_words([side.name for side in sides])
 
 
 def bench(
@@ -155,7 +155,7 @@ def bench(
     file = Path(json_file)
     check_appendable(file, what_now="Name another file with --json.")
     shards = shards_of(checked, None)
-    say(
+    log_info(
         f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}: a warm-up of every side, of "
         f"{LEAST_STEPS} to {MOST_STEPS} steps where nothing is compiled, then {steps} each; nothing of it is kept"
     )

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import ernie2
-from ernie2.console import RESULT, Output, answer, configure, logger, on_terminal, say, show, warn
+from ernie2.console import RESULT, Output, configure, log_info, log_result, log_warning, logger, on_terminal, print_line
 from ernie2.errors import ConfigError, Ernie2Error, StorageError
 
 INTERRUPTED = 130
@@ -153,7 +153,7 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        show(f"ernie2 {ernie2.__version__}")
+        print_line(f"ernie2 {ernie2.__version__}")
         raise typer.Exit
 
 
@@ -237,7 +237,7 @@ def when_interrupted(advice: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        warn(f"\ninterrupted: {advice()}")
+        log_warning(f"\ninterrupted: {advice()}")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -245,8 +245,8 @@ def finished(results: Mapping[str, Path], *steps: str) -> None:
     """Says where the results are and what to do next; of many ranks under torchrun the first does."""
     if not _is_first_rank():
         return
-    answer()
-    columns([(f"{name}:", str(path)) for name, path in results.items()], answer)
+    log_result()
+    columns([(f"{name}:", str(path)) for name, path in results.items()], log_result)
     next_steps(*steps)
 
 
@@ -259,12 +259,12 @@ def finished_run(run: Path) -> None:
 
 
 def next_steps(*steps: str) -> None:
-    say("\nnext:")
+    log_info("\nnext:")
     for step in steps:
-        say(f"  {step}")
+        log_info(f"  {step}")
 
 
-def columns(rows: Iterable[tuple[str, ...]], write: Callable[[str], None] = show) -> None:
+def columns(rows: Iterable[tuple[str, ...]], write: Callable[[str], None] = print_line) -> None:
     """Write rows so that their cells stand below each other."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

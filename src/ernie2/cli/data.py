@@ -11,7 +11,7 @@ import typer
 
 import ernie2
 from ernie2.cli.app import OVERRIDES, RECIPE, WORKERS, CommandLine, app, columns, finished, next_steps, when_interrupted
-from ernie2.console import show
+from ernie2.console import print_line
 
 mine = CommandLine(no_args_is_help=True, help="Make labelled pairs of raw material: discourse (text), clicks (a log).")
 app.add_typer(mine, name="mine")
@@ -35,7 +35,7 @@ def recipes(
     Example  [bold]ernie2 recipes english-wiki-small my-recipe.yaml[/bold]
     """
     if schema:
-        show(json.dumps(ernie2.recipe_schema(), ensure_ascii=False, indent=2))
+        print_line(json.dumps(ernie2.recipe_schema(), ensure_ascii=False, indent=2))
         return
     if name is None:
         columns([(known, about) for known, about in ernie2.list_recipes().items()])
@@ -57,12 +57,12 @@ def tasks() -> None:
     """
     for task in ernie2.list_tasks():
         if "error" in task:
-            show(f"{task['name']}  (from {task['origin']}) cannot be used: {task['error']}")
+            print_line(f"{task['name']}  (from {task['origin']}) cannot be used: {task['error']}")
             continue
         labels = {None: "the vocabulary", 0: "labels from the data"}.get(task["labels"], f"{task['labels']} labels")
-        show(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
-        show(f"    {task['title']}: {task['about']}")
-        show(f"    needs {task['needs']}")
+        print_line(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
+        print_line(f"    {task['title']}: {task['about']}")
+        print_line(f"    needs {task['needs']}")
     next_steps("name the ones you want under `tasks:` in a recipe")
 
 
@@ -161,4 +161,4 @@ def inspect(
     Leaves   nothing
     Example  [bold]ernie2 inspect my-recipe.yaml --task knowledge_masking --with entity[/bold]
     """
-    show(ernie2.inspect(source, task, examples, containing, overrides or ()))
+    print_line(ernie2.inspect(source, task, examples, containing, overrides or ()))

@@ -11,7 +11,7 @@ import typer
 
 import ernie2
 from ernie2.cli.app import HOOK, app, finished, when_interrupted
-from ernie2.console import answer, show
+from ernie2.console import log_result, print_line
 from ernie2.errors import Ernie2Error
 from ernie2.escaping import json_line
 
@@ -136,9 +136,9 @@ def predict(
     given = getattr(sys.stdin, "buffer", sys.stdin) if source == "-" else source
     for one in ernie2.predict(model, given, text, out, replace=replace):
         if out is None:
-            show(json_line(one))
+            print_line(json_line(one))
     if out is not None:
-        answer(f"\npredictions: {out}")
+        log_result(f"\npredictions: {out}")
 
 
 @app.command()

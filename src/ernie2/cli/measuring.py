@@ -10,9 +10,9 @@ import typer
 
 import ernie2
 from ernie2.cli.app import OVERRIDES, app, columns, finished, when_interrupted
-from ernie2.console import answer
+from ernie2.console import log_result
 from ernie2.errors import Ernie2Error
-from ernie2.wording import counted
+from ernie2.formatting import quantity
 
 OF_STUDY = typer.Argument(
     metavar="KEY=VALUE",
@@ -99,19 +99,19 @@ def study(
 
 def show_measurement(line: Mapping[str, Any]) -> None:
     """Print the summary that `ernie2.bench` returns."""
-    columns(_rows(line), answer)
+    columns(_rows(line), log_result)
     show_input(line["input"])
 
 
 def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
     encoder, batch = line["encoder"], line["batch"]
     load = f", load {line['load'][0]:.1f} before it began" if line["load"] else ""
-    threads = "" if "thread" in line["device"] else f", {counted(line['threads'], 'thread')}"
+    threads = "" if "thread" in line["device"] else f", {quantity(line['threads'], 'thread')}"
     versions = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
-    size = f"{counted(encoder['layers'], 'layer')} × {encoder['hidden']}, {line['parameters']:,} parameters"
+    size = f"{quantity(encoder['layers'], 'layer')} × {encoder['hidden']}, {line['parameters']:,} parameters"
     step = line["step"]
     kernels = "; ".join(
-        f"{name} for {counted(use['packs'], 'pack')} of {use['fewest']:,} to {use['most']:,} sequences, each up to "
+        f"{name} for {quantity(use['packs'], 'pack')} of {use['fewest']:,} to {use['most']:,} sequences, each up to "
         f"{use['longest']:,} tokens"
         for name, use in step["kernels"].items()
     )
@@ -119,13 +119,13 @@ def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
         kernels += f"; packed by {step['flash_attention']}"
     compiled = "nothing is compiled"
     if step["compiled"]:
-        compiled = f"{step['recompilations']} while measured, {counted(step['graphs'], 'graph')} in all"
+        compiled = f"{step['recompilations']} while measured, {quantity(step['graphs'], 'graph')} in all"
     memory = "could not be measured"
     if step["memory_bytes"]:
         of = "of the GPU" if line["device"][:3] != "cpu" else "of the process, Python and its libraries included"
         memory = f"{step['memory_bytes'] / 2**30:,.2f} GiB {of}"
     return [
-        ("device", f"{line['device']}{threads}, {counted(line['cores'], 'core')}{load}"),
+        ("device", f"{line['device']}{threads}, {quantity(line['cores'], 'core')}{load}"),
         ("versions", versions),
         ("encoder", f"{encoder['kind']}, {size}, vocabulary {line['vocab_size']:,}"),
         ("tasks", ", ".join(line["tasks"])),
@@ -138,7 +138,7 @@ def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
             "training",
             f"{step['tokens_per_second']:,.0f} tokens/s without padding; median step {step['median_seconds']:.3f} s of "
             f"{step['steps']}, after {step['warm_up_steps']} of warm-up; {step['measured_sets']} of "
-            f"{counted(step['task_sets'], 'task set')}, weighed as the plan has them",
+            f"{quantity(step['task_sets'], 'task set')}, weighed as the plan has them",
         ),
         ("MFU", f"{step['mfu']:.1%} of {step['peak_flops_per_second'] / 1e12:.3g} TFLOP/s ({step['peak_source']})"),
         ("operations", step["flops"]),
@@ -151,14 +151,14 @@ def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
 def show_input(side: Mapping[str, Any]) -> None:
     """Print what `input_side` measured."""
     alone = side["one_process"]
-    answer("\nInput side: one loader process alone, and the share of the time in which training waits for packs")
-    answer(
+    log_result("\nInput side: one loader process alone, and the share of the time in which training waits for packs")
+    log_result(
         f"  {alone['instance_tokens']:.0f} tokens an instance: {alone['instances_per_second']:,.0f} instances/s, "
         f"{alone['tokens_per_second']:,.0f} tokens/s"
     )
     for fed in side["waiting"]:
         usual = " (the default here)" if fed["workers"] == side["default_workers"] else ""
-        answer(
-            f"    {counted(fed['workers'], 'worker')}{usual}: waits {fed['share']:.2%}, "
-            f"{fed['tokens_per_second']:,.0f} tokens/s over {counted(fed['steps'], 'step')}"
+        log_result(
+            f"    {quantity(fed['workers'], 'worker')}{usual}: waits {fed['share']:.2%}, "
+            f"{fed['tokens_per_second']:,.0f} tokens/s over {quantity(fed['steps'], 'step')}"
         )

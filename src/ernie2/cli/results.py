@@ -10,9 +10,9 @@ import typer
 
 import ernie2
 from ernie2.cli.app import app, finished
-from ernie2.console import answer
+from ernie2.console import log_result
+from ernie2.formatting import quantity
 from ernie2.learned import BASELINES, verdict_of
-from ernie2.wording import counted
 
 
 @app.command()
@@ -98,9 +98,9 @@ def show_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
     for name, f in figures.items():
         interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
         baselines = ", ".join(f"{title} {f[key]['accuracy']:.3f}" for key, title in BASELINES.items())
-        answer(
+        log_result(
             f"{name}: accuracy {interval}, loss {f['loss']:.3f} "
-            f"({counted(f['instances'], 'instance')}, {f['scored']:,} scored)"
+            f"({quantity(f['instances'], 'instance')}, {f['scored']:,} scored)"
         )
-        answer(f"  baselines: {baselines} ({f['cheap']['rule']})")
-        answer(f"  {verdict_of(f).reason}")
+        log_result(f"  baselines: {baselines} ({f['cheap']['rule']})")
+        log_result(f"  {verdict_of(f).reason}")

@@ -16,7 +16,7 @@ from ernie2.config.base import Part
 from ernie2.config.plain_yaml import DEEPEST, parse_yaml, shown
 from ernie2.config.problems import explain, list_problems
 from ernie2.errors import ConfigError
-from ernie2.wording import counted
+from ernie2.formatting import quantity
 
 Flat = TypeVar("Flat", bound=Part)
 _PARTED = re.compile(r"[0-9]_[0-9]")
@@ -50,7 +50,7 @@ def overridden(settings: Flat, assignments: Sequence[str]) -> Flat:
     except ValidationError as error:
         problems += explain(error, type(settings), values)
     if problems:
-        raise ConfigError(f"settings: {counted(len(problems), 'problem')}:\n{list_problems(problems)}")
+        raise ConfigError(f"settings: {quantity(len(problems), 'problem')}:\n{list_problems(problems)}")
     return made
 
 

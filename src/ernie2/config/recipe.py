@@ -15,7 +15,7 @@ from ernie2.config.plain_yaml import MOST_CHARACTERS, parse_yaml, plain, shown
 from ernie2.config.problems import explain, list_problems
 from ernie2.config.settings import Recipe
 from ernie2.errors import ConfigError, near_file
-from ernie2.wording import counted
+from ernie2.formatting import quantity
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -49,7 +49,7 @@ def read_recipe(
     if problems or recipe is None:
         listed = list_problems(problems)
         raise ConfigError(
-            f"{_blamed(where, overrides, problems)}: {counted(len(problems), 'problem')}:\n{listed}\n"
+            f"{_blamed(where, overrides, problems)}: {quantity(len(problems), 'problem')}:\n{listed}\n"
             "`ernie2 recipes demo-en` writes a recipe in which every key is explained."
         )
     return recipe

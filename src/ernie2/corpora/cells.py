@@ -16,8 +16,8 @@ from typing import Any
 
 from ernie2.corpora.long_texts import check_length
 from ernie2.errors import DataError
+from ernie2.formatting import quantity
 from ernie2.storage.files import RepeatedKeyError, json_name, json_value
-from ernie2.wording import counted
 
 DASH = "-"
 """How SNLI and OCNLI write that annotators did not agree."""
@@ -113,7 +113,7 @@ def class_of(value: Any, name: str, place: str, changes: Counter[str] | None = N
 def change_notes(file: str, changes: Mapping[str, int]) -> list[str]:
     """Return a line for users about each kind of change that was counted."""
     return [
-        f"{file}: {what} {counted(count, 'label')}" if what in (SPACES, WHOLE) else f"{file}: {count:,} {what}"
+        f"{file}: {what} {quantity(count, 'label')}" if what in (SPACES, WHOLE) else f"{file}: {count:,} {what}"
         for what, count in changes.items()
     ]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ernie2.config.languages import check_language
-from ernie2.console import answer, progress
+from ernie2.console import log_result, progress
 from ernie2.errors import ConfigError
-from ernie2.wording import counted
+from ernie2.formatting import quantity
 
 if TYPE_CHECKING:
     from ernie2.corpora.connectives import Mined
@@ -43,7 +43,7 @@ def mine_discourse(
             out,
             max_per_label,
             lambda documents, characters, pairs: bar.advance(
-                characters - bar.done, f"{counted(documents, 'document')}, {counted(pairs, 'pair')}"
+                characters - bar.done, f"{quantity(documents, 'document')}, {quantity(pairs, 'pair')}"
             ),
         )
     _say_mined(out, mined)
@@ -75,8 +75,8 @@ def mine_clicks(
 
 def _say_mined(out: Path, mined: Mined) -> None:
     """Prints rows per label, the most frequent first, and what was dropped."""
-    answer(f"{counted(mined.labels.total(), 'pair')} of {counted(len(mined.labels), 'label')} in {out}")
+    log_result(f"{quantity(mined.labels.total(), 'pair')} of {quantity(len(mined.labels), 'label')} in {out}")
     for label, count in sorted(mined.labels.items(), key=lambda entry: (-entry[1], entry[0])):
-        answer(f"  {label:<26} {count:,}")
+        log_result(f"  {label:<26} {count:,}")
     for reason, count in mined.drops.as_dict().items():
-        answer(f"dropped {count:,}: {reason}")
+        log_result(f"dropped {count:,}: {reason}")

@@ -21,9 +21,9 @@ from ernie2.corpora.documents import name_of
 from ernie2.datasets.declarations import Columns, Dataset
 from ernie2.datasets.examples import Example
 from ernie2.errors import DataError
+from ernie2.formatting import quantity
 from ernie2.storage.files import json_name
 from ernie2.storage.tables import Row, column, read_rows
-from ernie2.wording import counted
 
 SEPARATOR = "\x02"
 """Stands between tokens, and between tags, in the MSRA-NER files that came with ERNIE."""
@@ -51,14 +51,14 @@ def read_labelled(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[
     notes = change_notes(file, changes)
     if dashes:
         notes.append(
-            f"{file}: {counted(dashes, 'row')} with the label {DASH}, on which annotators did not agree, left out"
+            f"{file}: {quantity(dashes, 'row')} with the label {DASH}, on which annotators did not agree, left out"
         )
     if dropped:
         notes.append(
-            f"{file}: {counted(len(dropped), 'row')} without the right number of cells left out (first: {dropped[0]})"
+            f"{file}: {quantity(len(dropped), 'row')} without the right number of cells left out (first: {dropped[0]})"
         )
     if empty := sum(not example.text.strip() or example.pair == "" for example in examples):
-        notes.append(f"{file}: {counted(empty, 'example')} with an empty text kept")
+        notes.append(f"{file}: {quantity(empty, 'example')} with an empty text kept")
     return examples, notes
 
 

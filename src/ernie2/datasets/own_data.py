@@ -28,10 +28,10 @@ from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.datasets.task_guess import CHOICES, KIND_NAMES, guess_head, multiple_choice
 from ernie2.errors import ConfigError, DataError, did_you_mean
+from ernie2.formatting import quantity
 from ernie2.storage.files import RepeatedKeyError, json_value, read_lines
 from ernie2.storage.listing import file_format, list_files
 from ernie2.storage.tables import TABLES, Row, column, read_rows
-from ernie2.wording import counted
 
 _WHICH_TEXT = "Name the right ones with --text."
 _WHICH_LABEL = "Name the right one with --label."
@@ -204,7 +204,7 @@ def _text_notes(file: str, examples: Sequence[Example]) -> list[str]:
     count = sum(text in ("nan", "NaN") for example in examples for text in (example.text, example.pair))
     if not count:
         return []
-    return [f"{file}: the word nan is the text of {counted(count, 'row')}; remove them if it marks a missing text"]
+    return [f"{file}: the word nan is the text of {quantity(count, 'row')}; remove them if it marks a missing text"]
 
 
 def _example(

@@ -37,8 +37,8 @@ from ernie2.corpora.cells import (
 from ernie2.datasets.examples import Head
 from ernie2.datasets.labelled_files import SEPARATOR
 from ernie2.errors import DataError
+from ernie2.formatting import quantity
 from ernie2.storage.tables import Row
-from ernie2.wording import counted
 
 KIND_NAMES: Mapping[Head, str] = {"span": "extractive question answering", "multi_label": "multi-label classification"}
 """What users call a kind of task, where it is not the name of its head."""
@@ -91,7 +91,7 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
         names = {str(class_of(value, label, row.place)) for row, value in cells}
         names -= {DASH} if dash_is_no_label(names) else set()
         hint = "" if 2 * sum(" " in name for name in names) <= len(names) else "; if they are tags, use --head tagging"
-        return "classification", f"{counted(len(names), 'class', 'classes')} in {label!r}{hint}"
+        return "classification", f"{quantity(len(names), 'class', 'classes')} in {label!r}{hint}"
     if any(not number.is_integer() for number in numbers):
         return "regression", f"numbers with fractions in {label!r}"
     spellings = _spellings(cells, label)
@@ -140,7 +140,7 @@ def _spaced_tags(cells: Sequence[tuple[Row, Any]], text: str, label: str) -> str
     if marked and several and odd is not None:
         place, tokens, tags = odd
         raise DataError(
-            f"{place}: {counted(tags, 'tag')} in {label!r}, but {counted(tokens, 'word')} in {text!r}. Separate "
+            f"{place}: {quantity(tags, 'tag')} in {label!r}, but {quantity(tokens, 'word')} in {text!r}. Separate "
             "tokens by spaces, one for each tag, and use --head tagging; or use --head classification."
         )
     enough = len(counts) >= _TAGGED_ROWS and all(tags > 1 for _, _, tags in counts)
@@ -153,7 +153,7 @@ def _whole_numbers(numbers: Sequence[float], label: str, first: Row, *, strings:
     """Why whole numbers are classes. Raises `DataError` where they may as well be a scale."""
     different = {int(number) for number in numbers}
     low, high = min(different), max(different)
-    said = f"{counted(len(different), 'class', 'classes')} in {label!r}"
+    said = f"{quantity(len(different), 'class', 'classes')} in {label!r}"
     if len(different) <= CLASSES_AT_MOST:
         return said
     if strings:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.console import say, warn
+from ernie2.console import log_info, log_warning
 from ernie2.errors import CheckpointError, ConfigError, DamagedFile, RunFailed, StorageError, install_advice
 from ernie2.finetuning.heads import DenseTuned
 from ernie2.finetuning.paper import OWN
@@ -77,7 +77,9 @@ def export(model: str | Path, destination: str | Path, task_id: str | None = Non
         difference = compare(staging / FILE, ready.network, ready.settings)
         ready.wordpieces.save(staging, ready.settings.position_rows)
         write_json(staging / CONFIG, ready.config)
-    say(f"{model} -> {destination / FILE} ({', '.join(ready.outputs)}); largest difference to torch {difference:.1e}")
+    log_info(
+        f"{model} -> {destination / FILE} ({', '.join(ready.outputs)}); largest difference to torch {difference:.1e}"
+    )
     return Exported(destination, ready.outputs, difference)
 
 
@@ -159,7 +161,7 @@ def _tuned(folder: Path, task_id: str | None) -> _Ready:
 def _bare(checkpoint: Path, task_id: str | None) -> _Ready:
     source = open_source(checkpoint)
     if (note := unfinished_note(checkpoint, source.stored.where)) is not None:
-        warn(note)
+        log_warning(note)
     _check_kind(checkpoint, source.stored.settings)
     row = 0 if task_id is None else source.task_id(task_id, OWN)[0]
     carrier, new = source.build(OWN, 0)  # of the settings only dropout is read, and none is applied

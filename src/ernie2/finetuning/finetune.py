@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.config.overrides import overridden
-from ernie2.console import answer, say, warn
+from ernie2.console import log_info, log_result, log_warning
 from ernie2.datasets.declared import DATASETS, GROUPS, available, load
 from ernie2.datasets.examples import LabelledData
 from ernie2.datasets.official_files import find_files
@@ -22,13 +22,13 @@ from ernie2.finetuning.paper import own_settings, settings_for
 from ernie2.finetuning.runs import devices, diagnose, run_all
 from ernie2.finetuning.scoring.results import Outcomes, lines_of, outcomes_of, record_of
 from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.formatting import quantity
 from ernie2.reporting.finetuned import write_results
 from ernie2.runs.stored import unfinished_note
 from ernie2.storage.locks import FolderLock
 from ernie2.storage.removing import remove_empty
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.step import choose_precision
-from ernie2.wording import counted
 
 _FILES = "--train F --dev F (from Python: files={'train': F, 'dev': F})"
 
@@ -95,13 +95,13 @@ def finetune(
         *_remarks(data, named, absent, told=submission is None),
     ]
     for remark in remarks:
-        warn(remark)
+        log_warning(remark)
     with _results_folder(folder):
         runs, results = _run_jobs(jobs, named, seeds, parallel, tokenizer)
         if submission is not None:
             chosen = submit(Path(submission), named, runs, devices()[0])
             remarks.append("submission: " + ", ".join(f"{name} by seed {seed}" for name, seed in chosen.items()))
-            answer(f"Submission: {submission}; the run that is best on dev predicted each test file")
+            log_result(f"Submission: {submission}; the run that is best on dev predicted each test file")
         record = record_of(results, **_facts(jobs[0][0], remarks, results))
         _say_score(record, results)
         write_results(folder, record)
@@ -141,13 +141,13 @@ def _run_jobs(
         count = seeds or (job.settings.runs if name in DATASETS else 1)
         runs[name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
         made = outcomes_of(job.data, runs[name], *shared)
-        answer("\n".join(lines_of(replace(made, notes=tuple(note for note in made.notes if note not in said)))))
+        log_result("\n".join(lines_of(replace(made, notes=tuple(note for note in made.notes if note not in said)))))
         results.append(replace(made, notes=(*notes, *made.notes)))
         for one in named.values():
             if one.trained_on == name and one.splits["test"].labelled:
                 whole, scored = diagnose(one, job.data, runs[name], devices()[0])
                 results.append(outcomes_of(whole, scored, *shared))
-                answer("\n".join(lines_of(results[-1])))
+                log_result("\n".join(lines_of(results[-1])))
     return runs, results
 
 
@@ -182,9 +182,9 @@ def _say_score(record: Mapping[str, Any], results: Sequence[Outcomes]) -> None:
     if record["glue_score"] is not None:
         part = [one.dataset for one in results if one.standing != "official"]
         words = f" (not comparable: {', '.join(part)} not whole)" if part else ""
-        answer(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
+        log_result(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
     if record["glue_withheld"]:
-        answer(record["glue_withheld"])
+        log_result(record["glue_withheld"])
 
 
 def _data(
@@ -273,18 +273,18 @@ def _name_of(where: Path) -> str:
 def _say_job(job: Job, notes: Sequence[str]) -> list[str]:
     """Say how a job is trained; return what was changed or left out in the files of its data, which is said with it."""
     settings, device = job.settings, devices()[0]
-    say(
+    log_info(
         f"\n{job.data.name}: {job.data.head}, {len(job.data.need('train').examples):,} training examples, "
-        f"{counted(settings.epochs, 'epoch')}, batch {settings.batch}, rate {settings.peak_lr:g}, "
+        f"{quantity(settings.epochs, 'epoch')}, batch {settings.batch}, rate {settings.peak_lr:g}, "
         f"{settings.max_length} tokens, task id {job.task_id}; "
         f"on {device} in {choose_precision(settings.precision, device)}"
     )
     changed = list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
     for note in (*notes, *changed):
         if note in job.data.reasons:
-            say(f"  {note}")
+            log_info(f"  {note}")
         else:
-            warn(f"{job.data.name}: {note}")
+            log_warning(f"{job.data.name}: {note}")
     return changed
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ernie2.console import progress, warn
+from ernie2.console import log_warning, progress
 from ernie2.datasets.examples import Example, LabelledData
 from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
 from ernie2.finetuning.heads import TunedModel, outputs_of
@@ -25,13 +25,13 @@ from ernie2.finetuning.scoring.metrics import measure
 from ernie2.finetuning.sources import open_source
 from ernie2.finetuning.training import fine_tune
 from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
+from ernie2.formatting import quantity
 from ernie2.processes import cores, done_in_processes, without_main
 from ernie2.storage.atomic import make_folder, remove_leftovers
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import remove
 from ernie2.training.hooks.base import Hooks, OpenRun
 from ernie2.training.hooks.named import create_hooks
-from ernie2.wording import counted
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     began = time.perf_counter()
     folder = job.place(seed)
     if (folder / RESULT).exists():
-        warn(f"{folder} has a result, but its model is missing or not whole: seed {seed} is trained again.")
+        log_warning(f"{folder} has a result, but its model is missing or not whole: seed {seed} is trained again.")
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
     remove(folder)
@@ -103,7 +103,7 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     if not lost:  # the last epoch has measured dev already
         at_the_end = dict(history.epochs[-1]["metrics"]) if history.epochs else {}
         at_the_end |= scorer.figures([name for name in prepared.splits if name not in at_the_end], title)
-    collapsed = scorer.collapsed and f"{scorer.collapsed} after {counted(len(history.losses), 'step')}"
+    collapsed = scorer.collapsed and f"{scorer.collapsed} after {quantity(len(history.losses), 'step')}"
     remarks = [
         f"the checkpoint has no {name}: it was initialised from the seed" for name in new if _used(name, tuned.model)
     ]

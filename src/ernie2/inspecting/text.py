@@ -8,10 +8,10 @@ from textwrap import fill
 from typing import Any
 
 from ernie2.corpora.long_texts import LONGEST_TEXT
+from ernie2.formatting import quantity
 from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
 from ernie2.shards.unknown import HIGH, describe_share
 from ernie2.tasks.usable import notes_of
-from ernie2.wording import counted
 
 MOST_LABELS = 10
 """The commonest classes that are written out."""
@@ -64,7 +64,7 @@ def loss_lines(facts: Mapping[str, Any]) -> list[str]:
         describe_share(facts.get("unknown_share", 0.0)),
         f"dropped: {_counted(facts.get('dropped', {}))}",
         *([f"dropped spans: {_counted(spans)}"] if spans else []),
-        *([f"{counted(cut, 'text')} above {LONGEST_TEXT:,} characters cut"] if cut else []),
+        *([f"{quantity(cut, 'text')} above {LONGEST_TEXT:,} characters cut"] if cut else []),
     ]
 
 
@@ -99,7 +99,7 @@ def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None)
     )
     if total not in (task.scored, 1):
         scored += f", {task.scored / total:.2f} tokens a unit"
-    lines.append(f"  {counted(task.instances, 'instance')} of up to {sequence_tokens} tokens: {scored}")
+    lines.append(f"  {quantity(task.instances, 'instance')} of up to {sequence_tokens} tokens: {scored}")
     lines.append(_wrapped(f"{task.tallies}: {_shares({name: count for name, count in tally.items() if count})}"))
     if containing is not None and task.shows and not task.examples:
         found = f"no example with {containing!r} was found" if task.searched else f"has no class {containing!r}"

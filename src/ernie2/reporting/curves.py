@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ernie2.formatting import decimal
 from ernie2.reporting.progress import Span, spans, trained
 from ernie2.reporting.records_reader import Records, Result
-from ernie2.wording import decimal
 
 MOST_POINTS = 600
 """A training curve of more lines than this is drawn as means of neighbouring lines."""

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ernie2 import wording
+from ernie2 import formatting
 from ernie2.escaping import in_markdown, printable
 from ernie2.learned import LEARNED, LEAST_INSTANCES, NOT_LEARNED, TOO_FEW
 from ernie2.reporting import curves, progress, tables, verdict
@@ -95,8 +95,18 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        name: getattr(wording, name)
-        for name in ("decimal", "signed", "interval", "whole", "rounded", "duration", "percent", "listing", "counted")
+        name: getattr(formatting, name)
+        for name in (
+            "decimal",
+            "signed",
+            "interval",
+            "integer",
+            "rounded",
+            "duration",
+            "percent",
+            "join_words",
+            "quantity",
+        )
     }
     environment.filters["embedded_json"] = lambda value: Markup(embedded_json(value))
     environment.filters["markdown"] = lambda text: Markup(in_markdown(text))

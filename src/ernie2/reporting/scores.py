@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ernie2.formatting import decimal
 from ernie2.reporting.records_reader import Score
-from ernie2.wording import decimal
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ernie2.formatting import decimal, integer, interval, join_words, number_word, signed
 from ernie2.learned import LEARNED, TOO_FEW
 from ernie2.reporting.progress import reached, spans, stage_ends, trained
 from ernie2.reporting.records_reader import Records, Score
 from ernie2.reporting.tables import final_rows, forgetting_matrix
 from ernie2.training.run_record import TaskRecord
-from ernie2.wording import decimal, interval, listing, signed, spelled, whole
 
 
 def headline(records: Records) -> str:
@@ -18,12 +18,12 @@ def headline(records: Records) -> str:
     learned, few = words.count(LEARNED), words.count(TOO_FEW)
     of = "task" if len(words) == 1 else "tasks"
     if learned == len(words):
-        who = f"the one {of}" if learned == 1 else f"both {of}" if learned == 2 else f"all {spelled(learned)} {of}"
+        who = f"the one {of}" if learned == 1 else f"both {of}" if learned == 2 else f"all {number_word(learned)} {of}"
     else:
-        who = f"{'none' if learned == 0 else spelled(learned)} of {spelled(len(words))} {of}"
+        who = f"{'none' if learned == 0 else number_word(learned)} of {number_word(len(words))} {of}"
     so_far = " trained so far" if len(words) < len(records.run.tasks) else ""
     sentence = f"{who}{so_far} {'is' if learned <= 1 else 'are'} above every baseline on held-out text."
-    untold = f" Of {spelled(few)} there are too few held-out instances to tell." if few else ""
+    untold = f" Of {number_word(few)} there are too few held-out instances to tell." if few else ""
     return _state(records) + sentence[0].upper() + sentence[1:] + untold
 
 
@@ -32,7 +32,7 @@ def _state(records: Records) -> str:
         return ""
     planned = spans(records)[-1].end if records.run.stages else 0
     verb = "Still running" if records.run.status == "running" else "Stopped"
-    return f"{verb}, at step {whole(reached(records))} of {whole(planned)}. "
+    return f"{verb}, at step {integer(reached(records))} of {integer(planned)}. "
 
 
 def standing_tasks(records: Records, word: str) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def standing_tasks(records: Records, word: str) -> tuple[str, ...]:
         judged = result.verdict
         against = f"{judged.baseline} {decimal(judged.baseline_accuracy)}"
         if word == TOO_FEW:
-            against = f"{spelled(judged.instances)} instances"
+            against = f"{number_word(judged.instances)} instances"
         found.append(f"{task.title} ({accuracy}; {against})")
     return tuple(found)
 
@@ -66,7 +66,7 @@ def _skipped(records: Records) -> str:
     skipped = sum(step.skipped for step in records.steps)
     if not skipped:
         return ""
-    steps = f"{whole(skipped)} step{' was' if skipped == 1 else 's were'}"
+    steps = f"{integer(skipped)} step{' was' if skipped == 1 else 's were'}"
     return f"{steps} skipped, for a loss or gradient that was not finite, and changed nothing."
 
 
@@ -96,7 +96,7 @@ def _forgetting(records: Records) -> str:
         return ""
     lost = [f"{row.task.title} ({decimal(row.forgetting)})" for row in rows if row.clear]
     if lost:
-        return f"Clearly below its own best at an earlier stage’s end: {listing(lost)}."
+        return f"Clearly below its own best at an earlier stage’s end: {join_words(lost)}."
     return "No task fell below its own best at an earlier stage’s end by more than the evaluation can tell."
 
 
@@ -106,8 +106,8 @@ def _downstream(score: Score) -> str:
     bounds = f" ({score.margin_note})" if score.margin_note else ""
     if score.margin_low is not None:
         bounds = f" [{signed(score.margin_low)} to {signed(score.margin_high)}]"
-    seeds = f"{spelled(len(score.seeds))} seed{'' if len(score.seeds) == 1 else 's'}"
-    examples = "" if score.train is None else f" ({whole(score.train)} labelled examples, {seeds})"
+    seeds = f"{number_word(len(score.seeds))} seed{'' if len(score.seeds) == 1 else 's'}"
+    examples = "" if score.train is None else f" ({integer(score.train)} labelled examples, {seeds})"
     return (
         f"“{score.name}”{examples}: the pre-trained encoder’s {score.metric} less the untrained one’s is "
         f"{signed(score.margin)}{bounds}."

@@ -16,8 +16,9 @@ from ernie2.batches.packing import Caps
 from ernie2.batches.stages import METHODS, Plan, Stage
 from ernie2.batches.stream import Feed, Stream
 from ernie2.config.settings import BatchSettings, Recipe
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.errors import ConfigError, ShardError, TaskError
+from ernie2.formatting import quantity
 from ernie2.model.attention.fused import activate_newest
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
@@ -51,7 +52,6 @@ from ernie2.training.run_record import (
 )
 from ernie2.training.step import choose_precision
 from ernie2.training.trainer import Trainer, TrainingData
-from ernie2.wording import counted
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def build(
     with world.together(), damage_first(shards.corpora.values()):
         precision = choose_precision(recipe.train.precision, device)
         if recipe.encoder.kind == "transformer" and precision != "fp32":
-            activate_newest(device, recipe.encoder.hidden // recipe.encoder.heads, warn)
+            activate_newest(device, recipe.encoder.hidden // recipe.encoder.heads, log_warning)
         vocabulary = vocabulary_of(tokenizer_of(shards))
         tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
         check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
@@ -105,7 +105,7 @@ def build(
     trainer = Trainer(recipe, model, data, records, [*own, *hooks], world)
     described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     cuda = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if cuda else f"cpu ({counted(torch.get_num_threads(), 'thread')})"
+    name = torch.cuda.get_device_name(device) if cuda else f"cpu ({quantity(torch.get_num_threads(), 'thread')})"
     record = RunRecord(
         format=FORMAT,
         name=recipe.name,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ernie2.config.problems import explain
 from ernie2.config.settings import EncoderSettings
-from ernie2.console import say, warn
+from ernie2.console import log_info, log_warning
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.model.formats.filling import Account, folded, load_model
 from ernie2.model.formats.opening import Stored
@@ -83,9 +83,9 @@ def convert(
         account = replace(account, new=new, notes=(*account.notes, told))
     if tokenizer is not None and tokenizer.notes:
         account = replace(account, notes=(*account.notes, *tokenizer.notes))
-    say(f"{source} ({stored.layout}) -> {destination} ({to})")
+    log_info(f"{source} ({stored.layout}) -> {destination} ({to})")
     if (note := unfinished_note(source, stored.where)) is not None:
-        warn(note)
+        log_warning(note)
     account.log()
     return Converted(destination, stored.layout, account)
 

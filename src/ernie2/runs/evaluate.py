@@ -11,8 +11,9 @@ import torch
 from ernie2.batches.feeds import weight_of
 from ernie2.batches.stream import Feed
 from ernie2.config.settings import BatchSettings, TrainSettings
-from ernie2.console import say, warn
+from ernie2.console import log_info, log_warning
 from ernie2.errors import ConfigError
+from ernie2.formatting import quantity
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import check_room, open_stream
 from ernie2.runs.load import load
@@ -25,7 +26,6 @@ from ernie2.training.evaluate import HeldOut
 from ernie2.training.hooks.shard_check import check_now
 from ernie2.training.run_record import is_run, read_run
 from ernie2.training.step import choose_precision
-from ernie2.wording import counted
 
 
 def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str, dict[str, Any]]:
@@ -47,14 +47,14 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
 
 def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
     if is_run(checkpoint) and not same_sampling(read_run(checkpoint).rules):
-        warn(
+        log_warning(
             f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
             "so figures need not match its own records."
         )
     check_now(shards)
     loaded = load(checkpoint, shards)
     if (note := unfinished_note(checkpoint, loaded.checkpoint)) is not None:
-        warn(note)
+        log_warning(note)
     recipe, settings = loaded.recipe, loaded.model.settings
     limit = recipe.batch.sequence_tokens if recipe else min(settings.position_rows, 512)
     sizes = {"batch_tokens": 8 * limit, "pack_tokens": 8 * limit, "sequence_tokens": limit}
@@ -67,10 +67,10 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
     heldout = HeldOut(stream, feed, loaded.tasks, instances, seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(train.precision, device)
-    say(f"Device: {device}, {precision}")
+    log_info(f"Device: {device}, {precision}")
     source = "the run's recipe" if recipe else f"defaults, since {checkpoint} carries no recipe"
-    say(
-        f"Held out: up to {counted(instances, 'instance')} a task, of {_corpora(feed, weights)}; seed {seed}, "
+    log_info(
+        f"Held out: up to {quantity(instances, 'instance')} a task, of {_corpora(feed, weights)}; seed {seed}, "
         f"sequences of up to {limit} tokens. These settings are {source}."
     )
     figures = heldout.evaluate(loaded.model.to(device), device, precision, trained=loaded.trained)

@@ -17,8 +17,9 @@ from ernie2.batches.stages import Stage
 from ernie2.batches.stages import extend as extend_stages
 from ernie2.config.overrides import check_list
 from ernie2.config.settings import Recipe
-from ernie2.console import say
+from ernie2.console import log_info
 from ernie2.errors import CheckpointError, ConfigError, FolderInUse, did_you_mean
+from ernie2.formatting import quantity
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.build import build
 from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir, run_in_training
@@ -40,7 +41,6 @@ from ernie2.training.records import Records
 from ernie2.training.run_record import ExtensionRecord, RunRecord, read_run
 from ernie2.training.state import Position
 from ernie2.training.trainer import Trainer
-from ernie2.wording import counted
 
 _FREE = ("run", "name", "about", "stages.steps", "stages.patience", "stages.least_gain", "stages.max_epochs")
 """Keys an extension may set, besides train.*, encoder.task_ids and the new task's options."""
@@ -122,14 +122,14 @@ def extend(
                 extended_from=extension,
             )
             records.describe(record)
-            say(
-                f"Extending {run}, {counted(finished.position.step, 'step')}, into {target}; "
+            log_info(
+                f"Extending {run}, {quantity(finished.position.step, 'step')}, into {target}; "
                 f"newly initialised: {', '.join(new)}"
             )
             for name, count in stages[-1].iterations:
                 said = "the new task" if name == task else "replay"
                 corpora = ", ".join(recipe.tasks[name]["corpora"])
-                say(f"  {name:<26} {counted(count, 'iteration')}, {said}, from {corpora}")
+                log_info(f"  {name:<26} {quantity(count, 'iteration')}, {said}, from {corpora}")
             say_notes(made.usable, {task: trainer.stream.feeds[task]})
             with run_in_training(target, shards, trainer, record):
                 trainer.train()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ernie2.config.settings import EncoderSettings, TrainSettings
-from ernie2.console import say, warn
+from ernie2.console import log_info, log_warning
 from ernie2.errors import CheckpointError, FolderInUse, StorageError
 from ernie2.model.hf import unknown_to_hf
 from ernie2.reporting.report import write_report
@@ -97,13 +97,13 @@ def run_in_training(run: Path, shards: Shards, trainer: Trainer, record: RunReco
                 trainer.records.describe(record.updated(status="stopped"))
             raise
     loads = "" if unknown_to_hf(model.settings) else " (transformers loads it as ErnieModel or ErnieForMaskedLM)"
-    say(f"Model:  {folder}{loads}")
-    say(f"Report: {page}")
+    log_info(f"Model:  {folder}{loads}")
+    log_info(f"Report: {page}")
 
 
 def _say_settings(trainer: Trainer, record: RunRecord) -> None:
     flash = record.environment["flash_attention"]
-    say(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
+    log_info(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
     say_effects(trainer.settings, trainer.model.settings, trainer.world)
     say_missing(trainer.heldout.missing)
 
@@ -112,8 +112,10 @@ def say_effects(settings: TrainSettings, encoder: EncoderSettings, world: World)
     """Say which settings do nothing, or less than they say, on this machine, and which Hugging Face cannot load."""
     if settings.precision == "fp16" and world.device.type == "cpu":
         auto = "auto takes bf16 where the CPU computes in it"
-        warn(f"Note: train.precision=fp16 makes a CPU slower, not faster; {auto}.")
+        log_warning(f"Note: train.precision=fp16 makes a CPU slower, not faster; {auto}.")
     if settings.parallel != "auto" and world.size == 1:
-        warn(f"Note: train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
+        log_warning(f"Note: train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
     if lacking := unknown_to_hf(encoder):
-        warn(f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model.")
+        log_warning(
+            f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model."
+        )

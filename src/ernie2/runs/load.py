@@ -10,7 +10,7 @@ from typing import Any
 
 from ernie2.config.overrides import check_list
 from ernie2.config.settings import EncoderSettings, Recipe
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.errors import CheckpointError, ConfigError, ShardError
 from ernie2.model.formats.filling import LoadedModel, load_model
 from ernie2.model.formats.opening import Stored
@@ -151,7 +151,7 @@ def _tasks_here(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Voc
             continue
         fitting = [c.name for c in shards.corpora.values() if known and c.labels and set(c.labels) <= set(known)]
         here[name]["corpora"] = fitting or None
-        warn(
+        log_warning(
             f"{name} was trained on {', '.join(named)}, which {shards.folder} does not have; reading "
             f"{', '.join(fitting) or 'what it can use'} instead"
         )
@@ -211,9 +211,9 @@ def _same_vocabulary(
 def _say_differences(file: Path, theirs: WordPieces, shards: Shards, ours: WordPieces) -> None:
     """Prints what was guessed about the checkpoint's tokeniser, and where the shards' one reads text by other rules."""
     for note in theirs.notes:
-        warn(note)
+        log_warning(note)
     if theirs.normalizer != ours.normalizer:
-        warn(
+        log_warning(
             f"warning: {shards.folder} was tokenised with {_rules(ours)}, the checkpoint's tokeniser with "
             f"{_rules(theirs)} ({file}). Prepare shards with tokenizer.file={file} unless that is meant."
         )

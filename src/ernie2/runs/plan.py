@@ -13,8 +13,9 @@ import torch
 from ernie2.batches.epochs import check_epochs, expected_epochs, hosted_steps, written
 from ernie2.batches.stages import Plan
 from ernie2.config.settings import Recipe
-from ernie2.console import answer, progress, warn
+from ernie2.console import log_result, log_warning, progress
 from ernie2.errors import ShardError
+from ernie2.formatting import clock, quantity
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.build import build, head_specs, lay_plans
 from ernie2.runs.folder import how_to_go_on, in_use, say_effects
@@ -35,7 +36,6 @@ from ernie2.training.measuring import RunCost, forecast, how_often, measure, tas
 from ernie2.training.memory import Memory, estimate, peak_bytes
 from ernie2.training.optimizers import state_numbers
 from ernie2.training.step import choose_precision
-from ernie2.wording import clock, counted
 
 MEASURING_SECONDS = 20.0
 """About how long steps are measured; twice as long at most, but for steps that take longer themselves."""
@@ -65,9 +65,9 @@ def plan(
     check_sinks(checked.train.sinks)
     run = Path(checked.run)
     if (owner := owner_of(run)) is not None:
-        warn(f"Note: {run} {in_use(owner)}")
+        log_warning(f"Note: {run} {in_use(owner)}")
     elif begun(run):
-        warn(f"Note: {run} holds a {how_to_go_on(run)}")
+        log_warning(f"Note: {run} holds a {how_to_go_on(run)}")
     say_effects(checked.train, checked.encoder, World())
     shards = _shards(checked)
     if shards is None:
@@ -80,9 +80,11 @@ def plan(
     setting_up = time.monotonic() - began
     figures = _schedule(checked, trainer.plans)
     epochs = expected_epochs(trainer.stream, trainer.plans)
-    answer(f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={checked.stages.max_epochs:g})")
+    log_result(
+        f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={checked.stages.max_epochs:g})"
+    )
     for task, counts in epochs.items():
-        answer(f"  {task:<26} " + ", ".join(f"{corpus} {written(count)}" for corpus, count in counts.items()))
+        log_result(f"  {task:<26} " + ", ".join(f"{corpus} {written(count)}" for corpus, count in counts.items()))
     check_epochs(epochs, checked.stages.max_epochs)
     parameters = made.record.parameters
     memory = _memory(checked, parameters, precision)
@@ -92,7 +94,7 @@ def plan(
     cost = forecast(trainer, measured)
     peak = peak_bytes(device)
     where = "of the GPU" if device.type == "cuda" else "of this process, Python and its libraries included"
-    answer(f"  measured peak {where}: {_size(peak)}" if peak else "  the peak could not be measured")
+    log_result(f"  measured peak {where}: {_size(peak)}" if peak else "  the peak could not be measured")
     total = setting_up + cost.steps + cost.evaluations + cost.checkpoints
     _say_time(cost, setting_up, total, how_often(trainer), made.record.device, precision)
     return {
@@ -120,7 +122,7 @@ def _shards(recipe: Recipe) -> Shards | None:
             "`ernie2 prepare` makes them anew."
         )
     for line in absent_data(recipe):
-        warn(f"Note: {line} The shards in {folder} serve without it.")
+        log_warning(f"Note: {line} The shards in {folder} serve without it.")
     return shards
 
 
@@ -144,10 +146,10 @@ def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
         memory = _memory(recipe, parameters, choose_precision(recipe.train.precision, device))
         figures["memory_estimate"] = memory.total
     require_data(recipe)
-    answer(
+    log_result(
         f"\nThe data are there, shards are not yet: `ernie2 prepare` makes them in {recipe.shards.folder}. With them"
     )
-    answer("--dry-run also tells epochs per task and corpus, and measures memory and time.")
+    log_result("--dry-run also tells epochs per task and corpus, and measures memory and time.")
     return {**figures, "parameters": parameters}
 
 
@@ -162,12 +164,12 @@ def _apart(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[str, str]]:
 
 
 def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
-    answer(f"{recipe.name}: {recipe.stages.method}, {counted(len(plans), 'stage')}")
+    log_result(f"{recipe.name}: {recipe.stages.method}, {quantity(len(plans), 'stage')}")
     stages = []
     for number, plan in enumerate(plans, 1):
         led, done = hosted_steps([plan]), plan.done(len(plan))
-        answer(
-            f"\nStage {number}: {counted(len(plan), 'step')}"
+        log_result(
+            f"\nStage {number}: {quantity(len(plan), 'step')}"
             + (f", new: {', '.join(plan.stage.introduced)}" if plans else "")
         )
         rows = {}
@@ -175,14 +177,16 @@ def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
             own = led.get(task, 0)
             rows[task] = {"iterations": iterations, "own": own, "ridden": iterations - own}
             ridden = f", {iterations - own:,} riding on steps of others" if iterations > own else ""
-            answer(f"  {task:<26} {counted(iterations, 'iteration'):>19}: {counted(own, 'step')} of its own{ridden}")
+            log_result(
+                f"  {task:<26} {quantity(iterations, 'iteration'):>19}: {quantity(own, 'step')} of its own{ridden}"
+            )
         stages.append({"steps": len(plan), "tasks": rows})
     steps = sum(map(len, plans))
     tokens = steps * recipe.batch.batch_tokens
     batch = recipe.batch
-    packs = f"{counted(batch.packs, 'pack')} of {batch.pack_tokens:,}"
-    answer(
-        f"\nIn all {counted(steps, 'step')} of {batch.batch_tokens:,} tokens ({packs}): "
+    packs = f"{quantity(batch.packs, 'pack')} of {batch.pack_tokens:,}"
+    log_result(
+        f"\nIn all {quantity(steps, 'step')} of {batch.batch_tokens:,} tokens ({packs}): "
         f"{_short(tokens)} tokens at most."
     )
     return {"stages": stages, "steps": steps, "most_tokens": tokens, "task_sets": len(task_sets(plans))}
@@ -199,10 +203,10 @@ def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
         weights_tokens,
         state_numbers(recipe.train),
     )
-    answer(
+    log_result(
         f"\n{_short(parameters)} parameters. Memory of a training step in {precision}, estimated: {_size(memory.total)}"
     )
-    answer(
+    log_result(
         f"  parameters {_size(memory.parameters)}, gradients {_size(memory.gradients)}, optimizer state "
         f"{_size(memory.optimizer)}, activations of a pack {_size(memory.activations)}"
     )
@@ -213,22 +217,24 @@ def _say_time(
     cost: RunCost, setting_up: float, total: float, counts: tuple[int, int], device: str, precision: str
 ) -> None:
     evaluations, saved = counts
-    answer(
-        f"\nTime on {device}, {precision}, from {cost.measured_sets} of {counted(cost.sets, 'task set')} measured: "
+    log_result(
+        f"\nTime on {device}, {precision}, from {cost.measured_sets} of {quantity(cost.sets, 'task set')} measured: "
         f"{clock(total)}"
     )
     rows: Mapping[str, float] = {
         f"steps, {cost.tokens_per_second:,.0f} tokens/s, {_short(cost.tokens)} tokens": cost.steps,
-        counted(evaluations, "held-out evaluation"): cost.evaluations,
-        counted(saved, "checkpoint") + (f" of {_size(cost.checkpoint_bytes)}" if cost.checkpoint_bytes else ""): (
+        quantity(evaluations, "held-out evaluation"): cost.evaluations,
+        quantity(saved, "checkpoint") + (f" of {_size(cost.checkpoint_bytes)}" if cost.checkpoint_bytes else ""): (
             cost.checkpoints
         ),
         "setting up": setting_up,
     }
     for what, seconds in rows.items():
-        answer(f"  {what:<50} {clock(seconds):>10}")
+        log_result(f"  {what:<50} {clock(seconds):>10}")
     if cost.checkpoint_bytes is None:
-        answer("  No checkpoint could be written beside the run folder to measure it: check the disk before you start.")
+        log_result(
+            "  No checkpoint could be written beside the run folder to measure it: check the disk before you start."
+        )
 
 
 def _size(size: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from ernie2.batches.feeds import feeds, heldout_feed
 from ernie2.batches.stream import Feed
 from ernie2.config.settings import Recipe
-from ernie2.console import Bar, progress, say, warn
+from ernie2.console import Bar, log_info, log_warning, progress
 from ernie2.corpora.documents import resolve
 from ernie2.errors import ConfigError, DataError, ShardError
 from ernie2.inspecting.figures import inspect as look
@@ -39,11 +39,11 @@ def prepare(
     checked = load_recipe(recipe, overrides)
     shards = shards_of(checked, workers, replace=replace)
     tasks = build_tasks(checked.tasks, vocabulary_for(shards), shards.corpora)
-    say("Usable documents per task and corpus:")
+    log_info("Usable documents per task and corpus:")
     table = usable_table(shards.corpora, tasks, sequence_tokens=checked.batch.sequence_tokens)
     for task, counts in table.items():
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
-        say(f"  {task:<26} {shown}")
+        log_info(f"  {task:<26} {shown}")
     read, _ = feeds(shards, tasks, sequence_tokens=checked.batch.sequence_tokens)  # raises for a task that is refused
     say_notes(table, read)
     tokens = checked.batch.sequence_tokens
@@ -77,7 +77,7 @@ def inspect(
     tokens = recipe.batch.sequence_tokens
     found = look(folder, task, examples, 0, options, tokens, containing=containing, weights=weights)
     if task is not None and task not in options:
-        warn(f"Note: {task} is not in the recipe, so it is shown with its default options.")
+        log_warning(f"Note: {task} is not in the recipe, so it is shown with its default options.")
     return render(found)
 
 
@@ -101,7 +101,7 @@ def shards_of(recipe: Recipe, workers: int | None, *, replace: bool = False) -> 
             for corpus in recipe.corpora.values():
                 resolve(corpus)
         except DataError as error:
-            warn(f"Using the shards in {folder} as they are ({error})")
+            log_warning(f"Using the shards in {folder} as they are ({error})")
             shards = Shards(folder)
             _check_same(shards, recipe)
             _say_losses(shards)
@@ -145,8 +145,8 @@ def require_data(recipe: Recipe, *, of_study: bool = False) -> None:
 
 def _say_losses(shards: Shards) -> None:
     for name, corpus in shards.corpora.items():
-        tell = warn if is_lossy(corpus.facts) else say
-        tell(f"{name}: {'; '.join(loss_lines(corpus.facts))}")
+        log = log_warning if is_lossy(corpus.facts) else log_info
+        log(f"{name}: {'; '.join(loss_lines(corpus.facts))}")
 
 
 _PREPARATION = {
@@ -169,7 +169,7 @@ def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]
         if not now.total:
             if now.stage not in announced:
                 announced.add(now.stage)
-                say(title)
+                log_info(title)
             return
         if now.stage not in bars:
             shown.close()
@@ -182,7 +182,7 @@ def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]
 def say_missing(tasks: Sequence[str]) -> None:
     """Names the tasks there is nothing to measure on."""
     if tasks:
-        warn(
+        log_warning(
             f"No held-out documents to measure {', '.join(tasks)} on; prepare with a larger shards.heldout to have "
             "figures."
         )
@@ -195,9 +195,9 @@ def say_notes(usable: Table, read: Mapping[str, Feed]) -> None:
         for corpus in usable[name]:
             if corpus not in reads:
                 why = usable[name][corpus].get("why", "it offers too little")
-                warn(f"Note: {name} does not read {corpus}: {why}.")
+                log_warning(f"Note: {name} does not read {corpus}: {why}.")
         for note, corpora in notes_of({corpus: usable[name][corpus] for corpus in reads}).items():
-            warn(f"Note: {name}, {'corpus' if len(corpora) == 1 else 'corpora'} {', '.join(corpora)}: {note}")
+            log_warning(f"Note: {name}, {'corpus' if len(corpora) == 1 else 'corpora'} {', '.join(corpora)}: {note}")
 
 
 def vocabulary_for(shards: Shards) -> Vocabulary:

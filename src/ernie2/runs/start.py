@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ernie2.batches.epochs import check_epochs, expected_epochs
 from ernie2.config.settings import Recipe
-from ernie2.console import say, warn
+from ernie2.console import log_info, log_warning
 from ernie2.errors import ShardError
+from ernie2.formatting import quantity
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import build, head_specs
@@ -27,7 +28,6 @@ from ernie2.training.hooks.base import Hook
 from ernie2.training.hooks.mirror import fetch
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.run_record import RunRecord, read_run
-from ernie2.wording import counted
 
 
 def pretrain(
@@ -119,9 +119,9 @@ def started_from(
     tasks = build_tasks(recipe.tasks, vocabulary_for(shards), shards.corpora)
     labels = {task.name: task.labels or () for task in tasks if task.labels_from_data}
     started = warm_start(source, recipe.encoder, head_specs(tasks), recipe.seed, shards, labels, grow)
-    say(f"Parameters from {source} ({started.stored.layout})")
+    log_info(f"Parameters from {source} ({started.stored.layout})")
     if (note := unfinished_note(source, started.stored.where)) is not None:
-        warn(note)
+        log_warning(note)
     started.account.log()
     return started.model
 
@@ -135,12 +135,12 @@ def go_on(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
         if before.status == "done" and hf.is_dir():
             if not page.exists():
                 world.on_first(lambda: write_report(run))
-                warn(f"{run} is finished, but has no {page}: it was written from the records.")
+                log_warning(f"{run} is finished, but has no {page}: it was written from the records.")
             else:
-                say(f"{run} is finished; nothing to resume. Results: {hf} and {page}")
+                log_info(f"{run} is finished; nothing to resume. Results: {hf} and {page}")
             return run
         if before.status == "done":
-            warn(f"{run} is finished, but has no {hf}: it is written from the last checkpoint.")
+            log_warning(f"{run} is finished, but has no {hf}: it is written from the last checkpoint.")
         checkpoint = world.on_first(lambda: newest(run))
         carried = before.extended_from.stages if before.extended_from else 0
         with world.together():
@@ -151,7 +151,9 @@ def go_on(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
         _say_other_arithmetic(before, made.record)
         record = made.record.updated(**{key: getattr(before, key) for key in _KEPT if key in before.model_fields_set})
         made.trainer.records.describe(record)
-        say(f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else ""))
+        log_info(
+            f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else "")
+        )
         with run_in_training(run, shards, made.trainer, record):
             made.trainer.train()
         return run
@@ -166,9 +168,9 @@ def _say_other_arithmetic(before: RunRecord, now: RunRecord) -> None:
     agree = "results agree within rounding, not in every bit."
     old, new = before.environment.get("threads"), now.environment["threads"]
     if old not in (None, new) and "cpu" in now.device:
-        warn(
-            f"Note: this run used {counted(old, 'thread')}, now {new}; {agree} OMP_NUM_THREADS={old} makes them equal."
+        log_warning(
+            f"Note: this run used {quantity(old, 'thread')}, now {new}; {agree} OMP_NUM_THREADS={old} makes them equal."
         )
     old, new = (record.environment.get("flash_attention") for record in (before, now))
     if old != new:
-        warn(f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); {agree}")
+        log_warning(f"Note: this run used {old or 'FA2'}, now {new or 'FA2'} (FlashAttention); {agree}")

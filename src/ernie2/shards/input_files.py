@@ -17,7 +17,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ernie2.config.settings import Recipe
-from ernie2.console import say
+from ernie2.console import log_info
 from ernie2.corpora.documents import resolve
 from ernie2.errors import DamagedFile, DataError, StorageError
 from ernie2.storage.atomic import checksum
@@ -66,7 +66,7 @@ def read_input_files(recipe: Recipe, folder: Path) -> InputFiles:
         else:
             stale[path] = [size, changed]
     if sum(size for size, _ in stale.values()) > _LARGE:
-        say("Hashing the input files, once, to notice changes later")
+        log_info("Hashing the input files, once, to notice changes later")
     for path, facts in stale.items():
         try:
             hashes[path] = [*facts, checksum(Path(path))]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ernie2.config.data_settings import PhraseSettings
 from ernie2.config.settings import Recipe
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.errors import ConfigError, DataError, Ernie2Error, StorageError, TokenizerError
 from ernie2.processes import cores
 from ernie2.shards.executor import Progress, run_tasks, warm_up
@@ -76,7 +76,7 @@ def prepare(
         annotators(recipe.knowledge, corpus.language)  # so that what is wrong with one is said before any work
     given = given_tokenizer(recipe)
     for note in given.notes if given is not None else ():
-        warn(note)
+        log_warning(note)
     inputs = read_input_files(recipe, folder)
     parts = parts_of(recipe, given, inputs)
     staging = StagingDirectory(folder / f".prepare-{digest(parts)[:16]}")

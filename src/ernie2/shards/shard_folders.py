@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from ernie2.console import debug
+from ernie2.console import log_debug
 from ernie2.errors import ShardError, TokenizerError
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
@@ -22,7 +22,7 @@ def reading_shards(shards: Shards) -> Iterator[None]:
             held.enter_context(reading(folder))
         if Shards(*shards.folders).fingerprint != shards.fingerprint:
             raise ShardError(f"{shards.folder} was replaced while this command started. Run the same command again.")
-        debug(f"reading shards in {', '.join(map(str, shards.folders))}, fingerprint {shards.fingerprint}")
+        log_debug(f"reading shards in {', '.join(map(str, shards.folders))}, fingerprint {shards.fingerprint}")
         yield
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.errors import DamagedFile, StorageError
 from ernie2.storage.atomic import checksum
 from ernie2.storage.json_files import read_checked_json, write_checked_json
@@ -78,17 +78,17 @@ def report_changes(folder: Path) -> None:
     except FileNotFoundError:
         return
     except DamagedFile as error:
-        warn(f"warning: {error} The weights beside it were not checked.")
+        log_warning(f"warning: {error} The weights beside it were not checked.")
         return
     changed = [name for name, value in expected.items() if not _fits(folder / name, value)]
     weights = [name for name in changed if name.endswith(_WEIGHTS)]
     if weights:
-        warn(
+        log_warning(
             f"warning: {', '.join(weights)} in {folder} changed after ernie2 wrote it: the model may be damaged, and "
             "its answers wrong. Write it again, or put back a copy."
         )
     if others := [name for name in changed if name not in weights]:
-        warn(f"note: {', '.join(others)} in {folder} changed after ernie2 wrote it; used as it is now.")
+        log_warning(f"note: {', '.join(others)} in {folder} changed after ernie2 wrote it; used as it is now.")
 
 
 def _fits(file: Path, expected: str) -> bool:

@@ -30,7 +30,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from ernie2.console import debug, warn
+from ernie2.console import log_debug, log_warning
 from ernie2.errors import FolderInUse, LockLost, StorageError
 from ernie2.storage.atomic import make_folder, remove_leftovers
 from ernie2.storage.removing import discard
@@ -119,14 +119,14 @@ class FolderLock:
         while True:
             self._descriptor = self._open()
             if self._lock():
-                debug(f"locked {self.file}")
+                log_debug(f"locked {self.file}")
                 return
             owner, age = _read(self.file), _age(self.file)
             self._close()
             if owner is None:
                 continue  # released in this moment
             if (why := self._abandoned(owner, age)) is not None:
-                warn(f"Taking over {self.file}, left by {process_name(owner)}: {why}.")
+                log_warning(f"Taking over {self.file}, left by {process_name(owner)}: {why}.")
                 self.file.unlink(missing_ok=True)  # its owner, should there be one, finds that out before it writes
             elif time.monotonic() > until:
                 raise FolderInUse(self._refusal(owner, age))
@@ -154,7 +154,7 @@ class FolderLock:
             return False  # of a process without flock: its age decides
         if mine.st_size:
             left = f"left by {process_name(before)}" if before and "pid" in before else "damaged"
-            warn(f"Taking over {self.file} ({left}): no process holds it.")
+            log_warning(f"Taking over {self.file} ({left}): no process holds it.")
         self._describe()
         if self._owner["heartbeat"]:
             time.sleep(SETTLE_SECONDS)  # of two that found it free, the last to describe itself has it

@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.errors import StorageError
 
 WHAT_NOW = "Remove it yourself, then try again."
@@ -38,7 +38,7 @@ def discard(path: Path) -> None:
     try:
         remove(path, what_now=_UNNEEDED)
     except StorageError as error:
-        warn(f"warning: {error}")
+        log_warning(f"warning: {error}")
 
 
 def remove_empty(*paths: Path) -> None:
@@ -55,5 +55,5 @@ def discard_folder(folder: Path) -> None:
     try:
         folder.rename(hidden)
     except OSError as error:
-        warn(f"warning: {folder} cannot be removed: {error.strerror or error}. {_UNNEEDED}")
+        log_warning(f"warning: {folder} cannot be removed: {error.strerror or error}. {_UNNEEDED}")
     discard(hidden)

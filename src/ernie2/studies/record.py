@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.config.settings import Recipe
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.errors import DamagedFile, DataError
 from ernie2.learned import BASELINES
 from ernie2.storage.json_files import read_checked_json, read_json, with_checksum
@@ -104,7 +104,7 @@ def read_record(file: Path) -> dict[str, Any] | None:
         return None
     except DamagedFile as error:
         raise DataError(f"{error} Put back a copy of it, or let the same `ernie2 study` write it again.") from error
-    warn(f"Note: {file} has no checksum, so a changed figure in it would not be noticed.")
+    log_warning(f"Note: {file} has no checksum, so a changed figure in it would not be noticed.")
     return record
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ernie2.console import on_terminal, progress, warn
+from ernie2.console import log_warning, on_terminal, progress
 from ernie2.errors import RunStopped
 from ernie2.processes import cores, done_in_processes, without_main
 from ernie2.storage.line_files import open_log
@@ -49,7 +49,7 @@ def side_by_side(
                 yield unit
         except Exception as error:
             if not isinstance(error, RunStopped):
-                warn("".join(getattr(error, "__notes__", ())[:1]))  # `_in_its_log`'s: which run it was
+                log_warning("".join(getattr(error, "__notes__", ())[:1]))  # `_in_its_log`'s: which run it was
             raise
 
 

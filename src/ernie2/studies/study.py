@@ -13,7 +13,7 @@ import torch
 
 from ernie2.config.overrides import overridden
 from ernie2.config.settings import Recipe
-from ernie2.console import answer, say, warn
+from ernie2.console import log_info, log_result, log_warning
 from ernie2.datasets.declared import find_dataset, load
 from ernie2.errors import ConfigError, DataError, RunStopped
 from ernie2.finetuning.finetune import finetune
@@ -52,7 +52,7 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
     if not (Path(recipe.shards.folder) / "shards.json").exists():
         require_data(recipe, of_study=True)
     with FolderLock(folder, otherwise="folder=FOLDER starts another study"):
-        answer("\n".join(["", *spoken_lines(_study(settings, recipe, folder, preset, parallel))]))
+        log_result("\n".join(["", *spoken_lines(_study(settings, recipe, folder, preset, parallel))]))
     return folder
 
 
@@ -62,10 +62,10 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
     check_same_study(record, settings)
     before = record or {}
     if settings.finetuning.data is None:
-        say("No fine-tuning: give finetuning.data=FOLDER, which holds the sets, to score the encoders as well.")
+        log_info("No fine-tuning: give finetuning.data=FOLDER, which holds the sets, to score the encoders as well.")
     planned = units(settings, recipe)
     left = [unit for unit in planned if not _is_complete(unit, settings)]
-    say(f"{len(planned)} pre-training runs, {len(planned) - len(left)} of them done")
+    log_info(f"{len(planned)} pre-training runs, {len(planned) - len(left)} of them done")
     shards_of(recipe, None)
     at_once = min(parallel or max(1, torch.cuda.device_count()), max(1, len(left)))
     facts = {
@@ -83,14 +83,14 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
     analysis = write_record()  # before the first run too, so that the folder is known for a study of these settings
     runs = before.get("runs") or ()
     if gone := sum(run["seed"] >= settings.seeds or run["arm"] not in settings.arms for run in runs):
-        warn(
+        log_warning(
             f"{gone} finished runs are of seeds or arms that are not asked for this time (seeds={settings.seeds}, "
             f"arms={','.join(settings.arms)}): out of the record until they are, and still in {settings.folder}."
         )
     try:
         with closing(_carried_out(left, settings, at_once)) as carried_out:
             for unit in carried_out:
-                say(f"done: {unit.name}")
+                log_info(f"done: {unit.name}")
                 analysis = write_record()
     except RunStopped as error:
         raise RunStopped("asked to stop; what was trained is saved. The same command goes on from there.") from error
@@ -107,7 +107,7 @@ def study_again(file: str | Path, out: str | Path | None = None) -> Path:
     if record is None:
         raise DataError(f"there is no {file}. Give the study.json of a study, or its folder.")
     folder = Path(out) if out is not None else file.parent
-    answer("\n".join(spoken_lines(_write(folder, record))))
+    log_result("\n".join(spoken_lines(_write(folder, record))))
     return folder
 
 
@@ -163,7 +163,7 @@ def _carried_out(left: Sequence[Unit], settings: StudySettings, at_once: int) ->
         yield from side_by_side(left, work, at_once, Path(settings.folder) / "logs")
         return
     for number, unit in enumerate(left, 1):
-        say(f"\nRun {number} of {len(left)}: {unit.name}")
+        log_info(f"\nRun {number} of {len(left)}: {unit.name}")
         _carry_out(unit, settings)
         yield unit
 

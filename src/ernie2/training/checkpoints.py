@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ernie2.console import debug, warn
+from ernie2.console import log_debug, log_warning
 from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.storage.arrays import save_tensors
 from ernie2.storage.atomic import checksum, move_aside, staged_folder
@@ -92,7 +92,7 @@ def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Pa
         save_tensors(staging / "optimizer.safetensors", full.optimizer)
         files = {name: checksum(staging / name) for name in _FILES}
         write_checked_json(staging / "state.json", {"format": FORMAT, **state, "step": step, "files": files})
-    debug(f"saved {folder}")
+    log_debug(f"saved {folder}")
     return folder
 
 
@@ -123,12 +123,12 @@ def newest(run: Path) -> Checkpoint:
             checkpoint = open_checkpoint(folder)
         except CheckpointError as error:
             damage.append(str(error))
-            warn(f"Passing over a damaged checkpoint: {error}")
+            log_warning(f"Passing over a damaged checkpoint: {error}")
             continue
         if record is None or checkpoint.state.get("run_id") == record.run_id:
             return checkpoint
         damage.append(_of_another_run(checkpoint, record))
-        warn(f"Passing over a checkpoint: {damage[-1]}")
+        log_warning(f"Passing over a checkpoint: {damage[-1]}")
     told = "\n".join(damage) or "It was stopped before its first: `ernie2 pretrain` as before starts it again."
     raise CheckpointError(f"{run} has no whole checkpoint to go on from. {told}")
 

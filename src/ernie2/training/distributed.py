@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from ernie2.console import quietly
+from ernie2.console import muted
 from ernie2.errors import ConfigError, Ernie2Error, RunFailed
 
 Value = TypeVar("Value")
@@ -158,7 +158,7 @@ def open_world() -> Iterator[World]:
         waiting=dist.new_group(backend="gloo", timeout=PATIENCE),
     )
     try:
-        with quietly(not world.first), _naming_lost_ranks():
+        with muted(not world.first), _naming_lost_ranks():
             yield world
         if ours:  # after an error the process ends, and groups whose other ranks are gone may not be closed in order
             dist.destroy_process_group()

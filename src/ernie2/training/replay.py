@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.config.settings import EncoderSettings
-from ernie2.console import logger, on_terminal, show
+from ernie2.console import logger, on_terminal, print_line
 from ernie2.errors import CheckpointError, Ernie2Error
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
@@ -189,14 +189,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logger.error("%s", f"error: {error}")
         return error.exit_code
     for name, loss in found.losses.items():
-        show(f"{name:<26} loss {loss:.4g}")
+        print_line(f"{name:<26} loss {loss:.4g}")
     if found.parameters:
-        show(f"Not finite before the step: {_some(found.parameters)}")
+        print_line(f"Not finite before the step: {_some(found.parameters)}")
     if found.first is not None:
-        show(f"First output that is not finite: {found.first[1]}, in pack {found.first[0]}")
+        print_line(f"First output that is not finite: {found.first[1]}, in pack {found.first[0]}")
     if found.gradients:
-        show(f"Gradients that are not finite: {_some(found.gradients)}")
-    show("All finite this time." if found.finite else "Not finite again.")
+        print_line(f"Gradients that are not finite: {_some(found.gradients)}")
+    print_line("All finite this time." if found.finite else "Not finite again.")
     return 1 if found.finite else 0
 
 

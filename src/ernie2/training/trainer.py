@@ -12,8 +12,9 @@ from uuid import uuid4
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane, Stream
 from ernie2.config.settings import Recipe
-from ernie2.console import progress, say
+from ernie2.console import log_info, progress
 from ernie2.errors import RunStopped
+from ernie2.formatting import quantity
 from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.checkpoints import Checkpoint, Saver
@@ -38,7 +39,6 @@ from ernie2.training.step import (
     take_step,
 )
 from ernie2.training.step_inputs import StepInputReader, StepInputs
-from ernie2.wording import counted
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Trainer:
         with opened, self.inputs, self._saver, progress("Pre-training", total, "steps", done=at.step) as bar:
             self._began = time.monotonic() - at.seconds
             if not self._restored:
-                say("Evaluating every task on held-out documents before the first step")
+                log_info("Evaluating every task on held-out documents before the first step")
                 self._evaluate("start")
                 self._save()  # so that a run killed at any instant can be resumed
             for plan in plans[at.stage :]:
@@ -206,7 +206,7 @@ class Trainer:
         at, self._peak_reached = self.position, 0.0
         self._hooks.line("stage", event="begin", stage=at.stage, step=at.step, time=time.time())
         tasks = ", ".join(f"{task} {count:,}" for task, count in plan.stage.iterations)
-        say(f"Stage {at.stage + 1} of {len(self.plans)}: {tasks} ({counted(len(plan), 'step')})")
+        log_info(f"Stage {at.stage + 1} of {len(self.plans)}: {tasks} ({quantity(len(plan), 'step')})")
 
     def _end_stage(self, plan: Plan) -> None:
         at = self.position
@@ -214,7 +214,7 @@ class Trainer:
         forfeited = {name: planned[name] - done[name] for name in plan.tasks if planned[name] > done[name]}
         if forfeited:
             self._log()
-            say(f"Converged after {at.stage_step:,} of {counted(len(plan), 'step')}; forfeited: {forfeited}")
+            log_info(f"Converged after {at.stage_step:,} of {quantity(len(plan), 'step')}; forfeited: {forfeited}")
         tasks = self._evaluate("stage_end")
         self._hooks.line(
             "stage",
@@ -228,7 +228,7 @@ class Trainer:
         )
         for name, figures in tasks.items():
             accuracy, loss = figures["accuracy"], figures["loss"]
-            say(f"  {name:<26} held-out accuracy {accuracy:.3f}, loss {loss:.3f}: {verdict_of(figures).reason}")
+            log_info(f"  {name:<26} held-out accuracy {accuracy:.3f}, loss {loss:.3f}: {verdict_of(figures).reason}")
         at.end_stage()
         self._save(stage_end=True)
 

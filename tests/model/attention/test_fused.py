@@ -11,7 +11,7 @@ from torch.backends.cuda import flash_sdp_enabled, mem_efficient_sdp_enabled
 from torch.nn import attention
 from torch.nn.attention import _registry
 
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.model.attention import fused
 
 CARD = torch.device("cuda")
@@ -27,7 +27,7 @@ def attend(query, key, value, starts, key_starts, longest, key_longest, power=1.
 
 
 def activate(device, head_width):
-    return fused.activate_newest(device, head_width, warn)
+    return fused.activate_newest(device, head_width, log_warning)
 
 
 @pytest.fixture

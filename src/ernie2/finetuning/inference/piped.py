@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.datasets.tag_files import LOOKED_AT, is_tag_file
 from ernie2.errors import DataError
 from ernie2.finetuning.tuned_folder import TunedFacts
@@ -58,12 +58,12 @@ def piped(lines: Iterator[str], facts: TunedFacts, names: Sequence[str], where: 
         head = list(islice(lines, LOOKED_AT if facts.head == "tagging" else _OPENED))
         lines = chain(head, lines)
         if _is_conll(head, facts):
-            warn(f"note: {where}: read as CoNLL, a token a line, with an empty line after each sentence")
+            log_warning(f"note: {where}: read as CoNLL, a token a line, with an empty line after each sentence")
             return Piped(lines, tagged=True)
     cells = first.split("\t")
     if set(names) <= set(cells):
         what = "read by those names" if len(cells) > 1 else "left out"
-        warn(f"note: {where}, line 1: a header line ({', '.join(cells)}), {what}")
+        log_warning(f"note: {where}, line 1: a header line ({', '.join(cells)}), {what}")
         return Piped(lines, headed=True)
     _check_csv(first, names, where)
     return Piped(lines)

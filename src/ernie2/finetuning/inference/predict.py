@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.finetuning.former import check_predictions_file
@@ -79,17 +79,19 @@ def predictions(
         for example, outcome in zip(chosen, outcomes, strict=True):
             yield described(example, outcome, facts.head, facts.scheme, nulls=facts.null_threshold is not None)
     if repeated := count - len(ids):
-        warn(
+        log_warning(
             f"note: {repeated:,} of {count:,} predictions have an id that another has too (a row without an id is "
             "called by its number); tell them apart by their order, which is that of the rows"
         )
     if unknown > HIGH * tokens:
-        warn(f"note: {describe_share(unknown / tokens)}")
+        log_warning(f"note: {describe_share(unknown / tokens)}")
     if cut:
         what, limit = (
             ("questions", facts.settings.max_query) if facts.head == "span" else ("texts", facts.settings.max_length)
         )
-        warn(f"note: {cut:,} of {count:,} {what} are longer than the {limit} tokens that the model reads, and were cut")
+        log_warning(
+            f"note: {cut:,} of {count:,} {what} are longer than the {limit} tokens that the model reads, and were cut"
+        )
 
 
 def described(

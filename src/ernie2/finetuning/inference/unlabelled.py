@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedIOBase, RawIOBase, TextIOBase
 from typing import Any
 
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.corpora.cells import name_in, spelled, text_of, tokens_of
 from ernie2.datasets.examples import Example
 from ernie2.datasets.labelled_files import SEPARATOR, as_list
@@ -72,7 +72,7 @@ def _tagged(
     """The sentences of a CoNLL file, or of the lines of a stream."""
     rows, notes = read_tagged(where, names[0], None, facts.labels, lenient=lenient, content=lines)
     for note in notes:
-        warn(f"note: {note}")
+        log_warning(f"note: {note}")
     return iter(rows)
 
 

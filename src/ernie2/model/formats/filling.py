@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.console import say, warn
+from ernie2.console import log_info, log_warning
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.opening import MASKED, Stored, open_stored
 from ernie2.model.heads import HeadSpec
@@ -60,11 +60,11 @@ class Account:
     def log(self) -> None:
         """Log `lines`: what was left out, and notes, as warnings."""
         used, left_out, new, *notes = self.lines()
-        say(f"  {used}")
-        (warn if self.left_out else say)(f"  {left_out}")
-        say(f"  {new}")
+        log_info(f"  {used}")
+        (log_warning if self.left_out else log_info)(f"  {left_out}")
+        log_info(f"  {new}")
         for note in notes:
-            warn(f"  {note}")
+            log_warning(f"  {note}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ernie2.formatting import join_words, quantity
 from ernie2.studies.analysis.comparisons import Comparison, compare, ratios
 from ernie2.studies.analysis.figures import FINAL, SCORE, ArmResult, arm_results, data_sets, forgetting, left_behind
 from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, Record, read
-from ernie2.wording import counted, listing
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
 
     Every comparison takes the pre-training seeds that both sides have. Raises DataError where the record is not a study
     of this format, where runs of a seed began with other parameters or trained a task for other numbers of iterations
-    (as counted, not as planned), and where scores are of different data.
+    (as quantity, not as planned), and where scores are of different data.
     """
     study = read(record)
     main, sensitivity = arm_results(study, MAIN_RULE), arm_results(study, SENSITIVITY_RULE)
@@ -69,14 +69,15 @@ def _runs(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
             "be subtracted; every comparison takes the seeds both sides have."
         )
     if alone := [one.title for one in main if len(one.seeds) == 1]:
-        yield f"One pre-training seed of {listing(alone)}: no interval can be given, and no difference be told."
+        yield f"One pre-training seed of {join_words(alone)}: no interval can be given, and no difference be told."
     # Arms of a seed agree in their iterations, or the record would have been refused; all may differ from the plan.
     runs = {run.seed: run for run in record.runs if run.finished and run.restart in (MAIN_RULE, SENSITIVITY_RULE)}
     for seed, run in sorted(runs.items()):
         for task, planned in record.steps.items():
             if (done := run.iterations.get(task, 0)) != planned:
                 yield (
-                    f"Seed {seed}: every arm trained {task} for {counted(done, 'iteration')}; {planned:,} were planned."
+                    f"Seed {seed}: every arm trained {task} for {quantity(done, 'iteration')}; {planned:,} "
+                    "were planned."
                 )
 
 
@@ -112,7 +113,7 @@ def _scores(record: Record, one: ArmResult) -> Iterator[str]:
         if missing and not (name in one.scores and one.scores[name].diverged):
             lacking.setdefault(_seeds(missing), []).append(name)
     for seeds, names in lacking.items():
-        yield f"{one.title} has no {listing(names)} score at {seeds}."
+        yield f"{one.title} has no {join_words(names)} score at {seeds}."
     diverged = {name: score.diverged for name, score in one.scores.items()}
     scored = {name: [run.scores[name] for run in one.runs if name in run.scores] for name in one.scores}
     collapsed = {name: sum(len(of.known.keys() & of.diverged) for of in runs) for name, runs in scored.items()}
@@ -121,7 +122,7 @@ def _scores(record: Record, one: ArmResult) -> Iterator[str]:
         (collapsed, "gave every example the same answer and are in the means."),
     ):
         if said := [f"{count} of {one.scores[name].runs} on {name}" for name, count in counts.items() if count]:
-            yield f"{one.title}: of the fine-tuning runs {listing(said)} {words}"
+            yield f"{one.title}: of the fine-tuning runs {join_words(said)} {words}"
 
 
 def _spread(record: Record, sensitivity: Sequence[ArmResult], comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -147,4 +148,4 @@ def _without(one: ArmResult, measure: str, item: str) -> list[int]:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'' if len(seeds) == 1 else 's'} {listing([str(seed) for seed in seeds])}"
+    return f"seed{'' if len(seeds) == 1 else 's'} {join_words([str(seed) for seed in seeds])}"

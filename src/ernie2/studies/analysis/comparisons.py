@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ernie2.formatting import decimal, join_words
 from ernie2.seed_interval import agreement
 from ernie2.studies.analysis.figures import FINAL, FORGETTING, MEAN, SCORE, ArmResult
 from ernie2.studies.analysis.statistics import FRACTION, POINTS, Estimate, difference, fieller, in_words
-from ernie2.wording import decimal, listing
 
 PAIRS = (
     ("continual_multitask", "multitask"),
@@ -132,12 +132,12 @@ def paper_order(comparisons: Sequence[Comparison]) -> str:
     )
     seeds = f"pre-training seeds: {max(len(one.difference.values) for one in claims)}"
     if below:
-        return f"{order} is contradicted here ({seeds}): {listing(below)}."
+        return f"{order} is contradicted here ({seeds}): {join_words(below)}."
     if not above:
         return f"{order} is neither confirmed nor contradicted here ({seeds}): the methods cannot be told apart."
     if len(above) == len(claims) == len(ORDER):
         return f"{order} shows here too ({seeds}): every step of it is told apart."
-    return f"{order} shows here in part ({seeds}): {listing(above)}. The rest cannot be told."
+    return f"{order} shows here in part ({seeds}): {join_words(above)}. The rest cannot be told."
 
 
 def _figures(first: ArmResult, second: ArmResult) -> Iterator[tuple[str, int, tuple[str, str]]]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ernie2.formatting import DASH, decimal, quantity, signed
 from ernie2.seed_interval import SeedInterval, agree, over_seeds, student_quantile
-from ernie2.wording import DASH, counted, decimal, signed
 
 POINTS, FRACTION = 2, 4
 """Digits of the two units: scores are in percent and their differences in points; held-out accuracies are fractions
@@ -73,7 +73,7 @@ def cell(figure: Estimate | None, unit: int, seeds: int, *, change: bool = False
     text = write(figure.mean, unit)
     if figure.low is None:
         return f"{text} ({figure.note})"
-    few = "" if len(figure.values) == seeds else f", {counted(len(figure.values), 'seed')}"
+    few = "" if len(figure.values) == seeds else f", {quantity(len(figure.values), 'seed')}"
     return f"{text} ({write(figure.low, unit)} to {write(figure.high, unit)}{few})"
 
 

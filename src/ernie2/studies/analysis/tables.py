@@ -7,12 +7,12 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from ernie2.formatting import DASH, decimal, integer, join_words, quantity
 from ernie2.studies.analysis.analyse import Analysis
 from ernie2.studies.analysis.comparisons import PAIRS, SUMMARIES, Comparison, paper_order
 from ernie2.studies.analysis.figures import BACKWARD, COST, FINAL, FORGETTING, FORWARD, MEAN, SCORE, SETS, ArmResult
 from ernie2.studies.analysis.reading import Record
 from ernie2.studies.analysis.statistics import FRACTION, POINTS, cell, in_words
-from ernie2.wording import DASH, counted, decimal, listing, whole
 
 PAPER_TABLE_7 = {
     "continual learning": (77.3, 86.4, 82.5),
@@ -31,8 +31,8 @@ def shown(analysis: Analysis) -> dict[str, Any]:
     tasks = {task.name: task.title for task in analysis.record.tasks}
     tested = sum(one.difference.low is not None for one in analysis.comparisons)
     by_chance = (
-        f": of the {counted(tested, 'comparison')} with an interval, {decimal(tested / 20, 1)} would be expected to be "
-        "called different by chance alone if no arm differed from another."
+        f": of the {quantity(tested, 'comparison')} with an interval, {decimal(tested / 20, 1)} would be expected "
+        "to be called different by chance alone if no arm differed from another."
     )
     spread = [
         (_named(one), name, decimal(score.sd_pretraining, POINTS), decimal(score.sd_finetuning, POINTS),
@@ -97,7 +97,7 @@ def _facts(analysis: Analysis) -> Iterator[str]:
         share = f" ({100 * data['share']:g} % of it used)" if data.get("share") not in (None, 1) else ""
         yield f"Data: {'; '.join(_corpus(name, one) for name, one in sorted(corpora.items()))}{share}"
     steps = record.steps
-    words = f"{counted(next(iter(steps.values()), 0), 'iteration')} of each of {counted(len(steps), 'task')}"
+    words = f"{quantity(next(iter(steps.values()), 0), 'iteration')} of each of {quantity(len(steps), 'task')}"
     if len(set(steps.values())) != 1:
         titles = {task.name: task.title for task in record.tasks}
         words = "iterations: " + ", ".join(f"{titles.get(task, task)} {count:,}" for task, count in steps.items())
@@ -105,7 +105,7 @@ def _facts(analysis: Analysis) -> Iterator[str]:
     yield f"Pre-training seeds: {_seeds(analysis)}"
     if machine:
         parts = [str(machine[key]) for key in ("device", "cpu", "precision") if machine.get(key)]
-        parts += [counted(machine["cores"], "core")] if machine.get("cores") else []
+        parts += [quantity(machine["cores"], "core")] if machine.get("cores") else []
         parts += [f"{machine['parallel']} runs side by side"] if machine.get("parallel", 1) > 1 else []
         parts += [f"{name} {version}" for name, version in sorted((machine.get("versions") or {}).items())]
         yield f"Machine: {', '.join(parts)}"
@@ -114,7 +114,7 @@ def _facts(analysis: Analysis) -> Iterator[str]:
 def _model(record: Record) -> str:
     encoder = record.encoder
     size = (
-        f"{counted(encoder['layers'], 'layer')} × {encoder['hidden']}" if {"layers", "hidden"} <= set(encoder) else ""
+        f"{quantity(encoder['layers'], 'layer')} × {encoder['hidden']}" if {"layers", "hidden"} <= set(encoder) else ""
     )
     parameters = f"{encoder['parameters']:,} parameters" if encoder.get("parameters") else ""
     words = ", ".join(filter(None, (encoder.get("kind", ""), size, parameters)))
@@ -124,7 +124,7 @@ def _model(record: Record) -> str:
 def _corpus(name: str, one: Mapping[str, Any]) -> str:
     licence = f", {one['licence']}" if one.get("licence") else ""
     return (
-        f"{name}: {counted(one.get('documents', 0), 'document')}, {one.get('heldout_documents', 0):,} held out, "
+        f"{name}: {quantity(one.get('documents', 0), 'document')}, {one.get('heldout_documents', 0):,} held out, "
         f"{one.get('tokens', 0):,} tokens{licence}"
     )
 
@@ -134,11 +134,11 @@ def _seeds(analysis: Analysis) -> str:
     if not arms:
         return "none finished yet"
     same = len({one.seeds for one in arms}) == 1
-    words = f"{len(arms[0].seeds)} in every arm" if same else listing([f"{len(a.seeds)} of {a.title}" for a in arms])
+    words = f"{len(arms[0].seeds)} in every arm" if same else join_words([f"{len(a.seeds)} of {a.title}" for a in arms])
     never = f"; without restarts of the schedule: {max(len(one.seeds) for one in sensitivity)}" if sensitivity else ""
     scored = [(score, one.figure(SCORE, name)) for one in arms for name, score in one.scores.items()]
     runs = sorted({score.runs // len(figure.values) for score, figure in scored if figure is not None})
-    tuned = f"; fine-tuning runs for each: {listing([str(count) for count in runs])}" if runs else ""
+    tuned = f"; fine-tuning runs for each: {join_words([str(count) for count in runs])}" if runs else ""
     return f"{words}{never}{tuned}"
 
 
@@ -148,7 +148,7 @@ def _nothing_compared(analysis: Analysis) -> str:
     if not pairs:
         return (
             "Nothing: this study has no pair of arms that is compared. Compared are "
-            f"{listing([' with '.join(pair) for pair in PAIRS])}."
+            f"{join_words([' with '.join(pair) for pair in PAIRS])}."
         )
     if not any(set(pair) <= {one.name for one in analysis.arms} for pair in pairs):
         return "Nothing yet: no pair of arms that is compared has finished runs of both."
@@ -213,8 +213,8 @@ def _cell(one: ArmResult, measure: str, item: str, unit: int, *, change: bool = 
 
 def _count(one: ArmResult, part: str) -> str:
     figure = one.figure(COST, part)
-    return whole(figure.mean if figure else None)
+    return integer(figure.mean if figure else None)
 
 
 def _named(one: ArmResult) -> str:
-    return f"{one.title} ({counted(len(one.seeds), 'seed')})"
+    return f"{one.title} ({quantity(len(one.seeds), 'seed')})"

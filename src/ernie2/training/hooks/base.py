@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.errors import USER_FAULTS, Ernie2Error, RunFailed, raised_at
 from ernie2.training.state import Position
 from ernie2.training.step import StepResult
@@ -136,7 +136,9 @@ class Hooks:
                     "from stop_reason()."
                 ) from error
             self._hooks.remove(hook)
-            warn(f"The {hook.name} failed and is left out from here on ({failure}); the run goes on.", every_rank=True)
+            log_warning(
+                f"The {hook.name} failed and is left out from here on ({failure}); the run goes on.", every_rank=True
+            )
 
     @contextmanager
     def opened(self, run: OpenRun, together: AbstractContextManager[None] | None = None) -> Iterator[None]:

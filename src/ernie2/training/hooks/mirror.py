@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.storage.atomic import download, staged_folder
 from ernie2.storage.json_files import parse_json
@@ -51,7 +51,7 @@ class Mirror(Hook):
                 if name not in here:
                     _delete(files, f"{self._root}/checkpoints/{name}")
         except Exception as error:  # whatever an object store's client raises
-            warn(f"{folder.name} was not copied to {self._url} ({error}); the next one will be.")
+            log_warning(f"{folder.name} was not copied to {self._url} ({error}); the next one will be.")
 
 
 def fetch(url: str, run: Path) -> Path:
@@ -61,7 +61,7 @@ def fetch(url: str, run: Path) -> Path:
     that began under other rules.
     """
     if is_run(run):
-        warn(f"{run} holds a run; nothing was fetched from {url}")
+        log_warning(f"{run} holds a run; nothing was fetched from {url}")
         return run
     files, root = _opened(url)
     _check_rules(files, root, url)
@@ -73,7 +73,7 @@ def fetch(url: str, run: Path) -> Path:
                 return run
             except (CheckpointError, FileNotFoundError) as error:
                 damage = str(error)
-                warn(f"Passing over a damaged checkpoint: {url}/checkpoints/{name}: {error}")
+                log_warning(f"Passing over a damaged checkpoint: {url}/checkpoints/{name}: {error}")
     except OSError as error:
         raise StorageError(f"{url} could not be copied to {run}: {error}.") from error
     raise CheckpointError(f"{url} has no whole checkpoint to go on from: {damage}.")

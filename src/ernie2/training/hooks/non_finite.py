@@ -10,7 +10,7 @@ from typing import Any
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.stream import Lane
 from ernie2.config.settings import Recipe
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.errors import RunFailed
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.distributed import World
@@ -47,7 +47,7 @@ class NonFiniteSteps(Hook):
         problem = f"the loss of {', '.join(bad)} is not finite" if bad else "a gradient is not finite"
         if self._precision == "fp16" and not bad:
             self._fail(done, f"step {done.step:,}: gradients overflow in fp16 even where the loss is not scaled up.")
-        warn(f"Step {done.step:,} changed nothing: {problem}.")
+        log_warning(f"Step {done.step:,} changed nothing: {problem}.")
         if at.bad_steps >= self._recipe.train.max_bad_steps:
             self._fail(
                 done,

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 
-from ernie2.console import warn
+from ernie2.console import log_warning
 from ernie2.training.hooks.base import Hook, OpenRun
 
 LOOK_SHARE = 4
@@ -62,7 +62,7 @@ class Watchdog(Hook):
             now = time.monotonic()
             if now - max(warned, self._since) >= self._seconds:
                 warned = now
-                warn(self.message(now), every_rank=True)
+                log_warning(self.message(now), every_rank=True)
 
     def message(self, now: float) -> str:
         """What is said at `now` (of time.monotonic), with the innermost calls of the watched thread, one a line."""

@@ -25,7 +25,7 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{decimal(low)}–{decimal(high)}"
 
 
-def whole(value: float | None) -> str:
+def integer(value: float | None) -> str:
     """1234567 → "1,234,567"."""
     return DASH if value is None or not math.isfinite(value) else f"{value:,.0f}"
 
@@ -33,7 +33,7 @@ def whole(value: float | None) -> str:
 def rounded(value: float | None) -> str:
     """1234567 → "1.23 million"; below a million every digit."""
     if value is None or not math.isfinite(value) or value < 1e6:
-        return whole(value)
+        return integer(value)
     size, name = (1e9, "billion") if value >= 1e9 else (1e6, "million")
     return f"{value / size:,.{2 if value < 10 * size else 1 if value < 100 * size else 0}f} {name}"
 
@@ -68,16 +68,16 @@ def percent(part: float, of: float) -> str:
     return f"{share:.0f} %" if share >= 10 or share == 0 else f"{share:.1f} %"
 
 
-def spelled(number: int) -> str:
+def number_word(number: int) -> str:
     """3 → "three"; figures above twelve."""
-    return _WORDS[number] if number < len(_WORDS) else whole(number)
+    return _WORDS[number] if number < len(_WORDS) else integer(number)
 
 
-def listing(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """["a", "b", "c"] → "a, b and c"."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
-def counted(count: int, thing: str, plural: str = "") -> str:
+def quantity(count: int, thing: str, plural: str = "") -> str:
     """(1, "seed") → "1 seed", (3, "seed") → "3 seeds"; `plural` where it is not made with an s."""
     return f"{count:,} {thing if count == 1 else plural or thing + 's'}"
