@@ -36,7 +36,7 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
 
     Every comparison takes the pre-training seeds that both sides have. Raises DataError where the record is not a study
     of this format, where runs of a seed began with other parameters or trained a task for other numbers of iterations
-    (as quantity, not as planned), and where scores are of different data.
+    (as counted, not as planned), and where scores are of different data.
     """
     study = read(record)
     main, sensitivity = arm_results(study, MAIN_RULE), arm_results(study, SENSITIVITY_RULE)
