@@ -41,14 +41,14 @@ from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.overrides import overridden
 from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Head, LabelledData
-from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder
-from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import predict_texts
+from ernie2.finetuning.encoding import EncodedData, EncodedSequence, ExampleEncoder
+from ernie2.finetuning.finetuned_model import FinetunedConfig, FinetunedModel, save_finetuned
+from ernie2.finetuning.heads import EncoderWithHead, output_count
+from ernie2.finetuning.inference.predictions import predict_examples
 from ernie2.finetuning.paper import settings_for
-from ernie2.finetuning.scoring.metrics import measure
-from ernie2.finetuning.sources import Source, fitted, open_source
-from ernie2.finetuning.training import batches_of, fine_tune, learning_rate, steps_of
-from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.finetuning.pretrained import PretrainedCheckpoint, fit_lengths, load_pretrained
+from ernie2.finetuning.scoring.metrics import compute_metrics
+from ernie2.finetuning.training import count_steps, epoch_batches, learning_rate, train_model
 from ernie2.seed_interval import over_seeds
 from ernie2.training.step import choose_precision
 
@@ -75,22 +75,22 @@ class Ready:
 
 
 def ready(
-    source: Source, data: LabelledData, settings: FineTuningSettings, seed: int, folder: Path
-) -> tuple[Ready, Tuned]:
+    source: PretrainedCheckpoint, data: LabelledData, settings: FineTuningSettings, seed: int, folder: Path
+) -> tuple[Ready, FinetunedModel]:
     """Everything both sides share; the model is ours, with the parameters that lie in `start`."""
     data = data.with_train_examples(settings.train_examples)
     encoder = ExampleEncoder(source.wordpieces, data.head, data.labels, settings, source.stored.settings.segment_types)
     carrier, _ = source.build(settings, seed)
-    outputs = outputs_of(data.head, len(data.labels))
-    model = TunedModel(carrier.encoder, data.head, outputs, dropout=settings.dropout, seed=seed)
-    facts = TunedFacts(head=data.head, labels=data.labels, settings=settings, dataset=data.name)
-    tuned = Tuned(model, source.wordpieces, facts, carrier.vocab_size)
-    save_tuned(folder / "start", tuned)
+    outputs = output_count(data.head, len(data.labels))
+    model = EncoderWithHead(carrier.encoder, data.head, outputs, dropout=settings.dropout, seed=seed)
+    facts = FinetunedConfig(head=data.head, labels=data.labels, settings=settings, dataset=data.name)
+    tuned = FinetunedModel(model, source.wordpieces, facts, carrier.vocab_size)
+    save_finetuned(folder / "start", tuned)
     train = encoder.encode(data.need("train").examples, labelled=True)
     return Ready(data, settings, encoder, train, folder / "start"), tuned
 
 
-def padded(sequences: Sequence[Encoded], head: Head) -> dict[str, torch.Tensor]:
+def padded(sequences: Sequence[EncodedSequence], head: Head) -> dict[str, torch.Tensor]:
     """A dense batch with labels, as the class for this head takes it; for spans `labels` (B, 2) stay apart."""
     longest = max(len(one.tokens) for one in sequences)
     ids, mask, types = (torch.zeros(len(sequences), longest, dtype=torch.long) for _ in range(3))
@@ -115,7 +115,7 @@ def their_losses(made: Ready, seed: int, steps: int) -> list[float]:
 
     model = getattr(transformers, made.kind).from_pretrained(made.start).train()
     optimizer = torch.optim.AdamW(decay_groups(model, made.settings), lr=made.settings.peak_lr)
-    total, losses = steps_of(len(made.train.sequences), made.settings), []
+    total, losses = count_steps(len(made.train.sequences), made.settings), []
     for number, chosen in enumerate(orders(made, seed), 1):
         batch = padded([made.train.sequences[i] for i in chosen], made.data.head)
         loss = span_loss(model, batch) if made.data.head == "span" else model(**batch).loss
@@ -152,10 +152,10 @@ def decay_groups(model: torch.nn.Module, settings: FineTuningSettings) -> list[d
 def orders(made: Ready, seed: int) -> Iterator[Any]:
     """Our batches, epoch after epoch."""
     for epoch in range(made.settings.epochs):
-        yield from batches_of(len(made.train.sequences), made.settings.batch, seed, epoch)
+        yield from epoch_batches(len(made.train.sequences), made.settings.batch, seed, epoch)
 
 
-def losses(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
+def losses(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict[str, Any]]:
     """The largest difference of the first losses, a row a data set."""
     sets = [("mrpc", load("mrpc", given.glue), "mrpc"), ("stsb", load("stsb", given.glue), "stsb")]
     if given.tags:
@@ -165,10 +165,10 @@ def losses(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
     rows = []
     for name, data, settings_of in sets:
         exact = ["dropout=0", "attention_dropout=0", "precision=fp32", *given.settings]
-        settings, _ = fitted(overridden(settings_for(settings_of, source.size), exact), source, data.head)
+        settings, _ = fit_lengths(overridden(settings_for(settings_of, source.size), exact), source, data.head)
         with tempfile.TemporaryDirectory() as folder:
             made, tuned = ready(source, data, settings, 0, Path(folder))
-            ours = fine_tune(tuned.model, made.train.sequences, settings, 0, CPU, most_steps=given.steps).losses
+            ours = train_model(tuned.model, made.train.sequences, settings, 0, CPU, max_steps=given.steps).losses
             theirs = their_losses(made, 0, given.steps)
         apart = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
         rows.append(
@@ -189,7 +189,7 @@ def trainer_for(made: Ready, seed: int, folder: Path, most_steps: int = -1) -> A
 
     settings = made.settings
     model = getattr(transformers, made.kind).from_pretrained(made.start)
-    total = steps_of(len(made.train.sequences), settings)
+    total = count_steps(len(made.train.sequences), settings)
     optimizer = torch.optim.AdamW(decay_groups(model, settings), lr=settings.peak_lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate(min(step + 1, total), total, settings) / settings.peak_lr
@@ -229,17 +229,17 @@ def their_run(made: Ready, seed: int, dev: EncodedData, folder: Path, metric: st
         values: list[Any] = [float(row[0]) for row in logits]
     else:
         values = [made.data.labels[int(row.argmax())] for row in logits]
-    return measure(made.data, made.data.need("dev").examples, values)[metric], rate
+    return compute_metrics(made.data, made.data.need("dev").examples, values)[metric], rate
 
 
-def scores(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
+def scores(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict[str, Any]]:
     """Every run of both sides, the difference with its interval, and the ratio of speeds."""
     rows = []
     for name in given.sets:
         data = load(name, given.glue)
         limit = ["train_examples=10000"] if name == "sst2" else []
         wanted = overridden(settings_for(name, source.size), ["precision=fp32", *limit, *given.settings])
-        settings, _ = fitted(wanted, source, data.head)
+        settings, _ = fit_lengths(wanted, source, data.head)
         metric = data.metrics[0]
         values: dict[str, list[float]] = {"ours": [], "theirs": []}
         rates: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -248,9 +248,9 @@ def scores(given: argparse.Namespace, source: Source) -> list[dict[str, Any]]:
                 made, tuned = ready(source, data, settings, seed, Path(folder))
                 examples = made.data.need("dev").examples
                 dev = made.encoder.encode(examples, labelled=False)
-                history = fine_tune(tuned.model, made.train.sequences, settings, seed, CPU)
-                outcomes = predict_texts(tuned, examples, CPU, dev)
-                values["ours"].append(measure(made.data, examples, [one.value for one in outcomes])[metric])
+                history = train_model(tuned.model, made.train.sequences, settings, seed, CPU)
+                outcomes = predict_examples(tuned, examples, CPU, dev)
+                values["ours"].append(compute_metrics(made.data, examples, [one.value for one in outcomes])[metric])
                 rates["ours"].append(history.sequences_per_second)
                 score, rate = their_run(made, seed, dev, Path(folder), metric)
                 values["theirs"].append(score)
@@ -312,7 +312,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "scores":
         require_trainer()
-    source = open_source(given.model, given.tokenizer)
+    source = load_pretrained(given.model, given.tokenizer)
     rows = losses(given, source) if given.what == "losses" else scores(given, source)
     machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     show(rows, f"{given.what} beside transformers, {torch.get_num_threads()} threads")

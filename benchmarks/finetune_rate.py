@@ -39,8 +39,8 @@ from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Example, LabelledData, Split
 from ernie2.errors import Ernie2Error
 from ernie2.finetuning.paper import settings_for
-from ernie2.finetuning.sources import fitted, open_source
-from ernie2.finetuning.training import fine_tune
+from ernie2.finetuning.pretrained import fit_lengths, load_pretrained
+from ernie2.finetuning.training import train_model
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
 from finetune_against_hf import CPU, ready, require_trainer, show, trainer_for
@@ -93,9 +93,9 @@ _side: dict[str, Any] = {}
 
 def prepare(name: str, model: str, glue: str | None, overrides: list[str], folder: Path) -> dict[str, Any]:
     """Read data and model into this process; return the facts of the set."""
-    source = open_source(model)
+    source = load_pretrained(model)
     data = load(name, glue) if glue else made_up_data(name)
-    settings, _ = fitted(overridden(settings_for(name, source.size), overrides), source, data.head)
+    settings, _ = fit_lengths(overridden(settings_for(name, source.size), overrides), source, data.head)
     folder.mkdir()
     made, tuned = ready(source, data, settings, 0, folder)
     _side.update(made=made, start=tuned.model, folder=folder)
@@ -106,7 +106,7 @@ def prepare(name: str, model: str, glue: str | None, overrides: list[str], folde
 def ours(seed: int, steps: int) -> float:
     """Sequences a second over the first steps of a run."""
     made, model = _side["made"], copy.deepcopy(_side["start"])
-    return fine_tune(model, made.train.sequences, made.settings, seed, CPU, most_steps=steps).sequences_per_second
+    return train_model(model, made.train.sequences, made.settings, seed, CPU, max_steps=steps).sequences_per_second
 
 
 def theirs(seed: int, steps: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Answer, Example, Head, LabelledData, Split
-from ernie2.finetuning.sources import Source, open_source
+from ernie2.finetuning.pretrained import PretrainedCheckpoint, load_pretrained
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.wordpieces import load_wordpieces
@@ -53,9 +53,9 @@ def write_checkpoint(
     return folder
 
 
-def source(folder: Path, **changes: Any) -> Source:
+def pretrained(folder: Path, **changes: Any) -> PretrainedCheckpoint:
     """That checkpoint, opened."""
-    return open_source(write_checkpoint(folder, **changes))
+    return load_pretrained(write_checkpoint(folder, **changes))
 
 
 def settings(**changes: Any) -> FineTuningSettings:

@@ -22,10 +22,10 @@ from ernie2.config.languages import check_language
 from ernie2.config.overrides import as_override
 from ernie2.console import log_info, log_result, progress
 from ernie2.errors import ConfigError, RunStopped, did_you_mean
-from ernie2.finetuning.encoded import Encoded
-from ernie2.finetuning.heads import TunedModel
-from ernie2.finetuning.inference.predictions import logits_of
-from ernie2.finetuning.training import fine_tune
+from ernie2.finetuning.encoding import EncodedSequence
+from ernie2.finetuning.heads import EncoderWithHead
+from ernie2.finetuning.inference.predictions import compute_logits
+from ernie2.finetuning.training import train_model
 from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
@@ -116,9 +116,9 @@ def score(run: Path, shards: Shards, question: str) -> dict[str, Any]:
             train = _passages(corpora, "train", classes, TRAIN_PASSAGES, vocabulary, seed)
             for kind, source in (("pretrained", loaded.model), ("untrained", untrained)):
                 encoder = copy.deepcopy(source.encoder)
-                model = TunedModel(encoder, "classification", len(classes), seed=seed, pooling="mean")
-                fine_tune(model, train, SETTINGS, seed, device)
-                best = np.array([scores.argmax() for scores in logits_of(model, test, SETTINGS, device)])
+                model = EncoderWithHead(encoder, "classification", len(classes), seed=seed, pooling="mean")
+                train_model(model, train, SETTINGS, seed, device)
+                best = np.array([scores.argmax() for scores in compute_logits(model, test, SETTINGS, device)])
                 accuracies[kind].append(float((best == answers).mean()))
                 bar.advance(note=f"{kind} {accuracies[kind][-1]:.3f}")
     # the spread of seeds, not of test passages
@@ -146,13 +146,13 @@ def _passages(
     count: int,
     vocabulary: Vocabulary,
     seed: int,
-) -> list[Encoded]:
+) -> list[EncodedSequence]:
     """`count` runs of whole sentences of at most PASSAGE_TOKENS tokens, equally many a class, from different places.
 
     A single sentence that is longer is cut.
     """
     rng = generator("passages", split, seed)
-    made: list[Encoded] = []
+    made: list[EncodedSequence] = []
     for label, name in enumerate(classes):
         starts = [
             (document, sentence)
@@ -169,7 +169,7 @@ def _passages(
             text = document.tokens[first:whole][:PASSAGE_TOKENS]
             tokens = np.concatenate([[vocabulary.cls], text, [vocabulary.sep]]).astype(np.int32)
             first = np.zeros(1, np.int32)
-            made.append(Encoded(tokens, np.zeros_like(tokens), first, np.array([label], np.int64), len(made)))
+            made.append(EncodedSequence(tokens, np.zeros_like(tokens), first, np.array([label], np.int64), len(made)))
     return made
 
 

@@ -171,7 +171,7 @@ def test_a_development_question_without_an_answer_is_refused_before_training(
     answered = {"id": "p", "question": "w1 ?", "answers": [{"text": "w2", "answer_start": 3}]}
     Path("train.json").write_text(squad(answered, answered))
     Path("dev.json").write_text(squad(answered, {"id": "q", "question": "w9 ?", "answers": []}))
-    monkeypatch.setattr(finetuning, "run_all", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(finetuning, "run_seeds", lambda *_, **__: pytest.fail("trained"))
     files = ("--train", "train.json", "--dev", "dev.json")
     code, _, complaint = ernie("finetune", "encoder", "--dataset", "cmrc2018", *files, *QUICK)
     assert code == 2
@@ -379,7 +379,7 @@ def test_a_submission_with_short_test_files_is_refused_before_training(
     ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_glue(Path("glue_data"))
-    monkeypatch.setattr(finetuning, "run_all", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(finetuning, "run_seeds", lambda *_, **__: pytest.fail("trained"))
     code, _, complaint = ernie(
         "finetune", "encoder", "--dataset", "glue", "--data", "glue_data", "--submission", "glue.zip"
     )

@@ -13,7 +13,7 @@ from ernie2.datasets.declarations import FORMS, Columns, Dataset, Files, declare
 from ernie2.datasets.examples import METRICS, Head
 from ernie2.errors import DataError
 from ernie2.finetuning.scoring.answers import RULES
-from ernie2.finetuning.scoring.metrics import PLAIN
+from ernie2.finetuning.scoring.metrics import SIMPLE_METRICS
 
 MINE = """
 files: {train: {official: [train.tsv], hub: train}}
@@ -154,7 +154,7 @@ def test_every_key_and_metric_is_described_where_a_package_author_looks() -> Non
 
 def test_heads_name_metrics_that_are_measured_and_rules_that_are_there() -> None:
     assert {name for names in METRICS.values() for name in names} == {
-        *PLAIN, "f1", "mrr", "entity_f1", "exact_match", "answer_f1"
+        *SIMPLE_METRICS, "f1", "mrr", "entity_f1", "exact_match", "answer_f1"
     }  # fmt: skip
     assert set(METRICS) == set(get_args(Head))
     (rules, _) = get_args(Dataset.model_fields["answer_rules"].annotation)

@@ -13,9 +13,9 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 import tiny_finetuning as tiny
 from ernie2.config.settings import EncoderSettings, TrainSettings
-from ernie2.finetuning.encoded import SCORED, Encoded, packs_of
-from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import logits_of
+from ernie2.finetuning.encoding import TARGET_NAME, EncodedSequence, build_packs
+from ernie2.finetuning.heads import EncoderWithHead, output_count
+from ernie2.finetuning.inference.predictions import compute_logits
 from ernie2.model.encoder import Encoder
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import GlobalBatch, StepSettings, take_step
@@ -25,7 +25,7 @@ from fake_cuda.card import CUDA, Card
 LABELS: dict[Any, Any] = {"classification": [1], "multi_label": [[0.0, 1.0]], "regression": [0.5], "span": [[1, 2]]}
 
 
-def sequences(head: Any) -> list[Encoded]:
+def sequences(head: Any) -> list[EncodedSequence]:
     """Forty of different lengths, labelled at the first token, or at every token where `head` tags."""
     rng, made = np.random.default_rng(0), []
     for number, length in enumerate(rng.integers(5, 40, 40).tolist()):
@@ -33,7 +33,7 @@ def sequences(head: Any) -> list[Encoded]:
         labels = np.array(LABELS.get(head, [0] * length))
         kept = labels.astype(np.float32) if labels.dtype.kind == "f" else labels
         tokens = rng.integers(5, 60, length).astype(np.int32)
-        made.append(Encoded(tokens, np.zeros_like(tokens), positions, kept, number))
+        made.append(EncodedSequence(tokens, np.zeros_like(tokens), positions, kept, number))
     return made
 
 
@@ -42,20 +42,20 @@ def sequences(head: Any) -> list[Encoded]:
 def test_steps_wait_for_nothing_and_predictions_for_one_copy(head, pooling):
     """Dropped attention weights go through padded groups: a copy for the pack, one for its groups."""
     settings, given = tiny.settings(precision="bf16"), sequences(head)
-    packs = packs_of(given, settings, 0, 0)
+    packs = build_packs(given, settings, 0, 0)
     with Card() as card:
         with unset_fake_temporarily():
             encoder = Encoder(
                 EncoderSettings(layers=1, hidden=64, heads=2, position_rows=64, attention_dropout=0.1), 64
             )
-            model = TunedModel(encoder, head, outputs_of(head, 2), pooling=pooling)
+            model = EncoderWithHead(encoder, head, output_count(head, 2), pooling=pooling)
         on_card(model)
-        step_settings = StepSettings(weights={SCORED: 1.0}, clip=1.0, precision="bf16", device=CUDA)
+        step_settings = StepSettings(weights={TARGET_NAME: 1.0}, clip=1.0, precision="bf16", device=CUDA)
         optimizer = build_optimizer(model.train(), TrainSettings())
         card.steps += 1
         take_step(model, optimizer, GlobalBatch.of(packs, (0,)), step_settings, 1e-4)
         assert not card.waits
         assert card.copies == 2 * len(packs)
         model.to = lambda *_: model  # it is there already
-        assert len(list(logits_of(model, given, settings, CUDA))) == len(given)
+        assert len(list(compute_logits(model, given, settings, CUDA))) == len(given)
         assert len(card.waits) == 1

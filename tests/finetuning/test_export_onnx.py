@@ -15,11 +15,11 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.finetuning import export_onnx as exporting_onnx
-from ernie2.finetuning.encoded import ExampleEncoder
+from ernie2.finetuning.encoding import ExampleEncoder
 from ernie2.finetuning.export_onnx import export
-from ernie2.finetuning.heads import DenseTuned, TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import logits_of
-from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
+from ernie2.finetuning.finetuned_model import FinetunedConfig, FinetunedModel, load_finetuned, save_finetuned
+from ernie2.finetuning.heads import EncoderWithHead, PaddedEncoderWithHead, output_count
+from ernie2.finetuning.inference.predictions import compute_logits
 
 onnx = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")), reason="needs the extra onnx"
@@ -27,15 +27,15 @@ onnx = pytest.mark.skipif(
 
 
 def saved(folder: Path, head: Head, pooling: Any = "first") -> Path:
-    source = tiny.source(folder / "checkpoint", task_ids=4)
+    pretrained = tiny.pretrained(folder / "checkpoint", task_ids=4)
     settings = tiny.settings(pooling=pooling)
-    model = TunedModel(
-        source.build(settings, 0)[0].encoder, head, outputs_of(head, len(tiny.LABELS[head])), pooling=pooling
+    model = EncoderWithHead(
+        pretrained.build(settings, 0)[0].encoder, head, output_count(head, len(tiny.LABELS[head])), pooling=pooling
     )
     with torch.no_grad():
         model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
-    facts = TunedFacts(head=head, labels=tiny.LABELS[head], settings=settings, dataset="made-up", task_id=2)
-    save_tuned(folder / "model", Tuned(model, source.wordpieces, facts, len(tiny.VOCABULARY)))
+    config = FinetunedConfig(head=head, labels=tiny.LABELS[head], settings=settings, dataset="made-up", task_id=2)
+    save_finetuned(folder / "model", FinetunedModel(model, pretrained.wordpieces, config, len(tiny.VOCABULARY)))
     return folder / "model"
 
 
@@ -51,12 +51,12 @@ def padded(rows: list[Any]) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("head", ["classification", "tagging", "span"])
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_the_dense_form_gives_what_packs_give(head: Head, pooling: str, tmp_path: Path) -> None:
-    tuned = load_tuned(saved(tmp_path, head, pooling))
-    encoder = ExampleEncoder(tuned.wordpieces, head, tuned.facts.labels, tuned.facts.settings, 4)
+    finetuned = load_finetuned(saved(tmp_path, head, pooling))
+    encoder = ExampleEncoder(finetuned.wordpieces, head, finetuned.config.labels, finetuned.config.settings, 4)
     rows = list(encoder.encode(tiny.examples(head, 6), labelled=False).sequences)
     with torch.inference_mode():
-        made = DenseTuned(tuned.model).eval()(*padded(rows))
-    packed = logits_of(tuned.model, rows, tuned.facts.settings, torch.device("cpu"))
+        made = PaddedEncoderWithHead(finetuned.model).eval()(*padded(rows))
+    packed = compute_logits(finetuned.model, rows, finetuned.config.settings, torch.device("cpu"))
     for i, (one, ours) in enumerate(zip(rows, packed, strict=True)):
         if head == "span":
             dense = torch.stack([part[i, : len(one.tokens)] for part in made], -1)
@@ -135,4 +135,4 @@ def test_what_is_there_is_not_replaced_and_a_task_id_is_in_a_tuned_model_already
 
 def test_a_recurrent_encoder_is_refused() -> None:
     with pytest.raises(CheckpointError, match="its encoder has kind=gru, norm=pre"):
-        exporting_onnx._check_kind(Path("x"), EncoderSettings(kind="gru", norm="pre"))
+        exporting_onnx._check_exportable(Path("x"), EncoderSettings(kind="gru", norm="pre"))

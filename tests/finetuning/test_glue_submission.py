@@ -14,8 +14,8 @@ import pytest
 
 import tiny_finetuning as tiny
 from ernie2.errors import DataError, StorageError
-from ernie2.finetuning.glue_submission import best_run, check_tests, in_order_of_ids, write_submission
-from ernie2.finetuning.jobs import Run
+from ernie2.finetuning.glue_submission import best_run, check_test_files, sort_by_id, write_submission
+from ernie2.finetuning.jobs import RunResult
 
 NLI, TWO = {"entailment", "neutral", "contradiction"}, {"entailment", "not_entailment"}
 SERVER = {  # file -> rows, labels
@@ -71,8 +71,8 @@ def test_the_zip_holds_what_the_server_wants(good: Path, predictions: dict[str, 
 
 
 def test_predictions_come_in_the_order_of_the_ids() -> None:
-    assert in_order_of_ids(["0", "1", "2"], ["2", "0", "1"]) == ["1", "2", "0"]
-    assert in_order_of_ids(["0", "1"], ["7", "3"]) == ["0", "1"]
+    assert sort_by_id(["0", "1", "2"], ["2", "0", "1"]) == ["1", "2", "0"]
+    assert sort_by_id(["0", "1"], ["7", "3"]) == ["0", "1"]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_a_disk_that_is_full_leaves_what_was_there(
 
 
 def test_the_best_on_dev_predicts_and_what_has_no_figures_never_does() -> None:
-    def of(seed: int, *values: float) -> Run:
-        return Run(
+    def of(seed: int, *values: float) -> RunResult:
+        return RunResult(
             seed, Path("x"), {"dev": dict(zip("ab", values, strict=False)), "test": {"a": 99.0}} if values else {}
         )
 
@@ -120,6 +120,6 @@ def test_the_best_on_dev_predicts_and_what_has_no_figures_never_does() -> None:
 def test_every_test_file_that_is_missing_or_short_is_told_before_training() -> None:
     rte = tiny.data("classification", test=tiny.examples("classification", 3))
     with pytest.raises(DataError) as told:
-        check_tests({"rte": rte})
+        check_test_files({"rte": rte})
     assert "CoLA: cola has no test split" in str(told.value)
     assert "RTE: 3 rows in test.tsv, the official file has 3,000" in str(told.value)

@@ -7,7 +7,14 @@ import pytest
 
 from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData, Split, Standing
-from ernie2.finetuning.paper import beside, own_settings, paper_rows, settings_for, settings_origin, size_for
+from ernie2.finetuning.paper import (
+    default_settings,
+    paper_comparison,
+    paper_rows,
+    settings_for,
+    settings_origin,
+    size_for,
+)
 
 TABLES_3_AND_4 = """
 cola 3 3e-5 64 5 3e-5 32
@@ -68,14 +75,14 @@ def test_stand_ins_and_ax_borrow_and_24_layers_are_large() -> None:
 
 def test_a_set_without_settings_starts_where_own_data_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATASETS, "mine", DATASETS["msra_ner"].model_copy(update={"settings": {}}))
-    assert settings_for("mine", "base") == own_settings("tagging")
+    assert settings_for("mine", "base") == default_settings("tagging")
 
 
 def test_where_settings_start_from_is_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     (base, _) = DATASETS["mrpc"].settings.values()
     monkeypatch.setitem(DATASETS, "mine", DATASETS["mrpc"].model_copy(update={"settings": {"base": base}}))
     assert (settings_for("mine", "base"), settings_origin("mine", "base")) == (base, "settings of the base model")
-    assert settings_for("mine", "large") == own_settings("classification")
+    assert settings_for("mine", "large") == default_settings("classification")
     assert settings_origin("mine", "large") == "settings for own data, as mine declares none for a large model"
     assert settings_origin("own", "large") == "settings for own data"
     assert settings_origin("ax", "large") == "settings of the large model"
@@ -111,19 +118,19 @@ def test_where_the_paper_has_a_dash_there_is_no_row() -> None:
 
 
 def test_full_data_is_compared_and_a_subset_says_so() -> None:
-    rows, words = beside(data(train="official", dev="official"), LARGE, "dev")
+    rows, words = paper_comparison(data(train="official", dev="official"), LARGE, "dev")
     assert len(rows) == 3
     assert words == "Full data."
-    rows, words = beside(data(train="subset", dev="official"), LARGE, "dev")
+    rows, words = paper_comparison(data(train="subset", dev="official"), LARGE, "dev")
     assert len(rows) == 3
     assert words == "Not comparable as it stands: only a subset of train was used."
 
 
 def test_an_encoder_of_another_shape_than_the_papers_says_so() -> None:
-    rows, words = beside(data(train="official", dev="official"), (24, 512), "dev")
+    rows, words = paper_comparison(data(train="official", dev="official"), (24, 512), "dev")
     assert len(rows) == 3
     assert words == "Not comparable as it stands: this encoder has 24 layers × 512, the paper's 24 × 1024."
-    _, words = beside(data("xnli", train="subset", dev="official"), (4, 256), "dev")
+    _, words = paper_comparison(data("xnli", train="subset", dev="official"), (4, 256), "dev")
     assert "only a subset of train was used; this encoder has 4 layers × 256, the paper's 12 × 768." in words
 
 
@@ -131,15 +138,15 @@ def test_an_encoder_of_another_shape_than_the_papers_says_so() -> None:
     "standings", [{"train": "stand-in", "dev": "official"}, {"train": "official", "dev": "stand-in"}]
 )
 def test_stand_ins_are_never_compared(standings: dict[str, Standing]) -> None:
-    rows, words = beside(data(**standings), LARGE, "dev")
+    rows, words = paper_comparison(data(**standings), LARGE, "dev")
     assert not rows
     assert "not shown" in words
-    assert beside(data("own", train="own", dev="own"), LARGE, "dev")[0] == ()
+    assert paper_comparison(data("own", train="own", dev="own"), LARGE, "dev")[0] == ()
 
 
 def test_each_half_of_mnli_has_its_own_figure() -> None:
     mnli = data("mnli", train="official", test_mismatched="official", dev_mismatched="official")
-    assert [row.values for row in beside(mnli, BASE, "test_mismatched")[0]] == [(83.4,), (85.5,)]
-    rows, words = beside(mnli, LARGE, "dev_mismatched")
+    assert [row.values for row in paper_comparison(mnli, BASE, "test_mismatched")[0]] == [(83.4,), (85.5,)]
+    rows, words = paper_comparison(mnli, LARGE, "dev_mismatched")
     assert not rows
     assert words == "The paper reports no figure for mnli, a large model, dev_mismatched."

@@ -14,41 +14,41 @@ import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example, Split
 from ernie2.errors import ConfigError, DataError, RunStopped
 from ernie2.finetuning import jobs, runs, training
-from ernie2.finetuning.inference.predictions import Outcome
+from ernie2.finetuning.finetuned_model import load_finetuned
+from ernie2.finetuning.inference.predictions import ExamplePrediction
 from ernie2.finetuning.jobs import Job
-from ernie2.finetuning.runs import measured_splits, one_answer, run_all
-from ernie2.finetuning.tuned_folder import load_tuned
+from ernie2.finetuning.runs import constant_prediction, evaluated_splits, run_seeds
 from ernie2.training.hooks.base import Hook, OpenRun, StepDone
 from ernie2.training.state import Position
 
 
 def job(folder: Path, head: Any = "classification", **changes: Any) -> Job:
-    return Job(tiny.source(folder / "checkpoint"), tiny.data(head), tiny.settings(**changes), 0, folder / "made-up")
+    return Job(tiny.pretrained(folder / "checkpoint"), tiny.data(head), tiny.settings(**changes), 0, folder / "made-up")
 
 
 def test_a_run_leaves_its_figures_by_epoch_and_a_model_that_loads(tmp_path: Path) -> None:
-    (done,) = run_all(job(tmp_path), [0])
+    (done,) = run_seeds(job(tmp_path), [0])
     told = json.loads((tmp_path / "made-up/seed-0/result.json").read_text())
     assert [one["epoch"] for one in told["epochs"]] == [1, 2]
     assert told["metrics"] == {"dev": told["epochs"][-1]["metrics"]["dev"]} == done.metrics
     assert len(told["losses"]) == 4
-    assert load_tuned(tmp_path / "made-up/seed-0/model").facts.labels == ("bad", "good")
+    assert load_finetuned(tmp_path / "made-up/seed-0/model").config.labels == ("bad", "good")
 
 
 def test_a_finished_run_is_read_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run_all(job(tmp_path), [0, 1])
-    monkeypatch.setattr(runs, "fine_tune", lambda *_, **__: pytest.fail("trained again"))
-    assert run_all(job(tmp_path), [0, 1]) == first
+    first = run_seeds(job(tmp_path), [0, 1])
+    monkeypatch.setattr(runs, "train_model", lambda *_, **__: pytest.fail("trained again"))
+    assert run_seeds(job(tmp_path), [0, 1]) == first
 
 
 def test_a_result_without_its_model_is_trained_again_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (first,) = run_all(job(tmp_path), [0])
+    (first,) = run_seeds(job(tmp_path), [0])
     weights = tmp_path / "made-up/seed-0/model/model.safetensors"
     whole = weights.read_bytes()
     weights.unlink()
-    (again,) = run_all(job(tmp_path), [0])
+    (again,) = run_seeds(job(tmp_path), [0])
     assert (
         "seed-0 has a result, but its model is missing or not whole: seed 0 is trained again" in capsys.readouterr().err
     )
@@ -58,28 +58,28 @@ def test_a_result_without_its_model_is_trained_again_and_that_is_said(
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[" * 100_000, b"\xff"])
 def test_a_damaged_result_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
-    run_all(job(tmp_path), [0])
+    run_seeds(job(tmp_path), [0])
     (tmp_path / "made-up/seed-0/result.json").write_bytes(content)
     with pytest.raises(DataError, match=r"result\.json is damaged: .*Remove .*seed-0 to run it again") as refused:
-        run_all(job(tmp_path), [0])
+        run_seeds(job(tmp_path), [0])
     assert "\n" not in str(refused.value)
 
 
 def test_zeroed_weights_of_a_fine_tuned_model_are_warned_of_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_all(job(tmp_path), [0])
+    run_seeds(job(tmp_path), [0])
     model = tmp_path / "made-up/seed-0/model"
     content = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(content[:-2000] + bytes(2000))
-    load_tuned(model)
+    load_finetuned(model)
     assert f"warning: model.safetensors in {model} changed after ernie2 wrote it" in capsys.readouterr().err
 
 
 def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (whole,) = run_all(job(tmp_path / "whole"), [0])
+    (whole,) = run_seeds(job(tmp_path / "whole"), [0])
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -87,9 +87,9 @@ def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "write_checked_json", interrupted)  # the model is there, the result is not
         with pytest.raises(KeyboardInterrupt):
-            run_all(job(tmp_path), [0])
+            run_seeds(job(tmp_path), [0])
     assert not (tmp_path / "made-up/seed-0/result.json").exists()
-    (again,) = run_all(job(tmp_path), [0])
+    (again,) = run_seeds(job(tmp_path), [0])
     assert (again.losses, again.metrics) == (whole.losses, whole.metrics)
 
 
@@ -103,9 +103,9 @@ def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
 def test_a_finished_run_of_something_else_is_refused_not_taken_or_overwritten(
     change: dict[str, Any], told: str, tmp_path: Path
 ) -> None:
-    run_all(job(tmp_path), [0])
+    run_seeds(job(tmp_path), [0])
     with pytest.raises(ConfigError, match=told):
-        run_all(replace(job(tmp_path), **change), [0])
+        run_seeds(replace(job(tmp_path), **change), [0])
 
 
 def test_a_hook_sees_every_step_and_epoch_of_each_seed_and_changes_no_result(tmp_path: Path) -> None:
@@ -128,15 +128,15 @@ def test_a_hook_sees_every_step_and_epoch_of_each_seed_and_changes_no_result(tmp
         def close(self) -> None:
             seen.append("closed")
 
-    plain = run_all(job(tmp_path / "plain"), [0])
-    watched = run_all(replace(job(tmp_path / "watched"), hooks=(Sees,)), [0])
+    plain = run_seeds(job(tmp_path / "plain"), [0])
+    watched = run_seeds(replace(job(tmp_path / "watched"), hooks=(Sees,)), [0])
     assert [one.losses for one in watched] == [one.losses for one in plain]
     steps = [one for one in seen if isinstance(one, tuple) and len(one) == 3]
     assert [step for step, at, _ in steps if step == at] == [1, 2, 3, 4]
     assert seen[:2] == ["seed-0", ("before", 1)]
     assert [one for one in seen if isinstance(one, tuple) and one[0] == "epoch"] == [("epoch", 1), ("epoch", 2)]
     assert seen[-1] == "closed"
-    assert run_all(job(tmp_path / "watched"), [0]) == watched  # hooks are no part of what a run is
+    assert run_seeds(job(tmp_path / "watched"), [0]) == watched  # hooks are no part of what a run is
 
 
 def test_a_run_that_a_hook_stops_leaves_no_result_and_is_done_again(tmp_path: Path) -> None:
@@ -150,30 +150,30 @@ def test_a_run_that_a_hook_stops_leaves_no_result_and_is_done_again(tmp_path: Pa
             return "two steps are enough" if self.steps == 2 else None
 
     with pytest.raises(RunStopped, match=r"two steps are enough; step 2 of 4 is done, .* not saved\. The same command"):
-        run_all(replace(job(tmp_path), hooks=(Stops,)), [0])
+        run_seeds(replace(job(tmp_path), hooks=(Stops,)), [0])
     assert not (tmp_path / "made-up/seed-0/result.json").exists()
-    (done,) = run_all(job(tmp_path), [0])
+    (done,) = run_seeds(job(tmp_path), [0])
     assert len(done.losses) == 4
 
 
 def test_another_tag_scheme_is_another_run(tmp_path: Path) -> None:
     tagging = replace(job(tmp_path), data=tiny.data("tagging"))
-    run_all(tagging, [0])
+    run_seeds(tagging, [0])
     with pytest.raises(ConfigError, match=r"a finished run of another tag scheme \(IOB2\)"):
-        run_all(replace(tagging, data=replace(tagging.data, scheme="IOB1")), [0])
+        run_seeds(replace(tagging, data=replace(tagging.data, scheme="IOB1")), [0])
 
 
 def test_another_checkpoint_is_another_run(tmp_path: Path) -> None:
-    run_all(job(tmp_path), [0])
-    other = replace(job(tmp_path), source=tiny.source(tmp_path / "other", seed=2))
+    run_seeds(job(tmp_path), [0])
+    other = replace(job(tmp_path), pretrained=tiny.pretrained(tmp_path / "other", seed=2))
     with pytest.raises(ConfigError, match="another checkpoint"):
-        run_all(other, [0])
+        run_seeds(other, [0])
 
 
 @pytest.mark.slow
 def test_runs_side_by_side_give_the_same_figures(tmp_path: Path) -> None:
-    alone = run_all(job(tmp_path / "a"), [0, 1])
-    together = run_all(job(tmp_path / "b"), [0, 1], parallel=2)
+    alone = run_seeds(job(tmp_path / "a"), [0, 1])
+    together = run_seeds(job(tmp_path / "b"), [0, 1], parallel=2)
     assert [one.losses for one in alone] == [one.losses for one in together]
     assert [one.metrics for one in alone] == [one.metrics for one in together]
 
@@ -182,10 +182,10 @@ def test_a_run_that_diverged_has_no_figures_but_its_reason(tmp_path: Path) -> No
     far = tuple(replace(one, label=1e30) for one in tiny.examples("regression", 4))  # its square is not a float32
     data = tiny.data("regression")
     diverging = replace(job(tmp_path), data=replace(data, splits={**data.splits, "train": Split(far, ("far",), "own")}))
-    (done,) = run_all(diverging, [0])
+    (done,) = run_seeds(diverging, [0])
     assert done.diverged.startswith("diverged: the loss was not finite at step ")
     assert done.metrics == {}
-    assert run_all(diverging, [0])[0].diverged == done.diverged
+    assert run_seeds(diverging, [0])[0].diverged == done.diverged
 
 
 def test_a_model_that_gives_one_answer_is_told_with_its_steps_and_not_as_diverged(
@@ -194,7 +194,7 @@ def test_a_model_that_gives_one_answer_is_told_with_its_steps_and_not_as_diverge
     monkeypatch.setattr(training, "learning_rate", lambda *_: 0.0)
     test = tiny.examples("classification", 6, seed=2)
     whole = replace(job(tmp_path), data=tiny.data("classification", test=test))
-    (done,) = run_all(whole, [0])
+    (done,) = run_seeds(whole, [0])
     assert done.diverged == "predicts 'bad' for everything after 4 steps"
     assert done.metrics["test"] == {"accuracy": 50.0}
     assert "made-up, seed 0, scoring test: 6 of 6 sequences (100 %)" in capsys.readouterr().out
@@ -212,30 +212,30 @@ def test_a_model_that_gives_one_answer_is_told_with_its_steps_and_not_as_diverge
 )
 def test_a_model_with_one_answer_for_everything_is_named(head: Any, gold: Any, given: Any, told: str) -> None:
     some = [Example(str(i), "w1", label=label) for i, label in enumerate(gold)]
-    assert one_answer(tiny.data(head), some, [Outcome(value) for value in given]) == told
+    assert constant_prediction(tiny.data(head), some, [ExamplePrediction(value) for value in given]) == told
 
 
 def test_test_splits_are_measured_where_they_have_labels_and_nowhere_else(tmp_path: Path) -> None:
     labelled = tiny.examples("classification", 4)
     bare = [replace(one, label=None) for one in labelled]
-    assert measured_splits(tiny.data("classification", test=labelled)) == ("dev", "test")
-    assert measured_splits(tiny.data("classification", test=bare)) == ("dev",)
+    assert evaluated_splits(tiny.data("classification", test=labelled)) == ("dev", "test")
+    assert evaluated_splits(tiny.data("classification", test=bare)) == ("dev",)
 
 
 @pytest.mark.parametrize("head", ["tagging", "span"])
 def test_fifty_examples_are_learnt_by_heart(head: Any, tmp_path: Path) -> None:
     same = tiny.data(head, 50).splits["train"]
     made = Job(
-        tiny.source(tmp_path / "checkpoint", layers=2, hidden=64),
+        tiny.pretrained(tmp_path / "checkpoint", layers=2, hidden=64),
         replace(tiny.data(head), splits={"train": same, "dev": same}),
         tiny.settings(epochs=40, batch=10, peak_lr=2e-3, warmup_share=0.1),
         0,
         tmp_path / "made-up",
     )
-    (done,) = run_all(made, [0])
+    (done,) = run_seeds(made, [0])
     assert all(value >= 95 for value in done.metrics["dev"].values()), done.metrics
 
 
 def test_the_cpu_is_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert runs.devices() == [torch.device("cpu")]
+    assert runs.available_devices() == [torch.device("cpu")]

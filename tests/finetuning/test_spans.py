@@ -11,30 +11,30 @@ from ernie2.finetuning.spans import (
     Candidate,
     Window,
     best_spans,
-    max_context,
+    context_windows,
+    owned_tokens,
     token_span,
     window_target,
-    windows,
 )
 
 
 def test_windows_by_hand() -> None:
-    assert windows(10, 3, max_length=10, stride=3) == [Window(0, 4), Window(3, 4), Window(6, 4)]
-    assert windows(4, 3, max_length=10, stride=3) == [Window(0, 4)]
-    assert windows(0, 3, max_length=10, stride=3) == [Window(0, 0)]
-    assert windows(10, 99, max_length=10, stride=9, max_query=3) == [Window(0, 4), Window(4, 4), Window(8, 2)]
+    assert context_windows(10, 3, max_length=10, stride=3) == [Window(0, 4), Window(3, 4), Window(6, 4)]
+    assert context_windows(4, 3, max_length=10, stride=3) == [Window(0, 4)]
+    assert context_windows(0, 3, max_length=10, stride=3) == [Window(0, 0)]
+    assert context_windows(10, 99, max_length=10, stride=9, max_query=3) == [Window(0, 4), Window(4, 4), Window(8, 2)]
     with pytest.raises(ValueError, match="leave no room"):
-        windows(5, 7, max_length=10, stride=3)
+        context_windows(5, 7, max_length=10, stride=3)
 
 
 @given(st.integers(0, 200), st.integers(0, 80), st.integers(70, 120), st.integers(1, 60))
 def test_windows_show_every_token_and_each_token_belongs_to_one(
     tokens: int, question: int, max_length: int, stride: int
 ) -> None:
-    shown = windows(tokens, question, max_length=max_length, stride=stride)
+    shown = context_windows(tokens, question, max_length=max_length, stride=stride)
     seen = np.zeros(tokens, int)
     owned = np.zeros(tokens, int)
-    for window, mine in zip(shown, max_context(shown), strict=True):
+    for window, mine in zip(shown, owned_tokens(shown), strict=True):
         assert window.length <= max_length - min(question, 64) - 3
         seen[window.start : window.start + window.length] += 1
         owned[window.start : window.start + window.length] += mine
@@ -45,14 +45,14 @@ def test_windows_show_every_token_and_each_token_belongs_to_one(
 def test_the_window_with_most_context_owns_a_token() -> None:
     # token 3 has context min(3, 0) in the first window, min(0, 3) in the second: equal, the first has it; token 4 and 5
     # stand further inside the second; token 6 at its end and at the third's beginning
-    owned = max_context([Window(0, 4), Window(3, 4), Window(6, 4)])
+    owned = owned_tokens([Window(0, 4), Window(3, 4), Window(6, 4)])
     assert [mine.tolist() for mine in owned] == [
         [True, True, True, True],
         [False, True, True, True],
         [False, True, True, True],
     ]
     # of windows with as much context the longer one has the token: 0.01 a token of length counts
-    assert [mine.tolist() for mine in max_context([Window(0, 2), Window(1, 3)])] == [[True, False], [True] * 3]
+    assert [mine.tolist() for mine in owned_tokens([Window(0, 2), Window(1, 3)])] == [[True, False], [True] * 3]
 
 
 def test_answers_as_tokens_and_as_targets_of_a_window() -> None:
@@ -89,7 +89,7 @@ def test_a_start_counts_only_in_the_window_of_its_maximal_context() -> None:
     shown = [Window(0, 2), Window(1, 2)]
     high_in_the_wrong_window = [np.array([0.0, 0]), np.array([9.0, 0])]  # token 1 belongs to the first window
     ends = [np.array([0.0, 0]), np.array([1.0, 1])]
-    assert max_context(shown)[1].tolist() == [False, True]
+    assert owned_tokens(shown)[1].tolist() == [False, True]
     assert best_spans(CONTEXT, OFFSETS, shown, high_in_the_wrong_window, ends)[0].score == 1.0
 
 

@@ -11,10 +11,10 @@ import torch
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Head
-from ernie2.finetuning.encoded import ExampleEncoder
-from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.training import batches_of, fine_tune, learning_rate
-from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, save_tuned
+from ernie2.finetuning.encoding import ExampleEncoder
+from ernie2.finetuning.finetuned_model import FinetunedConfig, FinetunedModel, save_finetuned
+from ernie2.finetuning.heads import EncoderWithHead, output_count
+from ernie2.finetuning.training import epoch_batches, learning_rate, train_model
 
 CPU = torch.device("cpu")
 
@@ -22,13 +22,13 @@ CPU = torch.device("cpu")
 def ready(folder: Path, head: Head, count: int = 13, **changes: Any):
     """A model before training, its sequences and settings."""
     settings = tiny.settings(**changes)
-    source = tiny.source(folder / "checkpoint", dropout=settings.dropout)
-    encoder = ExampleEncoder(source.wordpieces, head, tiny.LABELS[head], settings, 4)
-    carrier, _ = source.build(settings, 0)
-    model = TunedModel(
-        carrier.encoder, head, outputs_of(head, len(tiny.LABELS[head])), dropout=settings.dropout, seed=3
+    pretrained = tiny.pretrained(folder / "checkpoint", dropout=settings.dropout)
+    encoder = ExampleEncoder(pretrained.wordpieces, head, tiny.LABELS[head], settings, 4)
+    carrier, _ = pretrained.build(settings, 0)
+    model = EncoderWithHead(
+        carrier.encoder, head, output_count(head, len(tiny.LABELS[head])), dropout=settings.dropout, seed=3
     )
-    return model, encoder.encode(tiny.examples(head, count), labelled=True).sequences, settings, source
+    return model, encoder.encode(tiny.examples(head, count), labelled=True).sequences, settings, pretrained
 
 
 def plain_losses(folder: Path, head: Head, sequences: Any, settings: Any, seed: int) -> list[float]:
@@ -43,7 +43,7 @@ def plain_losses(folder: Path, head: Head, sequences: Any, settings: Any, seed: 
     optimizer = torch.optim.AdamW(groups, lr=settings.peak_lr)
     losses = []
     for epoch in range(settings.epochs):
-        for chosen in batches_of(len(sequences), settings.batch, seed, epoch):
+        for chosen in epoch_batches(len(sequences), settings.batch, seed, epoch):
             batch = [sequences[i] for i in chosen]
             longest = max(len(one.tokens) for one in batch)
             ids, mask, types = (torch.zeros(len(batch), longest, dtype=torch.long) for _ in range(3))
@@ -79,10 +79,10 @@ def plain_losses(folder: Path, head: Head, sequences: Any, settings: Any, seed: 
 def test_losses_are_those_of_transformers_on_the_same_batches(head: Head, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     # five epochs of four batches, accumulated over packs of two sequences or so
-    model, sequences, settings, source = ready(tmp_path, head, epochs=5, pack_tokens=40)
-    facts = TunedFacts(head=head, labels=tiny.LABELS[head], settings=settings, dataset="made-up")
-    save_tuned(tmp_path / "start", Tuned(model, source.wordpieces, facts, len(tiny.VOCABULARY)))
-    ours = fine_tune(model, sequences, settings, 5, CPU).losses
+    model, sequences, settings, pretrained = ready(tmp_path, head, epochs=5, pack_tokens=40)
+    config = FinetunedConfig(head=head, labels=tiny.LABELS[head], settings=settings, dataset="made-up")
+    save_finetuned(tmp_path / "start", FinetunedModel(model, pretrained.wordpieces, config, len(tiny.VOCABULARY)))
+    ours = train_model(model, sequences, settings, 5, CPU).losses
     theirs = plain_losses(tmp_path / "start", head, sequences, settings, 5)
     assert len(ours) == len(theirs) == 20
     assert ours == pytest.approx(theirs, abs=1e-4)
@@ -93,7 +93,7 @@ def test_packs_change_nothing_but_memory(tmp_path: Path) -> None:
     found = []
     for pack_tokens in (16, 4096):
         model, sequences, settings, _ = ready(tmp_path, "classification", pack_tokens=pack_tokens)
-        found.append(fine_tune(model, sequences, settings, 0, CPU).losses)
+        found.append(train_model(model, sequences, settings, 0, CPU).losses)
     assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_parameters_with_dropout_and_another_does_n
     found = []
     for seed in (0, 0, 1):
         model, sequences, settings, _ = ready(tmp_path, "classification", dropout=0.1, epochs=1)
-        fine_tune(model, sequences, settings, seed, CPU)
+        train_model(model, sequences, settings, seed, CPU)
         found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -111,14 +111,14 @@ def test_a_run_whose_loss_is_not_finite_ends_and_says_at_which_step(tmp_path: Pa
     model, sequences, settings, _ = ready(tmp_path, "classification", epochs=3)
     with torch.no_grad():
         model.linear.weight.fill_(float("nan"))
-    history = fine_tune(model, sequences, settings, 0, CPU)
+    history = train_model(model, sequences, settings, 0, CPU)
     assert history.diverged == "the loss was not finite at step 1 of 12"
     assert len(history.epochs) == 1
 
 
 def test_every_epoch_is_recorded_with_what_was_measured_after_it(tmp_path: Path) -> None:
     model, sequences, settings, _ = ready(tmp_path, "classification", count=8)
-    history = fine_tune(model, sequences, settings, 0, CPU, after_epoch=lambda: {"metrics": 1})
+    history = train_model(model, sequences, settings, 0, CPU, after_epoch=lambda: {"metrics": 1})
     assert [(one["epoch"], one["metrics"]) for one in history.epochs] == [(1, 1), (2, 1)]
     assert history.epochs[0]["loss"] == pytest.approx(sum(history.losses[:2]) / 2)
     assert history.sequences_per_second > 0
@@ -126,9 +126,9 @@ def test_every_epoch_is_recorded_with_what_was_measured_after_it(tmp_path: Path)
 
 def test_a_run_can_be_ended_early_without_another_schedule(tmp_path: Path) -> None:
     model, sequences, settings, _ = ready(tmp_path, "classification", schedule="linear", warmup_share=0.1)
-    whole = fine_tune(model, sequences, settings, 0, CPU).losses
+    whole = train_model(model, sequences, settings, 0, CPU).losses
     model, *_ = ready(tmp_path, "classification")
-    assert fine_tune(model, sequences, settings, 0, CPU, most_steps=3).losses == whole[:3]
+    assert train_model(model, sequences, settings, 0, CPU, max_steps=3).losses == whole[:3]
 
 
 LINEAR = tiny.settings(schedule="linear", warmup_share=0.1, peak_lr=1.0)
@@ -149,8 +149,8 @@ def test_the_rate_of_a_step(settings: Any, rates: list[tuple[int, float]]) -> No
 
 
 def test_the_order_is_a_pure_function_of_seed_and_epoch_and_shows_everything_once() -> None:
-    orders = {key: np.concatenate(list(batches_of(10, 4, *key))).tolist() for key in [(0, 0), (0, 1), (1, 0)]}
+    orders = {key: np.concatenate(list(epoch_batches(10, 4, *key))).tolist() for key in [(0, 0), (0, 1), (1, 0)]}
     assert all(sorted(order) == list(range(10)) for order in orders.values())
     assert len({tuple(order) for order in orders.values()}) == 3
-    assert np.concatenate(list(batches_of(10, 4, 0, 0))).tolist() == orders[0, 0]
-    assert [len(batch) for batch in batches_of(10, 4, 0, 0)] == [4, 4, 2]
+    assert np.concatenate(list(epoch_batches(10, 4, 0, 0))).tolist() == orders[0, 0]
+    assert [len(batch) for batch in epoch_batches(10, 4, 0, 0)] == [4, 4, 2]

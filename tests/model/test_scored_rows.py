@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ernie2.batches.batch import Targets
 from ernie2.datasets.examples import Head
-from ernie2.finetuning.encoded import SCORED
-from ernie2.finetuning.heads import TunedModel
+from ernie2.finetuning.encoding import TARGET_NAME
+from ernie2.finetuning.heads import EncoderWithHead
 from ernie2.model import encoder as encoder_module
 from ernie2.model import levers
 from ernie2.model.attention import plan as plan_module
@@ -170,16 +170,16 @@ def test_fine_tuning_reads_first_tokens_only(head: Head):
     pack = make_pack([20, 7, 33], tasks=())
     labels = {"classification": np.array([0, 2, 1]), "regression": np.array([0.5, 1, 2], np.float32)}
     labels["multi_label"] = np.eye(3, dtype=np.float32)
-    pack = with_targets(pack, {SCORED: Targets(pack.starts[:-1], labels[head], 3)})
+    pack = with_targets(pack, {TARGET_NAME: Targets(pack.starts[:-1], labels[head], 3)})
     inputs = Inputs.of(pack, "cpu", static=False)
-    model = TunedModel(Encoder(small_settings(), VOCABULARY), head, 1 if head == "regression" else 3, dropout=0.0)
+    model = EncoderWithHead(Encoder(small_settings(), VOCABULARY), head, 1 if head == "regression" else 3, dropout=0.0)
     seen = []
     model.encoder.layers[-1].register_forward_hook(lambda module, given, hidden: seen.append(len(hidden)))
     both = []
     for off in ((), ("scored_rows",)):
         with levers.without(*off):
             model.zero_grad(set_to_none=True)
-            loss = model(inputs)[SCORED].sum
+            loss = model(inputs)[TARGET_NAME].sum
             loss.backward()
             both.append((loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
     assert seen == [3, 60]
@@ -188,10 +188,10 @@ def test_fine_tuning_reads_first_tokens_only(head: Head):
 
 def test_tags_spans_and_means_read_all_rows():
     pack = make_pack([20, 7, 33], tasks=())
-    inputs = Inputs.of(with_targets(pack, {SCORED: targets_of(pack.starts[:-1])}), "cpu", static=False)
+    inputs = Inputs.of(with_targets(pack, {TARGET_NAME: targets_of(pack.starts[:-1])}), "cpu", static=False)
     assert inputs.rows is not None
     for head, pooling in (("tagging", "first"), ("span", "first"), ("classification", "mean")):
-        model = TunedModel(Encoder(small_settings(), VOCABULARY), head, 3, pooling=pooling)
+        model = EncoderWithHead(Encoder(small_settings(), VOCABULARY), head, 3, pooling=pooling)
         seen = []
         model.encoder.register_forward_hook(lambda module, given, hidden, seen=seen: seen.append(len(hidden)))
         model.scores(inputs)

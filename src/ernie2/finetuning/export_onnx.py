@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from ernie2.config.settings import EncoderSettings
 from ernie2.console import log_info, log_warning
 from ernie2.errors import CheckpointError, ConfigError, DamagedFile, RunFailed, StorageError, install_advice
-from ernie2.finetuning.heads import DenseTuned
-from ernie2.finetuning.paper import OWN
-from ernie2.finetuning.sources import open_source
-from ernie2.finetuning.tuned_folder import FACTS, load_tuned
+from ernie2.finetuning.finetuned_model import CONFIG_KEY, load_finetuned
+from ernie2.finetuning.heads import PaddedEncoderWithHead
+from ernie2.finetuning.paper import DEFAULT_SETTINGS
+from ernie2.finetuning.pretrained import load_pretrained
 from ernie2.model.encoder import DenseEncoder
 from ernie2.model.formats.own import OWN as OWN_FILE
 from ernie2.model.hf import CONFIG, hf_config, unknown_to_hf
@@ -37,7 +37,7 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """The folder that was written, the names of the outputs of its `model.onnx`, and the largest difference to torch on
     made-up batches of two shapes."""
 
@@ -47,7 +47,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _OnnxSource:
     """A network that takes padded ids, with what goes beside it."""
 
     network: nn.Module
@@ -57,7 +57,7 @@ class _Ready:
     settings: EncoderSettings
 
 
-def export(model: str | Path, destination: str | Path, task_id: str | None = None) -> Exported:
+def export(model: str | Path, destination: str | Path, task_id: str | None = None) -> ExportResult:
     """Writes `destination`: model.onnx with dynamic batch and length, tokeniser and config.json; whole or not at all.
 
     `model` is a folder that `finetune` left, or any checkpoint, whose encoder alone is written then
@@ -71,19 +71,19 @@ def export(model: str | Path, destination: str | Path, task_id: str | None = Non
         raise ConfigError(f"ONNX needs {', '.join(lacking)}: {install_advice('onnx')}.")
     if destination.exists():
         raise StorageError(f"{destination} exists already; name a folder that does not, or move that one away.")
-    ready = _tuned(model, task_id) if _is_tuned(model) else _bare(model, task_id)
+    source = _load_finetuned(model, task_id) if _is_finetuned(model) else _load_encoder(model, task_id)
     with staged_folder(destination) as staging:
-        _write_onnx(staging / FILE, ready)
-        difference = compare(staging / FILE, ready.network, ready.settings)
-        ready.wordpieces.save(staging, ready.settings.position_rows)
-        write_json(staging / CONFIG, ready.config)
+        _write_onnx(staging / FILE, source)
+        difference = max_difference(staging / FILE, source.network, source.settings)
+        source.wordpieces.save(staging, source.settings.position_rows)
+        write_json(staging / CONFIG, source.config)
     log_info(
-        f"{model} -> {destination / FILE} ({', '.join(ready.outputs)}); largest difference to torch {difference:.1e}"
+        f"{model} -> {destination / FILE} ({', '.join(source.outputs)}); largest difference to torch {difference:.1e}"
     )
-    return Exported(destination, ready.outputs, difference)
+    return ExportResult(destination, source.outputs, difference)
 
 
-def compare(file: Path, network: nn.Module, settings: EncoderSettings) -> float:
+def max_difference(file: Path, network: nn.Module, settings: EncoderSettings) -> float:
     """The largest difference between onnxruntime and torch over made-up batches of two shapes, with padding.
 
     Raises `RunFailed` where it is above `TOLERANCE`.
@@ -93,30 +93,30 @@ def compare(file: Path, network: nn.Module, settings: EncoderSettings) -> float:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     worst = 0.0
     for texts, length in ((1, 7), (3, 16)):
-        given = _made_up(texts, length, settings)
+        given = _random_inputs(texts, length, settings)
         theirs = session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, given, strict=True)})
         with torch.inference_mode():
             made = network(*given)
         ours = made if isinstance(made, tuple) else (made,)
         for one, other in zip(ours, theirs, strict=True):
-            real, found = (_real(values, given[1].numpy()) for values in (one.numpy(), other))
+            real, found = (_unpadded(values, given[1].numpy()) for values in (one.numpy(), other))
             worst = max(worst, float(np.abs(real - found).max() / max(1.0, np.abs(real).max())))
     if not worst <= TOLERANCE:
         raise RunFailed(f"ONNX and torch differ by {worst:.1e}, more than {TOLERANCE:g}; nothing was written.")
     return worst
 
 
-def _write_onnx(file: Path, ready: _Ready) -> None:
+def _write_onnx(file: Path, source: _OnnxSource) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators of libraries that are not there
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=ready.settings.position_rows)
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=source.settings.position_rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            ready.network,
-            _made_up(2, 12, ready.settings),
+            source.network,
+            _random_inputs(2, 12, source.settings),
             dynamo=True,
             input_names=list(INPUTS),
-            output_names=list(ready.outputs),
+            output_names=list(source.outputs),
             dynamic_shapes=tuple({0: batch, 1: length} for _ in INPUTS),
             verbose=False,
         )
@@ -124,7 +124,7 @@ def _write_onnx(file: Path, ready: _Ready) -> None:
     program.save(str(file))
 
 
-def _made_up(texts: int, length: int, settings: EncoderSettings) -> tuple[Tensor, Tensor, Tensor]:
+def _random_inputs(texts: int, length: int, settings: EncoderSettings) -> tuple[Tensor, Tensor, Tensor]:
     """ids, mask and segments of texts of which all but the first are padded by 2 tokens; ids any model has. They are no
     longer than the encoder takes."""
     length = min(length, settings.position_rows)
@@ -135,44 +135,50 @@ def _made_up(texts: int, length: int, settings: EncoderSettings) -> tuple[Tensor
     return ids, mask, types
 
 
-def _real(values: Any, mask: Any) -> Any:
+def _unpadded(values: Any, mask: Any) -> Any:
     """Of values (B, L, …) those at tokens; of (B, …) all."""
     return values[mask.astype(bool)] if values.ndim > 1 and values.shape[:2] == mask.shape else values
 
 
-def _is_tuned(folder: Path) -> bool:
+def _is_finetuned(folder: Path) -> bool:
     for name in (CONFIG, OWN_FILE):
         with suppress(FileNotFoundError, DamagedFile):
-            if FACTS in read_json(folder / name, dict):
+            if CONFIG_KEY in read_json(folder / name, dict):
                 return True
     return False
 
 
-def _tuned(folder: Path, task_id: str | None) -> _Ready:
+def _load_finetuned(folder: Path, task_id: str | None) -> _OnnxSource:
     if task_id is not None:
         raise ConfigError(f"{folder} is fine-tuned and has its task id in it; leave --task-id out.")
-    tuned = load_tuned(folder)
-    _check_kind(folder, tuned.model.encoder.settings)
-    outputs = ("start_logits", "end_logits") if tuned.model.head == "span" else ("logits",)
+    finetuned = load_finetuned(folder)
+    _check_exportable(folder, finetuned.model.encoder.settings)
+    outputs = ("start_logits", "end_logits") if finetuned.model.head == "span" else ("logits",)
     config = read_json(folder / CONFIG, dict)
-    return _Ready(DenseTuned(tuned.model).eval(), outputs, tuned.wordpieces, config, tuned.model.encoder.settings)
+    return _OnnxSource(
+        PaddedEncoderWithHead(finetuned.model).eval(),
+        outputs,
+        finetuned.wordpieces,
+        config,
+        finetuned.model.encoder.settings,
+    )
 
 
-def _bare(checkpoint: Path, task_id: str | None) -> _Ready:
-    source = open_source(checkpoint)
+def _load_encoder(checkpoint: Path, task_id: str | None) -> _OnnxSource:
+    source = load_pretrained(checkpoint)
     if (note := unfinished_note(checkpoint, source.stored.where)) is not None:
         log_warning(note)
-    _check_kind(checkpoint, source.stored.settings)
-    row = 0 if task_id is None else source.task_id(task_id, OWN)[0]
-    carrier, new = source.build(OWN, 0)  # of the settings only dropout is read, and none is applied
+    _check_exportable(checkpoint, source.stored.settings)
+    row = 0 if task_id is None else source.task_id(task_id, DEFAULT_SETTINGS)[0]
+    carrier, new = source.build(DEFAULT_SETTINGS, 0)  # of the settings only dropout is read, and none is applied
     pooled = not any(name.startswith("encoder.pooler.") for name in new)
     outputs = ("last_hidden_state", "pooler_output") if pooled else ("last_hidden_state",)
     config = hf_config(carrier.settings, carrier.vocab_size, source.stored.task_ids, (), source.wordpieces.pad_id)
-    network = _Bare(DenseEncoder(carrier.encoder, row), pooled).eval()
-    return _Ready(network, outputs, source.wordpieces, config, source.stored.settings)
+    network = _EncoderOnly(DenseEncoder(carrier.encoder, row), pooled).eval()
+    return _OnnxSource(network, outputs, source.wordpieces, config, source.stored.settings)
 
 
-class _Bare(nn.Module):
+class _EncoderOnly(nn.Module):
     """An encoder with named outputs."""
 
     def __init__(self, dense: DenseEncoder, pooled: bool) -> None:
@@ -185,7 +191,7 @@ class _Bare(nn.Module):
         return (hidden, self.dense.pool(hidden)) if self.pooled else (hidden,)
 
 
-def _check_kind(folder: Path, settings: EncoderSettings) -> None:
+def _check_exportable(folder: Path, settings: EncoderSettings) -> None:
     if lacking := unknown_to_hf(settings):
         raise CheckpointError(
             f"{folder}: its encoder has {', '.join(lacking)}; only what Hugging Face's ErnieModel can be is written "

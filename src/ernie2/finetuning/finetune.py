@@ -15,13 +15,13 @@ from ernie2.datasets.examples import LabelledData
 from ernie2.datasets.official_files import find_files
 from ernie2.datasets.own_data import own_data
 from ernie2.errors import ConfigError, DataError
-from ernie2.finetuning.former import check_results_folder, check_submission_file
-from ernie2.finetuning.glue_submission import check_tests, submit
-from ernie2.finetuning.jobs import MODEL, Job, Run
-from ernie2.finetuning.paper import own_settings, settings_for
-from ernie2.finetuning.runs import devices, diagnose, run_all
-from ernie2.finetuning.scoring.results import Outcomes, lines_of, outcomes_of, record_of
-from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.finetuning.glue_submission import check_test_files, predict_submission
+from ernie2.finetuning.jobs import MODEL, Job, RunResult
+from ernie2.finetuning.overwrite_checks import check_results_folder, check_submission_file
+from ernie2.finetuning.paper import default_settings, settings_for
+from ernie2.finetuning.pretrained import PretrainedCheckpoint, fit_lengths, load_pretrained
+from ernie2.finetuning.runs import available_devices, run_seeds, score_diagnostic
+from ernie2.finetuning.scoring.results import DatasetResult, build_record, format_result, summarise_runs
 from ernie2.formatting import quantity
 from ernie2.reporting.finetuned import write_results
 from ernie2.runs.stored import unfinished_note
@@ -30,11 +30,11 @@ from ernie2.storage.removing import remove_empty
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.step import choose_precision
 
-_FILES = "--train F --dev F (from Python: files={'train': F, 'dev': F})"
+_FILES_HINT = "--train F --dev F (from Python: files={'train': F, 'dev': F})"
 
 
 @dataclass(frozen=True)
-class Finetuned:
+class FinetuneResult:
     """The folder of results, and by data set its models: seed-k/model, loaded by `transformers` and `predict`.
 
     `record` is what results.json holds.
@@ -63,7 +63,7 @@ def finetune(
     tokenizer: str | None = None,
     parallel: int | None = None,
     hooks: Sequence[HookSource] = (),
-) -> Finetuned:
+) -> FinetuneResult:
     """Fine-tunes a checkpoint of any kind on declared data sets or on files of your own, and measures it.
 
     `dataset`: a name of `datasets.declared.DATASETS`, or a group ("glue", "chinese"), read from the folder `data` or
@@ -82,30 +82,36 @@ def finetune(
         check_results_folder(Path(out))
     if submission is not None:
         check_submission_file(Path(submission))
-    source = open_source(checkpoint, tokenizer)
-    named, absent = _data(dataset, data, dict(files or {}), text, label, head, scheme)
+    pretrained = load_pretrained(checkpoint, tokenizer)
+    named, absent = _load_datasets(dataset, data, dict(files or {}), text, label, head, scheme)
     if submission is not None:
-        _check_submission(dataset, named, absent)
-    folder = Path(out) if out is not None else Path("finetuned") / _name_of(source.where)
-    jobs = [_job(source, one, settings, task_id, folder, hooks) for one in named.values() if one.trained_on is None]
-    unfinished = unfinished_note(source.where, source.stored.where)
+        _check_submission_data(dataset, named, absent)
+    folder = Path(out) if out is not None else Path("finetuned") / _checkpoint_name(pretrained.where)
+    jobs = [
+        _build_job(pretrained, one, settings, task_id, folder, hooks)
+        for one in named.values()
+        if one.trained_on is None
+    ]
+    unfinished = unfinished_note(pretrained.where, pretrained.stored.where)
     remarks = [
         *([unfinished] if unfinished else []),
-        *source.wordpieces.notes,
-        *_remarks(data, named, absent, told=submission is None),
+        *pretrained.wordpieces.notes,
+        *_dataset_notes(data, named, absent, note_unlabelled=submission is None),
     ]
     for remark in remarks:
         log_warning(remark)
     with _results_folder(folder):
         runs, results = _run_jobs(jobs, named, seeds, parallel, tokenizer)
         if submission is not None:
-            chosen = submit(Path(submission), named, runs, devices()[0])
+            chosen = predict_submission(Path(submission), named, runs, available_devices()[0])
             remarks.append("submission: " + ", ".join(f"{name} by seed {seed}" for name, seed in chosen.items()))
             log_result(f"Submission: {submission}; the run that is best on dev predicted each test file")
-        record = record_of(results, **_facts(jobs[0][0], remarks, results))
-        _say_score(record, results)
+        record = build_record(results, **_run_info(jobs[0][0], remarks, results))
+        _log_glue_score(record, results)
         write_results(folder, record)
-    return Finetuned(folder, {name: tuple(run.folder / MODEL for run in found) for name, found in runs.items()}, record)
+    return FinetuneResult(
+        folder, {name: tuple(run.folder / MODEL for run in found) for name, found in runs.items()}, record
+    )
 
 
 @contextmanager
@@ -131,30 +137,36 @@ def _run_jobs(
     seeds: int | None,
     parallel: int | None,
     tokenizer: str | None,
-) -> tuple[dict[str, list[Run]], list[Outcomes]]:
+) -> tuple[dict[str, list[RunResult]], list[DatasetResult]]:
     """(runs by data set, outcomes of every set, those that are only scored included); the folder of jobs is locked."""
-    runs: dict[str, list[Run]] = {}
-    results: list[Outcomes] = []
+    runs: dict[str, list[RunResult]] = {}
+    results: list[DatasetResult] = []
     for job, notes in jobs:
-        said = _say_job(job, notes)
-        name, shared = job.data.name, (job.settings, job.source.shape, job.task_id, job.folder)
+        said = _log_job(job, notes)
+        name, shared = job.data.name, (job.settings, job.pretrained.shape, job.task_id, job.folder)
         count = seeds or (job.settings.runs if name in DATASETS else 1)
-        runs[name] = run_all(job, range(count), parallel=parallel, tokenizer=tokenizer)
-        made = outcomes_of(job.data, runs[name], *shared)
-        log_result("\n".join(lines_of(replace(made, notes=tuple(note for note in made.notes if note not in said)))))
+        runs[name] = run_seeds(job, range(count), parallel=parallel, tokenizer=tokenizer)
+        made = summarise_runs(job.data, runs[name], *shared)
+        log_result(
+            "\n".join(format_result(replace(made, notes=tuple(note for note in made.notes if note not in said))))
+        )
         results.append(replace(made, notes=(*notes, *made.notes)))
         for one in named.values():
             if one.trained_on == name and one.splits["test"].labelled:
-                whole, scored = diagnose(one, job.data, runs[name], devices()[0])
-                results.append(outcomes_of(whole, scored, *shared))
-                log_result("\n".join(lines_of(results[-1])))
+                whole, scored = score_diagnostic(one, job.data, runs[name], available_devices()[0])
+                results.append(summarise_runs(whole, scored, *shared))
+                log_result("\n".join(format_result(results[-1])))
     return runs, results
 
 
-def _remarks(data: str | None, named: Mapping[str, LabelledData], absent: Sequence[str], *, told: bool) -> list[str]:
+def _dataset_notes(
+    data: str | None, named: Mapping[str, LabelledData], absent: Sequence[str], *, note_unlabelled: bool
+) -> list[str]:
     """What is said of sets without a run; `told`: of those that only a submission is predicted for, too."""
     bare = [
-        one for one in named.values() if told and one.trained_on and not any(s.labelled for s in one.splits.values())
+        one
+        for one in named.values()
+        if note_unlabelled and one.trained_on and not any(s.labelled for s in one.splits.values())
     ]
     return [
         *([f"not in {data}: {', '.join(absent)}"] if absent else []),
@@ -167,17 +179,17 @@ def _remarks(data: str | None, named: Mapping[str, LabelledData], absent: Sequen
     ]
 
 
-def _check_submission(dataset: str | None, named: Mapping[str, LabelledData], absent: Sequence[str]) -> None:
+def _check_submission_data(dataset: str | None, named: Mapping[str, LabelledData], absent: Sequence[str]) -> None:
     if dataset is None or dataset.lower() != "glue":
         raise ConfigError("--submission needs all of GLUE: --dataset glue --data FOLDER.")
     if absent:
         raise DataError(
             f"a submission needs every set of GLUE, with training and test files; missing: {', '.join(absent)}."
         )
-    check_tests(named)
+    check_test_files(named)
 
 
-def _say_score(record: Mapping[str, Any], results: Sequence[Outcomes]) -> None:
+def _log_glue_score(record: Mapping[str, Any], results: Sequence[DatasetResult]) -> None:
     """Say the GLUE score where there is one, or why there is none."""
     if record["glue_score"] is not None:
         part = [one.dataset for one in results if one.standing != "official"]
@@ -187,7 +199,7 @@ def _say_score(record: Mapping[str, Any], results: Sequence[Outcomes]) -> None:
         log_result(record["glue_withheld"])
 
 
-def _data(
+def _load_datasets(
     dataset: str | None,
     folder: str | None,
     files: Mapping[str, str],
@@ -202,8 +214,8 @@ def _data(
             raise ConfigError(f"--data {folder} needs --dataset: one of {', '.join((*DATASETS, *GROUPS))}.")
         if missing := [split for split in ("train", "dev") if split not in files]:
             raise ConfigError(
-                f"there is no {missing[0]} file. Give --dataset NAME --data DIR, or for data of your own {_FILES} with "
-                "--text COLUMN --label COLUMN."
+                f"there is no {missing[0]} file. Give --dataset NAME --data DIR, or for data of your own {_FILES_HINT} "
+                "with --text COLUMN --label COLUMN."
             )
         train, dev, test = files["train"], files["dev"], files.get("test")
         one = own_data(train, dev, test, text=text, label=label, head=head, scheme=scheme)
@@ -226,7 +238,7 @@ def _data(
             raise DataError(f"{folder} has no training file of any set of {dataset}.")
         return left, (*absent, *(f"{name} (no training file)" for name in bare))
     if folder is None and not files:
-        raise ConfigError(f"--dataset {dataset} needs --data, the folder that holds it, or its files: {_FILES}.")
+        raise ConfigError(f"--dataset {dataset} needs --data, the folder that holds it, or its files: {_FILES_HINT}.")
     one = load(dataset, folder, files)
     if one.trained_on:
         raise ConfigError(
@@ -243,8 +255,8 @@ def _diagnostics(name: str, folder: str | None) -> dict[str, LabelledData]:
     return {one.name: one for one in found if one.splits["test"].labelled}
 
 
-def _job(
-    source: Source,
+def _build_job(
+    pretrained: PretrainedCheckpoint,
     data: LabelledData,
     overrides: Sequence[str],
     task_id: str | None,
@@ -253,16 +265,16 @@ def _job(
 ) -> tuple[Job, tuple[str, ...]]:
     """The job of a data set, and what is said of its settings."""
     data.need("train")
-    base = settings_for(data.name, source.size) if data.name in DATASETS else own_settings(data.head)
-    settings, told = fitted(overridden(base, overrides), source, data.head)
-    said = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
-    row, words = source.task_id(task_id, settings, said=said)
+    base = settings_for(data.name, pretrained.size) if data.name in DATASETS else default_settings(data.head)
+    settings, told = fit_lengths(overridden(base, overrides), pretrained, data.head)
+    explicit = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
+    row, words = pretrained.task_id(task_id, settings, explicit=explicit)
     chosen = data.with_train_examples(settings.train_examples)
-    job = Job(source, chosen, settings, row, folder / data.name, tuple(hooks))
+    job = Job(pretrained, chosen, settings, row, folder / data.name, tuple(hooks))
     return job, (*told, *([words] if words else []), *data.reasons)
 
 
-def _name_of(where: Path) -> str:
+def _checkpoint_name(where: Path) -> str:
     """A name for a checkpoint's results: runs/b -> b, runs/b/hf -> b."""
     whole = where.resolve()
     return (
@@ -270,9 +282,9 @@ def _name_of(where: Path) -> str:
     )
 
 
-def _say_job(job: Job, notes: Sequence[str]) -> list[str]:
+def _log_job(job: Job, notes: Sequence[str]) -> list[str]:
     """Say how a job is trained; return what was changed or left out in the files of its data, which is said with it."""
-    settings, device = job.settings, devices()[0]
+    settings, device = job.settings, available_devices()[0]
     log_info(
         f"\n{job.data.name}: {job.data.head}, {len(job.data.need('train').examples):,} training examples, "
         f"{quantity(settings.epochs, 'epoch')}, batch {settings.batch}, rate {settings.peak_lr:g}, "
@@ -288,15 +300,15 @@ def _say_job(job: Job, notes: Sequence[str]) -> list[str]:
     return changed
 
 
-def _facts(job: Job, notes: Sequence[str], results: Sequence[Outcomes]) -> dict[str, Any]:
-    source, device = job.source, devices()[0]
-    encoder = source.stored.settings
+def _run_info(job: Job, notes: Sequence[str], results: Sequence[DatasetResult]) -> dict[str, Any]:
+    pretrained, device = job.pretrained, available_devices()[0]
+    encoder = pretrained.stored.settings
     ran = {seed for one in results for row in one.rows for seed in row.values}
     return {
         "kind": "finetuning",
-        "checkpoint": str(source.where),
-        "layout": source.stored.layout,
-        "size": source.size,
+        "checkpoint": str(pretrained.where),
+        "layout": pretrained.stored.layout,
+        "size": pretrained.size,
         "encoder": {"layers": encoder.layers, "hidden": encoder.hidden, "kind": encoder.kind},
         "seeds": sorted(ran | {seed for one in results for seed in one.diverged}),
         "device": str(device),

@@ -19,10 +19,10 @@ import torch
 from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData
 from ernie2.errors import DataError
-from ernie2.finetuning.inference.predictions import predict_texts
-from ernie2.finetuning.jobs import MODEL, Run
-from ernie2.finetuning.scoring.metrics import Prediction
-from ernie2.finetuning.tuned_folder import Tuned, load_tuned
+from ernie2.finetuning.finetuned_model import FinetunedModel, load_finetuned
+from ernie2.finetuning.inference.predictions import predict_examples
+from ernie2.finetuning.jobs import MODEL, RunResult
+from ernie2.finetuning.scoring.metrics import PredictedValue
 from ernie2.storage.atomic import write_bytes
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: the same predictions give the same bytes
@@ -44,7 +44,7 @@ FILES: dict[str, tuple[str, str]] = {
 """Name of a file in the zip, without .tsv -> the data set and split that it predicts."""
 
 
-def check_tests(data: Mapping[str, LabelledData]) -> None:
+def check_test_files(data: Mapping[str, LabelledData]) -> None:
     """Raises `DataError` with every test file that is not there or not of the official size, before anything is
     trained; `data` holds the sets by name."""
     problems = []
@@ -58,29 +58,29 @@ def check_tests(data: Mapping[str, LabelledData]) -> None:
         raise DataError("a submission to GLUE needs every official test file.\n  " + "\n  ".join(problems))
 
 
-def submit(
-    out: Path, data: Mapping[str, LabelledData], runs: Mapping[str, Sequence[Run]], device: torch.device
+def predict_submission(
+    out: Path, data: Mapping[str, LabelledData], runs: Mapping[str, Sequence[RunResult]], device: torch.device
 ) -> dict[str, int]:
     """Write the zip, and return by data set the seed whose run predicted, the best on dev.
 
     Raises `DataError` where a set has no run with figures.
     """
     chosen: dict[str, int] = {}
-    tuned: dict[str, Tuned] = {}
-    predictions: dict[str, list[Prediction]] = {}
+    finetuned: dict[str, FinetunedModel] = {}
+    predictions: dict[str, list[PredictedValue]] = {}
     for name, (dataset, part) in FILES.items():
         trained_on = DATASETS[dataset].trained_on or dataset
-        if trained_on not in tuned:
+        if trained_on not in finetuned:
             best = best_run(trained_on, runs.get(trained_on, ()))
-            tuned[trained_on], chosen[trained_on] = load_tuned(best.folder / MODEL), best.seed
+            finetuned[trained_on], chosen[trained_on] = load_finetuned(best.folder / MODEL), best.seed
         examples = data[dataset].splits[part].examples
-        values = [outcome.value for outcome in predict_texts(tuned[trained_on], examples, device)]
-        predictions[name] = in_order_of_ids(values, [example.id for example in examples])
+        values = [outcome.value for outcome in predict_examples(finetuned[trained_on], examples, device)]
+        predictions[name] = sort_by_id(values, [example.id for example in examples])
     write_submission(out, predictions)
     return chosen
 
 
-def in_order_of_ids(values: Sequence[Prediction], ids: Sequence[str]) -> list[Prediction]:
+def sort_by_id(values: Sequence[PredictedValue], ids: Sequence[str]) -> list[PredictedValue]:
     """`values` in the order of their ids where these are 0 … n-1 in any order; else as they stand."""
     if sorted(ids) != sorted(str(number) for number in range(len(ids))):
         return list(values)
@@ -88,15 +88,15 @@ def in_order_of_ids(values: Sequence[Prediction], ids: Sequence[str]) -> list[Pr
     return [by_id[str(number)] for number in range(len(ids))]
 
 
-def best_run(name: str, runs: Sequence[Run]) -> Run:
+def best_run(name: str, runs: Sequence[RunResult]) -> RunResult:
     """The run with the highest mean over its metrics on dev; the first of equals."""
-    scored = [run for run in runs if math.isfinite(_dev(run))]
+    scored = [run for run in runs if math.isfinite(_dev_mean(run))]
     if not scored:
         raise DataError(f"no run of {name} has figures on dev, so none can predict its test file; see its results.")
-    return max(scored, key=_dev)
+    return max(scored, key=_dev_mean)
 
 
-def write_submission(out: Path, predictions: Mapping[str, Sequence[Prediction]]) -> None:
+def write_submission(out: Path, predictions: Mapping[str, Sequence[PredictedValue]]) -> None:
     """Write the zip atomically; `predictions` has class names for every key of `FILES`, or scores for STS-B.
 
     Scores are clipped to 0–5. Raises `DataError` with everything that is wrong by the server's rules, before anything
@@ -106,7 +106,7 @@ def write_submission(out: Path, predictions: Mapping[str, Sequence[Prediction]])
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, (dataset, part) in FILES.items():
             labels, rows = DATASETS[dataset].labels, official_rows(dataset, part)
-            values = [str(value) if labels else _clipped(value) for value in predictions[name]]
+            values = [str(value) if labels else _format_score(value) for value in predictions[name]]
             if len(values) != rows:
                 problems.append(f"{name}.tsv: {len(values)} rows, the official test file has {rows}")
             if wrong := sorted(
@@ -123,7 +123,7 @@ def write_submission(out: Path, predictions: Mapping[str, Sequence[Prediction]])
     write_bytes(out, packed.getvalue())
 
 
-def _clipped(score: Any) -> str:
+def _format_score(score: Any) -> str:
     return f"{min(5.0, max(0.0, score)):.3f}" if math.isfinite(score) else str(float(score))
 
 
@@ -132,6 +132,6 @@ def official_rows(dataset: str, split: str) -> int:
     return DATASETS[dataset].splits[split].rows[0]
 
 
-def _dev(run: Run) -> float:
+def _dev_mean(run: RunResult) -> float:
     figures = [value for split, metrics in run.metrics.items() if split.startswith("dev") for value in metrics.values()]
     return sum(figures) / len(figures) if figures else math.nan

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ernie2.datasets.examples import Head
-from ernie2.finetuning.encoded import SCORED
+from ernie2.finetuning.encoding import TARGET_NAME
 from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import DenseEncoder, Encoder
 from ernie2.model.heads import TaskLoss
@@ -27,12 +27,12 @@ from ernie2.model.scored_rows import ScoredRows
 Pooling = Literal["first", "mean"]
 
 
-def outputs_of(head: Head, labels: int) -> int:
+def output_count(head: Head, labels: int) -> int:
     """C, the outputs of a head for so many labels."""
     return {"regression": 1, "span": 2}.get(head, labels)
 
 
-class TunedModel(nn.Module):
+class EncoderWithHead(nn.Module):
     """`encoder`, `dropout`, `linear`; the linear is initialised from `seed`, the encoder is taken as it is.
 
     `pooling`: what the head of a whole text reads, the pooled [CLS] or the mean of the hidden states.
@@ -62,7 +62,7 @@ class TunedModel(nn.Module):
         Cross-entropy of a class a text or a tag a token; squared error; binary cross-entropy meant over the classes;
         for spans (cross-entropy of the first token + that of the last) / 2 over the tokens of each sequence.
         """
-        targets = inputs.targets[SCORED]
+        targets = inputs.targets[TARGET_NAME]
         scores, labels = self.scores(inputs), targets.labels
         if self.head == "regression":
             losses, right = (scores.squeeze(-1) - labels).square(), torch.zeros_like(labels, dtype=torch.bool)
@@ -70,32 +70,32 @@ class TunedModel(nn.Module):
             losses = F.binary_cross_entropy_with_logits(scores, labels, reduction="none").mean(-1)
             right = ((scores > 0) == (labels > 0.5)).all(-1)
         elif self.head == "span":
-            rows = sequence_rows(scores, inputs)  # (P, L, 2)
+            rows = pad_span_logits(scores, inputs)  # (P, L, 2)
             losses = F.cross_entropy(rows, labels, reduction="none").mean(-1)
             right = (rows.detach().argmax(1) == labels).all(-1)
         else:
             losses = F.cross_entropy(scores, labels, reduction="none")
             right = scores.detach().argmax(-1) == labels
-        return {SCORED: TaskLoss(losses.sum(), targets.count, right.sum())}
+        return {TARGET_NAME: TaskLoss(losses.sum(), targets.count, right.sum())}
 
     def scores(self, inputs: Inputs) -> Tensor:
         """A pack -> logits float32, (P, C) at the scored positions; for spans (T, 2) at every token.
 
         The head computes in float32 under any autocast: bf16 has 8 significant bits, too few for scores and ranks.
         """
-        rows = inputs.rows if self._reads_first_tokens and enabled("scored_rows") else None
+        rows = inputs.rows if self._reads_cls and enabled("scored_rows") else None
         hidden = self.encoder(inputs, rows)
         with torch.autocast(hidden.device.type, enabled=False):
-            logits: Tensor = self.linear(self.dropout(self._picked(hidden.float(), inputs, rows)))
+            logits: Tensor = self.linear(self.dropout(self._gather_hidden(hidden.float(), inputs, rows)))
         return logits
 
     @property
-    def _reads_first_tokens(self) -> bool:
+    def _reads_cls(self) -> bool:
         return self.pooling == "first" and self.head not in ("tagging", "span")
 
-    def _picked(self, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> Tensor:
+    def _gather_hidden(self, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None) -> Tensor:
         """hidden (T, H) float32, or (R, H) at `rows` -> what the linear reads, (P, H) or (T, H)."""
-        positions = inputs.targets[SCORED].positions if rows is None else rows.places[SCORED]
+        positions = inputs.targets[TARGET_NAME].positions if rows is None else rows.places[TARGET_NAME]
         if self.head == "span":
             return hidden
         if self.head == "tagging":
@@ -108,7 +108,7 @@ class TunedModel(nn.Module):
         return means.index_select(0, torch.searchsorted(inputs.starts, positions, right=True) - 1)
 
 
-def sequence_rows(scores: Tensor, inputs: Inputs) -> Tensor:
+def pad_span_logits(scores: Tensor, inputs: Inputs) -> Tensor:
     """scores (T, 2) -> (S, L, 2), a row a sequence, -inf beyond its end: padding takes no part in the softmax."""
     lengths = inputs.starts.diff().long()
     steps = torch.arange(int(max(inputs.lengths)), device=scores.device)
@@ -118,10 +118,10 @@ def sequence_rows(scores: Tensor, inputs: Inputs) -> Tensor:
     return rows.masked_fill(~real[..., None], float("-inf"))
 
 
-class DenseTuned(nn.Module):
+class PaddedEncoderWithHead(nn.Module):
     """`model` as a function of padded ids; it gives what the class of `transformers` for its kind of task gives."""
 
-    def __init__(self, model: TunedModel) -> None:
+    def __init__(self, model: EncoderWithHead) -> None:
         super().__init__()
         self.model = model
         self.dense = DenseEncoder(model.encoder)

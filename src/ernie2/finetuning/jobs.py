@@ -16,7 +16,7 @@ from typing import Any
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import LabelledData
 from ernie2.errors import ConfigError, DamagedFile, DataError
-from ernie2.finetuning.sources import Source
+from ernie2.finetuning.pretrained import PretrainedCheckpoint
 from ernie2.storage.checksums import is_complete
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.training.hooks.named import HookSource
@@ -25,7 +25,7 @@ RESULT, MODEL = "result.json", "model"
 
 
 @dataclass(frozen=True)
-class Run:
+class RunResult:
     """What one run did. `metrics`: split → metric → percent; empty where the run was given up. `diverged`: why its
     figures are not those of a trained model, '' where they are. `folder` holds `model`."""
 
@@ -46,7 +46,7 @@ class Job:
     for each seed. `hooks` take part in every run, each made
     anew, and are no part of what it is."""
 
-    source: Source
+    pretrained: PretrainedCheckpoint
     data: LabelledData
     settings: FineTuningSettings
     task_id: int
@@ -62,7 +62,7 @@ class Job:
                 digest.update(repr(example).encode())
         settings = self.settings.model_dump(mode="json", exclude={"runs", "summary", "pack_tokens"})
         return {
-            "checkpoint": self.source.fingerprint(),
+            "checkpoint": self.pretrained.fingerprint(),
             "data": {
                 "name": self.data.name,
                 "head": self.data.head,
@@ -72,14 +72,14 @@ class Job:
             "settings": settings | {"task_id": self.task_id},
         }
 
-    def place(self, seed: int) -> Path:
+    def run_folder(self, seed: int) -> Path:
         """The folder of one seed."""
         return self.folder / f"seed-{seed}"
 
 
-def finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> Run | None:
+def load_finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> RunResult | None:
     """The run of this seed if it is finished; raises `ConfigError` where another one is, naming what differs."""
-    folder = job.place(seed)
+    folder = job.run_folder(seed)
     try:
         told = read_checked_json(folder / RESULT)
     except FileNotFoundError:
@@ -88,8 +88,8 @@ def finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> Run | None
         raise DataError(f"{error} Remove {folder} to run it again.") from error
     if told.get("identity") != identity:
         raise ConfigError(
-            f"{folder} holds a finished run of {_differing(told.get('identity') or {}, identity)}. Choose another "
-            "--out, or remove that folder."
+            f"{folder} holds a finished run of {_describe_difference(told.get('identity') or {}, identity)}. "
+            "Choose another --out, or remove that folder."
         )
     if not is_complete(folder / MODEL):
         return None
@@ -98,16 +98,16 @@ def finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> Run | None
         for split, figures in told["metrics"].items()
     }
     known = {name: told[name] for name in ("epochs", "diverged", "sequences_per_second", "seconds", "notes", "losses")}
-    return Run(seed, folder, metrics, **known)
+    return RunResult(seed, folder, metrics, **known)
 
 
-def keep_run(run: Run, identity: Mapping[str, Any]) -> None:
+def save_run(run: RunResult, identity: Mapping[str, Any]) -> None:
     """Writes the RESULT of a run whose model lies in its folder already."""
     told = {key: value for key, value in asdict(run).items() if key not in ("folder", "seed")}
-    write_checked_json(run.folder / RESULT, {"identity": identity, "seed": run.seed, **plain(told)})
+    write_checked_json(run.folder / RESULT, {"identity": identity, "seed": run.seed, **to_json_values(told)})
 
 
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def _describe_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     if one.get("checkpoint") != other["checkpoint"]:
         return "another checkpoint"
     if one.get("data") != other["data"]:
@@ -119,10 +119,10 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return "other settings: " + ", ".join(changed)
 
 
-def plain(value: Any) -> Any:
+def to_json_values(value: Any) -> Any:
     """JSON values; what is not finite becomes null."""
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): to_json_values(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [to_json_values(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,9 +12,9 @@ from ernie2.datasets.examples import Head, LabelledData
 
 LARGE_LAYERS = 24
 """From this many layers on, the paper's settings for its large model are taken."""
-SHAPES: dict[Size, tuple[int, int]] = {"base": (12, 768), "large": (24, 1024)}
+PAPER_SHAPES: dict[Size, tuple[int, int]] = {"base": (12, 768), "large": (24, 1024)}
 """Layers and width of the paper's encoders."""
-OWN = FineTuningSettings(
+DEFAULT_SETTINGS = FineTuningSettings(
     epochs=3,
     peak_lr=3e-5,
     batch=32,
@@ -27,9 +27,9 @@ OWN = FineTuningSettings(
 """Where a user's own data start from; ours, in the middle of what the paper uses."""
 
 
-def own_settings(head: Head) -> FineTuningSettings:
-    """Where own data of a kind of task start from: `OWN`, with longer sequences for spans and tags."""
-    return OWN.model_copy(update={"max_length": {"span": 384, "tagging": 256}.get(head, 128)})
+def default_settings(head: Head) -> FineTuningSettings:
+    """Where own data of a kind of task start from: `DEFAULT_SETTINGS`, with longer sequences for spans and tags."""
+    return DEFAULT_SETTINGS.model_copy(update={"max_length": {"span": 384, "tagging": 256}.get(head, 128)})
 
 
 def settings_for(name: str, size: Size) -> FineTuningSettings:
@@ -38,7 +38,7 @@ def settings_for(name: str, size: Size) -> FineTuningSettings:
     A stand-in has those of what it stands for, and AX, which is predicted by the MNLI model, those of MNLI; a set
     without any starts where own data do.
     """
-    return _declared_settings(name).get(size) or own_settings(DATASETS[name].head)
+    return _declared_settings(name).get(size) or default_settings(DATASETS[name].head)
 
 
 def settings_origin(name: str, size: Size) -> str:
@@ -64,10 +64,10 @@ def paper_rows(name: str, size: Size, split: str) -> list[Reported]:
     return [row for row in DATASETS[name].reported if (row.size, row.split) == (size, split)]
 
 
-def beside(data: LabelledData, shape: tuple[int, int], split: str) -> tuple[Sequence[Reported], str]:
+def paper_comparison(data: LabelledData, shape: tuple[int, int], split: str) -> tuple[Sequence[Reported], str]:
     """(the paper's rows that may stand beside a result of `data` on `split`, what to say of the comparison).
 
-    `shape`: layers and width of the encoder that was tuned. No rows for a set that is not the paper's, and none where
+    `shape`: layers and width of the fine-tuned encoder. No rows for a set that is not the paper's, and none where
     training or this split used stand-in text. With a subset, or an encoder of another shape than the paper's, the rows
     are given and the words say so. For one half of MNLI (`dev_matched`, …) the rows hold that half's figure.
     """
@@ -88,6 +88,6 @@ def beside(data: LabelledData, shape: tuple[int, int], split: str) -> tuple[Sequ
         return (), f"The paper reports no figure for {data.name}, a {size} model, {split}."
     subset = [one for one in ("train", split) if one in data.splits and data.splits[one].standing == "subset"]
     differs = [f"only a subset of {' and '.join(subset)} was used"] if subset else []
-    if shape != (theirs := SHAPES[size]):
+    if shape != (theirs := PAPER_SHAPES[size]):
         differs.append(f"this encoder has {shape[0]} layers × {shape[1]}, the paper's {theirs[0]} × {theirs[1]}")
     return rows, f"Not comparable as it stands: {'; '.join(differs)}." if differs else "Full data."

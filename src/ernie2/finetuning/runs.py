@@ -16,15 +16,20 @@ import torch
 
 from ernie2.console import log_warning, progress
 from ernie2.datasets.examples import Example, LabelledData
-from ernie2.finetuning.encoded import EncodedData, ExampleEncoder
-from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import Outcome, positive_scores, predict_texts, with_threshold
-from ernie2.finetuning.jobs import MODEL, RESULT, Job, Run, finished_run, keep_run
+from ernie2.finetuning.encoding import EncodedData, ExampleEncoder
+from ernie2.finetuning.finetuned_model import FinetunedConfig, FinetunedModel, load_finetuned, save_finetuned
+from ernie2.finetuning.heads import EncoderWithHead, output_count
+from ernie2.finetuning.inference.predictions import (
+    ExamplePrediction,
+    apply_threshold,
+    positive_scores,
+    predict_examples,
+)
+from ernie2.finetuning.jobs import MODEL, RESULT, Job, RunResult, load_finished_run, save_run
+from ernie2.finetuning.pretrained import load_pretrained
 from ernie2.finetuning.scoring.answers import RULES, choose_threshold
-from ernie2.finetuning.scoring.metrics import measure
-from ernie2.finetuning.sources import open_source
-from ernie2.finetuning.training import fine_tune
-from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
+from ernie2.finetuning.scoring.metrics import compute_metrics
+from ernie2.finetuning.training import train_model
 from ernie2.formatting import quantity
 from ernie2.processes import cores, done_in_processes, without_main
 from ernie2.storage.atomic import make_folder, remove_leftovers
@@ -35,7 +40,7 @@ from ernie2.training.hooks.named import create_hooks
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """The texts of a data set as sequences, for training with labels, for measuring without; and what the runs are."""
 
     train: EncodedData
@@ -43,7 +48,7 @@ class Prepared:
     identity: Mapping[str, Any]
 
 
-def measured_splits(data: LabelledData) -> tuple[str, ...]:
+def evaluated_splits(data: LabelledData) -> tuple[str, ...]:
     """The splits a model is measured on: dev, or its parts, and every test split that has labels."""
     return tuple(
         name
@@ -52,47 +57,51 @@ def measured_splits(data: LabelledData) -> tuple[str, ...]:
     )
 
 
-def prepare(job: Job) -> Prepared:
+def prepare_data(job: Job) -> PreparedData:
     """Every text of the data set as the encoder will see it: the same for all seeds."""
     encoder = ExampleEncoder(
-        job.source.wordpieces, job.data.head, job.data.labels, job.settings, job.source.stored.settings.segment_types
+        job.pretrained.wordpieces,
+        job.data.head,
+        job.data.labels,
+        job.settings,
+        job.pretrained.stored.settings.segment_types,
     )
-    return Prepared(
+    return PreparedData(
         encoder.encode(job.data.need("train").examples, labelled=True),
-        {name: encoder.encode(job.data.splits[name].examples, labelled=False) for name in measured_splits(job.data)},
+        {name: encoder.encode(job.data.splits[name].examples, labelled=False) for name in evaluated_splits(job.data)},
         job.identity(),
     )
 
 
-def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: bool = True) -> Run:
+def run_seed(job: Job, seed: int, device: torch.device, prepared: PreparedData, *, bar: bool = True) -> RunResult:
     """Trains and measures one seed, unless that is done already; leaves seed-k/result.json and seed-k/model.
 
     `bar`: whether progress is shown, which only one process at a time should.
     """
-    if (known := finished_run(job, seed, prepared.identity)) is not None:
+    if (known := load_finished_run(job, seed, prepared.identity)) is not None:
         return known
     began = time.perf_counter()
-    folder = job.place(seed)
+    folder = job.run_folder(seed)
     if (folder / RESULT).exists():
         log_warning(f"{folder} has a result, but its model is missing or not whole: seed {seed} is trained again.")
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
     remove(folder)
-    tuned, new = _start(job, seed)
-    scorer = _Scorer(job, tuned, prepared, device)
+    finetuned, new = _build_model(job, seed)
+    scorer = _SplitScorer(job, finetuned, prepared, device)
     dev = [name for name in prepared.splits if name.startswith("dev")]
     title = f"{job.data.name}, seed {seed}" if bar else None
     make_folder(folder)
     hooks = Hooks(create_hooks(job.hooks))
     with hooks.opened(OpenRun(folder)):
-        history = fine_tune(
-            tuned.model,
+        history = train_model(
+            finetuned.model,
             prepared.train.sequences,
             job.settings,
             seed,
             device,
             task_id=job.task_id,
-            pad=job.source.wordpieces.pad_id,
+            pad=job.pretrained.wordpieces.pad_id,
             title=title,
             after_epoch=lambda: {"metrics": scorer.figures(dev)},
             hooks=hooks,
@@ -105,14 +114,16 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
         at_the_end |= scorer.figures([name for name in prepared.splits if name not in at_the_end], title)
     collapsed = scorer.collapsed and f"{scorer.collapsed} after {quantity(len(history.losses), 'step')}"
     remarks = [
-        f"the checkpoint has no {name}: it was initialised from the seed" for name in new if _used(name, tuned.model)
+        f"the checkpoint has no {name}: it was initialised from the seed"
+        for name in new
+        if _is_used(name, finetuned.model)
     ]
     if scorer.null_threshold is not None:
         remarks.append(
             f"seed {seed}: no-answer threshold {scorer.null_threshold:.4f} (chosen on dev by best F1; dev scores are "
             "optimistic)"
         )
-    done = Run(
+    done = RunResult(
         seed,
         folder,
         {} if lost else at_the_end,
@@ -125,54 +136,57 @@ def run(job: Job, seed: int, device: torch.device, prepared: Prepared, *, bar: b
     )
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
-    facts = tuned.facts.model_copy(update={"null_threshold": scorer.null_threshold})
-    save_tuned(folder / MODEL, replace(tuned, facts=facts))
-    keep_run(done, prepared.identity)
+    config = finetuned.config.model_copy(update={"null_threshold": scorer.null_threshold})
+    save_finetuned(folder / MODEL, replace(finetuned, config=config))
+    save_run(done, prepared.identity)
     return done
 
 
-def devices() -> list[torch.device]:
+def available_devices() -> list[torch.device]:
     """Every CUDA device, or the CPU."""
     return [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [torch.device("cpu")]
 
 
-def run_all(job: Job, seeds: Sequence[int], *, parallel: int | None = None, tokenizer: str | None = None) -> list[Run]:
+def run_seeds(
+    job: Job, seeds: Sequence[int], *, parallel: int | None = None, tokenizer: str | None = None
+) -> list[RunResult]:
     """The run of every seed, in their order; those that are finished are read. `parallel` runs go side by side, by
     default one for each GPU, and one on a CPU. Figures do not depend on it."""
     identity = job.identity()
-    known = {seed: done for seed in seeds if (done := finished_run(job, seed, identity)) is not None}
+    known = {seed: done for seed in seeds if (done := load_finished_run(job, seed, identity)) is not None}
     left = [seed for seed in seeds if seed not in known]
-    found = devices()
+    found = available_devices()
     at_once = min(parallel or len(found), len(left))
     if at_once <= 1:
-        prepared = prepare(job) if left else None
+        prepared = prepare_data(job) if left else None
         return [
-            known[seed] if prepared is None or seed in known else run(job, seed, found[0], prepared) for seed in seeds
+            known[seed] if prepared is None or seed in known else run_seed(job, seed, found[0], prepared)
+            for seed in seeds
         ]
     threads = max(1, cores() // at_once)
-    bare = replace(job, source=None)  # type: ignore[arg-type]  # opened where it is used
+    bare = replace(job, pretrained=None)  # type: ignore[arg-type]  # opened where it is used
     orders = [
-        (bare, job.source.where, tokenizer, seed, str(found[number % len(found)]), threads)
+        (bare, job.pretrained.where, tokenizer, seed, str(found[number % len(found)]), threads)
         for number, seed in enumerate(left)
     ]
     with without_main(), progress(f"{job.data.name}, {at_once} at once", len(orders), "runs") as bar:
         advice = "The same command goes on with the runs that are not finished; a smaller --parallel needs less memory."
-        for _ in done_in_processes(_run_one, orders, at_once, what_now=advice):
+        for _ in done_in_processes(_run_in_process, orders, at_once, what_now=advice):
             bar.advance()
-    return [one for seed in seeds if (one := finished_run(job, seed, identity)) is not None]
+    return [one for seed in seeds if (one := load_finished_run(job, seed, identity)) is not None]
 
 
-def _run_one(order: tuple[Job, Path, str | None, int, str, int]) -> None:
+def _run_in_process(order: tuple[Job, Path, str | None, int, str, int]) -> None:
     """In a process of its own: leaves the result on the disk, where it is read afterwards."""
     bare, checkpoint, tokenizer, seed, device, threads = order
     torch.set_num_threads(threads)
-    job = replace(bare, source=open_source(checkpoint, tokenizer))
-    run(job, seed, torch.device(device), prepare(job), bar=False)
+    job = replace(bare, pretrained=load_pretrained(checkpoint, tokenizer))
+    run_seed(job, seed, torch.device(device), prepare_data(job), bar=False)
 
 
-def diagnose(
-    diagnostic: LabelledData, trained_on: LabelledData, runs: Sequence[Run], device: torch.device
-) -> tuple[LabelledData, tuple[Run, ...]]:
+def score_diagnostic(
+    diagnostic: LabelledData, trained_on: LabelledData, runs: Sequence[RunResult], device: torch.device
+) -> tuple[LabelledData, tuple[RunResult, ...]]:
     """Score every run's model on the labelled splits of `diagnostic`.
 
     Returns the diagnostic set with the training split of `trained_on`, so that its standing covers both, and a run a
@@ -183,19 +197,19 @@ def diagnose(
     for run in runs:
         figures = {}
         if run.metrics:
-            tuned = load_tuned(run.folder / MODEL)
+            finetuned = load_finetuned(run.folder / MODEL)
             for name, split in splits.items():
-                outcomes = predict_texts(tuned, split.examples, device)
-                figures[name] = measure(diagnostic, split.examples, [outcome.value for outcome in outcomes])
-        scored.append(Run(run.seed, run.folder, figures, diverged=run.diverged))
+                outcomes = predict_examples(finetuned, split.examples, device)
+                figures[name] = compute_metrics(diagnostic, split.examples, [outcome.value for outcome in outcomes])
+        scored.append(RunResult(run.seed, run.folder, figures, diverged=run.diverged))
     return replace(diagnostic, splits={"train": trained_on.splits["train"], **splits}), tuple(scored)
 
 
-class _Scorer:
+class _SplitScorer:
     """Scores splits while a model is trained, and notices a model that gives everything the same answer."""
 
-    def __init__(self, job: Job, tuned: Tuned, prepared: Prepared, device: torch.device) -> None:
-        self._job, self._tuned, self._prepared, self._device = job, tuned, prepared, device
+    def __init__(self, job: Job, finetuned: FinetunedModel, prepared: PreparedData, device: torch.device) -> None:
+        self._job, self._finetuned, self._prepared, self._device = job, finetuned, prepared, device
         self.collapsed = ""
         self.null_threshold: float | None = None
 
@@ -205,34 +219,36 @@ class _Scorer:
         for name in names:
             examples = job.data.splits[name].examples
             bar = title and f"{title}, scoring {name}"
-            outcomes = predict_texts(self._tuned, examples, self._device, self._prepared.splits[name], title=bar)
+            outcomes = predict_examples(self._finetuned, examples, self._device, self._prepared.splits[name], title=bar)
             if job.data.unanswerable:
-                outcomes = self._answered(name, examples, outcomes)
+                outcomes = self._choose_empty_answers(name, examples, outcomes)
             values, positive = [outcome.value for outcome in outcomes], positive_scores(outcomes, job.data.positive)
-            found[name] = measure(job.data, examples, values, positive)
+            found[name] = compute_metrics(job.data, examples, values, positive)
             if name.startswith("dev"):
-                self.collapsed = one_answer(job.data, examples, outcomes)
+                self.collapsed = constant_prediction(job.data, examples, outcomes)
         return found
 
-    def _answered(self, name: str, examples: Sequence[Example], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    def _choose_empty_answers(
+        self, name: str, examples: Sequence[Example], outcomes: Sequence[ExamplePrediction]
+    ) -> list[ExamplePrediction]:
         """`outcomes` with empty answers; their threshold is chosen on dev."""
         if name.startswith("dev"):
             texts = [str(outcome.value) for outcome in outcomes]
             nulls = [outcome.null_score or 0.0 for outcome in outcomes]
             rules = RULES[self._job.data.answer_rules or "squad"]
             self.null_threshold = choose_threshold(examples, texts, nulls, rules)
-        return with_threshold(outcomes, self.null_threshold)
+        return apply_threshold(outcomes, self.null_threshold)
 
 
-def _start(job: Job, seed: int) -> tuple[Tuned, tuple[str, ...]]:
+def _build_model(job: Job, seed: int) -> tuple[FinetunedModel, tuple[str, ...]]:
     """(the model before training, what the checkpoint lacks)."""
     data, settings = job.data, job.settings
-    carrier, new = job.source.build(settings, seed)
-    outputs = outputs_of(data.head, len(data.labels))
-    model = TunedModel(
+    carrier, new = job.pretrained.build(settings, seed)
+    outputs = output_count(data.head, len(data.labels))
+    model = EncoderWithHead(
         carrier.encoder, data.head, outputs, dropout=settings.dropout, seed=seed, pooling=settings.pooling
     )
-    facts = TunedFacts(
+    config = FinetunedConfig(
         head=data.head,
         labels=data.labels,
         settings=settings,
@@ -242,13 +258,13 @@ def _start(job: Job, seed: int) -> tuple[Tuned, tuple[str, ...]]:
         answer_rules=data.answer_rules,
         metrics=data.metrics,
         scheme=data.scheme,
-        per_character=_per_character(data.need("train").examples),
+        per_character=_is_per_character(data.need("train").examples),
         task_id=job.task_id,
     )
-    return Tuned(model, job.source.wordpieces, facts, carrier.vocab_size, job.task_id), new
+    return FinetunedModel(model, job.pretrained.wordpieces, config, carrier.vocab_size, job.task_id), new
 
 
-def one_answer(data: LabelledData, examples: Sequence[Example], outcomes: Sequence[Outcome]) -> str:
+def constant_prediction(data: LabelledData, examples: Sequence[Example], outcomes: Sequence[ExamplePrediction]) -> str:
     """Says so where the model gives every example the same answer though their labels differ; else ''."""
     if data.head == "span" or len({repr(example.label) for example in examples}) < 2:
         return ""
@@ -263,14 +279,14 @@ def one_answer(data: LabelledData, examples: Sequence[Example], outcomes: Sequen
     return "" if len(answers) > 1 else f"predicts {next(iter(answers))!r} for everything"
 
 
-def _used(name: str, model: TunedModel) -> bool:
+def _is_used(name: str, model: EncoderWithHead) -> bool:
     """Whether a parameter that was not in the checkpoint is used by this model."""
     if name.startswith("encoder.pooler."):
         return model.head not in ("tagging", "span") and model.pooling == "first"
     return "embeddings.task" not in name
 
 
-def _per_character(examples: Sequence[Example]) -> bool:
+def _is_per_character(examples: Sequence[Example]) -> bool:
     tokens = [token for example in examples for token in example.tokens]
     return bool(tokens) and sum(len(token) == 1 for token in tokens) > 0.9 * len(tokens)
 

@@ -39,7 +39,7 @@ class Candidate:
     probability: float
 
 
-def windows(tokens: int, question: int, *, max_length: int, stride: int, max_query: int = 64) -> list[Window]:
+def context_windows(tokens: int, question: int, *, max_length: int, stride: int, max_query: int = 64) -> list[Window]:
     """The windows in which a context of `tokens` is shown after a question of `question` tokens, cut at `max_query`.
 
     Each holds what fits beside the question and three special tokens; the next begins `stride` tokens later, until one
@@ -55,22 +55,22 @@ def windows(tokens: int, question: int, *, max_length: int, stride: int, max_que
     return made
 
 
-def max_context(shown: Sequence[Window]) -> list[Array]:
+def owned_tokens(windows: Sequence[Window]) -> list[Array]:
     """Per window (W,) bool: whether this is the window that shows the token with most context around it.
 
     Context is the smaller of the tokens left and right of it, plus 0.01 · window length; the first of equal windows
     counts. Every token of the context belongs to exactly one window, so no answer is counted twice.
     """
-    last = max((window.start + window.length for window in shown), default=0)
+    last = max((window.start + window.length for window in windows), default=0)
     best, owner = np.full(last, -np.inf), np.full(last, -1)
-    for index, window in enumerate(shown):
+    for index, window in enumerate(windows):
         inside = np.arange(window.length)
         score = np.minimum(inside, inside[::-1]) + 0.01 * window.length
         place = slice(window.start, window.start + window.length)
         better = score > best[place]
         best[place] = np.where(better, score, best[place])
         owner[place] = np.where(better, index, owner[place])
-    return [owner[window.start : window.start + window.length] == index for index, window in enumerate(shown)]
+    return [owner[window.start : window.start + window.length] == index for index, window in enumerate(windows)]
 
 
 def token_span(offsets: Array, start: int, end: int) -> tuple[int, int] | None:
@@ -93,7 +93,7 @@ def window_target(window: Window, span: tuple[int, int] | None) -> tuple[int, in
 def best_spans(
     context: str,
     offsets: Array,
-    shown: Sequence[Window],
+    windows: Sequence[Window],
     start_scores: Sequence[Array],
     end_scores: Sequence[Array],
     *,
@@ -103,14 +103,14 @@ def best_spans(
     """The `n_best` answers of one question, best first, each text once; at least one, empty if there is nothing.
 
     `offsets` (T, 2) int; `start_scores[i]` and `end_scores[i]` (W_i,) float, the model's logits on the context tokens
-    of window `shown[i]`. Of each window the `n_best` starts and ends are paired where the start has its maximal context
+    of `windows[i]`. Of each window the `n_best` starts and ends are paired where the start has its maximal context
     there, the end is not before it and the answer has at most `max_answer` tokens. Equal scores: the earlier span.
     """
     spans: list[tuple[float, int, int]] = []
-    for window, owned, starts, ends in zip(shown, max_context(shown), start_scores, end_scores, strict=True):
-        firsts = _highest(starts, n_best)
+    for window, owned, starts, ends in zip(windows, owned_tokens(windows), start_scores, end_scores, strict=True):
+        firsts = _top_indices(starts, n_best)
         firsts = firsts[owned[firsts]]
-        lasts = _highest(ends, n_best)
+        lasts = _top_indices(ends, n_best)
         first, last = (grid.ravel() for grid in np.meshgrid(firsts, lasts, indexing="ij"))
         fits = (last >= first) & (last - first < max_answer)
         first, last = first[fits], last[fits]
@@ -131,6 +131,6 @@ def best_spans(
     ]
 
 
-def _highest(scores: Array, count: int) -> Array:
+def _top_indices(scores: Array, count: int) -> Array:
     """Indices of the `count` highest scores, best first; of equal ones the first."""
     return np.argsort(-np.asarray(scores), kind="stable")[:count]

@@ -16,9 +16,9 @@ from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.settings import TrainSettings
 from ernie2.console import progress
 from ernie2.errors import RunStopped
-from ernie2.finetuning.encoded import SCORED, Encoded, packs_of
-from ernie2.finetuning.heads import TunedModel
-from ernie2.finetuning.used_rows import WordTable
+from ernie2.finetuning.encoding import TARGET_NAME, EncodedSequence, build_packs
+from ernie2.finetuning.heads import EncoderWithHead
+from ernie2.finetuning.pruned_embedding import EmbeddingPruner
 from ernie2.training.hooks.base import Hooks, StepDone
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.optimizers import build_optimizer
@@ -39,9 +39,9 @@ class History:
     diverged: str = ""
 
 
-def fine_tune(
-    model: TunedModel,
-    train: Sequence[Encoded],
+def train_model(
+    model: EncoderWithHead,
+    train: Sequence[EncodedSequence],
     settings: FineTuningSettings,
     seed: int,
     device: torch.device,
@@ -50,13 +50,13 @@ def fine_tune(
     pad: int = 0,
     title: str | None = None,
     after_epoch: Callable[[], Mapping[str, Any]] | None = None,
-    most_steps: int | None = None,
+    max_steps: int | None = None,
     hooks: Hooks | None = None,
 ) -> History:
     """Trains `model` in place on `device`; order and dropout follow from `seed` alone.
 
     `title`: that of a bar; None for none. A run whose loss is not finite ends with that epoch, and `diverged` says so.
-    `after_epoch` is called after each epoch, its result kept. `most_steps` ends the run early without changing the
+    `after_epoch` is called after each epoch, its result kept. `max_steps` ends the run early without changing the
     schedule, to compare or to time. `hooks`, opened by the caller, see every step and epoch.
 
     Raises `RunStopped` where a hook asks for the end.
@@ -65,37 +65,42 @@ def fine_tune(
     model.to(device).train()
     precision = choose_precision(settings.precision, device)
     step_settings = StepSettings(
-        weights={SCORED: 1.0},
+        weights={TARGET_NAME: 1.0},
         clip=settings.clip,
         precision=precision,
         device=device,
         scale=LossScale() if precision == "fp16" else None,
     )
-    steps = steps_of(len(train), settings)
+    steps = count_steps(len(train), settings)
     history, done, busy, hooks, at = History(), 0, 0.0, hooks or Hooks(), Position([])
-    with WordTable(model, train, pad) as table, progress(title, min(steps, most_steps or steps), "steps") as bar:
+    with EmbeddingPruner(model, train, pad) as pruner, progress(title, min(steps, max_steps or steps), "steps") as bar:
         adam = settings.model_dump(include={"peak_lr", "weight_decay", "betas", "adam_eps"})
         optimizer = build_optimizer(model, TrainSettings(**adam))
         for epoch in range(settings.epochs):
             losses, began, sequences = [], time.perf_counter(), 0
-            for chosen in batches_of(len(train), settings.batch, seed, epoch):
-                if done == most_steps:
+            for chosen in epoch_batches(len(train), settings.batch, seed, epoch):
+                if done == max_steps:
                     break
                 done += 1
                 rate = learning_rate(done, steps, settings)
-                packs = packs_of([train[i] for i in chosen], settings, task_id, pad)
+                packs = build_packs([train[i] for i in chosen], settings, task_id, pad)
                 batch = GlobalBatch.of(packs, (seed, "fine-tuning", done))
                 hooks.before_step(done)
                 result = take_step(model, optimizer, batch, step_settings, rate)
-                table.decay(rate * settings.weight_decay, result.finite)
-                losses.append(result.losses[SCORED] / result.counts[SCORED])
+                pruner.record_decay(rate * settings.weight_decay, result.finite)
+                losses.append(result.losses[TARGET_NAME] / result.counts[TARGET_NAME])
                 sequences += len(chosen)
                 inputs = StepInputs(
-                    SCORED, [SCORED], batch, {}, sum(pack.real_tokens for pack in packs), {SCORED: len(chosen)}
+                    TARGET_NAME,
+                    [TARGET_NAME],
+                    batch,
+                    {},
+                    sum(pack.real_tokens for pack in packs),
+                    {TARGET_NAME: len(chosen)},
                 )
                 at.count_step(inputs.active, inputs.tokens, inputs.seen)
                 hooks.step(StepDone(done, 0, inputs, rate, result), at)
-                _stop_if_asked(hooks, done, steps)
+                _stop_if_requested(hooks, done, steps)
                 freed_memory.trim_if_grown()
                 bar.advance()
             if not losses:
@@ -109,7 +114,7 @@ def fine_tune(
             if bad := [number for number, loss in enumerate(history.losses, 1) if not math.isfinite(loss)]:
                 history.diverged = f"the loss was not finite at step {bad[0]} of {steps}"
             elif after_epoch is not None:
-                with table.restored():
+                with pruner.unpruned():
                     record |= after_epoch()
             history.epochs.append(record)
             hooks.line("epoch", **record)
@@ -119,7 +124,7 @@ def fine_tune(
     return history
 
 
-def batches_of(count: int, batch: int, seed: int, epoch: int) -> Iterator[NDArray[Any]]:
+def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> Iterator[NDArray[Any]]:
     """The batches of one epoch, (batch,) int64 numbers of sequences, the last one shorter; a pure function of its
     arguments."""
     order = generator(seed, "fine-tuning order", epoch).permutation(count)
@@ -127,14 +132,14 @@ def batches_of(count: int, batch: int, seed: int, epoch: int) -> Iterator[NDArra
         yield order[first : first + batch]
 
 
-def _stop_if_asked(hooks: Hooks, done: int, steps: int) -> None:
+def _stop_if_requested(hooks: Hooks, done: int, steps: int) -> None:
     if done < steps and (reason := hooks.stop_reason()) is not None:  # a whole run is kept
         raise RunStopped(
             f"{reason}; step {done:,} of {steps:,} is done, and this run is not saved. The same command does it again."
         )
 
 
-def steps_of(sequences: int, settings: FineTuningSettings) -> int:
+def count_steps(sequences: int, settings: FineTuningSettings) -> int:
     """Optimiser steps of a whole run."""
     return settings.epochs * -(-sequences // settings.batch)
 

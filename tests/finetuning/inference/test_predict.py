@@ -10,8 +10,8 @@ import pytest
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.finetuning.inference import predict as predicting
-from ernie2.finetuning.inference.predict import described
-from ernie2.finetuning.inference.predictions import Outcome
+from ernie2.finetuning.inference.predict import prediction_to_json
+from ernie2.finetuning.inference.predictions import ExamplePrediction
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from ernie2.finetuning.inference.predictions import Outcome
 )
 def test_entities_are_whole_in_every_scheme(scheme: Scheme, tags: str) -> None:
     words = ("Li", "Bai", "met", "Du", "Fu")
-    outcome = Outcome(tuple(tags.split()), certainties=(1.0,) * 5)
-    told = described(Example("0", " ".join(words), tokens=words), outcome, "tagging", scheme)
+    outcome = ExamplePrediction(tuple(tags.split()), tag_probabilities=(1.0,) * 5)
+    told = prediction_to_json(Example("0", " ".join(words), tokens=words), outcome, "tagging", scheme)
     found = [(one["kind"], one["start"], one["end"], one["text"]) for one in told["entities"]]
     if scheme == "IOE1":  # E-Y E-Y at the end of a text is not an IOE1
         assert found == [("X", 0, 2, "Li Bai")]
@@ -44,12 +44,14 @@ def test_ids_that_come_more_than_once_are_said_once(
     ids: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     examples = [Example(name, "x") for name in ids.split()]
-    monkeypatch.setattr(predicting, "examples_of", lambda *_: iter(examples))
-    monkeypatch.setattr(predicting, "encode_texts", lambda *_: SimpleNamespace(cut=0, unknown=0, tokens=1))
-    monkeypatch.setattr(predicting, "predict_texts", lambda _, chosen, *__: [Outcome("yes") for _ in chosen])
-    monkeypatch.setattr(predicting, "_AT_ONCE", 2)
-    tuned: Any = SimpleNamespace(facts=SimpleNamespace(head="classification", scheme=None, null_threshold=None))
-    assert [one["id"] for one in predicting.predictions(tuned, [])] == ids.split()
+    monkeypatch.setattr(predicting, "examples_from_lines", lambda *_: iter(examples))
+    monkeypatch.setattr(predicting, "encode_examples", lambda *_: SimpleNamespace(cut=0, unknown=0, tokens=1))
+    monkeypatch.setattr(
+        predicting, "predict_examples", lambda _, chosen, *__: [ExamplePrediction("yes") for _ in chosen]
+    )
+    monkeypatch.setattr(predicting, "_BATCH_SIZE", 2)
+    finetuned: Any = SimpleNamespace(config=SimpleNamespace(head="classification", scheme=None, null_threshold=None))
+    assert [one["id"] for one in predicting.iter_predictions(finetuned, [])] == ids.split()
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == bool(said)

@@ -12,39 +12,41 @@ import torch
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Example, Head
-from ernie2.finetuning.encoded import ExampleEncoder
-from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import Outcome, logits_of, positive_scores, predict_texts
-from ernie2.finetuning.tuned_folder import Tuned, TunedFacts
+from ernie2.finetuning.encoding import ExampleEncoder
+from ernie2.finetuning.finetuned_model import FinetunedConfig, FinetunedModel
+from ernie2.finetuning.heads import EncoderWithHead, output_count
+from ernie2.finetuning.inference.predictions import ExamplePrediction, compute_logits, positive_scores, predict_examples
 
 CPU = torch.device("cpu")
 
 
-def model_and_encoder(folder: Path, head: Head, **changes: Any) -> tuple[TunedModel, ExampleEncoder]:
+def model_and_encoder(folder: Path, head: Head, **changes: Any) -> tuple[EncoderWithHead, ExampleEncoder]:
     """A model whose head is far from zero, in training mode with dropout."""
     settings = tiny.settings(dropout=0.3, **changes)
-    source = tiny.source(folder / "checkpoint", dropout=0.3)
+    pretrained = tiny.pretrained(folder / "checkpoint", dropout=0.3)
     labels = tiny.LABELS[head]
-    model = TunedModel(source.build(settings, 0)[0].encoder, head, outputs_of(head, len(labels)), dropout=0.3).train()
+    model = EncoderWithHead(
+        pretrained.build(settings, 0)[0].encoder, head, output_count(head, len(labels)), dropout=0.3
+    ).train()
     with torch.no_grad():
         model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
-    return model, ExampleEncoder(source.wordpieces, head, labels, settings, 4)
+    return model, ExampleEncoder(pretrained.wordpieces, head, labels, settings, 4)
 
 
-def predicted(model: TunedModel, encoder: ExampleEncoder, some: Sequence[Example]) -> list[Outcome]:
+def predicted(model: EncoderWithHead, encoder: ExampleEncoder, some: Sequence[Example]) -> list[ExamplePrediction]:
     head = model.head
-    facts = TunedFacts(head=head, labels=tiny.LABELS[head], settings=encoder.settings, dataset="made-up")
-    return predict_texts(Tuned(model, encoder.wordpieces, facts, len(tiny.VOCABULARY)), some, CPU)
+    config = FinetunedConfig(head=head, labels=tiny.LABELS[head], settings=encoder.settings, dataset="made-up")
+    return predict_examples(FinetunedModel(model, encoder.wordpieces, config, len(tiny.VOCABULARY)), some, CPU)
 
 
 @pytest.mark.parametrize("head", list(tiny.LABELS))
 def test_each_text_has_the_logits_it_has_alone_in_its_own_place(head: Head, tmp_path: Path) -> None:
     model, encoder = model_and_encoder(tmp_path, head)
     sequences = encoder.encode(tiny.examples(head, 9), labelled=False).sequences
-    together = list(logits_of(model, sequences, encoder.settings, CPU))
+    together = list(compute_logits(model, sequences, encoder.settings, CPU))
     assert model.training
     for one, logits in zip(sequences, together, strict=True):
-        (alone,) = logits_of(model, [one], encoder.settings, CPU)
+        (alone,) = compute_logits(model, [one], encoder.settings, CPU)
         assert logits.shape == alone.shape
         np.testing.assert_allclose(logits, alone, atol=1e-5)
 
@@ -53,7 +55,7 @@ def test_each_text_has_the_logits_it_has_alone_in_its_own_place(head: Head, tmp_
 def test_a_head_computes_in_float32_under_autocast(head: Head, tmp_path: Path) -> None:
     model, encoder = model_and_encoder(tmp_path, head, precision="bf16")
     sequences = encoder.encode(tiny.examples(head, 40), labelled=False).sequences
-    logits = np.concatenate([one.ravel() for one in logits_of(model, sequences, encoder.settings, CPU)])
+    logits = np.concatenate([one.ravel() for one in compute_logits(model, sequences, encoder.settings, CPU)])
     rounded = torch.from_numpy(logits).bfloat16().float().numpy()
     assert (logits != rounded).mean() > 0.9  # bf16 would leave none
 
@@ -64,10 +66,10 @@ def test_a_text_in_several_parts_gets_one_tag_a_token_in_order(tmp_path: Path) -
     data = encoder.encode(some, labelled=False)
     made = predicted(model, encoder, some)
     assert [len(one.value) for one in made] == [15, 0, 2]
-    parts = zip(data.sequences, logits_of(model, data.sequences, encoder.settings, CPU), strict=True)
+    parts = zip(data.sequences, compute_logits(model, data.sequences, encoder.settings, CPU), strict=True)
     logits = [part for one, part in parts if one.example == 0]
     assert made[0].value == tuple(tiny.LABELS["tagging"][i] for i in np.concatenate(logits).argmax(-1))
-    assert all(1 / 3 <= share <= 1 for share in made[0].certainties)
+    assert all(1 / 3 <= share <= 1 for share in made[0].tag_probabilities)
 
 
 def test_an_answer_is_the_best_span_of_the_context_and_never_of_the_question(tmp_path: Path) -> None:
@@ -98,6 +100,6 @@ def test_classes_have_probabilities_that_add_up_and_several_labels_each_their_ow
 
 
 def test_how_much_is_held_for_the_positive_class() -> None:
-    some = [Outcome("a", {"a": 0.9, "b": 0.1}), Outcome("b", {"a": 0.2, "b": 0.8})]
+    some = [ExamplePrediction("a", {"a": 0.9, "b": 0.1}), ExamplePrediction("b", {"a": 0.2, "b": 0.8})]
     assert positive_scores(some, "b") == [0.1, 0.8]
     assert positive_scores(some, None) is None

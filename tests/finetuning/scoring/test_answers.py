@@ -13,10 +13,10 @@ from ernie2.datasets.declared import load
 from ernie2.finetuning.scoring.answers import (
     RULES,
     cmrc_units,
-    common,
-    compare,
+    count_common,
     dureader_units,
-    longest_run,
+    longest_common_run,
+    score_answer,
     score_answers,
     squad_units,
 )
@@ -46,12 +46,12 @@ DUREADER_EXAMPLES = [
 
 @pytest.mark.parametrize(("references", "prediction", "exact", "f1"), CMRC_EXAMPLES)
 def test_the_worked_examples_of_cmrc(references: str, prediction: str, exact: int, f1: float) -> None:
-    assert compare(references.split("|"), prediction, RULES["cmrc2018"]) == pytest.approx((exact, f1), abs=1e-6)
+    assert score_answer(references.split("|"), prediction, RULES["cmrc2018"]) == pytest.approx((exact, f1), abs=1e-6)
 
 
 @pytest.mark.parametrize(("reference", "prediction", "exact", "f1"), DUREADER_EXAMPLES)
 def test_the_worked_examples_of_dureader_robust(reference: str, prediction: str, exact: int, f1: float) -> None:
-    assert compare([reference], prediction, RULES["dureader_robust"]) == pytest.approx((exact, f1), abs=1e-6)
+    assert score_answer([reference], prediction, RULES["dureader_robust"]) == pytest.approx((exact, f1), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_units_of_dureader_keep_spaces_and_cut_out_the_equals_sign() -> None:
 
 
 def test_cmrc_takes_off_spaces_at_the_ends_and_dureader_does_not() -> None:
-    assert compare([" 北京 "], "北京", RULES["cmrc2018"])[0] == 1.0
-    assert compare([" 北京 "], "北京", RULES["dureader_robust"])[0] == 0.0
-    assert compare(["北 京"], "北京", RULES["cmrc2018"])[0] == 0.0  # inner spaces count
+    assert score_answer([" 北京 "], "北京", RULES["cmrc2018"])[0] == 1.0
+    assert score_answer([" 北京 "], "北京", RULES["dureader_robust"])[0] == 0.0
+    assert score_answer(["北 京"], "北京", RULES["cmrc2018"])[0] == 0.0  # inner spaces count
 
 
 def test_the_characters_of_cmrc_end_at_u9fa5() -> None:
@@ -92,15 +92,15 @@ def test_the_characters_of_cmrc_end_at_u9fa5() -> None:
 
 def test_squad_ignores_articles_marks_and_order() -> None:
     assert squad_units("The U.S. Army") == ["us", "army"]
-    assert compare(["the Army of a state"], "state army", RULES["squad"]) == pytest.approx((0.0, 2 * 2 / 5))
-    assert compare(["The Army."], "army", RULES["squad"]) == (1.0, 1.0)
+    assert score_answer(["the Army of a state"], "state army", RULES["squad"]) == pytest.approx((0.0, 2 * 2 / 5))
+    assert score_answer(["The Army."], "army", RULES["squad"]) == (1.0, 1.0)
 
 
 def test_the_run_is_contiguous_and_the_best_reference_counts() -> None:
-    assert longest_run("abxcd", "abcd") == 2
-    assert longest_run("x" + "ab" * 150, "y" + "ab" * 150) == 300  # frequent units count in long answers too
-    assert common("abxcd", "dcba") == 4
-    assert compare(["甲乙丙丁", "丁"], "甲丙丁", RULES["cmrc2018"]) == pytest.approx((0.0, 4 / 7))
+    assert longest_common_run("abxcd", "abcd") == 2
+    assert longest_common_run("x" + "ab" * 150, "y" + "ab" * 150) == 300  # frequent units count in long answers too
+    assert count_common("abxcd", "dcba") == 4
+    assert score_answer(["甲乙丙丁", "丁"], "甲丙丁", RULES["cmrc2018"]) == pytest.approx((0.0, 4 / 7))
 
 
 def test_an_empty_prediction_is_no_error_and_counts_with_nothing() -> None:
@@ -112,15 +112,15 @@ def test_an_empty_prediction_is_no_error_and_counts_with_nothing() -> None:
 def test_the_longest_run_equals_a_search_over_all_of_them(one: list[str], other: list[str]) -> None:
     runs = {tuple(one[i:j]) for i in range(len(one)) for j in range(i + 1, len(one) + 1)}
     theirs = {tuple(other[i:j]) for i in range(len(other)) for j in range(i + 1, len(other) + 1)}
-    assert longest_run(one, other) == max(map(len, runs & theirs), default=0)
+    assert longest_common_run(one, other) == max(map(len, runs & theirs), default=0)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=20), st.sampled_from(sorted(RULES)))
 def test_f1_is_symmetric_and_one_for_the_same_text(text: str, rules: str) -> None:
-    exact, f1 = compare([text], text, RULES[rules])
+    exact, f1 = score_answer([text], text, RULES[rules])
     assert exact == 1.0
-    assert f1 == (1.0 if RULES[rules].units(text) else 0.0)
-    assert compare([text], "甲a", RULES[rules])[1] == compare(["甲a"], text, RULES[rules])[1]
+    assert f1 == (1.0 if RULES[rules].split(text) else 0.0)
+    assert score_answer([text], "甲a", RULES[rules])[1] == score_answer(["甲a"], text, RULES[rules])[1]
 
 
 @pytest.mark.skipif(not (SHARED / "zh").is_dir(), reason="the Chinese data sets are not at hand")

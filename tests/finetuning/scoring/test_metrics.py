@@ -17,12 +17,12 @@ from ernie2.errors import DataError
 from ernie2.finetuning.scoring.metrics import (
     accuracy,
     binary_f1,
+    compute_metrics,
     entity_f1,
     macro_f1,
-    majority_figures,
+    majority_scores,
     matthews,
     mean_reciprocal_rank,
-    measure,
     micro_f1,
     pearson,
     spearman,
@@ -142,10 +142,10 @@ def test_tags_are_measured_by_the_scheme_of_their_data() -> None:
     tags = ("B-X", "E-X", "S-X")
     some = [Example("0", "a b c", label=tags, tokens=("a", "b", "c"))]
     of = {"head": "tagging", "metrics": ("entity_f1", "token_accuracy")}
-    figures = measure(data(**of, scheme="BIOES"), some, [("B-X", "O", "S-X")])  # type: ignore[arg-type]
+    figures = compute_metrics(data(**of, scheme="BIOES"), some, [("B-X", "O", "S-X")])  # type: ignore[arg-type]
     assert figures == pytest.approx({"entity_f1": 200 / 3, "token_accuracy": 200 / 3})
     with pytest.raises(DataError, match="entity_f1 needs a tag scheme"):
-        measure(data(**of), some, [tags])  # type: ignore[arg-type]
+        compute_metrics(data(**of), some, [tags])  # type: ignore[arg-type]
 
 
 def test_reciprocal_ranks_by_hand() -> None:
@@ -180,27 +180,31 @@ def data(head: str, metrics: tuple[str, ...], **more: object) -> LabelledData:
 def test_every_metric_of_a_data_set_is_measured_in_its_order() -> None:
     examples = [Example(str(i), "q", "t", label, group="g") for i, label in enumerate("010")]
     pairs = data("classification", ("mrr", "f1"), positive="1")
-    assert measure(pairs, examples, ["0", "1", "1"], [0.1, 0.8, 0.9]) == pytest.approx({"mrr": 50.0, "f1": 200 / 3})
+    assert compute_metrics(pairs, examples, ["0", "1", "1"], [0.1, 0.8, 0.9]) == pytest.approx(
+        {"mrr": 50.0, "f1": 200 / 3}
+    )
     with pytest.raises(DataError, match="needs a score for each"):
-        measure(pairs, examples, ["0", "1", "1"])
+        compute_metrics(pairs, examples, ["0", "1", "1"])
 
 
 def test_answers_are_scored_by_place_even_where_ids_are_the_same() -> None:
     examples = [Example("same", "谁？", "李白", (Answer(text, 0),)) for text in ("李白", "李")]
     spans = data("span", ("exact_match", "answer_f1"), answer_rules="cmrc2018")
-    assert measure(spans, examples, ["李白", "李白"]) == pytest.approx({"exact_match": 50.0, "answer_f1": 500 / 6})
+    assert compute_metrics(spans, examples, ["李白", "李白"]) == pytest.approx(
+        {"exact_match": 50.0, "answer_f1": 500 / 6}
+    )
 
 
 def test_examples_without_labels_or_predictions_are_refused() -> None:
     with pytest.raises(DataError, match="2 predictions for 1 examples"):
-        measure(data("classification", ("accuracy",)), [Example("0", "a", label="1")], ["1", "1"])
+        compute_metrics(data("classification", ("accuracy",)), [Example("0", "a", label="1")], ["1", "1"])
     with pytest.raises(DataError, match="needs examples with labels"):
-        measure(data("classification", ("accuracy",)), [Example("0", "a")], ["1"])
+        compute_metrics(data("classification", ("accuracy",)), [Example("0", "a")], ["1"])
 
 
 def test_the_commonest_label_of_the_split_is_given_to_every_example() -> None:
     some = tuple(Example(str(i), "w1", label=label) for i, label in enumerate(["bad"] * 3 + ["good"]))
-    assert majority_figures(tiny.data("classification", test=some), "test") == {"accuracy": 75.0}
+    assert majority_scores(tiny.data("classification", test=some), "test") == {"accuracy": 75.0}
 
 
 def test_of_tags_the_commonest_tag_is_given_to_every_token_and_entities_are_not_measured() -> None:
@@ -208,9 +212,9 @@ def test_of_tags_the_commonest_tag_is_given_to_every_token_and_entities_are_not_
         Example("0", "w1 w2", label=("B-X", "O"), tokens=("w1", "w2")),
         Example("1", "w3", label=("O",), tokens=("w3",)),
     )
-    assert majority_figures(tiny.data("tagging", test=some), "test") == {"token_accuracy": pytest.approx(200 / 3)}
+    assert majority_scores(tiny.data("tagging", test=some), "test") == {"token_accuracy": pytest.approx(200 / 3)}
 
 
 @pytest.mark.parametrize("head", ["span", "regression"])
 def test_answers_and_numbers_have_none(head: Head) -> None:
-    assert majority_figures(tiny.data(head), "dev") == {}
+    assert majority_scores(tiny.data(head), "dev") == {}

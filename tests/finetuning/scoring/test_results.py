@@ -12,8 +12,15 @@ import pytest
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Split
-from ernie2.finetuning.jobs import Run
-from ernie2.finetuning.scoring.results import SCORED, Outcomes, glue_of, lines_of, outcomes_of, record_of
+from ernie2.finetuning.jobs import RunResult
+from ernie2.finetuning.scoring.results import (
+    GLUE_TASKS,
+    DatasetResult,
+    build_record,
+    dev_glue_score,
+    format_result,
+    summarise_runs,
+)
 from ernie2.reporting.finetuned import render
 
 
@@ -21,18 +28,19 @@ def as_markdown(record: dict[str, Any]) -> str:
     return render(record, "finetuned.md.jinja")
 
 
-FACTS = {"checkpoint": "runs/b", "layout": "run", "size": "base", "seeds": [0, 1], "device": "cpu",
+INFO = {"checkpoint": "runs/b", "layout": "run", "size": "base", "seeds": [0, 1], "device": "cpu",
          "precision": "fp32", "encoder": {"layers": 1, "hidden": 32}, "notes": ["a note"]}  # fmt: skip
 
 
-def runs(*values: float, metric: str = "accuracy") -> list[Run]:
+def runs(*values: float, metric: str = "accuracy") -> list[RunResult]:
     return [
-        Run(seed, Path("x"), {"dev": {metric: value}}, sequences_per_second=10) for seed, value in enumerate(values)
+        RunResult(seed, Path("x"), {"dev": {metric: value}}, sequences_per_second=10)
+        for seed, value in enumerate(values)
     ]
 
 
-def outcomes(some: list[Run], summary: str = "median") -> Outcomes:
-    return outcomes_of(tiny.data("classification"), some, tiny.settings(summary=summary), (1, 32), 0, Path("out"))
+def outcomes(some: list[RunResult], summary: str = "median") -> DatasetResult:
+    return summarise_runs(tiny.data("classification"), some, tiny.settings(summary=summary), (1, 32), 0, Path("out"))
 
 
 def test_the_median_or_the_mean_of_all_runs_with_the_interval_of_the_mean() -> None:
@@ -47,15 +55,15 @@ def test_the_interval_of_two_seeds_is_cut_to_what_the_metric_can_be() -> None:
     (row,) = outcomes(runs(20.0, 52.4)).rows
     assert (row.low, row.high) == (0.0, 100.0)
     made = replace(tiny.data("classification"), metrics=("matthews",))
-    (row,) = outcomes_of(made, runs(-2.0, 30.0, metric="matthews"), tiny.settings(), (1, 32), 0, Path("out")).rows
+    (row,) = summarise_runs(made, runs(-2.0, 30.0, metric="matthews"), tiny.settings(), (1, 32), 0, Path("out")).rows
     assert (row.low, row.high) == (-100.0, 100.0)
 
 
 def test_seeds_that_all_agree_have_no_interval_and_that_is_said() -> None:
     made = outcomes(runs(68.4, 68.4, 68.4))
     assert (made.rows[0].middle, made.rows[0].low, made.rows[0].high) == (68.4, None, None)
-    assert "median 68.4, all 3 seeds agree, majority 50.0   each: 68.4 68.4 68.4" in "\n".join(lines_of(made))
-    assert "| all 3 seeds agree |" in as_markdown(record_of([made], **FACTS))
+    assert "median 68.4, all 3 seeds agree, majority 50.0   each: 68.4 68.4 68.4" in "\n".join(format_result(made))
+    assert "| all 3 seeds agree |" in as_markdown(build_record([made], **INFO))
 
 
 def test_a_collapsed_seed_ranks_below_every_number() -> None:
@@ -71,26 +79,26 @@ def test_a_collapsed_seed_ranks_below_every_number() -> None:
 def test_a_mean_over_a_collapsed_seed_is_withheld() -> None:
     made = outcomes(runs(88.0, math.nan, 90.0), "mean")
     assert (made.rows[0].middle, made.rows[0].withheld) == (None, "no mean: 1 of 3 seeds collapsed")
-    assert "no mean: 1 of 3 seeds collapsed, majority 50.0   each: 88.0 none 90.0" in "\n".join(lines_of(made))
+    assert "no mean: 1 of 3 seeds collapsed, majority 50.0   each: 88.0 none 90.0" in "\n".join(format_result(made))
 
 
 def test_a_run_that_was_given_up_is_named_and_counts_as_collapsed() -> None:
-    some = [*runs(80.0, 81.0), Run(2, Path("x"), {}, diverged="diverged: the loss was not finite at step 3 of 9")]
+    some = [*runs(80.0, 81.0), RunResult(2, Path("x"), {}, diverged="diverged: the loss was not finite at step 3 of 9")]
     made = outcomes(some)
     assert made.rows[0].middle == 80.0
     assert made.diverged == {2: "diverged: the loss was not finite at step 3 of 9"}
-    told = "\n".join(lines_of(made))
+    told = "\n".join(format_result(made))
     assert "each: 80.0 81.0 none" in told
     assert "seed 2 diverged: the loss was not finite at step 3 of 9" in told
 
 
-def official(name: str, size: str, split: str, metric: str, standing: str = "official") -> Outcomes:
+def official(name: str, size: str, split: str, metric: str, standing: str = "official") -> DatasetResult:
     made = tiny.data("classification")
     splits = {one: Split(part.examples, ("f",), standing) for one, part in made.splits.items()}  # type: ignore[arg-type]
     found = {"train": splits["train"], split: splits["dev"]}
     whole = replace(made, name=name, splits=found, metrics=(metric,))
-    some = [Run(0, Path("x"), {split: {metric: 90.0}})]
-    return outcomes_of(whole, some, tiny.settings(), {"base": (12, 768), "large": (24, 1024)}[size], 0, Path("out"))
+    some = [RunResult(0, Path("x"), {split: {metric: 90.0}})]
+    return summarise_runs(whole, some, tiny.settings(), {"base": (12, 768), "large": (24, 1024)}[size], 0, Path("out"))
 
 
 def test_the_papers_row_stands_beside_a_result_of_the_same_size_and_split_only() -> None:
@@ -101,24 +109,24 @@ def test_the_papers_row_stands_beside_a_result_of_the_same_size_and_split_only()
 
 
 def test_the_score_of_glue_needs_all_nine() -> None:
-    nine = [official(name, "base", "dev", "accuracy") for name in SCORED]
-    assert glue_of(nine) == (pytest.approx(90.0), "")
-    assert glue_of(nine[:-1]) == (None, "")
+    nine = [official(name, "base", "dev", "accuracy") for name in GLUE_TASKS]
+    assert dev_glue_score(nine) == (pytest.approx(90.0), "")
+    assert dev_glue_score(nine[:-1]) == (None, "")
 
 
 def test_the_score_of_glue_is_withheld_where_a_median_is() -> None:
-    nine = [official(name, "base", "dev", "accuracy") for name in SCORED]
+    nine = [official(name, "base", "dev", "accuracy") for name in GLUE_TASKS]
     collapsed = outcomes(runs(88.0, math.nan, math.nan, math.nan, 89.0))
     nine[3] = replace(collapsed, dataset="stsb")
     words = "no GLUE score: stsb accuracy has no median: 3 of 5 seeds collapsed"
-    assert glue_of(nine) == (None, words)
-    record = record_of(nine, **FACTS)
+    assert dev_glue_score(nine) == (None, words)
+    record = build_record(nine, **INFO)
     assert (record["glue_score"], record["glue_withheld"]) == (None, words)
     assert f"N{words[1:]}." in as_markdown(record)
 
 
 def test_the_report_holds_every_run_and_is_json_and_a_table() -> None:
-    record = record_of([outcomes(runs(80.0, math.nan))], **FACTS)
+    record = build_record([outcomes(runs(80.0, math.nan))], **INFO)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     text = as_markdown(record)
     assert (
@@ -129,7 +137,7 @@ def test_the_report_holds_every_run_and_is_json_and_a_table() -> None:
 
 
 def test_names_with_markup_or_escape_sequences_become_neither_in_the_report() -> None:
-    record = record_of([outcomes(runs(80.0))], **FACTS | {"checkpoint": "a<b>\x1b[0m", "notes": ["[x](http://evil)"]})
+    record = build_record([outcomes(runs(80.0))], **INFO | {"checkpoint": "a<b>\x1b[0m", "notes": ["[x](http://evil)"]})
     text = as_markdown(record)
     assert r"# Fine-tuning of a&lt;b&gt;\\x1b\[0m" in text
     assert r"* \[x\](http://evil)" in text
@@ -138,12 +146,12 @@ def test_names_with_markup_or_escape_sequences_become_neither_in_the_report() ->
 def test_the_files_the_majority_and_the_number_of_runs_are_those_of_this_command() -> None:
     made = outcomes(runs(80.0))
     assert made.settings.runs == 1
-    told = lines_of(made)
+    told = format_result(made)
     assert told[0] == "made-up (own, settings for own data, train 8 of train.tsv, dev 6 of dev.tsv)"
     assert told[1] == "  dev accuracy  median 80.0, majority 50.0   each: 80.0"
 
 
 def test_the_score_of_glue_says_where_every_seed_diverged() -> None:
-    nine = [official(name, "base", "dev", "accuracy") for name in SCORED]
+    nine = [official(name, "base", "dev", "accuracy") for name in GLUE_TASKS]
     nine[7] = replace(nine[7], rows=())
-    assert glue_of(nine) == (None, "no GLUE score: rte has no figures, as every seed diverged")
+    assert dev_glue_score(nine) == (None, "no GLUE score: rte has no figures, as every seed diverged")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import paddle_files
 from ernie2.errors import CheckpointError
-from ernie2.finetuning.heads import TunedModel
+from ernie2.finetuning.heads import EncoderWithHead
 from ernie2.model.formats import filling
 from ernie2.model.formats.filling import Account, folded, load_model
 from ernie2.model.heads import HeadSpec
@@ -152,7 +152,7 @@ def test_a_configuration_without_model_type_is_told_by_the_names_in_the_file(fol
 def test_a_classifier_can_be_made_of_a_model_of_paddle(name):
     read = load_model(paddle_files.FOLDER / name)
     stored = {key: tensor.clone() for key, tensor in read.model.encoder.state_dict().items()}
-    classifier = TunedModel(read.model.encoder, "classification", outputs=3, seed=0)
+    classifier = EncoderWithHead(read.model.encoder, "classification", outputs=3, seed=0)
     assert tuple(classifier.linear.weight.shape) == (3, read.model.settings.hidden)
     kept = classifier.encoder.state_dict()
     assert all(torch.equal(tensor, kept[key]) for key, tensor in stored.items())

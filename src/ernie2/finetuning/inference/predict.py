@@ -13,16 +13,20 @@ from typing import Any
 from ernie2.console import log_warning
 from ernie2.datasets.examples import Example
 from ernie2.datasets.tag_schemes import Scheme, entities
-from ernie2.finetuning.former import check_predictions_file
-from ernie2.finetuning.inference.predictions import Outcome, encode_texts, predict_texts
-from ernie2.finetuning.inference.unlabelled import examples_from, examples_in, examples_of
-from ernie2.finetuning.runs import devices
+from ernie2.finetuning.finetuned_model import FinetunedModel, load_finetuned
+from ernie2.finetuning.inference.predictions import ExamplePrediction, encode_examples, predict_examples
+from ernie2.finetuning.inference.unlabelled_examples import (
+    examples_from_file,
+    examples_from_lines,
+    examples_from_stream,
+)
+from ernie2.finetuning.overwrite_checks import check_predictions_file
+from ernie2.finetuning.runs import available_devices
 from ernie2.finetuning.spans import Candidate
-from ernie2.finetuning.tuned_folder import Tuned, load_tuned
 from ernie2.shards.unknown import HIGH, describe_share
 from ernie2.storage.atomic import write_text
 
-_AT_ONCE = 256
+_BATCH_SIZE = 256
 
 
 def predict(
@@ -50,34 +54,36 @@ def predict(
     """
     if out is not None and not replace:
         check_predictions_file(Path(out))
-    found = list(predictions(load_tuned(model), source, text))
+    found = list(iter_predictions(load_finetuned(model), source, text))
     if out is not None:
         write_text(Path(out), "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found))
     return found
 
 
-def predictions(
-    tuned: Tuned, source: str | Path | BufferedIOBase | RawIOBase | Iterable[str], text: str | None = None
+def iter_predictions(
+    finetuned: FinetunedModel, source: str | Path | BufferedIOBase | RawIOBase | Iterable[str], text: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """As `predict`, one after the other while the source is read."""
-    facts = tuned.facts
+    config = finetuned.config
     if isinstance(source, str | Path):
-        examples = examples_in(str(source), facts, text)
+        examples = examples_from_file(str(source), config, text)
     elif isinstance(source, BufferedIOBase | RawIOBase | TextIOBase):
-        examples = examples_from(source, facts, text)
+        examples = examples_from_stream(source, config, text)
     else:
-        examples = examples_of(source, facts, text)
-    device = devices()[0]
+        examples = examples_from_lines(source, config, text)
+    device = available_devices()[0]
     cut = count = unknown = tokens = 0
     ids: set[str] = set()
-    while chosen := list(islice(examples, _AT_ONCE)):
-        data = encode_texts(tuned, chosen)
+    while chosen := list(islice(examples, _BATCH_SIZE)):
+        data = encode_examples(finetuned, chosen)
         ids.update(example.id for example in chosen)
         cut, count = cut + data.cut, count + len(chosen)
         unknown, tokens = unknown + data.unknown, tokens + data.tokens
-        outcomes = predict_texts(tuned, chosen, device, data)
+        outcomes = predict_examples(finetuned, chosen, device, data)
         for example, outcome in zip(chosen, outcomes, strict=True):
-            yield described(example, outcome, facts.head, facts.scheme, nulls=facts.null_threshold is not None)
+            yield prediction_to_json(
+                example, outcome, config.head, config.scheme, allow_empty=config.null_threshold is not None
+            )
     if repeated := count - len(ids):
         log_warning(
             f"note: {repeated:,} of {count:,} predictions have an id that another has too (a row without an id is "
@@ -87,15 +93,15 @@ def predictions(
         log_warning(f"note: {describe_share(unknown / tokens)}")
     if cut:
         what, limit = (
-            ("questions", facts.settings.max_query) if facts.head == "span" else ("texts", facts.settings.max_length)
+            ("questions", config.settings.max_query) if config.head == "span" else ("texts", config.settings.max_length)
         )
         log_warning(
             f"note: {cut:,} of {count:,} {what} are longer than the {limit} tokens that the model reads, and were cut"
         )
 
 
-def described(
-    example: Example, outcome: Outcome, head: str, scheme: Scheme | None = None, *, nulls: bool = False
+def prediction_to_json(
+    example: Example, outcome: ExamplePrediction, head: str, scheme: Scheme | None = None, *, allow_empty: bool = False
 ) -> dict[str, Any]:
     """One prediction as JSON values; `scheme`: how tags mark entities; `nulls`: whether answers may be empty."""
     told: dict[str, Any] = {"id": example.id}
@@ -104,19 +110,20 @@ def described(
         return told | {
             "tokens": list(example.tokens),
             "label": list(outcome.value),
-            "probabilities": [round(value, 6) for value in outcome.certainties],
+            "probabilities": [round(value, 6) for value in outcome.tag_probabilities],
             "entities": [] if scheme is None else _entities(example, outcome.value, scheme),
         }
     if head == "span":
         answers = [
-            {"text": one.text, **_place(one), "probability": round(one.probability, 6)} for one in outcome.answers
+            {"text": one.text, **_answer_place(one), "probability": round(one.probability, 6)}
+            for one in outcome.answers
         ]
         place: dict[str, Any] = {key: value for key, value in answers[0].items() if key != "text"}
-        if nulls:
+        if allow_empty:
             assert outcome.null_score is not None
             place["null_score"] = round(outcome.null_score, 6)
             if outcome.value == "":
-                place |= {"start": None, "end": None, "probability": round(_null_probability(outcome), 6)}
+                place |= {"start": None, "end": None, "probability": round(_empty_answer_probability(outcome), 6)}
         return told | {"label": outcome.value, **place, "answers": answers}
     told["label"] = list(outcome.value) if isinstance(outcome.value, tuple) else outcome.value
     if outcome.probabilities:
@@ -124,12 +131,12 @@ def described(
     return told
 
 
-def _place(answer: Candidate) -> dict[str, int | None]:
+def _answer_place(answer: Candidate) -> dict[str, int | None]:
     """Return where an answer stands in the context, in characters; None for an empty answer, which stands nowhere."""
     return {"start": answer.start, "end": answer.end} if answer.text else {"start": None, "end": None}
 
 
-def _null_probability(outcome: Outcome) -> float:
+def _empty_answer_probability(outcome: ExamplePrediction) -> float:
     """The share of the empty answer in a softmax over it and the `answers`."""
     return 1.0 / (1.0 + math.exp(min(700.0, -(outcome.null_score or 0.0))) / outcome.answers[0].probability)
 

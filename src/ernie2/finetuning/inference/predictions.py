@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.console import progress
 from ernie2.datasets.examples import Example, Head
-from ernie2.finetuning.encoded import Encoded, EncodedData, ExampleEncoder, packs_of, runs_within
-from ernie2.finetuning.heads import TunedModel
-from ernie2.finetuning.scoring.metrics import Prediction
+from ernie2.finetuning.encoding import EncodedData, EncodedSequence, ExampleEncoder, build_packs, split_within
+from ernie2.finetuning.finetuned_model import FinetunedModel
+from ernie2.finetuning.heads import EncoderWithHead
+from ernie2.finetuning.scoring.metrics import PredictedValue
 from ernie2.finetuning.spans import Candidate, best_spans
-from ernie2.finetuning.tuned_folder import Tuned
 from ernie2.model.inputs import Inputs
 from ernie2.model.transfer import to_host
 from ernie2.training.step import autocast, choose_precision
@@ -26,47 +26,49 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExamplePrediction:
     """What is predicted of one example.
 
     `value`: a class name, number, class names, tags, or the text of an answer. `probabilities`: by class (of several
-    labels, each by itself). `certainties`: of tags, the probability of each that was given. `answers`: the best spans.
+    labels, each by itself). `tag_probabilities`: the probability of each predicted tag. `answers`: the best spans.
     `null_score`: of a question, the score of [CLS] (the lowest of its windows) less that of the best span.
     """
 
-    value: Prediction
+    value: PredictedValue
     probabilities: Mapping[str, float] = field(default_factory=dict)
-    certainties: tuple[float, ...] = ()
+    tag_probabilities: tuple[float, ...] = ()
     answers: tuple[Candidate, ...] = ()
     null_score: float | None = None
 
 
-def predict_texts(
-    tuned: Tuned,
+def predict_examples(
+    finetuned: FinetunedModel,
     examples: Sequence[Example],
     device: torch.device,
     data: EncodedData | None = None,
     *,
     title: str | None = None,
-) -> list[Outcome]:
-    """Return what a model predicts, one outcome an example; `data`: what `encode_texts` made of `examples`.
+) -> list[ExamplePrediction]:
+    """Return what a model predicts, one outcome an example; `data`: what `encode_examples` made of `examples`.
 
     Without dropout, whatever mode the model is in. The result does not depend on how sequences fall into packs. A
     question whose null score is above the model's threshold gets the empty answer. `title`: that of a bar; None: none.
     """
-    facts, data = tuned.facts, data or encode_texts(tuned, examples)
-    task_id, pad = tuned.task_id, tuned.wordpieces.pad_id
-    logits = list(logits_of(tuned.model, data.sequences, facts.settings, device, task_id=task_id, pad=pad, title=title))
-    if facts.head == "span":
-        return with_threshold(_answers(data, examples, logits, facts.settings), facts.null_threshold)
-    if facts.head == "tagging":
-        return _tags(data, examples, logits, facts.labels)
-    return _read(facts.head, np.concatenate(logits), facts.labels) if logits else []
+    config, data = finetuned.config, data or encode_examples(finetuned, examples)
+    task_id, pad = finetuned.task_id, finetuned.wordpieces.pad_id
+    logits = list(
+        compute_logits(finetuned.model, data.sequences, config.settings, device, task_id=task_id, pad=pad, title=title)
+    )
+    if config.head == "span":
+        return apply_threshold(_span_predictions(data, examples, logits, config.settings), config.null_threshold)
+    if config.head == "tagging":
+        return _tag_predictions(data, examples, logits, config.labels)
+    return _sequence_predictions(config.head, np.concatenate(logits), config.labels) if logits else []
 
 
-def logits_of(
-    model: TunedModel,
-    sequences: Sequence[Encoded],
+def compute_logits(
+    model: EncoderWithHead,
+    sequences: Sequence[EncodedSequence],
     settings: FineTuningSettings,
     device: torch.device,
     *,
@@ -85,9 +87,9 @@ def logits_of(
     model.to(device).eval()
     try:
         with progress(title, len(sequences), "sequences") as bar:
-            for start, end in runs_within([len(sequences[i].tokens) for i in order], settings.pack_tokens):
+            for start, end in split_within([len(sequences[i].tokens) for i in order], settings.pack_tokens):
                 chosen = order[start:end]
-                (pack,) = packs_of([sequences[i] for i in chosen], settings, task_id, pad)
+                (pack,) = build_packs([sequences[i] for i in chosen], settings, task_id, pad)
                 with torch.inference_mode(), autocast(precision, device):
                     made.append(model.scores(Inputs.of(pack, device, static=False)))
                 runs.append(chosen)
@@ -101,44 +103,48 @@ def logits_of(
     return (found[i] for i in range(len(sequences)))
 
 
-def positive_scores(outcomes: Sequence[Outcome], positive: str | None) -> list[float] | None:
+def positive_scores(outcomes: Sequence[ExamplePrediction], positive: str | None) -> list[float] | None:
     """How much is held for the class `positive`, as mrr needs it; None where no class is that."""
     if positive is None or not outcomes or positive not in outcomes[0].probabilities:
         return None
     return [outcome.probabilities[positive] for outcome in outcomes]
 
 
-def with_threshold(outcomes: Sequence[Outcome], threshold: float | None) -> list[Outcome]:
+def apply_threshold(outcomes: Sequence[ExamplePrediction], threshold: float | None) -> list[ExamplePrediction]:
     """Return `outcomes` with the empty answer where the null score is above `threshold`; None changes nothing."""
     if threshold is None:
         return list(outcomes)
     return [replace(outcome, value="") if (outcome.null_score or 0.0) > threshold else outcome for outcome in outcomes]
 
 
-def encode_texts(tuned: Tuned, examples: Sequence[Example]) -> EncodedData:
+def encode_examples(finetuned: FinetunedModel, examples: Sequence[Example]) -> EncodedData:
     """Return the sequences of examples without labels, as a fine-tuned model reads them."""
-    facts = tuned.facts
+    config = finetuned.config
     encoder = ExampleEncoder(
-        tuned.wordpieces, facts.head, facts.labels, facts.settings, tuned.model.encoder.settings.segment_types
+        finetuned.wordpieces,
+        config.head,
+        config.labels,
+        config.settings,
+        finetuned.model.encoder.settings.segment_types,
     )
     return encoder.encode(examples, labelled=False)
 
 
-def _read(head: Head, scores: Array, labels: Sequence[str]) -> list[Outcome]:
+def _sequence_predictions(head: Head, scores: Array, labels: Sequence[str]) -> list[ExamplePrediction]:
     """scores (n, C) float32 -> n outcomes."""
     if head == "regression":
-        return [Outcome(value) for value in scores[:, 0].tolist()]
+        return [ExamplePrediction(value) for value in scores[:, 0].tolist()]
     wide = scores.astype(np.float64)
     shares = 1 / (1 + np.exp(-wide)) if head == "multi_label" else _softmax(wide)
     by_label = [dict(zip(labels, row, strict=True)) for row in shares.tolist()]
     if head == "multi_label":
-        return [Outcome(tuple(name for name, share in one.items() if share > 0.5), one) for one in by_label]
-    return [Outcome(labels[best], one) for best, one in zip(wide.argmax(-1).tolist(), by_label, strict=True)]
+        return [ExamplePrediction(tuple(name for name, share in one.items() if share > 0.5), one) for one in by_label]
+    return [ExamplePrediction(labels[best], one) for best, one in zip(wide.argmax(-1).tolist(), by_label, strict=True)]
 
 
-def _tags(
+def _tag_predictions(
     data: EncodedData, examples: Sequence[Example], logits: Sequence[Array], labels: Sequence[str]
-) -> list[Outcome]:
+) -> list[ExamplePrediction]:
     """Tags of all parts of a text, joined."""
     tags: list[list[str]] = [[] for _ in examples]
     sure: list[list[float]] = [[] for _ in examples]
@@ -146,13 +152,16 @@ def _tags(
         best = scores.argmax(-1)
         tags[one.example] += [labels[i] for i in best]
         sure[one.example] += _softmax(scores.astype(np.float64))[np.arange(len(best)), best].tolist()
-    return [Outcome(tuple(names), certainties=tuple(shares)) for names, shares in zip(tags, sure, strict=True)]
+    return [
+        ExamplePrediction(tuple(names), tag_probabilities=tuple(shares))
+        for names, shares in zip(tags, sure, strict=True)
+    ]
 
 
-def _answers(
+def _span_predictions(
     data: EncodedData, examples: Sequence[Example], logits: Sequence[Array], settings: FineTuningSettings
-) -> list[Outcome]:
-    by_example: list[list[tuple[Encoded, Array]]] = [[] for _ in examples]
+) -> list[ExamplePrediction]:
+    by_example: list[list[tuple[EncodedSequence, Array]]] = [[] for _ in examples]
     for one, scores in zip(data.sequences, logits, strict=True):
         by_example[one.example].append((one, scores))
     outcomes = []
@@ -172,7 +181,9 @@ def _answers(
             max_answer=settings.max_answer,
         )
         null = min(float(scores[0, 0]) + float(scores[0, 1]) for _, scores in parts)
-        outcomes.append(Outcome(candidates[0].text, answers=tuple(candidates), null_score=null - candidates[0].score))
+        outcomes.append(
+            ExamplePrediction(candidates[0].text, answers=tuple(candidates), null_score=null - candidates[0].score)
+        )
     return outcomes
 
 

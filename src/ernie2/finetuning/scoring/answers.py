@@ -43,9 +43,9 @@ class AnswerRules:
     """How two answers are compared: `normal` gives what exact match compares, `units` what F1 counts, `shared` the
     number of units that two lists share."""
 
-    normal: Callable[[str], str]
-    units: Callable[[str], list[str]]
-    shared: Callable[[Sequence[str], Sequence[str]], int]
+    normalise: Callable[[str], str]
+    split: Callable[[str], list[str]]
+    count_shared: Callable[[Sequence[str], Sequence[str]], int]
 
 
 def score_answers(
@@ -55,35 +55,35 @@ def score_answers(
 
     Of several references the best one counts, for each figure by itself.
     """
-    pairs = [compare(ones, text, rules) for ones, text in zip(references, predictions, strict=True)]
+    pairs = [score_answer(ones, text, rules) for ones, text in zip(references, predictions, strict=True)]
     return 100.0 * sum(exact for exact, _ in pairs) / len(pairs), 100.0 * sum(f1 for _, f1 in pairs) / len(pairs)
 
 
-def compare(references: Sequence[str], prediction: str, rules: AnswerRules) -> tuple[float, float]:
+def score_answer(references: Sequence[str], prediction: str, rules: AnswerRules) -> tuple[float, float]:
     """(exact match 0 or 1, F1 in 0–1) of one prediction against every accepted answer.
 
     Without an accepted answer the question is unanswerable, and an empty prediction is right.
     """
     if not references:
-        return float(not rules.normal(prediction)), float(not rules.units(prediction))
-    exact = any(rules.normal(reference) == rules.normal(prediction) for reference in references)
-    mine = rules.units(prediction)
+        return float(not rules.normalise(prediction)), float(not rules.split(prediction))
+    exact = any(rules.normalise(reference) == rules.normalise(prediction) for reference in references)
+    mine = rules.split(prediction)
     best = 0.0
     for reference in references:
-        theirs = rules.units(reference)
-        if shared := rules.shared(theirs, mine):
+        theirs = rules.split(reference)
+        if shared := rules.count_shared(theirs, mine):
             best = max(
                 best, 2 * shared / (len(theirs) + len(mine))
             )  # = 2PR/(P+R) of P = shared/mine, R = shared/theirs
     return float(exact), best
 
 
-def longest_run(one: Sequence[str], other: Sequence[str]) -> int:
-    """Length of the longest contiguous run that both hold: longest_run('abxcd', 'abcd') -> 2."""
+def longest_common_run(one: Sequence[str], other: Sequence[str]) -> int:
+    """Length of the longest contiguous run that both hold: longest_common_run('abxcd', 'abcd') -> 2."""
     return SequenceMatcher(None, one, other, autojunk=False).find_longest_match().size
 
 
-def common(one: Sequence[str], other: Sequence[str]) -> int:
+def count_common(one: Sequence[str], other: Sequence[str]) -> int:
     """Number of units both hold, counted as often as both have them, in any order."""
     return sum((Counter(one) & Counter(other)).values())
 
@@ -92,30 +92,30 @@ def cmrc_units(text: str) -> list[str]:
     """'1998年10月' -> ['1998', '年', '10', '月']; what is not Chinese is split as NLTK splits words."""
     return [
         unit
-        for part in _CMRC_CHARACTER.split(_cmrc_normal(text))
+        for part in _CMRC_CHARACTER.split(_cmrc_normalise(text))
         for unit in ([part] if _CMRC_CHARACTER.fullmatch(part) else _words(part))
     ]
 
 
 def dureader_units(text: str) -> list[str]:
     """'约 3.5 米' -> ['约', ' 3.5 ', '米']; what is not Chinese stays one unit, with its spaces."""
-    return [part for part in _DUREADER_CHARACTER.split(_dureader_normal(text)) if part]
+    return [part for part in _DUREADER_CHARACTER.split(_dureader_normalise(text)) if part]
 
 
 def squad_units(text: str) -> list[str]:
     """'The U.S. Army' -> ['us', 'army']: lower-cased words without punctuation and articles."""
-    return _squad_normal(text).split()
+    return _squad_normalise(text).split()
 
 
-def _cmrc_normal(text: str) -> str:
+def _cmrc_normalise(text: str) -> str:
     return "".join(char for char in text.lower().strip() if char not in _CMRC_MARKS)
 
 
-def _dureader_normal(text: str) -> str:
+def _dureader_normalise(text: str) -> str:
     return "".join(char for char in text.lower() if char not in _DUREADER_MARKS)
 
 
-def _squad_normal(text: str) -> str:
+def _squad_normalise(text: str) -> str:
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
@@ -142,9 +142,9 @@ def choose_threshold(
     null score of a question itself; this is the middle between it and the next higher one, so that rounding moves no
     question across.
     """
-    references = [accepted(example, rules) for example in examples]
-    answered = np.array([compare(ones, text, rules)[1] for ones, text in zip(references, texts, strict=True)])
-    empty = np.array([compare(ones, "", rules)[1] for ones in references])
+    references = [accepted_answers(example, rules) for example in examples]
+    answered = np.array([score_answer(ones, text, rules)[1] for ones, text in zip(references, texts, strict=True)])
+    empty = np.array([score_answer(ones, "", rules)[1] for ones in references])
     values, group = np.unique(np.asarray(null_scores, np.float64), return_inverse=True)
     gains = np.bincount(group, weights=answered - empty, minlength=len(values))
     best = int(np.argmax(np.round(np.concatenate([[0.0], np.cumsum(gains)]), 9)))  # the first `best` groups answered
@@ -152,14 +152,14 @@ def choose_threshold(
     return float((edges[best] + edges[best + 1]) / 2)
 
 
-def score_with_nulls(examples: Sequence[Example], texts: Sequence[str], rules: AnswerRules) -> dict[str, float]:
+def score_with_unanswerable(examples: Sequence[Example], texts: Sequence[str], rules: AnswerRules) -> dict[str, float]:
     """Return EM and F1 in percent over all questions, and over those of each kind that there are.
 
     An unanswerable question is right with an empty answer. As in the official evaluation, accepted answers of which
     nothing is left without articles and punctuation do not count.
     """
     figures: dict[str, float] = {}
-    pairs = [(example, accepted(example, rules), text) for example, text in zip(examples, texts, strict=True)]
+    pairs = [(example, accepted_answers(example, rules), text) for example, text in zip(examples, texts, strict=True)]
     for names, some in (
         (("exact_match", "answer_f1"), pairs),
         (HAS_ANSWER, [pair for pair in pairs if pair[0].label]),
@@ -171,17 +171,17 @@ def score_with_nulls(examples: Sequence[Example], texts: Sequence[str], rules: A
     return figures
 
 
-def accepted(example: Example, rules: AnswerRules | None = None) -> tuple[str, ...]:
+def accepted_answers(example: Example, rules: AnswerRules | None = None) -> tuple[str, ...]:
     """Return the accepted answers, with `rules` those of which something is left to compare; () for an unanswerable
     question."""
     label = example.label if isinstance(example.label, tuple) else ()
     texts = (one.text for one in label if isinstance(one, Answer))
-    return tuple(text for text in texts if rules is None or rules.normal(text))
+    return tuple(text for text in texts if rules is None or rules.normalise(text))
 
 
 RULES: dict[str, AnswerRules] = {
-    "cmrc2018": AnswerRules(_cmrc_normal, cmrc_units, longest_run),
-    "dureader_robust": AnswerRules(_dureader_normal, dureader_units, longest_run),
-    "squad": AnswerRules(_squad_normal, squad_units, common),
+    "cmrc2018": AnswerRules(_cmrc_normalise, cmrc_units, longest_common_run),
+    "dureader_robust": AnswerRules(_dureader_normalise, dureader_units, longest_common_run),
+    "squad": AnswerRules(_squad_normalise, squad_units, count_common),
 }
 """cmrc2018 scores CMRC 2018 and DRCD (script version 6); squad is for users' own English questions."""

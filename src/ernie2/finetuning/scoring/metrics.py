@@ -18,9 +18,16 @@ import numpy as np
 from ernie2.datasets.examples import Example, LabelledData
 from ernie2.datasets.tag_schemes import Scheme, entities
 from ernie2.errors import DataError
-from ernie2.finetuning.scoring.answers import HAS_ANSWER, NO_ANSWER, RULES, accepted, score_answers, score_with_nulls
+from ernie2.finetuning.scoring.answers import (
+    HAS_ANSWER,
+    NO_ANSWER,
+    RULES,
+    accepted_answers,
+    score_answers,
+    score_with_unanswerable,
+)
 
-Prediction = str | float | tuple[str, ...]
+PredictedValue = str | float | tuple[str, ...]
 """By head: a class name, a number, class names or tags, the text of an answer."""
 CORRELATIONS = ("matthews", "pearson", "spearman")
 """Metrics of -100 to 100; the others are 0 to 100."""
@@ -28,10 +35,10 @@ _NO_MAJORITY = ("mrr", "entity_f1")
 """Ranks need scores, and a constant tag finds no entity."""
 
 
-def measure(
+def compute_metrics(
     data: LabelledData,
     examples: Sequence[Example],
-    predictions: Sequence[Prediction],
+    predictions: Sequence[PredictedValue],
     scores: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """metric → percent, for every metric of `data`, over labelled `examples`.
@@ -51,9 +58,9 @@ def measure(
     if data.head == "span":
         texts, rules = [str(text) for text in predictions], RULES[data.answer_rules or "squad"]
         if data.unanswerable:
-            by_name = score_with_nulls(examples, texts, rules)
+            by_name = score_with_unanswerable(examples, texts, rules)
         else:
-            figures = score_answers([accepted(example) for example in examples], texts, rules)
+            figures = score_answers([accepted_answers(example) for example in examples], texts, rules)
             by_name = dict(zip(("exact_match", "answer_f1"), figures, strict=True))
     for name in data.metrics:
         if name == "mrr":
@@ -68,11 +75,11 @@ def measure(
                 raise DataError(f"{data.name}: entity_f1 needs a tag scheme; name it with --scheme.")
             by_name[name] = entity_f1(_tags(gold), _tags(predictions), data.scheme)
         elif name not in by_name and name not in (*HAS_ANSWER, *NO_ANSWER):
-            by_name[name] = PLAIN[name](gold, predictions)
+            by_name[name] = SIMPLE_METRICS[name](gold, predictions)
     return {name: by_name[name] for name in data.metrics if name in by_name}
 
 
-def majority_figures(data: LabelledData, split: str) -> dict[str, float]:
+def majority_scores(data: LabelledData, split: str) -> dict[str, float]:
     """metric → percent of the split's commonest label (of tags, the commonest tag) given to every example.
 
     Empty for spans and for regression: no answer is common, and a constant has no correlation.
@@ -84,11 +91,11 @@ def majority_figures(data: LabelledData, split: str) -> dict[str, float]:
     labels: list[Any] = [example.label for example in examples]
     if data.head == "tagging":
         ((tag, _),) = Counter(tag for tags in labels for tag in tags).most_common(1)
-        constant: list[Prediction] = [(tag,) * len(tags) for tags in labels]
+        constant: list[PredictedValue] = [(tag,) * len(tags) for tags in labels]
     else:
         ((label, _),) = Counter(labels).most_common(1)
         constant = [label] * len(labels)
-    return measure(replace(data, metrics=metrics), examples, constant)
+    return compute_metrics(replace(data, metrics=metrics), examples, constant)
 
 
 def accuracy(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
@@ -192,7 +199,7 @@ def _tags(labels: Sequence[Any]) -> list[tuple[str, ...]]:
     return [tuple(map(str, label)) for label in labels]
 
 
-PLAIN: dict[str, Callable[[Any, Any], float]] = {
+SIMPLE_METRICS: dict[str, Callable[[Any, Any], float]] = {
     "accuracy": accuracy,
     "token_accuracy": token_accuracy,
     "matthews": matthews,

@@ -14,13 +14,13 @@ from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.declarations import Size
 from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData
-from ernie2.finetuning.jobs import Run, plain
-from ernie2.finetuning.paper import beside, settings_origin, size_for
-from ernie2.finetuning.scoring.metrics import CORRELATIONS, majority_figures
+from ernie2.finetuning.jobs import RunResult, to_json_values
+from ernie2.finetuning.paper import paper_comparison, settings_origin, size_for
+from ernie2.finetuning.scoring.metrics import CORRELATIONS, majority_scores
 from ernie2.reporting.finetuned import figure
 from ernie2.seed_interval import over_seeds
 
-SCORED = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 """The tasks that count in the GLUE score; AX is diagnostic only."""
 
 
@@ -47,7 +47,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class DatasetResult:
     """Everything worth telling of one data set: `standing` of what it was, `examples` and names of `files` by split,
     `rows`, what `paper` reports for the same split and size with the words that go with it, and by seed why a run is
     none of a trained model (`diverged`)."""
@@ -70,32 +70,32 @@ class Outcomes:
     notes: tuple[str, ...] = ()
 
 
-def outcomes_of(
+def summarise_runs(
     data: LabelledData,
-    runs: Sequence[Run],
+    runs: Sequence[RunResult],
     settings: FineTuningSettings,
     shape: tuple[int, int],
     task_id: int,
     folder: Path,
-) -> Outcomes:
+) -> DatasetResult:
     """Takes the runs of a data set together; `shape`: layers and width of the encoder. Of data that are not declared
     the paper says nothing."""
     rows, paper, comparison = [], {}, {}
     for split in dict.fromkeys(split for run in runs for split in run.metrics):
         measured = {metric for run in runs for metric in run.metrics.get(split, {})}
-        majority = majority_figures(data, split)
+        majority = majority_scores(data, split)
         rows += [
             _row(split, metric, runs, settings.summary, majority.get(metric))
             for metric in data.metrics
             if metric in measured
         ]
         if data.name in DATASETS:
-            reported, words = beside(data, shape, split)
+            reported, words = paper_comparison(data, shape, split)
             paper[split], comparison[split] = tuple(row.described() for row in reported), words
     rates = [run.sequences_per_second for run in runs if run.sequences_per_second]
     notes = dict.fromkeys(note for split in data.splits.values() for note in split.notes)
     notes |= dict.fromkeys(note for run in runs for note in run.notes)
-    return Outcomes(
+    return DatasetResult(
         dataset=data.name,
         head=data.head,
         standing=data.standing,
@@ -118,7 +118,7 @@ def outcomes_of(
     )
 
 
-def glue_of(results: Sequence[Outcomes]) -> tuple[float | None, str]:
+def dev_glue_score(results: Sequence[DatasetResult]) -> tuple[float | None, str]:
     """(GLUE score on development data, why it is withheld or '').
 
     The score is None unless all nine tasks were run and every figure of theirs has a median.
@@ -126,12 +126,12 @@ def glue_of(results: Sequence[Outcomes]) -> tuple[float | None, str]:
     rows = {
         one.dataset: [row for row in one.rows if row.split.startswith("dev")]
         for one in results
-        if one.dataset in SCORED
+        if one.dataset in GLUE_TASKS
     }
-    if not all(name in rows for name in SCORED):
+    if not all(name in rows for name in GLUE_TASKS):
         return None, ""
-    withheld = [f"{name} has no figures, as every seed diverged" for name in SCORED if not rows[name]]
-    withheld += [f"{name} {row.metric} has {row.withheld}" for name in SCORED for row in rows[name] if row.withheld]
+    withheld = [f"{name} has no figures, as every seed diverged" for name in GLUE_TASKS if not rows[name]]
+    withheld += [f"{name} {row.metric} has {row.withheld}" for name in GLUE_TASKS for row in rows[name] if row.withheld]
     if withheld:
         return None, "no GLUE score: " + "; ".join(withheld)
     return glue_score({name: [row.middle or 0.0 for row in found] for name, found in rows.items()}), ""
@@ -143,10 +143,10 @@ def glue_score(results: Mapping[str, Sequence[float]]) -> float:
     `results` has the figures of each task: two metrics, or both halves of MNLI. Several figures enter with their mean,
     WNLI counts, AX may be given and does not. Raises `KeyError` where a task is missing: a mean over fewer is no score.
     """
-    return sum(sum(results[name]) / len(results[name]) for name in SCORED) / len(SCORED)
+    return sum(sum(results[name]) / len(results[name]) for name in GLUE_TASKS) / len(GLUE_TASKS)
 
 
-def lines_of(one: Outcomes) -> list[str]:
+def format_result(one: DatasetResult) -> list[str]:
     """What is printed of a data set: a line a metric with every run's figure, then the paper's and what went wrong."""
     counts = ", ".join(f"{split} {count:,} of {one.files[split]}" for split, count in one.examples.items())
     told = [f"{one.dataset} ({one.standing}, {settings_origin(one.dataset, one.size)}, {counts})"]
@@ -168,15 +168,15 @@ def lines_of(one: Outcomes) -> list[str]:
     return told
 
 
-def record_of(results: Sequence[Outcomes], **facts: Any) -> dict[str, Any]:
+def build_record(results: Sequence[DatasetResult], **info: Any) -> dict[str, Any]:
     """JSON values of a whole command; what is not finite becomes null."""
-    score, withheld = glue_of(results)
+    score, withheld = dev_glue_score(results)
     scores = {"glue_score": score, "glue_withheld": withheld}
     return {
-        **facts,
+        **info,
         **scores,
         "datasets": [
-            plain(
+            to_json_values(
                 asdict(one)
                 | {"settings": one.settings.model_dump(), "settings_from": settings_origin(one.dataset, one.size)}
             )
@@ -185,7 +185,7 @@ def record_of(results: Sequence[Outcomes], **facts: Any) -> dict[str, Any]:
     }
 
 
-def _row(split: str, metric: str, runs: Sequence[Run], summary: str, majority: float | None) -> Row:
+def _row(split: str, metric: str, runs: Sequence[RunResult], summary: str, majority: float | None) -> Row:
     values = {run.seed: run.metrics.get(split, {}).get(metric, math.nan) for run in runs}
     known = [value for value in values.values() if math.isfinite(value)]
     collapsed = len(values) - len(known)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ernie2.errors import ConfigError, StorageError
-from ernie2.finetuning.former import check_predictions_file, check_results_folder, check_submission_file
+from ernie2.finetuning.overwrite_checks import check_predictions_file, check_results_folder, check_submission_file
 
 
 @pytest.mark.parametrize(

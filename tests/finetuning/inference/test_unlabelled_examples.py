@@ -9,36 +9,42 @@ import pytest
 
 import tiny_finetuning as tiny
 from ernie2.errors import ConfigError, DataError
-from ernie2.finetuning.inference.unlabelled import examples_from, examples_in, examples_of
-from ernie2.finetuning.tuned_folder import TunedFacts
+from ernie2.finetuning.finetuned_model import FinetunedConfig
+from ernie2.finetuning.inference.unlabelled_examples import (
+    examples_from_file,
+    examples_from_lines,
+    examples_from_stream,
+)
 
-PAIR = TunedFacts(head="classification", labels=("no", "yes"), settings=tiny.settings(), dataset="x", texts=("a", "b"))
-ONE = TunedFacts(head="classification", labels=("no", "yes"), settings=tiny.settings(), dataset="x")
-TAGS = TunedFacts(head="tagging", labels=("O",), settings=tiny.settings(), dataset="x")
-SPANS = TunedFacts(head="span", labels=(), settings=tiny.settings(), dataset="x", texts=("question", "context"))
-CHARACTERS = TunedFacts(head="tagging", labels=("O",), settings=tiny.settings(), dataset="x", per_character=True)
+PAIR = FinetunedConfig(
+    head="classification", labels=("no", "yes"), settings=tiny.settings(), dataset="x", texts=("a", "b")
+)
+ONE = FinetunedConfig(head="classification", labels=("no", "yes"), settings=tiny.settings(), dataset="x")
+TAGS = FinetunedConfig(head="tagging", labels=("O",), settings=tiny.settings(), dataset="x")
+SPANS = FinetunedConfig(head="span", labels=(), settings=tiny.settings(), dataset="x", texts=("question", "context"))
+CHARACTERS = FinetunedConfig(head="tagging", labels=("O",), settings=tiny.settings(), dataset="x", per_character=True)
 
 
 def test_a_line_is_a_text_two_with_a_tab_or_an_object() -> None:
-    one, other = examples_of(["w1\tw2\n", '{"b": "second", "a": "first", "id": "x7"}\n'], PAIR)
+    one, other = examples_from_lines(["w1\tw2\n", '{"b": "second", "a": "first", "id": "x7"}\n'], PAIR)
     assert (one.id, one.text, one.pair) == ("0", "w1", "w2")
     assert (other.id, other.text, other.pair) == ("x7", "first", "second")
 
 
 def test_an_empty_line_is_an_empty_text_so_that_answers_stay_in_step() -> None:
-    assert [one.text for one in examples_of(["w1", "", "w2"], ONE)] == ["w1", "", "w2"]
+    assert [one.text for one in examples_from_lines(["w1", "", "w2"], ONE)] == ["w1", "", "w2"]
 
 
 def test_a_line_with_the_wrong_number_of_texts_is_told_with_its_place() -> None:
     with pytest.raises(DataError, match=r"line 2: 1 text, but the model reads 2 \(a, b\)"):
-        list(examples_of(["w1\tw2", "w1"], PAIR))
+        list(examples_from_lines(["w1\tw2", "w1"], PAIR))
 
 
 @pytest.mark.parametrize("name", ["t.txt", "t.tsv", "t.csv"])
 def test_an_empty_line_of_a_file_is_an_empty_text_too(tmp_path: Path, name: str) -> None:
     header = "" if name == "t.txt" else "text\n"
     (tmp_path / name).write_text(header + "w1\n\nw2\n")
-    assert [(one.id, one.text) for one in examples_in(str(tmp_path / name), ONE)] == [
+    assert [(one.id, one.text) for one in examples_from_file(str(tmp_path / name), ONE)] == [
         ("0", "w1"),
         ("1", ""),
         ("2", "w2"),
@@ -49,55 +55,55 @@ def test_tables_are_read_by_the_columns_of_training_or_those_that_are_named(tmp_
     file = tmp_path / "t.tsv"
     file.write_text("left\tright\nw1\tw2\n")
     with pytest.raises(DataError, match=r"there is no column 'a'.*left, right.*--text"):
-        list(examples_in(str(file), PAIR))
-    (one,) = examples_in(str(file), PAIR, "left,right")
+        list(examples_from_file(str(file), PAIR))
+    (one,) = examples_from_file(str(file), PAIR, "left,right")
     assert (one.text, one.pair) == ("w1", "w2")
     with pytest.raises(ConfigError, match="the model reads 2"):
-        list(examples_in(str(file), PAIR, "left"))
+        list(examples_from_file(str(file), PAIR, "left"))
 
 
 def test_tokens_come_as_lists_by_spaces_or_by_character_as_in_training(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     file.write_text('{"text": ["w1", "w 2"]}\n{"text": "w1 w2"}\n')
-    assert [one.tokens for one in examples_in(str(file), TAGS)] == [("w1", "w 2"), ("w1", "w2")]
-    assert [one.tokens for one in examples_of(["李 白"], CHARACTERS)] == [("李", "白")]
+    assert [one.tokens for one in examples_from_file(str(file), TAGS)] == [("w1", "w 2"), ("w1", "w2")]
+    assert [one.tokens for one in examples_from_lines(["李 白"], CHARACTERS)] == [("李", "白")]
 
 
 def test_conll_files_are_sentences_for_a_model_that_tags(tmp_path: Path) -> None:
     file = tmp_path / "t.conll"
     file.write_text("w1\nw2\n\nw3\n")
-    assert [one.tokens for one in examples_in(str(file), TAGS)] == [("w1", "w2"), ("w3",)]
+    assert [one.tokens for one in examples_from_file(str(file), TAGS)] == [("w1", "w2"), ("w3",)]
     with pytest.raises(DataError, match="the model does not tag"):
-        list(examples_in(str(file), ONE))
+        list(examples_from_file(str(file), ONE))
     plain = tmp_path / "t.txt"
     plain.write_text("w1 O\nw2 B-X\n\nw3 O\n")
-    assert [one.tokens for one in examples_in(str(plain), TAGS)] == [("w1", "w2"), ("w3",)]
+    assert [one.tokens for one in examples_from_file(str(plain), TAGS)] == [("w1", "w2"), ("w3",)]
     header = tmp_path / "h.conll"
     header.write_text("pos\tword\nNN\tw1\n")
-    assert [one.tokens for one in examples_in(str(header), TAGS, "word")] == [("w1",)]
+    assert [one.tokens for one in examples_from_file(str(header), TAGS, "word")] == [("w1",)]
     for content in ("w1\nw2\n\nw3\n", "w1 w2\n\nw3 w4\n"):  # tokens or texts
         plain.write_text(content)
         with pytest.raises(DataError, match=r"a token a line.*or a text a line. Call it .conll"):
-            list(examples_in(str(plain), TAGS))
+            list(examples_from_file(str(plain), TAGS))
     plain.write_text("李白\n\n杜甫\n")
-    assert [one.tokens for one in examples_in(str(plain), CHARACTERS)] == [("李", "白"), (), ("杜", "甫")]
+    assert [one.tokens for one in examples_from_file(str(plain), CHARACTERS)] == [("李", "白"), (), ("杜", "甫")]
 
 
 def test_plain_files_are_lines_and_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     file = tmp_path / "t.txt"
     file.write_text("w1\n\nw2\n")
-    assert [one.text for one in examples_in(str(file), ONE)] == ["w1", "", "w2"]
+    assert [one.text for one in examples_from_file(str(file), ONE)] == ["w1", "", "w2"]
     with pytest.raises(DataError, match="not valid JSON"):
-        list(examples_of(['{"text": '], ONE))
+        list(examples_from_lines(['{"text": '], ONE))
 
 
 def test_a_byte_order_mark_or_leading_space_does_not_make_an_object_a_text(tmp_path: Path) -> None:
     content = b'\xef\xbb\xbf{"id": "x7", "text": "w1"}\r\n {"id": "x8", "text": "w2"}\n'
     (tmp_path / "t.jsonl").write_bytes(content)
     expected = [("x7", "w1"), ("x8", "w2")]
-    assert [(one.id, one.text) for one in examples_from(BytesIO(content), ONE)] == expected
-    assert [(one.id, one.text) for one in examples_of(content.decode().splitlines(), ONE)] == expected
-    assert [(one.id, one.text) for one in examples_in(str(tmp_path / "t.jsonl"), ONE)] == expected
+    assert [(one.id, one.text) for one in examples_from_stream(BytesIO(content), ONE)] == expected
+    assert [(one.id, one.text) for one in examples_from_lines(content.decode().splitlines(), ONE)] == expected
+    assert [(one.id, one.text) for one in examples_from_file(str(tmp_path / "t.jsonl"), ONE)] == expected
 
 
 @pytest.mark.parametrize(
@@ -116,10 +122,10 @@ def test_a_byte_order_mark_or_leading_space_does_not_make_an_object_a_text(tmp_p
 )
 def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, line: bytes, said: str) -> None:
     with pytest.raises(DataError, match="standard input, line 2.*" + said):
-        list(examples_from(BytesIO(b"good\n" + line), ONE))
+        list(examples_from_stream(BytesIO(b"good\n" + line), ONE))
     (tmp_path / "t.txt").write_bytes(b"good\n" + line)
     with pytest.raises(DataError, match="t.txt, line 2.*" + said):
-        list(examples_in(str(tmp_path / "t.txt"), ONE))
+        list(examples_from_file(str(tmp_path / "t.txt"), ONE))
 
 
 @pytest.mark.parametrize(
@@ -131,12 +137,12 @@ def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, line: bytes, s
 )
 def test_what_is_no_token_is_refused_with_its_line(line: bytes, said: str) -> None:
     with pytest.raises(DataError, match="standard input, line 1: " + said):
-        list(examples_from(BytesIO(line), TAGS))
+        list(examples_from_stream(BytesIO(line), TAGS))
 
 
 def test_half_a_character_in_a_line_of_python_is_refused() -> None:
     with pytest.raises(DataError, match=r"line 1: .*half a character"):
-        list(examples_of(["a \ud83d"], ONE))
+        list(examples_from_lines(["a \ud83d"], ONE))
 
 
 @pytest.mark.parametrize(
@@ -150,36 +156,36 @@ def test_half_a_character_in_a_line_of_python_is_refused() -> None:
 )
 def test_conll_from_a_pipe_is_sentences_for_a_model_that_tags(content: str, capsys: pytest.CaptureFixture[str]) -> None:
     expected = [("w1", "w2"), ("w3",)]
-    assert [one.tokens for one in examples_from(BytesIO(content.encode()), TAGS)] == expected
+    assert [one.tokens for one in examples_from_stream(BytesIO(content.encode()), TAGS)] == expected
     assert "note: standard input: read as CoNLL, a token a line" in capsys.readouterr().err
-    assert [one.tokens for one in examples_from(StringIO(content), TAGS)] == expected
+    assert [one.tokens for one in examples_from_stream(StringIO(content), TAGS)] == expected
 
 
 @pytest.mark.parametrize("content", [b"w1 O\nw2 B-X\n\nw3 O\n", b"w1 O\nw2 B-X\n", b"w1\tO\nw2\tB\n\nw3\tO\n"])
 def test_conll_from_a_pipe_is_refused_by_a_model_that_does_not_tag(content: bytes) -> None:
     with pytest.raises(DataError, match="standard input holds a token and a tag a line, but the model does not tag"):
-        list(examples_from(BytesIO(content), ONE))
+        list(examples_from_stream(BytesIO(content), ONE))
 
 
 def test_short_texts_that_end_in_a_letter_are_no_conll() -> None:
-    assert [one.text for one in examples_from(BytesIO(b"Plan B\nVitamin E\n"), ONE)] == ["Plan B", "Vitamin E"]
+    assert [one.text for one in examples_from_stream(BytesIO(b"Plan B\nVitamin E\n"), ONE)] == ["Plan B", "Vitamin E"]
 
 
 def test_tokens_or_texts_from_a_pipe_are_asked_for_where_both_may_be_meant() -> None:
     with pytest.raises(DataError, match=r"standard input: .*Give it as a .conll file for the first"):
-        list(examples_from(BytesIO(b"w1\nw2\n\nw3\n"), TAGS))
-    assert [one.tokens for one in examples_from(BytesIO(b"w1 w2\nw3\n"), TAGS)] == [("w1", "w2"), ("w3",)]
-    assert [one.text for one in examples_from(BytesIO(b"a b\n\nc d\n"), ONE)] == ["a b", "", "c d"]
+        list(examples_from_stream(BytesIO(b"w1\nw2\n\nw3\n"), TAGS))
+    assert [one.tokens for one in examples_from_stream(BytesIO(b"w1 w2\nw3\n"), TAGS)] == [("w1", "w2"), ("w3",)]
+    assert [one.text for one in examples_from_stream(BytesIO(b"a b\n\nc d\n"), ONE)] == ["a b", "", "c d"]
 
 
 @pytest.mark.parametrize("name", ["pipe", "t.txt"])
 def test_a_header_line_is_no_text(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def read(content: str, facts: TunedFacts, text: str | None = None) -> list[tuple[str, str, str | None]]:
+    def read(content: str, config: FinetunedConfig, text: str | None = None) -> list[tuple[str, str, str | None]]:
         (tmp_path / name).write_text(content)
         found = (
-            examples_from(BytesIO(content.encode()), facts, text)
+            examples_from_stream(BytesIO(content.encode()), config, text)
             if name == "pipe"
-            else examples_in(str(tmp_path / name), facts, text)
+            else examples_from_file(str(tmp_path / name), config, text)
         )
         return [(one.id, one.text, one.pair) for one in found]
 
@@ -196,11 +202,11 @@ def test_a_header_line_is_no_text(name: str, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_lines_of_python_are_texts_whatever_the_first_says() -> None:
-    assert [one.text for one in examples_of(["text", "w1"], ONE)] == ["text", "w1"]
+    assert [one.text for one in examples_from_lines(["text", "w1"], ONE)] == ["text", "w1"]
 
 
 @pytest.mark.parametrize(
-    ("content", "facts", "said"),
+    ("content", "config", "said"),
     [
         ("x7\tw1\tno\n", ONE, r"line 1: 3 columns, but the model reads 1 \(text\); begin with a header line that names "
          r"text, or name the file \(predict MODEL FILE.tsv\), or give an object in JSON"),
@@ -212,11 +218,11 @@ def test_lines_of_python_are_texts_whatever_the_first_says() -> None:
         ('{\n "data": [\n {"paragraphs": [', SPANS, "nested JSON of SQuAD's form. Name the file"),
     ],
 )  # fmt: skip
-def test_what_is_no_text_a_line_is_refused_by_name(content: str, facts: TunedFacts, said: str) -> None:
+def test_what_is_no_text_a_line_is_refused_by_name(content: str, config: FinetunedConfig, said: str) -> None:
     with pytest.raises(DataError, match="standard input, line 1: .*" + said if "line 1" not in said else said):
-        list(examples_from(BytesIO(content.encode()), facts))
+        list(examples_from_stream(BytesIO(content.encode()), config))
 
 
 def test_text_in_brackets_and_objects_with_paragraphs_are_read() -> None:
-    assert [one.text for one in examples_from(BytesIO(b"[sighs] w1\n"), ONE)] == ["[sighs] w1"]
-    assert [one.text for one in examples_from(BytesIO(b'{"text": "w1", "paragraphs": 2}'), ONE)] == ["w1"]
+    assert [one.text for one in examples_from_stream(BytesIO(b"[sighs] w1\n"), ONE)] == ["[sighs] w1"]
+    assert [one.text for one in examples_from_stream(BytesIO(b'{"text": "w1", "paragraphs": 2}'), ONE)] == ["w1"]

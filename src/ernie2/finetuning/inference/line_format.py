@@ -13,30 +13,34 @@ from itertools import chain, islice
 from ernie2.console import log_warning
 from ernie2.datasets.tag_files import LOOKED_AT, is_tag_file
 from ernie2.errors import DataError
-from ernie2.finetuning.tuned_folder import TunedFacts
+from ernie2.finetuning.finetuned_model import FinetunedConfig
 from ernie2.storage.files import json_value
 
-PIPE = "standard input"
+STDIN = "standard input"
 
 _JSON_LIST = re.compile(r"\[\s*(\{.*)?")
 _NESTED = re.compile(r'"(paragraphs|qas)"\s*:')
 _ENTITY_TAG = re.compile(r"[ \t][BIESLUM]-\S+$")
 _COLUMN = re.compile(r'"?[\w.-]+"?')
-_OPENED = 200
+_LINES_SEARCHED = 200
 """How many lines are searched for the keys of SQuAD's JSON, and for tags where the model does not tag."""
 
 
 @dataclass(frozen=True)
-class Piped:
-    """Lines without their line ends. `headed`: whether the first one names columns. `tagged`: whether the lines are a
-    token and a tag each."""
+class InputLines:
+    """Lines without line ends.
+
+    `has_header`: the first line names columns. `is_conll`: each line is a token and a tag.
+    """
 
     lines: Iterator[str]
-    headed: bool = False
-    tagged: bool = False
+    has_header: bool = False
+    is_conll: bool = False
 
 
-def piped(lines: Iterator[str], facts: TunedFacts, names: Sequence[str], where: str = PIPE) -> Piped:
+def detect_format(
+    lines: Iterator[str], config: FinetunedConfig, names: Sequence[str], where: str = STDIN
+) -> InputLines:
     """Return `lines` as what their first ones show them to be; `names` are the columns that the model reads.
 
     Raises `DataError` for JSON that is not an object a line, for .csv, for tags where the model does not tag, and for
@@ -45,52 +49,52 @@ def piped(lines: Iterator[str], facts: TunedFacts, names: Sequence[str], where: 
     lines = (line.rstrip("\r\n") for line in lines)
     first = next(lines, None)
     if first is None:
-        return Piped(iter(()))
+        return InputLines(iter(()))
     first = first.removeprefix("\ufeff")
     lines = chain([first], lines)
     if _JSON_LIST.fullmatch(first.strip()) or first.lstrip().startswith("{"):
         if not _is_row(first, names):
-            head = list(islice(lines, _OPENED))
+            head = list(islice(lines, _LINES_SEARCHED))
             lines = chain(head, lines)
             _check_json(head, where)
-        return Piped(lines)
-    if where == PIPE:  # of a file its reader has decided
-        head = list(islice(lines, LOOKED_AT if facts.head == "tagging" else _OPENED))
+        return InputLines(lines)
+    if where == STDIN:  # of a file its reader has decided
+        head = list(islice(lines, LOOKED_AT if config.head == "tagging" else _LINES_SEARCHED))
         lines = chain(head, lines)
-        if _is_conll(head, facts):
+        if _is_conll(head, config):
             log_warning(f"note: {where}: read as CoNLL, a token a line, with an empty line after each sentence")
-            return Piped(lines, tagged=True)
+            return InputLines(lines, is_conll=True)
     cells = first.split("\t")
     if set(names) <= set(cells):
         what = "read by those names" if len(cells) > 1 else "left out"
         log_warning(f"note: {where}, line 1: a header line ({', '.join(cells)}), {what}")
-        return Piped(lines, headed=True)
+        return InputLines(lines, has_header=True)
     _check_csv(first, names, where)
-    return Piped(lines)
+    return InputLines(lines)
 
 
-def wrong_count(place: str, count: int, names: Sequence[str], where: str) -> DataError:
+def column_count_error(place: str, count: int, names: Sequence[str], where: str) -> DataError:
     """Return the error for a line of `count` columns where the model reads `names` and there is no header."""
     told = f"{place}: {count} {'text' if count == 1 else 'columns'}, but the model reads {len(names)}"
     told += f" ({', '.join(names)})"
     if count < len(names):
         return DataError(f"{told}; put tabs between them, or give objects in JSON.")
     header = f"begin with a header line that names {' and '.join(names)}"
-    file = "name the file (predict MODEL FILE.tsv)" if where == PIPE else "call the file .tsv"
+    file = "name the file (predict MODEL FILE.tsv)" if where == STDIN else "call the file .tsv"
     return DataError(f"{told}; {header}, or {file}, or give an object in JSON a line.")
 
 
-def _is_conll(head: Sequence[str], facts: TunedFacts) -> bool:
+def _is_conll(head: Sequence[str], config: FinetunedConfig) -> bool:
     """Whether standard input begins as CoNLL. Raises `DataError` where it cannot be told, or the model does not tag."""
-    if facts.head == "tagging":
+    if config.head == "tagging":
         rename = "give it as a .conll file"
-        each = facts.per_character
-        return is_tag_file(PIPE, facts.labels, lines=head, tagging=True, characters=each, rename=rename)
+        each = config.per_character
+        return is_tag_file(STDIN, config.labels, lines=head, tagging=True, characters=each, rename=rename)
     filled = [line for line in head if line.strip()]
     sure = len(filled) < len(head) or any(_ENTITY_TAG.search(line) for line in filled)  # not "Plan B", "Vitamin E"
-    if sure and is_tag_file(PIPE, lines=filled, tagging=True):
+    if sure and is_tag_file(STDIN, lines=filled, tagging=True):
         raise DataError(
-            f"{PIPE} holds a token and a tag a line, but the model does not tag. Give it texts; lines that only look "
+            f"{STDIN} holds a token and a tag a line, but the model does not tag. Give it texts; lines that only look "
             "so can come from a .txt file."
         )
     return False
@@ -99,7 +103,7 @@ def _is_conll(head: Sequence[str], facts: TunedFacts) -> bool:
 def _is_row(line: str, names: Sequence[str]) -> bool:
     """Whether a line is an object in JSON with one of the columns."""
     try:
-        value = json_value(line, PIPE)
+        value = json_value(line, STDIN)
     except DataError:
         return False
     return isinstance(value, dict) and any(name in value for name in names)
@@ -108,7 +112,7 @@ def _is_row(line: str, names: Sequence[str]) -> bool:
 def _check_json(head: Sequence[str], where: str) -> None:
     """Raises `DataError` for JSON in another form than an object a line."""
     place = f"{where}, line 1"
-    now = "Name the file (predict MODEL FILE.json)" if where == PIPE else "Call the file .json"
+    now = "Name the file (predict MODEL FILE.json)" if where == STDIN else "Call the file .json"
     if _NESTED.search("\n".join(head)):
         raise DataError(f"{place}: nested JSON of SQuAD's form. {now}, or give an object with question and context a "
                         "line.")  # fmt: skip
@@ -123,6 +127,6 @@ def _check_csv(first: str, names: Sequence[str], where: str) -> None:
     for mark in ",;":
         parts = first.split(mark)
         if all(_COLUMN.fullmatch(part) for part in parts) and set(names) <= {part.strip('"') for part in parts}:
-            now = "name the file (predict MODEL FILE.csv)" if where == PIPE else "call the file .csv"
+            now = "name the file (predict MODEL FILE.csv)" if where == STDIN else "call the file .csv"
             now = "use commas or tabs, and " + now if mark == ";" else now
             raise DataError(f"{where}, line 1: the header line of a .csv file ({first}); {now}, or put tabs between.")

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import tiny_finetuning as tiny
-from ernie2.finetuning.encoded import ExampleEncoder
-from ernie2.finetuning.heads import TunedModel
-from ernie2.finetuning.training import fine_tune
-from ernie2.finetuning.used_rows import UsedRows, WordTable
+from ernie2.finetuning.encoding import ExampleEncoder
+from ernie2.finetuning.heads import EncoderWithHead
+from ernie2.finetuning.pruned_embedding import EmbeddingPruner, PrunedEmbedding
+from ernie2.finetuning.training import train_model
 from ernie2.model import levers
 from ernie2.training.step import Finite
 
@@ -24,10 +24,10 @@ CPU = torch.device("cpu")
 def ready(folder: Path, **changes):
     """A model before training, four short texts and settings."""
     settings = tiny.settings(**{"weight_decay": 0.1, "batch": 2, "epochs": 3, **changes})
-    source = tiny.source(folder / "checkpoint", dropout=settings.dropout)
-    encoder = ExampleEncoder(source.wordpieces, "classification", tiny.LABELS["classification"], settings, 4)
-    carrier, _ = source.build(settings, 0)
-    model = TunedModel(carrier.encoder, "classification", 2, dropout=settings.dropout, seed=3)
+    pretrained = tiny.pretrained(folder / "checkpoint", dropout=settings.dropout)
+    encoder = ExampleEncoder(pretrained.wordpieces, "classification", tiny.LABELS["classification"], settings, 4)
+    carrier, _ = pretrained.build(settings, 0)
+    model = EncoderWithHead(carrier.encoder, "classification", 2, dropout=settings.dropout, seed=3)
     return model, encoder.encode(tiny.examples("classification", 4), labelled=True).sequences, settings
 
 
@@ -43,10 +43,12 @@ def state_of(model):
 def test_every_parameter_becomes_what_it_becomes_with_the_whole_table(tmp_path, dropout):
     model, sequences, settings = ready(tmp_path, dropout=dropout)
     assert 5 < len(used_of(sequences)) < len(tiny.VOCABULARY) - 5
-    losses = fine_tune(model, sequences, settings, 0, CPU, after_epoch=dict).losses
+    losses = train_model(model, sequences, settings, 0, CPU, after_epoch=dict).losses
     other, *_ = ready(tmp_path, dropout=dropout)
     with levers.without("used_rows"):
-        assert fine_tune(other, sequences, settings, 0, CPU, after_epoch=dict).losses == pytest.approx(losses, abs=1e-6)
+        assert train_model(other, sequences, settings, 0, CPU, after_epoch=dict).losses == pytest.approx(
+            losses, abs=1e-6
+        )
     ours, whole = state_of(model), state_of(other)
     assert ours.keys() == whole.keys()
     for name in whole:
@@ -56,7 +58,7 @@ def test_every_parameter_becomes_what_it_becomes_with_the_whole_table(tmp_path, 
 def test_rows_that_are_not_used_keep_every_bit_without_decay(tmp_path):
     model, sequences, settings = ready(tmp_path, weight_decay=0.0)
     before = model.encoder.embeddings.token.weight.detach().clone()
-    fine_tune(model, sequences, settings, 0, CPU)
+    train_model(model, sequences, settings, 0, CPU)
     used = torch.zeros(len(before), dtype=torch.bool)
     used[used_of(sequences)] = True
     changed = (model.encoder.embeddings.token.weight != before).any(1)
@@ -73,7 +75,7 @@ def test_what_is_measured_after_an_epoch_sees_the_whole_table_with_what_was_trai
         seen.append(whole.weight.detach().clone())
         return {}
 
-    fine_tune(model, sequences, settings, 0, CPU, after_epoch=look)
+    train_model(model, sequences, settings, 0, CPU, after_epoch=look)
     assert len(seen) == 3
     assert not torch.equal(seen[0], seen[1])
     assert torch.equal(seen[2], whole.weight)
@@ -87,7 +89,7 @@ def test_training_that_is_cut_off_leaves_the_whole_table(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fine_tune(model, sequences, settings, 0, CPU, after_epoch=stop)
+        train_model(model, sequences, settings, 0, CPU, after_epoch=stop)
     assert model.encoder.embeddings.token is whole
 
 
@@ -95,13 +97,13 @@ def test_only_used_rows_are_parameters_inside_and_a_skipped_step_decays_nothing(
     model, sequences, _ = ready(tmp_path)
     sequences = [dataclasses.replace(sequences[0], tokens=np.array([2, 7, 3], np.int32))]
     before = model.encoder.embeddings.token.weight.detach().clone()
-    with WordTable(model, sequences, pad=0) as table:
+    with EmbeddingPruner(model, sequences, pad=0) as pruner:
         cut = model.encoder.embeddings.token
-        assert isinstance(cut, UsedRows)
+        assert isinstance(cut, PrunedEmbedding)
         assert [tuple(parameter.shape) for parameter in cut.parameters()] == [(4, 32)]
         torch.testing.assert_close(cut(torch.tensor([3, 2, 7])), before[[3, 2, 7]])
-        table.decay(0.5, Finite({}, torch.tensor(1.0)))
-        table.decay(0.5, Finite({}, torch.tensor(float("nan"))))
+        pruner.record_decay(0.5, Finite({}, torch.tensor(1.0)))
+        pruner.record_decay(0.5, Finite({}, torch.tensor(float("nan"))))
     after = model.encoder.embeddings.token
     assert isinstance(after, nn.Embedding)
     assert torch.equal(after.weight[[0, 2, 3, 7]], before[[0, 2, 3, 7]])  # what trains them decays them

@@ -11,14 +11,20 @@ from hypothesis import strategies as st
 
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Answer, Example, Split
-from ernie2.finetuning.encoded import ExampleEncoder
-from ernie2.finetuning.inference.predict import described, predictions
-from ernie2.finetuning.inference.predictions import Outcome, with_threshold
+from ernie2.finetuning.encoding import ExampleEncoder
+from ernie2.finetuning.finetuned_model import load_finetuned
+from ernie2.finetuning.inference.predict import iter_predictions, prediction_to_json
+from ernie2.finetuning.inference.predictions import ExamplePrediction, apply_threshold
 from ernie2.finetuning.jobs import Job
-from ernie2.finetuning.runs import run_all
-from ernie2.finetuning.scoring.answers import RULES, accepted, choose_threshold, compare, score_with_nulls
+from ernie2.finetuning.runs import run_seeds
+from ernie2.finetuning.scoring.answers import (
+    RULES,
+    accepted_answers,
+    choose_threshold,
+    score_answer,
+    score_with_unanswerable,
+)
 from ernie2.finetuning.spans import Candidate
-from ernie2.finetuning.tuned_folder import load_tuned
 
 SQUAD = RULES["squad"]
 
@@ -28,15 +34,15 @@ def question(*answers: str) -> Example:
 
 
 def test_an_unanswerable_question_is_right_with_an_empty_answer_only() -> None:
-    assert compare((), "", SQUAD) == (1.0, 1.0)
-    assert compare((), "the", SQUAD) == (1.0, 1.0)  # nothing is left of it, as in the official evaluation
-    assert compare((), "Li Bai", SQUAD) == (0.0, 0.0)
-    assert compare(("Li Bai",), "", SQUAD) == (0.0, 0.0)
+    assert score_answer((), "", SQUAD) == (1.0, 1.0)
+    assert score_answer((), "the", SQUAD) == (1.0, 1.0)  # nothing is left of it, as in the official evaluation
+    assert score_answer((), "Li Bai", SQUAD) == (0.0, 0.0)
+    assert score_answer(("Li Bai",), "", SQUAD) == (0.0, 0.0)
 
 
 def test_figures_by_hand_over_all_answerable_and_unanswerable_questions() -> None:
     examples = [question("Li Bai"), question("Du Fu", "Fu"), question(), question()]
-    figures = score_with_nulls(examples, ["Bai", "", "", "Du Fu"], SQUAD)
+    figures = score_with_unanswerable(examples, ["Bai", "", "", "Du Fu"], SQUAD)
     # F1 of "Bai" against "Li Bai": 2 · 1 / (1 + 2)
     assert figures == pytest.approx(
         {
@@ -48,7 +54,7 @@ def test_figures_by_hand_over_all_answerable_and_unanswerable_questions() -> Non
             "no_answer_f1": 50.0,
         }
     )
-    assert set(score_with_nulls([question("Li")], ["Li"], SQUAD)) == {
+    assert set(score_with_unanswerable([question("Li")], ["Li"], SQUAD)) == {
         "exact_match", "answer_f1", "has_answer_exact_match", "has_answer_f1",
     }  # fmt: skip
 
@@ -72,19 +78,19 @@ def test_no_other_threshold_has_a_higher_f1(rows: list[tuple[tuple[str, ...], st
 
     def f1(threshold: float) -> float:
         texts = ["" if null > threshold else text for _, text, null in rows]
-        return score_with_nulls(examples, texts, SQUAD)["answer_f1"]
+        return score_with_unanswerable(examples, texts, SQUAD)["answer_f1"]
 
     chosen = choose_threshold(examples, [text for _, text, _ in rows], [float(null) for *_, null in rows], SQUAD)
     assert f1(chosen) == pytest.approx(max(f1(at + 0.5) for at in range(-5, 5)))
 
 
 def test_an_answer_of_which_nothing_is_left_is_none() -> None:
-    assert accepted(question("the", "Li"), SQUAD) == ("Li",)
+    assert accepted_answers(question("the", "Li"), SQUAD) == ("Li",)
 
 
 def test_an_unanswerable_question_is_trained_towards_cls(tmp_path: Path) -> None:
-    source = tiny.source(tmp_path / "checkpoint")
-    encoder = ExampleEncoder(source.wordpieces, "span", (), tiny.settings(), 4)
+    pretrained = tiny.pretrained(tmp_path / "checkpoint")
+    encoder = ExampleEncoder(pretrained.wordpieces, "span", (), tiny.settings(), 4)
     some = [Example("0", "w1", "w2 w3", (Answer("w3", 3),)), Example("1", "w1", "w2 w3", ())]
     data = encoder.encode([*some, Example("2", "w1", "w2", (Answer("w9", -1),))], labelled=True)
     assert [one.labels.tolist() for one in data.sequences if one.labels is not None] == [[[4, 4]], [[0, 0]]]
@@ -92,15 +98,17 @@ def test_an_unanswerable_question_is_trained_towards_cls(tmp_path: Path) -> None
 
 
 def test_a_question_above_the_threshold_gets_the_empty_answer() -> None:
-    outcome = Outcome("Li", answers=(Candidate("Li", 0, 2, 1.0, 0.8), Candidate("Bai", 3, 6, 0.0, 0.2)), null_score=0.5)
-    assert [one.value for one in with_threshold([outcome], 0.4)] == [""]
-    assert [one.value for one in with_threshold([outcome], 0.6)] == ["Li"]
-    assert with_threshold([outcome], None) == [outcome]
-    told = described(question(), with_threshold([outcome], 0.4)[0], "span", nulls=True)
+    outcome = ExamplePrediction(
+        "Li", answers=(Candidate("Li", 0, 2, 1.0, 0.8), Candidate("Bai", 3, 6, 0.0, 0.2)), null_score=0.5
+    )
+    assert [one.value for one in apply_threshold([outcome], 0.4)] == [""]
+    assert [one.value for one in apply_threshold([outcome], 0.6)] == ["Li"]
+    assert apply_threshold([outcome], None) == [outcome]
+    told = prediction_to_json(question(), apply_threshold([outcome], 0.4)[0], "span", allow_empty=True)
     assert (told["label"], told["start"], told["end"], told["null_score"]) == ("", None, None, 0.5)
     assert told["probability"] == pytest.approx(1 / (1 + 2.718281828**-0.5 / 0.8), abs=1e-6)
     assert told["answers"][0]["text"] == "Li"
-    assert "null_score" not in described(question(), outcome, "span")
+    assert "null_score" not in prediction_to_json(question(), outcome, "span")
 
 
 def test_the_threshold_is_chosen_on_dev_saved_and_used_by_predict(tmp_path: Path) -> None:
@@ -114,16 +122,14 @@ def test_the_threshold_is_chosen_on_dev_saved_and_used_by_predict(tmp_path: Path
     metrics = ("exact_match", "answer_f1", "has_answer_f1", "no_answer_f1")
     data = replace(tiny.data("span"), splits=splits, unanswerable=True, metrics=metrics, texts=("text", "pair"))
     learning = tiny.settings(epochs=40, peak_lr=5e-3)
-    job = Job(tiny.source(tmp_path / "checkpoint"), data, learning, 0, tmp_path / "out")
-    (run,) = run_all(job, [0])
+    job = Job(tiny.pretrained(tmp_path / "checkpoint"), data, learning, 0, tmp_path / "out")
+    (run,) = run_seeds(job, [0])
     assert run.metrics["dev"]["no_answer_f1"] == 100.0
     assert run.metrics["dev"]["has_answer_f1"] > 50.0
-    tuned = load_tuned(run.folder / "model")
-    assert (
-        f"no-answer threshold {tuned.facts.null_threshold:.4f} (chosen on dev by best F1; dev scores are optimistic)"
-        in run.notes[-1]
-    )
+    finetuned = load_finetuned(run.folder / "model")
+    threshold = finetuned.config.null_threshold
+    assert f"no-answer threshold {threshold:.4f} (chosen on dev by best F1; dev scores are optimistic)" in run.notes[-1]
     lines = tmp_path / "x.tsv"
     lines.write_text("text\tpair\n" + "".join(f"{one.text}\t{one.pair}\n" for one in rows[:16]))
-    said = [one["label"] for one in predictions(tuned, lines)]
+    said = [one["label"] for one in iter_predictions(finetuned, lines)]
     assert [not text for text in said] == [bool(number % 2) for number in range(16)]

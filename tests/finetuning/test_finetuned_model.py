@@ -13,10 +13,10 @@ import torch
 import tiny_finetuning as tiny
 from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError
-from ernie2.finetuning.encoded import ExampleEncoder
-from ernie2.finetuning.heads import TunedModel, outputs_of
-from ernie2.finetuning.inference.predictions import logits_of
-from ernie2.finetuning.tuned_folder import Tuned, TunedFacts, load_tuned, save_tuned
+from ernie2.finetuning.encoding import ExampleEncoder
+from ernie2.finetuning.finetuned_model import FinetunedConfig, FinetunedModel, load_finetuned, save_finetuned
+from ernie2.finetuning.heads import EncoderWithHead, output_count
+from ernie2.finetuning.inference.predictions import compute_logits
 
 CPU = torch.device("cpu")
 CLASSES = {
@@ -29,17 +29,19 @@ CLASSES = {
 
 
 def saved(folder: Path, head: Head, task_id: int = 0, pooling: Any = "first", **changes: Any):
-    """(the model as it was, its facts, where it was saved), with a head that is far from zero."""
-    source = tiny.source(folder / "checkpoint", **changes)
+    """(the model as it was, its config, where it was saved), with a head that is far from zero."""
+    pretrained = tiny.pretrained(folder / "checkpoint", **changes)
     settings = tiny.settings(pooling=pooling)
-    carrier, _ = source.build(settings, 0)
-    model = TunedModel(carrier.encoder, head, outputs_of(head, len(tiny.LABELS[head])), dropout=0.0, pooling=pooling)
+    carrier, _ = pretrained.build(settings, 0)
+    model = EncoderWithHead(
+        carrier.encoder, head, output_count(head, len(tiny.LABELS[head])), dropout=0.0, pooling=pooling
+    )
     with torch.no_grad():
         model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
         model.linear.bias.normal_(generator=torch.Generator().manual_seed(1))
         if model.encoder.embeddings.task is not None:
             model.encoder.embeddings.task.weight.normal_(generator=torch.Generator().manual_seed(2))
-    facts = TunedFacts(
+    config = FinetunedConfig(
         head=head,
         labels=tiny.LABELS[head],
         settings=settings,
@@ -47,14 +49,14 @@ def saved(folder: Path, head: Head, task_id: int = 0, pooling: Any = "first", **
         texts=("text", "pair"),
         task_id=task_id,
     )
-    save_tuned(folder / "model", Tuned(model, source.wordpieces, facts, len(tiny.VOCABULARY)))
-    return model, facts, folder / "model"
+    save_finetuned(folder / "model", FinetunedModel(model, pretrained.wordpieces, config, len(tiny.VOCABULARY)))
+    return model, config, folder / "model"
 
 
-def logits(model: TunedModel, head: Head, wordpieces: Any, task_id: int) -> list[Any]:
+def logits(model: EncoderWithHead, head: Head, wordpieces: Any, task_id: int) -> list[Any]:
     encoder = ExampleEncoder(wordpieces, head, tiny.LABELS[head], tiny.settings(), 4)
     sequences = encoder.encode(tiny.examples(head, 5), labelled=False).sequences
-    return list(logits_of(model, sequences, tiny.settings(), CPU, task_id=task_id))
+    return list(compute_logits(model, sequences, tiny.settings(), CPU, task_id=task_id))
 
 
 @pytest.mark.parametrize("head", list(CLASSES))
@@ -63,13 +65,13 @@ def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
     head: Head, task_id: int, tmp_path: Path
 ) -> None:
     transformers = pytest.importorskip("transformers")
-    model, facts, folder = saved(tmp_path, head, task_id, with_ids={"knowledge_masking": 0})
-    source = load_tuned(folder).wordpieces
+    model, config, folder = saved(tmp_path, head, task_id, with_ids={"knowledge_masking": 0})
+    pretrained = load_finetuned(folder).wordpieces
     theirs = getattr(transformers, CLASSES[head]).from_pretrained(folder).eval()
-    encoder = ExampleEncoder(source, head, facts.labels, facts.settings, 4)
+    encoder = ExampleEncoder(pretrained, head, config.labels, config.settings, 4)
     for one, ours in zip(
         encoder.encode(tiny.examples(head, 5), labelled=False).sequences,
-        logits(model, head, source, task_id),
+        logits(model, head, pretrained, task_id),
         strict=True,
     ):
         ids, types = torch.tensor(one.tokens[None]).long(), torch.tensor(one.segments[None]).long()
@@ -80,11 +82,11 @@ def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
         else:
             found = made.logits[0, one.positions.tolist()] if head == "tagging" else made.logits
         np.testing.assert_allclose(ours, found.numpy(), atol=1e-5)
-    assert transformers.AutoTokenizer.from_pretrained(folder).model_max_length == facts.settings.max_length
-    config = json.loads((folder / "config.json").read_text())
-    assert config["architectures"] == [CLASSES[head]]
-    if facts.labels:
-        assert theirs.config.id2label == dict(enumerate(facts.labels))
+    assert transformers.AutoTokenizer.from_pretrained(folder).model_max_length == config.settings.max_length
+    hf = json.loads((folder / "config.json").read_text())
+    assert hf["architectures"] == [CLASSES[head]]
+    if config.labels:
+        assert theirs.config.id2label == dict(enumerate(config.labels))
 
 
 @pytest.mark.parametrize(
@@ -99,36 +101,38 @@ def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
 )
 def test_what_is_loaded_again_gives_the_same(head: Head, pooling: str, changes: Any, tmp_path: Path) -> None:
     if changes.get("kind"):  # such an encoder has no Hugging Face folder to start from
-        model, facts = recurrent(tmp_path, head)
+        model, config = recurrent(tmp_path, head)
     else:
-        model, facts, _ = saved(tmp_path, head, 1 if changes else 0, pooling, **changes)
-    again = load_tuned(tmp_path / "model")
+        model, config, _ = saved(tmp_path, head, 1 if changes else 0, pooling, **changes)
+    again = load_finetuned(tmp_path / "model")
     for one, other in zip(
-        logits(model, head, again.wordpieces, facts.task_id),
+        logits(model, head, again.wordpieces, config.task_id),
         logits(again.model, head, again.wordpieces, 0),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
-    assert again.facts == facts.model_copy(update={"settings": facts.settings.model_copy(update={"task_id": 0})})
+    assert again.config == config.model_copy(update={"settings": config.settings.model_copy(update={"task_id": 0})})
 
 
-def recurrent(folder: Path, head: Head) -> tuple[TunedModel, TunedFacts]:
+def recurrent(folder: Path, head: Head) -> tuple[EncoderWithHead, FinetunedConfig]:
     from ernie2.config.settings import EncoderSettings
     from ernie2.model.encoders import build_encoder
 
-    wordpieces = tiny.source(folder / "checkpoint").wordpieces
+    wordpieces = tiny.pretrained(folder / "checkpoint").wordpieces
     shape = EncoderSettings(kind="gru", layers=1, hidden=16, position_rows=64, task_ids=4, dropout=0.0)
-    model = TunedModel(build_encoder(shape, 128, 0), head, 2, dropout=0.0)
-    facts = TunedFacts(head=head, labels=tiny.LABELS[head], settings=tiny.settings(), dataset="made-up", task_id=1)
-    save_tuned(folder / "model", Tuned(model, wordpieces, facts, len(tiny.VOCABULARY)))
-    return model, facts
+    model = EncoderWithHead(build_encoder(shape, 128, 0), head, 2, dropout=0.0)
+    config = FinetunedConfig(
+        head=head, labels=tiny.LABELS[head], settings=tiny.settings(), dataset="made-up", task_id=1
+    )
+    save_finetuned(folder / "model", FinetunedModel(model, wordpieces, config, len(tiny.VOCABULARY)))
+    return model, config
 
 
 def test_a_folder_that_is_not_fine_tuned_is_refused_with_what_makes_one(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"not a model fine-tuned by ernie2.*ernie2 finetune"):
-        load_tuned(tiny.write_checkpoint(tmp_path / "checkpoint"))
+        load_finetuned(tiny.write_checkpoint(tmp_path / "checkpoint"))
     with pytest.raises(CheckpointError, match=r"there is no config.json"):
-        load_tuned(tmp_path)
+        load_finetuned(tmp_path)
 
 
 def test_a_tagger_that_does_not_say_its_tag_scheme_is_refused(tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_a_tagger_that_does_not_say_its_tag_scheme_is_refused(tmp_path: Path) ->
     assert config["ernie2_finetuned"].pop("scheme", "no key") is None
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"does not say the tag scheme.*Fine-tune again"):
-        load_tuned(folder)
+        load_finetuned(folder)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_settings_out_of_range_are_refused_in_one_line(key: str, value: Any, sai
     config["ernie2_finetuned"]["settings"][key] = value
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=said) as told:
-        load_tuned(folder)
+        load_finetuned(folder)
     assert "\n" not in str(told.value)
 
 
@@ -168,12 +172,12 @@ def test_a_key_that_is_missing_and_a_label_that_stands_twice_are_named(tmp_path:
     written = json.loads((folder / "config.json").read_text())
     first, *_ = written["ernie2_finetuned"]["labels"]
     for key, value, said in (("dataset", None, "dataset: this key is required"), ("labels", [first] * 2, "twice")):
-        facts = {name: one for name, one in written["ernie2_finetuned"].items() if name != key}
+        config = {name: one for name, one in written["ernie2_finetuned"].items() if name != key}
         if value is not None:
-            facts[key] = value
-        (folder / "config.json").write_text(json.dumps(written | {"ernie2_finetuned": facts}))
+            config[key] = value
+        (folder / "config.json").write_text(json.dumps(written | {"ernie2_finetuned": config}))
         with pytest.raises(CheckpointError, match=said) as told:
-            load_tuned(folder)
+            load_finetuned(folder)
         assert "\n" not in str(told.value)
 
 
@@ -185,4 +189,4 @@ def test_a_head_that_is_missing_is_told(tmp_path: Path) -> None:
     del tensors["classifier.bias"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"its head classifier\.\* is missing"):
-        load_tuned(folder)
+        load_finetuned(folder)

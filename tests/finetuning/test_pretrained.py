@@ -1,4 +1,4 @@
-"""Checkpoints as a start: which task id may be asked with, which lengths fit, which tokeniser belongs to them."""
+"""Checkpoints as a start: which task id may be requested with, which lengths fit, which tokeniser belongs to them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import tiny_finetuning as tiny
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError
 from ernie2.finetuning.jobs import Job
-from ernie2.finetuning.runs import run_all
-from ernie2.finetuning.sources import Source, fitted, open_source
+from ernie2.finetuning.pretrained import PretrainedCheckpoint, fit_lengths, load_pretrained
+from ernie2.finetuning.runs import run_seeds
 from ernie2.runs.build import build
 from ernie2.runs.export import export_hf
 from ernie2.shards.wordpieces import load_wordpieces
@@ -23,53 +23,57 @@ IDS = {"knowledge_masking": 0, "sentence_distance": 1, "ir_relevance": 2}
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Source:
+def pretrained(tmp_path: Path) -> PretrainedCheckpoint:
     """Sixteen rows, of which two were trained."""
     seen = {"knowledge_masking": 900, "sentence_distance": 30, "ir_relevance": 0}
-    return tiny.source(tmp_path, with_ids=IDS, instances=seen)
+    return tiny.pretrained(tmp_path, with_ids=IDS, instances=seen)
 
 
-def test_a_task_id_is_a_name_or_a_row(source: Source) -> None:
-    assert source.task_id(None, tiny.settings())[0] == 0
-    assert source.task_id("sentence_distance", tiny.settings())[0] == 1
-    assert source.task_id("1", tiny.settings())[0] == 1
+def test_a_task_id_is_a_name_or_a_row(pretrained: PretrainedCheckpoint) -> None:
+    assert pretrained.task_id(None, tiny.settings())[0] == 0
+    assert pretrained.task_id("sentence_distance", tiny.settings())[0] == 1
+    assert pretrained.task_id("1", tiny.settings())[0] == 1
 
 
-@pytest.mark.parametrize("asked", ["ir_relevance", "2"])
-def test_an_id_that_saw_no_instances_is_refused_by_name_with_those_that_did(asked: str, source: Source) -> None:
+@pytest.mark.parametrize("requested", ["ir_relevance", "2"])
+def test_an_id_that_saw_no_instances_is_refused_by_name_with_those_that_did(
+    requested: str, pretrained: PretrainedCheckpoint
+) -> None:
     with pytest.raises(CheckpointError, match=r"ir_relevance \(task id 2\) saw no instances.*sentence_distance \(30\)"):
-        source.task_id(asked, tiny.settings())
+        pretrained.task_id(requested, tiny.settings())
 
 
-def test_a_row_no_task_owns_is_refused(source: Source) -> None:
+def test_a_row_no_task_owns_is_refused(pretrained: PretrainedCheckpoint) -> None:
     with pytest.raises(CheckpointError, match="task id 7, which no task owns"):
-        source.task_id("7", tiny.settings())
+        pretrained.task_id("7", tiny.settings())
 
 
-def test_the_papers_id_gives_way_to_0_where_the_checkpoint_was_not_trained_with_it(source: Source) -> None:
-    row, told = source.task_id(None, tiny.settings(task_id=2))
+def test_the_papers_id_gives_way_to_0_where_the_checkpoint_was_not_trained_with_it(
+    pretrained: PretrainedCheckpoint,
+) -> None:
+    row, told = pretrained.task_id(None, tiny.settings(task_id=2))
     assert row == 0
     assert "not trained with 2, which the settings name" in told
     with pytest.raises(CheckpointError, match="ir_relevance"):
-        source.task_id(None, tiny.settings(task_id=2), said=True)
+        pretrained.task_id(None, tiny.settings(task_id=2), explicit=True)
 
 
-def test_unknown_names_and_rows_beyond_the_table_are_refused(source: Source, tmp_path: Path) -> None:
+def test_unknown_names_and_rows_beyond_the_table_are_refused(pretrained: PretrainedCheckpoint, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Did you mean 'sentence_distance'\?"):
-        source.task_id("sentence_distence", tiny.settings())
+        pretrained.task_id("sentence_distence", tiny.settings())
     with pytest.raises(ConfigError, match="task embedding of 16 rows; there is no task id 16"):
-        source.task_id("16", tiny.settings())
-    bare = tiny.source(tmp_path / "bare")
+        pretrained.task_id("16", tiny.settings())
+    bare = tiny.pretrained(tmp_path / "bare")
     with pytest.raises(ConfigError, match="has no task embedding"):
         bare.task_id("1", tiny.settings())
 
 
-def test_lengths_are_those_the_positions_hold_and_that_is_told(source: Source) -> None:
-    made, told = fitted(tiny.settings(max_length=512, max_query=64), source, "span")
+def test_lengths_are_those_the_positions_hold_and_that_is_told(pretrained: PretrainedCheckpoint) -> None:
+    made, told = fit_lengths(tiny.settings(max_length=512, max_query=64), pretrained, "span")
     assert (made.max_length, made.max_query) == (64, 32)
     assert "max_length 512 → 64" in told[0]
-    assert fitted(tiny.settings(max_query=10), source, "span") == (tiny.settings(max_query=10), ())
-    assert fitted(tiny.settings(max_query=64), source, "tagging") == (tiny.settings(max_query=64), ())
+    assert fit_lengths(tiny.settings(max_query=10), pretrained, "span") == (tiny.settings(max_query=10), ())
+    assert fit_lengths(tiny.settings(max_query=64), pretrained, "tagging") == (tiny.settings(max_query=64), ())
 
 
 def test_a_tokeniser_must_be_there_and_fit(tmp_path: Path) -> None:
@@ -77,19 +81,19 @@ def test_a_tokeniser_must_be_there_and_fit(tmp_path: Path) -> None:
     for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"):
         (folder / name).unlink()
     with pytest.raises(CheckpointError, match="no tokeniser beside it"):
-        open_source(folder)
-    assert open_source(folder, folder / "words.txt").wordpieces.vocab_size == len(tiny.VOCABULARY)
+        load_pretrained(folder)
+    assert load_pretrained(folder, folder / "words.txt").wordpieces.vocab_size == len(tiny.VOCABULARY)
     (folder / "more.txt").write_text("\n".join([*tiny.VOCABULARY, "one", "more"]) + "\n")
     with pytest.raises(CheckpointError, match="do not belong together"):
-        open_source(folder, folder / "more.txt")
+        load_pretrained(folder, folder / "more.txt")
 
 
 def test_a_cased_vocabulary_alone_keeps_its_capitals(tmp_path: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "checkpoint")
     (folder / "tokenizer.json").unlink()
-    assert not open_source(folder).wordpieces.cased
+    assert not load_pretrained(folder).wordpieces.cased
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    assert open_source(folder).wordpieces.encode_batch(["W1"])[0].tokens == ["[UNK]"]
+    assert load_pretrained(folder).wordpieces.encode_batch(["W1"])[0].tokens == ["[UNK]"]
 
 
 @pytest.mark.parametrize(
@@ -98,12 +102,12 @@ def test_a_cased_vocabulary_alone_keeps_its_capitals(tmp_path: Path) -> None:
 )
 def test_the_same_parameters_under_other_settings_are_another_checkpoint(key: str, value: Any, tmp_path: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "checkpoint", with_ids=IDS)
-    before = open_source(folder).fingerprint()
-    assert open_source(folder).fingerprint() == before
+    before = load_pretrained(folder).fingerprint()
+    assert load_pretrained(folder).fingerprint() == before
     config = json.loads((folder / "config.json").read_text())
     assert config[key] != value
     (folder / "config.json").write_text(json.dumps(config | {key: value}))
-    assert open_source(folder).fingerprint() != before
+    assert load_pretrained(folder).fingerprint() != before
 
 
 @pytest.mark.parametrize("part", ["", "hf"])
@@ -113,14 +117,17 @@ def test_a_run_is_fine_tuned_under_the_ids_it_was_trained_with(part: str, tmp_pa
     made.trainer.train()
     Records(tmp_path / "run").describe(made.record)
     wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
-    seen = open_source(tmp_path / "run").stored.carried["ernie2_task_instances"]
+    seen = load_pretrained(tmp_path / "run").stored.carried["ernie2_task_instances"]
     export_hf(tmp_path / "run/hf", made.trainer.model, wordpieces, made.record, {}, seen)
-    source = open_source(tmp_path / "run" / part)
-    assert source.wordpieces.vocab_size == 1000
-    assert source.task_id("sentence_reordering", tiny.settings())[0] == source.stored.task_ids["sentence_reordering"]
+    pretrained = load_pretrained(tmp_path / "run" / part)
+    assert pretrained.wordpieces.vocab_size == 1000
+    assert (
+        pretrained.task_id("sentence_reordering", tiny.settings())[0]
+        == pretrained.stored.task_ids["sentence_reordering"]
+    )
     with pytest.raises(CheckpointError, match="task id 9, which no task owns"):
-        source.task_id("9", tiny.settings())
+        pretrained.task_id("9", tiny.settings())
     data = tiny.data("classification")
-    settings, _ = fitted(tiny.settings(epochs=1), source, "classification")
-    (run,) = run_all(Job(source, data, settings, 0, tmp_path / "tuned"), [0])
+    settings, _ = fit_lengths(tiny.settings(epochs=1), pretrained, "classification")
+    (run,) = run_seeds(Job(pretrained, data, settings, 0, tmp_path / "tuned"), [0])
     assert set(run.metrics["dev"]) == {"accuracy"}

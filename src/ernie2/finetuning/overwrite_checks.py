@@ -12,8 +12,8 @@ from ernie2.errors import ConfigError, StorageError
 _KEYS = {
     "id", "label", "probabilities", "probability", "tokens", "entities", "start", "end", "null_score", "answers",
 }  # fmt: skip
-_SURE = ({"probabilities"}, {"probability", "answers"})
-_LOOKED_AT = 20
+_REQUIRED_KEYS = ({"probabilities"}, {"probability", "answers"})
+_LINES_READ = 20
 _FOREIGN = {
     "run.json": "a pre-training run",
     "shards.json": "shards",
@@ -46,7 +46,7 @@ def _holds_predictions(file: Path) -> bool:
     """Whether the first lines are objects with the keys of predictions. A number has only id and label."""
     try:
         with file.open(encoding="utf-8") as lines:
-            return all(_is_prediction(json.loads(line)) for line in islice(lines, _LOOKED_AT))
+            return all(_is_prediction(json.loads(line)) for line in islice(lines, _LINES_READ))
     except (ValueError, OSError):
         return False
 
@@ -55,4 +55,4 @@ def _is_prediction(value: object) -> bool:
     if not isinstance(value, dict) or not {"id", "label"} <= value.keys() <= _KEYS:
         return False
     number = value.keys() == {"id", "label"} and isinstance(value["label"], float)
-    return number or any(keys <= value.keys() for keys in _SURE)
+    return number or any(keys <= value.keys() for keys in _REQUIRED_KEYS)

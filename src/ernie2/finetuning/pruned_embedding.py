@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ernie2.finetuning.encoded import Encoded
-from ernie2.finetuning.heads import TunedModel
+from ernie2.finetuning.encoding import EncodedSequence
+from ernie2.finetuning.heads import EncoderWithHead
 from ernie2.model.levers import enabled
 from ernie2.training.step import Finite
 
 
-class UsedRows(nn.Module):
+class PrunedEmbedding(nn.Module):
     """A table (V, H) that is looked up in its rows `used` (R,) alone; `weight` (R, H) is what is trained."""
 
     def __init__(self, whole: nn.Embedding, used: Tensor) -> None:
@@ -38,34 +38,34 @@ class UsedRows(nn.Module):
         return F.embedding(self.place.index_select(0, tokens), self.weight)
 
 
-class WordTable:
+class EmbeddingPruner:
     """The word table of `model`, cut down to used rows inside its `with` block but for what runs in `restored`."""
 
-    def __init__(self, model: TunedModel, train: Sequence[Encoded], pad: int) -> None:
+    def __init__(self, model: EncoderWithHead, train: Sequence[EncodedSequence], pad: int) -> None:
         """`train`: every text of the run; `pad`: the token that fills packs of static shapes."""
         self._embeddings = model.encoder.embeddings
         self._whole: nn.Embedding = self._embeddings.token
-        self._cut: UsedRows | None = None
+        self._cut: PrunedEmbedding | None = None
         if enabled("used_rows") and train:
             used = torch.from_numpy(np.unique(np.concatenate([[pad], *(one.tokens for one in train)])).astype(np.int64))
-            self._used = used.to(self._whole.weight.device)
-            self._cut = UsedRows(self._whole, self._used)
-            self._decay = torch.ones((), device=self._used.device)
+            self._is_used = used.to(self._whole.weight.device)
+            self._cut = PrunedEmbedding(self._whole, self._is_used)
+            self._decay = torch.ones((), device=self._is_used.device)
             self._cut_down()
 
-    def __enter__(self) -> WordTable:
+    def __enter__(self) -> EmbeddingPruner:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._restore()
 
-    def decay(self, rate: float, finite: Finite) -> None:
+    def record_decay(self, rate: float, finite: Finite) -> None:
         """Record that a step decayed all rows by `rate` = learning rate · weight decay, unless it was skipped."""
         if self._cut is not None and rate:
             self._decay *= 1 - rate * (1 - finite.bad)
 
     @contextmanager
-    def restored(self) -> Iterator[None]:
+    def unpruned(self) -> Iterator[None]:
         """Put the whole table back, with all that was trained, inside this `with` block."""
         self._restore()
         yield
@@ -80,6 +80,6 @@ class WordTable:
             return
         with torch.no_grad():
             self._whole.weight *= self._decay  # rows that are used are overwritten
-            self._whole.weight.index_copy_(0, self._used, self._cut.weight)
+            self._whole.weight.index_copy_(0, self._is_used, self._cut.weight)
             self._decay.fill_(1.0)
         self._embeddings.token = self._whole

@@ -19,7 +19,7 @@ from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
-from ernie2.finetuning.spans import SPECIAL_TOKENS, Window, token_span, window_target, windows
+from ernie2.finetuning.spans import SPECIAL_TOKENS, Window, context_windows, token_span, window_target
 from ernie2.shards.truncation import longest_first
 from ernie2.shards.unknown import HIGH, describe_share
 from ernie2.shards.wordpieces import WordPieces, batch_columns
@@ -27,12 +27,12 @@ from ernie2.shards.wordpieces import WordPieces, batch_columns
 Array = NDArray[Any]
 
 _BATCH_TEXTS = 4096
-SCORED = "finetuning"
+TARGET_NAME = "finetuning"
 """The name of the one task a pack has targets for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedSequence:
     """One sequence: `tokens` and `segments` (n,) int32, the `positions` (P,) int32 in it that are scored.
 
     `labels`: (P,) int64 classes, (P,) float32 numbers, (P, C) float32 for several labels, (P, 2) int64 first and last
@@ -55,7 +55,7 @@ class EncodedData:
     characters at which each begins and ends. `cut`: number of examples with a text, or question, that was cut.
     `tokens`, `unknown`: tokens that stand for text, and how many of them are [UNK]."""
 
-    sequences: tuple[Encoded, ...]
+    sequences: tuple[EncodedSequence, ...]
     notes: tuple[str, ...] = ()
     offsets: tuple[Array, ...] = ()
     cut: int = 0
@@ -96,26 +96,26 @@ class ExampleEncoder:
 
     def _encode(self, examples: Sequence[Example], *, labelled: bool) -> EncodedData:
         if self.head == "span":
-            return self._spans(examples, labelled=labelled)
+            return self._encode_spans(examples, labelled=labelled)
         if self.head == "tagging":
-            return self._tagged(examples, labelled=labelled)
-        firsts = self._pieces([example.text for example in examples])
+            return self._encode_tagged(examples, labelled=labelled)
+        firsts = self._token_ids([example.text for example in examples])
         if not any(example.pair is not None for example in examples):
             seconds: list[Array | None] = [None] * len(examples)
         else:
-            seconds = list(self._pieces([example.pair or "" for example in examples]))
+            seconds = list(self._token_ids([example.pair or "" for example in examples]))
         made, cut = [], 0
         for number, (example, first, second) in enumerate(zip(examples, firsts, seconds, strict=True)):
             room = self.settings.max_length - (2 if second is None else SPECIAL_TOKENS)
             kept, beside = longest_first(len(first), 0 if second is None else len(second), room)
             cut += kept < len(first) or (second is not None and beside < len(second))
-            labels = self._label(example) if labelled else None
+            labels = self._label_array(example) if labelled else None
             tokens, segments = self._sequence(first[:kept], None if second is None else second[:beside])
-            made.append(Encoded(tokens, segments, np.zeros(1, np.int32), labels, number))
+            made.append(EncodedSequence(tokens, segments, np.zeros(1, np.int32), labels, number))
         told = f"{cut:,} of {len(made):,} texts are longer than {self.settings.max_length} tokens and are cut"
         return EncodedData(tuple(made), (told,) if cut else (), cut=cut)
 
-    def _label(self, example: Example) -> Array:
+    def _label_array(self, example: Example) -> Array:
         label = example.label
         if self.head == "regression":
             assert isinstance(label, int | float)
@@ -127,7 +127,7 @@ class ExampleEncoder:
             return row
         return np.array([self.ids[str(label)]], np.int64)
 
-    def _tagged(self, examples: Sequence[Example], *, labelled: bool) -> EncodedData:
+    def _encode_tagged(self, examples: Sequence[Example], *, labelled: bool) -> EncodedData:
         """A token of the user is scored at its first piece; one without any piece stands as [UNK]. A text of more
         pieces than fit becomes several sequences, parted between tokens."""
         distinct = list(dict.fromkeys(token for example in examples for token in example.tokens))
@@ -135,26 +135,26 @@ class ExampleEncoder:
         room = self.settings.max_length - 2
         known = {
             token: pieces[:room] if len(pieces) else unknown
-            for token, pieces in zip(distinct, self._pieces(distinct), strict=True)
+            for token, pieces in zip(distinct, self._token_ids(distinct), strict=True)
         }
-        made: list[Encoded] = []
+        made: list[EncodedSequence] = []
         for number, example in enumerate(examples):
             pieces = [known[token] for token in example.tokens]
             tags = example.label if labelled else None
             assert tags is None or isinstance(tags, tuple)
-            for start, end in runs_within([len(piece) for piece in pieces], room):
+            for start, end in split_within([len(piece) for piece in pieces], room):
                 counts = [len(piece) for piece in pieces[start:end]]
                 positions = 1 + np.cumsum([0, *counts[:-1]])
                 labels = None if tags is None else np.array([self.ids[str(tag)] for tag in tags[start:end]], np.int64)
                 tokens, segments = self._sequence(np.concatenate(pieces[start:end]), None)
-                made.append(Encoded(tokens, segments, positions.astype(np.int32), labels, number))
+                made.append(EncodedSequence(tokens, segments, positions.astype(np.int32), labels, number))
         more = len(made) - len({one.example for one in made})
         told = f"{more:,} sequences more than texts: longer ones than {room} pieces are shown in parts"
         return EncodedData(tuple(made), (told,) if more else ())
 
-    def _spans(self, examples: Sequence[Example], *, labelled: bool) -> EncodedData:
+    def _encode_spans(self, examples: Sequence[Example], *, labelled: bool) -> EncodedData:
         settings = self.settings
-        queries = self._pieces([example.text for example in examples])
+        queries = self._token_ids([example.text for example in examples])
         contexts: dict[str, tuple[Array, Array]] = {}  # many questions share a context
         distinct = list(dict.fromkeys(example.pair or "" for example in examples))
         for first in range(0, len(distinct), _BATCH_TEXTS):
@@ -164,7 +164,7 @@ class ExampleEncoder:
             for text, end, count in zip(part, ends, flat.counts, strict=True):
                 place = slice(end - count, end)
                 contexts[text] = (flat.ids[place], np.stack([flat.starts[place], flat.ends[place]], 1))
-        made: list[Encoded] = []
+        made: list[EncodedSequence] = []
         offsets, lost = [], 0
         for number, (example, query) in enumerate(zip(examples, queries, strict=True)):
             context, places = contexts[example.pair or ""]
@@ -176,14 +176,14 @@ class ExampleEncoder:
             asked = query[: settings.max_query]
             sizes = {"max_length": settings.max_length, "stride": settings.stride, "max_query": settings.max_query}
             begin = len(asked) + 2
-            for window in windows(len(context), len(query), **sizes):
+            for window in context_windows(len(context), len(query), **sizes):
                 tokens, segments = self._sequence(asked, context[window.start : window.start + window.length])
                 labels = None
                 if labelled:
                     target = window_target(window, span)
                     found = (0, 0) if target is None else (target[0] + begin, target[1] + begin)
                     labels = np.array([found], np.int64)
-                made.append(Encoded(tokens, segments, np.zeros(1, np.int32), labels, number, begin, window))
+                made.append(EncodedSequence(tokens, segments, np.zeros(1, np.int32), labels, number, begin, window))
         cut = sum(len(query) > settings.max_query for query in queries)
         notes = {
             f"{lost:,} of {len(examples):,} questions are not learnt from: no answer of theirs is in the context": lost,
@@ -191,7 +191,7 @@ class ExampleEncoder:
         }
         return EncodedData(tuple(made), tuple(note for note, count in notes.items() if count), tuple(offsets), cut)
 
-    def _pieces(self, texts: Sequence[str]) -> list[Array]:
+    def _token_ids(self, texts: Sequence[str]) -> list[Array]:
         """Ids (n_i,) int32 of each text, without special tokens."""
         made: list[Array] = []
         for first in range(0, len(texts), _BATCH_TEXTS):
@@ -209,7 +209,7 @@ class ExampleEncoder:
         return tokens, segments
 
 
-def runs_within(counts: Sequence[int], room: int) -> list[tuple[int, int]]:
+def split_within(counts: Sequence[int], room: int) -> list[tuple[int, int]]:
     """Runs of neighbours whose counts add up to at most `room`, each as long as it can be; every count fits by itself.
 
     [3, 3, 3] within 6 -> [(0, 2), (2, 3)].
@@ -223,13 +223,15 @@ def runs_within(counts: Sequence[int], room: int) -> list[tuple[int, int]]:
     return [*runs, (start, len(counts))] if len(counts) else []
 
 
-def packs_of(sequences: Sequence[Encoded], settings: FineTuningSettings, task_id: int, pad: int) -> list[PackedBatch]:
+def build_packs(
+    sequences: Sequence[EncodedSequence], settings: FineTuningSettings, task_id: int, pad: int
+) -> list[PackedBatch]:
     """`sequences` in their order as packs of at most `settings.pack_tokens` tokens; at least one sequence a pack."""
-    runs = runs_within([len(one.tokens) for one in sequences], settings.pack_tokens)
+    runs = split_within([len(one.tokens) for one in sequences], settings.pack_tokens)
     return [_pack(sequences[start:end], task_id, pad) for start, end in runs]
 
 
-def _pack(sequences: Sequence[Encoded], task_id: int, pad: int) -> PackedBatch:
+def _pack(sequences: Sequence[EncodedSequence], task_id: int, pad: int) -> PackedBatch:
     lengths = [len(one.tokens) for one in sequences]
     starts = np.cumsum([0, *lengths])
     positions = np.concatenate([one.positions + start for one, start in zip(sequences, starts, strict=False)])
@@ -239,7 +241,7 @@ def _pack(sequences: Sequence[Encoded], task_id: int, pad: int) -> PackedBatch:
         [one.tokens for one in sequences],
         [one.segments for one in sequences],
         [task_id] * len(sequences),
-        {SCORED: Targets(positions.astype(np.int32), found, len(positions))},
+        {TARGET_NAME: Targets(positions.astype(np.int32), found, len(positions))},
         room=sum(lengths),
         longest=max(lengths),
         pad=pad,

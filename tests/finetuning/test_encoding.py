@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ernie2.datasets.examples import Answer, Example
-from ernie2.finetuning.encoded import ExampleEncoder, packs_of, runs_within
+from ernie2.finetuning.encoding import ExampleEncoder, build_packs, split_within
 from ernie2.shards.wordpieces import load_wordpieces
 from tiny_finetuning import VOCABULARY, settings
 
@@ -27,7 +27,7 @@ def ids(*tokens: str) -> list[int]:
 
 @given(st.lists(st.integers(1, 6), max_size=20), st.integers(6, 12))
 def test_runs_cover_everything_once_and_fit(counts: list[int], room: int) -> None:
-    runs = runs_within(counts, room)
+    runs = split_within(counts, room)
     assert [at for start, end in runs for at in range(start, end)] == list(range(len(counts)))
     assert all(sum(counts[start:end]) <= room for start, end in runs)
     # and no run could have taken the next one's first
@@ -113,7 +113,7 @@ def test_packs_hold_their_cap_and_positions_count_from_the_start_of_the_pack(wor
     encoder = ExampleEncoder(wordpieces, "tagging", ("A",), settings())
     some = [Example(str(i), "", label=("A",) * i, tokens=("w1",) * i) for i in (2, 3, 4)]
     sequences = encoder.encode(some, labelled=True).sequences  # 4, 5 and 6 tokens
-    first, second = packs_of(sequences, settings(pack_tokens=10), 3, 0)
+    first, second = build_packs(sequences, settings(pack_tokens=10), 3, 0)
     assert first.starts.tolist() == [0, 4, 9]
     assert first.targets["finetuning"].positions.tolist() == [1, 2, 5, 6, 7]
     assert len(first.tokens) == first.real_tokens == 9  # nothing is padded

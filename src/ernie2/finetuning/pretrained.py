@@ -26,7 +26,7 @@ _SPECIALS = 8
 
 
 @dataclass(frozen=True)
-class Source:
+class PretrainedCheckpoint:
     """What is fine-tuned: a checkpoint as it was read, with its tokeniser."""
 
     where: Path
@@ -70,51 +70,56 @@ class Source:
                 digest.update(values.view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def task_id(self, asked: str | None, settings: FineTuningSettings, *, said: bool = False) -> tuple[int, str]:
+    def task_id(
+        self, requested: str | None, settings: FineTuningSettings, *, explicit: bool = False
+    ) -> tuple[int, str]:
         """(row of the task embedding, what to tell of it).
 
-        `asked` is a task's name or a row; where it is None, `settings.task_id` counts as asked if `said` by the user,
-        and otherwise is taken where the checkpoint was trained with it, else row 0. Raises `ConfigError` for a name
+        `requested` is a task's name or a row. If it is None, `settings.task_id` is used: as it is if the user set it
+        (`explicit`), else only where the checkpoint was trained with it, else row 0. Raises `ConfigError` for a name
         that is not there and a row the table does not have, `CheckpointError` for an id that saw no instances.
         """
         rows, names = self.stored.settings.task_ids, self.stored.task_ids
         row = settings.task_id
-        if asked is None and not said and row and not (row < rows and self._is_trained(row)):
-            return self._checked(0), f"task id 0: this checkpoint was not trained with {row}, which the settings name"
-        if asked is not None:
-            if not asked.isdecimal() and asked not in names:
+        if requested is None and not explicit and row and not (row < rows and self._is_trained(row)):
+            return self._check_trained(
+                0
+            ), f"task id 0: this checkpoint was not trained with {row}, which the settings name"
+        if requested is not None:
+            if not requested.isdecimal() and requested not in names:
                 known = ", ".join(names) or "none, so give a row"
                 raise ConfigError(
-                    f"{self.where} knows no task {asked!r}.{did_you_mean(asked, names)} Tasks it has ids for: {known}."
+                    f"{self.where} knows no task {requested!r}.{did_you_mean(requested, names)} "
+                    f"Tasks it has ids for: {known}."
                 )
-            row = int(asked) if asked.isdecimal() else names[asked]
+            row = int(requested) if requested.isdecimal() else names[requested]
         if row and row >= rows:
             has = f"a task embedding of {rows} rows" if rows else "no task embedding"
             raise ConfigError(f"{self.where} has {has}; there is no task id {row}. Leave --task-id out.")
-        return self._checked(row), ""
+        return self._check_trained(row), ""
 
-    def _trained(self) -> dict[str, int]:
+    def _trained_instances(self) -> dict[str, int]:
         """Instances that each task with an id was trained on; none where nobody knows, as in checkpoints of others."""
         counts: Mapping[str, int] = self.stored.carried.get("ernie2_task_instances") or {}
         return dict(counts) if self.stored.task_ids and self.stored.settings.task_ids else {}
 
     def _is_trained(self, row: int) -> bool:
-        counts = self._trained()
+        counts = self._trained_instances()
         return not counts or any(counts.get(name) for name, number in self.stored.task_ids.items() if number == row)
 
-    def _checked(self, row: int) -> int:
+    def _check_trained(self, row: int) -> int:
         if self._is_trained(row):
             return row
         names = [name for name, number in self.stored.task_ids.items() if number == row]
         whose = f"{names[0]} (task id {row})" if names else f"task id {row}, which no task owns,"
-        trained = [f"{name} ({count:,})" for name, count in self._trained().items() if count]
+        trained = [f"{name} ({count:,})" for name, count in self._trained_instances().items() if count]
         raise CheckpointError(
             f"{self.where}: {whose} saw no instances in pre-training, so its row holds random numbers. "
             + (f"Choose one that did with --task-id: {', '.join(trained)}." if trained else "Pre-train it first.")
         )
 
 
-def open_source(checkpoint: str | Path, tokenizer: str | Path | None = None) -> Source:
+def load_pretrained(checkpoint: str | Path, tokenizer: str | Path | None = None) -> PretrainedCheckpoint:
     """The checkpoint with the tokeniser beside it, or the one given.
 
     Raises `CheckpointError` where it is none, has no tokeniser, or one with more tokens than its word table has rows.
@@ -132,12 +137,14 @@ def open_source(checkpoint: str | Path, tokenizer: str | Path | None = None) -> 
             f"{where} has {stored.vocab_size} rows of words, its tokeniser {wordpieces.vocab_size} tokens: they do not "
             "belong together. Name the right one with --tokenizer."
         )
-    return Source(where, stored, wordpieces)
+    return PretrainedCheckpoint(where, stored, wordpieces)
 
 
-def fitted(settings: FineTuningSettings, source: Source, head: Head) -> tuple[FineTuningSettings, tuple[str, ...]]:
+def fit_lengths(
+    settings: FineTuningSettings, pretrained: PretrainedCheckpoint, head: Head
+) -> tuple[FineTuningSettings, tuple[str, ...]]:
     """(`settings` with lengths that the encoder's positions hold, what was changed); only spans have a question."""
-    rows, told = source.stored.settings.position_rows, []
+    rows, told = pretrained.stored.settings.position_rows, []
     length, query = settings.max_length, settings.max_query
     if length > rows:
         told.append(f"max_length {length} → {rows}: the encoder has no more positions")

@@ -26,7 +26,7 @@ from ernie2.config.problems import explain
 from ernie2.datasets.examples import Head
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import CheckpointError, DamagedFile
-from ernie2.finetuning.heads import TunedModel, outputs_of
+from ernie2.finetuning.heads import EncoderWithHead, output_count
 from ernie2.model.formats.containers import read_weights
 from ernie2.model.formats.filling import check_numbers, load_model
 from ernie2.model.formats.own import OWN, Described, read_own, save_own
@@ -39,7 +39,7 @@ from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.checksums import note_checksums
 from ernie2.storage.json_files import read_json
 
-FACTS = "ernie2_finetuned"
+CONFIG_KEY = "ernie2_finetuned"
 _TOKEN_CLASSES = {"tagging": "ErnieForTokenClassification", "span": "ErnieForQuestionAnswering"}
 _PROBLEMS: dict[Head, str] = {
     "classification": "single_label_classification",
@@ -49,7 +49,7 @@ _PROBLEMS: dict[Head, str] = {
 _OWN_LINEAR = "tuned.linear."
 
 
-class TunedFacts(Part):
+class FinetunedConfig(Part):
     """What a fine-tuned model must know besides its parameters."""
 
     head: Head
@@ -72,86 +72,88 @@ class TunedFacts(Part):
 
     @field_validator("labels")
     @classmethod
-    def _named_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_unique(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         if twice := [name for name, count in Counter(labels).items() if count > 1]:
             raise ValueError(f"{', '.join(map(repr, twice))} stands there twice")
         return labels
 
 
 @dataclass(frozen=True)
-class Tuned:
+class FinetunedModel:
     """A fine-tuned model, ready to be asked. `task_id`: its row of the task embedding, 0 once it was saved."""
 
-    model: TunedModel
+    model: EncoderWithHead
     wordpieces: WordPieces
-    facts: TunedFacts
+    config: FinetunedConfig
     vocab_size: int
     task_id: int = 0
 
 
-def save_tuned(folder: Path, tuned: Tuned) -> None:
+def save_finetuned(folder: Path, finetuned: FinetunedModel) -> None:
     """Write `folder` atomically, in place of one that is there. Raises `StorageError`."""
-    carrier = MultiTaskModel(tuned.model.encoder.settings, tuned.vocab_size, [], 0)
-    carrier.encoder = tuned.model.encoder
-    linear = {name: tensor.detach().cpu().clone() for name, tensor in tuned.model.linear.state_dict().items()}
+    carrier = MultiTaskModel(finetuned.model.encoder.settings, finetuned.vocab_size, [], 0)
+    carrier.encoder = finetuned.model.encoder
+    linear = {name: tensor.detach().cpu().clone() for name, tensor in finetuned.model.linear.state_dict().items()}
     with staged_folder(folder, replace=True) as staging:
-        tuned.wordpieces.save(staging, tuned.facts.settings.max_length)
+        finetuned.wordpieces.save(staging, finetuned.config.settings.max_length)
         if unknown_to_hf(carrier.settings):
             described = Described(
-                carrier.settings, tuned.vocab_size, (), {FACTS: _written(tuned.facts)}, tuned.wordpieces.pad_id
+                carrier.settings,
+                finetuned.vocab_size,
+                (),
+                {CONFIG_KEY: _config_to_json(finetuned.config)},
+                finetuned.wordpieces.pad_id,
             )
             own = {name: tensor for name, tensor in tensors_of(carrier).items() if name.startswith("encoder.")}
-            _first_row(own, TASK_TABLE, tuned.facts.task_id)
+            _swap_first_row(own, TASK_TABLE, finetuned.config.task_id)
             save_own(staging, described, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
         else:
-            _save_hf(staging, tuned, carrier, linear)
+            _save_hf(staging, finetuned, carrier, linear)
         note_checksums(staging)
 
 
-def _save_hf(folder: Path, tuned: Tuned, carrier: MultiTaskModel, linear: Mapping[str, Tensor]) -> None:
-    facts, pooled = tuned.facts, tuned.facts.head not in ("tagging", "span")
+def _save_hf(folder: Path, finetuned: FinetunedModel, carrier: MultiTaskModel, linear: Mapping[str, Tensor]) -> None:
+    config, pooled = finetuned.config, finetuned.config.head not in ("tagging", "span")
     poolers = [name for name in carrier.state_dict() if name.startswith("encoder.pooler.")]
     tensors = to_hf(carrier, without=[] if pooled else poolers)
-    _first_row(tensors, "ernie.embeddings.task_type_embeddings.weight", facts.task_id)
-    tensors |= {f"{_head_name(facts.head)}.{name}": tensor for name, tensor in linear.items()}
+    _swap_first_row(tensors, "ernie.embeddings.task_type_embeddings.weight", config.task_id)
+    tensors |= {f"{_head_prefix(config.head)}.{name}": tensor for name, tensor in linear.items()}
     save_tensors(folder / WEIGHTS, tensors, metadata={"format": "pt"})
-    config = hf_config(carrier.settings, tuned.vocab_size, {}, (), tuned.wordpieces.pad_id)
-    first = facts.settings.pooling == "first" or not pooled
-    config["architectures"] = [
-        _TOKEN_CLASSES.get(facts.head, "ErnieForSequenceClassification") if first else "ErnieModel"
-    ]
-    if facts.head != "span":
-        names = facts.labels or ("score",)
-        config["id2label"] = {str(number): name for number, name in enumerate(names)}
-        config["label2id"] = {name: number for number, name in enumerate(names)}
-        config["classifier_dropout"] = facts.settings.dropout
-    if facts.head in _PROBLEMS:
-        config["problem_type"] = _PROBLEMS[facts.head]
-    config[FACTS] = _written(facts)
-    write_json(folder / CONFIG, config)
+    hf = hf_config(carrier.settings, finetuned.vocab_size, {}, (), finetuned.wordpieces.pad_id)
+    first = config.settings.pooling == "first" or not pooled
+    hf["architectures"] = [_TOKEN_CLASSES.get(config.head, "ErnieForSequenceClassification") if first else "ErnieModel"]
+    if config.head != "span":
+        names = config.labels or ("score",)
+        hf["id2label"] = {str(number): name for number, name in enumerate(names)}
+        hf["label2id"] = {name: number for number, name in enumerate(names)}
+        hf["classifier_dropout"] = config.settings.dropout
+    if config.head in _PROBLEMS:
+        hf["problem_type"] = _PROBLEMS[config.head]
+    hf[CONFIG_KEY] = _config_to_json(config)
+    write_json(folder / CONFIG, hf)
 
 
-def load_tuned(folder: str | Path) -> Tuned:
-    """The model of a folder that `save_tuned` wrote. Raises `CheckpointError` for any other."""
+def load_finetuned(folder: str | Path) -> FinetunedModel:
+    """The model of a folder that `save_finetuned` wrote. Raises `CheckpointError` for any other."""
     folder = Path(folder)
     own = (folder / OWN).is_file()
     file = folder / (OWN if own else CONFIG)
-    facts = _read_facts(file)
+    config = _read_config(file)
     loaded = load_model(folder, [])
-    if facts.settings.max_length > (rows := loaded.model.settings.position_rows):
+    if config.settings.max_length > (rows := loaded.model.settings.position_rows):
         raise _damaged(
-            file, [f"max_length={facts.settings.max_length} is more than the {rows} positions of the encoder"]
+            file, [f"max_length={config.settings.max_length} is more than the {rows} positions of the encoder"]
         )
     tensors = read_own(folder)[1] if own else read_weights(folder).tensors
-    prefix = _OWN_LINEAR if own else f"{_head_name(facts.head)}."
+    prefix = _OWN_LINEAR if own else f"{_head_prefix(config.head)}."
     linear = {name: tensors.get(prefix + name) for name in ("weight", "bias")}
-    outputs = outputs_of(facts.head, len(facts.labels))
-    model = TunedModel(
+    outputs = output_count(config.head, len(config.labels))
+    model = EncoderWithHead(
         loaded.model.encoder,
-        facts.head,
+        config.head,
         outputs,
-        dropout=facts.settings.dropout,
-        pooling=facts.settings.pooling,
+        dropout=config.settings.dropout,
+        pooling=config.settings.pooling,
     )
     weight, bias, wanted = linear["weight"], linear["bias"], tuple(model.linear.weight.shape)
     if weight is None or bias is None or tuple(weight.shape) != wanted or len(bias) != outputs:
@@ -161,50 +163,50 @@ def load_tuned(folder: str | Path) -> Tuned:
     with torch.no_grad():
         model.linear.weight.copy_(weight)
         model.linear.bias.copy_(bias)
-    return Tuned(model.eval(), load_wordpieces(folder), facts, loaded.model.vocab_size)
+    return FinetunedModel(model.eval(), load_wordpieces(folder), config, loaded.model.vocab_size)
 
 
-def _read_facts(file: Path) -> TunedFacts:
+def _read_config(file: Path) -> FinetunedConfig:
     makes = "`ernie2 finetune` makes one, in RESULT/…/seed-0/model."
     try:
-        told = read_json(file, dict).get(FACTS)
+        told = read_json(file, dict).get(CONFIG_KEY)
     except FileNotFoundError:
         raise CheckpointError(f"{file.parent} is not a fine-tuned model: there is no {file.name}. {makes}") from None
     except DamagedFile as error:
         raise CheckpointError(str(error)) from error
     if told is None:
         raise CheckpointError(
-            f"{file.parent} is not a model fine-tuned by ernie2 ({file.name} has no {FACTS!r}). {makes}"
+            f"{file.parent} is not a model fine-tuned by ernie2 ({file.name} has no {CONFIG_KEY!r}). {makes}"
         )
     if not isinstance(told, dict):
         raise _damaged(file, ["it is no object"])
     if told.get("head") == "tagging" and "scheme" not in told:
         raise CheckpointError(
             f"{file} does not say the tag scheme of the model: an older ernie2 wrote it. Fine-tune again, or add "
-            f'"scheme": "IOB2" (or the right one; null for none) to {FACTS!r} there.'
+            f'"scheme": "IOB2" (or the right one; null for none) to {CONFIG_KEY!r} there.'
         )
     try:
-        return TunedFacts.model_validate(told)
+        return FinetunedConfig.model_validate(told)
     except ValidationError as error:
-        raise _damaged(file, explain(error, TunedFacts, told)) from error
+        raise _damaged(file, explain(error, FinetunedConfig, told)) from error
 
 
 def _damaged(file: Path, problems: Sequence[str]) -> CheckpointError:
     return CheckpointError(
-        f"{file} is damaged in {FACTS!r}: {'; '.join(problems)}. Put back the file as it was, or fine-tune again."
+        f"{file} is damaged in {CONFIG_KEY!r}: {'; '.join(problems)}. Put back the file as it was, or fine-tune again."
     )
 
 
-def _written(facts: TunedFacts) -> dict[str, Any]:
-    settings = facts.settings.model_copy(update={"task_id": 0})
-    return facts.model_copy(update={"settings": settings}).model_dump()
+def _config_to_json(config: FinetunedConfig) -> dict[str, Any]:
+    settings = config.settings.model_copy(update={"task_id": 0})
+    return config.model_copy(update={"settings": settings}).model_dump()
 
 
-def _head_name(head: Head) -> str:
+def _head_prefix(head: Head) -> str:
     return "qa_outputs" if head == "span" else "classifier"
 
 
-def _first_row(tensors: dict[str, Tensor], table: str, row: int) -> None:
+def _swap_first_row(tensors: dict[str, Tensor], table: str, row: int) -> None:
     """Rows 0 and `row` of a table change places, where there is one."""
     if row and table in tensors:
         moved = tensors[table].clone()
