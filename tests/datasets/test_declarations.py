@@ -143,7 +143,7 @@ def test_what_does_not_go_together_is_refused_when_it_is_read(
 
 def test_every_key_and_metric_is_described_where_a_package_author_looks() -> None:
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    section = page.split("## Sets of a package of yours")[1].split("\n## ")[0]
+    section = page.split("## Datasets in your own package")[1].split("\n## ")[0]
     for model in (Dataset, Files, Columns):
         for key, field in model.model_fields.items():
             assert f"`{key}`" in section or (model, key) == (Dataset, "name"), key
