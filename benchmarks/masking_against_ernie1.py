@@ -29,7 +29,7 @@ from ernie2.shards.knowledge.annotators import Annotator, ChineseWords
 from ernie2.shards.knowledge.token_runs import Spans, TokenRuns, as_spans
 from ernie2.shards.store import SPAN_KINDS, WORD_START, AnnotatedDocument
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
-from ernie2.tasks.base import Arranged, Segment, TokenSequence, Vocabulary
+from ernie2.tasks.base import Arrangement, Segment, TokenSequence, Vocabulary
 from ernie2.tasks.building import vocabulary_of
 from ernie2.tasks.instances import lay_out
 from ernie2.tasks.knowledge_masking import UNITS, KnowledgeMasking, KnowledgeMaskingOptions, Level, unit_starts
@@ -176,7 +176,7 @@ def sequence_of(text: Text, annotator: Annotator | None, vocabulary: Vocabulary,
         spans={kind: np.concatenate(parts) for kind, parts in spans.items()},
     )
     segments = tuple(Segment(document, a, b) for a, b in pairwise(text.texts.tolist()))
-    return lay_out(Arranged(segments, None), vocabulary)
+    return lay_out(Arrangement(segments, None), vocabulary)
 
 
 def begins_of(sequence: TokenSequence) -> Bools:

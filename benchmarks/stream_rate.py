@@ -38,7 +38,7 @@ from ernie2.batches.stages import Plan, assign
 from ernie2.batches.stream import Lane, Stream
 from ernie2.shards.store import CAPITALISED, CASED, FORMAT, WORD_START, Shards, write_shard
 from ernie2.storage.json_files import write_checked_json
-from ernie2.tasks.base import SentenceTask, Task, Vocabulary, find
+from ernie2.tasks.base import SentenceTask, Task, Vocabulary, find_task
 
 FOUR = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
 DISTANCE, DISCOURSE, RELEVANCE = "sentence_distance", "discourse_relation", "ir_relevance"
@@ -71,7 +71,7 @@ def setups(text: Sequence[str], pairs: str | None) -> dict[str, Setup]:
         labelled = {"corpora": (pairs,), "labels": LABELS}
         seven = {**dict.fromkeys((*FOUR, DISTANCE), read), DISCOURSE: labelled, RELEVANCE: labelled}
         made["seven"] = Setup(seven)
-        with_masking = {FOUR[0]: {"corpora": (pairs,)}, RELEVANCE: {**labelled, "hosts_riders": True}}
+        with_masking = {FOUR[0]: {"corpora": (pairs,)}, RELEVANCE: {**labelled, "allows_attached_tasks": True}}
         made["pairs"] = Setup(
             with_masking, ((RELEVANCE, (RELEVANCE,)), (RELEVANCE, (FOUR[0], RELEVANCE)), (FOUR[0], FOUR[:1]))
         )
@@ -97,7 +97,9 @@ def cases(shards: Shards, recipes: Sequence[str], limits: Sequence[int]) -> Iter
     for recipe, setup in setups(text, pairs).items():
         if recipes and recipe not in recipes:
             continue
-        tasks = [find(name)(find(name).Options(**options), vocabulary) for name, options in setup.tasks.items()]
+        tasks = [
+            find_task(name)(find_task(name).Options(**options), vocabulary) for name, options in setup.tasks.items()
+        ]
         for limit in limits:
             feed, _ = feeds(shards, tasks, weights=dict.fromkeys(text, 1.0), sequence_tokens=limit)
             caps = Caps.of(PACK_TOKENS, limit, tasks)
@@ -248,7 +250,7 @@ def _cuts(lengths: Any, total: int) -> Any:
 
 def _sets_of_plan(tasks: Sequence[Task], strangers: frozenset[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
     """Every different task set of the paper's schedule, 1,000 iterations a task."""
-    closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.hosts_riders)
+    closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.allows_attached_tasks)
     levels = {task.name: task.level for task in tasks}
     plans = [Plan(stage, levels, closed_hosts=closed, apart=strangers) for stage in assign(list(levels), 1_000)]
     return list(dict.fromkeys((plan.host_at(k), plan.at(k)) for plan in plans for k in range(len(plan))))

@@ -26,7 +26,7 @@ from ernie2.shards.store import (
 )
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.json_files import read_checked_json, write_checked_json
-from ernie2.tasks.base import Segment, Task, Vocabulary, find
+from ernie2.tasks.base import Segment, Task, Vocabulary, find_task
 from ernie2.training.state import Position
 
 PAD, UNK, CLS, SEP, MASK = 0, 1, 2, 3, 4
@@ -104,7 +104,7 @@ def whole(document: AnnotatedDocument) -> Segment:
 
 def task(name: str, **options: Any) -> Any:
     """The task called `name` with these options and the vocabulary of these tests."""
-    found: type[Task] = find(name)
+    found: type[Task] = find_task(name)
     return found(found.Options(**options), VOCABULARY)
 
 

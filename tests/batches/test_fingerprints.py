@@ -74,7 +74,7 @@ def stream_of(shards, limit, text):
     labelled = {"labels": ("0", "1", "2"), "corpora": ("pairs",)}
     options = {name: {"corpora": text} for name in (*tiny.FOUR, DISTANCE)}
     options[MASKING] = {"corpora": (*text, "pairs"), "mix": {"basic": 0.2, "word": 0.2, "phrase": 0.2, "all": 0.4}}
-    options |= {DISCOURSE: {**labelled, "hosts_riders": True}, RELEVANCE: labelled}
+    options |= {DISCOURSE: {**labelled, "allows_attached_tasks": True}, RELEVANCE: labelled}
     tasks = [tiny.task(name, **given) for name, given in options.items()]
     feed, _ = feeds(shards, tasks, sequence_tokens=limit)
     caps = Caps.of(1_024, limit, tasks)

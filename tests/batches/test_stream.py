@@ -16,7 +16,7 @@ from ernie2.batches.packing import Caps, Packer
 from ernie2.batches.stages import Plan, assign
 from ernie2.batches.stream import Feed, Lane, Stream
 from ernie2.errors import TaskError
-from ernie2.tasks.base import Arranged, Labels, Options, Segment, SentenceTask, TokenTask
+from ernie2.tasks.base import Arrangement, Labels, Options, Segment, SentenceTask, TokenTask
 from tiny import FOUR, MASK, PAD, VOCABULARY, document, lanes_as_json, lanes_of, random_document, task, write_corpora
 
 MASKING, CAPITALS, RELATION, REORDERING = FOUR
@@ -269,7 +269,7 @@ class Nothing(SentenceTask):
 
     name, labels, needs, title, about = "nothing", ("no", "yes"), "unicorns", "Nothing", "Nothing?"
 
-    def arrange(self, source, label, room, rng):
+    def arrange(self, source, label, max_tokens, rng):
         return None
 
 
@@ -278,7 +278,7 @@ class Raises(Nothing):
 
     name = "raises"
 
-    def arrange(self, source, label, room, rng):
+    def arrange(self, source, label, max_tokens, rng):
         raise RuntimeError("oops")
 
 
@@ -287,8 +287,8 @@ class WrongLabel(Nothing):
 
     name = "wrong_label"
 
-    def arrange(self, source, label, room, rng):
-        return Arranged((Segment(source.document, 0, 1),), 7)
+    def arrange(self, source, label, max_tokens, rng):
+        return Arrangement((Segment(source.document, 0, 1),), 7)
 
 
 class Others(Nothing):
@@ -296,10 +296,10 @@ class Others(Nothing):
 
     name = "others"
 
-    def arrange(self, source, label, room, rng):
-        other = source.other
+    def arrange(self, source, label, max_tokens, rng):
+        other = source.other_document
         assert other.group != source.document.group
-        return Arranged((Segment(source.document, 0, 1), Segment(other, 0, 1)), self.labels.index(label))
+        return Arrangement((Segment(source.document, 0, 1), Segment(other, 0, 1)), self.labels.index(label))
 
 
 class Outside(TokenTask):
@@ -336,7 +336,7 @@ def untried(shards, task):
     ],
 )
 def test_a_task_that_cannot_go_on_is_stopped_by_name(shards, monkeypatch, kind, words):
-    monkeypatch.setattr(streams, "PATIENCE", 50)
+    monkeypatch.setattr(streams, "MAX_ATTEMPTS", 50)
 
     def first_pack():
         tried = kind(Options(), VOCABULARY)
@@ -356,7 +356,7 @@ def test_other_documents_come_from_other_groups_and_labels_equally_often(shards)
     assert target.labels[: target.count].mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_sentence_distance_draws_its_classes_equally_hosts_riders_and_goes_through_the_corpus(shards):
+def test_sentence_distance_draws_its_classes_equally_allows_attached_tasks_and_goes_through_the_corpus(shards):
     names = ("sentence_distance", *FOUR[:3])
     tasks = [task(name) for name in names]
     stream = stream_of(shards, tasks=tasks, ids={name: row for row, name in enumerate(names)}, lanes=1)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ernie2.config.recipe import shipped_recipes
 from ernie2.config.settings import Recipe
 from ernie2.corpora.documents import Drops, read_documents
-from ernie2.tasks.base import BUILT_IN, find
+from ernie2.tasks.base import BUILT_IN, find_task
 from ernie2.tasks.recipe import load_recipe
 
 NAMES = sorted(shipped_recipes())
@@ -46,7 +46,7 @@ def test_a_shipped_recipe_is_accepted_and_carries_its_own_name(name: str) -> Non
 
 def test_the_annotated_recipe_shows_every_key_with_a_comment() -> None:
     text = shipped_recipes()[ANNOTATED]
-    for key in keys_of(Recipe) | {key for name in BUILT_IN for key in find(name).Options.model_fields}:
+    for key in keys_of(Recipe) | {key for name in BUILT_IN for key in find_task(name).Options.model_fields}:
         lines = lines_with(key, text)
         assert lines, f"{key!r} is missing"
         assert any("#" in line for line in lines) or key == "train", f"{key!r} is not explained"

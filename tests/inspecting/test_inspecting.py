@@ -10,7 +10,7 @@ from ernie2.inspecting.text import render
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.json_files import read_checked_json
 from ernie2.tasks import base
-from ernie2.tasks.base import TokenTask, known
+from ernie2.tasks.base import TokenTask, known_tasks
 from tiny import FOUR, change, document, give_tokenizer, write_corpora
 
 #         0      1      2      3      4       5    6      7      8       9        10     11
@@ -74,7 +74,7 @@ def test_labelled_pairs_are_counted_by_label_and_the_commonest_shown(tmp_path):
 def test_capitals_are_shown_as_in_the_text(shards):
     (task,) = inspect(shards, "capitalization_prediction", 1).tasks
     assert task.examples == ("New York sleeps. Berta snores. New Berta sleeps. Berta",)
-    assert task.tally == {"lower": 4 * 3, "capital": 4 * 6}
+    assert task.label_counts == {"lower": 4 * 3, "capital": 4 * 6}
     assert (task.instances, task.scored, task.tokens) == (4, 36, 48)
     assert task.usable == {"cities": {"usable": 4, "of": 4, "scored": 9 / 12, "notes": []}}
 
@@ -85,7 +85,7 @@ def test_hidden_units_stand_in_one_pair_of_brackets(shards):
         options = {"knowledge_masking": {"mix": {"all": 1.0}, "mask_share": 0.3}}
         (task,) = inspect(shards, "knowledge_masking", 4, seed, options).tasks
         shown |= set(task.examples)
-        assert set(task.tally) <= {"word", "entity"}
+        assert set(task.label_counts) <= {"word", "entity"}
     assert any("⟦new york⟧" in text for text in shown)
     assert any("≡" in text for text in shown)
     assert any("→" in text for text in shown)
@@ -114,7 +114,7 @@ def test_a_pair_is_shown_under_its_distance(tmp_path):
     nights = document([[[8, 5], [10, 5], [11, 5]]], name="nights", group=1)
     shards = folder(tmp_path, {"cities": [city(), nights]})
     (task,) = inspect(shards, "sentence_distance", 8).tasks
-    assert sum(task.tally.values()) == task.instances == task.scored
+    assert sum(task.label_counts.values()) == task.instances == task.scored
     assert {example.split("\n")[0] for example in task.examples} <= {
         "label adjacent",
         "label same_document",
@@ -156,9 +156,9 @@ def test_a_cased_tokeniser_says_why_capitalization_does_not_apply(tmp_path):
 
 def test_all_tasks_are_looked_through_where_none_is_named(shards):
     inspection = inspect(shards, examples=1)
-    assert [task.name for task in inspection.tasks] == list(known())
+    assert [task.name for task in inspection.tasks] == list(known_tasks())
     text = render(inspection)
-    assert all(f"task {name}:" in text for name in known())
+    assert all(f"task {name}:" in text for name in known_tasks())
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 120 + len(str(shards))
 
@@ -170,7 +170,7 @@ def pairs(*labels):
 def test_labelled_pairs_are_shown_under_their_label_with_both_texts(tmp_path):
     shards = folder(tmp_path, {"cities": [city()], "web": pairs("so", "so", "so", "but")})
     (task,) = inspect(shards, "discourse_relation", 5).tasks
-    assert task.tally == {"but": 1, "so": 3}
+    assert task.label_counts == {"but": 1, "so": 3}
     assert (
         sorted(task.examples)
         == ["label but\n(1) new york\n(2) berta snores"] + ["label so\n(1) new york\n(2) berta snores"] * 3
@@ -182,7 +182,7 @@ def test_labelled_pairs_are_shown_under_their_label_with_both_texts(tmp_path):
 def test_pairs_of_several_corpora_are_looked_at_one_by_one(tmp_path):
     shards = folder(tmp_path, {"web": pairs("so", "but"), "clicks": pairs("0", "1", "2")})
     looks = inspect(shards, "ir_relevance", 5).tasks
-    assert [(list(task.usable), list(task.tally)) for task in looks] == [
+    assert [(list(task.usable), list(task.label_counts)) for task in looks] == [
         (["web"], ["but", "so"]),
         (["clicks"], ["0", "1", "2"]),
     ]
@@ -228,7 +228,7 @@ def test_a_recipe_s_tasks_options_and_length_are_those_looked_at(shards):
     options = {"sentence_reordering": {"max_segments": 2}, "capitalization_prediction": {}}
     found = inspect(shards, None, 1, 0, options, sequence_tokens=10)
     assert [task.name for task in found.tasks] == list(options)
-    assert set(found.tasks[0].tally) == {"1", "12", "21"}
+    assert set(found.tasks[0].label_counts) == {"1", "12", "21"}
     assert found.tasks[0].tokens <= found.tasks[0].instances * 7, "10 less [CLS] and two [SEP]"
     assert "instances of up to 10 tokens" in render(found)
 
@@ -287,7 +287,7 @@ def test_a_faulty_task_of_another_package_is_named_and_the_others_are_shown(shar
     class Breaks(TokenTask):
         name, title, about, labels = "breaks", "Breaks", "Does it break?", ("a", "b")
 
-        def usable(self, document):
+        def can_use(self, document):
             raise ZeroDivisionError
 
     faulty = {task.name: task for task in (Fails, Nameless, Breaks)}

@@ -169,21 +169,21 @@ def test_riders_come_only_where_the_recipe_says_so_and_name_the_pairs(trained, t
     both = {"corpora": ["text", "web"]}
     assert rides({}, {}) == 0
     assert rides(both, {}) == 0
-    assert rides(both, {"hosts_riders": True}) > 0
+    assert rides(both, {"allows_attached_tasks": True}) > 0
     with pytest.raises(TaskError, match=r"'discourse_relation' is to host.* none of knowledge_masking reads its lab"):
-        rides({}, {"hosts_riders": True})
+        rides({}, {"allows_attached_tasks": True})
 
 
 def test_a_ride_on_pairs_masks_both_texts_under_the_id_of_the_host(trained, tmp_path):
     _, shards = trained
-    tasks = {MASKING: {"corpora": ["text", "web"]}, DISCOURSE: {"hosts_riders": True}}
+    tasks = {MASKING: {"corpora": ["text", "web"]}, DISCOURSE: {"allows_attached_tasks": True}}
     stream = build(recipe(tmp_path, **tasks), shards).trainer.stream
     cursor = None
     for _ in range(10):
         instance, cursor, row = stream.instance(0, cursor, DISCOURSE, (MASKING, DISCOURSE))
         assert row == 1
         assert set(instance.labels) == {MASKING, DISCOURSE}
-        assert instance.sequence.segments == 2
+        assert instance.sequence.segment_count == 2
 
 
 def test_another_document_never_comes_out_of_a_pair_corpus(trained, tmp_path):

@@ -15,7 +15,7 @@ from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.identity import check_same_study
 from ernie2.studies.record import as_json, read_record, record_of
 from ernie2.studies.settings import StudySettings, load_settings
-from ernie2.tasks.base import find
+from ernie2.tasks.base import find_task
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.environment import rules
 from ernie2.training.run_record import read_run
@@ -40,7 +40,7 @@ def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str 
     unit = Unit(int(seed.removeprefix("seed-")), restart, arm)  # type: ignore[arg-type]
     recipe = load_recipe(recipe_of(unit, settings(study))).model_dump(mode="json")
     recipe["tasks"] = {
-        task: find(task).Options.model_validate(options).model_dump(mode="json")
+        task: find_task(task).Options.model_validate(options).model_dump(mode="json")
         for task, options in recipe["tasks"].items()
     }
     tiny_run.write_run_json(run, **_told(recipe, status, fingerprint))

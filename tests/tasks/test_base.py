@@ -7,26 +7,26 @@ import pytest
 
 from ernie2.errors import TaskError, UnknownTask
 from ernie2.tasks import base
-from ernie2.tasks.base import Source, TokenTask, find, known, register
+from ernie2.tasks.base import Source, TokenTask, find_task, known_tasks, register
 from tiny import FOUR, MASK, VOCABULARY, document, task
 
 
 def test_the_four_tasks_of_table_7_are_known_by_name_and_come_with_the_package():
-    origins = known()
+    origins = known_tasks()
     assert [origins[name] for name in FOUR] == ["ernie2"] * 4
-    assert [find(name).name for name in known() if name in FOUR] == list(FOUR)
+    assert [find_task(name).name for name in known_tasks() if name in FOUR] == list(FOUR)
 
 
 def test_a_misspelt_task_is_refused_with_the_nearest_name():
     with pytest.raises(UnknownTask, match="Did you mean 'sentence_reordering'"):
-        find("sentence_reordring")
+        find_task("sentence_reordring")
 
 
 @pytest.mark.parametrize("name", FOUR)
 def test_every_task_describes_itself(name):
     made = task(name)
     assert made.level in ("token", "sentence")
-    assert all((made.title, made.about, made.needs, made.cheap_rule))
+    assert all((made.title, made.about, made.needs, made.baseline_name))
     assert made.options.loss_weight == 1.0
 
 
@@ -41,7 +41,7 @@ def test_two_tasks_of_one_name_are_an_error(monkeypatch):
 
     assert register(First) is First
     assert register(First) is First
-    assert find("twice") is First
+    assert find_task("twice") is First
     with pytest.raises(ValueError, match="two tasks are called 'twice'"):
         register(Second)
 
@@ -65,7 +65,7 @@ class _Entry:
 def test_a_package_that_announces_a_task_but_does_not_bring_it_is_named(monkeypatch, error, words):
     monkeypatch.setattr(base, "entry_points", lambda **_: [_Entry(error)])
     with pytest.raises(TaskError, match=f"absent.*{words}"):
-        find("absent")
+        find_task("absent")
 
 
 def test_text_is_everything_but_the_five_ids_nobody_scores():
@@ -74,9 +74,9 @@ def test_text_is_everything_but_the_five_ids_nobody_scores():
 
 def test_a_source_draws_another_document_only_where_it_was_given_one():
     here, there = document([[[5]]]), document([[[6]]])
-    assert Source(here, 0, lambda: there).other is there
+    assert Source(here, 0, lambda: there).other_document is there
     with pytest.raises(LookupError):
-        _ = Source(here, 0).other
+        _ = Source(here, 0).other_document
 
 
 def test_options_without_a_default_are_refused_when_the_task_is_registered(monkeypatch):
@@ -103,4 +103,4 @@ def test_options_without_a_default_are_refused_when_the_task_is_registered(monke
     with pytest.raises(
         TaskError, match=r"^package 'absent_package.tasks': task 'faulty' has options without a default"
     ):
-        find("faulty")
+        find_task("faulty")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from ernie2.batches.order import generator
 from ernie2.errors import TaskError
-from ernie2.tasks.base import Arranged, Labels, Options, Segment, Source, TokenTask
+from ernie2.tasks.base import Arrangement, Labels, Options, Segment, Source, TokenTask
 from ernie2.tasks.blocks import label_block, lay_out_block
-from ernie2.tasks.instances import arrange, build, lay_out
+from ernie2.tasks.instances import arrange, build_instance, lay_out
 from ernie2.tasks.knowledge_masking import KnowledgeMasking
 from tiny import FOUR, VOCABULARY, document, random_document, task
 
@@ -62,14 +62,14 @@ def test_a_block_lays_sequences_end_to_end_and_numbers_documents_through():
     one = document([[[10, 11]], [[12]]], spans={"phrase": [(0, 2)]})
     two = document([[[20, 20]]], spans={"phrase": [(0, 2)]})
     block = lay_out_block(
-        [Arranged((Segment(one, 0, 2),), 0), Arranged((Segment(two, 0, 2), Segment(one, 2, 3)), 1)], VOCABULARY
+        [Arrangement((Segment(one, 0, 2),), 0), Arrangement((Segment(two, 0, 2), Segment(one, 2, 3)), 1)], VOCABULARY
     )
-    assert block.whole.tokens.tolist() == [2, 10, 11, 3, 2, 20, 20, 3, 12, 3]
-    assert block.whole.document.tolist() == [-1, 0, 0, -1, -1, 1, 1, -1, 2, -1]
-    assert block.whole.segment.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
-    assert block.whole.document_count.tolist() == [0, 1, 1, 0, 0, 2, 2, 0, 1, 0]
-    assert block.whole.document_lengths.tolist() == [3, 2, 3]
-    assert block.whole.spans["phrase"].tolist() == [[1, 3], [5, 7]]
+    assert block.sequence.tokens.tolist() == [2, 10, 11, 3, 2, 20, 20, 3, 12, 3]
+    assert block.sequence.document.tolist() == [-1, 0, 0, -1, -1, 1, 1, -1, 2, -1]
+    assert block.sequence.segment.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+    assert block.sequence.document_count.tolist() == [0, 1, 1, 0, 0, 2, 2, 0, 1, 0]
+    assert block.sequence.document_lengths.tolist() == [3, 2, 3]
+    assert block.sequence.spans["phrase"].tolist() == [[1, 3], [5, 7]]
     assert (block.starts.tolist(), len(block)) == ([0, 4, 10], 2)
 
 
@@ -78,7 +78,7 @@ def test_a_block_lays_sequences_end_to_end_and_numbers_documents_through():
 def test_every_sequence_of_a_block_is_the_one_laid_out_alone(seed):
     made = arrangements(seed)
     block = lay_out_block(made, VOCABULARY)
-    whole, documents = block.whole, 0
+    whole, documents = block.sequence, 0
     for arranged, start, end in zip(made, block.starts, block.starts[1:], strict=False):
         alone = lay_out(arranged, VOCABULARY)
         for name in ("tokens", "flags", "document_count", "segment"):
@@ -93,7 +93,7 @@ def test_every_sequence_of_a_block_is_the_one_laid_out_alone(seed):
             inside = runs[(runs[:, 0] >= start) & (runs[:, 0] < end)] - start
             assert inside.tolist() == alone.spans.get(kind, np.zeros((0, 2), np.int64)).tolist()
         assert set(alone.spans) <= set(whole.spans)
-    assert whole.segments == max(lay_out(one, VOCABULARY).segments for one in made)
+    assert whole.segment_count == max(lay_out(one, VOCABULARY).segment_count for one in made)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -104,7 +104,7 @@ def test_a_block_gets_the_labels_and_inputs_of_its_instances_built_one_by_one(se
     tasks = [task(FOUR[0], mix=MIX) if each.name == FOUR[0] else each for each in tasks]
     block = lay_out_block(made, VOCABULARY)
     inputs, labels = label_block(block, tasks, [generator(seed, i) for i in range(len(made))])
-    alone = [build(one, None, tasks, VOCABULARY, generator(seed, i)) for i, one in enumerate(made)]
+    alone = [build_instance(one, None, tasks, VOCABULARY, generator(seed, i)) for i, one in enumerate(made)]
     starts = block.starts[:-1].tolist()
     assert inputs.tolist() == np.concatenate([one.inputs for one in alone]).tolist()
     assert set(labels) == names
@@ -116,13 +116,13 @@ def test_a_block_gets_the_labels_and_inputs_of_its_instances_built_one_by_one(se
 
 def test_a_block_of_tokens_nobody_may_hide_is_left_as_it_is():
     unknown = document([[[1, 1]]])
-    block = lay_out_block([Arranged((Segment(unknown, 0, 2),), 0)] * 2, VOCABULARY)
+    block = lay_out_block([Arrangement((Segment(unknown, 0, 2),), 0)] * 2, VOCABULARY)
     inputs, labels = label_block(block, [task(FOUR[0])], [generator(0), generator(1)])
     assert (inputs.tolist(), len(labels[FOUR[0]].positions)) == ([2, 1, 1, 3, 2, 1, 1, 3], 0)
 
 
 def test_a_subclass_that_overrides_label_alone_is_asked_for_every_sequence():
-    made = [Arranged((Segment(document([[[10, 11, 12]]]), 0, 3),), 0)] * 2
+    made = [Arrangement((Segment(document([[[10, 11, 12]]]), 0, 3),), 0)] * 2
     _, labels = label_block(lay_out_block(made, VOCABULARY), [task_of(OnlyFirst)], [generator(0), generator(1)])
     assert labels[FOUR[0]].positions.tolist() == [1, 6]
 
@@ -132,12 +132,12 @@ def task_of(kind):
 
 
 def test_a_task_that_labels_wrongly_is_named_with_the_document():
-    made = [Arranged((Segment(document([[[5 + 4 * i]]], name=f"d{i}"), 0, 1),), 0) for i in range(3)]
+    made = [Arrangement((Segment(document([[[5 + 4 * i]]], name=f"d{i}"), 0, 1),), 0) for i in range(3)]
     with pytest.raises(TaskError, match="'wrong', document 'd1': labels 7…7, but it has 2 classes"):
         label_block(lay_out_block(made, VOCABULARY), [task_of(Wrong)], [generator(i) for i in range(3)])
 
 
 def test_two_tasks_that_change_the_input_cannot_label_one_block():
-    block = lay_out_block([Arranged((Segment(document([[[10]]]), 0, 1),), 0)], VOCABULARY)
+    block = lay_out_block([Arrangement((Segment(document([[[10]]]), 0, 1),), 0)], VOCABULARY)
     with pytest.raises(TaskError, match="all change the input"):
         label_block(block, [task(FOUR[0]), task_of(OnlyFirst)], [generator(0)])

@@ -11,8 +11,16 @@ import pytest
 
 from ernie2.errors import ConfigError, TaskError
 from ernie2.tasks import base
-from ernie2.tasks.base import Arranged, Labels, Options, Segment, TokenTask
-from ernie2.tasks.building import build_tasks, check_labels, corpora_for, kind_of, listed, task_options, vocabulary_of
+from ernie2.tasks.base import Arrangement, Labels, Options, Segment, TokenTask
+from ernie2.tasks.building import (
+    build_tasks,
+    check_labels,
+    corpora_for,
+    kind_of_corpus,
+    quote_names,
+    task_options,
+    vocabulary_of,
+)
 from ernie2.tasks.instances import lay_out
 from tiny import VOCABULARY, document, task, write_corpora
 
@@ -57,7 +65,7 @@ def test_tasks_stand_in_the_order_of_the_recipe_with_their_options_filled_in(tmp
         "corpora": None,
         "loss_weight": 2.0,
         "labels": ["0", "1"],
-        "hosts_riders": False,
+        "allows_attached_tasks": False,
     }
     assert filled["knowledge_masking"]["mask_share"] == 0.2
     again = built(json.loads(json.dumps(filled)), {})
@@ -146,7 +154,7 @@ class ContainsDigit(TokenTask):
 def test_a_task_sees_the_strings_of_its_tokens():
     strings = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "in", "1859", "##b2", "mp"]
     vocabulary = replace(VOCABULARY, tokens=(*strings, *[""] * (VOCABULARY.size - len(strings))))
-    sequence = lay_out(Arranged((Segment(document([[[5, 6, 8, 7]]]), 0, 4),), None), vocabulary)
+    sequence = lay_out(Arrangement((Segment(document([[[5, 6, 8, 7]]]), 0, 4),), None), vocabulary)
     made = ContainsDigit(Options(), vocabulary).label(sequence, np.random.default_rng(0))
     assert made.positions.tolist() == [1, 2, 3, 4]
     assert made.targets.tolist() == [0, 1, 0, 1]
@@ -160,7 +168,7 @@ def three_corpora(tmp_path_factory):
 
 
 def test_a_corpus_with_labels_holds_pairs(three_corpora):
-    assert {name: kind_of(corpus) for name, corpus in three_corpora.items()} == {
+    assert {name: kind_of_corpus(corpus) for name, corpus in three_corpora.items()} == {
         "wiki": "documents",
         "pairs": "pairs",
         "news": "documents",
@@ -208,6 +216,6 @@ def test_a_label_that_is_none_of_the_classes_is_refused_with_corpus_and_classes(
 
 
 def test_only_the_first_names_are_listed():
-    assert listed(("a", "b", "c"), 2) == "'a', 'b' and 1 other"
-    assert listed(tuple("abcd"), 1) == "'a' and 3 others"
-    assert listed(("a", "b"), 2) == "'a', 'b'"
+    assert quote_names(("a", "b", "c"), 2) == "'a', 'b' and 1 other"
+    assert quote_names(tuple("abcd"), 1) == "'a' and 3 others"
+    assert quote_names(("a", "b"), 2) == "'a', 'b'"

@@ -8,14 +8,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.tasks.base import Arranged, Segment
+from ernie2.tasks.base import Arrangement, Segment
 from ernie2.tasks.capitalization_prediction import CapitalizationPrediction
 from ernie2.tasks.instances import lay_out
 from tiny import CONTINUING, UNK, VOCABULARY, document, random_document, task, whole
 
 
 def labels_of(*segments):
-    sequence = lay_out(Arranged(segments, None), VOCABULARY)
+    sequence = lay_out(Arrangement(segments, None), VOCABULARY)
     made = task("capitalization_prediction").label(sequence, np.random.default_rng(0))
     assert made.inputs is None
     return dict(zip(made.positions.tolist(), made.targets.tolist(), strict=True))
@@ -37,14 +37,14 @@ def test_positions_follow_the_segments_shown():
 def test_text_without_case_scores_nothing_and_is_not_usable():
     text = document([[[10, 20]]], caseless={0, 1})
     assert labels_of(whole(text)) == {}
-    assert not task("capitalization_prediction").usable(text)
-    assert task("capitalization_prediction").usable(document([[[10, 20]]], caseless={0}))
+    assert not task("capitalization_prediction").can_use(text)
+    assert task("capitalization_prediction").can_use(document([[[10, 20]]], caseless={0}))
 
 
 def test_a_cased_tokeniser_is_refused_with_the_reason():
-    assert task("capitalization_prediction").refuses() is None
+    assert task("capitalization_prediction").unsupported_reason() is None
     cased = CapitalizationPrediction(CapitalizationPrediction.Options(), dataclasses.replace(VOCABULARY, cased=True))
-    assert "cased" in (cased.refuses() or "")
+    assert "cased" in (cased.unsupported_reason() or "")
 
 
 @settings(max_examples=100, deadline=None)

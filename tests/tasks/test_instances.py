@@ -1,4 +1,4 @@
-"""Arranged once, laid out, labelled by many; and what happens to a task that breaks its word."""
+"""Arrangement once, laid out, labelled by many; and what happens to a task that breaks its word."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ernie2.errors import TaskError
 from ernie2.shards.store import WORD_START
-from ernie2.tasks.base import Arranged, Labels, Options, Segment, SentenceTask, Source, TokenTask
-from ernie2.tasks.instances import arrange, arrange_plain, build, lay_out
+from ernie2.tasks.base import Arrangement, Labels, Options, Segment, SentenceTask, Source, TokenTask
+from ernie2.tasks.instances import arrange, arrange_unlabelled, build_instance, lay_out
 from tiny import CLS, FOUR, MASK, SEP, UNK, VOCABULARY, document, random_document, task, whole
 
 RNG = np.random.default_rng(0)
@@ -24,21 +24,21 @@ RNG = np.random.default_rng(0)
 def test_a_plain_arrangement_takes_the_whole_sentences_that_fit():
     text = document([[[10, 11, 12], [13, 14]], [[15, 16, 17, 18]]])
     for room, end, following in [(3, 3, 1), (4, 3, 1), (5, 5, 2), (8, 5, 2), (9, 9, 3), (99, 9, 3)]:
-        arranged = arrange_plain(Source(text, 0), room)
-        assert arranged == Arranged((Segment(text, 0, end),), None, following)
-    assert arrange_plain(Source(text, 1), 4).segments == (Segment(text, 3, 5),)
+        arranged = arrange_unlabelled(Source(text, 0), room)
+        assert arranged == Arrangement((Segment(text, 0, end),), None, following)
+    assert arrange_unlabelled(Source(text, 1), 4).segments == (Segment(text, 3, 5),)
 
 
 def test_a_pair_arranged_plainly_is_shown_as_its_two_texts_cut_longest_first():
     pair = document([[[10, 11, 12], [13]], [[14, 15]]], label="but")
-    assert arrange_plain(Source(pair, 0), 7) == Arranged((Segment(pair, 0, 4), Segment(pair, 4, 6)), None)
-    assert arrange_plain(Source(pair, 0), 6) == Arranged((Segment(pair, 0, 3), Segment(pair, 4, 6)), None)
+    assert arrange_unlabelled(Source(pair, 0), 7) == Arrangement((Segment(pair, 0, 4), Segment(pair, 4, 6)), None)
+    assert arrange_unlabelled(Source(pair, 0), 6) == Arrangement((Segment(pair, 0, 3), Segment(pair, 4, 6)), None)
     arranged = arrange(None, Source(pair, 0), None, 8, RNG)
     assert lay_out(arranged, VOCABULARY).tokens.tolist() == [CLS, 10, 11, 12, SEP, 14, 15, SEP]
 
 
 def test_a_first_sentence_beyond_the_room_is_cut_to_it():
-    arranged = arrange_plain(Source(document([[[10] * 9, [11]]]), 0), 4)
+    arranged = arrange_unlabelled(Source(document([[[10] * 9, [11]]]), 0), 4)
     assert (len(arranged.segments[0]), arranged.next_sentence) == (4, 1)
 
 
@@ -59,13 +59,13 @@ def test_a_first_sentence_beyond_the_room_is_cut_to_it():
 def test_a_sentence_is_cut_only_between_units(room, shown):
     spans = {"entity": [(5, 7), (8, 10)], "word": [(7, 9)]}
     text = document([[[10, 901, 20, 902, 903, 30, 31, 40, 41, 42, 50, 51]]], spans=spans)
-    arranged = arrange_plain(Source(text, 0), room)
+    arranged = arrange_unlabelled(Source(text, 0), room)
     assert (len(arranged.segments[0]), arranged.next_sentence) == (shown, 1)
 
 
 def test_only_a_unit_longer_than_the_room_is_cut_at_it():
     for spans, tokens in (({"user": [(0, 6)]}, [*range(10, 17)]), ({}, [10, *range(900, 907)])):
-        arranged = arrange_plain(Source(document([[tokens]], spans=spans), 0), 4)
+        arranged = arrange_unlabelled(Source(document([[tokens]], spans=spans), 0), 4)
         assert len(arranged.segments[0]) == 4
 
 
@@ -82,7 +82,7 @@ def test_a_limit_below_the_longest_sentence_splits_no_unit_that_fits(seed, room)
     for sentence, (start, end) in enumerate(pairwise(text.sentences.tolist())):
         if end - start > room:
             stop = max((at for at in between if start < at <= start + room), default=start + room)
-            assert arrange_plain(Source(text, sentence), room).segments == (Segment(text, start, stop),)
+            assert arrange_unlabelled(Source(text, sentence), room).segments == (Segment(text, start, stop),)
 
 
 @settings(max_examples=100, deadline=None)
@@ -91,7 +91,7 @@ def test_the_plain_walk_shows_every_token_of_a_document_once(seed, room):
     text = random_document(np.random.default_rng(seed))  # sentences of at most 17 tokens
     shown, sentence = [], 0
     while sentence < text.sentence_count:
-        arranged = arrange_plain(Source(text, sentence), room)
+        arranged = arrange_unlabelled(Source(text, sentence), room)
         shown += list(range(arranged.segments[0].start, arranged.segments[0].end))
         assert len(arranged.segments[0]) <= room
         sentence = arranged.next_sentence
@@ -105,7 +105,7 @@ def test_segments_are_laid_out_with_their_columns_and_only_the_spans_they_hold()
     here = document([[[10, 20, 30], [40, 50]]], capitals={3}, spans={"entity": [(0, 2), (3, 5)], "phrase": [(1, 3)]})
     there = document([[[10, 901]]], spans={"entity": [(0, 2)]})
     segments = (Segment(here, 3, 5), Segment(there, 0, 2), Segment(here, 1, 3))
-    sequence = lay_out(Arranged(segments, None), VOCABULARY)
+    sequence = lay_out(Arrangement(segments, None), VOCABULARY)
     assert sequence.tokens.tolist() == [CLS, 40, 50, SEP, 10, 901, SEP, 20, 30, SEP]
     assert sequence.segment.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert sequence.document.tolist() == [-1, 0, 0, -1, 1, 1, -1, 0, 0, -1]
@@ -115,7 +115,7 @@ def test_segments_are_laid_out_with_their_columns_and_only_the_spans_they_hold()
         "entity": [[1, 3], [4, 6]],
         "phrase": [[7, 9]],
     }
-    assert sequence.segments == 3
+    assert sequence.segment_count == 3
     assert sequence.document_lengths.tolist() == [5, 2]
 
 
@@ -125,7 +125,7 @@ def test_spans_lie_on_the_tokens_they_lay_on_in_the_document(seed):
     rng = np.random.default_rng(seed)
     text = random_document(rng)
     start, end = sorted(rng.integers(len(text) + 1, size=2).tolist())
-    sequence = lay_out(Arranged((Segment(text, start, end),), None), VOCABULARY)
+    sequence = lay_out(Arrangement((Segment(text, start, end),), None), VOCABULARY)
     for kind, runs in text.spans.items():
         inside = [text.tokens[a:b].tolist() for a, b in runs.tolist() if start <= a and b <= end]
         assert [sequence.tokens[a:b].tolist() for a, b in sequence.spans.get(kind, np.zeros((0, 2), int))] == inside
@@ -138,7 +138,7 @@ def built(text, *names, seed=0, sentence=None):
     made = task(sentence) if sentence else None
     rng = np.random.default_rng(seed)
     arranged = arrange(made, Source(text, 0), None, 64, rng)
-    return build(arranged, made, [task(name) for name in names], VOCABULARY, rng)
+    return build_instance(arranged, made, [task(name) for name in names], VOCABULARY, rng)
 
 
 @settings(max_examples=150, deadline=None)
@@ -196,7 +196,7 @@ class Sentence(SentenceTask):
         super().__init__(Options(), VOCABULARY)
         self.made = made
 
-    def arrange(self, source, label, room, rng):
+    def arrange(self, source, label, max_tokens, rng):
         if isinstance(self.made, Exception):
             raise self.made
         return self.made
@@ -206,22 +206,22 @@ class Sentence(SentenceTask):
     ("made", "words"),
     [
         (ValueError("oops"), "oops"),
-        (Arranged((), 0), "empty arrangement"),
-        (Arranged((Segment(TEXT, 2, 2),), 0), "empty arrangement"),
-        (Arranged((Segment(TEXT, 3, 2),), 0), "empty arrangement"),
-        (Arranged((Segment(TEXT, 0, 1),) * 3, 0), "3 segments"),
-        (Arranged((Segment(TEXT, 3, 6),), 0), "outside"),
-        (Arranged((Segment(TEXT, -1, 2),), 0), "outside"),
-        (Arranged((Segment(TEXT, 0, 5), Segment(TEXT, 0, 5)), 0), "10 tokens into a room of 9"),
-        (Arranged((whole(TEXT),), 2), "label 2"),
-        (Arranged((whole(TEXT),), -1), "label -1"),
-        (Arranged((whole(TEXT),), None), "label None"),
-        (Arranged((whole(TEXT),), 0.5), "label 0.5"),
-        (Arranged((whole(TEXT),), "yes"), "label 'yes'"),
-        (Arranged(((0, 3),), 0), "other than a tuple of Segments"),
-        (Arranged(None, 0), "other than a tuple of Segments"),
-        ("the text", "returned a str, neither Arranged nor None"),
-        (Arranged((whole(TEXT),), 0, next_sentence=1), "does not go on"),
+        (Arrangement((), 0), "empty arrangement"),
+        (Arrangement((Segment(TEXT, 2, 2),), 0), "empty arrangement"),
+        (Arrangement((Segment(TEXT, 3, 2),), 0), "empty arrangement"),
+        (Arrangement((Segment(TEXT, 0, 1),) * 3, 0), "3 segments"),
+        (Arrangement((Segment(TEXT, 3, 6),), 0), "outside"),
+        (Arrangement((Segment(TEXT, -1, 2),), 0), "outside"),
+        (Arrangement((Segment(TEXT, 0, 5), Segment(TEXT, 0, 5)), 0), "10 tokens, but at most 9 fit"),
+        (Arrangement((whole(TEXT),), 2), "label 2"),
+        (Arrangement((whole(TEXT),), -1), "label -1"),
+        (Arrangement((whole(TEXT),), None), "label None"),
+        (Arrangement((whole(TEXT),), 0.5), "label 0.5"),
+        (Arrangement((whole(TEXT),), "yes"), "label 'yes'"),
+        (Arrangement(((0, 3),), 0), "other than a tuple of Segments"),
+        (Arrangement(None, 0), "other than a tuple of Segments"),
+        ("the text", "returned a str, neither Arrangement nor None"),
+        (Arrangement((whole(TEXT),), 0, next_sentence=1), "does not go on"),
     ],
 )
 def test_a_sentence_task_that_breaks_its_word_is_named_with_the_document(made, words):
@@ -275,16 +275,16 @@ def labels(positions, targets, inputs=None):
 )
 def test_a_token_task_that_breaks_its_word_is_named_with_the_document(made, words):
     with pytest.raises(TaskError, match=f"'broken_token'.*'the document'.*{words}"):
-        build(Arranged((whole(TEXT),), None), None, [Token(made)], VOCABULARY, RNG)
+        build_instance(Arrangement((whole(TEXT),), None), None, [Token(made)], VOCABULARY, RNG)
 
 
 def test_two_tasks_that_change_the_input_cannot_share_an_instance():
     both = [Token(labels([1], [0]), name, changes_input=True) for name in ("one", "two")]
     with pytest.raises(TaskError, match="'one' and 'two' all change the input"):
-        build(Arranged((whole(TEXT),), None), None, both, VOCABULARY, RNG)
+        build_instance(Arrangement((whole(TEXT),), None), None, both, VOCABULARY, RNG)
 
 
 def test_inputs_of_another_length_are_refused():
     made = Token(labels([1], [0], np.full(3, MASK)), changes_input=True)
     with pytest.raises(TaskError, match="returned 3 inputs for a sequence of 7 tokens"):
-        build(Arranged((whole(TEXT),), None), None, [made], VOCABULARY, RNG)
+        build_instance(Arrangement((whole(TEXT),), None), None, [made], VOCABULARY, RNG)

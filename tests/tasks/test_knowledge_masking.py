@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ernie2.tasks.base import Arranged, Labels
+from ernie2.tasks.base import Arrangement, Labels
 from ernie2.tasks.instances import lay_out
 from ernie2.tasks.knowledge_masking import unit_shares, unit_starts
 from tiny import CLS, MASK, SEP, UNK, VOCABULARY, document, random_document, task, whole
@@ -20,7 +20,7 @@ WHOLE = {"all": 1.0}
 
 
 def sequence_of(*documents):
-    return lay_out(Arranged(tuple(whole(d) for d in documents), None), VOCABULARY)
+    return lay_out(Arrangement(tuple(whole(d) for d in documents), None), VOCABULARY)
 
 
 def masked(sequence, seed=0, **options):
@@ -182,13 +182,13 @@ def test_picked_units_are_tallied_by_kind_and_pieces_by_number():
         ({"all": 1.0}, {"word": 4, "entity": 1, "user": 1}),
         ({"phrase": 1.0}, {"word": 4, "phrase": 1, "user": 1}),
     ):
-        tallies = []
+        counts = []
         for seed in range(40):
             made = masked(sequence, seed, mix=mix, **everything)
-            tallies.append(task("knowledge_masking", mix=mix).tally(sequence, made))
-        assert max(tallies, key=lambda tally: sum(tally.values())) == expected
+            counts.append(task("knowledge_masking", mix=mix).count_labels(sequence, made))
+        assert max(counts, key=lambda tally: sum(tally.values())) == expected
     made = masked(sequence, 0, mix={"basic": 1.0})
-    assert task("knowledge_masking", mix={"basic": 1.0}).tally(sequence, made) == {"piece": len(made.positions)}
+    assert task("knowledge_masking", mix={"basic": 1.0}).count_labels(sequence, made) == {"piece": len(made.positions)}
 
 
 @settings(max_examples=100, deadline=None)
@@ -311,5 +311,5 @@ def test_what_a_level_of_its_own_hid_is_counted_as_that_kind():
     made = sequence_of(document(WORDS, spans={"phrase": [(2, 6)]}))
     masking = task("knowledge_masking", mix={"word": 0.3, "phrase": 0.4, "entity": 0.3})
     hidden = Labels(np.array([3, 4, 5, 6]), made.tokens[3:7])
-    assert masking.tally(made, hidden) == {"phrase": 1}
-    assert masking.tally(made, Labels(np.array([3, 8]), made.tokens[[3, 8]])) == {"word": 2}
+    assert masking.count_labels(made, hidden) == {"phrase": 1}
+    assert masking.count_labels(made, Labels(np.array([3, 8]), made.tokens[[3, 8]])) == {"word": 2}

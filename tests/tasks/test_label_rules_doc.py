@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.tasks.base import SentenceTask, Task, TokenTask, find, known
+from ernie2.tasks.base import SentenceTask, Task, TokenTask, find_task, known_tasks
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "label-rules.md").read_text(encoding="utf-8")
-BUILT_IN = [name for name, origin in known().items() if origin == "ernie2"]
+BUILT_IN = [name for name, origin in known_tasks().items() if origin == "ernie2"]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_built_in_task_has_a_heading_with_its_level(name: str) -> None:
-    assert re.search(rf"^### `{name}`, {find(name).level}-level, classes: .+$", PAGE, re.MULTILINE)
+    assert re.search(rf"^### `{name}`, {find_task(name).level}-level, classes: .+$", PAGE, re.MULTILINE)
 
 
 def test_every_rule_bears_a_mark() -> None:
@@ -27,7 +27,7 @@ def test_every_rule_bears_a_mark() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_readme_has_a_row_for_every_built_in_task(name: str) -> None:
-    row = rf"^\| `{name}` \| {find(name).level} \|"
+    row = rf"^\| `{name}` \| {find_task(name).level} \|"
     assert re.search(row, (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 

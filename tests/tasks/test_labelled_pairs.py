@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ernie2.errors import TaskError
-from ernie2.tasks.base import Arranged, Segment, Source, find, known
-from ernie2.tasks.instances import arrange, build, lay_out
+from ernie2.tasks.base import Arrangement, Segment, Source, find_task, known_tasks
+from ernie2.tasks.instances import arrange, build_instance, lay_out
 from ernie2.tasks.labelled_pairs import DiscourseRelation, IRRelevance, LabelledPairs, LabelledPairsOptions
 from tiny import CLS, SEP, VOCABULARY, document, task
 
@@ -27,7 +27,7 @@ def instance(pair, limit=64, **options):
     made = discourse(**options)
     rng = np.random.default_rng(0)
     arranged = arrange(made, Source(pair, 0), None, limit, rng)
-    return None if arranged is None else build(arranged, made, [], VOCABULARY, rng)
+    return None if arranged is None else build_instance(arranged, made, [], VOCABULARY, rng)
 
 
 def test_a_pair_is_shown_as_two_segments_under_the_class_of_its_label():
@@ -49,7 +49,7 @@ def test_relevance_has_query_and_title_and_the_three_classes_of_the_paper():
     relevance = task("ir_relevance", labels=(0, 1, 2))
     pair = document([[[20, 21]], [[22, 23, 24]]], label="2")
     made = relevance.arrange(Source(pair, 0), None, 61, np.random.default_rng(0))
-    assert made == Arranged((Segment(pair, 0, 2), Segment(pair, 2, 5)), 2)
+    assert made == Arrangement((Segment(pair, 0, 2), Segment(pair, 2, 5)), 2)
     assert relevance.labels == ("0", "1", "2")
 
 
@@ -60,13 +60,13 @@ def test_one_instance_a_pair():
 
 @pytest.mark.parametrize("text", [document([[[10]], [[11]]]), document([[[10]], []], label="because")])
 def test_what_is_no_labelled_pair_is_neither_usable_nor_shown(text):
-    assert not discourse().usable(text)
+    assert not discourse().can_use(text)
     assert instance(text) is None
 
 
 def test_a_label_that_is_none_of_the_classes_is_an_error_that_names_the_document():
     stranger = document([[[10]], [[11]]], label="meanwhile", name="p17")
-    assert not discourse().usable(stranger)
+    assert not discourse().can_use(stranger)
     with pytest.raises(TaskError, match=r"'discourse_relation', document 'p17': its label 'meanwhile' is none of"):
         instance(stranger)
 
@@ -87,13 +87,13 @@ def test_whatever_is_cut_the_sequence_fits_and_the_label_stays(first, second, la
 @pytest.mark.parametrize(("second", "tenths"), [([20, 21], 0), ([10, 21], 5), ([10, 10, 11, 12], 10)])
 def test_the_cheap_rule_sees_the_share_of_pieces_in_common(second, tenths):
     pair = document([[[10, 11]], [second]], label="however")
-    sequence = lay_out(Arranged((Segment(pair, 0, 2), Segment(pair, 2, len(pair))), 0), VOCABULARY)
-    assert discourse().cheap(sequence, np.zeros(1, np.int64)).tolist() == [tenths]
+    sequence = lay_out(Arrangement((Segment(pair, 0, 2), Segment(pair, 2, len(pair))), 0), VOCABULARY)
+    assert discourse().baseline_feature(sequence, np.zeros(1, np.int64)).tolist() == [tenths]
 
 
 def test_token_tasks_ride_on_pairs_only_where_the_recipe_says_so():
-    assert not discourse().hosts_riders
-    assert discourse(hosts_riders=True).hosts_riders
+    assert not discourse().allows_attached_tasks
+    assert discourse(allows_attached_tasks=True).allows_attached_tasks
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_wrong_lists_of_labels_are_refused(labels, told):
 
 
 def test_both_tasks_are_known_and_the_family_itself_is_not():
-    names = {name: find(name) for name in known()}
+    names = {name: find_task(name) for name in known_tasks()}
     assert names["discourse_relation"] is DiscourseRelation
     assert names["ir_relevance"] is IRRelevance
     assert LabelledPairs not in names.values()
@@ -124,11 +124,11 @@ def test_a_task_of_your_own_takes_three_lines():
 
 
 def swapped(arranged):
-    return Arranged(arranged.segments[::-1], arranged.label)
+    return Arrangement(arranged.segments[::-1], arranged.label)
 
 
 def next_class(arranged):
-    return Arranged(arranged.segments, (arranged.label + 1) % len(LABELS))
+    return Arrangement(arranged.segments, (arranged.label + 1) % len(LABELS))
 
 
 def faithful(arranged, pair):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ernie2.shards.store import WORD_START
 from ernie2.shards.truncation import longest_first
 from ernie2.tasks.base import Segment
-from ernie2.tasks.pairs import fit, last_boundary, texts_of
+from ernie2.tasks.pairs import last_boundary, pair_texts, truncate_pair
 from tiny import document
 
 #              0   1    2   3   4   5      6   7   8    9
@@ -24,7 +24,7 @@ def runs(made):
 
 
 def test_the_texts_of_a_pair_are_its_two_paragraphs():
-    assert texts_of(PAIR) == ((0, 6), (6, 10))
+    assert pair_texts(PAIR) == ((0, 6), (6, 10))
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_the_texts_of_a_pair_are_its_two_paragraphs():
     ids=["no label", "one paragraph", "three paragraphs", "second empty", "first empty"],
 )
 def test_what_is_no_pair_of_two_texts_is_none(text):
-    assert texts_of(text) is None
-    assert fit(text, 99) is None
+    assert pair_texts(text) is None
+    assert truncate_pair(text, 99) is None
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_what_is_no_pair_of_two_texts_is_none(text):
     ],
 )
 def test_a_long_pair_is_cut_where_a_unit_ends(room, shown):
-    made = fit(PAIR, room)
+    made = truncate_pair(PAIR, room)
     assert made is None if shown is None else runs(made) == shown
 
 
 def test_a_text_that_needs_no_cut_keeps_its_end_whatever_follows_it():
     odd = document([[[10, 11]], [[900, 12]]], label="x")  # a second text that begins with a continuation piece
-    assert runs(fit(odd, 99)) == [(0, 2), (2, 4)]
+    assert runs(truncate_pair(odd, 99)) == [(0, 2), (2, 4)]
 
 
 @st.composite
@@ -85,8 +85,8 @@ def pairs(draw):
 
 @given(pairs(), st.integers(2, 60))
 def test_nothing_passes_the_room_no_unit_is_cut_and_no_text_is_empty(pair, room):
-    made = fit(pair, room)
-    (first, middle), (_, end) = texts_of(pair)
+    made = truncate_pair(pair, room)
+    (first, middle), (_, end) = pair_texts(pair)
     if made is None:
         one, other = longest_first(middle - first, end - middle, room)
         assert any(
@@ -105,7 +105,7 @@ def test_nothing_passes_the_room_no_unit_is_cut_and_no_text_is_empty(pair, room)
 
 @given(pairs(), st.data())
 def test_the_cut_goes_back_to_the_nearest_boundary_and_no_further(pair, data):
-    (_, middle), (_, end) = texts_of(pair)
+    (_, middle), (_, end) = pair_texts(pair)
     stop = data.draw(st.integers(middle, end))
     made = last_boundary(pair, middle, stop, end)
     allowed = [middle, *(at for at in range(middle + 1, end) if whole(pair, at)), end]
@@ -119,4 +119,4 @@ def whole(pair, at):
 
 
 def test_segments_are_of_the_pair_itself():
-    assert fit(PAIR, 10) == (Segment(PAIR, 0, 6), Segment(PAIR, 6, 10))
+    assert truncate_pair(PAIR, 10) == (Segment(PAIR, 0, 6), Segment(PAIR, 6, 10))

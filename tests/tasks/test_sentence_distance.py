@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.shards.store import AnnotatedDocument
-from ernie2.tasks.base import Arranged, Segment, Source
+from ernie2.tasks.base import Arrangement, Segment, Source
 from ernie2.tasks.instances import arrange as checked
-from ernie2.tasks.instances import build, lay_out
+from ernie2.tasks.instances import build_instance, lay_out
 from tiny import FOUR, VOCABULARY, document, random_document, task
 
 LABELS = ("adjacent", "same_document", "different_documents")
@@ -43,7 +43,7 @@ def walk(label, text, seed=0, room=99):
     return pairs
 
 
-def relation(arranged: Arranged) -> str | None:
+def relation(arranged: Arrangement) -> str | None:
     """What a reader would call the pair, by token offsets alone; None where no class fits, such as the wrong order."""
     first, second = arranged.segments
     if first.document is not second.document:
@@ -126,8 +126,8 @@ def test_a_sentence_that_does_not_fit_is_passed_over_not_cut():
 def test_documents_of_one_or_two_sentences_show_no_class_so_that_length_tells_none(label):
     for text in (document([[[10]]]), document([[[10], [11]]])):
         assert arrange(label, text) is None
-        assert not task("sentence_distance").usable(text)
-    assert task("sentence_distance").usable(document([[[10], [11]], [[12]]]))
+        assert not task("sentence_distance").can_use(text)
+    assert task("sentence_distance").can_use(document([[[10], [11]], [[12]]]))
 
 
 @pytest.mark.parametrize("label", LABELS[:2])
@@ -183,7 +183,7 @@ def test_token_tasks_ride_on_the_pair_and_score_no_special_token(seed, label):
     arranged = checked(distance, Source(text, 0, lambda: other), label, 64, rng)
     if arranged is None:
         return
-    instance = build(arranged, distance, [task(name) for name in FOUR[:3]], VOCABULARY, rng)
+    instance = build_instance(arranged, distance, [task(name) for name in FOUR[:3]], VOCABULARY, rng)
     assert instance.labels["sentence_distance"].targets.tolist() == [LABELS.index(label)]
     assert set(instance.segment.tolist()) == {0, 1}
     for name in FOUR[:3]:
@@ -201,8 +201,8 @@ def test_token_tasks_ride_on_the_pair_and_score_no_special_token(seed, label):
 )
 def test_the_cheap_rule_sees_the_share_of_pieces_in_common_in_tenths(first, second, feature):
     text = document([[first, second]])
-    arranged = Arranged((Segment(text, 0, len(first)), Segment(text, len(first), len(text))), 0)
-    made = task("sentence_distance").cheap(lay_out(arranged, VOCABULARY), np.zeros(1, np.int64))
+    arranged = Arrangement((Segment(text, 0, len(first)), Segment(text, len(first), len(text))), 0)
+    made = task("sentence_distance").baseline_feature(lay_out(arranged, VOCABULARY), np.zeros(1, np.int64))
     assert made.tolist() == [feature]
 
 
@@ -210,12 +210,12 @@ def test_the_cheap_rule_sees_the_share_of_pieces_in_common_in_tenths(first, seco
 
 
 def adjacent_backwards(arranged):
-    return Arranged(arranged.segments[::-1], arranged.label)
+    return Arrangement(arranged.segments[::-1], arranged.label)
 
 
 def one_sentence_further(arranged):
     first, second = arranged.segments
-    return Arranged((first, Segment(HERE, second.start + 1, second.end + 1)), arranged.label)
+    return Arrangement((first, Segment(HERE, second.start + 1, second.end + 1)), arranged.label)
 
 
 @pytest.mark.parametrize("bend", [adjacent_backwards, one_sentence_further])

@@ -117,5 +117,5 @@ def test_a_sentence_longer_than_the_room_is_passed_over_not_cut():
 def test_one_sentence_leaves_one_class_and_is_usable_for_nothing():
     arranged = arrange(document([[[10, 11]]]))
     assert (arranged.label, len(arranged.segments)) == (0, 1)
-    assert not task("sentence_reordering").usable(document([[[10, 11]]]))
-    assert task("sentence_reordering").usable(document([[[10], [11]]]))
+    assert not task("sentence_reordering").can_use(document([[[10, 11]]]))
+    assert task("sentence_reordering").can_use(document([[[10], [11]]]))

@@ -8,13 +8,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.tasks.base import Arranged, Segment
+from ernie2.tasks.base import Arrangement, Segment
 from ernie2.tasks.instances import lay_out
 from tiny import UNK, VOCABULARY, document, random_document, task, whole
 
 
 def labels_of(*segments):
-    sequence = lay_out(Arranged(segments, None), VOCABULARY)
+    sequence = lay_out(Arrangement(segments, None), VOCABULARY)
     made = task("token_document_relation").label(sequence, np.random.default_rng(0))
     return dict(zip(made.positions.tolist(), made.targets.tolist(), strict=True))
 
@@ -45,8 +45,8 @@ def test_a_document_shown_whole_is_not_scored_but_its_neighbour_is():
 
 
 def test_documents_of_one_sentence_are_not_usable():
-    assert not task("token_document_relation").usable(document([[[10, 20]]]))
-    assert task("token_document_relation").usable(document([[[10], [20]]]))
+    assert not task("token_document_relation").can_use(document([[[10, 20]]]))
+    assert task("token_document_relation").can_use(document([[[10], [20]]]))
 
 
 @settings(max_examples=150, deadline=None)

@@ -8,8 +8,8 @@ import pytest
 from custom_task.seen_before import SeenBefore
 from custom_task.sentence_order import SentenceOrder
 from ernie2.shards.store import AnnotatedDocument
-from ernie2.tasks.base import Arranged, Segment, Source, Vocabulary
-from ernie2.tasks.instances import arrange, build, lay_out
+from ernie2.tasks.base import Arrangement, Segment, Source, Vocabulary
+from ernie2.tasks.instances import arrange, build_instance, lay_out
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 VOCABULARY = Vocabulary(size=100, cls=CLS, sep=SEP, mask=MASK, pad=PAD, unk=UNK, ordinary=np.arange(5, 100))
@@ -35,12 +35,12 @@ TEXT = document([10, 11], [12], [13, 14, 15], [16])
 
 def order(
     label: str, text: AnnotatedDocument = TEXT, start: int = 0, limit: int = 50, size: int = 1
-) -> Arranged | None:
+) -> Arrangement | None:
     task = SentenceOrder(SentenceOrder.Options(passage_sentences=size), VOCABULARY)
     return arrange(task, Source(text, start), label, limit, np.random.default_rng(0))  # checks what the task returns
 
 
-def shown(arranged: Arranged | None) -> list[list[int]]:
+def shown(arranged: Arrangement | None) -> list[list[int]]:
     assert arranged is not None
     return [s.document.tokens[s.start : s.end].tolist() for s in arranged.segments]
 
@@ -48,11 +48,11 @@ def shown(arranged: Arranged | None) -> list[list[int]]:
 def test_a_token_was_seen_before_iff_it_stands_further_left():
     text = document([10, 11, 10, UNK], [11, UNK, 12])
     task = SeenBefore(SeenBefore.Options(), VOCABULARY)
-    sequence = lay_out(Arranged((Segment(text, 0, 4), Segment(text, 4, 7)), None), VOCABULARY)
+    sequence = lay_out(Arrangement((Segment(text, 0, 4), Segment(text, 4, 7)), None), VOCABULARY)
     #                                   [CLS] 10 11 10 [UNK] [SEP] 11 [UNK] 12 [SEP]
     made = task.label(sequence, np.random.default_rng(0))
     assert dict(zip(made.positions.tolist(), made.targets.tolist(), strict=True)) == {1: 0, 2: 0, 3: 1, 6: 1, 8: 0}
-    assert task.cheap(sequence, made.positions).tolist() == [10, 11, 10, 11, 12]
+    assert task.baseline_feature(sequence, made.positions).tolist() == [10, 11, 10, 11, 12]
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,15 @@ def test_passages_that_do_not_fit_are_passed_over():
 
 def test_one_sentence_is_no_pair():
     task = SentenceOrder(SentenceOrder.Options(), VOCABULARY)
-    assert not task.usable(document([10]))
-    assert task.usable(document([10], [11]))
+    assert not task.can_use(document([10]))
+    assert task.can_use(document([10], [11]))
 
 
 def test_both_label_one_instance():
     tasks = SentenceOrder(SentenceOrder.Options(), VOCABULARY), SeenBefore(SeenBefore.Options(), VOCABULARY)
-    made = build(order("swapped", document([10, 11], [11])), tasks[0], [tasks[1]], VOCABULARY, np.random.default_rng(0))
+    made = build_instance(
+        order("swapped", document([10, 11], [11])), tasks[0], [tasks[1]], VOCABULARY, np.random.default_rng(0)
+    )
     assert made.inputs.tolist() == [CLS, 11, SEP, 10, 11, SEP]
     assert made.labels["sentence_order"].targets.tolist() == [1]
     assert made.labels["seen_before"].positions.tolist() == [1, 3, 4]

@@ -8,8 +8,17 @@ from ernie2.batches.stream import Feed
 from ernie2.errors import TaskError
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.tasks.base import Task
-from ernie2.tasks.building import KINDS, check_labels, corpora_for
-from ernie2.tasks.usable import LEAST_USABLE, Table, Usable, count_usable, describe, serves, usable_table, why_never
+from ernie2.tasks.building import CORPUS_KINDS, check_labels, corpora_for
+from ernie2.tasks.usable_data import (
+    MIN_USABLE_SHARE,
+    UsableData,
+    UsableTable,
+    count_usable,
+    describe_usable,
+    is_sufficient,
+    unusable_reason,
+    usable_table,
+)
 
 
 def feeds(
@@ -18,7 +27,7 @@ def feeds(
     split: str = "train",
     weights: Mapping[str, float | None] | None = None,
     sequence_tokens: int = 512,
-) -> tuple[dict[str, Feed], Table]:
+) -> tuple[dict[str, Feed], UsableTable]:
     """Returns, by task name, the corpora it reads in `split` with their shares, and the table of usable documents.
 
     A task reads the corpora its options name, else every corpus of its kind (documents or labelled pairs) of which it
@@ -29,7 +38,7 @@ def feeds(
     too little, its data has a label that is none of its classes, or no corpus is left.
     """
     for task in tasks:
-        if (reason := task.refuses()) is not None:
+        if (reason := task.unsupported_reason()) is not None:
             raise TaskError(f"task {task.name!r} cannot run on {shards.folder}: {reason}.")
     table = usable_table(shards.corpora, tasks, split, sequence_tokens)
     made = {}
@@ -44,7 +53,8 @@ def heldout_feed(feed: Feed, task: Task, sequence_tokens: int) -> Feed:
     kept = [
         (corpus, share)
         for corpus, share in zip(feed.corpora, feed.shares, strict=True)
-        if count_usable(corpus, task, "heldout")[0] and why_never(task, corpus, "heldout", sequence_tokens) is None
+        if count_usable(corpus, task, "heldout")[0]
+        and unusable_reason(task, corpus, "heldout", sequence_tokens) is None
     ]
     return Feed([corpus for corpus, _ in kept], [share for _, share in kept])
 
@@ -55,22 +65,22 @@ def apart(feeds: Mapping[str, Feed]) -> frozenset[tuple[str, str]]:
     return frozenset((a, b) for a in reads for b in reads if reads[a].isdisjoint(reads[b]))
 
 
-def _corpora(task: Task, shards: Shards, usable: Mapping[str, Usable], split: str) -> list[ShardedCorpus]:
+def _corpora(task: Task, shards: Shards, usable: Mapping[str, UsableData], split: str) -> list[ShardedCorpus]:
     offered = corpora_for(task, shards.corpora)
     check_labels(task, offered)
     for name in task.options.corpora or ():
-        if serves(task, usable[name]) or not usable[name]["of"]:
+        if is_sufficient(task, usable[name]) or not usable[name]["of"]:
             continue
         raise TaskError(
-            f"task {task.name!r} can use {describe(task, usable[name])} of corpus {name!r}, less than "
+            f"task {task.name!r} can use {describe_usable(task, usable[name])} of corpus {name!r}, less than "
             f"{_wanted(task)}. It needs {task.needs}. Take {name!r} off tasks.{task.name}.corpora, or leave the task "
             "out."
         )
-    chosen = [name for name in offered if serves(task, usable[name])]
+    chosen = [name for name in offered if is_sufficient(task, usable[name])]
     if not chosen:
-        counts = "; ".join(f"{describe(task, usable[name])} of {name!r}" for name in offered)
+        counts = "; ".join(f"{describe_usable(task, usable[name])} of {name!r}" for name in offered)
         can_use = f"{counts}; at least {_wanted(task)} are needed"
-        none = f"no corpus, since none holds {KINDS[task.reads]}"
+        none = f"no corpus, since none holds {CORPUS_KINDS[task.corpus_kind]}"
         raise TaskError(
             f"task {task.name!r} has nothing to read in {shards.folder} ({split}): it can use "
             f"{can_use if counts else none}. It needs {task.needs}. "
@@ -86,5 +96,5 @@ def weight_of(corpus: ShardedCorpus, weights: Mapping[str, float | None]) -> tup
 
 
 def _wanted(task: Task) -> str:
-    tokens = f" and {task.least_scored:.0%} of tokens scored" if task.least_scored else ""
-    return f"{LEAST_USABLE:.0%} of documents{tokens}"
+    tokens = f" and {task.min_scored_share:.0%} of tokens scored" if task.min_scored_share else ""
+    return f"{MIN_USABLE_SHARE:.0%} of documents{tokens}"

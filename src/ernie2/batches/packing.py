@@ -44,7 +44,9 @@ class Caps:
             if isinstance(task, SentenceTask):
                 scored[task.name] = sequences
             elif isinstance(task, TokenTask):
-                scored[task.name] = min(pack_tokens, max(sequence_tokens, math.ceil(task.scored_share * pack_tokens)))
+                scored[task.name] = min(
+                    pack_tokens, max(sequence_tokens, math.ceil(task.max_scored_share * pack_tokens))
+                )
         return Caps(pack_tokens, sequence_tokens, sequences, scored)
 
 
@@ -70,7 +72,7 @@ def pack_block(
         name: Labels(labels[name].positions[: end[count]], labels[name].targets[: end[count]])
         for name, end in ends.items()
     }
-    segments, ids = block.whole.segment[:real], np.full(count, task_id)
+    segments, ids = block.sequence.segment[:real], np.full(count, task_id)
     return _pack(caps, pad, [inputs[:real]], [segments], ids, scored, starts[: count + 1])
 
 

@@ -22,10 +22,10 @@ from ernie2.batches.order import generator, permuted, seed_of
 from ernie2.batches.packing import Caps, Packer, pack_block
 from ernie2.errors import TaskError
 from ernie2.shards.store import AnnotatedDocument, ShardedCorpus
-from ernie2.tasks.base import Arranged, Labels, SentenceTask, Source, Task, TokenTask, Vocabulary
+from ernie2.tasks.base import Arrangement, Labels, SentenceTask, Source, Task, TokenTask, Vocabulary
 from ernie2.tasks.blocks import label_block, lay_out_block
-from ernie2.tasks.instances import Instance, arrange, build
-from ernie2.tasks.usable import PATIENCE, draw_other
+from ernie2.tasks.instances import Instance, arrange, build_instance
+from ernie2.tasks.usable_data import MAX_ATTEMPTS, draw_other_document
 
 
 @dataclass
@@ -49,7 +49,7 @@ Lane = dict[str, Cursor]
 class _Drawn:
     """An arranged instance: its generator and corpus, where the walk goes on there, and the attempts it took."""
 
-    arranged: Arranged
+    arranged: Arrangement
     rng: Generator
     corpus: str
     place: tuple[int, int]
@@ -154,11 +154,11 @@ class Stream:
         place, attempts = cursor.corpora.get(corpus.name, (0, 0)), 0
         while True:
             drawn = self._arrange(host, corpus, label, lane_number, place, attempts)
-            instance = build(drawn.arranged, sentence_task, labellers, self.vocabulary, drawn.rng)
+            instance = build_instance(drawn.arranged, sentence_task, labellers, self.vocabulary, drawn.rng)
             if len(instance.labels[host].positions):
                 identity = host if sentence_task is not None else labellers[0].name
                 return instance, drawn.after(cursor), self.ids[identity]
-            if drawn.attempts == PATIENCE:
+            if drawn.attempts == MAX_ATTEMPTS:
                 raise self._nothing_found(host, corpus, label, drawn.arranged.segments[0].document)
             place, attempts = drawn.place, drawn.attempts
 
@@ -214,12 +214,12 @@ class Stream:
     ) -> _Drawn:
         """What `host` arranges from `place` in `corpus` on, passing over what it cannot use.
 
-        `attempts`: those made for this instance before. Raises `TaskError` after `PATIENCE` of them.
+        `attempts`: those made for this instance before. Raises `TaskError` after `MAX_ATTEMPTS` of them.
         """
         task = self.tasks[host]
         sentence_task = task if isinstance(task, SentenceTask) else None
         k, sentence = place
-        for attempt in range(attempts, PATIENCE):
+        for attempt in range(attempts, MAX_ATTEMPTS):
             document = self._document(host, corpus, lane_number, k)
             rng = generator(self._seed, self._split, host, corpus.name, lane_number, k, sentence)
             source = Source(document, sentence, lambda d=document, g=rng: self._other(host, corpus, d, g))  # type: ignore[misc]
@@ -232,8 +232,8 @@ class Stream:
 
     def _nothing_found(self, host: str, corpus: ShardedCorpus, label: str | None, last: AnnotatedDocument) -> TaskError:
         return TaskError(
-            f"task {host!r} found nothing to score in {PATIENCE:,} attempts in a row on the {self._split} documents of "
-            f"corpus {corpus.name!r}"
+            f"task {host!r} found nothing to score in {MAX_ATTEMPTS:,} attempts in a row on the {self._split} "
+            f"documents of corpus {corpus.name!r}"
             + (f" for label {label!r}" if label else "")
             + f"; the last was {last.name!r}. It needs {self.tasks[host].needs}. Leave the task out, or "
             f"{corpus.name!r} out of tasks.{host}.corpora."
@@ -301,7 +301,7 @@ class Stream:
     def _other(
         self, host: str, corpus: ShardedCorpus, document: AnnotatedDocument, rng: Generator
     ) -> AnnotatedDocument:
-        if (other := draw_other(corpus, self._split, document, rng)) is not None:
+        if (other := draw_other_document(corpus, self._split, document, rng)) is not None:
             return other
         raise TaskError(
             f"task {host!r} needs a document of another group, but all {self._split} documents of corpus "

@@ -87,7 +87,7 @@ def write_example(task: Task, instance: Instance, pieces: WordPieces) -> str:
     everything = range(len(instance.sequence.tokens))
     if task.labels is None:
         return _join(_hidden(instance, targets, pieces))
-    return _join(_pieces(instance, everything, pieces, lambda at, text: task.show(text, targets[at]), targets))
+    return _join(_pieces(instance, everything, pieces, lambda at, text: task.format_token(text, targets[at]), targets))
 
 
 Chunk = tuple[str, bool]

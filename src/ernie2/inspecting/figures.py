@@ -16,9 +16,9 @@ from ernie2.inspecting.examples import walk, wanted_by, write_example
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, ShardedCorpus, Shards
 from ernie2.shards.wordpieces import WordPieces
-from ernie2.tasks.base import BUILT_IN, Task, find, known
+from ernie2.tasks.base import BUILT_IN, Task, find_task, known_tasks
 from ernie2.tasks.building import build_tasks, vocabulary_of
-from ernie2.tasks.usable import Usable, usable_table
+from ernie2.tasks.usable_data import UsableData, usable_table
 
 INSTANCES = 300
 """Instances behind the statistics of a task."""
@@ -54,21 +54,21 @@ class CorpusFigures:
 class TaskFigures:
     """One task. `why_not` says why it has no statistics, None where it has; of a task that fails, all else is empty.
 
-    `tokens` and `scored` are sums over `instances`; `tally` counts what `tallies` names; `examples` are texts in which
-    the labels are written.
+    `tokens` and `scored` are sums over `instances`; `label_counts`: what `counts_heading` names; `examples` are
+    texts in which the labels are written.
     """
 
     name: str
     about: str = ""
     needs: str = ""
     legend: str = ""
-    tallies: str = ""
-    usable: Mapping[str, Usable] = field(default_factory=dict)
+    counts_heading: str = ""
+    usable: Mapping[str, UsableData] = field(default_factory=dict)
     why_not: str | None = None
     instances: int = 0
     tokens: int = 0
     scored: int = 0
-    tally: Mapping[str, int] | None = None
+    label_counts: Mapping[str, int] | None = None
     examples: tuple[str, ...] = ()
     searched: bool = True
     """False: the examples were to contain something that this task does not know."""
@@ -112,9 +112,9 @@ def inspect(
     pairs = [corpus.name for corpus in opened.corpora.values() if corpus.labels]
     named = [task] if task is not None else list(given)
     figures: list[TaskFigures] = []
-    for name in named or known():
+    for name in named or known_tasks():
         try:
-            kind = find(name)
+            kind = find_task(name)
             # where no recipe gives options, labelled pairs are looked at corpus by corpus, each with its own labels
             looks = [{"corpora": [corpus]} for corpus in pairs] if kind.labels_from_data and pairs else [{}]
             figures += [
@@ -127,7 +127,7 @@ def inspect(
             reason = str(error) if isinstance(error, Ernie2Error) else f"it failed with {error!r}{raised_at(error)}."
             figures.append(TaskFigures(name, why_not=reason))
     if containing is not None and not any(found.searched for found in figures):
-        classes = {label for found in figures for label in found.tally or ()}
+        classes = {label for found in figures for label in found.label_counts or ()}
         raise ConfigError(
             f"{containing!r} is not a kind of span or a class of these tasks."
             f"{did_you_mean(containing, [*SPAN_KINDS, *classes])} Kinds: {', '.join(SPAN_KINDS)}; classes are "
@@ -193,7 +193,7 @@ def _look_through(
     containing: str | None,
     weights: Mapping[str, float | None] | None,
 ) -> TaskFigures:
-    figures = TaskFigures(kind.name, kind.about, kind.needs, kind.legend, kind.tallies)
+    figures = TaskFigures(kind.name, kind.about, kind.needs, kind.legend, kind.counts_heading)
     vocabulary = vocabulary_of(pieces)
     try:
         (task,) = build_tasks({kind.name: options}, vocabulary, shards.corpora)
@@ -201,9 +201,9 @@ def _look_through(
         figures = replace(figures, usable=usable)
         feed, _ = feeds(shards, [task], weights=weights, sequence_tokens=sequence_tokens)
         made = walk(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
-        tally: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for instance in made:
-            tally.update(task.tally(instance.sequence, instance.labels[task.name]))
+            counts.update(task.count_labels(instance.sequence, instance.labels[task.name]))
         wanted = None if containing is None else wanted_by(task, containing)
         searched = containing is None or wanted is not None
         is_kind = containing in SPAN_KINDS and containing not in (task.labels or ())
@@ -215,9 +215,9 @@ def _look_through(
     return replace(
         figures,
         instances=len(made),
-        tokens=sum(len(instance) - 1 - instance.sequence.segments for instance in made),
+        tokens=sum(len(instance) - 1 - instance.sequence.segment_count for instance in made),
         scored=sum(len(instance.labels[task.name].positions) for instance in made),
-        tally=tally,
+        label_counts=counts,
         examples=tuple(write_example(task, instance, pieces) for instance in shown),
         searched=searched,
         shows=shows,

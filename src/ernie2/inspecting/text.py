@@ -11,7 +11,7 @@ from ernie2.corpora.long_texts import LONGEST_TEXT
 from ernie2.formatting import quantity
 from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
 from ernie2.shards.unknown import HIGH, describe_share
-from ernie2.tasks.usable import notes_of
+from ernie2.tasks.usable_data import corpora_by_note
 
 MOST_LABELS = 10
 """The commonest classes that are written out."""
@@ -86,12 +86,12 @@ def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None)
         return [f"task {task.name} cannot be used: {' '.join(str(task.why_not).split())}"]
     lines = [f"task {task.name}: {task.about}", f"  needs {task.needs}"]
     lines += [f"  can use {c['usable']:,} of {c['of']:,} documents of {name}" for name, c in task.usable.items()]
-    notes = [f"note on {', '.join(names)}: {note}" for note, names in notes_of(task.usable).items()]
+    notes = [f"note on {', '.join(names)}: {note}" for note, names in corpora_by_note(task.usable).items()]
     lines += [_wrapped(note) for note in notes]
     if task.why_not is not None:
         return [*lines, fill(f"does not apply: {task.why_not}", _WIDTH, initial_indent="  ", subsequent_indent="  ")]
-    tally = task.tally or {}
-    total = max(sum(tally.values()), 1)
+    counts = task.label_counts or {}
+    total = max(sum(counts.values()), 1)
     scored = (
         f"{task.scored / max(task.tokens, 1):.1%} of tokens scored"
         if task.scored != task.instances
@@ -100,7 +100,9 @@ def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None)
     if total not in (task.scored, 1):
         scored += f", {task.scored / total:.2f} tokens a unit"
     lines.append(f"  {quantity(task.instances, 'instance')} of up to {sequence_tokens} tokens: {scored}")
-    lines.append(_wrapped(f"{task.tallies}: {_shares({name: count for name, count in tally.items() if count})}"))
+    lines.append(
+        _wrapped(f"{task.counts_heading}: {_shares({name: count for name, count in counts.items() if count})}")
+    )
     if containing is not None and task.shows and not task.examples:
         found = f"no example with {containing!r} was found" if task.searched else f"has no class {containing!r}"
         lines.append(f"  {found}")

@@ -26,7 +26,7 @@ from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import ShardedCorpus, Shards, damage_first
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_ids, task_options, vocabulary_of
-from ernie2.tasks.usable import Table
+from ernie2.tasks.usable_data import UsableTable
 from ernie2.training.distributed import World
 from ernie2.training.environment import environment, git_state, rules, versions
 from ernie2.training.evaluate import HeldOut
@@ -60,7 +60,7 @@ class Pretraining:
 
     trainer: Trainer
     record: RunRecord
-    usable: Table
+    usable: UsableTable
 
 
 def build(
@@ -169,7 +169,7 @@ def open_stream(
     batch: BatchSettings,
     seed: int,
     weights: Mapping[str, float | None] | None = None,
-) -> tuple[Stream, dict[str, Feed], Table]:
+) -> tuple[Stream, dict[str, Feed], UsableTable]:
     """The train stream, the corpora each task reads, the table of usable documents; raises `TaskError` like `feeds`.
 
     `weights`: by corpus, the share of a task's tokens that come from it, by default as many as it has.
@@ -188,7 +188,7 @@ def lay_plans(
     """`stages`, or those of the recipe's method, as steps; `apart`: pairs (host, rider) that share no corpus."""
     order = recipe.stages.order or tuple(recipe.tasks)
     levels = {task.name: task.level for task in tasks}
-    closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.hosts_riders)
+    closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.allows_attached_tasks)
     if stages is None:
         stages = METHODS[recipe.stages.method](order, recipe.stages.steps)
     return [Plan(stage, levels, recipe.stages.combine, recipe.stages.plain_share, closed, apart) for stage in stages]
@@ -198,13 +198,18 @@ def check_rides(tasks: Sequence[Task], apart: frozenset[tuple[str, str]]) -> fro
     """Returns `apart`; raises `TaskError` where labelled pairs are to host token tasks and none of these reads them."""
     riders = [task.name for task in tasks if task.level == "token"]
     for task in tasks:
-        if not isinstance(task, SentenceTask) or task.reads != "pairs" or not task.hosts_riders or not riders:
+        if (
+            not isinstance(task, SentenceTask)
+            or task.corpus_kind != "pairs"
+            or not task.allows_attached_tasks
+            or not riders
+        ):
             continue
         if all((task.name, rider) in apart for rider in riders):
             raise TaskError(
                 f"task {task.name!r} is to host token-level tasks, but none of {', '.join(riders)} reads its labelled "
                 f"pairs. Name its corpus (and the others) under `corpora` of those that shall, or take "
-                f"tasks.{task.name}.hosts_riders out."
+                f"tasks.{task.name}.allows_attached_tasks out."
             )
     return apart
 
@@ -243,7 +248,7 @@ def _longest_sentence(corpus: ShardedCorpus) -> int:
     return max((int(np.diff(shard.sentences).max(initial=0)) for shard in corpus.shards), default=0)
 
 
-def _data_record(shards: Shards, vocabulary: Vocabulary, usable: Table) -> DataRecord:
+def _data_record(shards: Shards, vocabulary: Vocabulary, usable: UsableTable) -> DataRecord:
     return DataRecord(
         shards=tuple(str(folder.resolve()) for folder in shards.folders),
         fingerprint=shards.fingerprint,

@@ -28,7 +28,7 @@ from ernie2.runs.start import go_on
 from ernie2.runs.stored import recipe_of, shards_of_run, stages_of
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.storage.locks import owner_of
-from ernie2.tasks.base import find
+from ernie2.tasks.base import find_task
 from ernie2.tasks.building import build_tasks, task_options
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import Checkpoint, newest
@@ -273,7 +273,7 @@ def extended_recipe(
     `run` is the folder unless an override names one; `stages` already hold the new one. Raises `ConfigError` for wrong
     options, `TaskError` where the new task has nothing to read in `theirs`.
     """
-    find(task)  # raises for a task there is none of
+    find_task(task)  # raises for a task there is none of
     values = recipe.model_dump(mode="json")
     values |= {"run": str(run), "name": f"{recipe.name}-{task}"}
     earlier = _written_out(recipe.tasks, ours, recipe.batch.sequence_tokens)

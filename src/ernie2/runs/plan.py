@@ -26,7 +26,7 @@ from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import Task
-from ernie2.tasks.building import bare_vocabulary, build_task
+from ernie2.tasks.building import build_task, special_tokens_vocabulary
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import begun
 from ernie2.training.distributed import World
@@ -128,7 +128,7 @@ def _shards(recipe: Recipe) -> Shards | None:
 
 def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
     """What the recipe alone tells; at the end, what is absent or that `ernie2 prepare` comes first."""
-    tasks = [build_task(name, options, bare_vocabulary()) for name, options in recipe.tasks.items()]
+    tasks = [build_task(name, options, special_tokens_vocabulary()) for name, options in recipe.tasks.items()]
     figures = _schedule(recipe, lay_plans(recipe, tasks, _apart(recipe, tasks)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     file, vocabulary = recipe.tokenizer.file, recipe.tokenizer.train
@@ -157,7 +157,7 @@ def _apart(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[str, str]]:
     """Pairs (host, rider) that share no corpus, by what the recipe says they read."""
     kinds = {name: "documents" if corpus.pairs is None else "pairs" for name, corpus in recipe.corpora.items()}
     reads = {
-        task.name: set(task.options.corpora or (name for name, kind in kinds.items() if kind == task.reads))
+        task.name: set(task.options.corpora or (name for name, kind in kinds.items() if kind == task.corpus_kind))
         for task in tasks
     }
     return frozenset((a, b) for a in reads for b in reads if reads[a].isdisjoint(reads[b]))

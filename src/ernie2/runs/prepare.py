@@ -23,7 +23,7 @@ from ernie2.shards.store import Shards
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.building import build_tasks, vocabulary_of
 from ernie2.tasks.recipe import load_recipe
-from ernie2.tasks.usable import Table, notes_of, usable_table
+from ernie2.tasks.usable_data import UsableTable, corpora_by_note, usable_table
 
 RecipeSource = str | Path | Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def prepare(
     checked = load_recipe(recipe, overrides)
     shards = shards_of(checked, workers, replace=replace)
     tasks = build_tasks(checked.tasks, vocabulary_for(shards), shards.corpora)
-    log_info("Usable documents per task and corpus:")
+    log_info("UsableData documents per task and corpus:")
     table = usable_table(shards.corpora, tasks, sequence_tokens=checked.batch.sequence_tokens)
     for task, counts in table.items():
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
@@ -188,7 +188,7 @@ def say_missing(tasks: Sequence[str]) -> None:
         )
 
 
-def say_notes(usable: Table, read: Mapping[str, Feed]) -> None:
+def say_notes(usable: UsableTable, read: Mapping[str, Feed]) -> None:
     """Prints corpora that a task leaves out, and what to warn of in those it reads."""
     for name, feed in read.items():
         reads = [corpus.name for corpus in feed.corpora]
@@ -196,7 +196,7 @@ def say_notes(usable: Table, read: Mapping[str, Feed]) -> None:
             if corpus not in reads:
                 why = usable[name][corpus].get("why", "it offers too little")
                 log_warning(f"Note: {name} does not read {corpus}: {why}.")
-        for note, corpora in notes_of({corpus: usable[name][corpus] for corpus in reads}).items():
+        for note, corpora in corpora_by_note({corpus: usable[name][corpus] for corpus in reads}).items():
             log_warning(f"Note: {name}, {'corpus' if len(corpora) == 1 else 'corpora'} {', '.join(corpora)}: {note}")
 
 

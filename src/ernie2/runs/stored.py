@@ -25,7 +25,7 @@ from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.links import outside_target
 from ernie2.storage.locks import owner_of
-from ernie2.tasks.building import listed
+from ernie2.tasks.building import quote_names
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import newest
 from ernie2.training.run_record import RunRecord, is_run, read_run
@@ -197,9 +197,9 @@ def fill_by_label(
         to, come_from = (torch.tensor([labels.index(one) for one in shared]).long() for labels in (wanted, known))
         rows |= {f"heads.{task}.linear.{part}": (to, come_from) for part in ("weight", "bias")}
         if unknown := [label for label in wanted if label not in known]:
-            new.append(f"heads.{task}, labels {listed(unknown)}")
+            new.append(f"heads.{task}, labels {quote_names(unknown)}")
         if dropped := [label for label in known if label not in wanted]:
-            left_out.append(f"heads.{task}, labels {listed(dropped)}")
+            left_out.append(f"heads.{task}, labels {quote_names(dropped)}")
     for name, ours in model.state_dict().items():
         if name in rows and name in theirs:
             to, come_from = rows[name]

@@ -14,7 +14,7 @@ from ernie2.errors import CheckpointError, ConfigError
 from ernie2.studies.analysis.reading import check_format
 from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.settings import StudySettings
-from ernie2.tasks.base import find
+from ernie2.tasks.base import find_task
 from ernie2.tasks.recipe import load_recipe
 from ernie2.training.environment import check_rules
 from ernie2.training.run_record import read_run
@@ -69,7 +69,7 @@ def check_unit(unit: Unit, settings: StudySettings) -> None:
     """Raise `CheckpointError`, naming what differs, unless the folder of a unit holds a run of its recipe."""
     folder, recipe = unit.folder(settings), load_recipe(recipe_of(unit, settings))
     tasks = {
-        name: find(name).Options.model_validate(dict(options or {})).model_dump(mode="json")
+        name: find_task(name).Options.model_validate(dict(options or {})).model_dump(mode="json")
         for name, options in recipe.tasks.items()
     }
     expected = dotted({**recipe.model_dump(mode="json"), "tasks": tasks})

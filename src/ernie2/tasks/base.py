@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-GROUP = "ernie2.tasks"
+ENTRY_POINT_GROUP = "ernie2.tasks"
 BUILT_IN = {
     "knowledge_masking": "knowledge_masking",
     "capitalization_prediction": "capitalization_prediction",
@@ -40,7 +40,7 @@ BUILT_IN = {
     "ir_relevance": "labelled_pairs",
 }
 """The module of this package that holds each task."""
-ROW_ZERO = "knowledge_masking"
+TASK_WITH_ID_ZERO = "knowledge_masking"
 """The task that row 0 of the task table is kept for, also where a recipe leaves it out; ours."""
 
 
@@ -88,18 +88,18 @@ class Source:
 
     document: AnnotatedDocument
     start: int
-    fetch_other: Callable[[], AnnotatedDocument] | None = None
+    fetch_other_document: Callable[[], AnnotatedDocument] | None = None
 
     @property
-    def other(self) -> AnnotatedDocument:
+    def other_document(self) -> AnnotatedDocument:
         """A document of another group, drawn anew at every access."""
-        if self.fetch_other is None:
+        if self.fetch_other_document is None:
             raise LookupError("this source has no other document")
-        return self.fetch_other()
+        return self.fetch_other_document()
 
 
 @dataclass(frozen=True, slots=True)
-class Arranged:
+class Arrangement:
     """Segments in the order in which they are shown, their class (None: plain text), and where the walk goes on.
 
     `next_sentence`: first sentence of the document not used up; None where one instance a document is right.
@@ -126,7 +126,7 @@ class TokenSequence:
     document: Array
     segment: Array
     spans: Mapping[str, Array]
-    segments: int
+    segment_count: int
     document_lengths: Array
 
 
@@ -160,19 +160,19 @@ class Task:
     """One sentence: what is predicted."""
     needs: ClassVar[str] = "text"
     """What a corpus must offer, in words, for messages."""
-    cheap_rule: ClassVar[str] = "majority class"
-    """What the cheap baseline knows, in words; `cheap` gives its feature."""
+    baseline_name: ClassVar[str] = "majority class"
+    """Name of the feature that the feature baseline uses; `baseline_feature` computes its feature."""
     legend: ClassVar[str] = ""
-    """How a person reads an example of `inspect`; `show` writes it."""
-    tallies: ClassVar[str] = "labels"
-    """What `tally` counts."""
+    """How a person reads an example of `inspect`; `format_token` writes it."""
+    counts_heading: ClassVar[str] = "labels"
+    """What `count_labels` counts."""
     labels: tuple[str, ...] | None = None
     """Names of the classes; None: the vocabulary."""
-    reads: ClassVar[Literal["documents", "pairs"]] = "documents"
+    corpus_kind: ClassVar[Literal["documents", "pairs"]] = "documents"
     """Kind of corpora it reads: running text, or pairs of texts with a label each."""
     labels_from_data: ClassVar[bool] = False
     """True: the classes are the labels of the corpora it reads, unless its option `labels` names them."""
-    least_scored: ClassVar[float] = 0.0
+    min_scored_share: ClassVar[float] = 0.0
     """Share of a corpus's tokens a token task must score there; a corpus that offers less is not read."""
     Options: ClassVar[type[Options]] = Options
 
@@ -180,24 +180,24 @@ class Task:
         self.options = options
         self.vocabulary = vocabulary
 
-    def refuses(self) -> str | None:
+    def unsupported_reason(self) -> str | None:
         """Why this task cannot work with this tokeniser at all, or None."""
         return None
 
-    def usable(self, document: AnnotatedDocument) -> bool:
+    def can_use(self, document: AnnotatedDocument) -> bool:
         """Whether this document can show at least one label of the task."""
         return len(document) > 0
 
-    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
-        """The one feature (p,) int64 the cheap rule sees; it answers the label commonest for it in train."""
+    def baseline_feature(self, sequence: TokenSequence, positions: Array) -> Array:
+        """Return the feature (p,) int64 of each scored position; the baseline predicts its most frequent label."""
         return np.zeros(len(positions), np.int64)
 
-    def tally(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
+    def count_labels(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
         """What `inspect` counts in one instance: how often each class was scored."""
         counts = np.bincount(labels.targets, minlength=len(self.labels or ()))
         return dict(zip(self.labels or (), counts.tolist(), strict=False))
 
-    def show(self, text: str, target: int) -> str:
+    def format_token(self, text: str, target: int) -> str:
         """How an example writes a scored token of class `target`."""
         return f"{text}/{self.labels[target]}" if self.labels else text
 
@@ -209,10 +209,10 @@ class SentenceTask(Task):
     labels: tuple[str, ...]
     balanced: ClassVar[bool] = True
     """The caller draws the label, all classes equally often; False: `arrange` draws for itself and is given None."""
-    hosts_riders: bool = True
+    allows_attached_tasks: bool = True
     """Whether token tasks may label what this task arranged (paper: one sentence-level, several token-level losses)."""
 
-    def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
+    def arrange(self, source: Source, label: str | None, max_tokens: int, rng: Generator) -> Arrangement | None:
         """Arranges at most `room` tokens of `source` so that they show `label`, or None where they cannot.
 
         `room` already leaves out [CLS] and one [SEP] for each of `max_segments`.
@@ -231,7 +231,7 @@ class TokenTask(Task):
     level = "token"
     changes_input: ClassVar[bool] = False
     """True: `label` returns other inputs; such a task goes last, and nobody else scores what it replaced."""
-    scored_share: ClassVar[float] = 1.0
+    max_scored_share: ClassVar[float] = 1.0
     """Cap on scored positions as a share of a pack's tokens, for static shapes."""
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
@@ -269,12 +269,12 @@ def register(task: T) -> T:
     return task
 
 
-def known() -> dict[str, str]:
+def known_tasks() -> dict[str, str]:
     """Return every task that can be named with its origin: built in, registered in this process, or announced.
 
     A task comes from the package that announces it, whether or not it was imported already; else from its module.
     """
-    announced = {entry.name: entry for entry in entry_points(group=GROUP)}
+    announced = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
     names = dict.fromkeys((*BUILT_IN, *_TASKS, *announced))
     return {name: _origin(name, announced.get(name)) for name in names}
 
@@ -292,7 +292,7 @@ def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else entry.module
 
 
-def find(name: str) -> type[Task]:
+def find_task(name: str) -> type[Task]:
     """Returns the task class called `name`; imports only the module that holds it.
 
     Raises `UnknownTask` with a suggestion, and `TaskError` where a package announces the task but does not bring it.
@@ -301,10 +301,10 @@ def find(name: str) -> type[Task]:
         if name in BUILT_IN:
             import_module(f"ernie2.tasks.{BUILT_IN[name]}")
         else:
-            for entry in entry_points(group=GROUP, name=name):
+            for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
                 _load(entry)
     if name not in _TASKS:
-        names = known()
+        names = known_tasks()
         raise UnknownTask(f"no task is called {name!r}.{did_you_mean(name, names)} Known: {', '.join(sorted(names))}.")
     return _TASKS[name]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ernie2.errors import USER_FAULTS, TaskError, raised_at
-from ernie2.tasks.base import Arranged, Array, Labels, Segment, TokenSequence, TokenTask, Vocabulary
+from ernie2.tasks.base import Arrangement, Array, Labels, Segment, TokenSequence, TokenTask, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,15 @@ class Block:
     one; `segments` is the largest number in one. `starts` (s + 1,) int64; `arranged`: what was laid out.
     """
 
-    whole: TokenSequence
+    sequence: TokenSequence
     starts: Array
-    arranged: Sequence[Arranged] = ()
+    arrangements: Sequence[Arrangement] = ()
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
 
-def lay_out_block(arranged: Sequence[Arranged], vocabulary: Vocabulary) -> Block:
+def lay_out_block(arranged: Sequence[Arrangement], vocabulary: Vocabulary) -> Block:
     """Lay instances out as [CLS] segment [SEP] segment [SEP] …, one after the other."""
     segments = [segment for one in arranged for segment in one.segments]
     numbers = [number for one in arranged for number in range(len(one.segments))]
@@ -79,11 +79,11 @@ def label_block(
     """
     changing = _changing_task(token_tasks)
     labels = {task.name: _label(task, block, rngs) for task in token_tasks if task is not changing}
-    inputs = block.whole.tokens
+    inputs = block.sequence.tokens
     if changing is not None:
         made = _label(changing, block, rngs)
         if made.inputs is not None:
-            inputs, kept = made.inputs, made.inputs == block.whole.tokens
+            inputs, kept = made.inputs, made.inputs == block.sequence.tokens
             for name, each in labels.items():
                 seen = kept[each.positions]
                 labels[name] = Labels(each.positions[seen], each.targets[seen])
@@ -104,12 +104,12 @@ def _changing_task(token_tasks: Sequence[TokenTask]) -> TokenTask | None:
 
 def _label(task: TokenTask, block: Block, rngs: Sequence[Generator]) -> Labels:
     if len(block) == 1:
-        return _checked(task, block, lambda: task.label(block.whole, rngs[0]))
+        return _checked(task, block, lambda: task.label(block.sequence, rngs[0]))
     if _labels_blocks(type(task)):
         return _checked(task, block, lambda: task.label_block(block, rngs))
-    inputs = block.whole.tokens.copy() if task.changes_input else None
+    inputs = block.sequence.tokens.copy() if task.changes_input else None
     positions, targets = [], []
-    for start, one, rng in zip(block.starts.tolist(), block.arranged, rngs, strict=False):
+    for start, one, rng in zip(block.starts.tolist(), block.arrangements, rngs, strict=False):
         made = _label(task, lay_out_block([one], task.vocabulary), [rng])
         positions.append(made.positions + start)
         targets.append(made.targets)
@@ -120,13 +120,13 @@ def _label(task: TokenTask, block: Block, rngs: Sequence[Generator]) -> Labels:
 
 def _checked(task: TokenTask, block: Block, label: Callable[[], Labels]) -> Labels:
     """What `label` returns; raises `TaskError`, naming task and document, where it breaks its contract."""
-    where = block.arranged[0].segments[0].document.name
+    where = block.arrangements[0].segments[0].document.name
     try:
         made = label()
     except USER_FAULTS as error:
         on = f"document {where!r}" if len(block) == 1 else f"documents from {where!r} on"
         raise TaskError(f"task {task.name!r} failed on {on}: {error!r}{raised_at(error)}") from error
-    if (problem := _problem(task, block.whole, made)) is not None:
+    if (problem := _problem(task, block.sequence, made)) is not None:
         raise TaskError(f"task {task.name!r}, document {where!r}: {problem}.")
     return made
 
@@ -162,11 +162,11 @@ def _spans(segments: Sequence[Segment], offsets: Array) -> dict[str, Array]:
 
 def _problem(task: TokenTask, sequence: TokenSequence, made: object) -> str | None:
     if not isinstance(made, Labels):
-        return f"returned {kind_of(made)}, not Labels; Labels without positions score nothing"
+        return f"returned {describe_type(made)}, not Labels; Labels without positions score nothing"
     positions, targets, inputs, length = made.positions, made.targets, made.inputs, len(sequence.tokens)
     for name, array in (("positions", positions), ("targets", targets), ("inputs", inputs)):
         if array is not None and not _whole_numbers(array):
-            return f"{name} are {kind_of(array)}, not one row of whole numbers"
+            return f"{name} are {describe_type(array)}, not one row of whole numbers"
     if len(positions) != len(targets):
         return f"{len(positions)} positions but {len(targets)} targets"
     if inputs is not None and not task.changes_input:
@@ -191,7 +191,7 @@ def _whole_numbers(array: object) -> bool:
     return isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in "iu"
 
 
-def kind_of(value: object) -> str:
+def describe_type(value: object) -> str:
     """What a value is, for a message: 'a str', 'an array of float64 with shape (3,)'."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} with shape {value.shape}"

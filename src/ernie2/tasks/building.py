@@ -13,9 +13,9 @@ from ernie2.corpora.pairs import sort_labels
 from ernie2.errors import USER_FAULTS, ConfigError, Ernie2Error, TaskError, did_you_mean, raised_at
 from ernie2.shards.store import ShardedCorpus
 from ernie2.shards.wordpieces import WordPieces
-from ernie2.tasks.base import ROW_ZERO, Task, Vocabulary, find
+from ernie2.tasks.base import TASK_WITH_ID_ZERO, Task, Vocabulary, find_task
 
-KINDS = {"documents": "documents", "pairs": "labelled pairs"}
+CORPUS_KINDS = {"documents": "documents", "pairs": "labelled pairs"}
 """How messages call the kinds of corpora."""
 
 
@@ -43,7 +43,7 @@ def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
     """Rows of the task table: knowledge masking is row 0, the others follow in recipe order; all 0 without a table."""
     if not rows:
         return dict.fromkeys(names, 0)
-    ordered = [ROW_ZERO, *(name for name in names if name != ROW_ZERO)]
+    ordered = [TASK_WITH_ID_ZERO, *(name for name in names if name != TASK_WITH_ID_ZERO)]
     if len(ordered) > rows:
         raise ConfigError(f"{len(names)} tasks need {len(ordered)} task ids, but encoder.task_ids={rows}; raise it.")
     return {name: row for row, name in enumerate(ordered) if name in names}
@@ -54,7 +54,7 @@ def build_task(name: str, options: Mapping[str, Any] | None, vocabulary: Vocabul
 
     Raises `ConfigError` for wrong options, and `TaskError` where its constructor fails.
     """
-    task = find(name)
+    task = find_task(name)
     try:
         checked = task.Options.model_validate(dict(options or {}))
     except ValidationError as error:
@@ -79,12 +79,14 @@ def _with_labels(task: Task, tasks: list[Task], corpora: Mapping[str, ShardedCor
             f"task {task.name!r} needs {task.needs}, but none of these corpora holds any: {', '.join(corpora)}. Add "
             "one, or leave the task out."
         )
-    for reason in _doubts(task, tasks, read, labels):
+    for reason in _label_problems(task, tasks, read, labels):
         raise TaskError(f"task {task.name!r}: {reason}")
     return type(task)(task.options.model_copy(update={"labels": tuple(labels)}), task.vocabulary)
 
 
-def _doubts(task: Task, tasks: list[Task], read: Mapping[str, ShardedCorpus], labels: list[str]) -> Iterator[str]:
+def _label_problems(
+    task: Task, tasks: list[Task], read: Mapping[str, ShardedCorpus], labels: list[str]
+) -> Iterator[str]:
     names = ", ".join(read)
     if len(labels) == 1:
         yield f"every pair of {names} has the label {labels[0]!r}; with one class there is nothing to learn."
@@ -95,7 +97,7 @@ def _doubts(task: Task, tasks: list[Task], read: Mapping[str, ShardedCorpus], la
     if others:
         yield f"{', '.join(others)} reads labelled pairs too. Say which are whose: name corpora ({names}) under {key}."
     if len({frozenset(corpus.labels) for corpus in read.values()}) > 1:
-        told = "; ".join(f"{name}: {listed(corpus.labels, 3)}" for name, corpus in read.items())
+        told = "; ".join(f"{name}: {quote_names(corpus.labels, 3)}" for name, corpus in read.items())
         yield f"there are labelled pairs of several kinds ({told}). Name those it is to read under {key}."
 
 
@@ -114,7 +116,7 @@ def vocabulary_of(wordpieces: WordPieces) -> Vocabulary:
     )
 
 
-def bare_vocabulary() -> Vocabulary:
+def special_tokens_vocabulary() -> Vocabulary:
     """A vocabulary of the five special tokens: for building a task where there is no tokeniser yet."""
     names = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
     return Vocabulary(size=5, cls=0, sep=1, mask=2, pad=3, unk=4, ordinary=np.zeros(0, np.int64), tokens=names)
@@ -127,19 +129,19 @@ def corpora_for(task: Task, corpora: Mapping[str, ShardedCorpus]) -> dict[str, S
     corpus is unknown, or of a kind the task cannot read.
     """
     if task.options.corpora is None:
-        return {name: corpus for name, corpus in corpora.items() if kind_of(corpus) == task.reads}
+        return {name: corpus for name, corpus in corpora.items() if kind_of_corpus(corpus) == task.corpus_kind}
     for name in task.options.corpora:
         if name not in corpora:
             raise TaskError(
                 f"task {task.name!r} is to read corpus {name!r}, but the shards have none of that name."
                 f"{did_you_mean(name, corpora)} They have: {', '.join(corpora)}."
             )
-        if (wrong := _wrong_kind(task, name, kind_of(corpora[name]))) is not None:
+        if (wrong := _wrong_kind(task, name, kind_of_corpus(corpora[name]))) is not None:
             raise TaskError(wrong)
     return {name: corpora[name] for name in task.options.corpora}
 
 
-def reading_problems(tasks: Mapping[type[Task], Sequence[str] | None], kinds: Mapping[str, str]) -> Iterator[str]:
+def corpus_problems(tasks: Mapping[type[Task], Sequence[str] | None], kinds: Mapping[str, str]) -> Iterator[str]:
     """What no shards are needed for to see: tasks of a recipe that cannot read its corpora, in sentences.
 
     `tasks`: class → the corpora its options name, None for all; `kinds`: corpus → "documents" or "pairs".
@@ -152,10 +154,10 @@ def reading_problems(tasks: Mapping[type[Task], Sequence[str] | None], kinds: Ma
                 yield wrong
         if named is not None:
             continue
-        if task.reads not in kinds.values():
+        if task.corpus_kind not in kinds.values():
             yield (
-                f"task {task.name!r} reads {KINDS[task.reads]}, and no corpus of the recipe holds any. Add one"
-                f"{' (a corpus with `pairs`)' if task.reads == 'pairs' else ''}, or leave the task out."
+                f"task {task.name!r} reads {CORPUS_KINDS[task.corpus_kind]}, and no corpus of the recipe holds any. "
+                f"Add one{' (a corpus with `pairs`)' if task.corpus_kind == 'pairs' else ''}, or leave the task out."
             )
         elif task.labels_from_data and len(readers) > 1:
             others = ", ".join(name for name in readers if name != task.name)
@@ -167,15 +169,15 @@ def reading_problems(tasks: Mapping[type[Task], Sequence[str] | None], kinds: Ma
 
 def _wrong_kind(task: Task | type[Task], corpus: str, kind: str) -> str | None:
     """Why `task` cannot read `corpus` of this kind, or None; a token task labels whatever is arranged."""
-    if kind == task.reads or (kind == "pairs" and task.level == "token"):
+    if kind == task.corpus_kind or (kind == "pairs" and task.level == "token"):
         return None
     return (
-        f"task {task.name!r} is to read corpus {corpus!r}, which holds {KINDS[kind]}, but it reads "
-        f"{KINDS[task.reads]}. Take {corpus!r} off tasks.{task.name}.corpora, or leave the task out."
+        f"task {task.name!r} is to read corpus {corpus!r}, which holds {CORPUS_KINDS[kind]}, but it reads "
+        f"{CORPUS_KINDS[task.corpus_kind]}. Take {corpus!r} off tasks.{task.name}.corpora, or leave the task out."
     )
 
 
-def kind_of(corpus: ShardedCorpus) -> str:
+def kind_of_corpus(corpus: ShardedCorpus) -> str:
     """ "pairs" where the documents of a corpus are labelled pairs, else "documents"."""
     return "pairs" if corpus.labels else "documents"
 
@@ -188,13 +190,13 @@ def check_labels(task: Task, corpora: Mapping[str, ShardedCorpus]) -> None:
         unknown = [label for label in corpus.labels if label not in (task.labels or ())]
         if unknown:
             raise TaskError(
-                f"task {task.name!r} reads corpus {name!r}, whose label {listed(unknown)} is none of its classes "
-                f"({listed(task.labels or ())}). Add it to tasks.{task.name}.labels, take {name!r} off "
+                f"task {task.name!r} reads corpus {name!r}, whose label {quote_names(unknown)} is none of its classes "
+                f"({quote_names(task.labels or ())}). Add it to tasks.{task.name}.labels, take {name!r} off "
                 f"tasks.{task.name}.corpora, or leave `labels` out to have those of the data."
             )
 
 
-def listed(names: tuple[str, ...] | list[str], most: int = 10) -> str:
+def quote_names(names: tuple[str, ...] | list[str], most: int = 10) -> str:
     """The first `most` names, and how many others there are."""
     left = len(names) - most
     more = f" and {left} other{'s' * (left > 1)}" if left > 0 else ""

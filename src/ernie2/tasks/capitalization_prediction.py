@@ -20,23 +20,23 @@ class CapitalizationPrediction(TokenTask):
     title = "Capitalization prediction"
     about = "Did the word begin with a capital in the original text?"
     needs = "words of a script that has case"
-    cheap_rule = "the token's own prior"
+    baseline_name = "the token's own prior"
     legend = "words written with a capital began with one in the text; the encoder sees all in lower case"
     labels = ("lower", "capital")
-    least_scored = 0.05
+    min_scored_share = 0.05
     """English has case in two of three tokens; Chinese text, with its Latin names and abbreviations, in about one of a
     hundred."""
 
-    def refuses(self) -> str | None:
+    def unsupported_reason(self) -> str | None:
         """A cased vocabulary shows the answer in the input."""
         if self.vocabulary.cased:
             return "the tokeniser is cased, so every token shows its answer; use an uncased one or leave the task out"
         return None
 
-    def usable(self, document: AnnotatedDocument) -> bool:
+    def can_use(self, document: AnnotatedDocument) -> bool:
         """Whether words that have case begin at enough of the document's tokens."""
         wanted = WORD_START | CASED
-        return int(((document.flags & wanted) == wanted).sum()) >= max(1.0, self.least_scored * len(document))
+        return int(((document.flags & wanted) == wanted).sum()) >= max(1.0, self.min_scored_share * len(document))
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
         """Label 1 where the original word has an initial capital (paper, Capitalization Prediction Task)."""
@@ -46,10 +46,10 @@ class CapitalizationPrediction(TokenTask):
 
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
         """As `label`: no sequence bears on another, and nothing is drawn."""
-        return self.label(block.whole, rngs[0])
+        return self.label(block.sequence, rngs[0])
 
-    def show(self, text: str, target: int) -> str:
+    def format_token(self, text: str, target: int) -> str:
         return text[:1].upper() + text[1:] if target else text
 
-    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
+    def baseline_feature(self, sequence: TokenSequence, positions: Array) -> Array:
         return sequence.tokens[positions]

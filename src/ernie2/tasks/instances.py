@@ -10,7 +10,7 @@ from numpy.random import Generator
 
 from ernie2.errors import USER_FAULTS, TaskError, raised_at
 from ernie2.tasks.base import (
-    Arranged,
+    Arrangement,
     Array,
     Labels,
     Segment,
@@ -20,8 +20,8 @@ from ernie2.tasks.base import (
     TokenTask,
     Vocabulary,
 )
-from ernie2.tasks.blocks import kind_of, label_block, lay_out_block
-from ernie2.tasks.pairs import fit, last_boundary
+from ernie2.tasks.blocks import describe_type, label_block, lay_out_block
+from ernie2.tasks.pairs import last_boundary, truncate_pair
 
 _FIRST = np.zeros(1, np.int64)
 
@@ -42,40 +42,40 @@ class Instance:
         return len(self.inputs)
 
 
-def arrange_plain(source: Source, room: int) -> Arranged | None:
-    """Takes the longest run of sentences from `source.start` on that fits `room` tokens.
+def arrange_unlabelled(source: Source, max_tokens: int) -> Arrangement | None:
+    """Takes the longest run of sentences from `source.start` on that fits `max_tokens` tokens.
 
     A first sentence of more is cut back to the end of a whole unit, so that neither a word nor a span is split; only a
-    unit that is itself longer than the room is cut at it. A labelled pair is shown as its two texts, as in the task
-    that asks for its label; None where they do not fit.
-    `room` leaves out [CLS] and one [SEP]; the second [SEP] of a pair counts as one of its tokens.
+    unit that is itself longer than `max_tokens` is cut inside. A labelled pair is shown as its two texts, as in the
+    task that predicts its label; None where they do not fit.
+    `max_tokens` leaves out [CLS] and one [SEP]; the second [SEP] of a pair counts as one of its tokens.
     """
     document = source.document
     if document.label is not None:
-        texts = fit(document, room - 1)
-        return None if texts is None else Arranged(texts, None)
+        texts = truncate_pair(document, max_tokens - 1)
+        return None if texts is None else Arrangement(texts, None)
     start = int(document.sentences[source.start])
-    end = int(document.sentences.searchsorted(start + room, side="right")) - 1
+    end = int(document.sentences.searchsorted(start + max_tokens, side="right")) - 1
     end = max(end, source.start + 1)
     stop = int(document.sentences[end])
-    if stop - start > room:
-        cut = last_boundary(document, start, start + room, stop)
-        stop = cut if cut > start else start + room
-    return Arranged((Segment(document, start, stop),), None, next_sentence=end)
+    if stop - start > max_tokens:
+        cut = last_boundary(document, start, start + max_tokens, stop)
+        stop = cut if cut > start else start + max_tokens
+    return Arrangement((Segment(document, start, stop),), None, next_sentence=end)
 
 
 def arrange(
     task: SentenceTask | None, source: Source, label: str | None, limit: int, rng: Generator
-) -> Arranged | None:
+) -> Arrangement | None:
     """Arranges `source` by `task`, or plainly where it is None, into a sequence of at most `limit` tokens.
 
     Raises `TaskError`, naming task and document, when the task breaks its contract.
     """
     if task is None:
-        return arrange_plain(source, limit - 2)
-    room = limit - 1 - task.max_segments
+        return arrange_unlabelled(source, limit - 2)
+    max_tokens = limit - 1 - task.max_segments
     try:
-        arranged = task.arrange(source, label, room, rng)
+        arranged = task.arrange(source, label, max_tokens, rng)
     except TaskError:
         raise
     except USER_FAULTS as error:
@@ -83,17 +83,17 @@ def arrange(
             f"task {task.name!r} failed on document {source.document.name!r}: {error!r}{raised_at(error)}"
         ) from error
     if arranged is not None:
-        _check(task, source, arranged, room)
+        _check(task, source, arranged, max_tokens)
     return arranged
 
 
-def lay_out(arranged: Arranged, vocabulary: Vocabulary) -> TokenSequence:
+def lay_out(arranged: Arrangement, vocabulary: Vocabulary) -> TokenSequence:
     """Lays segments out as [CLS] segment [SEP] segment [SEP] …, with the shard's columns beside the tokens."""
-    return lay_out_block([arranged], vocabulary).whole
+    return lay_out_block([arranged], vocabulary).sequence
 
 
-def build(
-    arranged: Arranged,
+def build_instance(
+    arranged: Arrangement,
     sentence_task: SentenceTask | None,
     token_tasks: Sequence[TokenTask],
     vocabulary: Vocabulary,
@@ -104,13 +104,13 @@ def build(
     inputs, labels = label_block(block, token_tasks, [rng])
     if sentence_task is not None:
         labels[sentence_task.name] = Labels(_FIRST, np.array([arranged.label], np.int64))
-    return Instance(inputs, block.whole.segment, labels, block.whole)
+    return Instance(inputs, block.sequence.segment, labels, block.sequence)
 
 
-def _check(task: SentenceTask, source: Source, arranged: object, room: int) -> None:
+def _check(task: SentenceTask, source: Source, arranged: object, max_tokens: int) -> None:
     where = f"task {task.name!r}, document {source.document.name!r}"
-    if not isinstance(arranged, Arranged):
-        raise TaskError(f"{where}: returned {kind_of(arranged)}, neither Arranged nor None.")
+    if not isinstance(arranged, Arrangement):
+        raise TaskError(f"{where}: returned {describe_type(arranged)}, neither Arrangement nor None.")
     segments = arranged.segments if isinstance(arranged.segments, tuple | list) else [None]
     tokens, empty, outside = 0, not segments, False
     for segment in segments:
@@ -128,8 +128,8 @@ def _check(task: SentenceTask, source: Source, arranged: object, room: int) -> N
         )
     if outside:
         raise TaskError(f"{where}: arranged tokens outside the document.")
-    if tokens > room:
-        raise TaskError(f"{where}: arranged {tokens} tokens into a room of {room}.")
+    if tokens > max_tokens:
+        raise TaskError(f"{where}: arranged {tokens} tokens, but at most {max_tokens} fit.")
     if not isinstance(arranged.label, int | np.integer) or not 0 <= arranged.label < len(task.labels):
         raise TaskError(f"{where}: label {arranged.label!r} is none of its {len(task.labels)} classes.")
     if arranged.next_sentence is not None and arranged.next_sentence <= source.start:

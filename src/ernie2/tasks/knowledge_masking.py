@@ -26,7 +26,7 @@ UNITS: Mapping[Level, frozenset[str]] = {
 """Kinds of spans that are units at each level, as far as the option `levels` names them; at basic a piece is a unit."""
 
 
-LEAST_UNITS = 0.01
+MIN_UNIT_SHARE = 0.01
 """Share of a corpus's units below which it is said to have nearly none of a kind of spans (ours)."""
 
 _REMEDY = {
@@ -73,11 +73,11 @@ class KnowledgeMasking(TokenTask):
     title = "Knowledge masking"
     about = "Which pieces were hidden? Whole words, phrases and entities are hidden together."
     needs = "text of ordinary tokens"
-    cheap_rule = "unigram"
+    baseline_name = "unigram"
     legend = "⟦a unit⟧ is hidden together; ⟦a≡⟧ is left as it was, ⟦a→b⟧ replaced by another piece"
-    tallies = "units"
+    counts_heading = "units"
     changes_input = True
-    scored_share = 0.25
+    max_scored_share = 0.25
     labels = None
     Options = KnowledgeMaskingOptions
 
@@ -94,7 +94,7 @@ class KnowledgeMasking(TokenTask):
 
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
         """As `label` of each sequence, whose own generator draws for it."""
-        sequence, vocabulary = block.whole, self.vocabulary
+        sequence, vocabulary = block.sequence, self.vocabulary
         tokens, lengths = sequence.tokens, np.diff(block.starts)
         text = vocabulary.is_text[tokens]  # (n,) bool
         levels = self._edges.searchsorted([rng.random() for rng in rngs], side="right")
@@ -127,7 +127,7 @@ class KnowledgeMasking(TokenTask):
         inputs[positions] = np.where(fate < 0.8, vocabulary.mask, others)
         return Labels(positions, targets, inputs)
 
-    def tally(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
+    def count_labels(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
         """Picked units by kind, at the level of the mix that explains what is hidden by the fewest whole units.
 
         "piece" where that is no level but basic.
@@ -154,11 +154,13 @@ class KnowledgeMasking(TokenTask):
         """Kinds of spans the mix hides of which a corpus has none or few, in the same words for every such corpus."""
         shares = unit_shares(sequences, self.options.levels)
         hidden = [kind for kind in _REMEDY if any(kind in kinds for kinds in self._kinds.values())]
-        return [self._note(kind, shares[kind]) for kind in hidden if shares[kind] < LEAST_UNITS]
+        return [self._note(kind, shares[kind]) for kind in hidden if shares[kind] < MIN_UNIT_SHARE]
 
     def _note(self, kind: str, share: float) -> str:
         named = {"phrase": "phrases", "entity": "entities"}[kind]
-        found = f"few {named} (less than {LEAST_UNITS:.0%} of units)" if share else f"no {named} found (0.0 % of units)"
+        found = (
+            f"few {named} (less than {MIN_UNIT_SHARE:.0%} of units)" if share else f"no {named} found (0.0 % of units)"
+        )
         does = "does nearly nothing" if share else "does nothing"
         return (
             f"{found}, so level {kind!r} {does} there; {_REMEDY[kind]}, or remove {kind!r} from "

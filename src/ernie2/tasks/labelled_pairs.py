@@ -19,8 +19,8 @@ from pydantic import Field, field_validator
 from ernie2.corpora.cells import class_of
 from ernie2.errors import TaskError
 from ernie2.shards.store import AnnotatedDocument
-from ernie2.tasks.base import Arranged, Array, Options, SentenceTask, Source, TokenSequence, register
-from ernie2.tasks.pairs import CHEAP_RULE, fit, overlap, texts_of
+from ernie2.tasks.base import Arrangement, Array, Options, SentenceTask, Source, TokenSequence, register
+from ernie2.tasks.pairs import OVERLAP_NAME, overlap, pair_texts, truncate_pair
 
 
 class LabelledPairsOptions(Options):
@@ -28,7 +28,7 @@ class LabelledPairsOptions(Options):
 
     labels: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(default=None, min_length=2)
     """Names of the classes, in their order; null: those of the corpora it reads. A run keeps what it began with."""
-    hosts_riders: bool = False
+    allows_attached_tasks: bool = False
     """Whether token tasks may label these pairs too; those that shall must name the pair corpus under `corpora`."""
 
     @field_validator("labels")
@@ -51,9 +51,9 @@ class LabelledPairs(SentenceTask):
     """
 
     needs = "labelled pairs of texts (a corpus with `pairs` in the recipe)"
-    cheap_rule = CHEAP_RULE
+    baseline_name = OVERLAP_NAME
     legend = "the label is that of the data for the texts (1) and (2)"
-    reads = "pairs"
+    corpus_kind = "pairs"
     labels_from_data = True
     balanced = False
     Options = LabelledPairsOptions
@@ -64,29 +64,29 @@ class LabelledPairs(SentenceTask):
         return self.options.labels or ()
 
     @property
-    def hosts_riders(self) -> bool:  # type: ignore[override]
-        return bool(self.options.hosts_riders)
+    def allows_attached_tasks(self) -> bool:  # type: ignore[override]
+        return bool(self.options.allows_attached_tasks)
 
-    def usable(self, document: AnnotatedDocument) -> bool:
+    def can_use(self, document: AnnotatedDocument) -> bool:
         """Whether this is a pair of two texts under a known label."""
-        return document.label in self._classes and texts_of(document) is not None
+        return document.label in self._classes and pair_texts(document) is not None
 
-    def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
-        """Both texts, the longer one cut first where they have more than `room` tokens; one instance a pair.
+    def arrange(self, source: Source, label: str | None, max_tokens: int, rng: Generator) -> Arrangement | None:
+        """Both texts, the longer one cut first where they have more than `max_tokens` tokens; one instance a pair.
 
         Raises `TaskError` for a label that is none of the classes; a pair without room for a unit each is passed over.
         """
         document = source.document
-        if (segments := fit(document, room)) is None:
+        if (segments := truncate_pair(document, max_tokens)) is None:
             return None
         if document.label not in self._classes:
             raise TaskError(
                 f"task {self.name!r}, document {document.name!r}: its label {document.label!r} is none of the classes "
                 f"{', '.join(self.labels)}."
             )
-        return Arranged(segments, self._classes[document.label])
+        return Arrangement(segments, self._classes[document.label])
 
-    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
+    def baseline_feature(self, sequence: TokenSequence, positions: Array) -> Array:
         return np.full(len(positions), overlap(sequence), np.int64)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Pairs of texts: those of a labelled pair as two segments, cut to the room, and the pieces two segments share."""
+"""Pairs of texts: truncation to two segments, and the token overlap of two segments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Text = tuple[int, int]
 """A token run [start, end) of the pair's document."""
 BUCKETS = 10
 """The rule sees the overlap in tenths."""
-CHEAP_RULE = "share of pieces in common"
+OVERLAP_NAME = "share of pieces in common"
 
 
-def texts_of(document: AnnotatedDocument) -> tuple[Text, Text] | None:
+def pair_texts(document: AnnotatedDocument) -> tuple[Text, Text] | None:
     """The two texts of a labelled pair, its two paragraphs; None where this is not a pair or a text is empty."""
     if document.label is None or len(document.paragraphs) != 3:
         return None
@@ -23,16 +23,16 @@ def texts_of(document: AnnotatedDocument) -> tuple[Text, Text] | None:
     return ((start, middle), (middle, end)) if start < middle < end else None
 
 
-def fit(document: AnnotatedDocument, room: int) -> tuple[Segment, Segment] | None:
-    """Both texts of a pair in at most `room` tokens, the ends cut off where they have more.
+def truncate_pair(document: AnnotatedDocument, max_tokens: int) -> tuple[Segment, Segment] | None:
+    """Both texts of a pair in at most `max_tokens` tokens, the ends cut off where they have more.
 
     The longer text is cut first (released fine-tuning code), and then back to the end of a whole unit: a cut goes
     neither through a word nor through a span. None where this is not a pair, or not even the first unit of a text fits.
     """
-    if (texts := texts_of(document)) is None:
+    if (texts := pair_texts(document)) is None:
         return None
     (first, middle), (_, end) = texts
-    one, other = longest_first(middle - first, end - middle, room)
+    one, other = longest_first(middle - first, end - middle, max_tokens)
     stop = last_boundary(document, first, first + one, middle)
     second_stop = last_boundary(document, middle, middle + other, end)
     if stop == first or second_stop == middle:
@@ -43,7 +43,7 @@ def fit(document: AnnotatedDocument, room: int) -> tuple[Segment, Segment] | Non
 def last_boundary(document: AnnotatedDocument, start: int, stop: int, end: int) -> int:
     """The last offset in [start, stop] at which the text [start, end) may be cut: neither a word nor a span goes on."""
     while start < stop < end:
-        inside = [int(runs[at, 0]) for runs in document.spans.values() if (at := _holding(runs, stop)) is not None]
+        inside = [int(runs[at, 0]) for runs in document.spans.values() if (at := _run_across(runs, stop)) is not None]
         if inside:
             stop = max(start, min(inside))
         elif document.flags[stop] & WORD_START:
@@ -53,7 +53,7 @@ def last_boundary(document: AnnotatedDocument, start: int, stop: int, end: int) 
     return stop
 
 
-def _holding(runs: Array, stop: int) -> int | None:
+def _run_across(runs: Array, stop: int) -> int | None:
     """Which of the sorted runs (k, 2) a cut before token `stop` would go through, or None."""
     at = int(runs[:, 0].searchsorted(stop)) - 1
     return at if at >= 0 and runs[at, 1] > stop else None

@@ -16,8 +16,8 @@ from ernie2.config.recipe import read_recipe, shipped_recipes
 from ernie2.config.settings import Recipe
 from ernie2.errors import ConfigError, Ernie2Error, UnknownTask, did_you_mean
 from ernie2.storage.atomic import write_text
-from ernie2.tasks.base import Task, find, known
-from ernie2.tasks.building import bare_vocabulary, build_task, reading_problems
+from ernie2.tasks.base import Task, find_task, known_tasks
+from ernie2.tasks.building import build_task, corpus_problems, special_tokens_vocabulary
 
 _RUN = re.compile(r"^run: (?P<value>\S+ +)", re.MULTILINE)
 _SHARDS = re.compile(r"^shards:.*\n  folder: (?P<value>\S+ +)", re.MULTILINE)
@@ -40,9 +40,9 @@ def recipe_schema() -> dict[str, Any]:
     """
     schema = Recipe.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     options = {}
-    for name in known():
+    for name in known_tasks():
         try:
-            task = find(name)
+            task = find_task(name)
         except Ernie2Error:
             continue
         options[name] = task.Options.model_json_schema() | {"title": task.title, "description": task.about}
@@ -58,7 +58,7 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
     named: dict[type[Task], Sequence[str] | None] = {}
     for name, options in tasks.items() if isinstance(tasks, Mapping) else ():
         try:
-            task = find(str(name))
+            task = find_task(str(name))
         except UnknownTask as error:
             problems.append(f"tasks.{name}: {error}")
             continue
@@ -79,7 +79,7 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
         named[task] = checked.corpora
     if isinstance(corpora, Mapping) and all(isinstance(corpus, Mapping) for corpus in corpora.values()):
         kinds = {name: "documents" if corpus.get("pairs") is None else "pairs" for name, corpus in corpora.items()}
-        problems += reading_problems(named, kinds)
+        problems += corpus_problems(named, kinds)
     return problems
 
 
@@ -103,12 +103,12 @@ def write_recipe(name: str, destination: str | Path) -> Path:
         raise ConfigError(f"{destination} exists; choose another name or remove it first.")
     text = shipped[name]
     for key, folder in ((_RUN, "run"), (_SHARDS, "shards")):
-        text = _with_value(text, key, f"{destination.stem}/{folder}")
+        text = _replace_value(text, key, f"{destination.stem}/{folder}")
     write_text(destination, text)
     return destination
 
 
-def _with_value(text: str, key: re.Pattern[str], value: str) -> str:
+def _replace_value(text: str, key: re.Pattern[str], value: str) -> str:
     """A recipe with another value for a key; the comment beside it stays where it was, if there is room."""
     quoted = value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
     return key.sub(lambda found: found[0].replace(found["value"], quoted.ljust(len(found["value"]) - 1) + " "), text, 1)
@@ -121,9 +121,9 @@ def list_tasks() -> list[dict[str, Any]]:
     its default options has name, origin and `error` instead.
     """
     listed: list[dict[str, Any]] = []
-    for name, origin in known().items():
+    for name, origin in known_tasks().items():
         try:
-            task = build_task(name, None, bare_vocabulary())
+            task = build_task(name, None, special_tokens_vocabulary())
         except Ernie2Error as error:
             listed.append({"name": name, "origin": origin, "error": " ".join(str(error).split())})
             continue

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from pydantic import Field
 
 from ernie2.shards.store import AnnotatedDocument
-from ernie2.tasks.base import Arranged, Array, Options, Segment, SentenceTask, Source, TokenSequence, register
+from ernie2.tasks.base import Arrangement, Array, Options, Segment, SentenceTask, Source, TokenSequence, register
 
 
 class SentenceReorderingOptions(Options):
@@ -28,7 +28,7 @@ class SentenceReordering(SentenceTask):
     title = "Sentence reordering"
     about = "In which order did the shuffled segments of a paragraph stand?"
     needs = "documents of at least two sentences"
-    cheap_rule = "number of segments alone"
+    baseline_name = "number of segments alone"
     legend = "label 312: what is shown first stood third in the text, then comes the first, then the second"
     balanced = False
     Options = SentenceReorderingOptions
@@ -42,18 +42,18 @@ class SentenceReordering(SentenceTask):
     def max_segments(self) -> int:
         return int(self.options.max_segments)
 
-    def usable(self, document: AnnotatedDocument) -> bool:
+    def can_use(self, document: AnnotatedDocument) -> bool:
         return document.sentence_count > 1
 
-    def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
+    def arrange(self, source: Source, label: str | None, max_tokens: int, rng: Generator) -> Arrangement | None:
         """Cuts to the room first, splits at sentence boundaries into n segments, n uniform, then permutes uniformly.
 
-        A sentence longer than the room is passed over.
+        A sentence longer than `max_tokens` is skipped.
         """
         document = source.document
         sentences, paragraphs = document.sentences, document.paragraphs
         first = source.start
-        while sentences[first + 1] - sentences[first] > room:
+        while sentences[first + 1] - sentences[first] > max_tokens:
             first += 1
             if first == document.sentence_count:
                 return None
@@ -63,17 +63,17 @@ class SentenceReordering(SentenceTask):
         while end - first < self.max_segments and paragraph + 1 < len(paragraphs):
             paragraph += 1
             end = int(paragraphs[paragraph])
-        end = min(end, int(sentences.searchsorted(sentences[first] + room, side="right")) - 1)
+        end = min(end, int(sentences.searchsorted(sentences[first] + max_tokens, side="right")) - 1)
         n = int(rng.integers(1, min(self.max_segments, end - first) + 1))
         cuts = np.sort(rng.permutation(end - first - 1)[: n - 1]) + first + 1
         edges = sentences[[first, *cuts, end]].tolist()  # n + 1 token offsets
         order = tuple(rng.permutation(n).tolist())
         shown = tuple(Segment(document, edges[i], edges[i + 1]) for i in order)
-        return Arranged(shown, self._classes[order], next_sentence=end)
+        return Arrangement(shown, self._classes[order], next_sentence=end)
 
-    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
+    def baseline_feature(self, sequence: TokenSequence, positions: Array) -> Array:
         """How many segments are shown: n alone leaves one chance in n!."""
-        return np.full(len(positions), sequence.segments, np.int64)
+        return np.full(len(positions), sequence.segment_count, np.int64)
 
     @cached_property
     def _orders(self) -> tuple[tuple[int, ...], ...]:

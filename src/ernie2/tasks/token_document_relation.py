@@ -25,11 +25,11 @@ class TokenDocumentRelation(TokenTask):
     title = "Token-document relation"
     about = "Does the token also occur in the rest of its document?"
     needs = "documents longer than one instance"
-    cheap_rule = "the token's own prior"
+    baseline_name = "the token's own prior"
     legend = "word⁺ also occurs in the rest of its document, word⁻ only here; what bears no mark is not scored"
     labels = ("only_here", "elsewhere")
 
-    def usable(self, document: AnnotatedDocument) -> bool:
+    def can_use(self, document: AnnotatedDocument) -> bool:
         """Whether the document has a second sentence, which an instance could leave over; a pair is shown whole."""
         return document.sentence_count > 1 and document.label is None
 
@@ -45,12 +45,12 @@ class TokenDocumentRelation(TokenTask):
 
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
         """As `label`: no sequence bears on another, and nothing is drawn."""
-        return self.label(block.whole, rngs[0])
+        return self.label(block.sequence, rngs[0])
 
-    def show(self, text: str, target: int) -> str:
+    def format_token(self, text: str, target: int) -> str:
         return text + ("⁺" if target else "⁻")
 
-    def cheap(self, sequence: TokenSequence, positions: Array) -> Array:
+    def baseline_feature(self, sequence: TokenSequence, positions: Array) -> Array:
         return sequence.tokens[positions]
 
 

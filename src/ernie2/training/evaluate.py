@@ -173,14 +173,14 @@ def _exam(task: Task, train: Stream, found: Sequence[Instance], fitted: Sequence
     classes = len(task.labels) if task.labels is not None else task.vocabulary.size
     seen, their_features = _scored(task, fitted)
     rule = FeatureBaseline.fit(their_features, seen, classes)
-    baselines = baseline_figures(rule, features, labels, task.cheap_rule, with_f1=task.labels is not None)
+    baselines = baseline_figures(rule, features, labels, task.baseline_name, with_f1=task.labels is not None)
     return _Exam(packs, len(found), labels, owner, baselines)
 
 
 def _scored(task: Task, instances: Sequence[Instance]) -> tuple[Array, Array]:
     """Labels (p,) and features of the feature baseline (p,) at all positions `task` scores in `instances`."""
     made = [(i.labels[task.name], i.sequence) for i in instances]
-    features = np.concatenate([task.cheap(sequence, labels.positions) for labels, sequence in made])
+    features = np.concatenate([task.baseline_feature(sequence, labels.positions) for labels, sequence in made])
     return np.concatenate([labels.targets for labels, _ in made]), features
 
 

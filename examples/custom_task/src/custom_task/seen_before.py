@@ -19,7 +19,7 @@ class SeenBefore(TokenTask):
     title = "Seen before"
     about = "Did this token occur earlier in the sequence?"
     labels = ("first_time", "again")
-    cheap_rule = "the token's own prior"
+    baseline_name = "the token's own prior"
     legend = "word/again stood further left already, word/first_time did not"
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
@@ -29,6 +29,6 @@ class SeenBefore(TokenTask):
         targets[np.unique(sequence.tokens[positions], return_index=True)[1]] = 0  # where each first occurs
         return Labels(positions, targets)
 
-    def cheap(self, sequence: TokenSequence, positions: NDArray[Any]) -> NDArray[Any]:
+    def baseline_feature(self, sequence: TokenSequence, positions: NDArray[Any]) -> NDArray[Any]:
         """The token itself: "the" is nearly always there already."""
         return sequence.tokens[positions]

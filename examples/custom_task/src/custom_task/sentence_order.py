@@ -6,7 +6,7 @@ from numpy.random import Generator
 from pydantic import Field
 
 from ernie2.shards.store import AnnotatedDocument
-from ernie2.tasks.base import Arranged, Options, Segment, SentenceTask, Source, register
+from ernie2.tasks.base import Arrangement, Options, Segment, SentenceTask, Source, register
 
 
 class SentenceOrderOptions(Options):
@@ -24,15 +24,15 @@ class SentenceOrder(SentenceTask):
     labels = ("in_order", "swapped")
     Options = SentenceOrderOptions
 
-    def usable(self, document: AnnotatedDocument) -> bool:
+    def can_use(self, document: AnnotatedDocument) -> bool:
         return document.sentence_count >= 2 * self.options.passage_sentences
 
-    def arrange(self, source: Source, label: str | None, room: int, rng: Generator) -> Arranged | None:
+    def arrange(self, source: Source, label: str | None, max_tokens: int, rng: Generator) -> Arrangement | None:
         edges, size = source.document.sentences, self.options.passage_sentences
         for first in range(source.start, len(edges) - 2 * size):
             start, middle, end = (int(edges[first + i * size]) for i in range(3))
-            if end - start <= room:  # passages that do not fit are passed over, never cut
+            if end - start <= max_tokens:  # passages that do not fit are passed over, never cut
                 pair = Segment(source.document, start, middle), Segment(source.document, middle, end)
                 shown = pair if label == "in_order" else pair[::-1]
-                return Arranged(shown, self.labels.index(str(label)), next_sentence=first + 2 * size)
+                return Arrangement(shown, self.labels.index(str(label)), next_sentence=first + 2 * size)
         return None

@@ -1,4 +1,4 @@
-"""Usable documents, counted."""
+"""UsableData documents, counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from ernie2.batches.feeds import feeds, heldout_feed
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Options, SentenceTask
 from ernie2.tasks.capitalization_prediction import CapitalizationPrediction
-from ernie2.tasks.usable import count_usable, describe, serves, usable_table, why_never
+from ernie2.tasks.usable_data import (
+    count_usable,
+    describe_usable,
+    is_sufficient,
+    unusable_reason,
+    usable_table,
+)
 from tiny import FOUR, VOCABULARY, document, task, write_corpora
 
 LONG = [[[10], [11]]]
@@ -84,15 +90,15 @@ def test_a_corpus_serves_by_its_share_of_scored_tokens(tmp_path):
     capitals = task("capitalization_prediction")
     counts = usable_table(shards.corpora, [capitals])[capitals.name]["zh"]
     assert (counts["usable"], counts["of"], counts["scored"]) == (2, 20, 0.04)
-    assert not serves(capitals, counts)
-    assert describe(capitals, counts) == "2 of 20 documents (4.0% of tokens scored)"
+    assert not is_sufficient(capitals, counts)
+    assert describe_usable(capitals, counts) == "2 of 20 documents (4.0% of tokens scored)"
 
 
 def test_a_corpus_that_gives_a_task_few_labels_serves_with_a_note(tmp_path):
     shards = write_corpora(tmp_path, {"zh": [mixed(100, 93)]})
     capitals = task("capitalization_prediction")
     counts = usable_table(shards.corpora, [capitals])[capitals.name]["zh"]
-    assert serves(capitals, counts)
+    assert is_sufficient(capitals, counts)
     assert counts["notes"] == ["it scores 7.0% of the tokens, less than 10%: few labels for the steps it takes."]
 
 
@@ -113,7 +119,7 @@ def corpus_of(tmp_path, groups, heldout=(), paragraphs=THREE):
 
 
 def why(shards, name, split="train", tokens=16):
-    return why_never(task(name), shards.corpora["text"], split, tokens)
+    return unusable_reason(task(name), shards.corpora["text"], split, tokens)
 
 
 @pytest.mark.parametrize("name", ["sentence_distance", "sentence_reordering", "knowledge_masking"])
@@ -158,7 +164,7 @@ class Fails(SentenceTask):
 
     name, labels, needs = "fails", ("no", "yes"), "luck"
 
-    def arrange(self, source, label, room, rng):
+    def arrange(self, source, label, max_tokens, rng):
         raise ZeroDivisionError("oops")
 
 
