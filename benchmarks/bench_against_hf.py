@@ -24,9 +24,9 @@ from comparisons.hugging_face import SIDES, chosen_sides, require_hugging_face
 from comparisons.opponents import train_beside
 from comparisons.process_settings import restart_with_variables
 from ernie2.cli.measuring import show_measurement
-from ernie2.console import log_result, on_terminal
+from ernie2.console import log_result, terminal_output
 from ernie2.errors import ConfigError, Ernie2Error
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
     file = "gets a line for every measurement; default: %(default)s"
     parser.add_argument("--json", type=Path, default=Path("bench.jsonl"), help=file)
     given = parser.parse_intermixed_args()
-    with on_terminal():
+    with terminal_output():
         try:
             line = bench(given)
         except Ernie2Error as error:

@@ -38,8 +38,8 @@ from ernie2.model import vocabulary_loss
 from ernie2.model.levers import LEVERS, without
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.build import build
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.schedules import noam
 from ernie2.training.step import GlobalBatch, StepSettings, take_step

@@ -38,7 +38,7 @@ from rich.table import Table
 
 from comparisons.script import count, ends_plainly, output_file
 from ernie2.config.finetuning_settings import FineTuningSettings
-from ernie2.config.overrides import overridden
+from ernie2.config.overrides import apply_assignments
 from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Head, LabelledData
 from ernie2.finetuning.encoding import EncodedData, EncodedSequence, ExampleEncoder
@@ -49,7 +49,7 @@ from ernie2.finetuning.paper import settings_for
 from ernie2.finetuning.pretrained import PretrainedCheckpoint, fit_lengths, load_pretrained
 from ernie2.finetuning.scoring.metrics import compute_metrics
 from ernie2.finetuning.training import count_steps, epoch_batches, learning_rate, train_model
-from ernie2.seed_interval import over_seeds
+from ernie2.seed_interval import mean_over_seeds
 from ernie2.training.step import choose_precision
 
 CPU = torch.device("cpu")
@@ -165,7 +165,7 @@ def losses(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict
     rows = []
     for name, data, settings_of in sets:
         exact = ["dropout=0", "attention_dropout=0", "precision=fp32", *given.settings]
-        settings, _ = fit_lengths(overridden(settings_for(settings_of, source.size), exact), source, data.head)
+        settings, _ = fit_lengths(apply_assignments(settings_for(settings_of, source.size), exact), source, data.head)
         with tempfile.TemporaryDirectory() as folder:
             made, tuned = ready(source, data, settings, 0, Path(folder))
             ours = train_model(tuned.model, made.train.sequences, settings, 0, CPU, max_steps=given.steps).losses
@@ -238,7 +238,7 @@ def scores(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict
     for name in given.sets:
         data = load(name, given.glue)
         limit = ["train_examples=10000"] if name == "sst2" else []
-        wanted = overridden(settings_for(name, source.size), ["precision=fp32", *limit, *given.settings])
+        wanted = apply_assignments(settings_for(name, source.size), ["precision=fp32", *limit, *given.settings])
         settings, _ = fit_lengths(wanted, source, data.head)
         metric = data.metrics[0]
         values: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -263,7 +263,7 @@ def scores(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict
 def compared(name: str, metric: str, values: dict[str, list[float]], rates: dict[str, list[float]]) -> dict[str, Any]:
     """One row: the mean difference over seeds, its 95 % interval, what that means, and the ratio of median speeds."""
     apart = [one - other for one, other in zip(values["ours"], values["theirs"], strict=True)]
-    found = over_seeds(apart)
+    found = mean_over_seeds(apart)
     mean, half = found.mean, math.nan
     if found.low is None or found.high is None:
         verdict = found.note

@@ -33,7 +33,7 @@ import torch
 from comparisons.process_settings import VARIABLES
 from comparisons.script import count, ends_plainly, output_file
 from comparisons.side_process import side_process
-from ernie2.config.overrides import overridden
+from ernie2.config.overrides import apply_assignments
 from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Example, LabelledData, Split
@@ -95,7 +95,7 @@ def prepare(name: str, model: str, glue: str | None, overrides: list[str], folde
     """Read data and model into this process; return the facts of the set."""
     source = load_pretrained(model)
     data = load(name, glue) if glue else made_up_data(name)
-    settings, _ = fit_lengths(overridden(settings_for(name, source.size), overrides), source, data.head)
+    settings, _ = fit_lengths(apply_assignments(settings_for(name, source.size), overrides), source, data.head)
     folder.mkdir()
     made, tuned = ready(source, data, settings, 0, folder)
     _side.update(made=made, start=tuned.model, folder=folder)

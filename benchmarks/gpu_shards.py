@@ -13,7 +13,7 @@ import sys
 
 import ernie2
 from ernie2.config.overrides import as_override
-from ernie2.console import on_terminal
+from ernie2.console import terminal_output
 from ernie2.errors import Ernie2Error
 from ernie2.studies.settings import load_settings
 
@@ -28,7 +28,7 @@ def main() -> int:
         as_override("recipe.corpora.wiki.path", given.corpus),
         as_override("recipe.shards.folder", given.folder),
     ]
-    with on_terminal():
+    with terminal_output():
         try:
             ernie2.prepare(load_settings("small", values).checked_recipe().model_dump(mode="json"))
         except Ernie2Error as error:

@@ -31,12 +31,12 @@ from comparisons.lever_turns import Form, FormTimes, forms, gain, take_turns
 from comparisons.script import count, ends_plainly, output_file
 from comparisons.shards_recipe import FOUR_TASKS, recipe_of_shards
 from ernie2.benchmarking.mix import Step
-from ernie2.console import log_result, on_terminal, progress
+from ernie2.console import log_result, progress, terminal_output
 from ernie2.model.levers import LEVERS
-from ernie2.runs.prepare import shards_of
+from ernie2.runs.prepare import prepare_shards
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
 from ernie2.storage.line_files import append_line
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.measuring import TaskSet
 from ernie2.training.step import choose_precision
 
@@ -135,7 +135,7 @@ def main() -> None:
         shards = Shards(given.source)
     else:
         recipe = load_recipe(given.source, overrides)
-        shards = shards_of(recipe, None)
+        shards = prepare_shards(recipe, None)
     measured = forms(chosen_levers(given.levers))
     began, identity = time.monotonic(), secrets.token_hex(4)
     precision = choose_precision(recipe.train.precision, device)
@@ -150,7 +150,7 @@ def main() -> None:
     facts = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     facts |= {"precision": precision, "recipe": recipe.model_dump(mode="json"), "rounds": given.rounds}
     write("begin", **facts)
-    with on_terminal(), progress("Measuring", None, "steps") as bar:
+    with terminal_output(), progress("Measuring", None, "steps") as bar:
         times, counts = take_turns(
             recipe,
             shards,

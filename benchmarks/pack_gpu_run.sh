@@ -66,7 +66,7 @@ say "4 of 4: compressing the project"
 tar -C "$root" --null --files-from "$work/files" -cf - | xz -T0 -9e >"$new/project.tar.xz"
 git -C "$root" describe --always --dirty=+changes --abbrev=12 >"$new/commit.txt"
 if [ -n "$mini" ]; then
-    folder=$("$python" -c 'import sys; from ernie2.tasks.recipe import load_recipe; print(load_recipe(sys.argv[1]).shards.folder)' "$mini")
+    folder=$("$python" -c 'import sys; from ernie2.runs.recipes import load_recipe; print(load_recipe(sys.argv[1]).shards.folder)' "$mini")
     case $folder in /*) echo "$mini: shards.folder has to be a relative path, and is $folder" >&2; exit 2 ;; esac
     [ -e "$folder/shards.json" ] || { echo "$folder holds no shards; run: ernie2 prepare $mini" >&2; exit 2; }
     tar -cf - "$folder" -C "$(dirname "$mini")" "$(basename "$mini")" | xz -T0 -9e >"$new/mini.tar.xz"

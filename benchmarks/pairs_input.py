@@ -24,15 +24,15 @@ from ernie2.benchmarking.ours import Ours
 from ernie2.benchmarking.warm_up import warm_up
 from ernie2.cli.measuring import show_input
 from ernie2.config.settings import Recipe
-from ernie2.console import on_terminal
+from ernie2.console import terminal_output
 from ernie2.runs.build import build
-from ernie2.runs.prepare import shards_of
+from ernie2.runs.prepare import prepare_shards
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.shard_folders import TOKENIZER_FILES
 from ernie2.shards.store import CASED, FORMAT, WORD_START, Shards, token_dtype, write_shard
 from ernie2.storage.atomic import write_bytes
 from ernie2.storage.json_files import write_checked_json
 from ernie2.tasks.base import Vocabulary
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.measuring import task_sets
 
 TASK, CORPUS = "ir_relevance", "pairs"
@@ -49,9 +49,9 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="values of the recipe, such as train.precision=bf16")
     parser.add_argument("--steps", type=count, default=10, help="steps to measure for each way of feeding training")
     given = parser.parse_intermixed_args()
-    with on_terminal(), tempfile.TemporaryDirectory(prefix="ernie2-pairs-") as aside:
+    with terminal_output(), tempfile.TemporaryDirectory(prefix="ernie2-pairs-") as aside:
         recipe = load_recipe(given.recipe, given.overrides)
-        show_input(measure(recipe, shards_of(recipe, None), Path(aside), given.steps))
+        show_input(measure(recipe, prepare_shards(recipe, None), Path(aside), given.steps))
 
 
 def measure(recipe: Recipe, shards: Shards, folder: Path, steps: int, pairs: int = 20_000) -> dict[str, Any]:

@@ -47,7 +47,7 @@ print(json.dumps({"seconds": time.perf_counter() - wall, "cpu": time.process_tim
 PREPARE = """
 import json, sys, time
 from ernie2.shards.prepare import prepare
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 corpus, vocab, language, folder, workers = sys.argv[1:]
 text = {"path": corpus, "language": language}
 recipe = load_recipe({"name": "rate", "run": folder + "/run", "corpora": {"text": text}, "tokenizer": {"file": vocab},

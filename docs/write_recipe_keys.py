@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.config.finetuning_settings import FineTuningSettings
+from ernie2.runs.recipes import recipe_schema
 from ernie2.studies.settings import StudySettings
 from ernie2.tasks.base import BUILT_IN
-from ernie2.tasks.recipe import recipe_schema
 
 PAGE = Path(__file__).parent / "recipe-keys.md"
 TOP = """# Keys of recipes, fine-tuning and studies

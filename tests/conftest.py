@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from child_processes import child_processes
-from ernie2.console import on_terminal
+from ernie2.console import terminal_output
 
 settings.register_profile("ernie2", deadline=None)
 settings.load_profile("ernie2")
@@ -37,5 +37,5 @@ def start_process():
 @pytest.fixture(autouse=True)
 def _messages_on_the_terminal():
     """Messages are printed as under the command line, so that `capsys` finds them."""
-    with on_terminal():
+    with terminal_output():
         yield

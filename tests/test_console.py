@@ -122,7 +122,7 @@ def test_inside_quietly_only_warnings_of_every_rank_are_logged_and_the_level_com
 def test_a_log_file_gets_time_stamps_and_no_control_sequences_and_is_appended_to(tmp_path):
     file = tmp_path / "log.txt"
     for text in ("first \x1b[31mred", "\nsecond", ""):
-        with console.on_terminal(console.Output(console.RESULT, file)):
+        with console.terminal_output(console.Output(console.RESULT, file)):
             console.log_info(text)
             console.log_debug("detail")
     first, second = file.read_text().splitlines()
@@ -131,15 +131,15 @@ def test_a_log_file_gets_time_stamps_and_no_control_sequences_and_is_appended_to
 
 
 def test_a_log_file_that_cannot_be_written_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="--log-file"), console.on_terminal(console.Output(log_file=tmp_path)):
+    with pytest.raises(ConfigError, match="--log-file"), console.terminal_output(console.Output(log_file=tmp_path)):
         pass
-    with console.on_terminal():
+    with console.terminal_output():
         assert console.current_output() == console.Output(logging.INFO, None)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_log_file_on_a_full_disk_is_reported_once_and_ends_nothing(capsys):
-    with console.on_terminal(console.Output(log_file=Path("/dev/full"))):
+    with console.terminal_output(console.Output(log_file=Path("/dev/full"))):
         console.log_info("one")
         console.log_info("two")
     shown = capsys.readouterr()
@@ -152,7 +152,7 @@ def test_handlers_of_a_user_stay_when_the_command_line_configures_its_own():
     mine = logging.NullHandler()
     console.logger.addHandler(mine)
     try:
-        with console.on_terminal(console.Output(logging.DEBUG)):
+        with console.terminal_output(console.Output(logging.DEBUG)):
             assert mine in console.logger.handlers
         assert mine in console.logger.handlers
     finally:
@@ -161,7 +161,7 @@ def test_handlers_of_a_user_stay_when_the_command_line_configures_its_own():
 
 def test_a_process_of_its_own_is_configured_as_the_one_that_starts_it(tmp_path):
     for output in (console.Output(), console.Output(console.RESULT), console.Output(logging.DEBUG, tmp_path / "log")):
-        with console.on_terminal(output):
+        with console.terminal_output(output):
             assert console.current_output() == output
 
 

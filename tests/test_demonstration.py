@@ -8,8 +8,8 @@ from ernie2.demonstration import QUESTIONS, demo, score
 from ernie2.errors import ConfigError, RunStopped
 from ernie2.runs import prepare as preparing
 from ernie2.runs.build import build
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.records import Records
 
 QUESTION = QUESTIONS["en"]

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from ernie2.escaping import in_markdown, json_line, markdown_table, printable
+from ernie2.escaping import escape_markdown, json_line, markdown_table, printable
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_line_of_json_is_readable_in_any_script():
     ],
 )
 def test_text_in_markdown_is_one_line_without_markup(text, shown):
-    assert in_markdown(text) == shown
+    assert escape_markdown(text) == shown
 
 
 def test_a_table_in_markdown_keeps_its_cells_apart() -> None:

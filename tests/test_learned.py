@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.learned import LEAST_INSTANCES, verdict, verdict_of
+from ernie2.learned import MIN_INSTANCES, verdict, verdict_of
 
 
 def figures(low, majority, constant, cheap, instances=128):
@@ -24,7 +24,7 @@ def test_sixteen_instances_are_too_few_to_tell_whatever_they_show():
 
 @pytest.mark.parametrize(("instances", "word"), [(29, "too few instances to tell"), (30, "learned")])
 def test_the_stated_number_of_instances_is_enough(instances, word):
-    assert LEAST_INSTANCES == 30
+    assert MIN_INSTANCES == 30
     assert verdict_of(figures(0.6, 0.4, 0.5, 0.5, instances)).word == word
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ernie2.errors import DataError, RunFailed
-from ernie2.processes import done_in_processes
+from ernie2.processes import run_in_processes
 
 
 def begin(number: int) -> None:
@@ -33,26 +33,26 @@ def work(item: object) -> None:
 
 
 def test_every_item_is_done_once() -> None:
-    assert sorted(done_in_processes(work, list(range(7)), 2, begin=begin, what_now="Again.")) == list(range(7))
-    assert list(done_in_processes(work, [], 2, begin=begin, what_now="Again.")) == []
+    assert sorted(run_in_processes(work, list(range(7)), 2, begin=begin, what_now="Again.")) == list(range(7))
+    assert list(run_in_processes(work, [], 2, begin=begin, what_now="Again.")) == []
 
 
 @pytest.mark.parametrize("others", [[], ["slow"]])
 def test_what_a_call_raises_is_raised_here_and_the_other_processes_end(others: list[str]) -> None:
     with pytest.raises(DataError, match="line 1: wrong"):
-        list(done_in_processes(work, [*others, "wrong"], 2, begin=begin, what_now="Again."))
+        list(run_in_processes(work, [*others, "wrong"], 2, begin=begin, what_now="Again."))
 
 
 def test_an_error_nobody_foresaw_keeps_the_place_in_the_code() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
-        list(done_in_processes(work, ["unforeseen"], 1, begin=begin, what_now="Again."))
+        list(run_in_processes(work, ["unforeseen"], 1, begin=begin, what_now="Again."))
     assert "raise ZeroDivisionError" in raised.value.__notes__[0]
 
 
 @pytest.mark.parametrize("items", [["killed"], ["slow", "killed"], [1, 2, "killed", 3]])
 def test_a_process_that_is_killed_ends_the_work(items: list[object]) -> None:
     with pytest.raises(RunFailed, match=r"killed from outside, most likely for want of memory\. Again."):
-        list(done_in_processes(work, items, 2, begin=begin, what_now="Again."))
+        list(run_in_processes(work, items, 2, begin=begin, what_now="Again."))
 
 
 def saving(item: Path) -> None:
@@ -74,16 +74,16 @@ def saving(item: Path) -> None:
 def test_processes_that_may_save_are_asked_to_stop_and_waited_for(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     with pytest.raises(DataError, match="wrong"):
-        list(done_in_processes(saving, [tmp_path / "there", tmp_path / "gone"], 2, what_now="", may_save=True))
+        list(run_in_processes(saving, [tmp_path / "there", tmp_path / "gone"], 2, what_now="", graceful=True))
     assert (tmp_path / "saved").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_processes_end_with_the_one_that_started_them_whatever_they_are_doing(tmp_path: Path) -> None:
     code = (
-        "import os, sys, test_processes as t; from ernie2.processes import done_in_processes\n"
+        "import os, sys, test_processes as t; from ernie2.processes import run_in_processes\n"
         "if __name__ == '__main__':\n"
-        "    results = done_in_processes(t.work, [1, 'slow', 'slow'], 2, begin=t.begin, what_now='')\n"
+        "    results = run_in_processes(t.work, [1, 'slow', 'slow'], 2, begin=t.begin, what_now='')\n"
         "    print(next(results), flush=True)\n"
         "    next(results)"
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.seed_interval import SeedInterval, over_seeds, student_quantile, why_no_interval
+from ernie2.seed_interval import SeedInterval, mean_over_seeds, no_interval_reason, student_quantile
 
 
 def test_three_seeds_have_the_interval_of_student_s_t():
     # sd √7, t of two degrees 4.3027: 3 ± 4.3027 · √(7 / 3)
-    found = over_seeds([1.0, 2.0, 6.0])
+    found = mean_over_seeds([1.0, 2.0, 6.0])
     assert (found.mean, found.note) == (3.0, "")
     assert (found.low, found.high) == (pytest.approx(3 - 6.57246, abs=1e-4), pytest.approx(3 + 6.57246, abs=1e-4))
 
@@ -27,8 +27,8 @@ def test_three_seeds_have_the_interval_of_student_s_t():
     ],
 )
 def test_one_seed_and_seeds_that_agree_have_no_interval(values, note):
-    assert over_seeds(values) == SeedInterval(pytest.approx(values[0]), None, None, note)
-    assert why_no_interval(values) == note
+    assert mean_over_seeds(values) == SeedInterval(pytest.approx(values[0]), None, None, note)
+    assert no_interval_reason(values) == note
 
 
 def test_the_quantiles_are_those_of_the_tables():

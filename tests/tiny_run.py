@@ -10,10 +10,10 @@ import numpy as np
 
 import tiny
 from ernie2.config.settings import Recipe
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import AnnotatedDocument, Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.json_files import read_checked_json, write_checked_json
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.run_record import FORMAT, fingerprint
 
 

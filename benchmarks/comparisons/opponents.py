@@ -22,7 +22,7 @@ from ernie2.benchmarking.mix import Step, Taken
 from ernie2.benchmarking.warm_up import Side
 from ernie2.config.settings import TrainSettings
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.processes import without_main
+from ernie2.processes import hidden_main_module
 
 
 class Opponent(Side, Protocol):
@@ -101,7 +101,7 @@ def opponents(ours: MultiTaskModel, setting: OpponentSettings, names: Sequence[s
         yield _made(ours, setting, names)
         return
     with ExitStack() as stack:
-        with without_main():
+        with hidden_main_module():
             process = stack.enter_context(side_process({}))
         library, found = process.submit(_begin, ours, setting, tuple(names), torch.get_num_threads()).result()
         yield Opponents(library, [_Elsewhere(process, number, name) for number, name in enumerate(found)])

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ernie2.config.settings import Recipe
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
-from ernie2.tasks.recipe import load_recipe
 
 FOUR_TASKS = ("knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering")
 FIVE_TASKS = (*FOUR_TASKS, "sentence_distance")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 
 from comparisons.process_settings import VARIABLES
-from ernie2.processes import end_with_parent
+from ernie2.processes import exit_with_parent
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def side_process(variables: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
     ours = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
     os.environ.update(variables)
     try:
-        process = ProcessPoolExecutor(1, get_context("spawn"), initializer=end_with_parent)
+        process = ProcessPoolExecutor(1, get_context("spawn"), initializer=exit_with_parent)
         process.submit(os.getpid).result()
     finally:
         for name in variables:

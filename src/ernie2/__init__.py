@@ -39,19 +39,19 @@ if TYPE_CHECKING:
     from ernie2.finetuning.inference.predict import predict as predict
     from ernie2.runs.convert import convert as convert
     from ernie2.runs.evaluate import evaluate as evaluate
-    from ernie2.runs.evaluate import report as report
     from ernie2.runs.extend import extend as extend
+    from ernie2.runs.inspect import inspect as inspect
     from ernie2.runs.plan import plan as plan
-    from ernie2.runs.prepare import inspect as inspect
     from ernie2.runs.prepare import prepare as prepare
+    from ernie2.runs.recipes import list_recipes as list_recipes
+    from ernie2.runs.recipes import list_tasks as list_tasks
+    from ernie2.runs.recipes import recipe_schema as recipe_schema
+    from ernie2.runs.recipes import write_recipe as write_recipe
+    from ernie2.runs.report import report as report
     from ernie2.runs.start import pretrain as pretrain
     from ernie2.runs.start import resume as resume
     from ernie2.studies.study import study as study
     from ernie2.studies.study import study_again as study_again
-    from ernie2.tasks.recipe import list_recipes as list_recipes
-    from ernie2.tasks.recipe import list_tasks as list_tasks
-    from ernie2.tasks.recipe import recipe_schema as recipe_schema
-    from ernie2.tasks.recipe import write_recipe as write_recipe
 
 _MODULES = {
     "benchmarking.bench": ("bench",),
@@ -61,13 +61,15 @@ _MODULES = {
     "finetuning.finetune": ("finetune",),
     "finetuning.inference.predict": ("predict",),
     "runs.convert": ("convert",),
-    "runs.evaluate": ("evaluate", "report"),
+    "runs.evaluate": ("evaluate",),
     "runs.extend": ("extend",),
+    "runs.inspect": ("inspect",),
     "runs.plan": ("plan",),
-    "runs.prepare": ("inspect", "prepare"),
+    "runs.prepare": ("prepare",),
+    "runs.recipes": ("list_recipes", "list_tasks", "recipe_schema", "write_recipe"),
+    "runs.report": ("report",),
     "runs.start": ("pretrain", "resume"),
     "studies.study": ("study", "study_again"),
-    "tasks.recipe": ("list_recipes", "list_tasks", "recipe_schema", "write_recipe"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = ["__version__", *sorted(_MODULE_OF)]

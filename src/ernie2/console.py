@@ -1,8 +1,8 @@
 """Messages and progress: records of the logger "ernie2", shown on the terminal only by the command line.
 
-A program that imports ernie2 sees nothing by default; `logging.getLogger("ernie2")` takes handlers and a level of its
-own. `on_terminal` shows messages as the command line does: a bar with rate and time left on a terminal, plain lines a
-few seconds apart elsewhere.
+A program that imports ernie2 sees nothing by default; `logging.getLogger("ernie2")` takes its own handlers
+and level. `terminal_output` shows messages as the command line does: a bar with rate and time left on a terminal, plain
+lines a few seconds apart elsewhere.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ernie2.errors import ConfigError
 from ernie2.escaping import printable
 from ernie2.formatting import clock
 
-PLAIN_SECONDS = 5.0
+LINE_SECONDS = 5.0
 """Without a terminal, a line is printed at most this often."""
 
-SHORT_SECONDS = 0.5
+MIN_RATE_SECONDS = 0.5
 """A rate over a shorter time is not shown."""
 
 RESULT = 25
@@ -118,7 +118,7 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def on_terminal(output: Output | None = None) -> Iterator[None]:
+def terminal_output(output: Output | None = None) -> Iterator[None]:
     """Inside, messages go to the terminal, or where `output` says; `configure` can change that."""
     handlers, level = logger.handlers[:], logger.level
     try:
@@ -209,7 +209,7 @@ class Bar:
     def rate(self) -> float:
         """Units a second since the bar began; 0 while that was too short ago to tell."""
         seconds = time.monotonic() - self._began
-        return (self.done - self._from) / seconds if seconds >= SHORT_SECONDS else 0.0
+        return (self.done - self._from) / seconds if seconds >= MIN_RATE_SECONDS else 0.0
 
     @property
     def left(self) -> str:
@@ -222,7 +222,7 @@ class Bar:
             return
         now = time.monotonic()
         since = max(self._shown, self._began) if self.total is None else self._shown
-        if now - since < PLAIN_SECONDS and (self.total is None or self.done < self.total):
+        if now - since < LINE_SECONDS and (self.total is None or self.done < self.total):
             return
         self._shown = now
         line = f"{self.title}: {self.done:,}"

@@ -29,14 +29,14 @@ from ernie2.finetuning.training import train_model
 from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
-from ernie2.runs.load import load
+from ernie2.runs.load import load_checkpoint
 from ernie2.runs.prepare import prepare
+from ernie2.runs.recipes import load_recipe
 from ernie2.runs.start import pretrain, resume
-from ernie2.seed_interval import over_seeds
+from ernie2.seed_interval import mean_over_seeds
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.storage.locks import FolderLock
 from ernie2.tasks.base import Vocabulary
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import begun
 from ernie2.training.records import Records
 
@@ -89,7 +89,7 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
             log_info(f"3. Checkpoint → score: {QUESTIONS[language]}")
             records.write("score", **score(run, Shards(recipe.shards.folder), QUESTIONS[language]))
     page = write_report(run)
-    _say_outcome(records.read())
+    _log_summary(records.read())
     log_info(f"\nReport:  {page}\nModel:   {run / 'hf'} (transformers loads it as ErnieModel or ErnieForMaskedLM)")
     log_info("Next: your own text, `ernie2 recipes demo-en my-recipe.yaml`, then docs/own-corpus.md")
     return run
@@ -100,7 +100,7 @@ def score(run: Path, shards: Shards, question: str) -> dict[str, Any]:
 
     Mean-pooled: an encoder this small keeps next to nothing of the topic in its first token.
     """
-    loaded = load(run, shards)
+    loaded = load_checkpoint(run, shards)
     recipe = loaded.recipe
     assert recipe is not None
     vocabulary = loaded.tasks[0].vocabulary
@@ -122,7 +122,7 @@ def score(run: Path, shards: Shards, question: str) -> dict[str, Any]:
                 accuracies[kind].append(float((best == answers).mean()))
                 bar.advance(note=f"{kind} {accuracies[kind][-1]:.3f}")
     # the spread of seeds, not of test passages
-    margin = over_seeds(np.subtract(accuracies["pretrained"], accuracies["untrained"]).tolist())
+    margin = mean_over_seeds(np.subtract(accuracies["pretrained"], accuracies["untrained"]).tolist())
     return {
         "name": question,
         "metric": "accuracy",
@@ -177,7 +177,7 @@ def _class_of(name: str) -> str:
     return name.partition("#")[0]
 
 
-def _say_outcome(lines: Sequence[dict[str, Any]]) -> None:
+def _log_summary(lines: Sequence[dict[str, Any]]) -> None:
     ends = [line["tasks"] for line in lines if line["kind"] == "heldout" and line["at"] == "stage_end"]
     log_result("\nWhat came of it")
     masked = [tasks["knowledge_masking"] for tasks in ends]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-_PARTS = re.compile(r"[_\-./ ]")
+_SEPARATORS = re.compile(r"[_\-./ ]")
 
 
 class Ernie2Error(Exception):
@@ -89,7 +89,7 @@ class RunStopped(Ernie2Error):
     heading = "stopped"
 
 
-_LONGEST_GUESSED = 200
+_MAX_GUESS_LENGTH = 200
 """Characters of a word that may be a slip of the pen; comparing longer ones takes long and finds nothing."""
 
 
@@ -99,14 +99,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     Nearest is the one spelled most alike; else the one that shares a whole part with `word` ("masking" →
     "knowledge_masking"), or holds its initials as a part ("learning_rate" → "peak_lr").
     """
-    if len(word) > _LONGEST_GUESSED:
+    if len(word) > _MAX_GUESS_LENGTH:
         return ""
     names = list(known)
-    near = get_close_matches(word, names, n=1) or _sharing_a_part(word.lower(), names)
+    near = get_close_matches(word, names, n=1) or _with_shared_parts(word.lower(), names)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def near_file(name: str, files: Iterable[str]) -> str:
+def did_you_mean_file(name: str, files: Iterable[str]) -> str:
     """Return `did_you_mean` of a file; like endings (".jsonl.gz") make no two files near."""
 
     def stem(file: str) -> str:
@@ -115,21 +115,21 @@ def near_file(name: str, files: Iterable[str]) -> str:
     return did_you_mean(name, [file for file in files if did_you_mean(stem(name), [stem(file)])])
 
 
-def _sharing_a_part(word: str, names: Iterable[str]) -> list[str]:
+def _with_shared_parts(word: str, names: Iterable[str]) -> list[str]:
     """The names that share the most parts with `word`, parts being what stands between `_`, `-`, `.` and `/`."""
-    parts = set(_PARTS.split(word))
-    wanted = parts | {"".join(part[:1] for part in _PARTS.split(word))} if len(parts) > 1 else parts
-    shared = {name: len(wanted & set(_PARTS.split(name.lower())) - {""}) for name in names}
+    parts = set(_SEPARATORS.split(word))
+    wanted = parts | {"".join(part[:1] for part in _SEPARATORS.split(word))} if len(parts) > 1 else parts
+    shared = {name: len(wanted & set(_SEPARATORS.split(name.lower())) - {""}) for name in names}
     most = max(shared.values(), default=0)
     return [name for name, count in shared.items() if count == most] if most else []
 
 
-USER_FAULTS = (Exception, SystemExit)
+USER_CODE_ERRORS = (Exception, SystemExit)
 """What code of a user that we call may raise; `SystemExit` would end the command as if its work were done."""
 _OURS = (f"{Path(__file__).parent}{os.sep}", "<frozen", f"{Path(traceback.__file__).parent / 'importlib'}{os.sep}")
 
 
-def raised_at(error: BaseException) -> str:
+def user_code_location(error: BaseException) -> str:
     """Return ", FILE, line N" where code of a user that we called raised `error`; empty where there is none of it.
 
     That is the deepest frame in the first file that is neither ours nor Python's import.

@@ -1,7 +1,7 @@
 """When a task counts as learned. Evaluation, reports, model cards and studies all ask here.
 
 A task is learned where the whole 95 % interval of its held-out accuracy lies above every baseline on the same
-instances. With fewer than `LEAST_INSTANCES` nothing is claimed, nor before the training of the task has begun.
+instances. With fewer than `MIN_INSTANCES` nothing is claimed, nor before the training of the task has begun.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-LEAST_INSTANCES = 30
+MIN_INSTANCES = 30
 """Held-out instances below which accuracy says neither "learned" nor "not learned" (ours): with 30, the interval of a
 yes/no task at chance is still 0.33 to 0.67."""
 
-Word = Literal["learned", "not learned", "too few instances to tell", "not trained yet"]
-LEARNED: Word = "learned"
-NOT_LEARNED: Word = "not learned"
-TOO_FEW: Word = "too few instances to tell"
-NOT_TRAINED: Word = "not trained yet"
+VerdictWord = Literal["learned", "not learned", "too few instances to tell", "not trained yet"]
+LEARNED: VerdictWord = "learned"
+NOT_LEARNED: VerdictWord = "not learned"
+TOO_FEW: VerdictWord = "too few instances to tell"
+NOT_TRAINED: VerdictWord = "not trained yet"
 
 BASELINES = {
     "majority": "majority class of training",
@@ -33,7 +33,7 @@ themselves, so no model that always gives one answer can beat it."""
 class Verdict:
     """The word, and the strongest baseline with its accuracy (None where no baseline is known)."""
 
-    word: Word
+    word: VerdictWord
     baseline: str
     baseline_accuracy: float | None
     instances: int
@@ -45,7 +45,7 @@ class Verdict:
         if self.word == NOT_TRAINED:
             return f"{NOT_TRAINED}: no step so far trained this task"
         if self.word == TOO_FEW:
-            return f"{TOO_FEW} ({self.instances}; at least {LEAST_INSTANCES} are needed)"
+            return f"{TOO_FEW} ({self.instances}; at least {MIN_INSTANCES} are needed)"
         if self.word == LEARNED:
             return f"{LEARNED}: the whole interval is above the best baseline ({against})"
         return f"{NOT_LEARNED}: the interval is not above the best baseline ({against})"
@@ -63,7 +63,7 @@ def verdict(
     strongest = max(known, key=lambda key: known[key], default=None)
     complete = known.keys() >= BASELINES.keys()
     above = low is not None and strongest is not None and complete and low > known[strongest]
-    claim = TOO_FEW if (instances or 0) < LEAST_INSTANCES else LEARNED if above else NOT_LEARNED
+    claim = TOO_FEW if (instances or 0) < MIN_INSTANCES else LEARNED if above else NOT_LEARNED
     word = claim if trained else NOT_TRAINED
     name = "no baseline" if strongest is None else BASELINES[strongest]
     return Verdict(word, name, None if strongest is None else known[strongest], instances or 0)

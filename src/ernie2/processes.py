@@ -29,7 +29,7 @@ def cores() -> int:
 
 
 @contextmanager
-def without_main() -> Iterator[None]:
+def hidden_main_module() -> Iterator[None]:
     """Keeps processes started inside from importing the caller's script, of which they need nothing.
 
     Without this a script that calls `prepare` or `pretrain` outside `if __name__ == "__main__":` would run itself again
@@ -43,19 +43,19 @@ def without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def done_in_processes(
+def run_in_processes(
     function: Callable[[_Item], object],
     items: Sequence[_Item],
     workers: int,
     *,
     begin: Callable[[int], None] | None = None,
     what_now: str | Callable[[_Item], str],
-    may_save: bool = False,
+    graceful: bool = False,
 ) -> Generator[_Item, None, None]:
     """Call `function` on every item in `workers` processes, each of which calls `begin` with its number first; yield
     items as they end.
 
-    Where the work ends early, the other processes are killed, or with `may_save` get SIGTERM and the time they need;
+    Where the work ends early, the other processes are killed, or with `graceful` get SIGTERM and the time they need;
     those may start processes of their own.
 
     Raises what a call raised, and `RunFailed`, ending in `what_now` (of the item), where a process was killed. A
@@ -67,13 +67,13 @@ def done_in_processes(
     doing: dict[Connection, _Item] = {}
     try:
         for number in range(min(workers, len(items))):
-            ours, process = _started(function, begin and partial(begin, number), daemon=not may_save)
+            ours, process = _start_worker(function, begin and partial(begin, number), daemon=not graceful)
             running[ours], doing[ours] = process, due.popleft()
             _send(ours, doing[ours])
         while running:
             ready = wait(list(running))
             for ours in [one for one in running if one in ready]:
-                yield _received(ours, what_now(doing[ours]) if callable(what_now) else what_now)
+                yield _receive(ours, what_now(doing[ours]) if callable(what_now) else what_now)
                 if due:
                     doing[ours] = due.popleft()
                     _send(ours, doing[ours])
@@ -83,12 +83,12 @@ def done_in_processes(
     finally:
         for ours, process in running.items():
             ours.close()
-            (process.terminate if may_save else process.kill)()
+            (process.terminate if graceful else process.kill)()
         for process in running.values():
-            process.join(None if may_save else _JOIN_SECONDS)
+            process.join(None if graceful else _JOIN_SECONDS)
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """Let this process end as soon as the one that started it is gone, however it went, whatever this one is doing.
 
     A worker that outlives a killed command would go on writing into a folder that the command no longer holds.
@@ -103,7 +103,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="ernie2-parent", daemon=True).start()
 
 
-def _started(
+def _start_worker(
     function: Callable[[_Item], object], begin: Callable[[], None] | None, *, daemon: bool
 ) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("forkserver")
@@ -115,11 +115,11 @@ def _started(
 
 
 def _send(ours: Connection, item: object) -> None:
-    with suppress(OSError):  # `_received` says that the process is gone
+    with suppress(OSError):  # `_receive` says that the process is gone
         ours.send(item)
 
 
-def _received(ours: Connection, what_now: str) -> Any:
+def _receive(ours: Connection, what_now: str) -> Any:
     try:
         item, error = ours.recv()
     except (EOFError, OSError) as gone:
@@ -135,7 +135,7 @@ def _serve(
     function: Callable[[_Item], object], begin: Callable[[], None] | None, theirs: Connection, output: Output
 ) -> None:
     """In a worker: answer every item with (item, what the call raised or None), until the pipe is closed."""
-    end_with_parent()
+    exit_with_parent()
     configure(output)
     if begin is not None:
         begin()

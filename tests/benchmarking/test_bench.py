@@ -93,7 +93,7 @@ def test_what_was_measured_before_a_cut_off_is_in_the_file(
 def test_a_warm_up_that_is_cut_off_leaves_its_steps_and_shows_whose_and_how_many(
     folder: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ernie2.console.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("ernie2.console.LINE_SECONDS", 0.0)
     advance = Bar.advance
 
     def cut_off(bar: Bar, *arguments: Any, **options: Any) -> None:

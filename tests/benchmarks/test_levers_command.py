@@ -43,7 +43,7 @@ def test_a_run_that_is_cut_off_leaves_the_steps_before_and_shows_whose_and_how_m
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny_run.write_shards(tmp_path / "shards")
-    monkeypatch.setattr("ernie2.console.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("ernie2.console.LINE_SECONDS", 0.0)
     advance = Bar.advance
 
     def cut_off(bar: Bar, *arguments: Any, **options: Any) -> None:

@@ -18,7 +18,7 @@ import ernie2
 import tiny_run
 from ernie2 import cli, console
 from ernie2.errors import DataError, RunFailed
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 
 COMMANDS = (
     "demo",

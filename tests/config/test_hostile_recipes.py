@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ernie2.config.recipe import shipped_recipes
 from ernie2.errors import ConfigError, Ernie2Error
+from ernie2.runs.recipes import load_recipe
 from ernie2.storage.listing import list_files
 from ernie2.studies.settings import load_settings
-from ernie2.tasks.recipe import load_recipe
 
 SECONDS, LONGEST = 1.0, 5_000
 TEXT = shipped_recipes()["demo-en"]

@@ -7,7 +7,7 @@ import pytest
 import ernie2
 from ernie2.config.languages import check_language
 from ernie2.errors import ConfigError
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 
 
 @pytest.mark.parametrize(

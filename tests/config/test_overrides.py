@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 
 import ernie2
-from ernie2.config.overrides import apply_override, as_override, overridden
+from ernie2.config.overrides import apply_assignments, apply_override, as_override
 from ernie2.errors import ConfigError
 from ernie2.finetuning.paper import DEFAULT_SETTINGS, settings_for
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 
 
 def test_values_take_the_types_of_their_settings_and_the_rest_stays_the_papers() -> None:
-    made = overridden(
+    made = apply_assignments(
         settings_for("mrpc", "base"), ["epochs=1", "peak_lr=1e-4", "betas=0.9,0.98", "attention_dropout=0"]
     )
     assert (made.epochs, made.peak_lr, made.betas, made.attention_dropout) == (1, 1e-4, (0.9, 0.98), 0.0)
     assert (made.batch, made.summary) == (32, "median")
-    assert overridden(made, ["decay_from_zero=false", "attention_dropout=none"]).decay_from_zero is False
+    assert apply_assignments(made, ["decay_from_zero=false", "attention_dropout=none"]).decay_from_zero is False
 
 
 def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as told:
-        overridden(DEFAULT_SETTINGS, ["epoch=1", "batch", "peak_lr=fast"])
+        apply_assignments(DEFAULT_SETTINGS, ["epoch=1", "batch", "peak_lr=fast"])
     assert str(told.value).startswith("settings: 3 problems:\n  - 'batch' is not a key=value\n")
     assert "epoch: there is no such key. Did you mean 'epochs'? Known here: epochs, peak_lr," in str(told.value)
     assert "peak_lr: must be a number (got 'fast')" in str(told.value)
@@ -50,13 +50,13 @@ def test_every_mistake_is_told_at_once() -> None:
 )
 def test_what_no_run_can_have_is_refused(wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong.partition("=")[0]):
-        overridden(DEFAULT_SETTINGS, [wrong])
+        apply_assignments(DEFAULT_SETTINGS, [wrong])
 
 
 @pytest.mark.parametrize("value", ["epochs=1_0", "peak_lr=1_0e-5", "betas=0.9,0.9_9"])
 def test_a_number_with_an_underscore_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"is no number; write it without _"):
-        overridden(DEFAULT_SETTINGS, [value])
+        apply_assignments(DEFAULT_SETTINGS, [value])
 
 
 @pytest.mark.parametrize("text", ["a #2", "a: b", "[a", "null", "1e3", "", "“é” \\ 'x' \"y\"", "a\tb"])
@@ -91,7 +91,7 @@ def test_a_sign_that_begins_no_comment_is_part_of_an_override(text: str) -> None
         (lambda: ernie2.plan("demo-en", init_from="x", grow="vocabulary"), "grow"),
         (lambda: ernie2.study("smoke", "seeds=2"), "overrides"),
         (lambda: ernie2.extend("nowhere", "sentence_distance", "shards", "train.clip=2"), "overrides"),
-        (lambda: overridden(DEFAULT_SETTINGS, "epochs=2"), "settings"),
+        (lambda: apply_assignments(DEFAULT_SETTINGS, "epochs=2"), "settings"),
     ],
 )
 def test_one_text_in_place_of_a_list_is_refused(call: Callable[[], object], name: str) -> None:

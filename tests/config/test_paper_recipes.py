@@ -6,7 +6,7 @@ import pytest
 
 from ernie2.config.settings import Recipe
 from ernie2.model.encoder import padded_rows
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 
 BIG = ("english-base", "english-large", "chinese-base", "chinese-large")
 TEXT = {"english": ("encyclopedia", "books", "dialog"), "chinese": ("encyclopedia", "news", "dialog")}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.config.plain_yaml import parse_yaml, plain, shown
+from ernie2.config.plain_yaml import parse_yaml, short_repr, to_plain_data
 from ernie2.errors import ConfigError
 
 
@@ -89,7 +89,7 @@ def test_what_is_no_plain_data_is_refused_by_key_within_a_second(text, message):
 
 
 def test_a_mapping_given_in_python_is_held_to_the_same():
-    assert plain({"a": (1, [2.5, "x"])}, "recipe") == {"a": [1, [2.5, "x"]]}
+    assert to_plain_data({"a": (1, [2.5, "x"])}, "recipe") == {"a": [1, [2.5, "x"]]}
     for value, message in (
         (float("nan"), "a.b: must be a finite number"),
         (10**400, "a.b: the number is too large"),
@@ -98,11 +98,11 @@ def test_a_mapping_given_in_python_is_held_to_the_same():
         ({1: 2}, r"a.b.1: a key must be text"),
     ):
         with pytest.raises(ConfigError, match=message):
-            plain({"a": {"b": value}}, "recipe")
+            to_plain_data({"a": {"b": value}}, "recipe")
     endless: dict[str, object] = {}
     endless["a"] = endless
     with pytest.raises(ConfigError, match="nested more than 32 deep"):
-        plain(endless, "recipe")
+        to_plain_data(endless, "recipe")
 
 
 @given(st.text(alphabet="ab1.-:[]{}&*!|>'\"#%@?,\n \\<=\x00é", max_size=60))
@@ -115,5 +115,5 @@ def test_however_large_a_value_is_it_is_shown_in_a_line():
     endless: list[object] = []
     endless.append([endless] * 1_000)
     for value in ("x" * 10_000, list(range(10_000)), endless, {"a": "b" * 10_000}):
-        assert len(shown(value)) <= 200
-    assert shown("short") == "'short'"
+        assert len(short_repr(value)) <= 200
+    assert short_repr("short") == "'short'"

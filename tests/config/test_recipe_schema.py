@@ -15,8 +15,8 @@ import ernie2
 from ernie2.cli.app import app
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.recipe import shipped_recipes
+from ernie2.runs.recipes import load_recipe
 from ernie2.studies.settings import StudySettings
-from ernie2.tasks.recipe import load_recipe
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -4,7 +4,7 @@ import yaml
 from ernie2.config.recipe import shipped_recipes
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import ConfigError
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 
 
 def test_overrides_reach_into_parts_and_are_read_as_yaml():

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from ernie2.config.recipe import shipped_recipes
 from ernie2.config.settings import Recipe
 from ernie2.corpora.documents import Drops, read_documents
+from ernie2.runs.recipes import load_recipe
 from ernie2.tasks.base import BUILT_IN, find_task
-from ernie2.tasks.recipe import load_recipe
 
 NAMES = sorted(shipped_recipes())
 ANNOTATED = "demo-en"

@@ -22,11 +22,11 @@ from ernie2.config.settings import Recipe
 from ernie2.model import encoder, heads
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.runs.build import check_rides, head_specs, lay_plans, open_stream
+from ernie2.runs.build import build_plans, check_attached_tasks, head_specs, open_stream
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.tasks.building import build_tasks, task_ids, vocabulary_of
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.measuring import TaskSet, task_sets
 from ernie2.training.optimizers import build_optimizer
 
@@ -60,7 +60,7 @@ def base_run(name: str, folder: Path) -> BaseRun:
     tasks = build_tasks(recipe.tasks, vocabulary_of(tokenizer_of(shards)), shards.corpora)
     ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
     stream, feed, _ = open_stream(shards, tasks, ids, recipe.batch, recipe.seed)
-    plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)))
+    plans = build_plans(recipe, tasks, check_attached_tasks(tasks, apart(feed)))
     weights = {task.name: task.options.loss_weight for task in tasks}
     return BaseRun(recipe, shards, _VOCABULARY[name], stream, head_specs(tasks), weights, list(task_sets(plans)))
 

@@ -14,7 +14,7 @@ import tiny
 import tiny_run
 from ernie2.errors import CheckpointError, StorageError, TaskError
 from ernie2.runs.build import build, head_specs
-from ernie2.runs.load import load, warm_start
+from ernie2.runs.load import load_checkpoint, warm_start
 from ernie2.shards.store import Shards
 from ernie2.tasks.building import build_tasks
 
@@ -93,19 +93,19 @@ def test_labels_taken_from_the_data_are_kept_on_resume_evaluation_and_export(tmp
     assert json.loads((run / "run.json").read_text())["recipe"] == stopped["recipe"]
     fewer = tiny_run.write_shards(tmp_path / "fewer", pairs={"web": pairs(("so", "but"))})
     for checkpoint in (run, run / "hf"):
-        assert load(checkpoint, fewer).tasks[1].labels == ("and", "but", "so")
+        assert load_checkpoint(checkpoint, fewer).tasks[1].labels == ("and", "but", "so")
 
 
 @pytest.mark.parametrize("which", ["run", "run/hf"])
 def test_shards_of_other_pairs_are_measured_in_the_classes_of_the_run(trained, tmp_path, which):
     folder, _ = trained
     other = tiny_run.write_shards(tmp_path / "shards", pairs={"web": pairs(("but", "and"), seed=2)})
-    loaded = load(folder / which, other)
+    loaded = load_checkpoint(folder / which, other)
     assert loaded.tasks[1].labels == LABELS
     assert ernie2.evaluate(folder / which, other.folder)[DISCOURSE]["instances"] > 0
     stranger = tiny_run.write_shards(tmp_path / "strange", pairs={"web": pairs(("but", "meanwhile"))})
     with pytest.raises(TaskError, match=r"corpus 'web', whose label 'meanwhile' is none of its classes"):
-        load(folder / which, stranger)
+        load_checkpoint(folder / which, stranger)
 
 
 @pytest.mark.parametrize("which", ["run", "run/hf"])
@@ -118,11 +118,11 @@ def test_shards_without_the_corpora_of_the_recipe_are_read_as_far_as_they_fit(tr
     other = tiny_run.write_shards(
         tmp_path / "shards", pairs={"books": pairs(("but", "and")), "clicks": pairs(("0", "1"))}
     )
-    loaded = load(tmp_path / which, other)
+    loaded = load_checkpoint(tmp_path / which, other)
     assert loaded.tasks[1].options.corpora == ("books",)
     told = capsys.readouterr()
     assert "discourse_relation was trained on web" in told.out + told.err
-    assert load(tmp_path / which, shards).tasks[1].options.corpora == ("web",)
+    assert load_checkpoint(tmp_path / which, shards).tasks[1].options.corpora == ("web",)
 
 
 @pytest.mark.parametrize("which", ["run", "run/hf"])
@@ -134,7 +134,7 @@ def test_a_warm_start_on_other_pairs_takes_the_rows_by_the_names_of_the_labels(t
     labels = {DISCOURSE: tasks[1].labels}
     settings = recipe(folder).encoder
     started = warm_start(folder / which, settings, head_specs(tasks), 5, other, labels)
-    theirs, ours = load(folder / "run", shards).model.state_dict(), started.model.state_dict()
+    theirs, ours = load_checkpoint(folder / "run", shards).model.state_dict(), started.model.state_dict()
     name = f"heads.{DISCOURSE}.linear.weight"
     assert torch.equal(ours[name][[0, 2]], theirs[name][[2, 0]])  # and, so
     assert not torch.equal(ours[name][1], ours[name][3])

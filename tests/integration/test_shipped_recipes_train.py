@@ -12,7 +12,7 @@ import pytest
 
 import ernie2
 from ernie2.config.recipe import shipped_recipes
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 from ernie2.training.records import Records
 
 SMALL = [

@@ -3,7 +3,7 @@ import pytest
 import tiny
 import tiny_run
 from ernie2.errors import TaskError
-from ernie2.runs.build import build, head_specs, lay_plans
+from ernie2.runs.build import build, build_plans, head_specs
 from ernie2.shards.store import Shards
 
 
@@ -46,7 +46,7 @@ def test_flash_attention_is_chosen_before_the_trainer_is_built_where_16_bits_com
 )
 def test_every_method_gives_every_task_its_iterations(shards, tmp_path, method, stages, combine, steps):
     recipe = tiny_run.recipe(tmp_path, stages={"steps": 5, "method": method, "combine": combine})
-    plans = lay_plans(recipe, [tiny.task(name) for name in tiny.FOUR])
+    plans = build_plans(recipe, [tiny.task(name) for name in tiny.FOUR])
     assert len(plans) == stages
     assert sum(map(len, plans)) == steps
     done = [plan.done(len(plan)) for plan in plans]

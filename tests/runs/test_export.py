@@ -7,7 +7,7 @@ from ernie2.errors import CheckpointError
 from ernie2.runs.build import build
 from ernie2.runs.convert import convert
 from ernie2.runs.export import export_hf, model_card
-from ernie2.runs.load import load, warm_start
+from ernie2.runs.load import load_checkpoint, warm_start
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.training.run_record import RunRecord
 
@@ -101,7 +101,7 @@ def test_a_recurrent_encoder_becomes_a_folder_of_ours_that_can_be_measured_and_s
     assert "load_model" in card
     assert "Names are in `ernie2.json` under `ernie2_task_ids`" in card
     assert not any(word in card for word in ("task_type_ids", "config.json", "library_name"))
-    assert [task.name for task in load(folder, shards).tasks] == list(tiny.FOUR)
+    assert [task.name for task in load_checkpoint(folder, shards).tasks] == list(tiny.FOUR)
     specs = list(made.trainer.model.specs.values())
     started = warm_start(folder, recipe.encoder, specs, seed=1, shards=shards)
     assert started.account.new == started.account.left_out == ()

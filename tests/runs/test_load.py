@@ -15,7 +15,7 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
 from ernie2.runs.build import build, head_specs
 from ernie2.runs.export import export_hf
-from ernie2.runs.load import load, warm_start
+from ernie2.runs.load import load_checkpoint, warm_start
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.training.checkpoints import newest
@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("which", ["run", "hf"])
 def test_a_run_and_its_hugging_face_folder_give_the_same_model_tasks_and_ids(trained, which):
     run, shards, trainer = trained
-    loaded = load(run if which == "run" else run / "hf", shards)
+    loaded = load_checkpoint(run if which == "run" else run / "hf", shards)
     for name, parameter in trainer.model.state_dict().items():
         assert torch.equal(parameter, loaded.model.state_dict()[name]), name
     assert [task.name for task in loaded.tasks] == list(tiny.FOUR)
@@ -52,7 +52,7 @@ def test_a_run_and_its_hugging_face_folder_give_the_same_model_tasks_and_ids(tra
 def test_a_warm_start_takes_what_is_there_and_names_the_rest(trained, which):
     run, shards, trainer = trained
     source = run if which == "run" else run / "hf"
-    specs = [*head_specs(load(run, shards).tasks)[:3], HeadSpec("news", "sentence", 5)]
+    specs = [*head_specs(load_checkpoint(run, shards).tasks)[:3], HeadSpec("news", "sentence", 5)]
     started = warm_start(source, trainer.model.settings, specs, seed=5, shards=shards)
     assert set(started.account.new) == {"heads.news.linear.weight", "heads.news.linear.bias"}
     assert {"heads.sentence_reordering.linear.weight", "heads.sentence_reordering.linear.bias"} <= set(
@@ -66,7 +66,7 @@ def test_a_warm_start_takes_what_is_there_and_names_the_rest(trained, which):
 
 def test_a_warm_start_begins_a_new_schedule_with_the_old_parameters(trained, tmp_path):
     run, shards, trainer = trained
-    specs = head_specs(load(run, shards).tasks)
+    specs = head_specs(load_checkpoint(run, shards).tasks)
     model = warm_start(run, trainer.model.settings, specs, seed=0, shards=shards).model
     made = build(tiny_run.recipe(tmp_path), shards, model)
     assert made.trainer.position.step == 0
@@ -80,7 +80,7 @@ def test_shards_of_another_tokeniser_are_refused(trained, tmp_path):
     for described in [other / "shards.json", *other.glob("text/*/shard.json")]:
         tiny.change(described, tokenizer="f" * 64)
     with pytest.raises(ShardError, match="another tokeniser"):
-        load(run, Shards(other))
+        load_checkpoint(run, Shards(other))
 
 
 def test_a_run_knows_its_tokeniser_where_no_file_of_it_is_left(trained, tmp_path):
@@ -105,13 +105,13 @@ def test_a_folder_that_is_no_checkpoint_is_refused(trained, tmp_path, name, told
     _, shards, _ = trained
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=told):
-        load(tmp_path / name, shards)
+        load_checkpoint(tmp_path / name, shards)
 
 
 @pytest.mark.parametrize("which", ["run", "hf"])
 def test_a_warm_start_takes_the_row_of_a_task_by_its_name_and_copies_row_0_for_a_new_one(trained, which):
     run, shards, trainer = trained
-    specs = [HeadSpec("news", "sentence", 5), *reversed(head_specs(load(run, shards).tasks))]
+    specs = [HeadSpec("news", "sentence", 5), *reversed(head_specs(load_checkpoint(run, shards).tasks))]
     source = run if which == "run" else run / "hf"
     started = warm_start(source, trainer.model.settings, specs, seed=0, shards=shards)
     theirs = trainer.model.state_dict()["encoder.embeddings.task.weight"]
@@ -233,4 +233,4 @@ def test_a_checkpoint_without_heads_of_ours_is_not_evaluated(tmp_path):
     source = paddle_files.copied("fluid", tmp_path)
     shards = tokens_of_paddle(source)
     with pytest.raises(CheckpointError, match=r"\(Paddle fluid\) has no pre-training heads of ernie2.*--init-from"):
-        load(source, shards)
+        load_checkpoint(source, shards)

@@ -10,7 +10,7 @@ import torch
 import ernie2
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, DataError, ShardError
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 from ernie2.training.records import Records
 from ernie2.training.run_record import read_run
 

@@ -11,8 +11,8 @@ import ernie2
 import tiny
 import tiny_run
 from ernie2.errors import DataError, TaskError
-from ernie2.runs.prepare import absent_data, require_data
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.prepare import missing_data, require_data
+from ernie2.runs.recipes import load_recipe
 
 LOST = "; dropped: 3 duplicate, 2 empty text"
 
@@ -105,7 +105,7 @@ def test_everything_absent_is_named_at_once_by_its_key(tmp_path):
     values["corpora"]["dialog"] = {"path": [str(tmp_path / "dialog.txt")]}
     values["tokenizer"] = {"file": str(tmp_path / "vocab.txt")}
     values["knowledge"]["gazetteer"] = str(tmp_path / "entities.txt")
-    lines = absent_data(load_recipe(values))
+    lines = missing_data(load_recipe(values))
     assert [line.split(": ")[0] for line in lines] == [
         "corpora.news.path",
         "corpora.dialog.path",

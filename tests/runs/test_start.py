@@ -12,9 +12,9 @@ import tiny_run
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import CheckpointError, ConfigError, ShardError, StorageError
 from ernie2.formatting import quantity
-from ernie2.runs.folder import say_effects
+from ernie2.runs.folder import warn_about_settings
+from ernie2.runs.recipes import load_recipe
 from ernie2.studies.identity import is_done
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.distributed import World
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.records import Records
@@ -200,9 +200,9 @@ def test_a_run_that_hugging_face_has_no_class_for_ends_well_and_can_be_gone_on_f
 
 def test_settings_that_do_nothing_here_are_named(capsys):
     alone, encoder = World(device=torch.device("cpu")), EncoderSettings()
-    say_effects(TrainSettings(peak_lr=1e-3), encoder, alone)
+    warn_about_settings(TrainSettings(peak_lr=1e-3), encoder, alone)
     assert capsys.readouterr().err == ""
-    say_effects(TrainSettings(peak_lr=1e-3, precision="fp16", parallel="fsdp"), encoder, alone)
+    warn_about_settings(TrainSettings(peak_lr=1e-3, precision="fp16", parallel="fsdp"), encoder, alone)
     fp16, fsdp = capsys.readouterr().err.splitlines()
     assert fp16.startswith("Note: train.precision=fp16 makes a CPU slower")
     assert fsdp.startswith("Note: train.parallel=fsdp has no effect on one rank")

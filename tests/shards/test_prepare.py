@@ -32,6 +32,7 @@ from ernie2.errors import (
     StorageError,
     TokenizerError,
 )
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards import input_files, pipeline
 from ernie2.shards.prepare import prepare
 from ernie2.shards.provenance import check_settings
@@ -40,7 +41,6 @@ from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import CAPITALISED, CASED, WORD_START, Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import FolderLock
-from ernie2.tasks.recipe import load_recipe
 
 GERMAN = """Der alte Kapitän sah über das Meer. Die Straße nach Köln war lang; „Ärgerlich!“, rief er.
 Am nächsten Morgen begann die Reise. Niemand wusste, wohin sie führte.

@@ -19,11 +19,11 @@ import pytest
 from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora.connectives import mine_discourse
 from ernie2.errors import DataError
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards import units
 from ernie2.shards.prepare import prepare
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import load_wordpieces
-from ernie2.tasks.recipe import load_recipe
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 WORDS = ("rain", "snow", "wind", "sun", "ship", "crew", "sea", "harbour", "rope", "fish", "captain", "letter", "night")

@@ -8,9 +8,9 @@ import pytest
 
 from ernie2.batches.stages import METHODS, Plan, Stage
 from ernie2.errors import ConfigError
+from ernie2.runs.recipes import load_recipe
 from ernie2.studies.arms import ARMS, Unit, recipe_of, steps_of, units
 from ernie2.studies.settings import StudySettings, load_settings, presets
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.schedules import learning_rate, warmup_steps
 from ernie2.training.state import Position
 

@@ -11,12 +11,12 @@ import pytest
 
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, DataError
+from ernie2.runs.recipes import load_recipe
 from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.identity import check_same_study
 from ernie2.studies.record import as_json, read_record, record_of
 from ernie2.studies.settings import StudySettings, load_settings
 from ernie2.tasks.base import find_task
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.environment import rules
 from ernie2.training.run_record import read_run
 

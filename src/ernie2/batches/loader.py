@@ -30,7 +30,7 @@ from ernie2.batches.batch import Layout, PackedBatch
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Cursor, Lane, Stream
 from ernie2.errors import ConfigError, Ernie2Error, RunFailed
-from ernie2.processes import without_main
+from ernie2.processes import hidden_main_module
 
 AHEAD = 6
 """Steps the workers are asked for beyond the one that is trained: while one makes packs of a slow task set, others make
@@ -175,7 +175,7 @@ class _Worker:
         self._process: BaseProcess = context.Process(
             target=_work, args=(stream, plans, walks, self._buffer, theirs, sends), name="ernie2-loader", daemon=True
         )
-        with without_main():
+        with hidden_main_module():
             self._process.start()
         theirs.close()
         sends.close()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.config.settings import MOST_ITERATIONS
+from ernie2.config.settings import MAX_ITERATIONS
 from ernie2.errors import ConfigError
 
 Array = NDArray[Any]
@@ -89,9 +89,9 @@ def extend(stages: Sequence[Stage], task: str, steps: int, replay: int | None = 
         raise ConfigError(f"the new task {task!r} needs at least one iteration, not {steps} (stages.steps).")
     if replay is not None and replay < 0:
         raise ConfigError(f"replay={replay}: earlier tasks get 0 iterations or more.")
-    if (total := steps + (replay or 0) * len(known)) > MOST_ITERATIONS:
+    if (total := steps + (replay or 0) * len(known)) > MAX_ITERATIONS:
         raise ConfigError(
-            f"stages.steps={steps} and a replay of {replay or 0} make {total:,} iterations; {MOST_ITERATIONS:,} is the "
+            f"stages.steps={steps} and a replay of {replay or 0} make {total:,} iterations; {MAX_ITERATIONS:,} is the "
             "most."
         )
     trained = {name: sum(stage.of(name) for stage in stages) for name in known}

@@ -25,10 +25,10 @@ from ernie2.model.attention.fused import active_flash
 from ernie2.model.encoders import ENCODERS
 from ernie2.processes import cores
 from ernie2.runs.build import Pretraining, build
-from ernie2.runs.prepare import RecipeSource, shards_of
+from ernie2.runs.prepare import RecipeSource, prepare_shards
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
 from ernie2.storage.line_files import append_line, check_appendable
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.measuring import TaskSet, task_sets
 from ernie2.training.run_record import RunRecord
 from ernie2.training.step import choose_precision
@@ -154,7 +154,7 @@ def bench(
     checked = load_recipe(recipe, overrides)
     file = Path(json_file)
     check_appendable(file, what_now="Name another file with --json.")
-    shards = shards_of(checked, None)
+    shards = prepare_shards(checked, None)
     log_info(
         f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}: a warm-up of every side, of "
         f"{LEAST_STEPS} to {MOST_STEPS} steps where nothing is compiled, then {steps} each; nothing of it is kept"

@@ -18,7 +18,17 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import ernie2
-from ernie2.console import RESULT, Output, configure, log_info, log_result, log_warning, logger, on_terminal, print_line
+from ernie2.console import (
+    RESULT,
+    Output,
+    configure,
+    log_info,
+    log_result,
+    log_warning,
+    logger,
+    print_line,
+    terminal_output,
+)
 from ernie2.errors import ConfigError, Ernie2Error, StorageError
 
 INTERRUPTED = 130
@@ -29,7 +39,7 @@ _REASONS = {
     errno.EROFS: "the file system is read-only",
     errno.EIO: "the disk reports an error (EIO)",
 }
-_OF_PROCESSES = (ConnectionError, ChildProcessError, ProcessLookupError, TimeoutError, InterruptedError)
+_NOT_FILE_ERRORS = (ConnectionError, ChildProcessError, ProcessLookupError, TimeoutError, InterruptedError)
 """Kinds of `OSError` that are not about files."""
 
 _ORDER = (
@@ -51,7 +61,7 @@ HOOK = typer.Option(
 WORKERS = typer.Option(min=1, max=1_024, help="Processes that make shards.", show_default="all cores")
 
 
-class _AsOneGoes(TyperGroup):
+class _OrderedGroup(TyperGroup):
     """Help lists the commands in the order in which a user needs them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -75,7 +85,9 @@ class _Command(TyperCommand):
         for parameter in {id(one): one for one in order}.values():
             repeated = sum(one is parameter for one in order) > 1
             if repeated and parameter.param_type_name == "option" and not parameter.multiple:
-                ctx.fail(f"{parameter.opts[0]} is given more than once, but takes one value.{_joined(parameter, args)}")
+                ctx.fail(
+                    f"{parameter.opts[0]} is given more than once, but takes one value.{_combine_hint(parameter, args)}"
+                )
         rest = super().parse_args(ctx, args)
         after = {name: ctx.params.pop(name, None) for name in _MESSAGE_OPTIONS}
         if any(after.values()):
@@ -86,7 +98,7 @@ class _Command(TyperCommand):
         return rest
 
 
-def _joined(parameter: Any, args: Sequence[str]) -> str:
+def _combine_hint(parameter: Any, args: Sequence[str]) -> str:
     """Return how to give the values of a repeated option at once, where it takes several with commas between them."""
     if "," not in (parameter.metavar or ""):
         return ""
@@ -105,7 +117,7 @@ class CommandLine(typer.Typer):
 
 app = CommandLine(
     name="ernie2",
-    cls=_AsOneGoes,
+    cls=_OrderedGroup,
     epilog="Exit codes: 0 done · 1 the run failed · 2 wrong input · 75 asked to stop (SIGTERM, Ctrl-C, a hook): the "
     "message says what was saved and how to go on · 130 interrupted, nothing saved.",
     no_args_is_help=True,
@@ -125,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a character that the locale does not have is not an error
-    with on_terminal():
+    with terminal_output():
         _run(arguments)
 
 
@@ -144,7 +156,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     except KeyboardInterrupt:
         _fail("interrupted.", INTERRUPTED)
     except OSError as error:
-        if error.errno is None or isinstance(error, _OF_PROCESSES):
+        if error.errno is None or isinstance(error, _NOT_FILE_ERRORS):
             _fail_unexpectedly()
         _fail(str(_storage_error(error)), StorageError.exit_code)
     except Exception:
@@ -232,7 +244,7 @@ def _fail_unexpectedly() -> None:
 
 
 @contextmanager
-def when_interrupted(advice: Callable[[], str]) -> Iterator[None]:
+def advise_on_interrupt(advice: Callable[[], str]) -> Iterator[None]:
     """Ctrl-C inside ends the command with what to do now instead of a traceback."""
     try:
         yield
@@ -241,30 +253,30 @@ def when_interrupted(advice: Callable[[], str]) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def finished(results: Mapping[str, Path], *steps: str) -> None:
+def print_results(results: Mapping[str, Path], *steps: str) -> None:
     """Says where the results are and what to do next; of many ranks under torchrun the first does."""
     if not _is_first_rank():
         return
     log_result()
-    columns([(f"{name}:", str(path)) for name, path in results.items()], log_result)
-    next_steps(*steps)
+    print_columns([(f"{name}:", str(path)) for name, path in results.items()], log_result)
+    print_next_steps(*steps)
 
 
-def finished_run(run: Path) -> None:
-    """`finished` of a run folder."""
+def print_run_results(run: Path) -> None:
+    """`print_results` of a run folder."""
     steps = [f"open {run / 'report.html'} in a browser"]
     if (run / "hf" / "config.json").exists():  # not so for recurrent encoders
         steps.append(f'transformers.ErnieModel.from_pretrained("{run / "hf"}")      in Python')
-    finished({"run": run}, *steps)
+    print_results({"run": run}, *steps)
 
 
-def next_steps(*steps: str) -> None:
+def print_next_steps(*steps: str) -> None:
     log_info("\nnext:")
     for step in steps:
         log_info(f"  {step}")
 
 
-def columns(rows: Iterable[tuple[str, ...]], write: Callable[[str], None] = print_line) -> None:
+def print_columns(rows: Iterable[tuple[str, ...]], write: Callable[[str], None] = print_line) -> None:
     """Write rows so that their cells stand below each other."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

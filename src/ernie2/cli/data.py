@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 import ernie2
-from ernie2.cli.app import OVERRIDES, RECIPE, WORKERS, CommandLine, app, columns, finished, next_steps, when_interrupted
+from ernie2.cli.app import (
+    OVERRIDES,
+    RECIPE,
+    WORKERS,
+    CommandLine,
+    advise_on_interrupt,
+    app,
+    print_columns,
+    print_next_steps,
+    print_results,
+)
 from ernie2.console import print_line
 
 mine = CommandLine(no_args_is_help=True, help="Make labelled pairs of raw material: discourse (text), clicks (a log).")
@@ -38,11 +48,11 @@ def recipes(
         print_line(json.dumps(ernie2.recipe_schema(), ensure_ascii=False, indent=2))
         return
     if name is None:
-        columns([(known, about) for known, about in ernie2.list_recipes().items()])
-        next_steps("ernie2 recipes NAME      writes a copy to edit")
+        print_columns([(known, about) for known, about in ernie2.list_recipes().items()])
+        print_next_steps("ernie2 recipes NAME      writes a copy to edit")
         return
     written = ernie2.write_recipe(name, destination or Path(f"{name}.yaml"))
-    finished(
+    print_results(
         {"recipe": written, "run": Path(written.stem, "run"), "shards": Path(written.stem, "shards")},
         f"edit it, then: ernie2 prepare {written}",
     )
@@ -63,7 +73,7 @@ def tasks() -> None:
         print_line(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
         print_line(f"    {task['title']}: {task['about']}")
         print_line(f"    needs {task['needs']}")
-    next_steps("name the ones you want under `tasks:` in a recipe")
+    print_next_steps("name the ones you want under `tasks:` in a recipe")
 
 
 @mine.command("discourse")
@@ -86,7 +96,7 @@ def mine_discourse(
     Example  [bold]ernie2 mine discourse package:demo-en.jsonl pairs.tsv[/bold]
     Example  [bold]ernie2 mine discourse "news/*.jsonl.gz" pairs.jsonl.gz --language zh[/bold]
     """
-    with when_interrupted(lambda: "nothing was written; the same command starts again."):
+    with advise_on_interrupt(lambda: "nothing was written; the same command starts again."):
         ernie2.mine_discourse(source, destination, language, max_per_label, text)
 
 
@@ -107,7 +117,7 @@ def mine_clicks(
              an OUT that is there already is replaced
     Example  [bold]ernie2 mine clicks log.tsv.gz triples.tsv --query q --clicked click[/bold]
     """
-    with when_interrupted(lambda: "nothing was written; the same command starts again."):
+    with advise_on_interrupt(lambda: "nothing was written; the same command starts again."):
         ernie2.mine_clicks(source, destination, min_query_count, query, title, clicked)
 
 
@@ -127,10 +137,10 @@ def prepare(
              many documents each task can use; finished work is not done again
     Example  [bold]ernie2 prepare my-recipe.yaml corpora.wiki.path=wiki.jsonl.gz[/bold]
     """
-    with when_interrupted(lambda: "run the same command to continue where it stopped."):
+    with advise_on_interrupt(lambda: "run the same command to continue where it stopped."):
         shards = ernie2.prepare(recipe, overrides or (), workers, replace=replace)
     arguments = shlex.join([recipe, *(overrides or ())])
-    finished({"shards": shards}, f"ernie2 inspect {arguments}", f"ernie2 pretrain {arguments}")
+    print_results({"shards": shards}, f"ernie2 inspect {arguments}", f"ernie2 pretrain {arguments}")
 
 
 @app.command()

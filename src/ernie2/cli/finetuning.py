@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 import ernie2
-from ernie2.cli.app import HOOK, app, finished, when_interrupted
+from ernie2.cli.app import HOOK, advise_on_interrupt, app, print_results
 from ernie2.console import log_result, print_line
 from ernie2.errors import Ernie2Error
 from ernie2.escaping import json_line
@@ -84,7 +84,7 @@ def finetune(
              [bold]ernie2 finetune my-run --train a.tsv --dev b.tsv --label y[/bold]
     """
     pairs = [part for one in (*(settings or ()), *(overrides or ())) for part in one.split()]
-    with when_interrupted(lambda: AGAIN):
+    with advise_on_interrupt(lambda: AGAIN):
         made = ernie2.finetune(
             checkpoint,
             dataset,
@@ -104,7 +104,7 @@ def finetune(
             hooks=hooks or (),
         )
     first = next(iter(made.models.values()))[0]
-    finished(
+    print_results(
         {"results": made.folder / "results.html", "model": first},
         f"ernie2 predict {first} FILE",
         f"ernie2 export {first} my-onnx",
@@ -162,4 +162,6 @@ def export(
     Example  [bold]ernie2 export finetuned/my-run/mrpc/seed-0/model mrpc-onnx[/bold]
     """
     made = ernie2.export(model, destination, task_id)
-    finished({"model": made.folder}, f'onnxruntime.InferenceSession("{made.folder / "model.onnx"}")      in Python')
+    print_results(
+        {"model": made.folder}, f'onnxruntime.InferenceSession("{made.folder / "model.onnx"}")      in Python'
+    )

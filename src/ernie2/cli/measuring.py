@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 import ernie2
-from ernie2.cli.app import OVERRIDES, app, columns, finished, when_interrupted
+from ernie2.cli.app import OVERRIDES, advise_on_interrupt, app, print_columns, print_results
 from ernie2.console import log_result
 from ernie2.errors import Ernie2Error
 from ernie2.formatting import quantity
 
-OF_STUDY = typer.Argument(
+STUDY_OVERRIDES = typer.Argument(
     metavar="KEY=VALUE",
     help="Values that replace those of the preset: seeds=3, finetuning.data=glue_data, recipe.train.peak_lr=1e-3.",
     show_default=False,
@@ -42,10 +42,10 @@ def bench(
              sums up; shards that it made (without RECIPE ernie2-demo/en/shards)
     Example  [bold]ernie2 bench my-recipe.yaml train.precision=bf16[/bold]
     """
-    with when_interrupted(lambda: "what was measured is in " + str(json_file) + "; the same command starts again."):
+    with advise_on_interrupt(lambda: "what was measured is in " + str(json_file) + "; the same command starts again."):
         line = ernie2.bench(recipe, overrides or (), steps, json_file)
     show_measurement(line)
-    finished({"figures": json_file}, "give the same command after a change: the summaries in one file compare")
+    print_results({"figures": json_file}, "give the same command after a change: the summaries in one file compare")
 
 
 @app.command()
@@ -53,7 +53,7 @@ def study(
     which: Annotated[
         Literal["table7"], typer.Argument(metavar="STUDY", help="table7: the learning methods of Table 7.")
     ],
-    overrides: Annotated[list[str] | None, OF_STUDY] = None,
+    overrides: Annotated[list[str] | None, STUDY_OVERRIDES] = None,
     preset: Annotated[
         Literal["smoke", "laptop", "small", "base"],
         typer.Option(help="smoke: minutes; laptop: an hour or two; small: one GPU; base: the paper's size."),
@@ -88,9 +88,9 @@ def study(
     elif out is not None:
         raise Ernie2Error(f"--out belongs to --from; a study goes into folder={out}.")
     else:
-        with when_interrupted(lambda: "run the same command to continue where it stopped."):
+        with advise_on_interrupt(lambda: "run the same command to continue where it stopped."):
             folder = ernie2.study(preset, overrides or (), parallel)
-    finished(
+    print_results(
         {"page": folder / "study.html", "tables": folder / "study.md", "record": folder / "study.json"},
         f"open {folder / 'study.html'} in a browser",
         f"ernie2 study table7 --from {folder / 'study.json'}",
@@ -99,7 +99,7 @@ def study(
 
 def show_measurement(line: Mapping[str, Any]) -> None:
     """Print the summary that `ernie2.bench` returns."""
-    columns(_rows(line), log_result)
+    print_columns(_rows(line), log_result)
     show_input(line["input"])
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 import ernie2
-from ernie2.cli.app import app, finished
+from ernie2.cli.app import app, print_results
 from ernie2.console import log_result
 from ernie2.formatting import quantity
 from ernie2.learned import BASELINES, verdict_of
@@ -52,7 +52,7 @@ def report(
     Example  [bold]ernie2 report runs/b[/bold]
     """
     page = ernie2.report(run, beside or ())
-    finished({"report": page}, f"open {page} in a browser")
+    print_results({"report": page}, f"open {page} in a browser")
 
 
 @app.command()
@@ -90,7 +90,7 @@ def convert(
     steps = [f"ernie2 pretrain RECIPE --init-from {destination}"]
     if to == "hf":
         steps.append(f'transformers.ErnieModel.from_pretrained("{destination}")      in Python')
-    finished({"model": made.folder}, *steps)
+    print_results({"model": made.folder}, *steps)
 
 
 def show_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 import ernie2
-from ernie2.cli.app import HOOK, OVERRIDES, RECIPE, WORKERS, app, finished_run, when_interrupted
+from ernie2.cli.app import HOOK, OVERRIDES, RECIPE, WORKERS, advise_on_interrupt, app, print_run_results
 
-EXTENSION = typer.Argument(
+EXTEND_OVERRIDES = typer.Argument(
     metavar="KEY=VALUE",
     help="run, stages.steps (iterations of the new task), train.*, tasks.TASK.*; what a finished run can still take.",
     show_default=False,
@@ -33,7 +33,7 @@ def demo(
              labels, beside the same encoder untrained
     Example  [bold]ernie2 demo --language zh[/bold]
     """
-    with when_interrupted(lambda: "run the same command to continue where it stopped."):
+    with advise_on_interrupt(lambda: "run the same command to continue where it stopped."):
         ernie2.demo(language, folder)
 
 
@@ -78,9 +78,9 @@ def pretrain(
     if dry_run:
         ernie2.plan(recipe, overrides or (), init_from=init_from, grow=grow or (), hooks=hooks or ())
         return
-    with when_interrupted(lambda: _how_to_resume(_run_of(recipe, overrides or ()))):
+    with advise_on_interrupt(lambda: _resume_advice(_run_of(recipe, overrides or ()))):
         run = ernie2.pretrain(recipe, overrides or (), init_from, workers, grow or (), hooks or ())
-    finished_run(run)
+    print_run_results(run)
 
 
 @app.command()
@@ -100,9 +100,9 @@ def resume(
     Leaves   the run finished
     Example  [bold]ernie2 resume runs/b[/bold]
     """
-    with when_interrupted(lambda: _how_to_resume(run)):
+    with advise_on_interrupt(lambda: _resume_advice(run)):
         run = ernie2.resume(run, mirror, hooks or ())
-    finished_run(run)
+    print_run_results(run)
 
 
 @app.command()
@@ -110,7 +110,7 @@ def extend(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run; it stays as it is.")],
     task: Annotated[str, typer.Option(help="The task that arrives (`ernie2 tasks`).")],
     data: Annotated[Path, typer.Option(help="Shards for it, made with the tokeniser of RUN; or those of RUN.")],
-    overrides: Annotated[list[str] | None, EXTENSION] = None,
+    overrides: Annotated[list[str] | None, EXTEND_OVERRIDES] = None,
     replay: Annotated[
         int | None,
         typer.Option(min=0, help="Iterations of each earlier task; 0: none.", show_default="as planned stages give"),
@@ -126,25 +126,25 @@ def extend(
     Example  [bold]ernie2 extend runs/b --task sentence_distance --data new-shards stages.steps=5000[/bold]
     """
     given = overrides or []
-    with when_interrupted(lambda: _how_to_resume(_extended(run, task, given))):
+    with advise_on_interrupt(lambda: _resume_advice(_target_run(run, task, given))):
         new = ernie2.extend(run, task, data, given, replay, hooks or ())
-    finished_run(new)
+    print_run_results(new)
 
 
-def _extended(run: Path, task: str, overrides: Sequence[str]) -> Path:
-    from ernie2.runs.extend import folder_for
+def _target_run(run: Path, task: str, overrides: Sequence[str]) -> Path:
+    from ernie2.runs.extend import extended_run_dir
 
     named = [override.removeprefix("run=") for override in overrides if override.startswith("run=")]
-    return Path(named[-1]) if named else folder_for(run, task)
+    return Path(named[-1]) if named else extended_run_dir(run, task)
 
 
 def _run_of(recipe: str, overrides: Sequence[str]) -> Path:
-    from ernie2.tasks.recipe import load_recipe
+    from ernie2.runs.recipes import load_recipe
 
     return Path(load_recipe(recipe, overrides).run)
 
 
-def _how_to_resume(run: Path) -> str:
+def _resume_advice(run: Path) -> str:
     if (run / "checkpoints").is_dir() and any((run / "checkpoints").iterdir()):
         return f"the run goes on from its last checkpoint with: ernie2 resume {run}"
     return "no checkpoint was written yet; the same command starts again."

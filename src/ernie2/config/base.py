@@ -10,28 +10,28 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from ernie2.config.plain_yaml import check_text
 
-COUNT = 1_000_000_000
+MAX_COUNT = 1_000_000_000
 """Largest value of a number that only has to be finite, such as steps between two checkpoints."""
 
 
-def _without_truth_values(schema: Any, model: type) -> Any:
+def _reject_bools(schema: Any, model: type) -> Any:
     """Return pydantic's schema of `model`, whose numbers refuse true and false instead of reading 1 and 0."""
     if isinstance(schema, list | tuple):
-        return type(schema)(_without_truth_values(inner, model) for inner in schema)
+        return type(schema)(_reject_bools(inner, model) for inner in schema)
     if not isinstance(schema, dict) or schema.get("cls", model) is not model:  # a part inside has done it itself
         return schema
     if (kind := schema.get("type")) in ("int", "float"):
-        return core_schema.no_info_before_validator_function(partial(_no_truth_value, f"{kind}_type"), schema)
-    return {key: _without_truth_values(inner, model) for key, inner in schema.items()}
+        return core_schema.no_info_before_validator_function(partial(_reject_bool, f"{kind}_type"), schema)
+    return {key: _reject_bools(inner, model) for key, inner in schema.items()}
 
 
-def _no_truth_value(error: Any, value: Any) -> Any:
+def _reject_bool(error: Any, value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticKnownError(error)
     return value
 
 
-class Part(BaseModel):
+class SettingsModel(BaseModel):
     """A frozen piece of a recipe; unknown keys, numbers that are not finite, and true or false for a number are errors.
 
     The docstring below a field is its description: in the JSON schema and in docs/recipe-keys.md.
@@ -41,7 +41,7 @@ class Part(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema: CoreSchema = _without_truth_values(handler(source), cls)
+        schema: CoreSchema = _reject_bools(handler(source), cls)
         return schema
 
 
@@ -59,9 +59,9 @@ PathText = Annotated[str, AfterValidator(_check_path)]
 """A path or a URL."""
 
 
-def _line(text: str) -> str:
+def _single_line(text: str) -> str:
     return check_text(text.strip(), allowed="")
 
 
-LineText = Annotated[str, Field(max_length=1_000), AfterValidator(_line)]
+LineText = Annotated[str, Field(max_length=1_000), AfterValidator(_single_line)]
 """Text of one line, without control characters."""

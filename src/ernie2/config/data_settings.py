@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ernie2.config.base import COUNT, LineText, Part, PathText
+from ernie2.config.base import MAX_COUNT, LineText, PathText, SettingsModel
 from ernie2.config.languages import check_language
 from ernie2.errors import ConfigError
 
@@ -18,7 +18,7 @@ def _language(code: str) -> str:
         raise ValueError(str(error).rstrip(".")) from None
 
 
-class PairSettings(Part):
+class PairSettings(SettingsModel):
     """Columns of a table of labelled pairs."""
 
     a: str = "sentence1"
@@ -35,7 +35,7 @@ class PairSettings(Part):
         return self
 
 
-class CorpusSettings(Part):
+class CorpusSettings(SettingsModel):
     """One source of documents, or of labelled pairs."""
 
     path: PathText | tuple[PathText, ...]
@@ -79,7 +79,7 @@ class CorpusSettings(Part):
         return self
 
 
-class TokenizerSettings(Part):
+class TokenizerSettings(SettingsModel):
     """The vocabulary: set exactly one of `file` and `train`."""
 
     file: PathText | None = None
@@ -99,10 +99,10 @@ class TokenizerSettings(Part):
         return self
 
 
-class PhraseSettings(Part):
+class PhraseSettings(SettingsModel):
     """Phrases mined from the corpus: runs of words that occur together far more often than chance (NPMI)."""
 
-    min_count: int = Field(default=8, ge=2, le=COUNT)
+    min_count: int = Field(default=8, ge=2, le=MAX_COUNT)
     """Occurrences a phrase needs."""
     min_npmi: float = Field(default=0.35, ge=-1, le=1)
     """Normalised pointwise mutual information a phrase needs, from -1 (never together) to 1 (always)."""
@@ -112,7 +112,7 @@ class PhraseSettings(Part):
     """The best this many are kept; also bounds the memory of counting."""
 
 
-class KnowledgeSettings(Part):
+class KnowledgeSettings(SettingsModel):
     """Which annotators mark words, phrases and entities. Spans given in the input are always used."""
 
     gazetteer: PathText | None = None
@@ -125,12 +125,12 @@ class KnowledgeSettings(Part):
     """Name of an installed spaCy pipeline: its entities and noun chunks (needs the extra spacy)."""
 
 
-class ShardSettings(Part):
+class ShardSettings(SettingsModel):
     """How documents become shards."""
 
     folder: PathText
     """Where the shards go."""
-    shard_tokens: int = Field(default=1_000_000, ge=1_000, le=COUNT)
+    shard_tokens: int = Field(default=1_000_000, ge=1_000, le=MAX_COUNT)
     """About this many tokens a shard; decides the units of work, so it belongs to the identity of the shards."""
     document_tokens: int = Field(default=4096, ge=64, le=65_535)
     """Longer documents are split at paragraphs into sections of at most this many tokens."""
@@ -140,5 +140,5 @@ class ShardSettings(Part):
     """Share of the documents that are used, by hash of their group; a smaller share is part of a larger one."""
     heldout: float = Field(default=0.02, ge=0, lt=1)
     """Share of documents held out, by hash of their group."""
-    min_heldout: int = Field(default=50, ge=0, le=COUNT)
+    min_heldout: int = Field(default=50, ge=0, le=MAX_COUNT)
     """At least this many documents are held out (at most half of them)."""

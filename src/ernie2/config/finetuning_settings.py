@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ernie2.config.base import Part
+from ernie2.config.base import SettingsModel
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -17,7 +17,7 @@ def _listed(value: Any) -> Any:
     return value.split(",") if isinstance(value, str) else value
 
 
-class FineTuningSettings(Part):
+class FineTuningSettings(SettingsModel):
     """How a checkpoint is fine-tuned on one data set."""
 
     epochs: int = Field(ge=1, le=10_000)

@@ -12,7 +12,7 @@ _TABLE = (resources.files("ernie2.config") / "languages.tsv").read_text(encoding
 """A language a line: two letters (ISO 639-1), three letters (ISO 639-2), English name, and what else means it."""
 _ROWS = [line.split("\t") for line in _TABLE.splitlines()]
 _CODES = frozenset(row[0] for row in _ROWS)
-_MEANT = {other.lower(): row[0] for row in _ROWS for other in row[1:]}
+_ALIASES = {other.lower(): row[0] for row in _ROWS for other in row[1:]}
 """Names and other codes → the code to use."""
 _FORM = re.compile(r"([A-Za-z]{2,3})((?:[-_][A-Za-z0-9]{2,8})*)")
 
@@ -24,11 +24,11 @@ def check_language(language: str) -> str:
     """
     form = _FORM.fullmatch(language)
     code = form[1].lower() if form else language.strip().lower()
-    if form and (code in _CODES or (len(code) == 3 and code not in _MEANT)):
+    if form and (code in _CODES or (len(code) == 3 and code not in _ALIASES)):
         return code + form[2]
-    near = next((_MEANT[part] for part in [code, *re.split(r"[-_ (),]+", code)] if part in _MEANT), None)
+    near = next((_ALIASES[part] for part in [code, *re.split(r"[-_ (),]+", code)] if part in _ALIASES), None)
     if near is None and 4 <= len(code) <= 40:
-        near = next((_MEANT[name] for name in get_close_matches(code, _MEANT, n=1)), None)
+        near = next((_ALIASES[name] for name in get_close_matches(code, _ALIASES, n=1)), None)
     raise ConfigError(
         f"{language[:40]!r} is not an ISO 639 code; " + (f"use {near!r}." if near else "use one such as 'en' or 'zh'.")
     )

@@ -12,24 +12,24 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from ernie2.config.base import Part
-from ernie2.config.plain_yaml import DEEPEST, parse_yaml, shown
+from ernie2.config.base import SettingsModel
+from ernie2.config.plain_yaml import MAX_DEPTH, parse_yaml, short_repr
 from ernie2.config.problems import explain, list_problems
 from ernie2.errors import ConfigError
 from ernie2.formatting import quantity
 
-Flat = TypeVar("Flat", bound=Part)
-_PARTED = re.compile(r"[0-9]_[0-9]")
+Flat = TypeVar("Flat", bound=SettingsModel)
+_UNDERSCORED_NUMBER = re.compile(r"[0-9]_[0-9]")
 """What Python and pydantic read as a number and data files do not."""
 
 
 def check_list(given: Sequence[Any], name: str) -> None:
     """Raise `ConfigError` where one text is given where a list of texts belongs: it would be read by characters."""
     if isinstance(given, str):
-        raise ConfigError(f"{name}: give a list of texts, [{shown(given)}], not one text.")
+        raise ConfigError(f"{name}: give a list of texts, [{short_repr(given)}], not one text.")
 
 
-def overridden(settings: Flat, assignments: Sequence[str]) -> Flat:
+def apply_assignments(settings: Flat, assignments: Sequence[str]) -> Flat:
     """Return `settings` with `key=value` pairs put in; `none` and `null` are None.
 
     Raises `ConfigError` with every wrong key (with the nearest right one) and every wrong value at once.
@@ -40,9 +40,9 @@ def overridden(settings: Flat, assignments: Sequence[str]) -> Flat:
     for assignment in assignments:
         key, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals:
-            problems.append(f"{shown(assignment)} is not a key=value")
-        elif _PARTED.search(text):
-            problems.append(f"{key}: {shown(text)} is no number; write it without _")
+            problems.append(f"{short_repr(assignment)} is not a key=value")
+        elif _UNDERSCORED_NUMBER.search(text):
+            problems.append(f"{key}: {short_repr(text)} is no number; write it without _")
         else:
             values[key] = None if text.lower() in ("none", "null") else text
     try:
@@ -66,31 +66,33 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     """
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"override {shown(override)} is not of the form key.subkey=value, as in train.peak_lr=3e-4.")
+        raise ConfigError(
+            f"override {short_repr(override)} is not of the form key.subkey=value, as in train.peak_lr=3e-4."
+        )
     *parents, last = key.split(".")
-    if len(parents) >= DEEPEST:
-        raise ConfigError(f"override {shown(override)}: no key is nested so deep.")
+    if len(parents) >= MAX_DEPTH:
+        raise ConfigError(f"override {short_repr(override)}: no key is nested so deep.")
     place = values
     for parent in parents:
         if place.get(parent) is None:
             place[parent] = {}
         place = place[parent]
         if not isinstance(place, dict):
-            raise ConfigError(f"override {shown(override)}: {parent!r} holds {shown(place)}, not keys.")
-    place[last] = parse_yaml(text, f"override {shown(override)}", key)
+            raise ConfigError(f"override {short_repr(override)}: {parent!r} holds {short_repr(place)}, not keys.")
+    place[last] = parse_yaml(text, f"override {short_repr(override)}", key)
     if any("#" in text[one.end_mark.index : after.start_mark.index] for one, after in pairwise(yaml.scan(text))):
         raise ConfigError(
-            f"override {shown(override)}: YAML takes what follows # for a comment. Leave it out, or put the value in "
-            f"quotes: {shlex.quote(as_override(key, text.strip()))}"
+            f"override {short_repr(override)}: YAML takes what follows # for a comment. Leave it out, or put the value "
+            f"in quotes: {shlex.quote(as_override(key, text.strip()))}"
         )
 
 
-def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """{"name": "a", "train": {"peak_lr": 0.1}} → {"name": "a", "train.peak_lr": 0.1}; an empty mapping is a value."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            flat |= {f"{key}.{inner}": one for inner, one in dotted(value).items()}
+            flat |= {f"{key}.{inner}": one for inner, one in flatten(value).items()}
         else:
             flat[key] = value
     return flat

@@ -17,13 +17,13 @@ from typing import Any
 import yaml
 
 from ernie2.errors import ConfigError
-from ernie2.escaping import TURNING
+from ernie2.escaping import BIDI_CONTROLS
 
-MOST_CHARACTERS = 262_144
-DEEPEST = 32
-MOST_VALUES = 20_000
+MAX_CHARACTERS = 262_144
+MAX_DEPTH = 32
+MAX_VALUES = 20_000
 """Values and keys in one text, aliases counted as often as they are used."""
-LARGEST = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp"))
 _YAML_1_1 = re.compile(r"[-+]?0[0-9_]+|.*:.*")
@@ -39,8 +39,8 @@ def parse_yaml(text: str, where: str, key: str = "") -> Any:
     Raises `ConfigError` for what is not YAML or not plain data, for a key given twice, for aliases within themselves,
     and for more than the bounds of this module.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ConfigError(f"{where} is longer than {MOST_CHARACTERS:,} characters; that is not a recipe.")
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"{where} is longer than {MAX_CHARACTERS:,} characters; that is not a recipe.")
     try:
         loader = _Loader(text)
         try:
@@ -52,13 +52,13 @@ def parse_yaml(text: str, where: str, key: str = "") -> Any:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {_cut(str(error), 400)}") from error
-    except _Refused as error:
+        raise ConfigError(f"{where} is not valid YAML: {_truncate(str(error), 400)}") from error
+    except _Rejected as error:
         raise ConfigError(f"{where}, line {error.line}: {error}.") from error
-    return plain(values, where, key)
+    return to_plain_data(values, where, key)
 
 
-def plain(values: Any, where: str, key: str = "") -> Any:
+def to_plain_data(values: Any, where: str, key: str = "") -> Any:
     """Return a copy of `values`, tuples as lists; raises `ConfigError` naming the first key whose value is not plain.
 
     What is not plain: text with control characters or half a surrogate pair, numbers that are not finite or beyond 64
@@ -70,12 +70,12 @@ def plain(values: Any, where: str, key: str = "") -> Any:
         raise ConfigError(f"{where}: {error}.") from error
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return `value` as Python writes it, cut short: never more than a line, however large it is."""
-    return _cut(_SHORT.repr(value), 200)
+    return _truncate(_SHORT.repr(value), 200)
 
 
-class _Refused(Exception):
+class _Rejected(Exception):
     """Something that is YAML and not plain data, at the place `mark`; `line` counts from 1."""
 
     def __init__(self, message: str, mark: Any) -> None:
@@ -96,9 +96,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         name = index.value if isinstance(index, yaml.ScalarNode) else "" if index is None else str(index)
         self._above.append(str(name))
-        if len(self._above) > DEEPEST:
-            key = _cut(".".join(name for name in self._above[:4] if name), 80)
-            raise _Refused(f"{key} is nested more than {DEEPEST} deep", self.get_mark())
+        if len(self._above) > MAX_DEPTH:
+            key = _truncate(".".join(name for name in self._above[:4] if name), 80)
+            raise _Rejected(f"{key} is nested more than {MAX_DEPTH} deep", self.get_mark())
         node = super().compose_node(parent, index)
         self._above.pop()
         return node
@@ -110,9 +110,9 @@ class _Loader(yaml.SafeLoader):
         return "tag:yaml.org,2002:str" if number and _YAML_1_1.fullmatch(value) else tag
 
     def size(self, node: Any, key: str) -> int:
-        """Return the number of values in `node`, aliases counted as often as they are used; raises `_Refused`."""
+        """Return the number of values in `node`, aliases counted as often as they are used; raises `_Rejected`."""
         if id(node) in self._open:
-            raise _Refused(f"{key}: an alias (*name) stands inside what it names", node.start_mark)
+            raise _Rejected(f"{key}: an alias (*name) stands inside what it names", node.start_mark)
         if id(node) in self._sizes:
             return self._sizes[id(node)]
         self._open.add(id(node))
@@ -121,58 +121,60 @@ class _Loader(yaml.SafeLoader):
             for name, value in node.value:
                 count += 1 + self.size(value, self._key(name, lines, key))
         elif isinstance(node, yaml.SequenceNode):
-            count += sum(self.size(value, _under(key, number)) for number, value in enumerate(node.value))
+            count += sum(self.size(value, _join_key(key, number)) for number, value in enumerate(node.value))
         else:
             self._scalar(node, key)
-        if count > MOST_VALUES:
-            raise _Refused(f"{key or 'it'} holds more than {MOST_VALUES:,} values", node.start_mark)
+        if count > MAX_VALUES:
+            raise _Rejected(f"{key or 'it'} holds more than {MAX_VALUES:,} values", node.start_mark)
         self._open.remove(id(node))
         self._sizes[id(node)] = count
         return count
 
     def _key(self, node: Any, lines: dict[Any, int], above: str) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            raise _Refused(f"{above or 'a mapping'}: a key must be text", node.start_mark)
-        key = _under(above, node.value)
+            raise _Rejected(f"{above or 'a mapping'}: a key must be text", node.start_mark)
+        key = _join_key(above, node.value)
         if node.tag == "tag:yaml.org,2002:merge":
             return above
         value = self._scalar(node, key)
         if value in lines:
-            raise _Refused(f"{key} is given twice, first on line {lines[value]}; leave one out", node.start_mark)
+            raise _Rejected(f"{key} is given twice, first on line {lines[value]}; leave one out", node.start_mark)
         lines[value] = node.start_mark.line + 1
         return key
 
     def _scalar(self, node: Any, key: str) -> Any:
         if node.tag not in _TAGS:
-            raise _Refused(f"{key}: values tagged {_cut(node.tag, 40)!r} are not read", node.start_mark)
+            raise _Rejected(f"{key}: values tagged {_truncate(node.tag, 40)!r} are not read", node.start_mark)
         try:
             return self.construct_object(node)
         except yaml.YAMLError:
             raise
         except Exception as error:  # whatever the readers of numbers, dates and truth values raise
             kind = node.tag.rpartition(":")[2]
-            told = f"{key}: {shown(node.value)} cannot be read as {kind}; put it in quotes where it is meant as text"
-            raise _Refused(told, node.start_mark) from error
+            told = (
+                f"{key}: {short_repr(node.value)} cannot be read as {kind}; put it in quotes where it is meant as text"
+            )
+            raise _Rejected(told, node.start_mark) from error
 
 
 def _plain(value: Any, key: str, depth: int) -> Any:
-    if depth > DEEPEST:
-        raise ValueError(f"{_cut(key, 80)} is nested more than {DEEPEST} deep")
+    if depth > MAX_DEPTH:
+        raise ValueError(f"{_truncate(key, 80)} is nested more than {MAX_DEPTH} deep")
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
-                raise ValueError(f"{_under(key, name)}: a key must be text; put {shown(name)} in quotes")
-            _check_text(name, _under(key, name))
-        return {str(name): _plain(inner, _under(key, name), depth + 1) for name, inner in value.items()}
+                raise ValueError(f"{_join_key(key, name)}: a key must be text; put {short_repr(name)} in quotes")
+            _check_text(name, _join_key(key, name))
+        return {str(name): _plain(inner, _join_key(key, name), depth + 1) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner, _under(key, number), depth + 1) for number, inner in enumerate(value)]
+        return [_plain(inner, _join_key(key, number), depth + 1) for number, inner in enumerate(value)]
     if isinstance(value, str):
         _check_text(value, key)
         return str(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        if abs(value) > LARGEST:
+        if abs(value) > MAX_INTEGER:
             raise ValueError(f"{key}: the number is too large")
         return int(value)
     if isinstance(value, float):
@@ -181,7 +183,7 @@ def _plain(value: Any, key: str, depth: int) -> Any:
         return float(value)
     if isinstance(value, date):
         raise ValueError(f"{key}: {value} is read as a date; put it in quotes where it is meant as text")
-    raise ValueError(f"{key}: {shown(value)} is not plain YAML data (give a path as text)")
+    raise ValueError(f"{key}: {short_repr(value)} is not plain YAML data (give a path as text)")
 
 
 _UNPRINTABLE = {
@@ -197,7 +199,7 @@ def check_text(text: str, allowed: str = "\t\n\r") -> str:
     """Return `text`; raises `ValueError` for half a surrogate pair, and for control characters not `allowed`, those
     that turn the direction of writing included."""
     for character in text:
-        kind = "turning" if character in TURNING else unicodedata.category(character)
+        kind = "turning" if character in BIDI_CONTROLS else unicodedata.category(character)
         if kind in _UNPRINTABLE and character not in allowed:
             raise ValueError(f"the text holds {_UNPRINTABLE[kind]}, U+{ord(character):04X}; take it out")
     return text
@@ -205,14 +207,14 @@ def check_text(text: str, allowed: str = "\t\n\r") -> str:
 
 def _check_text(text: str, key: str) -> None:
     try:
-        check_text(text, f"\t\n\r{TURNING}")  # which file names and columns may hold
+        check_text(text, f"\t\n\r{BIDI_CONTROLS}")  # which file names and columns may hold
     except ValueError as error:
         raise ValueError(f"{ascii(key)[1:-1]}: {error}") from None
 
 
-def _under(key: str, name: Any) -> str:
-    return _cut(f"{key}.{name}" if key else str(name), 200)
+def _join_key(key: str, name: Any) -> str:
+    return _truncate(f"{key}.{name}" if key else str(name), 200)
 
 
-def _cut(text: str, longest: int) -> str:
+def _truncate(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ernie2.config.plain_yaml import shown
+from ernie2.config.plain_yaml import short_repr
 from ernie2.errors import did_you_mean
 
 
@@ -63,13 +63,13 @@ def _place(problem: Any, values: Any) -> tuple[Any, ...]:
     keys: list[Any] = []
     here = values
     for part in parents:
-        if _holds(here, part):
+        if _contains(here, part):
             here = here[part]
             keys.append(part)
-    return (*keys, last) if _holds(here, last) or problem["type"] == "missing" else tuple(keys)
+    return (*keys, last) if _contains(here, last) or problem["type"] == "missing" else tuple(keys)
 
 
-def _holds(values: Any, key: Any) -> bool:
+def _contains(values: Any, key: Any) -> bool:
     if isinstance(values, Mapping):
         return key in values
     return isinstance(values, list | tuple) and isinstance(key, int) and key < len(values)
@@ -93,7 +93,7 @@ def _sentence(problem: Any, place: Sequence[Any], model: type[BaseModel]) -> str
         message = f"must have at most {problem['ctx']['max_length']} values"
     elif problem["type"] == "finite_number":
         message = "must be a finite number"
-    return f"{key}: {message}{_got(problem)}" if key else message
+    return f"{key}: {message}{_given_value(problem)}" if key else message
 
 
 _BOUNDS = {
@@ -124,12 +124,12 @@ def _wrong_kind(problems: Sequence[Any], place: Sequence[Any]) -> str:
     given = problems[0].get("input")
     hint = did_you_mean(given, names) if isinstance(given, str) else ""
     key = f"{'.'.join(map(str, place))}: " if place else ""
-    return f"{key}must be {' or '.join(kinds)}{_got(problems[0])}{'.' if hint else ''}{hint}"
+    return f"{key}must be {' or '.join(kinds)}{_given_value(problems[0])}{'.' if hint else ''}{hint}"
 
 
-def _got(problem: Any) -> str:
+def _given_value(problem: Any) -> str:
     given = problem.get("input")
-    return f" (got {shown(given)})" if isinstance(given, str | int | float | bool) else ""
+    return f" (got {short_repr(given)})" if isinstance(given, str | int | float | bool) else ""
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from ernie2.config.overrides import apply_override, check_list
-from ernie2.config.plain_yaml import MOST_CHARACTERS, parse_yaml, plain, shown
+from ernie2.config.plain_yaml import MAX_CHARACTERS, parse_yaml, short_repr, to_plain_data
 from ernie2.config.problems import explain, list_problems
 from ernie2.config.settings import Recipe
-from ernie2.errors import ConfigError, near_file
+from ernie2.errors import ConfigError, did_you_mean_file
 from ernie2.formatting import quantity
 
 
@@ -35,7 +35,7 @@ def read_recipe(
     `check_tasks` gets the recipe as plain values and returns what is wrong with its tasks; tasks are not known here.
     Raises `ConfigError` naming every wrong key (with the nearest right one) and every wrong value at once.
     """
-    values, where = _read(source)
+    values, where = _read_values(source)
     check_list(overrides, "overrides")
     for override in overrides:
         apply_override(values, override)
@@ -49,31 +49,33 @@ def read_recipe(
     if problems or recipe is None:
         listed = list_problems(problems)
         raise ConfigError(
-            f"{_blamed(where, overrides, problems)}: {quantity(len(problems), 'problem')}:\n{listed}\n"
+            f"{_error_location(where, overrides, problems)}: {quantity(len(problems), 'problem')}:\n{listed}\n"
             "`ernie2 recipes demo-en` writes a recipe in which every key is explained."
         )
     return recipe
 
 
-def _blamed(where: str, overrides: Sequence[str], problems: Sequence[str]) -> str:
+def _error_location(where: str, overrides: Sequence[str], problems: Sequence[str]) -> str:
     """Return what to name as the place of `problems`: the overrides of their keys, the file, or both."""
     keys = {override: override.partition("=")[0] for override in overrides}
     wrong = [problem.partition(": ")[0] for problem in problems]
-    found = [override for override, key in keys.items() if any(_within(one, key) or _within(key, one) for one in wrong)]
-    named = f"override {', '.join(map(shown, found))}"
-    if not found:
+    matching = [
+        override for override, key in keys.items() if any(_is_within(one, key) or _is_within(key, one) for one in wrong)
+    ]
+    named = f"override {', '.join(map(short_repr, matching))}"
+    if not matching:
         return where
-    alone = all(any(_within(one, keys[override]) for override in found) for one in wrong)
+    alone = all(any(_is_within(one, keys[override]) for override in matching) for one in wrong)
     return named if alone else f"{where} with {named}"
 
 
-def _within(key: str, outer: str) -> bool:
+def _is_within(key: str, outer: str) -> bool:
     return key == outer or key.startswith(f"{outer}.")
 
 
-def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def _read_values(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if isinstance(source, Mapping):
-        return plain(source, "recipe"), "recipe"
+        return to_plain_data(source, "recipe"), "recipe"
     path = Path(source)
     shipped = shipped_recipes()
     if str(source) in shipped and not os.path.isfile(path):  # which is False, too, of what can be no name
@@ -83,13 +85,13 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
             raise ConfigError(f"{path} is a folder; a recipe is a YAML file.")
         if not os.path.isfile(path):
             raise ConfigError(
-                f"there is no recipe file {shown(str(path))} and no shipped recipe of that name."
-                f"{_advice(str(source), [*_recipes_in(path.parent), *shipped])} "
+                f"there is no recipe file {short_repr(str(path))} and no shipped recipe of that name."
+                f"{_suggestion(str(source), [*_recipes_in(path.parent), *shipped])} "
                 f"Shipped: {', '.join(sorted(shipped))}."
             )
         try:
             with path.open(encoding="utf-8") as file:
-                text, where = file.read(MOST_CHARACTERS + 1), str(path)
+                text, where = file.read(MAX_CHARACTERS + 1), str(path)
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
         except OSError as error:
@@ -100,11 +102,11 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     return values, where
 
 
-def _advice(source: str, known: Sequence[str]) -> str:
+def _suggestion(source: str, known: Sequence[str]) -> str:
     """What may have been meant by a recipe that there is none of."""
     if "=" in source:
         return " Name the recipe before the values that replace its own, as in `demo-en KEY=VALUE`."
-    return near_file(source, known)
+    return did_you_mean_file(source, known)
 
 
 def _recipes_in(folder: Path) -> list[str]:

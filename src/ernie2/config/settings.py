@@ -1,6 +1,6 @@
 """A recipe as frozen values: everything a run depends on, with its defaults and what must hold between its parts.
 
-`ernie2.tasks.recipe.load_recipe` reads one from a file. Task options stay mappings here and are checked by each task's
+`ernie2.runs.recipes.load_recipe` reads one from a file. Task options stay mappings here and are checked by each task's
 own `Options` model.
 """
 
@@ -11,22 +11,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from ernie2.config.base import COUNT, Part, PathText
+from ernie2.config.base import MAX_COUNT, PathText, SettingsModel
 from ernie2.config.data_settings import CorpusSettings, KnowledgeSettings, ShardSettings, TokenizerSettings
 from ernie2.config.plain_yaml import check_text
 from ernie2.errors import did_you_mean
 
-MOST_ITERATIONS = 4_000_000
+MAX_ITERATIONS = 4_000_000
 """Iterations of all tasks together: a plan is laid out step by step before a run begins."""
-MOST_PACKS = 65_536
-MOST_PARAMETERS = 20e9
+MAX_PACKS = 65_536
+MAX_PARAMETERS = 20e9
 
 
-Steps = Annotated[int, Field(ge=1, le=MOST_ITERATIONS)]
+Steps = Annotated[int, Field(ge=1, le=MAX_ITERATIONS)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class StageSettings(Part):
+class StageSettings(SettingsModel):
     """How iterations are laid out over stages (paper, Table 7)."""
 
     method: Literal["continual_multitask", "multitask", "continual"] = "continual_multitask"
@@ -39,7 +39,7 @@ class StageSettings(Part):
     """Token-level tasks ride on the steps of sentence-level tasks; false: one task a step, as Table 7 counts."""
     plain_share: float = Field(default=0.1, ge=0, le=1)
     """Under `combine`, the share of its iterations every token task keeps as steps of its own."""
-    patience: int | None = Field(default=None, ge=1, le=COUNT)
+    patience: int | None = Field(default=None, ge=1, le=MAX_COUNT)
     """A stage ends early when none of its tasks has improved its held-out loss in so many evaluations in a row; what is
     left of its iterations is forfeited. null: stages run to their end. Needs train.evaluate_every."""
     least_gain: float = Field(default=0.001, ge=0, lt=1)
@@ -49,7 +49,7 @@ class StageSettings(Part):
     (ours: about as often as BERT saw its corpus; repeating text more teaches little)."""
 
 
-class BatchSettings(Part):
+class BatchSettings(SettingsModel):
     """Sizes in tokens. `batch_tokens` and `pack_tokens` belong to the identity of a run."""
 
     batch_tokens: int = Field(default=393_216, ge=32, le=2**30)
@@ -69,10 +69,10 @@ class BatchSettings(Part):
                 f"batch_tokens={self.batch_tokens} is not a multiple of pack_tokens={self.pack_tokens}; the nearest is "
                 f"{near}"
             )
-        if self.packs > MOST_PACKS:
+        if self.packs > MAX_PACKS:
             raise ValueError(
                 f"batch_tokens={self.batch_tokens} is {self.packs:,} packs of pack_tokens={self.pack_tokens}; at most "
-                f"{MOST_PACKS:,} make a step"
+                f"{MAX_PACKS:,} make a step"
             )
         return self
 
@@ -82,7 +82,7 @@ class BatchSettings(Part):
         return self.batch_tokens // self.pack_tokens
 
 
-class EncoderSettings(Part):
+class EncoderSettings(SettingsModel):
     """The encoder (paper: base 12 × 768 × 12, large 24 × 1024 × 16; FFN 4 × hidden, post-norm)."""
 
     kind: Literal["transformer", "lstm", "gru"] = "transformer"
@@ -150,11 +150,11 @@ class EncoderSettings(Part):
                 f"rotary positions turn pairs: hidden={self.hidden} and heads={self.heads} make heads of the odd width "
                 f"{self.hidden // self.heads}"
             )
-        if self.parameters > MOST_PARAMETERS:
+        if self.parameters > MAX_PARAMETERS:
             raise ValueError(
                 f"layers={self.layers}, hidden={self.hidden}, ffn={self.ffn_width} and position_rows="
                 f"{self.position_rows} make about {self.parameters / 1e9:,.0f} billion parameters; "
-                f"{MOST_PARAMETERS / 1e9:.0f} billion is the most"
+                f"{MAX_PARAMETERS / 1e9:.0f} billion is the most"
             )
         return self
 
@@ -178,7 +178,7 @@ OPTIMIZERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 """By the name in `train.optimizer`: its class, and the class's options with the keys of `train` that set them."""
 
 
-class TrainSettings(Part):
+class TrainSettings(SettingsModel):
     """Optimiser, schedule, evaluation and checkpoints."""
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -189,9 +189,9 @@ class TrainSettings(Part):
     schedule: Literal["noam", "linear", "wsd"] = "noam"
     """After a linear warm-up, noam (paper) falls with the inverse square root of the step, linear falls to 0 at the
     end, and wsd (warm-up, stable, decay) stays at the peak and falls to 0 over its last steps."""
-    warmup: int | float | None = Field(default=None, gt=0, le=COUNT)
+    warmup: int | float | None = Field(default=None, gt=0, le=MAX_COUNT)
     """Steps (an integer) or a fraction of a task's steps; default min(4000, 8 %)."""
-    lr_decay: int | float = Field(default=0.1, ge=0, le=COUNT)
+    lr_decay: int | float = Field(default=0.1, ge=0, le=MAX_COUNT)
     """The last steps of wsd, as a number (an integer) or a fraction; other schedules ignore it."""
     restart: Literal["per_stage", "per_task", "never"] = "per_stage"
     """Where the schedule starts over, and so what its end is: that of the stage, of a task's iterations, or of the run.
@@ -214,13 +214,13 @@ class TrainSettings(Part):
     recompute: bool = False
     """Compute every layer again in the backward pass instead of keeping its activations: less memory, about a third
     more work."""
-    evaluate_every: int = Field(default=0, ge=0, le=COUNT)
+    evaluate_every: int = Field(default=0, ge=0, le=MAX_COUNT)
     """Steps between held-out evaluations inside a stage; each stage's end is always evaluated."""
     heldout_instances: int = Field(default=256, ge=1, le=10_000_000)
     """Held-out instances a task."""
-    checkpoint_every: int = Field(default=500, ge=1, le=COUNT)
+    checkpoint_every: int = Field(default=500, ge=1, le=MAX_COUNT)
     """Steps between checkpoints; each stage's end is always saved."""
-    keep_checkpoints: int = Field(default=2, ge=1, le=COUNT)
+    keep_checkpoints: int = Field(default=2, ge=1, le=MAX_COUNT)
     """Newest checkpoints kept, besides the ends of stages."""
     mirror: PathText | None = None
     """An fsspec URL, such as s3://bucket/run, every checkpoint is copied to; `ernie2 resume RUN --from URL` goes on
@@ -231,17 +231,17 @@ class TrainSettings(Part):
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     """How the ranks torchrun starts share a model. ddp (auto): each holds all of it; fsdp: each holds a share of
     parameters, gradients and moments, for models too large for one GPU. One process needs neither."""
-    log_every: int = Field(default=10, ge=1, le=COUNT)
+    log_every: int = Field(default=10, ge=1, le=MAX_COUNT)
     """Steps between lines of metrics.jsonl."""
     sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where else the lines of metrics.jsonl go; the package of each must be installed."""
-    max_bad_steps: int = Field(default=3, ge=1, le=COUNT)
+    max_bad_steps: int = Field(default=3, ge=1, le=MAX_COUNT)
     """Steps in a row whose loss or gradient is not finite, skipped one by one, at which the run stops."""
     watchdog_seconds: float = Field(default=600, ge=0, le=30 * 86_400)
     """Seconds without a finished step after which every rank says what it waits for; 0: never."""
 
 
-class Recipe(Part):
+class Recipe(SettingsModel):
     """Everything one run depends on."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)
@@ -308,6 +308,6 @@ class Recipe(Part):
             raise ValueError(f"stages.steps names {sorted(self.stages.steps)}, but tasks are {sorted(known)}")
         steps = self.stages.steps
         total = sum(steps.values()) if isinstance(steps, dict) else steps * len(known)
-        if total > MOST_ITERATIONS:
-            raise ValueError(f"stages.steps makes {total:,} iterations; {MOST_ITERATIONS:,} is the most over all tasks")
+        if total > MAX_ITERATIONS:
+            raise ValueError(f"stages.steps makes {total:,} iterations; {MAX_ITERATIONS:,} is the most over all tasks")
         return self

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from ernie2.config.base import Part
+from ernie2.config.base import SettingsModel
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.plain_yaml import parse_yaml
 from ernie2.config.problems import explain, list_problems
@@ -32,7 +32,7 @@ _NAME = re.compile("[a-z0-9_]+")
 _SPLIT = re.compile("train|(dev|test)(_[a-z0-9_]+)?")
 
 
-class Files(Part):
+class Files(SettingsModel):
     """What one split is read from. Names are patterns (`*`), looked for with and without .gz or .zst."""
 
     official: tuple[str, ...]
@@ -58,7 +58,7 @@ class Files(Part):
         return f"{names} (also with .gz or .zst), {self.hub}-*.parquet"
 
 
-class Columns(Part):
+class Columns(SettingsModel):
     """Names under which a column is known, each a list of alternatives; those of the Hub are among them."""
 
     text: tuple[str, ...]
@@ -70,7 +70,7 @@ class Columns(Part):
     """What the columns are, in order, where a .tsv or .csv has no line of names."""
 
 
-class Reported(Part):
+class Reported(SettingsModel):
     """One figure that the paper reports. `values` follow `parts`: the metrics of the data set, or the two halves of
     MNLI.
 
@@ -90,7 +90,7 @@ class Reported(Part):
         return f"{self.model} {self.size}, {self.split}: {figures} ({parts})"
 
 
-class Dataset(Part):
+class Dataset(SettingsModel):
     """One declared data set."""
 
     name: str
@@ -181,7 +181,7 @@ class Dataset(Part):
             yield "its name must be of lower-case letters, digits and _."
 
 
-class _DatasetsFile(Part):
+class _DatasetsFile(SettingsModel):
     """A file of declarations; each set is checked for itself."""
 
     sets: Mapping[str, Mapping[str, Any]]

@@ -22,7 +22,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ernie2.config.plain_yaml import shown
+from ernie2.config.plain_yaml import short_repr
 from ernie2.corpora.cells import (
     DASH,
     class_of,
@@ -84,8 +84,8 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
     if numbers and beyond and len(numbers) + len(beyond) == len(labels):
         place, value = beyond[0]
         raise DataError(
-            f"{place}: the label in {label!r} is {shown(value)}, not a finite number as the others are. Correct it; "
-            "if labels are names of classes, use --head classification."
+            f"{place}: the label in {label!r} is {short_repr(value)}, not a finite number as the others are. Correct "
+            "it; if labels are names of classes, use --head classification."
         )
     if len(numbers) < len(labels):
         names = {str(class_of(value, label, row.place)) for row, value in cells}

@@ -24,7 +24,7 @@ from ernie2.finetuning.pretrained import load_pretrained
 from ernie2.model.encoder import DenseEncoder
 from ernie2.model.formats.own import OWN as OWN_FILE
 from ernie2.model.hf import CONFIG, hf_config, unknown_to_hf
-from ernie2.runs.stored import unfinished_note
+from ernie2.runs.sources import unfinished_note
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.json_files import read_json

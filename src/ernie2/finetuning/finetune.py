@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ernie2.config.overrides import overridden
+from ernie2.config.overrides import apply_assignments
 from ernie2.console import log_info, log_result, log_warning
 from ernie2.datasets.declared import DATASETS, GROUPS, available, load
 from ernie2.datasets.examples import LabelledData
@@ -24,7 +24,7 @@ from ernie2.finetuning.runs import available_devices, run_seeds, score_diagnosti
 from ernie2.finetuning.scoring.results import DatasetResult, build_record, format_result, summarise_runs
 from ernie2.formatting import quantity
 from ernie2.reporting.finetuned import write_results
-from ernie2.runs.stored import unfinished_note
+from ernie2.runs.sources import unfinished_note
 from ernie2.storage.locks import FolderLock
 from ernie2.storage.removing import remove_empty
 from ernie2.training.hooks.named import HookSource, create_hooks
@@ -266,7 +266,7 @@ def _build_job(
     """The job of a data set, and what is said of its settings."""
     data.need("train")
     base = settings_for(data.name, pretrained.size) if data.name in DATASETS else default_settings(data.head)
-    settings, told = fit_lengths(overridden(base, overrides), pretrained, data.head)
+    settings, told = fit_lengths(apply_assignments(base, overrides), pretrained, data.head)
     explicit = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, words = pretrained.task_id(task_id, settings, explicit=explicit)
     chosen = data.with_train_examples(settings.train_examples)

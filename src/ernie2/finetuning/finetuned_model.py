@@ -20,7 +20,7 @@ import torch
 from pydantic import ValidationError, field_validator
 from torch import Tensor
 
-from ernie2.config.base import Part
+from ernie2.config.base import SettingsModel
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.problems import explain
 from ernie2.datasets.examples import Head
@@ -49,7 +49,7 @@ _PROBLEMS: dict[Head, str] = {
 _OWN_LINEAR = "tuned.linear."
 
 
-class FinetunedConfig(Part):
+class FinetunedConfig(SettingsModel):
     """What a fine-tuned model must know besides its parameters."""
 
     head: Head

@@ -18,7 +18,7 @@ from ernie2.finetuning.paper import size_for
 from ernie2.model.formats.filling import load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.runs.stored import open_any, wordpieces_beside
+from ernie2.runs.sources import load_checkpoint_tokenizer, open_run_or_checkpoint
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 
 _SPECIALS = 8
@@ -125,8 +125,8 @@ def load_pretrained(checkpoint: str | Path, tokenizer: str | Path | None = None)
     Raises `CheckpointError` where it is none, has no tokeniser, or one with more tokens than its word table has rows.
     """
     where = Path(checkpoint)
-    stored = open_any(where)
-    wordpieces = wordpieces_beside(where) if tokenizer is None else load_wordpieces(tokenizer)
+    stored = open_run_or_checkpoint(where)
+    wordpieces = load_checkpoint_tokenizer(where) if tokenizer is None else load_wordpieces(tokenizer)
     if wordpieces is None:
         raise CheckpointError(
             f"{where} has no tokeniser beside it (tokenizer.json or vocab.txt), so texts cannot be read. Put it there, "

@@ -31,7 +31,7 @@ from ernie2.finetuning.scoring.answers import RULES, choose_threshold
 from ernie2.finetuning.scoring.metrics import compute_metrics
 from ernie2.finetuning.training import train_model
 from ernie2.formatting import quantity
-from ernie2.processes import cores, done_in_processes, without_main
+from ernie2.processes import cores, hidden_main_module, run_in_processes
 from ernie2.storage.atomic import make_folder, remove_leftovers
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import remove
@@ -169,9 +169,9 @@ def run_seeds(
         (bare, job.pretrained.where, tokenizer, seed, str(found[number % len(found)]), threads)
         for number, seed in enumerate(left)
     ]
-    with without_main(), progress(f"{job.data.name}, {at_once} at once", len(orders), "runs") as bar:
+    with hidden_main_module(), progress(f"{job.data.name}, {at_once} at once", len(orders), "runs") as bar:
         advice = "The same command goes on with the runs that are not finished; a smaller --parallel needs less memory."
-        for _ in done_in_processes(_run_in_process, orders, at_once, what_now=advice):
+        for _ in run_in_processes(_run_in_process, orders, at_once, what_now=advice):
             bar.advance()
     return [one for seed in seeds if (one := load_finished_run(job, seed, identity)) is not None]
 

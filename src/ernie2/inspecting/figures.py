@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ernie2.batches.feeds import feeds
-from ernie2.errors import USER_FAULTS, ConfigError, Ernie2Error, TaskError, did_you_mean, raised_at
+from ernie2.errors import USER_CODE_ERRORS, ConfigError, Ernie2Error, TaskError, did_you_mean, user_code_location
 from ernie2.inspecting.examples import walk, wanted_by, write_example
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, ShardedCorpus, Shards
@@ -121,10 +121,14 @@ def inspect(
                 _look_through(kind, one, opened, pieces, examples, seed, sequence_tokens, containing, weights)
                 for one in ([given[name]] if name in given else looks)
             ]
-        except USER_FAULTS as error:
+        except USER_CODE_ERRORS as error:
             if named or name in BUILT_IN:
                 raise
-            reason = str(error) if isinstance(error, Ernie2Error) else f"it failed with {error!r}{raised_at(error)}."
+            reason = (
+                str(error)
+                if isinstance(error, Ernie2Error)
+                else f"it failed with {error!r}{user_code_location(error)}."
+            )
             figures.append(TaskFigures(name, why_not=reason))
     if containing is not None and not any(found.searched for found in figures):
         classes = {label for found in figures for label in found.label_counts or ()}

@@ -15,8 +15,8 @@ import jinja2
 from markupsafe import Markup
 
 from ernie2 import formatting
-from ernie2.escaping import in_markdown, printable
-from ernie2.learned import LEARNED, LEAST_INSTANCES, NOT_LEARNED, TOO_FEW
+from ernie2.escaping import escape_markdown, printable
+from ernie2.learned import LEARNED, MIN_INSTANCES, NOT_LEARNED, TOO_FEW
 from ernie2.reporting import curves, progress, tables, verdict
 from ernie2.reporting.beside import compare
 from ernie2.reporting.records_reader import Records, read_records
@@ -57,7 +57,7 @@ def render(records: Records, beside: Sequence[Records] = ()) -> str:
         learned=verdict.standing_tasks(records, LEARNED),
         unlearned=verdict.standing_tasks(records, NOT_LEARNED),
         untold=verdict.standing_tasks(records, TOO_FEW),
-        least_instances=LEAST_INSTANCES,
+        least_instances=MIN_INSTANCES,
         waiting=verdict.waiting_tasks(records),
         remarks=verdict.remarks(records),
         introduced=progress.introduced,
@@ -109,7 +109,7 @@ def environment() -> jinja2.Environment:
         )
     }
     environment.filters["embedded_json"] = lambda value: Markup(embedded_json(value))
-    environment.filters["markdown"] = lambda text: Markup(in_markdown(text))
+    environment.filters["markdown"] = lambda text: Markup(escape_markdown(text))
     environment.globals["asset"] = _asset
     return environment
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ernie2.learned import LEARNED, NOT_TRAINED, TOO_FEW, Word
+from ernie2.learned import LEARNED, NOT_TRAINED, TOO_FEW, VerdictWord
 from ernie2.reporting.progress import final, stage_ends, trained
 from ernie2.reporting.records_reader import Records, Result
 from ernie2.training.run_record import TaskRecord, UsableRecord
@@ -87,7 +87,7 @@ def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def final_rows(records: Records) -> list[tuple[TaskRecord, Result | None, Word]]:
+def final_rows(records: Records) -> list[tuple[TaskRecord, Result | None, VerdictWord]]:
     """Each task, its last held-out result (None before any) and the word for how it stands."""
     ends = ((task, final(records, task.name)) for task in records.run.tasks)
     return [(task, result, NOT_TRAINED if result is None else result.verdict.word) for task, result in ends]

@@ -89,11 +89,11 @@ def build(
             activate_newest(device, recipe.encoder.hidden // recipe.encoder.heads, log_warning)
         vocabulary = vocabulary_of(tokenizer_of(shards))
         tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
-        check_room(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
+        check_sequence_limits(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
         ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
         weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
         stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
-        plans = lay_plans(recipe, tasks, check_rides(tasks, apart(feed)), stages)
+        plans = build_plans(recipe, tasks, check_attached_tasks(tasks, apart(feed)), stages)
         check_memory(recipe.encoder, vocabulary.size, device, state_numbers(recipe.train))
         model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
@@ -101,7 +101,9 @@ def build(
     steps = max(sum(plan.stage.of(task.name) for plan in plans[carried:]) for task in tasks)
     data = TrainingData(stream, plans, heldout, steps)
     records = Records(Path(recipe.run), writes=world.first)
-    own = run_hooks(recipe, shards, model, {task.name: task.options.loss_weight for task in tasks}, precision, world)
+    own = default_hooks(
+        recipe, shards, model, {task.name: task.options.loss_weight for task in tasks}, precision, world
+    )
     trainer = Trainer(recipe, model, data, records, [*own, *hooks], world)
     described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     cuda = device.type == "cuda"
@@ -136,7 +138,7 @@ def build(
     return Pretraining(trainer, record, usable)
 
 
-def run_hooks(
+def default_hooks(
     recipe: Recipe, shards: Shards, model: MultiTaskModel, weights: Mapping[str, float], precision: str, world: World
 ) -> list[Hook]:
     """Return what every run does beside its steps, on this rank, in the order in which it is opened."""
@@ -179,7 +181,7 @@ def open_stream(
     return Stream(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, lanes=batch.packs), feed, usable
 
 
-def lay_plans(
+def build_plans(
     recipe: Recipe,
     tasks: Sequence[Task],
     apart: frozenset[tuple[str, str]] = frozenset(),
@@ -194,7 +196,7 @@ def lay_plans(
     return [Plan(stage, levels, recipe.stages.combine, recipe.stages.plain_share, closed, apart) for stage in stages]
 
 
-def check_rides(tasks: Sequence[Task], apart: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+def check_attached_tasks(tasks: Sequence[Task], apart: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
     """Returns `apart`; raises `TaskError` where labelled pairs are to host token tasks and none of these reads them."""
     riders = [task.name for task in tasks if task.level == "token"]
     for task in tasks:
@@ -219,7 +221,7 @@ def head_specs(tasks: Sequence[Task]) -> list[HeadSpec]:
     return [HeadSpec(task.name, task.level, None if (labels := task.labels) is None else len(labels)) for task in tasks]
 
 
-def check_room(shards: Shards, tasks: Sequence[Task], sequence_tokens: int, segment_types: int) -> None:
+def check_sequence_limits(shards: Shards, tasks: Sequence[Task], sequence_tokens: int, segment_types: int) -> None:
     """Refuses sequences too short for the shards' longest sentence, which would have to be cut, and too few types.
 
     Raises `ShardError` where a sentence does not fit, `ConfigError` where a task arranges more segments than there are

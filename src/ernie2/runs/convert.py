@@ -15,7 +15,7 @@ from ernie2.model.formats.filling import Account, folded, load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.export import converted_card, save_model
-from ernie2.runs.stored import open_any, unfinished_note, wordpieces_beside
+from ernie2.runs.sources import load_checkpoint_tokenizer, open_run_or_checkpoint, unfinished_note
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.links import outside_target
 
@@ -24,7 +24,7 @@ _LONGEST_CARD = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Converted:
+class ConversionResult:
     """The folder that was written, the layout of what was read, and what became of every tensor."""
 
     folder: Path
@@ -40,7 +40,7 @@ def convert(
     segment_types: int | None = None,
     position_rows: int | None = None,
     vocabulary: int | None = None,
-) -> Converted:
+) -> ConversionResult:
     """Reads a checkpoint of any kind and writes `destination`, whole or not at all; prints what became of every tensor.
 
     `to`: "hf", which `transformers` loads, or "ernie2", every parameter by our names. Tensors are copied bit for bit;
@@ -58,7 +58,7 @@ def convert(
         raise ConfigError(f"to={to!r} is not a kind of folder to convert to; choose {' or '.join(KINDS)}.")
     if destination.exists():
         raise StorageError(f"{destination} exists already; name a folder that does not, or move that one away.")
-    stored = open_any(source)
+    stored = open_run_or_checkpoint(source)
     tables = {"task_ids": task_ids, "segment_types": segment_types, "position_rows": position_rows}
     asked = {name: rows for name, rows in tables.items() if rows is not None}
     wanted = stored.settings.model_dump() | asked
@@ -68,12 +68,12 @@ def convert(
         told = "; ".join(explain(error, EncoderSettings, wanted))
         raise ConfigError(f"no encoder can have these sizes: {told}.") from error
     grow = [name for name in asked if name != "task_ids"] + (["vocabulary"] if vocabulary is not None else [])
-    tokenizer = wordpieces_beside(source)
+    tokenizer = load_checkpoint_tokenizer(source)
     rows = stored.vocab_size if vocabulary is None else vocabulary
     _check_vocabulary(rows, stored, tokenizer)
     loaded = load_model(stored, settings=settings, vocab_size=vocabulary, grow=grow)
     lacking = tuple(name for name in loaded.account.new if "[" not in name and name != TASK_TABLE)
-    card = _card_beside(source) or converted_card(source.resolve().name, stored.layout, transformer=to == "hf")
+    card = _existing_card(source) or converted_card(source.resolve().name, stored.layout, transformer=to == "hf")
     carried, hf = stored.carried, to == "hf"
     save_model(destination, loaded.model, carried, stored.pad_id, tokenizer, card, hf=hf, without=lacking)
     account = loaded.account
@@ -87,7 +87,7 @@ def convert(
     if (note := unfinished_note(source, stored.where)) is not None:
         log_warning(note)
     account.log()
-    return Converted(destination, stored.layout, account)
+    return ConversionResult(destination, stored.layout, account)
 
 
 def _check_vocabulary(rows: int, stored: Stored, tokenizer: WordPieces | None) -> None:
@@ -104,7 +104,7 @@ def _check_vocabulary(rows: int, stored: Stored, tokenizer: WordPieces | None) -
         )
 
 
-def _card_beside(source: Path) -> str:
+def _existing_card(source: Path) -> str:
     """Return the model card inside `source`, or inside the Hugging Face folder of a run; '' where there is none."""
     folders = [source, source / "hf"] if source.is_dir() else []
     for file in (folder / "README.md" for folder in folders):

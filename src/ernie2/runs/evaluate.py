@@ -1,8 +1,8 @@
-"""Measure a trained model on held-out documents; write the report of its run."""
+"""Measure a trained model on held-out documents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ from ernie2.config.settings import BatchSettings, TrainSettings
 from ernie2.console import log_info, log_warning
 from ernie2.errors import ConfigError
 from ernie2.formatting import quantity
-from ernie2.reporting.report import write_report
-from ernie2.runs.build import check_room, open_stream
-from ernie2.runs.load import load
-from ernie2.runs.prepare import say_missing
-from ernie2.runs.stored import shards_of_run, unfinished_note
+from ernie2.runs.build import check_sequence_limits, open_stream
+from ernie2.runs.load import load_checkpoint
+from ernie2.runs.prepare import warn_no_heldout
+from ernie2.runs.sources import shards_of_run, unfinished_note
 from ernie2.shards.shard_folders import reading_shards
 from ernie2.shards.store import Shards
 from ernie2.training.environment import same_sampling
@@ -52,7 +51,7 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
             "so figures need not match its own records."
         )
     check_now(shards)
-    loaded = load(checkpoint, shards)
+    loaded = load_checkpoint(checkpoint, shards)
     if (note := unfinished_note(checkpoint, loaded.checkpoint)) is not None:
         log_warning(note)
     recipe, settings = loaded.recipe, loaded.model.settings
@@ -61,7 +60,7 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
     batch = recipe.batch if recipe else BatchSettings.model_validate(sizes)
     train, seed = (recipe.train, recipe.seed) if recipe else (TrainSettings(), 0)
     instances = train.heldout_instances
-    check_room(shards, loaded.tasks, limit, settings.segment_types)
+    check_sequence_limits(shards, loaded.tasks, limit, settings.segment_types)
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()} if recipe else {}
     stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, seed, weights)
     heldout = HeldOut(stream, feed, loaded.tasks, instances, seed)
@@ -74,17 +73,8 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
         f"sequences of up to {limit} tokens. These settings are {source}."
     )
     figures = heldout.evaluate(loaded.model.to(device), device, precision, trained=loaded.trained)
-    say_missing(heldout.missing)
+    warn_no_heldout(heldout.missing)
     return figures
-
-
-def report(run: str | Path, beside: Sequence[str | Path] = ()) -> Path:
-    """Writes RUN/report.html from the run's records; returns its path.
-
-    With runs `beside` it, the page also compares what each task kept in them; runs that differ in nothing but the seed
-    are taken together.
-    """
-    return write_report(Path(run), [Path(other) for other in beside])
 
 
 def _corpora(feeds: Mapping[str, Feed], weights: Mapping[str, float | None]) -> str:

@@ -14,12 +14,12 @@ import jinja2
 import yaml
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.escaping import in_markdown, markdown_table
-from ernie2.learned import LEAST_INSTANCES, verdict_of
+from ernie2.escaping import escape_markdown, markdown_table
+from ernie2.learned import MIN_INSTANCES, verdict_of
 from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf, unknown_to_hf
 from ernie2.model.multitask import MultiTaskModel, tensors_of
-from ernie2.runs.stored import carried_keys
+from ernie2.runs.sources import ernie2_config_keys
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.storage.checksums import note_checksums
@@ -45,7 +45,7 @@ def export_hf(
     the labels of those that have them from their data, go there as `ernie2_task_options`. Of a recurrent encoder,
     ernie2.json holds all this.
     """
-    carried, hf = carried_keys(record, seen), not unknown_to_hf(model.settings)
+    carried, hf = ernie2_config_keys(record, seen), not unknown_to_hf(model.settings)
     save_model(folder, model, carried, wordpieces.pad_id, wordpieces, model_card(record, heldout), hf=hf, replace=True)
     return folder
 
@@ -102,7 +102,7 @@ def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> s
         record=record,
         corpora="\n".join(described),
         tasks="\n".join(measured),
-        least_instances=LEAST_INSTANCES,
+        least_instances=MIN_INSTANCES,
     )
 
 
@@ -126,7 +126,7 @@ def _card(name: str, languages: Sequence[str], *, transformer: bool, **values: A
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["markdown"] = in_markdown
+    environment.filters["markdown"] = escape_markdown
     front_matter = yaml.safe_dump(matter, sort_keys=False).rstrip()
     return environment.get_template(_TEMPLATE).render(
         name=name, front_matter=front_matter, transformer=transformer, **values

@@ -22,15 +22,15 @@ from ernie2.errors import CheckpointError, ConfigError, FolderInUse, did_you_mea
 from ernie2.formatting import quantity
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.build import build
-from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir, run_in_training
-from ernie2.runs.prepare import say_notes, vocabulary_for
-from ernie2.runs.start import go_on
-from ernie2.runs.stored import recipe_of, shards_of_run, stages_of
+from ernie2.runs.folder import is_restart, locked_run_dir, run_lifecycle, should_resume
+from ernie2.runs.prepare import vocabulary_for, warn_about_corpora
+from ernie2.runs.recipes import load_recipe
+from ernie2.runs.sources import recipe_of, shards_of_run, stages_of
+from ernie2.runs.start import resume_run
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import find_task
 from ernie2.tasks.building import build_tasks, task_options
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import Checkpoint, newest
 from ernie2.training.distributed import open_world
 from ernie2.training.environment import check_rules
@@ -42,9 +42,9 @@ from ernie2.training.run_record import ExtensionRecord, RunRecord, read_run
 from ernie2.training.state import Position
 from ernie2.training.trainer import Trainer
 
-_FREE = ("run", "name", "about", "stages.steps", "stages.patience", "stages.least_gain", "stages.max_epochs")
+_SETTABLE = ("run", "name", "about", "stages.steps", "stages.patience", "stages.least_gain", "stages.max_epochs")
 """Keys an extension may set, besides train.*, encoder.task_ids and the new task's options."""
-_FIXED = {
+_NOT_SETTABLE = {
     "batch": "where the earlier tasks stand in their corpora is counted in packs of these sizes",
     "encoder": "the parameters are those of the finished run; only encoder.task_ids may grow",
     "seed": "it decides in which order the earlier tasks go on through their corpora",
@@ -81,29 +81,29 @@ def extend(
     with open_world() as world:
         with world.together():
             own = create_hooks(hooks, first=world.first)
-        finished = world.on_first(lambda: open_finished(run))
+        finished = world.on_first(lambda: open_finished_run(run))
         done = len(finished.stages)
         extend_stages(finished.stages, task, 1, replay)  # refuses a known task before anything is counted
         ours, theirs = finished.shards, Shards(data)
         shards = Shards(*ours.folders, data)
         stages = new_stages(finished.stages, task, overrides, replay)
-        recipe = extended_recipe(finished.recipe, ours, theirs, task, stages, folder_for(run, task), overrides)
+        recipe = extended_recipe(finished.recipe, ours, theirs, task, stages, extended_run_dir(run, task), overrides)
         target = Path(recipe.run)
         with world.together():
             if target.resolve() == run.resolve():
                 raise ConfigError(
                     f"run={target} is the finished run itself, which stays as it is; name another folder."
                 )
-        if world.on_first(lambda: free_or_begun_by(target, world)):
-            return go_on(target, world, own)
+        if world.on_first(lambda: should_resume(target, world)):
+            return resume_run(target, world, own)
         made = build(recipe, shards, stages=stages, carried=done, world=world, hooks=own)
         trainer, records = made.trainer, made.trainer.records
         check_epochs(expected_epochs(trainer.stream, trainer.plans[done:]), recipe.stages.max_epochs)
-        new = take_over(finished, trainer, task)
+        new = transfer_state(finished, trainer, task)
         with locked_run_dir(target, world):
             with world.together():
                 if world.first:
-                    begun_by(target, world)  # another process may have, meanwhile
+                    is_restart(target, world)  # another process may have, meanwhile
                     records.cut()  # what a run wrote that was stopped before its first checkpoint
                     for line in Records(run).read():
                         if line["kind"] != "score":  # measured on the finished run's encoder
@@ -130,19 +130,19 @@ def extend(
                 said = "the new task" if name == task else "replay"
                 corpora = ", ".join(recipe.tasks[name]["corpora"])
                 log_info(f"  {name:<26} {quantity(count, 'iteration')}, {said}, from {corpora}")
-            say_notes(made.usable, {task: trainer.stream.feeds[task]})
-            with run_in_training(target, shards, trainer, record):
+            warn_about_corpora(made.usable, {task: trainer.stream.feeds[task]})
+            with run_lifecycle(target, shards, trainer, record):
                 trainer.train()
             return target
 
 
-def folder_for(run: Path, task: str) -> Path:
+def extended_run_dir(run: Path, task: str) -> Path:
     """Where the extended run goes unless told otherwise: RUN+TASK, beside RUN."""
     return run.with_name(f"{run.resolve().name}+{task}")
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """A run that is done: what it is, what it read, and its last checkpoint."""
 
     run: Path
@@ -154,7 +154,7 @@ class Finished:
     position: Position
 
 
-def open_finished(run: Path) -> Finished:
+def open_finished_run(run: Path) -> FinishedRun:
     """Opens a finished run to be extended.
 
     Raises `FolderInUse` where it is being trained, `CheckpointError` where it is not a run, not finished, began under
@@ -173,10 +173,10 @@ def open_finished(run: Path) -> Finished:
             f"{run}: its last whole checkpoint, {checkpoint.folder.name}, is not that of its end, so it cannot be "
             f"extended. `ernie2 pretrain RECIPE --init-from {run / 'hf'}` starts a new run from its parameters."
         )
-    return Finished(run, record, recipe_of(record, run), shards_of_run(run, record), stages, checkpoint, position)
+    return FinishedRun(run, record, recipe_of(record, run), shards_of_run(run, record), stages, checkpoint, position)
 
 
-def take_over(finished: Finished, trainer: Trainer, task: str) -> tuple[str, ...]:
+def transfer_state(finished: FinishedRun, trainer: Trainer, task: str) -> tuple[str, ...]:
     """Puts everything the finished run knows into the trainer of the run that extends it; returns the new parameters.
 
     The new task's row of the task table copies row 0, as does every row by which the table grows; a table added to a
@@ -187,14 +187,14 @@ def take_over(finished: Finished, trainer: Trainer, task: str) -> tuple[str, ...
     new: tuple[str, ...] = ()
     with trainer.world.together():
         if ours is not None:
-            new = _take_all(finished, ours, trainer.stream.ids[task])
+            new = _copy_state(finished, ours, trainer.stream.ids[task])
     put(trainer.model, trainer.optimizer, ours, trainer.world)
     position = finished.position
     trainer.begin_at(replace(position, schedule_start=position.step, task_steps={}))
     return new
 
 
-def _take_all(finished: Finished, ours: FullState, row: int) -> tuple[str, ...]:
+def _copy_state(finished: FinishedRun, ours: FullState, row: int) -> tuple[str, ...]:
     """Changes `ours` to what the finished run knows; returns what it does not."""
     theirs, state = finished.checkpoint.parameters(), finished.checkpoint.optimizer_state()
     if lost := sorted(theirs.keys() - ours.parameters.keys()):
@@ -232,11 +232,11 @@ def check_overrides(task: str, overrides: Sequence[str]) -> None:
     problems = []
     for override in overrides:
         key = override.partition("=")[0]
-        if key in (*_FREE, "encoder.task_ids") or key.startswith(("train.", f"tasks.{task}.")):
+        if key in (*_SETTABLE, "encoder.task_ids") or key.startswith(("train.", f"tasks.{task}.")):
             continue
         first = key.partition(".")[0]
-        reason = _FIXED.get(
-            first, f"there is no such key.{did_you_mean(first, (*_FIXED, 'train', 'run', 'name', 'about'))}"
+        reason = _NOT_SETTABLE.get(
+            first, f"there is no such key.{did_you_mean(first, (*_NOT_SETTABLE, 'train', 'run', 'name', 'about'))}"
         )
         problems.append(f"  - {key}: {reason.replace('NAME', task)}")
     if problems:
@@ -276,7 +276,7 @@ def extended_recipe(
     find_task(task)  # raises for a task there is none of
     values = recipe.model_dump(mode="json")
     values |= {"run": str(run), "name": f"{recipe.name}-{task}"}
-    earlier = _written_out(recipe.tasks, ours, recipe.batch.sequence_tokens)
+    earlier = _resolve_options(recipe.tasks, ours, recipe.batch.sequence_tokens)
     values["tasks"] = {**earlier, task: {}}
     values["stages"]["steps"] = {name: sum(stage.of(name) for stage in stages) for name in values["tasks"]}
     if recipe.stages.order is not None:
@@ -284,15 +284,15 @@ def extended_recipe(
     weighed = all(corpus.weight is not None for corpus in recipe.corpora.values())
     for name, corpus in theirs.corpora.items():
         if name not in values["corpora"]:
-            values["corpora"][name] = _described(theirs, name, corpus, weighed)
+            values["corpora"][name] = _corpus_values(theirs, name, corpus, weighed)
     kept = [override for override in overrides if not override.startswith("stages.steps=")]
     checked = load_recipe(values, kept)
-    _goes_on(recipe, checked)
-    added = _written_out({task: checked.tasks[task]}, theirs, checked.batch.sequence_tokens)
+    _check_extendable(recipe, checked)
+    added = _resolve_options({task: checked.tasks[task]}, theirs, checked.batch.sequence_tokens)
     return load_recipe({**checked.model_dump(mode="json"), "tasks": {**earlier, **added}})
 
 
-def _written_out(
+def _resolve_options(
     options: Mapping[str, Mapping[str, Any] | None], shards: Shards, sequence_tokens: int
 ) -> dict[str, dict[str, Any]]:
     """By task, its options with every default filled in and the corpora it reads in `shards` named, in order."""
@@ -303,7 +303,7 @@ def _written_out(
     return written
 
 
-def _described(shards: Shards, name: str, corpus: ShardedCorpus, weighed: bool) -> dict[str, Any]:
+def _corpus_values(shards: Shards, name: str, corpus: ShardedCorpus, weighed: bool) -> dict[str, Any]:
     weight = corpus.facts.get("weight") or (corpus.tokens("train") if weighed else None)
     return {
         "path": corpus.facts.get("sources") or [str(folder / name) for folder in shards.folders],
@@ -314,7 +314,7 @@ def _described(shards: Shards, name: str, corpus: ShardedCorpus, weighed: bool) 
     }
 
 
-def _goes_on(before: Recipe, after: Recipe) -> None:
+def _check_extendable(before: Recipe, after: Recipe) -> None:
     """Refuses an optimizer that cannot take over the state there is, and a task table smaller than the one there is."""
     if parameter_state(after.train).keys() != parameter_state(before.train).keys():
         raise ConfigError(

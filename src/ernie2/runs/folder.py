@@ -13,7 +13,7 @@ from ernie2.errors import CheckpointError, FolderInUse, StorageError
 from ernie2.model.hf import unknown_to_hf
 from ernie2.reporting.report import write_report
 from ernie2.runs.export import export_hf
-from ernie2.runs.prepare import say_missing
+from ernie2.runs.prepare import warn_no_heldout
 from ernie2.shards.shard_folders import reading_shards, tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
@@ -39,28 +39,28 @@ def locked_run_dir(run: Path, world: World) -> Iterator[None]:
         yield
 
 
-def free_or_begun_by(run: Path, world: World) -> bool:
-    """`begun_by` before the lock of `run` is held; raises `FolderInUse` where another process holds it."""
+def should_resume(run: Path, world: World) -> bool:
+    """`is_restart` before the lock of `run` is held; raises `FolderInUse` where another process holds it."""
     if not world.restarts and (owner := owner_of(run)) is not None:  # else an ended attempt may not be gone yet
-        raise FolderInUse(f"{run} {in_use(owner)}")
-    return begun_by(run, world)
+        raise FolderInUse(f"{run} {lock_advice(owner)}")
+    return is_restart(run, world)
 
 
-def in_use(owner: str) -> str:
+def lock_advice(owner: str) -> str:
     """Return what a folder is that `owner` has locked, and what can be done, as the end of a sentence."""
     return f"is in use by {owner}. Wait for it or stop it; run=FOLDER starts another run."
 
 
-def begun_by(run: Path, world: World) -> bool:
+def is_restart(run: Path, world: World) -> bool:
     """Whether this job of torchrun began `run` and now starts anew; raises `CheckpointError` where another did."""
     if not begun(run):
         return False
     if world.restarts or (world.job is not None and read_run(run).job == world.job):
         return True
-    raise CheckpointError(f"{run} holds a {how_to_go_on(run)}")
+    raise CheckpointError(f"{run} holds a {existing_run_advice(run)}")
 
 
-def how_to_go_on(run: Path) -> str:
+def existing_run_advice(run: Path) -> str:
     """What kind of run a folder holds and what can be done with it, as the end of a sentence."""
     if read_run(run).status == "done":
         return f"finished run: `ernie2 extend {run} --task TASK --data SHARDS` adds a task; run=FOLDER starts another."
@@ -68,7 +68,7 @@ def how_to_go_on(run: Path) -> str:
 
 
 @contextmanager
-def run_in_training(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Iterator[None]:
+def run_lifecycle(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Iterator[None]:
     """Hold the shards of a run while it is trained inside; then the first rank writes its model, report and record.
 
     Where anything is raised, run.json says "stopped". Raises `ShardError` where the shards were replaced since they
@@ -79,7 +79,7 @@ def run_in_training(run: Path, shards: Shards, trainer: Trainer, record: RunReco
         with world.together():
             if world.local_rank == 0:  # for all ranks of its machine
                 held.enter_context(reading_shards(shards))
-        _say_settings(trainer, record)
+        _log_settings(trainer, record)
         try:
             yield
             model = unsharded(trainer.model, world)
@@ -101,14 +101,14 @@ def run_in_training(run: Path, shards: Shards, trainer: Trainer, record: RunReco
     log_info(f"Report: {page}")
 
 
-def _say_settings(trainer: Trainer, record: RunRecord) -> None:
+def _log_settings(trainer: Trainer, record: RunRecord) -> None:
     flash = record.environment["flash_attention"]
     log_info(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
-    say_effects(trainer.settings, trainer.model.settings, trainer.world)
-    say_missing(trainer.heldout.missing)
+    warn_about_settings(trainer.settings, trainer.model.settings, trainer.world)
+    warn_no_heldout(trainer.heldout.missing)
 
 
-def say_effects(settings: TrainSettings, encoder: EncoderSettings, world: World) -> None:
+def warn_about_settings(settings: TrainSettings, encoder: EncoderSettings, world: World) -> None:
     """Say which settings do nothing, or less than they say, on this machine, and which Hugging Face cannot load."""
     if settings.precision == "fp16" and world.device.type == "cpu":
         auto = "auto takes bf16 where the CPU computes in it"

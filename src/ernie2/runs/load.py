@@ -18,20 +18,20 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.build import head_specs
-from ernie2.runs.stored import UNTRAINED, fill_by_label, open_any, other_labels, tokenizer_beside
+from ernie2.runs.recipes import load_recipe
+from ernie2.runs.sources import UNTRAINED, changed_labels, copy_by_label, find_tokenizer_file, open_run_or_checkpoint
 from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.tasks.base import Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_ids, vocabulary_of
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import fit, newest
 from ernie2.training.run_record import is_run, read_run
 from ernie2.training.state import Position
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedCheckpoint:
     """A model, the tasks its heads belong to and their ids; `recipe` where it comes from a run."""
 
     model: MultiTaskModel
@@ -44,7 +44,7 @@ class Loaded:
     """The tasks whose training had begun."""
 
 
-def load(source: Path, shards: Shards) -> Loaded:
+def load_checkpoint(source: Path, shards: Shards) -> LoadedCheckpoint:
     """The model at `source` with every task it has a head for, to be used on `shards`.
 
     Raises `CheckpointError` where `source` is not a checkpoint, `ShardError` where the shards speak another tokeniser.
@@ -53,9 +53,9 @@ def load(source: Path, shards: Shards) -> Loaded:
     vocabulary = vocabulary_of(wordpieces)
     if is_run(source):
         record = read_run(source)
-        _same_tokenizer(source, record.data.tokenizer, shards, source / "hf" / "tokenizer.json")
+        _check_same_tokenizer(source, record.data.tokenizer, shards, source / "hf" / "tokenizer.json")
         recipe = load_recipe(record.recipe)
-        tasks = _tasks_here(recipe.tasks, vocabulary, shards)
+        tasks = _build_tasks(recipe.tasks, vocabulary, shards)
         model = MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         checkpoint = newest(source)
         parameters = checkpoint.parameters()
@@ -64,17 +64,17 @@ def load(source: Path, shards: Shards) -> Loaded:
         ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
         position = Position.of(checkpoint.state["position"])
         trained = position.trained([stage.iterations for stage in record.stages])
-        return Loaded(model, tasks, ids, recipe, checkpoint.folder, trained)
-    loaded = load_model(open_any(source))
+        return LoadedCheckpoint(model, tasks, ids, recipe, checkpoint.folder, trained)
+    loaded = load_model(open_run_or_checkpoint(source))
     stored = loaded.stored
     if not stored.specs or not stored.task_ids:
         raise CheckpointError(
             f"{source} ({stored.layout}) has no pre-training heads of ernie2, so there is nothing to evaluate. Train "
             "some from it: `ernie2 pretrain RECIPE --init-from CHECKPOINT`."
         )
-    _same_vocabulary(source, stored, wordpieces, shards, ())
+    _check_same_vocabulary(source, stored, wordpieces, shards, ())
     options = stored.carried.get("ernie2_task_options", {})
-    tasks = _tasks_here({name: options.get(name) for name in loaded.model.specs}, vocabulary, shards)
+    tasks = _build_tasks({name: options.get(name) for name in loaded.model.specs}, vocabulary, shards)
     for spec, expected in zip(loaded.model.specs.values(), head_specs(tasks), strict=True):
         if spec != expected:
             raise CheckpointError(
@@ -82,7 +82,7 @@ def load(source: Path, shards: Shards) -> Loaded:
                 f"({expected})."
             )
     trained = frozenset(loaded.model.specs) - set(stored.carried.get(UNTRAINED, ()))
-    return Loaded(loaded.model, tasks, dict(stored.task_ids), None, source, trained)
+    return LoadedCheckpoint(loaded.model, tasks, dict(stored.task_ids), None, source, trained)
 
 
 def check_warm_start(source: str | Path | None, recipe: Recipe, grow: Sequence[str] = ()) -> None:
@@ -98,7 +98,7 @@ def check_warm_start(source: str | Path | None, recipe: Recipe, grow: Sequence[s
         return
     tokenizer = recipe.tokenizer
     rows = None if tokenizer.file is None else load_wordpieces(tokenizer.file, tokenizer.lowercase).vocab_size
-    load_model(open_any(Path(source)), (), recipe.seed, recipe.encoder, rows, grow)
+    load_model(open_run_or_checkpoint(Path(source)), (), recipe.seed, recipe.encoder, rows, grow)
 
 
 def warm_start(
@@ -116,28 +116,28 @@ def warm_start(
     whatever the order of either recipe; the row of a task `source` does not know copies row 0. `labels`: classes by
     task, of tasks whose classes are those of their data; the rows of such a head follow the names of the classes.
     `grow`: tables that may get rows the checkpoint does not have (`model.formats.filling.GROWABLE`); the vocabulary is
-    that of the shards, and rows beyond it are left out. Raises like `load`.
+    that of the shards, and rows beyond it are left out. Raises like `load_checkpoint`.
     """
     ids = task_ids([spec.name for spec in specs], settings.task_ids)
     wordpieces = tokenizer_of(shards)
-    stored = open_any(source)
-    _same_vocabulary(source, stored, wordpieces, shards, grow)
+    stored = open_run_or_checkpoint(source)
+    _check_same_vocabulary(source, stored, wordpieces, shards, grow)
     options = stored.carried.get("ernie2_task_options") or {}
-    others = other_labels({name: (given or {}).get("labels") for name, given in options.items()}, labels or {})
+    others = changed_labels({name: (given or {}).get("labels") for name, given in options.items()}, labels or {})
     # a head with other classes is read with its own, then moved by the names of its classes
     asked = [replace(spec, classes=len(others[spec.name][0])) if spec.name in others else spec for spec in specs]
     loaded = load_model(stored, asked, seed, settings, wordpieces.vocab_size, grow)
     if others:
         model = MultiTaskModel(settings, loaded.model.vocab_size, specs, seed)
-        left_out, new = fill_by_label(loaded.model.state_dict(), model, others)
+        left_out, new = copy_by_label(loaded.model.state_dict(), model, others)
         account = replace(loaded.account, left_out=loaded.account.left_out + left_out, new=loaded.account.new + new)
         loaded = replace(loaded, model=model, account=account)
     if stored.task_ids:
-        _rows_by_name(loaded.model, stored.task_ids, ids)
+        _reorder_task_rows(loaded.model, stored.task_ids, ids)
     return loaded
 
 
-def _tasks_here(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vocabulary, shards: Shards) -> list[Task]:
+def _build_tasks(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vocabulary, shards: Shards) -> list[Task]:
     """The tasks of a checkpoint, to be measured on `shards`, which need not be those it was trained on.
 
     A task that was trained on named corpora of which these shards have none reads those it can instead, and says so;
@@ -158,7 +158,7 @@ def _tasks_here(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Voc
     return build_tasks(here, vocabulary, shards.corpora)
 
 
-def _rows_by_name(model: MultiTaskModel, theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:
+def _reorder_task_rows(model: MultiTaskModel, theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:
     """Moves rows of a task table filled in the order `theirs` to where `ours` wants them."""
     if TASK_TABLE not in (state := model.state_dict()):
         return
@@ -168,7 +168,7 @@ def _rows_by_name(model: MultiTaskModel, theirs: Mapping[str, int], ours: Mappin
         table[row] = before[known if known < len(before) else 0]
 
 
-def _same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path) -> None:
+def _check_same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path) -> None:
     if theirs != shards.tokenizer_fingerprint:
         raise ShardError(
             f"{shards.folder} was made with another tokeniser ({shards.tokenizer_fingerprint[:12]}) than {source} "
@@ -176,7 +176,7 @@ def _same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path) -> No
         )
 
 
-def _same_vocabulary(
+def _check_same_vocabulary(
     source: Path, stored: Stored, wordpieces: WordPieces, shards: Shards, grow: Collection[str]
 ) -> None:
     """Raises `ShardError` where ids of the shards mean other tokens than ids of the checkpoint.
@@ -184,14 +184,14 @@ def _same_vocabulary(
     Ours must have the very same tokeniser; of others the tokens are compared, where a vocabulary lies beside them.
     """
     growing = "vocabulary" in grow
-    file = tokenizer_beside(source)
+    file = find_tokenizer_file(source)
     if stored.tokenizer and not growing:
-        _same_tokenizer(source, stored.tokenizer, shards, file or source / "hf" / "tokenizer.json")
+        _check_same_tokenizer(source, stored.tokenizer, shards, file or source / "hf" / "tokenizer.json")
     if file is not None:
         theirs = load_wordpieces(file)
-        _say_differences(file, theirs, shards, wordpieces)
+        _warn_tokenizer_differences(file, theirs, shards, wordpieces)
         if stored.task_ids and not growing:
-            _same_tokenizer(source, theirs.fingerprint, shards, file)
+            _check_same_tokenizer(source, theirs.fingerprint, shards, file)
         shared = min(theirs.vocab_size, wordpieces.vocab_size)
         other = next((i for i in range(shared) if theirs.tokens[i] != wordpieces.tokens[i]), None)
         if other is not None:
@@ -208,7 +208,7 @@ def _same_vocabulary(
         )
 
 
-def _say_differences(file: Path, theirs: WordPieces, shards: Shards, ours: WordPieces) -> None:
+def _warn_tokenizer_differences(file: Path, theirs: WordPieces, shards: Shards, ours: WordPieces) -> None:
     """Prints what was guessed about the checkpoint's tokeniser, and where the shards' one reads text by other rules."""
     for note in theirs.notes:
         log_warning(note)

@@ -17,17 +17,17 @@ from ernie2.console import log_result, log_warning, progress
 from ernie2.errors import ShardError
 from ernie2.formatting import clock, quantity
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.runs.build import build, head_specs, lay_plans
-from ernie2.runs.folder import how_to_go_on, in_use, say_effects
+from ernie2.runs.build import build, build_plans, head_specs
+from ernie2.runs.folder import existing_run_advice, lock_advice, warn_about_settings
 from ernie2.runs.load import check_warm_start
-from ernie2.runs.prepare import RecipeSource, absent_data, require_data, say_notes
-from ernie2.runs.start import started_from
+from ernie2.runs.prepare import RecipeSource, missing_data, require_data, warn_about_corpora
+from ernie2.runs.recipes import load_recipe
+from ernie2.runs.start import build_initial_model
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import load_wordpieces
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import Task
 from ernie2.tasks.building import build_task, special_tokens_vocabulary
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import begun
 from ernie2.training.distributed import World
 from ernie2.training.hooks.named import HookSource, create_hooks
@@ -65,18 +65,18 @@ def plan(
     check_sinks(checked.train.sinks)
     run = Path(checked.run)
     if (owner := owner_of(run)) is not None:
-        log_warning(f"Note: {run} {in_use(owner)}")
+        log_warning(f"Note: {run} {lock_advice(owner)}")
     elif begun(run):
-        log_warning(f"Note: {run} holds a {how_to_go_on(run)}")
-    say_effects(checked.train, checked.encoder, World())
+        log_warning(f"Note: {run} holds a {existing_run_advice(run)}")
+    warn_about_settings(checked.train, checked.encoder, World())
     shards = _shards(checked)
     if shards is None:
         return _plan_without_shards(checked)
     began = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    made = build(checked, shards, started_from(init_from, checked, shards, grow))
+    made = build(checked, shards, build_initial_model(init_from, checked, shards, grow))
     trainer, precision = made.trainer, made.record.precision
-    say_notes(made.usable, trainer.stream.feeds)
+    warn_about_corpora(made.usable, trainer.stream.feeds)
     setting_up = time.monotonic() - began
     figures = _schedule(checked, trainer.plans)
     epochs = expected_epochs(trainer.stream, trainer.plans)
@@ -96,7 +96,7 @@ def plan(
     where = "of the GPU" if device.type == "cuda" else "of this process, Python and its libraries included"
     log_result(f"  measured peak {where}: {_size(peak)}" if peak else "  the peak could not be measured")
     total = setting_up + cost.steps + cost.evaluations + cost.checkpoints
-    _say_time(cost, setting_up, total, how_often(trainer), made.record.device, precision)
+    _log_time(cost, setting_up, total, how_often(trainer), made.record.device, precision)
     return {
         **figures,
         "epochs": epochs,
@@ -121,7 +121,7 @@ def _shards(recipe: Recipe) -> Shards | None:
             f"{folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}. "
             "`ernie2 prepare` makes them anew."
         )
-    for line in absent_data(recipe):
+    for line in missing_data(recipe):
         log_warning(f"Note: {line} The shards in {folder} serve without it.")
     return shards
 
@@ -129,7 +129,7 @@ def _shards(recipe: Recipe) -> Shards | None:
 def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
     """What the recipe alone tells; at the end, what is absent or that `ernie2 prepare` comes first."""
     tasks = [build_task(name, options, special_tokens_vocabulary()) for name, options in recipe.tasks.items()]
-    figures = _schedule(recipe, lay_plans(recipe, tasks, _apart(recipe, tasks)))
+    figures = _schedule(recipe, build_plans(recipe, tasks, _disjoint_tasks(recipe, tasks)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     file, vocabulary = recipe.tokenizer.file, recipe.tokenizer.train
     if file is not None and Path(file).is_file():
@@ -153,7 +153,7 @@ def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
     return {**figures, "parameters": parameters}
 
 
-def _apart(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[str, str]]:
+def _disjoint_tasks(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[str, str]]:
     """Pairs (host, rider) that share no corpus, by what the recipe says they read."""
     kinds = {name: "documents" if corpus.pairs is None else "pairs" for name, corpus in recipe.corpora.items()}
     reads = {
@@ -187,7 +187,7 @@ def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
     packs = f"{quantity(batch.packs, 'pack')} of {batch.pack_tokens:,}"
     log_result(
         f"\nIn all {quantity(steps, 'step')} of {batch.batch_tokens:,} tokens ({packs}): "
-        f"{_short(tokens)} tokens at most."
+        f"{_rounded(tokens)} tokens at most."
     )
     return {"stages": stages, "steps": steps, "most_tokens": tokens, "task_sets": len(task_sets(plans))}
 
@@ -204,7 +204,8 @@ def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
         state_numbers(recipe.train),
     )
     log_result(
-        f"\n{_short(parameters)} parameters. Memory of a training step in {precision}, estimated: {_size(memory.total)}"
+        f"\n{_rounded(parameters)} parameters. Memory of a training step in {precision}, estimated: "
+        f"{_size(memory.total)}"
     )
     log_result(
         f"  parameters {_size(memory.parameters)}, gradients {_size(memory.gradients)}, optimizer state "
@@ -213,7 +214,7 @@ def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
     return memory
 
 
-def _say_time(
+def _log_time(
     cost: RunCost, setting_up: float, total: float, counts: tuple[int, int], device: str, precision: str
 ) -> None:
     evaluations, saved = counts
@@ -222,7 +223,7 @@ def _say_time(
         f"{clock(total)}"
     )
     rows: Mapping[str, float] = {
-        f"steps, {cost.tokens_per_second:,.0f} tokens/s, {_short(cost.tokens)} tokens": cost.steps,
+        f"steps, {cost.tokens_per_second:,.0f} tokens/s, {_rounded(cost.tokens)} tokens": cost.steps,
         quantity(evaluations, "held-out evaluation"): cost.evaluations,
         quantity(saved, "checkpoint") + (f" of {_size(cost.checkpoint_bytes)}" if cost.checkpoint_bytes else ""): (
             cost.checkpoints
@@ -242,7 +243,7 @@ def _size(size: float) -> str:
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{max(1, size / 2**20):,.0f} MiB"
 
 
-def _short(count: float) -> str:
+def _rounded(count: float) -> str:
     """A large count: 812, 3.4 M, 19.7 B."""
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
         if count >= unit:

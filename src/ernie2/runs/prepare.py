@@ -12,9 +12,9 @@ from ernie2.batches.stream import Feed
 from ernie2.config.settings import Recipe
 from ernie2.console import Bar, log_info, log_warning, progress
 from ernie2.corpora.documents import resolve
-from ernie2.errors import ConfigError, DataError, ShardError
-from ernie2.inspecting.figures import inspect as look
-from ernie2.inspecting.text import is_lossy, loss_lines, render
+from ernie2.errors import DataError, ShardError
+from ernie2.inspecting.text import is_lossy, loss_lines
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.executor import Progress as PreparationProgress
 from ernie2.shards.prepare import prepare as make_shards
 from ernie2.shards.provenance import check_settings
@@ -22,7 +22,6 @@ from ernie2.shards.shard_folders import tokenizer_of
 from ernie2.shards.store import Shards
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.building import build_tasks, vocabulary_of
-from ernie2.tasks.recipe import load_recipe
 from ernie2.tasks.usable_data import UsableTable, corpora_by_note, usable_table
 
 RecipeSource = str | Path | Mapping[str, Any]
@@ -37,7 +36,7 @@ def prepare(
     unless they are to be replaced, and `TaskError` where a task can use less than 1 % of what it should read.
     """
     checked = load_recipe(recipe, overrides)
-    shards = shards_of(checked, workers, replace=replace)
+    shards = prepare_shards(checked, workers, replace=replace)
     tasks = build_tasks(checked.tasks, vocabulary_for(shards), shards.corpora)
     log_info("UsableData documents per task and corpus:")
     table = usable_table(shards.corpora, tasks, sequence_tokens=checked.batch.sequence_tokens)
@@ -45,43 +44,13 @@ def prepare(
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
         log_info(f"  {task:<26} {shown}")
     read, _ = feeds(shards, tasks, sequence_tokens=checked.batch.sequence_tokens)  # raises for a task that is refused
-    say_notes(table, read)
+    warn_about_corpora(table, read)
     tokens = checked.batch.sequence_tokens
-    say_missing([task.name for task in tasks if not heldout_feed(read[task.name], task, tokens).corpora])
+    warn_no_heldout([task.name for task in tasks if not heldout_feed(read[task.name], task, tokens).corpora])
     return shards.folder
 
 
-def inspect(
-    source: RecipeSource,
-    task: str | None = None,
-    examples: int = 5,
-    containing: str | None = None,
-    overrides: Sequence[str] = (),
-) -> str:
-    """What is in the shards of a recipe, or in a folder of shards: figures per corpus, labels and examples per task.
-
-    A recipe gives the tasks, their options and the length of sequences; a folder is looked at through every known task
-    with its defaults. `containing`: examples must contain this class or a span of this kind.
-    """
-    if not isinstance(source, Mapping) and Path(source).is_dir():
-        if overrides:
-            raise ConfigError(f"{source} is a folder of shards; only a recipe takes values such as {overrides[0]}.")
-        return render(look(Path(source), task, examples, containing=containing))
-    recipe = load_recipe(source, overrides)
-    folder = Path(recipe.shards.folder)
-    if not (folder / "shards.json").exists():
-        raise ShardError(f"{folder} holds no shards of this recipe yet; run `ernie2 prepare` with it first.")
-    _check_same(Shards(folder), recipe)
-    options = {name: given or {} for name, given in recipe.tasks.items()}
-    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
-    tokens = recipe.batch.sequence_tokens
-    found = look(folder, task, examples, 0, options, tokens, containing=containing, weights=weights)
-    if task is not None and task not in options:
-        log_warning(f"Note: {task} is not in the recipe, so it is shown with its default options.")
-    return render(found)
-
-
-def _check_same(shards: Shards, recipe: Recipe) -> None:
+def check_shards_match(shards: Shards, recipe: Recipe) -> None:
     if set(shards.corpora) != set(recipe.corpora):
         raise ShardError(
             f"{shards.folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}."
@@ -89,7 +58,7 @@ def _check_same(shards: Shards, recipe: Recipe) -> None:
     check_settings(shards, recipe)
 
 
-def shards_of(recipe: Recipe, workers: int | None, *, replace: bool = False) -> Shards:
+def prepare_shards(recipe: Recipe, workers: int | None, *, replace: bool = False) -> Shards:
     """Return the shards of a recipe, made now or found, and print what was lost of each corpus in them.
 
     Found ones of the recipe's settings serve where the corpora are gone. Raises `ShardError` where the folder holds
@@ -103,17 +72,17 @@ def shards_of(recipe: Recipe, workers: int | None, *, replace: bool = False) -> 
         except DataError as error:
             log_warning(f"Using the shards in {folder} as they are ({error})")
             shards = Shards(folder)
-            _check_same(shards, recipe)
-            _say_losses(shards)
+            check_shards_match(shards, recipe)
+            _log_data_loss(shards)
             return shards
     require_data(recipe)
     with ExitStack() as shown:
-        shards = make_shards(recipe, workers=workers, progress=_show_preparation(shown), replace=replace)
-    _say_losses(shards)
+        shards = make_shards(recipe, workers=workers, progress=_show_progress(shown), replace=replace)
+    _log_data_loss(shards)
     return shards
 
 
-def absent_data(recipe: Recipe) -> list[str]:
+def missing_data(recipe: Recipe) -> list[str]:
     """One line for each corpus, vocabulary and entity list of `recipe` that cannot be found, led by its key."""
     lines = []
     for name, corpus in recipe.corpora.items():
@@ -129,7 +98,7 @@ def absent_data(recipe: Recipe) -> list[str]:
 
 def require_data(recipe: Recipe, *, of_study: bool = False) -> None:
     """Raises `DataError` naming everything that is absent, where anything is; keys `of_study` begin with recipe."""
-    if lines := absent_data(recipe):
+    if lines := missing_data(recipe):
         keys = "recipe." if of_study else ""
         listed = "\n".join(f"  - {keys}{line}" for line in lines)
         key = keys + lines[0].partition(":")[0]
@@ -143,13 +112,13 @@ def require_data(recipe: Recipe, *, of_study: bool = False) -> None:
         )
 
 
-def _say_losses(shards: Shards) -> None:
+def _log_data_loss(shards: Shards) -> None:
     for name, corpus in shards.corpora.items():
         log = log_warning if is_lossy(corpus.facts) else log_info
         log(f"{name}: {'; '.join(loss_lines(corpus.facts))}")
 
 
-_PREPARATION = {
+_STAGE_TITLES = {
     "read": "Reading the corpora",
     "vocabulary": "Training a vocabulary",
     "tokenise": "Tokenising and annotating",
@@ -159,13 +128,13 @@ _PREPARATION = {
 }
 
 
-def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]:
+def _show_progress(shown: ExitStack) -> Callable[[PreparationProgress], None]:
     """Shows the stages of `prepare`: a bar in characters where the total is known, a line where it is not."""
     bars: dict[str, Bar] = {}
     announced: set[str] = set()
 
     def told(now: PreparationProgress) -> None:
-        title = _PREPARATION[now.stage]
+        title = _STAGE_TITLES[now.stage]
         if not now.total:
             if now.stage not in announced:
                 announced.add(now.stage)
@@ -179,7 +148,7 @@ def _show_preparation(shown: ExitStack) -> Callable[[PreparationProgress], None]
     return told
 
 
-def say_missing(tasks: Sequence[str]) -> None:
+def warn_no_heldout(tasks: Sequence[str]) -> None:
     """Names the tasks there is nothing to measure on."""
     if tasks:
         log_warning(
@@ -188,7 +157,7 @@ def say_missing(tasks: Sequence[str]) -> None:
         )
 
 
-def say_notes(usable: UsableTable, read: Mapping[str, Feed]) -> None:
+def warn_about_corpora(usable: UsableTable, read: Mapping[str, Feed]) -> None:
     """Prints corpora that a task leaves out, and what to warn of in those it reads."""
     for name, feed in read.items():
         reads = [corpus.name for corpus in feed.corpora]

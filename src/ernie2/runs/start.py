@@ -13,14 +13,14 @@ from ernie2.formatting import quantity
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import build, head_specs
-from ernie2.runs.folder import begun_by, free_or_begun_by, locked_run_dir, run_in_training
+from ernie2.runs.folder import is_restart, locked_run_dir, run_lifecycle, should_resume
 from ernie2.runs.load import check_warm_start, warm_start
-from ernie2.runs.prepare import RecipeSource, say_notes, shards_of, vocabulary_for
-from ernie2.runs.stored import recipe_of, shards_of_run, stages_of, unfinished_note
+from ernie2.runs.prepare import RecipeSource, prepare_shards, vocabulary_for, warn_about_corpora
+from ernie2.runs.recipes import load_recipe
+from ernie2.runs.sources import recipe_of, shards_of_run, stages_of, unfinished_note
 from ernie2.shards.store import Shards
 from ernie2.storage.locks import FolderLock
 from ernie2.tasks.building import build_tasks
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import newest
 from ernie2.training.distributed import World, open_world
 from ernie2.training.environment import check_rules
@@ -52,25 +52,25 @@ def pretrain(
         with world.together():
             checked, own = load_recipe(recipe, overrides), create_hooks(hooks, first=world.first)
         run = Path(checked.run)
-        if world.on_first(lambda: free_or_begun_by(run, world)):
-            return go_on(run, world, own)
+        if world.on_first(lambda: should_resume(run, world)):
+            return resume_run(run, world, own)
         with world.together():
             if world.first:
                 check_warm_start(init_from, checked, grow)  # preparing the corpora may take hours
-        shards = _shards_everywhere(checked, workers, world)
+        shards = _prepare_on_all_ranks(checked, workers, world)
         with world.together():
-            model = started_from(init_from if world.first else None, checked, shards, grow)
+            model = build_initial_model(init_from if world.first else None, checked, shards, grow)
         made = build(checked, shards, model, world=world, hooks=own)
         check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
         record = made.record.updated(initialised_from=None if init_from is None else str(init_from))
         with locked_run_dir(run, world):
             with world.together():
                 if world.first:
-                    begun_by(run, world)  # another process may have, while this one prepared
+                    is_restart(run, world)  # another process may have, while this one prepared
                 made.trainer.records.cut()  # what a run wrote that was stopped before its first checkpoint
                 made.trainer.records.describe(record)
-            say_notes(made.usable, made.trainer.stream.feeds)
-            with run_in_training(run, shards, made.trainer, record):
+            warn_about_corpora(made.usable, made.trainer.stream.feeds)
+            with run_lifecycle(run, shards, made.trainer, record):
                 made.trainer.train()
             return run
 
@@ -89,16 +89,16 @@ def resume(run: str | Path, mirror: str | None = None, hooks: Sequence[HookSourc
             if mirror is not None and world.first:
                 with FolderLock(Path(run), otherwise="name another folder to resume in"):
                     fetch(mirror, Path(run))
-        return go_on(Path(run), world, own)
+        return resume_run(Path(run), world, own)
 
 
-def _shards_everywhere(recipe: Recipe, workers: int | None, world: World) -> Shards:
+def _prepare_on_all_ranks(recipe: Recipe, workers: int | None, world: World) -> Shards:
     """The shards of a recipe, made by rank 0, on a machine that does not see them by its first rank, or found."""
     found: list[Shards] = []
     for turn in (world.first, world.local_rank == 0 and not world.first, world.local_rank > 0):
         with world.together():
             if turn:
-                found.append(shards_of(recipe, workers))
+                found.append(prepare_shards(recipe, workers))
     (shards,) = found
     with world.together():
         if len(set(world.gather(shards.fingerprint))) > 1:
@@ -109,7 +109,7 @@ def _shards_everywhere(recipe: Recipe, workers: int | None, world: World) -> Sha
     return shards
 
 
-def started_from(
+def build_initial_model(
     init_from: str | Path | None, recipe: Recipe, shards: Shards, grow: Sequence[str]
 ) -> MultiTaskModel | None:
     """The model of a recipe with the parameters of a checkpoint, with a word on each tensor; None without one."""
@@ -126,7 +126,7 @@ def started_from(
     return started.model
 
 
-def go_on(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
+def resume_run(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
     """`resume` on the ranks there are, with the caller's `hooks` of this rank."""
     world.on_first(lambda: check_rules(read_run(run).rules, run))  # before anything is written into the folder
     with locked_run_dir(run, world):
@@ -148,22 +148,24 @@ def go_on(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
         stages = stages_of(before)
         made = build(recipe_of(before, run), shards, stages=stages, carried=carried, world=world, hooks=hooks)
         made.trainer.restore(checkpoint)
-        _say_other_arithmetic(before, made.record)
-        record = made.record.updated(**{key: getattr(before, key) for key in _KEPT if key in before.model_fields_set})
+        _warn_changed_arithmetic(before, made.record)
+        record = made.record.updated(
+            **{key: getattr(before, key) for key in _PRESERVED_KEYS if key in before.model_fields_set}
+        )
         made.trainer.records.describe(record)
         log_info(
             f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else "")
         )
-        with run_in_training(run, shards, made.trainer, record):
+        with run_lifecycle(run, shards, made.trainer, record):
             made.trainer.train()
         return run
 
 
-_KEPT = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
+_PRESERVED_KEYS = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
 """Keys of run.json that a run keeps when it is resumed."""
 
 
-def _say_other_arithmetic(before: RunRecord, now: RunRecord) -> None:
+def _warn_changed_arithmetic(before: RunRecord, now: RunRecord) -> None:
     """Say where sums are taken in another order, or by another FlashAttention, than before the run was stopped."""
     agree = "results agree within rounding, not in every bit."
     old, new = before.environment.get("threads"), now.environment["threads"]

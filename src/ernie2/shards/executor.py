@@ -16,7 +16,7 @@ from multiprocessing import forkserver
 from datatrove.executor import LocalPipelineExecutor
 
 from ernie2.errors import Ernie2Error
-from ernie2.processes import done_in_processes, without_main
+from ernie2.processes import hidden_main_module, run_in_processes
 from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import WHAT_NOW
 from ernie2.storage.atomic import storage_errors
@@ -37,7 +37,7 @@ class Progress:
 def warm_up() -> None:
     """Start the process workers are forked from, so that its imports run beside the first stage."""
     multiprocessing.set_forkserver_preload(["ernie2.shards.pipeline"])
-    with without_main():
+    with hidden_main_module():
         forkserver.ensure_running()
 
 
@@ -73,13 +73,13 @@ def run_tasks(
                     for rank in left:
                         perform(rank)
                 else:
-                    for _ in done_in_processes(perform, left, processes, begin=_ignore_interrupts, what_now=advice):
+                    for _ in run_in_processes(perform, left, processes, begin=_ignore_interrupts, what_now=advice):
                         pass
         except BaseException as error:
             failed.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
-    with without_main():
+    with hidden_main_module():
         thread.start()
         try:
             while thread.is_alive():

@@ -14,7 +14,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from ernie2.errors import DataError, did_you_mean, near_file
+from ernie2.errors import DataError, did_you_mean, did_you_mean_file
 from ernie2.storage.files import file_name, unreadable
 
 PACKAGED = "package:"
@@ -115,7 +115,7 @@ def _neighbour(system: Any, inner: str) -> str:
     """A hint at the file of the nearest name in the same folder."""
     folder, _, name = inner.rpartition("/")
     try:
-        return near_file(name, [entry.rpartition("/")[2] for entry in system.ls(folder, detail=False)])
+        return did_you_mean_file(name, [entry.rpartition("/")[2] for entry in system.ls(folder, detail=False)])
     except (OSError, ValueError, NotImplementedError):
         return ""
 

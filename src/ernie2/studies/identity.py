@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ernie2.config.overrides import dotted
+from ernie2.config.overrides import flatten
 from ernie2.errors import CheckpointError, ConfigError
+from ernie2.runs.recipes import load_recipe
 from ernie2.studies.analysis.reading import check_format
 from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.settings import StudySettings
 from ernie2.tasks.base import find_task
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.environment import check_rules
 from ernie2.training.run_record import read_run
 
@@ -37,7 +37,7 @@ def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) 
     if record is None:
         return
     check_format(record)
-    before, now = dotted(record.get("settings") or {}), dotted(settings.model_dump(mode="json"))
+    before, now = flatten(record.get("settings") or {}), flatten(settings.model_dump(mode="json"))
     if differing := _differing(before, now, ", now ", _STUDY_MAY_CHANGE.__contains__):
         raise ConfigError(
             f"{settings.folder} holds a study with other settings: {differing}. Choose another folder (folder=…), or "
@@ -72,14 +72,14 @@ def check_unit(unit: Unit, settings: StudySettings) -> None:
         name: find_task(name).Options.model_validate(dict(options or {})).model_dump(mode="json")
         for name, options in recipe.tasks.items()
     }
-    expected = dotted({**recipe.model_dump(mode="json"), "tasks": tasks})
+    expected = flatten({**recipe.model_dump(mode="json"), "tasks": tasks})
 
     def may_differ(key: str) -> bool:
         """A run itself fills in the labels that only data can name, and once resumed what `auto` became."""
         labels = key.startswith("tasks.") and key.endswith(".labels") and expected.get(key) is None
         return key in _RUN_MAY_DIFFER or labels or (key == "train.precision" and expected[key] == "auto")
 
-    if differing := _differing(dotted(read_run(folder).recipe), expected, " where it must be ", may_differ):
+    if differing := _differing(flatten(read_run(folder).recipe), expected, " where it must be ", may_differ):
         raise CheckpointError(
             f"{folder} holds another run than this study trains there: {differing}. Put the right run back, move this "
             "one away to train it anew, or choose another folder (folder=…)."

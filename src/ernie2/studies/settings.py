@@ -9,18 +9,18 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from ernie2.config.base import Part, PathText
-from ernie2.config.overrides import apply_override, check_list, dotted
+from ernie2.config.base import PathText, SettingsModel
+from ernie2.config.overrides import apply_override, check_list, flatten
 from ernie2.config.plain_yaml import parse_yaml
 from ernie2.config.problems import explain, list_problems
 from ernie2.config.settings import Recipe
 from ernie2.errors import ConfigError, did_you_mean
-from ernie2.tasks.recipe import load_recipe
+from ernie2.runs.recipes import load_recipe
 
 ArmName = Literal["continual", "multitask", "continual_multitask", "combined"]
 
 
-class TuningSettings(Part):
+class TuningSettings(SettingsModel):
     """How every pre-trained encoder of a study is scored."""
 
     data: PathText | None = None
@@ -41,7 +41,7 @@ class TuningSettings(Part):
         ]
 
 
-class StudySettings(Part):
+class StudySettings(SettingsModel):
     """A study of learning methods, in the way of Table 7."""
 
     folder: PathText
@@ -74,7 +74,7 @@ class StudySettings(Part):
 
     def checked_recipe(self) -> Recipe:
         """The recipe all arms share; raises `ConfigError` for what is wrong in it."""
-        keys = [f"{key}." for key in dotted(self.recipe)]
+        keys = [f"{key}." for key in flatten(self.recipe)]
         if given := [key for key in _SET_BY_STUDY if any(one.startswith(f"{key}.") for one in keys)]:
             raise ConfigError(
                 f"recipe: {', '.join(given)}: the study itself sets this for every run; leave it out. Seeds are "

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from ernie2.console import log_warning, on_terminal, progress
+from ernie2.console import log_warning, progress, terminal_output
 from ernie2.errors import RunStopped
-from ernie2.processes import cores, done_in_processes, without_main
+from ernie2.processes import cores, hidden_main_module, run_in_processes
 from ernie2.storage.line_files import open_log
 from ernie2.studies.arms import Unit
 
@@ -39,9 +39,9 @@ def side_by_side(
     work, begin = partial(_in_its_log, carry_out, logs), partial(_take_place, gpus(), max(1, cores() // at_once))
     with (
         _stopping(),
-        without_main(),
+        hidden_main_module(),
         progress(f"Study, {at_once} runs at once", len(units), "runs") as bar,
-        closing(done_in_processes(work, units, at_once, begin=begin, what_now=advice, may_save=True)) as ended,
+        closing(run_in_processes(work, units, at_once, begin=begin, what_now=advice, graceful=True)) as ended,
     ):
         try:
             for unit in ended:
@@ -97,7 +97,7 @@ def _take_place(devices: Sequence[str], threads: int, place: int) -> None:
 def _in_its_log(carry_out: Callable[[Unit], None], logs: Path, unit: Unit) -> None:
     log = log_of(unit, logs)
     try:
-        with open_log(log) as file, redirect_stdout(file), redirect_stderr(file), on_terminal():
+        with open_log(log) as file, redirect_stdout(file), redirect_stderr(file), terminal_output():
             carry_out(unit)
     except Exception as error:
         error.add_note(f"{unit.name} failed; what it said is in {log}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ernie2.config.overrides import overridden
+from ernie2.config.overrides import apply_assignments
 from ernie2.config.settings import Recipe
 from ernie2.console import log_info, log_result, log_warning
 from ernie2.datasets.declared import find_dataset, load
@@ -19,7 +19,7 @@ from ernie2.errors import ConfigError, DataError, RunStopped
 from ernie2.finetuning.finetune import finetune
 from ernie2.finetuning.paper import settings_for, size_for
 from ernie2.reporting.study import markdown, page, picture
-from ernie2.runs.prepare import require_data, shards_of
+from ernie2.runs.prepare import prepare_shards, require_data
 from ernie2.runs.start import pretrain, resume
 from ernie2.storage.atomic import write_bytes, write_text
 from ernie2.storage.locks import FolderLock
@@ -66,7 +66,7 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
     planned = units(settings, recipe)
     left = [unit for unit in planned if not _is_complete(unit, settings)]
     log_info(f"{len(planned)} pre-training runs, {len(planned) - len(left)} of them done")
-    shards_of(recipe, None)
+    prepare_shards(recipe, None)
     at_once = min(parallel or max(1, torch.cuda.device_count()), max(1, len(left)))
     facts = {
         "preset": preset,
@@ -135,7 +135,7 @@ def _check_sets(settings: StudySettings, recipe: Recipe) -> None:
         dataset = find_dataset(name)
         if dataset.head not in ("classification", "regression"):
             raise ConfigError(f"finetuning.sets: {name} is a {dataset.head} task; a study compares one figure a set.")
-        overridden(settings_for(dataset.name, size_for(recipe.encoder.layers)), tuning.assignments)
+        apply_assignments(settings_for(dataset.name, size_for(recipe.encoder.layers)), tuning.assignments)
         if tuning.data is not None:
             data = load(name, tuning.data)
             data.need("train")

@@ -20,8 +20,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ernie2.config.base import Part
-from ernie2.errors import USER_FAULTS, TaskError, UnknownTask, did_you_mean, raised_at
+from ernie2.config.base import SettingsModel
+from ernie2.errors import USER_CODE_ERRORS, TaskError, UnknownTask, did_you_mean, user_code_location
 from ernie2.shards.store import AnnotatedDocument
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Labels:
     inputs: Array | None = None
 
 
-class Options(Part):
+class Options(SettingsModel):
     """Options every task has; a task adds its own in a subclass called `Options`, each with a default."""
 
     corpora: tuple[str, ...] | None = None
@@ -315,9 +315,9 @@ def _load(entry: EntryPoint) -> None:
         entry.load()
     except TaskError as error:
         raise TaskError(f"package {package!r}: {error}") from error
-    except USER_FAULTS as error:
+    except USER_CODE_ERRORS as error:
         raise TaskError(
-            f"task {entry.name!r} of package {package!r} cannot be imported: {error!r}{raised_at(error)}."
+            f"task {entry.name!r} of package {package!r} cannot be imported: {error!r}{user_code_location(error)}."
         ) from error
     if entry.name not in _TASKS:
         raise TaskError(

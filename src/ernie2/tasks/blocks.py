@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from ernie2.errors import USER_FAULTS, TaskError, raised_at
+from ernie2.errors import USER_CODE_ERRORS, TaskError, user_code_location
 from ernie2.tasks.base import Arrangement, Array, Labels, Segment, TokenSequence, TokenTask, Vocabulary
 
 
@@ -123,9 +123,9 @@ def _checked(task: TokenTask, block: Block, label: Callable[[], Labels]) -> Labe
     where = block.arrangements[0].segments[0].document.name
     try:
         made = label()
-    except USER_FAULTS as error:
+    except USER_CODE_ERRORS as error:
         on = f"document {where!r}" if len(block) == 1 else f"documents from {where!r} on"
-        raise TaskError(f"task {task.name!r} failed on {on}: {error!r}{raised_at(error)}") from error
+        raise TaskError(f"task {task.name!r} failed on {on}: {error!r}{user_code_location(error)}") from error
     if (problem := _problem(task, block.sequence, made)) is not None:
         raise TaskError(f"task {task.name!r}, document {where!r}: {problem}.")
     return made

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ernie2.config.problems import explain
 from ernie2.corpora.pairs import sort_labels
-from ernie2.errors import USER_FAULTS, ConfigError, Ernie2Error, TaskError, did_you_mean, raised_at
+from ernie2.errors import USER_CODE_ERRORS, ConfigError, Ernie2Error, TaskError, did_you_mean, user_code_location
 from ernie2.shards.store import ShardedCorpus
 from ernie2.shards.wordpieces import WordPieces
 from ernie2.tasks.base import TASK_WITH_ID_ZERO, Task, Vocabulary, find_task
@@ -64,8 +64,10 @@ def build_task(name: str, options: Mapping[str, Any] | None, vocabulary: Vocabul
         return task(checked, vocabulary)
     except Ernie2Error:
         raise
-    except USER_FAULTS as error:
-        raise TaskError(f"task {name!r} of {task.__module__} cannot be built: {error!r}{raised_at(error)}.") from error
+    except USER_CODE_ERRORS as error:
+        raise TaskError(
+            f"task {name!r} of {task.__module__} cannot be built: {error!r}{user_code_location(error)}."
+        ) from error
 
 
 def _with_labels(task: Task, tasks: list[Task], corpora: Mapping[str, ShardedCorpus]) -> Task:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from ernie2.errors import USER_FAULTS, TaskError, raised_at
+from ernie2.errors import USER_CODE_ERRORS, TaskError, user_code_location
 from ernie2.tasks.base import (
     Arrangement,
     Array,
@@ -78,9 +78,9 @@ def arrange(
         arranged = task.arrange(source, label, max_tokens, rng)
     except TaskError:
         raise
-    except USER_FAULTS as error:
+    except USER_CODE_ERRORS as error:
         raise TaskError(
-            f"task {task.name!r} failed on document {source.document.name!r}: {error!r}{raised_at(error)}"
+            f"task {task.name!r} failed on document {source.document.name!r}: {error!r}{user_code_location(error)}"
         ) from error
     if arranged is not None:
         _check(task, source, arranged, max_tokens)

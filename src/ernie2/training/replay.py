@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.config.settings import EncoderSettings
-from ernie2.console import logger, on_terminal, print_line
+from ernie2.console import logger, print_line, terminal_output
 from ernie2.errors import CheckpointError, Ernie2Error
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = replay(given.folder, given.precision, given.device)
     except Ernie2Error as error:
-        with on_terminal():
+        with terminal_output():
             logger.error("%s", f"error: {error}")
         return error.exit_code
     for name, loss in found.losses.items():

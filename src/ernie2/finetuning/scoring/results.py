@@ -18,7 +18,7 @@ from ernie2.finetuning.jobs import RunResult, to_json_values
 from ernie2.finetuning.paper import paper_comparison, settings_origin, size_for
 from ernie2.finetuning.scoring.metrics import CORRELATIONS, majority_scores
 from ernie2.reporting.finetuned import figure
-from ernie2.seed_interval import over_seeds
+from ernie2.seed_interval import mean_over_seeds
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 """The tasks that count in the GLUE score; AX is diagnostic only."""
@@ -197,7 +197,7 @@ def _row(split: str, metric: str, runs: Sequence[RunResult], summary: str, major
     elif not collapsed:
         middle = statistics.fmean(known)
     if not collapsed and len(known) > 1:
-        interval = over_seeds(known, -100.0 if metric in CORRELATIONS else 0.0, 100.0)
+        interval = mean_over_seeds(known, -100.0 if metric in CORRELATIONS else 0.0, 100.0)
         low, high, note = interval.low, interval.high, interval.note
     withheld = "" if middle is not None else f"no {summary}: {collapsed} of {len(values)} seeds collapsed"
     return Row(split, metric, values, middle, low, high, withheld, majority, note)

@@ -23,8 +23,8 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
     if path is None and (run := next((one for one in near if (one / "run.json").is_file()), None)) is not None:
         raise CheckpointError(
             f"{folder} is {'' if run == folder else 'in '}a run folder, and this reads models: name the run itself to "
-            f"a command; from Python load {run / 'hf'}, or what ernie2.runs.stored.open_any(Path({str(run)!r})) "
-            "returns, its newest checkpoint."
+            f"a command; from Python load {run / 'hf'}, or what "
+            f"ernie2.runs.sources.open_run_or_checkpoint(Path({str(run)!r})) returns, its newest checkpoint."
         )
     if path is None:
         raise CheckpointError(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ernie2.formatting import decimal, join_words
-from ernie2.seed_interval import agreement
+from ernie2.seed_interval import agreement_note
 from ernie2.studies.analysis.figures import FINAL, FORGETTING, MEAN, SCORE, ArmResult
 from ernie2.studies.analysis.statistics import FRACTION, POINTS, Estimate, difference, fieller, in_words
 
@@ -112,7 +112,7 @@ def _ratio(first: ArmResult, second: ArmResult) -> str:
     if not ratio.bounded:
         return f"{times}; no bounded interval can be given: the forgetting of {second.title} is not told from 0"
     if ratio.low is None:
-        return f"{times}; {agreement(len(seeds))}, so no interval can be given"
+        return f"{times}; {agreement_note(len(seeds))}, so no interval can be given"
     return f"{times} (95 % {decimal(ratio.low)} to {decimal(ratio.high)}, {len(seeds)} seeds)"
 
 

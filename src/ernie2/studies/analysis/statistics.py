@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ernie2.formatting import DASH, decimal, quantity, signed
-from ernie2.seed_interval import SeedInterval, agree, over_seeds, student_quantile
+from ernie2.seed_interval import SeedInterval, all_equal, mean_over_seeds, student_quantile
 
 POINTS, FRACTION = 2, 4
 """Digits of the two units: scores are in percent and their differences in points; held-out accuracies are fractions
@@ -42,7 +42,7 @@ def estimate(values: Mapping[int, float | None] | Mapping[int, float]) -> Estima
     known = {seed: value for seed, value in sorted(values.items()) if value is not None and math.isfinite(value)}
     if not known:
         return None
-    found = over_seeds(list(known.values()))
+    found = mean_over_seeds(list(known.values()))
     return Estimate(found.mean, found.low, found.high, found.note, known)
 
 
@@ -129,7 +129,7 @@ def fieller(first: Sequence[float], second: Sequence[float]) -> RatioInterval:
     leading, middle, constant = bottom**2 - spread[1, 1], top * bottom - spread[0, 1], top**2 - spread[0, 0]
     if leading <= 0:
         return RatioInterval(value)
-    if agree([top, *(top + one - value * other for one, other in zip(first, second, strict=True))]):
+    if all_equal([top, *(top + one - value * other for one, other in zip(first, second, strict=True))]):
         return RatioInterval(value, bounded=True)
     half = math.sqrt(max(0.0, middle**2 - leading * constant)) / leading
     return RatioInterval(value, float(middle / leading - half), float(middle / leading + half), bounded=True)

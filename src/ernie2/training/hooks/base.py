@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ernie2.console import log_warning
-from ernie2.errors import USER_FAULTS, Ernie2Error, RunFailed, raised_at
+from ernie2.errors import USER_CODE_ERRORS, Ernie2Error, RunFailed, user_code_location
 from ernie2.training.state import Position
 from ernie2.training.step import StepResult
 from ernie2.training.step_inputs import StepInputs
@@ -120,11 +120,11 @@ class Hooks:
             return
         try:
             call(hook)
-        except USER_FAULTS as error:
+        except USER_CODE_ERRORS as error:
             ours = type(hook).__module__.startswith("ernie2.")
             if isinstance(error, Ernie2Error) or (hook.required and ours):
                 raise
-            failure = f"{type(error).__name__}: {error}{raised_at(error)}"
+            failure = f"{type(error).__name__}: {error}{user_code_location(error)}"
             if hook.required:
                 raise RunFailed(
                     f"the {hook.name} failed ({failure}), and the run ends because its class says required = True. "

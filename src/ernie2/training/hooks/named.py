@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 
 from ernie2.config.overrides import check_list
-from ernie2.errors import USER_FAULTS, ConfigError, did_you_mean, raised_at
+from ernie2.errors import USER_CODE_ERRORS, ConfigError, did_you_mean, user_code_location
 from ernie2.training.hooks.base import Hook
 
 GROUP = "ernie2.hooks"
@@ -39,9 +39,9 @@ def _create(source: HookSource) -> Hook:
     make = _load(source) if isinstance(source, str) else source
     try:
         hook = make()
-    except USER_FAULTS as error:
+    except USER_CODE_ERRORS as error:
         raise ConfigError(
-            f"hook {source} cannot be created without arguments ({error!r}{raised_at(error)})."
+            f"hook {source} cannot be created without arguments ({error!r}{user_code_location(error)})."
         ) from error
     if not isinstance(hook, Hook):
         raise ConfigError(f"hook {source} made {hook!r}, which is no {Hook.__module__}.Hook.")
@@ -53,10 +53,10 @@ def _load(name: str) -> type[Hook]:
     with _working_directory_importable():
         try:
             loaded = entry.load()
-        except USER_FAULTS as error:
+        except USER_CODE_ERRORS as error:
             raise ConfigError(
-                f"hook {entry.value} cannot be imported ({error!r}{raised_at(error)}). It is module:Class, of an "
-                "installed package or of a file in the working directory."
+                f"hook {entry.value} cannot be imported ({error!r}{user_code_location(error)}). It is module:Class, of "
+                "an installed package or of a file in the working directory."
             ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Hook)):
         raise ConfigError(f"hook {entry.value} is no subclass of {Hook.__module__}.Hook.")

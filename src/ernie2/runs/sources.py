@@ -21,12 +21,12 @@ from ernie2.model.formats.opening import Stored, open_stored
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import vocabulary_tensors
+from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
 from ernie2.shards.wordpieces import WordPieces, load_wordpieces
 from ernie2.storage.links import outside_target
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.building import quote_names
-from ernie2.tasks.recipe import load_recipe
 from ernie2.training.checkpoints import newest
 from ernie2.training.run_record import RunRecord, is_run, read_run
 from ernie2.training.state import Position
@@ -37,7 +37,7 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt")
 _COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
-def open_any(source: Path) -> Stored:
+def open_run_or_checkpoint(source: Path) -> Stored:
     """What a checkpoint of any kind holds: a run folder, or whatever `open_stored` reads.
 
     Raises `CheckpointError` where it is not a checkpoint or damaged.
@@ -45,7 +45,7 @@ def open_any(source: Path) -> Stored:
     return _open_run(source) if is_run(source) else open_stored(source)
 
 
-def tokenizer_beside(source: Path) -> Path | None:
+def find_tokenizer_file(source: Path) -> Path | None:
     """Return the tokeniser file that belongs to a checkpoint: in its folder, in RUN/hf, or in the shards of a run.
 
     Raises `ShardError` where those shards have another tokeniser now than the run was trained with, and
@@ -75,13 +75,13 @@ def tokenizer_beside(source: Path) -> Path | None:
     return file
 
 
-def wordpieces_beside(source: Path) -> WordPieces | None:
+def load_checkpoint_tokenizer(source: Path) -> WordPieces | None:
     """That tokeniser, read; `TokenizerError` where it is there and cannot be."""
-    file = tokenizer_beside(source)
+    file = find_tokenizer_file(source)
     return None if file is None else load_wordpieces(file)
 
 
-def carried_keys(record: RunRecord, seen: Mapping[str, int]) -> dict[str, Any]:
+def ernie2_config_keys(record: RunRecord, seen: Mapping[str, int]) -> dict[str, Any]:
     """Our keys of a Hugging Face configuration, from its record and the instances trained under each task id.
 
     `ernie2_task_ids`: task → row of the task table; `ernie2_task_instances`: instances trained under it;
@@ -104,7 +104,7 @@ def _open_run(run: Path) -> Stored:
     )
     per_word = vocabulary_tensors(specs)
     position = Position.of(checkpoint.state["position"])
-    carried = carried_keys(record, position.seen)
+    carried = ernie2_config_keys(record, position.seen)
     trained = position.trained([stage.iterations for stage in record.stages])
     if untrained := [task.name for task in record.tasks if task.name not in trained]:
         carried[UNTRAINED] = untrained
@@ -120,7 +120,7 @@ def _open_run(run: Path) -> Stored:
         },
         task_ids=carried["ernie2_task_ids"],
         carried=carried,
-        pad_id=pieces.pad_id if (pieces := wordpieces_beside(run)) else 0,
+        pad_id=pieces.pad_id if (pieces := load_checkpoint_tokenizer(run)) else 0,
         tokenizer=record.data.tokenizer,
     )
 
@@ -169,7 +169,7 @@ def unfinished_note(source: Path, checkpoint: str | Path) -> str | None:
 Labels = Sequence[str]
 
 
-def other_labels(
+def changed_labels(
     theirs: Mapping[str, Labels | None], ours: Mapping[str, Labels]
 ) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     """Task → (their classes, our classes), for tasks both sides have, whose classes or their order differ."""
@@ -180,7 +180,7 @@ def other_labels(
     }
 
 
-def fill_by_label(
+def copy_by_label(
     theirs: Mapping[str, Tensor],
     model: MultiTaskModel,
     others: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],

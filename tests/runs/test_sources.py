@@ -17,7 +17,13 @@ from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.filling import load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.runs.stored import carried_keys, fill_by_label, open_any, other_labels, tokenizer_beside
+from ernie2.runs.sources import (
+    changed_labels,
+    copy_by_label,
+    ernie2_config_keys,
+    find_tokenizer_file,
+    open_run_or_checkpoint,
+)
 from ernie2.training.checkpoints import newest
 from ernie2.training.run_record import RunRecord, read_run
 
@@ -30,7 +36,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_holds_the_parameters_of_its_newest_checkpoint_and_the_heads_of_its_tasks(run):
-    stored = open_any(run)
+    stored = open_run_or_checkpoint(run)
     assert stored.layout == "run of ernie2"
     assert [spec.name for spec in stored.specs] == list(tiny.FOUR)
     assert stored.specs[0] == HeadSpec("knowledge_masking", "token", None)
@@ -44,7 +50,7 @@ def test_a_run_holds_the_parameters_of_its_newest_checkpoint_and_the_heads_of_it
 
 def test_a_run_that_is_given_to_what_reads_models_says_how_runs_are_opened(run):
     with pytest.raises(
-        CheckpointError, match=r"is a run folder.* load .*/hf, or what .*stored\.open_any\(Path\('"
+        CheckpointError, match=r"is a run folder.* load .*/hf, or what .*stored\.open_run_or_checkpoint\(Path\('"
     ) as refused:
         load_model(run)
     assert "not a checkpoint" not in str(refused.value)
@@ -52,8 +58,8 @@ def test_a_run_that_is_given_to_what_reads_models_says_how_runs_are_opened(run):
         with pytest.raises(
             CheckpointError, match=f"{inside} is in a run folder.*name the run itself.* load {run / 'hf'}"
         ):
-            open_any(inside)
-    assert load_model(run / "hf").model.specs.keys() == load_model(open_any(run)).model.specs.keys()
+            open_run_or_checkpoint(inside)
+    assert load_model(run / "hf").model.specs.keys() == load_model(open_run_or_checkpoint(run)).model.specs.keys()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def test_a_checkpoint_of_another_run_is_passed_over_and_reported(run, other, tmp
     for folder in (copied / "checkpoints").iterdir():
         if folder.name != last:
             shutil.rmtree(folder)
-    for use in (ernie2.evaluate, open_any):
+    for use in (ernie2.evaluate, open_run_or_checkpoint):
         with pytest.raises(CheckpointError, match=rf"no whole checkpoint .*{last} is of another run than run\.json"):
             use(copied)
 
@@ -82,7 +88,7 @@ def test_a_checkpoint_of_another_run_is_passed_over_and_reported(run, other, tmp
 def test_the_run_json_of_another_run_fits_no_checkpoint(run, other, tmp_path):
     copied = shutil.copytree(run, tmp_path / "run")
     shutil.copy(other / "run.json", copied / "run.json")
-    for use in (ernie2.evaluate, open_any):
+    for use in (ernie2.evaluate, open_run_or_checkpoint):
         with pytest.raises(CheckpointError, match=r"is of another run than run\.json"):
             use(copied)
 
@@ -97,7 +103,7 @@ def test_a_run_that_was_moved_or_resumed_keeps_its_checkpoints(run, tmp_path):
 
 def test_the_keys_of_ours_are_those_the_run_left_in_its_hugging_face_folder(run):
     config = json.loads((run / "hf/config.json").read_text())
-    stored = open_any(run)
+    stored = open_run_or_checkpoint(run)
     assert stored.carried == {key: config[key] for key in stored.carried}
     assert set(stored.carried) == {"ernie2_task_ids", "ernie2_task_instances", "ernie2_task_options"}
     assert sum(stored.carried["ernie2_task_instances"].values()) > 0
@@ -109,14 +115,14 @@ def test_instances_of_a_task_that_was_never_trained_are_none():
         for row, name in enumerate("ab")
     ]
     values = tiny_run.run_values(tasks=tasks, recipe={"tasks": {"a": {}, "b": {}}})
-    assert carried_keys(RunRecord.model_validate(values), {"b": 7})["ernie2_task_instances"] == {"a": 0, "b": 7}
+    assert ernie2_config_keys(RunRecord.model_validate(values), {"b": 7})["ernie2_task_instances"] == {"a": 0, "b": 7}
 
 
 def test_the_tokeniser_of_a_run_is_that_of_its_folder_or_of_its_shards(run, tmp_path):
-    assert tokenizer_beside(run) == run / "hf/tokenizer.json"
+    assert find_tokenizer_file(run) == run / "hf/tokenizer.json"
     bare = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(bare / "hf")
-    assert tokenizer_beside(bare) == (run.parent / "shards/tokenizer.json").resolve()
+    assert find_tokenizer_file(bare) == (run.parent / "shards/tokenizer.json").resolve()
 
 
 def test_a_run_whose_shards_were_replaced_takes_no_other_tokeniser_for_its_own(tmp_path):
@@ -132,10 +138,10 @@ def test_a_run_whose_shards_were_replaced_takes_no_other_tokeniser_for_its_own(t
 
 def test_the_tokeniser_of_a_model_lies_in_its_folder(tmp_path):
     folder = paddle_files.copied("fluid", tmp_path)
-    assert tokenizer_beside(folder) is None
+    assert find_tokenizer_file(folder) is None
     (folder / "vocab.txt").write_text("[PAD]\n")
     for source in (folder, folder / "params", folder / "ernie_config.json"):
-        assert tokenizer_beside(source) == folder / "vocab.txt"
+        assert find_tokenizer_file(source) == folder / "vocab.txt"
 
 
 def test_a_run_whose_checkpoints_are_damaged_is_refused(run, tmp_path):
@@ -143,7 +149,7 @@ def test_a_run_whose_checkpoints_are_damaged_is_refused(run, tmp_path):
     for file in spoilt.glob("checkpoints/*/model.safetensors"):
         file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
-        open_any(spoilt)
+        open_run_or_checkpoint(spoilt)
 
 
 SETTINGS = EncoderSettings(layers=1, hidden=8, heads=1, position_rows=16)
@@ -157,14 +163,14 @@ def model(classes):
 def test_only_tasks_with_other_classes_or_another_order_are_moved():
     theirs = {"a": ["x", "y"], "b": ["x", "y"], "c": None, "d": ["x", "y"]}
     ours = {"a": ("x", "y"), "b": ("y", "x"), "c": ("x", "y"), "e": ("x", "y")}
-    assert other_labels(theirs, ours) == {"b": (("x", "y"), ("y", "x"))}
+    assert changed_labels(theirs, ours) == {"b": (("x", "y"), ("y", "x"))}
 
 
 def test_a_label_keeps_its_row_wherever_it_stands_and_new_ones_start_as_in_a_new_model():
     theirs = {WEIGHT: torch.arange(24.0).reshape(3, 8), BIAS: torch.tensor([1.0, 2.0, 3.0])}
     made, fresh = model(4), model(4).state_dict()
     others = {"discourse_relation": (("and", "but", "so"), ("so", "then", "and", "if"))}
-    left_out, new = fill_by_label(theirs, made, others)
+    left_out, new = copy_by_label(theirs, made, others)
     weight, bias = made.state_dict()[WEIGHT], made.state_dict()[BIAS]
     assert torch.equal(weight[[0, 2]], theirs[WEIGHT][[2, 0]])
     assert torch.equal(weight[[1, 3]], fresh[WEIGHT][[1, 3]])
@@ -176,5 +182,5 @@ def test_a_label_keeps_its_row_wherever_it_stands_and_new_ones_start_as_in_a_new
 def test_of_many_labels_the_first_ten_are_named():
     theirs = {WEIGHT: torch.zeros(2, 8), BIAS: torch.zeros(2)}
     wanted = tuple(f"l{i}" for i in range(174))
-    _, new = fill_by_label(theirs, model(174), {"discourse_relation": (("a", "b"), wanted)})
+    _, new = copy_by_label(theirs, model(174), {"discourse_relation": (("a", "b"), wanted)})
     assert new[0].endswith("'l9' and 164 others")

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 import ernie2
 from ernie2.cli.app import app
+from ernie2.runs.recipes import load_recipe
 from ernie2.tasks import base
 from ernie2.tasks.base import TokenTask
-from ernie2.tasks.recipe import load_recipe
 
 
 class Fails(TokenTask):
