@@ -11,8 +11,8 @@ from ernie2.errors import ConfigError
 
 
 def test_without_a_terminal_there_are_plain_lines_with_rate_and_the_last_one_is_whole(capsys, monkeypatch):
-    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
-    monkeypatch.setattr(console, "SHORT_SECONDS", 0.0)
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(console, "MIN_RATE_SECONDS", 0.0)
     with console.progress("Working", 4, "steps") as bar:
         bar.advance(0)
         bar.advance(1)
@@ -59,14 +59,14 @@ def test_work_without_a_known_end_shows_its_count_and_rate_and_short_work_nothin
         bar.advance(3)
         assert bar.left == "?"
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
     with console.progress("Reading", None, "rows") as bar:
         bar.advance(3000, note="2 files")
     assert capsys.readouterr().out == "Reading: 3,000 rows, 0 rows/s · 2 files\n"
 
 
 def test_escape_sequences_are_spelled_out_in_lines_and_bars(capsys, monkeypatch):
-    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
     console.log_info("label \x1b[31mred")
     console.log_warning("error: tensor \x9b31m")
     with console.progress("set \x1b]0;x", 1, "steps") as bar:

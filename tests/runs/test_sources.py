@@ -50,7 +50,7 @@ def test_a_run_holds_the_parameters_of_its_newest_checkpoint_and_the_heads_of_it
 
 def test_a_run_that_is_given_to_what_reads_models_says_how_runs_are_opened(run):
     with pytest.raises(
-        CheckpointError, match=r"is a run folder.* load .*/hf, or what .*stored\.open_run_or_checkpoint\(Path\('"
+        CheckpointError, match=r"is a run folder.* load .*/hf, or what .*sources\.open_run_or_checkpoint\(Path\('"
     ) as refused:
         load_model(run)
     assert "not a checkpoint" not in str(refused.value)

@@ -258,7 +258,7 @@ def test_a_checkpoint_that_cannot_start_a_run_is_refused_before_the_corpora_are_
     if change:
         source = ernie2.pretrain({**recipe, "run": str(tmp_path / "first")}) / "hf"
     prepared = []
-    monkeypatch.setattr("ernie2.runs.start.shards_of", lambda *_: prepared.append(1))
+    monkeypatch.setattr("ernie2.runs.start.prepare_shards", lambda *_: prepared.append(1))
     asked = {**recipe, "encoder": {**recipe["encoder"], **change.get("encoder", {})}}
     with pytest.raises(CheckpointError, match=told):
         ernie2.pretrain(asked, init_from=source)
@@ -272,7 +272,7 @@ def test_a_vocabulary_larger_than_the_checkpoint_is_refused_before_the_corpora_a
     source = ernie2.pretrain({**recipe, "run": str(tmp_path / "first")}) / "hf"
     lines = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"token{number}" for number in range(5000))]
     (tmp_path / "vocab.txt").write_text("\n".join(lines))
-    monkeypatch.setattr("ernie2.runs.start.shards_of", None)
+    monkeypatch.setattr("ernie2.runs.start.prepare_shards", None)
     tokenizer = {"file": str(tmp_path / "vocab.txt"), "train": None}
     with pytest.raises(CheckpointError, match=r"5005 tokens, there \d+\..*growing vocabulary"):
         ernie2.pretrain({**recipe, "tokenizer": tokenizer}, init_from=source)
