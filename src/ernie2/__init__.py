@@ -1,6 +1,6 @@
 """ERNIE 2.0 as open software: continual multi-task pre-training, from raw text to a Hugging Face checkpoint.
 
-The commands of the command line are functions of this package, and leave the same folders:
+Every command of the command line is also a function of this package and writes the same folders:
 
     import ernie2
 
@@ -8,18 +8,18 @@ The commands of the command line are functions of this package, and leave the sa
     print(ernie2.inspect(shards, task="sentence_reordering"))
     ernie2.plan("demo-en")                                    # schedule, epochs, memory and time, before a run
     run = ernie2.pretrain("demo-en", ["train.peak_lr=3e-4"])  # → run/hf, run/report.html, run/metrics.jsonl
-    run = ernie2.resume(run)                                  # goes on where a run stopped
+    run = ernie2.resume(run)                                  # continue a stopped run
     scores = ernie2.evaluate(run, shards)                     # task → metrics and baselines
-    longer = ernie2.extend(run, "sentence_distance", shards)  # a task that arrives later
-    tuned = ernie2.finetune(run, "mrpc", "glue_data")         # scores and models, five seeds
+    longer = ernie2.extend(run, "sentence_distance", shards)  # add a task to a finished run
+    tuned = ernie2.finetune(run, "mrpc", "glue_data")         # five seeds: scores and models
     ernie2.predict(tuned.models["mrpc"][0], ["A text.\tAnother."])
-    ernie2.study("laptop", ["finetuning.data=glue_data"])     # learning methods side by side, forgetting made visible
+    ernie2.study("laptop", ["finetuning.data=glue_data"])     # compare learning methods and measure forgetting
 
-A recipe is a YAML file, the name of a shipped one, or a mapping. What a user can do wrong raises a subclass of
-`ernie2.errors.Ernie2Error`. Importing the package imports none of its libraries; the first function that is used does.
+A recipe is a YAML file, the name of a shipped recipe, or a mapping. User errors raise subclasses of
+`ernie2.errors.Ernie2Error`. `import ernie2` imports no other library; the first function used does.
 
-Functions print nothing: messages and progress are records of the logger "ernie2", warnings, results (level 25) and
-information. `logging.basicConfig(level=logging.INFO)` shows them.
+Functions print nothing. Messages and progress are records of the logger "ernie2" at levels INFO, RESULT (25) and
+WARNING. `logging.basicConfig(level=logging.INFO)` shows them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a function when the function is asked for."""
+    """Import the module of a function on first access."""
     if name in _MODULE_OF:
         return getattr(import_module(f"ernie2.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module 'ernie2' has no attribute {name!r}")

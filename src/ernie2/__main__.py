@@ -1,4 +1,4 @@
-"""`python -m ernie2` is the command `ernie2`."""
+"""`python -m ernie2` runs the command `ernie2`."""
 
 from __future__ import annotations
 

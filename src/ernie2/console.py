@@ -1,8 +1,8 @@
-"""Messages and progress: records of the logger "ernie2", shown on the terminal only by the command line.
+"""Messages and progress: records of the logger "ernie2"; only the command line shows them on the terminal.
 
-A program that imports ernie2 sees nothing by default; `logging.getLogger("ernie2")` takes its own handlers
-and level. `terminal_output` shows messages as the command line does: a bar with rate and time left on a terminal, plain
-lines a few seconds apart elsewhere.
+A program that imports ernie2 sees nothing by default. To change that, add handlers to `logging.getLogger("ernie2")`,
+or use `terminal_output`, which shows messages as the command line does: progress bars on a terminal, otherwise a plain
+line every few seconds.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ernie2.escaping import printable
 from ernie2.formatting import clock
 
 LINE_SECONDS = 5.0
-"""Without a terminal, a line is printed at most this often."""
+"""Seconds between progress lines if there is no terminal."""
 
 MIN_RATE_SECONDS = 0.5
-"""A rate over a shorter time is not shown."""
+"""Seconds over which a rate must be measured before it is shown."""
 
 RESULT = 25
-"""The level of lines that answer a command: above INFO, so that --quiet keeps them."""
+"""Log level of a command's results: above INFO, so that --quiet shows them."""
 
 logging.addLevelName(RESULT, "RESULT")
 logger = logging.getLogger("ernie2")
@@ -40,7 +40,7 @@ def log_debug(text: str) -> None:
 
 
 def log_info(text: str = "") -> None:
-    """Log what is being done, at level INFO."""
+    """Log progress or an action, at level INFO."""
     logger.info("%s", text)
 
 
@@ -50,21 +50,21 @@ def log_result(text: str = "") -> None:
 
 
 def log_warning(text: str, *, every_rank: bool = False) -> None:
-    """Log a warning: what is damaged, left out, replaced, not used or weaker than asked. --quiet keeps it.
+    """Log a warning, for example that data is damaged, skipped, replaced or unused. --quiet shows warnings.
 
-    On the terminal it goes to standard error. `every_rank`: also where `quietly` leaves the others to the first rank.
+    The terminal shows it on standard error. `every_rank`: log on every rank, even inside `muted`.
     """
     logger.warning("%s", text, extra={"every_rank": every_rank})
 
 
 def print_line(text: str = "") -> None:
-    """Print a line of data, such as JSON, on standard output: on the terminal only, whatever the level of messages."""
+    """Print a line of data, such as JSON, on standard output, whatever the log level; it is not a log record."""
     print(printable(text), flush=True)
 
 
 @contextmanager
 def muted(quiet: bool = True) -> Iterator[None]:
-    """Where `quiet`, drop messages, bars, and warnings that are not of every rank: all ranks but the first do."""
+    """If `quiet`, drop messages, progress, and warnings without `every_rank`. All ranks except the first use this."""
     before = logger.level
     if quiet:
         logger.setLevel(max(logger.getEffectiveLevel(), logging.WARNING))
@@ -82,17 +82,17 @@ def _is_of_every_rank(record: logging.LogRecord) -> bool:
 
 @dataclass(frozen=True)
 class Output:
-    """Where messages go: `level` and above to the terminal (None: none), INFO and above to `log_file`."""
+    """Where messages go: `level` and above to the terminal (None: nothing), INFO and above to `log_file`."""
 
     level: int | None = logging.INFO
     log_file: Path | None = None
 
 
 class _Terminal(logging.Handler):
-    """Writes messages to standard output, details and warnings to standard error; control sequences are spelled out."""
+    """Write messages to standard output, DEBUG and WARNING to standard error. Control characters are escaped."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `record` to the stream that `sys` holds now; errors of the stream are the caller's."""
+        """Write `record` to the current `sys.stdout` or `sys.stderr`; errors of the stream are not caught."""
         if getattr(record, "bar", False) and _shows_bars():
             return
         stream = sys.stdout if logging.INFO <= record.levelno < logging.WARNING else sys.stderr
@@ -100,26 +100,26 @@ class _Terminal(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """Appends messages with time stamps; a write that fails is reported once and ends the log, not the run."""
+    """Append messages with time stamps. If a write fails, warn once and close the log file; the run continues."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return "2026-01-31 12:00:00 INFO text" with control sequences spelled out."""
+        """Return "2026-01-31 12:00:00 INFO text" with control characters escaped."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         return f"{stamp} {record.levelname} {_text_of(record).strip()}"
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Leave empty lines out."""
+        """Drop empty lines."""
         return bool(record.getMessage().strip())
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Close the file and warn."""
         logger.removeHandler(self)
-        log_warning(f"warning: nothing more is written to {self.baseFilename}: {sys.exc_info()[1]}")
+        log_warning(f"warning: closed the log file {self.baseFilename} after a failed write: {sys.exc_info()[1]}")
 
 
 @contextmanager
 def terminal_output(output: Output | None = None) -> Iterator[None]:
-    """Inside, messages go to the terminal, or where `output` says; `configure` can change that."""
+    """Send messages to the terminal, or to `output`, within this context. `configure` can change it inside."""
     handlers, level = logger.handlers[:], logger.level
     try:
         configure(output or Output())
@@ -130,9 +130,9 @@ def terminal_output(output: Output | None = None) -> Iterator[None]:
 
 
 def configure(output: Output) -> None:
-    """Send messages where `output` says instead of where this module sent them before; a user's handlers stay.
+    """Replace this module's handlers by those of `output`; the user's own handlers stay.
 
-    Raises `ConfigError` where the log file cannot be written.
+    Raises `ConfigError` if the log file cannot be written.
     """
     ours: list[logging.Handler] = []
     if output.log_file is not None:
@@ -140,8 +140,8 @@ def configure(output: Output) -> None:
             ours.append(_LogFile(output.log_file, encoding="utf-8", errors="backslashreplace"))
         except OSError as error:
             raise ConfigError(
-                f"--log-file {output.log_file} cannot be written ({error.strerror or error}). Name a file in a folder "
-                "that exists and that you may write to."
+                f"cannot write --log-file {output.log_file} ({error.strerror or error}). Name a file in an existing, "
+                "writable folder."
             ) from error
         ours[-1].setLevel(min(logging.INFO, output.level or logging.INFO))
     if output.level is not None:
@@ -152,7 +152,7 @@ def configure(output: Output) -> None:
 
 
 def current_output() -> Output:
-    """Return where messages go now, for a process of its own to `configure`."""
+    """Return the current output, so that a child process can `configure` the same."""
     level, file = None, None
     for one in logger.handlers:
         if isinstance(one, _Terminal):
@@ -179,13 +179,13 @@ def _text_of(record: logging.LogRecord) -> str:
 
 
 def _shows_bars() -> bool:
-    """Return whether messages of level INFO go to a terminal, where a bar can be drawn."""
+    """Return whether INFO messages go to a terminal that can draw a progress bar."""
     shown = any(isinstance(one, _Terminal) and one.level <= logging.INFO for one in logger.handlers)
     return shown and logger.isEnabledFor(logging.INFO) and sys.stdout.isatty()
 
 
 class Bar:
-    """Counts `total` units, or units without a known end (None), and logs how far it is; without a title, nothing."""
+    """A progress counter that logs lines. `total`: units, None if unknown. `title`: None logs nothing."""
 
     _shown = 0.0
 
@@ -194,10 +194,10 @@ class Bar:
         self._began, self._from, self._started = time.monotonic(), done, False
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Count `count` units; `note` is shown beside the bar.
+        """Add `count` units and show `note` after the bar.
 
-        The rate is measured from the end of the first unit on: what comes before it (a first evaluation, compiling)
-        is not a measure of the rest.
+        The rate is measured from the end of the first unit, because the first unit may include compilation or an
+        evaluation.
         """
         first = self.done == self._from and not self._started
         self.done += count
@@ -207,17 +207,17 @@ class Bar:
 
     @property
     def rate(self) -> float:
-        """Units a second since the bar began; 0 while that was too short ago to tell."""
+        """Units per second since the first unit; 0 during the first `MIN_RATE_SECONDS`."""
         seconds = time.monotonic() - self._began
         return (self.done - self._from) / seconds if seconds >= MIN_RATE_SECONDS else 0.0
 
     @property
     def left(self) -> str:
-        """Time left at this rate, as m:ss or h:mm:ss; "?" before the first unit or without an end."""
+        """Time left at this rate, as m:ss or h:mm:ss; "?" before the first unit or if the total is unknown."""
         return clock((self.total - self.done) / self.rate) if self.total is not None and self.rate > 0 else "?"
 
     def show(self, note: str) -> None:
-        """Log a line every few seconds, and one at the end; short work of unknown length logs nothing."""
+        """Log a line every `LINE_SECONDS` and one at the end; short work with an unknown total logs nothing."""
         if self.title is None:
             return
         now = time.monotonic()
@@ -239,7 +239,7 @@ class Bar:
 
 @contextmanager
 def progress(title: str | None, total: int | None, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Yield a `Bar` for `total` units (None: not known) of which `done` are done already; no title: one not shown."""
+    """Yield a `Bar` for `total` units (None: unknown), `done` of them completed. Without a title it is hidden."""
     if title is None or not _shows_bars():
         yield Bar(title, total, unit, done)
         return
@@ -262,7 +262,7 @@ def progress(title: str | None, total: int | None, unit: str, done: int = 0) -> 
             note = ""
 
             def show(self, note: str) -> None:
-                super().show(note)  # for the log file and handlers of the user
+                super().show(note)  # for the log file and the user's handlers
                 speed = f"{_rate(self.rate)}/s" if self.rate else ""
                 if speed and self.total is not None:
                     speed += f", {self.left} left"

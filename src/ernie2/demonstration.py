@@ -1,8 +1,8 @@
-"""The demo: the whole path on text that is shipped, in minutes, and what came of it said plainly.
+"""The demo: the complete pipeline on the shipped text, in minutes.
 
-Shards and a vocabulary, four tasks in four stages, held-out figures, a report, and one small classification made from
-the same text: which work is this passage from? Its chapters are those the encoder never saw; 64 labelled passages,
-three seeds, beside the same encoder untrained.
+It prepares shards and a vocabulary, trains four tasks in four stages, evaluates on held-out documents, writes a report,
+and fine-tunes a small classifier: which work is a passage from? The classifier trains on 64 labelled passages and is
+tested on held-out documents, with three seeds, and is compared with the same encoder untrained.
 """
 
 from __future__ import annotations
@@ -53,23 +53,22 @@ SETTINGS = FineTuningSettings(
     betas=(0.9, 0.98),
     adam_eps=1e-6,
 )
-"""Those of the paper's small sets, with more epochs and a higher rate for an encoder this small."""
+"""Settings of the paper's small datasets, with more epochs and a higher learning rate for this small encoder."""
 
 
 QUESTIONS = {"en": "Which book is this passage from?", "zh": "Is this passage from a law or from a recipe?"}
-"""What the passages are asked, by language. A document's name gives its class: what stands before the #."""
+"""The classification task by language. The class of a document is the part of its name before the #."""
 
 
 def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
-    """The whole path on the text shipped with the package; returns the run folder; a finished demo is shown again."""
+    """Run the pipeline on the shipped text and return the run folder. A finished demo shows its results again."""
     folder, language = Path(folder), check_language(language)
     if language not in QUESTIONS:
         raise ConfigError(
-            f"there is no demo in {language!r}.{did_you_mean(language, QUESTIONS)} There is one in: "
-            f"{', '.join(QUESTIONS)}."
+            f"there is no demo in {language!r}.{did_you_mean(language, QUESTIONS)} Available: {', '.join(QUESTIONS)}."
         )
-    places = {"run": folder / language / "run", "shards.folder": folder / language / "shards"}
-    overrides = [as_override(key, place) for key, place in places.items()]
+    folders = {"run": folder / language / "run", "shards.folder": folder / language / "shards"}
+    overrides = [as_override(key, path) for key, path in folders.items()]
     recipe = load_recipe(f"demo-{language}", overrides)
     run = Path(recipe.run)
     log_info(f"1. Corpus → shards: {recipe.about}")
@@ -82,7 +81,7 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
             pretrain(f"demo-{language}", overrides)
     except RunStopped as error:
         again = shlex.join(["ernie2", "demo", "--language", language, "--folder", str(folder)])
-        raise RunStopped(f"asked to stop; what was trained is saved. `{again}` goes on and does the rest.") from error
+        raise RunStopped(f"the run was stopped and saved. Continue with `{again}`.") from error
     records = Records(run)
     with FolderLock(run, otherwise="name another folder"):
         if not any(line["kind"] == "score" for line in records.read()):
@@ -91,14 +90,14 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     page = write_report(run)
     _log_summary(records.read())
     log_info(f"\nReport:  {page}\nModel:   {run / 'hf'} (transformers loads it as ErnieModel or ErnieForMaskedLM)")
-    log_info("Next: your own text, `ernie2 recipes demo-en my-recipe.yaml`, then docs/own-corpus.md")
+    log_info("Next, use your own text: `ernie2 recipes demo-en my-recipe.yaml`, then see docs/own-corpus.md")
     return run
 
 
 def score(run: Path, shards: Shards, question: str) -> dict[str, Any]:
-    """Fine-tunes the run's encoder and the same encoder untrained; accuracy on passages of documents never seen.
+    """Fine-tune the run's encoder and the same encoder untrained; return accuracies on passages of held-out documents.
 
-    Mean-pooled: an encoder this small keeps next to nothing of the topic in its first token.
+    Uses mean pooling: the first token of an encoder this small contains almost no information on the topic.
     """
     loaded = load_checkpoint(run, shards)
     recipe = loaded.recipe
@@ -121,7 +120,7 @@ def score(run: Path, shards: Shards, question: str) -> dict[str, Any]:
                 best = np.array([scores.argmax() for scores in compute_logits(model, test, SETTINGS, device)])
                 accuracies[kind].append(float((best == answers).mean()))
                 bar.advance(note=f"{kind} {accuracies[kind][-1]:.3f}")
-    # the spread of seeds, not of test passages
+    # spread over seeds, not over test passages
     margin = mean_over_seeds(np.subtract(accuracies["pretrained"], accuracies["untrained"]).tolist())
     return {
         "name": question,
@@ -147,12 +146,12 @@ def _passages(
     vocabulary: Vocabulary,
     seed: int,
 ) -> list[EncodedSequence]:
-    """`count` runs of whole sentences of at most PASSAGE_TOKENS tokens, equally many a class, from different places.
+    """Return `count` passages of complete sentences with at most PASSAGE_TOKENS tokens, equally many per class.
 
-    A single sentence that is longer is cut.
+    A single longer sentence is truncated.
     """
     rng = generator("passages", split, seed)
-    made: list[EncodedSequence] = []
+    passages: list[EncodedSequence] = []
     for label, name in enumerate(classes):
         starts = [
             (document, sentence)
@@ -165,12 +164,12 @@ def _passages(
             document, sentence = starts[i]
             first = document.sentences[sentence]
             end = np.searchsorted(document.sentences, first + PASSAGE_TOKENS, side="right") - 1
-            whole = document.sentences[max(end, sentence + 1)]
-            text = document.tokens[first:whole][:PASSAGE_TOKENS]
+            stop = document.sentences[max(end, sentence + 1)]
+            text = document.tokens[first:stop][:PASSAGE_TOKENS]
             tokens = np.concatenate([[vocabulary.cls], text, [vocabulary.sep]]).astype(np.int32)
             first = np.zeros(1, np.int32)
-            made.append(EncodedSequence(tokens, np.zeros_like(tokens), first, np.array([label], np.int64), len(made)))
-    return made
+            passages.append(EncodedSequence(tokens, np.zeros_like(tokens), first, np.array([label], np.int64), len(passages)))
+    return passages
 
 
 def _class_of(name: str) -> str:
@@ -179,7 +178,7 @@ def _class_of(name: str) -> str:
 
 def _log_summary(lines: Sequence[dict[str, Any]]) -> None:
     ends = [line["tasks"] for line in lines if line["kind"] == "heldout" and line["at"] == "stage_end"]
-    log_result("\nWhat came of it")
+    log_result("\nResults")
     masked = [tasks["knowledge_masking"] for tasks in ends]
     path = " → ".join(f"{figures['loss']:.3f}" for figures in masked)
     entropy = masked[0]["cheap"]["entropy"]
@@ -194,5 +193,5 @@ def _log_summary(lines: Sequence[dict[str, Any]]) -> None:
     )
     log_result(
         f"  {result['name']} pre-trained {shown['pretrained']}, untrained {shown['untrained']}: margin "
-        f"{result['margin']:+.3f} ({bounds}); {result['test']} passages of documents never seen"
+        f"{result['margin']:+.3f} ({bounds}); {result['test']} passages of held-out documents"
     )

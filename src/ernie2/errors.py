@@ -1,7 +1,7 @@
-"""The exceptions users meet. Each message says what is wrong, where, and what to do now.
+"""Exceptions for errors that users can cause. Each message says what is wrong, where, and what to do now.
 
-The command line prints `Ernie2Error` without a traceback, after its `heading`, and exits with its `exit_code`: 2 for
-wrong input, 1 for a run that failed on its own, 75 for one that was asked to stop.
+The command line prints `heading: message` of an `Ernie2Error` without a traceback and exits with its `exit_code`: 2 for
+wrong input, 1 for a failed run, 75 for a run stopped by a signal or hook.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ _SEPARATORS = re.compile(r"[_\-./ ]")
 
 
 class Ernie2Error(Exception):
-    """Base of every error a user can cause or meet; `exit_code` is what the command line returns."""
+    """Base class of all errors; `exit_code` is the exit code of the command line."""
 
     exit_code = 2
     heading = "error"
 
 
 class ConfigError(Ernie2Error):
-    """A recipe or option is wrong; the message lists every wrong key at once."""
+    """A recipe or option is invalid; the message lists all invalid keys."""
 
 
 class DataError(Ernie2Error):
-    """An input file is missing, unreadable, of the wrong form or empty."""
+    """An input file is missing, unreadable, malformed or empty."""
 
 
 class TokenizerError(Ernie2Error):
-    """A vocabulary or tokeniser file cannot be used, or not for what was asked of it."""
+    """A vocabulary or tokeniser file cannot be used, or not with these settings."""
 
 
 class ShardError(Ernie2Error):
-    """A shard folder is not one, is damaged, or was made with another tokeniser."""
+    """A folder does not contain shards, is damaged, or was prepared with another tokeniser."""
 
 
 class UnknownTask(Ernie2Error):
@@ -44,19 +44,19 @@ class UnknownTask(Ernie2Error):
 
 
 class TaskError(Ernie2Error):
-    """A task cannot use the corpora it was given, or broke the contract of its base class."""
+    """A task cannot use its corpora, or violates the contract of its base class."""
 
 
 class CheckpointError(Ernie2Error):
-    """A checkpoint folder is not one, is damaged, or does not fit the recipe."""
+    """A path is not a checkpoint, or the checkpoint is damaged or does not match the recipe."""
 
 
 class StorageError(Ernie2Error):
-    """Writing failed: disk full, no permission. What was there before is still whole."""
+    """A write failed, for example because the disk is full. Existing files are unchanged."""
 
 
 class DamagedFile(Ernie2Error):
-    """A file that ernie2 wrote cannot be read back, or is not as it was written; `reason` says how it shows."""
+    """A file written by ernie2 is unreadable or was changed; `reason` says how this was detected."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path} is damaged: {reason.rstrip('.')}.")
@@ -67,37 +67,37 @@ class DamagedFile(Ernie2Error):
 
 
 class FolderInUse(StorageError):
-    """Another process writes into this folder, or reads what was to be replaced."""
+    """Another process is writing to this folder, or is reading files that would be replaced."""
 
 
 class LockLost(StorageError):
-    """Another process took over the folder this one was writing into, so it stopped."""
+    """Another process locked the folder this process was writing to, so this process stopped."""
 
     exit_code = 1
 
 
 class RunFailed(Ernie2Error):
-    """The run itself went wrong (for example a loss that is not finite), though the input was accepted."""
+    """A run failed with valid input, for example because the loss was not finite."""
 
     exit_code = 1
 
 
 class RunStopped(Ernie2Error):
-    """A signal or a hook asked the run to stop, and it did; the message says what was saved and how to go on."""
+    """A signal or hook stopped the run; the message says what was saved and how to resume."""
 
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h: give the same job again
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: submit the same job again
     heading = "stopped"
 
 
 _MAX_GUESS_LENGTH = 200
-"""Characters of a word that may be a slip of the pen; comparing longer ones takes long and finds nothing."""
+"""Longer words are not compared: it is slow, and they are not typing errors."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the nearest of `known`, or an empty string when none is near.
+    """Return " Did you mean 'x'?" for the closest match in `known`, or "" if none is close.
 
-    Nearest is the one spelled most alike; else the one that shares a whole part with `word` ("masking" →
-    "knowledge_masking"), or holds its initials as a part ("learning_rate" → "peak_lr").
+    The closest match is the one with the most similar spelling; else one that shares a part with `word` ("masking" →
+    "knowledge_masking") or contains its initials as a part ("learning_rate" → "peak_lr").
     """
     if len(word) > _MAX_GUESS_LENGTH:
         return ""
@@ -107,7 +107,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean_file(name: str, files: Iterable[str]) -> str:
-    """Return `did_you_mean` of a file; like endings (".jsonl.gz") make no two files near."""
+    """Return `did_you_mean` for a file name, ignoring suffixes such as ".jsonl.gz" in the comparison."""
 
     def stem(file: str) -> str:
         return Path(file).name.partition(".")[0]
@@ -116,23 +116,23 @@ def did_you_mean_file(name: str, files: Iterable[str]) -> str:
 
 
 def _with_shared_parts(word: str, names: Iterable[str]) -> list[str]:
-    """The names that share the most parts with `word`, parts being what stands between `_`, `-`, `.` and `/`."""
+    """Return the names that share the most parts with `word`; parts are separated by `_`, `-`, `.` and `/`."""
     parts = set(_SEPARATORS.split(word))
-    wanted = parts | {"".join(part[:1] for part in _SEPARATORS.split(word))} if len(parts) > 1 else parts
-    shared = {name: len(wanted & set(_SEPARATORS.split(name.lower())) - {""}) for name in names}
+    accepted = parts | {"".join(part[:1] for part in _SEPARATORS.split(word))} if len(parts) > 1 else parts
+    shared = {name: len(accepted & set(_SEPARATORS.split(name.lower())) - {""}) for name in names}
     most = max(shared.values(), default=0)
     return [name for name, count in shared.items() if count == most] if most else []
 
 
 USER_CODE_ERRORS = (Exception, SystemExit)
-"""What code of a user that we call may raise; `SystemExit` would end the command as if its work were done."""
+"""Exceptions to catch around calls to user code; an uncaught `SystemExit` would end the command with exit code 0."""
 _OURS = (f"{Path(__file__).parent}{os.sep}", "<frozen", f"{Path(traceback.__file__).parent / 'importlib'}{os.sep}")
 
 
 def user_code_location(error: BaseException) -> str:
-    """Return ", FILE, line N" where code of a user that we called raised `error`; empty where there is none of it.
+    """Return ", FILE, line N" for the line of user code that raised `error`, or "" if no user code was involved.
 
-    That is the deepest frame in the first file that is neither ours nor Python's import.
+    This is the deepest frame in the first file that belongs neither to ernie2 nor to Python's import system.
     """
     frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(_OURS)]
     lines = [one.lineno for one in frames if one.filename == frames[0].filename]
@@ -140,5 +140,5 @@ def user_code_location(error: BaseException) -> str:
 
 
 def install_advice(extra: str) -> str:
-    """Return the command that installs the extra `extra`, and where to run it: ernie2 is not on PyPI."""
+    """Return how to install the extra `extra`; ernie2 is not on PyPI."""
     return f"in the ernie2 checkout run `pip install -c constraints.txt -e '.[{extra}]'`"

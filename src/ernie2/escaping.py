@@ -1,6 +1,6 @@
-"""Strings of users and files made harmless where they are shown: on a terminal, and in Markdown.
+"""Escaping of untrusted strings for terminals, JSON lines and Markdown.
 
-Label names, tensor names, file names and descriptions may hold anything, escape sequences and markup included.
+Label names, tensor names, file names and descriptions may contain anything, including escape sequences and markup.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from collections.abc import Iterable, Sequence
 
 _SHOWN_AS_IS = "\n\t"
 BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Characters without a shape of their own that turn the direction of what follows."""
+"""Invisible characters that change the writing direction."""
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _MARKS = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
-"""What Markdown may read as more than itself inside a line; an underscore inside a word is only itself."""
+"""Characters with a meaning in Markdown inside a line; an underscore inside a word has none."""
 _BEGINNING = re.compile(r"^(#{0,5}|[-=]*|\d+)(#|[-+]|=|[.)])(?=\s|$)")
 """A heading, a list, an underline or a rule; its last character is escaped."""
 
 
 def printable(text: str) -> str:
-    """`text` with characters that steer a terminal spelled out: ESC becomes \\x1b. Line ends and tabs stay."""
+    """Return `text` with terminal control characters escaped: ESC becomes \\x1b. Line ends and tabs stay."""
     if text.isprintable():
         return text
     return "".join(char if char in _SHOWN_AS_IS else _escape_char(char) for char in text)
 
 
 def json_line(value: object) -> str:
-    """`value` as JSON on one line, readable in any script, with characters that steer a terminal as \\u escapes."""
+    """Return `value` as one line of JSON. Non-ASCII text stays readable; control characters become \\u escapes."""
     text = json.dumps(value, ensure_ascii=False)
     return (
         text if text.isprintable() else "".join(f"\\u{ord(char):04x}" if _is_control(char) else char for char in text)
@@ -36,14 +36,14 @@ def json_line(value: object) -> str:
 
 
 def escape_markdown(text: object) -> str:
-    """`text` on one line that Markdown shows as it stands: no markup, HTML, table cell or heading comes of it."""
+    """Return `text` on one line, escaped so that Markdown renders it literally, also in a table cell."""
     line = " ".join(printable(str(text)).split())
     line = "".join(_ENTITIES.get(char, char) for char in _MARKS.sub(r"\\\g<0>", line))
     return _BEGINNING.sub(r"\1\\\2", line)
 
 
 def markdown_table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a Markdown table, every cell of which is shown as it stands."""
+    """Return the lines of a Markdown table with escaped cells."""
     head, *lines = ["| " + " | ".join(map(escape_markdown, cells)) + " |" for cells in (heads, *rows)]
     return [head, "|" + " --- |" * len(heads), *lines]
 

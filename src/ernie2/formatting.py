@@ -1,4 +1,4 @@
-"""Numbers, counts and lists as a reader wants them: thousands apart, three digits, a dash for what is not known."""
+"""Format numbers, counts and lists for people: thousands separators, three decimals, a dash for unknown values."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """0.41249 → "0.412"; a dash for None, NaN and infinities, a true minus sign, and none for what rounds to zero."""
+    """0.41249 → "0.412"; a dash for None, NaN and infinities; U+2212 as minus sign, and no sign if rounded to zero."""
     return DASH if value is None or not math.isfinite(value) else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """0.2 → "+0.200", -0.2 → "−0.200"; what rounds to zero has no sign."""
+    """0.2 → "+0.200", -0.2 → "−0.200"; no sign if rounded to zero."""
     text = decimal(value, digits)
     return text if value is None or text[0] in f"\N{MINUS SIGN}{DASH}" or float(text) == 0 else f"+{text}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """(0.38, 0.44) → "0.380–0.440"; empty where a bound is not known."""
+    """(0.38, 0.44) → "0.380–0.440"; empty if a bound is unknown."""
     return "" if low is None or high is None else f"{decimal(low)}–{decimal(high)}"
 
 
@@ -31,7 +31,7 @@ def integer(value: float | None) -> str:
 
 
 def rounded(value: float | None) -> str:
-    """1234567 → "1.23 million"; below a million every digit."""
+    """1234567 → "1.23 million"; all digits below a million."""
     if value is None or not math.isfinite(value) or value < 1e6:
         return integer(value)
     size, name = (1e9, "billion") if value >= 1e9 else (1e6, "million")
@@ -52,7 +52,7 @@ def duration(seconds: float | None) -> str:
 
 
 def clock(seconds: float) -> str:
-    """42 → "0:42" (minutes, seconds), 11262 → "3:07:42" (hours first), from two days on "12 days 3 h"."""
+    """42 → "0:42" (m:ss), 11262 → "3:07:42" (h:mm:ss); from two days, "12 days 3 h"."""
     total = round(seconds)
     if total >= 2 * 86_400:
         return f"{total // 86_400} days {total % 86_400 // 3_600} h"
@@ -61,7 +61,7 @@ def clock(seconds: float) -> str:
 
 
 def percent(part: float, of: float) -> str:
-    """(3, 4) → "75 %"; small shares keep a digit."""
+    """(3, 4) → "75 %"; below 10 %, with one decimal."""
     if not of:
         return DASH
     share = 100 * part / of
@@ -69,7 +69,7 @@ def percent(part: float, of: float) -> str:
 
 
 def number_word(number: int) -> str:
-    """3 → "three"; figures above twelve."""
+    """3 → "three"; digits above twelve."""
     return _WORDS[number] if number < len(_WORDS) else integer(number)
 
 
@@ -79,5 +79,5 @@ def join_words(words: Sequence[str]) -> str:
 
 
 def quantity(count: int, thing: str, plural: str = "") -> str:
-    """(1, "seed") → "1 seed", (3, "seed") → "3 seeds"; `plural` where it is not made with an s."""
+    """(1, "seed") → "1 seed", (3, "seed") → "3 seeds"; `plural` if it is irregular."""
     return f"{count:,} {thing if count == 1 else plural or thing + 's'}"

@@ -1,7 +1,7 @@
-"""When a task counts as learned. Evaluation, reports, model cards and studies all ask here.
+"""Decide whether a task is learned, for evaluation, reports, model cards and studies.
 
-A task is learned where the whole 95 % interval of its held-out accuracy lies above every baseline on the same
-instances. With fewer than `MIN_INSTANCES` nothing is claimed, nor before the training of the task has begun.
+A task is learned if the 95 % interval of its held-out accuracy lies above every baseline on the same instances. There
+is no verdict with fewer than `MIN_INSTANCES` instances, or before the task's training has begun.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 MIN_INSTANCES = 30
-"""Held-out instances below which accuracy says neither "learned" nor "not learned" (ours): with 30, the interval of a
-yes/no task at chance is still 0.33 to 0.67."""
+"""Held-out instances needed for "learned" or "not learned" (our choice): with 30, the interval of a binary task at
+chance is still 0.33 to 0.67."""
 
 VerdictWord = Literal["learned", "not learned", "too few instances to tell", "not trained yet"]
 LEARNED: VerdictWord = "learned"
@@ -25,13 +25,13 @@ BASELINES = {
     "constant": "best constant answer",
     "cheap": "feature baseline",
 }
-"""Key of each baseline in the records → its name for a person. `constant` is fitted on the held-out instances
+"""Key of each baseline in the records → its name in messages. `constant` is fitted on the held-out instances
 themselves, so no model that always gives one answer can beat it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The word, and the strongest baseline with its accuracy (None where no baseline is known)."""
+    """The verdict, and the strongest baseline with its accuracy (None if no baseline is known)."""
 
     word: VerdictWord
     baseline: str
@@ -40,24 +40,24 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """The verdict with its reason, for one line of output."""
+        """The verdict and its reason, on one line."""
         against = f"{self.baseline}, {self.baseline_accuracy:.3f}" if self.baseline_accuracy is not None else "unknown"
         if self.word == NOT_TRAINED:
-            return f"{NOT_TRAINED}: no step so far trained this task"
+            return f"{NOT_TRAINED}: no step has trained this task so far"
         if self.word == TOO_FEW:
             return f"{TOO_FEW} ({self.instances}; at least {MIN_INSTANCES} are needed)"
         if self.word == LEARNED:
-            return f"{LEARNED}: the whole interval is above the best baseline ({against})"
-        return f"{NOT_LEARNED}: the interval is not above the best baseline ({against})"
+            return f"{LEARNED}: the 95 % interval is above the best baseline ({against})"
+        return f"{NOT_LEARNED}: the 95 % interval is not above the best baseline ({against})"
 
 
 def verdict(
     instances: int | None, low: float | None, accuracies: Mapping[str, float | None], *, trained: bool = True
 ) -> Verdict:
-    """The verdict on a task: `low` is the lower end of its accuracy's 95 % interval, `accuracies` are the baselines'.
+    """Return the verdict on a task. `low` is the lower end of the 95 % interval of its accuracy.
 
-    `accuracies`: key of `BASELINES` → accuracy; all must be known for a task to count as learned. `trained`: whether
-    its training has begun.
+    `accuracies`: key of `BASELINES` → accuracy of that baseline; all must be known for "learned". `trained`: whether
+    the task's training has begun.
     """
     known = {key: value for key, value in accuracies.items() if value is not None}
     strongest = max(known, key=lambda key: known[key], default=None)
@@ -70,7 +70,7 @@ def verdict(
 
 
 def verdict_of(figures: Mapping[str, Any]) -> Verdict:
-    """The verdict on one task's held-out figures, as `HeldOut.evaluate` returns them and metrics.jsonl keeps them."""
+    """Return the verdict on a task's held-out figures, as returned by `HeldOut.evaluate` or read from metrics.jsonl."""
     return verdict(
         figures.get("instances"),
         figures.get("low"),

@@ -1,4 +1,4 @@
-"""Processes of our own: how many, how they start, and work shared out among them."""
+"""Worker processes: how many, how they start, and running a function on items in them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ _JOIN_SECONDS = 5.0
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def hidden_main_module() -> Iterator[None]:
-    """Keeps processes started inside from importing the caller's script, of which they need nothing.
+    """Prevent processes started in this context from importing the caller's script.
 
-    Without this a script that calls `prepare` or `pretrain` outside `if __name__ == "__main__":` would run itself again
-    in each.
+    Otherwise a script that calls `prepare` or `pretrain` outside `if __name__ == "__main__":` would run again in each.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -52,15 +51,13 @@ def run_in_processes(
     what_now: str | Callable[[_Item], str],
     graceful: bool = False,
 ) -> Generator[_Item, None, None]:
-    """Call `function` on every item in `workers` processes, each of which calls `begin` with its number first; yield
-    items as they end.
+    """Call `function` on every item in `workers` processes and yield each item when it is finished.
 
-    Where the work ends early, the other processes are killed, or with `graceful` get SIGTERM and the time they need;
-    those may start processes of their own.
+    Each process first calls `begin` with its number. If the work ends early, the other processes are killed; with
+    `graceful` they get SIGTERM and unlimited time, and may start processes themselves.
 
-    Raises what a call raised, and `RunFailed`, ending in `what_now` (of the item), where a process was killed. A
-    process has a pipe of its own and shares no lock, so whenever it is killed the others are not held up: process pools
-    with shared queues can wait without end.
+    Raises the exception of a call, and `RunFailed` with the advice `what_now` if a process was killed. Each process has
+    its own pipe and shares no lock: unlike in a pool with shared queues, killing one cannot block the others.
     """
     due = deque(items)
     running: dict[Connection, BaseProcess] = {}
@@ -89,16 +86,16 @@ def run_in_processes(
 
 
 def exit_with_parent() -> None:
-    """Let this process end as soon as the one that started it is gone, however it went, whatever this one is doing.
+    """Exit this process as soon as its parent has ended for any reason.
 
-    A worker that outlives a killed command would go on writing into a folder that the command no longer holds.
+    Otherwise a worker of a killed command would keep writing into a folder that is no longer locked.
     """
     parent = multiprocessing.parent_process()
-    assert parent is not None, "only for processes that another one started"
+    assert parent is not None, "call this in a child process only"
 
     def watch() -> None:
         wait([parent.sentinel])
-        os._exit(1)  # at once: what was being written is a leftover that the next run removes
+        os._exit(1)  # at once: the next run removes unfinished files
 
     threading.Thread(target=watch, name="ernie2-parent", daemon=True).start()
 
@@ -115,7 +112,7 @@ def _start_worker(
 
 
 def _send(ours: Connection, item: object) -> None:
-    with suppress(OSError):  # `_receive` says that the process is gone
+    with suppress(OSError):  # `_receive` reports that the process has ended
         ours.send(item)
 
 
@@ -124,7 +121,7 @@ def _receive(ours: Connection, what_now: str) -> Any:
         item, error = ours.recv()
     except (EOFError, OSError) as gone:
         raise RunFailed(
-            f"a worker process was killed from outside, most likely for want of memory. {what_now}"
+            f"a worker process was killed by the system, most likely because memory ran out. {what_now}"
         ) from gone
     if error is not None:
         raise error
@@ -134,7 +131,7 @@ def _receive(ours: Connection, what_now: str) -> Any:
 def _serve(
     function: Callable[[_Item], object], begin: Callable[[], None] | None, theirs: Connection, output: Output
 ) -> None:
-    """In a worker: answer every item with (item, what the call raised or None), until the pipe is closed."""
+    """Serve in a worker: for each item received, send (item, exception or None), until the pipe is closed."""
     exit_with_parent()
     configure(output)
     if begin is not None:
