@@ -168,7 +168,9 @@ def _passages(
             text = document.tokens[first:stop][:PASSAGE_TOKENS]
             tokens = np.concatenate([[vocabulary.cls], text, [vocabulary.sep]]).astype(np.int32)
             first = np.zeros(1, np.int32)
-            passages.append(EncodedSequence(tokens, np.zeros_like(tokens), first, np.array([label], np.int64), len(passages)))
+            passages.append(
+                EncodedSequence(tokens, np.zeros_like(tokens), first, np.array([label], np.int64), len(passages))
+            )
     return passages
 
 
