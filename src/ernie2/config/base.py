@@ -1,4 +1,4 @@
-"""What all settings share: frozen models that refuse unknown keys, and checked types of text."""
+"""Base class of all settings, and validated text types."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 from ernie2.config.plain_yaml import check_text
 
 MAX_COUNT = 1_000_000_000
-"""Largest value of a number that only has to be finite, such as steps between two checkpoints."""
+"""Upper limit of counts without a tighter one, such as the steps between two checkpoints."""
 
 
 def _reject_bools(schema: Any, model: type) -> Any:
-    """Return pydantic's schema of `model`, whose numbers refuse true and false instead of reading 1 and 0."""
+    """Return pydantic's schema of `model` with numbers that reject true and false instead of reading 1 and 0."""
     if isinstance(schema, list | tuple):
         return type(schema)(_reject_bools(inner, model) for inner in schema)
-    if not isinstance(schema, dict) or schema.get("cls", model) is not model:  # a part inside has done it itself
+    if not isinstance(schema, dict) or schema.get("cls", model) is not model:  # nested models do this themselves
         return schema
     if (kind := schema.get("type")) in ("int", "float"):
         return core_schema.no_info_before_validator_function(partial(_reject_bool, f"{kind}_type"), schema)
@@ -32,9 +32,9 @@ def _reject_bool(error: Any, value: Any) -> Any:
 
 
 class SettingsModel(BaseModel):
-    """A frozen piece of a recipe; unknown keys, numbers that are not finite, and true or false for a number are errors.
+    """Base class of settings: frozen; rejects unknown keys, non-finite numbers, and true or false for a number.
 
-    The docstring below a field is its description: in the JSON schema and in docs/recipe-keys.md.
+    The docstring below a field is its description in the JSON schema and in docs/recipe-keys.md.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
@@ -46,7 +46,7 @@ class SettingsModel(BaseModel):
 
 
 def _check_path(path: str) -> str:
-    """Refuse what can be no path on any file system; of a URL, only the whole length counts."""
+    """Reject text that is not a valid path on any file system; for a URL, check only the total length."""
     if not path:
         raise ValueError("a path cannot be empty")
     names = [] if "://" in path else path.split("/")
@@ -64,4 +64,4 @@ def _single_line(text: str) -> str:
 
 
 LineText = Annotated[str, Field(max_length=1_000), AfterValidator(_single_line)]
-"""Text of one line, without control characters."""
+"""One line of text, without control characters."""

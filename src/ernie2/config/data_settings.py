@@ -1,4 +1,4 @@
-"""Settings of what a run reads: corpora, tokeniser, knowledge spans and shards."""
+"""Settings of the data: corpora, tokeniser, knowledge spans and shards."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class PairSettings(SettingsModel):
     """The class of the pair."""
 
     @model_validator(mode="after")
-    def _three_columns(self) -> PairSettings:
+    def _columns_differ(self) -> PairSettings:
         if len({self.a, self.b, self.label}) < 3:
-            raise ValueError(f"a, b and label are three columns, but name {self.a!r}, {self.b!r} and {self.label!r}")
+            raise ValueError(f"a, b and label must name three columns, not {self.a!r}, {self.b!r} and {self.label!r}")
         return self
 
 
@@ -39,28 +39,28 @@ class CorpusSettings(SettingsModel):
     """One source of documents, or of labelled pairs."""
 
     path: PathText | tuple[PathText, ...]
-    """A file, several files, a glob, or any fsspec URL: .txt, .jsonl, .parquet, each also as .gz or .zst where it has
-    that; for labelled pairs .tsv in place of .txt.
+    """A file, a list of files, a glob, or any fsspec URL: .txt, .jsonl or .parquet, the first two also as .gz or .zst;
+    for labelled pairs .tsv instead of .txt.
     `package:NAME` is a corpus shipped with ernie2."""
     language: Annotated[str, AfterValidator(_language)] = "en"
-    """ISO 639 code, of two letters where the language has them; it chooses the sentence rules, and `zh` the Chinese
-    word annotator."""
+    """ISO 639 code, of two letters if the language has one. It selects the sentence rules; `zh` also selects the
+    Chinese word annotator."""
     licence: LineText = "not stated"
-    """Goes into the model card."""
+    """Licence of the text, shown in the model card."""
     text: str = "text"
-    """Field or column holding the text (jsonl, parquet)."""
+    """Field or column with the text (jsonl, parquet)."""
     id: str = "id"
-    """Field or column that names a document; its number in the file where absent."""
+    """Field or column with the document's id; if absent, its number in the file."""
     group: str | None = None
-    """Field whose value keeps documents together on one side of the train / held-out split (default: the document; of
-    labelled pairs, the first text)."""
+    """Field whose value groups documents: a group is either in the training or in the held-out split (default: each
+    document is a group; for labelled pairs, the first text)."""
     spans: str = "spans"
-    """Field with given knowledge spans, a list of [start, end, kind] in characters of the text."""
+    """Field with knowledge spans in the input: a list of [start, end, kind] in characters of the text."""
     pairs: PairSettings | None = None
-    """Makes this a corpus of labelled pairs, a row of a table each, and names the columns; null: documents."""
+    """Set this for a corpus of labelled pairs, a table with one pair per row; it names the columns. null: documents."""
     weight: float | None = Field(default=None, ge=1e-9, le=1e15)
-    """Share of a task's tokens that come from this corpus, relative to the others (default: its number of tokens, so
-    that a task reads its corpora equally often). Special tokens are not counted."""
+    """Share of a task's tokens read from this corpus, relative to the others, without special tokens (default: its
+    number of tokens, so that a task reads each corpus equally often)."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -68,13 +68,13 @@ class CorpusSettings(SettingsModel):
         return (self.path,) if isinstance(self.path, str) else self.path
 
     @model_validator(mode="after")
-    def _pairs_have_columns_of_their_own(self) -> CorpusSettings:
+    def _pairs_have_no_document_columns(self) -> CorpusSettings:
         fields = type(self).model_fields
         given = [name for name in ("text", "id", "spans") if getattr(self, name) != fields[name].default]
         if self.pairs is not None and given:
             raise ValueError(
-                f"{' and '.join(f'`{name}`' for name in given)} cannot stand beside `pairs`: the columns of labelled "
-                "pairs are named by pairs.a, pairs.b and pairs.label, and they bring no ids and no spans"
+                f"{' and '.join(f'`{name}`' for name in given)} cannot be combined with `pairs`: name the columns of "
+                "labelled pairs with pairs.a, pairs.b and pairs.label; they have no ids and no spans"
             )
         return self
 
@@ -85,60 +85,62 @@ class TokenizerSettings(SettingsModel):
     file: PathText | None = None
     """A BERT vocab.txt, an ERNIE `token<TAB>id` file, or a `tokenizers` JSON."""
     train: int | None = Field(default=None, ge=64, le=4_000_000)
-    """Size of a WordPiece vocabulary to train on the train documents."""
+    """Size of a WordPiece vocabulary to train on the training documents."""
     lowercase: bool | None = None
-    """Lower-case and strip accents, as training a vocabulary does by default. A vocabulary file is used as the files
-    beside it say, or lower-cased where it has no capitals and no combining marks; a tokenizers JSON says so itself."""
+    """Lower-case and strip accents. Default when training a vocabulary: true. Default for a vocabulary file: as in the
+    configuration files next to it, else true if it has no capitals and no combining marks. A `tokenizers` JSON sets
+    this itself."""
     max_unknown: float = Field(default=0.2, ge=0, le=1)
-    """`prepare` refuses a corpus in which a larger share of the tokens is [UNK]: the vocabulary does not fit."""
+    """Largest share of [UNK] tokens in a corpus; above it `prepare` fails, because the vocabulary does not fit."""
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> TokenizerSettings:
+    def _exactly_one_source(self) -> TokenizerSettings:
         if (self.file is None) == (self.train is None):
             raise ValueError("set exactly one of `file` (a vocabulary) and `train` (a size)")
         return self
 
 
 class PhraseSettings(SettingsModel):
-    """Phrases mined from the corpus: runs of words that occur together far more often than chance (NPMI)."""
+    """Phrases mined from the corpus: word sequences that occur together far more often than by chance (NPMI)."""
 
     min_count: int = Field(default=8, ge=2, le=MAX_COUNT)
-    """Occurrences a phrase needs."""
+    """Minimum occurrences of a phrase."""
     min_npmi: float = Field(default=0.35, ge=-1, le=1)
-    """Normalised pointwise mutual information a phrase needs, from -1 (never together) to 1 (always)."""
+    """Minimum normalised pointwise mutual information of a phrase, from -1 (never together) to 1 (always)."""
     max_words: int = Field(default=4, ge=2, le=8)
-    """Longest phrase, in words."""
+    """Maximum words of a phrase."""
     max_phrases: int = Field(default=50_000, ge=0, le=10_000_000)
-    """The best this many are kept; also bounds the memory of counting."""
+    """Number of best phrases used; also limits the memory for counting."""
 
 
 class KnowledgeSettings(SettingsModel):
     """Which annotators mark words, phrases and entities. Spans given in the input are always used."""
 
     gazetteer: PathText | None = None
-    """A text file of entities, one a line, optionally `entity<TAB>kind` (kind: entity or phrase)."""
+    """A text file of entities, one per line, optionally `entity<TAB>kind` (kind: entity or phrase)."""
     phrases: PhraseSettings | None = PhraseSettings()
     """How phrases are mined from the corpus; null to mine none."""
     chinese: bool = True
-    """Words and nr/ns/nt/nz entities by rjieba for corpora whose language is zh."""
+    """Annotate words and nr/ns/nt/nz entities with rjieba in corpora with language zh."""
     spacy: str | None = None
-    """Name of an installed spaCy pipeline: its entities and noun chunks (needs the extra spacy)."""
+    """Name of an installed spaCy pipeline that annotates entities and noun chunks (needs the extra spacy)."""
 
 
 class ShardSettings(SettingsModel):
-    """How documents become shards."""
+    """How documents are prepared as shards."""
 
     folder: PathText
-    """Where the shards go."""
+    """Folder of the prepared dataset."""
     shard_tokens: int = Field(default=1_000_000, ge=1_000, le=MAX_COUNT)
-    """About this many tokens a shard; decides the units of work, so it belongs to the identity of the shards."""
+    """Approximate tokens per shard. It determines the units of work, so it is part of the dataset's fingerprint."""
     document_tokens: int = Field(default=4096, ge=64, le=65_535)
-    """Longer documents are split at paragraphs into sections of at most this many tokens."""
+    """Maximum tokens per document; longer ones are split at paragraphs."""
     sentence_tokens: int = Field(default=506, ge=8, le=1_048_576)
-    """Longer sentences are hard-split, never inside a span: the room of one sequence after its special tokens."""
+    """Maximum tokens per sentence; longer ones are split, but not inside a span. Must fit into a sequence with its
+    special tokens."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the documents that are used, by hash of their group; a smaller share is part of a larger one."""
+    """Share of the documents to use, selected by a hash of their group; a smaller share is a subset of a larger one."""
     heldout: float = Field(default=0.02, ge=0, lt=1)
-    """Share of documents held out, by hash of their group."""
+    """Share of documents held out, selected by a hash of their group."""
     min_heldout: int = Field(default=50, ge=0, le=MAX_COUNT)
-    """At least this many documents are held out (at most half of them)."""
+    """Minimum number of held-out documents (but at most half of all)."""

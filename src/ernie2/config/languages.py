@@ -1,4 +1,4 @@
-"""Language codes: ISO 639, two letters where a language has them, else three; a script or region may follow."""
+"""ISO 639 language codes: two letters if the language has such a code, else three; a script or region may follow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import resources
 from ernie2.errors import ConfigError
 
 _TABLE = (resources.files("ernie2.config") / "languages.tsv").read_text(encoding="utf-8")
-"""A language a line: two letters (ISO 639-1), three letters (ISO 639-2), English name, and what else means it."""
+"""One language per line: two letters (ISO 639-1), three letters (ISO 639-2), English name, and aliases."""
 _ROWS = [line.split("\t") for line in _TABLE.splitlines()]
 _CODES = frozenset(row[0] for row in _ROWS)
 _ALIASES = {other.lower(): row[0] for row in _ROWS for other in row[1:]}
@@ -18,9 +18,9 @@ _FORM = re.compile(r"([A-Za-z]{2,3})((?:[-_][A-Za-z0-9]{2,8})*)")
 
 
 def check_language(language: str) -> str:
-    """Return the code `language`, its first part in lower case; raises `ConfigError` with the nearest one otherwise.
+    """Return the code `language` with its first part in lower case. Raises `ConfigError` naming the closest code.
 
-    Two letters must be a code of ISO 639-1; three letters are refused only where the language has two.
+    Two letters must be an ISO 639-1 code. Three letters are rejected only if the language has a two-letter code.
     """
     form = _FORM.fullmatch(language)
     code = form[1].lower() if form else language.strip().lower()

@@ -1,4 +1,4 @@
-"""Dotted overrides of recipes and studies, `key=value` for flat settings, and values laid out by dotted key."""
+"""Overrides: dotted `key.subkey=value` for recipes and studies, `key=value` for flat settings."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ernie2.formatting import quantity
 
 Flat = TypeVar("Flat", bound=SettingsModel)
 _UNDERSCORED_NUMBER = re.compile(r"[0-9]_[0-9]")
-"""What Python and pydantic read as a number and data files do not."""
+"""Digits with underscores, a number for Python and pydantic but not in data files."""
 
 
 def check_list(given: Sequence[Any], name: str) -> None:
-    """Raise `ConfigError` where one text is given where a list of texts belongs: it would be read by characters."""
+    """Raise `ConfigError` if `given` is a string instead of a list of strings; it would be read by characters."""
     if isinstance(given, str):
-        raise ConfigError(f"{name}: give a list of texts, [{short_repr(given)}], not one text.")
+        raise ConfigError(f"{name}: pass a list of strings, [{short_repr(given)}], not a string.")
 
 
 def apply_assignments(settings: Flat, assignments: Sequence[str]) -> Flat:
-    """Return `settings` with `key=value` pairs put in; `none` and `null` are None.
+    """Return a copy of `settings` with `key=value` assignments applied; `none` and `null` mean None.
 
-    Raises `ConfigError` with every wrong key (with the nearest right one) and every wrong value at once.
+    Raises `ConfigError` listing all invalid keys, each with the closest valid key, and all invalid values.
     """
     check_list(assignments, "settings")
     values: dict[str, Any] = settings.model_dump()
@@ -42,27 +42,27 @@ def apply_assignments(settings: Flat, assignments: Sequence[str]) -> Flat:
         if not equals:
             problems.append(f"{short_repr(assignment)} is not a key=value")
         elif _UNDERSCORED_NUMBER.search(text):
-            problems.append(f"{key}: {short_repr(text)} is no number; write it without _")
+            problems.append(f"{key}: {short_repr(text)} is not a number; write it without _")
         else:
             values[key] = None if text.lower() in ("none", "null") else text
     try:
-        made = type(settings).model_validate(values)
+        changed = type(settings).model_validate(values)
     except ValidationError as error:
         problems += explain(error, type(settings), values)
     if problems:
         raise ConfigError(f"settings: {quantity(len(problems), 'problem')}:\n{list_problems(problems)}")
-    return made
+    return changed
 
 
 def as_override(key: str, value: object) -> str:
-    """Return `key=value` with the text of `value` quoted, so that nothing in it is read as YAML."""
+    """Return `key=value` with `value` quoted, so that it is not parsed as YAML."""
     return f"{key}={json.dumps(str(value), ensure_ascii=False)}"
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Sets one dotted key, as in `train.peak_lr=3e-4`, in nested `values`.
+    """Set one dotted key, as in `train.peak_lr=3e-4`, in nested `values`.
 
-    Raises `ConfigError` for another form, and for a comment, which would silently cut the value.
+    Raises `ConfigError` for any other form, and for a YAML comment, which would silently truncate the value.
     """
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -71,19 +71,19 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         )
     *parents, last = key.split(".")
     if len(parents) >= MAX_DEPTH:
-        raise ConfigError(f"override {short_repr(override)}: no key is nested so deep.")
-    place = values
+        raise ConfigError(f"override {short_repr(override)}: no key is nested this deep.")
+    section = values
     for parent in parents:
-        if place.get(parent) is None:
-            place[parent] = {}
-        place = place[parent]
-        if not isinstance(place, dict):
-            raise ConfigError(f"override {short_repr(override)}: {parent!r} holds {short_repr(place)}, not keys.")
-    place[last] = parse_yaml(text, f"override {short_repr(override)}", key)
+        if section.get(parent) is None:
+            section[parent] = {}
+        section = section[parent]
+        if not isinstance(section, dict):
+            raise ConfigError(f"override {short_repr(override)}: {parent!r} is {short_repr(section)}, it has no keys.")
+    section[last] = parse_yaml(text, f"override {short_repr(override)}", key)
     if any("#" in text[one.end_mark.index : after.start_mark.index] for one, after in pairwise(yaml.scan(text))):
         raise ConfigError(
-            f"override {short_repr(override)}: YAML takes what follows # for a comment. Leave it out, or put the value "
-            f"in quotes: {shlex.quote(as_override(key, text.strip()))}"
+            f"override {short_repr(override)}: YAML reads the text after # as a comment. Remove it, or quote the "
+            f"value: {shlex.quote(as_override(key, text.strip()))}"
         )
 
 

@@ -1,7 +1,7 @@
-"""YAML that a user wrote → plain data, bounded in size and depth; every refusal names the key.
+"""Safe parsing of users' YAML into plain data, with limits on size and depth. Errors name the key.
 
-Plain data are text, whole and finite numbers, true, false, null, lists, and mappings from text. Recipes and the
-overrides of recipes and studies are read by nothing else.
+Plain data are strings, integers, finite floats, booleans, null, lists, and mappings with string keys. All recipes and
+overrides are parsed here.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from ernie2.escaping import BIDI_CONTROLS
 MAX_CHARACTERS = 262_144
 MAX_DEPTH = 32
 MAX_VALUES = 20_000
-"""Values and keys in one text, aliases counted as often as they are used."""
+"""Limit on values and keys in one text; an alias counts each time it is used."""
 MAX_INTEGER = 2**63 - 1
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp"))
 _YAML_1_1 = re.compile(r"[-+]?0[0-9_]+|.*:.*")
-"""Numbers of YAML 1.1 that mean another thing to most readers: octal 010 (8) and sexagesimal 1:30 (90)."""
+"""YAML 1.1 numbers that most readers would misread: octal 010 (8) and sexagesimal 1:30 (90)."""
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 _SHORT.maxdict = _SHORT.maxlist = 3
 
 
 def parse_yaml(text: str, where: str, key: str = "") -> Any:
-    """Return what `text` says; `where` names it in messages, and it is the value of `key` where one is given.
+    """Parse `text` as YAML. `where` names it in messages; `key`: the dotted key whose value it is, if any.
 
-    Raises `ConfigError` for what is not YAML or not plain data, for a key given twice, for aliases within themselves,
-    and for more than the bounds of this module.
+    Raises `ConfigError` if the text is not YAML or not plain data, repeats a key, contains an alias inside itself, or
+    exceeds the limits of this module.
     """
     if len(text) > MAX_CHARACTERS:
-        raise ConfigError(f"{where} is longer than {MAX_CHARACTERS:,} characters; that is not a recipe.")
+        raise ConfigError(f"{where} is longer than {MAX_CHARACTERS:,} characters; it is not a recipe.")
     try:
         loader = _Loader(text)
         try:
@@ -59,10 +59,10 @@ def parse_yaml(text: str, where: str, key: str = "") -> Any:
 
 
 def to_plain_data(values: Any, where: str, key: str = "") -> Any:
-    """Return a copy of `values`, tuples as lists; raises `ConfigError` naming the first key whose value is not plain.
+    """Return a copy of `values` with tuples as lists. Raises `ConfigError` naming the first key that is not plain data.
 
-    What is not plain: text with control characters or half a surrogate pair, numbers that are not finite or beyond 64
-    bits, dates, keys that are not text, and anything else YAML cannot say.
+    Rejected are strings with control characters or half a surrogate pair, numbers that are not finite or exceed 64
+    bits, dates, keys that are not strings, and any other type.
     """
     try:
         return _plain(values, key, 0)
@@ -71,12 +71,12 @@ def to_plain_data(values: Any, where: str, key: str = "") -> Any:
 
 
 def short_repr(value: Any) -> str:
-    """Return `value` as Python writes it, cut short: never more than a line, however large it is."""
+    """Return the `repr` of `value`, truncated to 200 characters."""
     return _truncate(_SHORT.repr(value), 200)
 
 
 class _Rejected(Exception):
-    """Something that is YAML and not plain data, at the place `mark`; `line` counts from 1."""
+    """Raised for valid YAML that is not plain data, at position `mark`; `line` counts from 1."""
 
     def __init__(self, message: str, mark: Any) -> None:
         super().__init__(message)
@@ -84,8 +84,10 @@ class _Rejected(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Stops at a depth at which the recursive parts of PyYAML are still safe, and checks nodes before it constructs
-    anything: tags, values that cannot be read, keys given twice, aliases."""
+    """YAML loader that limits nesting to a depth safe for PyYAML's recursion, and validates all nodes first.
+
+    It checks tags, unreadable values, repeated keys and aliases before it constructs any value.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -104,15 +106,15 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
-        """Return the tag of an untagged node; what matches `_YAML_1_1` is text."""
+        """Return the tag of an untagged node; numbers that match `_YAML_1_1` are strings."""
         tag = str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
         number = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
         return "tag:yaml.org,2002:str" if number and _YAML_1_1.fullmatch(value) else tag
 
     def size(self, node: Any, key: str) -> int:
-        """Return the number of values in `node`, aliases counted as often as they are used; raises `_Rejected`."""
+        """Return the number of values in `node`; an alias counts each time it is used. Raises `_Rejected`."""
         if id(node) in self._open:
-            raise _Rejected(f"{key}: an alias (*name) stands inside what it names", node.start_mark)
+            raise _Rejected(f"{key}: an alias (*name) is used inside its own anchor", node.start_mark)
         if id(node) in self._sizes:
             return self._sizes[id(node)]
         self._open.add(id(node))
@@ -125,7 +127,7 @@ class _Loader(yaml.SafeLoader):
         else:
             self._scalar(node, key)
         if count > MAX_VALUES:
-            raise _Rejected(f"{key or 'it'} holds more than {MAX_VALUES:,} values", node.start_mark)
+            raise _Rejected(f"{key or 'it'} has more than {MAX_VALUES:,} values", node.start_mark)
         self._open.remove(id(node))
         self._sizes[id(node)] = count
         return count
@@ -138,22 +140,20 @@ class _Loader(yaml.SafeLoader):
             return above
         value = self._scalar(node, key)
         if value in lines:
-            raise _Rejected(f"{key} is given twice, first on line {lines[value]}; leave one out", node.start_mark)
+            raise _Rejected(f"{key} is given twice, first on line {lines[value]}; remove one", node.start_mark)
         lines[value] = node.start_mark.line + 1
         return key
 
     def _scalar(self, node: Any, key: str) -> Any:
         if node.tag not in _TAGS:
-            raise _Rejected(f"{key}: values tagged {_truncate(node.tag, 40)!r} are not read", node.start_mark)
+            raise _Rejected(f"{key}: tag {_truncate(node.tag, 40)!r} is not supported", node.start_mark)
         try:
             return self.construct_object(node)
         except yaml.YAMLError:
             raise
-        except Exception as error:  # whatever the readers of numbers, dates and truth values raise
+        except Exception as error:  # from PyYAML's constructors of numbers, dates and booleans
             kind = node.tag.rpartition(":")[2]
-            told = (
-                f"{key}: {short_repr(node.value)} cannot be read as {kind}; put it in quotes where it is meant as text"
-            )
+            told = f"{key}: {short_repr(node.value)} cannot be read as {kind}; put it in quotes if it is meant as text"
             raise _Rejected(told, node.start_mark) from error
 
 
@@ -182,7 +182,7 @@ def _plain(value: Any, key: str, depth: int) -> Any:
             raise ValueError(f"{key}: must be a finite number (got {value})")
         return float(value)
     if isinstance(value, date):
-        raise ValueError(f"{key}: {value} is read as a date; put it in quotes where it is meant as text")
+        raise ValueError(f"{key}: {value} is read as a date; put it in quotes if it is meant as text")
     raise ValueError(f"{key}: {short_repr(value)} is not plain YAML data (give a path as text)")
 
 
@@ -191,23 +191,23 @@ _UNPRINTABLE = {
     "Cs": "half a surrogate pair",
     "Zl": "a line separator",
     "Zp": "a paragraph separator",
-    "turning": "a character that turns the direction of writing",
+    "bidi": "a character that changes the writing direction",
 }
 
 
 def check_text(text: str, allowed: str = "\t\n\r") -> str:
-    """Return `text`; raises `ValueError` for half a surrogate pair, and for control characters not `allowed`, those
-    that turn the direction of writing included."""
+    """Return `text`. Raises `ValueError` for half a surrogate pair, and for control and bidi characters not in
+    `allowed`."""
     for character in text:
-        kind = "turning" if character in BIDI_CONTROLS else unicodedata.category(character)
+        kind = "bidi" if character in BIDI_CONTROLS else unicodedata.category(character)
         if kind in _UNPRINTABLE and character not in allowed:
-            raise ValueError(f"the text holds {_UNPRINTABLE[kind]}, U+{ord(character):04X}; take it out")
+            raise ValueError(f"the text contains {_UNPRINTABLE[kind]}, U+{ord(character):04X}; remove it")
     return text
 
 
 def _check_text(text: str, key: str) -> None:
     try:
-        check_text(text, f"\t\n\r{BIDI_CONTROLS}")  # which file names and columns may hold
+        check_text(text, f"\t\n\r{BIDI_CONTROLS}")  # file names and columns may contain these
     except ValueError as error:
         raise ValueError(f"{ascii(key)[1:-1]}: {error}") from None
 

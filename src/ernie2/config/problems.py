@@ -1,4 +1,4 @@
-"""What pydantic refuses → sentences that name the dotted key, what is wrong, and the nearest right key."""
+"""Convert pydantic's validation errors to messages with the dotted key, the problem, and the closest valid key."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ernie2.errors import did_you_mean
 
 
 def list_problems(problems: Sequence[str]) -> str:
-    """Problems as lines of a message; where there are many, the first of them and how many more there are."""
-    lines = [f"  - {told if len(told) <= _LONGEST_PROBLEM else told[:_LONGEST_PROBLEM] + '…'}" for told in problems]
-    more = [f"  and {len(lines) - _MOST_PROBLEMS} more"] if len(lines) > _MOST_PROBLEMS else []
-    return "\n".join([*lines[:_MOST_PROBLEMS], *more])
+    """Format problems as a bulleted list, truncated to `_MAX_PROBLEMS` lines and the number of those left out."""
+    lines = [f"  - {text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + '…'}" for text in problems]
+    more = [f"  and {len(lines) - _MAX_PROBLEMS} more"] if len(lines) > _MAX_PROBLEMS else []
+    return "\n".join([*lines[:_MAX_PROBLEMS], *more])
 
 
-_MOST_PROBLEMS, _LONGEST_PROBLEM = 30, 600
+_MAX_PROBLEMS, _MAX_LENGTH = 30, 600
 _KINDS = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -34,31 +34,31 @@ _KINDS = {
     "dict_type": "keys with values",
     "model_type": "keys with values",
 }
-"""What a value of the wrong kind should have been, by pydantic's type of error."""
+"""pydantic's error type → the expected kind of value."""
 
 
 def explain(error: ValidationError, model: type[BaseModel], values: Any) -> list[str]:
-    """Every wrong key or value as one sentence: dotted key, what is wrong, the nearest right key.
+    """Return one sentence per invalid key or value: dotted key, problem, closest valid key.
 
-    A value that may be of several kinds fails once for each of them: reported is what is wrong with the kind it is,
-    or, where it is none of them, every kind it might have been.
+    A value of a union type fails once for each member. The sentence reports the problem with the member whose kind
+    matches the value; if none matches, it lists all members.
     """
     places: dict[tuple[Any, ...], list[Any]] = {}
     for problem in error.errors():
         places.setdefault(_place(problem, values), []).append(problem)
-    told = []
+    messages = []
     for place, problems in places.items():
         of_right_kind = [problem for problem in problems if problem["type"] not in (*_KINDS, "literal_error")]
         inside = any(len(other) > len(place) and other[: len(place)] == place for other in places)
         if of_right_kind:
-            told += [_sentence(problem, place, model) for problem in of_right_kind]
+            messages += [_sentence(problem, place, model) for problem in of_right_kind]
         elif not inside:
-            told.append(_wrong_kind(problems, place))
-    return list(dict.fromkeys(told))
+            messages.append(_wrong_kind(problems, place))
+    return list(dict.fromkeys(messages))
 
 
 def _place(problem: Any, values: Any) -> tuple[Any, ...]:
-    """The keys of the recipe that lead to a problem, without the names pydantic gives to alternatives."""
+    """Return the recipe keys that lead to a problem, without pydantic's names for members of a union."""
     *parents, last = problem["loc"] or ("",)
     keys: list[Any] = []
     here = values
@@ -105,7 +105,7 @@ _BOUNDS = {
 
 
 def _bound(problem: Any) -> str:
-    """ "must be at most 4,000,000"; a least value that only keeps zero out is "above 0" to who gave zero or less."""
+    """Return "must be at most 4,000,000"; a minimum between 0 and 1 is "above 0" if the value is zero or less."""
     name, words = _BOUNDS[problem["type"]]
     bound, given = problem["ctx"][name], problem["input"]
     if name == "ge" and 0 < bound < 1 and isinstance(given, int | float) and given <= 0:

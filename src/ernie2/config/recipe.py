@@ -1,4 +1,7 @@
-"""Recipe files: YAML plus dotted overrides → a checked, frozen `Recipe`, or one error that lists all that is wrong."""
+"""Recipe files: YAML and dotted overrides → a validated, frozen `Recipe`, or one error that lists all problems.
+
+`ernie2.runs.recipes.load_recipe` also validates the options of tasks; use that one.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from ernie2.formatting import quantity
 
 
 def shipped_recipes() -> dict[str, str]:
-    """The recipes that come with the package: name → YAML text."""
+    """Return the recipes shipped with the package: name → YAML text."""
     folder = resources.files("ernie2") / "recipes"
     files = (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
@@ -30,10 +33,10 @@ def read_recipe(
     overrides: Sequence[str],
     check_tasks: Callable[[Mapping[str, Any]], Iterable[str]],
 ) -> Recipe:
-    """Read a recipe file, a shipped recipe's name or a mapping, apply dotted overrides, and check all of it.
+    """Read a recipe file, a shipped recipe's name or a mapping, apply dotted overrides, and validate the result.
 
-    `check_tasks` gets the recipe as plain values and returns what is wrong with its tasks; tasks are not known here.
-    Raises `ConfigError` naming every wrong key (with the nearest right one) and every wrong value at once.
+    `check_tasks` receives the recipe as plain values and returns problems with its tasks, which this package cannot
+    import. Raises `ConfigError` listing all invalid keys, each with the closest valid key, and all invalid values.
     """
     values, where = _read_values(source)
     check_list(overrides, "overrides")
@@ -50,13 +53,13 @@ def read_recipe(
         listed = list_problems(problems)
         raise ConfigError(
             f"{_error_location(where, overrides, problems)}: {quantity(len(problems), 'problem')}:\n{listed}\n"
-            "`ernie2 recipes demo-en` writes a recipe in which every key is explained."
+            "`ernie2 recipes demo-en` writes a recipe with every key explained."
         )
     return recipe
 
 
 def _error_location(where: str, overrides: Sequence[str], problems: Sequence[str]) -> str:
-    """Return what to name as the place of `problems`: the overrides of their keys, the file, or both."""
+    """Return the source of `problems` for messages: the overrides of their keys, the file, or both."""
     keys = {override: override.partition("=")[0] for override in overrides}
     wrong = [problem.partition(": ")[0] for problem in problems]
     matching = [
@@ -78,14 +81,14 @@ def _read_values(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any]
         return to_plain_data(source, "recipe"), "recipe"
     path = Path(source)
     shipped = shipped_recipes()
-    if str(source) in shipped and not os.path.isfile(path):  # which is False, too, of what can be no name
+    if str(source) in shipped and not os.path.isfile(path):  # also False if the text is not a valid file name
         text, where = shipped[str(source)], f"recipe {source!r}"
     else:
         if os.path.isdir(path):
             raise ConfigError(f"{path} is a folder; a recipe is a YAML file.")
         if not os.path.isfile(path):
             raise ConfigError(
-                f"there is no recipe file {short_repr(str(path))} and no shipped recipe of that name."
+                f"there is no recipe file and no shipped recipe {short_repr(str(path))}."
                 f"{_suggestion(str(source), [*_recipes_in(path.parent), *shipped])} "
                 f"Shipped: {', '.join(sorted(shipped))}."
             )
@@ -98,14 +101,14 @@ def _read_values(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any]
             raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     values = parse_yaml(text, where)
     if not isinstance(values, dict):
-        raise ConfigError(f"{where} holds no keys; start from `ernie2 recipes demo-en`.")
+        raise ConfigError(f"{where} contains no keys; start from `ernie2 recipes demo-en`.")
     return values, where
 
 
 def _suggestion(source: str, known: Sequence[str]) -> str:
-    """What may have been meant by a recipe that there is none of."""
+    """Return a suggestion for a recipe that does not exist."""
     if "=" in source:
-        return " Name the recipe before the values that replace its own, as in `demo-en KEY=VALUE`."
+        return " Put the recipe before the overrides, as in `demo-en KEY=VALUE`."
     return did_you_mean_file(source, known)
 
 
