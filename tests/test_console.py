@@ -144,7 +144,7 @@ def test_a_log_file_on_a_full_disk_is_reported_once_and_ends_nothing(capsys):
         console.log_info("two")
     shown = capsys.readouterr()
     assert shown.out == "one\ntwo\n"
-    assert shown.err.count("nothing more is written to /dev/full") == 1
+    assert shown.err.count("closed the log file /dev/full") == 1
     assert "Traceback" not in shown.err
 
 

@@ -92,7 +92,7 @@ def test_a_demo_that_is_asked_to_stop_names_the_command_that_does_the_rest(tmp_p
     monkeypatch.setattr(demonstration, "pretrain", stop)
     with pytest.raises(RunStopped) as stopped:
         demo("zh", tmp_path / "a b")
-    assert f"`ernie2 demo --language zh --folder '{tmp_path}/a b'` goes on and does the rest" in str(stopped.value)
+    assert f"Continue with `ernie2 demo --language zh --folder '{tmp_path}/a b'`." in str(stopped.value)
     assert "resume" not in str(stopped.value)
 
 

@@ -14,7 +14,7 @@ def test_a_balanced_yes_or_no_task_at_chance_is_not_learned_above_the_rarer_majo
     """Accuracy 0.547 (0.460 to 0.633): the commonest training label makes up 0.453 of the held-out ones."""
     found = verdict_of(figures(0.460, 0.453, 0.547, 0.453))
     assert found.word == "not learned"
-    assert found.reason == ("not learned: the interval is not above the best baseline (best constant answer, 0.547)")
+    assert found.reason == ("not learned: the 95 % interval is not above the best baseline (best constant answer, 0.547)")
 
 
 def test_sixteen_instances_are_too_few_to_tell_whatever_they_show():
@@ -45,6 +45,6 @@ def test_with_a_baseline_unknown_nothing_is_learned():
 def test_a_task_that_no_step_trained_yet_is_neither_learned_nor_not_learned():
     found = verdict_of({**figures(0.1, 0.4, 0.5, 0.5), "trained": False})
     assert found.word == "not trained yet"
-    assert found.reason == "not trained yet: no step so far trained this task"
+    assert found.reason == "not trained yet: no step has trained this task so far"
     assert verdict_of({**figures(0.9, 0.4, 0.5, 0.5, instances=3), "trained": False}).word == "not trained yet"
     assert verdict_of({**figures(0.6, 0.4, 0.5, 0.5), "trained": True}).word == "learned"

@@ -51,7 +51,7 @@ def test_an_error_nobody_foresaw_keeps_the_place_in_the_code() -> None:
 
 @pytest.mark.parametrize("items", [["killed"], ["slow", "killed"], [1, 2, "killed", 3]])
 def test_a_process_that_is_killed_ends_the_work(items: list[object]) -> None:
-    with pytest.raises(RunFailed, match=r"killed from outside, most likely for want of memory\. Again."):
+    with pytest.raises(RunFailed, match=r"killed by the system, most likely because memory ran out\. Again."):
         list(run_in_processes(work, items, 2, begin=begin, what_now="Again."))
 
 

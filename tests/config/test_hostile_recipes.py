@@ -141,10 +141,10 @@ def test_any_value_of_a_mapping_is_accepted_or_refused(path, value):
     [
         ("encoder.hidden=1000000000", "encoder.hidden: must be at most"),
         ("encoder.layers=1000000000", "encoder.layers: must be at most 1,000 "),
-        ("encoder={layers: 900, hidden: 65536, heads: 64}", "billion parameters; 20 billion is the most"),
+        ("encoder={layers: 900, hidden: 65536, heads: 64}", "billion parameters; at most 20 billion are allowed"),
         ("tokenizer.train=1.0e+30", "tokenizer.train: the number is too large"),
         ("stages.steps=1000000000000", "stages.steps: must be at most 4,000,000"),
-        ("stages.steps=3999999", "stages.steps makes 1.,999,996 iterations; 4,000,000 is the most over all tasks"),
+        ("stages.steps=3999999", "stages.steps gives 1.,999,996 iterations; at most 4,000,000 over all tasks"),
         ("train.watchdog_seconds=1.0e+300", r"train.watchdog_seconds: must be at most 2,592,000"),
         ("train.watchdog_seconds=.inf", "train.watchdog_seconds: must be a finite number"),
         ("train.warmup=.inf", "train.warmup: must be a finite number"),
@@ -155,7 +155,7 @@ def test_any_value_of_a_mapping_is_accepted_or_refused(path, value):
         ("run=" + "a" * 300, "run: the path a+… is too long"),
         ("shards.folder=" + "a/" * 3_000, "shards.folder: the path .* is too long"),
         ("run=''", "run: a path cannot be empty"),
-        ("a." * 40 + "b=1", "no key is nested so deep"),
+        ("a." * 40 + "b=1", "no key is nested this deep"),
     ],
 )
 def test_numbers_and_paths_beyond_all_reason_are_refused_by_key(override, message):
@@ -166,6 +166,6 @@ def test_numbers_and_paths_beyond_all_reason_are_refused_by_key(override, messag
 
 def test_an_override_below_a_value_that_has_no_keys_shows_little_of_it():
     values = {**yaml.safe_load(TEXT), "about": [["x" * 100] * 10] * 10}
-    with pytest.raises(ConfigError, match=r"'about' holds \[\['x.*, not keys") as refused:
+    with pytest.raises(ConfigError, match=r"'about' is \[\['x.*, it has no keys") as refused:
         load_recipe(values, ["about.b=1"])
     assert len(str(refused.value)) < 400

@@ -67,7 +67,7 @@ def test_texts_that_reach_the_model_card_hold_no_control_characters(key):
 
 
 def test_a_licence_is_one_line_and_an_account_may_be_several():
-    with pytest.raises(ConfigError, match=r"corpora\.books\.licence: the text holds a control character, U\+000A"):
+    with pytest.raises(ConfigError, match=r"corpora\.books\.licence: the text contains a control character, U\+000A"):
         load_recipe("demo-en", ['corpora.books.licence="MIT\\nlicense: other"'])
     recipe = load_recipe("demo-en", ['corpora.books.licence=" MIT\\n"', 'about="one\\ntwo"'])
     assert (recipe.corpora["books"].licence, recipe.about) == ("MIT", "one\ntwo")

@@ -55,7 +55,7 @@ def test_what_no_run_can_have_is_refused(wrong: str) -> None:
 
 @pytest.mark.parametrize("value", ["epochs=1_0", "peak_lr=1_0e-5", "betas=0.9,0.9_9"])
 def test_a_number_with_an_underscore_is_refused(value: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no number; write it without _"):
+    with pytest.raises(ConfigError, match=r"is not a number; write it without _"):
         apply_assignments(DEFAULT_SETTINGS, [value])
 
 
@@ -69,7 +69,7 @@ def test_an_override_of_a_value_says_exactly_that_value(text: str) -> None:
 @pytest.mark.parametrize("text", ["p/exp #1", "#1", "[a, b] # c", "'a # b' # c", "a\n# b"])
 def test_a_comment_never_cuts_an_override(text: str) -> None:
     values: dict[str, Any] = {"run": "before"}
-    with pytest.raises(ConfigError, match=r"Leave it out, or put the value in quotes: 'run=") as told:
+    with pytest.raises(ConfigError, match=r"Remove it, or quote the value: 'run=") as told:
         apply_override(values, f"run={text}")
     (advice,) = shlex.split(str(told.value).rpartition("quotes: ")[2])
     apply_override(values, advice)
@@ -95,10 +95,10 @@ def test_a_sign_that_begins_no_comment_is_part_of_an_override(text: str) -> None
     ],
 )
 def test_one_text_in_place_of_a_list_is_refused(call: Callable[[], object], name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{name}: give a list of texts, \[.*\], not one text\.$"):
+    with pytest.raises(ConfigError, match=rf"^{name}: pass a list of strings, \[.*\], not a string\.$"):
         call()
 
 
 def test_values_without_a_recipe_before_them_are_told_to_name_it() -> None:
-    with pytest.raises(ConfigError, match=r"no recipe file 'stages\.steps=10'.* Name the recipe before the values"):
+    with pytest.raises(ConfigError, match=r"no shipped recipe 'stages\.steps=10'.* Put the recipe before the overrides"):
         load_recipe("stages.steps=10")

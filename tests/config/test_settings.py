@@ -73,7 +73,7 @@ def test_all_wrong_keys_and_values_are_told_at_once_each_with_the_nearest_right_
         ),
         ("train.betas=[0.9]", ["train.betas: value 2 of the list is missing"]),
         ("train.betas=[0.9, 0.9, 0.9]", ["train.betas: must have at most 2 values"]),
-        ('about="a\\u202eb"', ["about: the text holds a character that turns the direction of writing, U+202E"]),
+        ('about="a\\u202eb"', ["about: the text contains a character that changes the writing direction, U+202E"]),
         ("corpora=7", ["corpora: must be keys with values (got 7)"]),
         ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: must be keys with values (got 7)"]),
     ],
@@ -93,7 +93,7 @@ def test_a_value_of_several_possible_kinds_is_told_once_by_the_key_of_the_recipe
         ("batch.batch_tokens=3000", "the nearest is 2048"),
         ("batch.sequence_tokens=256", "encoder.position_rows=128"),
         ("tokenizer.file=vocab.txt", "set exactly one of `file`"),
-        ("stages.patience=2", "set train.evaluate_every too"),
+        ("stages.patience=2", "also set train.evaluate_every"),
         ("stages.order=[sentence_reorderin]", "Did you mean 'sentence_reordering'?"),
         ("tasks.knowledge_masking.corpora=[book]", "Did you mean 'books'?"),
         ("peak", "is not of the form"),
@@ -107,7 +107,7 @@ def test_values_that_do_not_fit_together_are_refused_with_a_way_out(override, to
 def test_weights_are_for_every_corpus_or_none():
     values = load_recipe("demo-en").model_dump(mode="json")
     values["corpora"]["more"] = {"path": "more.txt", "weight": 2.0}
-    with pytest.raises(ConfigError, match="every corpus a weight, or none"):
+    with pytest.raises(ConfigError, match="all corpora a weight, or none"):
         load_recipe(values)
 
 
@@ -119,10 +119,10 @@ def test_labelled_pairs_name_their_columns_and_no_fields_of_documents():
     assert pairs is not None
     assert (pairs.a, pairs.b, pairs.label) == ("sentence1", "sentence2", "label")
     values["corpora"]["pairs"] |= {"text": "body", "spans": "marks"}
-    with pytest.raises(ConfigError, match=r"corpora\.pairs: `text` and `spans` cannot stand beside `pairs`"):
+    with pytest.raises(ConfigError, match=r"corpora\.pairs: `text` and `spans` cannot be combined with `pairs`"):
         load_recipe(values)
     values["corpora"] = {"pairs": {"path": "p.tsv", "pairs": {"a": "query", "b": "query"}}}
-    with pytest.raises(ConfigError, match=r"corpora\.pairs\.pairs: a, b and label are three columns"):
+    with pytest.raises(ConfigError, match=r"corpora\.pairs\.pairs: a, b and label must name three columns"):
         load_recipe(values)
     values["corpora"] = {"pairs": {"path": "p.tsv", "pairs": {"lable": "y"}}}
     with pytest.raises(ConfigError, match=r"Did you mean 'label'\?"):

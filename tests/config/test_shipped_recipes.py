@@ -68,7 +68,7 @@ def test_a_value_differs_from_its_default_only_where_the_comment_gives_the_defau
 @pytest.mark.parametrize("name", [name for name in NAMES if name != ANNOTATED])
 def test_other_recipes_are_short_and_name_the_annotated_one(name: str) -> None:
     text = shipped_recipes()[name]
-    assert f"`ernie2 recipes {ANNOTATED}` writes a recipe in which every key is explained" in text
+    assert f"`ernie2 recipes {ANNOTATED}` writes a recipe with every key explained" in text
     assert len(re.findall(r"(?m)^ *[a-z_]+:", text)) < len(re.findall(r"(?m)^ *[a-z_]+:", shipped_recipes()[ANNOTATED]))
 
 

@@ -72,7 +72,7 @@ def test_evaluate_says_where_a_run_stands_and_which_tasks_are_not_trained_yet(pl
     assert figures[LATER]["verdict"] == "not trained yet"
     assert figures[ENTERED]["verdict"] != "not trained yet"
     show_figures(figures)
-    assert "  not trained yet: no step so far trained this task\n" in capsys.readouterr().out
+    assert "  not trained yet: no step has trained this task so far\n" in capsys.readouterr().out
 
 
 def test_fine_tuning_says_so_and_keeps_it_in_its_results(place, note, tmp_path, capsys):

@@ -24,7 +24,7 @@ def test_each_run_is_yielded_when_it_is_done_and_has_a_log_of_its_own(tmp_path: 
 @pytest.mark.slow
 def test_a_process_that_is_killed_names_the_runs_there_were(tmp_path: Path) -> None:
     with pytest.raises(
-        RunFailed, match=r"killed from outside.*It ran per_stage/seed-\d/multitask; .*smaller --parallel"
+        RunFailed, match=r"killed by the system.*It ran per_stage/seed-\d/multitask; .*smaller --parallel"
     ):
         list(side_by_side(TWO, study_workers.die, 2, tmp_path))
 

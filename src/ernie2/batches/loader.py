@@ -218,7 +218,7 @@ class _Worker:
             )
         how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
         raise RunFailed(
-            f"a process that makes batches ended {how}, from outside and most likely for want of memory. The last "
+            f"a process that makes batches ended {how}, from outside and most likely because memory ran out. The last "
             "checkpoint is whole: `ernie2 resume` goes on from it; train.workers=0 does without such processes."
         )
 
