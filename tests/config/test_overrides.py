@@ -71,7 +71,7 @@ def test_a_comment_never_cuts_an_override(text: str) -> None:
     values: dict[str, Any] = {"run": "before"}
     with pytest.raises(ConfigError, match=r"Remove it, or quote the value: 'run=") as told:
         apply_override(values, f"run={text}")
-    (advice,) = shlex.split(str(told.value).rpartition("quotes: ")[2])
+    (advice,) = shlex.split(str(told.value).rpartition("value: ")[2])
     apply_override(values, advice)
     assert values == {"run": text}
 
@@ -100,5 +100,5 @@ def test_one_text_in_place_of_a_list_is_refused(call: Callable[[], object], name
 
 
 def test_values_without_a_recipe_before_them_are_told_to_name_it() -> None:
-    with pytest.raises(ConfigError, match=r"no shipped recipe 'stages\.steps=10'.* Put the recipe before the overrides"):
+    with pytest.raises(ConfigError, match=r"no shipped recipe 'stages\.steps=10'.* Put the recipe before"):
         load_recipe("stages.steps=10")

@@ -307,9 +307,7 @@ class Recipe(SettingsModel):
         if not all(groups):
             raise ValueError("stages.order contains an empty list; every stage must introduce a task")
         if groups and (missing := [name for name in known if name not in entering]):
-            raise ValueError(
-                f"stages.order lacks {', '.join(missing)}: name every task, or remove it from tasks"
-            )
+            raise ValueError(f"stages.order lacks {', '.join(missing)}: name every task, or remove it from tasks")
         if isinstance(self.stages.steps, dict) and set(self.stages.steps) != set(known):
             raise ValueError(f"stages.steps names {sorted(self.stages.steps)}, but tasks are {sorted(known)}")
         steps = self.stages.steps
