@@ -79,12 +79,12 @@ def ready(
 ) -> tuple[Ready, FinetunedModel]:
     """Everything both sides share; the model is ours, with the parameters that lie in `start`."""
     data = data.with_train_examples(settings.train_examples)
-    encoder = ExampleEncoder(source.wordpieces, data.head, data.labels, settings, source.stored.settings.segment_types)
+    encoder = ExampleEncoder(source.tokenizer, data.head, data.labels, settings, source.stored.settings.segment_types)
     carrier, _ = source.build(settings, seed)
     outputs = output_count(data.head, len(data.labels))
     model = EncoderWithHead(carrier.encoder, data.head, outputs, dropout=settings.dropout, seed=seed)
     facts = FinetunedConfig(head=data.head, labels=data.labels, settings=settings, dataset=data.name)
-    tuned = FinetunedModel(model, source.wordpieces, facts, carrier.vocab_size)
+    tuned = FinetunedModel(model, source.tokenizer, facts, carrier.vocab_size)
     save_finetuned(folder / "start", tuned)
     train = encoder.encode(data.need("train").examples, labelled=True)
     return Ready(data, settings, encoder, train, folder / "start"), tuned

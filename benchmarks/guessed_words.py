@@ -17,7 +17,7 @@ from pathlib import Path
 import rjieba
 
 from ernie2.shards.knowledge.annotators import CHINESE_ENTITIES
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from masking_against_ernie1 import Text, read_texts, units
 
 FOUR_TAGS = frozenset({"nr", "ns", "nt", "nz"})
@@ -25,8 +25,8 @@ FOUR_TAGS = frozenset({"nr", "ns", "nt", "nz"})
 
 def main(data: Path) -> None:
     """Prints both comparisons."""
-    pieces = load_wordpieces(data / "vocab" / "ernie1_zh_vocab.txt")
-    texts = list(read_texts(data / "ernie1_demo_pretrain" / "demo_train_set.txt.gz", pieces, 10_000))
+    tokenizer = load_tokenizer(data / "vocab" / "ernie1_zh_vocab.txt")
+    texts = list(read_texts(data / "ernie1_demo_pretrain" / "demo_train_set.txt.gz", tokenizer, 10_000))
     print("words of rjieba in ERNIE 1.0's instances: number, % that are a unit, parted inside, crossed by a unit")
     words, seen = Counter[str](), Counter[tuple[str, str]]()
     for text in texts:

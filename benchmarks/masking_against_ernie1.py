@@ -26,9 +26,9 @@ import rjieba
 from numpy.typing import NDArray
 
 from ernie2.shards.knowledge.annotators import Annotator, ChineseWords
-from ernie2.shards.knowledge.token_runs import Spans, TokenRuns, as_spans
+from ernie2.shards.knowledge.token_runs import Spans, TokenPositions, as_spans
 from ernie2.shards.store import SPAN_KINDS, WORD_START, AnnotatedDocument
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.tasks.base import Arrangement, Segment, TokenSequence, Vocabulary
 from ernie2.tasks.building import vocabulary_of
 from ernie2.tasks.instances import lay_out
@@ -117,7 +117,7 @@ VARIANTS: dict[str, Annotator] = {
 }
 
 
-def read_texts(file: Path, pieces: WordPieces, most: int) -> Iterator[Text]:
+def read_texts(file: Path, pieces: SubwordTokenizer, most: int) -> Iterator[Text]:
     """The instances of `file`, detokenised."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         for _, line in zip(range(most), lines, strict=False):
@@ -126,7 +126,7 @@ def read_texts(file: Path, pieces: WordPieces, most: int) -> Iterator[Text]:
             yield _detokenised(ids, labels, pieces)
 
 
-def _detokenised(ids: NDArray[np.int64], labels: NDArray[np.int64], pieces: WordPieces) -> Text:
+def _detokenised(ids: NDArray[np.int64], labels: NDArray[np.int64], pieces: SubwordTokenizer) -> Text:
     """Pieces joined as they were written: `##` continues a word, two words of Latin letters have a space between."""
     text, texts = "", [0]
     starts: list[int] = []
@@ -139,7 +139,7 @@ def _detokenised(ids: NDArray[np.int64], labels: NDArray[np.int64], pieces: Word
         if before == pieces.sep_id:
             text += "\n\n"
         written = UNKNOWN if identity == pieces.unk_id else pieces.tokens[identity]
-        if pieces.continuing[identity]:
+        if pieces.is_continuation[identity]:
             written = written.removeprefix("##")
         elif _latin(text[-1:]) and _latin(written[0]):
             text += " "
@@ -161,7 +161,7 @@ def sequence_of(text: Text, annotator: Annotator | None, vocabulary: Vocabulary,
         edges = np.append(np.flatnonzero(text.begins), len(text.tokens))
         spans["word"] = [np.stack([edges[:-1], edges[1:]], axis=1)]
     else:
-        runs = TokenRuns(text.starts, text.ends, text.texts, longest=len(text.tokens))
+        runs = TokenPositions(text.starts, text.ends, text.texts, longest=len(text.tokens))
         bounds = [(int(text.starts[a]), int(text.ends[b - 1])) for a, b in pairwise(text.texts.tolist())]
         for kind, found in annotator.spans(text.text, bounds):
             spans.setdefault(kind, []).append(runs.of(found, Counter()))
@@ -302,8 +302,8 @@ def share_of_masked(task: KnowledgeMasking, sequences: Sequence[TokenSequence], 
 def main() -> None:
     """Compares, masks, and prints tables."""
     options = _options()
-    pieces = load_wordpieces(options.data / "vocab" / "ernie1_zh_vocab.txt")
-    vocabulary, continuing = vocabulary_of(pieces), pieces.continuing
+    pieces = load_tokenizer(options.data / "vocab" / "ernie1_zh_vocab.txt")
+    vocabulary, continuing = vocabulary_of(pieces), pieces.is_continuation
     file = options.data / "ernie1_demo_pretrain" / "demo_train_set.txt.gz"
     texts = list(read_texts(file, pieces, options.instances))
     sequences = {

@@ -21,13 +21,13 @@ def main(path: str, language: str = "en") -> None:
     """Mines `path` into a file that is thrown away."""
     read = [0]
 
-    def told(documents: int, characters: int, pairs: int) -> None:
+    def on_progress(documents: int, characters: int, pairs: int) -> None:
         read[0] = characters
 
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         corpus = CorpusSettings(path=path, language=language)
-        mined = mine_discourse(corpus, Path(folder) / "pairs.tsv", 10_000, told)
+        mined = mine_discourse(corpus, Path(folder) / "pairs.tsv", 10_000, on_progress)
     seconds = time.process_time() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"{read[0] / 1e6:.1f} M characters in {seconds:.1f} CPU s: {read[0] / 1e6 / seconds:.1f} M/s; {memory} MiB")

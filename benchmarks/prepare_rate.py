@@ -25,21 +25,21 @@ from comparisons.script import count, ends_plainly, output_file
 
 BARE = """
 import json, sys, time, resource
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.corpora.documents import Drops, read_documents
 from ernie2.config.data_settings import CorpusSettings
 corpus, vocab, language = sys.argv[1:]
-wordpieces = load_wordpieces(vocab)
+tokenizer = load_tokenizer(vocab)
 texts = [document.text for document in read_documents(CorpusSettings(path=corpus, language=language), Drops())]
 batches, size = [[]], 0
 for text in texts:
     if size > 1_000_000:
         batches.append([]); size = 0
     batches[-1].append(text); size += len(text)
-wordpieces.encode_batch(batches[0][:4])
+tokenizer.encode_batch(batches[0][:4])
 cpu, wall, tokens = time.process_time(), time.perf_counter(), 0
 for batch in batches:
-    tokens += sum(map(len, wordpieces.encode_batch(batch)))
+    tokens += sum(map(len, tokenizer.encode_batch(batch)))
 print(json.dumps({"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "tokens": tokens,
                   "characters": sum(map(len, texts))}))
 """

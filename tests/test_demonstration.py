@@ -39,8 +39,8 @@ def test_passages_are_balanced_whole_sequences_of_at_most_so_many_tokens(shards)
 
 def test_no_test_passage_comes_from_a_chapter_that_was_trained_on(shards):
     corpus = shards.corpora["text"]
-    heldout = {corpus.document("heldout", i).name for i in range(corpus.documents("heldout"))}
-    train = {corpus.document("train", i).name for i in range(corpus.documents("train"))}
+    heldout = {corpus.document("heldout", i).name for i in range(corpus.num_documents("heldout"))}
+    train = {corpus.document("train", i).name for i in range(corpus.num_documents("train"))}
     assert len(heldout) == 4
     assert not heldout & train
     texts = " ".join(",".join(map(str, corpus.document("heldout", i).tokens)) for i in range(4))

@@ -24,7 +24,7 @@ from ernie2.shards.store import (
     Shards,
     write_shard,
 )
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.tasks.base import Segment, Task, Vocabulary, find_task
 from ernie2.training.state import Position
@@ -143,11 +143,11 @@ def change(file: Path, **facts: Any) -> None:
     write_checked_json(file, {**read_checked_json(file), **facts})
 
 
-def give_tokenizer(folder: Path, wordpieces: WordPieces) -> None:
+def give_tokenizer(folder: Path, tokenizer: SubwordTokenizer) -> None:
     """Puts a tokeniser beside shards, as the one they were made with."""
-    wordpieces.save(folder)
+    tokenizer.save(folder)
     for described in [folder / "shards.json", *folder.glob("*/*/shard.json")]:
-        change(described, tokenizer=wordpieces.fingerprint)
+        change(described, tokenizer=tokenizer.fingerprint)
 
 
 def _write_shard(

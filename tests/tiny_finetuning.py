@@ -15,7 +15,7 @@ from ernie2.datasets.examples import Answer, Example, Head, LabelledData, Split
 from ernie2.finetuning.pretrained import PretrainedCheckpoint, load_pretrained
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 
 WORDS = [f"w{i}" for i in range(60)]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "good", "bad", "un", "##do", "##ing", "?", "."]
@@ -45,7 +45,7 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = folder / "words.txt"
     vocabulary.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    load_wordpieces(vocabulary).save(folder)
+    load_tokenizer(vocabulary).save(folder)
     config = hf_config(settings, len(VOCABULARY), with_ids or {})
     if instances is not None:
         config["ernie2_task_instances"] = dict(instances)

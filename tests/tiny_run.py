@@ -12,7 +12,7 @@ import tiny
 from ernie2.config.settings import Recipe
 from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import AnnotatedDocument, Shards
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.training.run_record import FORMAT, fingerprint
 
@@ -37,7 +37,7 @@ def write_shards(
     vocabulary += [f"##w{i}" for i in range(900, 1000)]
     file = folder / "vocab.txt"
     file.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    tiny.give_tokenizer(folder, load_wordpieces(file, lowercase=True))
+    tiny.give_tokenizer(folder, load_tokenizer(file, lowercase=True))
     return Shards(folder)
 
 

@@ -156,7 +156,7 @@ def _passages(
         starts = [
             (document, sentence)
             for corpus in corpora
-            for number in range(corpus.documents(split))
+            for number in range(corpus.num_documents(split))
             if _class_of((document := corpus.document(split, number)).name) == name
             for sentence in range(0, document.sentence_count - 1, 3)
         ]

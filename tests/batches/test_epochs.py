@@ -78,13 +78,13 @@ def test_what_instances_walk_over_adds_up_to_the_corpus_whatever_they_use_of_it(
     corpus, cursor, walked = stream.feeds["sentence_reordering"].corpora[0], None, 0
     feed = {"sentence_reordering": Feed([corpus], [1.0])}
     stream = stream.like(feed, list(stream.tasks.values()), seed=3, split="train")
-    while cursor is None or cursor.corpora[corpus.name][0] < corpus.documents("train"):
+    while cursor is None or cursor.corpora[corpus.name][0] < corpus.num_documents("train"):
         _, after, _ = stream.instance(0, cursor, "sentence_reordering", ("sentence_reordering",))
         walked += stream.walked("sentence_reordering", 0, corpus, cursor, after)
         cursor = after
     assert walked == stream.walked("sentence_reordering", 0, corpus, None, cursor)
-    longest = max(len(corpus.document("train", i)) for i in range(corpus.documents("train")))
-    assert corpus.tokens("train") <= walked < corpus.tokens("train") + longest
+    longest = max(len(corpus.document("train", i)) for i in range(corpus.num_documents("train")))
+    assert corpus.num_tokens("train") <= walked < corpus.num_tokens("train") + longest
 
 
 def test_telling_takes_under_a_second(shards):

@@ -104,7 +104,7 @@ def test_articles_and_dialogs_keep_to_their_shares_of_100_000_tokens(tmp_path, h
 def test_without_weights_every_corpus_is_walked_equally_often(tmp_path):
     stream = stream_over(articles_and_dialogs(tmp_path), [MASKING])
     tokens, scored = shown(packs_of(stream, MASKING, (MASKING,))[0])
-    articles, dialogs = (corpus.tokens("train") for corpus in stream.feeds[MASKING].corpora)
+    articles, dialogs = (corpus.num_tokens("train") for corpus in stream.feeds[MASKING].corpora)
     assert (articles, dialogs) == (4_000, 4_000)
     assert tokens[0] / sum(tokens) == pytest.approx(0.5, abs=0.01)
     assert scored[0] / sum(scored) == pytest.approx(0.5, abs=0.01)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.config.data_settings import CorpusSettings
-from ernie2.corpora.connectives import NO_CONNECTIVE, Pair, connectives_of, discourse_pairs, mine_discourse
+from ernie2.corpora.connectives import NO_CONNECTIVE, Pair, discourse_pairs, load_connectives, mine_discourse
 from ernie2.corpora.documents import Document, Drops
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import ConfigError, DataError
@@ -310,16 +310,16 @@ def test_sixty_sentences_give_exactly_the_pairs_a_person_finds(language: str) ->
 
 
 def test_the_lists_are_long_enough_and_hold_nothing_twice() -> None:
-    english, chinese = connectives_of("en").labels, connectives_of("zh-CN").labels
+    english, chinese = load_connectives("en").labels, load_connectives("zh-CN").labels
     assert len(set(english)) == len(english) == 174
     assert len(set(chinese)) == len(chinese) > 60
     assert english[0] == chinese[0] == NO_CONNECTIVE
 
 
 def test_labels_have_no_commas() -> None:
-    assert not [label for code in ("en", "zh") for label in connectives_of(code).labels if label[-1] in ",，"]
-    assert {"however", "meanwhile", "in_fact"} <= {*connectives_of("en").labels}
-    assert {"不过", "但是"} <= {*connectives_of("zh").labels}
+    assert not [label for code in ("en", "zh") for label in load_connectives(code).labels if label[-1] in ",，"]
+    assert {"however", "meanwhile", "in_fact"} <= {*load_connectives("en").labels}
+    assert {"不过", "但是"} <= {*load_connectives("zh").labels}
 
 
 @pytest.mark.parametrize(
@@ -344,12 +344,12 @@ def test_what_opens_like_a_connective_that_is_no_label_makes_no_pair(language: s
 
 def test_a_comma_later_in_the_sentence_or_in_a_number_is_none_after_its_first_words() -> None:
     for opening in ("The bridge was old, and so was the mayor.", "Over 10,000 people came."):
-        assert connectives_of("en").opening(opening) == (NO_CONNECTIVE, opening)
+        assert load_connectives("en").opening(opening) == (NO_CONNECTIVE, opening)
 
 
 def test_every_listed_connective_is_found_with_a_comma_after_it() -> None:
     for language, rest, comma in (("en", "this is known to all.", ", "), ("zh", "这是大家都知道的。", "，")):
-        connectives = connectives_of(language)
+        connectives = load_connectives(language)
         for label in sorted({*connectives.labels[1:]} - {"this"}):
             words = label.replace("_", " ")
             found, left = connectives.opening(words[0].upper() + words[1:] + comma + rest)
@@ -366,7 +366,7 @@ def test_a_quotation_that_goes_beyond_its_sentence_makes_no_pair() -> None:
 
 def test_a_language_without_a_list_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'fr'.*Known: en, zh"):
-        connectives_of("fr")
+        load_connectives("fr")
 
 
 words = st.sampled_from(
@@ -384,11 +384,11 @@ def test_of_every_adjacent_pair_a_pair_or_a_reason_comes(text: str) -> None:
     bounds = [sentence_bounds(text[start:end], "en") for start, end in document.paragraphs]
     assert len(pairs) + drops.counts.total() == sum(len(found) - 1 for found in bounds)
     for pair in pairs:
-        assert pair.label in connectives_of("en").labels
+        assert pair.label in load_connectives("en").labels
         assert pair.sentence1 in text
         assert pair.sentence2[1:] in text
         assert pair.sentence2[0] == pair.sentence2[0].upper()
-        found, reason = connectives_of("en").opening(pair.sentence2)
+        found, reason = load_connectives("en").opening(pair.sentence2)
         unclear = pair.label != NO_CONNECTIVE and reason in (
             "connective that is no label",
             "comma after its first words",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora import documents
-from ernie2.corpora.documents import Document, Drops, Span, read_documents, resolve
+from ernie2.corpora.documents import Document, Drops, Span, corpus_files, read_documents
 from ernie2.errors import DataError
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -79,7 +79,7 @@ def test_names_of_fields_come_from_the_settings_and_several_files_are_read_in_or
     jsonl(tmp_path / "b.jsonl", {"body": "B", "key": "k"})
     jsonl(tmp_path / "a.jsonl", {"body": "A", "spans": "not looked at", "marks": [[0, 1]]})
     settings = CorpusSettings(path=(f"{tmp_path}/b.jsonl", f"{tmp_path}/a*"), text="body", id="key", spans="marks")
-    assert [file[-7:] for file in resolve(settings)] == ["b.jsonl", "a.jsonl"]
+    assert [file[-7:] for file in corpus_files(settings)] == ["b.jsonl", "a.jsonl"]
     assert list(read_documents(settings, Drops())) == [
         Document("k", "k", "B"),
         Document("a#1", "a#1", "A", (Span(0, 1, "user"),)),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora import long_texts
-from ernie2.corpora.cells import text_of
+from ernie2.corpora.cells import parse_text
 from ernie2.corpora.documents import Document, Drops, Span, read_documents
 from ernie2.corpora.long_texts import part_bounds
 from ernie2.errors import DataError
@@ -78,4 +78,4 @@ def test_a_long_text_in_json_keeps_its_spans_but_those_across_a_cut(tmp_path):
 
 def test_a_long_text_of_labelled_data_is_refused_by_its_place():
     with pytest.raises(DataError, match=r"^own\.tsv, line 7: the text in 'a' has 21 characters; at most 20 are read\."):
-        text_of("x" * 21, "a", "own.tsv, line 7")
+        parse_text("x" * 21, "a", "own.tsv, line 7")

@@ -112,7 +112,7 @@ def test_labels_are_sorted_as_numbers_where_all_are_and_else_by_name():
 
 
 def test_a_label_column_of_texts_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(pairs, "MOST_LABELS", 3)
+    monkeypatch.setattr(pairs, "MAX_LABELS", 3)
     rows = [("sentence1", "sentence2", "label"), *((f"a{i}", "b", f"l{i}") for i in range(4))]
     with pytest.raises(DataError, match=r"a.tsv, line 5: the column 'label' has more than 3 .*'l3'.*column of text"):
         read(tsv(tmp_path / "a.tsv", *rows))

@@ -24,7 +24,7 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.build import build_plans, check_attached_tasks, head_specs, open_stream
 from ernie2.runs.recipes import load_recipe
-from ernie2.shards.shard_folders import tokenizer_of
+from ernie2.shards.shard_folders import load_shards_tokenizer
 from ernie2.shards.store import Shards
 from ernie2.tasks.building import build_tasks, task_ids, vocabulary_of
 from ernie2.training.measuring import TaskSet, task_sets
@@ -57,7 +57,7 @@ def base_run(name: str, folder: Path) -> BaseRun:
     """The recipe `name` with shards in `folder`, made up of random ids."""
     recipe = base_recipe(name)
     shards = _write_shards(folder / name, recipe)
-    tasks = build_tasks(recipe.tasks, vocabulary_of(tokenizer_of(shards)), shards.corpora)
+    tasks = build_tasks(recipe.tasks, vocabulary_of(load_shards_tokenizer(shards)), shards.corpora)
     ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
     stream, feed, _ = open_stream(shards, tasks, ids, recipe.batch, recipe.seed)
     plans = build_plans(recipe, tasks, check_attached_tasks(tasks, apart(feed)))

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from ernie2.datasets.examples import Answer, Example
 from ernie2.finetuning.encoding import ExampleEncoder, build_packs, split_within
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from tiny_finetuning import VOCABULARY, settings
 
 ID = {token: number for number, token in enumerate(VOCABULARY)}
 
 
 @pytest.fixture(scope="module")
-def wordpieces(tmp_path_factory: pytest.TempPathFactory):
+def tokenizer(tmp_path_factory: pytest.TempPathFactory):
     file = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     file.write_text("\n".join(VOCABULARY) + "\n")
-    return load_wordpieces(file)
+    return load_tokenizer(file)
 
 
 def ids(*tokens: str) -> list[int]:
@@ -34,29 +34,29 @@ def test_runs_cover_everything_once_and_fit(counts: list[int], room: int) -> Non
     assert all(sum(counts[a : b + 1]) > room for a, b in runs[:-1])
 
 
-def test_a_pair_has_three_special_tokens_and_segment_1_from_the_second_text_on(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "classification", ("no", "yes"), settings())
+def test_a_pair_has_three_special_tokens_and_segment_1_from_the_second_text_on(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "classification", ("no", "yes"), settings())
     (one,) = encoder.encode([Example("0", "w1 undo", "w2", "yes")], labelled=True).sequences
     assert one.tokens.tolist() == ids("[CLS]", "w1", "un", "##do", "[SEP]", "w2", "[SEP]")
     assert one.segments.tolist() == [0, 0, 0, 0, 0, 1, 1]
     assert (one.positions.tolist(), one.labels.tolist()) == ([0], [1])
 
 
-def test_special_tokens_written_in_a_text_are_text(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "classification", ("no", "yes"), settings())
+def test_special_tokens_written_in_a_text_are_text(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "classification", ("no", "yes"), settings())
     (one,) = encoder.encode([Example("0", "[SEP]", None)], labelled=False).sequences
     assert one.tokens.tolist()[1:-1].count(ID["[SEP]"]) == 0
 
 
-def test_a_text_of_100000_characters_is_cut_and_told_and_an_empty_one_is_two_tokens(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "regression", (), settings(max_length=16))
+def test_a_text_of_100000_characters_is_cut_and_told_and_an_empty_one_is_two_tokens(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "regression", (), settings(max_length=16))
     made = encoder.encode([Example("0", "w1 " * 34_000), Example("1", "")], labelled=False)
     assert [len(one.tokens) for one in made.sequences] == [16, 2]
     assert made.notes == ("1 of 2 texts are longer than 16 tokens and are cut",)
 
 
-def test_a_tag_is_scored_at_the_first_piece_of_its_token_and_odd_tokens_stand_as_unknown(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "tagging", ("A", "B"), settings())
+def test_a_tag_is_scored_at_the_first_piece_of_its_token_and_odd_tokens_stand_as_unknown(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "tagging", ("A", "B"), settings())
     example = Example("0", "", label=("A", "B", "A", "B"), tokens=("undoing", "w1", "\u200b", "Ω"))
     (one,) = encoder.encode([example], labelled=True).sequences
     assert one.tokens.tolist() == ids("[CLS]", "un", "##do", "##ing", "w1", "[UNK]", "[UNK]", "[SEP]")
@@ -64,8 +64,8 @@ def test_a_tag_is_scored_at_the_first_piece_of_its_token_and_odd_tokens_stand_as
     assert one.labels.tolist() == [0, 1, 0, 1]
 
 
-def test_a_long_tagged_text_is_shown_in_parts_and_loses_no_token(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "tagging", ("A",), settings(max_length=8))
+def test_a_long_tagged_text_is_shown_in_parts_and_loses_no_token(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "tagging", ("A",), settings(max_length=8))
     tokens = ("undo",) * 8
     made = encoder.encode([Example("0", "", label=("A",) * 8, tokens=tokens)], labelled=True)
     assert [len(one.tokens) for one in made.sequences] == [8, 8, 6]  # 6 pieces between the special tokens: 3 words
@@ -73,8 +73,8 @@ def test_a_long_tagged_text_is_shown_in_parts_and_loses_no_token(wordpieces) -> 
     assert "shown in parts" in made.notes[0]
 
 
-def test_a_context_is_shown_in_windows_and_only_those_with_the_answer_point_at_it(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "span", (), settings(max_length=8, stride=2, max_query=2))
+def test_a_context_is_shown_in_windows_and_only_those_with_the_answer_point_at_it(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "span", (), settings(max_length=8, stride=2, max_query=2))
     words = "w0 w1 w2 w3 w4 w5"
     example = Example("0", "w9 w8 w7", words, (Answer("w2 w3", words.index("w2")),))
     made = encoder.encode([example], labelled=True)
@@ -86,14 +86,14 @@ def test_a_context_is_shown_in_windows_and_only_those_with_the_answer_point_at_i
     assert made.offsets[0][2].tolist() == [6, 8]
 
 
-def test_questions_that_are_cut_are_counted(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "span", (), settings(max_query=3))
+def test_questions_that_are_cut_are_counted(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "span", (), settings(max_query=3))
     made = encoder.encode([Example("0", "w1 w1 w1 ?", "w2"), Example("1", "w1 w1 ?", "w2")], labelled=False)
     assert (made.cut, made.notes) == (1, ("1 of 2 questions are longer than 3 tokens and are cut",))
 
 
-def test_questions_without_their_answer_in_the_context_are_counted_not_learnt_from_but_predicted(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "span", (), settings())
+def test_questions_without_their_answer_in_the_context_are_counted_not_learnt_from_but_predicted(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "span", (), settings())
     some = [Example("0", "w1 ?", "w2 w3", (Answer("w9", -1),)), Example("1", "w1 ?", "w2 w3", (Answer("w3", 3),))]
     made = encoder.encode(some, labelled=True)
     assert [one.example for one in made.sequences] == [1]
@@ -101,16 +101,16 @@ def test_questions_without_their_answer_in_the_context_are_counted_not_learnt_fr
     assert [one.example for one in encoder.encode(some, labelled=False).sequences] == [0, 1]
 
 
-def test_a_high_share_of_unknown_tokens_is_said_and_special_tokens_do_not_hide_it(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "classification", ("no", "yes"), settings())
+def test_a_high_share_of_unknown_tokens_is_said_and_special_tokens_do_not_hide_it(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "classification", ("no", "yes"), settings())
     made = encoder.encode([Example("0", "w1 w2 w3 w4 w5 w6 w7 w8 w9 ☃"), Example("1", "☃")], labelled=False)
     assert (made.tokens, made.unknown) == (11, 2)
     assert made.notes == ("18.18 % of tokens are [UNK] (high: this vocabulary does not fit this text well)",)
     assert encoder.encode([Example("0", "w1 w2")], labelled=False).notes == ()
 
 
-def test_packs_hold_their_cap_and_positions_count_from_the_start_of_the_pack(wordpieces) -> None:
-    encoder = ExampleEncoder(wordpieces, "tagging", ("A",), settings())
+def test_packs_hold_their_cap_and_positions_count_from_the_start_of_the_pack(tokenizer) -> None:
+    encoder = ExampleEncoder(tokenizer, "tagging", ("A",), settings())
     some = [Example(str(i), "", label=("A",) * i, tokens=("w1",) * i) for i in (2, 3, 4)]
     sequences = encoder.encode(some, labelled=True).sequences  # 4, 5 and 6 tokens
     first, second = build_packs(sequences, settings(pack_tokens=10), 3, 0)

@@ -35,7 +35,7 @@ def saved(folder: Path, head: Head, pooling: Any = "first") -> Path:
     with torch.no_grad():
         model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
     config = FinetunedConfig(head=head, labels=tiny.LABELS[head], settings=settings, dataset="made-up", task_id=2)
-    save_finetuned(folder / "model", FinetunedModel(model, pretrained.wordpieces, config, len(tiny.VOCABULARY)))
+    save_finetuned(folder / "model", FinetunedModel(model, pretrained.tokenizer, config, len(tiny.VOCABULARY)))
     return folder / "model"
 
 
@@ -52,7 +52,7 @@ def padded(rows: list[Any]) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_the_dense_form_gives_what_packs_give(head: Head, pooling: str, tmp_path: Path) -> None:
     finetuned = load_finetuned(saved(tmp_path, head, pooling))
-    encoder = ExampleEncoder(finetuned.wordpieces, head, finetuned.config.labels, finetuned.config.settings, 4)
+    encoder = ExampleEncoder(finetuned.tokenizer, head, finetuned.config.labels, finetuned.config.settings, 4)
     rows = list(encoder.encode(tiny.examples(head, 6), labelled=False).sequences)
     with torch.inference_mode():
         made = PaddedEncoderWithHead(finetuned.model).eval()(*padded(rows))

@@ -49,12 +49,12 @@ def saved(folder: Path, head: Head, task_id: int = 0, pooling: Any = "first", **
         texts=("text", "pair"),
         task_id=task_id,
     )
-    save_finetuned(folder / "model", FinetunedModel(model, pretrained.wordpieces, config, len(tiny.VOCABULARY)))
+    save_finetuned(folder / "model", FinetunedModel(model, pretrained.tokenizer, config, len(tiny.VOCABULARY)))
     return model, config, folder / "model"
 
 
-def logits(model: EncoderWithHead, head: Head, wordpieces: Any, task_id: int) -> list[Any]:
-    encoder = ExampleEncoder(wordpieces, head, tiny.LABELS[head], tiny.settings(), 4)
+def logits(model: EncoderWithHead, head: Head, tokenizer: Any, task_id: int) -> list[Any]:
+    encoder = ExampleEncoder(tokenizer, head, tiny.LABELS[head], tiny.settings(), 4)
     sequences = encoder.encode(tiny.examples(head, 5), labelled=False).sequences
     return list(compute_logits(model, sequences, tiny.settings(), CPU, task_id=task_id))
 
@@ -66,7 +66,7 @@ def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
 ) -> None:
     transformers = pytest.importorskip("transformers")
     model, config, folder = saved(tmp_path, head, task_id, with_ids={"knowledge_masking": 0})
-    pretrained = load_finetuned(folder).wordpieces
+    pretrained = load_finetuned(folder).tokenizer
     theirs = getattr(transformers, CLASSES[head]).from_pretrained(folder).eval()
     encoder = ExampleEncoder(pretrained, head, config.labels, config.settings, 4)
     for one, ours in zip(
@@ -106,8 +106,8 @@ def test_what_is_loaded_again_gives_the_same(head: Head, pooling: str, changes: 
         model, config, _ = saved(tmp_path, head, 1 if changes else 0, pooling, **changes)
     again = load_finetuned(tmp_path / "model")
     for one, other in zip(
-        logits(model, head, again.wordpieces, config.task_id),
-        logits(again.model, head, again.wordpieces, 0),
+        logits(model, head, again.tokenizer, config.task_id),
+        logits(again.model, head, again.tokenizer, 0),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
@@ -118,13 +118,13 @@ def recurrent(folder: Path, head: Head) -> tuple[EncoderWithHead, FinetunedConfi
     from ernie2.config.settings import EncoderSettings
     from ernie2.model.encoders import build_encoder
 
-    wordpieces = tiny.pretrained(folder / "checkpoint").wordpieces
+    tokenizer = tiny.pretrained(folder / "checkpoint").tokenizer
     shape = EncoderSettings(kind="gru", layers=1, hidden=16, position_rows=64, task_ids=4, dropout=0.0)
     model = EncoderWithHead(build_encoder(shape, 128, 0), head, 2, dropout=0.0)
     config = FinetunedConfig(
         head=head, labels=tiny.LABELS[head], settings=tiny.settings(), dataset="made-up", task_id=1
     )
-    save_finetuned(folder / "model", FinetunedModel(model, wordpieces, config, len(tiny.VOCABULARY)))
+    save_finetuned(folder / "model", FinetunedModel(model, tokenizer, config, len(tiny.VOCABULARY)))
     return model, config
 
 

@@ -16,7 +16,7 @@ from ernie2.finetuning.pretrained import PretrainedCheckpoint, fit_lengths, load
 from ernie2.finetuning.runs import run_seeds
 from ernie2.runs.build import build
 from ernie2.runs.export import export_hf
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.training.records import Records
 
 IDS = {"knowledge_masking": 0, "sentence_distance": 1, "ir_relevance": 2}
@@ -82,7 +82,7 @@ def test_a_tokeniser_must_be_there_and_fit(tmp_path: Path) -> None:
         (folder / name).unlink()
     with pytest.raises(CheckpointError, match="no tokeniser beside it"):
         load_pretrained(folder)
-    assert load_pretrained(folder, folder / "words.txt").wordpieces.vocab_size == len(tiny.VOCABULARY)
+    assert load_pretrained(folder, folder / "words.txt").tokenizer.vocab_size == len(tiny.VOCABULARY)
     (folder / "more.txt").write_text("\n".join([*tiny.VOCABULARY, "one", "more"]) + "\n")
     with pytest.raises(CheckpointError, match="do not belong together"):
         load_pretrained(folder, folder / "more.txt")
@@ -91,9 +91,9 @@ def test_a_tokeniser_must_be_there_and_fit(tmp_path: Path) -> None:
 def test_a_cased_vocabulary_alone_keeps_its_capitals(tmp_path: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "checkpoint")
     (folder / "tokenizer.json").unlink()
-    assert not load_pretrained(folder).wordpieces.cased
+    assert not load_pretrained(folder).tokenizer.cased
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    assert load_pretrained(folder).wordpieces.encode_batch(["W1"])[0].tokens == ["[UNK]"]
+    assert load_pretrained(folder).tokenizer.encode_batch(["W1"])[0].tokens == ["[UNK]"]
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_a_run_is_fine_tuned_under_the_ids_it_was_trained_with(part: str, tmp_pa
     made = build(tiny_run.recipe(tmp_path), shards)
     made.trainer.train()
     Records(tmp_path / "run").describe(made.record)
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
     seen = load_pretrained(tmp_path / "run").stored.carried["ernie2_task_instances"]
-    export_hf(tmp_path / "run/hf", made.trainer.model, wordpieces, made.record, {}, seen)
+    export_hf(tmp_path / "run/hf", made.trainer.model, tokenizer, made.record, {}, seen)
     pretrained = load_pretrained(tmp_path / "run" / part)
-    assert pretrained.wordpieces.vocab_size == 1000
+    assert pretrained.tokenizer.vocab_size == 1000
     assert (
         pretrained.task_id("sentence_reordering", tiny.settings())[0]
         == pretrained.stored.task_ids["sentence_reordering"]

@@ -25,7 +25,7 @@ def ready(folder: Path, **changes):
     """A model before training, four short texts and settings."""
     settings = tiny.settings(**{"weight_decay": 0.1, "batch": 2, "epochs": 3, **changes})
     pretrained = tiny.pretrained(folder / "checkpoint", dropout=settings.dropout)
-    encoder = ExampleEncoder(pretrained.wordpieces, "classification", tiny.LABELS["classification"], settings, 4)
+    encoder = ExampleEncoder(pretrained.tokenizer, "classification", tiny.LABELS["classification"], settings, 4)
     carrier, _ = pretrained.build(settings, 0)
     model = EncoderWithHead(carrier.encoder, "classification", 2, dropout=settings.dropout, seed=3)
     return model, encoder.encode(tiny.examples("classification", 4), labelled=True).sequences, settings

@@ -23,7 +23,7 @@ def ready(folder: Path, head: Head, count: int = 13, **changes: Any):
     """A model before training, its sequences and settings."""
     settings = tiny.settings(**changes)
     pretrained = tiny.pretrained(folder / "checkpoint", dropout=settings.dropout)
-    encoder = ExampleEncoder(pretrained.wordpieces, head, tiny.LABELS[head], settings, 4)
+    encoder = ExampleEncoder(pretrained.tokenizer, head, tiny.LABELS[head], settings, 4)
     carrier, _ = pretrained.build(settings, 0)
     model = EncoderWithHead(
         carrier.encoder, head, output_count(head, len(tiny.LABELS[head])), dropout=settings.dropout, seed=3
@@ -81,7 +81,7 @@ def test_losses_are_those_of_transformers_on_the_same_batches(head: Head, tmp_pa
     # five epochs of four batches, accumulated over packs of two sequences or so
     model, sequences, settings, pretrained = ready(tmp_path, head, epochs=5, pack_tokens=40)
     config = FinetunedConfig(head=head, labels=tiny.LABELS[head], settings=settings, dataset="made-up")
-    save_finetuned(tmp_path / "start", FinetunedModel(model, pretrained.wordpieces, config, len(tiny.VOCABULARY)))
+    save_finetuned(tmp_path / "start", FinetunedModel(model, pretrained.tokenizer, config, len(tiny.VOCABULARY)))
     ours = train_model(model, sequences, settings, 5, CPU).losses
     theirs = plain_losses(tmp_path / "start", head, sequences, settings, 5)
     assert len(ours) == len(theirs) == 20

@@ -7,7 +7,7 @@ import pytest
 from ernie2.errors import ConfigError, ShardError, UnknownTask
 from ernie2.inspecting.figures import inspect
 from ernie2.inspecting.text import render
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.storage.json_files import read_checked_json
 from ernie2.tasks import base
 from ernie2.tasks.base import TokenTask, known_tasks
@@ -22,7 +22,7 @@ def folder(tmp_path, corpora, words=WORDS):
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("\n".join(words), encoding="utf-8")
     shards = write_corpora(tmp_path / "shards", corpora).folder
-    give_tokenizer(shards, load_wordpieces(vocabulary))
+    give_tokenizer(shards, load_tokenizer(vocabulary))
     return shards
 
 
@@ -149,7 +149,7 @@ def test_a_cased_tokeniser_says_why_capitalization_does_not_apply(tmp_path):
     shards = write_corpora(tmp_path / "shards", {"a": [city()]}).folder
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("\n".join([*WORDS, *"abcdefghijklmnopqrstuvwxyz", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]))
-    give_tokenizer(shards, load_wordpieces(vocabulary, lowercase=False))
+    give_tokenizer(shards, load_tokenizer(vocabulary, lowercase=False))
     (task,) = inspect(shards, "capitalization_prediction", 2).tasks
     assert "the tokeniser is cased" in (task.why_not or "")
 

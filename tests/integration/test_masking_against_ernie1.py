@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.tasks.building import vocabulary_of
 from ernie2.tasks.knowledge_masking import KnowledgeMasking
 
@@ -49,7 +49,7 @@ def written(tmp_path):
         lines.append(f"{ids};{ids};{ids};{labels};0\n")
     file = tmp_path / "instances.txt.gz"
     file.write_bytes(gzip.compress("".join(lines).encode()))
-    return file, load_wordpieces(vocabulary)
+    return file, load_tokenizer(vocabulary)
 
 
 def units_of(text, begins):
@@ -57,8 +57,8 @@ def units_of(text, begins):
 
 
 def test_instances_become_text_again_and_keep_where_each_token_stands(written):
-    file, pieces = written
-    first, second = script.read_texts(file, pieces, 2)
+    file, tokenizer = written
+    first, second = script.read_texts(file, tokenizer, 2)
     assert first.text == "北京大学在中国。\n\n出版社有书"
     assert second.text == "□中国有iphone x\n\n书"
     assert second.starts.tolist() == [0, 1, 2, 3, 4, 5, 11, 14]
@@ -67,15 +67,17 @@ def test_instances_become_text_again_and_keep_where_each_token_stands(written):
 
 
 def test_boundaries_and_units_are_counted_by_hand(written):
-    file, pieces = written
-    texts = list(script.read_texts(file, pieces, 2))
-    vocabulary = vocabulary_of(pieces)
-    sequences = [script.sequence_of(text, script.VARIANTS["ours"], vocabulary, pieces.continuing) for text in texts]
+    file, tokenizer = written
+    texts = list(script.read_texts(file, tokenizer, 2))
+    vocabulary = vocabulary_of(tokenizer)
+    sequences = [
+        script.sequence_of(text, script.VARIANTS["ours"], vocabulary, tokenizer.is_continuation) for text in texts
+    ]
     ours = [script.begins_of(sequence) for sequence in sequences]
     assert units_of(texts[0], ours[0]) == ["北京大学", "在", "中国", "。", "出版社", "有", "书"]
     assert units_of(texts[1], ours[1]) == ["□", "中国", "有", "iphone", "x", "书"]
     # places: 7 + 4 of the first; 5 of the second, for the one beside □ does not count
-    counted = script.compare(texts, ours, pieces.unk_id)
+    counted = script.compare(texts, ours, tokenizer.unk_id)
     assert counted["places"] == 16
     assert (counted["precision"], counted["recall"]) == (8 / 8, 8 / 10)
     assert counted["unit_f1"] == 2 * 11 / (13 + 15)
@@ -87,10 +89,10 @@ def test_boundaries_and_units_are_counted_by_hand(written):
 
 
 def test_their_own_units_are_masked_whole(written):
-    file, pieces = written
-    vocabulary = vocabulary_of(pieces)
-    (text,) = script.read_texts(file, pieces, 1)
-    sequence = script.sequence_of(text, None, vocabulary, pieces.continuing)
+    file, tokenizer = written
+    vocabulary = vocabulary_of(tokenizer)
+    (text,) = script.read_texts(file, tokenizer, 1)
+    sequence = script.sequence_of(text, None, vocabulary, tokenizer.is_continuation)
     options = KnowledgeMasking.Options(mix={"all": 1.0}, mask_share=0.01)
     picked = {
         tuple(
@@ -98,18 +100,20 @@ def test_their_own_units_are_masked_whole(written):
         )
         for s in range(200)
     }
-    assert {"".join(pieces.tokens[token] for token in unit) for unit in picked} == {
+    assert {"".join(tokenizer.tokens[token] for token in unit) for unit in picked} == {
         "北京", "大学", "在", "中国", "。", "出版", "社", "有", "书"
     }  # fmt: skip
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the instances of ERNIE 1.0 are not at hand")
 def test_our_boundaries_are_those_of_real_instances_and_the_share_masked_is_what_the_rule_implies():
-    pieces = load_wordpieces(SHARED / "zh" / "vocab" / "ernie1_zh_vocab.txt")
-    vocabulary = vocabulary_of(pieces)
-    texts = list(script.read_texts(REAL, pieces, 300))
-    sequences = [script.sequence_of(text, script.VARIANTS["ours"], vocabulary, pieces.continuing) for text in texts]
-    counted = script.compare(texts, [script.begins_of(sequence) for sequence in sequences], pieces.unk_id)
+    tokenizer = load_tokenizer(SHARED / "zh" / "vocab" / "ernie1_zh_vocab.txt")
+    vocabulary = vocabulary_of(tokenizer)
+    texts = list(script.read_texts(REAL, tokenizer, 300))
+    sequences = [
+        script.sequence_of(text, script.VARIANTS["ours"], vocabulary, tokenizer.is_continuation) for text in texts
+    ]
+    counted = script.compare(texts, [script.begins_of(sequence) for sequence in sequences], tokenizer.unk_id)
     assert counted["precision"] > 0.97
     assert counted["f1"] > 0.92
     assert counted["unit_f1"] > 0.79

@@ -17,7 +17,7 @@ import tiny
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, StorageError
 from ernie2.model.formats.filling import load_model
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.training.checkpoints import newest
 
 with warnings.catch_warnings():
@@ -167,7 +167,7 @@ def test_a_cased_vocabulary_stays_cased(tmp_path):
     (source / "vocab.txt").write_text("".join(f"{token}\n" for token in [*VOCABULARY, "Anna", "anna"]))
     (source / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     ernie2.convert(source, tmp_path / "hf")
-    assert [encoding.ids for encoding in load_wordpieces(tmp_path / "hf").encode_batch(["Anna anna"])] == [[205, 206]]
+    assert [encoding.ids for encoding in load_tokenizer(tmp_path / "hf").encode_batch(["Anna anna"])] == [[205, 206]]
 
 
 def test_a_folder_that_exists_is_not_written_over(tmp_path):
@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
     source = paddle_files.copied("fluid", tmp_path)
     ernie_vocabulary(source)
-    monkeypatch.setattr(WordPieces, "save", full)
+    monkeypatch.setattr(SubwordTokenizer, "save", full)
     with pytest.raises(StorageError, match="No space left on device; nothing was changed"):
         ernie2.convert(source, tmp_path / "hf")
     assert [path.name for path in tmp_path.iterdir()] == ["fluid"]

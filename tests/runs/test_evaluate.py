@@ -25,7 +25,7 @@ def test_evaluate_says_what_it_measures_on_and_where_its_settings_come_from(tmp_
         "tokens. These settings are the run's recipe."
     ) in capsys.readouterr().out.splitlines()
     ernie2.evaluate(run / "hf", tmp_path / "shards")
-    text, other = (shards.corpora[name].tokens("train") for name in ("text", "more"))
+    text, other = (shards.corpora[name].num_tokens("train") for name in ("text", "more"))
     assert (
         f"Held out: up to 256 instances a task, of text (weight {text:,}: its tokens), more (weight {other:,}: its "
         f"tokens); seed 0, sequences of up to 64 tokens. These settings are defaults, since {run / 'hf'} carries no "

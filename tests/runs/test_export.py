@@ -8,7 +8,7 @@ from ernie2.runs.build import build
 from ernie2.runs.convert import convert
 from ernie2.runs.export import export_hf, model_card
 from ernie2.runs.load import load_checkpoint, warm_start
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.training.run_record import RunRecord
 
 transformers = pytest.importorskip("transformers")
@@ -20,8 +20,8 @@ def exported(tmp_path_factory):
     shards = tiny_run.write_shards(folder / "shards")
     made = build(tiny_run.recipe(folder, about="Only a test."), shards)
     figures = made.trainer.heldout.evaluate(made.trainer.model, made.trainer.world.device, "fp32")
-    wordpieces = load_wordpieces(folder / "shards" / "tokenizer.json")
-    export_hf(folder / "hf", made.trainer.model, wordpieces, made.record, figures, {"knowledge_masking": 9})
+    tokenizer = load_tokenizer(folder / "shards" / "tokenizer.json")
+    export_hf(folder / "hf", made.trainer.model, tokenizer, made.record, figures, {"knowledge_masking": 9})
     return folder / "hf", made, figures
 
 
@@ -86,8 +86,8 @@ def test_a_recurrent_encoder_becomes_a_folder_of_ours_that_can_be_measured_and_s
     shards = tiny_run.write_shards(tmp_path / "shards")
     recipe = tiny_run.recipe(tmp_path, encoder={"kind": "gru"})
     made = build(recipe, shards)
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
-    folder = export_hf(tmp_path / "run/hf", made.trainer.model, wordpieces, made.record, {}, {"knowledge_masking": 9})
+    tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
+    folder = export_hf(tmp_path / "run/hf", made.trainer.model, tokenizer, made.record, {}, {"knowledge_masking": 9})
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
         "ernie2.json",

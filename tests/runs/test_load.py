@@ -17,7 +17,7 @@ from ernie2.runs.build import build, head_specs
 from ernie2.runs.export import export_hf
 from ernie2.runs.load import load_checkpoint, warm_start
 from ernie2.shards.store import Shards
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.training.checkpoints import newest
 from ernie2.training.records import Records
 from ernie2.training.run_record import read_run
@@ -32,8 +32,8 @@ def trained(tmp_path_factory):
     made.trainer.train()
     run = folder / "run"
     Records(run).describe(made.record.updated(status="done"))
-    pieces = load_wordpieces(shards.folder / "tokenizer.json")
-    export_hf(run / "hf", made.trainer.model, pieces, made.record, {}, {})
+    tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
+    export_hf(run / "hf", made.trainer.model, tokenizer, made.record, {}, {})
     return run, shards, made.trainer
 
 
@@ -121,12 +121,12 @@ def test_a_warm_start_takes_the_row_of_a_task_by_its_name_and_copies_row_0_for_a
     assert torch.equal(ours[5:], theirs[5:])
 
 
-def shards_of(folder, wordpieces):
+def shards_of(folder, tokenizer):
     """Shards of random documents of tokens 5 to 199, made with a tokeniser."""
     drawn = np.random.default_rng(7).integers(5, 200, size=(20, 3, 6, 4)).tolist()  # paragraphs of sentences
     documents = [tiny.document(paragraphs, name=f"doc{i}", group=i) for i, paragraphs in enumerate(drawn)]
     shards = tiny_run.write_shards(folder / "shards", documents)
-    tiny.give_tokenizer(shards.folder, wordpieces)
+    tiny.give_tokenizer(shards.folder, tokenizer)
     return Shards(shards.folder)
 
 
@@ -134,7 +134,7 @@ def tokens_of_paddle(folder, ids=205):
     """A vocabulary put beside a tiny model of Paddle, and shards made with it."""
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *[f"w{i}" for i in range(5, ids)]]
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
-    return shards_of(folder, load_wordpieces(folder / "vocab.txt"))
+    return shards_of(folder, load_tokenizer(folder / "vocab.txt"))
 
 
 @pytest.mark.parametrize("name", paddle_files.LAYOUTS)
@@ -164,7 +164,7 @@ def test_pre_training_starts_from_a_model_of_paddle(tmp_path, name):
 
 @pytest.mark.skipif(minilm.folder() is None, reason=minilm.MISSING)
 def test_pre_training_starts_from_the_real_minilm_with_its_outputs_unchanged(tmp_path):
-    shards = shards_of(tmp_path, load_wordpieces(minilm.folder()))
+    shards = shards_of(tmp_path, load_tokenizer(minilm.folder()))
     theirs = load_model(minilm.folder()).model
     settings = theirs.settings.model_copy(update={"task_ids": 16, "segment_types": 4})
     specs = [HeadSpec("knowledge_masking", "token", None)]

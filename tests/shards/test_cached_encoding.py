@@ -15,11 +15,11 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
 from ernie2.shards import cached_encoding
-from ernie2.shards.cached_encoding import Encoder
-from ernie2.shards.wordpieces import WordPieces, batch_columns, load_wordpieces, train_wordpieces
+from ernie2.shards.cached_encoding import CachedEncoder
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer, token_columns, train_tokenizer
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-PIECES = train_wordpieces(iter(["the cat sat on the mat, unhappy; ééß İi 文字 don't [MASK] 12 3.5 ﬁ"] * 3), 200)
+PIECES = train_tokenizer(iter(["the cat sat on the mat, unhappy; ééß İi 文字 don't [MASK] 12 3.5 ﬁ"] * 3), 200)
 
 
 def byte_level():
@@ -30,15 +30,15 @@ def byte_level():
         ["the cat sat on the mat"] * 5,
         BpeTrainer(special_tokens=SPECIALS, initial_alphabet=ByteLevel.alphabet(), show_progress=False),
     )
-    return WordPieces(tokenizer)
+    return SubwordTokenizer(tokenizer)
 
 
-def same(encoder, wordpieces, text):
+def same(encoder, tokenizer, text):
     """Checks an encoder against `encode_batch` of whole paragraphs."""
     paragraphs = text.split("\n\n")
     starts = np.cumsum([0, *(len(paragraph) + 2 for paragraph in paragraphs)])[:-1]
     found = encoder.encode(text, paragraphs, starts)
-    plain = batch_columns(wordpieces.encode_batch(paragraphs))
+    plain = token_columns(tokenizer.encode_batch(paragraphs))
     base = np.repeat(starts, plain.counts)
     assert found.ids.tolist() == plain.ids.tolist()
     assert found.starts.tolist() == (plain.starts + base).tolist()
@@ -57,7 +57,7 @@ MIXED = st.text(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(MIXED, max_size=4))
 def test_chunks_give_the_tokens_of_any_text(monkeypatch_chunks, texts):
-    encoder = Encoder(PIECES)
+    encoder = CachedEncoder(PIECES)
     for text in [*texts, *texts]:
         same(encoder, PIECES, text)
 
@@ -65,42 +65,42 @@ def test_chunks_give_the_tokens_of_any_text(monkeypatch_chunks, texts):
 @pytest.fixture(scope="module")
 def monkeypatch_chunks():
     """Lets texts without spaces go by chunks too."""
-    before, cached_encoding.LONGEST_MEAN_CHUNK = cached_encoding.LONGEST_MEAN_CHUNK, 10**9
+    before, cached_encoding.MAX_MEAN_CHUNK = cached_encoding.MAX_MEAN_CHUNK, 10**9
     yield
-    cached_encoding.LONGEST_MEAN_CHUNK = before
+    cached_encoding.MAX_MEAN_CHUNK = before
 
 
 def test_a_chunk_is_encoded_once():
     asked = []
 
     class Listening:
-        cuts_at_punctuation = True
+        splits_at_punctuation = True
 
         def encode_batch(self, texts):
             asked.extend(texts)
             return PIECES.encode_batch(texts)
 
-    encoder = Encoder(Listening())
+    encoder = CachedEncoder(Listening())
     for text in ("the cat\nsat.", "the mat, sat?!"):
         encoder.encode(text, [text], np.array([0]))
     assert asked == ["the", "cat", "sat", ".", "mat", ",", "?!"]
 
 
 def test_the_memory_begins_anew_when_it_is_full(monkeypatch):
-    monkeypatch.setattr(cached_encoding, "REMEMBERED", 2)
-    encoder = Encoder(PIECES)
+    monkeypatch.setattr(cached_encoding, "MAX_CACHED_CHUNKS", 2)
+    encoder = CachedEncoder(PIECES)
     for text in ("the cat sat on", "on the mat", "the cat"):
         same(encoder, PIECES, text)
 
 
 def test_a_tokeniser_that_looks_across_spaces_takes_the_plain_way():
-    wordpieces = byte_level()
-    assert not wordpieces.cuts_at_punctuation
-    same(Encoder(wordpieces), wordpieces, "the cat sat\n\non the  mat")
+    tokenizer = byte_level()
+    assert not tokenizer.splits_at_punctuation
+    same(CachedEncoder(tokenizer), tokenizer, "the cat sat\n\non the  mat")
 
 
 def test_a_script_without_spaces_takes_the_plain_way():
-    same(Encoder(PIECES), PIECES, "文字" * 50)
+    same(CachedEncoder(PIECES), PIECES, "文字" * 50)
 
 
 def test_real_text_and_vocabularies_agree():
@@ -108,7 +108,7 @@ def test_real_text_and_vocabularies_agree():
     vocabulary, corpus = shared / "en/vocab/bert_uncased_vocab.txt", shared / "en/corpus/wikitext2_raw_test.txt"
     if not vocabulary.exists():
         pytest.skip("the shared data are not here")
-    wordpieces = load_wordpieces(vocabulary)
-    assert wordpieces.cuts_at_punctuation
+    tokenizer = load_tokenizer(vocabulary)
+    assert tokenizer.splits_at_punctuation
     lines = [line.strip() for line in corpus.read_text(encoding="utf-8").splitlines()[:600]]
-    same(Encoder(wordpieces), wordpieces, "\n\n".join(filter(None, lines)))
+    same(CachedEncoder(tokenizer), tokenizer, "\n\n".join(filter(None, lines)))

@@ -11,22 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.config.data_settings import ShardSettings
-from ernie2.shards.columns import HALF_A_PAIR, NO_TOKENS, ONLY_UNKNOWN, ColumnMaker, shard_columns
+from ernie2.shards.columns import NO_TOKENS, ONE_TEXT_EMPTY, ONLY_UNKNOWN, ColumnBuilder, shard_columns
 from ernie2.shards.knowledge.token_runs import ACROSS, TOO_LONG, as_spans
 from ernie2.shards.store import CAPITALISED, CASED, WORD_START
+from ernie2.shards.tokenizer import train_tokenizer
 from ernie2.shards.units import UnitDocument
-from ernie2.shards.wordpieces import train_wordpieces
 
 WORDS = (
     "the a parisma thappy cat dog sat on mat un happy it's straße élan house in paris berlin"
     " mcdonald iphone नमस्ते दुनिया გამარჯობა שלום 文 字 1859"
 )
-PIECES = train_wordpieces(iter([WORDS] * 3), 300)
+PIECES = train_tokenizer(iter([WORDS] * 3), 300)
 NONE = 0
 
 
 def maker(language="en", annotators=(), **limits):
-    return ColumnMaker(PIECES, language, annotators, ShardSettings(folder="nowhere", **limits))
+    return ColumnBuilder(PIECES, language, annotators, ShardSettings(folder="nowhere", **limits))
 
 
 def columns(*texts, spans=(), made=None, **limits):
@@ -200,7 +200,7 @@ def test_a_german_noun_is_capitalised_and_a_verb_is_not(capital):
 
 def pair_columns(pairs, **limits):
     """Columns of labelled pairs, their maker and their batches."""
-    made = ColumnMaker(PIECES, "en", (), ShardSettings(folder="nowhere", **limits), pairs=True)
+    made = ColumnBuilder(PIECES, "en", (), ShardSettings(folder="nowhere", **limits), pairs=True)
     documents = [UnitDocument(f"d{i}", i, f"{a}\n\n{b}", [], "ab"[i % 2]) for i, (a, b) in enumerate(pairs)]
     batches = [batch for batch, _ in made.batches(documents) if batch is not None]
     names = [name for batch in batches for name in batch.names]
@@ -220,7 +220,7 @@ def test_a_pair_without_tokens_in_one_text_or_in_both_is_dropped_by_name():
     assert names == ["d0", "d5"]
     assert made["label"].tolist() == [0, 1]
     assert made["label"].dtype == np.uint16
-    assert maker_of.dropped == {HALF_A_PAIR: 2, NO_TOKENS: 1, ONLY_UNKNOWN: 1}
+    assert maker_of.dropped == {ONE_TEXT_EMPTY: 2, NO_TOKENS: 1, ONLY_UNKNOWN: 1}
 
 
 TEXT = st.text(alphabet=st.sampled_from("the cat. Dog!?é文\u200b♜"), max_size=300).map(

@@ -36,10 +36,10 @@ from ernie2.runs.recipes import load_recipe
 from ernie2.shards import input_files, pipeline
 from ernie2.shards.prepare import prepare
 from ernie2.shards.provenance import check_settings
-from ernie2.shards.shard_folders import reading_shards
+from ernie2.shards.shard_folders import locked_shards
 from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import CAPITALISED, CASED, WORD_START, Shards
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.storage.locks import FolderLock
 
 GERMAN = """Der alte Kapitän sah über das Meer. Die Straße nach Köln war lang; „Ärgerlich!“, rief er.
@@ -110,8 +110,8 @@ def test_the_manifest_tells_what_was_made(made):
     facts = shards.facts["corpora"]["text"]
     corpus = shards.corpora["text"]
     assert (facts["documents"], facts["heldout_documents"], facts["dropped"]) == (60, 5, {"duplicate": 1})
-    assert (corpus.documents("train"), corpus.documents("heldout")) == (55, 5)
-    assert facts["tokens"] == corpus.tokens("train") + corpus.tokens("heldout")
+    assert (corpus.num_documents("train"), corpus.num_documents("heldout")) == (55, 5)
+    assert facts["tokens"] == corpus.num_tokens("train") + corpus.num_tokens("heldout")
     assert len(facts["shards"]) > 3
     assert facts["spans"]["user"] == 60
     assert shards.facts["phrases"] > 0
@@ -132,7 +132,7 @@ def test_only_the_set_itself_is_left(made):
         "vocab.txt",
     ]
     assert sorted(entry.name for entry in shards.folder.iterdir()) == ["input-files.json", *names]
-    assert load_wordpieces(shards.folder / "tokenizer.json").fingerprint == shards.tokenizer_fingerprint
+    assert load_tokenizer(shards.folder / "tokenizer.json").fingerprint == shards.tokenizer_fingerprint
 
 
 def test_phrases_are_readable_and_marked(made):
@@ -140,11 +140,11 @@ def test_phrases_are_readable_and_marked(made):
     lines = (shards.folder / "phrases.tsv").read_text().splitlines()
     assert lines[0].split("\t") == ["phrase", "count", "npmi"]
     assert "grand duchess anna" in [line.split("\t")[0] for line in lines]
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
     corpus = shards.corpora["text"]
     marked = {
-        wordpieces.decode(document.tokens[first:end])
-        for number in range(corpus.documents("train"))
+        tokenizer.decode(document.tokens[first:end])
+        for number in range(corpus.num_documents("train"))
         for document in [corpus.document("train", number)]
         for first, end in document.spans.get("phrase", np.zeros((0, 2), dtype=int)).tolist()
     }
@@ -163,7 +163,7 @@ def test_a_changed_phrases_file_is_noticed_when_shards_are_opened(made, tmp_path
 
 def test_tokens_and_flags_are_those_of_the_text(made):
     shards, folder = made
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
     texts = {}
     with gzip.open(folder / "in.jsonl.gz", "rt") as lines:
         for line in lines:
@@ -172,7 +172,7 @@ def test_tokens_and_flags_are_those_of_the_text(made):
     for number in range(10):
         document = corpus.document("train", number)
         text = texts[document.name]
-        (encoding,) = wordpieces.encode_batch([text])
+        (encoding,) = tokenizer.encode_batch([text])
         assert document.tokens.tolist() == encoding.ids
         words = [text[start:end] for start, end in encoding.offsets]
         begins = document.flags & WORD_START > 0
@@ -479,7 +479,7 @@ def test_a_set_that_a_process_reads_is_not_replaced(tmp_path):
     first = prepare(plain_recipe(tmp_path), workers=1)
     before, asked = contents(first.folder), plain_recipe(tmp_path, shards={**_shards(tmp_path), "share": 0.5})
     stages = []
-    with reading_shards(first):
+    with locked_shards(first):
         before |= {"readers.lock": contents(first.folder)["readers.lock"]}
         told = r"shards is being read by process \d+ on .*\. Wait for it or stop it; choose another shards\.folder\."
         with pytest.raises(FolderInUse, match=told):
@@ -487,7 +487,7 @@ def test_a_set_that_a_process_reads_is_not_replaced(tmp_path):
         assert stages == []
         assert contents(first.folder) == before
     assert prepare(asked, workers=1, replace=True).fingerprint != first.fingerprint
-    with pytest.raises(ShardError, match="was replaced while this command started"), reading_shards(first):
+    with pytest.raises(ShardError, match="was replaced while this command started"), locked_shards(first):
         pass
 
 
@@ -498,7 +498,7 @@ def test_a_reader_that_comes_while_the_new_set_is_made_keeps_the_old_one_and_the
 
         def report(progress):
             if progress.stage == "mark" and progress.done == progress.total:
-                held.enter_context(reading_shards(first))
+                held.enter_context(locked_shards(first))
 
         with pytest.raises(FolderInUse):
             prepare(asked, 1, report, replace=True)
@@ -541,10 +541,10 @@ def test_chinese_words_and_names_are_marked(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
     tokenizer = {"file": str(tmp_path / "vocab.txt")}
     shards = prepare(recipe(tmp_path, tmp_path / "zh.txt", "zh", tokenizer=tokenizer), workers=1)
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
     shard = shards.corpora["text"].shards[0]
     marked = {
-        kind: {wordpieces.decode(shard.tokens[first:end]).replace(" ", "") for first, end in runs.tolist()}
+        kind: {tokenizer.decode(shard.tokens[first:end]).replace(" ", "") for first, end in runs.tolist()}
         for kind, (runs, _) in shard.spans.items()
     }
     assert {"北京大学", "数学", "城市"} <= marked["word"]
@@ -711,7 +711,7 @@ def test_a_script_without_a_main_guard_runs_once(made, tmp_path):
         timeout=120,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
-    assert Shards(tmp_path / "shards").corpora["text"].documents("train") == 55
+    assert Shards(tmp_path / "shards").corpora["text"].num_documents("train") == 55
 
 
 def test_wrong_input_leaves_nothing_behind_and_takes_nothing_away(tmp_path: Path) -> None:

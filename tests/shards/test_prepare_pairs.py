@@ -23,7 +23,7 @@ from ernie2.runs.recipes import load_recipe
 from ernie2.shards import units
 from ernie2.shards.prepare import prepare
 from ernie2.shards.store import Shards
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 WORDS = ("rain", "snow", "wind", "sun", "ship", "crew", "sea", "harbour", "rope", "fish", "captain", "letter", "night")
@@ -69,7 +69,7 @@ def made(folder: Path, corpora: dict[str, Any], workers: int = 1, unit: int = 4_
         "tasks": {"discourse_relation": {}},
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(units, "SMALLEST_UNIT", unit)
+        patch.setattr(units, "MIN_UNIT_BYTES", unit)
         return prepare(load_recipe(described | parts), workers=workers)
 
 
@@ -80,13 +80,13 @@ def pairs_of(path: Path, **settings: Any) -> dict[str, Any]:
 
 def documents(shards: Shards, name: str = "pairs"):
     corpus = shards.corpora[name]
-    return [corpus.document(split, at) for split in ("train", "heldout") for at in range(corpus.documents(split))]
+    return [corpus.document(split, at) for split in ("train", "heldout") for at in range(corpus.num_documents(split))]
 
 
-def texts(document, wordpieces) -> list[str]:
+def texts(document, tokenizer) -> list[str]:
     """The text of every paragraph."""
     bounds = document.sentences[document.paragraphs].tolist()
-    return [wordpieces.decode(document.tokens[start:end].tolist()) for start, end in pairwise(bounds)]
+    return [tokenizer.decode(document.tokens[start:end].tolist()) for start, end in pairwise(bounds)]
 
 
 def squeezed(text: str) -> str:
@@ -107,7 +107,7 @@ def shards(tmp_path_factory):
 
 
 def test_texts_and_labels_come_back_from_the_shards(shards):
-    wordpieces = load_wordpieces(shards.folder / "tokenizer.json")
+    tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
     rows = {f"in#{number}": row for number, row in enumerate(table(), start=1)}
     found = documents(shards)
     assert len(shards.corpora["pairs"].shards) > 3
@@ -115,7 +115,7 @@ def test_texts_and_labels_come_back_from_the_shards(shards):
     for document in found:
         row = rows[document.name]
         assert document.label == str(row["y"])
-        assert [squeezed(text) for text in texts(document, wordpieces)] == [squeezed(row["a"]), squeezed(row["b"])]
+        assert [squeezed(text) for text in texts(document, tokenizer)] == [squeezed(row["a"]), squeezed(row["b"])]
         tokens = document.tokens.tolist()
         assert document.document_count.tolist() == [Counter(tokens)[token] for token in tokens]
 
@@ -133,11 +133,11 @@ def test_labels_are_told_in_order_with_their_counts(shards):
 def test_no_group_is_on_both_sides_of_the_split(shards):
     corpus = shards.corpora["pairs"]
     sides = [
-        {corpus.document(split, at).group for at in range(corpus.documents(split))} for split in ("train", "heldout")
+        {corpus.document(split, at).group for at in range(corpus.num_documents(split))} for split in ("train", "heldout")
     ]
     assert not sides[0] & sides[1]
-    assert (len(sides[0] | sides[1]), corpus.documents("train") + corpus.documents("heldout")) == (50, 400)
-    assert corpus.documents("heldout") >= 5
+    assert (len(sides[0] | sides[1]), corpus.num_documents("train") + corpus.num_documents("heldout")) == (50, 400)
+    assert corpus.num_documents("heldout") >= 5
 
 
 def test_pairs_count_for_the_vocabulary_and_for_phrases(tmp_path):
@@ -148,9 +148,9 @@ def test_pairs_count_for_the_vocabulary_and_for_phrases(tmp_path):
         row["a"] += "; Barrier Reef" if number % 16 == 0 else ""
     corpora = {"pairs": pairs_of(write(tmp_path / "in.tsv", rows), group=None)}
     made_of = made(tmp_path, corpora, unit=1 << 18, shards={"shard_tokens": 100_000})
-    wordpieces = load_wordpieces(made_of.folder / "tokenizer.json")
+    tokenizer = load_tokenizer(made_of.folder / "tokenizer.json")
     marked = {
-        wordpieces.decode(document.tokens[first:end].tolist())
+        tokenizer.decode(document.tokens[first:end].tolist())
         for document in documents(made_of)
         for first, end in document.spans.get("phrase", np.zeros((0, 2), dtype=int)).tolist()
     }

@@ -64,8 +64,8 @@ def test_a_document_without_spans_of_a_kind_does_not_name_it(folder):
 
 def test_documents_of_a_corpus_are_numbered_through_by_split(folder):
     corpus = Shards(folder).corpora["c"]
-    assert (corpus.documents("train"), corpus.documents("heldout")) == (4, 2)
-    assert (corpus.tokens("train"), corpus.tokens("heldout")) == (16, 4)
+    assert (corpus.num_documents("train"), corpus.num_documents("heldout")) == (4, 2)
+    assert (corpus.num_tokens("train"), corpus.num_tokens("heldout")) == (16, 4)
     assert [corpus.document("train", i).name for i in range(4)] == ["a", "b§2", "a", "b§2"]
     assert [corpus.document("heldout", i).tokens.tolist() for i in range(2)] == [[15, 16], [15, 16]]
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ernie2.errors import TokenizerError
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzABCNéüäß0123456789.,-[]"]
@@ -46,12 +46,17 @@ def folder(place: Path, tokens: list[str] | None = None, **files: Any) -> Path:
     return place
 
 
-def ids(wordpieces: WordPieces, text: str) -> list[int]:
-    return list(wordpieces.encode_batch([text])[0].ids)
+def ids(tokenizer: SubwordTokenizer, text: str) -> list[int]:
+    return list(tokenizer.encode_batch([text])[0].ids)
 
 
-def tokens(wordpieces: WordPieces, text: str) -> list[str]:
-    return [wordpieces.tokens[identity] for identity in ids(wordpieces, text)]
+def special_ids(tokenizer: SubwordTokenizer) -> tuple[int, ...]:
+    """Ids of [PAD], [UNK], [CLS], [SEP] and [MASK]."""
+    return tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
+
+
+def tokens(tokenizer: SubwordTokenizer, text: str) -> list[str]:
+    return [tokenizer.tokens[identity] for identity in ids(tokenizer, text)]
 
 
 COMPANIONS: list[dict[str, Any]] = [
@@ -81,15 +86,15 @@ COMPANIONS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module", params=range(len(COMPANIONS)))
-def both(request, tmp_path_factory) -> tuple[WordPieces, WordPieces, Any, Any]:
+def both(request, tmp_path_factory) -> tuple[SubwordTokenizer, SubwordTokenizer, Any, Any]:
     """Ours; ours written and read again; theirs of the same folder; theirs of what ours wrote."""
     transformers = pytest.importorskip("transformers")
     place = tmp_path_factory.mktemp("companions")
     given_files = COMPANIONS[request.param]
-    ours = load_wordpieces(folder(place / "in", **given_files), lowercase=None if given_files else True)
+    ours = load_tokenizer(folder(place / "in", **given_files), lowercase=None if given_files else True)
     ours.save(place / "out")
     theirs = [transformers.BertTokenizer.from_pretrained(place / name) for name in ("in", "out")]
-    return ours, load_wordpieces(place / "out"), theirs[0], theirs[1]
+    return ours, load_tokenizer(place / "out"), theirs[0], theirs[1]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -109,33 +114,33 @@ def test_any_text_has_the_ids_that_transformers_gives_it_before_and_after_it_is_
 
 def test_of_a_token_on_two_lines_the_last_counts_and_every_id_stays_the_number_of_its_line(tmp_path):
     place = folder(tmp_path, [*SPECIALS, "a", "$", "b", "$", "c"], tokenizer_config={"do_lower_case": True})
-    pieces = load_wordpieces(place)
-    assert ids(pieces, "a $ b c") == [5, 8, 7, 9]
-    assert pieces.tokens[6] == "[unused0]"
-    assert 6 not in pieces.ordinary_ids
-    (note,) = pieces.notes
+    tokenizer = load_tokenizer(place)
+    assert ids(tokenizer, "a $ b c") == [5, 8, 7, 9]
+    assert tokenizer.tokens[6] == "[unused0]"
+    assert 6 not in tokenizer.ordinary_ids
+    (note,) = tokenizer.notes
     assert note.endswith(
         "1 line repeats a token: '$' (lines 7 and 9). The last line counts; the other ids are never used."
     )
     transformers = pytest.importorskip("transformers")
     assert transformers.BertTokenizer.from_pretrained(place)("a $ b c").input_ids == [2, 5, 8, 7, 9, 3]
-    pieces.save(tmp_path / "out")
+    tokenizer.save(tmp_path / "out")
     assert (tmp_path / "out" / "vocab.txt").read_text().split() == [*SPECIALS, "a", "[unused0]", "b", "$", "c"]
 
 
 def test_empty_lines_keep_their_ids_and_those_at_the_end_are_passed_over(tmp_path):
     place = folder(tmp_path, [*SPECIALS, "a", "", " ", "b", "", ""], tokenizer_config={"do_lower_case": True})
-    pieces = load_wordpieces(place)
-    assert (pieces.vocab_size, ids(pieces, "a b")) == (9, [5, 8])
-    assert [pieces.tokens[identity] for identity in (6, 7)] == ["[unused0]", "[unused1]"]
-    assert pieces.notes[0].endswith("2 empty lines, the first is line 7; every line after one keeps its id.")
+    tokenizer = load_tokenizer(place)
+    assert (tokenizer.vocab_size, ids(tokenizer, "a b")) == (9, [5, 8])
+    assert [tokenizer.tokens[identity] for identity in (6, 7)] == ["[unused0]", "[unused1]"]
+    assert tokenizer.notes[0].endswith("2 empty lines, the first is line 7; every line after one keeps its id.")
 
 
 def test_an_ernie_vocabulary_may_have_a_token_twice_and_empty_lines(tmp_path):
     lines = [f"{token}\t{number}" for number, token in enumerate([*SPECIALS, "$", "的", "$"])]
     (tmp_path / "vocab.txt").write_text("\n".join([*lines[:6], "", *lines[6:]]) + "\n\n", encoding="utf-8")
-    pieces = load_wordpieces(tmp_path)
-    assert (pieces.vocab_size, ids(pieces, "$的")) == (8, [7, 6])
+    tokenizer = load_tokenizer(tmp_path)
+    assert (tokenizer.vocab_size, ids(tokenizer, "$的")) == (8, [7, 6])
 
 
 @pytest.mark.parametrize(
@@ -178,19 +183,21 @@ def test_an_ernie_vocabulary_may_have_a_token_twice_and_empty_lines(tmp_path):
 )
 def test_case_is_what_the_file_beside_says_or_what_the_vocabulary_shows(tmp_path, words, config, asked, cased, note):
     files = {} if config is None else {"tokenizer_config": config}
-    pieces = load_wordpieces(folder(tmp_path, [*SPECIALS, *words], **files) / "vocab.txt", asked)
-    assert pieces.normalizer["do_lower_case"] is not cased
-    assert len(pieces.notes) == (note is not None)
-    assert note is None or note in pieces.notes[0]
+    tokenizer = load_tokenizer(folder(tmp_path, [*SPECIALS, *words], **files) / "vocab.txt", asked)
+    assert tokenizer.normalizer["do_lower_case"] is not cased
+    assert len(tokenizer.notes) == (note is not None)
+    assert note is None or note in tokenizer.notes[0]
 
 
 def test_tokenizer_config_counts_where_it_contradicts_tokenizer_json_as_in_transformers(tmp_path):
-    load_wordpieces(folder(tmp_path / "in")).save(tmp_path)
+    load_tokenizer(folder(tmp_path / "in")).save(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "do_lower_case": True}))
-    pieces = load_wordpieces(tmp_path)
-    assert tokens(pieces, "The") == ["the"]
-    assert "its lowercase is false, but the tokenizer_config.json beside it says do_lower_case=true" in pieces.notes[0]
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokens(tokenizer, "The") == ["the"]
+    assert (
+        "its lowercase is false, but the tokenizer_config.json beside it says do_lower_case=true" in tokenizer.notes[0]
+    )
     transformers = pytest.importorskip("transformers")
     assert transformers.AutoTokenizer.from_pretrained(tmp_path).tokenize("The") == ["the"]
 
@@ -200,10 +207,10 @@ def test_special_tokens_have_the_names_the_files_give_them(tmp_path):
     special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), names, strict=True))
     described = {"content": "<hidden>", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False}
     place = folder(tmp_path / "in", [*names, "a"], special_tokens_map={**special, "mask_token": described})
-    pieces = load_wordpieces(place)
-    assert (pieces.pad_id, pieces.unk_id, pieces.cls_id, pieces.sep_id, pieces.mask_id) == (0, 1, 2, 3, 4)
-    assert tokens(pieces, "a z") == ["a", "<unk>"]
-    pieces.save(tmp_path / "out")
+    tokenizer = load_tokenizer(place)
+    assert special_ids(tokenizer) == (0, 1, 2, 3, 4)
+    assert tokens(tokenizer, "a z") == ["a", "<unk>"]
+    tokenizer.save(tmp_path / "out")
     assert json.loads((tmp_path / "out/tokenizer_config.json").read_text())["mask_token"] == "<hidden>"
 
 
@@ -211,17 +218,17 @@ def test_an_added_token_far_behind_the_vocabulary_keeps_its_id(tmp_path):
     place = folder(
         tmp_path, [*SPECIALS, "a"], added_tokens={"[E1]": 9}, special_tokens_map={"additional_special_tokens": ["[E1]"]}
     )
-    pieces = load_wordpieces(place)
-    assert (pieces.vocab_size, ids(pieces, "a [E1] a")) == (10, [5, 9, 5])
-    assert 9 in pieces.special_ids
-    assert 9 not in pieces.ordinary_ids
+    tokenizer = load_tokenizer(place)
+    assert (tokenizer.vocab_size, ids(tokenizer, "a [E1] a")) == (10, [5, 9, 5])
+    assert 9 in tokenizer.special_ids
+    assert 9 not in tokenizer.ordinary_ids
 
 
 def test_keys_of_tokenizer_config_come_back_and_paths_do_not(tmp_path):
     config = {"do_lower_case": True, "never_split": ["x"], "model_max_length": 96, "name_or_path": "/home/a",
               "auto_map": {"AutoTokenizer": ["evil.Runs", None]}, "tokenizer_class": "ErnieTokenizer"}  # fmt: skip
-    pieces = load_wordpieces(folder(tmp_path / "in", tokenizer_config=config))
-    pieces.save(tmp_path / "out", max_length=512)
+    tokenizer = load_tokenizer(folder(tmp_path / "in", tokenizer_config=config))
+    tokenizer.save(tmp_path / "out", max_length=512)
     written = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
     assert (written["never_split"], written["model_max_length"], written["tokenizer_class"]) == (
         ["x"],
@@ -234,7 +241,7 @@ def test_keys_of_tokenizer_config_come_back_and_paths_do_not(tmp_path):
 @pytest.mark.parametrize(("known", "written"), [(None, 128), (10**30, 128), (1e30, 128), (512, 128), (64, 64)])
 def test_model_max_length_is_what_the_encoder_can_take(tmp_path, known, written):
     config = {"do_lower_case": True} | ({} if known is None else {"model_max_length": known})
-    load_wordpieces(folder(tmp_path / "in", tokenizer_config=config)).save(tmp_path / "out", max_length=128)
+    load_tokenizer(folder(tmp_path / "in", tokenizer_config=config)).save(tmp_path / "out", max_length=128)
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert theirs.model_max_length == written
@@ -242,15 +249,15 @@ def test_model_max_length_is_what_the_encoder_can_take(tmp_path, known, written)
 
 
 def test_a_tokeniser_of_other_rules_than_berts_is_not_written_as_berts(tmp_path):
-    described = json.loads(load_wordpieces(folder(tmp_path / "in"))._tokenizer.to_str())
+    described = json.loads(load_tokenizer(folder(tmp_path / "in"))._tokenizer.to_str())
     described["pre_tokenizer"] = {"type": "WhitespaceSplit"}
     (tmp_path / "tokenizer.json").write_text(json.dumps(described))
-    pieces = load_wordpieces(tmp_path / "tokenizer.json")
-    pieces.save(tmp_path / "out")
+    tokenizer = load_tokenizer(tmp_path / "tokenizer.json")
+    tokenizer.save(tmp_path / "out")
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     for text in ("the a.b", "a-b"):
-        assert theirs(text, add_special_tokens=False).input_ids == ids(pieces, text)
+        assert theirs(text, add_special_tokens=False).input_ids == ids(tokenizer, text)
 
 
 @pytest.mark.parametrize(
@@ -266,27 +273,27 @@ def test_a_tokeniser_of_other_rules_than_berts_is_not_written_as_berts(tmp_path)
 )
 def test_files_beside_a_vocabulary_that_make_no_sense_are_refused(tmp_path, files, message):
     with pytest.raises(TokenizerError, match=message):
-        load_wordpieces(folder(tmp_path, **files))
+        load_tokenizer(folder(tmp_path, **files))
 
 
 def test_json_that_is_cut_off_beside_a_vocabulary_is_refused(tmp_path):
     (folder(tmp_path) / "tokenizer_config.json").write_text('{"do_lower_case": fal')
     with pytest.raises(TokenizerError, match=r"tokenizer_config.json beside .* is not valid JSON"):
-        load_wordpieces(tmp_path / "vocab.txt")
+        load_tokenizer(tmp_path / "vocab.txt")
 
 
 def test_a_sentencepiece_vocabulary_is_refused_by_name(tmp_path):
     with pytest.raises(
         TokenizerError, match="3 of 9 tokens begin with ▁, so this is the vocabulary of a SentencePiece model"
     ):
-        load_wordpieces(folder(tmp_path, [*SPECIALS, "▁the", "▁a", "▁", "b"]))
+        load_tokenizer(folder(tmp_path, [*SPECIALS, "▁the", "▁a", "▁", "b"]))
 
 
 def test_a_class_with_other_rules_is_named(tmp_path):
-    pieces = load_wordpieces(
+    tokenizer = load_tokenizer(
         folder(tmp_path, tokenizer_config={"do_lower_case": False, "tokenizer_class": "BertJapaneseTokenizer"})
     )
-    assert "names BertJapaneseTokenizer, but the vocabulary is read by BERT's rules" in pieces.notes[0]
+    assert "names BertJapaneseTokenizer, but the vocabulary is read by BERT's rules" in tokenizer.notes[0]
 
 
 def test_ernie_3_and_the_vocabularies_of_bert_are_read(tmp_path):
@@ -294,10 +301,10 @@ def test_ernie_3_and_the_vocabularies_of_bert_are_read(tmp_path):
     file = data / "zh/vocab/ernie3_zh_vocab.txt"
     if not file.is_file():
         pytest.skip("no released vocabulary here")
-    pieces = load_wordpieces(file)
-    assert pieces.vocab_size == 39980
-    assert pieces.normalizer["do_lower_case"] is True
-    assert "'$' (lines" in pieces.notes[0]
+    tokenizer = load_tokenizer(file)
+    assert tokenizer.vocab_size == 39980
+    assert tokenizer.normalizer["do_lower_case"] is True
+    assert "'$' (lines" in tokenizer.notes[0]
 
 
 def spoil(kind: str, described: dict[str, Any]) -> str:
@@ -320,15 +327,15 @@ def spoil(kind: str, described: dict[str, Any]) -> str:
     ],
 )
 def test_a_damaged_tokenizer_json_is_refused(tmp_path, kind, told):
-    load_wordpieces(folder(tmp_path)).save(tmp_path / "saved")
+    load_tokenizer(folder(tmp_path)).save(tmp_path / "saved")
     file = tmp_path / "saved/tokenizer.json"
     file.write_text(spoil(kind, json.loads(file.read_text())))
     with pytest.raises(TokenizerError, match=told):
-        load_wordpieces(file)
+        load_tokenizer(file)
 
 
 @pytest.mark.parametrize("text", ["null", "{}", "<html>", '{"a": ' * 100_000, "[" * 100_000])
 def test_a_tokenizer_json_that_is_none_is_not_read_as_a_list_of_tokens(tmp_path, text):
     (tmp_path / "tokenizer.json").write_text(text)
     with pytest.raises(TokenizerError, match="is not a tokeniser file of the `tokenizers` library"):
-        load_wordpieces(tmp_path / "tokenizer.json")
+        load_tokenizer(tmp_path / "tokenizer.json")

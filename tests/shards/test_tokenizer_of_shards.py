@@ -8,7 +8,7 @@ import ernie2
 import tiny
 import tiny_run
 from ernie2.errors import ShardError
-from ernie2.shards.shard_folders import tokenizer_of
+from ernie2.shards.shard_folders import load_shards_tokenizer
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import checksum
 
@@ -23,7 +23,7 @@ def exchange_two_ids(file):
 
 def test_the_tokeniser_of_shards_is_the_one_they_were_made_with(tmp_path):
     shards = tiny_run.write_shards(tmp_path)
-    assert tokenizer_of(shards).fingerprint == shards.tokenizer_fingerprint
+    assert load_shards_tokenizer(shards).fingerprint == shards.tokenizer_fingerprint
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{", "[" * 100_000])
@@ -32,7 +32,7 @@ def test_a_damaged_tokeniser_is_refused_as_damage_of_the_shards(tmp_path, conten
     file = tmp_path / "tokenizer.json"
     file.unlink() if content is None else file.write_text(content)
     with pytest.raises(ShardError, match=r"tokenizer\.json"):
-        tokenizer_of(shards)
+        load_shards_tokenizer(shards)
 
 
 def test_two_exchanged_ids_stop_every_command_before_it_does_anything(tmp_path):
@@ -59,4 +59,4 @@ def test_a_changed_file_of_the_tokeniser_is_named(tmp_path, name):
     tiny.change(folder / "shards.json", files={name: checksum(folder / name)})
     (folder / name).write_text((folder / name).read_text(encoding="utf-8") + " ", encoding="utf-8")
     with pytest.raises(ShardError, match=f"{name} does not match its checksum"):
-        tokenizer_of(Shards(folder))
+        load_shards_tokenizer(Shards(folder))

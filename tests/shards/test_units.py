@@ -17,7 +17,7 @@ from ernie2.shards.units import (
     NO_GROUP,
     OTHER_LABEL,
     OUTSIDE,
-    load_read,
+    load_corpora,
     read_corpora,
     read_unit,
     unit_bytes,
@@ -34,7 +34,7 @@ def read(folder, corpora, **limits):
     (folder / "work" / "units").mkdir(parents=True)
     told = []
     found = read_corpora(corpora, ShardSettings(folder="nowhere", **limits), folder / "work", told.append)
-    assert load_read(folder / "work") == found
+    assert load_corpora(folder / "work") == found
     return found
 
 

@@ -74,7 +74,7 @@ def _epochs(stream: Stream, host: str, packs: int) -> dict[str, float]:
     samples = [_sample(stream, stream.tasks[host], corpus) for corpus in feed.corpora]
     tokens = packs * _text_in_a_pack(samples, feed.fractions, stream.caps)
     return {
-        corpus.name: tokens * share / sum(sample.texts) * sample.walked / max(1, corpus.tokens("train"))
+        corpus.name: tokens * share / sum(sample.texts) * sample.walked / max(1, corpus.num_tokens("train"))
         for corpus, share, sample in zip(feed.corpora, feed.fractions, samples, strict=True)
     }
 
@@ -93,7 +93,7 @@ def _sample(stream: Stream, task: Task, corpus: ShardedCorpus) -> _Sample:
     lengths: list[int] = []
     texts: list[int] = []
     cursor: Cursor | None = None
-    walked, everything = 0, corpus.tokens("train")
+    walked, everything = 0, corpus.num_tokens("train")
     while len(lengths) < SAMPLE_INSTANCES and sum(lengths) < SAMPLE_TOKENS and walked < everything:
         instance, after, _ = alone.instance(0, cursor, task.name, (task.name,))
         walked += alone.walked(task.name, 0, corpus, cursor, after)

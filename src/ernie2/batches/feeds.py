@@ -92,7 +92,7 @@ def _corpora(task: Task, shards: Shards, usable: Mapping[str, UsableData], split
 def weight_of(corpus: ShardedCorpus, weights: Mapping[str, float | None]) -> tuple[float, bool]:
     """Return the weight of a corpus, by `weights` or its shards, else its train tokens; and whether it is these."""
     weight = weights.get(corpus.name) or corpus.facts.get("weight")
-    return (float(weight), False) if weight is not None else (float(corpus.tokens("train")), True)
+    return (float(weight), False) if weight is not None else (float(corpus.num_tokens("train")), True)
 
 
 def _wanted(task: Task) -> str:

@@ -244,7 +244,7 @@ class Stream:
         cursor = lane.get(host)
         if cursor is None:
             return 0
-        sizes = {corpus.name: corpus.documents(self._split) for corpus in self.feeds[host].corpora}
+        sizes = {corpus.name: corpus.num_documents(self._split) for corpus in self.feeds[host].corpora}
         return max(k * self.lanes // sizes[name] for name, (k, _) in cursor.corpora.items())
 
     def walked(self, host: str, lane_number: int, corpus: ShardedCorpus, before: Cursor | None, after: Cursor) -> int:
@@ -292,7 +292,7 @@ class Stream:
         wanted = (host, lane_number, k)
         last = self._last.get(corpus.name)
         if last is None or last[0] != wanted:
-            size = corpus.documents(self._split)
+            size = corpus.num_documents(self._split)
             epoch, index = divmod(lane_number + k * self.lanes, size)
             number = permuted(index, size, _epoch_seed(self._seed, self._split, host, corpus.name, epoch))
             last = self._last[corpus.name] = wanted, corpus.document(self._split, number)

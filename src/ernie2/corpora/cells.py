@@ -21,19 +21,19 @@ from ernie2.storage.files import RepeatedKeyError, json_name, json_value
 
 DASH = "-"
 """How SNLI and OCNLI write that annotators did not agree."""
-INFERENCE = frozenset({"entailment", "neutral", "contradiction", "not_entailment", "non-entailment"})
+NLI_LABELS = frozenset({"entailment", "neutral", "contradiction", "not_entailment", "non-entailment"})
 """Labels of natural language inference, in lower case."""
 
-SPACES = "normalised white space in"
-WHOLE = "removed .0, as in 1.0, from"
+WHITE_SPACE = "normalised white space in"
+TRAILING_ZEROS = "removed .0, as in 1.0, from"
 
-_WHOLE = re.compile(r"([+-]?[0-9]{1,18})\.0+")
+_INTEGRAL = re.compile(r"([+-]?[0-9]{1,18})\.0+")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_PYTHON = re.compile(r"\[('|array\(|(None|True|False)\b)|\[?\{'[^']*'\s*:")
+_PYTHON_REPR = re.compile(r"\[('|array\(|(None|True|False)\b)|\[?\{'[^']*'\s*:")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def text_of(value: Any, name: str, place: str) -> str | None:
+def parse_text(value: Any, name: str, place: str) -> str | None:
     """Return a text as it is; None where there is none (null, NaN, white space alone).
 
     Raises `DataError`, naming `place`, for a number, a list or an object, for half a surrogate pair, and for a text of
@@ -48,12 +48,12 @@ def text_of(value: Any, name: str, place: str) -> str | None:
     return value if value.strip() else None
 
 
-def line_of(value: Any, name: str, place: str) -> str:
-    """Return a text with its white space collapsed to single spaces; '' where there is none. Raises as `text_of`."""
-    return " ".join((text_of(value, name, place) or "").split())
+def parse_line(value: Any, name: str, place: str) -> str:
+    """Return a text with its white space collapsed to single spaces; '' where there is none. Raises as `parse_text`."""
+    return " ".join((parse_text(value, name, place) or "").split())
 
 
-def tokens_of(values: Collection[Any], name: str, place: str) -> tuple[str, ...]:
+def parse_tokens(values: Collection[Any], name: str, place: str) -> tuple[str, ...]:
     """Return a list of tokens as strings. Raises `DataError` for a token that is not one."""
     for value in values:
         if not isinstance(value, str):
@@ -81,10 +81,10 @@ def is_unlabelled(value: Any) -> bool:
     return is_missing(value) or (isinstance(value, str) and value.strip() in ("", "nan", "NaN"))
 
 
-def class_of(value: Any, name: str, place: str, changes: Counter[str] | None = None) -> str | None:
-    """Return the name of a class; None where there is no label.
+def parse_label(value: Any, name: str, place: str, changes: Counter[str] | None = None) -> str | None:
+    """Return the label of a cell as a string; None if there is no label.
 
-    `changes` counts what was changed on the way, by `SPACES` and `WHOLE`. Raises `DataError` for a list, an object and
+    `changes` counts normalisations, by `WHITE_SPACE` and `TRAILING_ZEROS`. Raises `DataError` for a list, an object or
     a number with a fraction.
     """
     if is_unlabelled(value):
@@ -94,14 +94,14 @@ def class_of(value: Any, name: str, place: str, changes: Counter[str] | None = N
     if isinstance(value, str):
         check_characters(value, place)
         label = " ".join(value.split())
-        whole = _WHOLE.fullmatch(label)
+        whole = _INTEGRAL.fullmatch(label)
         if changes is not None and label:
-            changes.update([SPACES] * (label != value) + [WHOLE] * bool(whole))
+            changes.update([WHITE_SPACE] * (label != value) + [TRAILING_ZEROS] * bool(whole))
         label = whole[1] if whole else label
         return label or None
     if isinstance(value, float) and value.is_integer():
         if changes is not None:
-            changes[WHOLE] += 1
+            changes[TRAILING_ZEROS] += 1
         value = int(value)
     if isinstance(value, int):
         return str(value)
@@ -110,15 +110,17 @@ def class_of(value: Any, name: str, place: str, changes: Counter[str] | None = N
     )
 
 
-def change_notes(file: str, changes: Mapping[str, int]) -> list[str]:
+def describe_changes(file: str, changes: Mapping[str, int]) -> list[str]:
     """Return a line for users about each kind of change that was counted."""
     return [
-        f"{file}: {what} {quantity(count, 'label')}" if what in (SPACES, WHOLE) else f"{file}: {count:,} {what}"
+        f"{file}: {what} {quantity(count, 'label')}"
+        if what in (WHITE_SPACE, TRAILING_ZEROS)
+        else f"{file}: {count:,} {what}"
         for what, count in changes.items()
     ]
 
 
-def name_in(cells: Mapping[str, Any], columns: Sequence[str], number: int) -> str:
+def row_name(cells: Mapping[str, Any], columns: Sequence[str], number: int) -> str:
     """Return the name of a row by the first of `columns` that it has and fills, else its number."""
     value = next((cells[column] for column in columns if not is_missing(cells.get(column))), number)
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
@@ -130,7 +132,7 @@ def _kind(value: Any) -> str:
     return json_name(value)
 
 
-def number_of(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """Return the finite number that a cell is or spells in decimal, such as -1, 0.5 or 2e-3; None for anything else.
 
     What Python would read besides, such as 1_5 and digits of other scripts, is a name and no number.
@@ -146,7 +148,7 @@ def number_of(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def is_beyond_numbers(value: Any) -> bool:
+def is_infinite(value: Any) -> bool:
     """Whether a cell is or spells an infinite number, or one too large to compute with, such as inf and 1e999."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return False
@@ -158,26 +160,26 @@ def is_beyond_numbers(value: Any) -> bool:
         return False
 
 
-def dash_is_no_label(labels: Collection[str]) -> bool:
+def are_nli_labels(labels: Collection[str]) -> bool:
     """Whether `-` among `labels` means that annotators did not agree: the others are those of inference."""
     others = {label.lower() for label in labels} - {DASH}
-    return bool(others) and others <= INFERENCE
+    return bool(others) and others <= NLI_LABELS
 
 
-def spelled(cell: Any, place: str) -> Any:
+def parse_table_cell(cell: Any, place: str) -> Any:
     """Return a cell, or the list or object that it spells in JSON.
 
     Raises `DataError` for one in Python's spelling, as pandas writes lists and objects to .csv.
     """
-    if is_in_python(cell):
+    if is_python_repr(cell):
         raise DataError(
             f"{place}: {cell[:40]!r} is Python's spelling of a list or object, not JSON. Save the table as .jsonl or "
             ".parquet, or write the cell with json.dumps."
         )
-    return json_in(cell, place)
+    return parse_json_cell(cell, place)
 
 
-def json_in(cell: Any, place: str) -> Any:
+def parse_json_cell(cell: Any, place: str) -> Any:
     """Return a cell, or the list or object that it spells in JSON; any other text stays as it is."""
     if isinstance(cell, str) and cell[:1] + cell[-1:] in ("[]", "{}"):
         try:
@@ -189,6 +191,6 @@ def json_in(cell: Any, place: str) -> Any:
     return cell
 
 
-def is_in_python(cell: Any) -> bool:
+def is_python_repr(cell: Any) -> bool:
     """Whether a cell spells a list or object as Python prints it: `['a']`, `{'text': array(['b'])}`."""
-    return isinstance(cell, str) and cell[:1] + cell[-1:] in ("[]", "{}") and bool(_PYTHON.match(cell))
+    return isinstance(cell, str) and cell[:1] + cell[-1:] in ("[]", "{}") and bool(_PYTHON_REPR.match(cell))

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ernie2.corpora.cells import line_of
-from ernie2.corpora.connectives import Mined
+from ernie2.corpora.cells import parse_line
+from ernie2.corpora.connectives import MiningResult
 from ernie2.corpora.documents import Drops, hash64
 from ernie2.errors import ConfigError, DataError
 from ernie2.storage.listing import list_files
@@ -49,15 +49,15 @@ def mine_clicks(
     out: Path,
     min_query_count: int,
     columns: Sequence[str] = ("query", "title", "clicked"),
-    told: Callable[[int], None] = lambda rows: None,
-) -> Mined:
+    on_progress: Callable[[int], None] = lambda rows: None,
+) -> MiningResult:
     """Write the pairs of the click log at `path` (file, glob, URL of a table) to `out`, columns `COLUMNS`.
 
     `columns` names the columns of query, title and click; a click is 0 or 1, false or true. A pair that was clicked
     once and skipped once counts as clicked. A query with fewer than `min_query_count` rows is dropped, and its titles
     with it, unless another query shows them. Pairs are sorted by query, label and title; the irrelevant titles follow
     from the query and the titles there are, so the order of the log does not matter. The group is the query. The log is
-    gathered in a database beside `out`, in bounded memory. `told` is called with the rows read so far.
+    gathered in a database beside `out`, in bounded memory. `on_progress` is called with the rows read so far.
 
     Raises `ConfigError`, `DataError`, also where nothing is left, and `StorageError`.
     """
@@ -68,18 +68,22 @@ def mine_clicks(
     drops, labels = Drops(), Counter[str]()
     with scratch_database(out) as log:
         log.executescript(_TABLES)
-        rows = _gather(log, files, columns, drops, told)
+        rows = _gather(log, files, columns, drops, on_progress)
         if not _choose(log, min_query_count, drops):
             raise DataError(
                 f"{path}: no query of {rows:,} rows has {min_query_count} or more; nothing was written. Lower the "
                 "minimal count of a query, or give a longer log."
             )
         write_rows(out, COLUMNS, _pairs(log, labels, drops))
-    return Mined(labels, drops)
+    return MiningResult(labels, drops)
 
 
 def _gather(
-    log: sqlite3.Connection, files: Sequence[str], columns: Sequence[str], drops: Drops, told: Callable[[int], None]
+    log: sqlite3.Connection,
+    files: Sequence[str],
+    columns: Sequence[str],
+    drops: Drops,
+    on_progress: Callable[[int], None],
 ) -> int:
     """Puts every row of the log into the database; returns their number."""
     rows = 0
@@ -87,7 +91,7 @@ def _gather(
     shown = (row for file in files for row in read_columns(file, columns, _WHICH_COLUMN))
     for where, (query, title, value) in shown:
         rows += 1
-        query, title = line_of(query, columns[0], where), line_of(title, columns[1], where)
+        query, title = parse_line(query, columns[0], where), parse_line(title, columns[1], where)
         clicked = _clicked(value, columns[2], where)
         if query and title:
             batch.append((query, title, clicked))
@@ -96,9 +100,9 @@ def _gather(
         if len(batch) == _BATCH:
             log.executemany(_TAKE, batch)
             batch.clear()
-            told(rows)
+            on_progress(rows)
     log.executemany(_TAKE, batch)
-    told(rows)
+    on_progress(rows)
     return rows
 
 

@@ -12,7 +12,7 @@ decide what counts, all for few false pairs rather than many pairs:
   traditional ones counts under the same label.
 * The connective is taken away with its comma, and the rest begins with a capital where the script has case.
 * `[no-conn]` pairs are adjacent sentences of which the second opens with nothing like a connective. What looks like one
-  but lacks its comma, stands inside a quotation, is no label ("In addition") or is told only by a comma after the first
+  but lacks its comma, stands inside a quotation, is no label ("In addition") or shows only by a comma after the first
   few words ("As such, …") makes no pair at all.
 """
 
@@ -48,7 +48,7 @@ _BALANCED = (("“", "”"), ("「", "」"), ("『", "』"), ("（", "）"), ("(
 
 
 @dataclass(frozen=True)
-class Rules:
+class ConnectiveRules:
     """What differs between languages in telling connectives."""
 
     letters: bool
@@ -67,7 +67,7 @@ class Rules:
     """A sentence of more words (characters) makes no pair."""
 
 
-_ENGLISH = Rules(
+_ENGLISH = ConnectiveRules(
     letters=True,
     bare=frozenset({"and", "but"}),
     lookalikes=("this", "but for", "and so on", "and/or"),
@@ -95,20 +95,20 @@ _TRADITIONAL = str.maketrans(
 
 @dataclass(frozen=True)
 class Connectives:
-    """The connectives of a language and the rules that tell their uses; made by `connectives_of`."""
+    """The connectives of a language and the rules that tell their uses; made by `load_connectives`."""
 
     labels: tuple[str, ...]
     """All labels in the order of the list, `[no-conn]` first."""
-    rules: Rules
+    rules: ConnectiveRules
     _forms: dict[str, str] = field(repr=False)
     _pattern: re.Pattern[str] = field(repr=False)
     _unlisted: re.Pattern[str] = field(repr=False)
 
     def opening(self, sentence: str) -> tuple[str | None, str]:
         """(label, rest) of `sentence`, rest without the connective; (`[no-conn]`, sentence) where none opens it; (None,
-        reason) where this cannot be told or the rest is of no use.
+        reason) where this cannot be on_progress or the rest is of no use.
 
-        >>> connectives_of("en").opening("In fact, it rained.")
+        >>> load_connectives("en").opening("In fact, it rained.")
         ('in_fact', 'It rained.')
         """
         found = self._match(sentence)
@@ -150,7 +150,7 @@ class Pair(NamedTuple):
 
 
 @dataclass
-class Mined:
+class MiningResult:
     """What a run of mining wrote: rows per label, and what was left out by reason."""
 
     labels: Counter[str]
@@ -158,7 +158,7 @@ class Mined:
 
 
 @cache
-def connectives_of(language: str) -> Connectives:
+def load_connectives(language: str) -> Connectives:
     """The connectives of an ISO 639 code, a region ignored. Raises `ConfigError` for one that has no list."""
     code = language.replace("_", "-").split("-")[0].lower()
     folder = packaged_folder() / "connectives"
@@ -172,7 +172,7 @@ def connectives_of(language: str) -> Connectives:
     labels = (no_connective, *(line.rstrip(_COMMAS) for line in listed))
     rules = _ENGLISH
     if code == "zh":
-        rules = Rules(
+        rules = ConnectiveRules(
             letters=False,
             bare=frozenset(line for line in listed if line[-1] not in _COMMAS),
             lookalikes=_with_traditional(_CHINESE_LOOKALIKES),
@@ -193,7 +193,7 @@ def _with_traditional(words: str) -> tuple[str, ...]:
     return tuple(f"{words} {words.translate(_TRADITIONAL)}".split())
 
 
-def _openings(words: Iterable[str], rules: Rules) -> re.Pattern[str]:
+def _openings(words: Iterable[str], rules: ConnectiveRules) -> re.Pattern[str]:
     """A pattern that matches the longest of `words` at the beginning of a text."""
     alternatives = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in sorted(words, key=len, reverse=True))
     end = r"(?![\w'’-])" if rules.letters else ""
@@ -202,7 +202,7 @@ def _openings(words: Iterable[str], rules: Rules) -> re.Pattern[str]:
 
 def discourse_pairs(document: Document, language: str, drops: Drops) -> Iterator[Pair]:
     """Every pair of `document`, in its order; `drops` counts adjacent sentences that make none."""
-    connectives = connectives_of(language)
+    connectives = load_connectives(language)
     for start, end in document.paragraphs:
         paragraph = document.text[start:end]
         sentences = [" ".join(paragraph[first:last].split()) for first, last in sentence_bounds(paragraph, language)]
@@ -223,29 +223,29 @@ def mine_discourse(
     corpus: CorpusSettings,
     out: Path,
     max_per_label: int,
-    told: Callable[[int, int, int], None] = lambda documents, characters, pairs: None,
-) -> Mined:
-    """Writes the discourse pairs of `corpus` to `out`, a table with the columns `COLUMNS`, in the order of the text.
+    on_progress: Callable[[int, int, int], None] = lambda documents, characters, pairs: None,
+) -> MiningResult:
+    """Write the discourse pairs of `corpus` to the table `out`, columns `COLUMNS`, in the order of the text.
 
-    Of a label with more than `max_per_label` pairs those with the smallest hash are kept, so the choice is spread over
-    the whole text and does not depend on its order. A pair of sentences that comes again is written once. Candidates
-    lie in a file beside `out` until the end; memory holds a few numbers a kept pair. `told` is called after every
-    document with documents, characters and candidates so far. Raises `ConfigError`, `DataError`, also where no
-    connective was found at all, and `StorageError`.
+    A label with more than `max_per_label` pairs keeps those with the smallest hashes: a sample of the entire text that
+    does not depend on its order. A repeated pair is written once. Candidates are in a temporary file beside `out`;
+    memory holds a few numbers per selected pair. `on_progress` is called after every document with the numbers of
+    documents, characters and candidates so far. Raises `ConfigError`, `StorageError`, and `DataError`, also if the text
+    has no connective.
     """
-    connectives_of(corpus.language)
+    load_connectives(corpus.language)
     if max_per_label < 1:
         raise ConfigError(f"max_per_label is {max_per_label}; at least one pair a label must be kept.")
     check_output(out, list_files(corpus.paths, FORMATS))
     drops = Drops()
-    kept = _Kept(max_per_label, drops)
+    kept = _SmallestHashes(max_per_label, drops)
     documents = characters = 0
     with scratch_file(out) as file:
         for document in read_documents(corpus, drops):
             for pair in discourse_pairs(document, corpus.language, drops):
                 kept.offer(pair, file)
             documents, characters = documents + 1, characters + len(document.text)
-            told(documents, characters, kept.offered)
+            on_progress(documents, characters, kept.offered)
         if not set(kept.heaps) - {NO_CONNECTIVE}:
             raise DataError(
                 f"{', '.join(corpus.paths)}: no sentence of {documents:,} documents opens with a connective of the "
@@ -253,10 +253,10 @@ def mine_discourse(
                 "the text in sentences?"
             )
         write_rows(out, COLUMNS, kept.rows(file))
-    return Mined(Counter({label: len(heap) for label, heap in kept.heaps.items()}), drops)
+    return MiningResult(Counter({label: len(heap) for label, heap in kept.heaps.items()}), drops)
 
 
-class _Kept:
+class _SmallestHashes:
     """The pairs of smallest hash of every label: (−hash, offset in a file of candidates), in one heap a label."""
 
     def __init__(self, most: int, drops: Drops) -> None:
@@ -303,7 +303,7 @@ def _quotation_cut(sentence: str) -> bool:
     return sentence[-1] in "'’" and not re.search(r"(?<!\w)['‘]\w", sentence)
 
 
-def _fault(sentence: str, rules: Rules, *, opens: bool = True) -> str | None:
+def _fault(sentence: str, rules: ConnectiveRules, *, opens: bool = True) -> str | None:
     """Why `sentence` is of no use in a pair, or None; `opens`: it is a whole sentence as it stood in the text."""
     length = sentence.count(" ") + 1 if rules.letters else len(sentence)
     if length < rules.shortest:

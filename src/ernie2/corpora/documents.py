@@ -97,7 +97,7 @@ def hash64(text: str, person: bytes = b"") -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8, person=person).digest(), "big")
 
 
-def resolve(settings: CorpusSettings) -> list[str]:
+def corpus_files(settings: CorpusSettings) -> list[str]:
     """The files of a corpus in a fixed order; `package:NAME` becomes the path of the shipped file.
 
     Raises `DataError` for a missing file, a directory where a file belongs, a glob without matches, and an extension
@@ -122,7 +122,7 @@ def read_documents(settings: CorpusSettings, drops: Drops, name: str = "") -> It
     Raises `DataError`, naming file and line or row, for what cannot be read as text or is not of the expected form, and
     at the end when there was no document at all.
     """
-    files = resolve(settings)
+    files = corpus_files(settings)
     count = 0
     for file, stem in file_stems(files, FORMATS).items():
         for document in _read_file(file, stem, settings, drops, name):
@@ -203,14 +203,14 @@ def _read_txt(file: str, stem: str, language: str, drops: Drops) -> Iterator[Doc
 def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops, name: str) -> Document | None:
     """One row as a document, or None where its text is empty, which is counted."""
     cells, where = row.cells, row.place
-    text = cells[column(row, (settings.text,), which_key(name, "text"))]
+    text = cells[column(row, (settings.text,), column_advice(name, "text"))]
     if not isinstance(text, str):
         raise DataError(f"{where}: the field {settings.text!r} is {json_name(text)}, not a string.")
-    identity = name_of(cells.get(settings.id), settings.id, where) or default_id
+    identity = parse_name(cells.get(settings.id), settings.id, where) or default_id
     group = identity
     if settings.group is not None:
-        grouped = cells[column(row, (settings.group,), which_key(name, "group"))]
-        group = name_of(grouped, settings.group, where) or identity
+        grouped = cells[column(row, (settings.group,), column_advice(name, "group"))]
+        group = parse_name(grouped, settings.group, where) or identity
     given = cells.get(settings.spans)
     spans = _spans(given, len(text), where, settings.spans) if given else ()
     normal = _normal_text(text)
@@ -225,7 +225,7 @@ def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops,
     return Document(identity, group, normal, spans)
 
 
-def which_key(name: str, key: str) -> str:
+def column_advice(name: str, key: str) -> str:
     """Return which key of corpus `name` sets a column that is not there, or which option, where `name` is empty."""
     return f"Set corpora.{name}.{key}." if name else f"Set --{key}."
 
@@ -285,7 +285,7 @@ def _spans(given: Any, length: int, where: str, name: str) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def name_of(value: Any, name: str, where: str) -> str:
+def parse_name(value: Any, name: str, where: str) -> str:
     """An id or group as a string; '' where there is none."""
     if is_missing(value):
         return ""

@@ -13,7 +13,7 @@ from ernie2.errors import ConfigError
 from ernie2.formatting import quantity
 
 if TYPE_CHECKING:
-    from ernie2.corpora.connectives import Mined
+    from ernie2.corpora.connectives import MiningResult
 
 
 def mine_discourse(
@@ -73,7 +73,7 @@ def mine_clicks(
     return out
 
 
-def _say_mined(out: Path, mined: Mined) -> None:
+def _say_mined(out: Path, mined: MiningResult) -> None:
     """Prints rows per label, the most frequent first, and what was dropped."""
     log_result(f"{quantity(mined.labels.total(), 'pair')} of {quantity(len(mined.labels), 'label')} in {out}")
     for label, count in sorted(mined.labels.items(), key=lambda entry: (-entry[1], entry[0])):

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from ernie2.config.data_settings import CorpusSettings, PairSettings
-from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, line_of
-from ernie2.corpora.documents import PAIR_FORMATS, Document, Drops, name_of, resolve, which_key
+from ernie2.corpora.cells import DASH, are_nli_labels, parse_label, parse_line
+from ernie2.corpora.documents import PAIR_FORMATS, Document, Drops, column_advice, corpus_files, parse_name
 from ernie2.errors import DataError
 from ernie2.storage.listing import file_stems
 from ernie2.storage.tables import column, read_rows
 
-MOST_LABELS = 10_000
+MAX_LABELS = 10_000
 """A column with more different values than this holds no classes."""
 EMPTY_TEXT = "empty text"
 NO_LABEL = "no label"
@@ -33,16 +33,16 @@ def read_pairs(settings: CorpusSettings, drops: Drops, name: str = "") -> Iterat
     text where there is none. `name`: the corpus in its recipe, for messages.
 
     Raises `DataError`, naming file and line or row, for what is not of the expected form and for more than
-    `MOST_LABELS` labels, and at the end when there was no pair at all.
+    `MAX_LABELS` labels, and at the end when there was no pair at all.
     """
     columns = settings.pairs
     assert columns is not None, "a corpus of documents is read by read_documents"
     labels: set[str] = set()
     for where, pair in _without_dashes(_pairs_of(settings, columns, drops, name), drops):
         labels.add(str(pair.label))
-        if len(labels) > MOST_LABELS:
+        if len(labels) > MAX_LABELS:
             raise DataError(
-                f"{where}: the column {columns.label!r} has more than {MOST_LABELS:,} different labels by now "
+                f"{where}: the column {columns.label!r} has more than {MAX_LABELS:,} different labels by now "
                 f"(here: {str(pair.label)[:60]!r}), so it is probably a column of text. Name the column of classes "
                 "under the corpus, as pairs.label."
             )
@@ -69,15 +69,17 @@ def _pairs_of(
     """(place, pair) of every row that is one; `drops` counts the others, where a text or the label is empty."""
     named = {"pairs.a": columns.a, "pairs.b": columns.b, "pairs.label": columns.label}
     named |= {"group": settings.group} if settings.group else {}
-    for file, stem in file_stems(resolve(settings), PAIR_FORMATS).items():
+    for file, stem in file_stems(corpus_files(settings), PAIR_FORMATS).items():
         for number, row in enumerate(read_rows(file, only=named.values()), start=1):
-            a, b, label, *group = (row.cells[column(row, (one,), which_key(name, key))] for key, one in named.items())
-            first, second = line_of(a, columns.a, row.place), line_of(b, columns.b, row.place)
-            named_class = class_of(label, columns.label, row.place)
+            a, b, label, *group = (
+                row.cells[column(row, (one,), column_advice(name, key))] for key, one in named.items()
+            )
+            first, second = parse_line(a, columns.a, row.place), parse_line(b, columns.b, row.place)
+            named_class = parse_label(label, columns.label, row.place)
             if not (first and second and named_class):
                 drops.add(NO_LABEL if first and second else EMPTY_TEXT)
                 continue
-            own = name_of(group[0], str(settings.group), row.place) if group else ""
+            own = parse_name(group[0], str(settings.group), row.place) if group else ""
             yield row.place, Document(f"{stem}#{number}", own or first, f"{first}\n\n{second}", label=named_class)
 
 
@@ -91,7 +93,7 @@ def _without_dashes(pairs: Iterator[tuple[str, Document]], drops: Drops) -> Iter
     else:
         yield from dashed
         return
-    left_out = dash_is_no_label([str(first[1].label)])
+    left_out = are_nli_labels([str(first[1].label)])
     for where, pair in chain(dashed, [first], pairs):
         if left_out and pair.label == DASH:
             drops.add(NO_AGREED_LABEL)

@@ -8,16 +8,16 @@ from typing import Any
 
 from ernie2.corpora.cells import (
     DASH,
-    change_notes,
+    are_nli_labels,
     check_characters,
-    class_of,
-    dash_is_no_label,
+    describe_changes,
     is_missing,
-    name_in,
-    number_of,
-    tokens_of,
+    parse_label,
+    parse_number,
+    parse_tokens,
+    row_name,
 )
-from ernie2.corpora.documents import name_of
+from ernie2.corpora.documents import parse_name
 from ernie2.datasets.declarations import Columns, Dataset
 from ernie2.datasets.examples import Example
 from ernie2.errors import DataError
@@ -40,7 +40,7 @@ def read_labelled(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[
     assert columns is not None, f"{dataset.name} is declared without columns"
     dropped: list[str] | None = [] if dataset.ragged else None
     rows = read_rows(file, (*columns.text, *columns.pair), columns.without_header, dropped)
-    undecided = labelled and dash_is_no_label(dataset.labels)
+    undecided = labelled and are_nli_labels(dataset.labels)
     changes: Counter[str] = Counter()
     examples, dashes = [], 0
     for number, row in enumerate(rows):
@@ -48,7 +48,7 @@ def read_labelled(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[
             dashes += 1
             continue
         examples.append(_example(dataset, columns, row, number, changes, labelled=labelled))
-    notes = change_notes(file, changes)
+    notes = describe_changes(file, changes)
     if dashes:
         notes.append(
             f"{file}: {quantity(dashes, 'row')} with the label {DASH}, on which annotators did not agree, left out"
@@ -72,9 +72,9 @@ def class_name(
     """Return the class that a cell means: its name, another spelling, or its index as a number that is not a string.
 
     None where there is no label: null, NaN, "", and -1 and `-` where no class is called so. `changes` is that of
-    `class_of`. Raises `DataError` for anything else.
+    `parse_label`. Raises `DataError` for anything else.
     """
-    name = class_of(value, "label", place, changes)
+    name = parse_label(value, "label", place, changes)
     if name is None or (name in ("-1", DASH) and name not in labels):
         return None
     if not isinstance(value, str | bool) and 0 <= int(name) < len(labels):
@@ -97,7 +97,7 @@ def as_list(value: Any, place: str) -> list[Any]:
 def _example(
     dataset: Dataset, columns: Columns, row: Row, number: int, changes: Counter[str], *, labelled: bool
 ) -> Example:
-    identity = name_in(row.cells, columns.id, number)
+    identity = row_name(row.cells, columns.id, number)
     if dataset.form == "tags":
         return _tagged(dataset, columns, row, identity, labelled=labelled)
     return Example(
@@ -111,7 +111,7 @@ def _example(
 
 def _group(row: Row, columns: Columns) -> str:
     name = column(row, columns.group)
-    if not (group := name_of(row.cells[name], name, row.place)):
+    if not (group := parse_name(row.cells[name], name, row.place)):
         raise DataError(f"{row.place}: {name!r} is empty, so it is unknown to which question this row belongs.")
     return group
 
@@ -144,7 +144,7 @@ def _score(value: Any, place: str) -> float | None:
     """A number; None for the -1 by which the Hub marks what has no score."""
     if is_missing(value):
         return None
-    score = number_of(value)
+    score = parse_number(value)
     if score is None:
         raise DataError(f"{place}: {value!r} is not a number; a regression set needs one.")
     return None if score == -1 else score
@@ -152,7 +152,7 @@ def _score(value: Any, place: str) -> float | None:
 
 def _tagged(dataset: Dataset, columns: Columns, row: Row, identity: str, *, labelled: bool) -> Example:
     name = column(row, columns.text)
-    tokens = tokens_of(as_list(row.cells[name], row.place), name, row.place)
+    tokens = parse_tokens(as_list(row.cells[name], row.place), name, row.place)
     if not labelled and not any(name in row.cells for name in columns.label):
         return Example(identity, "".join(tokens), tokens=tokens)
     values = as_list(row.cells[column(row, columns.label)], row.place)

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast, get_args
 
-from ernie2.corpora.cells import change_notes, is_missing, name_in, number_of, spelled, text_of, tokens_of
+from ernie2.corpora.cells import (
+    describe_changes,
+    is_missing,
+    parse_number,
+    parse_table_cell,
+    parse_text,
+    parse_tokens,
+    row_name,
+)
 from ernie2.datasets.examples import METRICS, Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
 from ernie2.datasets.own_labels import (
@@ -195,7 +203,7 @@ def _splits(
         notes = [*answer_notes(files[split][0], answers), *_text_notes(named[split], examples)]
         if kind == "span":
             examples = check_answers(split, files[split][0], examples, answers, notes)
-        notes += [*change_notes(named[split], changes), *(alike if split == "train" else ())]
+        notes += [*describe_changes(named[split], changes), *(alike if split == "train" else ())]
         splits[split] = Split(tuple(examples), files[split], "own", tuple(notes))
     return splits, known
 
@@ -216,10 +224,10 @@ def _example(
     answers: Counter[str],
     changes: Counter[str],
 ) -> Example:
-    value = spelled(row.cells.get(label), row.place)
-    identity = name_in(row.cells, ("id",), number)
+    value = parse_table_cell(row.cells.get(label), row.place)
+    identity = row_name(row.cells, ("id",), number)
     if kind == "tagging":
-        tokens = tokens_of(as_list(spelled(row.cells[texts[0]], row.place), row.place), texts[0], row.place)
+        tokens = parse_tokens(as_list(parse_table_cell(row.cells[texts[0]], row.place), row.place), texts[0], row.place)
         if not tokens:
             raise DataError(f"{row.place}: the list in {texts[0]!r} is empty; fill it or take the row out.")
         tags = None if is_missing(value) else tags_of(as_list(value, row.place), label, row.place, changes)
@@ -237,7 +245,7 @@ def _example(
 
 
 def _text(row: Row, name: str) -> str:
-    text = text_of(row.cells[name], name, row.place)
+    text = parse_text(row.cells[name], name, row.place)
     if text is None:
         raise DataError(f"{row.place}: the text in {name!r} is empty; fill it or take the row out.")
     return text
@@ -261,7 +269,9 @@ def _known(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
     for example in examples:
         names.update(map(str, example.label) if isinstance(example.label, tuple) else [str(example.label)])
     return tuple(
-        sorted(names, key=lambda name: (0, number, name) if (number := number_of(name)) is not None else (1, 0.0, name))
+        sorted(
+            names, key=lambda name: (0, number, name) if (number := parse_number(name)) is not None else (1, 0.0, name)
+        )
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ernie2.corpora.cells import DASH, class_of, dash_is_no_label, is_unlabelled, number_of
+from ernie2.corpora.cells import DASH, are_nli_labels, is_unlabelled, parse_label, parse_number
 from ernie2.datasets.examples import Example, Head, Label, Split
 from ernie2.datasets.tag_schemes import Scheme, Tagged, check_prefixes, decide_scheme, scheme_named, scheme_notes
 from ernie2.errors import DataError, did_you_mean
@@ -22,22 +22,22 @@ def label_of(kind: Head, value: Any, name: str, place: str, changes: Counter[str
     if is_unlabelled(value):
         return None
     if kind == "regression":
-        number = number_of(value)
+        number = parse_number(value)
         if number is None:
             raise DataError(f"{place}: {value!r} is not a number; a regression task needs one for every example.")
         return number
     if kind == "multi_label":
         parts = value if isinstance(value, list) else [part.strip() for part in str(value).split("|")]
-        made = tuple(label for part in parts if (label := class_of(part, name, place, changes)) is not None)
+        made = tuple(label for part in parts if (label := parse_label(part, name, place, changes)) is not None)
         if len(made) < len(parts):
             changes["empty labels in lists of labels are left out"] += len(parts) - len(made)
         return made
-    return class_of(value, name, place, changes)
+    return parse_label(value, name, place, changes)
 
 
 def tags_of(values: Sequence[Any], name: str, place: str, changes: Counter[str]) -> tuple[str, ...]:
     """Return the tags of a list. Raises `DataError` where a token has none."""
-    tags = [class_of(value, name, place, changes) for value in values]
+    tags = [parse_label(value, name, place, changes) for value in values]
     if None in tags:
         raise DataError(f"{place}: token {tags.index(None) + 1} has no tag in {name!r}; every token needs one.")
     return tuple(tag for tag in tags if tag is not None)
@@ -47,7 +47,7 @@ def without_dashes(
     kind: Head, examples: list[Example], rows: list[Row], trained: Collection[Label], changes: Counter[str]
 ) -> tuple[list[Example], list[Row]]:
     """Return examples and rows without those on whose label annotators did not agree."""
-    if kind != "classification" or not dash_is_no_label([str(label) for label in trained]):
+    if kind != "classification" or not are_nli_labels([str(label) for label in trained]):
         return examples, rows
     left = [number for number, example in enumerate(examples) if example.label != DASH]
     if len(left) < len(examples):

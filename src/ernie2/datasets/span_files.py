@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from ernie2.corpora.cells import is_missing, number_of
+from ernie2.corpora.cells import is_missing, parse_number
 from ernie2.datasets.declarations import Dataset
 from ernie2.datasets.examples import Answer, Example
 from ernie2.datasets.simplified import is_traditional, simplifier
@@ -212,7 +212,7 @@ def _start(value: Any, place: str) -> int | None:
     """A start as a number, None where it is missing; pandas writes 4.0 for 4 where others are missing."""
     if is_missing(value):
         return None
-    number = number_of(value)
+    number = parse_number(value)
     if number is None or not number.is_integer():
         raise DataError(f"{place}: an answer_start is {_said(value)}; write a whole number, from 0 on.")
     return int(number)

@@ -25,14 +25,14 @@ from typing import Any
 from ernie2.config.plain_yaml import short_repr
 from ernie2.corpora.cells import (
     DASH,
-    class_of,
-    dash_is_no_label,
-    is_beyond_numbers,
-    is_in_python,
+    are_nli_labels,
+    is_infinite,
+    is_python_repr,
     is_unlabelled,
-    json_in,
-    number_of,
-    spelled,
+    parse_json_cell,
+    parse_label,
+    parse_number,
+    parse_table_cell,
 )
 from ernie2.datasets.examples import Head
 from ernie2.datasets.labelled_files import SEPARATOR
@@ -53,17 +53,19 @@ _TAGGED_ROWS = 3
 
 def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[Head, str]:
     """Return (head, what in the columns decided it) by the rule at the top of this file."""
-    cells = [(row, spelled(row.cells[label], row.place)) for row in rows if not is_unlabelled(row.cells[label])]
+    cells = [
+        (row, parse_table_cell(row.cells[label], row.place)) for row in rows if not is_unlabelled(row.cells[label])
+    ]
     labels = [value for _, value in cells]
     if not labels:
         raise DataError(f"{rows[0].place}: the column {label!r} is empty throughout; training needs labels.")
     for row in rows:
         for name in CHOICES:
             choices = row.cells.get(name)
-            if isinstance(json_in(choices, row.place), list | dict) or is_in_python(choices):
+            if isinstance(parse_json_cell(choices, row.place), list | dict) or is_python_repr(choices):
                 raise multiple_choice(row.place, name)
-    strict = all(is_in_python(row.cells[texts[0]]) for row in rows)  # one text of many may be written so
-    firsts = [(spelled if strict else json_in)(row.cells[texts[0]], row.place) for row in rows]
+    strict = all(is_python_repr(row.cells[texts[0]]) for row in rows)  # one text of many may be written so
+    firsts = [(parse_table_cell if strict else parse_json_cell)(row.cells[texts[0]], row.place) for row in rows]
     if any(_is_answer(value) for value in labels) and len(texts) == 1:
         raise DataError(
             f"{rows[0].place}: {label} holds answers, which need two texts, question and context: --text "
@@ -79,8 +81,8 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
         return "tagging", reason
     if all(isinstance(value, list) for value in labels):
         return "multi_label", f"lists of labels in {label!r}"
-    numbers = [number for value in labels if (number := number_of(value)) is not None]
-    beyond = [(row.place, value) for row, value in cells if is_beyond_numbers(value)]
+    numbers = [number for value in labels if (number := parse_number(value)) is not None]
+    beyond = [(row.place, value) for row, value in cells if is_infinite(value)]
     if numbers and beyond and len(numbers) + len(beyond) == len(labels):
         place, value = beyond[0]
         raise DataError(
@@ -88,8 +90,8 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
             "it; if labels are names of classes, use --head classification."
         )
     if len(numbers) < len(labels):
-        names = {str(class_of(value, label, row.place)) for row, value in cells}
-        names -= {DASH} if dash_is_no_label(names) else set()
+        names = {str(parse_label(value, label, row.place)) for row, value in cells}
+        names -= {DASH} if are_nli_labels(names) else set()
         hint = "" if 2 * sum(" " in name for name in names) <= len(names) else "; if they are tags, use --head tagging"
         return "classification", f"{quantity(len(names), 'class', 'classes')} in {label!r}{hint}"
     if any(not number.is_integer() for number in numbers):
@@ -107,8 +109,8 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
 def _spellings(cells: Sequence[tuple[Row, Any]], label: str) -> dict[float | None, list[str]]:
     """The names of classes that are numbers, such as 1 and 01, by their number."""
     spellings: dict[float | None, list[str]] = {}
-    for name in sorted({str(class_of(value, label, row.place)) for row, value in cells}):
-        spellings.setdefault(number_of(name), []).append(name)
+    for name in sorted({str(parse_label(value, label, row.place)) for row, value in cells}):
+        spellings.setdefault(parse_number(name), []).append(name)
     return spellings
 
 

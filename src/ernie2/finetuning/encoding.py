@@ -20,9 +20,9 @@ from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
 from ernie2.finetuning.spans import SPECIAL_TOKENS, Window, context_windows, token_span, window_target
+from ernie2.shards.tokenizer import SubwordTokenizer, token_columns
 from ernie2.shards.truncation import longest_first
-from ernie2.shards.unknown import HIGH, describe_share
-from ernie2.shards.wordpieces import WordPieces, batch_columns
+from ernie2.shards.unknown_tokens import HIGH_SHARE, describe_share
 
 Array = NDArray[Any]
 
@@ -71,7 +71,7 @@ class ExampleEncoder:
 
     def __init__(
         self,
-        wordpieces: WordPieces,
+        tokenizer: SubwordTokenizer,
         head: Head,
         labels: Sequence[str],
         settings: FineTuningSettings,
@@ -79,7 +79,7 @@ class ExampleEncoder:
     ) -> None:
         if settings.max_length <= SPECIAL_TOKENS + 1:
             raise ConfigError(f"max_length={settings.max_length} leaves no room for text; give more.")
-        self.wordpieces, self.head, self.settings = wordpieces, head, settings
+        self.tokenizer, self.head, self.settings = tokenizer, head, settings
         self.ids = {name: number for number, name in enumerate(labels)}
         self.second = min(1, segment_types - 1)
 
@@ -87,11 +87,11 @@ class ExampleEncoder:
         """The sequences of `examples`, in their order; `labelled`: with labels, and without what cannot be learnt from,
         which is counted in the notes, as is a high share of [UNK]."""
         encoded = self._encode(examples, labelled=labelled)
-        around = (self.wordpieces.cls_id, self.wordpieces.sep_id)
+        around = (self.tokenizer.cls_id, self.tokenizer.sep_id)
         ids = np.concatenate([np.zeros(0, np.int32), *(one.tokens for one in encoded.sequences)])
         tokens = int(np.isin(ids, around, invert=True).sum())
-        unknown = int((ids == self.wordpieces.unk_id).sum())
-        notes = (describe_share(unknown / tokens),) if unknown > HIGH * tokens else ()
+        unknown = int((ids == self.tokenizer.unk_id).sum())
+        notes = (describe_share(unknown / tokens),) if unknown > HIGH_SHARE * tokens else ()
         return replace(encoded, notes=(*encoded.notes, *notes), tokens=tokens, unknown=unknown)
 
     def _encode(self, examples: Sequence[Example], *, labelled: bool) -> EncodedData:
@@ -131,7 +131,7 @@ class ExampleEncoder:
         """A token of the user is scored at its first piece; one without any piece stands as [UNK]. A text of more
         pieces than fit becomes several sequences, parted between tokens."""
         distinct = list(dict.fromkeys(token for example in examples for token in example.tokens))
-        unknown = np.array([self.wordpieces.unk_id], np.int32)
+        unknown = np.array([self.tokenizer.unk_id], np.int32)
         room = self.settings.max_length - 2
         known = {
             token: pieces[:room] if len(pieces) else unknown
@@ -159,7 +159,7 @@ class ExampleEncoder:
         distinct = list(dict.fromkeys(example.pair or "" for example in examples))
         for first in range(0, len(distinct), _BATCH_TEXTS):
             part = distinct[first : first + _BATCH_TEXTS]
-            flat = batch_columns(self.wordpieces.encode_batch(part))
+            flat = token_columns(self.tokenizer.encode_batch(part))
             ends = np.cumsum(flat.counts)
             for text, end, count in zip(part, ends, flat.counts, strict=True):
                 place = slice(end - count, end)
@@ -195,12 +195,12 @@ class ExampleEncoder:
         """Ids (n_i,) int32 of each text, without special tokens."""
         made: list[Array] = []
         for first in range(0, len(texts), _BATCH_TEXTS):
-            encodings = self.wordpieces.encode_batch(texts[first : first + _BATCH_TEXTS])
+            encodings = self.tokenizer.encode_batch(texts[first : first + _BATCH_TEXTS])
             made += [np.array(encoding.ids, np.int32) for encoding in encodings]
         return made
 
     def _sequence(self, first: Array, second: Array | None) -> tuple[Array, Array]:
-        cls, sep = np.array([self.wordpieces.cls_id]), np.array([self.wordpieces.sep_id])
+        cls, sep = np.array([self.tokenizer.cls_id]), np.array([self.tokenizer.sep_id])
         parts = [cls, first, sep] if second is None else [cls, first, sep, second, sep]
         tokens = np.concatenate(parts).astype(np.int32)
         segments = np.zeros(len(tokens), np.int32)

@@ -25,7 +25,7 @@ from ernie2.model.encoder import DenseEncoder
 from ernie2.model.formats.own import OWN as OWN_FILE
 from ernie2.model.hf import CONFIG, hf_config, unknown_to_hf
 from ernie2.runs.sources import unfinished_note
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.json_files import read_json
 
@@ -52,7 +52,7 @@ class _OnnxSource:
 
     network: nn.Module
     outputs: tuple[str, ...]
-    wordpieces: WordPieces
+    tokenizer: SubwordTokenizer
     config: dict[str, Any]
     settings: EncoderSettings
 
@@ -75,7 +75,7 @@ def export(model: str | Path, destination: str | Path, task_id: str | None = Non
     with staged_folder(destination) as staging:
         _write_onnx(staging / FILE, source)
         difference = max_difference(staging / FILE, source.network, source.settings)
-        source.wordpieces.save(staging, source.settings.position_rows)
+        source.tokenizer.save(staging, source.settings.position_rows)
         write_json(staging / CONFIG, source.config)
     log_info(
         f"{model} -> {destination / FILE} ({', '.join(source.outputs)}); largest difference to torch {difference:.1e}"
@@ -158,7 +158,7 @@ def _load_finetuned(folder: Path, task_id: str | None) -> _OnnxSource:
     return _OnnxSource(
         PaddedEncoderWithHead(finetuned.model).eval(),
         outputs,
-        finetuned.wordpieces,
+        finetuned.tokenizer,
         config,
         finetuned.model.encoder.settings,
     )
@@ -173,9 +173,9 @@ def _load_encoder(checkpoint: Path, task_id: str | None) -> _OnnxSource:
     carrier, new = source.build(DEFAULT_SETTINGS, 0)  # of the settings only dropout is read, and none is applied
     pooled = not any(name.startswith("encoder.pooler.") for name in new)
     outputs = ("last_hidden_state", "pooler_output") if pooled else ("last_hidden_state",)
-    config = hf_config(carrier.settings, carrier.vocab_size, source.stored.task_ids, (), source.wordpieces.pad_id)
+    config = hf_config(carrier.settings, carrier.vocab_size, source.stored.task_ids, (), source.tokenizer.pad_id)
     network = _EncoderOnly(DenseEncoder(carrier.encoder, row), pooled).eval()
-    return _OnnxSource(network, outputs, source.wordpieces, config, source.stored.settings)
+    return _OnnxSource(network, outputs, source.tokenizer, config, source.stored.settings)
 
 
 class _EncoderOnly(nn.Module):

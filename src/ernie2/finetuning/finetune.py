@@ -95,7 +95,7 @@ def finetune(
     unfinished = unfinished_note(pretrained.where, pretrained.stored.where)
     remarks = [
         *([unfinished] if unfinished else []),
-        *pretrained.wordpieces.notes,
+        *pretrained.tokenizer.notes,
         *_dataset_notes(data, named, absent, note_unlabelled=submission is None),
     ]
     for remark in remarks:

@@ -33,7 +33,7 @@ from ernie2.model.formats.own import OWN, Described, read_own, save_own
 from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf, unknown_to_hf
 from ernie2.model.multitask import MultiTaskModel, tensors_of
 from ernie2.model.tensor_names import TASK_TABLE
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.storage.arrays import save_tensors
 from ernie2.storage.atomic import staged_folder, write_json
 from ernie2.storage.checksums import note_checksums
@@ -83,7 +83,7 @@ class FinetunedModel:
     """A fine-tuned model, ready to be asked. `task_id`: its row of the task embedding, 0 once it was saved."""
 
     model: EncoderWithHead
-    wordpieces: WordPieces
+    tokenizer: SubwordTokenizer
     config: FinetunedConfig
     vocab_size: int
     task_id: int = 0
@@ -95,14 +95,14 @@ def save_finetuned(folder: Path, finetuned: FinetunedModel) -> None:
     carrier.encoder = finetuned.model.encoder
     linear = {name: tensor.detach().cpu().clone() for name, tensor in finetuned.model.linear.state_dict().items()}
     with staged_folder(folder, replace=True) as staging:
-        finetuned.wordpieces.save(staging, finetuned.config.settings.max_length)
+        finetuned.tokenizer.save(staging, finetuned.config.settings.max_length)
         if unknown_to_hf(carrier.settings):
             described = Described(
                 carrier.settings,
                 finetuned.vocab_size,
                 (),
                 {CONFIG_KEY: _config_to_json(finetuned.config)},
-                finetuned.wordpieces.pad_id,
+                finetuned.tokenizer.pad_id,
             )
             own = {name: tensor for name, tensor in tensors_of(carrier).items() if name.startswith("encoder.")}
             _swap_first_row(own, TASK_TABLE, finetuned.config.task_id)
@@ -119,7 +119,7 @@ def _save_hf(folder: Path, finetuned: FinetunedModel, carrier: MultiTaskModel, l
     _swap_first_row(tensors, "ernie.embeddings.task_type_embeddings.weight", config.task_id)
     tensors |= {f"{_head_prefix(config.head)}.{name}": tensor for name, tensor in linear.items()}
     save_tensors(folder / WEIGHTS, tensors, metadata={"format": "pt"})
-    hf = hf_config(carrier.settings, finetuned.vocab_size, {}, (), finetuned.wordpieces.pad_id)
+    hf = hf_config(carrier.settings, finetuned.vocab_size, {}, (), finetuned.tokenizer.pad_id)
     first = config.settings.pooling == "first" or not pooled
     hf["architectures"] = [_TOKEN_CLASSES.get(config.head, "ErnieForSequenceClassification") if first else "ErnieModel"]
     if config.head != "span":
@@ -163,7 +163,7 @@ def load_finetuned(folder: str | Path) -> FinetunedModel:
     with torch.no_grad():
         model.linear.weight.copy_(weight)
         model.linear.bias.copy_(bias)
-    return FinetunedModel(model.eval(), load_wordpieces(folder), config, loaded.model.vocab_size)
+    return FinetunedModel(model.eval(), load_tokenizer(folder), config, loaded.model.vocab_size)
 
 
 def _read_config(file: Path) -> FinetunedConfig:

@@ -19,7 +19,7 @@ from ernie2.model.formats.filling import load_model
 from ernie2.model.formats.opening import Stored
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.sources import load_checkpoint_tokenizer, open_run_or_checkpoint
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 
 _SPECIALS = 8
 """Fewest tokens of a text that make sense: three special ones and some words."""
@@ -31,7 +31,7 @@ class PretrainedCheckpoint:
 
     where: Path
     stored: Stored
-    wordpieces: WordPieces
+    tokenizer: SubwordTokenizer
 
     @property
     def size(self) -> Size:
@@ -60,7 +60,7 @@ class PretrainedCheckpoint:
         It tells whether a finished run was of this checkpoint. The same parameters under other settings, such as
         another activation or number of heads, are another model.
         """
-        digest = hashlib.blake2b(self.wordpieces.fingerprint.encode(), digest_size=16)
+        digest = hashlib.blake2b(self.tokenizer.fingerprint.encode(), digest_size=16)
         settings = self.stored.settings.model_dump(mode="json") | {"pad_id": self.stored.pad_id}
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for name in sorted(self.stored.pieces):
@@ -126,18 +126,18 @@ def load_pretrained(checkpoint: str | Path, tokenizer: str | Path | None = None)
     """
     where = Path(checkpoint)
     stored = open_run_or_checkpoint(where)
-    wordpieces = load_checkpoint_tokenizer(where) if tokenizer is None else load_wordpieces(tokenizer)
-    if wordpieces is None:
+    tokenizer = load_checkpoint_tokenizer(where) if tokenizer is None else load_tokenizer(tokenizer)
+    if tokenizer is None:
         raise CheckpointError(
             f"{where} has no tokeniser beside it (tokenizer.json or vocab.txt), so texts cannot be read. Put it there, "
             "or name it with --tokenizer."
         )
-    if wordpieces.vocab_size > stored.vocab_size:
+    if tokenizer.vocab_size > stored.vocab_size:
         raise CheckpointError(
-            f"{where} has {stored.vocab_size} rows of words, its tokeniser {wordpieces.vocab_size} tokens: they do not "
+            f"{where} has {stored.vocab_size} rows of words, its tokeniser {tokenizer.vocab_size} tokens: they do not "
             "belong together. Name the right one with --tokenizer."
         )
-    return PretrainedCheckpoint(where, stored, wordpieces)
+    return PretrainedCheckpoint(where, stored, tokenizer)
 
 
 def fit_lengths(

@@ -60,7 +60,7 @@ def evaluated_splits(data: LabelledData) -> tuple[str, ...]:
 def prepare_data(job: Job) -> PreparedData:
     """Every text of the data set as the encoder will see it: the same for all seeds."""
     encoder = ExampleEncoder(
-        job.pretrained.wordpieces,
+        job.pretrained.tokenizer,
         job.data.head,
         job.data.labels,
         job.settings,
@@ -101,7 +101,7 @@ def run_seed(job: Job, seed: int, device: torch.device, prepared: PreparedData, 
             seed,
             device,
             task_id=job.task_id,
-            pad=job.pretrained.wordpieces.pad_id,
+            pad=job.pretrained.tokenizer.pad_id,
             title=title,
             after_epoch=lambda: {"metrics": scorer.figures(dev)},
             hooks=hooks,
@@ -261,7 +261,7 @@ def _build_model(job: Job, seed: int) -> tuple[FinetunedModel, tuple[str, ...]]:
         per_character=_is_per_character(data.need("train").examples),
         task_id=job.task_id,
     )
-    return FinetunedModel(model, job.pretrained.wordpieces, config, carrier.vocab_size, job.task_id), new
+    return FinetunedModel(model, job.pretrained.tokenizer, config, carrier.vocab_size, job.task_id), new
 
 
 def constant_prediction(data: LabelledData, examples: Sequence[Example], outcomes: Sequence[ExamplePrediction]) -> str:

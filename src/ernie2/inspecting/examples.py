@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ernie2.batches.packing import Caps
 from ernie2.batches.stream import Cursor, Feed, Stream
 from ernie2.shards.store import SPAN_KINDS
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.instances import Instance
 from ernie2.tasks.knowledge_masking import unit_starts
@@ -35,7 +35,7 @@ def walk(
 ) -> list[Instance]:
     """At most `most` instances, those `wanted`, from one pass over the documents, a few each from many of them."""
     caps = Caps.of(sequence_tokens, sequence_tokens, [task])
-    lanes = max(1, min(most, LANES, *(corpus.documents("train") for corpus in feed[task.name].corpora)))
+    lanes = max(1, min(most, LANES, *(corpus.num_documents("train") for corpus in feed[task.name].corpora)))
     stream = Stream(feed, [task], vocabulary, caps, {task.name: 0}, seed=seed, lanes=lanes)
     found: list[Instance] = []
     for lane in range(lanes):
@@ -74,7 +74,7 @@ def wanted_by(task: Task, what: str) -> Callable[[Instance], bool] | None:
     return contains
 
 
-def write_example(task: Task, instance: Instance, pieces: WordPieces) -> str:
+def write_example(task: Task, instance: Instance, pieces: SubwordTokenizer) -> str:
     """The instance as text: of a sentence task the class and the segments, of a token task the text with its labels."""
     labels = instance.labels[task.name]
     if isinstance(task, SentenceTask):
@@ -97,7 +97,7 @@ Chunk = tuple[str, bool]
 def _pieces(
     instance: Instance,
     positions: range,
-    pieces: WordPieces,
+    pieces: SubwordTokenizer,
     show: Callable[[int, str], str] | None = None,
     scored: Mapping[int, int] | None = None,
 ) -> Iterator[Chunk]:
@@ -108,7 +108,7 @@ def _pieces(
             yield (show(at, text) if show and at in (scored or ()) else text), continues
 
 
-def _hidden(instance: Instance, targets: Mapping[int, int], pieces: WordPieces) -> Iterator[Chunk]:
+def _hidden(instance: Instance, targets: Mapping[int, int], pieces: SubwordTokenizer) -> Iterator[Chunk]:
     """Pieces, with the hidden ones of a unit in one pair of brackets."""
     starts: NDArray[Any] = unit_starts(instance.sequence, SPAN_KINDS)
     unit: list[Chunk] = []
@@ -124,8 +124,8 @@ def _hidden(instance: Instance, targets: Mapping[int, int], pieces: WordPieces) 
             yield text, continues
 
 
-def _text(token: int, pieces: WordPieces) -> Chunk:
-    written, continues = pieces.tokens[token], bool(pieces.continuing[token])
+def _text(token: int, pieces: SubwordTokenizer) -> Chunk:
+    written, continues = pieces.tokens[token], bool(pieces.is_continuation[token])
     return (written.removeprefix("##") if continues else written), continues
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from ernie2.batches.feeds import feeds
 from ernie2.errors import USER_CODE_ERRORS, ConfigError, Ernie2Error, TaskError, did_you_mean, user_code_location
 from ernie2.inspecting.examples import walk, wanted_by, write_example
-from ernie2.shards.shard_folders import tokenizer_of
+from ernie2.shards.shard_folders import load_shards_tokenizer
 from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, ShardedCorpus, Shards
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.tasks.base import BUILT_IN, Task, find_task, known_tasks
 from ernie2.tasks.building import build_tasks, vocabulary_of
 from ernie2.tasks.usable_data import UsableData, usable_table
@@ -107,7 +107,7 @@ def inspect(
     cannot work on these shards is not an error but told in its figures.
     """
     opened = Shards(shards)
-    pieces = tokenizer_of(opened)
+    pieces = load_shards_tokenizer(opened)
     given = options or {}
     pairs = [corpus.name for corpus in opened.corpora.values() if corpus.labels]
     named = [task] if task is not None else list(given)
@@ -161,13 +161,13 @@ def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
         for mask in (WORD_START, WORD_START | CASED, WORD_START | CASED | CAPITALISED)
     )
     sentences, paragraphs = rows("sentences"), rows("paragraphs")
-    tokens = corpus.tokens("train") + corpus.tokens("heldout")
+    tokens = corpus.num_tokens("train") + corpus.num_tokens("heldout")
     return CorpusFigures(
         name=corpus.name,
         language=corpus.language,
         licence=corpus.licence,
-        documents=corpus.documents("train") + corpus.documents("heldout"),
-        heldout_documents=corpus.documents("heldout"),
+        documents=corpus.num_documents("train") + corpus.num_documents("heldout"),
+        heldout_documents=corpus.num_documents("heldout"),
         tokens=tokens,
         cased_share=cased / max(words, 1),
         capital_share=capitals / max(cased, 1),
@@ -190,7 +190,7 @@ def _look_through(
     kind: type[Task],
     options: Mapping[str, Any],
     shards: Shards,
-    pieces: WordPieces,
+    pieces: SubwordTokenizer,
     examples: int,
     seed: int,
     sequence_tokens: int,

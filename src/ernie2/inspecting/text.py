@@ -10,7 +10,7 @@ from typing import Any
 from ernie2.corpora.long_texts import LONGEST_TEXT
 from ernie2.formatting import quantity
 from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
-from ernie2.shards.unknown import HIGH, describe_share
+from ernie2.shards.unknown_tokens import HIGH_SHARE, describe_share
 from ernie2.tasks.usable_data import corpora_by_note
 
 MOST_LABELS = 10
@@ -51,7 +51,7 @@ def _corpus_lines(corpus: CorpusFigures) -> list[str]:
 def is_lossy(facts: Mapping[str, Any]) -> bool:
     """Whether `loss_lines` tells of text that is left out, cut, or not in the vocabulary."""
     lost = [*facts.get("dropped", {}).values(), *(facts.get("dropped_spans") or {}).values(), facts.get("cut_texts")]
-    return any(lost) or facts.get("unknown_share", 0.0) > HIGH
+    return any(lost) or facts.get("unknown_share", 0.0) > HIGH_SHARE
 
 
 def loss_lines(facts: Mapping[str, Any]) -> list[str]:

@@ -22,8 +22,8 @@ from ernie2.formatting import quantity
 from ernie2.model.attention.fused import activate_newest
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.shards.shard_folders import tokenizer_of
-from ernie2.shards.store import ShardedCorpus, Shards, damage_first
+from ernie2.shards.shard_folders import load_shards_tokenizer
+from ernie2.shards.store import ShardedCorpus, Shards, verify_on_error
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_ids, task_options, vocabulary_of
 from ernie2.tasks.usable_data import UsableTable
@@ -83,11 +83,11 @@ def build(
     check_sinks(recipe.train.sinks)
     world = world or World()
     device = world.device
-    with world.together(), damage_first(shards.corpora.values()):
+    with world.together(), verify_on_error(shards.corpora.values()):
         precision = choose_precision(recipe.train.precision, device)
         if recipe.encoder.kind == "transformer" and precision != "fp32":
             activate_newest(device, recipe.encoder.hidden // recipe.encoder.heads, log_warning)
-        vocabulary = vocabulary_of(tokenizer_of(shards))
+        vocabulary = vocabulary_of(load_shards_tokenizer(shards))
         tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
         check_sequence_limits(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
         ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)

@@ -16,7 +16,7 @@ from ernie2.model.formats.opening import Stored
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.export import converted_card, save_model
 from ernie2.runs.sources import load_checkpoint_tokenizer, open_run_or_checkpoint, unfinished_note
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.storage.links import outside_target
 
 KINDS = ("hf", "ernie2")
@@ -90,7 +90,7 @@ def convert(
     return ConversionResult(destination, stored.layout, account)
 
 
-def _check_vocabulary(rows: int, stored: Stored, tokenizer: WordPieces | None) -> None:
+def _check_vocabulary(rows: int, stored: Stored, tokenizer: SubwordTokenizer | None) -> None:
     """Raise `CheckpointError` where a token would have no row, or rows would go that may be of tokens."""
     if tokenizer is not None and rows < tokenizer.vocab_size:
         raise CheckpointError(

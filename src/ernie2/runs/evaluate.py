@@ -18,7 +18,7 @@ from ernie2.runs.build import check_sequence_limits, open_stream
 from ernie2.runs.load import load_checkpoint
 from ernie2.runs.prepare import warn_no_heldout
 from ernie2.runs.sources import shards_of_run, unfinished_note
-from ernie2.shards.shard_folders import reading_shards
+from ernie2.shards.shard_folders import locked_shards
 from ernie2.shards.store import Shards
 from ernie2.training.environment import same_sampling
 from ernie2.training.evaluate import HeldOut
@@ -40,7 +40,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     if data is None and not is_run(checkpoint):
         raise ConfigError(f"{checkpoint} is not a run, so it names no shards to evaluate on; give --data SHARDS.")
     shards = Shards(data) if data is not None else shards_of_run(checkpoint, read_run(checkpoint))
-    with reading_shards(shards):
+    with locked_shards(shards):
         return _evaluate(checkpoint, shards)
 
 

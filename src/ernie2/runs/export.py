@@ -20,7 +20,7 @@ from ernie2.model.formats.own import Described, save_own
 from ernie2.model.hf import hf_config, save_hf, unknown_to_hf
 from ernie2.model.multitask import MultiTaskModel, tensors_of
 from ernie2.runs.sources import ernie2_config_keys
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.storage.atomic import staged_folder, write_text
 from ernie2.storage.checksums import note_checksums
 from ernie2.training.run_record import RunRecord, TaskRecord
@@ -33,7 +33,7 @@ _TEMPLATE = "model_card.md.jinja"
 def export_hf(
     folder: Path,
     model: MultiTaskModel,
-    wordpieces: WordPieces,
+    tokenizer: SubwordTokenizer,
     record: RunRecord,
     heldout: Mapping[str, Mapping[str, Any]],
     seen: Mapping[str, int],
@@ -46,7 +46,7 @@ def export_hf(
     ernie2.json holds all this.
     """
     carried, hf = ernie2_config_keys(record, seen), not unknown_to_hf(model.settings)
-    save_model(folder, model, carried, wordpieces.pad_id, wordpieces, model_card(record, heldout), hf=hf, replace=True)
+    save_model(folder, model, carried, tokenizer.pad_id, tokenizer, model_card(record, heldout), hf=hf, replace=True)
     return folder
 
 
@@ -55,7 +55,7 @@ def save_model(
     model: MultiTaskModel,
     carried: Mapping[str, Any],
     pad_id: int,
-    wordpieces: WordPieces | None,
+    tokenizer: SubwordTokenizer | None,
     card: str,
     *,
     hf: bool,
@@ -77,8 +77,8 @@ def save_model(
         else:
             described = Described(model.settings, model.vocab_size, tuple(specs), carried, pad_id)
             save_own(staging, described, tensors_of(model, without=without))
-        if wordpieces is not None:
-            wordpieces.save(staging, model.settings.position_rows)
+        if tokenizer is not None:
+            tokenizer.save(staging, model.settings.position_rows)
         write_text(staging / "README.md", card)
         note_checksums(staging)
 

@@ -304,7 +304,7 @@ def _resolve_options(
 
 
 def _corpus_values(shards: Shards, name: str, corpus: ShardedCorpus, weighed: bool) -> dict[str, Any]:
-    weight = corpus.facts.get("weight") or (corpus.tokens("train") if weighed else None)
+    weight = corpus.facts.get("weight") or (corpus.num_tokens("train") if weighed else None)
     return {
         "path": corpus.facts.get("sources") or [str(folder / name) for folder in shards.folders],
         "language": corpus.language,

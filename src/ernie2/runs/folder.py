@@ -14,7 +14,7 @@ from ernie2.model.hf import unknown_to_hf
 from ernie2.reporting.report import write_report
 from ernie2.runs.export import export_hf
 from ernie2.runs.prepare import warn_no_heldout
-from ernie2.shards.shard_folders import reading_shards, tokenizer_of
+from ernie2.shards.shard_folders import locked_shards, load_shards_tokenizer
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock, owner_of
@@ -78,7 +78,7 @@ def run_lifecycle(run: Path, shards: Shards, trainer: Trainer, record: RunRecord
     with ExitStack() as held:
         with world.together():
             if world.local_rank == 0:  # for all ranks of its machine
-                held.enter_context(reading_shards(shards))
+                held.enter_context(locked_shards(shards))
         _log_settings(trainer, record)
         try:
             yield
@@ -86,7 +86,7 @@ def run_lifecycle(run: Path, shards: Shards, trainer: Trainer, record: RunRecord
 
             def export() -> Path:
                 last = [line for line in trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
-                return export_hf(run / "hf", model, tokenizer_of(shards), record, last, trainer.position.seen)
+                return export_hf(run / "hf", model, load_shards_tokenizer(shards), record, last, trainer.position.seen)
 
             folder = world.on_first(export)
             done = record.updated(status="done", finished=datetime.now(UTC).isoformat(timespec="seconds"))

@@ -20,9 +20,9 @@ from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.build import head_specs
 from ernie2.runs.recipes import load_recipe
 from ernie2.runs.sources import UNTRAINED, changed_labels, copy_by_label, find_tokenizer_file, open_run_or_checkpoint
-from ernie2.shards.shard_folders import tokenizer_of
+from ernie2.shards.shard_folders import load_shards_tokenizer
 from ernie2.shards.store import Shards
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.tasks.base import Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_ids, vocabulary_of
 from ernie2.training.checkpoints import fit, newest
@@ -49,8 +49,8 @@ def load_checkpoint(source: Path, shards: Shards) -> LoadedCheckpoint:
 
     Raises `CheckpointError` where `source` is not a checkpoint, `ShardError` where the shards speak another tokeniser.
     """
-    wordpieces = tokenizer_of(shards)
-    vocabulary = vocabulary_of(wordpieces)
+    tokenizer = load_shards_tokenizer(shards)
+    vocabulary = vocabulary_of(tokenizer)
     if is_run(source):
         record = read_run(source)
         _check_same_tokenizer(source, record.data.tokenizer, shards, source / "hf" / "tokenizer.json")
@@ -72,7 +72,7 @@ def load_checkpoint(source: Path, shards: Shards) -> LoadedCheckpoint:
             f"{source} ({stored.layout}) has no pre-training heads of ernie2, so there is nothing to evaluate. Train "
             "some from it: `ernie2 pretrain RECIPE --init-from CHECKPOINT`."
         )
-    _check_same_vocabulary(source, stored, wordpieces, shards, ())
+    _check_same_vocabulary(source, stored, tokenizer, shards, ())
     options = stored.carried.get("ernie2_task_options", {})
     tasks = _build_tasks({name: options.get(name) for name in loaded.model.specs}, vocabulary, shards)
     for spec, expected in zip(loaded.model.specs.values(), head_specs(tasks), strict=True):
@@ -97,7 +97,7 @@ def check_warm_start(source: str | Path | None, recipe: Recipe, grow: Sequence[s
             raise ConfigError("--grow adds rows to a checkpoint's tables, so it needs one: give it by --init-from.")
         return
     tokenizer = recipe.tokenizer
-    rows = None if tokenizer.file is None else load_wordpieces(tokenizer.file, tokenizer.lowercase).vocab_size
+    rows = None if tokenizer.file is None else load_tokenizer(tokenizer.file, tokenizer.lowercase).vocab_size
     load_model(open_run_or_checkpoint(Path(source)), (), recipe.seed, recipe.encoder, rows, grow)
 
 
@@ -119,14 +119,14 @@ def warm_start(
     that of the shards, and rows beyond it are left out. Raises like `load_checkpoint`.
     """
     ids = task_ids([spec.name for spec in specs], settings.task_ids)
-    wordpieces = tokenizer_of(shards)
+    tokenizer = load_shards_tokenizer(shards)
     stored = open_run_or_checkpoint(source)
-    _check_same_vocabulary(source, stored, wordpieces, shards, grow)
+    _check_same_vocabulary(source, stored, tokenizer, shards, grow)
     options = stored.carried.get("ernie2_task_options") or {}
     others = changed_labels({name: (given or {}).get("labels") for name, given in options.items()}, labels or {})
     # a head with other classes is read with its own, then moved by the names of its classes
     asked = [replace(spec, classes=len(others[spec.name][0])) if spec.name in others else spec for spec in specs]
-    loaded = load_model(stored, asked, seed, settings, wordpieces.vocab_size, grow)
+    loaded = load_model(stored, asked, seed, settings, tokenizer.vocab_size, grow)
     if others:
         model = MultiTaskModel(settings, loaded.model.vocab_size, specs, seed)
         left_out, new = copy_by_label(loaded.model.state_dict(), model, others)
@@ -177,7 +177,7 @@ def _check_same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path)
 
 
 def _check_same_vocabulary(
-    source: Path, stored: Stored, wordpieces: WordPieces, shards: Shards, grow: Collection[str]
+    source: Path, stored: Stored, tokenizer: SubwordTokenizer, shards: Shards, grow: Collection[str]
 ) -> None:
     """Raises `ShardError` where ids of the shards mean other tokens than ids of the checkpoint.
 
@@ -188,27 +188,27 @@ def _check_same_vocabulary(
     if stored.tokenizer and not growing:
         _check_same_tokenizer(source, stored.tokenizer, shards, file or source / "hf" / "tokenizer.json")
     if file is not None:
-        theirs = load_wordpieces(file)
-        _warn_tokenizer_differences(file, theirs, shards, wordpieces)
+        theirs = load_tokenizer(file)
+        _warn_tokenizer_differences(file, theirs, shards, tokenizer)
         if stored.task_ids and not growing:
             _check_same_tokenizer(source, theirs.fingerprint, shards, file)
-        shared = min(theirs.vocab_size, wordpieces.vocab_size)
-        other = next((i for i in range(shared) if theirs.tokens[i] != wordpieces.tokens[i]), None)
+        shared = min(theirs.vocab_size, tokenizer.vocab_size)
+        other = next((i for i in range(shared) if theirs.tokens[i] != tokenizer.tokens[i]), None)
         if other is not None:
             raise ShardError(
                 f"{shards.folder} was made with another vocabulary than that of {source}: id {other} is "
-                f"{wordpieces.tokens[other]!r} here and {theirs.tokens[other]!r} there. Prepare shards with "
+                f"{tokenizer.tokens[other]!r} here and {theirs.tokens[other]!r} there. Prepare shards with "
                 f"tokenizer.file={file}."
             )
     rows = stored.vocab_size if file is None else min(theirs.vocab_size, stored.vocab_size)
-    if rows < wordpieces.vocab_size and not growing:
+    if rows < tokenizer.vocab_size and not growing:
         raise ShardError(
-            f"{source} has {rows} tokens, the tokeniser of {shards.folder} {wordpieces.vocab_size}. Prepare shards "
+            f"{source} has {rows} tokens, the tokeniser of {shards.folder} {tokenizer.vocab_size}. Prepare shards "
             "with the checkpoint's own vocabulary (tokenizer.file), or let new rows be added: --grow vocabulary."
         )
 
 
-def _warn_tokenizer_differences(file: Path, theirs: WordPieces, shards: Shards, ours: WordPieces) -> None:
+def _warn_tokenizer_differences(file: Path, theirs: SubwordTokenizer, shards: Shards, ours: SubwordTokenizer) -> None:
     """Prints what was guessed about the checkpoint's tokeniser, and where the shards' one reads text by other rules."""
     for note in theirs.notes:
         log_warning(note)
@@ -219,6 +219,6 @@ def _warn_tokenizer_differences(file: Path, theirs: WordPieces, shards: Shards, 
         )
 
 
-def _rules(wordpieces: WordPieces) -> str:
-    stated = [f"{key}={json.dumps(value)}" for key, value in wordpieces.normalizer.items()]
+def _rules(tokenizer: SubwordTokenizer) -> str:
+    stated = [f"{key}={json.dumps(value)}" for key, value in tokenizer.normalizer.items()]
     return " ".join(stated) or "rules other than BERT's"

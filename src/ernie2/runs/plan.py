@@ -24,7 +24,7 @@ from ernie2.runs.prepare import RecipeSource, missing_data, require_data, warn_a
 from ernie2.runs.recipes import load_recipe
 from ernie2.runs.start import build_initial_model
 from ernie2.shards.store import Shards
-from ernie2.shards.wordpieces import load_wordpieces
+from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import Task
 from ernie2.tasks.building import build_task, special_tokens_vocabulary
@@ -133,7 +133,7 @@ def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     file, vocabulary = recipe.tokenizer.file, recipe.tokenizer.train
     if file is not None and Path(file).is_file():
-        vocabulary = load_wordpieces(file, recipe.tokenizer.lowercase).vocab_size
+        vocabulary = load_tokenizer(file, recipe.tokenizer.lowercase).vocab_size
     parameters = None
     if vocabulary is not None:
         # heads whose classes only the data name are counted with two, on a model without values

@@ -11,14 +11,14 @@ from ernie2.batches.feeds import feeds, heldout_feed
 from ernie2.batches.stream import Feed
 from ernie2.config.settings import Recipe
 from ernie2.console import Bar, log_info, log_warning, progress
-from ernie2.corpora.documents import resolve
+from ernie2.corpora.documents import corpus_files
 from ernie2.errors import DataError, ShardError
 from ernie2.inspecting.text import is_lossy, loss_lines
 from ernie2.runs.recipes import load_recipe
 from ernie2.shards.executor import Progress as PreparationProgress
 from ernie2.shards.prepare import prepare as make_shards
 from ernie2.shards.provenance import check_settings
-from ernie2.shards.shard_folders import tokenizer_of
+from ernie2.shards.shard_folders import load_shards_tokenizer
 from ernie2.shards.store import Shards
 from ernie2.tasks.base import Vocabulary
 from ernie2.tasks.building import build_tasks, vocabulary_of
@@ -68,7 +68,7 @@ def prepare_shards(recipe: Recipe, workers: int | None, *, replace: bool = False
     if (folder / "shards.json").exists():
         try:
             for corpus in recipe.corpora.values():
-                resolve(corpus)
+                corpus_files(corpus)
         except DataError as error:
             log_warning(f"Using the shards in {folder} as they are ({error})")
             shards = Shards(folder)
@@ -87,7 +87,7 @@ def missing_data(recipe: Recipe) -> list[str]:
     lines = []
     for name, corpus in recipe.corpora.items():
         try:
-            resolve(corpus)
+            corpus_files(corpus)
         except DataError as error:
             lines.append(f"corpora.{name}.path: {error}")
     for key, file in (("tokenizer.file", recipe.tokenizer.file), ("knowledge.gazetteer", recipe.knowledge.gazetteer)):
@@ -171,4 +171,4 @@ def warn_about_corpora(usable: UsableTable, read: Mapping[str, Feed]) -> None:
 
 def vocabulary_for(shards: Shards) -> Vocabulary:
     """The ids of the shards' tokeniser that tasks need."""
-    return vocabulary_of(tokenizer_of(shards))
+    return vocabulary_of(load_shards_tokenizer(shards))

@@ -23,7 +23,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import vocabulary_tensors
 from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.storage.links import outside_target
 from ernie2.storage.locks import owner_of
 from ernie2.tasks.building import quote_names
@@ -66,7 +66,7 @@ def find_tokenizer_file(source: Path) -> Path | None:
                     f"{one} is a link out of its folder, to {target}, and is not read: it would end up in what is "
                     "written. Where you trust it, put a copy in its place."
                 )
-    elif file is not None and file.parent != source / "hf" and load_wordpieces(file).fingerprint != recorded:
+    elif file is not None and file.parent != source / "hf" and load_tokenizer(file).fingerprint != recorded:
         raise ShardError(
             f"{file} is not the tokeniser {source} was trained with: its shards were replaced or changed. Prepare "
             f"those again from the same corpora and recipe, or finish the run (`ernie2 resume {source}`) where they "
@@ -75,10 +75,10 @@ def find_tokenizer_file(source: Path) -> Path | None:
     return file
 
 
-def load_checkpoint_tokenizer(source: Path) -> WordPieces | None:
+def load_checkpoint_tokenizer(source: Path) -> SubwordTokenizer | None:
     """That tokeniser, read; `TokenizerError` where it is there and cannot be."""
     file = find_tokenizer_file(source)
-    return None if file is None else load_wordpieces(file)
+    return None if file is None else load_tokenizer(file)
 
 
 def ernie2_config_keys(record: RunRecord, seen: Mapping[str, int]) -> dict[str, Any]:

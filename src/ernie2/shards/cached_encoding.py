@@ -1,10 +1,10 @@
-"""Texts become token columns, each different word of them tokenised once.
+"""Tokenise texts, encoding each distinct chunk of text once.
 
-Running text says the same few words again and again. Under BERT's rules a tokeniser never looks across a space or an
-ASCII punctuation mark (`WordPieces.cuts_at_punctuation`), so what it makes of a text is what it makes of the chunks
-between those, end to end. A chunk, a run of other characters or of such marks, is tokenised when it is first met and
-looked up afterwards, which is several times as fast and gives the same tokens. Scripts without spaces, and other
-tokenisers, take the plain way.
+Running text repeats the same few words. Under BERT's rules a tokeniser never looks across a space or an ASCII
+punctuation mark (`SubwordTokenizer.splits_at_punctuation`). The tokens of a text are therefore the tokens of its
+chunks, end to end. A chunk is a run of such marks or a run of other characters. It is encoded once and looked up
+afterwards, which is several times as fast and gives the same tokens. Scripts without spaces, and other tokenisers, are
+encoded directly.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.shards.wordpieces import Columns, WordPieces, batch_columns
+from ernie2.shards.tokenizer import SubwordTokenizer, TokenColumns, token_columns
 
-REMEMBERED = 300_000
+MAX_CACHED_CHUNKS = 300_000
 """Different chunks remembered, some 150 bytes each; with more, the memory begins anew."""
-LONGEST_MEAN_CHUNK = 16
+MAX_MEAN_CHUNK = 16
 """Characters: where chunks are longer on average, they hardly come twice and the plain way is taken."""
 
 Ints = NDArray[np.int64]
@@ -30,46 +30,46 @@ _KINDS = np.array([0 if c in " \n" else 2 if re.match(f"[{_MARKS}]", c) else 1 f
 _APART, _OTHER = 0, 1
 
 
-class Encoder:
+class CachedEncoder:
     """Encodes texts with one tokeniser, remembering chunks from one text to the next."""
 
-    def __init__(self, wordpieces: WordPieces) -> None:
-        self._wordpieces = wordpieces
+    def __init__(self, tokenizer: SubwordTokenizer) -> None:
+        self._tokenizer = tokenizer
         self._forget()
 
     def _forget(self) -> None:
-        self._chunks, self._memory = _Chunks(), batch_columns([])
+        self._chunks, self._memory = _Chunks(), token_columns([])
 
-    def encode(self, text: str, paragraphs: list[str], paragraph_starts: Ints) -> Columns:
+    def encode(self, text: str, paragraphs: list[str], paragraph_starts: Ints) -> TokenColumns:
         """Encodes `paragraphs`, which are pieces of `text` between blank lines, beginning at `paragraph_starts`.
 
         `starts` and `ends` are characters of the whole text; `counts` are tokens of every paragraph.
         """
         spaces = text.count(" ") + text.count("\n")
-        if self._wordpieces.cuts_at_punctuation and len(text) <= LONGEST_MEAN_CHUNK * (spaces + 1):
+        if self._tokenizer.splits_at_punctuation and len(text) <= MAX_MEAN_CHUNK * (spaces + 1):
             return self._by_chunks(text, paragraph_starts)
-        return _moved(batch_columns(self._wordpieces.encode_batch(paragraphs)), paragraph_starts)
+        return _moved(token_columns(self._tokenizer.encode_batch(paragraphs)), paragraph_starts)
 
-    def _by_chunks(self, text: str, paragraph_starts: Ints) -> Columns:
-        if len(self._chunks) > REMEMBERED:
+    def _by_chunks(self, text: str, paragraph_starts: Ints) -> TokenColumns:
+        if len(self._chunks) > MAX_CACHED_CHUNKS:
             self._forget()
         pieces = _CHUNK.findall(text)
         chunks = np.fromiter(map(self._chunks.__getitem__, pieces), dtype=np.int64, count=len(pieces))
         if self._chunks.new:
-            more = batch_columns(self._wordpieces.encode_batch(self._chunks.new))
-            self._memory = Columns._make(map(np.concatenate, zip(self._memory, more, strict=True)))
+            more = token_columns(self._tokenizer.encode_batch(self._chunks.new))
+            self._memory = TokenColumns._make(map(np.concatenate, zip(self._memory, more, strict=True)))
             self._chunks.new.clear()
         *tokens, known = self._memory
         firsts, counts = np.cumsum(known) - known, known[chunks]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         places = np.repeat(firsts[chunks] - offsets[:-1], counts) + np.arange(offsets[-1])
         chunk_starts = _chunk_starts(text)
-        found = _moved(Columns._make([*(column[places] for column in tokens), counts]), chunk_starts)
+        found = _moved(TokenColumns._make([*(column[places] for column in tokens), counts]), chunk_starts)
         bounds = np.append(np.searchsorted(chunk_starts, paragraph_starts), len(chunks))
         return found._replace(counts=np.diff(offsets[bounds]))
 
 
-def _moved(columns: Columns, starts: Ints) -> Columns:
+def _moved(columns: TokenColumns, starts: Ints) -> TokenColumns:
     """`columns` of encodings that begin at `starts` of a text, with characters of that text."""
     base = np.repeat(starts, columns.counts)
     return columns._replace(starts=columns.starts + base, ends=columns.ends + base)

@@ -25,25 +25,25 @@ from numpy.typing import ArrayLike, NDArray
 from ernie2.config.data_settings import ShardSettings
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.shards import store
-from ernie2.shards.cached_encoding import Encoder
+from ernie2.shards.cached_encoding import CachedEncoder
 from ernie2.shards.knowledge.annotators import Annotator
 from ernie2.shards.knowledge.characters import CAPITAL, CASED, INNER, LETTER, SPACE, character_classes
-from ernie2.shards.knowledge.token_runs import ACROSS, Spans, TokenRuns, as_spans
+from ernie2.shards.knowledge.token_runs import ACROSS, Spans, TokenPositions, as_spans
 from ernie2.shards.store import CAPITALISED, SPAN_KINDS, WORD_START, token_dtype
+from ernie2.shards.tokenizer import SubwordTokenizer, TokenColumns
 from ernie2.shards.units import UnitDocument
-from ernie2.shards.wordpieces import Columns, WordPieces
 
 BATCH_CHARACTERS = 300_000
 """Text that is tokenised at once; what a worker needs of memory grows with it."""
 NO_TOKENS = "no tokens"
-HALF_A_PAIR = "no tokens in one of the texts"
+ONE_TEXT_EMPTY = "no tokens in one of the texts"
 ONLY_UNKNOWN = "only unknown tokens"
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ColumnBatch:
     """Columns of some documents. Sentences, paragraphs and sections are token offsets: first 0, last T.
 
     `names`, `groups`, `labels`, `first_sections` have an entry a section; the last says whether it begins a document of
@@ -63,7 +63,7 @@ class Batch:
     spans: dict[str, Spans]
 
 
-class ColumnMaker:
+class ColumnBuilder:
     """Makes columns of documents with one tokeniser, one language and one set of annotators.
 
     With `pairs` every document is a labelled pair: its two paragraphs are its texts, and it is never split.
@@ -71,15 +71,15 @@ class ColumnMaker:
 
     def __init__(
         self,
-        wordpieces: WordPieces,
+        tokenizer: SubwordTokenizer,
         language: str,
         annotators: Sequence[Annotator],
         settings: ShardSettings,
         *,
         pairs: bool = False,
     ) -> None:
-        self._wordpieces, self._language, self._annotators = wordpieces, language, annotators
-        self._encoder = _encoder(wordpieces)
+        self._tokenizer, self._language, self._annotators = tokenizer, language, annotators
+        self._encoder = _encoder(tokenizer)
         self._pairs = pairs
         self._longest_section = sys.maxsize if pairs else settings.document_tokens
         self._longest_sentence = min(settings.sentence_tokens, self._longest_section)
@@ -90,7 +90,7 @@ class ColumnMaker:
         self.encoded = self.unknown = 0
         """Tokens of all documents, those left out too, and how many of them are [UNK]."""
 
-    def batches(self, documents: Iterable[UnitDocument]) -> Iterator[tuple[Batch | None, int]]:
+    def batches(self, documents: Iterable[UnitDocument]) -> Iterator[tuple[ColumnBatch | None, int]]:
         """Yields (columns, characters read for them); None where nothing of a batch was left."""
         waiting: list[UnitDocument] = []
         characters = 0
@@ -103,44 +103,44 @@ class ColumnMaker:
         if waiting:
             yield self._batch(waiting), characters
 
-    def _batch(self, documents: list[UnitDocument], *, again: bool = False) -> Batch | None:
+    def _batch(self, documents: list[UnitDocument], *, again: bool = False) -> ColumnBatch | None:
         text = _Text.of(documents)
         encoded = self._encoder.encode(text.text, text.paragraphs, text.starts)
         if not again:
             self.encoded += len(encoded.ids)
-            self.unknown += int((encoded.ids == self._wordpieces.unk_id).sum())
+            self.unknown += int((encoded.ids == self._tokenizer.unk_id).sum())
         usable = self._usable(encoded, text)
         if not usable.all():
             documents = [document for document, use in zip(documents, usable.tolist(), strict=True) if use]
             return self._batch(documents, again=True) if documents else None
         return self._columns(documents, text, encoded)
 
-    def _usable(self, encoded: Columns, text: _Text) -> NDArray[np.bool_]:
+    def _usable(self, encoded: TokenColumns, text: _Text) -> NDArray[np.bool_]:
         """Which documents have a token that is known, and of pairs, tokens in both texts; the others are counted."""
         ends = _offsets(encoded.counts)[text.documents]
         tokens = np.diff(ends)
-        known = np.diff(_offsets(encoded.ids != self._wordpieces.unk_id)[ends])
+        known = np.diff(_offsets(encoded.ids != self._tokenizer.unk_id)[ends])
         half = np.zeros(len(tokens), dtype=np.bool_)
         if self._pairs:
             empty = (encoded.counts == 0).reshape(-1, 2)
             half = empty[:, 0] != empty[:, 1]
-        reasons = {NO_TOKENS: tokens == 0, HALF_A_PAIR: half, ONLY_UNKNOWN: (tokens > 0) & (known == 0) & ~half}
+        reasons = {NO_TOKENS: tokens == 0, ONE_TEXT_EMPTY: half, ONLY_UNKNOWN: (tokens > 0) & (known == 0) & ~half}
         self.dropped += Counter({reason: int(mask.sum()) for reason, mask in reasons.items()})
         return (known > 0) & ~half
 
-    def _columns(self, documents: list[UnitDocument], text: _Text, encoded: Columns) -> Batch:
+    def _columns(self, documents: list[UnitDocument], text: _Text, encoded: TokenColumns) -> ColumnBatch:
         classes = character_classes(text.text)
         ends, paragraph_tokens = encoded.ends, _offsets(encoded.counts)
         # byte-level tokens may begin with the space before them
         starts = encoded.starts + (((classes[encoded.starts] & SPACE) > 0) & (ends - encoded.starts > 1))
         sentences = np.unique(np.concatenate([np.searchsorted(starts, self._sentence_starts(text)), paragraph_tokens]))
-        runs = self._runs(documents, text, TokenRuns(starts, ends, sentences, self._longest_sentence))
+        runs = self._runs(documents, text, TokenPositions(starts, ends, sentences, self._longest_sentence))
         word_starts = encoded.word_starts
         sentences, runs = self._hard_split(sentences, runs, word_starts)
         document_tokens = paragraph_tokens[text.documents]
         sections, owners = _sections(document_tokens, paragraph_tokens, sentences, self._longest_section)
-        return Batch(
-            tokens=encoded.ids.astype(token_dtype(self._wordpieces.vocab_size)),
+        return ColumnBatch(
+            tokens=encoded.ids.astype(token_dtype(self._tokenizer.vocab_size)),
             flags=_flags(classes, starts, ends, word_starts),
             document_count=_occurrences(encoded.ids, sections),
             sentences=sentences,
@@ -161,7 +161,7 @@ class ColumnMaker:
         ]
         return np.array(starts, dtype=np.int64)
 
-    def _runs(self, documents: list[UnitDocument], text: _Text, tokens: TokenRuns) -> dict[str, Spans]:
+    def _runs(self, documents: list[UnitDocument], text: _Text, positions: TokenPositions) -> dict[str, Spans]:
         """Token runs by kind, of spans given with the documents and spans the annotators find."""
         found: dict[str, list[Spans]] = {kind: [] for kind in SPAN_KINDS}
         given: dict[str, list[tuple[int, int]]] = {}
@@ -178,7 +178,9 @@ class ColumnMaker:
             for annotator in self._annotators:
                 for kind, spans in annotator.spans(text.text, paragraphs):
                     found[kind].append(spans)
-        return {kind: tokens.of(np.concatenate(parts), self.dropped_spans) for kind, parts in found.items() if parts}
+        return {
+            kind: positions.runs(np.concatenate(parts), self.dropped_spans) for kind, parts in found.items() if parts
+        }
 
     def _hard_split(
         self, sentences: Ints, runs: dict[str, Spans], word_starts: NDArray[np.bool_]
@@ -214,13 +216,13 @@ class ColumnMaker:
 
 
 @lru_cache(maxsize=1)
-def _encoder(wordpieces: WordPieces) -> Encoder:
+def _encoder(tokenizer: SubwordTokenizer) -> CachedEncoder:
     """The encoder of a tokeniser: a worker keeps what it remembers from one unit of work to the next."""
-    return Encoder(wordpieces)
+    return CachedEncoder(tokenizer)
 
 
 def shard_columns(
-    batches: Sequence[Batch], split: Sequence[int], labels: Sequence[str] = ()
+    batches: Sequence[ColumnBatch], split: Sequence[int], labels: Sequence[str] = ()
 ) -> dict[str, NDArray[Any]]:
     """The columns of a shard, as `store.write_shard` takes them, from its batches; `split` is per section.
 

@@ -34,7 +34,7 @@ class Progress:
     total: int | None
 
 
-def warm_up() -> None:
+def start_fork_server() -> None:
     """Start the process workers are forked from, so that its imports run beside the first stage."""
     multiprocessing.set_forkserver_preload(["ernie2.shards.pipeline"])
     with hidden_main_module():
@@ -58,7 +58,7 @@ def run_tasks(
         # its own run() starts a server process that outlives a killed run, and logs
         markers = LocalPipelineExecutor([], len(sizes), logging_dir=str(staging.folder / "completed" / stage))
         left = markers.get_incomplete_ranks()
-        staging.begin_progress()
+        staging.reset_progress()
     if not left:
         return
     done = sum(sizes) - sum(sizes[rank] for rank in left)
@@ -86,7 +86,7 @@ def run_tasks(
                 thread.join(REPORT_SECONDS)
                 report(done + staging.progress())
         except BaseException:
-            staging.ask_to_stop()
+            staging.request_stop()
             thread.join(_STOP_SECONDS)
             raise
         thread.join()
@@ -97,7 +97,7 @@ def run_tasks(
 
 
 def _perform(task: Callable[[int], None], staging: StagingDirectory, markers: LocalPipelineExecutor, rank: int) -> None:
-    with staging.in_use():
+    with staging.worker_lock():
         task(rank)
     markers.mark_rank_as_completed(rank)
 

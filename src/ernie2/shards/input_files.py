@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ernie2.config.settings import Recipe
 from ernie2.console import log_info
-from ernie2.corpora.documents import resolve
+from ernie2.corpora.documents import corpus_files
 from ernie2.errors import DamagedFile, DataError, StorageError
 from ernie2.storage.atomic import checksum
 from ernie2.storage.files import unreadable
@@ -53,7 +53,7 @@ def read_input_files(recipe: Recipe, folder: Path) -> InputFiles:
     Raises `DataError` where a file cannot be read.
     """
     known, hashes, states, stale, paths = _saved_hashes(folder), {}, {}, {}, {}
-    corpora = {name: resolve(corpus) for name, corpus in recipe.corpora.items()}
+    corpora = {name: corpus_files(corpus) for name, corpus in recipe.corpora.items()}
     gazetteer = recipe.knowledge.gazetteer
     named = [file for files in corpora.values() for file in files] + ([gazetteer] if gazetteer else [])
     for file in dict.fromkeys(named):

@@ -11,8 +11,8 @@ from typing import Any
 from ernie2.errors import DataError, ShardError, StorageError
 from ernie2.shards.shard_folders import TOKENIZER_FILES
 from ernie2.shards.store import FORMAT, SPAN_KINDS, WHAT_NOW, Shards
-from ernie2.shards.units import ReadCorpus
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.tokenizer import SubwordTokenizer
+from ernie2.shards.units import CorpusUnits
 from ernie2.storage.atomic import checksum, move, remove_leftovers
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.removing import remove
@@ -21,13 +21,13 @@ _OWN_FILES = (*TOKENIZER_FILES, "phrases.tsv")
 
 
 def describe(
-    corpora: list[ReadCorpus], wordpieces: WordPieces, parts: Mapping[str, str], found: int, work: Path
+    corpora: list[CorpusUnits], tokenizer: SubwordTokenizer, parts: Mapping[str, str], found: int, work: Path
 ) -> dict[str, Any]:
-    """Return what shards.json holds; `parts` is what the set is made from (`provenance.parts_of`).
+    """Return what shards.json holds; `parts` is what the set is made from (`provenance.digest_parts`).
 
     Its fingerprint is one of content: the same wherever and whenever the shards are made.
     """
-    content = sha256(wordpieces.fingerprint.encode())
+    content = sha256(tokenizer.fingerprint.encode())
     described = {}
     for corpus in corpora:
         described[corpus.name] = _corpus_facts(corpus, work)
@@ -39,15 +39,15 @@ def describe(
         "format": FORMAT,
         "fingerprint": content.hexdigest(),
         "parts": dict(parts),
-        "tokenizer": wordpieces.fingerprint,
-        "vocab_size": wordpieces.vocab_size,
+        "tokenizer": tokenizer.fingerprint,
+        "vocab_size": tokenizer.vocab_size,
         "phrases": found,
         "corpora": described,
         "files": {name: checksum(work / "set" / name) for name in checked},
     }
 
 
-def _corpus_facts(corpus: ReadCorpus, work: Path) -> dict[str, Any]:
+def _corpus_facts(corpus: CorpusUnits, work: Path) -> dict[str, Any]:
     records = [read_checked_json(work / "records" / f"{unit}.json") for unit in corpus.units]
     dropped = sum((Counter(record["dropped"]) for record in records), Counter(corpus.dropped))
     dropped_spans = sum((Counter(record["dropped_spans"]) for record in records), Counter())

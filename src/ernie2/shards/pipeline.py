@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from ernie2.config.data_settings import KnowledgeSettings, ShardSettings
 from ernie2.config.settings import Recipe
-from ernie2.shards.columns import Batch, ColumnMaker, shard_columns
+from ernie2.shards.columns import ColumnBatch, ColumnBuilder, shard_columns
 from ernie2.shards.knowledge import phrases
-from ernie2.shards.knowledge.annotators import annotators
+from ernie2.shards.knowledge.annotators import build_annotators
 from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import HELDOUT, WHAT_NOW, Shard, add_columns, span_columns, write_shard
-from ernie2.shards.units import ReadCorpus, UnitDocument, read_corpora, read_unit
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
+from ernie2.shards.units import CorpusUnits, UnitDocument, read_corpora, read_unit
 from ernie2.storage.arrays import write_arrays
 from ernie2.storage.json_files import write_checked_json
 from ernie2.storage.removing import remove
@@ -37,7 +37,7 @@ _REPORTED_AT_ONCE = 1_000_000
 class Unit:
     """A unit of work of a corpus, and its files in the staging directory `work`."""
 
-    corpus: ReadCorpus
+    corpus: CorpusUnits
     name: str
     characters: int
     work: Path
@@ -57,7 +57,7 @@ class Unit:
         return read_unit(self.work / "units" / f"{self.name}.jsonl.zst")
 
 
-def units_of(corpora: Sequence[ReadCorpus], work: Path) -> list[Unit]:
+def list_units(corpora: Sequence[CorpusUnits], work: Path) -> list[Unit]:
     """Return the units of work in their order."""
     return [
         Unit(corpus, name, characters, work)
@@ -90,11 +90,11 @@ def tokenise(
 ) -> None:
     """Make the shard of unit number `rank`, its record, and where phrases are mined the counts of its n-grams."""
     unit, work = units[rank], staging.folder
-    wordpieces = _loaded(work / "set")
-    marking = annotators(knowledge, unit.corpus.language)
+    tokenizer = _loaded(work / "set")
+    marking = build_annotators(knowledge, unit.corpus.language)
     pairs = bool(unit.corpus.labels)
-    maker = ColumnMaker(wordpieces, unit.corpus.language, marking, settings, pairs=pairs)
-    batches: list[Batch] = []
+    maker = ColumnBuilder(tokenizer, unit.corpus.language, marking, settings, pairs=pairs)
+    batches: list[ColumnBatch] = []
     with _one_thread():
         for batch, characters in maker.batches(unit.documents()):
             staging.advance(characters)
@@ -107,12 +107,12 @@ def tokenise(
         "unknown_tokens": maker.unknown,
     }
     if batches:
-        record |= _write(unit, batches, wordpieces)
+        record |= _write(unit, batches, tokenizer)
         _count_phrases(unit, rank, knowledge)
     write_checked_json(work / "records" / f"{unit.name}.json", record, what_now=WHAT_NOW)
 
 
-def mark(units: Sequence[Unit], staging: StagingDirectory, tasks: int, rank: int) -> None:
+def mark_phrases(units: Sequence[Unit], staging: StagingDirectory, tasks: int, rank: int) -> None:
     """Add the places of the chosen phrases to the shards number `rank`, `rank` + `tasks`, …
 
     Doing it twice, after a kill, changes nothing: phrases that stand there are not added to.
@@ -121,22 +121,22 @@ def mark(units: Sequence[Unit], staging: StagingDirectory, tasks: int, rank: int
         if unit.shard.exists():
             shard = Shard(unit.shard)
             taken = shard.spans["phrase"][0] if "phrase" in shard.spans else None
-            words = phrases.words_of(shard, _lettered(unit.work))
-            runs = phrases.mark(words, chosen_phrases(unit.work), taken)
+            words = phrases.phrase_words(shard, _lettered(unit.work))
+            runs = phrases.find_phrases(words, load_chosen_phrases(unit.work), taken)
             if len(runs):
                 documents = shard.sentences[shard.paragraphs[shard.documents]]
                 add_columns(unit.shard, span_columns("phrase", runs, documents))
         staging.advance(unit.characters)
 
 
-def _write(unit: Unit, batches: list[Batch], wordpieces: WordPieces) -> dict[str, Any]:
+def _write(unit: Unit, batches: list[ColumnBatch], tokenizer: SubwordTokenizer) -> dict[str, Any]:
     """Write a shard; returns what its record says of it."""
     corpus = unit.corpus
     split = [corpus.split(group) for batch in batches for group in batch.groups]
     columns = shard_columns(batches, split, corpus.labels)
     names = [name for batch in batches for name in batch.names]
     labels = {"labels": corpus.labels} if corpus.labels else {}
-    write_shard(unit.shard, columns, names, {"corpus": corpus.name, "tokenizer": wordpieces.fingerprint, **labels})
+    write_shard(unit.shard, columns, names, {"corpus": corpus.name, "tokenizer": tokenizer.fingerprint, **labels})
     first = np.concatenate([batch.first_sections for batch in batches])
     return {
         "shard": unit.name,
@@ -148,14 +148,14 @@ def _write(unit: Unit, batches: list[Batch], wordpieces: WordPieces) -> dict[str
 
 def _count_phrases(unit: Unit, rank: int, knowledge: KnowledgeSettings) -> None:
     if knowledge.phrases is not None:
-        words = phrases.words_of(Shard(unit.shard), _lettered(unit.work))
-        counts = phrases.count(words, rank, knowledge.phrases.max_words)
+        words = phrases.phrase_words(Shard(unit.shard), _lettered(unit.work))
+        counts = phrases.count_ngrams(words, rank, knowledge.phrases.max_words)
         write_arrays(unit.counts, counts._asdict(), what_now=WHAT_NOW)
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path) -> WordPieces:
-    return load_wordpieces(folder / "tokenizer.json")
+def _loaded(folder: Path) -> SubwordTokenizer:
+    return load_tokenizer(folder / "tokenizer.json")
 
 
 @lru_cache(maxsize=1)
@@ -164,7 +164,7 @@ def _lettered(work: Path) -> NDArray[np.int8]:
 
 
 @lru_cache(maxsize=1)
-def chosen_phrases(work: Path) -> phrases.Phrases:
+def load_chosen_phrases(work: Path) -> phrases.Phrases:
     """Return the phrases that were chosen, read once in a process."""
     with np.load(work / "phrases.npz") as columns:
         return phrases.Phrases(**columns)

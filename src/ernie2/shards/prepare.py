@@ -27,19 +27,19 @@ from ernie2.config.settings import Recipe
 from ernie2.console import log_warning
 from ernie2.errors import ConfigError, DataError, Ernie2Error, StorageError, TokenizerError
 from ernie2.processes import cores
-from ernie2.shards.executor import Progress, run_tasks, warm_up
+from ernie2.shards.executor import Progress, run_tasks, start_fork_server
 from ernie2.shards.input_files import InputFiles, read_input_files
 from ernie2.shards.knowledge import phrases
-from ernie2.shards.knowledge.annotators import annotators
+from ernie2.shards.knowledge.annotators import build_annotators
 from ernie2.shards.knowledge.characters import JOINS, LETTER, character_classes
 from ernie2.shards.manifest import commit, describe, finish
-from ernie2.shards.pipeline import Unit, chosen_phrases, mark, read_input, tokenise, units_of
-from ernie2.shards.provenance import digest, given_tokenizer, parts_of, shards_made_from
+from ernie2.shards.pipeline import Unit, list_units, load_chosen_phrases, mark_phrases, read_input, tokenise
+from ernie2.shards.provenance import digest, digest_parts, find_matching_shards, load_recipe_tokenizer
 from ernie2.shards.staging import StagingDirectory
 from ernie2.shards.store import TRAIN, WHAT_NOW, Shards
-from ernie2.shards.units import load_read
-from ernie2.shards.unknown import check_sample, check_share
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces, train_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer, train_tokenizer
+from ernie2.shards.units import load_corpora
+from ernie2.shards.unknown_tokens import check_sample, check_share
 from ernie2.storage.arrays import write_array, write_arrays
 from ernie2.storage.atomic import remove_leftovers, storage_errors, write_text
 from ernie2.storage.readers import without_readers
@@ -73,14 +73,14 @@ def prepare(
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"shards.folder: {folder} is a file; name a folder.")
     for corpus in recipe.corpora.values():
-        annotators(recipe.knowledge, corpus.language)  # so that what is wrong with one is said before any work
-    given = given_tokenizer(recipe)
+        build_annotators(recipe.knowledge, corpus.language)  # so that what is wrong with one is said before any work
+    given = load_recipe_tokenizer(recipe)
     for note in given.notes if given is not None else ():
         log_warning(note)
     inputs = read_input_files(recipe, folder)
-    parts = parts_of(recipe, given, inputs)
+    parts = digest_parts(recipe, given, inputs)
     staging = StagingDirectory(folder / f".prepare-{digest(parts)[:16]}")
-    ready = shards_made_from(folder, parts, inputs.states, replace=replace)
+    ready = find_matching_shards(folder, parts, inputs.states, replace=replace)
     if ready is not None:
         remove_leftovers(folder)
         if staging.folder.exists():  # the disk did not let it go, or a kill came first
@@ -92,11 +92,11 @@ def prepare(
             pass  # refused now, not after hours of work
     workers = workers or cores()
     if workers > 1:
-        warm_up()
+        start_fork_server()
     refused: Ernie2Error | None = None
     with staging.locked():
         # another run may have made them while this one waited for the lock
-        if (ready := shards_made_from(folder, parts, inputs.states, replace=replace)) is not None:
+        if (ready := find_matching_shards(folder, parts, inputs.states, replace=replace)) is not None:
             discard(staging.folder)
             return _unchanged(ready, recipe, inputs, report)
         for old in folder.glob(".prepare-*"):
@@ -137,7 +137,7 @@ def _replacing(folder: Path) -> Iterator[None]:
 
 def _make(
     recipe: Recipe,
-    given: WordPieces | None,
+    given: SubwordTokenizer | None,
     parts: Mapping[str, str],
     staging: StagingDirectory,
     workers: int,
@@ -150,25 +150,26 @@ def _make(
         return lambda done: report(Progress(name, done, total))
 
     run_tasks("read", partial(read_input, recipe, staging), [0], 1, staging, stage("read", None))
-    corpora = load_read(work)
-    units = units_of(corpora, work)
+    corpora = load_corpora(work)
+    units = list_units(corpora, work)
     sizes = [unit.characters for unit in units]
-    wordpieces = _tokenizer(recipe, given, units, work, stage("vocabulary", sum(sizes)))
+    tokenizer = _tokenizer(recipe, given, units, work, stage("vocabulary", sum(sizes)))
     with storage_errors(work.parent, what_now=WHAT_NOW):
         for name, own in groupby(units, key=lambda unit: unit.corpus.name):
-            check_sample(name, next(own).documents(), wordpieces, recipe.tokenizer.max_unknown)
+            check_sample(name, next(own).documents(), tokenizer, recipe.tokenizer.max_unknown)
     tokenising = partial(tokenise, recipe.knowledge, recipe.shards, units, staging)
     run_tasks("tokenise", tokenising, sizes, workers, staging, stage("tokenise", sum(sizes)))
     found = 0
     if recipe.knowledge.phrases is not None and (work / "counts").exists():  # else nothing is left: `describe` says so
         report(Progress("phrases", 0, sum(sizes)))
         with storage_errors(work.parent, what_now=WHAT_NOW):
-            found = _choose_phrases(recipe.knowledge.phrases, wordpieces, units, work)
+            found = _choose_phrases(recipe.knowledge.phrases, tokenizer, units, work)
         tasks = max(1, min(len(units), sum(sizes) // MARKED_AT_ONCE))  # a unit alone is hardly worth a task
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
-        run_tasks("mark", partial(mark, units, staging, tasks), shares, workers, staging, stage("mark", sum(sizes)))
+        marking = partial(mark_phrases, units, staging, tasks)
+        run_tasks("mark", marking, shares, workers, staging, stage("mark", sum(sizes)))
     with storage_errors(work.parent, what_now=WHAT_NOW):
-        manifest = describe(corpora, wordpieces, parts, found, work)
+        manifest = describe(corpora, tokenizer, parts, found, work)
     _check_unknown(manifest, recipe)
     return manifest
 
@@ -179,20 +180,20 @@ def _check_unknown(manifest: Mapping[str, Any], recipe: Recipe) -> None:
 
 
 def _tokenizer(
-    recipe: Recipe, given: WordPieces | None, units: Sequence[Unit], work: Path, report: Callable[[int], None]
-) -> WordPieces:
+    recipe: Recipe, given: SubwordTokenizer | None, units: Sequence[Unit], work: Path, report: Callable[[int], None]
+) -> SubwordTokenizer:
     """The tokeniser, saved for the workers; trained on train documents where the recipe says so."""
     saved = work / "set" / "tokenizer.json"
     if not saved.exists():
         if given is None:
             assert recipe.tokenizer.train is not None
             texts = _train_texts(units, report)
-            given = train_wordpieces(texts, recipe.tokenizer.train, recipe.tokenizer.lowercase is not False)
+            given = train_tokenizer(texts, recipe.tokenizer.train, recipe.tokenizer.lowercase is not False)
         given.save(work / "set")
-    wordpieces = given or load_wordpieces(saved)
+    tokenizer = given or load_tokenizer(saved)
     if not (work / "lettered.npy").exists():
-        write_array(work / "lettered.npy", phrases.lettered_pieces(wordpieces), what_now=WHAT_NOW)
-    return wordpieces
+        write_array(work / "lettered.npy", phrases.classify_tokens(tokenizer), what_now=WHAT_NOW)
+    return tokenizer
 
 
 def _train_texts(units: Sequence[Unit], report: Callable[[int], None]) -> Iterator[str]:
@@ -209,10 +210,10 @@ def _train_texts(units: Sequence[Unit], report: Callable[[int], None]) -> Iterat
         report(done)
 
 
-def _choose_phrases(settings: PhraseSettings, wordpieces: WordPieces, units: Sequence[Unit], work: Path) -> int:
+def _choose_phrases(settings: PhraseSettings, tokenizer: SubwordTokenizer, units: Sequence[Unit], work: Path) -> int:
     """Merges the counts of all shards, in their order; writes the phrases, for workers and for a person to read."""
     if (work / "phrases.npz").exists():
-        return len(chosen_phrases(work).hashes)
+        return len(load_chosen_phrases(work).hashes)
 
     def parts() -> Iterator[phrases.Counts]:
         for unit in units:
@@ -220,7 +221,7 @@ def _choose_phrases(settings: PhraseSettings, wordpieces: WordPieces, units: Seq
                 with np.load(unit.counts) as columns:
                     yield phrases.Counts(**columns)
 
-    chosen = phrases.choose(phrases.merged(parts()), settings)
+    chosen = phrases.select_phrases(phrases.merge_counts(parts()), settings)
 
     @lru_cache(maxsize=64)
     def tokens(shard: int) -> NDArray[Any]:
@@ -229,7 +230,7 @@ def _choose_phrases(settings: PhraseSettings, wordpieces: WordPieces, units: Seq
     lines = ["phrase\tcount\tnpmi\n"]
     rows = zip(chosen.places.tolist(), chosen.counts.tolist(), chosen.npmi.tolist(), strict=True)
     for (shard, first, end), count, npmi in rows:
-        phrase = _closed_up(wordpieces.decode(tokens(shard)[first:end]))
+        phrase = _closed_up(tokenizer.decode(tokens(shard)[first:end]))
         lines.append(f"{phrase}\t{count}\t{npmi:.4f}\n")
     write_text(work / "set" / "phrases.tsv", "".join(lines), what_now=WHAT_NOW)
     write_arrays(work / "phrases.npz", chosen._asdict(), what_now=WHAT_NOW)

@@ -13,16 +13,16 @@ from ernie2.config.settings import Recipe
 from ernie2.errors import ShardError, TokenizerError
 from ernie2.shards.input_files import InputFiles, changed_files
 from ernie2.shards.store import FORMAT, Shards
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 
-STEPS = 4
+BUILD_VERSION = 4
 """Goes up when the same input would give other shards."""
 _NAMES = {"version": "the version of ernie2"}
 _INPUT = ("files", "gazetteer")
 """Parts that are input files, not settings."""
 
 
-def parts_of(recipe: Recipe, given: WordPieces | None, inputs: InputFiles) -> dict[str, str]:
+def digest_parts(recipe: Recipe, given: SubwordTokenizer | None, inputs: InputFiles) -> dict[str, str]:
     """Return a SHA-256 for each thing the shards of a recipe depend on.
 
     version, corpora (their settings), files (path and content), tokenizer, knowledge, gazetteer, shards (settings).
@@ -39,13 +39,13 @@ def parts_of(recipe: Recipe, given: WordPieces | None, inputs: InputFiles) -> di
     return {name: digest(value) for name, value in parts.items()}
 
 
-def given_tokenizer(recipe: Recipe) -> WordPieces | None:
+def load_recipe_tokenizer(recipe: Recipe) -> SubwordTokenizer | None:
     """Return the tokeniser that `tokenizer.file` names, None where one is trained. Raises `TokenizerError`."""
     file = recipe.tokenizer.file
-    return None if file is None else load_wordpieces(file, recipe.tokenizer.lowercase)
+    return None if file is None else load_tokenizer(file, recipe.tokenizer.lowercase)
 
 
-def shards_made_from(
+def find_matching_shards(
     folder: Path, parts: Mapping[str, str], states: Mapping[str, str], *, replace: bool = False
 ) -> Shards | None:
     """Return the shards in `folder` where they are whole and were made from `parts`.
@@ -81,7 +81,7 @@ def check_settings(shards: Shards, recipe: Recipe) -> None:
         return
     parts: dict[str, Any] = _settings_of(recipe)
     with suppress(TokenizerError):  # gone like the corpora
-        parts["tokenizer"] = _tokenizer_of(recipe, given_tokenizer(recipe))
+        parts["tokenizer"] = _tokenizer_of(recipe, load_recipe_tokenizer(recipe))
     now = {name: digest(value) for name, value in parts.items()}
     if different := _differing(before, now, now):
         raise ShardError(
@@ -92,14 +92,14 @@ def check_settings(shards: Shards, recipe: Recipe) -> None:
 
 def _settings_of(recipe: Recipe) -> dict[str, Any]:
     return {
-        "version": [FORMAT, STEPS],
+        "version": [FORMAT, BUILD_VERSION],
         "corpora": {name: corpus.model_dump(exclude={"weight", "path"}) for name, corpus in recipe.corpora.items()},
         "knowledge": recipe.knowledge.model_dump(),
         "shards": recipe.shards.model_dump(exclude={"folder"}),
     }
 
 
-def _tokenizer_of(recipe: Recipe, given: WordPieces | None) -> Any:
+def _tokenizer_of(recipe: Recipe, given: SubwordTokenizer | None) -> Any:
     return given.fingerprint if given is not None else recipe.tokenizer.model_dump(exclude={"max_unknown"})
 
 

@@ -8,14 +8,14 @@ from contextlib import ExitStack, contextmanager
 from ernie2.console import log_debug
 from ernie2.errors import ShardError, TokenizerError
 from ernie2.shards.store import Shards
-from ernie2.shards.wordpieces import WordPieces, load_wordpieces
+from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.storage.readers import reading
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
 @contextmanager
-def reading_shards(shards: Shards) -> Iterator[None]:
+def locked_shards(shards: Shards) -> Iterator[None]:
     """Keep `shards` from being replaced. Raises `ShardError` where they were since they were opened."""
     with ExitStack() as held:
         for folder in shards.folders:
@@ -26,7 +26,7 @@ def reading_shards(shards: Shards) -> Iterator[None]:
         yield
 
 
-def tokenizer_of(shards: Shards) -> WordPieces:
+def load_shards_tokenizer(shards: Shards) -> SubwordTokenizer:
     """Return the tokeniser beside `shards`.
 
     Raises `ShardError` where its files are not those that were written, or give other ids than the shards have.
@@ -34,14 +34,14 @@ def tokenizer_of(shards: Shards) -> WordPieces:
     shards.verify_files(*TOKENIZER_FILES)
     file = shards.folder / "tokenizer.json"
     try:
-        wordpieces = load_wordpieces(file)
+        tokenizer = load_tokenizer(file)
     except TokenizerError as error:
         raise ShardError(
             f"{error} The shards beside it cannot be used without it: run `ernie2 prepare` again."
         ) from error
-    if wordpieces.fingerprint != shards.tokenizer_fingerprint:
+    if tokenizer.fingerprint != shards.tokenizer_fingerprint:
         raise ShardError(
-            f"{file} is another tokeniser than the one these shards were made with ({wordpieces.fingerprint[:12]} for "
+            f"{file} is another tokeniser than the one these shards were made with ({tokenizer.fingerprint[:12]} for "
             f"{shards.tokenizer_fingerprint[:12]}). Put that one back, or run `ernie2 prepare` again."
         )
-    return wordpieces
+    return tokenizer

@@ -54,7 +54,7 @@ class StagingDirectory:
                 discard(self._busy_file)
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def worker_lock(self) -> Iterator[None]:
         """Hold a worker's lock, for which the next run waits."""
         with nullcontext() if os.getpid() == self.owner else shared_lock(self._busy_file):
             self.check()
@@ -65,7 +65,7 @@ class StagingDirectory:
         if (self.folder / "stop").exists() or (os.getpid() != self.owner and not is_locked(self._lock_file)):
             raise Stopped
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Let all workers stop at their next `check`."""
         with suppress(StorageError):  # workers end with their owner at the latest
             write_bytes(self.folder / "stop", b"")
@@ -75,11 +75,11 @@ class StagingDirectory:
         append_bytes(self.folder / "progress", characters.to_bytes(_RECORD_BYTES, "little"))
         self.check()
 
-    def begin_progress(self) -> None:
+    def reset_progress(self) -> None:
         """Forget the progress of the stage before."""
         write_bytes(self.folder / "progress", b"", what_now=WHAT_NOW)
 
     def progress(self) -> int:
-        """Characters recorded since `begin_progress`."""
+        """Characters recorded since `reset_progress`."""
         raw = (self.folder / "progress").read_bytes()
         return int(np.frombuffer(raw[: len(raw) // _RECORD_BYTES * _RECORD_BYTES], dtype="<u8").sum())

@@ -148,7 +148,7 @@ class Shard:
 
 
 @contextmanager
-def damage_first(corpora: Iterable[ShardedCorpus]) -> Iterator[None]:
+def verify_on_error(corpora: Iterable[ShardedCorpus]) -> Iterator[None]:
     """Where the body fails, compare the shards it read with their checksums first, and raise that they are damaged.
 
     Offsets and labels that damage has changed make code fail far from the file they came from.
@@ -174,19 +174,19 @@ class ShardedCorpus:
         self.shards = shards
         self._rows = {code: [np.flatnonzero(shard.split == code) for shard in shards] for code in SPLITS.values()}
         self._ends = {code: list(accumulate(len(r) for r in rows)) for code, rows in self._rows.items()}
-        self._of_other_groups: tuple[tuple[str, int], Array] | None = None
+        self._outside_group: tuple[tuple[str, int], Array] | None = None
 
-    def documents(self, split: str) -> int:
+    def num_documents(self, split: str) -> int:
         """Number of documents in `split` ("train" or "heldout")."""
         ends = self._ends[SPLITS[split]]
         return ends[-1] if ends else 0
 
-    def tokens(self, split: str) -> int:
+    def num_tokens(self, split: str) -> int:
         """Number of tokens in `split`."""
-        return self._tokens[SPLITS[split]]
+        return self._num_tokens[SPLITS[split]]
 
     @cached_property
-    def _tokens(self) -> dict[int, int]:
+    def _num_tokens(self) -> dict[int, int]:
         lengths = [np.diff(shard.sentences[shard.paragraphs[shard.documents]]) for shard in self.shards]
         return {
             code: sum(int(own[at].sum()) for own, at in zip(lengths, rows, strict=True))
@@ -194,20 +194,20 @@ class ShardedCorpus:
         }
 
     def document(self, split: str, number: int) -> AnnotatedDocument:
-        """Returns document `number` of `split`, 0 ≤ number < documents(split)."""
+        """Returns document `number` of `split`, 0 ≤ number < num_documents(split)."""
         code = SPLITS[split]
         ends = self._ends[code]
         shard = bisect_right(ends, number)
         row = number - (ends[shard - 1] if shard else 0)
         return self.shards[shard].document(int(self._rows[code][shard][row]))
 
-    def of_other_groups(self, split: str, group: int) -> Array:
+    def documents_outside_group(self, split: str, group: int) -> Array:
         """Numbers (k,) of the documents of `split` that are not of `group`; the last answer is kept."""
-        if self._of_other_groups is None or self._of_other_groups[0] != (split, group):
+        if self._outside_group is None or self._outside_group[0] != (split, group):
             rows = zip(self.shards, self._rows[SPLITS[split]], strict=True)
             groups = np.concatenate([np.zeros(0, np.uint64), *(shard.group[at] for shard, at in rows)])
-            self._of_other_groups = (split, group), np.flatnonzero(groups != np.uint64(group))
-        return self._of_other_groups[1]
+            self._outside_group = (split, group), np.flatnonzero(groups != np.uint64(group))
+        return self._outside_group[1]
 
 
 class Shards:

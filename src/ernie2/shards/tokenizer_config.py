@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from ernie2.errors import TokenizerError
-from ernie2.shards.vocabulary import without_gaps
+from ernie2.shards.vocabulary import fill_unused_ids
 
 CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 ROLES = {
@@ -60,7 +60,7 @@ class AddedToken:
 
 
 @dataclass(frozen=True, slots=True)
-class Companions:
+class TokenizerConfig:
     """The files beside a vocabulary. `config`: what else tokenizer_config.json holds, to be written back.
 
     `roles`: role → token (`ROLES`); `normalizer`: those keys of `BERT_KEYS` that are stated, by their second name.
@@ -75,7 +75,7 @@ class Companions:
     """Whether tokenizer_config.json names a class that follows BERT's rules."""
 
 
-def read_companions(read: Callable[[str], bytes | None], where: str) -> Companions:
+def read_tokenizer_config(read: Callable[[str], bytes | None], where: str) -> TokenizerConfig:
     """Read the files beside a vocabulary; `read(name)` gives the content of one, None where it is not there.
 
     Raises `TokenizerError` naming the file and `where` for one that is not a JSON object or has wrong values.
@@ -95,7 +95,7 @@ def read_companions(read: Callable[[str], bytes | None], where: str) -> Companio
     kind = config.get("tokenizer_class")
     family = kind.removesuffix("Fast").removesuffix("Tokenizer") if isinstance(kind, str) else None
     note = f"{where}: {CONFIG} names {kind}, but the vocabulary is read by BERT's rules; compare some ids."
-    return Companions(
+    return TokenizerConfig(
         config={key: value for key, value in config.items() if key not in _NOT_CARRIED},
         roles=roles,
         added=tuple(added),
@@ -131,7 +131,7 @@ def add_tokens(described: dict[str, Any], added: tuple[AddedToken, ...], where: 
             if identity > last + 1:
                 if taken and last not in vocabulary.values():
                     raise TokenizerError(f"{where}: no token has the id {last + 1}, below that of {token.content!r}.")
-                without_gaps(vocabulary, where, identity)
+                fill_unused_ids(vocabulary, where, identity)
         elif token.id not in (None, identity):
             notes.append(f"{where}: {token.content!r} has the id {identity} there and {token.id} beside it; {identity}"
                          " counts.")  # fmt: skip
@@ -140,7 +140,7 @@ def add_tokens(described: dict[str, Any], added: tuple[AddedToken, ...], where: 
     return notes
 
 
-def decoder_of(described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def added_tokens_decoder(described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """`added_tokens_decoder` of tokenizer_config.json, from the JSON of a tokeniser."""
     return {
         str(entry["id"]): {"content": entry["content"], **{flag: entry[flag] for flag in _FLAGS}}

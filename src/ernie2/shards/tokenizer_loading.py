@@ -19,21 +19,27 @@ from ernie2.shards.tokenizer_config import (
     CONFIG,
     ROLES,
     AddedToken,
-    Companions,
+    TokenizerConfig,
     add_tokens,
-    read_companions,
+    read_tokenizer_config,
 )
-from ernie2.shards.vocabulary import CONTINUING, LONGEST_WORD, bert_normalizer, lost_by_lowercasing, read_vocabulary
+from ernie2.shards.vocabulary import (
+    CONTINUATION_PREFIX,
+    MAX_WORD_CHARACTERS,
+    bert_normalizer,
+    count_lost_by_lowercasing,
+    read_vocabulary,
+)
 
 JSON, VOCABULARY = "tokenizer.json", "vocab.txt"
 LOST = 0.01
 """Case is kept for a vocabulary where lower-casing loses at least this share of its tokens with case or accents."""
 
 
-def read_tokenizer(where: str, lowercase: bool | None) -> tuple[Tokenizer, Companions, list[str]]:
-    """The tokeniser of `load_wordpieces`, the files beside it, and notes on what was guessed or passed over."""
+def read_tokenizer(where: str, lowercase: bool | None) -> tuple[Tokenizer, TokenizerConfig, list[str]]:
+    """The tokeniser of `load_tokenizer`, the files beside it, and notes on what was guessed or passed over."""
     text, read = _read(where)
-    companions = read_companions(read, where)
+    companions = read_tokenizer_config(read, where)
     if text.lstrip().startswith("{") or where.endswith(f"/{JSON}"):
         tokenizer, notes = _from_json(text, where, companions, lowercase)
         return tokenizer, companions, notes
@@ -44,12 +50,12 @@ def read_tokenizer(where: str, lowercase: bool | None) -> tuple[Tokenizer, Compa
 
 
 def bert_tokenizer(
-    vocabulary: dict[str, int], lowercase: bool, where: str, companions: Companions | None = None
+    vocabulary: dict[str, int], lowercase: bool, where: str, companions: TokenizerConfig | None = None
 ) -> tuple[Tokenizer, list[str]]:
     """A WordPiece tokeniser with BERT's rules, and notes. Raises `TokenizerError` where special tokens are missing."""
-    companions = companions or Companions()
+    companions = companions or TokenizerConfig()
     stated = {key: value for key, value in companions.normalizer.items() if key != "lowercase" and value is not None}
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS))
     tokenizer.normalizer = bert_normalizer(
         lowercase, stated.get("strip_accents"), stated.get("handle_chinese_chars", True)
     )
@@ -57,7 +63,7 @@ def bert_tokenizer(
     tokenizer.decoder = WordPieceDecoder()
     described = json.loads(tokenizer.to_str())
     notes = add_tokens(described, companions.added, where)
-    roles = find_roles(
+    roles = find_special_tokens(
         {**vocabulary, **{entry["content"]: 0 for entry in described["added_tokens"]}}, companions.roles, where
     )
     described["model"]["unk_token"] = roles["unk"]
@@ -73,7 +79,9 @@ def bert_tokenizer(
     return tokenizer, notes
 
 
-def _from_json(text: str, where: str, companions: Companions, lowercase: bool | None) -> tuple[Tokenizer, list[str]]:
+def _from_json(
+    text: str, where: str, companions: TokenizerConfig, lowercase: bool | None
+) -> tuple[Tokenizer, list[str]]:
     notes: list[str] = []
     try:
         described = json.loads(Tokenizer.from_str(text).to_str())
@@ -89,7 +97,7 @@ def _from_json(text: str, where: str, companions: Companions, lowercase: bool | 
     return tokenizer, notes
 
 
-def _check_model(model: Mapping[str, Any], companions: Companions, where: str) -> None:
+def _check_model(model: Mapping[str, Any], companions: TokenizerConfig, where: str) -> None:
     """Raise `TokenizerError` for ids that two tokens share, for wide gaps in them, and for another kind than stated."""
     kind, vocabulary = model.get("type", "WordPiece"), model.get("vocab")
     if companions.bert and kind != "WordPiece":
@@ -107,7 +115,7 @@ def _check_model(model: Mapping[str, Any], companions: Companions, where: str) -
         raise TokenizerError(f"{where} is damaged: its largest id is {last:,}, with {len(owners):,} tokens.")
 
 
-def _follow(normalizer: dict[str, Any], companions: Companions, lowercase: bool | None, where: str) -> list[str]:
+def _follow(normalizer: dict[str, Any], companions: TokenizerConfig, lowercase: bool | None, where: str) -> list[str]:
     """Changes BERT's normalizer to what tokenizer_config.json says, which counts for transformers; returns notes."""
     notes = []
     for key, theirs in BERT_KEYS.items():
@@ -127,7 +135,7 @@ def _follow(normalizer: dict[str, Any], companions: Companions, lowercase: bool 
     return notes
 
 
-def find_roles(vocabulary: Mapping[str, int], named: Mapping[str, str], where: str) -> dict[str, str]:
+def find_special_tokens(vocabulary: Mapping[str, int], named: Mapping[str, str], where: str) -> dict[str, str]:
     """role → its token: the one named beside the vocabulary, else one of the usual names that is there."""
     found, missing = {}, []
     for role, names in ROLES.items():
@@ -152,17 +160,18 @@ def bert_keys(described: Mapping[str, Any]) -> dict[str, bool | None]:
         and normalizer["clean_text"]
         and splitter.get("type") == "BertPreTokenizer"
         and model.get("type") == "WordPiece"
-        and (model["continuing_subword_prefix"], model["max_input_chars_per_word"]) == (CONTINUING, LONGEST_WORD)
+        and (model["continuing_subword_prefix"], model["max_input_chars_per_word"])
+        == (CONTINUATION_PREFIX, MAX_WORD_CHARACTERS)
     )
     return {key: normalizer[theirs] for key, theirs in BERT_KEYS.items()} if bert else {}
 
 
 def _case_of(
-    vocabulary: Mapping[str, int], companions: Companions, asked: bool | None, where: str
+    vocabulary: Mapping[str, int], companions: TokenizerConfig, asked: bool | None, where: str
 ) -> tuple[bool, list[str]]:
     """Whether text is lower-cased for a vocabulary file, and what there is to say about it."""
     stated = companions.normalizer.get("lowercase")
-    lost, able = lost_by_lowercasing(vocabulary)
+    lost, able = count_lost_by_lowercasing(vocabulary)
     if stated is not None:
         if asked in (None, stated):
             return stated, []

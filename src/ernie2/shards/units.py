@@ -21,7 +21,7 @@ import zstandard
 from pydantic_core import from_json, to_json
 
 from ernie2.config.data_settings import CorpusSettings, ShardSettings
-from ernie2.corpora.documents import Document, Drops, hash64, read_documents, resolve
+from ernie2.corpora.documents import Document, Drops, corpus_files, hash64, read_documents
 from ernie2.corpora.pairs import read_pairs, sort_labels
 from ernie2.errors import DataError
 from ernie2.shards.store import HELDOUT, TRAIN, WHAT_NOW
@@ -30,10 +30,10 @@ from ernie2.storage.scratch import scratch_database
 
 BYTES_PER_TOKEN = 4
 """How a unit of about `shard_tokens` tokens is measured before anything is tokenised."""
-FEWEST_UNITS = 16
+MIN_UNITS = 16
 """A small corpus is cut into about this many units, so that it feeds many workers evenly."""
-SMALLEST_UNIT = 1 << 18
-"""Bytes of text; no unit but a corpus' last is smaller on account of `FEWEST_UNITS`."""
+MIN_UNIT_BYTES = 1 << 18
+"""Bytes of text; no unit but a corpus' last is smaller on account of `MIN_UNITS`."""
 DUPLICATE = "duplicate"
 OTHER_LABEL = "same texts, another label"
 OUTSIDE = "outside shards.share"
@@ -62,7 +62,7 @@ class UnitDocument:
 
 
 @dataclass
-class ReadCorpus:
+class CorpusUnits:
     """What the pass found in one corpus; `threshold`: groups with a hash below it are held out.
 
     `cut`: texts that were too long for one document. `labels`: classes of a corpus of labelled pairs, in the order of
@@ -90,7 +90,7 @@ class ReadCorpus:
 
 def read_corpora(
     corpora: Mapping[str, CorpusSettings], settings: ShardSettings, folder: Path, report: Callable[[int], None]
-) -> list[ReadCorpus]:
+) -> list[CorpusUnits]:
     """Read every corpus once and write its units into `folder`/units; `report` gets the characters of every document.
 
     A text that came before, in this or an earlier corpus, is dropped as "duplicate". Labelled pairs are compared inside
@@ -100,16 +100,16 @@ def read_corpora(
     """
     found = []
     with scratch_database(folder / "known.sqlite", what_now=WHAT_NOW) as database:
-        known = _Known(database)
+        known = _SeenTexts(database)
         for name, corpus in corpora.items():
             found.append(_read_corpus(name, corpus, settings, folder, known, report))
     write_bytes(folder / "read.json", to_json([asdict(corpus) for corpus in found]), what_now=WHAT_NOW)
     return found
 
 
-def load_read(folder: Path) -> list[ReadCorpus]:
+def load_corpora(folder: Path) -> list[CorpusUnits]:
     """What `read_corpora` found, from its record."""
-    return [ReadCorpus(**corpus) for corpus in from_json((folder / "read.json").read_bytes())]
+    return [CorpusUnits(**corpus) for corpus in from_json((folder / "read.json").read_bytes())]
 
 
 def read_unit(file: Path) -> Iterator[UnitDocument]:
@@ -119,7 +119,7 @@ def read_unit(file: Path) -> Iterator[UnitDocument]:
             yield UnitDocument(*from_json(line))
 
 
-def in_share(group: str, share: float) -> bool:
+def is_in_share(group: str, share: float) -> bool:
     """Whether documents of this group are among the `share` that is used; says nothing of their side of the split."""
     return share >= 1 or hash64(group, person=b"share") < share * NO_GROUP
 
@@ -129,15 +129,15 @@ def _read_corpus(
     corpus: CorpusSettings,
     settings: ShardSettings,
     folder: Path,
-    known: _Known,
+    known: _SeenTexts,
     report: Callable[[int], None],
-) -> ReadCorpus:
-    result = ReadCorpus(name, corpus.language, corpus.licence, resolve(corpus))
+) -> CorpusUnits:
+    result = CorpusUnits(name, corpus.language, corpus.licence, corpus_files(corpus))
     drops, labels = Drops(), Counter[str]()
     with _UnitWriter(folder / "units", name, unit_bytes(result.sources, settings)) as units:
         for document in read_pairs(corpus, drops, name) if corpus.pairs else read_documents(corpus, drops, name):
             report(len(document.text))
-            if not in_share(document.group, settings.share):
+            if not is_in_share(document.group, settings.share):
                 drops.add(OUTSIDE)
                 continue
             if (repeats := known.repeats(document, name)) is not None:
@@ -172,7 +172,7 @@ def unit_bytes(files: list[str], settings: ShardSettings) -> int:
         if size is None:
             return wanted
         total += size * _UNPACKED.get(Path(inner).suffix.lower(), 1)
-    return min(wanted, max(total // FEWEST_UNITS, SMALLEST_UNIT))
+    return min(wanted, max(total // MIN_UNITS, MIN_UNIT_BYTES))
 
 
 class _UnitWriter(ExitStack):
@@ -201,7 +201,7 @@ class _UnitWriter(ExitStack):
         self.characters[-1] += len(document.text)
 
 
-class _Known:
+class _SeenTexts:
     """The texts and groups met so far, on disk."""
 
     def __init__(self, database: sqlite3.Connection) -> None:

@@ -22,9 +22,9 @@ from ernie2.errors import TokenizerError
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """The special tokens of BERT and ERNIE; a trained vocabulary begins with them, in this order."""
-CONTINUING = "##"
+CONTINUATION_PREFIX = "##"
 """Prefix of a piece that continues a word."""
-LONGEST_WORD = 100
+MAX_WORD_CHARACTERS = 100
 """Words of more characters become [UNK], as in BERT."""
 
 _SENTENCEPIECE = "▁"  # marks the beginning of a word
@@ -90,7 +90,7 @@ def read_vocabulary(text: str, where: str) -> tuple[dict[str, int], list[str]]:
             f"{where}: {len(empty):,} empty line{'s' * (len(empty) > 1)}, the first is line {empty[0]}; "
             f"{'passed over' if numbered else 'every line after one keeps its id'}."
         )
-    return without_gaps(tokens, where), notes
+    return fill_unused_ids(tokens, where), notes
 
 
 def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool) -> dict[str, int]:
@@ -110,7 +110,7 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool) -> 
         special_tokens=[*SPECIALS, *continued],  # so that their ids are given, not met by chance
         initial_alphabet=letters,
         limit_alphabet=len(letters),
-        continuing_subword_prefix=CONTINUING,
+        continuing_subword_prefix=CONTINUATION_PREFIX,
         show_progress=False,
     )
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
@@ -120,7 +120,7 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, lowercase: bool) -> 
     return dict(sorted(vocabulary.items(), key=lambda entry: entry[1]))
 
 
-def without_gaps(tokens: dict[str, int], where: str, size: int = 0) -> dict[str, int]:
+def fill_unused_ids(tokens: dict[str, int], where: str, size: int = 0) -> dict[str, int]:
     """Give every id that no token has, below `size` too, an `[unusedN]` of its own. Changes and returns `tokens`.
 
     Raises `TokenizerError` where the largest id is far beyond the number of tokens.
@@ -139,13 +139,13 @@ def without_gaps(tokens: dict[str, int], where: str, size: int = 0) -> dict[str,
     return tokens
 
 
-def lost_by_lowercasing(tokens: Iterable[str]) -> tuple[int, int]:
+def count_lost_by_lowercasing(tokens: Iterable[str]) -> tuple[int, int]:
     """Return how many tokens lower-cased text never shows, of how many with case or a combining mark.
 
     Those are tokens with a capital letter, and, because lower-casing strips accents, with a combining mark, as many of
     Devanagari or Thai have. Special and unused tokens do not count.
 
-    >>> lost_by_lowercasing(["[MASK]", "Paris", "##es", "的", "7", "हिन्दी"])
+    >>> count_lost_by_lowercasing(["[MASK]", "Paris", "##es", "的", "7", "हिन्दी"])
     (2, 3)
     """
     lost = able = 0
@@ -164,7 +164,7 @@ def lost_by_lowercasing(tokens: Iterable[str]) -> tuple[int, int]:
 
 def _refuse_sentencepiece(tokens: Mapping[str, int], where: str) -> None:
     marked = sum(token.startswith(_SENTENCEPIECE) for token in tokens)
-    if marked > len(tokens) / 5 and not any(token.startswith(CONTINUING) for token in tokens):
+    if marked > len(tokens) / 5 and not any(token.startswith(CONTINUATION_PREFIX) for token in tokens):
         raise TokenizerError(
             f"{where}: {marked:,} of {len(tokens):,} tokens begin with {_SENTENCEPIECE}, so this is the vocabulary "
             "of a SentencePiece model, which a list of tokens does not describe. Give its tokenizer.json."
@@ -181,7 +181,7 @@ def _count_words(texts: Iterable[str], lowercase: bool) -> Counter[str]:
         while len(words) > _MOST_WORDS:
             words = Counter({word: count for word, count in words.items() if count > least})
             least *= 2
-    return Counter({word: count for word, count in words.items() if len(word) <= LONGEST_WORD})
+    return Counter({word: count for word, count in words.items() if len(word) <= MAX_WORD_CHARACTERS})
 
 
 def _letters(words: Counter[str], room: int) -> tuple[list[str], list[str]]:
@@ -203,7 +203,7 @@ def _letters(words: Counter[str], room: int) -> tuple[list[str], list[str]]:
             break
         kept.append(letter)
         left -= count
-    return sorted(kept), [CONTINUING + letter for letter in sorted(kept) if letter in inside]
+    return sorted(kept), [CONTINUATION_PREFIX + letter for letter in sorted(kept) if letter in inside]
 
 
 def _repeated(words: Counter[str]) -> Iterator[str]:

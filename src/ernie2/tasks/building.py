@@ -12,7 +12,7 @@ from ernie2.config.problems import explain
 from ernie2.corpora.pairs import sort_labels
 from ernie2.errors import USER_CODE_ERRORS, ConfigError, Ernie2Error, TaskError, did_you_mean, user_code_location
 from ernie2.shards.store import ShardedCorpus
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.tasks.base import TASK_WITH_ID_ZERO, Task, Vocabulary, find_task
 
 CORPUS_KINDS = {"documents": "documents", "pairs": "labelled pairs"}
@@ -103,18 +103,18 @@ def _label_problems(
         yield f"there are labelled pairs of several kinds ({told}). Name those it is to read under {key}."
 
 
-def vocabulary_of(wordpieces: WordPieces) -> Vocabulary:
+def vocabulary_of(tokenizer: SubwordTokenizer) -> Vocabulary:
     """Return what tasks need of this tokeniser."""
     return Vocabulary(
-        size=wordpieces.vocab_size,
-        cls=wordpieces.cls_id,
-        sep=wordpieces.sep_id,
-        mask=wordpieces.mask_id,
-        pad=wordpieces.pad_id,
-        unk=wordpieces.unk_id,
-        ordinary=np.asarray(wordpieces.ordinary_ids, np.int64),
-        cased=wordpieces.cased,
-        tokens=wordpieces.tokens,
+        size=tokenizer.vocab_size,
+        cls=tokenizer.cls_id,
+        sep=tokenizer.sep_id,
+        mask=tokenizer.mask_id,
+        pad=tokenizer.pad_id,
+        unk=tokenizer.unk_id,
+        ordinary=np.asarray(tokenizer.ordinary_ids, np.int64),
+        cased=tokenizer.cased,
+        tokens=tokenizer.tokens,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 from pydantic import Field, field_validator
 
-from ernie2.corpora.cells import class_of
+from ernie2.corpora.cells import parse_label
 from ernie2.errors import TaskError
 from ernie2.shards.store import AnnotatedDocument
 from ernie2.tasks.base import Arrangement, Array, Options, SentenceTask, Source, TokenSequence, register
@@ -36,7 +36,7 @@ class LabelledPairsOptions(Options):
     def _each_once(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if labels is None:
             return None
-        names = tuple(class_of(label, "labels", "the recipe") or "" for label in labels)  # as in the data
+        names = tuple(parse_label(label, "labels", "the recipe") or "" for label in labels)  # as in the data
         for name in names:
             if not name or names.count(name) > 1:
                 raise ValueError(f"label {name!r} stands here twice" if name else "a label is empty")

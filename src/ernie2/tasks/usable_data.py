@@ -55,7 +55,7 @@ def count_usable(corpus: ShardedCorpus, task: Task, split: str = "train", most: 
 
     A task that `unsupported_reason()` the tokeniser can use none.
     """
-    size = corpus.documents(split)
+    size = corpus.num_documents(split)
     looked_at = min(size, most)
     if task.unsupported_reason() is not None:
         return 0, looked_at
@@ -118,7 +118,7 @@ def _measure_sample(
 
     Return the share of tokens the task scores, and what to warn of; None where there is no text.
     """
-    size = corpus.documents(split)
+    size = corpus.num_documents(split)
     sampled = min(size, SAMPLED_DOCUMENTS)
     rng = np.random.default_rng(0)
     sequences, scored, tokens = [], 0, 0
@@ -146,12 +146,12 @@ def draw_other_document(
     corpus: ShardedCorpus, split: str, document: AnnotatedDocument, rng: Generator
 ) -> AnnotatedDocument | None:
     """Return a random document of another group than `document`, None where there is none."""
-    size = corpus.documents(split)
+    size = corpus.num_documents(split)
     for _ in range(_MAX_DRAWS):
         other = corpus.document(split, int(rng.integers(size)))
         if other.group != document.group:
             return other
-    others = corpus.of_other_groups(split, document.group)  # one group has nearly all of the documents
+    others = corpus.documents_outside_group(split, document.group)  # one group has nearly all of the documents
     return corpus.document(split, int(others[rng.integers(len(others))])) if len(others) else None
 
 
@@ -175,7 +175,7 @@ def unusable_reason(task: Task, corpus: ShardedCorpus, split: str, sequence_toke
 def _shows(task: Task, corpus: ShardedCorpus, split: str, sequence_tokens: int, label: str | None) -> bool:
     """Whether one of `MAX_ATTEMPTS` attempts shows `label`, or, where it is None, anything to score."""
     rng = np.random.default_rng(0)
-    size = corpus.documents(split)
+    size = corpus.num_documents(split)
     looked_at = min(size, MAX_ATTEMPTS)
     sentence_task = task if isinstance(task, SentenceTask) else None
     labellers = [task] if isinstance(task, TokenTask) else []

@@ -149,7 +149,7 @@ def walk_once(train: Stream, feed: Feed, task: Task, instances: int, seed: int, 
             before = cursor.corpora if cursor else {}
             instance, cursor, _ = stream.instance(0, cursor, task.name, (task.name,))
             (corpus,) = (c for c in left if cursor.corpora.get(c.name) != before.get(c.name))
-            size, (document, sentence) = corpus.documents(split), cursor.corpora[corpus.name]
+            size, (document, sentence) = corpus.num_documents(split), cursor.corpora[corpus.name]
             if (document, sentence) <= (size, 0):  # else it was found after the end, in a second pass
                 found.append(instance)
             if document >= size:

@@ -30,13 +30,13 @@ def model_and_encoder(folder: Path, head: Head, **changes: Any) -> tuple[Encoder
     ).train()
     with torch.no_grad():
         model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
-    return model, ExampleEncoder(pretrained.wordpieces, head, labels, settings, 4)
+    return model, ExampleEncoder(pretrained.tokenizer, head, labels, settings, 4)
 
 
 def predicted(model: EncoderWithHead, encoder: ExampleEncoder, some: Sequence[Example]) -> list[ExamplePrediction]:
     head = model.head
     config = FinetunedConfig(head=head, labels=tiny.LABELS[head], settings=encoder.settings, dataset="made-up")
-    return predict_examples(FinetunedModel(model, encoder.wordpieces, config, len(tiny.VOCABULARY)), some, CPU)
+    return predict_examples(FinetunedModel(model, encoder.tokenizer, config, len(tiny.VOCABULARY)), some, CPU)
 
 
 @pytest.mark.parametrize("head", list(tiny.LABELS))

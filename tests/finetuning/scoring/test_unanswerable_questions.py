@@ -90,7 +90,7 @@ def test_an_answer_of_which_nothing_is_left_is_none() -> None:
 
 def test_an_unanswerable_question_is_trained_towards_cls(tmp_path: Path) -> None:
     pretrained = tiny.pretrained(tmp_path / "checkpoint")
-    encoder = ExampleEncoder(pretrained.wordpieces, "span", (), tiny.settings(), 4)
+    encoder = ExampleEncoder(pretrained.tokenizer, "span", (), tiny.settings(), 4)
     some = [Example("0", "w1", "w2 w3", (Answer("w3", 3),)), Example("1", "w1", "w2 w3", ())]
     data = encoder.encode([*some, Example("2", "w1", "w2", (Answer("w9", -1),))], labelled=True)
     assert [one.labels.tolist() for one in data.sequences if one.labels is not None] == [[[4, 4]], [[0, 0]]]

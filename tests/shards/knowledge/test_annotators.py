@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from ernie2.config.data_settings import KnowledgeSettings
 from ernie2.errors import ConfigError, DataError
-from ernie2.shards.knowledge.annotators import ChineseWords, Gazetteer, SpacySpans, annotators, read_gazetteer
+from ernie2.shards.knowledge.annotators import ChineseWords, Gazetteer, SpacySpans, build_annotators, read_gazetteer
 from ernie2.shards.knowledge.token_runs import (
     ACROSS,
     CUTS_TOKEN,
     NO_TOKEN,
     OVERLAPS,
     TOO_LONG,
-    TokenRuns,
+    TokenPositions,
     as_spans,
     leftmost_longest,
 )
@@ -174,13 +174,13 @@ def test_a_changed_gazetteer_file_is_read_again(tmp_path):
     settings = KnowledgeSettings(gazetteer=str(file))
     for name in ("Ada", "Bob"):
         file.write_text(name)
-        assert found(annotators(settings, "en")[0], "Ada Bob") == {"entity": [name]}
+        assert found(build_annotators(settings, "en")[0], "Ada Bob") == {"entity": [name]}
 
 
 def test_chinese_words_are_marked_in_chinese_only():
-    assert [type(a) for a in annotators(KnowledgeSettings(), "zh-CN")] == [ChineseWords]
-    assert annotators(KnowledgeSettings(), "en") == []
-    assert annotators(KnowledgeSettings(chinese=False), "zh") == []
+    assert [type(a) for a in build_annotators(KnowledgeSettings(), "zh-CN")] == [ChineseWords]
+    assert build_annotators(KnowledgeSettings(), "en") == []
+    assert build_annotators(KnowledgeSettings(chinese=False), "zh") == []
 
 
 def test_without_spacy_the_install_line_is_named(monkeypatch):
@@ -215,7 +215,7 @@ def test_spacy_entities_and_noun_chunks_become_spans(monkeypatch):
 
 
 # tokens of "un happy cats. big dogs" as [un][happy] [cats][.] [big] [dogs], two sentences
-RUNS = TokenRuns(
+POSITIONS = TokenPositions(
     starts=np.array([0, 2, 8, 12, 14, 18]),
     ends=np.array([2, 7, 12, 13, 17, 22]),
     sentences=np.array([0, 4, 6]),
@@ -239,7 +239,7 @@ RUNS = TokenRuns(
 )
 def test_spans_cover_whole_tokens_of_one_sentence_or_are_dropped_by_name(spans, runs, drops):
     counted = Counter()
-    assert RUNS.of(as_spans(spans), counted).tolist() == runs
+    assert POSITIONS.runs(as_spans(spans), counted).tolist() == runs
     assert counted == drops
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import tiny_run
 from ernie2.errors import ShardError
-from ernie2.shards.store import Shards, damage_first
+from ernie2.shards.store import Shards, verify_on_error
 from ernie2.training.hooks.base import OpenRun
 from ernie2.training.hooks.shard_check import ShardCheck, check_now, share
 
@@ -89,8 +89,8 @@ def test_ranks_share_the_shards_and_leave_none_out(shards):
 
 
 def test_damage_is_raised_instead_of_the_error_it_leads_to(shards):
-    with pytest.raises(IndexError), damage_first(shards.corpora.values()):
+    with pytest.raises(IndexError), verify_on_error(shards.corpora.values()):
         raise IndexError  # not for want of sound shards
     flip_a_byte(column(shards, 1, "documents"))
-    with pytest.raises(ShardError, match=r"documents\.npy does not match"), damage_first(shards.corpora.values()):
+    with pytest.raises(ShardError, match=r"documents\.npy does not match"), verify_on_error(shards.corpora.values()):
         raise IndexError

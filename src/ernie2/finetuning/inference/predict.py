@@ -23,7 +23,7 @@ from ernie2.finetuning.inference.unlabelled_examples import (
 from ernie2.finetuning.overwrite_checks import check_predictions_file
 from ernie2.finetuning.runs import available_devices
 from ernie2.finetuning.spans import Candidate
-from ernie2.shards.unknown import HIGH, describe_share
+from ernie2.shards.unknown_tokens import HIGH_SHARE, describe_share
 from ernie2.storage.atomic import write_text
 
 _BATCH_SIZE = 256
@@ -89,7 +89,7 @@ def iter_predictions(
             f"note: {repeated:,} of {count:,} predictions have an id that another has too (a row without an id is "
             "called by its number); tell them apart by their order, which is that of the rows"
         )
-    if unknown > HIGH * tokens:
+    if unknown > HIGH_SHARE * tokens:
         log_warning(f"note: {describe_share(unknown / tokens)}")
     if cut:
         what, limit = (

@@ -55,7 +55,7 @@ def predict_examples(
     question whose null score is above the model's threshold gets the empty answer. `title`: that of a bar; None: none.
     """
     config, data = finetuned.config, data or encode_examples(finetuned, examples)
-    task_id, pad = finetuned.task_id, finetuned.wordpieces.pad_id
+    task_id, pad = finetuned.task_id, finetuned.tokenizer.pad_id
     logits = list(
         compute_logits(finetuned.model, data.sequences, config.settings, device, task_id=task_id, pad=pad, title=title)
     )
@@ -121,7 +121,7 @@ def encode_examples(finetuned: FinetunedModel, examples: Sequence[Example]) -> E
     """Return the sequences of examples without labels, as a fine-tuned model reads them."""
     config = finetuned.config
     encoder = ExampleEncoder(
-        finetuned.wordpieces,
+        finetuned.tokenizer,
         config.head,
         config.labels,
         config.settings,

@@ -11,7 +11,7 @@ from io import BufferedIOBase, RawIOBase, TextIOBase
 from typing import Any
 
 from ernie2.console import log_warning
-from ernie2.corpora.cells import name_in, spelled, text_of, tokens_of
+from ernie2.corpora.cells import parse_table_cell, parse_text, parse_tokens, row_name
 from ernie2.datasets.examples import Example
 from ernie2.datasets.labelled_files import SEPARATOR, as_list
 from ernie2.datasets.own_data import rows_of
@@ -112,7 +112,7 @@ def split_tokens(value: Any, config: FinetunedConfig, place: str) -> tuple[str, 
     trained so."""
     if config.per_character and isinstance(value, str) and SEPARATOR not in value:
         return tuple(character for character in value if not character.isspace())
-    return tokens_of(as_list(value, place), "text", place)
+    return parse_tokens(as_list(value, place), "text", place)
 
 
 def _examples(rows: Iterable[Row], names: Sequence[str], config: FinetunedConfig) -> Iterator[Example]:
@@ -120,14 +120,14 @@ def _examples(rows: Iterable[Row], names: Sequence[str], config: FinetunedConfig
 
 
 def _example(row: Row, number: int, names: Sequence[str], config: FinetunedConfig) -> Example:
-    identity = name_in(row.cells, ("id", "index", "idx"), number)
+    identity = row_name(row.cells, ("id", "index", "idx"), number)
     values = [row.cells[column(row, (name,), "Name the right ones with --text.")] for name in names]
     if config.head == "tagging":
-        tokens = split_tokens(spelled(values[0], row.place), config, row.place)
+        tokens = split_tokens(parse_table_cell(values[0], row.place), config, row.place)
         return Example(identity, "".join(tokens) if config.per_character else " ".join(tokens), tokens=tokens)
     for name, value in zip(names, values, strict=True):
         # an empty text is asked about, so that answers stay in step with lines
-        if text_of(value, name, row.place) is None and not isinstance(value, str):
+        if parse_text(value, name, row.place) is None and not isinstance(value, str):
             raise DataError(
                 f"{row.place}: the text in {name!r} is {json_name(value)}; give a text, or take the row out."
             )

@@ -18,7 +18,7 @@ import numpy as np
 
 from ernie2.config.data_settings import KnowledgeSettings
 from ernie2.errors import ConfigError, DataError, did_you_mean, install_advice
-from ernie2.shards.knowledge.characters import cut_words, words_beyond_ascii
+from ernie2.shards.knowledge.characters import cuts_word, non_ascii_words
 from ernie2.shards.knowledge.matching_text import matching_text
 from ernie2.shards.knowledge.token_runs import Spans, as_spans, leftmost_longest
 from ernie2.storage.files import decoded, read_lines
@@ -78,7 +78,7 @@ class Gazetteer:
             kinds.append(kind_of[table[:, 0]])
             runs.append(table[:, 1:])
         found, spans = np.concatenate(kinds), np.concatenate(runs)
-        whole = ~cut_words(seen.text, spans)
+        whole = ~cuts_word(seen.text, spans)
         found, spans = found[whole], spans[whole]
         kept = leftmost_longest(spans)
         for number, kind in enumerate(GAZETTEER_KINDS):
@@ -114,8 +114,8 @@ class ChineseWords:
             for kind, flat in (("word", words), ("entity", entities)):
                 runs = np.array(flat, dtype=np.int64).reshape(-1, 2)
                 if not seen.text.isascii():  # rjieba cuts words at accents and takes letters beyond ASCII one by one
-                    runs = runs[~cut_words(seen.text, runs)]
-                    if kind == "word" and len(more := words_beyond_ascii(seen.text)):
+                    runs = runs[~cuts_word(seen.text, runs)]
+                    if kind == "word" and len(more := non_ascii_words(seen.text)):
                         runs = np.concatenate([runs, more])
                 found[kind].append(start + seen.original(runs))
         for kind, parts in found.items():
@@ -163,7 +163,7 @@ class SpacySpans:
         yield "phrase", as_spans(phrases)
 
 
-def annotators(settings: KnowledgeSettings, language: str) -> list[Annotator]:
+def build_annotators(settings: KnowledgeSettings, language: str) -> list[Annotator]:
     """The annotators of a recipe for texts of `language`.
 
     Raises `ConfigError` or `DataError` for a gazetteer or pipeline that cannot be used.

@@ -39,10 +39,10 @@ def character_classes(text: str) -> NDArray[np.uint8]:
     return classes
 
 
-def cut_words(text: str, spans: NDArray[np.int64]) -> NDArray[np.bool_]:
+def cuts_word(text: str, spans: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(n,) whether each of the (n, 2) spans begins or ends inside a word of a script that puts spaces between words.
 
-    >>> cut_words("partÉ 北京", np.array([[0, 5], [0, 4], [6, 7]])).tolist()
+    >>> cuts_word("partÉ 北京", np.array([[0, 5], [0, 4], [6, 7]])).tolist()
     [False, True, False]
     """
     joins = np.concatenate([[False], (character_classes(text) & JOINS) > 0, [False]])
@@ -51,12 +51,12 @@ def cut_words(text: str, spans: NDArray[np.int64]) -> NDArray[np.bool_]:
     return cut
 
 
-def words_beyond_ascii(text: str) -> NDArray[np.int64]:
+def non_ascii_words(text: str) -> NDArray[np.int64]:
     """(n, 2) spans of words of several characters, not all ASCII, in scripts that put spaces between words.
 
     Accents, in one character with their letter or in one of their own, are part of a word, and so are digits.
 
-    >>> words_beyond_ascii("在Église路和cafe").tolist()
+    >>> non_ascii_words("在Église路和cafe").tolist()
     [[1, 7]]
     """
     joins = (character_classes(text) & JOINS) > 0
@@ -69,7 +69,7 @@ def words_beyond_ascii(text: str) -> NDArray[np.int64]:
     return np.array(chosen, dtype=np.int64).reshape(-1, 2)
 
 
-def unspaced(character: str) -> bool:
+def is_unspaced(character: str) -> bool:
     """Whether it is a letter of a script that puts no spaces between words."""
     return bool(character_classes(character)[0] & (LETTER | JOINS) == LETTER)
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.shards.knowledge.characters import unspaced
+from ernie2.shards.knowledge.characters import is_unspaced
 
 _SPACES = re.compile(r" \s+|[^\S ]\s*")  # white space but for single spaces
 _PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*")  # nothing to change
@@ -74,7 +74,7 @@ def _space(text: str, start: int, end: int) -> str:
     if "\n\n" in run:
         return "\n"
     around = text[start - 1 : start] + text[end : end + 1]
-    return "" if "\n" in run and len(around) == 2 and all(map(unspaced, around)) else " "
+    return "" if "\n" in run and len(around) == 2 and all(map(is_unspaced, around)) else " "
 
 
 def _clusters(text: str) -> Iterator[tuple[int, int]]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ernie2.config.data_settings import PhraseSettings
 from ernie2.shards.knowledge.token_runs import Spans, as_spans, leftmost_longest
 from ernie2.shards.store import TRAIN, WORD_START, Shard
-from ernie2.shards.wordpieces import WordPieces
+from ernie2.shards.tokenizer import SubwordTokenizer
 
 Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
@@ -84,16 +84,16 @@ class Phrases(NamedTuple):
     places: NDArray[np.int64]
 
 
-def lettered_pieces(wordpieces: WordPieces) -> NDArray[np.int8]:
+def classify_tokens(tokenizer: SubwordTokenizer) -> NDArray[np.int8]:
     """(vocabulary,): 1 where a piece holds a letter, 2 for special tokens, unknown words among them, else 0."""
-    pieces = (wordpieces.decode([identity]) for identity in range(wordpieces.vocab_size))
+    pieces = (tokenizer.decode([identity]) for identity in range(tokenizer.vocab_size))
     lettered = np.array([any(map(str.isalpha, piece)) for piece in pieces], dtype=np.int8)
-    lettered[sorted(wordpieces.special_ids)] = 2
+    lettered[sorted(tokenizer.special_ids)] = 2
     return lettered
 
 
-def words_of(shard: Shard, lettered: NDArray[np.int8]) -> Words:
-    """The words of a shard that may be part of a phrase; `lettered` is what `lettered_pieces` gives."""
+def phrase_words(shard: Shard, lettered: NDArray[np.int8]) -> Words:
+    """The words of a shard that may be part of a phrase; `lettered` is what `classify_tokens` gives."""
     tokens = np.asarray(shard.tokens)
     begins = (shard.flags & WORD_START) > 0
     sentences = np.asarray(shard.sentences)
@@ -121,7 +121,7 @@ def words_of(shard: Shard, lettered: NDArray[np.int8]) -> Words:
     return Words(_mixed(hashes)[takes_part], starts[takes_part], ends[takes_part], runs[takes_part], train[takes_part])
 
 
-def count(words: Words, shard: int, max_words: int) -> Counts:
+def count_ngrams(words: Words, shard: int, max_words: int) -> Counts:
     """Counts of the n-grams, n = 1 … max_words, that the train documents of a shard hold at least twice."""
     hashes, runs = words.hashes, words.runs
     level = hashes
@@ -138,10 +138,10 @@ def count(words: Words, shard: int, max_words: int) -> Counts:
         places, first, number = _repeated(longer, places)
         parts.append(_counted(longer, first, number, n, words, shard, level))
         level = longer
-    return merged(parts, words.total)
+    return merge_counts(parts, words.total)
 
 
-def merged(parts: Iterable[Counts], total: int | None = None, entries: int = TABLE_ENTRIES) -> Counts:
+def merge_counts(parts: Iterable[Counts], total: int | None = None, entries: int = TABLE_ENTRIES) -> Counts:
     """Adds counts up, in the order given; beyond `entries` the rarest go. `total`: where all parts are of one text."""
     waiting: list[Counts] = []
     for part in parts:
@@ -152,7 +152,7 @@ def merged(parts: Iterable[Counts], total: int | None = None, entries: int = TAB
     return table if total is None else table._replace(total=total)
 
 
-def choose(counts: Counts, settings: PhraseSettings) -> Phrases:
+def select_phrases(counts: Counts, settings: PhraseSettings) -> Phrases:
     """The phrases that `settings` ask for: enough occurrences, enough NPMI, no function word at either end.
 
     The best `max_phrases` are kept, by count × NPMI: how much of the text a phrase marks and how sure it is one.
@@ -196,7 +196,7 @@ def _function_words(counts: Counts) -> Hashes:
     return chosen
 
 
-def mark(words: Words, phrases: Phrases, taken: Spans | None = None) -> Spans:
+def find_phrases(words: Words, phrases: Phrases, taken: Spans | None = None) -> Spans:
     """Token runs of the phrases in a shard: the leftmost and then the longest, in train and held-out documents alike.
 
     `taken` are runs of kind phrase that are there already; they stay, and nothing that overlaps them is added.

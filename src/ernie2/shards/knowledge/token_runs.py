@@ -20,7 +20,7 @@ TOO_LONG = "span longer than a sentence may be"
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRuns:
+class TokenPositions:
     """Where tokens and sentences stand in a text: what turns character spans into token runs.
 
     `starts`, `ends` (T,) characters of each token, `starts` ascending; `sentences` (S + 1,) token offsets; runs of more
@@ -32,7 +32,7 @@ class TokenRuns:
     sentences: NDArray[np.int64]
     longest: int
 
-    def of(self, spans: Spans, drops: Counter[str]) -> Spans:
+    def runs(self, spans: Spans, drops: Counter[str]) -> Spans:
         """The token runs of character spans, sorted, none overlapping, none across sentences; `drops` counts the rest.
 
         A span covers every token whose characters it holds; white space at its ends does not matter. One that holds

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ernie2.errors import TokenizerError
+from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.shards.units import UnitDocument
-from ernie2.shards.wordpieces import WordPieces
 
-HIGH = 0.05
+HIGH_SHARE = 0.05
 """A larger share is warned of; text that a vocabulary was made for has less than 1 %."""
 SAMPLE_CHARACTERS = 300_000
 """Text of a corpus that is looked at before all of it is tokenised."""
@@ -24,16 +24,16 @@ def check_share(corpus: str, share: float, limit: float, of: str = "its tokens")
         )
 
 
-def check_sample(corpus: str, documents: Iterable[UnitDocument], wordpieces: WordPieces, limit: float) -> None:
+def check_sample(corpus: str, documents: Iterable[UnitDocument], tokenizer: SubwordTokenizer, limit: float) -> None:
     """Like `check_share`, of the first `SAMPLE_CHARACTERS` of `documents`."""
     tokens = unknown = characters = 0
     for document in documents:
         if characters >= SAMPLE_CHARACTERS:
             break
         characters += len(document.text)
-        for encoding in wordpieces.encode_batch(document.text[:SAMPLE_CHARACTERS].split("\n\n")):
+        for encoding in tokenizer.encode_batch(document.text[:SAMPLE_CHARACTERS].split("\n\n")):
             tokens += len(encoding.ids)
-            unknown += encoding.ids.count(wordpieces.unk_id)
+            unknown += encoding.ids.count(tokenizer.unk_id)
     check_share(corpus, unknown / max(tokens, 1), limit, f"its first {tokens:,} tokens")
 
 
@@ -44,4 +44,4 @@ def describe_share(share: float) -> str:
     '0.21 % of tokens are [UNK]'
     """
     said = f"{share:.2%}".replace("%", " %") + " of tokens are [UNK]"
-    return said + (" (high: this vocabulary does not fit this text well)" if share > HIGH else "")
+    return said + (" (high: this vocabulary does not fit this text well)" if share > HIGH_SHARE else "")

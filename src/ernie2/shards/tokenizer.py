@@ -23,8 +23,15 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from ernie2.errors import TokenizerError
-from ernie2.shards.tokenizer_config import CONFIG, EXTRA, Companions, decoder_of
-from ernie2.shards.tokenizer_loading import JSON, VOCABULARY, bert_keys, bert_tokenizer, find_roles, read_tokenizer
+from ernie2.shards.tokenizer_config import CONFIG, EXTRA, TokenizerConfig, added_tokens_decoder
+from ernie2.shards.tokenizer_loading import (
+    JSON,
+    VOCABULARY,
+    bert_keys,
+    bert_tokenizer,
+    find_special_tokens,
+    read_tokenizer,
+)
 from ernie2.shards.vocabulary import train_vocabulary
 from ernie2.storage.atomic import staged_files, write_text
 
@@ -33,19 +40,21 @@ _CASED_LETTERS = "abcdefghijklmnopqrstuvwxyzαβγδεабвгд"
 _PROBE = "Ab cd, é文😀 12"
 
 
-class WordPieces:
-    """A tokeniser with what pre-training asks of it. It can be sent to another process.
+class SubwordTokenizer:
+    """A subword tokeniser with the ids and masks that pre-training needs. Can be pickled.
 
-    `vocab_size`: one above the largest id. `tokens`: the token of every id; '' for an id no token has.
-    `fingerprint`: SHA-256 of the tokeniser's JSON with its keys sorted. `cased`: whether some letter and its capital
-    are encoded differently.
-    `cls_id`, `sep_id`, `mask_id`, `pad_id`, `unk_id`; `special_ids` holds these and all other special tokens.
-    `ordinary_ids` (N,) int64, ascending: what a random replacement may draw, every token but special and `[unusedN]`
-    ones. `continuing` (vocab_size,) bool: whether the id is a piece that continues a word, by its `##`; all False for
-    models that mark the beginning of words instead. `cuts_at_punctuation`: whether a space or an ASCII punctuation mark
-    always parts two words, so that what is between them can be encoded piece by piece. `normalizer`: the keys of
-    `BERT_KEYS` as tokenizer_config.json spells them, empty for other rules than BERT's. `notes`: what was guessed or
-    passed over while it was read, a line each.
+    - `vocab_size`: the largest id plus 1.
+    - `tokens`: the token of every id; '' for an id without a token.
+    - `fingerprint`: SHA-256 of the tokeniser's JSON with sorted keys.
+    - `cased`: whether any letter is encoded differently from its capital.
+    - `cls_id`, `sep_id`, `mask_id`, `pad_id`, `unk_id`; `special_ids` holds these and all other special tokens.
+    - `ordinary_ids` (N,) int64, ascending: candidates for random replacement; all but special and `[unusedN]` tokens.
+    - `is_continuation` (vocab_size,) bool: whether the token continues a word (`##`); all False for models that mark
+      the beginning of words instead.
+    - `splits_at_punctuation`: whether a space or an ASCII punctuation mark always separates two words, so that the text
+      between them can be encoded chunk by chunk.
+    - `normalizer`: the keys of `BERT_KEYS` as tokenizer_config.json spells them; empty for other rules than BERT's.
+    - `notes`: guesses and ignored settings while loading, one line each.
     """
 
     cls_id: int
@@ -59,16 +68,16 @@ class WordPieces:
         tokenizer: Tokenizer,
         where: str = "this tokeniser",
         *,
-        companions: Companions | None = None,
+        companions: TokenizerConfig | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         """Takes over `tokenizer`; raises `TokenizerError`, naming `where`, if special tokens or offsets are missing.
 
         `companions`: what the files beside it said; they name its special tokens and are written back by `save`.
         """
-        companions = companions or Companions()
+        companions = companions or TokenizerConfig()
         described: dict[str, Any] = json.loads(tokenizer.to_str())
-        roles = find_roles(tokenizer.get_vocab(with_added_tokens=True), companions.roles, where)
+        roles = find_special_tokens(tokenizer.get_vocab(with_added_tokens=True), companions.roles, where)
         # added special tokens are found in texts, those of the five roles are not
         self._markers = frozenset(
             entry["content"]
@@ -102,13 +111,13 @@ class WordPieces:
             dtype=np.int64,
         )
         prefix = described["model"].get("continuing_subword_prefix") or None
-        self.continuing: NDArray[np.bool_] = np.array(
+        self.is_continuation: NDArray[np.bool_] = np.array(
             [prefix is not None and token.startswith(prefix) and token != prefix for token in self.tokens], dtype=bool
         )
         self.normalizer = bert_keys(described)
         self._model_size = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
         self._is_wordpiece = described["model"].get("type") == "WordPiece"
-        self.cuts_at_punctuation = _cuts_at_punctuation(described)
+        self.splits_at_punctuation = _splits_at_punctuation(described)
         self._check_offsets(where)
         letters = self.encode_batch([*_CASED_LETTERS, *_CASED_LETTERS.upper()])
         half = len(letters) // 2
@@ -118,7 +127,7 @@ class WordPieces:
         """Encodings of `texts` with offsets in characters of the texts, without special tokens.
 
         Paragraphs and documents of up to some 10,000 characters are encoded fastest; texts of 100,000 take half as long
-        again. `batch_columns` turns the result into arrays. What is cleaned away, such as a combining accent that ends
+        again. `token_columns` turns the result into arrays. What is cleaned away, such as a combining accent that ends
         a word, lies in no token.
         """
         encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
@@ -159,12 +168,12 @@ class WordPieces:
         carried |= {f"{role}_token": token for role, token in self._roles.items()}
         if self._markers:
             carried[EXTRA] = sorted(self._markers, key=self.tokens.index)
-        return carried | {"added_tokens_decoder": decoder_of(described)}
+        return carried | {"added_tokens_decoder": added_tokens_decoder(described)}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process makes it again of the tokeniser, which alone would forget how it treats special tokens."""
         tokenizer = Tokenizer.from_str(json.dumps(self._described()))
-        return partial(WordPieces, companions=self._companions, notes=self.notes), (tokenizer,)
+        return partial(SubwordTokenizer, companions=self._companions, notes=self.notes), (tokenizer,)
 
     def _described(self) -> dict[str, Any]:
         """The tokeniser as JSON, its added special tokens marked as such."""
@@ -182,7 +191,7 @@ class WordPieces:
             )
 
 
-class Columns(NamedTuple):
+class TokenColumns(NamedTuple):
     """What several encodings hold, end to end: T tokens in E encodings.
 
     `ids` (T,) int32; `starts`, `ends` (T,) int32: characters of the encoding's own text; `word_starts` (T,) bool:
@@ -196,7 +205,7 @@ class Columns(NamedTuple):
     counts: NDArray[np.signedinteger[Any]]
 
 
-def batch_columns(encodings: Sequence[Encoding]) -> Columns:
+def token_columns(encodings: Sequence[Encoding]) -> TokenColumns:
     """The columns of many encodings end to end, about 40 ms per MB of text.
 
     Every offset is a new tuple, and the collector would search them all again and again for cycles that cannot be
@@ -218,13 +227,13 @@ def batch_columns(encodings: Sequence[Encoding]) -> Columns:
         np.not_equal(words[1:], words[:-1], out=word_starts[1:])
         word_starts[(np.cumsum(counts) - counts)[counts > 0]] = True
         starts, ends = map(np.ascontiguousarray, offsets.T)
-        return Columns(flat(ids), starts, ends, word_starts, counts)
+        return TokenColumns(flat(ids), starts, ends, word_starts, counts)
     finally:
         if collecting:
             gc.enable()
 
 
-def load_wordpieces(path: str | Path, lowercase: bool | None = None) -> WordPieces:
+def load_tokenizer(path: str | Path, lowercase: bool | None = None) -> SubwordTokenizer:
     """The tokeniser of a BERT vocab.txt, an ERNIE `token<TAB>id` file, a `tokenizers` JSON, or a folder that holds one.
 
     tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it are read too, as transformers reads
@@ -235,13 +244,13 @@ def load_wordpieces(path: str | Path, lowercase: bool | None = None) -> WordPiec
     Raises `TokenizerError` for a file that is missing, of no known form, not UTF-8, or without all special tokens.
     """
     tokenizer, companions, notes = read_tokenizer(str(path), lowercase)
-    return WordPieces(tokenizer, str(path), companions=companions, notes=notes)
+    return SubwordTokenizer(tokenizer, str(path), companions=companions, notes=notes)
 
 
-def train_wordpieces(texts: Iterator[str], vocab_size: int, lowercase: bool = True) -> WordPieces:
+def train_tokenizer(texts: Iterator[str], vocab_size: int, lowercase: bool = True) -> SubwordTokenizer:
     """A WordPiece tokeniser of at most `vocab_size` tokens trained on `texts`; the same texts always give the same."""
     where = "the trained vocabulary"
-    return WordPieces(bert_tokenizer(train_vocabulary(texts, vocab_size, lowercase), lowercase, where)[0], where)
+    return SubwordTokenizer(bert_tokenizer(train_vocabulary(texts, vocab_size, lowercase), lowercase, where)[0], where)
 
 
 def _with_special(described: dict[str, Any], tokens: frozenset[str], *, special: bool) -> dict[str, Any]:
@@ -252,7 +261,7 @@ def _with_special(described: dict[str, Any], tokens: frozenset[str], *, special:
     return described | {"added_tokens": entries}
 
 
-def _cuts_at_punctuation(described: dict[str, Any]) -> bool:
+def _splits_at_punctuation(described: dict[str, Any]) -> bool:
     """Whether the tokeniser with this JSON follows BERT's rules, under which nothing looks across such a mark."""
     normalizer, splitter = described["normalizer"], described["pre_tokenizer"]
     return (
