@@ -133,7 +133,8 @@ def test_labels_are_told_in_order_with_their_counts(shards):
 def test_no_group_is_on_both_sides_of_the_split(shards):
     corpus = shards.corpora["pairs"]
     sides = [
-        {corpus.document(split, at).group for at in range(corpus.num_documents(split))} for split in ("train", "heldout")
+        {corpus.document(split, at).group for at in range(corpus.num_documents(split))}
+        for split in ("train", "heldout")
     ]
     assert not sides[0] & sides[1]
     assert (len(sides[0] | sides[1]), corpus.num_documents("train") + corpus.num_documents("heldout")) == (50, 400)

@@ -126,18 +126,18 @@ def load_pretrained(checkpoint: str | Path, tokenizer: str | Path | None = None)
     """
     where = Path(checkpoint)
     stored = open_run_or_checkpoint(where)
-    tokenizer = load_checkpoint_tokenizer(where) if tokenizer is None else load_tokenizer(tokenizer)
-    if tokenizer is None:
+    loaded = load_checkpoint_tokenizer(where) if tokenizer is None else load_tokenizer(tokenizer)
+    if loaded is None:
         raise CheckpointError(
             f"{where} has no tokeniser beside it (tokenizer.json or vocab.txt), so texts cannot be read. Put it there, "
             "or name it with --tokenizer."
         )
-    if tokenizer.vocab_size > stored.vocab_size:
+    if loaded.vocab_size > stored.vocab_size:
         raise CheckpointError(
-            f"{where} has {stored.vocab_size} rows of words, its tokeniser {tokenizer.vocab_size} tokens: they do not "
+            f"{where} has {stored.vocab_size} rows of words, its tokeniser {loaded.vocab_size} tokens: they do not "
             "belong together. Name the right one with --tokenizer."
         )
-    return PretrainedCheckpoint(where, stored, tokenizer)
+    return PretrainedCheckpoint(where, stored, loaded)
 
 
 def fit_lengths(

@@ -14,7 +14,7 @@ from ernie2.model.hf import unknown_to_hf
 from ernie2.reporting.report import write_report
 from ernie2.runs.export import export_hf
 from ernie2.runs.prepare import warn_no_heldout
-from ernie2.shards.shard_folders import locked_shards, load_shards_tokenizer
+from ernie2.shards.shard_folders import load_shards_tokenizer, locked_shards
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock, owner_of
