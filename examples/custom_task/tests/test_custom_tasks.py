@@ -1,4 +1,4 @@
-"""Both tasks on a text small enough that the right labels can be read off it."""
+"""Both tasks on a text so small that the correct labels are obvious."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VOCABULARY = Vocabulary(size=100, cls=CLS, sep=SEP, mask=MASK, pad=PAD, unk=UNK,
 
 
 def document(*sentences: list[int]) -> AnnotatedDocument:
-    """One paragraph of these sentences of ids; every id is a word."""
+    """Return a document with one paragraph of the given sentences; every id is a word."""
     tokens = np.array([token for sentence in sentences for token in sentence])
     return AnnotatedDocument(
         name="text",
@@ -37,22 +37,22 @@ def order(
     label: str, text: AnnotatedDocument = TEXT, start: int = 0, limit: int = 50, size: int = 1
 ) -> Arrangement | None:
     task = SentenceOrder(SentenceOrder.Options(passage_sentences=size), VOCABULARY)
-    return arrange(task, Source(text, start), label, limit, np.random.default_rng(0))  # checks what the task returns
+    return arrange(task, Source(text, start), label, limit, np.random.default_rng(0))  # also checks the return value
 
 
-def shown(arranged: Arrangement | None) -> list[list[int]]:
-    assert arranged is not None
-    return [s.document.tokens[s.start : s.end].tolist() for s in arranged.segments]
+def token_ids(arrangement: Arrangement | None) -> list[list[int]]:
+    assert arrangement is not None
+    return [s.document.tokens[s.start : s.end].tolist() for s in arrangement.segments]
 
 
-def test_a_token_was_seen_before_iff_it_stands_further_left():
+def test_a_token_was_seen_before_iff_it_occurs_earlier():
     text = document([10, 11, 10, UNK], [11, UNK, 12])
     task = SeenBefore(SeenBefore.Options(), VOCABULARY)
     sequence = lay_out(Arrangement((Segment(text, 0, 4), Segment(text, 4, 7)), None), VOCABULARY)
     #                                   [CLS] 10 11 10 [UNK] [SEP] 11 [UNK] 12 [SEP]
-    made = task.label(sequence, np.random.default_rng(0))
-    assert dict(zip(made.positions.tolist(), made.targets.tolist(), strict=True)) == {1: 0, 2: 0, 3: 1, 6: 1, 8: 0}
-    assert task.baseline_feature(sequence, made.positions).tolist() == [10, 11, 10, 11, 12]
+    labels = task.label(sequence, np.random.default_rng(0))
+    assert dict(zip(labels.positions.tolist(), labels.targets.tolist(), strict=True)) == {1: 0, 2: 0, 3: 1, 6: 1, 8: 0}
+    assert task.baseline_feature(sequence, labels.positions).tolist() == [10, 11, 10, 11, 12]
 
 
 @pytest.mark.parametrize(
@@ -64,32 +64,32 @@ def test_a_token_was_seen_before_iff_it_stands_further_left():
         ("swapped", 2, [[13, 14, 15, 16], [10, 11, 12]]),
     ],
 )
-def test_passages_stand_as_the_label_says(label: str, size: int, expected: list[list[int]]):
-    made = order(label, size=size)
-    assert shown(made) == expected
-    assert made.label == ("in_order", "swapped").index(label)
-    assert made.next_sentence == 2 * size
+def test_passages_are_ordered_as_the_label_says(label: str, size: int, expected: list[list[int]]):
+    arrangement = order(label, size=size)
+    assert token_ids(arrangement) == expected
+    assert arrangement.label == ("in_order", "swapped").index(label)
+    assert arrangement.next_sentence == 2 * size
 
 
-def test_passages_that_do_not_fit_are_passed_over():
+def test_passages_that_do_not_fit_are_skipped():
     text = document([10] * 6, [11] * 6, [12], [13])
-    assert shown(order("in_order", text, limit=10)) == [[11] * 6, [12]]
+    assert token_ids(order("in_order", text, limit=10)) == [[11] * 6, [12]]
     assert order("in_order", text, limit=4) is None
     assert order("in_order", start=3) is None
 
 
-def test_one_sentence_is_no_pair():
+def test_one_sentence_is_not_enough():
     task = SentenceOrder(SentenceOrder.Options(), VOCABULARY)
     assert not task.can_use(document([10]))
     assert task.can_use(document([10], [11]))
 
 
-def test_both_label_one_instance():
+def test_both_tasks_label_one_instance():
     tasks = SentenceOrder(SentenceOrder.Options(), VOCABULARY), SeenBefore(SeenBefore.Options(), VOCABULARY)
-    made = build_instance(
+    instance = build_instance(
         order("swapped", document([10, 11], [11])), tasks[0], [tasks[1]], VOCABULARY, np.random.default_rng(0)
     )
-    assert made.inputs.tolist() == [CLS, 11, SEP, 10, 11, SEP]
-    assert made.labels["sentence_order"].targets.tolist() == [1]
-    assert made.labels["seen_before"].positions.tolist() == [1, 3, 4]
-    assert made.labels["seen_before"].targets.tolist() == [0, 0, 1]
+    assert instance.inputs.tolist() == [CLS, 11, SEP, 10, 11, SEP]
+    assert instance.labels["sentence_order"].targets.tolist() == [1]
+    assert instance.labels["seen_before"].positions.tolist() == [1, 3, 4]
+    assert instance.labels["seen_before"].targets.tolist() == [0, 0, 1]

@@ -1,1 +1,1 @@
-"""Two pre-training tasks outside of ernie2; the entry points in pyproject.toml make them known."""
+"""Two pre-training tasks in a separate package; the entry points in pyproject.toml announce them."""

@@ -13,22 +13,22 @@ from ernie2.tasks.base import Labels, TokenSequence, TokenTask, register
 
 @register
 class SeenBefore(TokenTask):
-    """Label 1 iff the same piece stands further left in the sequence."""
+    """Label 1 if the same token occurs earlier in the sequence, otherwise 0."""
 
     name = "seen_before"
     title = "Seen before"
     about = "Did this token occur earlier in the sequence?"
     labels = ("first_time", "again")
     baseline_name = "the token's own prior"
-    legend = "word/again stood further left already, word/first_time did not"
+    legend = "word/again occurred earlier, word/first_time did not"
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
-        """Scores every token but special ones and [UNK]."""
+        """Score every token except special tokens and [UNK]."""
         positions = np.flatnonzero(self.vocabulary.is_text[sequence.tokens])
         targets = np.ones(len(positions), np.int64)
-        targets[np.unique(sequence.tokens[positions], return_index=True)[1]] = 0  # where each first occurs
+        targets[np.unique(sequence.tokens[positions], return_index=True)[1]] = 0  # first occurrence of each token
         return Labels(positions, targets)
 
     def baseline_feature(self, sequence: TokenSequence, positions: NDArray[Any]) -> NDArray[Any]:
-        """The token itself: "the" is nearly always there already."""
+        """Return the token itself: "the" has almost always occurred before."""
         return sequence.tokens[positions]

@@ -1,4 +1,4 @@
-"""Sentence order: two neighbouring passages, as they stand in the text or swapped?"""
+"""Sentence order: are two neighbouring passages in order or swapped?"""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class SentenceOrderOptions(Options):
 
 @register
 class SentenceOrder(SentenceTask):
-    """The caller draws the label, so both classes come equally often."""
+    """Show two neighbouring passages in order or swapped; the caller draws both classes equally often."""
 
     name = "sentence_order"
     title = "Sentence order"
-    about = "Do two neighbouring passages stand in their order, or swapped?"
+    about = "Are two neighbouring passages in order or swapped?"
     needs = "documents of at least two passages"
     labels = ("in_order", "swapped")
     Options = SentenceOrderOptions
@@ -31,7 +31,7 @@ class SentenceOrder(SentenceTask):
         edges, size = source.document.sentences, self.options.passage_sentences
         for first in range(source.start, len(edges) - 2 * size):
             start, middle, end = (int(edges[first + i * size]) for i in range(3))
-            if end - start <= max_tokens:  # passages that do not fit are passed over, never cut
+            if end - start <= max_tokens:  # skip passages that do not fit; never cut them
                 pair = Segment(source.document, start, middle), Segment(source.document, middle, end)
                 shown = pair if label == "in_order" else pair[::-1]
                 return Arrangement(shown, self.labels.index(str(label)), next_sentence=first + 2 * size)
