@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 import ernie2
+from comparisons.hf_sides import measure_with_hf
 from comparisons.hugging_face import SIDES, chosen_sides, require_hugging_face
-from comparisons.opponents import train_beside
 from comparisons.process_settings import restart_with_variables
 from ernie2.cli.measuring import show_measurement
 from ernie2.console import log_result, terminal_output
@@ -62,7 +62,7 @@ def bench(given: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--sequences {given.sequences}: a batch holds at least one.")
     sides = chosen_sides(given.against, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     require_hugging_face(load_recipe(given.recipe, given.overrides).encoder)
-    beside = partial(train_beside, names=sides, sequences=given.sequences)
+    beside = partial(measure_with_hf, names=sides, sequences=given.sequences)
     return ernie2.bench(given.recipe, given.overrides, given.steps, given.json, beside)
 
 

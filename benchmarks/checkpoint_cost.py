@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from comparisons.script import count, ends_plainly
+from comparisons.script import count, reported_errors
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
@@ -21,7 +21,7 @@ from ernie2.training.full_state import gather
 from ernie2.training.optimizers import build_optimizer
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--layers", type=int, default=12)

@@ -1,13 +1,14 @@
-"""Training curves that must be one curve: what is packed, recomputed, compiled or in bf16 against what is plain.
+"""Training curves that must coincide: packed, recomputed, compiled or bf16 against the plain form.
 
     python benchmarks/equivalences.py [--shards FOLDER] [--steps 200] [--json FILE] [--picture FILE.svg]
-    python benchmarks/equivalences.py --levers-only [--shards FOLDER] [--steps 200]
+    python benchmarks/equivalences.py --ablation-only [--shards FOLDER] [--steps 200]
 
-The same real steps (four English tasks on the shipped demo text, one stage) are trained several times from the same
-start, without dropout. In fp32: sequences packed together against every sequence alone in a pack, layers recomputed
-against kept, compiled against eager; told is the largest relative difference of the step loss over all steps. In bf16
-against fp32: the mean loss of the last 20 steps, for three seeds. Then, in fp32, with and without each lever of
-`ernie2.model.levers`, eager and compiled; 0 where a lever has no part in that form or gives the same bits.
+Trains the same real steps (four English tasks on the shipped demo text, one stage) several times from the same start,
+without dropout. In fp32: sequences packed together against one sequence per pack, activation checkpointing against
+stored activations, compiled against eager. Prints the largest relative difference of the step loss over all steps. In
+bf16 against fp32: the mean loss of the last 20 steps, three seeds. Then, in fp32, with and without each optimisation
+of `ernie2.model.optimizations`, eager and compiled; 0 if an optimisation is not used in that form or gives the same
+bits.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from rich.console import Console
 from rich.table import Table
 
 import ernie2
-from comparisons.script import count, ends_plainly, output_file
+from comparisons.script import count, output_file, reported_errors
 from ernie2.batches.batch import PackedBatch, Targets
 from ernie2.batches.stream import Lane
 from ernie2.config.overrides import as_override
 from ernie2.config.settings import Recipe
 from ernie2.model import vocabulary_loss
-from ernie2.model.levers import LEVERS, without
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.model.optimizations import OPTIMIZATIONS, disabled
 from ernie2.runs.build import build
 from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
@@ -115,8 +116,8 @@ def train(
     compiled: bool = False,
     off: Sequence[str] = (),
 ) -> Curve:
-    """Trains a copy of `start` on `steps`, without the levers `off`."""
-    with without(*off):
+    """Trains a copy of `start` on `steps`, without the optimisations `off`."""
+    with disabled(*off):
         return _train(name, recipe, steps, start, precision, recompute, compiled)
 
 
@@ -149,11 +150,15 @@ def largest_difference(one: Curve, other: Curve) -> float:
     return max(abs(a - b) / a for a, b in zip(one.losses, other.losses, strict=True))
 
 
-def lever_curves(
+def ablation_curves(
     recipe: Recipe, packs: Sequence[Sequence[PackedBatch]], start: MultiTaskModel
 ) -> dict[str, dict[str, Curve]]:
-    """By form (eager, compiled): a training with all levers, one without each, and one without any."""
-    sets = {"all levers": (), **{f"without {name}": (name,) for name in LEVERS}, "without any": tuple(LEVERS)}
+    """By form (eager, compiled): a training with all optimisations, one without each, and one without any."""
+    sets = {
+        "all optimisations": (),
+        **{f"without {name}": (name,) for name in OPTIMIZATIONS},
+        "without any": tuple(OPTIMIZATIONS),
+    }
     return {
         form: {
             name: train(f"{form}, {name}", recipe, packs, start, compiled=form == "compiled", off=off)
@@ -163,13 +168,13 @@ def lever_curves(
     }
 
 
-def print_levers(curves: Mapping[str, Mapping[str, Curve]], steps: int) -> None:
-    """One row a lever."""
-    table = Table(title=f"{steps} steps, fp32, against all levers: largest relative difference of the step loss")
-    for column in ("levers", "eager", "compiled"):
-        table.add_column(column, justify="left" if column == "levers" else "right")
+def print_ablation(curves: Mapping[str, Mapping[str, Curve]], steps: int) -> None:
+    """One row an optimisation."""
+    table = Table(title=f"{steps} steps, fp32, against all optimisations: largest relative difference of the step loss")
+    for column in ("without", "eager", "compiled"):
+        table.add_column(column, justify="left" if column == "without" else "right")
     for name in list(curves["eager"])[1:]:
-        differences = [largest_difference(curves[form]["all levers"], curves[form][name]) for form in curves]
+        differences = [largest_difference(curves[form]["all optimisations"], curves[form][name]) for form in curves]
         table.add_row(name, *(f"{difference:.1e}" for difference in differences))
     Console().print(table)
 
@@ -215,14 +220,14 @@ def picture(curves: Sequence[Curve]) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     """Reads the command line, trains every variant and prints tables."""
     parser = argparse.ArgumentParser(description="Training curves that must be one curve.")
     parser.add_argument("--shards", type=Path, help="a folder of shards of demo-en; made anew where not given")
     parser.add_argument("--steps", type=count, default=200)
     parser.add_argument("--seeds", type=count, default=3, help="seeds of bf16 against fp32")
-    parser.add_argument("--levers-only", action="store_true", help="only with and without each lever")
+    parser.add_argument("--ablation-only", action="store_true", help="only with and without each optimisation")
     parser.add_argument("--json", type=output_file, help="also write curves and figures here")
     parser.add_argument("--picture", type=Path, help="also draw the curves of the first seed here")
     given = parser.parse_args()
@@ -233,17 +238,19 @@ def main() -> None:
         shards, steps = Shards(folder), given.steps
         recipe = recipe_of(folder, 0, steps)
         packs, start = batches(recipe, shards, steps)
-        vocabulary_loss._MOST_ROWS["cpu"] = 96  # so that a pack this small has several chunks, and those several tiles
-        by_form = lever_curves(recipe, packs, start)
-        print_levers(by_form, steps)
-        if given.levers_only:
+        vocabulary_loss._MAX_CHUNK_ROWS["cpu"] = (
+            96  # so that a pack this small has several chunks, and those several tiles
+        )
+        by_form = ablation_curves(recipe, packs, start)
+        print_ablation(by_form, steps)
+        if given.ablation_only:
             return
         single = [[part for pack in step for part in alone(pack)] for step in packs]
-        plain = replace(by_form["eager"]["all levers"], name="packed, eager, fp32")
+        plain = replace(by_form["eager"]["all optimisations"], name="packed, eager, fp32")
         variants = [
             train("every sequence alone", recipe, single, start),
             train("layers recomputed", recipe, packs, start, recompute=True),
-            replace(by_form["compiled"]["all levers"], name="compiled (inductor)"),
+            replace(by_form["compiled"]["all optimisations"], name="compiled (inductor)"),
         ]
         pairs = [(plain, train("bf16", recipe, packs, start, precision="bf16"))]
         for seed in range(1, given.seeds):

@@ -27,7 +27,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 import ernie2
-from comparisons.script import count, ends_plainly
+from comparisons.script import count, reported_errors
 from ernie2.config.overrides import as_override
 from ernie2.reporting.beside import Comparison, compare
 from ernie2.reporting.records_reader import read_records
@@ -168,7 +168,7 @@ def _plain(spread: Estimate | None) -> dict[str, Any] | None:
     return {"mean": spread.mean, "95 %": [spread.low, spread.high], "seeds": [*spread.values.values()]}
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     """Makes the data, trains every seed, writes table and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

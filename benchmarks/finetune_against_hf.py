@@ -36,7 +36,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from comparisons.script import count, ends_plainly, output_file
+from comparisons.script import count, output_file, reported_errors
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.overrides import apply_assignments
 from ernie2.datasets.declared import load
@@ -294,7 +294,7 @@ def told(value: Any) -> str:
     return str(value)
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     """Reads the command line, compares, prints a table."""
     parser = argparse.ArgumentParser(description="Fine-tuning of ernie2 and transformers side by side.")

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from comparisons.process_settings import VARIABLES
-from comparisons.script import count, ends_plainly, output_file
+from comparisons.script import count, output_file, reported_errors
 from comparisons.side_process import side_process
 from ernie2.config.overrides import apply_assignments
 from ernie2.config.settings import EncoderSettings
@@ -154,7 +154,7 @@ def compared(name: str, model: str, given: argparse.Namespace, folder: Path) -> 
     return {**facts, **middle, "ratio": middle["ours"] / middle["theirs"], "of repeats": spread}
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     """Read the command line, compare, print a table."""
     parser = argparse.ArgumentParser(description="Fine-tuning speed of ernie2 and the Trainer of transformers.")

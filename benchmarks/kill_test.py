@@ -33,7 +33,7 @@ import numpy as np
 import yaml
 
 import ernie2
-from comparisons.script import count, ends_plainly
+from comparisons.script import count, reported_errors
 from ernie2.runs import start  # noqa: F401  what a run imports
 from ernie2.training import checkpoints
 from ernie2.training.records import Records
@@ -293,7 +293,7 @@ def _last_step(run: Path) -> int:
         return -1
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])

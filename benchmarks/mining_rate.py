@@ -11,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from comparisons.script import ends_plainly
+from comparisons.script import reported_errors
 from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora.connectives import mine_discourse
 
 
-@ends_plainly()
+@reported_errors()
 def main(path: str, language: str = "en") -> None:
     """Mines `path` into a file that is thrown away."""
     read = [0]

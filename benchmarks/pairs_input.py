@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from comparisons.process_settings import restart_with_variables
-from comparisons.script import count, ends_plainly
-from ernie2.benchmarking.input_side import input_side
-from ernie2.benchmarking.ours import Ours
+from comparisons.script import count, reported_errors
+from ernie2.benchmarking.input_pipeline import measure_input_pipeline
+from ernie2.benchmarking.measured_trainer import MeasuredTrainer
 from ernie2.benchmarking.warm_up import warm_up
 from ernie2.cli.measuring import show_input
 from ernie2.config.settings import Recipe
@@ -41,7 +41,7 @@ _SPECIAL = 3
 """[CLS], and [SEP] after each text."""
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     """Measures and prints the input side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -59,9 +59,9 @@ def measure(recipe: Recipe, shards: Shards, folder: Path, steps: int, pairs: int
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vocabulary = build(recipe, shards).trainer.stream.vocabulary
     made = build(pairs_recipe(recipe, folder), write_pairs(folder / "shards", shards, vocabulary, pairs=pairs))
-    side, sets = Ours(made.trainer, made.record.precision, device), list(task_sets(made.trainer.plans))
+    side, sets = MeasuredTrainer(made.trainer, made.record.precision, device), list(task_sets(made.trainer.plans))
     warm_up([side], side.taker.packs, sets, compiled=made.trainer.model.static_shapes)
-    return input_side(side.taker, sets, steps)
+    return measure_input_pipeline(side.taker, sets, steps)
 
 
 def pairs_recipe(recipe: Recipe, folder: Path) -> Recipe:

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from comparisons.script import count, ends_plainly, output_file
+from comparisons.script import count, output_file, reported_errors
 
 BARE = """
 import json, sys, time, resource
@@ -60,7 +60,7 @@ print(json.dumps({"call": time.perf_counter() - began, "stages": stages}))
 """
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     """Measures, prints a table, and writes JSON where asked."""
     options = _options()

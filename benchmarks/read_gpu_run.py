@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 Line = Mapping[str, Any]
-PARTS = ("machine", "base", "attention", "tests", "levers", "against", "large", "input", "study", "mini")
+PARTS = ("machine", "base", "attention", "tests", "ablation", "against", "large", "input", "study", "mini")
 TOP = 25
 SAME = ("scale", "commit", "device")
 NOT_MEASURED = frozenset({"settings", "ready", "skipped", "end", "cut off", "left out"})
@@ -64,10 +64,10 @@ def _check(line: Any) -> None:
         all(isinstance(line[key], str) for key in ("call", "part", "what")) and isinstance(line["at"], int | float)
     ):
         raise TypeError("call, part and what are text, at is a number")
-    rates = {"step": "seconds", "lever": "tokens_per_second", "rates": "tokens_per_second"}
+    rates = {"step": "seconds", "variant": "tokens_per_second", "rates": "tokens_per_second"}
     if line["what"] in rates and not line[rates[line["what"]]] > 0:
         raise ValueError("no rate is 0")
-    if line["what"] == "step" and line["part"] == "levers" and not isinstance(line["form"], str):
+    if line["what"] == "step" and line["part"] == "ablation" and not isinstance(line["form"], str):
         raise TypeError("a form is text")
     (heading([line]) + tables([line])).encode()  # a lone surrogate cannot be printed
 
@@ -80,7 +80,7 @@ def tables(lines: Sequence[Line]) -> str:
         "Base": _training(newest(lines, "base"), "base"),
         "Profile of one step of base": _profile(newest(lines, "base")),
         "Large": _training(newest(lines, "large"), "large"),
-        "Levers": _levers(newest(lines, "levers")),
+        "Ablation": _ablation(newest(lines, "ablation")),
         "Beside Hugging Face": _against(newest(lines, "against")),
         "Input side": _input(newest(lines, "input")),
         "Study of learning methods": _study(newest(lines, "study")),
@@ -294,9 +294,9 @@ def _profile(lines: Sequence[Line]) -> str:
     return ""
 
 
-def _levers(lines: Sequence[Line]) -> str:
-    measured = _last(lines, "levers", "lever", "form")
-    steps = _of(lines, "levers", "step")
+def _ablation(lines: Sequence[Line]) -> str:
+    measured = _last(lines, "ablation", "variant", "form")
+    steps = _of(lines, "ablation", "step")
     whole = next((line["tokens_per_second"] for line in measured if not line["off"]), None)
     rows = [
         (
@@ -309,10 +309,10 @@ def _levers(lines: Sequence[Line]) -> str:
         )
         for line in measured
     ]
-    table = _table(("form", "tokens/s", "all levers / this", "memory, GiB", "steps", "a step takes, s"), rows)
+    table = _table(("form", "tokens/s", "all optimisations / this", "memory, GiB", "steps", "a step takes, s"), rows)
     done = {line["form"] for line in measured}
     parts = _partials([step for step in steps if step["form"] not in done], "form")
-    return "\n\n".join(part for part in [table, *parts, *_model(lines, "levers")] if part)
+    return "\n\n".join(part for part in [table, *parts, *_model(lines, "ablation")] if part)
 
 
 def _against(lines: Sequence[Line]) -> str:

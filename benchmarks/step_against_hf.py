@@ -26,12 +26,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from comparisons.hf_sides import HFSideSettings, hf_sides
 from comparisons.hugging_face import SIDES
-from comparisons.opponents import OpponentSettings, opponents
 from comparisons.process_settings import restart_with_variables
-from comparisons.script import count, ends_plainly, output_file
+from comparisons.script import count, output_file, reported_errors
 from ernie2.batches.batch import PackedBatch, Targets
-from ernie2.benchmarking.mix import Step
+from ernie2.benchmarking.mix import MeasuredStep
 from ernie2.benchmarking.warm_up import warm_up
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.model.heads import HeadSpec
@@ -94,14 +94,14 @@ class _Ours:
         self._freed_memory = reuse_freed_memory(CPU)
         self._number = 0
 
-    def step(self, packs: Sequence[PackedBatch]) -> Step:
+    def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
         """One optimiser step; operations are not counted."""
         self._number += 1
         began = time.perf_counter()
         take_step(self._model, self._optimizer, GlobalBatch.of(packs, (0, self._number)), self._settings, 1e-4)
         self._freed_memory.trim_if_grown()
         seconds, tokens = time.perf_counter() - began, sum(pack.real_tokens for pack in packs)
-        return Step(seconds, tokens, 0, tokens)
+        return MeasuredStep(seconds, tokens, 0, tokens)
 
 
 def compare(
@@ -122,10 +122,10 @@ def compare(
     step_settings = StepSettings(weights={MASKED: 1.0}, clip=1.0, precision=precision, device=CPU)
 
     ours = _Ours(model, optimizer, step_settings)
-    setting = OpponentSettings(train, 0, precision, CPU, longest)
+    setting = HFSideSettings(train, 0, precision, CPU, longest)
     seconds: dict[str | None, list[float]] = {name: [] for name in (None, *sides)}
     padded = {}
-    with opponents(model, setting, sides) if sides else nullcontext() as theirs:
+    with hf_sides(model, setting, sides) if sides else nullcontext() as theirs:
         contestants = [ours, *(theirs.sides if theirs else [])]
         warm_up_steps = warm_up(contestants, lambda _: [batch], [TaskSet(MASKED, (MASKED,))], compiled=False)
         for _ in range(repeats):
@@ -156,7 +156,7 @@ def compare(
     return rows
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     """Reads the command line, runs every combination and prints a table."""
     parser = argparse.ArgumentParser(description="Training steps of ernie2 and transformers side by side.")

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from comparisons.script import count, ends_plainly, output_file
+from comparisons.script import count, output_file, reported_errors
 from ernie2.batches.feeds import apart, feeds
 from ernie2.batches.packing import Caps
 from ernie2.batches.stages import Plan, assign
@@ -108,7 +108,7 @@ def cases(shards: Shards, recipes: Sequence[str], limits: Sequence[int]) -> Iter
                 yield Case(recipe, limit, host, active, stream)
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
     """Measure every task set at both sequence limits and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -37,7 +37,7 @@ def outputs(model: MultiTaskModel, name: str) -> dict[str, tuple[np.ndarray, np.
     segments = [theirs["token_type_ids"][i][real[i]] for i in rows]
     task_ids = [int(theirs["task_type_ids"][i][0]) for i in rows]
     batch = end_to_end(tokens, segments, task_ids, {}, room=int(real.sum()), longest=int(real.sum(1).max()), pad=0)
-    inputs = Inputs.of(batch, "cpu", static=False)
+    inputs = Inputs.from_batch(batch, "cpu", static=False)
     with torch.no_grad():
         hidden = model.eval().encoder(inputs)
         pooled = model.encoder.pool(hidden, inputs.starts[:-1].long())

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.flops import step_flops
-from ernie2.benchmarking.mix import Step
-from ernie2.benchmarking.ours import own_bytes
+from ernie2.benchmarking.measured_trainer import own_bytes
+from ernie2.benchmarking.mix import MeasuredStep
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
-from ernie2.model.hf import hf_config, to_hf, unknown_to_hf
+from ernie2.model.hf import hf_config, hf_state_dict, unsupported_by_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.measuring import synchronise
 from ernie2.training.memory import held_bytes, peak_bytes
@@ -43,7 +43,7 @@ SIDES = {
 }
 """The ways it is run, as `--against` names them, with their names in tables."""
 _EVERY = 7
-_LEAST_GROUPS = 4
+_MIN_GROUPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +103,13 @@ def by_length(packs: Sequence[Sequence[Unpacked]]) -> list[list[Unpacked]]:
     least: what grouping by length does for one that trains with accumulation."""
     ordered = sorted((sequence for pack in packs for sequence in pack), key=len)
     ends = np.cumsum([len(sequence) for sequence in ordered])
-    groups = min(len(ordered), max(_LEAST_GROUPS, 2 * len(packs)))
+    groups = min(len(ordered), max(_MIN_GROUPS, 2 * len(packs)))
     cuts = np.searchsorted(ends, ends[-1] * np.arange(1, groups) / groups)
     bounds = sorted({0, *cuts.tolist(), len(ordered)})
     return [ordered[begin:end] for begin, end in pairwise(bounds)]
 
 
-class HuggingFace:
+class HuggingFaceModel:
     """The model with its optimiser, shared by all ways in which batches are laid out for it.
 
     Raises `ConfigError` as `require_hugging_face` does.
@@ -126,7 +126,7 @@ class HuggingFace:
         transformers = require_hugging_face(ours.settings)
         config = transformers.ErnieConfig(**hf_config(ours.settings, ours.vocab_size, {}, pad_id=pad))
         self.model: Any = transformers.ErnieForMaskedLM(config)
-        self.model.load_state_dict(to_hf(ours), strict=False)  # what is not ours is tied to what is
+        self.model.load_state_dict(hf_state_dict(ours), strict=False)  # what is not ours is tied to what is
         self.model.to(device).train()
         self.compiled: Callable[..., Any] = torch.compile(self.model, backend=backend)
         self.optimizer = build_optimizer(self.model, settings)
@@ -142,7 +142,7 @@ class HuggingFace:
 
 def require_hugging_face(settings: EncoderSettings) -> Any:
     """The module transformers; raises `ConfigError` where it is absent or has no model with layers like ours."""
-    if lacking := unknown_to_hf(settings):
+    if lacking := unsupported_by_hf(settings):
         raise ConfigError(f"Hugging Face's ErnieModel has no {', '.join(lacking)}; measure ours alone: ernie2 bench.")
     try:
         import transformers
@@ -153,7 +153,7 @@ def require_hugging_face(settings: EncoderSettings) -> Any:
     return transformers
 
 
-class Theirs:
+class HuggingFaceSide:
     """Hugging Face with one way to lay out batches.
 
     `most`: sequences a batch may hold, None for any number; halved whenever memory does not suffice. `largest`: how
@@ -167,7 +167,7 @@ class Theirs:
 
     def __init__(
         self,
-        shared: HuggingFace,
+        shared: HuggingFaceModel,
         name: str,
         cut: Callable[[Sequence[Sequence[Unpacked]]], list[list[Unpacked]]],
         precision: str,
@@ -185,7 +185,7 @@ class Theirs:
         self._model = shared.compiled if compiled else shared.model
         self._number = 0
 
-    def step(self, packs: Sequence[PackedBatch]) -> Step:
+    def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
         """One step on the instances of `packs`, in as many batches as the layout asks for, then as memory does."""
         shared = self._shared
         groups = self._cut([unpack(pack, shared.masked) for pack in packs])
@@ -203,7 +203,7 @@ class Theirs:
         self.largest = max(self.largest, *(len(batch["input_ids"]) for batch in batches))
         padded = sum(batch["input_ids"].numel() for batch in batches)
         flops = step_flops(shared.settings, shared.vocab_size, shared.heads, packs, all_rows=True)
-        return Step(seconds, sum(pack.real_tokens for pack in packs), flops, padded)
+        return MeasuredStep(seconds, sum(pack.real_tokens for pack in packs), flops, padded)
 
     def _train_if_it_fits(self, batches: Sequence[dict[str, torch.Tensor]]) -> tuple[float, int | None] | None:
         """Seconds of a step and bytes held before it; None where memory does not suffice, unless for one sequence."""
@@ -278,14 +278,14 @@ def chosen_sides(against: str, device: torch.device) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked))
 
 
-def contestants(
-    shared: HuggingFace,
+def build_sides(
+    shared: HuggingFaceModel,
     precision: str,
     device: torch.device,
     longest: int,
     names: Sequence[str],
     sequences: int | None = None,
-) -> list[Theirs]:
+) -> list[HuggingFaceSide]:
     """The sides called `names` in `SIDES`; the padded, compiled one pads to the limit of `longest` tokens.
 
     `sequences`: how many a batch holds at most to begin with, None for all of a pack or group.
@@ -295,6 +295,8 @@ def contestants(
         cut, compiled = by_length if "grouped" in name else by_pack, "compiled" in name
         fixed = longest if name == "hf-compiled" else None
         made.append(
-            Theirs(shared, SIDES[name], cut, precision, device, fixed=fixed, compiled=compiled, sequences=sequences)
+            HuggingFaceSide(
+                shared, SIDES[name], cut, precision, device, fixed=fixed, compiled=compiled, sequences=sequences
+            )
         )
     return made

@@ -33,7 +33,7 @@ def output_file(text: str) -> Path:
 
 
 @contextmanager
-def ends_plainly() -> Iterator[None]:
+def reported_errors() -> Iterator[None]:
     """Print an error that a user can mend as one line; at SIGTERM pass it on, and exit so that temporary folders go."""
     before = signal.signal(signal.SIGTERM, _exit)
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from comparisons.hf_sides import measure_with_hf
 from comparisons.hugging_face import SIDES
-from comparisons.opponents import train_beside
 from gpu_parts.job import Job
 from gpu_parts.training import bench_of, note_of
 
@@ -18,7 +18,7 @@ def measure(job: Job) -> None:
     for name in ("hf-grouped", "hf-compiled"):
         bench.note = note_of(job, beside=SIDES[name])
         try:
-            made = train_beside(bench, [name], job.scale.sequences, backend)
+            made = measure_with_hf(bench, [name], job.scale.sequences, backend)
         except Exception as error:
             job.note("against", side=SIDES[name], error=f"{type(error).__name__}: {error}"[:300])
             continue

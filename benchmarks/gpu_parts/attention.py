@@ -171,7 +171,7 @@ def _padded(job: Job, lengths: Sequence[int]) -> Kernel:
     """Padded groups of like lengths, as the encoder has them where there is no packed kernel."""
     zeros = [np.zeros(length, np.int64) for length in lengths]
     pack = end_to_end(zeros, zeros, [0] * len(lengths), {}, room=sum(lengths), longest=max(lengths), pad=0)
-    inputs, scale = Inputs.of(pack, job.device, static=False), job.scale
+    inputs, scale = Inputs.from_batch(pack, job.device, static=False), job.scale
     settings = EncoderSettings(hidden=scale.width, heads=scale.heads)
     plan = plan_attention(inputs, torch.float32, settings, training=True)  # not packed
     return lambda qkv: attend_all(qkv, plan)

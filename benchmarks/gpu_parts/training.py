@@ -1,4 +1,4 @@
-"""Whole training steps on the real stream: base with a profile, large, each lever taken away, and the input side."""
+"""Training steps on the real stream: base with a profile, large, the ablation, and the input pipeline."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from comparisons.lever_turns import forms
+from comparisons.ablation import ablation_variants
 from ernie2.benchmarking.bench import Bench, Note
-from ernie2.benchmarking.input_side import loader_rate, waiting
-from ernie2.model import levers
+from ernie2.benchmarking.input_pipeline import loader_rate, measure_loader_wait
+from ernie2.model import optimizations
 from ernie2.training.measuring import Taker
 from gpu_parts.job import Job
 
@@ -54,15 +54,15 @@ def measure_large(job: Job) -> None:
     job.note("rates", **_facts(bench), **bench.steps()["step"])
 
 
-def measure_levers(job: Job) -> None:
-    """Base with all levers, with none, and without each; every form compiles anew, so each is noted when it is done."""
-    measured = forms(list(levers.LEVERS))
+def measure_ablation(job: Job) -> None:
+    """Record base with all optimisations, with none, and without each; every variant is recompiled."""
+    measured = ablation_variants(list(optimizations.OPTIMIZATIONS))
     for form in [measured[0], *measured[:0:-1]] if measured[1:] else measured:
         torch._dynamo.reset()
-        with levers.without(*form.off):
+        with optimizations.disabled(*form.off):
             bench = bench_of(job, job.scale.few, form=form.name)
             bench.ours.taker = Taker(bench.trainer)  # from the first packs again, whatever the warm-up took
-            job.note("lever", form=form.name, off=list(form.off), **bench.steps()["step"])
+            job.note("variant", form=form.name, off=list(form.off), **bench.steps()["step"])
         del bench
         if job.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -73,7 +73,7 @@ def measure_input(job: Job) -> None:
     bench = bench_of(job, job.scale.few)
     job.note("one_process", **loader_rate(bench.trainer.stream, bench.sets))
     for workers in job.scale.workers:
-        job.note("waiting", **waiting(bench.ours.taker, bench.sets, workers, job.scale.few))
+        job.note("waiting", **measure_loader_wait(bench.ours.taker, bench.sets, workers, job.scale.few))
 
 
 def _facts(bench: Bench) -> dict[str, Any]:

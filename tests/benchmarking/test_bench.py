@@ -15,7 +15,7 @@ import tiny_run
 from ernie2 import cli
 from ernie2.batches.loader import Loader
 from ernie2.benchmarking import bench as bench_module
-from ernie2.benchmarking import input_side
+from ernie2.benchmarking import input_pipeline
 from ernie2.benchmarking.flops import Peak
 from ernie2.console import Bar
 
@@ -33,10 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No matrix products, and a loader that makes everything here: starting processes takes seconds."""
-    rate = input_side.loader_rate
-    monkeypatch.setattr(bench_module, "peak_of", lambda *_: Peak(1e9, "made up"))
-    monkeypatch.setattr(input_side, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
-    monkeypatch.setattr(input_side, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
+    rate = input_pipeline.loader_rate
+    monkeypatch.setattr(bench_module, "device_peak", lambda *_: Peak(1e9, "made up"))
+    monkeypatch.setattr(input_pipeline, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
+    monkeypatch.setattr(input_pipeline, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:

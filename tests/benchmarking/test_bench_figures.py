@@ -12,8 +12,8 @@ import tiny_run
 from ernie2.benchmarking import bench as bench_module
 from ernie2.benchmarking.bench import Bench
 from ernie2.benchmarking.flops import Peak, step_flops
-from ernie2.benchmarking.mix import Step, Taken
-from ernie2.benchmarking.ours import Ours
+from ernie2.benchmarking.measured_trainer import MeasuredTrainer
+from ernie2.benchmarking.mix import MeasuredStep, MeasuredSteps
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.store import Shards
 
@@ -35,14 +35,14 @@ def bench_of(folder: Path, steps: int, **changes: Any) -> Bench:
 
 def test_tokens_and_operations_are_those_of_the_packs_trained_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = bench_of(folder, 5)
-    monkeypatch.setattr(bench_module, "peak_of", lambda *_: NO_PEAK)
-    trained, step = [], Ours.step
+    monkeypatch.setattr(bench_module, "device_peak", lambda *_: NO_PEAK)
+    trained, step = [], MeasuredTrainer.step
 
-    def noted(side: Ours, packs: Any) -> Any:
+    def noted(side: MeasuredTrainer, packs: Any) -> Any:
         trained.append((packs, step(side, packs)))
         return trained[-1][1]
 
-    monkeypatch.setattr(Ours, "step", noted)
+    monkeypatch.setattr(MeasuredTrainer, "step", noted)
     figures = bench.steps()["step"]
     assert len(trained) == figures["steps"] == 5
     model = bench.trainer.model
@@ -59,15 +59,15 @@ def test_tokens_and_operations_are_those_of_the_packs_trained_on(folder: Path, m
 def test_mfu_is_the_share_of_the_peak_that_is_needed_for_real_tokens(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench, taken = bench_of(folder, 1), Taken()
-    monkeypatch.setattr(bench_module, "peak_of", lambda *_: NO_PEAK)
-    taken.add(bench.sets[0], Step(seconds=2.0, tokens=100, flops=300_000_000, with_padding=120))
-    assert bench.own_figures(taken)["mfu"] == pytest.approx(0.15)  # 3e8 in 2 s, of 1e9 a second
+    bench, taken = bench_of(folder, 1), MeasuredSteps()
+    monkeypatch.setattr(bench_module, "device_peak", lambda *_: NO_PEAK)
+    taken.add(bench.sets[0], MeasuredStep(seconds=2.0, tokens=100, flops=300_000_000, with_padding=120))
+    assert bench.summarise(taken)["mfu"] == pytest.approx(0.15)  # 3e8 in 2 s, of 1e9 a second
 
 
 def test_compiled_graphs_are_counted_and_none_is_compiled_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
-    monkeypatch.setattr(bench_module, "peak_of", lambda *_: NO_PEAK)
+    monkeypatch.setattr(bench_module, "device_peak", lambda *_: NO_PEAK)
     monkeypatch.setattr("ernie2.training.trainer.choose_compiling", lambda *_: True)
     compile_parts = MultiTaskModel.compile_parts
     monkeypatch.setattr(

@@ -81,7 +81,7 @@ def test_our_own_model_does_no_more_on_sequences_of_one_length_scored_alike(scor
     for name, positions in scored.items():
         pack.targets[name].positions[:] = positions
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        made = model(Inputs.of(pack, "cpu", static=False))
+        made = model(Inputs.from_batch(pack, "cpu", static=False))
         torch.stack([task.sum for task in made.values()]).sum().backward()
     assert counter.get_total_flops() == step_flops(TINY, VOCABULARY, SPECS, [pack])
 

@@ -8,28 +8,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.benchmarking.mix import Mix, Step, Taken, sample
+from ernie2.benchmarking.mix import MeasuredStep, MeasuredSteps, RepeatingPlan, sample_task_sets
 from ernie2.training.measuring import TaskSet
 
 A, B, C = TaskSet("a", ("a",)), TaskSet("a", ("a", "b")), TaskSet("c", ("b", "c"))
 
 
 def test_every_set_comes_once_and_the_commonest_as_often_as_its_share_leaves() -> None:
-    assert Counter(sample({A: 8, B: 1, C: 1}, 5)) == {A: 3, B: 1, C: 1}
-    assert Counter(sample({A: 6, B: 3, C: 1}, 10)) == {A: 6, B: 3, C: 1}
-    assert sample({A: 8, B: 1, C: 1}, 2) == [A, B]
+    assert Counter(sample_task_sets({A: 8, B: 1, C: 1}, 5)) == {A: 3, B: 1, C: 1}
+    assert Counter(sample_task_sets({A: 6, B: 3, C: 1}, 10)) == {A: 6, B: 3, C: 1}
+    assert sample_task_sets({A: 8, B: 1, C: 1}, 2) == [A, B]
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 40))
 def test_as_many_steps_are_taken_as_were_asked_for(counts: list[int], steps: int) -> None:
     sets = {TaskSet(str(n), (str(n),)): count for n, count in enumerate(sorted(counts, reverse=True))}
-    made = sample(sets, steps)
+    made = sample_task_sets(sets, steps)
     assert len(made) == steps
     assert len(set(made)) == min(steps, len(sets))
 
 
 def test_a_mix_is_a_plan_that_goes_round_and_round() -> None:
-    mix = Mix([A, C, B])
+    mix = RepeatingPlan([A, C, B])
     assert [mix.at(step) for step in range(4)] == [("a",), ("b", "c"), ("a", "b"), ("a",)]
     assert [mix.host_at(step) for step in range(4)] == ["a", "c", "a", "a"]
     assert len(mix) > 10**9
@@ -37,10 +37,10 @@ def test_a_mix_is_a_plan_that_goes_round_and_round() -> None:
 
 
 def test_rates_weigh_the_median_step_of_each_set_by_the_plan() -> None:
-    taken = Taken()
+    taken = MeasuredSteps()
     for seconds in (1.0, 2.0, 90.0):  # one disturbed step does no harm
-        taken.add(A, Step(seconds, 100, 1_000, 200))
-    taken.add(B, Step(4.0, 50, 500, 50))
+        taken.add(A, MeasuredStep(seconds, 100, 1_000, 200))
+    taken.add(B, MeasuredStep(4.0, 50, 500, 50))
     rates = taken.rates({A: 3, B: 1, C: 7})
     assert rates is not None
     assert rates.tokens_per_second == pytest.approx((3 * 100 + 50) / (3 * 2 + 4))
@@ -50,9 +50,9 @@ def test_rates_weigh_the_median_step_of_each_set_by_the_plan() -> None:
 
 
 def test_rates_of_the_sets_with_one_task_leave_the_others_out() -> None:
-    taken = Taken()
-    taken.add(A, Step(1.0, 100, 1, 100))
-    taken.add(B, Step(4.0, 50, 1, 50))
+    taken = MeasuredSteps()
+    taken.add(A, MeasuredStep(1.0, 100, 1, 100))
+    taken.add(B, MeasuredStep(4.0, 50, 1, 50))
     only_b = taken.rates({A: 3, B: 1}, ["b"])
     assert only_b is not None
     assert only_b.tokens_per_second == pytest.approx(12.5)

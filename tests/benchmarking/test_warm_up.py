@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ernie2.benchmarking import warm_up as module
-from ernie2.benchmarking.mix import Step
+from ernie2.benchmarking.mix import MeasuredStep
 from ernie2.benchmarking.warm_up import warm_up
 from ernie2.training.measuring import TaskSet
 
@@ -21,9 +21,9 @@ class Timed:
     def __init__(self, seconds: Callable[[int], float]) -> None:
         self.name, self.trained, self._seconds = "timed", [], seconds
 
-    def step(self, packs: Sequence[Any]) -> Step:
+    def step(self, packs: Sequence[Any]) -> MeasuredStep:
         self.trained.append(packs)
-        return Step(self._seconds(len(self.trained) - 1), 10, 0, 10)
+        return MeasuredStep(self._seconds(len(self.trained) - 1), 10, 0, 10)
 
 
 def steps_of(*sides: Timed, compiled: bool = False) -> int:

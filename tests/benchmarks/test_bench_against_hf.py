@@ -14,7 +14,7 @@ import bench_against_hf
 import tiny_run
 from ernie2.batches.loader import Loader
 from ernie2.benchmarking import bench as bench_module
-from ernie2.benchmarking import input_side
+from ernie2.benchmarking import input_pipeline
 from ernie2.benchmarking.flops import Peak
 
 
@@ -31,10 +31,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No matrix products, and a loader that makes everything here."""
-    rate = input_side.loader_rate
-    monkeypatch.setattr(bench_module, "peak_of", lambda *_: Peak(1e9, "made up"))
-    monkeypatch.setattr(input_side, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
-    monkeypatch.setattr(input_side, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
+    rate = input_pipeline.loader_rate
+    monkeypatch.setattr(bench_module, "device_peak", lambda *_: Peak(1e9, "made up"))
+    monkeypatch.setattr(input_pipeline, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
+    monkeypatch.setattr(input_pipeline, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:

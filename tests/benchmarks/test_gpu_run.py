@@ -23,8 +23,8 @@ import yaml
 import tiny
 import tiny_run
 from child_processes import LIMIT, is_running, wait_until
-from comparisons.lever_turns import forms
-from ernie2.model.levers import LEVERS
+from comparisons.ablation import ablation_variants
+from ernie2.model.optimizations import OPTIMIZATIONS
 from gpu_parts.results import Results
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -295,7 +295,7 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
         "base": {"settings", "ready", "step", "rates", "profile", "end"},
         "attention": {"settings", "kernel", "end"},
         "tests": {"settings", "tests", "end"},
-        "levers": {"settings", "ready", "step", "lever", "end"},
+        "ablation": {"settings", "ready", "step", "variant", "end"},
         "against": {"settings", "ready", "step", "against", "end"},
         "large": {"settings", "ready", "step", "rates", "end"},
         "input": {"settings", "ready", "one_process", "waiting", "end"},
@@ -303,7 +303,9 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
         "mini": {"settings", "mini", "end"},
     }
     assert {part: set(found) for part, found in whats.items()} == expected
-    assert {line["form"] for line in lines if line["what"] == "lever"} == {form.name for form in forms(list(LEVERS))}
+    assert {line["form"] for line in lines if line["what"] == "variant"} == {
+        form.name for form in ablation_variants(list(OPTIMIZATIONS))
+    }
     assert {line["side"]: "error" in line for line in lines if line["what"] == "against"} == {
         "grouped by length": False,
         "padded, compiled": False,
@@ -325,7 +327,7 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
         ("Base", "1 × 32"),
         ("Profile of one step of base", "aten::"),
         ("Large", "2 × 32"),
-        ("Levers", "all levers"),
+        ("Ablation", "all optimisations"),
         ("Beside Hugging Face", "padded, compiled"),
         ("Input side", "training waits"),
         ("Study of learning methods", "Held-out accuracy"),

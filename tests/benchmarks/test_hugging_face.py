@@ -15,12 +15,12 @@ from comparisons import hugging_face
 from comparisons.hugging_face import (
     SIDES,
     UNSCORED,
-    HuggingFace,
+    HuggingFaceModel,
     Unpacked,
+    build_sides,
     by_length,
     by_pack,
     chosen_sides,
-    contestants,
     unpack,
 )
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
@@ -95,13 +95,15 @@ def test_grouping_keeps_every_sequence_and_never_pads_more_than_padding_by_pack(
 def test_the_loss_is_that_of_our_own_model() -> None:
     pytest.importorskip("transformers")
     ours, pack = model_of().train(), pack_of([7, 3, 5], [1, 2, 8, 11])
-    made = ours(Inputs.of(pack, CPU, static=False))[MASKING]
-    shared = HuggingFace(ours, SETTINGS, 0, CPU)
+    made = ours(Inputs.from_batch(pack, CPU, static=False))[MASKING]
+    shared = HuggingFaceModel(ours, SETTINGS, 0, CPU)
     batch = hugging_face.dense(unpack(pack, MASKING), 7, 0, with_task_ids=True)
     assert shared.model(**batch).loss.item() == pytest.approx((made.sum / made.count).item(), rel=1e-5)
 
 
-def gradients_after(side: hugging_face.Theirs, shared: HuggingFace, packs: Sequence[PackedBatch]) -> torch.Tensor:
+def gradients_after(
+    side: hugging_face.HuggingFaceSide, shared: HuggingFaceModel, packs: Sequence[PackedBatch]
+) -> torch.Tensor:
     """The gradient of the word table in one step of `side`."""
     kept: list[torch.Tensor] = []
     step = shared.optimizer.step
@@ -115,8 +117,8 @@ def gradients_after(side: hugging_face.Theirs, shared: HuggingFace, packs: Seque
 def test_however_batches_are_laid_out_the_gradient_is_the_same() -> None:
     pytest.importorskip("transformers")
     packs = [pack_of([7, 3, 5], [1, 2, 8, 11]), pack_of([2, 9], [0, 6])]
-    shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
-    padded, grouped = contestants(shared, "fp32", CPU, 16, ["hf-padded", "hf-grouped"])
+    shared = HuggingFaceModel(model_of(), SETTINGS, 0, CPU)
+    padded, grouped = build_sides(shared, "fp32", CPU, 16, ["hf-padded", "hf-grouped"])
     first, second = (gradients_after(side, shared, packs) for side in (padded, grouped))
     assert first.abs().sum() > 0
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
@@ -125,8 +127,8 @@ def test_however_batches_are_laid_out_the_gradient_is_the_same() -> None:
 def test_a_step_counts_real_tokens_and_those_with_padding() -> None:
     pytest.importorskip("transformers")
     packs = [pack_of([7, 3, 5], [1, 2, 8, 11]), pack_of([2, 9], [0, 6])]
-    shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
-    padded, grouped, fixed, _ = contestants(shared, "bf16", CPU, 16, list(SIDES))
+    shared = HuggingFaceModel(model_of(), SETTINGS, 0, CPU)
+    padded, grouped, fixed, _ = build_sides(shared, "bf16", CPU, 16, list(SIDES))
     fixed._model = shared.model  # layouts without the minutes of a compiler
     steps = [side.step(packs) for side in (padded, grouped, fixed)]
     assert [step.tokens for step in steps] == [26, 26, 26]
@@ -137,8 +139,8 @@ def test_a_step_counts_real_tokens_and_those_with_padding() -> None:
 
 def test_where_memory_does_not_suffice_batches_are_halved_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
-    shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
-    (side,) = contestants(shared, "fp32", CPU, 16, ["hf-padded"])
+    shared = HuggingFaceModel(model_of(), SETTINGS, 0, CPU)
+    (side,) = build_sides(shared, "fp32", CPU, 16, ["hf-padded"])
     train, tried = side._train, []
 
     def short_of_memory(batches: Sequence[dict[str, torch.Tensor]]) -> float:
@@ -153,7 +155,9 @@ def test_where_memory_does_not_suffice_batches_are_halved_until_it_does(monkeypa
     assert (side.most, side.largest) == (2, 2)
 
 
-def shapes_trained(side: hugging_face.Theirs, fits: int, packs: Sequence[PackedBatch]) -> list[tuple[int, ...]]:
+def shapes_trained(
+    side: hugging_face.HuggingFaceSide, fits: int, packs: Sequence[PackedBatch]
+) -> list[tuple[int, ...]]:
     """Shapes of the batches of a step of `side`, tried ones included, where `fits` sequences fit into memory."""
     train, tried = side._train, []
 
@@ -172,9 +176,9 @@ def shapes_trained(side: hugging_face.Theirs, fits: int, packs: Sequence[PackedB
 def test_the_compiled_side_has_batches_of_one_shape_and_starts_at_the_size_given() -> None:
     pytest.importorskip("transformers")
     packs = [pack_of([2, 3, 4, 2, 2, 3, 2], [1, 6]), pack_of([5, 4], [2])]
-    shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
-    (halving,) = contestants(shared, "fp32", CPU, 16, ["hf-compiled"])
-    (given,) = contestants(shared, "fp32", CPU, 16, ["hf-compiled"], sequences=4)
+    shared = HuggingFaceModel(model_of(), SETTINGS, 0, CPU)
+    (halving,) = build_sides(shared, "fp32", CPU, 16, ["hf-compiled"])
+    (given,) = build_sides(shared, "fp32", CPU, 16, ["hf-compiled"], sequences=4)
     halving._model = given._model = shared.model  # shapes without the minutes of a compiler
     assert shapes_trained(halving, 4, packs) == [(7, 16)] * 2 + [(4, 16)] * 3  # a second shape to compile for
     assert shapes_trained(given, 4, packs) == [(4, 16)] * 3
@@ -184,8 +188,8 @@ def test_the_compiled_side_has_batches_of_one_shape_and_starts_at_the_size_given
 def test_sequences_that_fill_a_batch_change_no_gradient() -> None:
     pytest.importorskip("transformers")
     packs = [pack_of([7, 3, 5], [1, 2, 8, 11]), pack_of([2, 9], [0, 6])]
-    shared = HuggingFace(model_of(), SETTINGS, 0, CPU)
-    padded, filled = contestants(shared, "fp32", CPU, 16, ["hf-padded", "hf-compiled"], sequences=4)
+    shared = HuggingFaceModel(model_of(), SETTINGS, 0, CPU)
+    padded, filled = build_sides(shared, "fp32", CPU, 16, ["hf-padded", "hf-compiled"], sequences=4)
     filled._model = shared.model
     first, second = (gradients_after(side, shared, packs) for side in (padded, filled))
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
@@ -201,10 +205,10 @@ def test_sides_are_chosen_by_name_and_hf_means_all_that_suit_the_device() -> Non
 
 def test_recurrent_encoders_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="no kind=lstm"):
-        HuggingFace(model_of(EncoderSettings(kind="lstm", layers=1, hidden=8)), SETTINGS, 0, CPU)
+        HuggingFaceModel(model_of(EncoderSettings(kind="lstm", layers=1, hidden=8)), SETTINGS, 0, CPU)
 
 
 def test_without_transformers_its_install_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(ConfigError, match="pip install transformers"):
-        HuggingFace(model_of(), SETTINGS, 0, CPU)
+        HuggingFaceModel(model_of(), SETTINGS, 0, CPU)

@@ -8,8 +8,8 @@ import pytest
 
 import tiny_run
 from ernie2.batches.loader import Loader
-from ernie2.benchmarking import input_side
-from ernie2.benchmarking.input_side import loader_rate
+from ernie2.benchmarking import input_pipeline
+from ernie2.benchmarking.input_pipeline import loader_rate
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training.measuring import Taker, task_sets
@@ -57,8 +57,10 @@ def test_pairs_get_the_segment_types_and_task_ids_they_need(
 def test_the_input_side_of_pairs_has_every_figure(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(input_side, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
-    monkeypatch.setattr("pairs_input.input_side", lambda *given: input_side.input_side(*given, seconds=0.01))
+    monkeypatch.setattr(input_pipeline, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
+    monkeypatch.setattr(
+        "pairs_input.measure_input_pipeline", lambda *given: input_pipeline.measure_input_pipeline(*given, seconds=0.01)
+    )
     side = measure(tiny_run.recipe(folder), Shards(folder / "shards"), tmp_path, steps=2, pairs=300)
     assert [fed["workers"] for fed in side["waiting"]] == [0, 1]
     assert side["one_process"]["instance_tokens"] == pytest.approx(50, abs=5)

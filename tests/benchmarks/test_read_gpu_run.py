@@ -70,10 +70,11 @@ def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
             kernel("varlen FA2", "uniform", 24.123, 0.0),
             kernel("varlen FA2", "pair", 20.0, 0.0),
             kernel("padded groups", "uniform", 30.0, 0.0021),
-            line("levers", "lever", form="all levers", off=[], tokens_per_second=660_000.0, memory_bytes=None),
-            line("levers", "lever", form="without x", off=["x"], tokens_per_second=600_000.0, memory_bytes=None,
+            line("ablation", "variant", form="all optimisations", off=[], tokens_per_second=660_000.0,
+                 memory_bytes=None),
+            line("ablation", "variant", form="without x", off=["x"], tokens_per_second=600_000.0, memory_bytes=None,
                  steps=2),
-            *(line("levers", "step", form="without x", tokens=9, seconds=took) for took in (9.0, 0.5, 0.75)),
+            *(line("ablation", "step", form="without x", tokens=9, seconds=took) for took in (9.0, 0.5, 0.75)),
             *(line("against", "step", side="grouped by length", beside="grouped by length", tokens=9, seconds=took)
               for took in (1.0, 1.25)),
             line("against", "step", side="ernie2", beside="grouped by length", tokens=9, seconds=1.0),
@@ -92,7 +93,7 @@ def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
     assert section(text, "Profile of one step of base")[-1] == "| 20.500 | 20.9% | 12 | `flash\\|fwd` |"
     attention = section(text, "Attention alone")
     assert attention[2:4] == ["| varlen FA2 | 24.12 | 20.00 | – |", "| padded groups | 30.00 | – | 2.1e-03 |"]
-    assert section(text, "Levers")[-1] == "| without x | 600,000 | 1.100 | – | 2 | 0.5000 to 0.7500 |"
+    assert section(text, "Ablation")[-1] == "| without x | 600,000 | 1.100 | – | 2 | 0.5000 to 0.7500 |"
     against = "| grouped by length | 200,000 | 62% | 128 | 1.0 | 650,123 | **3.25** | – | 2 | 1.0000 to 1.2500 |"
     assert against in section(text, "Beside Hugging Face")
     assert not [row for row in section(text, "Beside Hugging Face") if "Cut off" in row]
@@ -109,22 +110,22 @@ def test_what_was_measured_again_is_shown_once_as_it_was_last(reader: ModuleType
 
 def test_a_part_that_was_cut_off_shows_its_steps(reader: ModuleType) -> None:
     steps = [line("base", "step", tokens=1_000, seconds=seconds) for seconds in (1.0, 3.0)]
-    forms = [line("levers", "step", form="without x", tokens=500, seconds=1.0)]
+    forms = [line("ablation", "step", form="without x", tokens=500, seconds=1.0)]
     text = reader.tables([*steps, *forms, line("base", "cut off", seconds=150.0)])
     assert section(text, "Base") == ["Cut off after 2 steps: 500 tokens/s over these, not weighed by the plan."]
-    assert section(text, "Levers")[0].startswith("without x: Cut off after 1 step: 500 tokens/s")
+    assert section(text, "Ablation")[0].startswith("without x: Cut off after 1 step: 500 tokens/s")
 
 
 def test_what_did_not_run_is_named_with_its_reason(reader: ModuleType) -> None:
     text = reader.tables(
         [
-            begin("c1", "machine", "base", "attention", "tests", "levers", "against", "large", "input", "mini"),
+            begin("c1", "machine", "base", "attention", "tests", "ablation", "against", "large", "input", "mini"),
             end("machine"),
             line("base", "cut off", seconds=150.2, by="SIGTERM"),
             line("attention", "kernel", kernel="varlen FA3", error="ModuleNotFoundError: No module named 'fa'"),
             end("attention"),
             end("tests", 1, said=["E: cuda", "2 failed"]),
-            line("levers", "ready", seconds=3),
+            line("ablation", "ready", seconds=3),
             line("against", "against", side="padded, compiled", error="OutOfMemoryError: no"),
             end("against"),
             line("large", "left out", why="only 3 s of 470 were left"),
@@ -135,7 +136,7 @@ def test_what_did_not_run_is_named_with_its_reason(reader: ModuleType) -> None:
     assert section(text, "What did not run, and why")[2:] == [
         "| base | cut off by SIGTERM, after 150 s |",
         "| tests | failed with exit code 1: 2 failed |",
-        "| levers | the whole call was cut off while it was at work |",
+        "| ablation | the whole call was cut off while it was at work |",
         "| large | only 3 s of 470 were left |",
         "| input | the whole call was cut off before it began |",
         "| study | it was not asked for |",
@@ -151,14 +152,14 @@ def test_steps_of_a_part_that_was_cut_off_are_not_blended_over_sides(reader: Mod
     steps = [
         line("against", "step", side=side, beside=beside, tokens=tokens, seconds=1.0) for side, beside, tokens in taken
     ]
-    forms = [line("levers", "step", form=f"without {name}", tokens=5, seconds=1.0) for name in "dbeca"]
+    forms = [line("ablation", "step", form=f"without {name}", tokens=5, seconds=1.0) for name in "dbeca"]
     text = reader.tables([*steps, *forms])
     assert [row for row in section(text, "Beside Hugging Face") if row] == [
         "a: Cut off after 2 steps: 200 tokens/s over these, not weighed by the plan.",
         "ernie2, beside a: Cut off after 1 step: 900 tokens/s over these, not weighed by the plan.",
         "ernie2, beside b: Cut off after 1 step: 500 tokens/s over these, not weighed by the plan.",
     ]
-    assert [row[:9] for row in section(text, "Levers") if row] == [f"without {name}" for name in "dbeca"]
+    assert [row[:9] for row in section(text, "Ablation") if row] == [f"without {name}" for name in "dbeca"]
 
 
 @pytest.mark.parametrize(
@@ -172,8 +173,8 @@ def test_steps_of_a_part_that_was_cut_off_are_not_blended_over_sides(reader: Mod
         b'{"call": "c", "at": 1, "part": "base", "what": "step", "tokens": 1, "seconds": 0}',
         b'{"call": "c", "at": 1, "part": "base", "what": "step", "tokens": 1, "seconds": NaN}',
         b'{"call": "c", "at": 1, "part": "base", "what": "step", "tokens": "1", "seconds": 1}',
-        b'{"call": "c", "at": 1, "part": "levers", "what": "lever", "form": "x", "off": ["x"], "tokens_per_second": 0}',
-        b'{"call": "c", "at": 1, "part": "levers", "what": "step", "form": ["x"], "tokens": 1, "seconds": 1}',
+        b'{"call": "c", "at":1, "part": "ablation", "what": "variant", "form": "x", "off": [], "tokens_per_second": 0}',
+        b'{"call": "c", "at": 1, "part": "ablation", "what": "step", "form": ["x"], "tokens": 1, "seconds": 1}',
         b'{"call": "c", "at": 1, "part": "base", "what": "end", "exit_code": 1, "said": 3}',
         b'{"call": "c", "at": 1, "part": "mini", "what": "skipped", "why": "\\ud800"}',
         b'{"call": "c", "at": 1, "part": "mini", "what": "skipped", "why": "\xff"}',
@@ -240,21 +241,23 @@ def test_the_heading_says_which_table_is_of_which_call_and_what_differs(reader: 
 
 
 def test_a_table_is_of_the_newest_call_that_measured_and_never_of_two(reader: ModuleType) -> None:
-    def lever(call: str, form: str, rate: float) -> list[dict[str, Any]]:
-        steps = [line("levers", "step", call, form=form, tokens=9, seconds=1000 / rate)]
-        off = [] if form == "all levers" else ["x"]
+    def variant(call: str, form: str, rate: float) -> list[dict[str, Any]]:
+        steps = [line("ablation", "step", call, form=form, tokens=9, seconds=1000 / rate)]
+        off = [] if form == "all optimisations" else ["x"]
         facts = {"form": form, "off": off, "tokens_per_second": rate, "steps": 1}
-        return [*steps, line("levers", "lever", call, **facts)]
+        return [*steps, line("ablation", "variant", call, **facts)]
 
-    first = [*lever("c1", "all levers", 1000.0), *lever("c1", "without x", 500.0), end("levers")]
-    second = [begin("c2", "levers", "mini"), *lever("c2", "all levers", 4000.0)]
+    first = [*variant("c1", "all optimisations", 1000.0), *variant("c1", "without x", 500.0), end("ablation")]
+    second = [begin("c2", "ablation", "mini"), *variant("c2", "all optimisations", 4000.0)]
     text = reader.tables([*first, *second])
-    assert section(text, "Levers")[2:] == ["| all levers | 4,000 | 1.000 | – | 1 | 0.2500 to 0.2500 |"]
-    assert "| levers | the whole call was cut off while it was at work |" in section(text, "What did not run, and why")
-    third = [begin("c3", "levers"), line("levers", "left out", "c3", why="only 3 s were left")]
+    assert section(text, "Ablation")[2:] == ["| all optimisations | 4,000 | 1.000 | – | 1 | 0.2500 to 0.2500 |"]
+    assert "| ablation | the whole call was cut off while it was at work |" in section(
+        text, "What did not run, and why"
+    )
+    third = [begin("c3", "ablation"), line("ablation", "left out", "c3", why="only 3 s were left")]
     text = reader.tables([*first, *second, *third])
-    assert section(text, "Levers")[2:] == ["| all levers | 4,000 | 1.000 | – | 1 | 0.2500 to 0.2500 |"]
-    assert "| levers | only 3 s were left |" in section(text, "What did not run, and why")
+    assert section(text, "Ablation")[2:] == ["| all optimisations | 4,000 | 1.000 | – | 1 | 0.2500 to 0.2500 |"]
+    assert "| ablation | only 3 s were left |" in section(text, "What did not run, and why")
     ready = [line("base", "ready", call, seconds=took, compiled=False) for call, took in (("c1", 7.0), ("c2", 90.0))]
     assert "Ready after 7 s." in reader.tables([line("base", "rates", **RATES), *ready])
 
@@ -297,10 +300,10 @@ def test_tables_that_cannot_be_written_cost_one_line_and_a_reader_who_left_none(
             assert subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True).stderr == said
 
 
-def test_what_was_built_stands_below_the_levers(reader: ModuleType) -> None:
+def test_what_was_built_stands_below_the_ablation(reader: ModuleType) -> None:
     built = {"layers": 12, "hidden": 768, "parameters": 110_000_000, "precision": "bf16", "compiled": True}
-    text = reader.tables([line("levers", "ready", form="x", seconds=3.0, **built)])
-    assert section(text, "Levers") == ["12 × 768, 110 M parameters, bf16, compiled."]
+    text = reader.tables([line("ablation", "ready", form="x", seconds=3.0, **built)])
+    assert section(text, "Ablation") == ["12 × 768, 110 M parameters, bf16, compiled."]
 
 
 @pytest.mark.parametrize(

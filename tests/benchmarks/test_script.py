@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from comparisons.script import count, ends_plainly, output_file
+from comparisons.script import count, output_file, reported_errors
 from ernie2.errors import ConfigError
 
 
@@ -27,13 +27,13 @@ def test_a_file_that_cannot_be_written_is_refused_as_an_argument(tmp_path: Path)
 
 
 def test_an_error_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"), ends_plainly():
+    with pytest.raises(SystemExit, match="2"), reported_errors():
         raise ConfigError("there is no such thing.")
     assert capsys.readouterr().err.endswith(": there is no such thing.\n")
 
 
 def test_sigterm_exits_and_the_handler_before_is_back_afterwards() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit, match="143"), ends_plainly():
+    with pytest.raises(SystemExit, match="143"), reported_errors():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before

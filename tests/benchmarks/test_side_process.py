@@ -33,10 +33,10 @@ SCRIPT = f"""
 import os, subprocess, sys, tempfile, time
 from pathlib import Path
 sys.path[:0] = [{str(BENCHMARKS)!r}]
-from comparisons.script import ends_plainly
+from comparisons.script import reported_errors
 from comparisons.side_process import side_process
 
-@ends_plainly()
+@reported_errors()
 def main():
     place = Path(sys.argv[1])
     with tempfile.TemporaryDirectory(dir=place / "temporary"), side_process({{}}) as process:

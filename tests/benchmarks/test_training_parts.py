@@ -13,7 +13,7 @@ import pytest
 
 import tiny
 import tiny_run
-from comparisons.lever_turns import forms
+from comparisons.ablation import ablation_variants
 from ernie2.benchmarking import bench as bench_module
 from ernie2.benchmarking.bench import Bench
 from ernie2.benchmarking.flops import Peak
@@ -22,7 +22,7 @@ from gpu_parts.job import SCALES, Job
 from gpu_parts.results import Results
 
 
-def test_forms_without_a_lever_train_on_the_same_packs_however_long_each_warms_up(
+def test_variants_train_on_the_same_packs_however_long_each_warms_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -34,10 +34,12 @@ def test_forms_without_a_lever_train_on_the_same_packs_however_long_each_warms_u
         return len([bench.ours.taker.packs(bench.sets[0]) for _ in range(next(lengths))])
 
     monkeypatch.setattr(Bench, "warm_up", warm_up)
-    monkeypatch.setattr(bench_module, "peak_of", lambda *_: Peak(1e9, "made up"))
-    monkeypatch.setattr(training, "forms", lambda names: forms(names[:1]))
+    monkeypatch.setattr(bench_module, "device_peak", lambda *_: Peak(1e9, "made up"))
+    monkeypatch.setattr(training, "ablation_variants", lambda names: ablation_variants(names[:1]))
     results = Results(tmp_path, "c1")
-    training.measure_levers(Job("levers", results, tmp_path / "shards", SCALES["tiny"], 300.0, None, time.monotonic()))
+    training.measure_ablation(
+        Job("ablation", results, tmp_path / "shards", SCALES["tiny"], 300.0, None, time.monotonic())
+    )
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_bytes().splitlines()]
     tokens: dict[str, list[int]] = {}
     for line in lines:

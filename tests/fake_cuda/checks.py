@@ -131,7 +131,7 @@ def test_held_out_evaluation_reads_only_losses_and_predictions():
             packs = [run.pack(chosen, lane) for lane in range(2)]
             with torch.no_grad(), autocast("bf16", CUDA):
                 for pack in packs:
-                    made = model.predictions(Inputs.of(pack, CUDA, static=False))
+                    made = model.predictions(Inputs.from_batch(pack, CUDA, static=False))
                     assert {losses.device.type for losses, _ in made.values()} == {"cuda"}
         assert card.waits == []
 
@@ -243,7 +243,7 @@ def test_evaluating_packs_waits_for_the_card_once():
     run = base_run("all-seven", FOLDER)
     with Card() as card:
         model, _ = build_model(run, layers=1)
-        found = [model.predictions(Inputs.of(run.pack(MOST, lane), CUDA, static=False)) for lane in range(2)]
+        found = [model.predictions(Inputs.from_batch(run.pack(MOST, lane), CUDA, static=False)) for lane in range(2)]
         losses = [losses for predicted in found for losses, _ in predicted.values()]
         assert not card.waits
         assert [len(one) for one in to_host(losses)] == [len(one) for one in losses]

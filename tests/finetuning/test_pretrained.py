@@ -117,7 +117,7 @@ def test_a_run_is_fine_tuned_under_the_ids_it_was_trained_with(part: str, tmp_pa
     made.trainer.train()
     Records(tmp_path / "run").describe(made.record)
     tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
-    seen = load_pretrained(tmp_path / "run").stored.carried["ernie2_task_instances"]
+    seen = load_pretrained(tmp_path / "run").stored.metadata["ernie2_task_instances"]
     export_hf(tmp_path / "run/hf", made.trainer.model, tokenizer, made.record, {}, seen)
     pretrained = load_pretrained(tmp_path / "run" / part)
     assert pretrained.tokenizer.vocab_size == 1000

@@ -15,7 +15,7 @@ from ernie2.finetuning.encoding import ExampleEncoder
 from ernie2.finetuning.heads import EncoderWithHead
 from ernie2.finetuning.pruned_embedding import EmbeddingPruner, PrunedEmbedding
 from ernie2.finetuning.training import train_model
-from ernie2.model import levers
+from ernie2.model import optimizations
 from ernie2.training.step import Finite
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def test_every_parameter_becomes_what_it_becomes_with_the_whole_table(tmp_path, 
     assert 5 < len(used_of(sequences)) < len(tiny.VOCABULARY) - 5
     losses = train_model(model, sequences, settings, 0, CPU, after_epoch=dict).losses
     other, *_ = ready(tmp_path, dropout=dropout)
-    with levers.without("used_rows"):
+    with optimizations.disabled("pruned_embedding"):
         assert train_model(other, sequences, settings, 0, CPU, after_epoch=dict).losses == pytest.approx(
             losses, abs=1e-6
         )

@@ -10,7 +10,7 @@ import pytest
 
 import paddle_files
 from ernie2 import cli
-from ernie2.model.formats.filling import load_model
+from ernie2.model.formats.loading import load_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "checkpoints.md"
 

@@ -138,8 +138,8 @@ def test_a_warm_start_on_other_pairs_takes_the_rows_by_the_names_of_the_labels(t
     name = f"heads.{DISCOURSE}.linear.weight"
     assert torch.equal(ours[name][[0, 2]], theirs[name][[2, 0]])  # and, so
     assert not torch.equal(ours[name][1], ours[name][3])
-    assert f"heads.{DISCOURSE}, labels 'if', 'then'" in started.account.new
-    assert f"heads.{DISCOURSE}, labels 'but'" in started.account.left_out
+    assert f"heads.{DISCOURSE}, labels 'if', 'then'" in started.report.new
+    assert f"heads.{DISCOURSE}, labels 'but'" in started.report.left_out
     for parameter in theirs:
         if not parameter.startswith((f"heads.{DISCOURSE}", "encoder.embeddings.task")):
             assert torch.equal(ours[parameter], theirs[parameter]), parameter

@@ -55,7 +55,7 @@ def static_pack(lengths, seed, names):
 
 def losses(model, batch):
     """Sum by task, after forward and backward."""
-    made = model(Inputs.of(batch, "cpu", static=True))
+    made = model(Inputs.from_batch(batch, "cpu", static=True))
     sum(task.sum / task.count for task in made.values()).backward()
     return {name: task.sum.item() for name, task in made.items()}
 
@@ -85,7 +85,7 @@ def _kernel(request, monkeypatch):
 def test_the_packed_plan_marks_the_number_of_sequences_as_dynamic(monkeypatch):
     monkeypatch.setattr(fused, "has_flash_kernels", lambda device: True)
     monkeypatch.setattr(plan_module, "choose_kernel", lambda *facts: "packed")
-    inputs = Inputs.of(make_pack([3, 4]), "cpu", static=True)
+    inputs = Inputs.from_batch(make_pack([3, 4]), "cpu", static=True)
     plan = plan_module.plan_attention(inputs, torch.bfloat16, small_settings(), training=True)
     assert plan.starts is inputs.starts
     assert plan.starts._dynamo_dynamic_indices == {0}
@@ -107,7 +107,9 @@ def test_no_task_set_and_no_batch_compiles_anything_again(recompute):
         for seed, chosen in enumerate([*sets, names, names[:5]]):
             lengths = rng.integers(1, 18, size=int(rng.integers(2, 8))).tolist()
             assert all(np.isfinite(value) for value in losses(model, static_pack(lengths, seed, chosen)).values())
-        model.predictions(Inputs.of(static_pack([9, 5], 0, names), "cpu", static=False))  # evaluation is not compiled
+        model.predictions(
+            Inputs.from_batch(static_pack([9, 5], 0, names), "cpu", static=False)
+        )  # evaluation is not compiled
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
 
 
@@ -132,7 +134,7 @@ def test_a_shape_that_is_not_static_is_noticed():
         torch._dynamo.config.patch(error_on_recompile=True),
         pytest.raises(torch._dynamo.exc.RecompileError),
     ):
-        model(Inputs.of(batch, "cpu", static=False))
+        model(Inputs.from_batch(batch, "cpu", static=False))
 
 
 @pytest.mark.parametrize(

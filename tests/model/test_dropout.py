@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ernie2.model import levers
-from ernie2.model.dropout import Dropout, kept_bits
+from ernie2.model import optimizations
+from ernie2.model.dropout import Dropout, draw_keep_mask
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -57,7 +57,7 @@ def test_masks_of_bits_give_what_masks_of_bools_give(dtype):
     values = torch.randn(9, 31, dtype=dtype).t()  # not contiguous
     torch.manual_seed(2)
     ours = Dropout(0.3)(values)
-    with levers.without("bit_masks"):
+    with optimizations.disabled("dropout_bit_masks"):
         torch.manual_seed(2)
         assert torch.equal(Dropout(0.3)(values), ours)
 
@@ -65,7 +65,7 @@ def test_masks_of_bits_give_what_masks_of_bools_give(dtype):
 @pytest.mark.parametrize("levels", [0, 1, 32_768, 65_535])
 def test_an_element_is_dropped_where_its_16_bits_are_below_the_share(levels):
     torch.manual_seed(0)
-    kept = kept_bits((64, 4096), levels / 65_536)
+    kept = draw_keep_mask((64, 4096), levels / 65_536)
     assert set(kept.unique().tolist()) <= {-1, 0}
     assert (kept == 0).float().mean().item() == pytest.approx(levels / 65_536, abs=0.005)
     if levels == 0:
@@ -75,4 +75,4 @@ def test_an_element_is_dropped_where_its_16_bits_are_below_the_share(levels):
 def test_the_draws_are_fixed_by_the_seed():
     """Numbers that a new version must not change unseen: a run is continued with the masks it began with."""
     torch.manual_seed(7)
-    assert kept_bits((16,), 0.5).tolist() == [-1, -1, -1, 0, -1, 0, 0, -1, 0, -1, -1, -1, -1, -1, -1, -1]
+    assert draw_keep_mask((16,), 0.5).tolist() == [-1, -1, -1, 0, -1, 0, 0, -1, 0, -1, -1, -1, -1, -1, -1, -1]

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.model import levers
-from ernie2.model.compiling import compiled, run_module
+from ernie2.model import optimizations
+from ernie2.model.compiling import compile_function, run_module
 from ernie2.model.embeddings import _FEW_ROWS, Embeddings, _FewRows
 from ernie2.model.inputs import Inputs
 from ernie2.model.parameters import initialise
@@ -54,12 +54,12 @@ def graph_of(codes):
 
 @pytest.mark.parametrize("off", [(), ("small_table_gradients",)])
 def test_compiled_under_bf16_gradients_of_small_tables_are_products_in_float32(off):
-    inputs = Inputs.of(make_pack([40, 20, 3]), "cpu", static=True)
+    inputs = Inputs.from_batch(make_pack([40, 20, 3]), "cpu", static=True)
     plain, expected = gradients(run_module, inputs)
     torch._dynamo.reset()
     codes = []
-    with levers.without(*off):
-        summed, found = gradients(compiled(run_module, graph_of(codes)), inputs)
+    with optimizations.disabled(*off):
+        summed, found = gradients(compile_function(run_module, graph_of(codes)), inputs)
     torch._dynamo.reset()
     torch.testing.assert_close(summed, plain, atol=0.02, rtol=0.01)
     assert codes[0].count("aten.mm") == (0 if off else 2)  # segment and task
@@ -74,7 +74,7 @@ def test_a_table_of_many_rows_keeps_the_gradient_of_an_embedding():
     codes = []
     embeddings = Embeddings(settings, 128)
     initialise(embeddings, 0.5, 0, "embeddings")
-    inputs = Inputs.of(make_pack([40, 20, 3]), "cpu", static=True)
-    compiled(run_module, graph_of(codes))(embeddings, *inputs.ids).sum().backward()
+    inputs = Inputs.from_batch(make_pack([40, 20, 3]), "cpu", static=True)
+    compile_function(run_module, graph_of(codes))(embeddings, *inputs.ids).sum().backward()
     torch._dynamo.reset()
     assert codes[0].count("aten.mm") == 1  # segment alone

@@ -15,7 +15,7 @@ from model_packs import make_pack, only_sequences, small_settings
 
 
 def hidden_of(encoder, batch, static=False):
-    return encoder(Inputs.of(batch, "cpu", static))
+    return encoder(Inputs.from_batch(batch, "cpu", static))
 
 
 @pytest.mark.parametrize(("pieces", "rows"), [(1, 64), (64, 64), (65, 128), (30522, 30528)])
@@ -127,7 +127,7 @@ def test_activations_are_those_of_transformers(activation):
 @pytest.mark.parametrize(("kind", "attention_dropout"), [("transformer", 0.0), ("transformer", 0.2), ("lstm", 0.0)])
 def test_recomputing_layers_changes_neither_masks_nor_gradients_and_keeps_less(kind, attention_dropout):
     settings = small_settings(kind=kind, layers=3, dropout=0.3, attention_dropout=attention_dropout)
-    inputs = Inputs.of(make_pack([5, 20, 7]), "cpu", static=False)
+    inputs = Inputs.from_batch(make_pack([5, 20, 7]), "cpu", static=False)
     runs = []
     for recompute in (False, True):
         encoder = build_encoder(settings, 128)

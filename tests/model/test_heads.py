@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ernie2.model.heads import NEVER, ClassHead, HeadSpec, VocabularyHead
+from ernie2.model.heads import PADDING_BIAS, ClassHead, HeadSpec, VocabularyHead
 from ernie2.model.inputs import TaskTargets
 from model_packs import VOCABULARY, small_settings
 
@@ -34,7 +34,7 @@ def test_padding_rows_of_the_vocabulary_have_no_probability_and_no_gradient():
     assert head.bias.grad is not None
     assert table.grad[VOCABULARY:].eq(0).all()
     assert head.bias.grad[VOCABULARY:].eq(0).all()
-    assert head.bias[VOCABULARY:].eq(NEVER).all()
+    assert head.bias[VOCABULARY:].eq(PADDING_BIAS).all()
 
 
 def test_the_norm_of_the_masked_head_starts_with_bias_1_as_in_the_released_code():

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ernie2.errors import CheckpointError, StorageError
-from ernie2.model.formats.filling import load_model
+from ernie2.model.formats.loading import load_model
 from ernie2.model.heads import HeadSpec
-from ernie2.model.hf import hf_config, save_hf, settings_of
+from ernie2.model.hf import hf_config, save_hf, settings_from_config
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 from model_packs import SPECS, VOCABULARY, make_pack, padded, small_settings
@@ -84,7 +84,7 @@ def loaded(cls, folder):
 def test_hidden_states_and_logits_equal_those_of_transformers(tmp_path, lengths, activation, task_rows):
     model = written(tmp_path, activation=activation, task_ids=task_rows)
     batch = make_pack(lengths, seed=len(lengths), tail=3)
-    inputs = Inputs.of(batch, "cpu", static=False)
+    inputs = Inputs.from_batch(batch, "cpu", static=False)
     hidden = model.encoder(inputs)
     logits = model.heads["knowledge_masking"](hidden, model.encoder.embeddings.token.weight)[:, :VOCABULARY]
     arguments = hf_arguments(batch, with_task_ids=task_rows > 0)
@@ -109,7 +109,7 @@ def test_the_masked_loss_equals_that_of_transformers(tmp_path):
     labels[targets.positions] = targets.labels
     masked, _ = loaded(ErnieForMaskedLM, tmp_path)
     theirs = masked(**hf_arguments(batch), labels=torch.from_numpy(padded(labels, batch.starts, fill=-100))).loss
-    ours = model(Inputs.of(batch, "cpu", static=False))["knowledge_masking"]
+    ours = model(Inputs.from_batch(batch, "cpu", static=False))["knowledge_masking"]
     torch.testing.assert_close(ours.sum / ours.count, theirs, atol=1e-5, rtol=1e-5)
 
 
@@ -128,7 +128,7 @@ def test_every_head_comes_back_bit_for_bit(tmp_path):
     model = written(tmp_path)
     back = load_model(tmp_path)
     assert back.model.specs == model.specs
-    assert back.account.new == back.account.left_out == ()
+    assert back.report.new == back.report.left_out == ()
     assert back.stored.task_ids == {"knowledge_masking": 0, "sentence_reordering": 1}
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, back.model.state_dict()[name]), name
@@ -139,12 +139,12 @@ def test_a_transformers_folder_goes_through_us_unchanged(tmp_path, vocabulary):
     sizes = SIZES | {"vocab_size": vocabulary, "use_task_id": True, "task_type_vocab_size": 5}
     ErnieForPreTraining(ErnieConfig(**sizes)).save_pretrained(tmp_path / "theirs")
     read = load_model(tmp_path / "theirs")
-    assert read.account.new == ()
-    assert read.account.left_out == ("cls.seq_relationship.bias", "cls.seq_relationship.weight")
+    assert read.report.new == ()
+    assert read.report.left_out == ("cls.seq_relationship.bias", "cls.seq_relationship.weight")
     save_hf(tmp_path / "ours", read.model, hf_config(read.model.settings, vocabulary, {}))
     before = load_file(tmp_path / "theirs/model.safetensors")
     after = load_file(tmp_path / "ours/model.safetensors")
-    assert before.keys() - set(read.account.left_out) == after.keys()
+    assert before.keys() - set(read.report.left_out) == after.keys()
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
 
 
@@ -161,11 +161,11 @@ def test_a_bert_folder_with_old_names_and_tied_copies_is_read(tmp_path):
     read = load_model(tmp_path)
     assert read.model.settings.norm_eps == 1e-7
     assert read.model.settings.segment_types == 2
-    assert read.account.left_out == ("cls.seq_relationship.bias", "cls.seq_relationship.weight")
-    assert "cls.predictions.decoder.weight" in read.account.used
+    assert read.report.left_out == ("cls.seq_relationship.bias", "cls.seq_relationship.weight")
+    assert "cls.predictions.decoder.weight" in read.report.used
     batch = make_pack([4, 11, 2])
     batch.segments[:] = 0
-    hidden = read.model.eval().encoder(Inputs.of(batch, "cpu", static=False))
+    hidden = read.model.eval().encoder(Inputs.from_batch(batch, "cpu", static=False))
     arguments = hf_arguments(batch, with_task_ids=False)
     with torch.no_grad():
         expected = theirs.bert(**arguments).last_hidden_state[arguments["attention_mask"].bool()]
@@ -177,12 +177,12 @@ def test_a_missing_task_table_is_zero_named_and_changes_no_output(tmp_path):
     plain = load_model(tmp_path)
     with_table = load_model(tmp_path, settings=plain.model.settings.model_copy(update={"task_ids": 16}))
     pooler = ("encoder.pooler.bias", "encoder.pooler.weight")
-    assert plain.account.new == pooler
-    assert with_table.account.new == ("encoder.embeddings.task.weight", *pooler)
+    assert plain.report.new == pooler
+    assert with_table.report.new == ("encoder.embeddings.task.weight", *pooler)
     assert not with_table.model.encoder.embeddings.task.weight.any()
     batch = make_pack([4, 11, 2])
     batch.segments[:] = 0
-    inputs = Inputs.of(batch, "cpu", static=False)
+    inputs = Inputs.from_batch(batch, "cpu", static=False)
     assert torch.equal(plain.model.eval().encoder(inputs), with_table.model.eval().encoder(inputs))
 
 
@@ -191,14 +191,14 @@ def test_a_table_the_configuration_does_not_use_is_left_out(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"use_task_id": False}))
     read = load_model(tmp_path, settings=small_settings())
-    assert read.account.left_out == ("ernie.embeddings.task_type_embeddings.weight",)
-    assert read.account.new == ("encoder.embeddings.task.weight",)
+    assert read.report.left_out == ("ernie.embeddings.task_type_embeddings.weight",)
+    assert read.report.new == ("encoder.embeddings.task.weight",)
 
 
 def test_more_task_rows_than_the_file_has_copy_row_0_and_are_named(tmp_path):
     model = written(tmp_path, task_ids=3)
     read = load_model(tmp_path, settings=small_settings(task_ids=5))
-    assert read.account.new == ("encoder.embeddings.task.weight[3:]",)
+    assert read.report.new == ("encoder.embeddings.task.weight[3:]",)
     rows = read.model.encoder.embeddings.task.weight
     assert torch.equal(rows[:3], model.encoder.embeddings.task.weight)
     assert torch.equal(rows[3], rows[0])
@@ -209,7 +209,7 @@ def test_heads_that_are_not_there_start_as_in_a_new_model(tmp_path):
     written(tmp_path, specs=[MASKED])
     spec = HeadSpec("sentence_distance", "sentence", 3)
     read = load_model(tmp_path, specs=[MASKED, spec], seed=8)
-    assert read.account.new == ("heads.sentence_distance.linear.bias", "heads.sentence_distance.linear.weight")
+    assert read.report.new == ("heads.sentence_distance.linear.bias", "heads.sentence_distance.linear.weight")
     fresh = MultiTaskModel(small_settings(), VOCABULARY, [spec], seed=8).heads["sentence_distance"]
     assert torch.equal(read.model.heads["sentence_distance"].linear.weight, fresh.linear.weight)
 
@@ -291,6 +291,6 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(tmp_path, mo
 
 @pytest.mark.parametrize("key", ["is_decoder", "add_cross_attention"])
 def test_a_decoder_is_refused(key):
-    with pytest.raises(CheckpointError, match=f"here: {key} is True; only encoders"):
-        settings_of({"model_type": "ernie", key: True}, "here")
-    assert settings_of({"model_type": "ernie", key: False}, "here").layers == 12
+    with pytest.raises(CheckpointError, match=f"here: {key} is True; only bidirectional encoders"):
+        settings_from_config({"model_type": "ernie", key: True}, "here")
+    assert settings_from_config({"model_type": "ernie", key: False}, "here").layers == 12

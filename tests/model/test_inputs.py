@@ -15,7 +15,7 @@ from model_packs import make_pack, with_targets
 
 
 def test_trimmed_inputs_hold_real_tokens_and_real_targets_only():
-    inputs = Inputs.of(make_pack([4, 2, 5], tail=9, target_tail=6), "cpu", static=False)
+    inputs = Inputs.from_batch(make_pack([4, 2, 5], tail=9, target_tail=6), "cpu", static=False)
     assert inputs.tokens.shape == inputs.positions.shape == inputs.segments.shape == inputs.task_ids.shape == (11,)
     assert inputs.starts.tolist() == [0, 4, 6, 11]
     assert inputs.lengths == (4, 2, 5)
@@ -30,7 +30,7 @@ def test_trimmed_inputs_hold_real_tokens_and_real_targets_only():
     [(0, (4, 2, 5)), (1, (4, 2, 5, 1)), (8, (4, 2, 5, 8)), (9, (4, 2, 5, 8, 1)), (16, (4, 2, 5, 8, 8))],
 )
 def test_static_inputs_cover_the_tail_with_sequences_no_longer_than_the_limit(tail, lengths):
-    inputs = Inputs.of(make_pack([4, 2, 5], tail=tail, longest=8), "cpu", static=True)
+    inputs = Inputs.from_batch(make_pack([4, 2, 5], tail=tail, longest=8), "cpu", static=True)
     assert inputs.lengths == lengths
     assert inputs.starts.tolist() == [0, *np.cumsum(lengths)]
     assert inputs.tokens.shape == (11 + tail,)
@@ -39,7 +39,7 @@ def test_static_inputs_cover_the_tail_with_sequences_no_longer_than_the_limit(ta
 
 def test_static_targets_keep_their_shape_and_padding_weighs_nothing():
     batch = with_targets(make_pack([4, 2]), {"task": Targets(np.array([3, 5, 0, 0]), np.array([1, 2, 0, 0]), 2)})
-    targets = Inputs.of(batch, "cpu", static=True).targets["task"]
+    targets = Inputs.from_batch(batch, "cpu", static=True).targets["task"]
     assert targets.positions.tolist() == [3, 5, 0, 0]
     assert targets.weights is not None
     assert targets.weights.tolist() == [1, 1, 0, 0]
@@ -48,12 +48,12 @@ def test_static_targets_keep_their_shape_and_padding_weighs_nothing():
 
 def test_tasks_that_score_nothing_are_absent():
     batch = with_targets(make_pack([4, 2]), {"task": Targets(np.zeros(3), np.zeros(3), 0)})
-    assert not Inputs.of(batch, "cpu", static=True).targets
+    assert not Inputs.from_batch(batch, "cpu", static=True).targets
 
 
 def test_indices_are_int64_starts_int32_and_regression_labels_float32():
     batch = with_targets(make_pack([4, 2]), {"task": Targets(np.zeros(1, np.int32), np.array([0.5], np.float64), 1)})
-    inputs = Inputs.of(batch, "cpu", static=False)
+    inputs = Inputs.from_batch(batch, "cpu", static=False)
     assert (
         inputs.tokens.dtype == inputs.positions.dtype == inputs.segments.dtype == inputs.task_ids.dtype == torch.int64
     )
@@ -67,7 +67,7 @@ def test_arrays_lie_at_the_same_places_on_the_device_whatever_the_number_of_sequ
     for lengths in ([4, 2, 6], [12], [3, 3, 3, 3]):
         positions = np.zeros(8, np.int32)
         batch = with_targets(make_pack(lengths, tail=4), {name: Targets(positions, positions, 3) for name in "ab"})
-        inputs = Inputs.of(batch, "cpu", static=True)
+        inputs = Inputs.from_batch(batch, "cpu", static=True)
         tensors = [inputs.tokens, inputs.positions, inputs.segments, inputs.task_ids]
         tensors += [each for targets in inputs.targets.values() for each in (targets.positions, targets.labels)]
         offsets.add(tuple(each.storage_offset() * each.element_size() for each in tensors))
@@ -77,7 +77,7 @@ def test_arrays_lie_at_the_same_places_on_the_device_whatever_the_number_of_sequ
 
 def test_inputs_do_not_share_memory_with_the_batch():
     batch = make_pack([4])
-    inputs = Inputs.of(batch, "cpu", static=True)
+    inputs = Inputs.from_batch(batch, "cpu", static=True)
     before = inputs.tokens.clone()
     batch.tokens[:] = 0
     assert torch.equal(inputs.tokens, before)
@@ -100,9 +100,9 @@ def test_a_pack_reaches_a_card_in_one_copy_with_the_values_it_has_on_a_cpu(
     batch = with_targets(batch, {**batch.targets, "extra": extra, "nothing": Targets(np.zeros(3), np.zeros(3), 0)})
     copies = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer, "_copied", lambda host, device: copies.append(host) or host.clone())
-        there = Inputs.of(batch, "cuda", static)
-    here = Inputs.of(batch, "cpu", static)
+        patch.setattr(transfer, "_copy_async", lambda host, device: copies.append(host) or host.clone())
+        there = Inputs.from_batch(batch, "cuda", static)
+    here = Inputs.from_batch(batch, "cpu", static)
     assert len(copies) == 1
     kept = slice(None) if static else slice(batch.real_tokens)
     for name in ("tokens", "positions", "segments", "task_ids"):

@@ -24,7 +24,7 @@ def model():
 def step(model, batches, static=False):
     """Σ over tasks of sum / count over all of `batches`, with its gradients by parameter name."""
     model.zero_grad()
-    losses = [model(Inputs.of(batch, "cpu", static)) for batch in batches]
+    losses = [model(Inputs.from_batch(batch, "cpu", static)) for batch in batches]
     counts = {name: sum(loss[name].count for loss in losses if name in loss) for name in model.specs}
     total = sum(task.sum / counts[name] for loss in losses for name, task in loss.items())
     assert isinstance(total, torch.Tensor)
@@ -61,7 +61,7 @@ def test_duplicating_one_tasks_labels_changes_nothing(model, name):
     doubled = Targets(np.tile(old.positions, 2), np.tile(old.labels, 2), 2 * old.count)
     more = with_targets(batch, {**batch.targets, name: doubled})
     assert_same_step(step(model, [batch]), step(model, [more]))
-    once, twice = (model(Inputs.of(each, "cpu", False))[name] for each in (batch, more))
+    once, twice = (model(Inputs.from_batch(each, "cpu", False))[name] for each in (batch, more))
     assert twice.sum.item() == pytest.approx(2 * once.sum.item(), rel=1e-5)
     assert twice.correct.item() == 2 * once.correct.item()
     assert twice.count == 2 * once.count
@@ -74,7 +74,7 @@ def test_padding_weighs_nothing(model):
 
 def test_the_loss_is_cross_entropy_summed(model):
     model.eval()
-    inputs = Inputs.of(make_pack(LENGTHS), "cpu", False)
+    inputs = Inputs.from_batch(make_pack(LENGTHS), "cpu", False)
     hidden = model.encoder(inputs)
     losses = model(inputs)
     for name, pooled in (("capitalization_prediction", False), ("sentence_reordering", True)):
@@ -91,7 +91,7 @@ def test_the_loss_is_cross_entropy_summed(model):
 def test_only_tasks_with_targets_run_and_other_heads_get_no_gradient(model):
     batch = make_pack(LENGTHS)
     only = with_targets(batch, {"capitalization_prediction": batch.targets["capitalization_prediction"]})
-    losses = model(Inputs.of(only, "cpu", False))
+    losses = model(Inputs.from_batch(only, "cpu", False))
     assert list(losses) == ["capitalization_prediction"]
     losses["capitalization_prediction"].sum.backward()
     assert model.heads["sentence_reordering"].linear.weight.grad is None
@@ -102,7 +102,7 @@ def test_only_tasks_with_targets_run_and_other_heads_get_no_gradient(model):
 @pytest.mark.parametrize("static", [False, True])
 def test_predictions_agree_with_losses_and_leave_the_mode_as_it_was(static):
     model = MultiTaskModel(small_settings(dropout=0.3), VOCABULARY, SPECS, seed=4)
-    inputs = Inputs.of(make_pack(LENGTHS, tail=5, target_tail=4), "cpu", static)
+    inputs = Inputs.from_batch(make_pack(LENGTHS, tail=5, target_tail=4), "cpu", static)
     predictions = model.predictions(inputs)
     assert model.training
     assert model.heads["sentence_reordering"].training
@@ -137,7 +137,7 @@ def test_bf16_autocast_gives_fp32_losses_and_finite_gradients(dropout):
     model = MultiTaskModel(small_settings(dropout=dropout), VOCABULARY, SPECS, seed=4)
     batch = make_pack(LENGTHS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = model(Inputs.of(batch, "cpu", False))
+        losses = model(Inputs.from_batch(batch, "cpu", False))
     assert all(loss.sum.dtype == torch.float32 for loss in losses.values())
     sum(loss.sum / loss.count for loss in losses.values()).backward()
     assert all(

@@ -22,7 +22,7 @@ def recurrent(kind, **changes):
 
 
 def hidden_of(encoder, batch, static=False):
-    return encoder(Inputs.of(batch, "cpu", static))
+    return encoder(Inputs.from_batch(batch, "cpu", static))
 
 
 def test_the_setting_chooses_the_encoder():
@@ -52,7 +52,7 @@ def test_tokens_are_taken_by_time_the_longest_sequence_first(lengths):
 def test_a_layer_is_the_recurrence_of_torch_with_residual_and_norm(kind):
     encoder = recurrent(kind, layers=1).eval()
     batch = make_pack([5, 1, 9])
-    inputs = Inputs.of(batch, "cpu", static=False)
+    inputs = Inputs.from_batch(batch, "cpu", static=False)
     before, after = encoder.embeddings(*inputs.ids), encoder(inputs)
     layer = encoder.layers[0]
     for part, made in zip(before.split([5, 1, 9]), after.split([5, 1, 9]), strict=True):
@@ -130,7 +130,7 @@ def test_under_bf16_autocast_it_stays_close_to_fp32(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_heads_learn_a_few_sequences_by_heart(kind):
     model = MultiTaskModel(small_settings(kind=kind, dropout=0.0, init_std=0.1), VOCABULARY, SPECS, seed=4)
-    inputs = Inputs.of(make_pack([9, 1, 30, 4, 17]), "cpu", static=False)
+    inputs = Inputs.from_batch(make_pack([9, 1, 30, 4, 17]), "cpu", static=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     told = []
     for _ in range(60):

@@ -15,7 +15,7 @@ from ernie2.datasets.examples import Head
 from ernie2.finetuning.encoding import TARGET_NAME
 from ernie2.finetuning.heads import EncoderWithHead
 from ernie2.model import encoder as encoder_module
-from ernie2.model import levers
+from ernie2.model import optimizations
 from ernie2.model.attention import plan as plan_module
 from ernie2.model.attention.plan import AttentionPlan
 from ernie2.model.encoder import Encoder
@@ -84,7 +84,7 @@ def results(model, inputs, tasks=None):
 
 def assert_same(model, inputs, near, rows=True):
     assert (inputs.rows is not None) == rows
-    with levers.without("scored_rows"):
+    with optimizations.disabled("scored_rows"):
         plain = results(model, inputs)
     torch.testing.assert_close(results(model, inputs), plain, atol=near, rtol=near)
 
@@ -122,13 +122,13 @@ def test_losses_predictions_and_gradients_equal_those_of_all_rows_in_fp64(static
     model = MultiTaskModel(small_settings(), VOCABULARY, SPECS, seed=4).double().train()
     model.encoder.recompute = recompute
     # the losses of heads are float32, whatever the model computes in
-    assert_same(model, Inputs.of(pack, "cpu", static), near=1e-6)
+    assert_same(model, Inputs.from_batch(pack, "cpu", static), near=1e-6)
 
 
 def test_full_rows_in_one_group_give_what_all_rows_give(monkeypatch):
     monkeypatch.setattr(plan_module, "choose_kernel", lambda *facts: "dense")
     model = MultiTaskModel(small_settings(), VOCABULARY, SPECS, seed=4).double().train()
-    inputs = Inputs.of(scored_pack([20] * 6, ("masking", "order")), "cpu", static=False)
+    inputs = Inputs.from_batch(scored_pack([20] * 6, ("masking", "order")), "cpu", static=False)
     assert plan_module.plan_attention(inputs, torch.float64, small_settings(), True, inputs.rows).groups.tokens is None
     assert_same(model, inputs, near=1e-6)
 
@@ -136,7 +136,7 @@ def test_full_rows_in_one_group_give_what_all_rows_give(monkeypatch):
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.floats(0.05, 0.5), st.integers(0, 9))
 def test_hidden_states_and_gradients_equal_those_of_all_rows_however_sequences_lie(lengths, share, seed):
-    inputs = Inputs.of(scored_pack(lengths, ("masking",), share=share), "cpu", static=False)
+    inputs = Inputs.from_batch(scored_pack(lengths, ("masking",), share=share), "cpu", static=False)
     if inputs.rows is None:
         return
     encoder = Encoder(small_settings(), VOCABULARY, seed=seed).double()
@@ -153,7 +153,7 @@ def test_hidden_states_and_gradients_equal_those_of_all_rows_however_sequences_l
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_a_recurrent_encoder_gives_the_scored_rows_of_all_it_computes(kind):
     model = MultiTaskModel(small_settings(kind=kind), VOCABULARY, SPECS, seed=4)
-    assert_same(model, Inputs.of(scored_pack([20, 7, 33]), "cpu", False), near=1e-5)
+    assert_same(model, Inputs.from_batch(scored_pack([20, 7, 33]), "cpu", False), near=1e-5)
 
 
 def test_the_last_layer_computes_scored_rows_only():
@@ -161,7 +161,7 @@ def test_the_last_layer_computes_scored_rows_only():
     seen = []
     for layer in model.encoder.layers:
         layer.ffn.register_forward_hook(lambda module, given, hidden: seen.append(len(hidden)))
-    model(Inputs.of(scored_pack([20, 7, 33], ("order",)), "cpu", False))
+    model(Inputs.from_batch(scored_pack([20, 7, 33], ("order",)), "cpu", False))
     assert seen == [60, 3]
 
 
@@ -171,13 +171,13 @@ def test_fine_tuning_reads_first_tokens_only(head: Head):
     labels = {"classification": np.array([0, 2, 1]), "regression": np.array([0.5, 1, 2], np.float32)}
     labels["multi_label"] = np.eye(3, dtype=np.float32)
     pack = with_targets(pack, {TARGET_NAME: Targets(pack.starts[:-1], labels[head], 3)})
-    inputs = Inputs.of(pack, "cpu", static=False)
+    inputs = Inputs.from_batch(pack, "cpu", static=False)
     model = EncoderWithHead(Encoder(small_settings(), VOCABULARY), head, 1 if head == "regression" else 3, dropout=0.0)
     seen = []
     model.encoder.layers[-1].register_forward_hook(lambda module, given, hidden: seen.append(len(hidden)))
     both = []
     for off in ((), ("scored_rows",)):
-        with levers.without(*off):
+        with optimizations.disabled(*off):
             model.zero_grad(set_to_none=True)
             loss = model(inputs)[TARGET_NAME].sum
             loss.backward()
@@ -188,7 +188,7 @@ def test_fine_tuning_reads_first_tokens_only(head: Head):
 
 def test_tags_spans_and_means_read_all_rows():
     pack = make_pack([20, 7, 33], tasks=())
-    inputs = Inputs.of(with_targets(pack, {TARGET_NAME: targets_of(pack.starts[:-1])}), "cpu", static=False)
+    inputs = Inputs.from_batch(with_targets(pack, {TARGET_NAME: targets_of(pack.starts[:-1])}), "cpu", static=False)
     assert inputs.rows is not None
     for head, pooling in (("tagging", "first"), ("span", "first"), ("classification", "mean")):
         model = EncoderWithHead(Encoder(small_settings(), VOCABULARY), head, 3, pooling=pooling)
@@ -200,13 +200,13 @@ def test_tags_spans_and_means_read_all_rows():
 
 def test_a_step_with_attention_dropout_stays_finite():
     model = MultiTaskModel(small_settings(dropout=0.1, attention_dropout=0.5), VOCABULARY, SPECS, seed=4)
-    made = results(model, Inputs.of(scored_pack([20, 7, 33, 1]), "cpu", False))
+    made = results(model, Inputs.from_batch(scored_pack([20, 7, 33, 1]), "cpu", False))
     assert all(torch.isfinite(gradient).all() for gradient in made["gradients"].values())
 
 
 def test_a_pack_without_rows_is_as_it_was():
-    inputs = Inputs.of(scored_pack([20, 7, 33]), "cpu", False)
+    inputs = Inputs.from_batch(scored_pack([20, 7, 33]), "cpu", False)
     model = MultiTaskModel(small_settings(), VOCABULARY, SPECS, seed=4)
-    with levers.without("scored_rows"):
+    with optimizations.disabled("scored_rows"):
         plain = results(model, inputs)
     torch.testing.assert_close(results(model, dataclasses.replace(inputs, rows=None)), plain, atol=0, rtol=0)

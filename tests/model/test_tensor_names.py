@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.model.tensor_names import TIED, hf_parts, names_of, to_hf_name
+from ernie2.model.tensor_names import TIED, hf_parts, paddle_to_hf, to_hf_name
 
 LAYOUTS = ("Paddle fluid", "Paddle dygraph", "PaddleNLP")
 
@@ -38,7 +38,7 @@ def test_an_optimisers_variable_is_none_of_the_model(name):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_part_of_the_encoder_and_its_masked_head_has_a_name(layout):
-    reached = {to_hf_name(layout, name.replace("{i}", "0"))[0] for name in names_of(layout)}
+    reached = {to_hf_name(layout, name.replace("{i}", "0"))[0] for name in paddle_to_hf(layout)}
     wanted = {part for parts in hf_parts(1, "masked").values() for part in parts}
     never = {"embeddings.task_type_embeddings.weight"} if layout == "Paddle dygraph" else set()
     assert reached - TIED.keys() == wanted - never
@@ -46,5 +46,5 @@ def test_every_part_of_the_encoder_and_its_masked_head_has_a_name(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_no_two_names_lead_to_one_tensor(layout):
-    reached = [hf for hf, _ in names_of(layout).values()]
+    reached = [hf for hf, _ in paddle_to_hf(layout).values()]
     assert len(reached) == len(set(reached))

@@ -27,7 +27,7 @@ class Copied(list):
 @pytest.fixture
 def copies(monkeypatch):
     made = Copied()
-    monkeypatch.setattr(transfer, "_copied", made)
+    monkeypatch.setattr(transfer, "_copy_async", made)
     return made
 
 
@@ -55,6 +55,6 @@ def test_on_a_cpu_nothing_is_copied():
 def test_the_bytes_of_tensors_become_arrays_again(given_arrays):
     tensors = [torch.from_numpy(array) for array in given_arrays]
     joined = np.concatenate([array.reshape(-1).view(np.uint8) for array in given_arrays])
-    for array, expected in zip(transfer._parted(joined, tensors), given_arrays, strict=True):
+    for array, expected in zip(transfer._split_bytes(joined, tensors), given_arrays, strict=True):
         assert array.dtype == expected.dtype
         np.testing.assert_array_equal(array, expected)

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from ernie2.benchmarking.flops import encoder_flops
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
-from ernie2.model import levers
-from ernie2.model.encoder import DenseEncoder
+from ernie2.model import optimizations
+from ernie2.model.encoder import PaddedEncoder
 from ernie2.model.encoders import build_encoder
-from ernie2.model.formats.filling import load_model
-from ernie2.model.formats.own import Described, save_own
-from ernie2.model.hf import hf_config, unknown_to_hf
+from ernie2.model.formats.loading import load_model
+from ernie2.model.formats.native import ModelDescription, save_native
+from ernie2.model.hf import hf_config, unsupported_by_hf
 from ernie2.model.inputs import Inputs
-from ernie2.model.multitask import MultiTaskModel, tensors_of
+from ernie2.model.multitask import MultiTaskModel, model_tensors
 from ernie2.training.memory import estimate
 from model_packs import SPECS, VOCABULARY, make_pack, only_sequences, small_settings
 
@@ -95,7 +95,7 @@ def plain(encoder, settings: EncoderSettings, ids: list[torch.Tensor]):
 def test_a_variant_is_its_formula_written_out_in_outputs_and_gradients(variant):
     settings = of(variant)
     encoder = build_encoder(settings, 128, seed=2).double()
-    inputs = Inputs.of(make_pack(LENGTHS), "cpu", static=False)
+    inputs = Inputs.from_batch(make_pack(LENGTHS), "cpu", static=False)
     given = [ids.split(LENGTHS) for ids in inputs.ids]
     expected = torch.cat([plain(encoder, settings, list(each)) for each in zip(*given, strict=True)])
     hidden = encoder(inputs)
@@ -110,14 +110,16 @@ def test_a_variant_is_its_formula_written_out_in_outputs_and_gradients(variant):
 def test_packed_equals_one_by_one_and_scored_rows_equal_all(variant):
     model = MultiTaskModel(of(variant), VOCABULARY, SPECS[2:], seed=3)
     batch = make_pack(LENGTHS, tasks=SPECS[2:])
-    inputs = Inputs.of(batch, "cpu", static=False)
+    inputs = Inputs.from_batch(batch, "cpu", static=False)
     together = model.encoder(inputs)
-    alone = [model.encoder(Inputs.of(only_sequences(batch, [i]), "cpu", static=False)) for i in range(len(LENGTHS))]
+    alone = [
+        model.encoder(Inputs.from_batch(only_sequences(batch, [i]), "cpu", static=False)) for i in range(len(LENGTHS))
+    ]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
     assert inputs.rows is not None
     rows = model.encoder(inputs, inputs.rows)
     torch.testing.assert_close(rows, together.index_select(0, inputs.rows.index), atol=1e-4, rtol=1e-4)
-    with levers.without("attention_products"):
+    with optimizations.disabled("attention_products"):
         torch.testing.assert_close(model.encoder(inputs), together, atol=1e-4, rtol=1e-4)
 
 
@@ -126,12 +128,12 @@ def test_padded_batches_give_what_packs_give(variant):
     encoder = build_encoder(of(variant), 128, seed=2).eval()
     batch = make_pack([9, 4])
     batch = dataclasses.replace(batch, task_ids=batch.task_ids * 0 + 5)
-    inputs = Inputs.of(batch, "cpu", static=False)
+    inputs = Inputs.from_batch(batch, "cpu", static=False)
     ids, types = torch.zeros(2, 9, dtype=torch.int64), torch.zeros(2, 9, dtype=torch.int64)
     for row, (begin, end) in enumerate([(0, 9), (9, 13)]):
         ids[row, : end - begin], types[row, : end - begin] = inputs.tokens[begin:end], inputs.segments[begin:end]
     mask = (torch.arange(9) < torch.tensor([[9], [4]])).long()
-    made = DenseEncoder(encoder, task_id=5)(ids, mask, types)
+    made = PaddedEncoder(encoder, task_id=5)(ids, mask, types)
     torch.testing.assert_close(made[mask.bool()], encoder(inputs), atol=1e-4, rtol=1e-4)
 
 
@@ -139,18 +141,18 @@ def test_padded_batches_give_what_packs_give(variant):
 def test_a_variant_is_saved_in_our_folder_and_loaded_bit_for_bit(variant, tmp_path):
     settings = of(variant)
     model = MultiTaskModel(settings, VOCABULARY, SPECS, seed=3)
-    save_own(tmp_path, Described(settings, VOCABULARY, SPECS, {}, 0), tensors_of(model))
+    save_native(tmp_path, ModelDescription(settings, VOCABULARY, SPECS, {}, 0), model_tensors(model))
     loaded = load_model(tmp_path)
     assert loaded.model.settings == settings
-    assert loaded.account.new == loaded.account.left_out == ()
+    assert loaded.report.new == loaded.report.left_out == ()
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], tensor), name
 
 
 def test_hugging_face_refuses_what_its_class_is_not_in_one_error():
     settings = of({"norm": "pre", "feed_forward": "gated", "positions": "rotary"})
-    assert unknown_to_hf(EncoderSettings()) == []
-    assert unknown_to_hf(EncoderSettings(kind="gru")) == ["kind=gru"]
+    assert unsupported_by_hf(EncoderSettings()) == []
+    assert unsupported_by_hf(EncoderSettings(kind="gru")) == ["kind=gru"]
     with pytest.raises(
         CheckpointError, match=r"no norm=pre, feed_forward=gated, positions=rotary, as .* convert it with --to ernie2"
     ):

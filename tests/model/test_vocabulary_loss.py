@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.model import levers
+from ernie2.model import optimizations
 from ernie2.model import vocabulary_loss as module
-from ernie2.model.compiling import compiled
-from ernie2.model.heads import NEVER
+from ernie2.model.compiling import compile_function
+from ernie2.model.heads import PADDING_BIAS
 from ernie2.model.vocabulary_loss import chunk_rows, score_chunk, vocabulary_loss
 
 WIDTH, ROWS, WORDS = 24, 128, 70  # rows of the table, of which 70 are words
@@ -60,7 +60,7 @@ def test_loss_and_gradients_are_those_of_cross_entropy(positions, share, most, s
     count = max(1, round(share * positions)) if static else positions
     weights = static_weights(positions, count) if static else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(module._MOST_ROWS, "cpu", most)
+        patch.setitem(module._MAX_CHUNK_ROWS, "cpu", most)
         summed, right = vocabulary_loss(states, table, bias, labels, weights, count)
     best = F.linear(states, table, bias).argmax(-1)
     assert right.item() == (best == labels)[:count].sum().item()
@@ -74,7 +74,7 @@ def test_every_form_scores_a_chunk_as_float64_does(form, dtype, weighed, monkeyp
     monkeypatch.setattr(module, "_TILE_ROWS", 6)
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(40, ROWS, generator=generator) * torch.logspace(-2, 2, 40)[:, None]
-    logits[:, WORDS:] += NEVER
+    logits[:, WORDS:] += PADDING_BIAS
     logits[3, :WORDS], logits[4, 7], logits[5, 7] = 0.0, 3e4, -3e4  # all words alike; one sure; one impossible
     logits = logits.to(dtype)
     answer = torch.randint(0, WORDS, (40, 1), generator=generator)
@@ -98,29 +98,29 @@ def test_every_form_scores_a_chunk_as_float64_does(form, dtype, weighed, monkeyp
     assert FORMS[form](logits, answer, weight, False)[2] is None
 
 
-@pytest.mark.parametrize("lever", ["vocabulary_tiles", "vocabulary_stop_at_count"])
+@pytest.mark.parametrize("optimization", ["vocabulary_tiles", "vocabulary_skip_padding"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_a_lever_the_result_is_the_same(lever, dtype, monkeypatch):
-    monkeypatch.setitem(module._MOST_ROWS, "cpu", 16)
+def test_without_an_optimization_the_result_is_the_same(optimization, dtype, monkeypatch):
+    monkeypatch.setitem(module._MAX_CHUNK_ROWS, "cpu", 16)
     monkeypatch.setattr(module, "_TILE_ROWS", 6)
     results = []
-    for off in ((), (lever,)):
+    for off in ((), (optimization,)):
         states, table, bias, labels = drawn(50)
-        with levers.without(*off), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32):
+        with optimizations.disabled(*off), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32):
             summed, right = vocabulary_loss(states, table, bias, labels, static_weights(50, 30), 30)
         results.append((summed, right, *torch.autograd.grad(summed, (states, table, bias))))
     for on, without in zip(*results, strict=True):
         torch.testing.assert_close(on, without, atol=1e-6, rtol=1e-5)
 
 
-def test_the_compiled_form_follows_its_lever():
+def test_the_compiled_form_follows_its_optimization():
     states, table, bias, labels = drawn(32)
     weights, exact = static_weights(32, 30), reference(*drawn(32), static_weights(32, 30))
     for off in ((), ("vocabulary_logsumexp",)):
         torch._dynamo.reset()
         used = []
-        score = compiled(score_chunk, lambda graph, _: used.append(graph.code) or graph.forward)  # noqa: B023
-        with levers.without(*off):
+        score = compile_function(score_chunk, lambda graph, _: used.append(graph.code) or graph.forward)  # noqa: B023
+        with optimizations.disabled(*off):
             summed, _ = vocabulary_loss(states, table, bias, labels, weights, 30, score)
         assert ("softmax" in used[0]) == bool(off)
         torch.testing.assert_close(summed.detach().double(), exact[0], atol=1e-4, rtol=1e-6)
@@ -129,7 +129,7 @@ def test_the_compiled_form_follows_its_lever():
 
 @pytest.mark.parametrize(("count", "chunks"), [(1, 1), (16, 1), (17, 2), (33, 3), (64, 4)])
 def test_chunks_of_padding_only_are_not_computed(count, chunks, monkeypatch):
-    monkeypatch.setitem(module._MOST_ROWS, "cpu", 16)
+    monkeypatch.setitem(module._MAX_CHUNK_ROWS, "cpu", 16)
     seen = []
 
     def score(logits, *arguments):
@@ -145,9 +145,9 @@ def test_chunks_of_padding_only_are_not_computed(count, chunks, monkeypatch):
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_counts_that_change_from_batch_to_batch_compile_nothing_again(backend, monkeypatch):
-    monkeypatch.setitem(module._MOST_ROWS, "cpu", 16)
+    monkeypatch.setitem(module._MAX_CHUNK_ROWS, "cpu", 16)
     torch._dynamo.reset()
-    score = compiled(score_chunk, backend)
+    score = compile_function(score_chunk, backend)
     states, table, bias, labels = drawn(60)  # 4 chunks of 16, the last padded
     vocabulary_loss(states, table, bias, labels, static_weights(60, 60), 60, score)
     with torch._dynamo.config.patch(error_on_recompile=True):
@@ -178,7 +178,7 @@ def test_rows_of_a_chunk(positions, vocabulary, device, static, rows):
 
 @given(st.integers(1, 100_000), st.integers(64, 300_000), st.sampled_from(["cpu", "cuda"]), st.booleans())
 def test_chunks_are_as_few_and_as_equal_as_can_be(positions, vocabulary, device, static):
-    most = min(module._MOST_ROWS[device], max(8, module._MOST_LOGITS // vocabulary))
+    most = min(module._MAX_CHUNK_ROWS[device], max(8, module._MAX_CHUNK_LOGITS // vocabulary))
     rows = chunk_rows(positions, vocabulary, device, static)
     chunks = -(-positions // rows)
     assert chunks <= -(-positions // most)
@@ -194,7 +194,7 @@ def test_an_improbable_label_has_its_true_loss_not_infinity():
 
 @pytest.mark.parametrize("most", [16, 1024])
 def test_under_bf16_autocast_loss_is_fp32_and_gradients_have_the_dtype_of_their_tensors(most, monkeypatch):
-    monkeypatch.setitem(module._MOST_ROWS, "cpu", most)
+    monkeypatch.setitem(module._MAX_CHUNK_ROWS, "cpu", most)
     states, table, bias, labels = drawn(40)
     low = states.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -237,7 +237,7 @@ def peak_bytes(work):
 
 def test_memory_grows_with_positions_plus_vocabulary_and_not_with_their_product(monkeypatch):
     rows, width, chunk = 4096, 16, 1 << 16
-    monkeypatch.setattr(module, "_MOST_LOGITS", chunk)
+    monkeypatch.setattr(module, "_MAX_CHUNK_LOGITS", chunk)
     table, bias = torch.randn(rows, width, requires_grad=True), torch.zeros(rows, requires_grad=True)
 
     def step(positions, loss):
@@ -259,7 +259,7 @@ def test_memory_grows_with_positions_plus_vocabulary_and_not_with_their_product(
 
 
 def test_nothing_of_the_size_of_the_logits_is_kept_for_the_backward_pass(monkeypatch):
-    monkeypatch.setitem(module._MOST_ROWS, "cpu", 16)
+    monkeypatch.setitem(module._MAX_CHUNK_ROWS, "cpu", 16)
     states, table, bias, labels = drawn(200)
     kept = []
 

@@ -32,7 +32,7 @@ def test_flash_attention_is_chosen_before_the_trainer_is_built_where_16_bits_com
 ):
     found = []
     monkeypatch.setattr(
-        "ernie2.runs.build.activate_newest", lambda device, width, _: found.append((device.type, width))
+        "ernie2.runs.build.activate_newest_flash", lambda device, width, _: found.append((device.type, width))
     )
     monkeypatch.setattr("ernie2.runs.build.Trainer", lambda *_, **__: pytest.fail(f"{found}"))
     with pytest.raises(pytest.fail.Exception) as stopped:

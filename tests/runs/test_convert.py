@@ -16,7 +16,7 @@ import paddle_files
 import tiny
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, StorageError
-from ernie2.model.formats.filling import load_model
+from ernie2.model.formats.loading import load_model
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.training.checkpoints import newest
 
@@ -49,7 +49,7 @@ def test_a_model_of_paddle_becomes_one_that_transformers_runs_with_paddlenlps_ou
     made = ernie2.convert(paddle_files.FOLDER / name, tmp_path / "hf")
     assert made.folder == tmp_path / "hf"
     assert made.layout == paddle_files.LAYOUTS[name]
-    assert made.account.new == made.account.left_out == ()
+    assert made.report.new == made.report.left_out == ()
     model, told = ErnieForMaskedLM.from_pretrained(tmp_path / "hf", output_loading_info=True)
     assert not told["missing_keys"]
     with np.load(paddle_files.FOLDER / name / "reference.npz") as reference:
@@ -90,8 +90,8 @@ def test_what_a_checkpoint_lacks_is_told_and_not_made_up(tmp_path, capsys):
     sizes = {"vocab_size": 64, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3}
     BertForMaskedLM(BertConfig(**sizes, intermediate_size=40)).save_pretrained(tmp_path / "bert")
     made = ernie2.convert(tmp_path / "bert", tmp_path / "hf")
-    assert made.account.new == ()
-    assert made.account.notes == (
+    assert made.report.new == ()
+    assert made.report.notes == (
         "the checkpoint lacks encoder.pooler.bias, encoder.pooler.weight; nothing was written in their place",
     )
     assert not [name for name in load_file(tmp_path / "hf/model.safetensors") if "pooler" in name]
@@ -117,7 +117,7 @@ def test_rows_beyond_the_vocabulary_go_when_asked_and_no_others(tmp_path):
         ernie2.convert(source, tmp_path / "hf", vocabulary=204)
     assert load_model(source).model.vocab_size == 211
     made = ernie2.convert(source, tmp_path / "hf", vocabulary=205)
-    assert made.account.left_out == ("mask_lm_out_fc.b_0[205:]", "word_embedding[205:]")
+    assert made.report.left_out == ("mask_lm_out_fc.b_0[205:]", "word_embedding[205:]")
     assert load_file(tmp_path / "hf/model.safetensors")["ernie.embeddings.word_embeddings.weight"].shape == (205, 32)
     assert json.loads((tmp_path / "hf/config.json").read_text())["vocab_size"] == 205
 
@@ -126,7 +126,7 @@ def test_tables_grow_when_asked_and_new_rows_are_named(tmp_path):
     made = ernie2.convert(
         paddle_files.FOLDER / "dygraph", tmp_path / "hf", task_ids=16, segment_types=6, position_rows=64, vocabulary=220
     )
-    assert made.account.new == (
+    assert made.report.new == (
         "encoder.embeddings.position.weight[40:]",
         "encoder.embeddings.segment.weight[4:]",
         "encoder.embeddings.task.weight",
@@ -136,7 +136,7 @@ def test_tables_grow_when_asked_and_new_rows_are_named(tmp_path):
     weights = load_file(tmp_path / "hf/model.safetensors")
     assert not weights["ernie.embeddings.task_type_embeddings.weight"].any()
     grown = ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "grown", task_ids=7)
-    assert grown.account.new == ("encoder.embeddings.task.weight[5:]",)
+    assert grown.report.new == ("encoder.embeddings.task.weight[5:]",)
     table = load_file(tmp_path / "grown/model.safetensors")["ernie.embeddings.task_type_embeddings.weight"]
     assert torch.equal(table[5:], table[:1].expand(2, -1))
 

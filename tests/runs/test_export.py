@@ -104,7 +104,7 @@ def test_a_recurrent_encoder_becomes_a_folder_of_ours_that_can_be_measured_and_s
     assert [task.name for task in load_checkpoint(folder, shards).tasks] == list(tiny.FOUR)
     specs = list(made.trainer.model.specs.values())
     started = warm_start(folder, recipe.encoder, specs, seed=1, shards=shards)
-    assert started.account.new == started.account.left_out == ()
+    assert started.report.new == started.report.left_out == ()
     with pytest.raises(CheckpointError, match=r"no kind=gru.*--to ernie2"):
         convert(folder, tmp_path / "hf")
     assert not (tmp_path / "hf").exists()

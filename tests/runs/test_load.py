@@ -10,7 +10,7 @@ import tiny
 import tiny_run
 from ernie2.batches.batch import end_to_end
 from ernie2.errors import CheckpointError, ShardError
-from ernie2.model.formats.filling import load_model
+from ernie2.model.formats.loading import load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
 from ernie2.runs.build import build, head_specs
@@ -54,9 +54,9 @@ def test_a_warm_start_takes_what_is_there_and_names_the_rest(trained, which):
     source = run if which == "run" else run / "hf"
     specs = [*head_specs(load_checkpoint(run, shards).tasks)[:3], HeadSpec("news", "sentence", 5)]
     started = warm_start(source, trainer.model.settings, specs, seed=5, shards=shards)
-    assert set(started.account.new) == {"heads.news.linear.weight", "heads.news.linear.bias"}
+    assert set(started.report.new) == {"heads.news.linear.weight", "heads.news.linear.bias"}
     assert {"heads.sentence_reordering.linear.weight", "heads.sentence_reordering.linear.bias"} <= set(
-        started.account.left_out
+        started.report.left_out
     )
     ours = started.model.state_dict()
     for name, parameter in trainer.model.state_dict().items():
@@ -148,12 +148,12 @@ def test_pre_training_starts_from_a_model_of_paddle(tmp_path, name):
     started = warm_start(source, settings, specs, seed=0, shards=shards, grow=grow)
     assert started.stored.layout == paddle_files.LAYOUTS[name]
     assert started.model.vocab_size == 205
-    assert any(left.endswith("[205:]") for left in started.account.left_out)
-    assert {name for name in started.account.new if name.startswith("heads.")} == {
+    assert any(left.endswith("[205:]") for left in started.report.left_out)
+    assert {name for name in started.report.new if name.startswith("heads.")} == {
         "heads.sentence_distance.linear.weight",
         "heads.sentence_distance.linear.bias",
     }
-    assert any(new.startswith("encoder.embeddings.task.weight") for new in started.account.new)
+    assert any(new.startswith("encoder.embeddings.task.weight") for new in started.report.new)
     for key, tensor in theirs.model.encoder.layers.state_dict().items():
         assert torch.equal(tensor, started.model.encoder.layers.state_dict()[key]), key
     recipe = tiny_run.recipe(tmp_path, encoder=settings.model_dump(), batch={"sequence_tokens": 40})
@@ -169,8 +169,8 @@ def test_pre_training_starts_from_the_real_minilm_with_its_outputs_unchanged(tmp
     settings = theirs.settings.model_copy(update={"task_ids": 16, "segment_types": 4})
     specs = [HeadSpec("knowledge_masking", "token", None)]
     started = warm_start(minilm.folder(), settings, specs, 0, shards, grow=["segment_types"])
-    assert started.account.left_out == ("embeddings.position_ids",)
-    assert set(started.account.new) == {
+    assert started.report.left_out == ("embeddings.position_ids",)
+    assert set(started.report.new) == {
         "encoder.embeddings.segment.weight[2:]",
         "encoder.embeddings.task.weight",
         *(f"heads.knowledge_masking.{part}" for part in ("bias", "norm.bias", "norm.weight")),
@@ -178,7 +178,7 @@ def test_pre_training_starts_from_the_real_minilm_with_its_outputs_unchanged(tmp
     }
     tokens = [np.array([101, 2023, 2003, 102]), np.array([101, 7592, 102])]
     segments = [np.zeros(4, np.int64), np.zeros(3, np.int64)]
-    inputs = Inputs.of(end_to_end(tokens, segments, [0, 5], {}, room=7, longest=4, pad=0), "cpu", static=False)
+    inputs = Inputs.from_batch(end_to_end(tokens, segments, [0, 5], {}, room=7, longest=4, pad=0), "cpu", static=False)
     with torch.no_grad():
         assert torch.equal(theirs.eval().encoder(inputs), started.model.eval().encoder(inputs))
 
@@ -203,7 +203,7 @@ def test_more_segment_types_than_a_checkpoint_has_are_refused_unless_named(train
     with pytest.raises(CheckpointError, match=r"segment_types=9, there 4.*by growing segment_types"):
         warm_start(run, settings, [], seed=0, shards=shards)
     started = warm_start(run, settings, [], seed=0, shards=shards, grow=["segment_types"])
-    assert started.account.new == ("encoder.embeddings.segment.weight[4:]",)
+    assert started.report.new == ("encoder.embeddings.segment.weight[4:]",)
 
 
 def test_a_checkpoint_of_another_vocabulary_is_refused_with_the_first_token_that_differs(tmp_path):
@@ -225,7 +225,7 @@ def test_tokens_a_checkpoint_does_not_have_are_refused_unless_the_vocabulary_may
     with pytest.raises(ShardError, match=r"has 211 tokens, the tokeniser of .* 215"):
         warm_start(source, settings, [], seed=0, shards=shards)
     started = warm_start(source, settings, [], seed=0, shards=shards, grow=["vocabulary"])
-    assert started.account.new == ("encoder.embeddings.token.weight[211:]",)
+    assert started.report.new == ("encoder.embeddings.token.weight[211:]",)
     assert started.model.vocab_size == 215
 
 

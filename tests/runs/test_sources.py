@@ -14,7 +14,7 @@ import tiny
 import tiny_run
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError, ShardError
-from ernie2.model.formats.filling import load_model
+from ernie2.model.formats.loading import load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.sources import (
@@ -43,7 +43,7 @@ def test_a_run_holds_the_parameters_of_its_newest_checkpoint_and_the_heads_of_it
     assert stored.specs[3].classes == 33
     assert stored.vocab_size == 1000
     read = load_model(stored)
-    assert read.account.new == read.account.left_out == ()
+    assert read.report.new == read.report.left_out == ()
     for name, tensor in newest(run).parameters().items():
         assert torch.equal(tensor, read.model.state_dict()[name]), name
 
@@ -104,9 +104,9 @@ def test_a_run_that_was_moved_or_resumed_keeps_its_checkpoints(run, tmp_path):
 def test_the_keys_of_ours_are_those_the_run_left_in_its_hugging_face_folder(run):
     config = json.loads((run / "hf/config.json").read_text())
     stored = open_run_or_checkpoint(run)
-    assert stored.carried == {key: config[key] for key in stored.carried}
-    assert set(stored.carried) == {"ernie2_task_ids", "ernie2_task_instances", "ernie2_task_options"}
-    assert sum(stored.carried["ernie2_task_instances"].values()) > 0
+    assert stored.metadata == {key: config[key] for key in stored.metadata}
+    assert set(stored.metadata) == {"ernie2_task_ids", "ernie2_task_instances", "ernie2_task_options"}
+    assert sum(stored.metadata["ernie2_task_instances"].values()) > 0
 
 
 def test_instances_of_a_task_that_was_never_trained_are_none():

@@ -74,7 +74,7 @@ def test_figures_are_those_of_a_plain_recount(heldout):
     exam = exams._exams["capitalization_prediction"]
     predicted, losses = [], []
     for pack in exam.packs:
-        loss, classes = model.predictions(Inputs.of(pack, CPU, static=False))["capitalization_prediction"]
+        loss, classes = model.predictions(Inputs.from_batch(pack, CPU, static=False))["capitalization_prediction"]
         predicted += classes.tolist()
         losses += loss.tolist()
     found = figures["capitalization_prediction"]

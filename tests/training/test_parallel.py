@@ -52,7 +52,7 @@ def inputs():
         "order": Targets(np.array([0]), np.array([1]), 1),
     }
     pack = end_to_end([rng.integers(5, 50, size=12)], [np.zeros(12, int)], [0], targets, room=16, longest=32, pad=0)
-    return Inputs.of(pack, CPU, static=False)
+    return Inputs.from_batch(pack, CPU, static=False)
 
 
 def dtypes_in_use(model):

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from ernie2.benchmarking.flops import peak_of
-from ernie2.benchmarking.input_side import input_side
-from ernie2.benchmarking.mix import Step, Taken, sample
-from ernie2.benchmarking.ours import Ours
-from ernie2.benchmarking.warm_up import LEAST_STEPS, MOST_STEPS, Side, warm_up
+from ernie2.benchmarking.flops import device_peak
+from ernie2.benchmarking.input_pipeline import measure_input_pipeline
+from ernie2.benchmarking.measured_trainer import MeasuredTrainer
+from ernie2.benchmarking.mix import MeasuredStep, MeasuredSteps, sample_task_sets
+from ernie2.benchmarking.warm_up import MAX_STEPS, MIN_STEPS, Side, warm_up
 from ernie2.config.settings import Recipe
 from ernie2.console import log_info, progress
 from ernie2.errors import ConfigError
@@ -34,7 +34,7 @@ from ernie2.training.run_record import RunRecord
 from ernie2.training.step import choose_precision
 
 BENCH_FILE = "bench.jsonl"
-LEAST_INPUT_STEPS = 3
+MIN_INPUT_STEPS = 3
 
 Note = Callable[[str, Mapping[str, Any]], None]
 """Is given every single measurement when it is made: what it is, and its figures."""
@@ -62,8 +62,8 @@ class Bench:
         self.precision = self.made.record.precision
         self.trainer = self.made.trainer
         self.counts = task_sets(self.trainer.plans)
-        self.sets = sample(self.counts, steps)
-        self.ours = Ours(self.trainer, self.precision, device)
+        self.sets = sample_task_sets(self.counts, steps)
+        self.ours = MeasuredTrainer(self.trainer, self.precision, device)
         begin(self)
         self._warm_up_steps = self.warm_up([self.ours])
         self._warm_graphs = self.ours.graphs
@@ -73,20 +73,20 @@ class Bench:
         """Train `sides` on packs of the recipe until their steps get no faster; return the steps each has taken."""
         compiled, packs_of, names = self.trainer.model.static_shapes, self.ours.taker.packs, _names(sides)
 
-        def advance(number: int, least: int, chosen: TaskSet, steps: Sequence[Step]) -> None:
+        def advance(number: int, least: int, chosen: TaskSet, steps: Sequence[MeasuredStep]) -> None:
             for side, step in zip(sides, steps, strict=True):
                 self.note("warm_up", {"side": side.name, **asdict(chosen), **asdict(step)})
-            self.advance(f"warm-up of {names}, step {number} of {least} to {max(least, MOST_STEPS)}")
+            self.advance(f"warm-up of {names}, step {number} of {least} to {max(least, MAX_STEPS)}")
 
         return warm_up(sides, packs_of, self.sets, compiled=compiled, advance=advance)
 
     def steps(self) -> dict[str, Any]:
         """Rates of our step."""
-        return {"step": self.own_figures(self.in_turns([self.ours])[self.ours.name])}
+        return {"step": self.summarise(self.measure_in_turns([self.ours])[self.ours.name])}
 
-    def in_turns(self, sides: Sequence[Side]) -> dict[str, Taken]:
+    def measure_in_turns(self, sides: Sequence[Side]) -> dict[str, MeasuredSteps]:
         """Steps of all `sides` on the same packs, by the name of each."""
-        taken = {side.name: Taken() for side in sides}
+        taken = {side.name: MeasuredSteps() for side in sides}
         for number, chosen in enumerate(self.sets):
             packs = self.ours.taker.packs(chosen)
             self.ours.note_kernels(packs)
@@ -98,11 +98,11 @@ class Bench:
             self.advance(f"{_names(sides)}, step {number + 1} of {len(self.sets)}")
         return taken
 
-    def own_figures(self, taken: Taken) -> dict[str, Any]:
+    def summarise(self, taken: MeasuredSteps) -> dict[str, Any]:
         """The figures of our steps: rates, MFU, memory, kernels and graphs."""
         rates = taken.rates(self.counts)
         assert rates is not None
-        peak = peak_of(self.device, self.precision)
+        peak = device_peak(self.device, self.precision)
         return {
             **asdict(rates),
             "warm_up_steps": self._warm_up_steps,
@@ -121,8 +121,10 @@ class Bench:
         }
 
     def inputs(self, steps: int, seconds: float = 2.0) -> dict[str, Any]:
-        """What feeds the steps, as `input_side` measures it."""
-        return input_side(self.ours.taker, self.sets, steps, seconds, lambda: self.advance("input side"), self.note)
+        """What feeds the steps, as `measure_input_pipeline` measures it."""
+        return measure_input_pipeline(
+            self.ours.taker, self.sets, steps, seconds, lambda: self.advance("input side"), self.note
+        )
 
 
 def _names(sides: Sequence[Side]) -> str:
@@ -157,10 +159,10 @@ def bench(
     shards = prepare_shards(checked, None)
     log_info(
         f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}: a warm-up of every side, of "
-        f"{LEAST_STEPS} to {MOST_STEPS} steps where nothing is compiled, then {steps} each; nothing of it is kept"
+        f"{MIN_STEPS} to {MAX_STEPS} steps where nothing is compiled, then {steps} each; nothing of it is kept"
     )
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
-    few = max(LEAST_INPUT_STEPS, steps // 3)
+    few = max(MIN_INPUT_STEPS, steps // 3)
     identity = secrets.token_hex(4)
 
     def note(what: str, facts: Mapping[str, Any]) -> None:

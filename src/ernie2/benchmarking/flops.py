@@ -25,12 +25,12 @@ from ernie2.batches.batch import PackedBatch
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.encoders import ENCODERS
 from ernie2.model.heads import HeadSpec, head_class
-from ernie2.model.levers import enabled
+from ernie2.model.optimizations import is_enabled
 from ernie2.model.scored_rows import choose_rows
 from ernie2.training.measuring import synchronise
 
 _TERA = 10**12
-_KNOWN = (
+_DATA_SHEETS = (
     # words of the name torch gives, bf16 or fp16 with tensor cores and without sparsity, fp32 without TF32; TFLOP/s
     ("H200 NVL", 835.5, 60.0),
     ("H200", 989.4, 66.9),
@@ -40,7 +40,7 @@ _KNOWN = (
     ("A100", 312.0, 19.5),
 )
 """NVIDIA's data sheets; the first entry whose words are in the device's name."""
-_SLICE = re.compile(r"\bMIG\b|-\d+C$")
+_PARTITION = re.compile(r"\bMIG\b|-\d+C$")
 """Names of a part of a card: a MIG instance, a virtual GPU."""
 _SECONDS = 1.0
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -63,7 +63,7 @@ def step_flops(
         for name, targets in pack.targets.items():
             made += 6 * targets.count * head_class(specs[name]).matrix_weights(settings, specs[name], vocab_size)
         choice = None
-        if not all_rows and enabled("scored_rows"):
+        if not all_rows and is_enabled("scored_rows"):
             choice = choose_rows(pack, pack.real_tokens, pack.starts, static=False)
         made += encoder_flops(settings, np.diff(pack.starts), None if choice is None else np.diff(choice.starts))
     return made
@@ -88,7 +88,7 @@ class Peak:
 
 
 @cache
-def peak_of(device: torch.device, precision: str) -> Peak:
+def device_peak(device: torch.device, precision: str) -> Peak:
     """The known peak of a GPU in `precision`, else the best of matrix products tried now, once in a process."""
     known = known_peak(torch.cuda.get_device_name(device), precision) if device.type == "cuda" else None
     return known or measured_peak(device, precision, 8_192 if device.type == "cuda" else 1_024)
@@ -96,8 +96,8 @@ def peak_of(device: torch.device, precision: str) -> Peak:
 
 def known_peak(name: str, precision: str) -> Peak | None:
     """What the data sheet of the GPU called `name` says for dense products; None for a slice of one, or an unknown."""
-    for known, half, single in _KNOWN:
-        if re.search(rf"\b{known}\b", name) and not _SLICE.search(name):
+    for known, half, single in _DATA_SHEETS:
+        if re.search(rf"\b{known}\b", name) and not _PARTITION.search(name):
             return Peak((single if precision == "fp32" else half) * _TERA, f"data sheet of {known}, dense {precision}")
     return None
 

@@ -12,7 +12,7 @@ from ernie2.batches.stages import Plan, spread
 from ernie2.training.measuring import TaskSet
 
 
-def sample(counts: Mapping[TaskSet, int], steps: int) -> list[TaskSet]:
+def sample_task_sets(counts: Mapping[TaskSet, int], steps: int) -> list[TaskSet]:
     """`steps` task sets, as often as `counts` (steps of the plan, the commonest first) has them, interleaved.
 
     Every set comes once before any comes more often than its share; where there are more sets than steps, the rarest
@@ -27,7 +27,7 @@ def sample(counts: Mapping[TaskSet, int], steps: int) -> list[TaskSet]:
     return [chosen[place] for place in spread(list(given.values()))]
 
 
-class Mix(Plan):
+class RepeatingPlan(Plan):
     """Task sets over and over, as much of a plan without an end as a loader asks for."""
 
     def __init__(self, sets: Sequence[TaskSet]) -> None:
@@ -46,7 +46,7 @@ class Mix(Plan):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class MeasuredStep:
     """One measured step: its seconds, its real tokens, the operations they need, and the tokens with padding."""
 
     seconds: float
@@ -56,12 +56,12 @@ class Step:
 
 
 @dataclass
-class Taken:
+class MeasuredSteps:
     """Measured steps by task set, of one contestant."""
 
-    steps: dict[TaskSet, list[Step]] = field(default_factory=dict)
+    steps: dict[TaskSet, list[MeasuredStep]] = field(default_factory=dict)
 
-    def add(self, chosen: TaskSet, step: Step) -> None:
+    def add(self, chosen: TaskSet, step: MeasuredStep) -> None:
         self.steps.setdefault(chosen, []).append(step)
 
     def rates(self, counts: Mapping[TaskSet, int], only: Iterable[str] = ()) -> Rates | None:

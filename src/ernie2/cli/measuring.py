@@ -149,7 +149,7 @@ def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def show_input(side: Mapping[str, Any]) -> None:
-    """Print what `input_side` measured."""
+    """Print the input pipeline figures."""
     alone = side["one_process"]
     log_result("\nInput side: one loader process alone, and the share of the time in which training waits for packs")
     log_result(

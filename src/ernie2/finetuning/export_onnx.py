@@ -21,9 +21,9 @@ from ernie2.finetuning.finetuned_model import CONFIG_KEY, load_finetuned
 from ernie2.finetuning.heads import PaddedEncoderWithHead
 from ernie2.finetuning.paper import DEFAULT_SETTINGS
 from ernie2.finetuning.pretrained import load_pretrained
-from ernie2.model.encoder import DenseEncoder
-from ernie2.model.formats.own import OWN as OWN_FILE
-from ernie2.model.hf import CONFIG, hf_config, unknown_to_hf
+from ernie2.model.encoder import PaddedEncoder
+from ernie2.model.formats.native import NATIVE_CONFIG
+from ernie2.model.hf import CONFIG, hf_config, unsupported_by_hf
 from ernie2.runs.sources import unfinished_note
 from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.storage.atomic import staged_folder, write_json
@@ -141,7 +141,7 @@ def _unpadded(values: Any, mask: Any) -> Any:
 
 
 def _is_finetuned(folder: Path) -> bool:
-    for name in (CONFIG, OWN_FILE):
+    for name in (CONFIG, NATIVE_CONFIG):
         with suppress(FileNotFoundError, DamagedFile):
             if CONFIG_KEY in read_json(folder / name, dict):
                 return True
@@ -174,14 +174,14 @@ def _load_encoder(checkpoint: Path, task_id: str | None) -> _OnnxSource:
     pooled = not any(name.startswith("encoder.pooler.") for name in new)
     outputs = ("last_hidden_state", "pooler_output") if pooled else ("last_hidden_state",)
     config = hf_config(carrier.settings, carrier.vocab_size, source.stored.task_ids, (), source.tokenizer.pad_id)
-    network = _EncoderOnly(DenseEncoder(carrier.encoder, row), pooled).eval()
+    network = _EncoderOnly(PaddedEncoder(carrier.encoder, row), pooled).eval()
     return _OnnxSource(network, outputs, source.tokenizer, config, source.stored.settings)
 
 
 class _EncoderOnly(nn.Module):
     """An encoder with named outputs."""
 
-    def __init__(self, dense: DenseEncoder, pooled: bool) -> None:
+    def __init__(self, dense: PaddedEncoder, pooled: bool) -> None:
         super().__init__()
         self.dense, self.pooled = dense, pooled
 
@@ -192,7 +192,7 @@ class _EncoderOnly(nn.Module):
 
 
 def _check_exportable(folder: Path, settings: EncoderSettings) -> None:
-    if lacking := unknown_to_hf(settings):
+    if lacking := unsupported_by_hf(settings):
         raise CheckpointError(
             f"{folder}: its encoder has {', '.join(lacking)}; only what Hugging Face's ErnieModel can be is written "
             "as ONNX."

@@ -28,10 +28,10 @@ from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.finetuning.heads import EncoderWithHead, output_count
 from ernie2.model.formats.containers import read_weights
-from ernie2.model.formats.filling import check_numbers, load_model
-from ernie2.model.formats.own import OWN, Described, read_own, save_own
-from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, to_hf, unknown_to_hf
-from ernie2.model.multitask import MultiTaskModel, tensors_of
+from ernie2.model.formats.loading import check_numbers, load_model
+from ernie2.model.formats.native import NATIVE_CONFIG, ModelDescription, read_native, save_native
+from ernie2.model.hf import CONFIG, WEIGHTS, hf_config, hf_state_dict, unsupported_by_hf
+from ernie2.model.multitask import MultiTaskModel, model_tensors
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.storage.arrays import save_tensors
@@ -96,17 +96,17 @@ def save_finetuned(folder: Path, finetuned: FinetunedModel) -> None:
     linear = {name: tensor.detach().cpu().clone() for name, tensor in finetuned.model.linear.state_dict().items()}
     with staged_folder(folder, replace=True) as staging:
         finetuned.tokenizer.save(staging, finetuned.config.settings.max_length)
-        if unknown_to_hf(carrier.settings):
-            described = Described(
+        if unsupported_by_hf(carrier.settings):
+            described = ModelDescription(
                 carrier.settings,
                 finetuned.vocab_size,
                 (),
                 {CONFIG_KEY: _config_to_json(finetuned.config)},
                 finetuned.tokenizer.pad_id,
             )
-            own = {name: tensor for name, tensor in tensors_of(carrier).items() if name.startswith("encoder.")}
+            own = {name: tensor for name, tensor in model_tensors(carrier).items() if name.startswith("encoder.")}
             _swap_first_row(own, TASK_TABLE, finetuned.config.task_id)
-            save_own(staging, described, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
+            save_native(staging, described, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
         else:
             _save_hf(staging, finetuned, carrier, linear)
         note_checksums(staging)
@@ -115,7 +115,7 @@ def save_finetuned(folder: Path, finetuned: FinetunedModel) -> None:
 def _save_hf(folder: Path, finetuned: FinetunedModel, carrier: MultiTaskModel, linear: Mapping[str, Tensor]) -> None:
     config, pooled = finetuned.config, finetuned.config.head not in ("tagging", "span")
     poolers = [name for name in carrier.state_dict() if name.startswith("encoder.pooler.")]
-    tensors = to_hf(carrier, without=[] if pooled else poolers)
+    tensors = hf_state_dict(carrier, without=[] if pooled else poolers)
     _swap_first_row(tensors, "ernie.embeddings.task_type_embeddings.weight", config.task_id)
     tensors |= {f"{_head_prefix(config.head)}.{name}": tensor for name, tensor in linear.items()}
     save_tensors(folder / WEIGHTS, tensors, metadata={"format": "pt"})
@@ -136,15 +136,15 @@ def _save_hf(folder: Path, finetuned: FinetunedModel, carrier: MultiTaskModel, l
 def load_finetuned(folder: str | Path) -> FinetunedModel:
     """The model of a folder that `save_finetuned` wrote. Raises `CheckpointError` for any other."""
     folder = Path(folder)
-    own = (folder / OWN).is_file()
-    file = folder / (OWN if own else CONFIG)
+    own = (folder / NATIVE_CONFIG).is_file()
+    file = folder / (NATIVE_CONFIG if own else CONFIG)
     config = _read_config(file)
     loaded = load_model(folder, [])
     if config.settings.max_length > (rows := loaded.model.settings.position_rows):
         raise _damaged(
             file, [f"max_length={config.settings.max_length} is more than the {rows} positions of the encoder"]
         )
-    tensors = read_own(folder)[1] if own else read_weights(folder).tensors
+    tensors = read_native(folder)[1] if own else read_weights(folder).tensors
     prefix = _OWN_LINEAR if own else f"{_head_prefix(config.head)}."
     linear = {name: tensors.get(prefix + name) for name in ("weight", "bias")}
     outputs = output_count(config.head, len(config.labels))

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ernie2.datasets.examples import Head
 from ernie2.finetuning.encoding import TARGET_NAME
 from ernie2.model.dropout import Dropout
-from ernie2.model.encoder import DenseEncoder, Encoder
+from ernie2.model.encoder import Encoder, PaddedEncoder
 from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
-from ernie2.model.levers import enabled
-from ernie2.model.parameters import bare_linear, initialise
+from ernie2.model.optimizations import is_enabled
+from ernie2.model.parameters import initialise, uninitialised_linear
 from ernie2.model.scored_rows import ScoredRows
 
 Pooling = Literal["first", "mean"]
@@ -52,7 +52,7 @@ class EncoderWithHead(nn.Module):
         self.head, self.pooling = head, pooling
         self.encoder = encoder
         self.dropout = Dropout(dropout)
-        self.linear = bare_linear(encoder.settings.hidden, outputs)
+        self.linear = uninitialised_linear(encoder.settings.hidden, outputs)
         initialise(nn.ModuleDict({"linear": self.linear}), encoder.settings.init_std, seed, head)
 
     def forward(self, inputs: Inputs) -> dict[str, TaskLoss]:
@@ -83,7 +83,7 @@ class EncoderWithHead(nn.Module):
 
         The head computes in float32 under any autocast: bf16 has 8 significant bits, too few for scores and ranks.
         """
-        rows = inputs.rows if self._reads_cls and enabled("scored_rows") else None
+        rows = inputs.rows if self._reads_cls and is_enabled("scored_rows") else None
         hidden = self.encoder(inputs, rows)
         with torch.autocast(hidden.device.type, enabled=False):
             logits: Tensor = self.linear(self.dropout(self._gather_hidden(hidden.float(), inputs, rows)))
@@ -124,7 +124,7 @@ class PaddedEncoderWithHead(nn.Module):
     def __init__(self, model: EncoderWithHead) -> None:
         super().__init__()
         self.model = model
-        self.dense = DenseEncoder(model.encoder)
+        self.dense = PaddedEncoder(model.encoder)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor

@@ -15,8 +15,8 @@ from ernie2.datasets.declarations import Size
 from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, ConfigError, did_you_mean
 from ernie2.finetuning.paper import size_for
-from ernie2.model.formats.filling import load_model
-from ernie2.model.formats.opening import Stored
+from ernie2.model.formats.loading import load_model
+from ernie2.model.formats.stored_model import StoredModel
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.sources import load_checkpoint_tokenizer, open_run_or_checkpoint
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
@@ -30,7 +30,7 @@ class PretrainedCheckpoint:
     """What is fine-tuned: a checkpoint as it was read, with its tokeniser."""
 
     where: Path
-    stored: Stored
+    stored: StoredModel
     tokenizer: SubwordTokenizer
 
     @property
@@ -52,7 +52,7 @@ class PretrainedCheckpoint:
         if settings.attention_dropout is not None:
             dropout["attention_dropout"] = settings.attention_dropout
         loaded = load_model(self.stored, [], seed, self.stored.settings.model_copy(update=dropout))
-        return loaded.model, loaded.account.new
+        return loaded.model, loaded.report.new
 
     def fingerprint(self) -> str:
         """A hash of the encoder's settings, its parameters and the tokeniser.
@@ -63,10 +63,10 @@ class PretrainedCheckpoint:
         digest = hashlib.blake2b(self.tokenizer.fingerprint.encode(), digest_size=16)
         settings = self.stored.settings.model_dump(mode="json") | {"pad_id": self.stored.pad_id}
         digest.update(json.dumps(settings, sort_keys=True).encode())
-        for name in sorted(self.stored.pieces):
+        for name in sorted(self.stored.tensors):
             if name.startswith("encoder."):
                 digest.update(name.encode())
-                values = self.stored.pieces[name].tensor.detach().cpu().contiguous().view(-1)
+                values = self.stored.tensors[name].tensor.detach().cpu().contiguous().view(-1)
                 digest.update(values.view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
@@ -100,7 +100,7 @@ class PretrainedCheckpoint:
 
     def _trained_instances(self) -> dict[str, int]:
         """Instances that each task with an id was trained on; none where nobody knows, as in checkpoints of others."""
-        counts: Mapping[str, int] = self.stored.carried.get("ernie2_task_instances") or {}
+        counts: Mapping[str, int] = self.stored.metadata.get("ernie2_task_instances") or {}
         return dict(counts) if self.stored.task_ids and self.stored.settings.task_ids else {}
 
     def _is_trained(self, row: int) -> bool:

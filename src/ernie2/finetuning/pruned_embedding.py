@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ernie2.finetuning.encoding import EncodedSequence
 from ernie2.finetuning.heads import EncoderWithHead
-from ernie2.model.levers import enabled
+from ernie2.model.optimizations import is_enabled
 from ernie2.training.step import Finite
 
 
@@ -46,7 +46,7 @@ class EmbeddingPruner:
         self._embeddings = model.encoder.embeddings
         self._whole: nn.Embedding = self._embeddings.token
         self._cut: PrunedEmbedding | None = None
-        if enabled("used_rows") and train:
+        if is_enabled("pruned_embedding") and train:
             used = torch.from_numpy(np.unique(np.concatenate([[pad], *(one.tokens for one in train)])).astype(np.int64))
             self._is_used = used.to(self._whole.weight.device)
             self._cut = PrunedEmbedding(self._whole, self._is_used)

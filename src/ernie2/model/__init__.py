@@ -1,1 +1,1 @@
-"""Packed batches → losses: one encoder shared by all tasks, a head a task (paper, section 3)."""
+"""Packed batches → losses: one encoder shared by all tasks, one head per task (paper, section 3)."""

@@ -1,7 +1,7 @@
-"""Compiled functions with static shapes: one graph for all layers, one a head, and no more of them as a run goes on.
+"""Compile functions with static shapes: one graph for all layers, one per head, no recompilation during a run.
 
-The parts of the model are compiled, never the loop over the tasks of a step: seven tasks make more sets than a
-compiler should see. What varies in shape from batch to batch must be marked so (`attention` marks its starts).
+The parts of the model are compiled, not the loop over the tasks of a step: seven tasks make too many combinations.
+Dimensions that vary from batch to batch must be marked as dynamic (`attention` marks its starts).
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import nn
 
-_MOST_GRAPHS = 64
-"""Graphs of one function (heads share theirs) before torch silently stops compiling; its own default is 8."""
+_MAX_GRAPHS = 64
+"""Graphs per function (heads share theirs) after which torch silently stops compiling; torch's default is 8."""
 
 
-def compiled(function: Callable[..., Any], backend: str) -> Callable[..., Any]:
-    """`function` compiled at its first call by `backend` ("inductor"; "eager" and "aot_eager" for tests).
+def compile_function(function: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    """Return `function` compiled by `backend` at its first call ("inductor"; "eager" and "aot_eager" for tests).
 
-    Every shape it has not seen compiles it anew, except along dimensions marked as dynamic.
+    A new shape causes a recompilation, except along dimensions marked as dynamic.
     """
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
-    made: Callable[..., Any] = torch.compile(function, backend=backend, dynamic=False)
-    return made
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MAX_GRAPHS)
+    compiled: Callable[..., Any] = torch.compile(function, backend=backend, dynamic=False)
+    return compiled
 
 
 def run_module(module: nn.Module, *arguments: Any) -> Any:
-    """`module(*arguments)`: as a function, so that all modules of one form share what is compiled for one of them."""
+    """Return `module(*arguments)`; a function, so that modules of the same class share one compiled graph."""
     return module(*arguments)

@@ -1,4 +1,4 @@
-"""The embeddings: word, segment, position and task tables, summed and normalised.
+"""Embeddings: the sum of word, segment, position and task embeddings, with layer norm.
 
 T tokens in the pack · H hidden
 """
@@ -11,32 +11,34 @@ import torch
 from torch import Tensor, nn
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.model import levers
+from ernie2.model import optimizations
 from ernie2.model.dropout import Dropout
 from ernie2.model.norm import Norm, compute_dtype
 
 _FEW_ROWS = 64
-"""Tables of up to this many rows get their gradient from a matrix product. Each of their rows is hit by a large share
-of all tokens, and additions to one address wait for each other. Positions (512 rows) are hit some hundred times each:
-there a product in float32 would be 51 GFLOP for 65,536 tokens × 768, about ten times what additions cost."""
+"""Tables with at most this many rows compute their gradient by a matrix product. Many tokens share each row, and atomic
+additions to one address are serialised. For positions (512 rows, some hundred tokens each) the additions are cheaper:
+the product in float32 would take 51 GFLOP for 65,536 tokens × 768, about ten times as long."""
 
 
 class Embeddings(nn.Module):
-    """The sum of four tables, normalised; without that of task ids (`task_ids: 0`), or of positions where these are not
-    learned."""
+    """Sum of four embedding tables, then layer norm and dropout.
+
+    There is no task table if `task_ids` is 0, and no position table unless positions are learned.
+    """
 
     def __init__(self, settings: EncoderSettings, vocab_rows: int) -> None:
         super().__init__()
-        self.token = _bare_table(vocab_rows, settings.hidden)
+        self.token = _uninitialised_embedding(vocab_rows, settings.hidden)
         learned = settings.positions == "learned"
-        self.position = _bare_table(settings.position_rows, settings.hidden) if learned else None
-        self.segment = _bare_table(settings.segment_types, settings.hidden)
-        self.task = _bare_table(settings.task_ids, settings.hidden) if settings.task_ids else None
+        self.position = _uninitialised_embedding(settings.position_rows, settings.hidden) if learned else None
+        self.segment = _uninitialised_embedding(settings.segment_types, settings.hidden)
+        self.task = _uninitialised_embedding(settings.task_ids, settings.hidden) if settings.task_ids else None
         self.norm = Norm(settings.hidden, settings.norm_eps)
         self.dropout = Dropout(settings.dropout)
 
     def forward(self, tokens: Tensor, segments: Tensor, positions: Tensor, task_ids: Tensor) -> Tensor:
-        """Ids, each (T,) int64 -> (T, H) in the dtype of the residual stream."""
+        """Ids, each (T,) int64 -> (T, H), dtype of the residual stream."""
         summed = self.token(tokens) + _rows_of(self.segment, segments)
         if self.position is not None:
             summed = summed + self.position(positions)
@@ -47,9 +49,9 @@ class Embeddings(nn.Module):
 
 
 def _rows_of(table: nn.Embedding, ids: Tensor) -> Tensor:
-    """ids (T,) -> (T, H). On a CPU additions do not wait, and their order must not depend on the number of threads."""
-    as_it_is = ids.device.type == "cpu" and not torch.compiler.is_compiling()
-    if as_it_is or table.num_embeddings > _FEW_ROWS or not levers.enabled("small_table_gradients"):
+    """ids (T,) -> (T, H). On a CPU by plain lookup: additions do not contend, in an order independent of threads."""
+    plain_lookup = ids.device.type == "cpu" and not torch.compiler.is_compiling()
+    if plain_lookup or table.num_embeddings > _FEW_ROWS or not optimizations.is_enabled("small_table_gradients"):
         picked: Tensor = table(ids)
     else:
         picked = _FewRows.apply(table.weight, ids)  # type: ignore[no-untyped-call]
@@ -57,7 +59,7 @@ def _rows_of(table: nn.Embedding, ids: Tensor) -> Tensor:
 
 
 class _FewRows(torch.autograd.Function):
-    """Rows of a small table; its gradient is onehotᵀ @ gradient, in float32 and in the same order every time."""
+    """Lookup in a small table. The gradient is onehot @ gradient in float32, in a fixed order."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
@@ -71,9 +73,9 @@ class _FewRows(torch.autograd.Function):
         """gradient (T, H) -> (R, H), same dtype."""
         (ids,) = ctx.saved_tensors
         onehot = torch.arange(ctx.rows, device=ids.device)[:, None] == ids  # (R, T)
-        with torch.autocast(gradient.device.type, enabled=False):  # a 16-bit product would round the gradient
+        with torch.autocast(gradient.device.type, enabled=False):  # autocast would round the gradient to 16 bits
             return onehot.to(gradient.dtype) @ gradient, None
 
 
-def _bare_table(rows: int, width: int) -> nn.Embedding:
+def _uninitialised_embedding(rows: int, width: int) -> nn.Embedding:
     return nn.Embedding(rows, width, _weight=torch.empty(rows, width))

@@ -1,9 +1,9 @@
-"""The Transformer encoder all tasks share, run on packs without padding; post-norm unless settings say otherwise.
+"""Transformer encoder shared by all tasks, run on packs without padding; post-norm by default.
 
 T tokens in the pack · R scored rows · H hidden
 
-Under autocast the residual stream, what goes from layer to layer, is of the autocast dtype (bf16 or fp16); sums of
-stream and branch, the statistics of norms, and parameters are float32.
+Under autocast, the residual stream between layers has the autocast dtype (bf16 or fp16). Residual sums, norm statistics
+and parameters are float32.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.utils.checkpoint import checkpoint
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention.plan import AttentionPlan, padded_batch_plan, plan_attention
-from ernie2.model.compiling import compiled, run_module
+from ernie2.model.compiling import compile_function, run_module
 from ernie2.model.embeddings import Embeddings
 from ernie2.model.inputs import Inputs
 from ernie2.model.layers import EncoderLayer
 from ernie2.model.norm import NORMS
-from ernie2.model.parameters import bare_linear, initialise
+from ernie2.model.parameters import initialise, uninitialised_linear
 from ernie2.model.scored_rows import ScoredRows
 
 if TYPE_CHECKING:
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 
 def padded_rows(vocab_size: int) -> int:
-    """Rows of the word table for `vocab_size` word pieces: the next multiple of 64, which matrix kernels like."""
+    """Return the rows of the word table for `vocab_size` tokens: the next multiple of 64, as matrix kernels prefer."""
     return -(-vocab_size // 64) * 64
 
 
 class Encoder(nn.Module):
-    """Word + position + segment + task embeddings, then layers of attention and feed-forward.
+    """Embeddings, then layers of attention and feed-forward.
 
     `recompute`: in training, keep only what goes from layer to layer, and compute layers again in the backward pass.
     """
 
     recompute = False
     layer: type[EncoderLayer | RecurrentLayer] = EncoderLayer
-    """The class of its layers."""
+    """Class of the layers."""
 
     def __init__(self, settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> None:
         super().__init__()
@@ -51,62 +51,62 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(self.layer(settings) for _ in range(settings.layers))
         norm = NORMS[settings.norm]
         self.final_norm = norm(settings.hidden, settings.norm_eps) if norm.final else None
-        self.pooler = bare_linear(settings.hidden, settings.hidden)
+        self.pooler = uninitialised_linear(settings.hidden, settings.hidden)
         self._run_embeddings: Callable[..., Any] = run_module
         self._run_layer: Callable[..., Any] = run_module
         initialise(self, settings.init_std, seed, "encoder")
 
     def plan(self, inputs: Inputs, dtype: torch.dtype, rows: ScoredRows | None = None) -> Any:
-        """What every layer needs to know of the pack besides hidden states of `dtype`, made once for all; `rows` are
-        those of the last layer.
+        """Return the attention plan of a pack, shared by all layers; hidden states have `dtype`.
+
+        `rows`: the scored rows, used by the last layer only.
         """
         return plan_attention(inputs, dtype, self.settings, self.training, rows)
 
     def forward(self, inputs: Inputs, rows: ScoredRows | None = None) -> Tensor:
-        """A pack -> hidden states (T, H) of its last layer, in the autocast dtype where autocast is on.
+        """A pack -> hidden states (T, H) of the last layer, in the autocast dtype if autocast is on.
 
-        With `rows`, those of these tokens only, (R, H); the last layer then computes no others.
+        With `rows`, the last layer computes only these tokens: (R, H).
         """
         run_embeddings, run_layer = run_module, run_module
-        if self.training:  # what is evaluated has other shapes, and no part in how fast a run is
+        if self.training:  # evaluation has varying shapes and is not compiled
             run_embeddings, run_layer = self._run_embeddings, self._run_layer
         hidden: Tensor = run_embeddings(self.embeddings, *inputs.ids)
         plan = self.plan(inputs, hidden.dtype, rows)
-        again = self.recompute and self.training and torch.is_grad_enabled()
-        for layer, wanted in zip(self.layers, [*[None] * (len(self.layers) - 1), rows], strict=True):
-            if wanted is not None and isinstance(plan, AttentionPlan) and plan.kernel != "packed":
-                run_layer = run_module  # not traced whole, so its parts would be compiled for every number of rows
+        checkpointing = self.recompute and self.training and torch.is_grad_enabled()
+        for layer, layer_rows in zip(self.layers, [*[None] * (len(self.layers) - 1), rows], strict=True):
+            if layer_rows is not None and isinstance(plan, AttentionPlan) and plan.kernel != "packed":
+                run_layer = run_module  # traced in parts, which would recompile for every number of rows
             hidden = (
-                checkpoint(run_layer, layer, hidden, plan, wanted, use_reentrant=False)
-                if again
-                else run_layer(layer, hidden, plan, wanted)
+                checkpoint(run_layer, layer, hidden, plan, layer_rows, use_reentrant=False)
+                if checkpointing
+                else run_layer(layer, hidden, plan, layer_rows)
             )
         return hidden if self.final_norm is None else self.final_norm(hidden)
 
     def compile_parts(self, backend: str) -> None:
-        """Compiles the embeddings, and one layer for all, for the static shapes of training."""
-        self._run_embeddings = compiled(run_module, backend)
-        self._run_layer = compiled(run_module, backend)
+        """Compile the embeddings and one graph for all layers, for the static shapes of training."""
+        self._run_embeddings = compile_function(run_module, backend)
+        self._run_layer = compile_function(run_module, backend)
 
     def pool(self, hidden: Tensor, positions: Tensor) -> Tensor:
-        """hidden (T, H), positions (P,) int64 of first tokens -> what sentence-level heads read, (P, H)."""
+        """hidden (T, H), positions (P,) int64 of first tokens -> input of sentence-level heads, (P, H)."""
         return torch.tanh(self.pooler(hidden.index_select(0, positions)))
 
 
-class DenseEncoder(nn.Module):
-    """A Transformer on padded batches, as formats like ONNX want it: the parts of `encoder`, nothing dropped.
+class PaddedEncoder(nn.Module):
+    """Transformer on padded batches, for export formats such as ONNX; shares the modules of `encoder`, without dropout.
 
-    The numbers are those `encoder` gives on packs; every text is under the task id `task_id`. B texts of L tokens.
+    Results equal those of `encoder` on packs. All texts use the task id `task_id`. B texts of L tokens.
     """
 
     def __init__(self, encoder: Encoder, task_id: int = 0) -> None:
         super().__init__()
-        assert encoder.settings.kind == "transformer", "a recurrent encoder has no dense form"
+        assert encoder.settings.kind == "transformer", "a recurrent encoder has no padded form"
         self.encoder, self.task_id = encoder, task_id
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Three (B, L) int64, the mask 1 at tokens and 0 at padding -> hidden states (B, L, H); those of padding mean
-        nothing."""
+        """Three (B, L) int64, mask 1 at tokens and 0 at padding -> hidden states (B, L, H), undefined at padding."""
         texts, length = input_ids.shape
         positions = torch.arange(length, device=input_ids.device).expand(texts, length)
         ids = (input_ids, token_type_ids, positions, torch.full_like(input_ids, self.task_id))
@@ -118,5 +118,5 @@ class DenseEncoder(nn.Module):
         return hidden.view(texts, length, -1)
 
     def pool(self, hidden: Tensor) -> Tensor:
-        """hidden (B, L, H) -> the pooled first token (B, H)."""
+        """hidden (B, L, H) -> pooled first token (B, H)."""
         return torch.tanh(self.encoder.pooler(hidden[:, 0]))

@@ -1,4 +1,4 @@
-"""Every kind of encoder, by the name that `encoder.kind` gives it."""
+"""Encoder classes by the value of `encoder.kind`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from ernie2.model.encoder import Encoder
 from ernie2.model.rnn import RecurrentEncoder
 
 ENCODERS: dict[str, type[Encoder]] = {"transformer": Encoder, "lstm": RecurrentEncoder, "gru": RecurrentEncoder}
-"""By the name of `encoder.kind`."""
 
 
 def build_encoder(settings: EncoderSettings, vocab_rows: int, seed: int = 0) -> Encoder:
-    """The encoder of the kind `settings` name."""
+    """Return a new encoder of kind `settings.kind`."""
     return ENCODERS[settings.kind](settings, vocab_rows, seed)

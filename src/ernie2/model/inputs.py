@@ -1,4 +1,4 @@
-"""Inputs: a packed batch as tensors on a device, with nothing in it that must not be computed.
+"""A packed batch as tensors on a device.
 
 T tokens · S sequences · P scored positions of a task
 """
@@ -21,10 +21,10 @@ from ernie2.model.transfer import to_device
 
 @dataclass(frozen=True, slots=True)
 class TaskTargets:
-    """What one task scores: `labels[i]` at token `positions[i]`, weighing `weights[i]`.
+    """Targets of one task: `labels[i]` at token `positions[i]`, with weight `weights[i]`.
 
-    `positions` (P,) int64 into the tokens; `labels` (P,) int64 classes or token ids (float32 and (P, 2) int64 for later
-    kinds of task); `weights` (P,) float32, 1 for a scored position and 0 for padding, or None where there never is any.
+    `positions` (P,) int64: indices of tokens. `labels` (P,) int64: classes or token ids; fine-tuning also uses float32
+    and (P, 2) int64. `weights` (P,) float32: 1 for a scored position and 0 for padding; None if there is no padding.
     `count`: number of scored positions, known on the host.
     """
 
@@ -39,9 +39,9 @@ class Inputs:
     """One pack, ready for the encoder.
 
     `tokens`, `positions`, `segments`, `task_ids`: (T,) int64. `starts` (S + 1,) int32: sequence i is tokens
-    `starts[i] : starts[i + 1]`, and every token lies in a sequence. `lengths`: the same lengths on the host.
-    `longest`: no sequence is longer; the static limit of the pack, or the longest sequence where shapes are not static.
-    `targets`: by task name, only tasks that score something. `rows`: the tokens they score, None where most are.
+    `starts[i] : starts[i + 1]`, and every token belongs to a sequence. `lengths`: the sequence lengths, on the host.
+    `longest`: upper bound of `lengths`; with static shapes the limit of the pack, otherwise the longest sequence.
+    `targets`: by task name, only tasks with scored positions. `rows`: the scored tokens, None if most are scored.
     """
 
     tokens: Tensor
@@ -56,30 +56,30 @@ class Inputs:
 
     @property
     def ids(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the embeddings read: tokens, segments, positions and task ids, each (T,) int64."""
+        """Inputs of the embeddings: tokens, segments, positions and task ids, each (T,) int64."""
         return self.tokens, self.segments, self.positions, self.task_ids
 
     @classmethod
-    def of(cls, batch: PackedBatch, device: torch.device | str, static: bool) -> Inputs:
-        """Move `batch` to `device`, to CUDA in one copy that the host does not wait for.
+    def from_batch(cls, batch: PackedBatch, device: torch.device | str, static: bool) -> Inputs:
+        """Move `batch` to `device`; to CUDA in one asynchronous copy.
 
-        static=False trims the padding tail and the padded targets away: no work for padding (CPUs). static=True keeps
-        every shape but the number of sequences, as compiled and captured kernels want; the tail becomes extra
-        sequences, each at most `batch.longest` long, that no target refers to.
+        static=False removes the padding tail and padded targets, so nothing is computed for padding (CPUs).
+        static=True keeps every shape except the number of sequences, for compiled and captured kernels. The tail
+        becomes extra sequences, each at most `batch.longest` long, without targets.
         """
         batch = batch.flattened()
         assert batch.flat is not None
         tokens = len(batch.tokens) if static else batch.real_tokens
-        starts = _with_tail(batch.starts, tokens, batch.longest) if static else batch.starts.copy()
-        # where shapes are static, a pack that happens to be full gives what the others give
+        starts = _cover_padding(batch.starts, tokens, batch.longest) if static else batch.starts.copy()
+        # with static shapes a full pack must have the same tensors as the others
         weights = [_weights(each) for each in batch.targets.values()] if static else []
         choice = choose_rows(batch, tokens, starts, static)
-        choosing = [] if choice is None else [choice.index, choice.starts, *choice.places.values()]
-        flat, on_device, *others = to_device([batch.flat, starts, *weights, *choosing], device)
-        weighing, choosing_on_device = others[: len(weights)], others[len(weights) :]
+        row_arrays = [] if choice is None else [choice.index, choice.starts, *choice.places.values()]
+        flat, on_device, *others = to_device([batch.flat, starts, *weights, *row_arrays], device)
+        weight_tensors, row_tensors = others[: len(weights)], others[len(weights) :]
         rows = None
         if choice is not None:
-            index, row_starts, *places = choosing_on_device
+            index, row_starts, *places = row_tensors
             rows = ScoredRows(index, row_starts, dict(zip(choice.places, places, strict=True)), choice.starts)
             if static:  # a compiled layer serves any number of rows and sequences
                 torch._dynamo.mark_dynamic(index, 0)
@@ -88,16 +88,16 @@ class Inputs:
         narrow, wide = (
             torch.split(flat, sizes),
             torch.split(flat.long(), sizes),
-        )  # (N,) -> every array, as int32 and as int64
+        )  # (N,) -> all arrays, as int32 and as int64
         targets = {}
         for place, (name, each) in enumerate(batch.targets.items()):
-            kept = len(each.positions) if static else each.count
+            length = len(each.positions) if static else each.count
             positions, at = wide[4 + 2 * place], 5 + 2 * place
             labels = narrow[at].view(torch.float32) if each.labels.dtype.kind == "f" else wide[at]
             targets[name] = TaskTargets(
-                positions=positions[:kept],
-                labels=labels.view(each.labels.shape)[:kept],
-                weights=weighing[place] if static else None,
+                positions=positions[:length],
+                labels=labels.view(each.labels.shape)[:length],
+                weights=weight_tensors[place] if static else None,
                 count=each.count,
             )
         lengths = np.diff(starts)
@@ -114,8 +114,8 @@ class Inputs:
         )
 
 
-def _with_tail(starts: NDArray[Any], tokens: int, longest: int) -> NDArray[Any]:
-    """Covers the padding tail with sequences: starts [0, 3] of 8 tokens, longest 2 -> [0, 3, 5, 7, 8]."""
+def _cover_padding(starts: NDArray[Any], tokens: int, longest: int) -> NDArray[Any]:
+    """Cover the padding tail with sequences: starts [0, 3] of 8 tokens, longest 2 -> [0, 3, 5, 7, 8]."""
     tail = np.arange(int(starts[-1]) + longest, tokens + longest, longest)
     return np.concatenate([starts, np.minimum(tail, tokens)]).astype(np.int32)
 

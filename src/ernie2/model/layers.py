@@ -1,9 +1,9 @@
-"""The layers of a Transformer, with what they cost: attention, then one of the feed-forward kinds.
+"""Transformer layers and their costs: attention, then one of the feed-forward variants.
 
 T tokens in the pack · R scored rows · H hidden · F feed-forward width · n length of a sequence · r its scored rows
 
-A variant is a class in a table: where norms stand in `norm.NORMS`, the feed-forward layer in `FEED_FORWARDS`, the
-activation in `ACTIVATIONS`. Costs are asked of classes and settings, before there is a model.
+A variant is a class in a table: norm placement in `norm.NORMS`, feed-forward layer in `FEED_FORWARDS`, activation in
+`ACTIVATIONS`. Costs are static methods, computed from settings before a model exists.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention.plan import AttentionPlan, attend, attend_all, rotate
 from ernie2.model.dropout import Dropout
 from ernie2.model.norm import NORMS
-from ernie2.model.parameters import bare_linear
+from ernie2.model.parameters import uninitialised_linear
 from ernie2.model.scored_rows import ScoredRows
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
 }
-"""By the name of `encoder.activation`: gelu in its exact form (by erf), approximated by tanh, and relu."""
+"""By the value of `encoder.activation`: exact gelu (erf), gelu approximated by tanh, and relu."""
 
 
 class EncoderLayer(nn.Module):
@@ -43,12 +43,12 @@ class EncoderLayer(nn.Module):
 
     def forward(self, hidden: Tensor, plan: AttentionPlan, rows: ScoredRows | None = None) -> Tensor:
         """hidden (T, H) -> (T, H), or (R, H) at `rows`."""
-        done: Tensor = self.ffn(self.attention(hidden, plan, rows))
-        return done
+        output: Tensor = self.ffn(self.attention(hidden, plan, rows))
+        return output
 
     @staticmethod
     def formula(settings: EncoderSettings) -> str:
-        """What `flops` and heads count, in one line for a table.
+        """Return the formula behind `flops` and heads, in one line for a table.
 
         T real tokens · L layers · H hidden · F feed-forward width · n length of a sequence
         """
@@ -59,38 +59,37 @@ class EncoderLayer(nn.Module):
 
     @staticmethod
     def flops(settings: EncoderSettings, sizes: NDArray[Any], rows: NDArray[Any]) -> int:
-        """Operations of forward and backward pass on sequences of `sizes`, of which so many `rows` are computed.
+        """Return the operations of forward and backward pass on sequences of lengths `sizes` with `rows` computed each.
 
-        Six for every weight of a matrix and token: a multiplication and an addition, and twice those backwards. Keys
-        and values are of all tokens, all else of `rows`: 6 · (T · 2 H² + R · (2 H² + 2 H F)) + 12 · H · Σ r n, 3 H F
-        where gated.
+        Six per matrix weight and token: a multiplication and an addition, and twice as many backwards. Keys and values
+        are computed for all tokens, everything else for `rows`:
+        6 · (T · 2 H² + R · (2 H² + 2 H F)) + 12 · H · Σ r n, with 3 H F if gated.
         """
         hidden, feed_forward = settings.hidden, FEED_FORWARDS[settings.feed_forward]
-        asking = 2 * hidden * hidden + feed_forward.matrices * hidden * settings.ffn_width
-        products = 6 * (int(sizes.sum()) * 2 * hidden * hidden + int(rows.sum()) * asking)
+        row_weights = 2 * hidden * hidden + feed_forward.matrices * hidden * settings.ffn_width
+        products = 6 * (int(sizes.sum()) * 2 * hidden * hidden + int(rows.sum()) * row_weights)
         return products + 12 * hidden * int((sizes * rows).sum())
 
     @staticmethod
-    def kept_bytes(settings: EncoderSettings, width: int, weights_tokens: int) -> int:
-        """Bytes a token that the layer keeps for the backward pass; matrix products have elements of `width` bytes.
+    def activation_bytes(settings: EncoderSettings, width: int, weights_tokens: int) -> int:
+        """Return the bytes per token saved for the backward pass; matrix products have elements of `width` bytes.
 
-        `weights_tokens`: the longest sequence where attention weights are kept, else 0. In elements: 4 of H around
-        norms and residual sums, half of them float32 in any case, 5 more into and out of attention, 1 into the
-        feed-forward layer, 2 (4 where gated) of its own width, and 2 masks of dropout. In bf16 that is 34 bytes × H
-        where all are of 2 bytes, as Korthikanti et al. (arXiv 2205.05198) count without the attention matrix, which
-        takes a number a head and pair of tokens.
+        `weights_tokens`: the longest sequence if attention weights are saved, else 0. In elements: 4 H around norms and
+        residual sums, half of them always float32; 5 H into and out of attention; 1 H into the feed-forward layer; 2 F
+        inside it (4 F if gated); 2 dropout masks. With 2 bytes for all of them that is 34 bytes × H, as in Korthikanti
+        et al. (arXiv 2205.05198) without the attention matrix, which has one number per head and pair of tokens.
         """
-        hidden, inner = settings.hidden, FEED_FORWARDS[settings.feed_forward].kept * settings.ffn_width
+        hidden, inner = settings.hidden, FEED_FORWARDS[settings.feed_forward].saved_values * settings.ffn_width
         return 4 * 2 * hidden + width * (6 * hidden + inner + settings.heads * weights_tokens) + 2 * hidden
 
 
 class Attention(nn.Module):
-    """Queries, keys and values by one linear; attention; output linear; residual and norm."""
+    """One linear for queries, keys and values; attention; output linear; residual and norm."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
-        self.qkv = bare_linear(settings.hidden, 3 * settings.hidden)
-        self.output = bare_linear(settings.hidden, settings.hidden)
+        self.qkv = uninitialised_linear(settings.hidden, 3 * settings.hidden)
+        self.output = uninitialised_linear(settings.hidden, settings.hidden)
         self.norm = NORMS[settings.norm](settings.hidden, settings.norm_eps)
         self.dropout = Dropout(settings.dropout)
 
@@ -118,15 +117,15 @@ class FeedForward(nn.Module):
     """Two linears with the activation between them; residual and norm."""
 
     matrices = 2
-    """Matrices of H · F weights."""
-    kept = 2
-    """Values of width F kept for the backward pass: before and after the activation."""
+    """Number of H · F weight matrices."""
+    saved_values = 2
+    """Values of width F saved for the backward pass: before and after the activation."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[settings.activation]
-        self.inner = bare_linear(settings.hidden, (self.matrices - 1) * settings.ffn_width)
-        self.outer = bare_linear(settings.ffn_width, settings.hidden)
+        self.inner = uninitialised_linear(settings.hidden, (self.matrices - 1) * settings.ffn_width)
+        self.outer = uninitialised_linear(settings.ffn_width, settings.hidden)
         self.norm = NORMS[settings.norm](settings.hidden, settings.norm_eps)
         self.dropout = Dropout(settings.dropout)
 
@@ -136,7 +135,7 @@ class FeedForward(nn.Module):
         return self.norm.after(hidden, self.dropout(self.outer(wide)))
 
     def widen(self, read: Tensor) -> Tensor:
-        """read (T, H) -> what the outer linear reads, (T, F)."""
+        """read (T, H) -> input of the outer linear, (T, F)."""
         return self.activation(self.inner(read))
 
 
@@ -144,7 +143,7 @@ class GatedFeedForward(FeedForward):
     """Three matrices: activation(gate) · value, both (T, F), into the outer linear (Shazeer, arXiv 2002.05202)."""
 
     matrices = 3
-    kept = 4
+    saved_values = 4
 
     def widen(self, read: Tensor) -> Tensor:
         gate, value = torch.chunk(self.inner(read), 2, -1)
@@ -152,4 +151,4 @@ class GatedFeedForward(FeedForward):
 
 
 FEED_FORWARDS: dict[str, type[FeedForward]] = {"plain": FeedForward, "gated": GatedFeedForward}
-"""By the name of `encoder.feed_forward`."""
+"""By the value of `encoder.feed_forward`."""

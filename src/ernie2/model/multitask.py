@@ -1,4 +1,4 @@
-"""The encoder with a head a task: a pack goes in, a summed loss with its count comes out for every task scored in it.
+"""The encoder with one head per task: a pack → the summed loss and count of every task scored in it.
 
 T tokens in the pack · H hidden · P scored positions of a task
 """
@@ -15,19 +15,18 @@ from ernie2.model.encoder import padded_rows
 from ernie2.model.encoders import build_encoder
 from ernie2.model.heads import ClassHead, Head, HeadSpec, TaskLoss, VocabularyHead
 from ernie2.model.inputs import Inputs, TaskTargets
-from ernie2.model.levers import enabled
+from ernie2.model.optimizations import is_enabled
 from ernie2.model.scored_rows import ScoredRows
 from ernie2.model.tensor_names import vocabulary_tensors
 
 
 class MultiTaskModel(nn.Module):
-    """One encoder shared by all tasks, one head a task, built from (settings, vocabulary size, heads, seed) alone.
+    """One encoder shared by all tasks and one head per task.
 
-    Every parameter's start depends on the seed and its own name only: a head is the same whatever other heads there
-    are, and the encoder is the same with any heads. `vocab_size` word pieces are `padded_rows(vocab_size)` rows of the
-    word table; the rows beyond are zero and never predicted.
+    The initial value of a parameter depends only on the seed and its name, not on other heads. The word table has
+    `padded_rows(vocab_size)` rows; those beyond `vocab_size` are zero and never predicted.
 
-    `static_shapes`: whether training wants inputs of static shapes, as what is compiled does.
+    `static_shapes`: whether training needs inputs of static shapes, as compiled code does.
     """
 
     static_shapes = False
@@ -44,7 +43,7 @@ class MultiTaskModel(nn.Module):
 
     @property
     def masked_task(self) -> str | None:
-        """The task whose head scores the vocabulary, None where there is none."""
+        """The task whose head scores the vocabulary, or None."""
         return next((spec.name for spec in self.specs.values() if spec.classes is None), None)
 
     def _head(self, spec: HeadSpec, seed: int) -> Head:
@@ -53,9 +52,9 @@ class MultiTaskModel(nn.Module):
         return ClassHead(self.settings, spec, seed)
 
     def compile_parts(self, backend: str = "inductor") -> None:
-        """Compiles what training runs: embeddings, a layer for all, every head; evaluation stays as it is.
+        """Compile embeddings, one graph for all layers, and every head for training; evaluation stays eager.
 
-        Dropout draws other masks than without, still as a function of the seed alone.
+        Dropout masks differ from those of eager mode, but still depend only on the seed.
         """
         self.static_shapes = True
         self.encoder.compile_parts(backend)
@@ -64,35 +63,35 @@ class MultiTaskModel(nn.Module):
             head.compile_parts(backend)
 
     def forward(self, inputs: Inputs, active: Collection[str] = ()) -> dict[str, TaskLoss]:
-        """A pack -> by task name, for every task with targets in it: summed loss, count, number correct.
+        """A pack -> by task name: summed loss, count and number correct, for every task with targets.
 
-        `active`: tasks that take part whether this pack has targets of theirs or not. Without, their loss is a zero
-        whose gradient reaches, as zeros, all parameters it would reach with targets.
+        `active`: tasks to include even if this pack has no targets for them. Their loss is then zero, with zero
+        gradients for all parameters of the task.
         """
-        rows = inputs.rows if enabled("scored_rows") else None
+        rows = inputs.rows if is_enabled("scored_rows") else None
         hidden = self.encoder(inputs, rows)
         losses = {}
         for name in dict.fromkeys((*inputs.targets, *active)):
             if name in inputs.targets:
-                head, given = self._scored(name, hidden, inputs, rows)
-                losses[name] = head.loss(*given)
+                head, inputs_of_head = self._head_inputs(name, hidden, inputs, rows)
+                losses[name] = head.loss(*inputs_of_head)
             else:
-                losses[name] = self._nothing(name, hidden)
+                losses[name] = self._zero_loss(name, hidden)
         return losses
 
-    def _nothing(self, name: str, hidden: Tensor) -> TaskLoss:
-        """A loss of zero over no targets that depends on all parameters of the task, and on the encoder."""
+    def _zero_loss(self, name: str, hidden: Tensor) -> TaskLoss:
+        """Return a zero loss that depends on all parameters of the task and of the encoder."""
         parameters = list(self.heads[name].parameters())
         if self.specs[name].level == "sentence":
             parameters += self.encoder.pooler.parameters()
         touched = [hidden.float().sum(), *(parameter.sum() for parameter in parameters)]
         return TaskLoss(0.0 * torch.stack(touched).sum(), 0, torch.zeros((), dtype=torch.int64, device=hidden.device))
 
-    def _scored(
+    def _head_inputs(
         self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None
     ) -> tuple[Head, tuple[Tensor, Tensor, TaskTargets]]:
-        """hidden (T, H), or (R, H) at `rows` -> a task's head and what it is given: hidden states, or pooled first
-        tokens, at the scored positions (P, H), the word table, targets.
+        """hidden (T, H), or (R, H) at `rows` -> a task's head and its inputs: hidden states or pooled first tokens at
+        the scored positions (P, H), the word table, and the targets.
         """
         head, targets = self.heads[name], inputs.targets[name]
         assert isinstance(head, Head)
@@ -103,26 +102,26 @@ class MultiTaskModel(nn.Module):
 
     @torch.no_grad()
     def predictions(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
-        """Held-out evaluation: by task name, per scored position its loss (P,) float32 and predicted class (P,) int64.
+        """Evaluate a pack: by task name, losses (P,) float32 and predicted classes (P,) int64 of the scored positions.
 
-        Without dropout, whatever mode the model is in; padded targets are left out.
+        Runs in evaluation mode and restores the mode; padded targets are left out.
         """
-        training, found = self.training, dict[str, tuple[Tensor, Tensor]]()
+        training, results = self.training, dict[str, tuple[Tensor, Tensor]]()
         self.eval()
         try:
-            rows = inputs.rows if enabled("scored_rows") else None
+            rows = inputs.rows if is_enabled("scored_rows") else None
             hidden = self.encoder(inputs, rows)
             for name, targets in inputs.targets.items():
-                head, given = self._scored(name, hidden, inputs, rows)
-                losses, predicted = head.predict(*given)
-                found[name] = losses[: targets.count], predicted[: targets.count]
-            return found
+                head, inputs_of_head = self._head_inputs(name, hidden, inputs, rows)
+                losses, predicted = head.predict(*inputs_of_head)
+                results[name] = losses[: targets.count], predicted[: targets.count]
+            return results
         finally:
             self.train(training)
 
 
-def tensors_of(model: MultiTaskModel, without: Collection[str] = ()) -> dict[str, Tensor]:
-    """All parameters by our names, padding rows of the vocabulary taken off, but for those named in `without`."""
+def model_tensors(model: MultiTaskModel, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return all parameters by name, without padding rows of the vocabulary and without those named in `without`."""
     rows = vocabulary_tensors(model.specs.values())
     return {
         name: (tensor[: model.vocab_size] if name in rows else tensor).detach().cpu().clone()

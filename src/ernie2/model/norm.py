@@ -1,4 +1,4 @@
-"""Layer norm with float32 statistics, where it stands around a branch of a layer, and the dtype of matrix products."""
+"""Layer norm with float32 statistics, its placement around a branch of a layer, and the dtype of matrix products."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the dtype of matrix products with `tensor`: the autocast dtype where autocast is on, else its own."""
+    """Return the dtype of matrix products with `tensor`: the autocast dtype if autocast is on, else its own."""
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
 
 class Norm(nn.LayerNorm):
-    """Layer norm in the dtype of its parameters (float32), whatever the dtype of what comes in and goes out again."""
+    """Layer norm computed in the dtype of its parameters (float32), for inputs of any dtype."""
 
     def forward(self, values: Tensor) -> Tensor:
         """values (T, H) -> (T, H), same dtype."""
@@ -21,17 +21,17 @@ class Norm(nn.LayerNorm):
 
 
 class PostNorm(Norm):
-    """norm(stream + branch(stream)), as BERT and the paper have it."""
+    """norm(stream + branch(stream)), as in BERT and the paper."""
 
     final = False
-    """Whether the encoder needs one more norm after its last layer."""
+    """Whether the encoder needs another norm after its last layer."""
 
     def before(self, stream: Tensor) -> Tensor:
-        """Return what the branch reads, (T, H)."""
+        """Return the input of the branch, (T, H)."""
         return stream
 
     def after(self, stream: Tensor, branch: Tensor) -> Tensor:
-        """Join stream and branch, each (T, H), summed in the dtype of the parameters -> (T, H), the stream's dtype."""
+        """Add stream and branch, each (T, H), in the dtype of the parameters -> (T, H), dtype of the stream."""
         return nn.LayerNorm.forward(self, stream.to(self.weight.dtype) + branch).to(stream.dtype)
 
 
@@ -48,4 +48,4 @@ class PreNorm(PostNorm):
 
 
 NORMS: dict[str, type[PostNorm]] = {"post": PostNorm, "pre": PreNorm}
-"""By the name of `encoder.norm`."""
+"""By the value of `encoder.norm`."""

@@ -1,4 +1,4 @@
-"""How parameters start: each by the seed and its own name alone."""
+"""Parameter initialisation: each parameter depends only on the seed and its name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import nn
 
 
 def initialise(module: nn.Module, std: float, seed: int, *owner: str) -> None:
-    """Weights N(0, std), biases 0, norms 1 and 0, each parameter by (seed, owner, its own name) alone.
+    """Initialise weights from N(0, std), biases with 0, norms with 1 and 0.
 
-    So a parameter starts the same whatever else the model holds, and no global generator is touched.
+    Each value depends only on (seed, owner, parameter name). No global generator is used.
     """
     norms = {name for name, part in module.named_modules() if isinstance(part, nn.LayerNorm)}
     with torch.no_grad():
@@ -25,11 +25,11 @@ def initialise(module: nn.Module, std: float, seed: int, *owner: str) -> None:
 
 
 def generator_for(seed: int, *names: str) -> torch.Generator:
-    """A CPU generator that depends on `seed` and `names` only, the same on every platform."""
+    """Return a CPU generator that depends only on `seed` and `names`, the same on every platform."""
     digest = hashlib.blake2b("\0".join((str(seed), *names)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def bare_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear whose parameters are not yet initialised."""
+def uninitialised_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer with uninitialised parameters."""
     return nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")

@@ -1,10 +1,10 @@
-"""The recurrent encoder: bidirectional LSTM or GRU layers behind the same call as the Transformer, run without padding.
+"""Recurrent encoder: bidirectional LSTM or GRU layers with the interface of the Transformer, without padding.
 
 T tokens in the pack · S sequences · H hidden · L longest sequence
 
-The paper allows "a recurrent network or a Transformer" and says no more, so the form is ours: every layer is one
-bidirectional recurrence of H / 2 each way, with dropout, residual and norm around it as in the Transformer. Embeddings
-are the same, positions included.
+The paper allows "a recurrent network or a Transformer" without details, so the form is ours. Every layer is one
+bidirectional recurrence of width H / 2 per direction, with dropout, residual and norm as in the Transformer. Embeddings
+are the same, including positions.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from ernie2.config.settings import EncoderSettings
-from ernie2.model.attention.groups import reordered
-from ernie2.model.compiling import compiled, run_module
+from ernie2.model.attention.groups import reorder_rows
+from ernie2.model.compiling import compile_function, run_module
 from ernie2.model.dropout import Dropout
 from ernie2.model.encoder import Encoder
 from ernie2.model.inputs import Inputs
@@ -35,10 +35,10 @@ _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GR
 
 @dataclass(frozen=True, slots=True)
 class RecurrencePlan:
-    """A pack in order of time: first tokens of all sequences, the longest sequence first, then their second tokens.
+    """A pack in time order: the first tokens of all sequences, longest sequence first, then their second tokens.
 
-    `gather` (T,) int64: the token at each place of that order; `scatter` (T,) its inverse; `sizes` (L,) int64 on the
-    host: how many sequences are that long.
+    `gather` (T,) int64: the token at each place of that order. `scatter` (T,): its inverse. `sizes` (L,) int64, on the
+    host: the number of sequences with a token at each time.
     """
 
     gather: Tensor
@@ -47,7 +47,7 @@ class RecurrencePlan:
 
 
 def plan_recurrence(lengths: Sequence[int], device: torch.device) -> RecurrencePlan:
-    """Lengths [2, 3] -> tokens in the order [2, 0, 3, 1, 4], sizes [2, 2, 1]."""
+    """Return the plan: lengths [2, 3] -> tokens in the order [2, 0, 3, 1, 4], sizes [2, 2, 1]."""
     tokens = torch.split(torch.arange(sum(lengths)), list(lengths))
     packed = pack_sequence(list(tokens), enforce_sorted=False)
     order, inverse = to_device([packed.data.numpy(), packed.data.argsort().numpy()], device)
@@ -55,7 +55,7 @@ def plan_recurrence(lengths: Sequence[int], device: torch.device) -> RecurrenceP
 
 
 class RecurrentLayer(nn.Module):
-    """A recurrence each way, side by side; dropout, residual and norm."""
+    """Bidirectional recurrence, dropout, residual and norm."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
@@ -66,16 +66,16 @@ class RecurrentLayer(nn.Module):
         self.dropout = Dropout(settings.dropout)
 
     def forward(self, hidden: Tensor, plan: RecurrencePlan, rows: ScoredRows | None = None) -> Tensor:
-        """hidden (T, H) -> (T, H), or (R, H) at `rows`, all computed either way; same dtype.
+        """hidden (T, H) -> (T, H), or (R, H) at `rows`, same dtype; all rows are computed in both cases.
 
-        The recurrence runs in the dtype of its parameters, since rounding adds up over time.
+        The recurrence runs in the dtype of its parameters, because rounding errors accumulate over time.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            ordered = reordered(self.norm.before(hidden).to(self.norm.weight.dtype), plan.gather, plan.scatter)
+            ordered = reorder_rows(self.norm.before(hidden).to(self.norm.weight.dtype), plan.gather, plan.scatter)
             states, _ = self.recurrence(PackedSequence(ordered, plan.sizes))  # (T, H)
-            branch = reordered(states.data, plan.scatter, plan.gather)
-        done = self.norm.after(hidden, self.dropout(branch))
-        return done if rows is None else done.index_select(0, rows.index)
+            branch = reorder_rows(states.data, plan.scatter, plan.gather)
+        output = self.norm.after(hidden, self.dropout(branch))
+        return output if rows is None else output.index_select(0, rows.index)
 
     @staticmethod
     def formula(settings: EncoderSettings) -> str:
@@ -83,18 +83,18 @@ class RecurrentLayer(nn.Module):
 
     @staticmethod
     def flops(settings: EncoderSettings, sizes: NDArray[Any], rows: NDArray[Any]) -> int:
-        """Each gate is two matrices each way, (H + H / 2) · H / 2 weights, twice; all rows are computed."""
+        """Two matrices per gate and direction, (H + H / 2) · H / 2 weights; all rows are computed."""
         gates = {"lstm": 4, "gru": 3}[settings.kind]
         return 6 * int(sizes.sum()) * gates * 3 * settings.hidden * settings.hidden // 2
 
     @staticmethod
-    def kept_bytes(settings: EncoderSettings, width: int, weights_tokens: int) -> int:
-        """Its gates, in float32: 8 × H (ours)."""
+    def activation_bytes(settings: EncoderSettings, width: int, weights_tokens: int) -> int:
+        """The gates in float32, 8 × H; our estimate."""
         return 4 * 8 * settings.hidden
 
 
 class RecurrentEncoder(Encoder):
-    """The encoder with recurrent layers; names, start and call are those of `Encoder`."""
+    """`Encoder` with recurrent layers; names, initialisation and calls are the same."""
 
     layer = RecurrentLayer
 
@@ -108,12 +108,12 @@ class RecurrentEncoder(Encoder):
         return plan_recurrence(inputs.lengths, inputs.tokens.device)
 
     def compile_parts(self, backend: str) -> None:
-        """Compiles the embeddings; recurrences are one kernel each already, which no compiler enters."""
-        self._run_embeddings = compiled(run_module, backend)
+        """Compile the embeddings only: each recurrence is already one kernel, which compilers skip."""
+        self._run_embeddings = compile_function(run_module, backend)
 
 
 def _initialise(recurrence: nn.LSTM | nn.GRU, seed: int, *owner: str) -> None:
-    """Weights uniform in ±1 / sqrt(width), as is usual for such cells; biases 0, but 1 at the LSTM's forget gate."""
+    """Initialise weights uniformly in ±1 / sqrt(width), biases with 0, and with 1 at the LSTM's forget gate."""
     bound, width = 1 / math.sqrt(recurrence.hidden_size), recurrence.hidden_size
     with torch.no_grad():
         for name, parameter in recurrence.named_parameters():
@@ -122,4 +122,4 @@ def _initialise(recurrence: nn.LSTM | nn.GRU, seed: int, *owner: str) -> None:
                 continue
             parameter.zero_()
             if isinstance(recurrence, nn.LSTM) and name.startswith("bias_ih"):
-                parameter[width : 2 * width] = 1.0  # gates lie as input, forget, cell, output
+                parameter[width : 2 * width] = 1.0  # order of gates: input, forget, cell, output

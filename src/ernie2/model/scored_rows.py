@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ernie2.batches.batch import PackedBatch
 
-_MOST = 0.6
+_MAX_SHARE = 0.6
 """Share of a pack's tokens; where more are scored, all rows are computed."""
 _STEPS = 64
 """Where shapes are static, the number of rows is a multiple of T / 64, so few sizes occur."""
@@ -61,7 +61,7 @@ def choose_rows(batch: PackedBatch, tokens: int, starts: NDArray[Any], static: b
         goal = max(2, -(-rows // step) * step)  # a size of 1 would be compiled on its own
     else:
         goal = rows
-    if not rows or goal > _MOST * tokens:
+    if not rows or goal > _MAX_SHARE * tokens:
         return None
     if goal > rows:
         wanted[np.flatnonzero(~wanted)[rows - goal :]] = True

@@ -76,7 +76,7 @@ _FLUID_SUFFIXES = {"table": ("",), "norm": ("_scale", "_bias"), "linear": (".w_0
 _LAYER = re.compile(r"(?<=^encoder_layer_)\d+|(?<=^encoder_stack\.block\.)\d+|(?<=^encoder\.layers\.)\d+")
 
 
-def may_lack(ours: str) -> bool:
+def is_optional(ours: str) -> bool:
     """Whether a checkpoint may come without the tensor of this name of ours: heads, pooler, task table."""
     return not ours.startswith("encoder.") or ours.startswith(("encoder.pooler.", TASK_TABLE))
 
@@ -100,7 +100,7 @@ def hf_parts(layers: int, masked: str | None) -> dict[str, tuple[str, ...]]:
     return parts
 
 
-def names_of(layout: Layout) -> dict[str, tuple[str, bool]]:
+def paddle_to_hf(layout: Layout) -> dict[str, tuple[str, bool]]:
     """Paddle's name → Hugging Face's, and whether the tensor must be transposed; `{i}` for the layer.
 
     A linear's weight is (inputs, outputs) in Paddle and (outputs, inputs) in torch; all else is alike.
@@ -116,7 +116,7 @@ def names_of(layout: Layout) -> dict[str, tuple[str, bool]]:
     return found
 
 
-_TABLES = {layout: names_of(layout) for layout in ("Paddle fluid", "Paddle dygraph", "PaddleNLP")}
+_TABLES = {layout: paddle_to_hf(layout) for layout in ("Paddle fluid", "Paddle dygraph", "PaddleNLP")}
 
 
 def to_hf_name(layout: Layout, name: str) -> tuple[str, bool] | None:

@@ -30,7 +30,7 @@ def to_device(arrays: Sequence[NDArray[Any]], device: torch.device | str) -> lis
     laid = np.empty(max(begins[-1], _ALIGNED), np.uint8)
     for begin, array in zip(begins, arrays, strict=False):
         laid[begin : begin + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    copied = _copied(torch.from_numpy(laid), device)
+    copied = _copy_async(torch.from_numpy(laid), device)
     return [
         copied[begin : begin + array.nbytes].view(torch.from_numpy(array[:0]).dtype).view(array.shape)
         for begin, array in zip(begins, arrays, strict=False)
@@ -42,10 +42,10 @@ def to_host(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
     if not tensors or tensors[0].device.type == "cpu":
         return [tensor.numpy() for tensor in tensors]
     joined = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in tensors])
-    return _parted(joined.cpu().numpy(), tensors)
+    return _split_bytes(joined.cpu().numpy(), tensors)
 
 
-def _parted(joined: NDArray[Any], like: Sequence[Tensor]) -> list[NDArray[Any]]:
+def _split_bytes(joined: NDArray[Any], like: Sequence[Tensor]) -> list[NDArray[Any]]:
     """The bytes of tensors, one after the other, as arrays of the shapes and dtypes of `like`."""
     ends = accumulate(tensor.nbytes for tensor in like)
     return [
@@ -57,7 +57,7 @@ def _parted(joined: NDArray[Any], like: Sequence[Tensor]) -> list[NDArray[Any]]:
     ]
 
 
-def _copied(host: Tensor, device: torch.device) -> Tensor:
+def _copy_async(host: Tensor, device: torch.device) -> Tensor:
     """Queue a copy of `host` on the copying stream of `device`; what the current stream is given next waits for it."""
     current, copying = torch.cuda.current_stream(device), _copying_stream(device)
     with torch.cuda.stream(copying):

@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ernie2.model import levers
+from ernie2.model import optimizations
 from ernie2.model.norm import compute_dtype
 
-_MOST_ROWS = {"cpu": 1024, "cuda": 2048}
+_MAX_CHUNK_ROWS = {"cpu": 1024, "cuda": 2048}
 """Positions of a chunk. Every chunk adds to the whole table's gradient; in bytes, at the rates of NVIDIA's data sheets
 for H100 and H200, that costs as much as 250 positions (not measured), and half a chunk is padding on average: 2,048
 costs least where 10,000 of 16,384 positions are scored. On a CPU 600 to 2,500 rows took the same time, 300 6 % more."""
-_MOST_LOGITS = 1 << 26
+_MAX_CHUNK_LOGITS = 1 << 26
 """Logits of a chunk, for vocabularies beyond 32,768 (CUDA) and 65,536 (CPU): 256 MiB of float32."""
 _ALIGNED = 8
 """Rows of a chunk of static shape are a multiple of this, as matrix kernels want."""
@@ -55,8 +55,12 @@ def vocabulary_loss(
     sums are float32. `score`: a compiled `score_chunk`.
     """
     if score is None:
-        score = _score_tiles if states.device.type == "cpu" and levers.enabled("vocabulary_tiles") else score_chunk
-    if weights is not None and not levers.enabled("vocabulary_stop_at_count"):
+        score = (
+            _score_tiles
+            if states.device.type == "cpu" and optimizations.is_enabled("vocabulary_tiles")
+            else score_chunk
+        )
+    if weights is not None and not optimizations.is_enabled("vocabulary_skip_padding"):
         count = len(states)
     loss: tuple[Tensor, Tensor] = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
         states, table, bias, labels, weights, count, score
@@ -69,14 +73,14 @@ def chunk_rows(positions: int, vocabulary_rows: int, device: str, static: bool) 
 
     Static chunks all have this many, so `positions` are padded to a multiple of it.
     """
-    most = min(_MOST_ROWS.get(device, _MOST_ROWS["cpu"]), max(_ALIGNED, _MOST_LOGITS // vocabulary_rows))
+    most = min(_MAX_CHUNK_ROWS.get(device, _MAX_CHUNK_ROWS["cpu"]), max(_ALIGNED, _MAX_CHUNK_LOGITS // vocabulary_rows))
     rows = -(-positions // max(1, -(-positions // most)))
     return -(-rows // _ALIGNED) * _ALIGNED if static else rows
 
 
 def score_chunk(logits: Tensor, answer: Tensor, weight: Tensor | None, needed: bool) -> Scores:
     """Score logits (p, V) against answer (p, 1) int64, weight (p,) or None; the gradient where `needed`."""
-    by_logsumexp = torch.compiler.is_compiling() and levers.enabled("vocabulary_logsumexp")
+    by_logsumexp = torch.compiler.is_compiling() and optimizations.is_enabled("vocabulary_logsumexp")
     return (_score_by_logsumexp if by_logsumexp else _score_by_softmax)(logits, answer, weight, needed)
 
 
@@ -86,7 +90,7 @@ def _score_by_logsumexp(logits: Tensor, answer: Tensor, weight: Tensor | None, n
     top = exact.amax(-1, keepdim=True)
     total = (exact - top).exp().sum(-1, keepdim=True)  # (p, 1)
     summed = weighted_sum((top + total.log() - exact.gather(1, answer)).squeeze(1), weight)
-    counted = count_right(exact.argmax(-1) == answer.squeeze(1), weight)
+    counted = count_correct(exact.argmax(-1) == answer.squeeze(1), weight)
     if not needed:
         return summed, counted, None
     is_answer = torch.arange(logits.shape[1], device=logits.device) == answer  # (p, V)
@@ -101,7 +105,7 @@ def _score_by_softmax(logits: Tensor, answer: Tensor, weight: Tensor | None, nee
     odds = torch.softmax(exact, -1)
     # log of the sum of exponentials = top - log(odds of top), exact since those odds are at least 1 / V
     summed = weighted_sum((top - odds.gather(1, best).log() - scored).squeeze(1), weight)
-    counted = count_right((best == answer).squeeze(1), weight)
+    counted = count_correct((best == answer).squeeze(1), weight)
     if not needed:
         return summed, counted, None
     return summed, counted, _weighted(odds.scatter_add_(1, answer, -torch.ones_like(scored)), weight, logits.dtype)
@@ -152,7 +156,7 @@ class _VocabularyLoss(torch.autograd.Function):
         begins = range(0, min(count, len(states)), rows)
         if weights is not None:
             missing = len(begins) * rows - len(states)
-            low_states, labels, weights = (_lengthened(each, missing) for each in (low_states, labels, weights))
+            low_states, labels, weights = (_pad_rows(each, missing) for each in (low_states, labels, weights))
         summed = torch.zeros((), dtype=torch.float32, device=states.device)
         right = torch.zeros((), dtype=torch.int64, device=states.device)
         held: list[Tensor] = []  # gradients of states, table and bias
@@ -188,7 +192,7 @@ class _VocabularyLoss(torch.autograd.Function):
         return (*grads, None, None, None, None)
 
 
-def _lengthened(rows: Tensor, missing: int) -> Tensor:
+def _pad_rows(rows: Tensor, missing: int) -> Tensor:
     """rows (P, …) -> (P + missing, …), zeros at the end."""
     return F.pad(rows, (*(0, 0) * (rows.ndim - 1), 0, missing)) if missing > 0 else rows
 
@@ -208,6 +212,6 @@ def weighted_sum(losses: Tensor, weights: Tensor | None) -> Tensor:
     return losses.sum() if weights is None else (losses * weights).sum()
 
 
-def count_right(right: Tensor, weights: Tensor | None) -> Tensor:
+def count_correct(right: Tensor, weights: Tensor | None) -> Tensor:
     """right (P,) bool, weights (P,) or None -> how many are right and weigh something, 0-d int64."""
     return right.sum() if weights is None else (right & (weights > 0)).sum()

@@ -19,7 +19,7 @@ from ernie2.config.settings import BatchSettings, Recipe
 from ernie2.console import log_warning
 from ernie2.errors import ConfigError, ShardError, TaskError
 from ernie2.formatting import quantity
-from ernie2.model.attention.fused import activate_newest
+from ernie2.model.attention.fused import activate_newest_flash
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.shards.shard_folders import load_shards_tokenizer
@@ -86,7 +86,7 @@ def build(
     with world.together(), verify_on_error(shards.corpora.values()):
         precision = choose_precision(recipe.train.precision, device)
         if recipe.encoder.kind == "transformer" and precision != "fp32":
-            activate_newest(device, recipe.encoder.hidden // recipe.encoder.heads, log_warning)
+            activate_newest_flash(device, recipe.encoder.hidden // recipe.encoder.heads, log_warning)
         vocabulary = vocabulary_of(load_shards_tokenizer(shards))
         tasks = build_tasks(recipe.tasks, vocabulary, shards.corpora)
         check_sequence_limits(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)

@@ -11,8 +11,8 @@ from ernie2.config.problems import explain
 from ernie2.config.settings import EncoderSettings
 from ernie2.console import log_info, log_warning
 from ernie2.errors import CheckpointError, ConfigError, StorageError
-from ernie2.model.formats.filling import Account, folded, load_model
-from ernie2.model.formats.opening import Stored
+from ernie2.model.formats.loading import LoadReport, fold_layers, load_model
+from ernie2.model.formats.stored_model import StoredModel
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.export import converted_card, save_model
 from ernie2.runs.sources import load_checkpoint_tokenizer, open_run_or_checkpoint, unfinished_note
@@ -29,7 +29,7 @@ class ConversionResult:
 
     folder: Path
     layout: str
-    account: Account
+    report: LoadReport
 
 
 def convert(
@@ -72,25 +72,25 @@ def convert(
     rows = stored.vocab_size if vocabulary is None else vocabulary
     _check_vocabulary(rows, stored, tokenizer)
     loaded = load_model(stored, settings=settings, vocab_size=vocabulary, grow=grow)
-    lacking = tuple(name for name in loaded.account.new if "[" not in name and name != TASK_TABLE)
+    lacking = tuple(name for name in loaded.report.new if "[" not in name and name != TASK_TABLE)
     card = _existing_card(source) or converted_card(source.resolve().name, stored.layout, transformer=to == "hf")
-    carried, hf = stored.carried, to == "hf"
+    carried, hf = stored.metadata, to == "hf"
     save_model(destination, loaded.model, carried, stored.pad_id, tokenizer, card, hf=hf, without=lacking)
-    account = loaded.account
+    report = loaded.report
     if lacking:
-        told = f"the checkpoint lacks {', '.join(folded(lacking))}; nothing was written in their place"
-        new = tuple(name for name in account.new if name not in lacking)
-        account = replace(account, new=new, notes=(*account.notes, told))
+        told = f"the checkpoint lacks {', '.join(fold_layers(lacking))}; nothing was written in their place"
+        new = tuple(name for name in report.new if name not in lacking)
+        report = replace(report, new=new, notes=(*report.notes, told))
     if tokenizer is not None and tokenizer.notes:
-        account = replace(account, notes=(*account.notes, *tokenizer.notes))
+        report = replace(report, notes=(*report.notes, *tokenizer.notes))
     log_info(f"{source} ({stored.layout}) -> {destination} ({to})")
     if (note := unfinished_note(source, stored.where)) is not None:
         log_warning(note)
-    account.log()
-    return ConversionResult(destination, stored.layout, account)
+    report.log()
+    return ConversionResult(destination, stored.layout, report)
 
 
-def _check_vocabulary(rows: int, stored: Stored, tokenizer: SubwordTokenizer | None) -> None:
+def _check_vocabulary(rows: int, stored: StoredModel, tokenizer: SubwordTokenizer | None) -> None:
     """Raise `CheckpointError` where a token would have no row, or rows would go that may be of tokens."""
     if tokenizer is not None and rows < tokenizer.vocab_size:
         raise CheckpointError(

@@ -16,9 +16,9 @@ import yaml
 from ernie2.config.settings import EncoderSettings
 from ernie2.escaping import escape_markdown, markdown_table
 from ernie2.learned import MIN_INSTANCES, verdict_of
-from ernie2.model.formats.own import Described, save_own
-from ernie2.model.hf import hf_config, save_hf, unknown_to_hf
-from ernie2.model.multitask import MultiTaskModel, tensors_of
+from ernie2.model.formats.native import ModelDescription, save_native
+from ernie2.model.hf import hf_config, save_hf, unsupported_by_hf
+from ernie2.model.multitask import MultiTaskModel, model_tensors
 from ernie2.runs.sources import ernie2_config_keys
 from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.storage.atomic import staged_folder, write_text
@@ -45,7 +45,7 @@ def export_hf(
     the labels of those that have them from their data, go there as `ernie2_task_options`. Of a recurrent encoder,
     ernie2.json holds all this.
     """
-    carried, hf = ernie2_config_keys(record, seen), not unknown_to_hf(model.settings)
+    carried, hf = ernie2_config_keys(record, seen), not unsupported_by_hf(model.settings)
     save_model(folder, model, carried, tokenizer.pad_id, tokenizer, model_card(record, heldout), hf=hf, replace=True)
     return folder
 
@@ -75,8 +75,8 @@ def save_model(
             config = {key: value for key, value in config.items() if ours or not key.startswith("ernie2_")}
             save_hf(staging, model, config, without=without)
         else:
-            described = Described(model.settings, model.vocab_size, tuple(specs), carried, pad_id)
-            save_own(staging, described, tensors_of(model, without=without))
+            described = ModelDescription(model.settings, model.vocab_size, tuple(specs), carried, pad_id)
+            save_native(staging, described, model_tensors(model, without=without))
         if tokenizer is not None:
             tokenizer.save(staging, model.settings.position_rows)
         write_text(staging / "README.md", card)
@@ -86,7 +86,7 @@ def save_model(
 def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> str:
     """The model card as Markdown: corpora with licences, tasks with their ids, held-out figures beside baselines."""
     corpora = record.data.corpora
-    transformer = not unknown_to_hf(EncoderSettings.model_validate(record.recipe["encoder"]))
+    transformer = not unsupported_by_hf(EncoderSettings.model_validate(record.recipe["encoder"]))
     described = markdown_table(
         ("corpus", "language", "licence", "documents", "tokens"),
         [(name, c.language, c.licence, f"{c.documents:,}", f"{c.tokens:,}") for name, c in corpora.items()],

@@ -10,7 +10,7 @@ from pathlib import Path
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.console import log_info, log_warning
 from ernie2.errors import CheckpointError, FolderInUse, StorageError
-from ernie2.model.hf import unknown_to_hf
+from ernie2.model.hf import unsupported_by_hf
 from ernie2.reporting.report import write_report
 from ernie2.runs.export import export_hf
 from ernie2.runs.prepare import warn_no_heldout
@@ -96,7 +96,7 @@ def run_lifecycle(run: Path, shards: Shards, trainer: Trainer, record: RunRecord
             with suppress(StorageError):  # on a full disk the first error is the one to tell
                 trainer.records.describe(record.updated(status="stopped"))
             raise
-    loads = "" if unknown_to_hf(model.settings) else " (transformers loads it as ErnieModel or ErnieForMaskedLM)"
+    loads = "" if unsupported_by_hf(model.settings) else " (transformers loads it as ErnieModel or ErnieForMaskedLM)"
     log_info(f"Model:  {folder}{loads}")
     log_info(f"Report: {page}")
 
@@ -115,7 +115,7 @@ def warn_about_settings(settings: TrainSettings, encoder: EncoderSettings, world
         log_warning(f"Note: train.precision=fp16 makes a CPU slower, not faster; {auto}.")
     if settings.parallel != "auto" and world.size == 1:
         log_warning(f"Note: train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
-    if lacking := unknown_to_hf(encoder):
+    if lacking := unsupported_by_hf(encoder):
         log_warning(
             f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model."
         )

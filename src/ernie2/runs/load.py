@@ -12,8 +12,8 @@ from ernie2.config.overrides import check_list
 from ernie2.config.settings import EncoderSettings, Recipe
 from ernie2.console import log_warning
 from ernie2.errors import CheckpointError, ConfigError, ShardError
-from ernie2.model.formats.filling import LoadedModel, load_model
-from ernie2.model.formats.opening import Stored
+from ernie2.model.formats.loading import LoadedModel, load_model
+from ernie2.model.formats.stored_model import StoredModel
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import TASK_TABLE
@@ -73,7 +73,7 @@ def load_checkpoint(source: Path, shards: Shards) -> LoadedCheckpoint:
             "some from it: `ernie2 pretrain RECIPE --init-from CHECKPOINT`."
         )
     _check_same_vocabulary(source, stored, tokenizer, shards, ())
-    options = stored.carried.get("ernie2_task_options", {})
+    options = stored.metadata.get("ernie2_task_options", {})
     tasks = _build_tasks({name: options.get(name) for name in loaded.model.specs}, vocabulary, shards)
     for spec, expected in zip(loaded.model.specs.values(), head_specs(tasks), strict=True):
         if spec != expected:
@@ -81,7 +81,7 @@ def load_checkpoint(source: Path, shards: Shards) -> LoadedCheckpoint:
                 f"{source}: its head {spec} is not the one task {spec.name!r} has with the options in config.json "
                 f"({expected})."
             )
-    trained = frozenset(loaded.model.specs) - set(stored.carried.get(UNTRAINED, ()))
+    trained = frozenset(loaded.model.specs) - set(stored.metadata.get(UNTRAINED, ()))
     return LoadedCheckpoint(loaded.model, tasks, dict(stored.task_ids), None, source, trained)
 
 
@@ -115,14 +115,14 @@ def warm_start(
     Every tensor used, left out or newly initialised is named. Rows of the task table follow their tasks by name,
     whatever the order of either recipe; the row of a task `source` does not know copies row 0. `labels`: classes by
     task, of tasks whose classes are those of their data; the rows of such a head follow the names of the classes.
-    `grow`: tables that may get rows the checkpoint does not have (`model.formats.filling.GROWABLE`); the vocabulary is
+    `grow`: tables that may get rows the checkpoint does not have (`model.formats.loading.GROWABLE`); the vocabulary is
     that of the shards, and rows beyond it are left out. Raises like `load_checkpoint`.
     """
     ids = task_ids([spec.name for spec in specs], settings.task_ids)
     tokenizer = load_shards_tokenizer(shards)
     stored = open_run_or_checkpoint(source)
     _check_same_vocabulary(source, stored, tokenizer, shards, grow)
-    options = stored.carried.get("ernie2_task_options") or {}
+    options = stored.metadata.get("ernie2_task_options") or {}
     others = changed_labels({name: (given or {}).get("labels") for name, given in options.items()}, labels or {})
     # a head with other classes is read with its own, then moved by the names of its classes
     asked = [replace(spec, classes=len(others[spec.name][0])) if spec.name in others else spec for spec in specs]
@@ -130,8 +130,8 @@ def warm_start(
     if others:
         model = MultiTaskModel(settings, loaded.model.vocab_size, specs, seed)
         left_out, new = copy_by_label(loaded.model.state_dict(), model, others)
-        account = replace(loaded.account, left_out=loaded.account.left_out + left_out, new=loaded.account.new + new)
-        loaded = replace(loaded, model=model, account=account)
+        report = replace(loaded.report, left_out=loaded.report.left_out + left_out, new=loaded.report.new + new)
+        loaded = replace(loaded, model=model, report=report)
     if stored.task_ids:
         _reorder_task_rows(loaded.model, stored.task_ids, ids)
     return loaded
@@ -177,7 +177,7 @@ def _check_same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path)
 
 
 def _check_same_vocabulary(
-    source: Path, stored: Stored, tokenizer: SubwordTokenizer, shards: Shards, grow: Collection[str]
+    source: Path, stored: StoredModel, tokenizer: SubwordTokenizer, shards: Shards, grow: Collection[str]
 ) -> None:
     """Raises `ShardError` where ids of the shards mean other tokens than ids of the checkpoint.
 

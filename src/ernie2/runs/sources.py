@@ -1,4 +1,4 @@
-"""A checkpoint of any kind as a `Stored`: a run by its newest whole checkpoint, all others by their layout.
+"""A checkpoint of any kind as a `StoredModel`: a run by its newest whole checkpoint, all others by their layout.
 
 Also what to say of a run that is not finished, and rows of heads by the names of their classes: on a warm start a label
 keeps its row wherever it stands in the list.
@@ -16,8 +16,8 @@ from torch import Tensor
 from ernie2.batches.stages import Stage
 from ernie2.config.settings import EncoderSettings, Recipe
 from ernie2.errors import CheckpointError, ShardError
-from ernie2.model.formats.layouts import Piece
-from ernie2.model.formats.opening import Stored, open_stored
+from ernie2.model.formats.layouts import StoredTensor
+from ernie2.model.formats.stored_model import StoredModel, open_stored_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import vocabulary_tensors
@@ -37,12 +37,12 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt")
 _COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
-def open_run_or_checkpoint(source: Path) -> Stored:
-    """What a checkpoint of any kind holds: a run folder, or whatever `open_stored` reads.
+def open_run_or_checkpoint(source: Path) -> StoredModel:
+    """What a checkpoint of any kind holds: a run folder, or whatever `open_stored_model` reads.
 
     Raises `CheckpointError` where it is not a checkpoint or damaged.
     """
-    return _open_run(source) if is_run(source) else open_stored(source)
+    return _open_run(source) if is_run(source) else open_stored_model(source)
 
 
 def find_tokenizer_file(source: Path) -> Path | None:
@@ -95,7 +95,7 @@ def ernie2_config_keys(record: RunRecord, seen: Mapping[str, int]) -> dict[str, 
     }
 
 
-def _open_run(run: Path) -> Stored:
+def _open_run(run: Path) -> StoredModel:
     record, checkpoint = read_run(run), newest(run)
     parameters, vocab_size = checkpoint.parameters(), record.data.vocab_size
     rows = {name: len(tensor) for name, tensor in parameters.items()}
@@ -108,18 +108,18 @@ def _open_run(run: Path) -> Stored:
     trained = position.trained([stage.iterations for stage in record.stages])
     if untrained := [task.name for task in record.tasks if task.name not in trained]:
         carried[UNTRAINED] = untrained
-    return Stored(
+    return StoredModel(
         where=str(checkpoint.folder),
         layout="run of ernie2",
         settings=EncoderSettings.model_validate(record.recipe["encoder"]),
         vocab_size=vocab_size,
         specs=specs,
-        pieces={
-            name: Piece(tensor[:vocab_size] if name in per_word else tensor, (name,))
+        tensors={
+            name: StoredTensor(tensor[:vocab_size] if name in per_word else tensor, (name,))
             for name, tensor in parameters.items()
         },
         task_ids=carried["ernie2_task_ids"],
-        carried=carried,
+        metadata=carried,
         pad_id=pieces.pad_id if (pieces := load_checkpoint_tokenizer(run)) else 0,
         tokenizer=record.data.tokenizer,
     )

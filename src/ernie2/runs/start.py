@@ -122,7 +122,7 @@ def build_initial_model(
     log_info(f"Parameters from {source} ({started.stored.layout})")
     if (note := unfinished_note(source, started.stored.where)) is not None:
         log_warning(note)
-    started.account.log()
+    started.report.log()
     return started.model
 
 

@@ -107,7 +107,7 @@ class HeldOut:
         for turn in range(world.turns(len(exam.packs))):
             number = world.rank + turn * world.size
             with torch.no_grad(), autocast(precision, device):
-                made = model.predictions(Inputs.of(exam.packs[number % len(exam.packs)], device, static=False))
+                made = model.predictions(Inputs.from_batch(exam.packs[number % len(exam.packs)], device, static=False))
             if number < len(exam.packs):
                 losses, predicted = made[name]
                 found.append((losses.float(), predicted))

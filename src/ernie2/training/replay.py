@@ -143,7 +143,7 @@ def replay(folder: Path | str, precision: str | None = None, device: str | None 
     for number, pack in packs.items():
         seed_dropout(*facts["dropout_key"], number)
         with _watched(model, number, found), autocast(precision or facts["precision"], where):
-            made = model(Inputs.of(pack, where, static=where.type == "cuda"))
+            made = model(Inputs.from_batch(pack, where, static=where.type == "cuda"))
         if made:
             terms = [facts["weights"][name] / counts[name] * task.sum for name, task in made.items()]
             torch.autograd.backward(torch.stack(terms).sum() * facts["loss_scale"])

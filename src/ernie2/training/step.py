@@ -167,7 +167,7 @@ def take_step(
         seed_dropout(*batch.dropout_key, number)
         with ranks.pack(last=place == len(batch.packs)):
             with autocast(settings.precision, device):
-                computed = ranks.losses(Inputs.of(pack, device, static=static), batch.counts)
+                computed = ranks.losses(Inputs.from_batch(pack, device, static=static), batch.counts)
             if computed:
                 terms = [settings.weights[name] / batch.counts[name] * task.sum for name, task in computed.items()]
                 # DDP and FSDP take the mean over ranks, and the sum is wanted

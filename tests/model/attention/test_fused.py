@@ -27,7 +27,7 @@ def attend(query, key, value, starts, key_starts, longest, key_longest, power=1.
 
 
 def activate(device, head_width):
-    return fused.activate_newest(device, head_width, log_warning)
+    return fused.activate_newest_flash(device, head_width, log_warning)
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def card(monkeypatch, capsys):
     monkeypatch.setattr(_registry, "_FLASH_ATTENTION_ACTIVE", None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: found.capability)
     monkeypatch.setattr(fused, "check_packed_kernel", lambda *given: found.tried.append(given))
-    fused.activate_newest.cache_clear()
+    fused.activate_newest_flash.cache_clear()
     yield found
-    fused.activate_newest.cache_clear()
+    fused.activate_newest_flash.cache_clear()
     assert capsys.readouterr().out == ""
 
 
@@ -153,13 +153,13 @@ def test_a_kernel_is_tried_forward_and_backward_and_a_wrong_one_is_noticed(monke
 @pytest.mark.parametrize("cudnn_first", [True, False])
 def test_kernels_without_dropout_are_never_asked_to_drop(card, cudnn_first):
     card.install("FA3")
-    with fused.kernels_of_sdpa(CARD, 0.1, cudnn_first):
+    with fused.sdpa_kernels(CARD, 0.1, cudnn_first):
         assert flash_sdp_enabled()
     activate(CARD, 64)
-    with fused.kernels_of_sdpa(CARD, 0.1, cudnn_first):
+    with fused.sdpa_kernels(CARD, 0.1, cudnn_first):
         assert not flash_sdp_enabled()
         assert mem_efficient_sdp_enabled()
-    with fused.kernels_of_sdpa(CARD, 0.0, cudnn_first):
+    with fused.sdpa_kernels(CARD, 0.0, cudnn_first):
         assert flash_sdp_enabled()
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.model import levers, transfer
+from ernie2.model import optimizations, transfer
 from ernie2.model.attention.groups import _GROUP_COST, _ROW_COST, group_bounds, pad_groups, place_rows
 from ernie2.model.attention.plan import attend_all, plan_attention
 from ernie2.model.inputs import Inputs
@@ -21,7 +21,7 @@ WIDTH, HEADS = 12, 3
 
 
 def plan_of(lengths, dropout=0.0, tail=0):
-    inputs = Inputs.of(make_pack(lengths, tail=tail), "cpu", static=tail > 0)
+    inputs = Inputs.from_batch(make_pack(lengths, tail=tail), "cpu", static=tail > 0)
     settings = small_settings(hidden=WIDTH, heads=HEADS, attention_dropout=dropout)
     return plan_attention(inputs, torch.float32, settings, training=True)
 
@@ -49,7 +49,7 @@ def test_sequences_of_one_length_need_no_mask_and_no_padding():
 
 def test_the_indices_and_masks_of_all_groups_reach_a_card_in_one_copy(monkeypatch):
     lengths, copies = [3, 1, 40, 40, 38, 3], []
-    monkeypatch.setattr(transfer, "_copied", lambda host, device: copies.append(host) or host.clone())
+    monkeypatch.setattr(transfer, "_copy_async", lambda host, device: copies.append(host) or host.clone())
     row_starts = np.array([0, 1, 2, 10, 10, 11, 11])
     there, here = (pad_groups(lengths, torch.device(kind), row_starts) for kind in ("cuda", "cpu"))
     assert len(copies) == 1
@@ -74,7 +74,7 @@ def test_a_group_of_two_lengths_masks_the_shorter():
 
 def test_the_fused_kernel_computes_in_fp32_on_a_cpu_and_comes_back_in_the_dtype_it_was_given():
     qkv = torch.randn(9, 3 * WIDTH).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16), levers.without("attention_products"):
+    with torch.autocast("cpu", dtype=torch.bfloat16), optimizations.disabled("attention_products"):
         mixed = attend_all(qkv, plan_of([4, 5]))
     assert mixed.dtype == torch.bfloat16
     torch.testing.assert_close(mixed.float(), one_by_one(qkv.float(), [4, 5], HEADS), atol=0, rtol=2**-8)

@@ -89,7 +89,7 @@ def heads_of(hidden, heads, dropout):
 def plans(lengths, release=varlen_2_13, dropout=0.0):
     """Every kernel's plan for a pack, as (name, plan)."""
     starts = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
-    inputs = Inputs.of(make_pack(lengths), "cpu", static=False)
+    inputs = Inputs.from_batch(make_pack(lengths), "cpu", static=False)
     products = plan_attention(inputs, torch.float32, heads_of(WIDTH, HEADS, dropout), training=True)
     yield "products", products
     yield "padded", dataclasses.replace(products, products=None)
@@ -144,7 +144,7 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 )
 def test_kernels_on_a_card_agree_with_plain_attention_in_fp64(lengths, dropout, kernel, dtype):
     heads, width = 4, 64
-    inputs = Inputs.of(make_pack(lengths, longest=128), "cuda", static=False)
+    inputs = Inputs.from_batch(make_pack(lengths, longest=128), "cuda", static=False)
     plan = plan_attention(inputs, dtype, heads_of(heads * width, heads, dropout), training=True)
     assert plan.kernel == kernel
     qkv = torch.randn(sum(lengths), 3 * heads * width, device="cuda", dtype=dtype, requires_grad=True)

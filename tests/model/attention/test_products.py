@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.model import levers
+from ernie2.model import optimizations
 from ernie2.model.attention.groups import Groups
 from ernie2.model.attention.plan import attend_all, plan_attention
-from ernie2.model.dropout import kept_bits, scale_of
+from ernie2.model.dropout import draw_keep_mask, keep_scale
 from ernie2.model.inputs import Inputs
 from model_packs import make_pack, small_settings
 
@@ -31,7 +31,7 @@ def test_the_gradients_of_queries_keys_and_values_are_written_into_one_buffer(sh
 
 def plan_of(lengths, share, dtype=torch.float32):
     settings = small_settings(hidden=WIDTH, heads=HEADS, attention_dropout=share)
-    return plan_attention(Inputs.of(make_pack(lengths), "cpu", static=False), dtype, settings, training=True)
+    return plan_attention(Inputs.from_batch(make_pack(lengths), "cpu", static=False), dtype, settings, training=True)
 
 
 def written_out(qkv, groups: Groups, lengths, share, seed):
@@ -39,7 +39,7 @@ def written_out(qkv, groups: Groups, lengths, share, seed):
     torch.manual_seed(seed)
     masks = []
     for group in groups.groups:
-        kept = kept_bits((group.sequences * HEADS, group.length, group.length), share) != 0
+        kept = draw_keep_mask((group.sequences * HEADS, group.length, group.length), share) != 0
         masks += list(kept.view(group.sequences, HEADS, group.length, group.length))
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     mask_of = dict(zip(order, masks, strict=True))
@@ -48,7 +48,7 @@ def written_out(qkv, groups: Groups, lengths, share, seed):
         count = len(part)
         query, key, value = part.view(count, 3, HEADS, -1).permute(1, 2, 0, 3)
         weights = (query @ key.transpose(1, 2) / (WIDTH / HEADS) ** 0.5).softmax(-1)
-        weights = weights * mask_of[number][:, :count, :count] * scale_of(share)
+        weights = weights * mask_of[number][:, :count, :count] * keep_scale(share)
         outputs.append((weights @ value).transpose(0, 1).reshape(count, WIDTH))
     return torch.cat(outputs)
 
@@ -85,7 +85,7 @@ def test_it_is_about_as_near_to_fp64_as_the_fused_kernel(dtype, share):
         return mixed.detach().double(), slope.double()
 
     wanted, ours = run(exact, above.double()), run(low, above)
-    with levers.without("attention_products"):
+    with optimizations.disabled("attention_products"):
         plain = run(low, above)
     for each, other, right in zip(ours, plain, wanted, strict=True):
         assert (each - right).norm() <= 2 * (other - right).norm()  # weights are rounded to bf16, too: 1.4 and 1.6
@@ -99,7 +99,9 @@ def test_scores_are_not_rounded_to_bf16():
     value = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     qkv = torch.cat([query, keys, value], 1).bfloat16()
     settings = small_settings(hidden=8, heads=1).model_copy(update={"hidden": 2})
-    plan = plan_attention(Inputs.of(make_pack([2]), "cpu", static=False), torch.bfloat16, settings, training=True)
+    plan = plan_attention(
+        Inputs.from_batch(make_pack([2]), "cpu", static=False), torch.bfloat16, settings, training=True
+    )
     odds = attend_all(qkv, plan)[0].float()
     weight = 1 / (1 + torch.tensor(-1.0).exp())  # scores 257 and 256
     torch.testing.assert_close(odds, torch.stack([weight, 1 - weight]), atol=0.01, rtol=0)

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 import paddle_files
 from ernie2.errors import CheckpointError
 from ernie2.model.formats.containers import Container, read_weights
-from ernie2.model.formats.filling import load_model
-from ernie2.model.formats.layouts import prefix_of, rename
+from ernie2.model.formats.layouts import find_prefix, rename_tensors
+from ernie2.model.formats.loading import load_model
 from ernie2.model.tensor_names import HF_WORD_TABLE
 
 EPS = {"paddlenlp-task": 1e-12, "paddlenlp-plain": 1e-5, "dygraph": 1e-5, "fluid": 1e-5}
@@ -30,7 +30,7 @@ def assert_same(model, name, tolerance=2e-6):
 def test_a_model_of_paddle_computes_what_paddlenlp_computes(name):
     read = load_model(paddle_files.FOLDER / name)
     assert read.stored.layout == paddle_files.LAYOUTS[name]
-    assert read.account.new == read.account.left_out == ()
+    assert read.report.new == read.report.left_out == ()
     assert read.model.settings.norm_eps == EPS[name]
     assert_same(read.model, name)
 
@@ -72,7 +72,7 @@ def test_the_layout_follows_from_the_names_in_a_file_and_not_from_its_own(tmp_pa
 def test_a_task_embedding_that_is_declared_and_not_there_is_told():
     read = load_model(paddle_files.FOLDER / "dygraph")
     assert read.model.settings.task_ids == 0
-    assert read.account.notes == (
+    assert read.report.notes == (
         "the configuration declares 16 task ids, but no task embedding was shipped; read without",
     )
 
@@ -81,8 +81,8 @@ def test_a_task_embedding_that_is_wanted_and_not_there_is_zero_named_and_told(tm
     folder = paddle_files.copied("fluid", tmp_path)
     (folder / "params/task_embedding").unlink()
     read = load_model(folder)
-    assert read.account.new == ("encoder.embeddings.task.weight",)
-    assert "wants a task embedding (5 rows), but there is none" in read.account.notes[0]
+    assert read.report.new == ("encoder.embeddings.task.weight",)
+    assert "wants a task embedding (5 rows), but there is none" in read.report.notes[0]
     assert not read.model.encoder.embeddings.task.weight.any()
 
 
@@ -91,7 +91,7 @@ def test_variables_of_an_optimiser_are_named_and_not_read(tmp_path):
     for name in ("word_embedding_moment1_0", "learning_rate_0"):
         (folder / "params" / name).write_bytes(b"no variable at all")
     read = load_model(folder)
-    assert read.account.left_out == ("learning_rate_0", "word_embedding_moment1_0")
+    assert read.report.left_out == ("learning_rate_0", "word_embedding_moment1_0")
     assert_same(read.model, "fluid")
 
 
@@ -118,23 +118,23 @@ def test_the_older_configuration_of_paddlenlp_is_read(tmp_path):
 def test_a_name_no_layout_has_is_left_out_by_name_and_a_second_tensor_for_one_place_too(tmp_path):
     tensors = read_weights(paddle_files.FOLDER / "dygraph").tensors
     tensors |= {"classifier.weight": torch.ones(2, 2), "ernie.word_emb.weight": torch.ones(2, 2)}
-    renamed = rename(Container(tmp_path, tensors))
+    renamed = rename_tensors(Container(tmp_path, tensors))
     assert renamed.unknown == ("classifier.weight", "ernie.word_emb.weight")
     assert len(renamed.tensors["embeddings.word_embeddings.weight"].tensor) == 211
 
 
 def test_a_linear_is_turned_over_and_a_table_is_not(tmp_path):
     tensors = {"word_emb.weight": torch.ones(5, 4), "encoder_stack.block.0.ffn.i.weight": torch.ones(4, 16)}
-    renamed = rename(Container(tmp_path, tensors)).tensors
+    renamed = rename_tensors(Container(tmp_path, tensors)).tensors
     assert renamed["embeddings.word_embeddings.weight"].tensor.shape == (5, 4)
     assert renamed["encoder.layer.0.intermediate.dense.weight"].tensor.shape == (16, 4)
 
 
 def test_tensors_of_another_kind_of_model_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no word embeddings"):
-        rename(Container(tmp_path, {"decoder.weight": torch.ones(2, 2)}))
+        rename_tensors(Container(tmp_path, {"decoder.weight": torch.ones(2, 2)}))
     with pytest.raises(CheckpointError, match="word embeddings are no table"):
-        rename(Container(tmp_path, {"word_emb.weight": torch.ones(2)}))
+        rename_tensors(Container(tmp_path, {"word_emb.weight": torch.ones(2)}))
 
 
 @pytest.mark.parametrize("name", ["paddlenlp-task", "dygraph", "fluid"])
@@ -163,14 +163,14 @@ def test_a_layer_that_is_lacking_and_a_wrong_shape_are_refused_by_name(tmp_path,
     ],
 )
 def test_the_word_table_says_what_stands_before_every_name(prefix, split):
-    assert prefix_of([f"{prefix}{HF_WORD_TABLE}", "cls.predictions.bias", "step"], "x") == split
+    assert find_prefix([f"{prefix}{HF_WORD_TABLE}", "cls.predictions.bias", "step"], "x") == split
 
 
 def test_a_prefix_that_is_no_wrapper_is_told():
     with pytest.raises(CheckpointError, match=r"word embeddings stand under 'question_encoder.bert.'"):
-        prefix_of([f"question_encoder.bert.{HF_WORD_TABLE}"], "x")
+        find_prefix([f"question_encoder.bert.{HF_WORD_TABLE}"], "x")
 
 
 def test_two_word_tables_are_refused():
     with pytest.raises(CheckpointError, match=r"several word tables, under 'bert.', 'module.bert.'"):
-        prefix_of([f"module.bert.{HF_WORD_TABLE}", f"bert.{HF_WORD_TABLE}"], "x")
+        find_prefix([f"module.bert.{HF_WORD_TABLE}", f"bert.{HF_WORD_TABLE}"], "x")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import minilm
 from ernie2.batches.batch import end_to_end
 from ernie2.config.settings import EncoderSettings
-from ernie2.model.formats.filling import load_model
+from ernie2.model.formats.loading import load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, save_hf
 from ernie2.model.inputs import Inputs
@@ -77,7 +77,7 @@ def sequences(config, seed):
     arguments["attention_mask"] = padded([np.ones(n, int) for n in lengths])
     if config.get("use_task_id"):
         arguments["task_type_ids"] = padded([np.full(n, i) for n, i in zip(lengths, task_ids, strict=True)])
-    return Inputs.of(batch, "cpu", static=False), arguments
+    return Inputs.from_batch(batch, "cpu", static=False), arguments
 
 
 def roughened(model, seed):
@@ -124,7 +124,7 @@ def test_what_transformers_wrote_computes_the_same_here(tmp_path_factory, drawn,
     bare.save_pretrained(folder / "bare")
     assert_parity(load_model(folder / "bare").model, bare, None, config, seed)
     read = load_model(folder / "masked")
-    assert read.account.new == ("encoder.pooler.bias", "encoder.pooler.weight")
+    assert read.report.new == ("encoder.pooler.bias", "encoder.pooler.weight")
     bare_of_masked = bare_class.from_pretrained(folder / "masked").eval()
     bare_of_masked.pooler = None
     assert_parity(read.model, bare_of_masked, masked, config, seed)
@@ -162,8 +162,8 @@ def test_what_we_wrote_computes_the_same_there_and_comes_back_bit_for_bit(tmp_pa
 def test_the_real_minilm_checkpoint_computes_what_transformers_computes(tmp_path):
     folder = minilm.folder()
     read = load_model(folder)
-    assert read.account.left_out == ("embeddings.position_ids",)
-    assert read.account.new == read.account.notes == ()
+    assert read.report.left_out == ("embeddings.position_ids",)
+    assert read.report.new == read.report.notes == ()
     bare = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     config = bare.config.to_dict()
     for seed in range(3):

@@ -91,7 +91,7 @@ def compute_logits(
                 chosen = order[start:end]
                 (pack,) = build_packs([sequences[i] for i in chosen], settings, task_id, pad)
                 with torch.inference_mode(), autocast(precision, device):
-                    made.append(model.scores(Inputs.of(pack, device, static=False)))
+                    made.append(model.scores(Inputs.from_batch(pack, device, static=False)))
                 runs.append(chosen)
                 bar.advance(len(chosen))
     finally:

@@ -5,7 +5,7 @@ FlashAttention-3 and -4 in place of torch's FlashAttention-2, through torch's ow
 `varlen_attn` obeys the switch, forward and backward, compiled or not: the switch replaces the operators it calls.
 `scaled_dot_product_attention` obeys only where it picks its flash kernel: not where cuDNN comes first (`dense`), and
 never with a mask (most padded groups). The new kernels have no dropout and raise when asked for it: `varlen_attn` never
-asks, and `kernels_of_sdpa` keeps the other from picking them then.
+asks, and `sdpa_kernels` keeps the other from picking them then.
 
 Results differ from those of FlashAttention-2 by rounding.
 """
@@ -21,7 +21,7 @@ import torch
 import torch.nn.attention
 from torch import Tensor, nn
 
-_KNOWN = {"FA4": ((9, 10), "flash_attn.cute.interface"), "FA3": ((9,), "flash_attn_interface")}
+_FLASH_VERSIONS = {"FA4": ((9, 10), "flash_attn.cute.interface"), "FA3": ((9,), "flash_attn_interface")}
 """By name in torch's registry, newest first: major compute capabilities of its cards, module that torch imports."""
 _TOLERANCE = 0.03
 """Largest relative difference from plain attention in float32; that of bf16 is below 0.01."""
@@ -42,7 +42,7 @@ def has_flash_kernels(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def kernels_of_sdpa(device: torch.device, dropout: float, cudnn_first: bool) -> AbstractContextManager[object]:
+def sdpa_kernels(device: torch.device, dropout: float, cudnn_first: bool) -> AbstractContextManager[object]:
     """On CUDA, keeps `scaled_dot_product_attention` from kernels that cannot drop.
 
     `cudnn_first`: try cuDNN's kernel first, and torch's others where it has none for these shapes, dtypes or dropout;
@@ -69,19 +69,19 @@ def active_flash() -> str | None:
 
 
 @cache
-def activate_newest(device: torch.device, head_width: int, warn: Callable[[str], None]) -> str | None:
+def activate_newest_flash(device: torch.device, head_width: int, warn: Callable[[str], None]) -> str | None:
     """Activate the newest implementation that is installed and works on `device`; return the name of the active one.
 
     Call it before anything is compiled. Each candidate is tried on three short sequences of bf16 with heads of
     `head_width`. One that is installed and fails is reported to `warn` in one line and left out. Nothing happens on a
     CPU, or after the user activated an implementation of their own.
     """
-    if device.type != "cuda" or active_flash() not in (None, *_KNOWN):
+    if device.type != "cuda" or active_flash() not in (None, *_FLASH_VERSIONS):
         return active_flash()
     switch: Any = nn.attention
     major, _ = torch.cuda.get_device_capability(device)
-    for name in _KNOWN if active_flash() is None else [str(active_flash())]:
-        majors, module = _KNOWN[name]
+    for name in _FLASH_VERSIONS if active_flash() is None else [str(active_flash())]:
+        majors, module = _FLASH_VERSIONS[name]
         if major not in majors or name not in switch.list_flash_attention_impls():
             continue
         try:
@@ -107,21 +107,21 @@ def check_packed_kernel(device: torch.device, head_width: int) -> None:
         rows = (sum(asked), sum(lengths), sum(lengths), sum(asked))
         *qkv, above = (torch.randn(n, 2, head_width, generator=random).to(device, torch.bfloat16) for n in rows)
         starts = [torch.tensor([0, *sizes]).cumsum(0, dtype=torch.int32).to(device) for sizes in (asked, lengths)]
-        run_kernel = partial(_run, starts=starts, longest=max(lengths))
-        found = _with_gradients(run_kernel, qkv, above)
-        run_plain = partial(_plain, lengths=(asked, lengths, lengths))
-        expected = _with_gradients(run_plain, [each.float() for each in qkv], above.float())
+        run_kernel = partial(_run_packed, starts=starts, longest=max(lengths))
+        found = _output_and_gradients(run_kernel, qkv, above)
+        run_plain = partial(_run_plain, lengths=(asked, lengths, lengths))
+        expected = _output_and_gradients(run_plain, [each.float() for each in qkv], above.float())
         for ours, theirs in zip(found, expected, strict=True):
             if not float((ours.float() - theirs).norm() / theirs.norm()) < _TOLERANCE:
                 raise RuntimeError("its results are not those of plain attention")
 
 
-def _run(*qkv: Tensor, starts: Sequence[Tensor], longest: int) -> Tensor:
+def _run_packed(*qkv: Tensor, starts: Sequence[Tensor], longest: int) -> Tensor:
     mixed: Tensor = packed_kernel()(*qkv, *starts, longest, longest)
     return mixed
 
 
-def _plain(*qkv: Tensor, lengths: Sequence[Sequence[int]]) -> Tensor:
+def _run_plain(*qkv: Tensor, lengths: Sequence[Sequence[int]]) -> Tensor:
     """query (R, N, D), key and value (T, N, D), of sequences of `lengths` each -> (R, N, D)."""
     outputs = []
     parts = (torch.split(each, list(sizes)) for each, sizes in zip(qkv, lengths, strict=True))
@@ -131,7 +131,7 @@ def _plain(*qkv: Tensor, lengths: Sequence[Sequence[int]]) -> Tensor:
     return torch.cat(outputs)
 
 
-def _with_gradients(attend: Callable[..., Tensor], qkv: Sequence[Tensor], above: Tensor) -> list[Tensor]:
+def _output_and_gradients(attend: Callable[..., Tensor], qkv: Sequence[Tensor], above: Tensor) -> list[Tensor]:
     """Output of `attend` for `qkv`, then the gradients of the three, `above` being that of the output."""
     with torch.enable_grad():
         leaves = [each.detach().requires_grad_() for each in qkv]

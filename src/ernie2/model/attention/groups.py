@@ -49,11 +49,11 @@ class Layout:
 
     def arrange(self, rows: Tensor) -> Tensor:
         """rows (R, H) of the pack -> (Σ n · width, H), as they lie in the groups."""
-        return reordered(rows, self.gather, self.scatter)
+        return reorder_rows(rows, self.gather, self.scatter)
 
     def restore(self, places: Tensor) -> Tensor:
         """places (Σ n · width, H) in the groups -> (R, H), as they lie in the pack."""
-        return reordered(places, self.scatter, self.gather, self.real)
+        return reorder_rows(places, self.scatter, self.gather, self.real)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def group_bounds(lengths: Sequence[int]) -> list[tuple[int, int]]:
     return bounds[::-1]
 
 
-class _Reordered(torch.autograd.Function):
+class _ReorderRows(torch.autograd.Function):
     """Rows of a matrix by index, whose gradient is rows by the reverse index: no sums, so the same on any threads.
 
     Only where the two indices undo each other on the real tokens and the gradient of what `index` repeats is zero, as
@@ -198,7 +198,7 @@ class _Reordered(torch.autograd.Function):
         return rows if ctx.real is None else rows.mul_(ctx.real), None, None, None
 
 
-def reordered(rows: Tensor, index: Tensor, reverse: Tensor, real: Tensor | None = None) -> Tensor:
+def reorder_rows(rows: Tensor, index: Tensor, reverse: Tensor, real: Tensor | None = None) -> Tensor:
     """rows (A, W), index (B,) -> (B, W); `reverse` (A,) undoes `index` wherever `real` (A, 1) is true or None."""
-    picked: Tensor = _Reordered.apply(rows, index, reverse, real)  # type: ignore[no-untyped-call]
+    picked: Tensor = _ReorderRows.apply(rows, index, reverse, real)  # type: ignore[no-untyped-call]
     return picked

@@ -31,7 +31,7 @@ from ernie2.model.attention import fused
 from ernie2.model.attention.groups import Group, Groups, attend_groups, equal_groups, pad_groups
 from ernie2.model.attention.products import ProductPlan, attend_products, plan_products
 from ernie2.model.inputs import Inputs
-from ernie2.model.levers import enabled
+from ernie2.model.optimizations import is_enabled
 from ernie2.model.scored_rows import ScoredRows
 
 Kernel = Literal["packed", "dense", "padded"]
@@ -99,7 +99,7 @@ def plan_attention(
     if kernel == "dense":
         return plan(groups=equal_groups(inputs.lengths, device, row_starts))
     groups = pad_groups(inputs.lengths, device, row_starts)
-    by_products = device.type == "cpu" and enabled("attention_products")
+    by_products = device.type == "cpu" and is_enabled("attention_products")
     return plan(groups=groups, products=plan_products(groups, settings.heads) if by_products else None)
 
 
@@ -154,7 +154,7 @@ def _attend_groups(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPla
     cudnn_first = plan.kernel == "dense" or rows is not None
     with (
         torch.autocast(query.device.type, enabled=False),
-        fused.kernels_of_sdpa(query.device, plan.dropout, cudnn_first),
+        fused.sdpa_kernels(query.device, plan.dropout, cudnn_first),
     ):
         return attend_groups(query, key, value, plan.heads, plan.groups, queries, plan.dropout)
 

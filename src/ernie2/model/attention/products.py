@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ernie2.model.dropout import kept_bits, scale_of, zeroed
+from ernie2.model.dropout import apply_keep_mask, draw_keep_mask, keep_scale
 
 if TYPE_CHECKING:
     from ernie2.model.attention.groups import Groups
@@ -37,7 +37,7 @@ class HeadLayout:
     scatter: Tensor
 
     @classmethod
-    def of(cls, groups: Groups, heads: int, parts: int) -> HeadLayout:
+    def build(cls, groups: Groups, heads: int, parts: int) -> HeadLayout:
         """Lay out `parts` (3: queries, keys, values side by side; 1: outputs) of `heads` heads."""
         assert groups.tokens is not None
         head, part = torch.arange(heads), torch.arange(parts)
@@ -76,10 +76,10 @@ def plan_products(groups: Groups, heads: int) -> ProductPlan:
             bias = torch.zeros(group.mask.shape).masked_fill_(~group.mask, float("-inf"))
             bias = bias.expand(-1, heads, -1, -1).reshape(-1, 1, group.length)
         made.append((group.sequences, group.length, bias))
-    out = HeadLayout.of(groups, heads, 1)
+    out = HeadLayout.build(groups, heads, 1)
     real = torch.zeros(len(out.gather), dtype=torch.bool)
     real[out.scatter] = True
-    return ProductPlan(tuple(made), heads, HeadLayout.of(groups, heads, 3), out, torch.nonzero(~real).squeeze(1))
+    return ProductPlan(tuple(made), heads, HeadLayout.build(groups, heads, 3), out, torch.nonzero(~real).squeeze(1))
 
 
 def attend_products(qkv: Tensor, plan: ProductPlan, dropout: float) -> Tensor:
@@ -101,15 +101,15 @@ class _Products(torch.autograd.Function):
         rows = qkv.reshape(-1, width).index_select(0, plan.qkv.gather)  # (3 · N · R, D)
         mixed = rows.new_empty(len(plan.out.gather), width)  # (N · R, D)
         saved: list[Tensor] = []
-        with torch.autocast("cpu", enabled=False), _products_of_16_bits(qkv.dtype):
+        with torch.autocast("cpu", enabled=False), _bf16_products(qkv.dtype):
             for bias, (query, key, value), out in _groups(plan, rows, mixed):
                 scores = _scores(query, key, bias)
                 weights = torch.softmax(scores, -1, out=scores).to(qkv.dtype)  # (n · N, L, L)
                 saved.append(weights)
                 if dropout:
-                    saved.append(kept_bits(weights.shape, dropout))
-                    weights = zeroed(weights, saved[-1])
-                torch.baddbmm(value, weights, value, beta=0, alpha=scale_of(dropout), out=out)
+                    saved.append(draw_keep_mask(weights.shape, dropout))
+                    weights = apply_keep_mask(weights, saved[-1])
+                torch.baddbmm(value, weights, value, beta=0, alpha=keep_scale(dropout), out=out)
         ctx.save_for_backward(rows, *saved)
         ctx.plan, ctx.dropout = plan, dropout
         return mixed.index_select(0, plan.out.scatter).view(len(qkv), -1)
@@ -118,20 +118,20 @@ class _Products(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """gradient (T, H) -> that of qkv (T, 3H)."""
-        plan, scale = ctx.plan, scale_of(ctx.dropout)
+        plan, scale = ctx.plan, keep_scale(ctx.dropout)
         rows, *kept = ctx.saved_tensors
         saved = iter(kept)
         above = gradient.reshape(-1, rows.shape[1]).index_select(0, plan.out.gather)  # (N · R, D)
         above.index_fill_(0, plan.padding, 0.0)  # padding repeats a token, whose gradient must not count again
         made = torch.empty_like(rows)
         share, wide = rows.shape[1] ** -0.5, _wide(rows.dtype)
-        with torch.autocast("cpu", enabled=False), _products_of_16_bits(rows.dtype):
+        with torch.autocast("cpu", enabled=False), _bf16_products(rows.dtype):
             for _, (query, key, value), d_out, (d_query, d_key, d_value) in _groups(plan, rows, above, made):
                 weights = used = next(saved)
                 d_weights = torch.bmm(d_out.to(wide), value.mT.to(wide))
                 if ctx.dropout:
                     bits = next(saved)
-                    used, d_weights = zeroed(weights, bits), zeroed(d_weights, bits).mul_(scale)
+                    used, d_weights = apply_keep_mask(weights, bits), apply_keep_mask(d_weights, bits).mul_(scale)
                 torch.baddbmm(value, used.mT, d_out, beta=0, alpha=scale, out=d_value)
                 d_scores = torch._softmax_backward_data(d_weights, weights.to(wide), -1, wide)
                 low = d_scores.to(rows.dtype)
@@ -167,7 +167,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 @contextmanager
-def _products_of_16_bits(dtype: torch.dtype) -> Iterator[None]:
+def _bf16_products(dtype: torch.dtype) -> Iterator[None]:
     """Multiply float32 matrices as bf16 and add in float32: exact where, as `dtype` says, their numbers were bf16.
 
     No product of torch on a CPU takes bf16 and gives float32. Processors without bf16 multiply in float32 all the same.

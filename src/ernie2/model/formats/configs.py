@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.layouts import Piece, Renamed
-from ernie2.model.formats.sniffing import read_json, what_lies_there
+from ernie2.model.formats.file_types import read_json, unread_weights_hint
+from ernie2.model.formats.layouts import RenamedTensors, StoredTensor
 from ernie2.model.tensor_names import HF_TASK_TABLE, HF_WORD_TABLE
 from ernie2.storage.links import outside_target
 
@@ -29,7 +29,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
     if path is None:
         raise CheckpointError(
             f"{folder.resolve()} is not a checkpoint: it holds neither run.json (a run) nor a configuration "
-            f"({', '.join(NAMES)}).{what_lies_there(folder)}"
+            f"({', '.join(NAMES)}).{unread_weights_hint(folder)}"
         )
     if (target := outside_target(path)) is not None:
         raise CheckpointError(
@@ -39,10 +39,10 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
     config = read_json(path)
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} is not a mapping of configuration keys.")
-    return _flat(config), path
+    return _flatten_config(config), path
 
 
-def completed(config: Mapping[str, Any], renamed: Renamed) -> tuple[dict[str, Any], list[str]]:
+def complete_config(config: Mapping[str, Any], renamed: RenamedTensors) -> tuple[dict[str, Any], list[str]]:
     """`config` in Hugging Face's keys, and what a user should know about it.
 
     Where it is silent the tensors speak: number of layers, widths, positions, segment types; in Paddle's layouts also
@@ -51,7 +51,7 @@ def completed(config: Mapping[str, Any], renamed: Renamed) -> tuple[dict[str, An
     full, notes, tensors = dict(config), list[str](), renamed.tensors
     if "sent_type_vocab_size" in full:
         full.setdefault("type_vocab_size", full["sent_type_vocab_size"])
-    for key, value in _told_by(tensors).items():
+    for key, value in _sizes_from_tensors(tensors).items():
         if full.get(key) is None:
             full[key] = value
     rows = len(tensors[HF_WORD_TABLE].tensor)
@@ -88,14 +88,14 @@ def _paddle_type(full: Mapping[str, Any], prefix: str) -> str:
     return known[1] if known else stated
 
 
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
+def _flatten_config(config: dict[str, Any]) -> dict[str, Any]:
     """PaddleNLP's older model_config.json holds the encoder's keys in `init_args`."""
     inner = config.get("init_args")
     nested = next((part for part in inner if isinstance(part, dict)), None) if isinstance(inner, list) else None
-    return config if nested is None else {**config, **_flat(nested)}
+    return config if nested is None else {**config, **_flatten_config(nested)}
 
 
-def _told_by(tensors: Mapping[str, Piece]) -> dict[str, int]:
+def _sizes_from_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
     layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")}
     told = {"hidden_size": tensors[HF_WORD_TABLE].tensor.shape[-1], "num_hidden_layers": len(layers)}
     for key, name in (

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ernie2.errors import CheckpointError
+from ernie2.model.formats.file_types import check_is_weights, read_json, unread_weights_hint
 from ernie2.model.formats.lod_tensors import read_variable
 from ernie2.model.formats.pickles import read_pickle
-from ernie2.model.formats.sniffing import check_is_weights, read_json, what_lies_there
 from ernie2.model.formats.torch_files import OLD, ZIP, read_torch_file
 from ernie2.model.tensor_names import FLUID_WORD_TABLE, to_hf_name
 
-_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def read_weights(source: Path) -> Container:
     try:
         if not source.is_dir():
             return read_file(source)
-        for name in _WHOLE:
+        for name in _SINGLE_FILES:
             if (source / name).is_file():
                 return read_file(source / name)
             if (source / f"{name}.index.json").is_file():
@@ -58,8 +58,8 @@ def read_weights(source: Path) -> Container:
     except OSError as error:
         raise CheckpointError(f"{error.filename or source} cannot be read: {error.strerror or error}.") from error
     raise CheckpointError(
-        f"{source} has no weights: none of {', '.join(_WHOLE)} (whole or sharded), no *.pdparams, and no Paddle "
-        f"variables ({FLUID_WORD_TABLE} and so on, there or in params/).{what_lies_there(source)}"
+        f"{source} has no weights: none of {', '.join(_SINGLE_FILES)} (whole or sharded), no *.pdparams, and no Paddle "
+        f"variables ({FLUID_WORD_TABLE} and so on, there or in params/).{unread_weights_hint(source)}"
     )
 
 

@@ -25,7 +25,7 @@ _PREFIX = re.compile(r"((?:module\.|model\.|_orig_mod\.)*)(ernie\.|bert\.|)")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class StoredTensor:
     """A tensor, oriented as torch has it, and the names its parts have in the file."""
 
     tensor: Tensor
@@ -33,41 +33,43 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Renamed:
+class RenamedTensors:
     """The tensors of a container by Hugging Face's bare names; `unknown`: theirs that have none.
 
     `model`: 'ernie', 'bert' or '', what the names in the file begin with.
     """
 
     layout: Layout
-    tensors: dict[str, Piece]
+    tensors: dict[str, StoredTensor]
     unknown: tuple[str, ...]
     model: str
 
 
-def rename(container: Container) -> Renamed:
+def rename_tensors(container: Container) -> RenamedTensors:
     """Tells the layout by the names in it and renames; `CheckpointError` where it is none we know."""
-    wrapper, model = prefix_of(container.tensors, container.where)
+    wrapper, model = find_prefix(container.tensors, container.where)
     bare = {  # the head's names come without 'ernie.' or 'bert.'
         name: name.removeprefix(wrapper).removeprefix("ernie.").removeprefix("bert.") for name in container.tensors
     }
     layout = _layout(set(bare.values()))
     if layout is None:
         raise CheckpointError(f"{container.where} has no word embeddings; is it an ERNIE or BERT model?")
-    tensors: dict[str, Piece] = {}
+    tensors: dict[str, StoredTensor] = {}
     unknown = list(container.unread)
     for name, tensor in container.tensors.items():
         known = names.to_hf_name(layout, bare[name])
         if known is None or known[0] in tensors:
             unknown.append(name)
         else:
-            tensors[known[0]] = Piece(tensor.t().contiguous() if known[1] and tensor.ndim == 2 else tensor, (name,))
+            tensors[known[0]] = StoredTensor(
+                tensor.t().contiguous() if known[1] and tensor.ndim == 2 else tensor, (name,)
+            )
     if names.HF_WORD_TABLE not in tensors or tensors[names.HF_WORD_TABLE].tensor.ndim != 2:
         raise CheckpointError(f"{container.where}: its word embeddings are no table.")
-    return Renamed(layout, tensors, tuple(unknown), model.removesuffix("."))
+    return RenamedTensors(layout, tensors, tuple(unknown), model.removesuffix("."))
 
 
-def unwrapped(
+def unwrap_state_dict(
     content: Mapping[Any, Any], is_array: Callable[[object], bool], where: Path
 ) -> tuple[Mapping[Any, Any], list[str]]:
     """The mapping that holds the word table, `content` itself or one of its values, and the names of what lies beside.
@@ -91,7 +93,7 @@ def unwrapped(
     return content, []
 
 
-def prefix_of(found: Iterable[str], where: Path) -> tuple[str, str]:
+def find_prefix(found: Iterable[str], where: Path) -> tuple[str, str]:
     """(wrapper, model): what stands before every name, such as 'module.', and after it 'ernie.', 'bert.' or ''.
 
     Read off the word table's name; ('', '') without one. Raises `CheckpointError` where it stands under any other

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.layouts import unwrapped
-from ernie2.model.formats.restricted import COMMON, ForbiddenPickle, RestrictedUnpickler, reading
+from ernie2.model.formats.layouts import unwrap_state_dict
+from ernie2.model.formats.restricted import COMMON, ForbiddenPickle, RestrictedUnpickler, checkpoint_errors
 
 _NAME_TABLE = "StructuredToParameterName@@"
 """Paddle's own bookkeeping beside the tensors: their names inside the program that wrote them."""
@@ -25,13 +25,15 @@ def read_pickle(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
     Raises `CheckpointError` for a file that is damaged, is no such mapping, or names anything but numpy arrays; in the
     last case the message holds the name. Nothing is run in any case.
     """
-    with reading(path, "no pickle of arrays"):
+    with checkpoint_errors(path, "no pickle of arrays"):
         with path.open("rb") as file:
             content = RestrictedUnpickler(file, _ALLOWED, encoding="latin1").load()
         if not isinstance(content, dict):
             raise CheckpointError(f"{path} holds no mapping of names to arrays, so it is not a model checkpoint.")
-        content, others = unwrapped(content, lambda value: _stand_in(value) is not None, path)
-        stand_ins = {str(name): found for name, value in content.items() if (found := _stand_in(value)) is not None}
+        content, others = unwrap_state_dict(content, lambda value: _as_array_stub(value) is not None, path)
+        stand_ins = {
+            str(name): found for name, value in content.items() if (found := _as_array_stub(value)) is not None
+        }
         if sum(len(found.data) for found in stand_ins.values()) > path.stat().st_size:
             raise CheckpointError(f"{path} is damaged: its arrays claim more bytes than the file has.")
         arrays = {name: found.numpy() for name, found in stand_ins.items()}
@@ -39,7 +41,7 @@ def read_pickle(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
     return arrays, tuple(others)
 
 
-class _Kind:
+class _DtypeStub:
     """Stands for `numpy.dtype`: a type code such as 'f4' and a byte order."""
 
     __slots__ = ("code", "order")
@@ -57,7 +59,7 @@ class _Kind:
         return np.dtype(("<" if self.order in "|=" else self.order) + code)
 
 
-class _Array:
+class _ArrayStub:
     """Stands for `numpy.ndarray`: keeps what describes the array until the whole file is read."""
 
     __slots__ = ("data", "fortran", "kind", "shape")
@@ -66,7 +68,7 @@ class _Array:
         self.shape, self.kind, self.fortran, self.data = state[-4:]  # newer files put a version first
 
     def numpy(self) -> NDArray[Any]:
-        if not isinstance(self.kind, _Kind):
+        if not isinstance(self.kind, _DtypeStub):
             raise ForbiddenPickle("an array of objects")
         kind = self.kind.numpy()
         data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
@@ -75,14 +77,14 @@ class _Array:
         return np.ascontiguousarray(shaped, dtype=kind.newbyteorder("=")).reshape(shaped.shape).copy()
 
 
-def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
+def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _ArrayStub:
     """`numpy.core.numeric._frombuffer`, with which protocol 5 writes arrays."""
-    array = _Array()
+    array = _ArrayStub()
     array.__setstate__((shape, kind, order == "F", bytes(data)))
     return array
 
 
-def _bytes(text: str, encoding: str) -> bytes:
+def _encode_latin1(text: str, encoding: str) -> bytes:
     """`_codecs.encode`, with which protocol 2 writes bytes."""
     if encoding != "latin1":
         raise ForbiddenPickle(f"_codecs.encode to {encoding}")
@@ -92,19 +94,19 @@ def _bytes(text: str, encoding: str) -> bytes:
 _ALLOWED: Mapping[str, Callable[..., Any] | None] = {
     **COMMON,
     "numpy.ndarray": None,
-    "numpy.dtype": _Kind,
-    "numpy.core.multiarray._reconstruct": lambda *_: _Array(),
-    "numpy._core.multiarray._reconstruct": lambda *_: _Array(),
+    "numpy.dtype": _DtypeStub,
+    "numpy.core.multiarray._reconstruct": lambda *_: _ArrayStub(),
+    "numpy._core.multiarray._reconstruct": lambda *_: _ArrayStub(),
     "numpy.core.numeric._frombuffer": _from_buffer,
     "numpy._core.numeric._frombuffer": _from_buffer,
-    "_codecs.encode": _bytes,
+    "_codecs.encode": _encode_latin1,
     "__builtin__.bytes": lambda: b"",  # how protocols up to 2 write no bytes at all
     "builtins.tuple": tuple,  # Paddle writes a tensor outside a state dict as (name, array)
     "__builtin__.tuple": tuple,
 }
 
 
-def _stand_in(value: object) -> _Array | None:
+def _as_array_stub(value: object) -> _ArrayStub | None:
     if isinstance(value, tuple) and len(value) == 2:
         value = value[1]
-    return value if isinstance(value, _Array) else None
+    return value if isinstance(value, _ArrayStub) else None

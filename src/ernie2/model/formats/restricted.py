@@ -25,7 +25,7 @@ class ForbiddenPickle(pickle.UnpicklingError):
 
 
 @contextmanager
-def reading(path: Path, otherwise: str) -> Iterator[None]:
+def checkpoint_errors(path: Path, otherwise: str) -> Iterator[None]:
     """Raise `CheckpointError` for whatever goes wrong while `path` is read; a damaged file may also be `otherwise`."""
     try:
         yield
@@ -41,7 +41,7 @@ def reading(path: Path, otherwise: str) -> Iterator[None]:
         raise CheckpointError(f"{path} is damaged or {otherwise}: {first}.") from error
 
 
-class Known:
+class AllowedName:
     """What a file gets when it names something allowed: callable where arrays call it, and closed to changes."""
 
     __slots__ = ("_build", "name")
@@ -59,7 +59,7 @@ class Known:
         raise ForbiddenPickle(f"a change of {self.name}")
 
 
-class Inert:
+class IgnoredObject:
     """Stands for an object that is not read, such as a numpy number; takes any state and keeps none."""
 
     __slots__ = ()
@@ -79,9 +79,9 @@ class StateDict(dict[Any, Any]):
 
 
 COMMON: Allowed = {
-    "numpy.dtype": Inert,
-    "numpy.core.multiarray.scalar": Inert,
-    "numpy._core.multiarray.scalar": Inert,
+    "numpy.dtype": IgnoredObject,
+    "numpy.core.multiarray.scalar": IgnoredObject,
+    "numpy._core.multiarray.scalar": IgnoredObject,
     "collections.OrderedDict": lambda pairs=(): StateDict(pairs),
 }
 """What both numpy's and torch's files may name beside their arrays."""
@@ -100,7 +100,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         wanted = f"{module}.{name}"
         if wanted not in self._allowed:
             raise ForbiddenPickle(wanted)
-        return Known(wanted, self._allowed[wanted])
+        return AllowedName(wanted, self._allowed[wanted])
 
 
 def _check_memo(file: IO[bytes]) -> None:

@@ -21,8 +21,15 @@ import torch
 from torch import Tensor
 
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.layouts import unwrapped
-from ernie2.model.formats.restricted import COMMON, Allowed, Inert, Known, RestrictedUnpickler, reading
+from ernie2.model.formats.layouts import unwrap_state_dict
+from ernie2.model.formats.restricted import (
+    COMMON,
+    Allowed,
+    AllowedName,
+    IgnoredObject,
+    RestrictedUnpickler,
+    checkpoint_errors,
+)
 
 ZIP, OLD = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The first bytes of the two forms."""
@@ -49,7 +56,7 @@ class _Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Described:
+class _TensorEntry:
     """A tensor as the file describes it, not checked yet."""
 
     storage: _Storage
@@ -59,7 +66,7 @@ class _Described:
     strides: tuple[int, ...]
 
 
-class _Unread(str):
+class _Unreadable(str):
     """Why the numbers of a tensor cannot be read."""
 
     __slots__ = ()
@@ -71,7 +78,7 @@ def read_torch_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     Raises `CheckpointError` for a file that is damaged, compressed or no such mapping, that asks for anything but
     tensors, or that describes a tensor which its bytes do not hold.
     """
-    with reading(path, "not written by torch"), path.open("rb") as file:
+    with checkpoint_errors(path, "not written by torch"), path.open("rb") as file:
         start = file.read(len(ZIP))
         file.seek(0)
         return _read_zip(file, path) if start == ZIP else _read_old(file, path)
@@ -126,7 +133,7 @@ def _load(file: IO[bytes]) -> tuple[Any, dict[str, _Storage]]:
     class Unpickler(RestrictedUnpickler):
         def persistent_load(self, pid: Any) -> _Storage:
             tag, kind, key, _, count, *view = pid
-            if tag != "storage" or not isinstance(kind, Known) or any(one is not None for one in view):
+            if tag != "storage" or not isinstance(kind, AllowedName) or any(one is not None for one in view):
                 raise pickle.UnpicklingError("it refers to a storage in a form that is not known")
             found[str(key)] = _Storage(str(key), _STORAGES[kind.name.rpartition(".")[2]], int(count))
             return found[str(key)]
@@ -139,13 +146,13 @@ def _tensors(
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no mapping of names to tensors, so it is not a model checkpoint.")
-    state, beside = unwrapped(content, lambda value: isinstance(value, _Described | _Unread), path)
-    described: dict[str, _Described] = {}
+    state, beside = unwrap_state_dict(content, lambda value: isinstance(value, _TensorEntry | _Unreadable), path)
+    described: dict[str, _TensorEntry] = {}
     others = [*beside]
     for name, one in ((str(name), one) for name, one in state.items()):
-        if problem := one if isinstance(one, _Unread) else _misfit(one):
+        if problem := one if isinstance(one, _Unreadable) else _layout_problem(one):
             raise CheckpointError(f"{path}: {name} {problem}.")
-        if isinstance(one, _Described):
+        if isinstance(one, _TensorEntry):
             described[name] = one
         else:
             others.append(name)
@@ -166,9 +173,9 @@ def _tensors(
     return tensors, tuple(others)
 
 
-def _misfit(one: object) -> str:
+def _layout_problem(one: object) -> str:
     """What is wrong with a tensor's shape, or ''. Elements must lie inside the storage, each in a place of its own."""
-    if not isinstance(one, _Described):
+    if not isinstance(one, _TensorEntry):
         return ""
     numbers = [one.offset, *one.sizes, *one.strides]
     if len(one.sizes) != len(one.strides) or any(not isinstance(n, int) or n < 0 for n in numbers):
@@ -186,12 +193,12 @@ def _misfit(one: object) -> str:
     return ""
 
 
-def _rebuilt(
+def _rebuild_tensor(
     storage: Any, offset: Any, sizes: Any, strides: Any, _gradient: Any, _hooks: Any, kind: Any = None, *_: object
-) -> _Described:
+) -> _TensorEntry:
     """`torch._utils._rebuild_tensor_v2`, and `_v3`, where the type stands beside an untyped storage."""
-    dtype = _DTYPES[kind.name] if isinstance(kind, Known) else storage.kind
-    return _Described(storage, dtype, offset, tuple(sizes), tuple(strides))
+    dtype = _DTYPES[kind.name] if isinstance(kind, AllowedName) else storage.kind
+    return _TensorEntry(storage, dtype, offset, tuple(sizes), tuple(strides))
 
 
 _ALLOWED: Allowed = {
@@ -200,16 +207,18 @@ _ALLOWED: Allowed = {
     "torch.storage.UntypedStorage": None,
     **dict.fromkeys(_DTYPES),
     "torch.Size": tuple,
-    "torch.device": Inert,
-    "torch.serialization._get_layout": Inert,
-    "torch._utils._rebuild_tensor_v2": _rebuilt,
-    "torch._utils._rebuild_tensor_v3": _rebuilt,
+    "torch.device": IgnoredObject,
+    "torch.serialization._get_layout": IgnoredObject,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v3": _rebuild_tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
-    "torch._utils._rebuild_meta_tensor_no_storage": lambda *_: _Unread("was saved without its numbers (device meta)"),
-    "torch._utils._rebuild_sparse_tensor": lambda *_: _Unread("is sparse; save it dense"),
-    "torch._utils._rebuild_qtensor": lambda *_: _Unread("is quantised; save it as floating-point numbers"),
+    "torch._utils._rebuild_meta_tensor_no_storage": lambda *_: _Unreadable(
+        "was saved without its numbers (device meta)"
+    ),
+    "torch._utils._rebuild_sparse_tensor": lambda *_: _Unreadable("is sparse; save it dense"),
+    "torch._utils._rebuild_qtensor": lambda *_: _Unreadable("is quantised; save it as floating-point numbers"),
     "_codecs.encode": lambda text, *_: text.encode("latin1"),
-    "builtins.set": Inert,
-    "__builtin__.set": Inert,
+    "builtins.set": IgnoredObject,
+    "__builtin__.set": IgnoredObject,
 }

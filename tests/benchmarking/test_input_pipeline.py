@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tiny_run
-from ernie2.benchmarking.input_side import waiting
+from ernie2.benchmarking.input_pipeline import measure_loader_wait
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training.measuring import Taker, task_sets
@@ -19,7 +19,7 @@ def test_the_share_waited_is_that_of_making_packs(tmp_path: Path, monkeypatch: p
     trainer = build(tiny_run.recipe(tmp_path), Shards(tmp_path / "shards")).trainer
     # a clock that only packs and training move: 1 s a pack (two lanes), 6 s a step
     now = [0.0]
-    monkeypatch.setattr("ernie2.benchmarking.input_side.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("ernie2.benchmarking.input_pipeline.time.perf_counter", lambda: now[0])
     monkeypatch.setattr("ernie2.batches.loader.time.monotonic", lambda: now[0])
     pack = trainer.stream.pack
 
@@ -33,6 +33,6 @@ def test_the_share_waited_is_that_of_making_packs(tmp_path: Path, monkeypatch: p
             return 6.0
 
     monkeypatch.setattr(trainer.stream, "pack", slow_pack)
-    made = waiting(SlowTaker(trainer), list(task_sets(trainer.plans)), 0, 3)
+    made = measure_loader_wait(SlowTaker(trainer), list(task_sets(trainer.plans)), 0, 3)
     assert made["share"] == pytest.approx(2 / 8)
     assert (made["workers"], made["steps"]) == (0, 3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny_run
-from comparisons.opponents import train_beside
+from comparisons.hf_sides import measure_with_hf
 from ernie2.benchmarking import bench as bench_module
 from ernie2.benchmarking.bench import Bench
 from ernie2.benchmarking.flops import Peak
@@ -26,11 +26,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_sides_train_on_the_same_instances(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setattr(bench_module, "peak_of", lambda *_: Peak(1e9, "made up"))
+    monkeypatch.setattr(bench_module, "device_peak", lambda *_: Peak(1e9, "made up"))
     noted: list[Any] = []
     bench = Bench(tiny_run.recipe(folder), bench_module.Shards(folder / "shards"), CPU, 4)
     bench.note = lambda what, facts: noted.append((what, facts["side"], facts["seconds"]))
-    made = train_beside(bench, ["hf-padded", "hf-grouped"])
+    made = measure_with_hf(bench, ["hf-padded", "hf-grouped"])
     steps = sorted(side for what, side, _ in noted if what == "step")
     assert steps == sorted(["ernie2", "padded", "grouped by length"] * 4)
     assert all(what in ("warm_up", "step") and seconds > 0 for what, _, seconds in noted)
@@ -51,7 +51,7 @@ def test_on_a_card_both_sides_tell_their_own_memory_and_nothing_is_compiled_agai
     """Theirs is not compiled here: that takes minutes of a card, and shows nothing about our code."""
     pytest.importorskip("transformers")
     bench = Bench(tiny_run.recipe(folder), bench_module.Shards(folder / "shards"), torch.device("cuda"), 8)
-    made = train_beside(bench, ["hf-padded", "hf-grouped"])
+    made = measure_with_hf(bench, ["hf-padded", "hf-grouped"])
     assert made["step"]["memory_bytes"] > 12 * sum(p.numel() for p in bench.trainer.model.parameters())
     assert made["step"]["recompilations"] in (0, None)
     assert all(side["memory_bytes"] > 0 for side in made["against"]["sides"])

@@ -9,22 +9,24 @@ import pytest
 import torch
 
 from ernie2.errors import CheckpointError, StorageError
-from ernie2.model.formats import own
-from ernie2.model.formats.filling import load_model
-from ernie2.model.formats.own import Described, save_own
+from ernie2.model.formats import native
+from ernie2.model.formats.loading import load_model
+from ernie2.model.formats.native import ModelDescription, save_native
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, save_hf
-from ernie2.model.multitask import MultiTaskModel, tensors_of
+from ernie2.model.multitask import MultiTaskModel, model_tensors
 from model_packs import SPECS, VOCABULARY, small_settings
 
 IDS = {"knowledge_masking": 0, "sentence_reordering": 4}
-CARRIED = {"ernie2_task_ids": IDS, "ernie2_task_instances": {"knowledge_masking": 9}}
+METADATA = {"ernie2_task_ids": IDS, "ernie2_task_instances": {"knowledge_masking": 9}}
 
 
 def written(folder, **changes):
     settings = small_settings(**changes)
     model = MultiTaskModel(settings, VOCABULARY, [*SPECS, HeadSpec("news", "sentence", 5)], seed=3)
-    save_own(folder, Described(settings, VOCABULARY, tuple(model.specs.values()), CARRIED, 7), tensors_of(model))
+    save_native(
+        folder, ModelDescription(settings, VOCABULARY, tuple(model.specs.values()), METADATA, 7), model_tensors(model)
+    )
     return model
 
 
@@ -32,10 +34,10 @@ def written(folder, **changes):
 def test_a_model_comes_back_from_our_own_folder_bit_for_bit(tmp_path, changes):
     model = written(tmp_path / "own", **changes)
     back = load_model(tmp_path / "own")
-    assert back.account.new == back.account.left_out == ()
+    assert back.report.new == back.report.left_out == ()
     assert back.model.settings == model.settings
     assert back.model.specs == model.specs
-    assert (back.stored.task_ids, back.stored.carried, back.stored.pad_id) == (IDS, CARRIED, 7)
+    assert (back.stored.task_ids, back.stored.metadata, back.stored.pad_id) == (IDS, METADATA, 7)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, back.model.state_dict()[name]), name
 
@@ -44,8 +46,8 @@ def test_ours_to_hugging_face_to_ours_changes_no_bit(tmp_path):
     model = MultiTaskModel(small_settings(), VOCABULARY, SPECS, seed=3)
     save_hf(tmp_path / "hf", model, hf_config(model.settings, VOCABULARY, IDS, SPECS))
     back = load_model(tmp_path / "hf").model
-    assert tensors_of(back).keys() == tensors_of(model).keys()
-    assert all(torch.equal(tensor, tensors_of(back)[name]) for name, tensor in tensors_of(model).items())
+    assert model_tensors(back).keys() == model_tensors(model).keys()
+    assert all(torch.equal(tensor, model_tensors(back)[name]) for name, tensor in model_tensors(model).items())
 
 
 @pytest.mark.parametrize(
@@ -78,12 +80,12 @@ def test_damaged_or_lacking_parameters_are_refused(tmp_path):
 
 def test_a_layer_that_is_lacking_is_refused_by_name_and_a_pooler_is_new(tmp_path):
     model = written(tmp_path)
-    described, tensors = own.read_own(tmp_path)
+    described, tensors = native.read_native(tmp_path)
     poolerless = {name: tensor for name, tensor in tensors.items() if "pooler" not in name}
-    save_own(tmp_path, described, poolerless)
-    assert load_model(tmp_path).account.new == ("encoder.pooler.bias", "encoder.pooler.weight")
+    save_native(tmp_path, described, poolerless)
+    assert load_model(tmp_path).report.new == ("encoder.pooler.bias", "encoder.pooler.weight")
     lost = next(name for name in model.state_dict() if name.startswith("encoder.layers.1."))
-    save_own(tmp_path, described, {name: tensor for name, tensor in tensors.items() if name != lost})
+    save_native(tmp_path, described, {name: tensor for name, tensor in tensors.items() if name != lost})
     with pytest.raises(CheckpointError, match=f"lacks {lost}"):
         load_model(tmp_path)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from comparisons.hugging_face import HuggingFace, contestants
-from comparisons.opponents import OpponentSettings, opponents
+from comparisons.hf_sides import HFSideSettings, hf_sides
+from comparisons.hugging_face import HuggingFaceModel, build_sides
 from ernie2.batches.batch import PackedBatch, Targets, end_to_end
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
@@ -15,7 +15,7 @@ from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 
 MASKING = "knowledge_masking"
-SETTINGS = OpponentSettings(TrainSettings(), 0, "fp32", torch.device("cpu"), 16)
+SETTINGS = HFSideSettings(TrainSettings(), 0, "fp32", torch.device("cpu"), 16)
 
 
 def model_of(kind: str = "transformer") -> MultiTaskModel:
@@ -33,10 +33,10 @@ def pack() -> PackedBatch:
 def test_sides_train_in_another_process_as_they_would_in_this_one() -> None:
     pytest.importorskip("transformers")
     names = ["hf-padded", "hf-grouped"]
-    here = contestants(
-        HuggingFace(model_of(), SETTINGS.settings, 0, SETTINGS.device), "fp32", SETTINGS.device, 16, names
+    here = build_sides(
+        HuggingFaceModel(model_of(), SETTINGS.settings, 0, SETTINGS.device), "fp32", SETTINGS.device, 16, names
     )
-    with opponents(model_of(), SETTINGS, names) as there:
+    with hf_sides(model_of(), SETTINGS, names) as there:
         assert [side.name for side in there.sides] == ["padded", "grouped by length"]
         assert "ErnieForMaskedLM" in there.library
         for side, same in zip(there.sides, here, strict=True):
@@ -49,6 +49,6 @@ def test_sides_train_in_another_process_as_they_would_in_this_one() -> None:
 def test_recurrent_layers_have_no_opponent() -> None:
     with (
         pytest.raises(ConfigError, match="no kind=lstm"),
-        opponents(model_of("lstm"), SETTINGS, ["hf-padded"]),
+        hf_sides(model_of("lstm"), SETTINGS, ["hf-padded"]),
     ):
         pass

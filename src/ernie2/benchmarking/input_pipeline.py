@@ -8,14 +8,14 @@ from typing import Any
 
 from ernie2.batches.loader import AHEAD, Loader
 from ernie2.batches.stream import Lane, Stream
-from ernie2.benchmarking.mix import Mix
+from ernie2.benchmarking.mix import RepeatingPlan
 from ernie2.training.measuring import Taker, TaskSet
 from ernie2.training.step_inputs import loader_workers
 
-_LEAST_STEPS = 3
+_MIN_STEPS = 3
 
 
-def input_side(
+def measure_input_pipeline(
     taker: Taker,
     sets: Sequence[TaskSet],
     steps: int,
@@ -33,7 +33,7 @@ def input_side(
     note("one_process", alone)
     fed = []
     for workers in (0, usual or 1):
-        fed.append(waiting(taker, sets, workers, steps, advance))
+        fed.append(measure_loader_wait(taker, sets, workers, steps, advance))
         note("waiting", fed[-1])
     return {"one_process": alone, "default_workers": usual, "waiting": fed}
 
@@ -42,11 +42,11 @@ def loader_rate(stream: Stream, sets: Sequence[TaskSet], seconds: float = 2.0) -
     """Instances and real tokens a second of one unhindered loader process, in about `seconds` once it runs."""
     lanes = [Lane() for _ in range(stream.lanes)]
     instances = tokens = steps = 0
-    with Loader(stream, [Mix(sets)], 1) as loader:
+    with Loader(stream, [RepeatingPlan(sets)], 1) as loader:
         for step in range(AHEAD + 1):
             _, lanes = loader.take(0, step, lanes)
         began = time.perf_counter()
-        while steps < _LEAST_STEPS or time.perf_counter() - began < seconds:
+        while steps < _MIN_STEPS or time.perf_counter() - began < seconds:
             packs, lanes = loader.take(0, AHEAD + 1 + steps, lanes)
             instances += sum(len(pack.starts) - 1 for pack in packs)
             tokens += sum(pack.real_tokens for pack in packs)
@@ -59,7 +59,7 @@ def loader_rate(stream: Stream, sets: Sequence[TaskSet], seconds: float = 2.0) -
     }
 
 
-def waiting(
+def measure_loader_wait(
     taker: Taker, sets: Sequence[TaskSet], workers: int, steps: int, advance: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
     """Trains `steps` steps of `sets` in turns, fed by `workers` processes (0: by none but this one).
@@ -71,7 +71,7 @@ def waiting(
     stream = taker.trainer.stream
     lanes = [Lane() for _ in range(stream.lanes)]
     tokens = 0
-    with Loader(stream, [Mix(sets)], workers) as loader:
+    with Loader(stream, [RepeatingPlan(sets)], workers) as loader:
         before = 0 if workers == 0 else AHEAD + 1
         for step in range(before + steps):
             if step == before:

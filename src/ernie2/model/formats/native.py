@@ -18,27 +18,27 @@ from torch import Tensor
 
 from ernie2.config.settings import EncoderSettings
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.sniffing import read_json
+from ernie2.model.formats.file_types import read_json
 from ernie2.model.heads import HeadSpec
 from ernie2.storage.arrays import save_tensors
 from ernie2.storage.atomic import staged_files, write_json
 
-OWN, OWN_WEIGHTS = "ernie2.json", "ernie2.safetensors"
+NATIVE_CONFIG, NATIVE_WEIGHTS = "ernie2.json", "ernie2.safetensors"
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """What ernie2.json says. `carried`: our keys of a Hugging Face configuration (`ernie2_task_ids` and so on)."""
+class ModelDescription:
+    """What ernie2.json says. `metadata`: our keys of a Hugging Face configuration (`ernie2_task_ids` and so on)."""
 
     encoder: EncoderSettings
     vocab_size: PositiveInt
     heads: tuple[HeadSpec, ...]
-    carried: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     pad_id: NonNegativeInt
 
 
-def save_own(folder: Path, described: Described, tensors: Mapping[str, Tensor]) -> None:
+def save_native(folder: Path, described: ModelDescription, tensors: Mapping[str, Tensor]) -> None:
     """Write both files atomically, the description last. Raises `StorageError`."""
     told = {
         "format": FORMAT,
@@ -46,24 +46,24 @@ def save_own(folder: Path, described: Described, tensors: Mapping[str, Tensor]) 
         "vocab_size": described.vocab_size,
         "heads": [asdict(spec) for spec in described.heads],
         "pad_id": described.pad_id,
-        **described.carried,
+        **described.metadata,
     }
-    with staged_files(folder, (OWN_WEIGHTS, OWN)) as staging:
-        save_tensors(staging / OWN_WEIGHTS, tensors)
-        write_json(staging / OWN, told)
+    with staged_files(folder, (NATIVE_WEIGHTS, NATIVE_CONFIG)) as staging:
+        save_tensors(staging / NATIVE_WEIGHTS, tensors)
+        write_json(staging / NATIVE_CONFIG, told)
 
 
-def read_own(folder: Path) -> tuple[Described, dict[str, Tensor]]:
+def read_native(folder: Path) -> tuple[ModelDescription, dict[str, Tensor]]:
     """The description and the tensors by our names; `CheckpointError` where either is damaged."""
-    path = folder / OWN
+    path = folder / NATIVE_CONFIG
     try:
         told = read_json(path)
         if told.get("format") != FORMAT:
             raise CheckpointError(f"{path} has format {told.get('format')!r}; this version reads {FORMAT}.")
-        carried = {key: value for key, value in told.items() if key.startswith("ernie2_")}
-        described = TypeAdapter(Described).validate_python(told | {"carried": carried})
-        return described, load_file(folder / OWN_WEIGHTS)
+        metadata = {key: value for key, value in told.items() if key.startswith("ernie2_")}
+        described = TypeAdapter(ModelDescription).validate_python(told | {"metadata": metadata})
+        return described, load_file(folder / NATIVE_WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / OWN_WEIGHTS} cannot be read: {error}.") from error
+        raise CheckpointError(f"{folder / NATIVE_WEIGHTS} cannot be read: {error}.") from error
     except (ValueError, ValidationError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}.") from error

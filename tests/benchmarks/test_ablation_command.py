@@ -1,4 +1,4 @@
-"""`levers.py` as a command: its table, its line of JSON, and what it refuses before it measures anything."""
+"""`ablation.py` as a command: its table, its line of JSON, and what it refuses before it measures anything."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-import levers
+import ablation
 import tiny_run
 from ernie2.console import Bar
-from ernie2.model.levers import LEVERS
+from ernie2.model.optimizations import OPTIMIZATIONS
 
 SMALL = ["encoder.layers=1", "encoder.hidden=16", "encoder.heads=2", "batch.batch_tokens=256"]
 SMALL += ["batch.pack_tokens=128", "batch.sequence_tokens=64"]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["levers.py", *map(str, arguments)])
-    levers.main()
+    monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, arguments)])
+    ablation.main()
 
 
 def test_the_command_prints_a_row_a_form_and_appends_its_figures(
@@ -28,15 +28,18 @@ def test_the_command_prints_a_row_a_form_and_appends_its_figures(
 ) -> None:
     tiny_run.write_shards(tmp_path / "shards")
     file = tmp_path / "new" / "figures.jsonl"
-    options = ["--levers", "scored_rows", "--rounds", "1", "--steps", "1", "--precision", "fp32", "--json", file]
+    options = ["--optimizations", "scored_rows", "--rounds", "1", "--steps", "1", "--precision", "fp32", "--json", file]
     run(monkeypatch, tmp_path / "shards", *SMALL, *options)
     shown = capsys.readouterr().out
     assert "round 1, without / with: without scored_rows " in shown
     assert "256 tokens a step, fp32, cpu" in shown
     begin, *steps, line = lines_of(file)
     assert (begin["what"], begin["precision"]) == ("begin", "fp32")
-    assert [(step["what"], step["form"]) for step in steps] == [("step", "all levers"), ("step", "without scored_rows")]
-    assert [form["form"] for form in line["forms"]] == ["all levers", "without scored_rows"]
+    assert [(step["what"], step["form"]) for step in steps] == [
+        ("step", "all optimisations"),
+        ("step", "without scored_rows"),
+    ]
+    assert [form["form"] for form in line["forms"]] == ["all optimisations", "without scored_rows"]
 
 
 def test_a_run_that_is_cut_off_leaves_the_steps_before_and_shows_whose_and_how_many(
@@ -58,7 +61,7 @@ def test_a_run_that_is_cut_off_leaves_the_steps_before_and_shows_whose_and_how_m
             monkeypatch,
             tmp_path / "shards",
             *SMALL,
-            "--levers",
+            "--optimizations",
             "none",
             "--rounds",
             "3",
@@ -67,19 +70,22 @@ def test_a_run_that_is_cut_off_leaves_the_steps_before_and_shows_whose_and_how_m
             "--json",
             file,
         )
-    assert [(line["what"], line.get("form")) for line in lines_of(file)] == [("begin", None), ("step", "all levers")]
+    assert [(line["what"], line.get("form")) for line in lines_of(file)] == [
+        ("begin", None),
+        ("step", "all optimisations"),
+    ]
     shown = capsys.readouterr().out
-    assert "warm-up of every form, step 24 of 24 to 64" in shown
-    assert "every form, round 1 of 3, task set 1 of 2" in shown
+    assert "warm-up of every variant, step 24 of 24 to 64" in shown
+    assert "every variant, round 1 of 3, task set 1 of 2" in shown
 
 
-def test_help_names_the_levers_and_the_defaults(
+def test_help_names_the_optimizations_and_the_defaults(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="0"):
         run(monkeypatch, "--help")
     shown = capsys.readouterr().out
-    for name in LEVERS:
+    for name in OPTIMIZATIONS:
         assert f"\n  {name} " in shown
     assert "default: 5" in shown
     assert "default: auto" in shown
@@ -107,7 +113,7 @@ def test_what_cannot_be_done_is_one_line_before_anything_is_measured(
     message: str,
 ) -> None:
     tiny_run.write_shards(tmp_path / "shards")
-    monkeypatch.setattr(levers, "take_turns", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(ablation, "time_variants", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, tmp_path / "shards", *arguments)
     assert message in capsys.readouterr().err

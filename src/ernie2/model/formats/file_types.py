@@ -37,7 +37,7 @@ _FILES = (
     ("*.msgpack", _FLAX),
     ("*.onnx", "ONNX graph, which is not read: take the weights it was exported from"),
 )
-_TEXTS = (".tsv", ".csv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".py")
+_TEXT_SUFFIXES = (".tsv", ".csv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".py")
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pdparams")
 
 
@@ -46,14 +46,14 @@ def check_is_weights(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(_START)
     if what := _not_weights(path, start):
-        raise CheckpointError(f"{path} is {_article(what)}.")
+        raise CheckpointError(f"{path} is {_with_article(what)}.")
 
 
-def what_lies_there(folder: Path) -> str:
+def unread_weights_hint(folder: Path) -> str:
     """A sentence on weights in `folder` that are not read as they lie there, with a space before; '' where none are."""
     for pattern, what in _FILES:
         if found := sorted(folder.glob(pattern)):
-            return f" It holds {found[0].name}, {_article(what)}."
+            return f" It holds {found[0].name}, {_with_article(what)}."
     others = sorted(path.name for pattern in _WEIGHTS for path in folder.glob(pattern))
     return f" Name the file of weights itself: {', '.join(others[:5])}." if others else ""
 
@@ -97,7 +97,7 @@ def _not_weights(path: Path, start: bytes) -> str:
         return _PACKED
     if re.search(r"\.ckpt(\.|-\d)", path.name):
         return _TENSORFLOW
-    if path.suffix.lower() in _TEXTS or _is_text(start):
+    if path.suffix.lower() in _TEXT_SUFFIXES or _is_text(start):
         return "text file, not weights: name the folder of a checkpoint, or its file of weights"
     return ""
 
@@ -120,5 +120,5 @@ def _is_text(start: bytes) -> bool:
     return not looks_pickled and all(char.isprintable() or char in "\t\r\n\f\ufeff" for char in text)
 
 
-def _article(what: str) -> str:
+def _with_article(what: str) -> str:
     return f"an {what}" if what[0] in "AEO" or what.startswith("empty") else f"a {what}"

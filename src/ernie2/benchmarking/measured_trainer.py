@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 
 from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.flops import step_flops
-from ernie2.benchmarking.mix import Step
+from ernie2.benchmarking.mix import MeasuredStep
 from ernie2.model.inputs import Inputs
 from ernie2.model.norm import compute_dtype
 from ernie2.training.measuring import Taker
@@ -36,7 +36,7 @@ class KernelUse:
         self.packs += 1
 
 
-class Ours:
+class MeasuredTrainer:
     """Our side: `step` trains on packs.
 
     `memory`: the most bytes a step held, of ours alone on a GPU, of the whole process on a CPU. `graphs`: compiled so
@@ -53,7 +53,7 @@ class Ours:
         self._static = device.type == "cuda" or trainer.model.static_shapes
         self.taker = Taker(trainer)
 
-    def step(self, packs: Sequence[PackedBatch]) -> Step:
+    def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
         """One step; its gradients are let go of afterwards, so that another side finds the memory free."""
         model, optimizer = self._trainer.model, self._trainer.optimizer
         before, graphs = held_bytes(self._device), counters["stats"]["unique_graphs"]
@@ -68,13 +68,13 @@ class Ours:
             self.memory = peak_bytes(self._device)
         real = sum(pack.real_tokens for pack in packs)
         computed = sum(len(pack.tokens) for pack in packs) if self._static else real
-        return Step(seconds, real, step_flops(model.settings, model.vocab_size, model.specs, packs), computed)
+        return MeasuredStep(seconds, real, step_flops(model.settings, model.vocab_size, model.specs, packs), computed)
 
     def note_kernels(self, packs: Sequence[PackedBatch]) -> None:
         """Asks the encoder which kernel it takes for each of these packs."""
         encoder = self._trainer.model.encoder
         for pack in packs:
-            inputs = Inputs.of(pack, self._device, static=self._static)
+            inputs = Inputs.from_batch(pack, self._device, static=self._static)
             with autocast(self._precision, self._device):
                 plan = encoder.plan(inputs, compute_dtype(encoder.embeddings.token.weight))
             self.kernels.setdefault(getattr(plan, "kernel", "recurrence"), KernelUse()).add(inputs.lengths)

@@ -14,35 +14,35 @@ from typing import Any, Protocol
 
 import torch
 
-from comparisons.hugging_face import HuggingFace, Theirs, contestants, require_hugging_face
+from comparisons.hugging_face import HuggingFaceModel, HuggingFaceSide, build_sides, require_hugging_face
 from comparisons.side_process import side_process
 from ernie2.batches.batch import PackedBatch
 from ernie2.benchmarking.bench import Bench
-from ernie2.benchmarking.mix import Step, Taken
+from ernie2.benchmarking.mix import MeasuredStep, MeasuredSteps
 from ernie2.benchmarking.warm_up import Side
 from ernie2.config.settings import TrainSettings
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.processes import hidden_main_module
 
 
-class Opponent(Side, Protocol):
-    """One way to train with Hugging Face: see `hugging_face.Theirs`."""
+class HFSide(Side, Protocol):
+    """One way to train with Hugging Face: see `hugging_face.HuggingFaceSide`."""
 
     largest: int
     memory: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Opponents:
+class HFSides:
     """The `sides` to compare with, and the `library` they are, with its version and attention."""
 
     library: str
-    sides: Sequence[Opponent]
+    sides: Sequence[HFSide]
 
 
 @dataclass(frozen=True, slots=True)
-class OpponentSettings:
-    """How all sides train: arguments of `HuggingFace` and `contestants`; `backend` compiles those that are compiled."""
+class HFSideSettings:
+    """Training settings of all sides: arguments of `HuggingFaceModel` and `build_sides`; `backend`: the compiler."""
 
     settings: TrainSettings
     pad: int
@@ -53,7 +53,7 @@ class OpponentSettings:
     backend: str = "inductor"
 
 
-def train_beside(
+def measure_with_hf(
     bench: Bench, names: Sequence[str], sequences: int | None = None, backend: str = "inductor"
 ) -> dict[str, Any]:
     """Rates of our step, as `Bench.steps` gives them, and of Hugging Face on the same instances, all taking turns.
@@ -62,16 +62,16 @@ def train_beside(
     compiles those of theirs that are compiled. They warm up by the same rule as ours did.
     """
     pad, longest = bench.trainer.stream.vocabulary.pad, bench.recipe.batch.sequence_tokens
-    setting = OpponentSettings(bench.trainer.settings, pad, bench.precision, bench.device, longest, sequences, backend)
-    with opponents(bench.trainer.model, setting, names) as theirs:
+    setting = HFSideSettings(bench.trainer.settings, pad, bench.precision, bench.device, longest, sequences, backend)
+    with hf_sides(bench.trainer.model, setting, names) as theirs:
         warm_up_steps = bench.warm_up(theirs.sides)
-        taken = bench.in_turns([bench.ours, *theirs.sides])
+        taken = bench.measure_in_turns([bench.ours, *theirs.sides])
         sides = [_figures(bench, side, taken) | {"warm_up_steps": warm_up_steps} for side in theirs.sides]
-    own = bench.own_figures(taken[bench.ours.name])
+    own = bench.summarise(taken[bench.ours.name])
     return {"step": own, "against": {"library": theirs.library, "sides": sides}}
 
 
-def _figures(bench: Bench, side: Opponent, taken: Mapping[str, Taken]) -> dict[str, Any]:
+def _figures(bench: Bench, side: HFSide, taken: Mapping[str, MeasuredSteps]) -> dict[str, Any]:
     """Rates of `side`, and ours over theirs: in the plan's mix, and in steps where tokens are masked."""
     masked = [spec.name for spec in bench.trainer.model.specs.values() if spec.classes is None]
     rates, own = (taken[name].rates(bench.counts) for name in (side.name, bench.ours.name))
@@ -90,7 +90,7 @@ def _figures(bench: Bench, side: Opponent, taken: Mapping[str, Taken]) -> dict[s
 
 
 @contextmanager
-def opponents(ours: MultiTaskModel, setting: OpponentSettings, names: Sequence[str]) -> Iterator[Opponents]:
+def hf_sides(ours: MultiTaskModel, setting: HFSideSettings, names: Sequence[str]) -> Iterator[HFSides]:
     """Yield the sides called `names` in `hugging_face.SIDES`, with the parameters of `ours`.
 
     On CUDA they are in this process, so that all share the memory of the card. On a CPU they have a process of their
@@ -104,16 +104,16 @@ def opponents(ours: MultiTaskModel, setting: OpponentSettings, names: Sequence[s
         with hidden_main_module():
             process = stack.enter_context(side_process({}))
         library, found = process.submit(_begin, ours, setting, tuple(names), torch.get_num_threads()).result()
-        yield Opponents(library, [_Elsewhere(process, number, name) for number, name in enumerate(found)])
+        yield HFSides(library, [_RemoteSide(process, number, name) for number, name in enumerate(found)])
 
 
-def _made(ours: MultiTaskModel, setting: OpponentSettings, names: Sequence[str]) -> Opponents:
-    shared = HuggingFace(ours, setting.settings, setting.pad, setting.device, setting.backend)
-    sides = contestants(shared, setting.precision, setting.device, setting.longest, names, setting.sequences)
-    return Opponents(f"transformers {shared.version}, ErnieForMaskedLM, {shared.attention} attention", sides)
+def _made(ours: MultiTaskModel, setting: HFSideSettings, names: Sequence[str]) -> HFSides:
+    shared = HuggingFaceModel(ours, setting.settings, setting.pad, setting.device, setting.backend)
+    sides = build_sides(shared, setting.precision, setting.device, setting.longest, names, setting.sequences)
+    return HFSides(f"transformers {shared.version}, ErnieForMaskedLM, {shared.attention} attention", sides)
 
 
-class _Elsewhere:
+class _RemoteSide:
     """A side in another process, seen from ours."""
 
     def __init__(self, process: ProcessPoolExecutor, number: int, name: str) -> None:
@@ -121,24 +121,22 @@ class _Elsewhere:
         self.memory: int | None = None
         self._process, self._number = process, number
 
-    def step(self, packs: Sequence[PackedBatch]) -> Step:
+    def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
         made, self.largest, self.memory = self._process.submit(_step, self._number, packs).result()
         return made
 
 
-_sides: list[Theirs] = []
+_sides: list[HuggingFaceSide] = []
 """In the other process: its sides."""
 
 
-def _begin(
-    ours: MultiTaskModel, setting: OpponentSettings, names: Sequence[str], threads: int
-) -> tuple[str, list[str]]:
+def _begin(ours: MultiTaskModel, setting: HFSideSettings, names: Sequence[str], threads: int) -> tuple[str, list[str]]:
     torch.set_num_threads(threads)
     made = _made(ours, setting, names)
     _sides.extend(made.sides)  # type: ignore[arg-type]
     return made.library, [side.name for side in made.sides]
 
 
-def _step(number: int, packs: Sequence[PackedBatch]) -> tuple[Step, int, int | None]:
+def _step(number: int, packs: Sequence[PackedBatch]) -> tuple[MeasuredStep, int, int | None]:
     side = _sides[number]
     return side.step(packs), side.largest, side.memory

@@ -1,4 +1,4 @@
-"""A `Stored` checkpoint → a model, and an account of every tensor: used, left out, or new.
+"""A `StoredModel` checkpoint → a model, and an account of every tensor: used, left out, or new.
 
 A table may need more rows than the checkpoint has. Rows of task ids are added whenever the settings want them, since
 they change no output until they are trained: copies of row 0, or zeros where there is no table. Rows of segment types,
@@ -18,10 +18,10 @@ from torch import Tensor
 from ernie2.config.settings import EncoderSettings
 from ernie2.console import log_info, log_warning
 from ernie2.errors import CheckpointError
-from ernie2.model.formats.opening import MASKED, Stored, open_stored
+from ernie2.model.formats.stored_model import MASKED, StoredModel, open_stored_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.model.tensor_names import TASK_TABLE, may_lack, vocabulary_tensors
+from ernie2.model.tensor_names import TASK_TABLE, is_optional, vocabulary_tensors
 
 GROWABLE = ("segment_types", "position_rows", "vocabulary")
 """Tables whose new rows start at random."""
@@ -32,12 +32,12 @@ _TABLES = {
     TASK_TABLE: "task_ids",
 }
 
-_FREE = {"dropout", "attention_dropout", "init_std", "task_ids"}
+_MAY_DIFFER = {"dropout", "attention_dropout", "init_std", "task_ids"}
 """Settings a caller may choose differently from the checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class LoadReport:
     """What became of every tensor.
 
     `used`, `left_out`: names as in the file; `name[n:]` are rows from the n-th on. `new`: our names of parameters, or
@@ -52,7 +52,7 @@ class Account:
     def lines(self) -> list[str]:
         """What to print: a line each for used, left out and new, layers folded into one name, then the notes."""
         told = [
-            f"{what} ({len(names)}): {', '.join(folded(names))}" if names else f"{what}: nothing"
+            f"{what} ({len(names)}): {', '.join(fold_layers(names))}" if names else f"{what}: nothing"
             for what, names in (("used", self.used), ("left out", self.left_out), ("newly initialised", self.new))
         ]
         return told + [f"note: {note}" for note in self.notes]
@@ -72,12 +72,12 @@ class LoadedModel:
     """A model with the parameters of a checkpoint."""
 
     model: MultiTaskModel
-    stored: Stored
-    account: Account
+    stored: StoredModel
+    report: LoadReport
 
 
 def load_model(
-    source: str | Path | Stored,
+    source: str | Path | StoredModel,
     specs: Sequence[HeadSpec] | None = None,
     seed: int = 0,
     settings: EncoderSettings | None = None,
@@ -90,14 +90,14 @@ def load_model(
     checkpoint's. Settings that are given must agree with it on all that shapes the encoder; more rows of the tables in
     `GROWABLE` are allowed where `grow` names them, more task ids always. A smaller `vocab_size` cuts rows off.
     What the checkpoint lacks starts as in a new model of that `seed`, a task table at zero; all of it is in
-    `account.new`. Raises `CheckpointError` where the checkpoint cannot be read, is damaged, or does not fit.
+    `report.new`. Raises `CheckpointError` where the checkpoint cannot be read, is damaged, or does not fit.
     """
-    stored = source if isinstance(source, Stored) else open_stored(Path(source))
+    stored = source if isinstance(source, StoredModel) else open_stored_model(Path(source))
     chosen = settings or stored.settings
     rows = stored.vocab_size if vocab_size is None else vocab_size
     _check_agreement(chosen, rows, stored, grow)
     model = MultiTaskModel(chosen, rows, stored.specs if specs is None else specs, seed)
-    return LoadedModel(model, stored, _fill(model, stored))
+    return LoadedModel(model, stored, _copy_tensors(model, stored))
 
 
 def check_numbers(name: str, tensor: Tensor, where: str) -> None:
@@ -115,7 +115,7 @@ def check_numbers(name: str, tensor: Tensor, where: str) -> None:
         )
 
 
-def folded(names: Sequence[str]) -> list[str]:
+def fold_layers(names: Sequence[str]) -> list[str]:
     """Names that differ only in their layer as one: layer.0.x, layer.1.x -> layer.{0-1}.x, at the first one's place."""
     layers: dict[str, list[int]] = {}
     for name in names:
@@ -135,7 +135,7 @@ def _ranges(numbers: Sequence[int]) -> str:
     return "{" + (f"{numbers[0]}-{numbers[-1]}" if whole else ",".join(map(str, numbers))) + "}"
 
 
-def _check_agreement(chosen: EncoderSettings, vocab_size: int, stored: Stored, grow: Collection[str]) -> None:
+def _check_agreement(chosen: EncoderSettings, vocab_size: int, stored: StoredModel, grow: Collection[str]) -> None:
     """Raises `CheckpointError` with every setting that differs and may not."""
     if unknown := sorted(set(grow) - set(GROWABLE)):
         raise CheckpointError(f"nothing called {unknown[0]!r} can grow; only {', '.join(GROWABLE)}.")
@@ -143,7 +143,7 @@ def _check_agreement(chosen: EncoderSettings, vocab_size: int, stored: Stored, g
     differing, growing = [], dict[str, str]()
     for name in ours:
         fewer_ids = name == "task_ids" and 0 < ours[name] < theirs[name]
-        if (name in _FREE or ours[name] == theirs[name]) and not fewer_ids:
+        if (name in _MAY_DIFFER or ours[name] == theirs[name]) and not fewer_ids:
             continue
         told = f"encoder.{name}={ours[name]!r}, there {theirs[name]!r}"
         if name not in GROWABLE or ours[name] < theirs[name]:
@@ -161,9 +161,9 @@ def _check_agreement(chosen: EncoderSettings, vocab_size: int, stored: Stored, g
 
 
 @torch.no_grad()
-def _fill(model: MultiTaskModel, stored: Stored) -> Account:
+def _copy_tensors(model: MultiTaskModel, stored: StoredModel) -> LoadReport:
     """Copies every tensor there is a place for."""
-    pieces = {name.replace(MASKED, model.masked_task or MASKED): piece for name, piece in stored.pieces.items()}
+    pieces = {name.replace(MASKED, model.masked_task or MASKED): piece for name, piece in stored.tensors.items()}
     expected = _expected_shapes(model, stored)
     used: list[str] = []
     left: list[str] = list(stored.left_out)
@@ -171,7 +171,7 @@ def _fill(model: MultiTaskModel, stored: Stored) -> Account:
     for ours, parameter in model.state_dict().items():
         piece = pieces.pop(ours, None)
         if piece is None:
-            if not may_lack(ours):
+            if not is_optional(ours):
                 raise CheckpointError(f"{stored.where} lacks {ours}; it is damaged.")
             new.append(ours)
             if ours == TASK_TABLE:
@@ -194,10 +194,10 @@ def _fill(model: MultiTaskModel, stored: Stored) -> Account:
         if len(place) < rows:
             left.extend(f"{name}[{len(place)}:]" for name in piece.names)
     left.extend(name for piece in pieces.values() for name in piece.names)
-    return Account(tuple(sorted(used)), tuple(sorted(left)), tuple(sorted(new)), stored.notes)
+    return LoadReport(tuple(sorted(used)), tuple(sorted(left)), tuple(sorted(new)), stored.notes)
 
 
-def _expected_shapes(model: MultiTaskModel, stored: Stored) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(model: MultiTaskModel, stored: StoredModel) -> dict[str, tuple[int, ...]]:
     """The shape every tensor should have in the file: ours, with the rows its own configuration states."""
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     rows = {name: getattr(stored.settings, setting) for name, setting in _TABLES.items()}

@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 import paddle_files
 from ernie2.errors import CheckpointError
 from ernie2.finetuning.heads import EncoderWithHead
-from ernie2.model.formats import filling
-from ernie2.model.formats.filling import Account, folded, load_model
+from ernie2.model.formats import loading
+from ernie2.model.formats.loading import LoadReport, fold_layers, load_model
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import hf_config, save_hf
-from ernie2.model.multitask import MultiTaskModel, tensors_of
+from ernie2.model.multitask import MultiTaskModel, model_tensors
 from model_packs import SPECS, VOCABULARY, small_settings
 
 MASKED = HeadSpec("knowledge_masking", "token", None)
@@ -52,7 +52,7 @@ def test_a_table_grows_only_where_it_is_named(folder, table, their_table, settin
     with pytest.raises(CheckpointError, match=rf"encoder\.{setting}={rows}, there .* by growing {setting}"):
         load_model(folder, settings=wanted)
     grown = load_model(folder, settings=wanted, grow=[setting], seed=5)
-    assert grown.account.new == (name,)
+    assert grown.report.new == (name,)
     theirs = load_file(folder / "model.safetensors")[f"ernie.embeddings.{their_table}_embeddings.weight"]
     ours = getattr(grown.model.encoder.embeddings, table).weight
     assert torch.equal(ours[: len(theirs)], theirs)
@@ -64,7 +64,7 @@ def test_a_vocabulary_grows_only_where_it_is_named_and_its_new_tokens_can_be_pre
     with pytest.raises(CheckpointError, match=r"75 tokens, there 70.* by growing vocabulary"):
         load_model(folder, vocab_size=75)
     grown = load_model(folder, vocab_size=75, grow=["vocabulary"])
-    assert grown.account.new == ("encoder.embeddings.token.weight[70:]", "heads.knowledge_masking.bias[70:]")
+    assert grown.report.new == ("encoder.embeddings.token.weight[70:]", "heads.knowledge_masking.bias[70:]")
     bias = grown.model.heads["knowledge_masking"].bias
     assert not bias[70:75].any()
     assert (bias[75:] < -1_000).all()
@@ -73,11 +73,11 @@ def test_a_vocabulary_grows_only_where_it_is_named_and_its_new_tokens_can_be_pre
 
 def test_rows_beyond_a_smaller_vocabulary_are_cut_off_and_named(folder):
     cut = load_model(folder, vocab_size=66)
-    assert cut.account.left_out == ("cls.predictions.bias[66:]", "ernie.embeddings.word_embeddings.weight[66:]")
-    assert cut.account.new == ()
+    assert cut.report.left_out == ("cls.predictions.bias[66:]", "ernie.embeddings.word_embeddings.weight[66:]")
+    assert cut.report.new == ()
     whole = load_model(folder).model
-    for name, tensor in tensors_of(cut.model).items():
-        assert torch.equal(tensor, tensors_of(whole)[name][: len(tensor)]), name
+    for name, tensor in model_tensors(cut.model).items():
+        assert torch.equal(tensor, model_tensors(whole)[name][: len(tensor)]), name
     assert not cut.model.encoder.embeddings.token.weight[66:].any()
 
 
@@ -102,7 +102,7 @@ def test_what_can_never_fit_is_told_without_a_way_to_grow(folder):
 
 def test_extra_tensors_are_left_out_by_name(folder):
     change(folder, classifier__weight=torch.ones(2, 24), ernie__encoder__layer__2__output__dense__bias=torch.ones(24))
-    left = load_model(folder).account.left_out
+    left = load_model(folder).report.left_out
     assert left == ("classifier.weight", "ernie.encoder.layer.2.output.dense.bias")
 
 
@@ -126,9 +126,9 @@ def test_a_tensor_that_is_lacking_or_of_a_wrong_shape_is_refused_by_name(folder,
 
 def test_an_output_matrix_that_is_not_the_word_table_is_left_out_and_told(folder):
     change(folder, cls__predictions__decoder__weight=torch.ones(70, 24))
-    account = load_model(folder).account
-    assert account.left_out == ("cls.predictions.decoder.weight",)
-    assert "is not the same as ernie.embeddings.word_embeddings.weight, to which it is tied" in account.notes[0]
+    report = load_model(folder).report
+    assert report.left_out == ("cls.predictions.decoder.weight",)
+    assert "is not the same as ernie.embeddings.word_embeddings.weight, to which it is tied" in report.notes[0]
 
 
 def test_a_word_table_with_more_rows_than_stated_is_taken_and_told(folder):
@@ -136,7 +136,7 @@ def test_a_word_table_with_more_rows_than_stated_is_taken_and_told(folder):
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 66}))
     read = load_model(folder)
     assert read.model.vocab_size == 70
-    assert read.account.notes == ("vocab_size is 66 in the configuration; the word table has 70 rows, which is taken",)
+    assert read.report.notes == ("vocab_size is 66 in the configuration; the word table has 70 rows, which is taken",)
 
 
 def test_a_configuration_without_model_type_is_told_by_the_names_in_the_file(folder):
@@ -144,7 +144,7 @@ def test_a_configuration_without_model_type_is_told_by_the_names_in_the_file(fol
     del config["model_type"], config["intermediate_size"], config["type_vocab_size"], config["num_hidden_layers"]
     (folder / "config.json").write_text(json.dumps(config))
     read = load_model(folder)
-    assert "no model_type; taken as 'ernie'" in read.account.notes[0]
+    assert "no model_type; taken as 'ernie'" in read.report.notes[0]
     assert (read.model.settings.layers, read.model.settings.ffn_width, read.model.settings.segment_types) == (2, 96, 2)
 
 
@@ -160,11 +160,11 @@ def test_a_classifier_can_be_made_of_a_model_of_paddle(name):
 
 def test_an_account_is_printed_with_layers_folded():
     names = [f"encoder.layer.{i}.output.dense.bias" for i in range(12)] + ["pooler.dense.bias"]
-    assert folded(names) == ["encoder.layer.{0-11}.output.dense.bias", "pooler.dense.bias"]
-    assert folded(["encoder_layer_0_ffn_fc_0.w_0", "encoder_layer_2_ffn_fc_0.w_0"]) == [
+    assert fold_layers(names) == ["encoder.layer.{0-11}.output.dense.bias", "pooler.dense.bias"]
+    assert fold_layers(["encoder_layer_0_ffn_fc_0.w_0", "encoder_layer_2_ffn_fc_0.w_0"]) == [
         "encoder_layer_{0,2}_ffn_fc_0.w_0"
     ]
-    assert Account(tuple(names), (), ("a",), ("b",)).lines() == [
+    assert LoadReport(tuple(names), (), ("a",), ("b",)).lines() == [
         "used (13): encoder.layer.{0-11}.output.dense.bias, pooler.dense.bias",
         "left out: nothing",
         "newly initialised (1): a",
@@ -181,7 +181,7 @@ def test_a_bias_of_the_decoder_alone_is_the_bias_of_the_head(folder):
     bias = load_file(folder / "model.safetensors")["cls.predictions.bias"]
     change(folder, cls__predictions__bias=None, cls__predictions__decoder__bias=bias + 1)
     read = load_model(folder)
-    assert read.account.left_out == read.account.new == ()
+    assert read.report.left_out == read.report.new == ()
     assert torch.equal(read.model.heads["knowledge_masking"].bias[:VOCABULARY], bias + 1)
 
 
@@ -191,8 +191,8 @@ def test_weights_under_a_wrapper_are_read(folder, wrapper):
     stored = load_file(folder / "model.safetensors")
     save_file({f"{wrapper}{name}": tensor for name, tensor in stored.items()}, folder / "model.safetensors")
     wrapped = load_model(folder)
-    assert wrapped.account.left_out == wrapped.account.new == ()
-    assert all(torch.equal(tensors_of(wrapped.model)[name], one) for name, one in tensors_of(plain.model).items())
+    assert wrapped.report.left_out == wrapped.report.new == ()
+    assert all(torch.equal(model_tensors(wrapped.model)[name], one) for name, one in model_tensors(plain.model).items())
 
 
 @pytest.mark.parametrize(
@@ -206,9 +206,9 @@ def test_weights_under_a_wrapper_are_read(folder, wrapper):
     ],
 )  # fmt: skip
 def test_a_configuration_far_larger_than_the_weights_is_refused_before_memory_is_taken(folder, changes, monkeypatch):
-    monkeypatch.setattr(filling, "MultiTaskModel", lambda *_: pytest.fail("a model was built"))
+    monkeypatch.setattr(loading, "MultiTaskModel", lambda *_: pytest.fail("a model was built"))
     configured(folder, **changes)
-    with pytest.raises(CheckpointError, match=r"describes a(n encoder that cannot be built| model of)"):
+    with pytest.raises(CheckpointError, match=r"describes a(n invalid encoder| model of)"):
         load_model(folder)
 
 
@@ -255,7 +255,7 @@ def test_a_configuration_nested_too_deeply_is_refused(folder):
 def test_heads_that_are_stated_without_weights_are_noted_and_not_built(folder):
     (folder / "task_heads.safetensors").unlink()
     read = load_model(folder)
-    assert "states heads whose weights are not there: " in read.account.notes[0]
+    assert "states heads whose weights are not there: " in read.report.notes[0]
     assert list(read.model.specs) == ["knowledge_masking"]
 
 

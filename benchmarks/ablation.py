@@ -1,16 +1,19 @@
-"""What each lever of the model gives: steps with all levers and without one, in turns, in one process.
+"""Speed of each optimisation of the model: training steps with all optimisations and without one, in turns.
 
-    python benchmarks/levers.py SHARDS [OVERRIDES …] --levers a,b --rounds 5 --precision bf16
-    python benchmarks/levers.py my-recipe.yaml [OVERRIDES …]
+    python benchmarks/ablation.py SHARDS [OVERRIDES …] --optimizations a,b --rounds 5 --precision bf16
+    python benchmarks/ablation.py my-recipe.yaml [OVERRIDES …]
 
-SHARDS is a folder that `ernie2 prepare` wrote: the encoder then has 6 layers × 384 and a step 4,096 tokens of up to 512
-a sequence, unless overrides such as encoder.layers=12 say otherwise. A recipe keeps its own sizes. Steps are whole
-training steps (forward, backward, clipping, optimiser) on the real stream; in every round each form trains on the same
-packs, after 24 to 64 steps of warm-up each where nothing is compiled. "without / with" is how many times as long a step
-takes without the lever: the median over rounds, and in brackets the least and most. Nothing else should run meanwhile.
+SHARDS is a folder written by `ernie2 prepare`. The encoder then has 6 layers × 384 and a step 4,096 tokens, in
+sequences of up to 512, unless overrides such as encoder.layers=12 change it. A recipe keeps its own sizes.
 
-`ernie2.model.levers` says what the levers do. Without --levers every lever is taken away by itself, then all together;
---levers none measures the step as it is. With --json every step is a line of its own as soon as it is measured.
+Steps are complete training steps (forward, backward, clipping, optimiser) on the real stream. Every variant trains on
+the same packs in every round, after 24 to 64 warm-up steps each if nothing is compiled. "without / with" is the time of
+a step without the optimisation over the time with it: the median over rounds, with the smallest and largest in
+brackets. Run nothing else meanwhile.
+
+`ernie2.model.optimizations` lists the optimisations. By default each one is turned off by itself, then all together;
+`--optimizations none` measures the step as it is. With --json every step is written as one line as soon as it is
+measured.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ from typing import Any
 
 import torch
 
-from comparisons.lever_turns import Form, FormTimes, forms, gain, take_turns
-from comparisons.script import count, ends_plainly, output_file
+from comparisons.ablation import Variant, VariantTimes, ablation_variants, slowdown, time_variants
+from comparisons.script import count, output_file, reported_errors
 from comparisons.shards_recipe import FOUR_TASKS, recipe_of_shards
-from ernie2.benchmarking.mix import Step
+from ernie2.benchmarking.mix import MeasuredStep
 from ernie2.console import log_result, progress, terminal_output
-from ernie2.model.levers import LEVERS
+from ernie2.model.optimizations import OPTIMIZATIONS
 from ernie2.runs.prepare import prepare_shards
 from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
@@ -49,24 +52,24 @@ SIZE = (
 )
 
 
-def chosen_levers(given: str | None) -> list[str]:
-    """The levers named in `given`, every lever for None; exits with a message for a name there is none of."""
+def chosen_optimizations(given: str | None) -> list[str]:
+    """Return the optimisations named in `given`, or all for None; exit with a message for an unknown name."""
     if given is None:
-        return list(LEVERS)
+        return list(OPTIMIZATIONS)
     names = [name for name in given.split(",") if name and name != "none"]
-    if unknown := [name for name in names if name not in LEVERS]:
-        sys.exit(f"no lever is called {', '.join(unknown)}; there are: {', '.join(LEVERS) or 'none yet'}")
+    if unknown := [name for name in names if name not in OPTIMIZATIONS]:
+        sys.exit(f"unknown optimisation: {', '.join(unknown)}; choose from {', '.join(OPTIMIZATIONS)}")
     return names
 
 
-def rows_of(times: Sequence[FormTimes], counts: Mapping[TaskSet, int]) -> list[dict[str, Any]]:
-    """A row a form: tokens a second in the mix of the plan, and without / with, in all and by task set."""
+def rows_of(times: Sequence[VariantTimes], counts: Mapping[TaskSet, int]) -> list[dict[str, Any]]:
+    """Return one row per variant: tokens/s in the plan's mix, and without / with, overall and by task set."""
     rows = []
     for each in times:
         rates = each.taken.rates(counts)
         assert rates is not None
-        ratios = {"the plan's mix": gain(times[0], each, counts)}
-        ratios |= {" + ".join(chosen.active): gain(times[0], each, counts, chosen) for chosen in times[0].rounds[0]}
+        ratios = {"the plan's mix": slowdown(times[0], each, counts)}
+        ratios |= {" + ".join(chosen.active): slowdown(times[0], each, counts, chosen) for chosen in times[0].rounds[0]}
         rows.append(
             {
                 "form": each.form.name,
@@ -84,7 +87,7 @@ def rows_of(times: Sequence[FormTimes], counts: Mapping[TaskSet, int]) -> list[d
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line a form for the plan's mix, then one a task set."""
+    """Print one line per variant for the plan's mix, then one per task set."""
     print(f"{'':40} {'tokens/s':>9}  without / with")
     for row in rows:
         (mix, *by_set) = row["without_over_with"].items()
@@ -94,39 +97,37 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
                 print(f"    {_shown(ratio)}  {name}")
 
 
-def print_round(times: Sequence[FormTimes], counts: Mapping[TaskSet, int]) -> None:
-    """One line for the round that just ended: without / with of every form, so that a run cut off later shows it."""
-    last = [FormTimes(each.form, rounds=each.rounds[-1:]) for each in times]
-    ratios = [f"{each.form.name} {gain(last[0], each, counts).median:.3f}" for each in last[1:]]
-    log_result(f"round {len(times[0].rounds)}, without / with: {', '.join(ratios) or 'no form to compare with'}")
+def print_round(times: Sequence[VariantTimes], counts: Mapping[TaskSet, int]) -> None:
+    """Log without / with of every variant for the last round, so that an interrupted run has shown it."""
+    last = [VariantTimes(each.form, rounds=each.rounds[-1:]) for each in times]
+    ratios = [f"{each.form.name} {slowdown(last[0], each, counts).median:.3f}" for each in last[1:]]
+    log_result(f"round {len(times[0].rounds)}, without / with: {', '.join(ratios) or 'no variant to compare with'}")
 
 
 def _shown(ratio: Sequence[float]) -> str:
     return f"{ratio[0]:.3f} ({ratio[1]:.3f} to {ratio[2]:.3f})"
 
 
-@ends_plainly()
+@reported_errors()
 def main() -> None:
-    """Reads the command line, takes the turns and prints a table."""
-    named = "\n".join(f"  {name:26}{what}" for name, what in LEVERS.items())
+    """Run the measurement and print a table."""
+    named = "\n".join(f"  {name:26}{what}" for name, what in OPTIMIZATIONS.items())
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog=f"levers:\n{named}",
+        epilog=f"optimisations:\n{named}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", help="a folder of shards, a recipe file, or the name of a shipped recipe")
     parser.add_argument("overrides", nargs="*", help="values of the recipe, such as encoder.layers=12")
-    parser.add_argument("--levers", help="names, with commas between; default: every lever; none: no lever")
+    parser.add_argument("--optimizations", help="comma-separated names, or none; default: all")
     parser.add_argument("--rounds", type=count, default=5, help="rounds to measure; default: %(default)s")
-    steps = "task sets a round, the commonest first; default: %(default)s"
+    steps = "task sets per round, most frequent first; default: %(default)s"
     parser.add_argument("--steps", type=count, default=4, help=steps)
-    tasks = "tasks, where the source is a folder of shards; default: %(default)s"
+    tasks = "tasks, if the source is a folder of shards; default: %(default)s"
     parser.add_argument("--tasks", default=",".join(FOUR_TASKS), help=tasks)
-    precision = "default: %(default)s, which is bf16 where the device computes in it"
+    precision = "auto is bf16 if the device supports it; default: %(default)s"
     parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp16", "fp32"], help=precision)
-    parser.add_argument(
-        "--json", type=output_file, help="append a line for every step, and one of all figures, to this file"
-    )
+    parser.add_argument("--json", type=output_file, help="append one line per step and a summary to this file")
     given = parser.parse_intermixed_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     overrides = [f"train.precision={given.precision}", *given.overrides]
@@ -136,22 +137,22 @@ def main() -> None:
     else:
         recipe = load_recipe(given.source, overrides)
         shards = prepare_shards(recipe, None)
-    measured = forms(chosen_levers(given.levers))
+    measured = ablation_variants(chosen_optimizations(given.optimizations))
     began, identity = time.monotonic(), secrets.token_hex(4)
     precision = choose_precision(recipe.train.precision, device)
 
     def write(what: str, **facts: object) -> None:
         if given.json:
-            append_line(given.json, {"levers": identity, "what": what, **facts})
+            append_line(given.json, {"ablation": identity, "what": what, **facts})
 
-    def note(form: Form, chosen: TaskSet, step: Step) -> None:
+    def note(form: Variant, chosen: TaskSet, step: MeasuredStep) -> None:
         write("step", form=form.name, **asdict(chosen), **asdict(step))
 
     facts = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     facts |= {"precision": precision, "recipe": recipe.model_dump(mode="json"), "rounds": given.rounds}
     write("begin", **facts)
     with terminal_output(), progress("Measuring", None, "steps") as bar:
-        times, counts = take_turns(
+        times, counts = time_variants(
             recipe,
             shards,
             device,
