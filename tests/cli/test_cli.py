@@ -121,7 +121,7 @@ def test_the_help_of_a_command_says_what_it_takes_and_leaves_and_gives_an_exampl
     code, shown, _ = ernie(command, "--help")
     assert code == 0
     assert f"Example  ernie2 {command}" in shown
-    assert "Reads" in shown or "Leaves" in shown
+    assert "Reads" in shown or "Writes" in shown
 
 
 def test_the_version_is_printed(ernie: Callable[..., Outcome]) -> None:

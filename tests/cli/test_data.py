@@ -38,7 +38,7 @@ def test_help_has_an_example_and_says_what_is_left(command: str, mine: Callable[
     code, shown, _ = mine(command, "--help")
     assert code == 0
     assert f"Example  ernie2 mine {command}" in shown
-    assert "Leaves" in shown
+    assert "Writes" in shown
 
 
 @pytest.mark.parametrize(("language", "label"), [("en", "indeed"), ("zh", "但是")])

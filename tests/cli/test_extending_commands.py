@@ -79,4 +79,4 @@ def test_a_hugging_face_folder_cannot_be_evaluated_without_data(ernie, place):
 def test_the_help_of_extend_says_what_it_reads_and_leaves(ernie):
     code, shown, _ = ernie("extend", "--help")
     assert code == 0
-    assert all(word in shown for word in ("Reads", "Leaves", "Example  ernie2 extend", "--replay"))
+    assert all(word in shown for word in ("Reads", "Writes", "Example  ernie2 extend", "--replay"))

@@ -58,7 +58,7 @@ def own(*more: str) -> tuple[str, ...]:
 def test_help_has_an_example_and_says_what_is_read_and_left(command: str, ernie: Callable[..., Outcome]) -> None:
     code, shown, _ = ernie(command, "--help")
     assert code == 0
-    for word in ("Reads", "Leaves", "Example"):
+    for word in ("Reads", "Writes", "Example"):
         assert word in shown
 
 

@@ -44,7 +44,7 @@ def test_help_has_an_example_and_says_what_is_read_and_left(convert: Callable[..
     assert code == 0
     assert "Example  ernie2 convert" in shown
     assert "Reads" in shown
-    assert "Leaves" in shown
+    assert "Writes" in shown
 
 
 def test_every_tensor_is_named_and_the_next_step_is_told(tmp_path: Path, convert: Callable[..., Outcome]) -> None:

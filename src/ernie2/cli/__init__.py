@@ -1,8 +1,8 @@
-"""The command line: each command calls the function of its name, says where the result is and what to do next.
+"""The command line: each command calls the API function of the same name and prints where its results are.
 
-Exit codes: 0 done, 1 the run failed, 2 wrong input or nowhere to write (what, where, what now; no traceback), 75 asked
-to stop by SIGTERM or Ctrl-C and saved, so that `ernie2 resume` goes on, 130 interrupted with nothing saved. This module
-imports no library but typer, so that help comes at once; the functions import what they need.
+Exit codes: 0 success, 1 the run failed, 2 invalid input or a failed write (a message without traceback), 75 stopped by
+SIGTERM, Ctrl-C or a hook after saving, so that `ernie2 resume` continues, 130 interrupted with nothing saved. This
+package imports only typer, to make --help fast; the API functions import what they need.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The application every command registers with, what commands share, and what turns errors into exit codes."""
+"""The typer application, options and output shared by all commands, and the mapping of errors to exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _REASONS = {
     errno.EIO: "the disk reports an error (EIO)",
 }
 _NOT_FILE_ERRORS = (ConnectionError, ChildProcessError, ProcessLookupError, TimeoutError, InterruptedError)
-"""Kinds of `OSError` that are not about files."""
+"""Subclasses of `OSError` that do not concern files."""
 
 _ORDER = (
     *("demo", "recipes", "tasks", "mine", "prepare", "inspect", "pretrain", "resume", "extend", "evaluate", "report"),
@@ -50,31 +50,31 @@ _ORDER = (
 
 RECIPE = typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (`ernie2 recipes`).")
 OVERRIDES = typer.Argument(
-    metavar="KEY=VALUE", help="Values that replace those of the recipe, such as train.peak_lr=3e-4.", show_default=False
+    metavar="KEY=VALUE", help="Override values of the recipe, for example train.peak_lr=3e-4.", show_default=False
 )
 HOOK = typer.Option(
     "--hook",
     metavar="NAME|MODULE:CLASS",
-    help="Code of yours that takes part: the name of an installed hook, or a class. May be given several times.",
+    help="Add a hook: the name of an installed hook, or a class of yours. Can be repeated.",
     show_default=False,
 )
-WORKERS = typer.Option(min=1, max=1_024, help="Processes that make shards.", show_default="all cores")
+WORKERS = typer.Option(min=1, max=1_024, help="Number of processes that prepare shards.", show_default="all cores")
 
 
 class _OrderedGroup(TyperGroup):
-    """Help lists the commands in the order in which a user needs them."""
+    """A command group that lists its commands in the order of a typical workflow."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
-_MESSAGES = "Messages"  # the panel of the help
+_MESSAGES = "Messages"  # heading in the help
 _MESSAGE_OPTIONS = ("quiet", "verbose", "log_file")
 
 
 class _Command(TyperCommand):
-    """A command that also takes the options about messages, and refuses an option given twice that takes one value."""
+    """A command that also accepts the message options, and rejects a repeated option that has a single value."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         shared = [one for one in ctx.find_root().command.params if one.name in _MESSAGE_OPTIONS]
@@ -85,21 +85,20 @@ class _Command(TyperCommand):
         for parameter in {id(one): one for one in order}.values():
             repeated = sum(one is parameter for one in order) > 1
             if repeated and parameter.param_type_name == "option" and not parameter.multiple:
-                ctx.fail(
-                    f"{parameter.opts[0]} is given more than once, but takes one value.{_combine_hint(parameter, args)}"
-                )
+                hint = _combine_hint(parameter, args)
+                ctx.fail(f"{parameter.opts[0]} is given more than once, but accepts one value.{hint}")
         rest = super().parse_args(ctx, args)
         after = {name: ctx.params.pop(name, None) for name in _MESSAGE_OPTIONS}
         if any(after.values()):
             before = ctx.find_root().params
             if after["log_file"] and before.get("log_file"):
-                ctx.fail("--log-file is given more than once, but takes one value.")
+                ctx.fail("--log-file is given more than once, but accepts one value.")
             _configure(**{name: after[name] or before.get(name) for name in _MESSAGE_OPTIONS})
         return rest
 
 
 def _combine_hint(parameter: Any, args: Sequence[str]) -> str:
-    """Return how to give the values of a repeated option at once, where it takes several with commas between them."""
+    """Return how to combine the values of a repeated option, if it accepts several separated by commas."""
     if "," not in (parameter.metavar or ""):
         return ""
     option = parameter.opts[0]
@@ -109,7 +108,7 @@ def _combine_hint(parameter: Any, args: Sequence[str]) -> str:
 
 
 class CommandLine(typer.Typer):
-    """A set of commands, each of which refuses an option given twice."""
+    """A `Typer` application whose commands are `_Command`s."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[_Function], _Function]:
         return super().command(name, cls=_Command, **settings)
@@ -118,8 +117,8 @@ class CommandLine(typer.Typer):
 app = CommandLine(
     name="ernie2",
     cls=_OrderedGroup,
-    epilog="Exit codes: 0 done · 1 the run failed · 2 wrong input · 75 asked to stop (SIGTERM, Ctrl-C, a hook): the "
-    "message says what was saved and how to go on · 130 interrupted, nothing saved.",
+    epilog="Exit codes: 0 success · 1 the run failed · 2 invalid input · 75 stopped by SIGTERM, Ctrl-C or a hook; the "
+    "message says what was saved and how to resume · 130 interrupted, nothing saved.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -129,14 +128,14 @@ app = CommandLine(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line on `arguments` (default: those of the process) and exits with its code."""
-    # threads that wait should soon sleep: ones that spin stall a small model on a machine in use (benchmarks/NOTES.md)
+    """Run the command line on `arguments` (default: those of the process) and exit with its exit code."""
+    # let waiting OpenMP threads sleep early: spinning slows a small model on a busy machine (benchmarks/NOTES.md)
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    # large tensors on a CPU in pages of 2 MiB where the kernel has them; torch reads this when it is imported
+    # 2 MiB pages for large CPU tensors if the kernel supports them; torch reads this at import
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a character that the locale does not have is not an error
+            stream.reconfigure(errors="backslashreplace")  # for characters outside the locale's encoding
     with terminal_output():
         _run(arguments)
 
@@ -146,9 +145,9 @@ def _run(arguments: Sequence[str] | None) -> None:
         try:
             app(arguments, prog_name="ernie2")
         finally:
-            sys.stdout.flush()  # here, where a reader that went away (as `head` does) can still be met quietly
+            sys.stdout.flush()  # inside the try block, to catch the BrokenPipeError of a closed pipe such as `head`
     except Ernie2Error as error:
-        logger.debug("where this was raised:", exc_info=True)
+        logger.debug("traceback:", exc_info=True)
         _fail(str(error), error.exit_code, error.heading)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -175,14 +174,14 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", rich_help_panel=_MESSAGES, help="Show results, warnings and errors only.")
+        bool, typer.Option("--quiet", rich_help_panel=_MESSAGES, help="Show only results, warnings and errors.")
     ] = False,
     verbose: Annotated[
         bool,
         typer.Option(
             "--verbose",
             rich_help_panel=_MESSAGES,
-            help="Show details as well, and where in the code an error was raised.",
+            help="Also show details, and the traceback of an error.",
         ),
     ] = False,
     log_file: Annotated[
@@ -190,25 +189,26 @@ def _options(
         typer.Option(
             metavar="FILE",
             rich_help_panel=_MESSAGES,
-            help="Append messages with time stamps to FILE as well; under torchrun the first rank does.",
+            help="Also append messages with time stamps to FILE; under torchrun, only those of rank 0.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Continual multi-task pre-training of text encoders, after ERNIE 2.0.
 
-    You bring text; you get a checkpoint that Hugging Face loads, and a report.
+    From raw text to a checkpoint for Hugging Face transformers, and a report.
 
-    Start with  [bold]ernie2 demo[/bold]
-    Then write  [bold]ernie2 recipes demo-en[/bold]  and make the recipe your own.
+    Try it       [bold]ernie2 demo[/bold]
+    Your corpus  [bold]ernie2 recipes demo-en my-recipe.yaml[/bold], edit it, then
+                 [bold]ernie2 prepare[/bold] and [bold]ernie2 pretrain[/bold]
     """
     _configure(quiet, verbose, log_file)
 
 
 def _configure(quiet: bool, verbose: bool, log_file: Path | None) -> None:
-    """Send messages where the options say; of many ranks under torchrun the first writes the log file."""
+    """Configure messages as the options say; under torchrun only rank 0 writes the log file."""
     if quiet and verbose:
-        raise ConfigError("--quiet and --verbose contradict each other; give one of them.")
+        raise ConfigError("--quiet and --verbose exclude each other; use one of them.")
     level = RESULT if quiet else logging.DEBUG if verbose else logging.INFO
     configure(Output(level, log_file if _is_first_rank() else None))
 
@@ -218,12 +218,12 @@ def _is_first_rank() -> bool:
 
 
 def _storage_error(error: OSError) -> StorageError:
-    """Return what to tell a user about an error of the file system that nobody expected."""
+    """Return the error to show for an unexpected error of the file system."""
     files = [os.fsdecode(file) for file in (error.filename, error.filename2) if isinstance(file, str | bytes)]
     where = f" at {' and '.join(files)}" if files else ""
     return StorageError(
-        f"the file system failed{where}: {_REASONS.get(error.errno or 0, error.strerror)}. Files written before are "
-        "whole. Check the place, its free space and permissions, then give the same command again."
+        f"file system error{where}: {_REASONS.get(error.errno or 0, error.strerror)}. Files written before are intact. "
+        "Check the path, its free space and permissions, then run the same command again."
     )
 
 
@@ -237,15 +237,15 @@ def _fail(message: str, code: int, heading: str = "error") -> None:
 def _fail_unexpectedly() -> None:
     logger.error("%s", traceback.format_exc().rstrip())
     _fail(
-        "this is a fault of ernie2 and not of your input. Please report it with the lines above and the output of "
-        "`ernie2 --version`.",
+        "this is a bug in ernie2, not a problem with your input. Please report it with the lines above and the output "
+        "of `ernie2 --version`.",
         1,
     )
 
 
 @contextmanager
 def advise_on_interrupt(advice: Callable[[], str]) -> Iterator[None]:
-    """Ctrl-C inside ends the command with what to do now instead of a traceback."""
+    """On Ctrl-C in this context, log `advice` and exit instead of showing a traceback."""
     try:
         yield
     except KeyboardInterrupt:
@@ -254,7 +254,7 @@ def advise_on_interrupt(advice: Callable[[], str]) -> Iterator[None]:
 
 
 def print_results(results: Mapping[str, Path], *steps: str) -> None:
-    """Says where the results are and what to do next; of many ranks under torchrun the first does."""
+    """Print the paths of results and the next steps; under torchrun only on rank 0."""
     if not _is_first_rank():
         return
     log_result()
@@ -263,7 +263,7 @@ def print_results(results: Mapping[str, Path], *steps: str) -> None:
 
 
 def print_run_results(run: Path) -> None:
-    """`print_results` of a run folder."""
+    """Print the paths in a run folder and the next steps."""
     steps = [f"open {run / 'report.html'} in a browser"]
     if (run / "hf" / "config.json").exists():  # not so for recurrent encoders
         steps.append(f'transformers.ErnieModel.from_pretrained("{run / "hf"}")      in Python')
@@ -277,7 +277,7 @@ def print_next_steps(*steps: str) -> None:
 
 
 def print_columns(rows: Iterable[tuple[str, ...]], write: Callable[[str], None] = print_line) -> None:
-    """Write rows so that their cells stand below each other."""
+    """Write rows as aligned columns."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

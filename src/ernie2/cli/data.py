@@ -1,4 +1,4 @@
-"""Commands about what goes in: recipes, tasks, mine, prepare, inspect."""
+"""Commands for recipes and data: recipes, tasks, mine, prepare, inspect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ernie2.cli.app import (
 )
 from ernie2.console import print_line
 
-mine = CommandLine(no_args_is_help=True, help="Make labelled pairs of raw material: discourse (text), clicks (a log).")
+mine = CommandLine(no_args_is_help=True, help="Create labelled pairs from text (discourse) or a click log (clicks).")
 app.add_typer(mine, name="mine")
 
 PAIRS = typer.Argument(metavar="OUT", help="The table to write: .tsv or .jsonl, also .gz.")
@@ -31,17 +31,19 @@ PAIRS = typer.Argument(metavar="OUT", help="The table to write: .tsv or .jsonl, 
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The recipe to write.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The recipe to copy.", show_default=False)] = None,
     destination: Annotated[
         Path | None,
-        typer.Argument(metavar="DESTINATION", help="The file to write it to.", show_default="NAME.yaml here"),
+        typer.Argument(metavar="DESTINATION", help="The file to write.", show_default="NAME.yaml"),
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes.")] = False,
 ) -> None:
-    """List the shipped recipes, or write a copy of one to edit. That of demo-en explains every key.
+    """List the shipped recipes, or copy one for editing.
 
-    Leaves   the copy, with run and shards folders named after it; a file
-             that is there already is not replaced
+    The recipe demo-en explains every key.
+
+    Writes   the copy, with run and shards folders named after it; existing
+             files are not replaced
     Example  [bold]ernie2 recipes english-wiki-small my-recipe.yaml[/bold]
     """
     if schema:
@@ -49,7 +51,7 @@ def recipes(
         return
     if name is None:
         print_columns([(known, about) for known, about in ernie2.list_recipes().items()])
-        print_next_steps("ernie2 recipes NAME      writes a copy to edit")
+        print_next_steps("ernie2 recipes NAME      copies one for editing")
         return
     written = ernie2.write_recipe(name, destination or Path(f"{name}.yaml"))
     print_results(
@@ -60,9 +62,9 @@ def recipes(
 
 @app.command()
 def tasks() -> None:
-    """List the pre-training tasks: level, labels, what each needs, where it comes from.
+    """List the pre-training tasks with level, labels, requirements and origin.
 
-    Reads    the built-in tasks and those that installed packages announce
+    Reads    the built-in tasks and those of installed packages
     Example  [bold]ernie2 tasks[/bold]
     """
     for task in ernie2.list_tasks():
@@ -73,7 +75,7 @@ def tasks() -> None:
         print_line(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
         print_line(f"    {task['title']}: {task['about']}")
         print_line(f"    needs {task['needs']}")
-    print_next_steps("name the ones you want under `tasks:` in a recipe")
+    print_next_steps("add tasks under `tasks:` in a recipe")
 
 
 @mine.command("discourse")
@@ -83,20 +85,19 @@ def mine_discourse(
     ],
     destination: Annotated[Path, PAIRS],
     language: Annotated[str, typer.Option(help="Language of the text: en or zh.")] = "en",
-    max_per_label: Annotated[int, typer.Option(min=1, help="Keep at most this many pairs of a connective.")] = 10_000,
-    text: Annotated[str, typer.Option(help="Field or column that holds the text.")] = "text",
+    max_per_label: Annotated[int, typer.Option(min=1, help="Maximum number of pairs per connective.")] = 10_000,
+    text: Annotated[str, typer.Option(help="Field or column with the text.")] = "text",
 ) -> None:
-    """Make discourse pairs: adjacent sentences, labelled with the connective that opened the second.
+    """Mine adjacent sentences, labelled with the connective that began the second.
 
-    Reads    the text; paragraphs and sentences as `ernie2 prepare` sees them
-    Leaves   OUT with the columns sentence1, sentence2 (without its
-             connective), label and group (the document, which must not be
-             parted between training and held-out pairs); an OUT that is
-             there already is replaced
+    Reads    the text; split into paragraphs and sentences as by `ernie2 prepare`
+    Writes   OUT with the columns sentence1, sentence2 (without its
+             connective), label and group (the document; it keeps all its pairs
+             on one side of the held-out split). An existing OUT is replaced
     Example  [bold]ernie2 mine discourse package:demo-en.jsonl pairs.tsv[/bold]
-    Example  [bold]ernie2 mine discourse "news/*.jsonl.gz" pairs.jsonl.gz --language zh[/bold]
+             [bold]ernie2 mine discourse "news/*.jsonl.gz" pairs.jsonl.gz --language zh[/bold]
     """
-    with advise_on_interrupt(lambda: "nothing was written; the same command starts again."):
+    with advise_on_interrupt(lambda: "nothing was written; run the same command to start again."):
         ernie2.mine_discourse(source, destination, language, max_per_label, text)
 
 
@@ -105,19 +106,19 @@ def mine_clicks(
     source: Annotated[str, typer.Argument(metavar="IN", help="A click log, .tsv with column names, or .jsonl.")],
     destination: Annotated[Path, PAIRS],
     min_query_count: Annotated[int, typer.Option(min=1, help="Drop queries with fewer rows.")] = 5,
-    query: Annotated[str, typer.Option(help="Column that holds the query.")] = "query",
-    title: Annotated[str, typer.Option(help="Column that holds the title.")] = "title",
-    clicked: Annotated[str, typer.Option(help="Column that says whether it was clicked: 0 or 1.")] = "clicked",
+    query: Annotated[str, typer.Option(help="Column with the query.")] = "query",
+    title: Annotated[str, typer.Option(help="Column with the title.")] = "title",
+    clicked: Annotated[str, typer.Option(help="Column with the click: 0 or 1.")] = "clicked",
 ) -> None:
-    """Make query–title pairs of a click log, in the three classes of IR relevance.
+    """Mine query–title pairs with three relevance classes from a click log.
 
-    Reads    the log, a row a shown title; other columns are not looked at
-    Leaves   OUT with the columns query, title, label (0 clicked, 1 shown and
-             never clicked, 2 never shown for the query) and group (the query);
-             an OUT that is there already is replaced
+    Reads    the log, one shown title per row; other columns are ignored
+    Writes   OUT with the columns query, title, label (0 clicked, 1 shown but
+             never clicked, 2 never shown for the query) and group (the query).
+             An existing OUT is replaced
     Example  [bold]ernie2 mine clicks log.tsv.gz triples.tsv --query q --clicked click[/bold]
     """
-    with advise_on_interrupt(lambda: "nothing was written; the same command starts again."):
+    with advise_on_interrupt(lambda: "nothing was written; run the same command to start again."):
         ernie2.mine_clicks(source, destination, min_query_count, query, title, clicked)
 
 
@@ -127,14 +128,16 @@ def prepare(
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
     workers: Annotated[int | None, WORKERS] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace shards of another recipe or input that are in the folder.")
+        bool, typer.Option("--replace", help="Replace existing shards of another recipe or input.")
     ] = False,
 ) -> None:
-    """Turn corpora into annotated, tokenised shards.
+    """Prepare the corpora of a recipe as annotated, tokenised shards.
+
+    Prints how many documents each task can use. Shards that are complete are
+    not written again.
 
     Reads    the corpora, the vocabulary and the entity list of RECIPE
-    Leaves   a folder of shards (shards.folder in the recipe), and prints how
-             many documents each task can use; finished work is not done again
+    Writes   a folder of shards (shards.folder in the recipe)
     Example  [bold]ernie2 prepare my-recipe.yaml corpora.wiki.path=wiki.jsonl.gz[/bold]
     """
     with advise_on_interrupt(lambda: "run the same command to continue where it stopped."):
@@ -147,28 +150,28 @@ def prepare(
 def inspect(
     source: Annotated[
         str,
-        typer.Argument(metavar="RECIPE|SHARDS", help="A recipe that was prepared, or a folder `ernie2 prepare` wrote."),
+        typer.Argument(metavar="RECIPE|SHARDS", help="A prepared recipe, or a folder of shards."),
     ],
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
-    task: Annotated[str | None, typer.Option(help="Show examples of this task only.", show_default="all")] = None,
-    examples: Annotated[int, typer.Option("--examples", "-n", min=0, help="Examples a task.")] = 5,
+    task: Annotated[str | None, typer.Option(help="Show only examples of this task.", show_default="all")] = None,
+    examples: Annotated[int, typer.Option("--examples", "-n", min=0, help="Number of examples per task.")] = 5,
     containing: Annotated[
         str | None,
         typer.Option(
             "--with",
             metavar="KIND|CLASS",
-            help="Only examples with a span of this kind (word, phrase, entity, user) or with this class.",
+            help="Show only examples with a span of this kind (word, phrase, entity, user) or with this class.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Look at shards: label statistics of the tasks, and examples as the encoder sees them.
+    """Show label statistics of shards, and examples as the encoder reads them.
 
-    A recipe gives tasks, options and sequence length; for a folder of shards
-    every known task is shown with its defaults, in up to 512 tokens.
+    Tasks, their options and the sequence length come from the recipe. For a
+    folder, every known task is shown with default options and 512 tokens.
 
     Reads    the shards of RECIPE, or SHARDS
-    Leaves   nothing
+    Writes   nothing
     Example  [bold]ernie2 inspect my-recipe.yaml --task knowledge_masking --with entity[/bold]
     """
     print_line(ernie2.inspect(source, task, examples, containing, overrides or ()))

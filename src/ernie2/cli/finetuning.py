@@ -79,7 +79,7 @@ def finetune(
     your own are guessed and told. Finished seeds are skipped.
 
     Reads    CHECKPOINT, and DATA or your files
-    Leaves   OUT/SET/seed-0/model …, which transformers loads, OUT/results.html
+    Writes   OUT/SET/seed-0/model …, which transformers loads, OUT/results.html
     Example  [bold]ernie2 finetune my-run --dataset mrpc --data glue_data --seeds 5[/bold]
              [bold]ernie2 finetune my-run --train a.tsv --dev b.tsv --label y[/bold]
     """
@@ -128,7 +128,7 @@ def predict(
     Tags come with their entities, answers with their place in the context.
 
     Reads    MODEL and FILE, or a text a line (two with a tab) from a pipe
-    Leaves   JSON lines on standard output, or in OUT
+    Writes   JSON lines on standard output, or in OUT
     Example  [bold]echo "What a film." | ernie2 predict tuned/sst2/seed-0/model -[/bold]
     """
     if out is None and isinstance(sys.stdout, TextIOWrapper):
@@ -158,7 +158,7 @@ def export(
     pip install -c constraints.txt -e '.\[onnx]' in the ernie2 checkout.
 
     Reads    MODEL
-    Leaves   DST/model.onnx with tokeniser and config.json
+    Writes   DST/model.onnx with tokeniser and config.json
     Example  [bold]ernie2 export finetuned/my-run/mrpc/seed-0/model mrpc-onnx[/bold]
     """
     made = ernie2.export(model, destination, task_id)

@@ -1,4 +1,4 @@
-"""Commands that measure and compare: bench, study."""
+"""Commands for benchmarks and studies: bench, study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ernie2.formatting import quantity
 
 STUDY_OVERRIDES = typer.Argument(
     metavar="KEY=VALUE",
-    help="Values that replace those of the preset: seeds=3, finetuning.data=glue_data, recipe.train.peak_lr=1e-3.",
+    help="Override values of the preset: seeds=3, finetuning.data=glue_data, recipe.train.peak_lr=1e-3.",
     show_default=False,
 )
 
@@ -27,66 +27,67 @@ def bench(
         str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
     ] = "demo-en",
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps to measure, after 24 to 64 of warm-up.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps to measure, after 24 to 64 warm-up steps.")] = 30,
     json_file: Annotated[
-        Path, typer.Option("--json", help="The file that gets a line of JSON for every measurement, and a summary.")
+        Path, typer.Option("--json", help="File to append to: one line of JSON per measurement, then a summary.")
     ] = Path("bench.jsonl"),
 ) -> None:
-    """Measure how fast a recipe trains here: tokens/s, MFU, memory, what feeds it.
+    """Measure training speed: tokens/s, MFU, memory, and the rate of the loader.
 
-    Trains for a while on the recipe's real stream with all its tasks and
-    keeps nothing of it. Padding is never counted.
+    Trains for a short time on the recipe's data with all its tasks and saves
+    no model. Padding is not counted.
 
-    Reads    the shards of RECIPE, which are made where there are none
-    Leaves   a line of JSON a measurement in bench.jsonl (--json), then one that
-             sums up; shards that it made (without RECIPE ernie2-demo/en/shards)
+    Reads    the shards of RECIPE; prepares them if there are none
+    Writes   bench.jsonl (--json), and the shards it prepares (without RECIPE,
+             in ernie2-demo/en/shards)
     Example  [bold]ernie2 bench my-recipe.yaml train.precision=bf16[/bold]
     """
-    with advise_on_interrupt(lambda: "what was measured is in " + str(json_file) + "; the same command starts again."):
-        line = ernie2.bench(recipe, overrides or (), steps, json_file)
-    show_measurement(line)
-    print_results({"figures": json_file}, "give the same command after a change: the summaries in one file compare")
+    with advise_on_interrupt(lambda: f"finished measurements are in {json_file}; run the same command to start again."):
+        summary = ernie2.bench(recipe, overrides or (), steps, json_file)
+    show_measurement(summary)
+    print_results({"figures": json_file}, "run the same command after a change and compare the summaries in the file")
 
 
 @app.command()
 def study(
     which: Annotated[
-        Literal["table7"], typer.Argument(metavar="STUDY", help="table7: the learning methods of Table 7.")
+        Literal["table7"], typer.Argument(metavar="STUDY", help="table7: the learning methods of the paper's Table 7.")
     ],
     overrides: Annotated[list[str] | None, STUDY_OVERRIDES] = None,
     preset: Annotated[
         Literal["smoke", "laptop", "small", "base"],
-        typer.Option(help="smoke: minutes; laptop: an hour or two; small: one GPU; base: the paper's size."),
+        typer.Option(help="Size: smoke (minutes), laptop (1 to 2 hours), small (one GPU), base (as in the paper)."),
     ] = "small",
     parallel: Annotated[
-        int | None, typer.Option(min=1, max=1_024, help="Runs side by side.", show_default="one a GPU, 1 on a CPU")
+        int | None, typer.Option(min=1, max=1_024, help="Number of parallel runs.", show_default="one per GPU, else 1")
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="Train nothing: analyse a study.json anew.", show_default=False),
+        typer.Option("--from", metavar="FILE", help="Only analyse an existing study.json again.", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="With --from: the folder of tables and page.", show_default="beside FILE")
+        Path | None, typer.Option(help="With --from: folder for tables and page.", show_default="that of FILE")
     ] = None,
 ) -> None:
-    """Compare learning methods at equal iterations, over seeds, and see forgetting.
+    """Compare learning methods over several seeds: accuracy, forgetting, fine-tuning.
 
-    Continual, multi-task and continual multi-task learning, and the last with
-    combined steps: what every task keeps after each stage, what fine-tuning
-    makes of it, intervals over seeds. The same command goes on where it stopped.
+    Trains continual, multi-task and continual multi-task learning, and the last
+    with combined steps, with equal iterations. Reports each task after each
+    stage and fine-tuning scores, with intervals over seeds. Run the same
+    command again to continue a stopped study.
 
     Reads    the corpora of the preset's recipe, finetuning.data
-    Leaves   FOLDER with study.json, study.md, study.html, forgetting.svg
+    Writes   FOLDER with study.json, study.md, study.html, forgetting.svg
     Example  [bold]ernie2 study table7 --preset smoke[/bold]
              [bold]ernie2 study table7 --from study.json --out again[/bold]
     """
-    del which  # there is one
+    del which  # there is only one
     if source is not None:
         if overrides:
-            raise Ernie2Error(f"--from analyses what is recorded; {overrides[0]!r} would change nothing. Leave it out.")
+            raise Ernie2Error(f"{overrides[0]!r} has no effect with --from, which trains nothing. Remove it.")
         folder = ernie2.study_again(source, out)
     elif out is not None:
-        raise Ernie2Error(f"--out belongs to --from; a study goes into folder={out}.")
+        raise Ernie2Error(f"--out is only valid with --from; to choose the folder of a study, use folder={out}.")
     else:
         with advise_on_interrupt(lambda: "run the same command to continue where it stopped."):
             folder = ernie2.study(preset, overrides or (), parallel)
@@ -105,24 +106,24 @@ def show_measurement(line: Mapping[str, Any]) -> None:
 
 def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
     encoder, batch = line["encoder"], line["batch"]
-    load = f", load {line['load'][0]:.1f} before it began" if line["load"] else ""
+    load = f", load {line['load'][0]:.1f} at the start" if line["load"] else ""
     threads = "" if "thread" in line["device"] else f", {quantity(line['threads'], 'thread')}"
     versions = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
     size = f"{quantity(encoder['layers'], 'layer')} × {encoder['hidden']}, {line['parameters']:,} parameters"
     step = line["step"]
     kernels = "; ".join(
-        f"{name} for {quantity(use['packs'], 'pack')} of {use['fewest']:,} to {use['most']:,} sequences, each up to "
+        f"{name} for {quantity(use['packs'], 'pack')} of {use['fewest']:,} to {use['most']:,} sequences of up to "
         f"{use['longest']:,} tokens"
         for name, use in step["kernels"].items()
     )
     if step["flash_attention"]:
         kernels += f"; packed by {step['flash_attention']}"
-    compiled = "nothing is compiled"
+    compiled = "none, not compiled"
     if step["compiled"]:
-        compiled = f"{step['recompilations']} while measured, {quantity(step['graphs'], 'graph')} in all"
+        compiled = f"{step['recompilations']} during measurement, {quantity(step['graphs'], 'graph')} in total"
     memory = "could not be measured"
     if step["memory_bytes"]:
-        of = "of the GPU" if line["device"][:3] != "cpu" else "of the process, Python and its libraries included"
+        of = "of the GPU" if line["device"][:3] != "cpu" else "of the process, including Python and its libraries"
         memory = f"{step['memory_bytes'] / 2**30:,.2f} GiB {of}"
     return [
         ("device", f"{line['device']}{threads}, {quantity(line['cores'], 'core')}{load}"),
@@ -130,15 +131,15 @@ def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("encoder", f"{encoder['kind']}, {size}, vocabulary {line['vocab_size']:,}"),
         ("tasks", ", ".join(line["tasks"])),
         (
-            "a step",
+            "step",
             f"{batch['batch_tokens']:,} tokens in packs of {batch['pack_tokens']:,}, sequences up to "
             f"{batch['sequence_tokens']:,}, {line['precision']}",
         ),
         (
             "training",
             f"{step['tokens_per_second']:,.0f} tokens/s without padding; median step {step['median_seconds']:.3f} s of "
-            f"{step['steps']}, after {step['warm_up_steps']} of warm-up; {step['measured_sets']} of "
-            f"{quantity(step['task_sets'], 'task set')}, weighed as the plan has them",
+            f"{step['steps']}, after {step['warm_up_steps']} warm-up steps; {step['measured_sets']} of "
+            f"{quantity(step['task_sets'], 'task set')}, weighted by their share of the plan",
         ),
         ("MFU", f"{step['mfu']:.1%} of {step['peak_flops_per_second'] / 1e12:.3g} TFLOP/s ({step['peak_source']})"),
         ("operations", step["flops"]),
@@ -151,14 +152,14 @@ def _rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
 def show_input(side: Mapping[str, Any]) -> None:
     """Print the input pipeline figures."""
     alone = side["one_process"]
-    log_result("\nInput side: one loader process alone, and the share of the time in which training waits for packs")
+    log_result("\nData loading: rate of one loader worker, and share of the time in which training waits for packs")
     log_result(
-        f"  {alone['instance_tokens']:.0f} tokens an instance: {alone['instances_per_second']:,.0f} instances/s, "
+        f"  {alone['instance_tokens']:.0f} tokens per instance: {alone['instances_per_second']:,.0f} instances/s, "
         f"{alone['tokens_per_second']:,.0f} tokens/s"
     )
-    for fed in side["waiting"]:
-        usual = " (the default here)" if fed["workers"] == side["default_workers"] else ""
+    for result in side["waiting"]:
+        default = " (the default here)" if result["workers"] == side["default_workers"] else ""
         log_result(
-            f"    {quantity(fed['workers'], 'worker')}{usual}: waits {fed['share']:.2%}, "
-            f"{fed['tokens_per_second']:,.0f} tokens/s over {quantity(fed['steps'], 'step')}"
+            f"    {quantity(result['workers'], 'worker')}{default}: waits {result['share']:.2%}, "
+            f"{result['tokens_per_second']:,.0f} tokens/s over {quantity(result['steps'], 'step')}"
         )

@@ -1,4 +1,4 @@
-"""Commands about a trained model: evaluate, report, convert."""
+"""Commands for trained models: evaluate, report, convert."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ernie2.learned import BASELINES, verdict_of
 @app.command()
 def evaluate(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A run, or a folder with heads of ours (RUN/hf).")
+        Path, typer.Argument(metavar="CHECKPOINT", help="A run, or a Hugging Face folder with task heads (RUN/hf).")
     ],
     data: Annotated[
         Path | None,
-        typer.Option(help="A folder of shards; their held-out documents are used.", show_default="those of the run"),
+        typer.Option(help="A folder of shards with held-out documents.", show_default="that of the run"),
     ] = None,
 ) -> None:
-    """Measure every task on held-out documents, beside three baselines.
+    """Evaluate every task on held-out documents and compare it with three baselines.
 
     Reads    CHECKPOINT and the held-out documents of the shards
-    Leaves   nothing
+    Writes   nothing
     Example  [bold]ernie2 evaluate runs/b --data my-shards[/bold]
     """
     show_figures(ernie2.evaluate(checkpoint, data))
@@ -39,16 +39,16 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")],
     beside: Annotated[
         list[Path] | None,
-        typer.Option(help="Another run to show beside it; may be given several times.", show_default=False),
+        typer.Option(help="Another run to compare with. Can be repeated.", show_default=False),
     ] = None,
 ) -> None:
-    """Write the report of a run anew: schedule, losses, held-out metrics, the forgetting matrix.
+    """Write the report of a run: schedule, losses, held-out metrics, forgetting.
 
-    With --beside, also what each task kept: runs that differ in nothing but
-    the seed are one column, with a 95 % interval over the seeds.
+    With --beside, it also compares the forgetting of several runs. Runs that
+    differ only in the seed share a column, with a 95 % interval over seeds.
 
-    Reads    run.json and metrics.jsonl in RUN and each of the others
-    Leaves   RUN/report.html, one file that needs no network
+    Reads    run.json and metrics.jsonl in RUN and the other runs
+    Writes   RUN/report.html, one file that needs no network
     Example  [bold]ernie2 report runs/b[/bold]
     """
     page = ernie2.report(run, beside or ())
@@ -62,39 +62,41 @@ def convert(
     ],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write; it must not exist.")],
     to: Annotated[
-        Literal["hf", "ernie2"], typer.Option(help="hf: transformers loads it. ernie2: all by our own names.")
+        Literal["hf", "ernie2"], typer.Option(help="Format: hf for transformers, or ernie2 with all our tensors.")
     ] = "hf",
-    task_ids: Annotated[int | None, typer.Option(min=1, help="Rows of the task table.", show_default="as is")] = None,
+    task_ids: Annotated[
+        int | None, typer.Option(min=1, help="Rows of the task table.", show_default="unchanged")
+    ] = None,
     segment_types: Annotated[
-        int | None, typer.Option(min=1, help="Rows of the segment-type table.", show_default="as is")
+        int | None, typer.Option(min=1, help="Rows of the segment-type table.", show_default="unchanged")
     ] = None,
     position_rows: Annotated[
-        int | None, typer.Option(min=16, help="Rows of the position table.", show_default="as is")
+        int | None, typer.Option(min=16, help="Rows of the position table.", show_default="unchanged")
     ] = None,
     vocabulary: Annotated[
         int | None,
-        typer.Option(min=1, help="Rows of the word table; fewer only beyond the last token.", show_default="as is"),
+        typer.Option(min=1, help="Rows of the word table, at least one per token.", show_default="unchanged"),
     ] = None,
 ) -> None:
-    """Turn a checkpoint into a Hugging Face folder or one of ours, and say what became of every tensor.
+    """Convert a checkpoint to the Hugging Face or ernie2 format, and list every tensor.
 
-    Weights are read without running anything a file may contain, and written
-    bit for bit; what SRC lacks is named and not made up.
+    Weights are read without executing code in the file, and written bit for
+    bit. Tensors that SRC lacks are listed and not initialised.
 
-    Reads    SRC: model.safetensors or pytorch_model.bin, whole or sharded; a
-             *.pdparams; a folder with one Paddle variable a file; a run
-    Leaves   DST with weights, configuration and tokeniser
+    Reads    SRC: model.safetensors or pytorch_model.bin, one file or sharded;
+             a *.pdparams; a folder with one Paddle variable per file; a run
+    Writes   DST with weights, configuration and tokeniser
     Example  [bold]ernie2 convert ERNIE_1.0_max-len-512 ernie-hf --vocabulary 17964[/bold]
     """
-    made = ernie2.convert(source, destination, to, task_ids, segment_types, position_rows, vocabulary)
+    result = ernie2.convert(source, destination, to, task_ids, segment_types, position_rows, vocabulary)
     steps = [f"ernie2 pretrain RECIPE --init-from {destination}"]
     if to == "hf":
         steps.append(f'transformers.ErnieModel.from_pretrained("{destination}")      in Python')
-    print_results({"model": made.folder}, *steps)
+    print_results({"model": result.folder}, *steps)
 
 
 def show_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print of every task its accuracy with its interval, the baselines, and whether it is learned."""
+    """Print each task's accuracy with its interval, the baselines, and the verdict."""
     for name, f in figures.items():
         interval = f"{f['accuracy']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
         baselines = ", ".join(f"{title} {f[key]['accuracy']:.3f}" for key, title in BASELINES.items())

@@ -1,4 +1,4 @@
-"""Commands that train: demo, pretrain, resume, extend."""
+"""Commands for training: demo, pretrain, resume, extend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ernie2.cli.app import HOOK, OVERRIDES, RECIPE, WORKERS, advise_on_interrupt
 
 EXTEND_OVERRIDES = typer.Argument(
     metavar="KEY=VALUE",
-    help="run, stages.steps (iterations of the new task), train.*, tasks.TASK.*; what a finished run can still take.",
+    help="Override run, stages.steps (iterations of the new task), train.* or tasks.TASK.*.",
     show_default=False,
 )
 
@@ -21,16 +21,16 @@ EXTEND_OVERRIDES = typer.Argument(
 @app.command()
 def demo(
     language: Annotated[str, typer.Option(help="Language of the shipped text: en or zh.")] = "en",
-    folder: Annotated[
-        Path, typer.Option(help="Where everything goes; what is there already is not made again.")
-    ] = Path("ernie2-demo"),
+    folder: Annotated[Path, typer.Option(help="Folder for all results. Finished parts in it are not repeated.")] = Path(
+        "ernie2-demo"
+    ),
 ) -> None:
-    """See the whole way on text that comes with the package, within minutes and without a network.
+    """Run the complete pipeline on the shipped text, in minutes and offline.
 
-    Reads    the corpus of that language inside the package
-    Leaves   FOLDER with shards, a small encoder trained through four stages,
-             its held-out metrics, and a classification it learned from a few
-             labels, beside the same encoder untrained
+    Reads    the corpus of that language in the package
+    Writes   FOLDER with shards, a small encoder trained in four stages, a report
+             with held-out metrics, and the accuracy of a small classifier
+             compared with the same encoder untrained
     Example  [bold]ernie2 demo --language zh[/bold]
     """
     with advise_on_interrupt(lambda: "run the same command to continue where it stopped."):
@@ -44,15 +44,15 @@ def pretrain(
     init_from: Annotated[
         Path | None,
         typer.Option(
-            help="Start from the parameters of a checkpoint: a run, a Hugging Face folder, a Paddle model.",
+            help="Initialise from a checkpoint: a run, a Hugging Face folder, or a Paddle model.",
             show_default="random",
         ),
     ] = None,
     grow: Annotated[
         list[str] | None,
         typer.Option(
-            help="A table that may get more rows than that checkpoint has, untrained at first: segment_types, "
-            "position_rows, vocabulary. May be given several times.",
+            help="Allow new, untrained rows in a table of that checkpoint: segment_types, position_rows or vocabulary. "
+            "Can be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -62,17 +62,20 @@ def pretrain(
         bool,
         typer.Option(
             "--dry-run",
-            help="Train nothing: check data and arguments; print schedule, epochs, memory and time.",
+            help="Only check data and arguments, and print schedule, epochs, memory and time.",
             show_default=False,
         ),
     ] = False,
 ) -> None:
-    """Pre-train an encoder through the stages of a recipe.
+    """Pre-train an encoder from a recipe.
+
+    Prepares the shards first if there are none. Start it with torchrun to
+    train on several ranks.
 
     Reads    the shards of RECIPE
-    Leaves   a run folder (run in the recipe) with hf/ for Hugging Face,
+    Writes   a run folder (run in the recipe) with hf/ for Hugging Face,
              report.html, metrics.jsonl, run.json and checkpoints/;
-             with --dry-run nothing
+             nothing with --dry-run
     Example  [bold]ernie2 pretrain my-recipe.yaml run=runs/b train.peak_lr=3e-4[/bold]
     """
     if dry_run:
@@ -85,19 +88,19 @@ def pretrain(
 
 @app.command()
 def resume(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `ernie2 pretrain` began.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
     mirror: Annotated[
         str | None,
         typer.Option(
-            "--from", help="Where its checkpoints were copied to (train.mirror), if RUN is gone.", show_default=False
+            "--from", help="URL of the copied checkpoints (train.mirror), if RUN is lost.", show_default=False
         ),
     ] = None,
     hooks: Annotated[list[str] | None, HOOK] = None,
 ) -> None:
-    """Go on with a run that was stopped, exactly as if it had not been.
+    """Resume a stopped run, with the same result as without the stop.
 
     Reads    the newest checkpoint in RUN
-    Leaves   the run finished
+    Writes   RUN, until the run is finished
     Example  [bold]ernie2 resume runs/b[/bold]
     """
     with advise_on_interrupt(lambda: _resume_advice(run)):
@@ -107,28 +110,30 @@ def resume(
 
 @app.command()
 def extend(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run; it stays as it is.")],
-    task: Annotated[str, typer.Option(help="The task that arrives (`ernie2 tasks`).")],
-    data: Annotated[Path, typer.Option(help="Shards for it, made with the tokeniser of RUN; or those of RUN.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run; it is not changed.")],
+    task: Annotated[str, typer.Option(help="The new task (`ernie2 tasks` lists them).")],
+    data: Annotated[
+        Path, typer.Option(help="Shards for the new task, of the tokeniser of RUN; those of RUN are allowed.")
+    ],
     overrides: Annotated[list[str] | None, EXTEND_OVERRIDES] = None,
     replay: Annotated[
         int | None,
-        typer.Option(min=0, help="Iterations of each earlier task; 0: none.", show_default="as planned stages give"),
+        typer.Option(min=0, help="Iterations of each earlier task; 0: none.", show_default="as in a planned stage"),
     ] = None,
     hooks: Annotated[list[str] | None, HOOK] = None,
 ) -> None:
-    """Let a finished run learn a task that arrives later, without forgetting the earlier ones.
+    """Train a finished run on one more task, with replay of the earlier tasks.
 
     Reads    RUN, its shards for the earlier tasks, and the shards of --data
-             for the new one
-    Leaves   a new run folder, RUN+TASK or run=FOLDER, with one stage more;
+             for the new task
+    Writes   a new run folder, RUN+TASK or run=FOLDER, with one more stage;
              its report shows all stages
-    Example  [bold]ernie2 extend runs/b --task sentence_distance --data new-shards stages.steps=5000[/bold]
+    Example  [bold]ernie2 extend runs/b --task sentence_distance --data new-shards[/bold]
     """
-    given = overrides or []
-    with advise_on_interrupt(lambda: _resume_advice(_target_run(run, task, given))):
-        new = ernie2.extend(run, task, data, given, replay, hooks or ())
-    print_run_results(new)
+    overrides = overrides or []
+    with advise_on_interrupt(lambda: _resume_advice(_target_run(run, task, overrides))):
+        new_run = ernie2.extend(run, task, data, overrides, replay, hooks or ())
+    print_run_results(new_run)
 
 
 def _target_run(run: Path, task: str, overrides: Sequence[str]) -> Path:
@@ -146,5 +151,5 @@ def _run_of(recipe: str, overrides: Sequence[str]) -> Path:
 
 def _resume_advice(run: Path) -> str:
     if (run / "checkpoints").is_dir() and any((run / "checkpoints").iterdir()):
-        return f"the run goes on from its last checkpoint with: ernie2 resume {run}"
-    return "no checkpoint was written yet; the same command starts again."
+        return f"continue from the last checkpoint with: ernie2 resume {run}"
+    return "no checkpoint was written yet; run the same command to start again."
