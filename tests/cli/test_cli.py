@@ -161,7 +161,7 @@ def test_messages_and_errors_are_appended_to_a_log_file(here: Path, ernie: Calla
 def test_a_log_file_that_cannot_be_written_and_quiet_with_verbose_are_refused(
     here: Path, ernie: Callable[..., Outcome]
 ) -> None:
-    assert_refused(ernie("--log-file", "nowhere/log.txt", "tasks"), "--log-file nowhere/log.txt cannot be written")
+    assert_refused(ernie("--log-file", "nowhere/log.txt", "tasks"), "cannot write --log-file nowhere/log.txt")
     assert_refused(ernie("--quiet", "--verbose", "tasks"), "--quiet and --verbose")
     assert_refused(ernie("--quiet", "tasks", "--verbose"), "--quiet and --verbose")
     assert ernie("--log-file", "a", "tasks", "--log-file", "b")[0] == 2
@@ -238,7 +238,7 @@ def test_a_file_system_that_fails_is_named_with_the_place_and_is_no_fault_of_our
     monkeypatch.setattr(ernie2, "report", raising(OSError(number, "full", "runs/a/report.html")), raising=False)
     code, _, complaint = ernie("report", "runs/a")
     assert code == 2
-    assert complaint.startswith("error: the file system failed at runs/a/report.html: ")
+    assert complaint.startswith("error: file system error at runs/a/report.html: ")
     assert "Traceback" not in complaint
 
 
@@ -259,7 +259,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     monkeypatch.setattr(ernie2, "pretrain", raising(KeyboardInterrupt()), raising=False)
     code, _, complaint = ernie("pretrain", write_recipe(here))
     assert code == 130
-    assert complaint == "\ninterrupted: no checkpoint was written yet; the same command starts again.\n"
+    assert complaint == "\ninterrupted: no checkpoint was written yet; run the same command to start again.\n"
     (here / "run" / "checkpoints" / "step_0000004").mkdir(parents=True)
     code, _, complaint = ernie("pretrain", here / "recipe.yaml")
     assert code == 130

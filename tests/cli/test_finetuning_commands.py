@@ -269,7 +269,7 @@ def test_from_python_a_missing_file_and_a_string_of_settings_are_named_as_python
     with pytest.raises(ConfigError, match=r"no train file.*from Python: files=\{'train': F, 'dev': F\}"):
         ernie2.finetune(made, out=tmp_path / "out")
     files = {split: table(str(tmp_path / f"{split}.tsv"), GOOD) for split in ("train", "dev")}
-    with pytest.raises(ConfigError, match=r"pass a list of strings, \['epochs=1'\], not one text"):
+    with pytest.raises(ConfigError, match=r"pass a list of strings, \['epochs=1'\], not a string"):
         ernie2.finetune(made, files=files, settings="epochs=1", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
