@@ -16,7 +16,7 @@ from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training import checkpoints
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.full_state import gather
 from ernie2.training.optimizers import build_optimizer
 
@@ -32,14 +32,14 @@ def main() -> None:
     given = parser.parse_args()
     settings = EncoderSettings(layers=given.layers, hidden=given.hidden, heads=given.hidden // 64)
     specs = [HeadSpec("knowledge_masking", "token", None), HeadSpec("sentence_reordering", "sentence", 33)]
-    world = World()
-    model = MultiTaskModel(settings, given.vocab, specs, seed=0).to(world.device)
+    group = ProcessGroup()
+    model = MultiTaskModel(settings, given.vocab, specs, seed=0).to(group.device)
     optimizer = build_optimizer(model, TrainSettings())
     waited, written, size = [], [], 0
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         for step in range(given.times):
             began = time.perf_counter()
-            full = gather(model, optimizer, world)
+            full = gather(model, optimizer, group)
             assert full is not None
             waited.append(time.perf_counter() - began)
             began = time.perf_counter()
@@ -50,7 +50,7 @@ def main() -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"{parameters / 1e6:.1f} M parameters, {size / 1e6:.0f} MB: the loop waits {statistics.median(waited):.2f} s, "
-        f"a thread writes {statistics.median(written):.2f} s (medians of {given.times}; {world.device})"
+        f"a thread writes {statistics.median(written):.2f} s (medians of {given.times}; {group.device})"
     )
 
 

@@ -23,7 +23,7 @@ from ernie2.model.transfer import to_host
 from ernie2.runs import build as build_module
 from ernie2.training import evaluate
 from ernie2.training import trainer as trainer_module
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.step import GlobalBatch, LossScale, StepResult, StepSettings, autocast, take_step
 from fake_cuda.base_runs import BaseRun, base_recipe, base_run, build_model
 from fake_cuda.card import CUDA, Card
@@ -172,7 +172,7 @@ def test_the_trainer_waits_for_the_card_only_where_it_logs_or_evaluates(tmp_path
     monkeypatch.setattr(MultiTaskModel, "to", lambda model, device: model)
     with Card() as card:
         model, _ = build_model(run, layers=2)
-        trainer = build_module.build(recipe, run.shards, model=model, world=World(device=CUDA)).trainer
+        trainer = build_module.build(recipe, run.shards, model=model, group=ProcessGroup(device=CUDA)).trainer
         take = trainer_module.take_step
 
         def counting(*arguments: Any, **options: Any) -> StepResult:

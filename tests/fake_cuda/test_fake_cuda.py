@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.cpp_extension import include_paths
 
-import worlds
+import ranks
 
 HERE = Path(__file__).parent
 WITH_GUARD = (
@@ -53,7 +53,7 @@ def run_checks(guard, arguments, **variables):
     """What pytest prints for `arguments` in a process with the guard; fails where a check does."""
     command = [sys.executable, "-c", WITH_GUARD, guard, "--tb=short", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(
-        command, env=worlds.environment(**variables), cwd=HERE.parent.parent, capture_output=True, text=True
+        command, env=ranks.environment(**variables), cwd=HERE.parent.parent, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
     return done.stdout

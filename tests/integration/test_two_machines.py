@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-import worlds
+import ranks
 from ernie2.training.records import Records
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def agent(folder, run, port, host):
     output = (folder / f"{run}-{host}-{time.monotonic():.0f}.txt").open("w")
     return subprocess.Popen(
         command,
-        env=worlds.environment(TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1"),  # docs/distributed.md says why
+        env=ranks.environment(TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1"),  # docs/distributed.md says why
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -81,7 +81,7 @@ def told(folder):
 
 
 def test_a_machine_is_cut_off_comes_back_and_the_run_ends_as_if_nothing_had_happened(folder):
-    port = worlds.free_port()
+    port = ranks.free_port()
     machines = [agent(folder, "two", port, host) for host in (True, False)]
     try:
         until(60, Records(folder / "two"), machines)
@@ -98,7 +98,7 @@ def test_a_machine_is_cut_off_comes_back_and_the_run_ends_as_if_nothing_had_happ
     ours = [line for line in told(folder).splitlines() if "/elastic/agent/" not in line]
     assert "Traceback" not in "\n".join(ours)  # torchrun logs one where the other agent left the exit barrier first
     alone = [sys.executable, "-m", "ernie2", "pretrain", str(folder / "recipe.yaml")]
-    subprocess.run(alone, env=worlds.environment(), check=True, capture_output=True, timeout=LIMIT)
+    subprocess.run(alone, env=ranks.environment(), check=True, capture_output=True, timeout=LIMIT)
     one, two = ([line for line in Records(folder / run).read() if line["kind"] == "step"] for run in ("one", "two"))
     assert [line["step"] for line in two] == [line["step"] for line in one]
     assert [line["count"] for line in two] == [line["count"] for line in one]  # the same batches

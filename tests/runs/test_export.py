@@ -19,7 +19,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     shards = tiny_run.write_shards(folder / "shards")
     made = build(tiny_run.recipe(folder, about="Only a test."), shards)
-    figures = made.trainer.heldout.evaluate(made.trainer.model, made.trainer.world.device, "fp32")
+    figures = made.trainer.heldout.evaluate(made.trainer.model, made.trainer.group.device, "fp32")
     tokenizer = load_tokenizer(folder / "shards" / "tokenizer.json")
     export_hf(folder / "hf", made.trainer.model, tokenizer, made.record, figures, {"knowledge_masking": 9})
     return folder / "hf", made, figures

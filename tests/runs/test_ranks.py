@@ -8,9 +8,9 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+import ranks
 import tiny
 import tiny_run
-import worlds
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outputs(folder):
     """What two sharded ranks printed on their way through the recipe."""
-    return worlds.run_ranks(2, ["-m", "ernie2", "pretrain", folder / "recipe.yaml", "train.parallel=fsdp"])
+    return ranks.run_ranks(2, ["-m", "ernie2", "pretrain", folder / "recipe.yaml", "train.parallel=fsdp"])
 
 
 def test_one_of_two_ranks_speaks(outputs):
@@ -37,7 +37,7 @@ def test_one_of_two_ranks_speaks(outputs):
 
 
 def test_two_sharded_ranks_leave_the_folder_one_process_leaves(folder, outputs):
-    worlds.run_ranks(1, ["-m", "ernie2", "pretrain", folder / "recipe.yaml", f"run={folder / 'alone'}"])
+    ranks.run_ranks(1, ["-m", "ernie2", "pretrain", folder / "recipe.yaml", f"run={folder / 'alone'}"])
     for file in ("model.safetensors", "task_heads.safetensors"):
         one, two = (load_file(folder / run / "hf" / file) for run in ("alone", "run"))
         assert one.keys() == two.keys()
@@ -50,7 +50,7 @@ def test_two_sharded_ranks_leave_the_folder_one_process_leaves(folder, outputs):
 
 def test_two_sharded_ranks_extend_a_finished_run(folder, outputs):
     command = ["-m", "ernie2", "extend", folder / "run", "--task", tiny.FOUR[3], "--data", folder / "shards"]
-    said = worlds.run_ranks(2, [*command, "stages.steps=4"])
+    said = ranks.run_ranks(2, [*command, "stages.steps=4"])
     assert "newly initialised" in said[0]
     assert "newly initialised" not in said[1]
     facts = json.loads((folder / f"run+{tiny.FOUR[3]}" / "run.json").read_text())
@@ -59,6 +59,6 @@ def test_two_sharded_ranks_extend_a_finished_run(folder, outputs):
 
 
 def test_what_is_wrong_is_told_once(folder, outputs):
-    said = "".join(worlds.run_ranks(2, ["-m", "ernie2", "pretrain", folder / "recipe.yaml"], code=2))
+    said = "".join(ranks.run_ranks(2, ["-m", "ernie2", "pretrain", folder / "recipe.yaml"], code=2))
     assert said.count("holds a finished run") == 1
     assert "Traceback" not in said

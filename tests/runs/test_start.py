@@ -15,7 +15,7 @@ from ernie2.formatting import quantity
 from ernie2.runs.folder import warn_about_settings
 from ernie2.runs.recipes import load_recipe
 from ernie2.studies.identity import is_done
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.records import Records
 from ernie2.training.run_record import read_run
@@ -199,7 +199,7 @@ def test_a_run_that_hugging_face_has_no_class_for_ends_well_and_can_be_gone_on_f
 
 
 def test_settings_that_do_nothing_here_are_named(capsys):
-    alone, encoder = World(device=torch.device("cpu")), EncoderSettings()
+    alone, encoder = ProcessGroup(device=torch.device("cpu")), EncoderSettings()
     warn_about_settings(TrainSettings(peak_lr=1e-3), encoder, alone)
     assert capsys.readouterr().err == ""
     warn_about_settings(TrainSettings(peak_lr=1e-3, precision="fp16", parallel="fsdp"), encoder, alone)

@@ -15,7 +15,7 @@ from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.training import checkpoints
 from ernie2.training.checkpoints import Saver
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.full_state import FullState, gather
 from ernie2.training.optimizers import build_optimizer
 
@@ -127,7 +127,7 @@ def test_the_state_of_another_optimizer_is_refused_with_what_to_set(tmp_path, sa
 def test_optimizer_state_that_lacks_a_parameter_is_refused_by_name(tmp_path):
     model = nn.Linear(3, 2)
     optimizer = optimizer_of(model)
-    full = gather(model, optimizer, World())
+    full = gather(model, optimizer, ProcessGroup())
     lacking = {key: tensor for key, tensor in full.optimizer.items() if key != "exp_avg/bias"}
     checkpoints.write(tmp_path, 1, FullState(full.parameters, lacking), {})
     with pytest.raises(CheckpointError, match=r"optimizer's state in .* does not fit.*; missing: exp_avg/bias"):

@@ -1,4 +1,4 @@
-"""One run, any world: the same batches, losses and parameters on one rank or several, replicated or sharded."""
+"""One run, any group: the same batches, losses and parameters on one rank or several, replicated or sharded."""
 
 import ctypes
 import hashlib
@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+import ranks
 import tiny_run
-import worlds
 from ernie2.errors import ConfigError
 from ernie2.training import distributed
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.parallel import Sharded
 
 BATCH = {"batch_tokens": 384, "pack_tokens": 128, "sequence_tokens": 64}
@@ -30,7 +30,7 @@ def shards(tmp_path_factory):
 
 
 def job(folder, shards, name, **given):
-    """A run of tiny.FOUR with dropout into `folder`/name; `stop` and `resume` as `rank_runs` has them.
+    """A run of tiny.FOUR with dropout into `folder`/name; `stop` and `resume` as `rank_main` has them.
 
     Capitals are scored in lane 1 only, so that head is used on one rank and not on others. Adam's epsilon is
     large: with 1e-6 a weight whose gradient is all but 0 takes a full step by the sign of a rounding error.
@@ -65,8 +65,8 @@ def same(folder, one, other, noted, others):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, shards):
     """A folder with a run of one process, and what was noted of it."""
-    folder = tmp_path_factory.mktemp("worlds")
-    (noted,) = worlds.run_jobs(folder, 1, [job(folder, shards, "alone")])
+    folder = tmp_path_factory.mktemp("ranks")
+    (noted,) = ranks.run_jobs(folder, 1, [job(folder, shards, "alone")])
     return folder, noted
 
 
@@ -76,7 +76,7 @@ SHARED = {"ddp": {}, "fsdp": {"parallel": "fsdp"}, "workers": {"workers": 3}, "w
 def test_runs_of_two_ranks_replicated_or_sharded_with_any_workers_are_that_of_one(alone, shards):
     folder, noted = alone
     jobs = [job(folder, shards, name, train=train) for name, train in SHARED.items()]
-    for name, others in zip(SHARED, worlds.run_jobs(folder, 2, jobs), strict=True):
+    for name, others in zip(SHARED, ranks.run_jobs(folder, 2, jobs), strict=True):
         same(folder, "alone", name, noted, others)
         told, mine = ((folder / run / "run" / "metrics.jsonl").read_text().split("\n") for run in ("alone", name))
         assert len(told) == len(mine)  # one rank writes
@@ -93,8 +93,8 @@ def test_runs_of_two_ranks_replicated_or_sharded_with_any_workers_are_that_of_on
 
 def test_sharded_sgd_is_that_of_one(tmp_path, shards):
     sgd = {"optimizer": "sgd", "peak_lr": 0.1}
-    (noted,) = worlds.run_jobs(tmp_path, 1, [job(tmp_path, shards, "alone", train=sgd)])
-    (others,) = worlds.run_jobs(tmp_path, 2, [job(tmp_path, shards, "fsdp", train={**sgd, "parallel": "fsdp"})])
+    (noted,) = ranks.run_jobs(tmp_path, 1, [job(tmp_path, shards, "alone", train=sgd)])
+    (others,) = ranks.run_jobs(tmp_path, 2, [job(tmp_path, shards, "fsdp", train={**sgd, "parallel": "fsdp"})])
     same(tmp_path, "alone", "fsdp", noted, others)
 
 
@@ -105,9 +105,9 @@ def test_a_run_of_16_bits_is_the_same_sharded_and_replicated_and_that_of_one_but
     packs in another order, so some parameters are rounded to other 16 bits.
     """
     own = {"precision": "bf16", "clip": 1e6}
-    (noted,) = worlds.run_jobs(tmp_path, 1, [job(tmp_path, shards, "alone", train=own)])
+    (noted,) = ranks.run_jobs(tmp_path, 1, [job(tmp_path, shards, "alone", train=own)])
     jobs = [job(tmp_path, shards, name, train={**own, "parallel": name}) for name in ("ddp", "fsdp")]
-    replicated, sharded = worlds.run_jobs(tmp_path, 2, jobs)
+    replicated, sharded = ranks.run_jobs(tmp_path, 2, jobs)
     same(tmp_path, "ddp", "fsdp", replicated, sharded)
     for a, b in zip(sharded["steps"], noted["steps"], strict=True):
         assert a["losses"] == pytest.approx(b["losses"], rel=1e-4)
@@ -118,52 +118,52 @@ def test_a_run_of_16_bits_is_the_same_sharded_and_replicated_and_that_of_one_but
 def test_runs_of_four_ranks_one_of_them_without_a_pack_are_that_of_one(alone, shards):
     folder, noted = alone
     jobs = [job(folder, shards, f"four-{name}", train=train) for name, train in SHARED.items()]
-    for name, others in zip(SHARED, worlds.run_jobs(folder, 4, jobs), strict=True):
+    for name, others in zip(SHARED, ranks.run_jobs(folder, 4, jobs), strict=True):
         same(folder, "alone", f"four-{name}", noted, others)
 
 
 @pytest.mark.slow
 def test_compiled_runs_of_two_ranks_are_that_of_one(tmp_path, shards):
-    (noted,) = worlds.run_jobs(tmp_path, 1, [job(tmp_path, shards, "alone", train={"compile": True})])
+    (noted,) = ranks.run_jobs(tmp_path, 1, [job(tmp_path, shards, "alone", train={"compile": True})])
     shared = {"ddp": {"compile": True}, "fsdp": {"compile": True, "parallel": "fsdp"}}
     jobs = [job(tmp_path, shards, name, train=train) for name, train in shared.items()]
-    for name, others in zip(shared, worlds.run_jobs(tmp_path, 2, jobs), strict=True):
+    for name, others in zip(shared, ranks.run_jobs(tmp_path, 2, jobs), strict=True):
         same(tmp_path, "alone", name, noted, others)
 
 
 def test_a_run_goes_on_with_two_sharded_ranks_then_with_one(alone, shards):
     folder, noted = alone
-    first = worlds.run_jobs(folder, 1, [job(folder, shards, "moved", stop=6)])
+    first = ranks.run_jobs(folder, 1, [job(folder, shards, "moved", stop=6)])
     sharded = {"parallel": "fsdp"}
-    second = worlds.run_jobs(folder, 2, [job(folder, shards, "moved", train=sharded, stop=12, resume=True)])
-    third = worlds.run_jobs(folder, 1, [job(folder, shards, "moved", resume=True)])
+    second = ranks.run_jobs(folder, 2, [job(folder, shards, "moved", train=sharded, stop=12, resume=True)])
+    third = ranks.run_jobs(folder, 1, [job(folder, shards, "moved", resume=True)])
     steps = [step for (part,) in (first, second, third) for step in part["steps"]]
     same(folder, "alone", "moved", noted, {"steps": steps, "position": third[0]["position"]})
 
 
 def test_lanes_are_dealt_in_turn_and_ranks_without_one_still_take_turns():
-    worlds_of_four = [World(rank=rank, size=4, device=torch.device("cpu")) for rank in range(4)]
-    assert [world.lanes(6) for world in worlds_of_four] == [[0, 4], [1, 5], [2], [3]]
-    assert {world.turns(6) for world in worlds_of_four} == {2}
-    assert [world.lanes(3) for world in worlds_of_four] == [[0], [1], [2], []]
+    groups_of_four = [ProcessGroup(rank=rank, size=4, device=torch.device("cpu")) for rank in range(4)]
+    assert [group.own_streams(6) for group in groups_of_four] == [[0, 4], [1, 5], [2], [3]]
+    assert {group.max_per_rank(6) for group in groups_of_four} == {2}
+    assert [group.own_streams(3) for group in groups_of_four] == [[0], [1], [2], []]
 
 
 def test_a_world_of_one_passes_errors_on_and_shares_with_nobody():
-    world = World(device=torch.device("cpu"))
-    assert world.gather(3) == [3]
-    assert world.on_first(lambda: 4) == 4
-    assert world.any(True)
-    with pytest.raises(ConfigError), world.together():
+    group = ProcessGroup(device=torch.device("cpu"))
+    assert group.all_gather(3) == [3]
+    assert group.run_on_first(lambda: 4) == 4
+    assert group.any(True)
+    with pytest.raises(ConfigError), group.shared_errors():
         raise ConfigError("wrong")
 
 
 def test_layers_of_a_recurrent_encoder_are_not_sharded():
     from ernie2.model.multitask import MultiTaskModel
 
-    recipe = tiny_run.recipe(worlds.TESTS, encoder={"kind": "lstm"})
+    recipe = tiny_run.recipe(ranks.TESTS, encoder={"kind": "lstm"})
     model = MultiTaskModel(recipe.encoder, 100, [], seed=0)
-    with pytest.raises(ConfigError, match="say ddp"):
-        Sharded(model, World(size=2, device=torch.device("cpu")))
+    with pytest.raises(ConfigError, match="use ddp"):
+        Sharded(model, ProcessGroup(size=2, device=torch.device("cpu")))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not show what a thread does")
@@ -179,6 +179,6 @@ def test_a_rank_does_not_end_before_the_threads_of_gloo_rest():
     thread = threading.Thread(target=collective)
     thread.start()
     named.wait()
-    distributed._let_gloo_rest(seconds=60)
+    distributed._wait_for_gloo_threads(seconds=60)
     assert done
     thread.join()

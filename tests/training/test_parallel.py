@@ -12,8 +12,8 @@ from ernie2.config.settings import EncoderSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.training.distributed import World
-from ernie2.training.parallel import spread
+from ernie2.training.distributed import ProcessGroup
+from ernie2.training.parallel import parallelize
 from ernie2.training.step import DTYPES, autocast
 
 SETTINGS = EncoderSettings(layers=2, hidden=16, heads=2, position_rows=32)
@@ -22,10 +22,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def world():
+def group():
     """Rank 0 of two, of which the other is not there: messages go to nobody, and what comes back is anything."""
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
-    yield World(size=2, device=CPU)
+    yield ProcessGroup(size=2, device=CPU)
     dist.destroy_process_group()
 
 
@@ -68,16 +68,16 @@ def dtypes_in_use(model):
 
 
 @pytest.mark.parametrize("precision", DTYPES)
-def test_linears_of_layers_are_gathered_in_the_dtype_of_products_and_all_else_in_float32(world, precision):
+def test_linears_of_layers_are_gathered_in_the_dtype_of_products_and_all_else_in_float32(group, precision):
     model, low = MultiTaskModel(SETTINGS, 50, SPECS, seed=1), DTYPES[precision]
     sizes = {name: -(-len(p) // 2) * 2 * (p.numel() // len(p)) for name, p in model.named_parameters()}  # of two shares
     linear = {name for name in sizes if ".layers." in name and ".norm." not in name}
     assert len(linear) == 2 * 4 * 2  # two layers; queries with keys and values, output, inner, outer; weight and bias
     a_layer = sum(sizes[name] for name in linear) // 2
-    ranks = spread(model, world, "fsdp", low)
+    parallelism = parallelize(model, group, "fsdp", low)
     seen = dtypes_in_use(model)
     with Messages() as messages, autocast(precision, CPU):
-        losses = ranks.losses(inputs(), ["words", "order"])
+        losses = parallelism.losses(inputs(), ["words", "order"])
         (losses["words"].sum + losses["order"].sum).backward()
     assert seen == {name: low if name in linear else torch.float32 for name in sizes}
     rest = (torch.float32, sum(sizes.values()) - 2 * a_layer)

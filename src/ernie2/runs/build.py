@@ -27,7 +27,7 @@ from ernie2.shards.store import ShardedCorpus, Shards, verify_on_error
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_ids, task_options, vocabulary_of
 from ernie2.tasks.usable_data import UsableTable
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.environment import environment, git_state, rules, versions
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.hooks.base import Hook
@@ -69,21 +69,21 @@ def build(
     model: MultiTaskModel | None = None,
     stages: Sequence[Stage] | None = None,
     carried: int = 0,
-    world: World | None = None,
+    group: ProcessGroup | None = None,
     hooks: Sequence[Hook] = (),
 ) -> Pretraining:
     """Builds everything a run needs; `model` is given for a warm start, else initialised from the recipe's seed.
 
     `stages`: those of a run that began already, else the recipe's method lays them. `carried`: how many of them another
-    run trained, which this one extends; the warm-up is that of the rest. `world`: the ranks that train, each of which
+    run trained, which this one extends; the warm-up is that of the rest. `group`: the ranks that train, each of which
     builds all of it; parameters are those of its first.
 
     Raises `TaskError`, `ConfigError` or `ShardError` before any work where the parts do not fit.
     """
     check_sinks(recipe.train.sinks)
-    world = world or World()
-    device = world.device
-    with world.together(), verify_on_error(shards.corpora.values()):
+    group = group or ProcessGroup()
+    device = group.device
+    with group.shared_errors(), verify_on_error(shards.corpora.values()):
         precision = choose_precision(recipe.train.precision, device)
         if recipe.encoder.kind == "transformer" and precision != "fp32":
             activate_newest_flash(device, recipe.encoder.hidden // recipe.encoder.heads, log_warning)
@@ -100,11 +100,11 @@ def build(
         initial = parameters_digest(model.encoder)
     steps = max(sum(plan.stage.of(task.name) for plan in plans[carried:]) for task in tasks)
     data = TrainingData(stream, plans, heldout, steps)
-    records = Records(Path(recipe.run), writes=world.first)
+    records = Records(Path(recipe.run), writes=group.is_first)
     own = default_hooks(
-        recipe, shards, model, {task.name: task.options.loss_weight for task in tasks}, precision, world
+        recipe, shards, model, {task.name: task.options.loss_weight for task in tasks}, precision, group
     )
-    trainer = Trainer(recipe, model, data, records, [*own, *hooks], world)
+    trainer = Trainer(recipe, model, data, records, [*own, *hooks], group)
     described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     cuda = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if cuda else f"cpu ({quantity(torch.get_num_threads(), 'thread')})"
@@ -121,7 +121,7 @@ def build(
         rules=rules(),
         versions=versions(),
         environment=environment(),
-        job=world.job,
+        job=group.job,
         git=git_state(),
         device=name,
         precision=precision,
@@ -139,18 +139,23 @@ def build(
 
 
 def default_hooks(
-    recipe: Recipe, shards: Shards, model: MultiTaskModel, weights: Mapping[str, float], precision: str, world: World
+    recipe: Recipe,
+    shards: Shards,
+    model: MultiTaskModel,
+    weights: Mapping[str, float],
+    precision: str,
+    group: ProcessGroup,
 ) -> list[Hook]:
     """Return what every run does beside its steps, on this rank, in the order in which it is opened."""
     settings = recipe.train
-    of_first = sinks(settings.sinks) if world.first else []
-    if settings.mirror and world.first:
+    of_first = sinks(settings.sinks) if group.is_first else []
+    if settings.mirror and group.is_first:
         of_first.append(Mirror(Path(recipe.run), settings.mirror))
     return [
-        ShardCheck(shards, world.local_rank, world.local_size),
+        ShardCheck(shards, group.local_rank, group.local_size),
         *of_first,
-        NonFiniteSteps(model, recipe, weights, precision, world),
-        Watchdog(settings.watchdog_seconds, world.rank, world.size),
+        NonFiniteSteps(model, recipe, weights, precision, group),
+        Watchdog(settings.watchdog_seconds, group.rank, group.size),
         Signals(),
     ]
 

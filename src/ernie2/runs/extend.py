@@ -32,9 +32,9 @@ from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import find_task
 from ernie2.tasks.building import build_tasks, task_options
 from ernie2.training.checkpoints import Checkpoint, newest
-from ernie2.training.distributed import open_world
+from ernie2.training.distributed import open_process_group
 from ernie2.training.environment import check_rules
-from ernie2.training.full_state import FullState, gather, put
+from ernie2.training.full_state import FullState, gather, scatter
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.optimizers import parameter_state
 from ernie2.training.records import Records
@@ -78,10 +78,10 @@ def extend(
     """
     run, data = Path(run), Path(data)
     check_overrides(task, overrides)
-    with open_world() as world:
-        with world.together():
-            own = create_hooks(hooks, first=world.first)
-        finished = world.on_first(lambda: open_finished_run(run))
+    with open_process_group() as group:
+        with group.shared_errors():
+            own = create_hooks(hooks, first=group.is_first)
+        finished = group.run_on_first(lambda: open_finished_run(run))
         done = len(finished.stages)
         extend_stages(finished.stages, task, 1, replay)  # refuses a known task before anything is counted
         ours, theirs = finished.shards, Shards(data)
@@ -89,21 +89,21 @@ def extend(
         stages = new_stages(finished.stages, task, overrides, replay)
         recipe = extended_recipe(finished.recipe, ours, theirs, task, stages, extended_run_dir(run, task), overrides)
         target = Path(recipe.run)
-        with world.together():
+        with group.shared_errors():
             if target.resolve() == run.resolve():
                 raise ConfigError(
                     f"run={target} is the finished run itself, which stays as it is; name another folder."
                 )
-        if world.on_first(lambda: should_resume(target, world)):
-            return resume_run(target, world, own)
-        made = build(recipe, shards, stages=stages, carried=done, world=world, hooks=own)
+        if group.run_on_first(lambda: should_resume(target, group)):
+            return resume_run(target, group, own)
+        made = build(recipe, shards, stages=stages, carried=done, group=group, hooks=own)
         trainer, records = made.trainer, made.trainer.records
         check_epochs(expected_epochs(trainer.stream, trainer.plans[done:]), recipe.stages.max_epochs)
         new = transfer_state(finished, trainer, task)
-        with locked_run_dir(target, world):
-            with world.together():
-                if world.first:
-                    is_restart(target, world)  # another process may have, meanwhile
+        with locked_run_dir(target, group):
+            with group.shared_errors():
+                if group.is_first:
+                    is_restart(target, group)  # another process may have, meanwhile
                     records.cut()  # what a run wrote that was stopped before its first checkpoint
                     for line in Records(run).read():
                         if line["kind"] != "score":  # measured on the finished run's encoder
@@ -183,12 +183,12 @@ def transfer_state(finished: FinishedRun, trainer: Trainer, task: str) -> tuple[
     model without one is zero. What is new keeps the start that (seed, name) gives it, with empty state. Of many ranks
     the first reads the finished run; the others get all of it from there, and return nothing.
     """
-    ours = gather(trainer.model, trainer.optimizer, trainer.world)
+    ours = gather(trainer.model, trainer.optimizer, trainer.group)
     new: tuple[str, ...] = ()
-    with trainer.world.together():
+    with trainer.group.shared_errors():
         if ours is not None:
             new = _copy_state(finished, ours, trainer.stream.ids[task])
-    put(trainer.model, trainer.optimizer, ours, trainer.world)
+    scatter(trainer.model, trainer.optimizer, ours, trainer.group)
     position = finished.position
     trainer.begin_at(replace(position, schedule_start=position.step, task_steps={}))
     return new

@@ -19,31 +19,31 @@ from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock, owner_of
 from ernie2.training.checkpoints import begun
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.full_state import unsharded
 from ernie2.training.run_record import RunRecord, read_run
 from ernie2.training.trainer import Trainer
 
 
 @contextmanager
-def locked_run_dir(run: Path, world: World) -> Iterator[None]:
+def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
     """Make the run folder and lock it; the first rank does so for all.
 
     Raises `FolderInUse` where another process holds it, `StorageError` where there can be none.
     """
     with ExitStack() as held:
-        with world.together():
-            if world.first:
+        with group.shared_errors():
+            if group.is_first:
                 held.enter_context(FolderLock(run, otherwise="run=FOLDER starts another run"))
                 remove_leftovers(run / "checkpoints")
         yield
 
 
-def should_resume(run: Path, world: World) -> bool:
+def should_resume(run: Path, group: ProcessGroup) -> bool:
     """`is_restart` before the lock of `run` is held; raises `FolderInUse` where another process holds it."""
-    if not world.restarts and (owner := owner_of(run)) is not None:  # else an ended attempt may not be gone yet
+    if not group.restarts and (owner := owner_of(run)) is not None:  # else an ended attempt may not be gone yet
         raise FolderInUse(f"{run} {lock_advice(owner)}")
-    return is_restart(run, world)
+    return is_restart(run, group)
 
 
 def lock_advice(owner: str) -> str:
@@ -51,11 +51,11 @@ def lock_advice(owner: str) -> str:
     return f"is in use by {owner}. Wait for it or stop it; run=FOLDER starts another run."
 
 
-def is_restart(run: Path, world: World) -> bool:
+def is_restart(run: Path, group: ProcessGroup) -> bool:
     """Whether this job of torchrun began `run` and now starts anew; raises `CheckpointError` where another did."""
     if not begun(run):
         return False
-    if world.restarts or (world.job is not None and read_run(run).job == world.job):
+    if group.restarts or (group.job is not None and read_run(run).job == group.job):
         return True
     raise CheckpointError(f"{run} holds a {existing_run_advice(run)}")
 
@@ -74,23 +74,23 @@ def run_lifecycle(run: Path, shards: Shards, trainer: Trainer, record: RunRecord
     Where anything is raised, run.json says "stopped". Raises `ShardError` where the shards were replaced since they
     were opened.
     """
-    world = trainer.world
+    group = trainer.group
     with ExitStack() as held:
-        with world.together():
-            if world.local_rank == 0:  # for all ranks of its machine
+        with group.shared_errors():
+            if group.local_rank == 0:  # for all ranks of its machine
                 held.enter_context(locked_shards(shards))
         _log_settings(trainer, record)
         try:
             yield
-            model = unsharded(trainer.model, world)
+            model = unsharded(trainer.model, group)
 
             def export() -> Path:
                 last = [line for line in trainer.records.read() if line["kind"] == "heldout"][-1]["tasks"]
                 return export_hf(run / "hf", model, load_shards_tokenizer(shards), record, last, trainer.position.seen)
 
-            folder = world.on_first(export)
+            folder = group.run_on_first(export)
             done = record.updated(status="done", finished=datetime.now(UTC).isoformat(timespec="seconds"))
-            page = world.on_first(lambda: write_report(run, record=done))
+            page = group.run_on_first(lambda: write_report(run, record=done))
             trainer.records.describe(done)  # last, so that a finished run has its results
         except BaseException:
             with suppress(StorageError):  # on a full disk the first error is the one to tell
@@ -104,16 +104,16 @@ def run_lifecycle(run: Path, shards: Shards, trainer: Trainer, record: RunRecord
 def _log_settings(trainer: Trainer, record: RunRecord) -> None:
     flash = record.environment["flash_attention"]
     log_info(f"Device: {record.device}, {record.precision}" + (f", {flash}" if flash else ""))
-    warn_about_settings(trainer.settings, trainer.model.settings, trainer.world)
+    warn_about_settings(trainer.settings, trainer.model.settings, trainer.group)
     warn_no_heldout(trainer.heldout.missing)
 
 
-def warn_about_settings(settings: TrainSettings, encoder: EncoderSettings, world: World) -> None:
+def warn_about_settings(settings: TrainSettings, encoder: EncoderSettings, group: ProcessGroup) -> None:
     """Say which settings do nothing, or less than they say, on this machine, and which Hugging Face cannot load."""
-    if settings.precision == "fp16" and world.device.type == "cpu":
+    if settings.precision == "fp16" and group.device.type == "cpu":
         auto = "auto takes bf16 where the CPU computes in it"
         log_warning(f"Note: train.precision=fp16 makes a CPU slower, not faster; {auto}.")
-    if settings.parallel != "auto" and world.size == 1:
+    if settings.parallel != "auto" and group.size == 1:
         log_warning(f"Note: train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
     if lacking := unsupported_by_hf(encoder):
         log_warning(

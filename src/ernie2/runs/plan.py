@@ -29,7 +29,7 @@ from ernie2.storage.locks import owner_of
 from ernie2.tasks.base import Task
 from ernie2.tasks.building import build_task, special_tokens_vocabulary
 from ernie2.training.checkpoints import begun
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.hooks.sinks import check_sinks
 from ernie2.training.measuring import RunCost, forecast, how_often, measure, task_sets
@@ -68,7 +68,7 @@ def plan(
         log_warning(f"Note: {run} {lock_advice(owner)}")
     elif begun(run):
         log_warning(f"Note: {run} holds a {existing_run_advice(run)}")
-    warn_about_settings(checked.train, checked.encoder, World())
+    warn_about_settings(checked.train, checked.encoder, ProcessGroup())
     shards = _shards(checked)
     if shards is None:
         return _plan_without_shards(checked)

@@ -22,7 +22,7 @@ from ernie2.shards.store import Shards
 from ernie2.storage.locks import FolderLock
 from ernie2.tasks.building import build_tasks
 from ernie2.training.checkpoints import newest
-from ernie2.training.distributed import World, open_world
+from ernie2.training.distributed import ProcessGroup, open_process_group
 from ernie2.training.environment import check_rules
 from ernie2.training.hooks.base import Hook
 from ernie2.training.hooks.mirror import fetch
@@ -48,25 +48,25 @@ def pretrain(
 
     Started by torchrun on many ranks, they train one run together; started anew by it after a rank died, they go on.
     """
-    with open_world() as world:
-        with world.together():
-            checked, own = load_recipe(recipe, overrides), create_hooks(hooks, first=world.first)
+    with open_process_group() as group:
+        with group.shared_errors():
+            checked, own = load_recipe(recipe, overrides), create_hooks(hooks, first=group.is_first)
         run = Path(checked.run)
-        if world.on_first(lambda: should_resume(run, world)):
-            return resume_run(run, world, own)
-        with world.together():
-            if world.first:
+        if group.run_on_first(lambda: should_resume(run, group)):
+            return resume_run(run, group, own)
+        with group.shared_errors():
+            if group.is_first:
                 check_warm_start(init_from, checked, grow)  # preparing the corpora may take hours
-        shards = _prepare_on_all_ranks(checked, workers, world)
-        with world.together():
-            model = build_initial_model(init_from if world.first else None, checked, shards, grow)
-        made = build(checked, shards, model, world=world, hooks=own)
+        shards = _prepare_on_all_ranks(checked, workers, group)
+        with group.shared_errors():
+            model = build_initial_model(init_from if group.is_first else None, checked, shards, grow)
+        made = build(checked, shards, model, group=group, hooks=own)
         check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
         record = made.record.updated(initialised_from=None if init_from is None else str(init_from))
-        with locked_run_dir(run, world):
-            with world.together():
-                if world.first:
-                    is_restart(run, world)  # another process may have, while this one prepared
+        with locked_run_dir(run, group):
+            with group.shared_errors():
+                if group.is_first:
+                    is_restart(run, group)  # another process may have, while this one prepared
                 made.trainer.records.cut()  # what a run wrote that was stopped before its first checkpoint
                 made.trainer.records.describe(record)
             warn_about_corpora(made.usable, made.trainer.stream.feeds)
@@ -82,26 +82,26 @@ def resume(run: str | Path, mirror: str | None = None, hooks: Sequence[HookSourc
     (`train.mirror`), from which the folder is made where there is none. `hooks` as in `pretrain`: a run does not keep
     them, so give them again.
     """
-    with open_world() as world:
-        with world.together():
-            own = create_hooks(hooks, first=world.first)
-        with world.together():
-            if mirror is not None and world.first:
+    with open_process_group() as group:
+        with group.shared_errors():
+            own = create_hooks(hooks, first=group.is_first)
+        with group.shared_errors():
+            if mirror is not None and group.is_first:
                 with FolderLock(Path(run), otherwise="name another folder to resume in"):
                     fetch(mirror, Path(run))
-        return resume_run(Path(run), world, own)
+        return resume_run(Path(run), group, own)
 
 
-def _prepare_on_all_ranks(recipe: Recipe, workers: int | None, world: World) -> Shards:
+def _prepare_on_all_ranks(recipe: Recipe, workers: int | None, group: ProcessGroup) -> Shards:
     """The shards of a recipe, made by rank 0, on a machine that does not see them by its first rank, or found."""
     found: list[Shards] = []
-    for turn in (world.first, world.local_rank == 0 and not world.first, world.local_rank > 0):
-        with world.together():
+    for turn in (group.is_first, group.local_rank == 0 and not group.is_first, group.local_rank > 0):
+        with group.shared_errors():
             if turn:
                 found.append(prepare_shards(recipe, workers))
     (shards,) = found
-    with world.together():
-        if len(set(world.gather(shards.fingerprint))) > 1:
+    with group.shared_errors():
+        if len(set(group.all_gather(shards.fingerprint))) > 1:
             raise ShardError(
                 f"{shards.folder} holds other shards on some machines than on others. Copy those of one to all, or let "
                 "shards.folder be one that all machines see."
@@ -126,27 +126,27 @@ def build_initial_model(
     return started.model
 
 
-def resume_run(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
+def resume_run(run: Path, group: ProcessGroup, hooks: Sequence[Hook] = ()) -> Path:
     """`resume` on the ranks there are, with the caller's `hooks` of this rank."""
-    world.on_first(lambda: check_rules(read_run(run).rules, run))  # before anything is written into the folder
-    with locked_run_dir(run, world):
-        before = world.on_first(lambda: read_run(run))
+    group.run_on_first(lambda: check_rules(read_run(run).rules, run))  # before anything is written into the folder
+    with locked_run_dir(run, group):
+        before = group.run_on_first(lambda: read_run(run))
         hf, page = run / "hf", run / "report.html"
         if before.status == "done" and hf.is_dir():
             if not page.exists():
-                world.on_first(lambda: write_report(run))
+                group.run_on_first(lambda: write_report(run))
                 log_warning(f"{run} is finished, but has no {page}: it was written from the records.")
             else:
                 log_info(f"{run} is finished; nothing to resume. Results: {hf} and {page}")
             return run
         if before.status == "done":
             log_warning(f"{run} is finished, but has no {hf}: it is written from the last checkpoint.")
-        checkpoint = world.on_first(lambda: newest(run))
+        checkpoint = group.run_on_first(lambda: newest(run))
         carried = before.extended_from.stages if before.extended_from else 0
-        with world.together():
+        with group.shared_errors():
             shards = shards_of_run(run, before)
         stages = stages_of(before)
-        made = build(recipe_of(before, run), shards, stages=stages, carried=carried, world=world, hooks=hooks)
+        made = build(recipe_of(before, run), shards, stages=stages, carried=carried, group=group, hooks=hooks)
         made.trainer.restore(checkpoint)
         _warn_changed_arithmetic(before, made.record)
         record = made.record.updated(
@@ -154,7 +154,7 @@ def resume_run(run: Path, world: World, hooks: Sequence[Hook] = ()) -> Path:
         )
         made.trainer.records.describe(record)
         log_info(
-            f"Resuming {run} from {checkpoint.folder.name}" + (f" on {world.size} ranks" if world.size > 1 else "")
+            f"Resuming {run} from {checkpoint.folder.name}" + (f" on {group.size} ranks" if group.size > 1 else "")
         )
         with run_lifecycle(run, shards, made.trainer, record):
             made.trainer.train()

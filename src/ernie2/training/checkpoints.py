@@ -31,8 +31,8 @@ from ernie2.storage.atomic import checksum, move_aside, staged_folder
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import discard_folder
-from ernie2.training.distributed import World
-from ernie2.training.full_state import FullState, gather, optimizer_tensors, put
+from ernie2.training.distributed import ProcessGroup
+from ernie2.training.full_state import FullState, gather, optimizer_tensors, scatter
 from ernie2.training.run_record import RunRecord, is_run, read_run
 
 FORMAT = 2
@@ -55,23 +55,23 @@ class Checkpoint:
         """The optimizer's tensors by "KIND/NAME", such as "exp_avg/NAME" for every parameter under AdamW."""
         return _load(self.folder / "optimizer.safetensors")
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, world: World | None = None) -> None:
-        """Puts parameters and the optimizer's state back exactly, on all ranks of `world`; the first reads the files.
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, group: ProcessGroup | None = None) -> None:
+        """Puts parameters and the optimizer's state back exactly, on all ranks of `group`; the first reads the files.
 
         Raises `CheckpointError` where names or shapes differ, or the state is that of another optimizer.
         """
-        world, full = world or World(), None
-        with world.together():
-            if world.first:
+        group, full = group or ProcessGroup(), None
+        with group.shared_errors():
+            if group.is_first:
                 full = FullState(self.parameters(), self.optimizer_state())
                 fit(model, full.parameters, self.folder)
                 _fit_optimizer(model, optimizer, full.optimizer, self.folder)
-        put(model, optimizer, full, world)
+        scatter(model, optimizer, full, group)
 
 
 def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Path:
     """Writes checkpoint `step` of `run`, which one process trains, and waits for the disk."""
-    full = gather(model, optimizer, World())
+    full = gather(model, optimizer, ProcessGroup())
     assert full is not None
     return write(run, step, full, state)
 

@@ -1,9 +1,9 @@
-"""The world a run is trained in: one process, or as many as torchrun started, on one machine or on several.
+"""The process group of a run: one process, or all processes that torchrun started, on one or several machines.
 
     torchrun --nproc-per-node 8 -m ernie2 pretrain RECIPE
 
-Messages, files and questions to the disk are rank 0's; the others wait for it. Tensors on GPUs travel
-by NCCL; tensors on the host, and Python values, by gloo.
+Rank 0 prints messages, reads and writes files; the others wait for it. Tensors on GPUs are sent by NCCL; tensors in
+host memory and Python values by gloo.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from ernie2.errors import ConfigError, Ernie2Error, RunFailed
 
 Value = TypeVar("Value")
 
-PATIENCE = timedelta(days=7)
-"""How long ranks wait for what one of them does alone, such as preparing shards; one that dies is noticed before."""
+OBJECT_TIMEOUT = timedelta(days=7)
+"""How long ranks wait for work of one rank, such as preparing shards; a rank that dies is noticed earlier."""
 
 
 @dataclass(frozen=True)
-class World:
-    """A rank among `size`; without arguments, the world of one.
+class ProcessGroup:
+    """This process among all ranks of a run; without arguments, a single process.
 
-    `local_rank`, `local_size`: the same among the ranks of this machine. `restarts`: how often torchrun started all
-    ranks anew because one had died; `job`: its `--rdzv-id`, by which a machine that comes back knows the others.
-    `waiting`: the gloo group of everything that may take long.
+    `local_rank`, `local_size`: the same on this machine. `restarts`: how often torchrun restarted all ranks because
+    one had died; `job`: its `--rdzv-id`, by which a machine that returns finds the others. `object_group`: gloo group
+    for Python values, with a long timeout.
     """
 
     rank: int = 0
@@ -48,72 +48,72 @@ class World:
     device: torch.device = field(default_factory=lambda: device_of(0))
     restarts: int = 0
     job: str | None = None
-    waiting: dist.ProcessGroup | None = None
+    object_group: dist.ProcessGroup | None = None
 
     @property
-    def first(self) -> bool:
-        """Whether this is rank 0, which alone speaks and writes."""
+    def is_first(self) -> bool:
+        """Whether this is rank 0, the only one that prints and writes."""
         return self.rank == 0
 
-    def lanes(self, count: int) -> list[int]:
-        """The lanes of `count` this rank fills: rank r has r, r + size, …"""
+    def own_streams(self, count: int) -> list[int]:
+        """Return the numbers of this rank's data streams, of `count` in total: rank r has r, r + size, …"""
         return list(range(self.rank, count, self.size))
 
-    def turns(self, count: int) -> int:
-        """Things of `count` a rank has at most; who has fewer fills up, so that all meet equally often."""
+    def max_per_rank(self, count: int) -> int:
+        """Return the most items any rank has when `count` items are dealt out; ranks with fewer pad to it."""
         return -(-count // self.size)
 
-    def total(self, values: Tensor) -> Tensor:
-        """`values` summed over all ranks, in place; any device."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Sum `values` over all ranks, in place; any device."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def spread(self, values: Tensor) -> Tensor:
-        """`values` of rank 0 on all ranks, in place; any device."""
+    def broadcast(self, values: Tensor) -> Tensor:
+        """Copy `values` of rank 0 to all ranks, in place; any device."""
         if self.size > 1:
             dist.broadcast(values, src=0)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is set on some rank, by one message between hosts."""
-        return flag if self.size == 1 else bool(self.total(torch.tensor(int(flag))))
+        """Return whether `flag` is set on any rank, with one message of host memory."""
+        return flag if self.size == 1 else bool(self.all_reduce(torch.tensor(int(flag))))
 
-    def gather(self, value: Value) -> list[Value]:
-        """Every rank's `value` by rank, on all of them; waits for the slowest."""
+    def all_gather(self, value: Value) -> list[Value]:
+        """Return the `value` of every rank, by rank; waits for the slowest."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value, group=self.waiting)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.object_group)
+        return values
 
-    def on_first(self, make: Callable[[], Value]) -> Value:
-        """What `make` returns on rank 0, on all ranks; where it raises, all ranks stop as in `together`."""
-        made: list[Any] = [None]
-        with self.together():
-            if self.first:
-                made[0] = make()
+    def run_on_first(self, function: Callable[[], Value]) -> Value:
+        """Call `function` on rank 0 and return its result on all ranks; if it raises, all stop (`shared_errors`)."""
+        values: list[Any] = [None]
+        with self.shared_errors():
+            if self.is_first:
+                values[0] = function()
         if self.size > 1:
-            dist.broadcast_object_list(made, src=0, group=self.waiting)
-        value: Value = made[0]
+            dist.broadcast_object_list(values, src=0, group=self.object_group)
+        value: Value = values[0]
         return value
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """A stretch of work that succeeds on all ranks or on none.
+    def shared_errors(self) -> Iterator[None]:
+        """Stop all ranks if the block raises an `Ernie2Error` on any of them.
 
-        The lowest rank that met an `Ernie2Error` raises it; the others end without a word.
+        The lowest rank with an error raises it; the others exit silently.
         """
         error: Ernie2Error | None = None
         try:
             yield
-        except Ernie2Error as met:
+        except Ernie2Error as raised:
             if self.size == 1:
                 raise
-            error = met
+            error = raised
         if self.size == 1:
             return
-        codes = self.gather(None if error is None else error.exit_code)
+        codes = self.all_gather(None if error is None else error.exit_code)
         failed = next((rank for rank, code in enumerate(codes) if code is not None), None)
         if failed is None:
             return
@@ -123,15 +123,15 @@ class World:
 
 
 @contextmanager
-def open_world() -> Iterator[World]:
-    """The world torchrun started this process in; the world of one where it was not started by torchrun.
+def open_process_group() -> Iterator[ProcessGroup]:
+    """Join the process group of torchrun; without torchrun, yield that of a single process.
 
-    Ranks but the first print nothing inside. Process groups that are there already are used and left open.
-    Raises `ConfigError` where a machine has fewer GPUs than ranks, `RunFailed` where another rank is gone.
+    Only the first rank prints inside. An initialised `torch.distributed` is used and left open.
+    Raises `ConfigError` if a machine has fewer GPUs than ranks, `RunFailed` if another rank is lost.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
-        yield World()
+        yield ProcessGroup()
         return
     local_rank, local_size = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     device = device_of(local_rank)
@@ -147,7 +147,7 @@ def open_world() -> Iterator[World]:
             world_size=size,
             store=_store(size),
         )
-    world = World(
+    group = ProcessGroup(
         rank=dist.get_rank(),
         size=size,
         local_rank=local_rank,
@@ -155,60 +155,62 @@ def open_world() -> Iterator[World]:
         device=device,
         restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
         job=_job(),
-        waiting=dist.new_group(backend="gloo", timeout=PATIENCE),
+        object_group=dist.new_group(backend="gloo", timeout=OBJECT_TIMEOUT),
     )
     try:
-        with muted(not world.first), _naming_lost_ranks():
-            yield world
-        if ours:  # after an error the process ends, and groups whose other ranks are gone may not be closed in order
+        with muted(not group.is_first), _lost_ranks_as_errors():
+            yield group
+        if ours:  # not after an error: the process ends, and closing a group without its other ranks may hang
             dist.destroy_process_group()
     finally:
-        _let_gloo_rest()
+        _wait_for_gloo_threads()
 
 
-def _let_gloo_rest(seconds: float = 5.0) -> None:
-    """Wait, `seconds` at most, until the threads of gloo have nothing in hand.
+def _wait_for_gloo_threads(seconds: float = 5.0) -> None:
+    """Wait, `seconds` at most, until the threads of gloo are idle.
 
-    A collective is reported as done before the thread that ran it drops its tensors, for which it needs Python. If
-    Python is shutting down by then, the process ends with SIGABRT after all its work was done. The groups themselves
-    outlive `destroy_process_group` once a model was wrapped in DDP, so their threads cannot be joined.
+    A collective returns before its thread releases its tensors, for which it needs Python. If Python is shutting down
+    by then, the process ends with SIGABRT although its work is done. DDP keeps the groups alive after
+    `destroy_process_group`, so their threads cannot be joined.
     """
-    ends = time.monotonic() + seconds
-    looks = 0
-    while looks < 2 and time.monotonic() < ends:
-        time.sleep(0.01)  # in which they can have the interpreter's lock
-        looks = 0 if _busy_threads("pt_gloo_runloop") else looks + 1
+    end = time.monotonic() + seconds
+    idle_checks = 0
+    while idle_checks < 2 and time.monotonic() < end:
+        time.sleep(0.01)  # lets them take the interpreter's lock
+        idle_checks = 0 if _busy_threads("pt_gloo_runloop") else idle_checks + 1
 
 
 def _busy_threads(name: str) -> int:
-    """Threads of this process called `name` that run or are ready to; 0 on systems that do not show it."""
+    """Count the threads of this process called `name` that are not asleep; 0 on systems without /proc."""
     busy = 0
     for thread in Path("/proc/self/task").glob("*"):
-        with suppress(OSError):  # it may end meanwhile
-            called, _, rest = (thread / "stat").read_text().partition("(")[2].rpartition(")")
-            busy += called == name and rest.split()[0] != "S"
+        with suppress(OSError):  # the thread may end meanwhile
+            thread_name, _, rest = (thread / "stat").read_text().partition("(")[2].rpartition(")")
+            busy += thread_name == name and rest.split()[0] != "S"
     return busy
 
 
 @contextmanager
-def _naming_lost_ranks() -> Iterator[None]:
-    """Turns what gloo and NCCL say when another rank is gone into a `RunFailed`."""
+def _lost_ranks_as_errors() -> Iterator[None]:
+    """Turn the errors of gloo and NCCL about a lost rank into a `RunFailed`."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise RunFailed(
-            f"another rank ended or cannot be reached ({str(error).splitlines()[0]}). What it said stands above or in "
-            "its own output. The last checkpoint is whole: torchrun with --max-restarts goes on from it by itself, "
-            "`ernie2 resume` otherwise."
+            f"another rank ended or cannot be reached ({str(error).splitlines()[0]}). See its messages above or in "
+            "its own output. The last checkpoint is complete: torchrun with --max-restarts resumes from it by itself, "
+            "otherwise run `ernie2 resume`."
         ) from error
 
 
 def _store(size: int) -> Store:
-    """Where ranks find each other. torchrun may keep one store over its restarts, with the addresses of ranks that are
-    gone still in it; a part of its own for every start keeps them apart. Where it makes a new one for every start
-    (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1) there must be no parts: machines may differ in how often they started.
+    """Return the store through which ranks find each other.
+
+    torchrun may keep one store over its restarts, with addresses of lost ranks in it; a prefix for each start hides
+    them. With a new store for each start (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1) there must be no prefix: machines may
+    differ in how often they started.
     """
     store: Store = next(rendezvous("env://"))[0]
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
@@ -219,16 +221,16 @@ def _store(size: int) -> Store:
 
 def _job() -> str | None:
     name = os.environ.get("TORCHELASTIC_RUN_ID")
-    return None if name == "none" else name  # which is what torchrun calls a job without a name
+    return None if name == "none" else name  # torchrun's name for a job without one
 
 
 def device_of(local_rank: int) -> torch.device:
-    """The GPU of a rank among those of its machine, or the CPU where there is none."""
+    """Return the GPU of a rank of this machine, or the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise ConfigError(
-            f"rank {local_rank} of this machine finds no GPU of its own, since there are {torch.cuda.device_count()}: "
-            f"start torchrun with --nproc-per-node {torch.cuda.device_count()}."
+            f"rank {local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}. "
+            f"Start torchrun with --nproc-per-node {torch.cuda.device_count()}."
         )
     return torch.device("cuda", local_rank) if "LOCAL_RANK" in os.environ else torch.device("cuda")

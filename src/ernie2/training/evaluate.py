@@ -28,7 +28,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.transfer import to_host
 from ernie2.tasks.base import Task
 from ernie2.tasks.instances import Instance
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.step import autocast
 
 Array = NDArray[Any]
@@ -77,19 +77,19 @@ class HeldOut:
         model: MultiTaskModel,
         device: torch.device,
         precision: str,
-        world: World | None = None,
+        group: ProcessGroup | None = None,
         trained: Collection[str] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Per task: instances, scored positions, loss (nats), accuracy with its 95 % interval, macro-F1, baselines.
 
         `trained`: whether its training has begun, as it has for all tasks, or those that are given. `verdict`: the
-        word of `ernie2.learned`. The ranks of `world` share the packs, and all return the same figures, those of one
+        word of `ernie2.learned`. The ranks of `group` share the packs, and all return the same figures, those of one
         process.
         """
-        world = world or World(device=device)
-        made = [self._predict(name, exam, model, precision, device, world) for name, exam in self._exams.items()]
+        group = group or ProcessGroup(device=device)
+        made = [self._predict(name, exam, model, precision, device, group) for name, exam in self._exams.items()]
         values = iter(to_host([part for packs in made for pack in packs for part in pack]))
-        shares = world.gather(
+        shares = group.all_gather(
             {name: [(next(values), next(values)) for _ in packs] for name, packs in zip(self._exams, made, strict=True)}
         )
         found = {name: self._figures(name, exam, [s[name] for s in shares]) for name, exam in self._exams.items()}
@@ -97,15 +97,15 @@ class HeldOut:
         return {name: {**figures, "verdict": verdict_of(figures).word} for name, figures in told.items()}
 
     def _predict(
-        self, name: str, exam: _Exam, model: MultiTaskModel, precision: str, device: torch.device, world: World
+        self, name: str, exam: _Exam, model: MultiTaskModel, precision: str, device: torch.device, group: ProcessGroup
     ) -> list[tuple[Tensor, Tensor]]:
         """Losses (p,) float32 and predicted classes (p,) of every pack this rank has: packs rank, rank + size, …
 
         A rank that has fewer spends its last turn on a pack of another: sharded layers need all ranks at once.
         """
         found = []
-        for turn in range(world.turns(len(exam.packs))):
-            number = world.rank + turn * world.size
+        for turn in range(group.max_per_rank(len(exam.packs))):
+            number = group.rank + turn * group.size
             with torch.no_grad(), autocast(precision, device):
                 made = model.predictions(Inputs.from_batch(exam.packs[number % len(exam.packs)], device, static=False))
             if number < len(exam.packs):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.training.distributed import World
-from ernie2.training.parallel import resharded, whole
+from ernie2.training.distributed import ProcessGroup
+from ernie2.training.parallel import full_tensor, reshard
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class FullState:
     optimizer: Mapping[str, Tensor]
 
 
-def gather(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> FullState | None:
+def gather(model: nn.Module, optimizer: torch.optim.Optimizer, group: ProcessGroup) -> FullState | None:
     """A copy of everything on rank 0, None on the others; all ranks must call it together.
 
     Tensors are gathered one at a time, so a GPU needs room for the largest only.
     """
     found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for which, key, tensor in _tensors(model, optimizer):
-        full = whole(tensor.detach())
-        if world.first:
+        full = full_tensor(tensor.detach())
+        if group.is_first:
             found[which][key] = full.to("cpu", copy=True).contiguous()
-    return FullState(*found) if world.first else None
+    return FullState(*found) if group.is_first else None
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -47,7 +47,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     }
 
 
-def put(model: nn.Module, optimizer: torch.optim.Optimizer, state: FullState | None, world: World) -> None:
+def scatter(model: nn.Module, optimizer: torch.optim.Optimizer, state: FullState | None, group: ProcessGroup) -> None:
     """Puts the `state` of rank 0, whose names and shapes fit, into model and optimiser of all ranks.
 
     `state` is asked for on rank 0 only; the others get it from there, so they need not see the disk it came from.
@@ -55,20 +55,20 @@ def put(model: nn.Module, optimizer: torch.optim.Optimizer, state: FullState | N
     theirs = ({}, {}) if state is None else (state.parameters, state.optimizer)
     with torch.no_grad():
         for which, key, tensor in _tensors(model, optimizer):
-            if world.size == 1:
+            if group.size == 1:
                 tensor.copy_(theirs[which][key])
                 continue
-            full = theirs[which][key] if world.first else torch.empty(tensor.shape, dtype=tensor.dtype)
-            _spread(tensor, full.to(world.device), world)
+            full = theirs[which][key] if group.is_first else torch.empty(tensor.shape, dtype=tensor.dtype)
+            _fill(tensor, full.to(group.device), group)
 
 
-def unsharded(model: MultiTaskModel, world: World) -> MultiTaskModel:
+def unsharded(model: MultiTaskModel, group: ProcessGroup) -> MultiTaskModel:
     """`model` as one process has it, on rank 0; all ranks must ask together. The others keep what they have."""
-    resharded(model)
+    reshard(model)
     if not any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
         return model
-    parameters = {name: whole(parameter.detach()).cpu() for name, parameter in model.named_parameters()}
-    if not world.first:
+    parameters = {name: full_tensor(parameter.detach()).cpu() for name, parameter in model.named_parameters()}
+    if not group.is_first:
         return model
     made = MultiTaskModel(model.settings, model.vocab_size, list(model.specs.values()), seed=0)
     made.load_state_dict(parameters)
@@ -77,18 +77,18 @@ def unsharded(model: MultiTaskModel, world: World) -> MultiTaskModel:
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]]:
     """Every tensor of a checkpoint, in one order on all ranks: 0 (model) or 1 (optimizer), its key, the tensor."""
-    resharded(model)
+    reshard(model)
     for name, parameter in model.named_parameters():
         yield 0, name, parameter
     for key, tensor in optimizer_tensors(model, optimizer).items():
         yield 1, key, tensor
 
 
-def _spread(tensor: Tensor, full: Tensor, world: World) -> None:
+def _fill(tensor: Tensor, full: Tensor, group: ProcessGroup) -> None:
     """Fills `tensor`, whole or this rank's share of it, from `full` on rank 0."""
     placements = getattr(tensor, "placements", None)
     if placements is None:
-        tensor.copy_(world.spread(full))
+        tensor.copy_(group.broadcast(full))
         return
     from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -111,11 +111,11 @@ def measure(
         taker.take(chosen, costs[chosen])
         advance()
     at = time.monotonic()
-    trainer.heldout.evaluate(trainer.model, trainer.world.device, trainer.precision)
+    trainer.heldout.evaluate(trainer.model, trainer.group.device, trainer.precision)
     evaluation = time.monotonic() - at
     written, size = _checkpoint_cost(trainer, near)
     lanes = trainer.stream.lanes
-    workers = loader_workers(trainer.settings.workers, trainer.world.device, lanes, trainer.plans)
+    workers = loader_workers(trainer.settings.workers, trainer.group.device, lanes, trainer.plans)
     return Measured(costs, evaluation, written, size, workers)
 
 
@@ -160,7 +160,7 @@ class Taker:
     """Takes steps of any task set, walking the stream as training does; at a rate that hardly moves the parameters."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.device = trainer, trainer.world.device
+        self.trainer, self.device = trainer, trainer.group.device
         self._lanes = [Lane() for _ in range(trainer.stream.lanes)]
         self._number = 0
         trainer.model.train()

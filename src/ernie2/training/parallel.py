@@ -1,9 +1,9 @@
-"""A model as one process trains it, or many together: whole on every rank (DDP), or sharded among them (FSDP2).
+"""Data parallelism: one process, DDP (a replica on every rank) or FSDP2 (parameters sharded among ranks).
 
-Two rules make both equal to one process that has all packs. A gradient is the sum over ranks of what each computes
-from the counts of the whole step. And a head takes part on all ranks or on none: where its task scored nothing in the
-packs of some rank, that rank contributes zero (`MultiTaskModel.forward`, `active`); where the task is idle on all, the
-gradient stays None and the optimiser leaves the head alone.
+Two rules make the result equal to that of one process with all packs. A gradient is the sum over ranks, each computed
+with the counts of the entire step. A head takes part on all ranks or on none: a rank whose packs score nothing for its
+task contributes zero (`MultiTaskModel.forward`, `active`); if no rank scores the task, the gradient stays None and the
+optimiser skips the head.
 """
 
 from __future__ import annotations
@@ -21,110 +21,118 @@ from ernie2.errors import ConfigError
 from ernie2.model.heads import TaskLoss
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 
 
-class SingleProcess:
-    """Data parallelism disabled: one process has the whole model and all packs."""
+class Parallelism:
+    """How the ranks of a process group train one model; the base class of the three ways."""
 
-    def __init__(self, model: nn.Module, world: World | None = None) -> None:
-        self.model = model
-        self.world = world or World(device=torch.device("cpu"))
+    def __init__(self, model: nn.Module, group: ProcessGroup) -> None:
+        self.model, self.group = model, group
         self._wrapped: Any = model
 
     def losses(self, inputs: Inputs, active: Collection[str]) -> dict[str, TaskLoss]:
-        """The losses of a pack; `active`: tasks that score something somewhere in this step, on any rank."""
-        shared = (active,) if self.world.size > 1 else ()
-        made: dict[str, TaskLoss] = self._wrapped(inputs, *shared)
-        return made
+        """Return the losses of a pack; `active`: tasks with scored positions in this step, on any rank."""
+        shared = (active,) if self.group.size > 1 else ()
+        losses: dict[str, TaskLoss] = self._wrapped(inputs, *shared)
+        return losses
 
-    def pack(self, last: bool) -> AbstractContextManager[object]:
-        """What forward and backward of a pack run in; gradients are summed over ranks with the `last` of a step."""
+    def gradient_sync(self, last_pack: bool) -> AbstractContextManager[object]:
+        """Return the context for forward and backward of a pack; ranks sum gradients in the last pack of a step."""
         return nullcontext()
 
-    def total(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """0-d figures by task, the same tasks on all ranks, summed over ranks by one message."""
-        if self.world.size == 1 or not figures:
+    def all_reduce(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return 0-d tensors by task summed over ranks in one message; all ranks pass the same tasks."""
+        if self.group.size == 1 or not figures:
             return dict(figures)
         names = sorted(figures)
-        summed = self.world.total(torch.stack([figures[name] for name in names]))
+        summed = self.group.all_reduce(torch.stack([figures[name] for name in names]))
         return dict(zip(names, summed, strict=True))
 
 
-class Replicated(SingleProcess):
-    """Every rank holds the whole model; gradients are summed while they are computed."""
+class SingleProcess(Parallelism):
+    """Data parallelism disabled: one process has the entire model and all packs."""
 
-    def __init__(self, model: MultiTaskModel, world: World) -> None:
-        super().__init__(model, world)
-        _register()
+    def __init__(self, model: nn.Module, group: ProcessGroup | None = None) -> None:
+        super().__init__(model, group or ProcessGroup(device=torch.device("cpu")))
+
+
+class Replicated(Parallelism):
+    """DDP: every rank holds the entire model; gradients are summed during the backward pass."""
+
+    def __init__(self, model: MultiTaskModel, group: ProcessGroup) -> None:
+        super().__init__(model, group)
+        _register_task_loss()
         torch._dynamo.config.optimize_ddp = False  # layers are compiled one by one, so there is nothing to cut
         self._wrapped = DistributedDataParallel(model, find_unused_parameters=True)
 
-    def pack(self, last: bool) -> AbstractContextManager[object]:
-        return nullcontext() if last else self._wrapped.no_sync()
+    def gradient_sync(self, last_pack: bool) -> AbstractContextManager[object]:
+        return nullcontext() if last_pack else self._wrapped.no_sync()
 
 
-class Sharded(SingleProcess):
-    """Every rank holds a share of all parameters, gradients and moments, and sees a layer whole while it computes it.
+class Sharded(Parallelism):
+    """FSDP2: every rank holds a shard of all parameters, gradients and moments, and gathers a layer to compute it.
 
-    Linears are sharded layer by layer; embeddings, the vocabulary matrix tied to them, norms and heads together.
+    Linears are sharded layer by layer; embeddings, the vocabulary matrix tied to them, norms and heads in one group.
 
-    `dtype`: that of matrix products, in which the linears of layers are gathered. Autocast would round them to it
-    anyway, so the numbers are the same. All else is gathered as it is kept, in float32, for it is used so: rows of
-    tables are summed, and norms applied, before anything is rounded. Gradients are summed over ranks in float32.
+    `dtype`: dtype of matrix products, in which the linears of layers are gathered. Autocast rounds them to it anyway,
+    so the numbers are the same. All other parameters are gathered in float32, because rows of tables are summed and
+    norms applied before rounding. Gradients are summed over ranks in float32.
     """
 
-    def __init__(self, model: MultiTaskModel, world: World, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(model, world)
+    def __init__(self, model: MultiTaskModel, group: ProcessGroup, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(model, group)
         if model.settings.kind != "transformer":
-            raise ConfigError("train.parallel=fsdp shards layers of a Transformer; for lstm and gru say ddp.")
+            raise ConfigError("train.parallel=fsdp shards layers of a Transformer; use ddp for lstm and gru.")
         from torch.distributed.device_mesh import init_device_mesh  # these take seconds to import
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-        _register()
+        _register_task_loss()
         for parameter in model.parameters():
-            world.spread(parameter.data)
-        mesh = init_device_mesh(world.device.type, (world.size,))
+            group.broadcast(parameter.data)
+        mesh = init_device_mesh(group.device.type, (group.size,))
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         norms = nn.ModuleList(part for part in model.encoder.layers.modules() if isinstance(part, nn.LayerNorm))
         for layer in model.encoder.layers:
             fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=set(norms.parameters()))
-        # The group of the whole model stops at layers, which have groups; so while it is made it is shown norms by a
-        # path of their own. Groups of norms alone would cost two more messages a layer, and cut its compiled graph.
+        # FSDP's group of the entire model leaves out layers, which have groups. A second path to the norms puts them
+        # into it. Groups for norms only would cost two more messages a layer and split its compiled graph.
         model.add_module("norms", norms)
         fully_shard(model, mesh=mesh)
         del model.norms
         register_fsdp_forward_method(model, "predictions")
 
-    def pack(self, last: bool) -> AbstractContextManager[object]:
-        self._wrapped.set_requires_gradient_sync(last)
+    def gradient_sync(self, last_pack: bool) -> AbstractContextManager[object]:
+        self._wrapped.set_requires_gradient_sync(last_pack)
         return nullcontext()
 
 
-def spread(model: MultiTaskModel, world: World, kind: str, dtype: torch.dtype = torch.float32) -> SingleProcess:
-    """`model` as the ranks of `world` train it, starting from the parameters of rank 0.
+def parallelize(
+    model: MultiTaskModel, group: ProcessGroup, kind: str, dtype: torch.dtype = torch.float32
+) -> Parallelism:
+    """Set up data parallelism of `model` over `group`, starting from the parameters of rank 0.
 
-    `kind`: "ddp", "fsdp", or "auto", which is ddp. `dtype`: that of matrix products. A world of one needs neither. An
-    optimiser is made afterwards.
+    `kind`: "ddp", "fsdp", or "auto" (ddp). `dtype`: dtype of matrix products. A group of one rank ignores both. Build
+    the optimiser afterwards.
     """
-    if world.size == 1:
-        return SingleProcess(model, world)
-    return Sharded(model, world, dtype) if kind == "fsdp" else Replicated(model, world)
+    if group.size == 1:
+        return SingleProcess(model, group)
+    return Sharded(model, group, dtype) if kind == "fsdp" else Replicated(model, group)
 
 
-def resharded(model: nn.Module) -> None:
-    """Puts the shares of parameters back into place where evaluation left some of a sharded model whole."""
-    if (reshard := getattr(model, "reshard", None)) is not None:
-        reshard()
+def reshard(model: nn.Module) -> None:
+    """Shard again the parameters of a sharded model that evaluation left gathered."""
+    if (method := getattr(model, "reshard", None)) is not None:
+        method()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor with all its values, wherever they lie; all ranks must ask together where it is a `DTensor`."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return a tensor with all its values; for a `DTensor` this is a collective call."""
     full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return full
 
 
 @cache
-def _register() -> None:
-    """Lets DDP and FSDP find the tensors in a `TaskLoss`."""
+def _register_task_loss() -> None:
+    """Let DDP and FSDP find the tensors in a `TaskLoss`."""
     torch.export.register_dataclass(TaskLoss)

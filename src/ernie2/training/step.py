@@ -21,7 +21,7 @@ from ernie2.batches.batch import PackedBatch
 from ernie2.batches.order import seed_of
 from ernie2.errors import ConfigError
 from ernie2.model.inputs import Inputs
-from ernie2.training.parallel import SingleProcess, whole
+from ernie2.training.parallel import Parallelism, SingleProcess, full_tensor
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 """Precision -> the dtype of matrix products."""
@@ -34,8 +34,8 @@ class StepSettings:
     """What all steps of a training have in common.
 
     `weights`: of each task's mean loss in the sum; `clip`: the largest norm of all gradients; `precision`: "bf16",
-    "fp16" or "fp32"; `scale`: that of the loss in fp16, which learns how each step went; `ranks`: the processes that
-    train the model together, one where it is None.
+    "fp16" or "fp32"; `scale`: that of the loss in fp16, which learns how each step went; `parallelism`: how ranks
+    train the model together, default a single process.
     """
 
     weights: Mapping[str, float]
@@ -43,7 +43,7 @@ class StepSettings:
     precision: str
     device: torch.device
     scale: LossScale | None = None
-    ranks: SingleProcess | None = None
+    parallelism: Parallelism | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def _compiles_cpp() -> bool:
 
 
 def seed_dropout(*key: str | int) -> None:
-    """Seeds dropout from a key such as (seed, step, pack): no state needs saving, and any world size agrees."""
+    """Seeds dropout from a key such as (seed, step, pack): no state needs saving, and any group size agrees."""
     torch.manual_seed(seed_of(*key) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
@@ -157,31 +157,31 @@ def take_step(
     Heads without targets are untouched. The result is that of the whole batch, the same on all ranks. Where a loss or
     a gradient is not finite the optimiser does nothing; on CUDA the device decides that by itself.
     """
-    scale, ranks = settings.scale, settings.ranks or SingleProcess(model)
+    scale, parallelism = settings.scale, settings.parallelism or SingleProcess(model)
     factor, device = 1.0 if scale is None else scale.value, settings.device
-    static = device.type == "cuda" or bool(getattr(ranks.model, "static_shapes", False))
+    static = device.type == "cuda" or bool(getattr(parallelism.model, "static_shapes", False))
     optimizer.zero_grad(set_to_none=True)
     losses: dict[str, Tensor] = {}
     correct: dict[str, Tensor] = {}
     for place, (number, pack) in enumerate(zip(batch.numbers, batch.packs, strict=True), 1):
         seed_dropout(*batch.dropout_key, number)
-        with ranks.pack(last=place == len(batch.packs)):
+        with parallelism.gradient_sync(last_pack=place == len(batch.packs)):
             with autocast(settings.precision, device):
-                computed = ranks.losses(Inputs.from_batch(pack, device, static=static), batch.counts)
+                computed = parallelism.losses(Inputs.from_batch(pack, device, static=static), batch.counts)
             if computed:
                 terms = [settings.weights[name] / batch.counts[name] * task.sum for name, task in computed.items()]
                 # DDP and FSDP take the mean over ranks, and the sum is wanted
-                torch.autograd.backward(torch.stack(terms).sum() * (factor * ranks.world.size))
+                torch.autograd.backward(torch.stack(terms).sum() * (factor * parallelism.group.size))
         for name, task in computed.items():
             total = task.sum.detach()
             losses[name] = losses[name] + total if name in losses else total
             right = torch.as_tensor(task.correct)
             correct[name] = correct[name] + right if name in correct else right
-    losses, correct = ranks.total(losses), ranks.total(correct)
+    losses, correct = parallelism.all_reduce(losses), parallelism.all_reduce(correct)
     if scale is not None:
         torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / factor)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-    grad_norm = whole(norm)
+    grad_norm = full_tensor(norm)
     finite = Finite(losses, grad_norm)
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -14,7 +14,7 @@ from ernie2.batches.packing import pack_of_nothing
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane, Stream
 from ernie2.processes import cores
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.state import Position
 from ernie2.training.step import GlobalBatch
 
@@ -48,14 +48,16 @@ class StepInputReader:
     A context manager: leaving it ends the workers.
     """
 
-    def __init__(self, stream: Stream, plans: Sequence[Plan], workers: int | None, seed: int, world: World) -> None:
-        self._stream, self._plans, self._seed, self._world = stream, plans, seed, world
-        self.numbers = world.lanes(stream.lanes)
-        turns, vocabulary = world.turns(stream.lanes), stream.vocabulary
-        self._all_numbers = [world.rank + turn * world.size for turn in range(turns)]
+    def __init__(
+        self, stream: Stream, plans: Sequence[Plan], workers: int | None, seed: int, group: ProcessGroup
+    ) -> None:
+        self._stream, self._plans, self._seed, self._group = stream, plans, seed, group
+        self.numbers = group.own_streams(stream.lanes)
+        turns, vocabulary = group.max_per_rank(stream.lanes), stream.vocabulary
+        self._all_numbers = [group.rank + turn * group.size for turn in range(turns)]
         nothing = pack_of_nothing(stream.caps, vocabulary.cls, vocabulary.sep)
         self._filler = [nothing] * (turns - len(self.numbers))  # as many packs as any other rank has
-        count = loader_workers(workers, world.device, len(self.numbers), plans, world.local_size)
+        count = loader_workers(workers, group.device, len(self.numbers), plans, group.local_size)
         self.loader = Loader(stream, plans, count, self.numbers)
         self._lanes = [Lane() for _ in self.numbers]
 
@@ -72,8 +74,8 @@ class StepInputReader:
     def lanes(self) -> list[Lane]:
         """Return the data streams of all ranks as they stand now; all ranks call it together."""
         found: list[Lane] = [{}] * self._stream.lanes
-        for rank, lanes in enumerate(self._world.gather(self._lanes)):
-            found[rank :: self._world.size] = lanes
+        for rank, lanes in enumerate(self._group.all_gather(self._lanes)):
+            found[rank :: self._group.size] = lanes
         return found
 
     def read(self, at: Position) -> StepInputs:
@@ -101,7 +103,7 @@ class StepInputReader:
         seen = Counter(names[row] for pack in packs for row in pack.task_ids[pack.starts[:-1]].tolist())
         tasks = list(self._stream.tasks)
         ours = [sum(pack.real_tokens for pack in packs), *(scored[n] for n in tasks), *(seen[n] for n in tasks)]
-        tokens, *counts = ours if self._world.size == 1 else self._world.total(torch.tensor(ours)).tolist()
+        tokens, *counts = ours if self._group.size == 1 else self._group.all_reduce(torch.tensor(ours)).tolist()
         scored_by_task, seen_by_task = (
             {name: count for name, count in zip(tasks, part, strict=True) if count}
             for part in (counts[: len(tasks)], counts[len(tasks) :])

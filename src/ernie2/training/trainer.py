@@ -18,13 +18,13 @@ from ernie2.formatting import quantity
 from ernie2.learned import verdict_of
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.checkpoints import Checkpoint, Saver
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.evaluate import HeldOut
 from ernie2.training.full_state import gather
 from ernie2.training.hooks.base import Hook, Hooks, OpenRun, StepDone
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.optimizers import build_optimizer
-from ernie2.training.parallel import spread
+from ernie2.training.parallel import parallelize
 from ernie2.training.records import Records
 from ernie2.training.schedules import learning_rate, warmup_steps
 from ernie2.training.state import Position
@@ -57,7 +57,7 @@ class TrainingData:
 class Trainer:
     """Trains `model` through the plans of `data`; `records` and `hooks` do the rest.
 
-    Every rank of `world` has a trainer of its own, which computes the packs of its data streams; the first writes.
+    Every rank of `group` has a trainer of its own, which computes the packs of its data streams; the first writes.
     """
 
     def __init__(
@@ -67,17 +67,17 @@ class Trainer:
         data: TrainingData,
         records: Records,
         hooks: Sequence[Hook] = (),
-        world: World | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
-        self.recipe, self.settings, self.records, self.world = recipe, recipe.train, records, world or World()
+        self.recipe, self.settings, self.records, self.group = recipe, recipe.train, records, group or ProcessGroup()
         self.stream, self.plans, self.heldout = data.stream, data.plans, data.heldout
         self.run = Path(recipe.run)
         self.run_id = uuid4().hex
         """What run.json and every checkpoint of this run carry, so that those of another run are noticed."""
-        settings, device = recipe.train, self.world.device
+        settings, device = recipe.train, self.group.device
         self.precision = choose_precision(settings.precision, device)
         self.model = model.to(device)
-        ranks = spread(model, self.world, settings.parallel, DTYPES[self.precision])
+        parallelism = parallelize(model, self.group, settings.parallel, DTYPES[self.precision])
         self.optimizer = build_optimizer(model, settings)  # after the parameters were sharded
         model.encoder.recompute = settings.recompute
         if choose_compiling(settings.compile, device):
@@ -85,10 +85,15 @@ class Trainer:
         self._scale = LossScale() if self.precision == "fp16" else None
         weights = {name: task.options.loss_weight for name, task in data.stream.tasks.items()}
         self.step_settings = StepSettings(
-            weights=weights, clip=settings.clip, precision=self.precision, device=device, scale=self._scale, ranks=ranks
+            weights=weights,
+            clip=settings.clip,
+            precision=self.precision,
+            device=device,
+            scale=self._scale,
+            parallelism=parallelism,
         )
         self._warmup = warmup_steps(settings, data.task_steps)
-        self.inputs = StepInputReader(data.stream, data.plans, settings.workers, recipe.seed, self.world)
+        self.inputs = StepInputReader(data.stream, data.plans, settings.workers, recipe.seed, self.group)
         self.position = Position([Lane() for _ in range(data.stream.lanes)])
         self._hooks = Hooks([records, *hooks])
         self._saver = Saver(self.run, settings.keep_checkpoints, self._hooks.checkpoint)
@@ -107,13 +112,13 @@ class Trainer:
 
         Raises `CheckpointError` where the checkpoint does not fit, or metrics written before it are damaged.
         """
-        checkpoint.restore(self.model, self.optimizer, self.world)
+        checkpoint.restore(self.model, self.optimizer, self.group)
         self.begin_at(Position.of(checkpoint.state["position"]))
         self.run_id = checkpoint.state.get("run_id", self.run_id)
         self._peak_reached = float(checkpoint.state["peak_reached"])
         if self._scale is not None and (scale := checkpoint.state.get("loss_scale")) is not None:
             self._scale.restore(scale)
-        with self.world.together():
+        with self.group.shared_errors():
             self.records.cut(checkpoint.state["metrics"])
         self._restored = True
 
@@ -125,7 +130,7 @@ class Trainer:
         at, plans = self.position, self.plans
         self.model.train()
         total = at.step - at.stage_step + sum(map(len, plans[at.stage :]))
-        opened = self._hooks.opened(OpenRun(self.run, at.step, self.world.rank), self.world.together())
+        opened = self._hooks.opened(OpenRun(self.run, at.step, self.group.rank), self.group.shared_errors())
         with opened, self.inputs, self._saver, progress("Pre-training", total, "steps", done=at.step) as bar:
             self._began = time.monotonic() - at.seconds
             if not self._restored:
@@ -160,7 +165,7 @@ class Trainer:
         except Exception as error:
             problem = error  # Python unbinds `error` at the end of this clause
             self._hooks.each(lambda hook: hook.on_batch_error(problem))
-            if self.world.size == 1:
+            if self.group.size == 1:
                 self._stop_if_asked()
             raise
         self._hooks.before_step(step)
@@ -236,7 +241,7 @@ class Trainer:
         at = self.position
         self._hooks.phase(f"evaluating after step {at.step:,}")
         trained = at.trained([dict(plan.stage.iterations) for plan in self.plans])
-        tasks = self.heldout.evaluate(self.model, self.world.device, self.precision, self.world, trained)
+        tasks = self.heldout.evaluate(self.model, self.group.device, self.precision, self.group, trained)
         if when == "during":
             losses = {name: figures["loss"] for name, figures in tasks.items()}
             at.convergence.see(losses, self.recipe.stages.least_gain)
@@ -260,7 +265,7 @@ class Trainer:
         at.seconds = time.monotonic() - self._began
         self._saver.check()
         at.lanes = self.inputs.lanes()
-        full = gather(self.model, self.optimizer, self.world)
+        full = gather(self.model, self.optimizer, self.group)
         if full is not None:  # the first rank writes
             state = {
                 "run_id": self.run_id,
@@ -275,13 +280,13 @@ class Trainer:
     def _stop_if_asked(self) -> None:
         """Stop on all ranks with a checkpoint where a hook of any rank asks for it."""
         at, reason = self.position, self._hooks.stop_reason()
-        if not self.world.any(reason is not None):
+        if not self.group.any(reason is not None):
             return
         self._log()
         if self._saved != at.step:
             self._save()
         self._saver.finish()
-        if not self.world.first:
+        if not self.group.is_first:
             raise SystemExit(RunStopped.exit_code)
         asked = "a signal to another rank came" if reason is None else reason or "a hook asked for the end"
         raise RunStopped(f"{asked}; step {at.step:,} is done and saved. `ernie2 resume {self.run}` goes on from there.")

@@ -141,10 +141,10 @@ class Hooks:
             )
 
     @contextmanager
-    def opened(self, run: OpenRun, together: AbstractContextManager[None] | None = None) -> Iterator[None]:
-        """Open all hooks, and close those that were opened; inside `together` all ranks open theirs or none."""
+    def opened(self, run: OpenRun, shared_errors: AbstractContextManager[None] | None = None) -> Iterator[None]:
+        """Open all hooks, and close those that were opened; inside `shared_errors` all ranks open theirs or none."""
         with ExitStack() as opened:
-            with together or nullcontext():
+            with shared_errors or nullcontext():
                 for hook in list(self._hooks):
                     opened.callback(self._call, hook, lambda hook: hook.close())
                     self._call(hook, lambda hook: hook.open(run))

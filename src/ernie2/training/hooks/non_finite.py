@@ -13,9 +13,9 @@ from ernie2.config.settings import Recipe
 from ernie2.console import log_warning
 from ernie2.errors import RunFailed
 from ernie2.model.multitask import MultiTaskModel
-from ernie2.training.distributed import World
+from ernie2.training.distributed import ProcessGroup
 from ernie2.training.hooks.base import Hook, StepDone
-from ernie2.training.parallel import whole
+from ernie2.training.parallel import full_tensor
 from ernie2.training.replay import write_bad_batch
 from ernie2.training.state import Position
 
@@ -34,9 +34,9 @@ class NonFiniteSteps(Hook):
     every_rank = True  # what they hold of the batch is gathered
 
     def __init__(
-        self, model: MultiTaskModel, recipe: Recipe, weights: Mapping[str, float], precision: str, world: World
+        self, model: MultiTaskModel, recipe: Recipe, weights: Mapping[str, float], precision: str, group: ProcessGroup
     ) -> None:
-        self._model, self._recipe, self._weights, self._world = model, recipe, weights, world
+        self._model, self._recipe, self._weights, self._group = model, recipe, weights, group
         self._precision, self._run = precision, Path(recipe.run)
 
     def on_step(self, done: StepDone, at: Position) -> None:
@@ -63,11 +63,11 @@ class NonFiniteSteps(Hook):
             str(number): {host: asdict(cursor) for host, cursor in lane.items()}
             for number, lane in done.inputs.lanes.items()
         }
-        for theirs, stood in self._world.gather((done.inputs.packs, standing)):
+        for theirs, stood in self._group.all_gather((done.inputs.packs, standing)):
             packs |= theirs
             lanes |= stood
-        parameters = {name: whole(parameter.detach()) for name, parameter in self._model.named_parameters()}
-        if self._world.first:
+        parameters = {name: full_tensor(parameter.detach()) for name, parameter in self._model.named_parameters()}
+        if self._group.is_first:
             write_bad_batch(folder, packs, self._model, parameters, {**self._facts(done), "lanes": lanes})
         raise RunFailed(
             f"{why} `python -m ernie2.training.replay {folder}` computes it again. The last checkpoint is whole; go on "

@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def run_ranks(size: int, arguments: Sequence[str | Path], code: int = 0) -> list[str]:
-    """Runs `python ARGUMENTS` as all ranks of a world, which all exit with `code`; returns what each printed."""
+    """Runs `python ARGUMENTS` as all ranks of a group, which all exit with `code`; returns what each printed."""
     codes, outputs = _run_ranks(size, arguments, free_port())
     if "EADDRINUSE" in "".join(outputs):  # another process took the port in between
         codes, outputs = _run_ranks(size, arguments, free_port())
@@ -67,9 +67,9 @@ def _variables(rank: int, size: int, port: int) -> dict[str, str]:
 
 
 def run_jobs(folder: Path, size: int, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What `rank_runs.py` noted of `jobs`, one after the other, on `size` ranks."""
+    """What `rank_main.py` noted of `jobs`, one after the other, on `size` ranks."""
     file = folder / f"jobs-{size}-{len(list(folder.glob('jobs-*.json')))}.json"
     file.write_text(json.dumps(list(jobs), default=str))
-    run_ranks(size, [TESTS / "rank_runs.py", file])
+    run_ranks(size, [TESTS / "rank_main.py", file])
     found: list[dict[str, Any]] = json.loads(file.with_suffix(".out").read_text())
     return found

@@ -1,6 +1,6 @@
-"""What one rank of a world does in tests, started by `tests/worlds.py`: trains tiny runs and notes every step.
+"""What one rank of a group does in tests, started by `tests/ranks.py`: trains tiny runs and notes every step.
 
-    RANK=0 WORLD_SIZE=2 … python rank_runs.py JOBS.json
+    RANK=0 WORLD_SIZE=2 … python rank_main.py JOBS.json
 
 A job names a run folder, shards, changes to the tiny recipe, and optionally `stop` (steps after which it stops with a
 checkpoint), `resume`, or `only` (by task, the one lane in which it scores anything). Rank 0 writes what it noted into
@@ -23,7 +23,7 @@ from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training import checkpoints
 from ernie2.training import trainer as trainer_module
-from ernie2.training.distributed import open_world
+from ernie2.training.distributed import open_process_group
 
 
 class Stopped(BaseException):
@@ -57,20 +57,20 @@ def scored_in(lanes, loader):
     loader.take = taking
 
 
-def train(job, world):
+def train(job, group):
     """Runs a job; returns what happened in every step, the same on all ranks."""
     steps, take = [], trainer_module.take_step
     folder = Path(job["folder"])
-    trainer = build(tiny_run.recipe(folder, **job.get("changes", {})), Shards(Path(job["shards"])), world=world).trainer
+    trainer = build(tiny_run.recipe(folder, **job.get("changes", {})), Shards(Path(job["shards"])), group=group).trainer
     scored_in(job.get("only", {}), trainer.inputs.loader)
     if job.get("resume"):
-        trainer.restore(world.on_first(lambda: checkpoints.newest(folder / "run")))
+        trainer.restore(group.run_on_first(lambda: checkpoints.newest(folder / "run")))
 
     def noting(model, optimizer, batch, *options):
         result = take(model, optimizer, batch, *options)
         mine = [fingerprint(pack) for pack in batch.packs[: len(trainer.inputs.numbers)]]
-        by_rank = world.gather(mine)
-        found = [by_rank[lane % world.size][lane // world.size] for lane in range(trainer.stream.lanes)]
+        by_rank = group.all_gather(mine)
+        found = [by_rank[lane % group.size][lane // group.size] for lane in range(trainer.stream.lanes)]
         losses = {name: float(loss) / result.counts[name] for name, loss in result.losses.items()}
         idle = sorted(n for n, h in model.heads.items() if all(p.grad is None for p in h.parameters()))
         steps.append({"packs": found, "losses": losses, "norm": float(result.grad_norm), "idle": idle})
@@ -99,9 +99,9 @@ def main(file):
     trainer_module.choose_compiling = lambda wanted, device: wanted is True
     compile_parts = MultiTaskModel.compile_parts
     MultiTaskModel.compile_parts = lambda model: compile_parts(model, "eager")  # all of it but making kernels
-    with open_world() as world:
-        found = [train(job, world) for job in jobs]
-        if world.first:
+    with open_process_group() as group:
+        found = [train(job, group) for job in jobs]
+        if group.is_first:
             file.with_suffix(".out").write_text(json.dumps(found))
 
 
