@@ -1,4 +1,4 @@
-"""Worlds of several processes on this machine, as torchrun would start them, for tests."""
+"""Run code as several ranks on this machine, as torchrun starts them, for tests."""
 
 from __future__ import annotations
 
