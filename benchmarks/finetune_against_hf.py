@@ -39,8 +39,8 @@ from rich.table import Table
 from comparisons.script import count, output_file, reported_errors
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.overrides import apply_assignments
-from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Head, LabelledData
+from ernie2.datasets.registry import load_dataset
 from ernie2.finetuning.encoding import EncodedData, EncodedSequence, ExampleEncoder
 from ernie2.finetuning.finetuned_model import FinetunedConfig, FinetunedModel, save_finetuned
 from ernie2.finetuning.heads import EncoderWithHead, output_count
@@ -78,7 +78,7 @@ def ready(
     source: PretrainedCheckpoint, data: LabelledData, settings: FineTuningSettings, seed: int, folder: Path
 ) -> tuple[Ready, FinetunedModel]:
     """Everything both sides share; the model is ours, with the parameters that lie in `start`."""
-    data = data.with_train_examples(settings.train_examples)
+    data = data.limit_train_examples(settings.train_examples)
     encoder = ExampleEncoder(source.tokenizer, data.head, data.labels, settings, source.stored.settings.segment_types)
     carrier, _ = source.build(settings, seed)
     outputs = output_count(data.head, len(data.labels))
@@ -86,7 +86,7 @@ def ready(
     facts = FinetunedConfig(head=data.head, labels=data.labels, settings=settings, dataset=data.name)
     tuned = FinetunedModel(model, source.tokenizer, facts, carrier.vocab_size)
     save_finetuned(folder / "start", tuned)
-    train = encoder.encode(data.need("train").examples, labelled=True)
+    train = encoder.encode(data.require_split("train").examples, labelled=True)
     return Ready(data, settings, encoder, train, folder / "start"), tuned
 
 
@@ -157,11 +157,11 @@ def orders(made: Ready, seed: int) -> Iterator[Any]:
 
 def losses(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict[str, Any]]:
     """The largest difference of the first losses, a row a data set."""
-    sets = [("mrpc", load("mrpc", given.glue), "mrpc"), ("stsb", load("stsb", given.glue), "stsb")]
+    sets = [("mrpc", load_dataset("mrpc", given.glue), "mrpc"), ("stsb", load_dataset("stsb", given.glue), "stsb")]
     if given.tags:
-        sets.append(("msra_ner", load("msra_ner", files={"train": given.tags}), "msra_ner"))
+        sets.append(("msra_ner", load_dataset("msra_ner", files={"train": given.tags}), "msra_ner"))
     if given.spans:
-        sets.append(("spans", load("cmrc2018", files={"train": given.spans}), "cmrc2018"))
+        sets.append(("spans", load_dataset("cmrc2018", files={"train": given.spans}), "cmrc2018"))
     rows = []
     for name, data, settings_of in sets:
         exact = ["dropout=0", "attention_dropout=0", "precision=fp32", *given.settings]
@@ -229,14 +229,14 @@ def their_run(made: Ready, seed: int, dev: EncodedData, folder: Path, metric: st
         values: list[Any] = [float(row[0]) for row in logits]
     else:
         values = [made.data.labels[int(row.argmax())] for row in logits]
-    return compute_metrics(made.data, made.data.need("dev").examples, values)[metric], rate
+    return compute_metrics(made.data, made.data.require_split("dev").examples, values)[metric], rate
 
 
 def scores(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict[str, Any]]:
     """Every run of both sides, the difference with its interval, and the ratio of speeds."""
     rows = []
     for name in given.sets:
-        data = load(name, given.glue)
+        data = load_dataset(name, given.glue)
         limit = ["train_examples=10000"] if name == "sst2" else []
         wanted = apply_assignments(settings_for(name, source.size), ["precision=fp32", *limit, *given.settings])
         settings, _ = fit_lengths(wanted, source, data.head)
@@ -246,7 +246,7 @@ def scores(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict
         for seed in range(given.seeds):
             with tempfile.TemporaryDirectory() as folder:
                 made, tuned = ready(source, data, settings, seed, Path(folder))
-                examples = made.data.need("dev").examples
+                examples = made.data.require_split("dev").examples
                 dev = made.encoder.encode(examples, labelled=False)
                 history = train_model(tuned.model, made.train.sequences, settings, seed, CPU)
                 outcomes = predict_examples(tuned, examples, CPU, dev)

@@ -35,8 +35,8 @@ from comparisons.script import count, output_file, reported_errors
 from comparisons.side_process import side_process
 from ernie2.config.overrides import apply_assignments
 from ernie2.config.settings import EncoderSettings
-from ernie2.datasets.declared import load
 from ernie2.datasets.examples import Example, LabelledData, Split
+from ernie2.datasets.registry import load_dataset
 from ernie2.errors import Ernie2Error
 from ernie2.finetuning.paper import settings_for
 from ernie2.finetuning.pretrained import fit_lengths, load_pretrained
@@ -94,7 +94,7 @@ _side: dict[str, Any] = {}
 def prepare(name: str, model: str, glue: str | None, overrides: list[str], folder: Path) -> dict[str, Any]:
     """Read data and model into this process; return the facts of the set."""
     source = load_pretrained(model)
-    data = load(name, glue) if glue else made_up_data(name)
+    data = load_dataset(name, glue) if glue else made_up_data(name)
     settings, _ = fit_lengths(apply_assignments(settings_for(name, source.size), overrides), source, data.head)
     folder.mkdir()
     made, tuned = ready(source, data, settings, 0, folder)

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ernie2.datasets.declared import find_dataset
 from ernie2.datasets.examples import Example
 from ernie2.datasets.labelled_files import class_name, read_labelled
+from ernie2.datasets.registry import find_dataset
 from ernie2.errors import DataError
 
 

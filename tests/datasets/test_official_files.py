@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.datasets.declared import find_dataset
-from ernie2.datasets.official_files import find_files, given_file
+from ernie2.datasets.official_files import find_files, match_given_file
+from ernie2.datasets.registry import find_dataset
 from ernie2.errors import DataError
 
 
@@ -21,7 +21,7 @@ def lay(folder: Path, *names: str) -> str:
 def found(name: str, folder: str, **options: bool) -> dict[str, tuple[tuple[str, ...], str]]:
     files = find_files(find_dataset(name), folder, **options)
     return {
-        split: (tuple(file.removeprefix(folder + "/") for file in one.files), one.standing)
+        split: (tuple(file.removeprefix(folder + "/") for file in one.files), one.provenance)
         for split, one in files.items()
     }
 
@@ -40,7 +40,7 @@ def test_the_official_folder_of_folders_and_the_sets_own_are_both_taken(tmp_path
 def test_a_set_without_a_folder_of_its_own_is_not_read_from_another(tmp_path: Path) -> None:
     root = lay(tmp_path, "train.tsv")
     assert found("rte", root)
-    assert not found("rte", root, own_folder=False)
+    assert not found("rte", root, include_root=False)
     assert not found("rte", lay(tmp_path / "glue_data", "QNLI/train.tsv"))
 
 
@@ -87,16 +87,16 @@ def test_what_is_no_folder_is_refused_and_a_named_file_must_be_there(tmp_path: P
     with pytest.raises(DataError, match="is not a folder"):
         find_files(find_dataset("rte"), f"{tmp_path}/none")
     with pytest.raises(DataError, match="there is no file"):
-        given_file(f"{tmp_path}/none.tsv")
+        match_given_file(f"{tmp_path}/none.tsv")
 
 
 def test_a_named_file_whose_name_says_it_stands_in_is_not_taken_for_the_set(tmp_path: Path) -> None:
     folder = lay(tmp_path, "train_from_lcqmc.tsv", "cmrc2018_trial.json", "train_subset9k.tsv", "mine.tsv")
 
-    def standing(name: str, file: str) -> str:
-        return given_file(f"{folder}/{file}", find_dataset(name).splits["train"]).standing
+    def provenance(name: str, file: str) -> str:
+        return match_given_file(f"{folder}/{file}", find_dataset(name).splits["train"]).provenance
 
-    assert standing("bq", "train_from_lcqmc.tsv") == "stand-in"
-    assert standing("cmrc2018", "cmrc2018_trial.json") == "stand-in"
-    assert standing("mnli", "train_subset9k.tsv") == "subset"
-    assert standing("bq", "mine.tsv") == "official"  # its size decides then
+    assert provenance("bq", "train_from_lcqmc.tsv") == "stand-in"
+    assert provenance("cmrc2018", "cmrc2018_trial.json") == "stand-in"
+    assert provenance("mnli", "train_subset9k.tsv") == "subset"
+    assert provenance("bq", "mine.tsv") == "official"  # its size decides then

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.datasets.declared import find_dataset
 from ernie2.datasets.examples import Answer, Example
-from ernie2.datasets.span_files import answers_of, locate, question_of, read_questions, read_spans
+from ernie2.datasets.registry import find_dataset
+from ernie2.datasets.span_files import locate_answer, parse_answers, parse_question, read_questions, read_spans
 from ernie2.errors import DataError
 
 CONTEXT = "李白是唐代诗人。李白生于701年。"
@@ -47,12 +47,12 @@ def read(file: Path, name: str = "cmrc2018", labelled: bool = True) -> tuple[lis
 def test_a_start_is_right_where_the_text_stands_else_the_nearest_occurrence_is_taken(
     start: int | None, found: int, kind: str
 ) -> None:
-    assert locate(CONTEXT, "李白", start) == (found, kind)
+    assert locate_answer(CONTEXT, "李白", start) == (found, kind)
 
 
 @given(st.text("ab", max_size=30), st.text("ab", max_size=3), st.integers(-2, 40))
 def test_a_place_that_is_given_always_holds_the_text(context: str, text: str, start: int) -> None:
-    place, kind = locate(context, text, start)
+    place, kind = locate_answer(context, text, start)
     if kind == "absent":
         assert not text or text not in context
     else:
@@ -130,7 +130,7 @@ def test_traditional_files_are_turned_into_simplified_and_offsets_stay(
 ) -> None:
     table = dict(zip("國學為時間這個", "国学为时间这个", strict=True))
     monkeypatch.setattr(
-        "ernie2.datasets.span_files.simplifier", lambda file: lambda text: "".join(table.get(c, c) for c in text)
+        "ernie2.datasets.span_files.build_simplifier", lambda file: lambda text: "".join(table.get(c, c) for c in text)
     )
     question = {"id": "1", "question": "這個?", "answers": [{"text": "國學", "answer_start": 2}]}
     content = {"data": [{"paragraphs": [{"context": "時間國學為", "qas": [question]}]}]}
@@ -158,40 +158,40 @@ def test_half_a_surrogate_pair_in_a_context_is_refused_with_the_file(tmp_path: P
 
 
 def test_an_answer_is_a_string_and_its_start_may_be_written_with_a_point() -> None:
-    assert list(answers_of({"text": ["a"], "answer_start": [4.0]}, "here")) == [("a", 4)]
+    assert list(parse_answers({"text": ["a"], "answer_start": [4.0]}, "here")) == [("a", 4)]
     for wrong in ([None], {"text": None}, {"text": [None]}, {"text": ["a", 5]}, [{"text": float("nan")}]):
         with pytest.raises(DataError, match=r"here: an answer is (null|NaN|a number), not a string"):
-            list(answers_of(wrong, "here"))
+            list(parse_answers(wrong, "here"))
 
 
 @pytest.mark.parametrize(
     ("start", "number"), [("6", 6), (" 6 ", 6), ("6.0", 6), (6, 6), (0, 0), (None, None), ("", None)]
 )
 def test_a_start_may_be_written_as_a_string_and_may_be_missing(start: Any, number: int | None) -> None:
-    assert list(answers_of({"text": "a", "answer_start": start}, "here")) == [("a", number)]
-    assert list(answers_of({"text": ["a"], "answer_start": [start]}, "here")) == [("a", number)]
+    assert list(parse_answers({"text": "a", "answer_start": start}, "here")) == [("a", number)]
+    assert list(parse_answers({"text": ["a"], "answer_start": [start]}, "here")) == [("a", number)]
 
 
 @pytest.mark.parametrize("start", ["8.5", 8.5, True, "x", "1_0", "٦", [6], {"a": 1}, float("inf")])
 def test_a_start_that_is_no_whole_number_is_refused(start: Any) -> None:
     for answers in ({"text": "a", "answer_start": start}, {"text": ["a"], "answer_start": [start]}):
         with pytest.raises(DataError, match=r"^here: an answer_start is .*; write a whole number, from 0 on.$"):
-            list(answers_of(answers, "here"))
+            list(parse_answers(answers, "here"))
 
 
 @pytest.mark.parametrize("start", [6, 0, "6", True])
 def test_one_start_beside_a_list_of_texts_is_refused(start: Any) -> None:
     with pytest.raises(DataError, match=r"^here: text is a list, but answer_start is (a number|a string|true); write"):
-        list(answers_of({"text": ["a"], "answer_start": start}, "here"))
+        list(parse_answers({"text": ["a"], "answer_start": start}, "here"))
 
 
 @pytest.mark.parametrize(
     ("cell", "impossible"), [("True", True), ("1", True), (1.0, True), ("false", False), (0, False)]
 )
 def test_is_impossible_counts_in_a_row_a_question_also_where_it_is_a_word(cell: Any, impossible: bool) -> None:
-    assert question_of("here", 1, "q", "c", None, cell).answers == (() if impossible else None)
+    assert parse_question("here", 1, "q", "c", None, cell).answers == (() if impossible else None)
 
 
 def test_is_impossible_that_is_neither_true_nor_false_is_refused() -> None:
     with pytest.raises(DataError, match="here: is_impossible is 'perhaps'; write true or false"):
-        question_of("here", 1, "q", "c", [], "perhaps")
+        parse_question("here", 1, "q", "c", [], "perhaps")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.datasets.own_data import own_data
-from ernie2.datasets.tag_files import is_tag_file, read_tagged
+from ernie2.datasets.tag_files import is_tag_file, read_tag_file
+from ernie2.datasets.user_data import load_user_data
 from ernie2.errors import DataError
 
 PLAIN = "Li B-PER\nBai I-PER\nleft O\n\nDu B-PER\n. O\n"
@@ -32,7 +32,7 @@ def write(folder: Path, content: str, name: str = "x.conll") -> str:
     ],
 )
 def test_a_sentence_ends_at_an_empty_line_and_the_tag_is_in_the_last_column(tmp_path: Path, content: str) -> None:
-    rows, notes = read_tagged(write(tmp_path, content), "text", "label")
+    rows, notes = read_tag_file(write(tmp_path, content), "text", "label")
     assert [row.cells for row in rows] == [{"text": a, "label": b} for a, b in zip(SENTENCES, TAGS, strict=True)]
     assert rows[0].place.endswith("x.conll, lines 1 to 3")
     assert notes == []
@@ -40,15 +40,15 @@ def test_a_sentence_ends_at_an_empty_line_and_the_tag_is_in_the_last_column(tmp_
 
 def test_documents_comments_and_a_header_are_left_out_and_said(tmp_path: Path) -> None:
     content = "-DOCSTART- -X- O\n\n# sent_id = 1\nLi NN B-PER\n# NN O\n\n# CD O\nDu NN B-PER\n"
-    rows, notes = read_tagged(write(tmp_path, content), "text", "label")
+    rows, notes = read_tag_file(write(tmp_path, content), "text", "label")
     assert [row.cells["text"] for row in rows] == [["Li", "#"], ["#", "Du"]]  # a # with a tag is a token
     assert [note.partition(": ")[2] for note in notes] == ["1 -DOCSTART- lines left out", "1 comment lines left out"]
     header = "word\tpos\tner\n" + PLAIN.replace(" ", "\tNN\t")
-    rows, notes = read_tagged(write(tmp_path, header), "text", "label")
+    rows, notes = read_tag_file(write(tmp_path, header), "text", "label")
     assert [row.cells["text"] for row in rows] == SENTENCES
     assert notes[0].endswith("x.conll, line 1: a header line (word, pos, ner), left out")
     wrong = "Li X-PER\n" + PLAIN  # a wrong tag in the first line does not make it a header
-    assert read_tagged(write(tmp_path, wrong), "text", "label")[0][0].cells["label"][0] == "X-PER"
+    assert read_tag_file(write(tmp_path, wrong), "text", "label")[0][0].cells["label"][0] == "X-PER"
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def test_documents_comments_and_a_header_are_left_out_and_said(tmp_path: Path) -
 def test_a_sentence_may_begin_with_a_hash_that_has_a_tag(
     tmp_path: Path, content: str, tokens: list[list[str]], comments: int
 ) -> None:
-    rows, notes = read_tagged(write(tmp_path, content), "text", "label")
+    rows, notes = read_tag_file(write(tmp_path, content), "text", "label")
     assert [row.cells["text"] for row in rows] == tokens
     assert [note.partition(": ")[2] for note in notes] == [f"{comments} comment lines left out"] * (comments > 0)
 
 
 def test_columns_are_named_by_the_header_or_by_number(tmp_path: Path) -> None:
     header = write(tmp_path, "id\tword\tner\tnote\n1\tLi\tB-PER\tx\n2\tleft\tO\ty\n")
-    assert read_tagged(header, "word", "ner")[0][0].cells == {"word": ["Li", "left"], "ner": ["B-PER", "O"]}
+    assert read_tag_file(header, "word", "ner")[0][0].cells == {"word": ["Li", "left"], "ner": ["B-PER", "O"]}
     conllu = "1-2\tvom\t_\n1\tvon\tADP\n2\tdem\tDET\n2.1\tx\t_\n"
-    rows, notes = read_tagged(write(tmp_path, conllu), "2", "3")
+    rows, notes = read_tag_file(write(tmp_path, conllu), "2", "3")
     assert rows[0].cells == {"2": ["von", "dem"], "3": ["ADP", "DET"]}
     assert "2 lines of CoNLL-U that are no words (1-2, 1.1) left out" in notes[0]
     for text, label, message in (
@@ -85,7 +85,7 @@ def test_columns_are_named_by_the_header_or_by_number(tmp_path: Path) -> None:
         ("3", "label", "token and tag are both in column 3"),
     ):
         with pytest.raises(DataError, match=message):
-            read_tagged(write(tmp_path, conllu), text, label)
+            read_tag_file(write(tmp_path, conllu), text, label)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_columns_are_named_by_the_header_or_by_number(tmp_path: Path) -> None:
 )
 def test_faults_are_named_with_their_line(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_tagged(write(tmp_path, content), "text", "label")
+        read_tag_file(write(tmp_path, content), "text", "label")
 
 
 def test_txt_and_tsv_are_recognised_by_their_lines(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_what_may_be_a_table_or_tags_is_refused_until_the_user_says(tmp_path: Pa
 def test_a_conll_file_trains_as_sentences(tmp_path: Path) -> None:
     file = write(tmp_path, "-DOCSTART- O\n\n" + PLAIN, "x.txt")
     bare = write(tmp_path, "Li\nleft\n\nDu\n", "bare.conll")
-    data = own_data(file, file, bare, text="text", label="label")
+    data = load_user_data(file, file, bare, text="text", label="label")
     assert (data.head, data.scheme, data.metrics) == ("tagging", "IOB2", ("entity_f1", "token_accuracy"))
     assert [example.tokens for example in data.splits["train"].examples] == [tuple(one) for one in SENTENCES]
     assert [example.label for example in data.splits["train"].examples] == [tuple(one) for one in TAGS]
@@ -137,4 +137,4 @@ def test_a_conll_file_trains_as_sentences(tmp_path: Path) -> None:
     ]
     mixed = write(tmp_path, PLAIN + "\nLi M-PER\n", "mixed.conll")
     with pytest.raises(DataError, match=r"mixed.conll, line 8: the tag 'M-PER' stands with the prefixes B, I"):
-        own_data(mixed, file, text="text", label="label")
+        load_user_data(mixed, file, text="text", label="label")

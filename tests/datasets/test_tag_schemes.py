@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from ernie2.datasets.tag_schemes import (
     Scheme,
-    Tagged,
+    TaggedText,
     check_prefixes,
-    decide_scheme,
+    detect_scheme,
     entities,
-    first_break,
-    scheme_named,
+    first_violation,
+    parse_scheme,
     scheme_notes,
 )
 from ernie2.errors import ConfigError, DataError
@@ -31,8 +31,8 @@ WRITTEN: dict[Scheme, str] = {
 }
 
 
-def tagged(*texts: str) -> list[Tagged]:
-    return [Tagged(f"f, line {number}", text.split()) for number, text in enumerate(texts, 1)]
+def tagged(*texts: str) -> list[TaggedText]:
+    return [TaggedText(f"f, line {number}", text.split()) for number, text in enumerate(texts, 1)]
 
 
 @pytest.mark.parametrize("scheme", WRITTEN)
@@ -94,7 +94,7 @@ def written(length: int, found: list[tuple[str, int, int]], scheme: Scheme) -> l
 def test_entities_come_back_from_every_scheme(case: tuple[int, list[Any]], scheme: Scheme) -> None:
     tags = written(*case, scheme)
     assert entities(tags, scheme) == case[1]
-    assert first_break(tags, scheme) is None
+    assert first_violation(tags, scheme) is None
 
 
 @given(placed())
@@ -102,7 +102,7 @@ def test_entities_come_back_from_ioe1_unless_one_token_stands_alone_before_its_l
     case: tuple[int, list[Any]],
 ) -> None:
     tags = written(*case, "IOE1")
-    assert first_break(tags, "IOE1") is None
+    assert first_violation(tags, "IOE1") is None
     if not any(tag[0] == "E" and (at == 0 or tags[at - 1][1:] != tag[1:]) for at, tag in enumerate(tags)):
         assert entities(tags, "IOE1") == case[1]
 
@@ -110,23 +110,23 @@ def test_entities_come_back_from_ioe1_unless_one_token_stands_alone_before_its_l
 @pytest.mark.parametrize("scheme", WRITTEN)
 def test_the_scheme_of_training_tags_is_found(scheme: Scheme) -> None:
     inside = {"BIOES": "B-X I-X E-X", "BMES": "B-X M-X E-X", "BILOU": "B-X I-X L-X"}.get(scheme, "O O")
-    found, reason = decide_scheme(tagged(WRITTEN[scheme], inside))
+    found, reason = detect_scheme(tagged(WRITTEN[scheme], inside))
     assert found == scheme
     assert "name another with --scheme" in reason
 
 
 def test_what_tags_cannot_tell_is_iob2_and_that_is_said() -> None:
-    assert decide_scheme(tagged("B-X O")) == (
+    assert detect_scheme(tagged("B-X O")) == (
         "IOB2",
         "the only prefix is B-, which does not tell schemes apart; name another with --scheme",
     )
-    assert decide_scheme(tagged("I-X I-X O I-Y"))[0] == "IOB1"
-    assert decide_scheme(tagged("I-X E-X I-X O I-Y"))[0] == "IOE1"
+    assert detect_scheme(tagged("I-X I-X O I-Y"))[0] == "IOB1"
+    assert detect_scheme(tagged("I-X E-X I-X O I-Y"))[0] == "IOE1"
 
 
 def test_tags_without_prefixes_have_no_scheme_and_bare_letters_have_one() -> None:
-    assert decide_scheme(tagged("NN VB O", "ADJ-SG NN"))[0] is None
-    assert decide_scheme(tagged("B M E S B E"))[0] == "BMES"
+    assert detect_scheme(tagged("NN VB O", "ADJ-SG NN"))[0] is None
+    assert detect_scheme(tagged("B M E S B E"))[0] == "BMES"
     assert entities(["B", "M", "E", "S"], "BMES") == [("_", 0, 3), ("_", 3, 4)]
 
 
@@ -145,13 +145,13 @@ def test_tags_without_prefixes_have_no_scheme_and_bare_letters_have_one() -> Non
 )
 def test_mixed_schemes_and_unknown_prefixes_are_refused_with_the_line(texts: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=f"f, {message}"):
-        decide_scheme(tagged(*texts))
+        detect_scheme(tagged(*texts))
 
 
 def test_a_named_scheme_is_taken_at_its_word_but_for_prefixes_it_does_not_have() -> None:
-    assert [scheme_named(name) for name in ("iobes", "BIO", "none")] == ["BIOES", "IOB2", None]
+    assert [parse_scheme(name) for name in ("iobes", "BIO", "none")] == ["BIOES", "IOB2", None]
     with pytest.raises(ConfigError, match=r"no tag scheme 'BIOS'.*Known: IOB1"):
-        scheme_named("BIOS")
+        parse_scheme("BIOS")
     check_prefixes(tagged("I-X O"), "IOB2")
     with pytest.raises(DataError, match=r"line 2: the tag 'E-X' is none of IOB2 \(prefixes: B, I, O\)"):
         check_prefixes(tagged("B-X", "E-X"), "IOB2")

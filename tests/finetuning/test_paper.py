@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from ernie2.datasets.declared import DATASETS
-from ernie2.datasets.examples import LabelledData, Split, Standing
+from ernie2.datasets.examples import LabelledData, Provenance, Split
+from ernie2.datasets.registry import DATASETS
 from ernie2.finetuning.paper import (
     default_settings,
     paper_comparison,
@@ -91,21 +91,21 @@ def test_where_settings_start_from_is_what_was_taken(monkeypatch: pytest.MonkeyP
 BASE, LARGE = (12, 768), (24, 1024)
 
 
-def data(name: str = "mrpc", **standings: Standing) -> LabelledData:
+def data(name: str = "mrpc", **standings: Provenance) -> LabelledData:
     splits = {split: Split((), (), standing) for split, standing in standings.items()}
     return LabelledData(name, "classification", ("0", "1"), ("accuracy",), splits)
 
 
 def test_rows_name_model_size_and_split() -> None:
     (bert, ernie) = paper_rows("mrpc", "base", "test")
-    assert bert.described() == "BERT base, test: 84.8 / 88.9 (accuracy / f1)"
-    assert ernie.described() == "ERNIE 2.0 base, test: 86.1 / 89.9 (accuracy / f1)"
-    assert [row.described() for row in paper_rows("mrpc", "large", "dev")] == [
+    assert bert.describe() == "BERT base, test: 84.8 / 88.9 (accuracy / f1)"
+    assert ernie.describe() == "ERNIE 2.0 base, test: 86.1 / 89.9 (accuracy / f1)"
+    assert [row.describe() for row in paper_rows("mrpc", "large", "dev")] == [
         "BERT large, dev: 88.0 (accuracy)",
         "XLNet large, dev: 89.2 (accuracy)",
         "ERNIE 2.0 large, dev: 89.7 (accuracy)",
     ]
-    assert paper_rows("dbqa", "large", "test")[0].described() == "ERNIE 2.0 large, test: 95.8 / 85.8 (mrr / f1)"
+    assert paper_rows("dbqa", "large", "test")[0].describe() == "ERNIE 2.0 large, test: 95.8 / 85.8 (mrr / f1)"
     assert [row.model for row in paper_rows("xnli", "base", "dev")] == ["BERT", "ERNIE 1.0", "ERNIE 2.0"]
 
 
@@ -137,7 +137,7 @@ def test_an_encoder_of_another_shape_than_the_papers_says_so() -> None:
 @pytest.mark.parametrize(
     "standings", [{"train": "stand-in", "dev": "official"}, {"train": "official", "dev": "stand-in"}]
 )
-def test_stand_ins_are_never_compared(standings: dict[str, Standing]) -> None:
+def test_stand_ins_are_never_compared(standings: dict[str, Provenance]) -> None:
     rows, words = paper_comparison(data(**standings), LARGE, "dev")
     assert not rows
     assert "not shown" in words

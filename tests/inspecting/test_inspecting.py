@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ernie2.errors import ConfigError, ShardError, UnknownTask
-from ernie2.inspecting.figures import inspect
+from ernie2.inspecting.inspection import inspect
 from ernie2.inspecting.text import render
 from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.storage.json_files import read_checked_json
@@ -125,7 +125,7 @@ def test_a_pair_is_shown_under_its_distance(tmp_path):
 
 def test_one_text_alone_says_why_sentence_distance_does_not_apply(shards):
     (task,) = inspect(shards, "sentence_distance", 1).tasks
-    assert "all are of one origin" in (task.why_not or "")
+    assert "all are of one origin" in (task.unusable_reason or "")
 
 
 def test_continuation_pieces_are_joined(tmp_path):
@@ -151,7 +151,7 @@ def test_a_cased_tokeniser_says_why_capitalization_does_not_apply(tmp_path):
     vocabulary.write_text("\n".join([*WORDS, *"abcdefghijklmnopqrstuvwxyz", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]))
     give_tokenizer(shards, load_tokenizer(vocabulary, lowercase=False))
     (task,) = inspect(shards, "capitalization_prediction", 2).tasks
-    assert "the tokeniser is cased" in (task.why_not or "")
+    assert "the tokeniser is cased" in (task.unusable_reason or "")
 
 
 def test_all_tasks_are_looked_through_where_none_is_named(shards):
@@ -198,7 +198,7 @@ def test_of_many_labels_the_ten_commonest_are_written_out(tmp_path):
 
 def test_shards_without_pairs_say_why_a_task_of_pairs_does_not_apply(shards):
     (task,) = inspect(shards, "discourse_relation", 5).tasks
-    assert "none of these corpora holds any: cities" in (task.why_not or "")
+    assert "none of these corpora holds any: cities" in (task.unusable_reason or "")
 
 
 def test_wrong_questions_are_refused(shards, tmp_path):
@@ -268,7 +268,7 @@ def test_only_tasks_that_read_such_spans_say_that_no_example_has_them(tmp_path):
         "sentence_reordering": {"corpora": ["plain"]},
     }
     found = inspect(shards, None, 2, 0, options, containing="entity")
-    assert [task.shows for task in found.tasks] == [True, False]
+    assert [task.has_spans for task in found.tasks] == [True, False]
     text = render(found)
     assert text.count("no example with 'entity' was found") == 1
     assert text.index("no example") < text.index("task sentence_reordering")

@@ -18,7 +18,7 @@ from ernie2.config.base import SettingsModel
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.config.plain_yaml import parse_yaml
 from ernie2.config.problems import explain, list_problems
-from ernie2.datasets.examples import METRICS, Head, Standing
+from ernie2.datasets.examples import METRICS, Head, Provenance
 from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import DataError, Ernie2Error, did_you_mean
 
@@ -48,11 +48,11 @@ class Files(SettingsModel):
     """Text of another origin that is put in the split's place."""
 
     @property
-    def in_its_place(self) -> tuple[tuple[tuple[str, ...], Standing], ...]:
+    def fallbacks(self) -> tuple[tuple[tuple[str, ...], Provenance], ...]:
         """What is read where no official file is there, and what it is."""
         return (self.subset, "subset"), (self.substitutes, "stand-in")
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """The accepted names, for messages."""
         names = ", ".join((*self.official, *self.subset, *self.substitutes))
         return f"{names} (also with .gz or .zst), {self.hub}-*.parquet"
@@ -70,7 +70,7 @@ class Columns(SettingsModel):
     """What the columns are, in order, where a .tsv or .csv has no line of names."""
 
 
-class Reported(SettingsModel):
+class PaperResult(SettingsModel):
     """One figure that the paper reports. `values` follow `parts`: the metrics of the data set, or the two halves of
     MNLI.
 
@@ -84,7 +84,7 @@ class Reported(SettingsModel):
     parts: tuple[str, ...]
     values: tuple[float, ...]
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """'ERNIE 2.0 base, test: 86.1 / 89.9 (accuracy / f1)'."""
         figures, parts = " / ".join(f"{value:.1f}" for value in self.values), " / ".join(self.parts)
         return f"{self.model} {self.size}, {self.split}: {figures} ({parts})"
@@ -132,7 +132,7 @@ class Dataset(SettingsModel):
     """The set whose model predicts this one."""
     settings: Mapping[Size, FineTuningSettings] = {}
     """How the paper fine-tunes its models of both sizes on it; none where another set's settings are taken."""
-    reported: tuple[Reported, ...] = ()
+    reported: tuple[PaperResult, ...] = ()
     """What the paper reports of it: for each of the columns at the top of the file a figure a part, or a dash."""
 
     def problems(self) -> Iterator[str]:
@@ -263,7 +263,7 @@ def _dataset(name: str, fields: Mapping[str, Any], shared: _DatasetsFile) -> Dat
 
 
 def _reported(name: str, table: Any, shared: _DatasetsFile) -> list[dict[str, Any]]:
-    """The rows of `Reported` that a table {parts: […], figures: "71.2/80.1 - …"} holds, without those of a dash."""
+    """The rows of `PaperResult` that a table {parts: […], figures: "71.2/80.1 - …"} holds, without those of a dash."""
     if not isinstance(table, dict) or table.keys() != {"parts", "figures"}:
         raise DataError(f"{name}:\n  - reported: must have the keys parts and figures.")
     cells = str(table["figures"]).split()

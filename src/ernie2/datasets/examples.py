@@ -20,10 +20,10 @@ METRICS: dict[Head, tuple[str, ...]] = {
     "span": ("exact_match", "answer_f1"),
 }
 """The metrics that a head can be measured by; finetuning/scoring/metrics.py computes them."""
-Standing = Literal["official", "subset", "stand-in", "own"]
+Provenance = Literal["official", "subset", "stand-in", "own"]
 """official: whole, by name and size; subset: a part of it; stand-in: other text in its place; own: a user's file."""
 
-STANDINGS: tuple[Standing, ...] = ("own", "official", "subset", "stand-in")
+PROVENANCES: tuple[Provenance, ...] = ("own", "official", "subset", "stand-in")
 """From the best to the worst; a data set stands as its worst split does."""
 
 
@@ -62,7 +62,7 @@ class Split:
 
     examples: tuple[Example, ...]
     files: tuple[str, ...]
-    standing: Standing
+    provenance: Provenance
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,11 +98,11 @@ class LabelledData:
     """split -> the file names that would have been read, for messages about a split that is missing."""
 
     @property
-    def standing(self) -> Standing:
-        """The worst standing of any split."""
-        return max((split.standing for split in self.splits.values()), key=STANDINGS.index)
+    def provenance(self) -> Provenance:
+        """The worst provenance of any split."""
+        return max((split.provenance for split in self.splits.values()), key=PROVENANCES.index)
 
-    def need(self, split: str) -> Split:
+    def require_split(self, split: str) -> Split:
         """The split of this name. Raises `DataError`, with the file names that are accepted, when it is not there."""
         if split not in self.splits:
             accepted = f" Accepted file names: {self.accepted[split]}." if split in self.accepted else ""
@@ -112,16 +112,18 @@ class LabelledData:
             )
         return self.splits[split]
 
-    def with_train_examples(self, count: int | None) -> LabelledData:
+    def limit_train_examples(self, count: int | None) -> LabelledData:
         """This with `count` of its training examples, always the same, in their order; itself where it has no more.
 
         What was official is a subset then, so that no figure of the paper stands beside it as if it were comparable.
         """
-        train = self.need("train")
+        train = self.require_split("train")
         if count is None or count >= len(train.examples):
             return self
         chosen = sorted(generator("training examples", count).permutation(len(train.examples))[:count])
-        standing: Standing = max(train.standing, "own" if train.standing == "own" else "subset", key=STANDINGS.index)
+        provenance: Provenance = max(
+            train.provenance, "own" if train.provenance == "own" else "subset", key=PROVENANCES.index
+        )
         notes = (*train.notes, f"{count:,} of {len(train.examples):,} training examples")
-        fewer = replace(train, examples=tuple(train.examples[i] for i in chosen), standing=standing, notes=notes)
+        fewer = replace(train, examples=tuple(train.examples[i] for i in chosen), provenance=provenance, notes=notes)
         return replace(self, splits={**self.splits, "train": fewer})

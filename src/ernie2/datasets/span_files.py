@@ -15,7 +15,7 @@ from typing import Any
 from ernie2.corpora.cells import is_missing, parse_number
 from ernie2.datasets.declarations import Dataset
 from ernie2.datasets.examples import Answer, Example
-from ernie2.datasets.simplified import is_traditional, simplifier
+from ernie2.datasets.simplified_chinese import build_simplifier, is_traditional
 from ernie2.errors import DataError
 from ernie2.storage.files import json_name, json_value, read_lines
 from ernie2.storage.tables import column, read_rows
@@ -49,11 +49,11 @@ def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Exa
     questions = list(read_questions(file))
     notes = []
     if dataset.traditional and is_traditional(question.context for question in questions):
-        simplify = cache(simplifier(file))  # many questions share a context
-        questions = [_converted(question, simplify) for question in questions]
+        simplify = cache(build_simplifier(file))  # many questions share a context
+        questions = [_simplify_question(question, simplify) for question in questions]
         notes.append(f"{file}: Traditional characters turned into Simplified, one for one")
     counts: Counter[str] = Counter()
-    examples = [replace(one, label=one.label or None) for one in (located(each, counts) for each in questions)]
+    examples = [replace(one, label=one.label or None) for one in (build_example(each, counts) for each in questions)]
     if labelled and not counts:
         raise DataError(f"no question in {file} has an answer; training and development files need them.")
     bare = [question.place for question in questions if not question.answers]
@@ -75,7 +75,7 @@ def read_questions(file: str) -> Iterator[Question]:
             names = [column(row, (name,)) for name in ("question", "context", "answers")]
             question, context, answers = (row.cells[name] for name in names)
             impossible = row.cells.get("is_impossible")
-            yield question_of(row.place, row.cells.get("id", number), question, context, answers, impossible)
+            yield parse_question(row.place, row.cells.get("id", number), question, context, answers, impossible)
         return
     content = json_value(b"\n".join(read_lines(file)), file)
     try:
@@ -87,12 +87,12 @@ def read_questions(file: str) -> Iterator[Question]:
         ) from error
 
 
-def located(question: Question, counts: Counter[str]) -> Example:
+def build_example(question: Question, counts: Counter[str]) -> Example:
     """The example of a question, its answers found; counts answers as right, wrong, missing (no start was given) or
     absent (not in the context), and questions whose answers are all absent as `lost`."""
     answers = []
     for text, start in question.answers or ():
-        found, kind = locate(question.context, text, start)
+        found, kind = locate_answer(question.context, text, start)
         counts[kind] += 1
         answers.append(Answer(text, found))
     if answers and all(answer.start < 0 for answer in answers):
@@ -101,7 +101,7 @@ def located(question: Question, counts: Counter[str]) -> Example:
     return Example(question.id, question.question, question.context, label)
 
 
-def locate(context: str, text: str, start: int | None) -> tuple[int, str]:
+def locate_answer(context: str, text: str, start: int | None) -> tuple[int, str]:
     """(where `text` stands in `context`, or -1; 'right', 'wrong', 'missing' or 'absent').
 
     A start is right when the text stands there. Else the occurrence nearest to it is taken, the first one where the
@@ -145,10 +145,10 @@ def _nested(file: str, content: Any) -> Iterator[Question]:
         for query in paragraph["qas"]:
             identity, question, context = query[names[0]], query[names[1]], paragraph[names[2]]
             answers, impossible = query.get("answers"), query.get("is_impossible")
-            yield question_of(f"{file}, question {identity}", identity, question, context, answers, impossible)
+            yield parse_question(f"{file}, question {identity}", identity, question, context, answers, impossible)
 
 
-def question_of(
+def parse_question(
     place: str, identity: Any, question: Any, context: Any, answers: Any, impossible: Any = None
 ) -> Question:
     """The question that these cells hold; `impossible` makes it unanswerable.
@@ -157,7 +157,7 @@ def question_of(
     """
     if not isinstance(question, str) or not isinstance(context, str):
         raise DataError(f"{place}: question and context must be text.")
-    found = None if is_missing(answers) else tuple(answers_of(answers, place))
+    found = None if is_missing(answers) else tuple(parse_answers(answers, place))
     unanswerable = _is_true(impossible, place)
     if unanswerable and found:
         raise DataError(f"{place}: is_impossible is set, but there is an answer; take out one of them.")
@@ -170,11 +170,11 @@ def _is_true(value: Any, place: str) -> bool:
         return False
     truth = _TRUTHS.get(str(value).strip().lower())
     if truth is None:
-        raise DataError(f"{place}: is_impossible is {_said(value)}; write true or false.")
+        raise DataError(f"{place}: is_impossible is {_abbreviate(value)}; write true or false.")
     return truth
 
 
-def answers_of(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
+def parse_answers(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
     """(text, start or None) of answers written as a string, strings, objects, or the Hub's object of two lists.
 
     Raises `DataError` for any other form.
@@ -197,7 +197,7 @@ def answers_of(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
         yield _text(value["text"], place), _start(value.get("answer_start"), place)
     elif isinstance(value, Sequence):
         for one in value:
-            yield from answers_of(_text(one, place) if one is None else one, place)
+            yield from parse_answers(_text(one, place) if one is None else one, place)
     else:
         raise DataError(f"{place}: answers are text, or objects with text and answer_start; got {value!r}.")
 
@@ -214,22 +214,22 @@ def _start(value: Any, place: str) -> int | None:
         return None
     number = parse_number(value)
     if number is None or not number.is_integer():
-        raise DataError(f"{place}: an answer_start is {_said(value)}; write a whole number, from 0 on.")
+        raise DataError(f"{place}: an answer_start is {_abbreviate(value)}; write a whole number, from 0 on.")
     return int(number)
 
 
-def _said(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     """A cell for a message, never more than a few words."""
     return repr(value)[:60] if isinstance(value, str | float) else json_name(value)
 
 
-def _converted(question: Question, simplify: Callable[[str], str]) -> Question:
+def _simplify_question(question: Question, simplify: Callable[[str], str]) -> Question:
     """The question in Simplified characters. An answer is cut from the converted context, so that it stands in it even
     where a character is converted otherwise outside its sentence."""
     context = simplify(question.context)
     answers = []
     for text, start in question.answers or ():
-        place, _ = locate(question.context, text, start)
+        place, _ = locate_answer(question.context, text, start)
         answers.append((context[place : place + len(text)] if place >= 0 else simplify(text), start))
     found = None if question.answers is None else tuple(answers)
     return Question(question.place, question.id, simplify(question.question), context, found)

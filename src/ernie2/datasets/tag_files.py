@@ -22,10 +22,10 @@ _NAMES = (".conll", ".conllu", ".bio", ".iob")
 TAG_FILES = tuple(f"{name}{packed}" for name in _NAMES for packed in ("", ".gz", ".zst"))
 """Extensions of files that are always read so; .txt and .tsv are where their lines look so."""
 
-_PERHAPS = tuple(f"{name}{packed}" for name in (".txt", ".tsv") for packed in ("", ".gz", ".zst"))
+_AMBIGUOUS_FILES = tuple(f"{name}{packed}" for name in (".txt", ".tsv") for packed in ("", ".gz", ".zst"))
 _DEFAULTS = ("text", "label")
 """What `--text` and `--label` are unless they are given."""
-LOOKED_AT = 2_000
+SNIFFED_LINES = 2_000
 """How many lines decide whether lines are tagged."""
 _DOCUMENT = "-DOCSTART-"
 _SPACES = re.compile(r"[ \t]+")
@@ -66,10 +66,10 @@ def is_tag_file(
     if lines is None:
         if file.lower().endswith(TAG_FILES):
             return True
-        if tagging is False or not file.lower().endswith(_PERHAPS):
+        if tagging is False or not file.lower().endswith(_AMBIGUOUS_FILES):
             return False
         lines = text_lines(file)
-    shown = list(_lines(islice(lines, LOOKED_AT), file, Counter()))
+    shown = list(_lines(islice(lines, SNIFFED_LINES), file, Counter()))
     rows = [line.cells for line in shown if line.cells]
     if len(rows) < 2 or len({len(cells) for cells in rows}) > 1 or any(_TEXT.search(cells[0]) for cells in rows):
         return False
@@ -96,7 +96,7 @@ def is_tag_file(
     return (tagged or tagging is True) if parted else (tagged and tagging is True)
 
 
-def read_tagged(
+def read_tag_file(
     file: str,
     text: str,
     label: str | None,
@@ -115,7 +115,7 @@ def read_tagged(
     """
     counts: Counter[str] = Counter()
     lines = _lines(text_lines(file) if content is None else content, file, counts)
-    head = list(islice(lines, LOOKED_AT))
+    head = list(islice(lines, SNIFFED_LINES))
     first = next((line for line in head if line.cells), None)
     if first is None:
         raise DataError(f"{file}: there is no token in it.")
@@ -159,8 +159,8 @@ def read_tagged(
 def _lines(lines: Iterable[str], file: str, counts: Counter[str]) -> Iterator[_Line]:
     """The lines that are neither comments nor document marks, which are counted."""
     lines = iter(lines)
-    head = list(islice(lines, LOOKED_AT))
-    plain = list(_surely_tokens(head))
+    head = list(islice(lines, SNIFFED_LINES))
+    plain = list(_token_lines(head))
     by_tab = "\t" in plain[0] if plain else any("\t" in line for line in head)
     width = len(_cells(plain[0], by_tab=by_tab)) if plain else 0
     seen = {part for line in plain for part in enumerate(_cells(line, by_tab=by_tab))}
@@ -181,7 +181,7 @@ def _lines(lines: Iterable[str], file: str, counts: Counter[str]) -> Iterator[_L
             yield _Line(number, cells)
 
 
-def _surely_tokens(head: Iterable[str]) -> Iterator[str]:
+def _token_lines(head: Iterable[str]) -> Iterator[str]:
     """The lines that neither are empty nor can be a comment or a document mark."""
     inside = False
     for line in head:

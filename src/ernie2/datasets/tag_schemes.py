@@ -45,14 +45,14 @@ _LETTERS = frozenset().union(*_PREFIXES.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Tagged:
+class TaggedText:
     """The tags of one text and its place in a file, for messages."""
 
     place: str
     tags: Sequence[str]
 
 
-def scheme_named(name: str) -> Scheme | None:
+def parse_scheme(name: str) -> Scheme | None:
     """Return the scheme of this name in any case (IOBES is BIOES), or None for `none`. Raises `ConfigError`."""
     key = name.upper()
     if key == NO_SCHEME.upper():
@@ -66,7 +66,7 @@ def scheme_named(name: str) -> Scheme | None:
     return cast(Scheme, key)
 
 
-def decide_scheme(training: Sequence[Tagged]) -> tuple[Scheme | None, str]:
+def detect_scheme(training: Sequence[TaggedText]) -> tuple[Scheme | None, str]:
     """Return (scheme, reason) of training tags; None where no tag but O has a prefix.
 
     The scheme must hold for every text. Tags that fit IOB2 are IOB2, whatever else they fit. Raises `DataError`, naming
@@ -90,9 +90,9 @@ def decide_scheme(training: Sequence[Tagged]) -> tuple[Scheme | None, str]:
     candidates = [scheme for scheme, allowed in _PREFIXES.items() if prefixes <= allowed]
     if not candidates:
         raise DataError(_mixed(marked, prefixes))
-    broken: dict[Scheme, tuple[Tagged, int]] = {}
+    broken: dict[Scheme, tuple[TaggedText, int]] = {}
     for scheme in candidates:
-        found = next(((one, at) for one in training if (at := first_break(one.tags, scheme)) is not None), None)
+        found = next(((one, at) for one in training if (at := first_violation(one.tags, scheme)) is not None), None)
         if found is None:
             return scheme, _reason(scheme, prefixes)
         broken[scheme] = found
@@ -104,7 +104,7 @@ def decide_scheme(training: Sequence[Tagged]) -> tuple[Scheme | None, str]:
     )
 
 
-def check_prefixes(tagged: Sequence[Tagged], scheme: Scheme) -> None:
+def check_prefixes(tagged: Sequence[TaggedText], scheme: Scheme) -> None:
     """Raise `DataError`, naming the place, for a tag whose prefix `scheme` does not have."""
     for one in tagged:
         for tag in one.tags:
@@ -115,13 +115,13 @@ def check_prefixes(tagged: Sequence[Tagged], scheme: Scheme) -> None:
                 )
 
 
-def scheme_notes(name: str, tagged: Sequence[Tagged], scheme: Scheme) -> list[str]:
+def scheme_notes(name: str, tagged: Sequence[TaggedText], scheme: Scheme) -> list[str]:
     """Return what to report of the tags of a file: how many tokens are marked and belong to no entity.
 
     Raises `DataError` where these are more than nine tenths of the marked ones: the file then follows another scheme.
     """
     marked = outside = 0
-    first: Tagged | None = None
+    first: TaggedText | None = None
     for one in tagged:
         covered = sum(end - start for _, start, end in entities(one.tags, scheme))
         here = sum(tag != "O" for tag in one.tags)
@@ -153,7 +153,7 @@ def entities(tags: Sequence[str], scheme: Scheme = "IOB2") -> list[Entity]:
     ]
 
 
-def first_break(tags: Sequence[str], scheme: Scheme) -> int | None:
+def first_violation(tags: Sequence[str], scheme: Scheme) -> int | None:
     """Return the index of the first tag that does not follow `scheme`, or None."""
     if scheme == "IOE1":  # not by `entities`, which does not find every entity of IOE1
         split = [*map(_split, tags), ("O", "")]

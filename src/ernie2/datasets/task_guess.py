@@ -40,9 +40,9 @@ from ernie2.errors import DataError
 from ernie2.formatting import quantity
 from ernie2.storage.tables import Row
 
-KIND_NAMES: Mapping[Head, str] = {"span": "extractive question answering", "multi_label": "multi-label classification"}
+HEAD_NAMES: Mapping[Head, str] = {"span": "extractive question answering", "multi_label": "multi-label classification"}
 """What users call a kind of task, where it is not the name of its head."""
-CLASSES_AT_MOST = 20
+MAX_INTEGER_CLASSES = 20
 """So many different whole numbers are taken for classes without asking more of them."""
 CHOICES = ("choice", "choices", "options", "endings", "candidates")
 """Columns in which data of multiple choice keep the list of choices."""
@@ -63,7 +63,7 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
         for name in CHOICES:
             choices = row.cells.get(name)
             if isinstance(parse_json_cell(choices, row.place), list | dict) or is_python_repr(choices):
-                raise multiple_choice(row.place, name)
+                raise multiple_choice_error(row.place, name)
     strict = all(is_python_repr(row.cells[texts[0]]) for row in rows)  # one text of many may be written so
     firsts = [(parse_table_cell if strict else parse_json_cell)(row.cells[texts[0]], row.place) for row in rows]
     if any(_is_answer(value) for value in labels) and len(texts) == 1:
@@ -114,7 +114,7 @@ def _spellings(cells: Sequence[tuple[Row, Any]], label: str) -> dict[float | Non
     return spellings
 
 
-def multiple_choice(place: str, name: str) -> DataError:
+def multiple_choice_error(place: str, name: str) -> DataError:
     """Return the error for data of multiple choice, whose choices are a list in `name`."""
     return DataError(
         f"{place}: {name!r} is a list of choices; multiple choice is not supported. Write a row for each choice, with "
@@ -156,7 +156,7 @@ def _whole_numbers(numbers: Sequence[float], label: str, first: Row, *, strings:
     different = {int(number) for number in numbers}
     low, high = min(different), max(different)
     said = f"{quantity(len(different), 'class', 'classes')} in {label!r}"
-    if len(different) <= CLASSES_AT_MOST:
+    if len(different) <= MAX_INTEGER_CLASSES:
         return said
     if strings:
         return f"{said}, whole numbers written as strings; if they are a scale, use --head regression"

@@ -10,10 +10,10 @@ from typing import Any
 
 from ernie2.config.overrides import apply_assignments
 from ernie2.console import log_info, log_result, log_warning
-from ernie2.datasets.declared import DATASETS, GROUPS, available, load
 from ernie2.datasets.examples import LabelledData
 from ernie2.datasets.official_files import find_files
-from ernie2.datasets.own_data import own_data
+from ernie2.datasets.registry import DATASETS, GROUPS, find_available, load_dataset
+from ernie2.datasets.user_data import load_user_data
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.glue_submission import check_test_files, predict_submission
 from ernie2.finetuning.jobs import MODEL, Job, RunResult
@@ -66,7 +66,7 @@ def finetune(
 ) -> FinetuneResult:
     """Fine-tunes a checkpoint of any kind on declared data sets or on files of your own, and measures it.
 
-    `dataset`: a name of `datasets.declared.DATASETS`, or a group ("glue", "chinese"), read from the folder `data` or
+    `dataset`: a name of `datasets.registry.DATASETS`, or a group ("glue", "chinese"), read from the folder `data` or
     from `files` (split -> file). Without a `dataset`, `files` are your own (train, dev, test), with the columns `text`
     ("a" or "a,b") and `label`; `head` says the kind of task where the guess is wrong, `scheme` the tag scheme. Settings
     are the paper's for a model of this size; `settings` are "key=value" overrides. `seeds`: number of runs (5 for the
@@ -218,7 +218,7 @@ def _load_datasets(
                 "with --text COLUMN --label COLUMN."
             )
         train, dev, test = files["train"], files["dev"], files.get("test")
-        one = own_data(train, dev, test, text=text, label=label, head=head, scheme=scheme)
+        one = load_user_data(train, dev, test, text=text, label=label, head=head, scheme=scheme)
         return {one.name: one}, ()
     if head is not None or scheme is not None:
         option = "head" if head is not None else "scheme"
@@ -228,10 +228,10 @@ def _load_datasets(
             raise ConfigError(
                 f"--dataset {dataset} needs --data, the folder that holds the sets, each in one of its own."
             )
-        there, absent = available(dataset.lower(), folder)
+        there, absent = find_available(dataset.lower(), folder)
         if not there:
             raise DataError(f"{folder} holds none of {', '.join(GROUPS[dataset.lower()])} in a folder of its own.")
-        found = {name: load(name, folder) for name in there}
+        found = {name: load_dataset(name, folder) for name in there}
         bare = [name for name, one in found.items() if one.trained_on is None and "train" not in one.splits]
         left = {name: one for name, one in found.items() if name not in bare}
         if not any(one.trained_on is None for one in left.values()):
@@ -239,7 +239,7 @@ def _load_datasets(
         return left, (*absent, *(f"{name} (no training file)" for name in bare))
     if folder is None and not files:
         raise ConfigError(f"--dataset {dataset} needs --data, the folder that holds it, or its files: {_FILES_HINT}.")
-    one = load(dataset, folder, files)
+    one = load_dataset(dataset, folder, files)
     if one.trained_on:
         raise ConfigError(
             f"{one.name} has no training file: the model of {one.trained_on} predicts it. Fine-tune "
@@ -251,7 +251,9 @@ def _load_datasets(
 def _diagnostics(name: str, folder: str | None) -> dict[str, LabelledData]:
     """The labelled sets in `folder` that a model of the set `name` is scored on besides its own."""
     names = [other for other, one in DATASETS.items() if folder is not None and one.trained_on == name]
-    found = [load(other, folder) for other in names if find_files(DATASETS[other], folder or "", own_folder=False)]
+    found = [
+        load_dataset(other, folder) for other in names if find_files(DATASETS[other], folder or "", include_root=False)
+    ]
     return {one.name: one for one in found if one.splits["test"].labelled}
 
 
@@ -264,12 +266,12 @@ def _build_job(
     hooks: Sequence[HookSource],
 ) -> tuple[Job, tuple[str, ...]]:
     """The job of a data set, and what is said of its settings."""
-    data.need("train")
+    data.require_split("train")
     base = settings_for(data.name, pretrained.size) if data.name in DATASETS else default_settings(data.head)
     settings, told = fit_lengths(apply_assignments(base, overrides), pretrained, data.head)
     explicit = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, words = pretrained.task_id(task_id, settings, explicit=explicit)
-    chosen = data.with_train_examples(settings.train_examples)
+    chosen = data.limit_train_examples(settings.train_examples)
     job = Job(pretrained, chosen, settings, row, folder / data.name, tuple(hooks))
     return job, (*told, *([words] if words else []), *data.reasons)
 
@@ -286,7 +288,7 @@ def _log_job(job: Job, notes: Sequence[str]) -> list[str]:
     """Say how a job is trained; return what was changed or left out in the files of its data, which is said with it."""
     settings, device = job.settings, available_devices()[0]
     log_info(
-        f"\n{job.data.name}: {job.data.head}, {len(job.data.need('train').examples):,} training examples, "
+        f"\n{job.data.name}: {job.data.head}, {len(job.data.require_split('train').examples):,} training examples, "
         f"{quantity(settings.epochs, 'epoch')}, batch {settings.batch}, rate {settings.peak_lr:g}, "
         f"{settings.max_length} tokens, task id {job.task_id}; "
         f"on {device} in {choose_precision(settings.precision, device)}"

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData
+from ernie2.datasets.registry import DATASETS
 from ernie2.errors import DataError
 from ernie2.finetuning.finetuned_model import FinetunedModel, load_finetuned
 from ernie2.finetuning.inference.predictions import predict_examples

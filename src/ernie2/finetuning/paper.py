@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ernie2.config.finetuning_settings import FineTuningSettings
-from ernie2.datasets.declarations import Reported, Size
-from ernie2.datasets.declared import DATASETS
+from ernie2.datasets.declarations import PaperResult, Size
 from ernie2.datasets.examples import Head, LabelledData
+from ernie2.datasets.registry import DATASETS
 
 LARGE_LAYERS = 24
 """From this many layers on, the paper's settings for its large model are taken."""
@@ -33,7 +33,7 @@ def default_settings(head: Head) -> FineTuningSettings:
 
 
 def settings_for(name: str, size: Size) -> FineTuningSettings:
-    """The paper's settings of the data set `name` (a key of `datasets.declared.DATASETS`), as declared.
+    """The paper's settings of the data set `name` (a key of `datasets.registry.DATASETS`), as declared.
 
     A stand-in has those of what it stands for, and AX, which is predicted by the MNLI model, those of MNLI; a set
     without any starts where own data do.
@@ -59,12 +59,12 @@ def size_for(layers: int) -> Size:
     return "large" if layers >= LARGE_LAYERS else "base"
 
 
-def paper_rows(name: str, size: Size, split: str) -> list[Reported]:
+def paper_rows(name: str, size: Size, split: str) -> list[PaperResult]:
     """What the paper reports for a data set, a model size and a split ('dev' or 'test'); nothing where it is silent."""
     return [row for row in DATASETS[name].reported if (row.size, row.split) == (size, split)]
 
 
-def paper_comparison(data: LabelledData, shape: tuple[int, int], split: str) -> tuple[Sequence[Reported], str]:
+def paper_comparison(data: LabelledData, shape: tuple[int, int], split: str) -> tuple[Sequence[PaperResult], str]:
     """(the paper's rows that may stand beside a result of `data` on `split`, what to say of the comparison).
 
     `shape`: layers and width of the fine-tuned encoder. No rows for a set that is not the paper's, and none where
@@ -74,7 +74,7 @@ def paper_comparison(data: LabelledData, shape: tuple[int, int], split: str) -> 
     size = size_for(shape[0])
     whole, _, half = split.partition("_")
     used = [data.splits[one] for one in ("train", split) if one in data.splits]
-    if any(part.standing in ("stand-in", "own") for part in used):
+    if any(part.provenance in ("stand-in", "own") for part in used):
         return (), "The paper's figures are not shown: this is not the paper's data, or part of it stands in."
     rows = paper_rows(data.name, size, whole)
     if half:
@@ -86,7 +86,7 @@ def paper_comparison(data: LabelledData, shape: tuple[int, int], split: str) -> 
         ]
     if not rows:
         return (), f"The paper reports no figure for {data.name}, a {size} model, {split}."
-    subset = [one for one in ("train", split) if one in data.splits and data.splits[one].standing == "subset"]
+    subset = [one for one in ("train", split) if one in data.splits and data.splits[one].provenance == "subset"]
     differs = [f"only a subset of {' and '.join(subset)} was used"] if subset else []
     if shape != (theirs := PAPER_SHAPES[size]):
         differs.append(f"this encoder has {shape[0]} layers × {shape[1]}, the paper's {theirs[0]} × {theirs[1]}")

@@ -67,7 +67,7 @@ def prepare_data(job: Job) -> PreparedData:
         job.pretrained.stored.settings.segment_types,
     )
     return PreparedData(
-        encoder.encode(job.data.need("train").examples, labelled=True),
+        encoder.encode(job.data.require_split("train").examples, labelled=True),
         {name: encoder.encode(job.data.splits[name].examples, labelled=False) for name in evaluated_splits(job.data)},
         job.identity(),
     )
@@ -189,7 +189,7 @@ def score_diagnostic(
 ) -> tuple[LabelledData, tuple[RunResult, ...]]:
     """Score every run's model on the labelled splits of `diagnostic`.
 
-    Returns the diagnostic set with the training split of `trained_on`, so that its standing covers both, and a run a
+    Returns the diagnostic set with the training split of `trained_on`, so that its provenance covers both, and a run a
     seed with the diagnostic's figures. A run without figures of its own has none here.
     """
     splits = {name: split for name, split in diagnostic.splits.items() if split.labelled}
@@ -258,7 +258,7 @@ def _build_model(job: Job, seed: int) -> tuple[FinetunedModel, tuple[str, ...]]:
         answer_rules=data.answer_rules,
         metrics=data.metrics,
         scheme=data.scheme,
-        per_character=_is_per_character(data.need("train").examples),
+        per_character=_is_per_character(data.require_split("train").examples),
         task_id=job.task_id,
     )
     return FinetunedModel(model, job.pretrained.tokenizer, config, carrier.vocab_size, job.task_id), new

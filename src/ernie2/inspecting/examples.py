@@ -16,15 +16,15 @@ from ernie2.tasks.base import SentenceTask, Task, Vocabulary
 from ernie2.tasks.instances import Instance
 from ernie2.tasks.knowledge_masking import unit_starts
 
-LANES = 30
+START_POINTS = 30
 """Instances are taken from this many places of a corpus."""
-SEARCHED = 6_000
+MAX_SEARCHED = 6_000
 """Most instances that are searched for those that contain something."""
 _NO_SPACE_BEFORE = set(".,;:!?)]}%'’”…，。；：！？、）》」")
 _NO_SPACE_AFTER = set("([{$‘“（《「")
 
 
-def walk(
+def collect_instances(
     task: Task,
     feed: Mapping[str, Feed],
     vocabulary: Vocabulary,
@@ -35,13 +35,13 @@ def walk(
 ) -> list[Instance]:
     """At most `most` instances, those `wanted`, from one pass over the documents, a few each from many of them."""
     caps = Caps.of(sequence_tokens, sequence_tokens, [task])
-    lanes = max(1, min(most, LANES, *(corpus.num_documents("train") for corpus in feed[task.name].corpora)))
+    lanes = max(1, min(most, START_POINTS, *(corpus.num_documents("train") for corpus in feed[task.name].corpora)))
     stream = Stream(feed, [task], vocabulary, caps, {task.name: 0}, seed=seed, lanes=lanes)
     found: list[Instance] = []
     for lane in range(lanes):
         cursor: Cursor | None = None
         searched = 0
-        while len(found) < most * (lane + 1) // lanes and searched < SEARCHED // lanes:
+        while len(found) < most * (lane + 1) // lanes and searched < MAX_SEARCHED // lanes:
             instance, cursor, _ = stream.instance(lane, cursor, task.name, (task.name,))
             searched += 1
             if wanted is None or wanted(instance):
@@ -51,7 +51,7 @@ def walk(
     return found
 
 
-def wanted_by(task: Task, what: str) -> Callable[[Instance], bool] | None:
+def instance_filter(task: Task, what: str) -> Callable[[Instance], bool] | None:
     """Whether an instance of `task` contains `what`, a class of the task or a kind of spans; None where it is neither.
 
     Where the task hides tokens, a span of that kind must be hidden as a whole.

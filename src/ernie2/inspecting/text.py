@@ -9,11 +9,11 @@ from typing import Any
 
 from ernie2.corpora.long_texts import LONGEST_TEXT
 from ernie2.formatting import quantity
-from ernie2.inspecting.figures import CorpusFigures, Inspection, TaskFigures
+from ernie2.inspecting.inspection import CorpusStatistics, Inspection, TaskStatistics
 from ernie2.shards.unknown_tokens import HIGH_SHARE, describe_share
 from ernie2.tasks.usable_data import corpora_by_note
 
-MOST_LABELS = 10
+MAX_LABELS = 10
 """The commonest classes that are written out."""
 _WIDTH = 110
 
@@ -24,14 +24,14 @@ def render(inspection: Inspection) -> str:
     lines = [f"{inspection.folder}: vocabulary of {inspection.vocab_size:,} pieces, {case}", ""]
     for corpus in inspection.corpora:
         lines += [*_corpus_lines(corpus), ""]
-    if inspection.tasks and not any(task.shows for task in inspection.tasks):
+    if inspection.tasks and not any(task.has_spans for task in inspection.tasks):
         lines += [f"no corpus that these tasks read has spans of the kind {inspection.containing!r}", ""]
     for task in inspection.tasks:
         lines += [*_task_lines(task, inspection.sequence_tokens, inspection.containing), ""]
     return "\n".join(lines).rstrip()
 
 
-def _corpus_lines(corpus: CorpusFigures) -> list[str]:
+def _corpus_lines(corpus: CorpusStatistics) -> list[str]:
     cased = f"{corpus.cased_share:.0%} of words have case"
     if corpus.cased_share:
         cased += f", {corpus.capital_share:.0%} of these begin with a capital"
@@ -41,9 +41,9 @@ def _corpus_lines(corpus: CorpusFigures) -> list[str]:
     lines = [
         f"corpus {corpus.name} ({corpus.language}; licence: {corpus.licence})",
         f"  {documents}, {corpus.tokens:,} tokens",
-        *([_wrapped(f"labels: {_shares(corpus.labels)}")] if corpus.labels else []),
+        *([_wrap(f"labels: {_format_shares(corpus.labels)}")] if corpus.labels else []),
         f"  {sentence:.1f} tokens a sentence, {paragraph:.1f} sentences a paragraph; {cased}",
-        f"  spans: {_counted(corpus.spans)}",
+        f"  spans: {_format_counts(corpus.spans)}",
     ]
     return [*lines, *(f"  {line}" for line in loss_lines(corpus.facts))]
 
@@ -62,34 +62,37 @@ def loss_lines(facts: Mapping[str, Any]) -> list[str]:
     spans, cut = facts.get("dropped_spans"), facts.get("cut_texts", 0)
     return [
         describe_share(facts.get("unknown_share", 0.0)),
-        f"dropped: {_counted(facts.get('dropped', {}))}",
-        *([f"dropped spans: {_counted(spans)}"] if spans else []),
+        f"dropped: {_format_counts(facts.get('dropped', {}))}",
+        *([f"dropped spans: {_format_counts(spans)}"] if spans else []),
         *([f"{quantity(cut, 'text')} above {LONGEST_TEXT:,} characters cut"] if cut else []),
     ]
 
 
-def _shares(counts: Mapping[str, int]) -> str:
-    """The classes that were counted with their shares, the commonest `MOST_LABELS` where there are more."""
+def _format_shares(counts: Mapping[str, int]) -> str:
+    """The classes that were counted with their shares, the commonest `MAX_LABELS` where there are more."""
     total = max(sum(counts.values()), 1)
-    shown = counts if len(counts) <= MOST_LABELS else dict(Counter(counts).most_common(MOST_LABELS))
+    shown = counts if len(counts) <= MAX_LABELS else dict(Counter(counts).most_common(MAX_LABELS))
     left = len(counts) - len(shown)
     others = f" and {left:,} other{'s' * (left > 1)}" if left else ""
     return ", ".join(f"{name} {count / total:.1%}" for name, count in shown.items()) + others
 
 
-def _wrapped(line: str) -> str:
+def _wrap(line: str) -> str:
     return fill(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
-def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None) -> list[str]:
+def _task_lines(task: TaskStatistics, sequence_tokens: int, containing: str | None) -> list[str]:
     if not task.about:
-        return [f"task {task.name} cannot be used: {' '.join(str(task.why_not).split())}"]
+        return [f"task {task.name} cannot be used: {' '.join(str(task.unusable_reason).split())}"]
     lines = [f"task {task.name}: {task.about}", f"  needs {task.needs}"]
     lines += [f"  can use {c['usable']:,} of {c['of']:,} documents of {name}" for name, c in task.usable.items()]
     notes = [f"note on {', '.join(names)}: {note}" for note, names in corpora_by_note(task.usable).items()]
-    lines += [_wrapped(note) for note in notes]
-    if task.why_not is not None:
-        return [*lines, fill(f"does not apply: {task.why_not}", _WIDTH, initial_indent="  ", subsequent_indent="  ")]
+    lines += [_wrap(note) for note in notes]
+    if task.unusable_reason is not None:
+        return [
+            *lines,
+            fill(f"does not apply: {task.unusable_reason}", _WIDTH, initial_indent="  ", subsequent_indent="  "),
+        ]
     counts = task.label_counts or {}
     total = max(sum(counts.values()), 1)
     scored = (
@@ -101,13 +104,13 @@ def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None)
         scored += f", {task.scored / total:.2f} tokens a unit"
     lines.append(f"  {quantity(task.instances, 'instance')} of up to {sequence_tokens} tokens: {scored}")
     lines.append(
-        _wrapped(f"{task.counts_heading}: {_shares({name: count for name, count in counts.items() if count})}")
+        _wrap(f"{task.counts_heading}: {_format_shares({name: count for name, count in counts.items() if count})}")
     )
-    if containing is not None and task.shows and not task.examples:
-        found = f"no example with {containing!r} was found" if task.searched else f"has no class {containing!r}"
+    if containing is not None and task.has_spans and not task.examples:
+        found = f"no example with {containing!r} was found" if task.can_contain else f"has no class {containing!r}"
         lines.append(f"  {found}")
     if task.examples and task.legend:
-        lines.append(_wrapped(f"how to read: {task.legend}"))
+        lines.append(_wrap(f"how to read: {task.legend}"))
     for number, example in enumerate(task.examples, 1):
         first, *others = example.split("\n")
         lines.append(fill(f"{number}. {first}", _WIDTH, initial_indent="  ", subsequent_indent="     "))
@@ -115,5 +118,5 @@ def _task_lines(task: TaskFigures, sequence_tokens: int, containing: str | None)
     return lines
 
 
-def _counted(counts: Mapping[str, int]) -> str:
+def _format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ernie2.console import log_warning
 from ernie2.errors import ConfigError, ShardError
-from ernie2.inspecting.figures import inspect as inspect_shards
+from ernie2.inspecting.inspection import inspect as inspect_shards
 from ernie2.inspecting.text import render
 from ernie2.runs.prepare import RecipeSource, check_shards_match
 from ernie2.runs.recipes import load_recipe

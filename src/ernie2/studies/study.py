@@ -14,7 +14,7 @@ import torch
 from ernie2.config.overrides import apply_assignments
 from ernie2.config.settings import Recipe
 from ernie2.console import log_info, log_result, log_warning
-from ernie2.datasets.declared import find_dataset, load
+from ernie2.datasets.registry import find_dataset, load_dataset
 from ernie2.errors import ConfigError, DataError, RunStopped
 from ernie2.finetuning.finetune import finetune
 from ernie2.finetuning.paper import settings_for, size_for
@@ -137,10 +137,10 @@ def _check_sets(settings: StudySettings, recipe: Recipe) -> None:
             raise ConfigError(f"finetuning.sets: {name} is a {dataset.head} task; a study compares one figure a set.")
         apply_assignments(settings_for(dataset.name, size_for(recipe.encoder.layers)), tuning.assignments)
         if tuning.data is not None:
-            data = load(name, tuning.data)
-            data.need("train")
+            data = load_dataset(name, tuning.data)
+            data.require_split("train")
             if not any(split.startswith("dev") for split in data.splits):
-                data.need("dev")
+                data.require_split("dev")
 
 
 def _is_complete(unit: Unit, settings: StudySettings) -> bool:

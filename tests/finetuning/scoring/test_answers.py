@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.datasets.declared import load
+from ernie2.datasets.registry import load_dataset
 from ernie2.finetuning.scoring.answers import (
     RULES,
     cmrc_units,
@@ -125,7 +125,7 @@ def test_f1_is_symmetric_and_one_for_the_same_text(text: str, rules: str) -> Non
 
 @pytest.mark.skipif(not (SHARED / "zh").is_dir(), reason="the Chinese data sets are not at hand")
 def test_the_whole_development_file_of_cmrc_gives_the_official_figures() -> None:
-    examples = load("cmrc2018", str(SHARED / "zh")).splits["dev"].examples
+    examples = load_dataset("cmrc2018", str(SHARED / "zh")).splits["dev"].examples
     references = {example.id: [answer.text for answer in example.label or ()] for example in examples}  # type: ignore[union-attr]
     answers = {key: texts[0] for key, texts in references.items()}
     for predictions, exact, f1 in (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from ernie2.console import log_warning
-from ernie2.datasets.tag_files import LOOKED_AT, is_tag_file
+from ernie2.datasets.tag_files import SNIFFED_LINES, is_tag_file
 from ernie2.errors import DataError
 from ernie2.finetuning.finetuned_model import FinetunedConfig
 from ernie2.storage.files import json_value
@@ -59,7 +59,7 @@ def detect_format(
             _check_json(head, where)
         return InputLines(lines)
     if where == STDIN:  # of a file its reader has decided
-        head = list(islice(lines, LOOKED_AT if config.head == "tagging" else _LINES_SEARCHED))
+        head = list(islice(lines, SNIFFED_LINES if config.head == "tagging" else _LINES_SEARCHED))
         lines = chain(head, lines)
         if _is_conll(head, config):
             log_warning(f"note: {where}: read as CoNLL, a token a line, with an empty line after each sentence")

@@ -14,8 +14,8 @@ from ernie2.console import log_warning
 from ernie2.corpora.cells import parse_table_cell, parse_text, parse_tokens, row_name
 from ernie2.datasets.examples import Example
 from ernie2.datasets.labelled_files import SEPARATOR, as_list
-from ernie2.datasets.own_data import rows_of
-from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
+from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tag_file
+from ernie2.datasets.user_data import rows_of
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.finetuned_model import FinetunedConfig
 from ernie2.finetuning.inference.line_format import STDIN, InputLines, column_count_error, detect_format
@@ -73,7 +73,7 @@ def _conll_rows(
     where: str, names: Sequence[str], config: FinetunedConfig, *, lenient: bool, lines: Iterator[str] | None = None
 ) -> Iterator[Row]:
     """The sentences of a CoNLL file, or of the lines of a stream."""
-    rows, notes = read_tagged(where, names[0], None, config.labels, lenient=lenient, content=lines)
+    rows, notes = read_tag_file(where, names[0], None, config.labels, lenient=lenient, content=lines)
     for note in notes:
         log_warning(f"note: {note}")
     return iter(rows)

@@ -12,8 +12,8 @@ from typing import Any
 
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.declarations import Size
-from ernie2.datasets.declared import DATASETS
 from ernie2.datasets.examples import LabelledData
+from ernie2.datasets.registry import DATASETS
 from ernie2.finetuning.jobs import RunResult, to_json_values
 from ernie2.finetuning.paper import paper_comparison, settings_origin, size_for
 from ernie2.finetuning.scoring.metrics import CORRELATIONS, majority_scores
@@ -91,14 +91,14 @@ def summarise_runs(
         ]
         if data.name in DATASETS:
             reported, words = paper_comparison(data, shape, split)
-            paper[split], comparison[split] = tuple(row.described() for row in reported), words
+            paper[split], comparison[split] = tuple(row.describe() for row in reported), words
     rates = [run.sequences_per_second for run in runs if run.sequences_per_second]
     notes = dict.fromkeys(note for split in data.splits.values() for note in split.notes)
     notes |= dict.fromkeys(note for run in runs for note in run.notes)
     return DatasetResult(
         dataset=data.name,
         head=data.head,
-        standing=data.standing,
+        standing=data.provenance,
         size=size_for(shape[0]),
         summary=settings.summary,
         examples={name: len(split.examples) for name, split in data.splits.items()},

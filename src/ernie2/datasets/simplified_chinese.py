@@ -33,7 +33,7 @@ def is_traditional(texts: Iterable[str]) -> bool:
     return sum(seen[char] for char in _ONLY_TRADITIONAL) > sum(seen[char] for char in _ONLY_SIMPLIFIED)
 
 
-def simplifier(file: str) -> Callable[[str], str]:
+def build_simplifier(file: str) -> Callable[[str], str]:
     """A function from Traditional to Simplified text of the same length, character for character.
 
     Raises `DataError` when neither converter is installed; `file` is what it is for.

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ernie2.datasets.simplified import is_traditional, simplifier
+from ernie2.datasets.simplified_chinese import build_simplifier, is_traditional
 from ernie2.errors import DataError
 
 PAIRS = {"學": "学", "國": "国", "乾": "干", "麼": "什么"}
@@ -38,19 +38,19 @@ def test_a_text_is_converted_whole_unless_that_changes_its_length(
         "opencc": SimpleNamespace(OpenCC=lambda _: SimpleNamespace(convert=convert)),
     }[installed]
     monkeypatch.setitem(sys.modules, installed, module)
-    simplify = simplifier("f")
+    simplify = build_simplifier("f")
     assert simplify("乾隆國學a") == "乾隆国学a"
     assert simplify("乾國麼a") == "干国麼a"  # 麼 has no single character here, so it stays and the length with it
 
 
 def test_without_a_converter_the_way_out_is_told(nothing_installed: None) -> None:
     with pytest.raises(DataError, match=r"DRCD.json is in Traditional characters.*-e '\.\[zh\]'"):
-        simplifier("DRCD.json")
+        build_simplifier("DRCD.json")
 
 
 def test_zhconv_knows_common_characters_and_words() -> None:
     pytest.importorskip("zhconv")
     traditional = "這個們來說對時會國學發過還為從見長門問間開關東車馬風飛電話語讀寫書畫點樣種經應該實現"
     simple = "这个们来说对时会国学发过还为从见长门问间开关东车马风飞电话语读写书画点样种经应该实现"
-    assert simplifier("f")(traditional) == simple
-    assert simplifier("f")("乾隆乾燥") == "乾隆干燥"
+    assert build_simplifier("f")(traditional) == simple
+    assert build_simplifier("f")("乾隆乾燥") == "乾隆干燥"

@@ -1,6 +1,6 @@
 """Every declared data set, by name, and from a folder to examples.
 
-data = load("mrpc", "glue_data")       # the official folder, the set's own folder, or a snapshot of the Hub's
+data = load_dataset("mrpc", "glue_data")       # the official folder, the set's own folder, or a snapshot of the Hub's
 data.splits["train"].examples[0]       # Example(id='0', text=…, pair=…, label='1')
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ernie2.datasets.declarations import Dataset, Files, declared_groups
-from ernie2.datasets.examples import Example, LabelledData, Split, Standing
+from ernie2.datasets.examples import Example, LabelledData, Provenance, Split
 from ernie2.datasets.labelled_files import read_labelled
-from ernie2.datasets.official_files import Found, find_files, given_file
+from ernie2.datasets.official_files import SplitFiles, find_files, match_given_file
 from ernie2.datasets.span_files import read_spans
 from ernie2.errors import DataError, did_you_mean
 
@@ -36,7 +36,7 @@ def find_dataset(name: str) -> Dataset:
     )
 
 
-def load(name: str, folder: str | None = None, files: Mapping[str, str] | None = None) -> LabelledData:
+def load_dataset(name: str, folder: str | None = None, files: Mapping[str, str] | None = None) -> LabelledData:
     """The data set `name` with every split that is found in `folder` or named in `files` (split -> file).
 
     `folder` is the official folder of folders, the set's own, or a snapshot of the Hub's parquet files, anywhere fsspec
@@ -50,8 +50,8 @@ def load(name: str, folder: str | None = None, files: Mapping[str, str] | None =
                 f"{dataset.name} has no split {split!r}.{did_you_mean(split, dataset.splits)} "
                 f"It has: {', '.join(dataset.splits)}."
             )
-        found[split] = given_file(file, dataset.splits[split])
-    accepted = {split: declared.described() for split, declared in dataset.splits.items()}
+        found[split] = match_given_file(file, dataset.splits[split])
+    accepted = {split: declared.describe() for split, declared in dataset.splits.items()}
     if not found:
         where = f"{folder} holds" if folder is not None else "there are"
         raise DataError(
@@ -75,15 +75,15 @@ def load(name: str, folder: str | None = None, files: Mapping[str, str] | None =
     )
 
 
-def available(group: str, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def find_available(group: str, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(names of the group's sets that lie in folders of their own inside `folder`, names of those that do not)."""
     if group not in GROUPS:
         raise DataError(f"no group is called {group!r}.{did_you_mean(group, GROUPS)} Known: {', '.join(GROUPS)}.")
-    there = tuple(name for name in GROUPS[group] if find_files(DATASETS[name], folder, own_folder=False))
+    there = tuple(name for name in GROUPS[group] if find_files(DATASETS[name], folder, include_root=False))
     return there, tuple(name for name in GROUPS[group] if name not in there)
 
 
-def _read(dataset: Dataset, split: str, found: Found) -> Split:
+def _read(dataset: Dataset, split: str, found: SplitFiles) -> Split:
     examples: list[Example] = []
     notes: list[str] = []
     for file in found.files:
@@ -100,12 +100,12 @@ def _read(dataset: Dataset, split: str, found: Found) -> Split:
     return Split(
         tuple(examples),
         found.files,
-        _standing(dataset, dataset.splits[split], found.standing, len(examples)),
+        _provenance(dataset, dataset.splits[split], found.provenance, len(examples)),
         tuple(notes),
     )
 
 
-def _standing(dataset: Dataset, declared: Files, by_name: Standing, examples: int) -> Standing:
+def _provenance(dataset: Dataset, declared: Files, by_name: Provenance, examples: int) -> Provenance:
     """By name first, then by number: fewer examples than official are a subset, more of them are other data."""
     if by_name != "official":
         return by_name

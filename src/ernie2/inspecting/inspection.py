@@ -12,7 +12,7 @@ import numpy as np
 
 from ernie2.batches.feeds import feeds
 from ernie2.errors import USER_CODE_ERRORS, ConfigError, Ernie2Error, TaskError, did_you_mean, user_code_location
-from ernie2.inspecting.examples import walk, wanted_by, write_example
+from ernie2.inspecting.examples import collect_instances, instance_filter, write_example
 from ernie2.shards.shard_folders import load_shards_tokenizer
 from ernie2.shards.store import CAPITALISED, CASED, SPAN_KINDS, WORD_START, ShardedCorpus, Shards
 from ernie2.shards.tokenizer import SubwordTokenizer
@@ -29,7 +29,7 @@ SAMPLED_TOKENS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class CorpusFigures:
+class CorpusStatistics:
     """One corpus. Shares are of words (cased) and of cased words (capitals); means are of tokens and of sentences.
 
     `labels`: class → pairs of a corpus of labelled pairs, empty for documents.
@@ -51,8 +51,8 @@ class CorpusFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskFigures:
-    """One task. `why_not` says why it has no statistics, None where it has; of a task that fails, all else is empty.
+class TaskStatistics:
+    """One task. `unusable_reason`: why it has no statistics, else None; all else is empty if the task fails.
 
     `tokens` and `scored` are sums over `instances`; `label_counts`: what `counts_heading` names; `examples` are
     texts in which the labels are written.
@@ -64,15 +64,15 @@ class TaskFigures:
     legend: str = ""
     counts_heading: str = ""
     usable: Mapping[str, UsableData] = field(default_factory=dict)
-    why_not: str | None = None
+    unusable_reason: str | None = None
     instances: int = 0
     tokens: int = 0
     scored: int = 0
     label_counts: Mapping[str, int] | None = None
     examples: tuple[str, ...] = ()
-    searched: bool = True
+    can_contain: bool = True
     """False: the examples were to contain something that this task does not know."""
-    shows: bool = True
+    has_spans: bool = True
     """False: they were to contain a kind of spans of which the corpora that this task reads have none."""
 
 
@@ -86,8 +86,8 @@ class Inspection:
     sequence_tokens: int
     containing: str | None
     """What the examples were to contain."""
-    corpora: tuple[CorpusFigures, ...]
-    tasks: tuple[TaskFigures, ...]
+    corpora: tuple[CorpusStatistics, ...]
+    tasks: tuple[TaskStatistics, ...]
 
 
 def inspect(
@@ -111,14 +111,14 @@ def inspect(
     given = options or {}
     pairs = [corpus.name for corpus in opened.corpora.values() if corpus.labels]
     named = [task] if task is not None else list(given)
-    figures: list[TaskFigures] = []
+    figures: list[TaskStatistics] = []
     for name in named or known_tasks():
         try:
             kind = find_task(name)
             # where no recipe gives options, labelled pairs are looked at corpus by corpus, each with its own labels
             looks = [{"corpora": [corpus]} for corpus in pairs] if kind.labels_from_data and pairs else [{}]
             figures += [
-                _look_through(kind, one, opened, pieces, examples, seed, sequence_tokens, containing, weights)
+                _inspect_task(kind, one, opened, pieces, examples, seed, sequence_tokens, containing, weights)
                 for one in ([given[name]] if name in given else looks)
             ]
         except USER_CODE_ERRORS as error:
@@ -129,8 +129,8 @@ def inspect(
                 if isinstance(error, Ernie2Error)
                 else f"it failed with {error!r}{user_code_location(error)}."
             )
-            figures.append(TaskFigures(name, why_not=reason))
-    if containing is not None and not any(found.searched for found in figures):
+            figures.append(TaskStatistics(name, unusable_reason=reason))
+    if containing is not None and not any(found.can_contain for found in figures):
         classes = {label for found in figures for label in found.label_counts or ()}
         raise ConfigError(
             f"{containing!r} is not a kind of span or a class of these tasks."
@@ -143,12 +143,12 @@ def inspect(
         cased=pieces.cased,
         sequence_tokens=sequence_tokens,
         containing=containing,
-        corpora=tuple(_look_at_corpus(corpus) for corpus in opened.corpora.values()),
+        corpora=tuple(_inspect_corpus(corpus) for corpus in opened.corpora.values()),
         tasks=tuple(figures),
     )
 
 
-def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
+def _inspect_corpus(corpus: ShardedCorpus) -> CorpusStatistics:
     columns = [shard.facts["columns"] for shard in corpus.shards]
 
     def rows(name: str) -> int:
@@ -162,7 +162,7 @@ def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
     )
     sentences, paragraphs = rows("sentences"), rows("paragraphs")
     tokens = corpus.num_tokens("train") + corpus.num_tokens("heldout")
-    return CorpusFigures(
+    return CorpusStatistics(
         name=corpus.name,
         language=corpus.language,
         licence=corpus.licence,
@@ -173,20 +173,20 @@ def _look_at_corpus(corpus: ShardedCorpus) -> CorpusFigures:
         capital_share=capitals / max(cased, 1),
         tokens_a_sentence=tokens / max(sentences, 1),
         sentences_a_paragraph=sentences / max(paragraphs, 1),
-        spans=spans_of(corpus),
+        spans=count_spans(corpus),
         labels=dict(corpus.facts.get("label_counts", {})),
         facts=corpus.facts,
     )
 
 
-def spans_of(corpus: ShardedCorpus) -> dict[str, int]:
+def count_spans(corpus: ShardedCorpus) -> dict[str, int]:
     """Return how many spans a corpus has of each kind that it has any of."""
     columns = [shard.facts["columns"] for shard in corpus.shards]
     counts = {kind: sum(one.get(f"spans_{kind}", {"shape": [0]})["shape"][0] for one in columns) for kind in SPAN_KINDS}
     return {kind: count for kind, count in counts.items() if count}
 
 
-def _look_through(
+def _inspect_task(
     kind: type[Task],
     options: Mapping[str, Any],
     shards: Shards,
@@ -196,26 +196,30 @@ def _look_through(
     sequence_tokens: int,
     containing: str | None,
     weights: Mapping[str, float | None] | None,
-) -> TaskFigures:
-    figures = TaskFigures(kind.name, kind.about, kind.needs, kind.legend, kind.counts_heading)
+) -> TaskStatistics:
+    figures = TaskStatistics(kind.name, kind.about, kind.needs, kind.legend, kind.counts_heading)
     vocabulary = vocabulary_of(pieces)
     try:
         (task,) = build_tasks({kind.name: options}, vocabulary, shards.corpora)
         usable = usable_table(shards.corpora, [task], sequence_tokens=sequence_tokens)[task.name]
         figures = replace(figures, usable=usable)
         feed, _ = feeds(shards, [task], weights=weights, sequence_tokens=sequence_tokens)
-        made = walk(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
+        made = collect_instances(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
         counts: Counter[str] = Counter()
         for instance in made:
             counts.update(task.count_labels(instance.sequence, instance.labels[task.name]))
-        wanted = None if containing is None else wanted_by(task, containing)
-        searched = containing is None or wanted is not None
+        wanted = None if containing is None else instance_filter(task, containing)
+        can_contain = containing is None or wanted is not None
         is_kind = containing in SPAN_KINDS and containing not in (task.labels or ())
-        shows = not is_kind or any(containing in spans_of(corpus) for corpus in feed[kind.name].corpora)
+        has_spans = not is_kind or any(containing in count_spans(corpus) for corpus in feed[kind.name].corpora)
         short = min(EXAMPLE_TOKENS, sequence_tokens)
-        shown = walk(task, feed, vocabulary, short, examples, seed, wanted) if searched and shows else []
+        shown = (
+            collect_instances(task, feed, vocabulary, short, examples, seed, wanted)
+            if can_contain and has_spans
+            else []
+        )
     except TaskError as error:
-        return replace(figures, why_not=str(error))
+        return replace(figures, unusable_reason=str(error))
     return replace(
         figures,
         instances=len(made),
@@ -223,6 +227,6 @@ def _look_through(
         scored=sum(len(instance.labels[task.name].positions) for instance in made),
         label_counts=counts,
         examples=tuple(write_example(task, instance, pieces) for instance in shown),
-        searched=searched,
-        shows=shows,
+        can_contain=can_contain,
+        has_spans=has_spans,
     )

@@ -18,23 +18,23 @@ from ernie2.corpora.cells import (
 )
 from ernie2.datasets.examples import METRICS, Example, Head, Label, LabelledData, Split
 from ernie2.datasets.labelled_files import as_list
-from ernie2.datasets.own_labels import (
-    case_notes,
+from ernie2.datasets.span_files import Question, answer_notes, build_example, parse_question, read_questions
+from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tag_file
+from ernie2.datasets.tag_schemes import Scheme
+from ernie2.datasets.task_guess import CHOICES, HEAD_NAMES, guess_head, multiple_choice_error
+from ernie2.datasets.user_labels import (
+    abbreviate_labels,
+    case_conflict_notes,
     check_answers,
     check_known,
     check_labelled,
     check_train,
-    label_of,
-    shown,
-    tags_of,
-    with_scheme,
-    without_dashes,
-    without_minus_one,
+    clear_minus_one_labels,
+    drop_dash_labels,
+    read_label,
+    read_tags,
+    resolve_scheme,
 )
-from ernie2.datasets.span_files import Question, answer_notes, located, question_of, read_questions
-from ernie2.datasets.tag_files import TAG_FILES, is_tag_file, read_tagged
-from ernie2.datasets.tag_schemes import Scheme
-from ernie2.datasets.task_guess import CHOICES, KIND_NAMES, guess_head, multiple_choice
 from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.formatting import quantity
 from ernie2.storage.files import RepeatedKeyError, json_value, read_lines
@@ -48,7 +48,7 @@ _SPAN_COLUMNS = ("question", "context", "answers")
 _UNANSWERABLE = ("has_answer_exact_match", "has_answer_f1", "no_answer_exact_match", "no_answer_f1")
 
 
-def own_data(
+def load_user_data(
     train: str,
     dev: str,
     test: str | None = None,
@@ -83,13 +83,13 @@ def own_data(
     kind, reason = (
         (cast(Head, head), "set with --head") if head is not None else guess_head(rows["train"], texts, label)
     )
-    detected = f"{'detected ' if head is None else ''}{KIND_NAMES.get(kind, kind)} ({reason})"
+    detected = f"{'detected ' if head is None else ''}{HEAD_NAMES.get(kind, kind)} ({reason})"
     splits, labels = _splits(kind, rows, files, named, texts, label)
     splits = {split: replace(one, notes=(*left_out[split], *one.notes)) for split, one in splits.items()}
     unanswerable = kind == "span" and any(one.label == () for split in splits.values() for one in split.examples)
     tag_scheme, told = None, ""
     if kind == "tagging":
-        tag_scheme, told, splits = with_scheme(splits, rows, scheme)
+        tag_scheme, told, splits = resolve_scheme(splits, rows, scheme)
     elif scheme is not None:
         raise ConfigError(f"--scheme {scheme} is for tagging, but the task is: {detected}.")
     return LabelledData(
@@ -105,7 +105,7 @@ def own_data(
         texts=tuple(texts),
         reasons=(
             detected,
-            *([f"labels: {shown(labels)}"] if labels else []),
+            *([f"labels: {abbreviate_labels(labels)}"] if labels else []),
             *([f"tag scheme: {told}"] if told else []),
         ),
     )
@@ -124,7 +124,7 @@ def _rows(
                 continue
             if len(texts) > 1:
                 raise ConfigError(f"--text {','.join(texts)}: {file} holds a token a line; name one column.")
-            found, told = read_tagged(file, texts[0], label)
+            found, told = read_tag_file(file, texts[0], label)
             rows[split] += found
             notes[split] += told
     return rows, notes
@@ -153,7 +153,7 @@ def rows_of(file: str) -> Iterator[Row]:
     if isinstance(content, dict) and "data" in content:
         return (Row(question.place, _cells(question)) for question in read_questions(file))
     if isinstance(content, list) and (name := _choices_in(content)):
-        raise multiple_choice(f"{file}, item 1", name)
+        raise multiple_choice_error(f"{file}, item 1", name)
     return read_rows(file)
 
 
@@ -189,8 +189,8 @@ def _splits(
         if split == "train":
             trained = {example.label for example in examples if example.label is not None}
         if split == "test":
-            examples = without_minus_one(kind, examples, trained, changes)
-        examples, found = without_dashes(kind, examples, found, trained, changes)
+            examples = clear_minus_one_labels(kind, examples, trained, changes)
+        examples, found = drop_dash_labels(kind, examples, found, trained, changes)
         if not examples:
             raise DataError(f"{named[split]}: no row has a label on which annotators agreed; give other examples.")
         if split != "test":
@@ -198,7 +198,7 @@ def _splits(
         if split == "train":
             known = _known(kind, examples)
             check_train(kind, examples, known, files["train"][0], label)
-            alike = case_notes(files["train"][0], known)
+            alike = case_conflict_notes(files["train"][0], known)
         check_known(kind, examples, found, known)
         notes = [*answer_notes(files[split][0], answers), *_text_notes(named[split], examples)]
         if kind == "span":
@@ -230,7 +230,7 @@ def _example(
         tokens = parse_tokens(as_list(parse_table_cell(row.cells[texts[0]], row.place), row.place), texts[0], row.place)
         if not tokens:
             raise DataError(f"{row.place}: the list in {texts[0]!r} is empty; fill it or take the row out.")
-        tags = None if is_missing(value) else tags_of(as_list(value, row.place), label, row.place, changes)
+        tags = None if is_missing(value) else read_tags(as_list(value, row.place), label, row.place, changes)
         if tags is not None and len(tags) != len(tokens):
             raise DataError(f"{row.place}: {len(tokens)} tokens but {len(tags)} tags; every token needs one.")
         return Example(identity, " ".join(tokens), label=tags, tokens=tokens)
@@ -238,9 +238,9 @@ def _example(
     if kind == "span":
         if len(words) != 2:
             raise ConfigError("a span task needs two texts, question and context: --text question,context.")
-        asked = question_of(row.place, identity, words[0], words[1], value, row.cells.get("is_impossible"))
-        return located(asked, answers)
-    made = label_of(kind, value, label, row.place, changes)
+        asked = parse_question(row.place, identity, words[0], words[1], value, row.cells.get("is_impossible"))
+        return build_example(asked, answers)
+    made = read_label(kind, value, label, row.place, changes)
     return Example(identity, words[0], words[1] if len(words) == 2 else None, made)
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ernie2.datasets.examples import LabelledData
-from ernie2.datasets.own_data import own_data
+from ernie2.datasets.user_data import load_user_data
 from ernie2.errors import DataError
 
 Labels = list[Any]
@@ -26,7 +26,7 @@ def made(
             files[split] = folder / f"{split}.jsonl"
             rows = ({"a": f"text {number}", "y": label} for number, label in enumerate(labels))
             files[split].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return own_data(**{split: str(path) for split, path in files.items()}, text="a", label="y", **more)
+    return load_user_data(**{split: str(path) for split, path in files.items()}, text="a", label="y", **more)
 
 
 def labels_of(data: LabelledData, split: str) -> Labels:
@@ -61,15 +61,15 @@ def test_nan_in_parquet_is_neither_label_nor_text(tmp_path: Path) -> None:
     file = tmp_path / "x.parquet"
     pq.write_table(pa.table({"a": ["x", "y", "z"], "y": [0.0, 1.0, float("nan")]}), file)
     with pytest.raises(DataError, match=r"x.parquet, row 3: there is no label in 'y'"):
-        own_data(str(file), str(file), text="a", label="y")
+        load_user_data(str(file), str(file), text="a", label="y")
     pq.write_table(pa.table({"a": [1.0, float("nan")], "y": ["p", "q"]}), file)
     with pytest.raises(DataError, match=r"x.parquet, row 1: the text in 'a' is a number, not a string"):
-        own_data(str(file), str(file), text="a", label="y")
+        load_user_data(str(file), str(file), text="a", label="y")
 
 
 def test_the_word_nan_as_a_text_is_kept_and_said(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("a\ty\nnan\tp\ngood\tq\n")
-    data = own_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")
+    data = load_user_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")
     assert data.splits["train"].notes == (
         f"{tmp_path}/x.tsv: the word nan is the text of 1 row; remove them if it marks a missing text",
     )
@@ -138,7 +138,7 @@ def test_a_text_that_is_no_string_is_refused_with_its_line(tmp_path: Path, text:
     rows = [{"a": "x", "y": "p"}, {"a": text, "y": "q"}]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match=f"line 2: the text in 'a' is {said}"):
-        own_data(str(file), str(file), text="a", label="y")
+        load_user_data(str(file), str(file), text="a", label="y")
 
 
 def test_empty_labels_in_lists_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_empty_labels_in_lists_are_left_out_and_counted(tmp_path: Path) -> None:
 def test_a_token_without_a_tag_is_refused_and_tags_are_names_however_written(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_text('{"a": ["u", "v"], "y": ["N", "N "]}\n{"a": ["u", "v"], "y": [1.0, "V"]}\n')
-    data = own_data(str(file), str(file), text="a", label="y")
+    data = load_user_data(str(file), str(file), text="a", label="y")
     assert labels_of(data, "train") == [("N", "N"), ("1", "V")]
     for tag in ("null", "NaN", '""'):
         file.write_text(f'{{"a": ["u", "v"], "y": ["N", "V"]}}\n{{"a": ["u", "v"], "y": ["N", {tag}]}}\n')
         with pytest.raises(DataError, match="line 2: token 2 has no tag in 'y'; every token needs one"):
-            own_data(str(file), str(file), text="a", label="y")
+            load_user_data(str(file), str(file), text="a", label="y")

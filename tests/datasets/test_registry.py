@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.datasets.declared import DATASETS, GROUPS, available, find_dataset, load
+from ernie2.datasets.registry import DATASETS, GROUPS, find_available, find_dataset, load_dataset
 from ernie2.errors import DataError
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -50,8 +50,8 @@ def test_every_file_at_hand_is_read_to_its_row_count(name: str) -> None:
     folder = FOLDERS[group]
     if not folder.is_dir():
         pytest.skip("the data sets are not at hand")
-    data = load(name, str(folder))
-    assert {split: (len(one.examples), one.standing) for split, one in data.splits.items()} == AT_HAND[name]
+    data = load_dataset(name, str(folder))
+    assert {split: (len(one.examples), one.provenance) for split, one in data.splits.items()} == AT_HAND[name]
     for split, one in data.splits.items():
         hidden = split == "test" and group == "glue"
         assert one.labelled == (not hidden), split
@@ -63,13 +63,13 @@ def test_every_file_at_hand_is_read_to_its_row_count(name: str) -> None:
 
 @pytest.mark.skipif(not FOLDERS["chinese"].is_dir(), reason="the Chinese data sets are not at hand")
 def test_answers_of_the_real_files_are_found_and_their_faults_counted() -> None:
-    dev = load("cmrc2018", str(FOLDERS["chinese"])).splits["dev"]
+    dev = load_dataset("cmrc2018", str(FOLDERS["chinese"])).splits["dev"]
     answers = [answer for example in dev.examples for answer in example.label or ()]  # type: ignore[union-attr]
     assert len(answers) == 9657
     assert sum(answer.start < 0 for answer in answers) == 193
     assert [note.split(": ")[1].split(" answers")[0] for note in dev.notes] == ["7 of 9657", "193 of 9657"]
     for name in ("cmrc2018", "drcd", "dureader_robust"):
-        for split in load(name, str(FOLDERS["chinese"])).splits.values():
+        for split in load_dataset(name, str(FOLDERS["chinese"])).splits.values():
             for example in split.examples:
                 for answer in example.label or ():  # type: ignore[union-attr]
                     assert answer.start < 0 or (example.pair or "").startswith(answer.text, answer.start)
@@ -79,7 +79,7 @@ def test_answers_of_the_real_files_are_found_and_their_faults_counted() -> None:
 def test_the_entities_of_msra_ner_are_as_many_as_its_source_says() -> None:
     from ernie2.datasets.tag_schemes import entities
 
-    data = load("msra_ner", str(FOLDERS["chinese"]))
+    data = load_dataset("msra_ner", str(FOLDERS["chinese"]))
     for split, expected in (("dev", 3819), ("test", 7707)):
         tagged = [example.label for example in data.splits[split].examples]
         assert sum(len(entities(tags)) for tags in tagged if isinstance(tags, tuple)) == expected
@@ -127,36 +127,36 @@ def rte(folder: Path, rows: int) -> None:
 
 
 def test_a_set_is_official_by_its_size_as_well_as_its_name(tmp_path: Path) -> None:
-    for rows, standing in ((277, "official"), (276, "subset"), (278, "stand-in")):
+    for rows, provenance in ((277, "official"), (276, "subset"), (278, "stand-in")):
         rte(tmp_path / "RTE", rows)
-        assert load("rte", str(tmp_path)).splits["dev"].standing == standing
-        assert load("rte", files={"dev": str(tmp_path / "RTE/dev.tsv")}).splits["dev"].standing == standing
+        assert load_dataset("rte", str(tmp_path)).splits["dev"].provenance == provenance
+        assert load_dataset("rte", files={"dev": str(tmp_path / "RTE/dev.tsv")}).splits["dev"].provenance == provenance
 
 
 def test_extracts_in_several_files_are_read_together_under_new_ids(tmp_path: Path) -> None:
     for name in ("train_subset_a.tsv", "train_subset_b.tsv"):
         rte(tmp_path, 2)
         (tmp_path / "dev.tsv").rename(tmp_path / name)
-    data = load("rte", str(tmp_path))
+    data = load_dataset("rte", str(tmp_path))
     assert [example.id for example in data.splits["train"].examples] == ["0", "1", "2", "3"]
-    assert data.standing == "subset"
+    assert data.provenance == "subset"
 
 
 def test_a_split_that_is_missing_is_named_with_the_files_that_would_do(tmp_path: Path) -> None:
     rte(tmp_path / "RTE", 3)
-    data = load("rte", str(tmp_path))
+    data = load_dataset("rte", str(tmp_path))
     with pytest.raises(DataError, match=r"rte has no train split; there is: dev.*train.tsv, train_subset\*.tsv"):
-        data.need("train")
+        data.require_split("train")
     with pytest.raises(DataError, match=r"holds no file of MRPC\. Looked in the folder itself and in MRPC, mrpc"):
-        load("mrpc", str(tmp_path))
+        load_dataset("mrpc", str(tmp_path))
     with pytest.raises(DataError, match=r"rte has no split 'dv'. Did you mean 'dev'\?"):
-        load("rte", files={"dv": str(tmp_path / "RTE/dev.tsv")})
+        load_dataset("rte", files={"dv": str(tmp_path / "RTE/dev.tsv")})
 
 
 def test_a_group_says_what_is_there_and_what_is_not(tmp_path: Path) -> None:
     rte(tmp_path / "RTE", 3)
-    there, missing = available("glue", str(tmp_path))
+    there, missing = find_available("glue", str(tmp_path))
     assert there == ("rte",)
     assert len(missing) == 9
     with pytest.raises(DataError, match="no group is called 'gleu'"):
-        available("gleu", str(tmp_path))
+        find_available("gleu", str(tmp_path))

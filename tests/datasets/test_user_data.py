@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ernie2.datasets.examples import Answer, Example, LabelledData
-from ernie2.datasets.own_data import own_data
-from ernie2.datasets.task_guess import KIND_NAMES
+from ernie2.datasets.task_guess import HEAD_NAMES
+from ernie2.datasets.user_data import load_user_data
 from ernie2.errors import ConfigError, DataError
 
 Rows = list[dict[str, Any]]
@@ -24,7 +24,9 @@ def made(folder: Path, train: Rows, dev: Rows | None = None, test: Rows | None =
         if rows is not None:
             files[split] = folder / f"{split}.jsonl"
             files[split].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return own_data(**{split: str(path) for split, path in files.items()}, **{"text": "a", "label": "y", **options})
+    return load_user_data(
+        **{split: str(path) for split, path in files.items()}, **{"text": "a", "label": "y", **options}
+    )
 
 
 def test_names_are_classes_and_a_test_file_may_lack_labels(tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ def test_names_are_classes_and_a_test_file_may_lack_labels(tmp_path: Path) -> No
     assert data.metrics == ("accuracy", "f1", "macro_f1")
     assert data.splits["train"].examples[1] == Example("1", "z", label="yes")
     assert data.splits["test"].examples == (Example("0", "w"),)
-    assert data.standing == "own"
+    assert data.provenance == "own"
 
 
 def test_pairs_come_from_two_columns_of_any_format(tmp_path: Path) -> None:
@@ -44,7 +46,7 @@ def test_pairs_come_from_two_columns_of_any_format(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
     for name in ("x.tsv", "x.csv", "x.parquet"):
         file = str(tmp_path / name)
-        data = own_data(file, file, text="q, t", label="y")
+        data = load_user_data(file, file, text="q, t", label="y")
         assert data.labels == ("9", "10"), name  # numbers by value
         assert data.splits["dev"].examples[0] == Example("0", "who?", '"him', "10")
 
@@ -81,7 +83,7 @@ def test_the_kind_is_guessed_by_rule_and_the_reason_given(
     tmp_path: Path, labels: list[Any], head: str, reason: str
 ) -> None:
     data = made(tmp_path, [{"a": "x", "y": label} for label in labels])
-    assert (data.head, data.reasons[0]) == (head, f"detected {KIND_NAMES.get(data.head, head)} ({reason})")
+    assert (data.head, data.reasons[0]) == (head, f"detected {HEAD_NAMES.get(data.head, head)} ({reason})")
 
 
 def test_a_guess_can_be_overridden(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_lists_of_tokens_and_tags_are_tagging_also_in_tsv(tmp_path: Path) -> Non
     assert data.metrics == ("entity_f1", "token_accuracy")
     for text, tags in (('["Li", "Bai", "."]', '["B-PER", "I-PER", "O"]'), ("Li\x02Bai\x02.", "B-PER\x02I-PER\x02O")):
         (tmp_path / "x.tsv").write_text("a\ty\n" + f"{text}\t{tags}\n" * 2, encoding="utf-8")
-        data = own_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")
+        data = load_user_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")
         assert (data.head, data.splits["train"].examples[0]) == ("tagging", expected)
     words = made(tmp_path, [{"a": "Li left", "y": "N V"}, {"a": "Bai", "y": "N"}], head="tagging")
     assert words.metrics == ("token_accuracy",)
@@ -167,7 +169,7 @@ def test_multiple_choice_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     file.write_text(json.dumps(c3))
     with pytest.raises(DataError, match=r"x.json, item 1: 'choice' is a list of choices; multiple choice is not"):
-        own_data(str(file), str(file), text="question", label="answer")
+        load_user_data(str(file), str(file), text="question", label="answer")
 
 
 def test_answers_with_two_texts_are_spans_and_their_starts_are_found(tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ def test_questions_without_answers_are_unanswerable(tmp_path: Path) -> None:
         ]
         file = tmp_path / "x.json"
         file.write_text(json.dumps({"data": [{"paragraphs": [{"context": "Li Bai.", "qas": questions}]}]}))
-        nested = own_data(str(file), str(file), text="question,context", label="answers")
+        nested = load_user_data(str(file), str(file), text="question,context", label="answers")
         assert (nested.head, nested.splits["dev"].examples[1].label) == ("span", ())
 
 
@@ -245,14 +247,14 @@ def test_squads_form_needs_no_names_of_columns(tmp_path: Path, form: str) -> Non
 
     file = write([{"text": "Bai", "answer_start": 3}])
     for text, label in (("text", "label"), ("question,context", "label"), ("text", "answers")):
-        data = own_data(file, file, text=text, label=label)
+        data = load_user_data(file, file, text=text, label=label)
         assert (data.head, data.texts) == ("span", ("question", "context"))
         assert data.splits["dev"].examples[1] == Example("p", "Who?", "Li Bai.", (Answer("Bai", 3),))
     with pytest.raises(DataError, match=r"no column 'contxt'\. Did you mean 'context'"):
-        own_data(file, file, text="question,contxt", label="label")
+        load_user_data(file, file, text="question,contxt", label="label")
     file = write([])
     with pytest.raises(DataError, match=r"^no question in \S*x.json has an answer; training"):
-        own_data(file, file, text="text", label="label")
+        load_user_data(file, file, text="text", label="label")
 
 
 def test_rows_without_a_header_line_are_asked_for_it(tmp_path: Path) -> None:
@@ -260,23 +262,23 @@ def test_rows_without_a_header_line_are_asked_for_it(tmp_path: Path) -> None:
     for content in ("0\tThe mill.\tneg\n", "The mill.\tneg\nThe sea.\tpos\nA hill.\tneg\n"):
         file.write_text(content + "1\tA.\tpos\n" * content.startswith("0"))
         with pytest.raises(DataError, match=r"no column 'sentence'\..* There is: .*neg. Is the header line missing\?"):
-            own_data(str(file), str(file), text="sentence", label="label")
+            load_user_data(str(file), str(file), text="sentence", label="label")
 
 
 def test_json_may_be_a_list_squads_form_or_lines(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     for content in (json.dumps(GOOD, indent=1), "\n".join(map(json.dumps, GOOD))):
         file.write_text(content, encoding="utf-8")
-        assert own_data(str(file), str(file), text="a", label="y").splits["dev"].examples[1].label == "yes"
+        assert load_user_data(str(file), str(file), text="a", label="y").splits["dev"].examples[1].label == "yes"
     questions = [{"id": i, "question": "Who?", "answers": [{"text": "Bai", "answer_start": 3}]} for i in "pq"]
     file.write_text(
         json.dumps({"data": [{"paragraphs": [{"context": "Li Bai.", "qas": questions}]}]}), encoding="utf-8"
     )
-    data = own_data(str(file), str(file), text="question,context", label="answers")
+    data = load_user_data(str(file), str(file), text="question,context", label="answers")
     assert data.splits["train"].examples[1] == Example("q", "Who?", "Li Bai.", (Answer("Bai", 3),))
     file.write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match="line 1: not valid JSON"):
-        own_data(str(file), str(file), text="a", label="y")
+        load_user_data(str(file), str(file), text="a", label="y")
 
 
 GOOD: Rows = [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}]
@@ -346,7 +348,7 @@ def test_labels_that_differ_only_in_case_stay_classes_and_one_note_names_them(tm
 def test_answers_are_detected_as_question_answering_by_their_column(tmp_path: Path) -> None:
     rows = [{"q": "who?", "c": "Li Bai", "y": {"text": ["Li"], "answer_start": [0]}}] * 2
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    data = own_data(str(tmp_path / "t.jsonl"), str(tmp_path / "t.jsonl"), text="q,c", label="y")
+    data = load_user_data(str(tmp_path / "t.jsonl"), str(tmp_path / "t.jsonl"), text="q,c", label="y")
     assert data.reasons == ("detected extractive question answering (column 'y')",)
 
 
@@ -355,10 +357,10 @@ def test_cells_in_the_spelling_of_python_are_refused_by_name(tmp_path: Path, hea
     file = tmp_path / "x.csv"
     file.write_text("q,c,y\n" + "Who?,a b,\"{'text': ['b'], 'answer_start': [2]}\"\n" * 2)
     with pytest.raises(DataError, match=r"x.csv, line 2: .* is Python's spelling of a list or object, not JSON"):
-        own_data(str(file), str(file), text="q,c", label="y", head=head)
+        load_user_data(str(file), str(file), text="q,c", label="y", head=head)
     file.write_text("a,y\n" + "\"['Li', 'left']\",1\n" * 2)
     with pytest.raises(DataError, match=r"x.csv, line 2: .* is Python's spelling"):
-        own_data(str(file), str(file), text="a", label="y")
+        load_user_data(str(file), str(file), text="a", label="y")
 
 
 def test_a_key_that_stands_twice_is_refused_in_every_form_of_json(tmp_path: Path) -> None:
@@ -367,7 +369,7 @@ def test_a_key_that_stands_twice_is_refused_in_every_form_of_json(tmp_path: Path
     for content in (row.replace("\n", " "), f"[{row}]", f'{{"data": [{row}]}}'):
         file.write_text(content)
         with pytest.raises(DataError, match=r"x.json(, line 1)?: the key 'y' stands twice in one object"):
-            own_data(str(file), str(file), text="a", label="y")
+            load_user_data(str(file), str(file), text="a", label="y")
     (tmp_path / "x.tsv").write_text("a\ty\n" + row.replace("\n", " ").join(("x\t", "\n")))
     with pytest.raises(DataError, match=r"x.tsv, line 2: the key 'y' stands twice"):
-        own_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")
+        load_user_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ernie2.corpora.cells import DASH, are_nli_labels, is_unlabelled, parse_label, parse_number
 from ernie2.datasets.examples import Example, Head, Label, Split
-from ernie2.datasets.tag_schemes import Scheme, Tagged, check_prefixes, decide_scheme, scheme_named, scheme_notes
+from ernie2.datasets.tag_schemes import Scheme, TaggedText, check_prefixes, detect_scheme, parse_scheme, scheme_notes
 from ernie2.errors import DataError, did_you_mean
 from ernie2.storage.tables import Row
 
@@ -17,7 +17,7 @@ _DASHES_LEFT_OUT = f"rows with the label {DASH}, on which annotators did not agr
 _SHOWN, _WIDTH = 20, 40
 
 
-def label_of(kind: Head, value: Any, name: str, place: str, changes: Counter[str]) -> Label | None:
+def read_label(kind: Head, value: Any, name: str, place: str, changes: Counter[str]) -> Label | None:
     """Return the label that a cell holds for this kind of task; None where it holds none."""
     if is_unlabelled(value):
         return None
@@ -35,7 +35,7 @@ def label_of(kind: Head, value: Any, name: str, place: str, changes: Counter[str
     return parse_label(value, name, place, changes)
 
 
-def tags_of(values: Sequence[Any], name: str, place: str, changes: Counter[str]) -> tuple[str, ...]:
+def read_tags(values: Sequence[Any], name: str, place: str, changes: Counter[str]) -> tuple[str, ...]:
     """Return the tags of a list. Raises `DataError` where a token has none."""
     tags = [parse_label(value, name, place, changes) for value in values]
     if None in tags:
@@ -43,7 +43,7 @@ def tags_of(values: Sequence[Any], name: str, place: str, changes: Counter[str])
     return tuple(tag for tag in tags if tag is not None)
 
 
-def without_dashes(
+def drop_dash_labels(
     kind: Head, examples: list[Example], rows: list[Row], trained: Collection[Label], changes: Counter[str]
 ) -> tuple[list[Example], list[Row]]:
     """Return examples and rows without those on whose label annotators did not agree."""
@@ -55,7 +55,7 @@ def without_dashes(
     return [examples[number] for number in left], [rows[number] for number in left]
 
 
-def without_minus_one(
+def clear_minus_one_labels(
     kind: Head, examples: list[Example], trained: Collection[Label], changes: Counter[str]
 ) -> list[Example]:
     """Return test examples with -1, by which GLUE and CLUE mark rows without a label, read as having none.
@@ -75,10 +75,10 @@ def without_minus_one(
     return examples
 
 
-def shown(labels: Sequence[str]) -> str:
+def abbreviate_labels(labels: Sequence[str]) -> str:
     """Return labels for a message: the first 20, shortened, and how many more there are."""
     rest = len(labels) - _SHOWN
-    names = [_cut(label) for label in labels[:_SHOWN]]
+    names = [_abbreviate(label) for label in labels[:_SHOWN]]
     return ", ".join(names) + (f" and {rest:,} more" if rest > 0 else "")
 
 
@@ -110,8 +110,8 @@ def check_known(kind: Head, examples: Sequence[Example], rows: Sequence[Row], kn
         for name in label if isinstance(label, tuple) else () if label is None else (label,):
             if name not in known:
                 raise DataError(
-                    f"{row.place}: the label {_cut(str(name))!r} does not occur in training."
-                    f"{did_you_mean(str(name), known)} Known there: {shown(known)}."
+                    f"{row.place}: the label {_abbreviate(str(name))!r} does not occur in training."
+                    f"{did_you_mean(str(name), known)} Known there: {abbreviate_labels(known)}."
                 )
 
 
@@ -131,25 +131,25 @@ def check_answers(
     return examples
 
 
-def with_scheme(
+def resolve_scheme(
     splits: dict[str, Split], rows: dict[str, list[Row]], named: str | None
 ) -> tuple[Scheme | None, str, dict[str, Split]]:
     """(tag scheme, what to report of it, the splits with notes on tags that do not follow it)."""
     tagged = {
         name: [
-            Tagged(row.place, tuple(map(str, example.label)))
+            TaggedText(row.place, tuple(map(str, example.label)))
             for example, row in zip(split.examples, rows[name], strict=True)
             if isinstance(example.label, tuple)
         ]
         for name, split in splits.items()
     }
     if named is not None:
-        scheme = scheme_named(named)
+        scheme = parse_scheme(named)
         told = f"{scheme or 'none'}, as named"
         if scheme is not None:
             check_prefixes(tagged["train"], scheme)
     else:
-        scheme, why = decide_scheme(tagged["train"])
+        scheme, why = detect_scheme(tagged["train"])
         told = f"{scheme or 'none'} ({why})"
     if scheme is None:
         return None, told, splits
@@ -160,11 +160,11 @@ def with_scheme(
     return scheme, told, noted
 
 
-def _cut(label: str) -> str:
+def _abbreviate(label: str) -> str:
     return label if len(label) <= _WIDTH else label[:_WIDTH] + "…"
 
 
-def case_notes(file: str, labels: Sequence[str]) -> list[str]:
+def case_conflict_notes(file: str, labels: Sequence[str]) -> list[str]:
     """Return one note naming the labels that differ in nothing but case, where there are any."""
     alike: dict[str, list[str]] = {}
     for label in labels:
