@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 import ernie2
 from comparisons.script import count, reported_errors
 from ernie2.config.overrides import as_override
-from ernie2.reporting.beside import Comparison, compare
+from ernie2.reporting.comparison import Comparison, compare
 from ernie2.reporting.records_reader import read_records
 from ernie2.studies.analysis.statistics import Estimate
 from ernie2.training.checkpoints import newest, open_checkpoint

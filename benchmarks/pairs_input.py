@@ -112,11 +112,11 @@ def write_pairs(
     counts = {label: int((columns["label"] == number).sum()) for number, label in enumerate(_LABELS)}
     corpus = {"language": "en", "licence": "made up", "shards": [shard], "labels": _LABELS, "label_counts": counts}
     whole = {"format": FORMAT, "tokenizer": like.tokenizer_fingerprint, "fingerprint": "made up"}
-    what_now = "Free space there, or set TMPDIR to another folder."
+    advice = "Free space there, or set TMPDIR to another folder."
     for name in TOKENIZER_FILES:
         if (like.folder / name).exists():
-            write_bytes(folder / name, (like.folder / name).read_bytes(), what_now=what_now)
-    write_checked_json(folder / "shards.json", {**whole, "corpora": {CORPUS: corpus}}, what_now=what_now)
+            write_bytes(folder / name, (like.folder / name).read_bytes(), advice=advice)
+    write_checked_json(folder / "shards.json", {**whole, "corpora": {CORPUS: corpus}}, advice=advice)
     return Shards(folder)
 
 

@@ -14,13 +14,13 @@ TASKS = ("knowledge_masking", "capitalization_prediction", "token_document_relat
 TITLES = ("Knowledge masking", "Capitalization", "Token-document relation", "Sentence reordering")
 CHEAP = dict(zip(TASKS, (0.05, 0.88, 0.77, 0.53), strict=True))
 CEILING = dict(zip(TASKS, (0.30, 0.97, 0.84, 0.58), strict=True))
-ARMS = {
+METHODS = {
     "continual": "continual",
     "multitask": "multi-task",
     "continual_multitask": "continual multi-task",
     "combined": "continual multi-task, combined",
 }
-SETS = {"mnli": ("dev_matched", 62.0), "sst2": ("dev", 81.0), "mrpc": ("dev", 70.0)}
+PAPER_DATASETS = {"mnli": ("dev_matched", 62.0), "sst2": ("dev", 81.0), "mrpc": ("dev", 70.0)}
 LIFT = {"continual": -2.0, "multitask": 0.0, "continual_multitask": 1.0, "combined": 0.8}
 STEPS = 50
 """Iterations of each task."""
@@ -39,7 +39,7 @@ def study_record(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     sensitivity: Sequence[int] = (0, 1),
-    arms: Sequence[str] = tuple(ARMS),
+    arms: Sequence[str] = tuple(METHODS),
     scores: bool = True,
     scratch: bool = True,
     finetuning_seeds: int = 3,
@@ -87,7 +87,7 @@ def study_record(
         "arms": [
             {
                 "name": name,
-                "title": ARMS[name],
+                "title": METHODS[name],
                 "method": "continual_multitask" if name == "combined" else name,
                 "combine": name == "combined",
             }
@@ -167,7 +167,7 @@ def _evaluation(
 
 def _scores(arm: str, chance: random.Random, finetuning_seeds: int) -> dict[str, Any]:
     made = {}
-    for name, (split, base) in SETS.items():
+    for name, (split, base) in PAPER_DATASETS.items():
         seed_effect = chance.gauss(0, 0.4)
         made[name] = {
             "metric": "accuracy",

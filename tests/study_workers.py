@@ -6,19 +6,19 @@ import os
 import signal
 
 from ernie2.errors import DataError
-from ernie2.studies.arms import Unit
+from ernie2.studies.methods import PlannedRun
 
 
-def tell(unit: Unit) -> None:
+def tell(run: PlannedRun) -> None:
     """All is well."""
-    print(f"this is {unit.name}")
+    print(f"this is {run.name}")
 
 
-def die(unit: Unit) -> None:
+def die(run: PlannedRun) -> None:
     """As under a kernel that is out of memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fail(unit: Unit) -> None:
+def fail(run: PlannedRun) -> None:
     """As on input that is wrong."""
     raise DataError("nothing to read")

@@ -33,26 +33,26 @@ def work(item: object) -> None:
 
 
 def test_every_item_is_done_once() -> None:
-    assert sorted(run_in_processes(work, list(range(7)), 2, begin=begin, what_now="Again.")) == list(range(7))
-    assert list(run_in_processes(work, [], 2, begin=begin, what_now="Again.")) == []
+    assert sorted(run_in_processes(work, list(range(7)), 2, begin=begin, advice="Again.")) == list(range(7))
+    assert list(run_in_processes(work, [], 2, begin=begin, advice="Again.")) == []
 
 
 @pytest.mark.parametrize("others", [[], ["slow"]])
 def test_what_a_call_raises_is_raised_here_and_the_other_processes_end(others: list[str]) -> None:
     with pytest.raises(DataError, match="line 1: wrong"):
-        list(run_in_processes(work, [*others, "wrong"], 2, begin=begin, what_now="Again."))
+        list(run_in_processes(work, [*others, "wrong"], 2, begin=begin, advice="Again."))
 
 
 def test_an_error_nobody_foresaw_keeps_the_place_in_the_code() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
-        list(run_in_processes(work, ["unforeseen"], 1, begin=begin, what_now="Again."))
+        list(run_in_processes(work, ["unforeseen"], 1, begin=begin, advice="Again."))
     assert "raise ZeroDivisionError" in raised.value.__notes__[0]
 
 
 @pytest.mark.parametrize("items", [["killed"], ["slow", "killed"], [1, 2, "killed", 3]])
 def test_a_process_that_is_killed_ends_the_work(items: list[object]) -> None:
     with pytest.raises(RunFailed, match=r"killed by the system, most likely because memory ran out\. Again."):
-        list(run_in_processes(work, items, 2, begin=begin, what_now="Again."))
+        list(run_in_processes(work, items, 2, begin=begin, advice="Again."))
 
 
 def saving(item: Path) -> None:
@@ -74,7 +74,7 @@ def saving(item: Path) -> None:
 def test_processes_that_may_save_are_asked_to_stop_and_waited_for(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     with pytest.raises(DataError, match="wrong"):
-        list(run_in_processes(saving, [tmp_path / "there", tmp_path / "gone"], 2, what_now="", graceful=True))
+        list(run_in_processes(saving, [tmp_path / "there", tmp_path / "gone"], 2, advice="", graceful=True))
     assert (tmp_path / "saved").exists()
 
 
@@ -83,7 +83,7 @@ def test_processes_end_with_the_one_that_started_them_whatever_they_are_doing(tm
     code = (
         "import os, sys, test_processes as t; from ernie2.processes import run_in_processes\n"
         "if __name__ == '__main__':\n"
-        "    results = run_in_processes(t.work, [1, 'slow', 'slow'], 2, begin=t.begin, what_now='')\n"
+        "    results = run_in_processes(t.work, [1, 'slow', 'slow'], 2, begin=t.begin, advice='')\n"
         "    print(next(results), flush=True)\n"
         "    next(results)"
     )

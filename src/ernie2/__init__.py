@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from ernie2.runs.report import report as report
     from ernie2.runs.start import pretrain as pretrain
     from ernie2.runs.start import resume as resume
+    from ernie2.studies.study import analyse_study as analyse_study
     from ernie2.studies.study import study as study
-    from ernie2.studies.study import study_again as study_again
 
 _MODULES = {
     "benchmarking.bench": ("bench",),
@@ -69,7 +69,7 @@ _MODULES = {
     "runs.recipes": ("list_recipes", "list_tasks", "recipe_schema", "write_recipe"),
     "runs.report": ("report",),
     "runs.start": ("pretrain", "resume"),
-    "studies.study": ("study", "study_again"),
+    "studies.study": ("study", "analyse_study"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = ["__version__", *sorted(_MODULE_OF)]

@@ -83,7 +83,7 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
         again = shlex.join(["ernie2", "demo", "--language", language, "--folder", str(folder)])
         raise RunStopped(f"the run was stopped and saved. Continue with `{again}`.") from error
     records = Records(run)
-    with FolderLock(run, otherwise="name another folder"):
+    with FolderLock(run, alternative="name another folder"):
         if not any(line["kind"] == "score" for line in records.read()):
             log_info(f"3. Checkpoint → score: {QUESTIONS[language]}")
             records.write("score", **score(run, Shards(recipe.shards.folder), QUESTIONS[language]))

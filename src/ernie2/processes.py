@@ -48,7 +48,7 @@ def run_in_processes(
     workers: int,
     *,
     begin: Callable[[int], None] | None = None,
-    what_now: str | Callable[[_Item], str],
+    advice: str | Callable[[_Item], str],
     graceful: bool = False,
 ) -> Generator[_Item, None, None]:
     """Call `function` on every item in `workers` processes and yield each item when it is finished.
@@ -56,7 +56,7 @@ def run_in_processes(
     Each process first calls `begin` with its number. If the work ends early, the other processes are killed; with
     `graceful` they get SIGTERM and unlimited time, and may start processes themselves.
 
-    Raises the exception of a call, and `RunFailed` with the advice `what_now` if a process was killed. Each process has
+    Raises the exception of a call, and `RunFailed` with the advice `advice` if a process was killed. Each process has
     its own pipe and shares no lock: unlike in a pool with shared queues, killing one cannot block the others.
     """
     due = deque(items)
@@ -70,7 +70,7 @@ def run_in_processes(
         while running:
             ready = wait(list(running))
             for ours in [one for one in running if one in ready]:
-                yield _receive(ours, what_now(doing[ours]) if callable(what_now) else what_now)
+                yield _receive(ours, advice(doing[ours]) if callable(advice) else advice)
                 if due:
                     doing[ours] = due.popleft()
                     _send(ours, doing[ours])
@@ -116,12 +116,12 @@ def _send(ours: Connection, item: object) -> None:
         ours.send(item)
 
 
-def _receive(ours: Connection, what_now: str) -> Any:
+def _receive(ours: Connection, advice: str) -> Any:
     try:
         item, error = ours.recv()
     except (EOFError, OSError) as gone:
         raise RunFailed(
-            f"a worker process was killed by the system, most likely because memory ran out. {what_now}"
+            f"a worker process was killed by the system, most likely because memory ran out. {advice}"
         ) from gone
     if error is not None:
         raise error

@@ -339,7 +339,7 @@ def break_a_field(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        (break_nothing, ["absent.jsonl", "no file"]),
+        (break_nothing, ["absent.jsonl", "no such file"]),
         (break_by_directory, ["texts.jsonl", "is a directory"]),
         (break_encoding, ["latin1.txt", "UTF-8"]),
         (break_by_emptiness, ["empty.txt", "no document"]),

@@ -86,14 +86,14 @@ def test_the_functions_return_where_the_pairs_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["discourse", "absent.txt", "out.tsv"], "no file 'absent.txt'"),
+        (["discourse", "absent.txt", "out.tsv"], "no such file: 'absent.txt'"),
         (["discourse", "package:demo-en.jsonl", "out.csv"], "tables are written as .tsv"),
         (["discourse", "package:demo-en.jsonl", "out.tsv", "--language", "fr"], "Known: en, zh"),
         (["discourse", "package:demo-zh.jsonl", "out.tsv"], "Is the language right"),
         (["discourse", "package:demo-en.jsonl", "out.tsv", "--text", "txt"], "Did you mean 'text'?"),
-        (["clicks", "absent.tsv", "out.tsv"], "no file 'absent.tsv'"),
+        (["clicks", "absent.tsv", "out.tsv"], "no such file: 'absent.tsv'"),
         (["clicks", "log.jsonl", "out.tsv"], "there is no column 'query'"),
-        (["clicks", "log.jsonl", "log.jsonl"], "is the input as well"),
+        (["clicks", "log.jsonl", "log.jsonl"], "is also an input file"),
         (["clicks", "log.jsonl", "out.tsv", "--query=q", "--title=t", "--clicked=user"], "holds 'anna'"),
         (["clicks", "log.jsonl", "out.tsv", "--query=q", "--title=t", "--clicked=c", "--min-query-count=9"], "Lower"),
     ],

@@ -36,7 +36,7 @@ def test_absent_data_exit_with_2_and_are_named_together(tmp_path: Path, capsys: 
                    f"tokenizer.file={tmp_path / 'vocab.txt'}", f"shards.folder={tmp_path / 'shards'}")  # fmt: skip
     shown = capsys.readouterr()
     assert code == 2
-    assert "corpora.wiki.path: there is no file" in shown.err
+    assert "corpora.wiki.path: no such file" in shown.err
     assert "tokenizer.file: file not found" in shown.err
     assert "Stage 4" in shown.out
     assert list(tmp_path.iterdir()) == []

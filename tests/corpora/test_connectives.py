@@ -15,7 +15,7 @@ from ernie2.corpora.connectives import NO_CONNECTIVE, Pair, discourse_pairs, loa
 from ernie2.corpora.documents import Document, Drops
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import ConfigError, DataError
-from ernie2.storage.listing import packaged_folder
+from ernie2.storage.listing import bundled_data_folder
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -465,7 +465,7 @@ def test_a_corpus_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_no_list_of_connectives_is_taken_for_a_shipped_corpus() -> None:
-    assert not any(entry.name.endswith(".txt") for entry in packaged_folder().iterdir())
+    assert not any(entry.name.endswith(".txt") for entry in bundled_data_folder().iterdir())
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")

@@ -131,7 +131,7 @@ def test_the_normal_form_keeps_every_character_that_is_not_white_space_and_every
     [
         (
             b'{"text": "a"}\n{"text": "b',
-            r"a.jsonl, line 2: not valid JSON: it is cut short \(EOF while parsing a string",
+            r"a.jsonl, line 2: not valid JSON: it is truncated \(EOF while parsing a string",
         ),
         (b'{"text": "a"} x', r"line 1: not valid JSON \(trailing characters at byte 15\)"),
         (b'["a"]', r"line 1: this line is a list, not an object"),

@@ -142,7 +142,7 @@ def test_a_table_without_rows_and_files_of_texts_are_refused(tmp_path):
     with pytest.raises(DataError, match="its tables have no rows"):
         read(tsv(tmp_path / "a.tsv", ("sentence1", "sentence2", "label")))
     (tmp_path / "a.txt").write_text("text")
-    with pytest.raises(DataError, match=r"'.txt' files are not read here.*Known: .tsv"):
+    with pytest.raises(DataError, match=r"'.txt' files are not supported here.*Known: .tsv"):
         read(tmp_path / "a.txt")
 
 

@@ -86,7 +86,7 @@ def test_folders_are_listed_by_url_too() -> None:
 def test_what_is_no_folder_is_refused_and_a_named_file_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         find_files(find_dataset("rte"), f"{tmp_path}/none")
-    with pytest.raises(DataError, match="there is no file"):
+    with pytest.raises(DataError, match="no such file"):
         match_given_file(f"{tmp_path}/none.tsv")
 
 

@@ -368,8 +368,8 @@ def test_a_key_that_stands_twice_is_refused_in_every_form_of_json(tmp_path: Path
     row = '{"a": "x",\n"y": "p", "y": "q"}'
     for content in (row.replace("\n", " "), f"[{row}]", f'{{"data": [{row}]}}'):
         file.write_text(content)
-        with pytest.raises(DataError, match=r"x.json(, line 1)?: the key 'y' stands twice in one object"):
+        with pytest.raises(DataError, match=r"x.json(, line 1)?: the key 'y' occurs twice in one object"):
             load_user_data(str(file), str(file), text="a", label="y")
     (tmp_path / "x.tsv").write_text("a\ty\n" + row.replace("\n", " ").join(("x\t", "\n")))
-    with pytest.raises(DataError, match=r"x.tsv, line 2: the key 'y' stands twice"):
+    with pytest.raises(DataError, match=r"x.tsv, line 2: the key 'y' occurs twice"):
         load_user_data(str(tmp_path / "x.tsv"), str(tmp_path / "x.tsv"), text="a", label="y")

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.reporting.curves import charts, thin
+from ernie2.reporting.curves import charts, downsample
 
 MASKING = "knowledge_masking"
 
@@ -15,23 +15,23 @@ def by_role(chart):
 
 
 def test_training_and_held_out_values_are_drawn_as_recorded(small):
-    drawn = charts(small())["charts"]
-    loss = by_role(drawn["loss-0"])
+    plots = charts(small())["charts"]
+    loss = by_role(plots["loss-0"])
     assert loss["training"] == [(10, 7.0), (20, 6.5), (30, 6.2), (40, 6.1)]
     assert loss["before"] == [(0, 8.3)]
     assert loss["heldout"] == [(20, 6.0), (40, 5.5)]
-    case = by_role(drawn["heldout-1"])
+    case = by_role(plots["heldout-1"])
     assert case["before"] == [(0, 0.5), (20, 0.4)]
     assert (case["low"], case["high"]) == ([(40, 0.79)], [(40, 0.83)])
 
 
 def test_the_lines_are_the_feature_baseline_and_the_best_constant_answer(small):
-    drawn = charts(small())["charts"]
-    assert [(rule["role"], rule["value"]) for rule in drawn["heldout-0"]["rules"]] == [
+    plots = charts(small())["charts"]
+    assert [(rule["role"], rule["value"]) for rule in plots["heldout-0"]["rules"]] == [
         ("cheap", 0.05),
         ("majority", 0.04),
     ]
-    assert drawn["loss-0"]["rules"] == [{"role": "cheap", "value": 6.31, "label": "unigram 6.310"}]
+    assert plots["loss-0"]["rules"] == [{"role": "cheap", "value": 6.31, "label": "unigram 6.310"}]
 
 
 def test_stages_that_do_not_train_a_task_are_idle_and_break_its_line(small):
@@ -58,19 +58,19 @@ def test_the_axis_runs_to_the_planned_end(small, small_lines):
 
 def test_long_curves_become_weighted_means():
     points = [(1, 1.0), (2, 4.0), (3, 5.0), (4, 7.0)]
-    assert thin(points, [3, 1, 1, 1], most=2) == [(2, 1.75), (4, 6.0)]
+    assert downsample(points, [3, 1, 1, 1], limit=2) == [(2, 1.75), (4, 6.0)]
 
 
 @given(
     st.lists(st.one_of(st.none(), st.floats(-5, 5)), max_size=60),
     st.integers(1, 20),
 )
-def test_thinning_keeps_gaps_order_and_bounds(values, most):
+def test_thinning_keeps_gaps_order_and_bounds(values, limit):
     points = list(enumerate(values))
     weights = [0 if value is None else 1 for value in values]
-    thinned = thin(points, weights, most)
+    thinned = downsample(points, weights, limit)
     assert [step for step, _ in thinned] == sorted({step for step, _ in thinned})
     assert [step for step, value in thinned if value is None] == [step for step, value in points if value is None]
     known = [value for value in values if value is not None]
     assert all(min(known) - 1e-9 <= value <= max(known) + 1e-9 for _, value in thinned if value is not None)
-    assert len(thinned) <= most + 2 * values.count(None) + 1
+    assert len(thinned) <= limit + 2 * values.count(None) + 1

@@ -8,7 +8,7 @@ import pytest
 from ernie2.errors import CheckpointError, DataError
 from ernie2.reporting.records_reader import Step, read_records
 from ernie2.storage.json_files import write_checked_json
-from ernie2.storage.line_files import extent_of
+from ernie2.storage.line_files import file_extent
 from tiny_run import run_values
 
 RUN = run_values(name="r")
@@ -73,15 +73,15 @@ def test_what_is_no_run_is_refused_with_what_to_give_instead(tmp_path):
 def test_a_report_is_not_drawn_from_records_that_were_changed(tmp_path):
     line = json.dumps(STEP) + "\n"
     run = write(tmp_path, line)
-    write_checked_json(run / "run.json", RUN | {"metrics": extent_of(run / "metrics.jsonl")})
+    write_checked_json(run / "run.json", RUN | {"metrics": file_extent(run / "metrics.jsonl")})
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "score", "name": "later"}\n')
     assert [score.name for score in read_records(run).scores] == ["later"]
     (run / "metrics.jsonl").write_text(line.replace("6.5", "2.5"))
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged: something in its lines 1 to 1 was changed"):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged: lines 1 to 1 changed"):
         read_records(run)
     (run / "run.json").write_text((run / "run.json").read_text().replace('"r"', '"s"'))
-    with pytest.raises(CheckpointError, match=r"run\.json is damaged: it is not as it was written"):
+    with pytest.raises(CheckpointError, match=r"run\.json is damaged: its content does not match its checksum"):
         read_records(run)
 
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from ernie2.errors import CheckpointError, StorageError
-from ernie2.reporting.report import embedded_json, render, write_report
+from ernie2.reporting.report import json_for_script, render, write_report
 
 MASKING = "knowledge_masking"
 SCORE = {
@@ -104,7 +104,7 @@ def test_markup_in_names_is_shown_not_obeyed(small, small_lines):
 
 
 def test_embedded_json_survives_and_cannot_end_its_script():
-    text = embedded_json({"a": "</script><!--&\u2028é"})
+    text = json_for_script({"a": "</script><!--&\u2028é"})
     assert not set(text) & set("<>&\u2028é")
     assert json.loads(text) == {"a": "</script><!--&\u2028é"}
 

@@ -1,4 +1,4 @@
-"""study.html and its picture: every figure of the analysis, escaped, whole or unfinished, with nothing from outside."""
+"""study.html and its chart: every figure of the analysis, escaped, whole or unfinished, with nothing from outside."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ernie2.reporting.study import markdown, mean_line, page, panels, picture, scale
+from ernie2.reporting.study import accuracy_panels, axis_range, mean_line, render_html, render_markdown, render_svg
 from ernie2.studies.analysis.analyse import analyse
-from study_records import ARMS, TITLES, study_record
+from study_records import METHODS, TITLES, study_record
 
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "link", "br"}
@@ -39,11 +39,11 @@ class Balance(HTMLParser):
 
 
 def drawn(record: dict[str, Any]) -> str:
-    return page(analyse(record))
+    return render_html(analyse(record))
 
 
 def chart(record: dict[str, Any]) -> str:
-    return picture(analyse(record).record)
+    return render_svg(analyse(record).record)
 
 
 def test_the_page_holds_the_picture_and_needs_nothing_else() -> None:
@@ -64,7 +64,7 @@ def test_elements_are_closed_in_the_order_they_were_opened() -> None:
 def test_the_page_has_every_table_and_sentence_of_the_study() -> None:
     record = study_record()
     text, found = drawn(record), analyse(record)
-    rows = [line for line in markdown(found).splitlines() if line.startswith("|") and "---" not in line]
+    rows = [line for line in render_markdown(found).splitlines() if line.startswith("|") and "---" not in line]
     for row in rows:
         cells = "</td><td>".join(cell.strip() for cell in row.strip("|").split("|")[1:])
         assert cells in text or cells.replace("</td><td>", '</th><th scope="col">') in text
@@ -139,10 +139,10 @@ def test_a_study_whose_first_run_is_not_done_has_a_page() -> None:
 
 def test_a_panel_a_task_has_a_line_an_arm_up_to_its_accuracy_at_the_end() -> None:
     record = study_record()
-    of_tasks = list(panels(analyse(record).record))
+    of_tasks = list(accuracy_panels(analyse(record).record))
     assert [panel.title for panel in of_tasks] == list(TITLES)
     for panel, task in zip(of_tasks, record["tasks"], strict=True):
-        assert [line.title for line in panel.lines] == list(ARMS.values())
+        assert [line.title for line in panel.lines] == list(METHODS.values())
         ends = [run["heldout"][-1]["tasks"][task["name"]]["accuracy"] for run in record["runs"]
                 if (run["arm"], run["restart"]) == ("combined", "per_stage")]  # fmt: skip
         share, value = panel.lines[3].points[-1]
@@ -166,7 +166,7 @@ def test_a_mean_is_taken_where_all_lines_have_a_value() -> None:
     ],
 )
 def test_an_axis_holds_its_values_between_round_numbers(values: list[float], axis: tuple[float, ...]) -> None:
-    assert scale(values) == pytest.approx(axis)
+    assert axis_range(values) == pytest.approx(axis)
 
 
 def test_it_is_well_formed_with_names_escaped_and_a_line_a_task_and_arm() -> None:

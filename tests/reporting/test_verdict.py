@@ -28,8 +28,8 @@ def test_a_task_with_too_few_instances_is_neither_learned_nor_unlearned(small, s
     records = small(small_lines)
     assert verdict.headline(records).endswith(" Of one there are too few held-out instances to tell.")
     said = ("Capitalization prediction (0.950 [0.930–0.970]; 16 instances)",)
-    assert verdict.standing_tasks(records, "too few instances to tell") == said
-    assert verdict.standing_tasks(records, "not learned") == ()
+    assert verdict.tasks_with_verdict(records, "too few instances to tell") == said
+    assert verdict.tasks_with_verdict(records, "not learned") == ()
 
 
 def test_a_run_still_going_says_how_far_it_is(small, small_lines):
@@ -48,9 +48,9 @@ def test_without_any_evaluation_nothing_is_claimed(small):
 def test_tasks_are_named_with_accuracy_interval_and_baseline(small, small_lines):
     learned = ("Knowledge masking (0.150 [0.130–0.170]; feature baseline 0.050)",)
     unlearned = ("Capitalization prediction (0.810 [0.790–0.830]; feature baseline 0.800)",)
-    assert verdict.standing_tasks(small(), "learned") == learned
-    assert verdict.standing_tasks(small(), "not learned") == unlearned
-    assert verdict.waiting_tasks(small(small_lines[:5])) == ("Capitalization prediction",)
+    assert verdict.tasks_with_verdict(small(), "learned") == learned
+    assert verdict.tasks_with_verdict(small(), "not learned") == unlearned
+    assert verdict.unevaluated_tasks(small(small_lines[:5])) == ("Capitalization prediction",)
 
 
 def test_remarks_tell_the_masked_loss_the_forgetting_and_the_margin(small, small_lines):

@@ -14,7 +14,7 @@ import tiny_finetuning
 import tiny_run
 from ernie2.errors import FolderInUse, LockLost
 from ernie2.storage.locks import FolderLock, describe_process
-from ernie2.storage.readers import without_readers
+from ernie2.storage.readers import writer_lock
 from ernie2.training.checkpoints import Saver
 from ernie2.training.records import Records
 
@@ -111,7 +111,7 @@ def test_a_run_that_another_process_took_over_stops_by_name_and_writes_nothing_m
 
     monkeypatch.setattr(Records, "write", lose)
     monkeypatch.setattr(Saver, "save", save_and_wait)
-    with pytest.raises(LockLost, match=r"process 17 on elsewhere .* has it now"):
+    with pytest.raises(LockLost, match=r"process 17 on elsewhere .* holds it"):
         ernie2.pretrain(tiny_run.recipe(tmp_path).model_dump(mode="json"))
     assert bytes_of(run) == left
     assert json.loads((run / "run.json").read_text())["status"] == "running"
@@ -124,7 +124,7 @@ def test_shards_cannot_be_replaced_while_a_run_trains_on_them(tmp_path: Path, mo
     def try_to_replace(records: Records, kind: str, **values: Any) -> None:
         if kind == "step" and not refused:
             told = r"shards is being read by process \d+ on"
-            with pytest.raises(FolderInUse, match=told), without_readers(shards.folder, otherwise="take another"):
+            with pytest.raises(FolderInUse, match=told), writer_lock(shards.folder, alternative="take another"):
                 pass
             refused.append(kind)
         real(records, kind, **values)
@@ -132,5 +132,5 @@ def test_shards_cannot_be_replaced_while_a_run_trains_on_them(tmp_path: Path, mo
     monkeypatch.setattr(Records, "write", try_to_replace)
     ernie2.pretrain(tiny_run.recipe(tmp_path).model_dump(mode="json"))
     assert refused
-    with without_readers(shards.folder, otherwise="choose another shards.folder"):
+    with writer_lock(shards.folder, alternative="choose another shards.folder"):
         pass

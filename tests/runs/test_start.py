@@ -155,7 +155,7 @@ def test_a_run_that_began_is_resumed_whatever_it_repeats(recipe, tmp_path, monke
 
 def test_a_file_where_the_run_folder_belongs_is_refused(recipe, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"file cannot be made: it is a file\. Rename it; run=FOLDER"):
+    with pytest.raises(StorageError, match=r"file cannot be created: it is a file\. Rename it; run=FOLDER"):
         ernie2.pretrain({**recipe, "run": str(tmp_path / "file")})
 
 

@@ -343,7 +343,7 @@ def test_shards_are_whole_where_the_disk_does_not_let_what_they_were_made_in_go(
     assert Shards(shards.folder).fingerprint == shards.fingerprint
     told = capsys.readouterr().err
     assert told.startswith(f"warning: {shards.folder}/.prepare-")
-    assert "cannot be removed: Input/output error. Nothing needs it any more" in told
+    assert "cannot be removed: Input/output error. It is no longer needed" in told
     assert told.count("\n") == 1
     monkeypatch.undo()
     prepare(asked, workers=1)
@@ -716,12 +716,12 @@ def test_a_script_without_a_main_guard_runs_once(made, tmp_path):
 
 def test_wrong_input_leaves_nothing_behind_and_takes_nothing_away(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl").write_text('{"text": "One sentence. Another."}\n{"text": "cut', encoding="utf-8")
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match="is truncated"):
         prepare(recipe(tmp_path, tmp_path / "cut.jsonl", shards=_shards(tmp_path)), workers=1)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cut.jsonl"]
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "mine.txt").write_text("kept", encoding="utf-8")
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match="is truncated"):
         prepare(recipe(tmp_path, tmp_path / "cut.jsonl", shards=_shards(tmp_path)), workers=1)
     assert sorted(entry.name for entry in (tmp_path / "shards").iterdir()) == ["mine.txt"]
 

@@ -34,7 +34,7 @@ def test_a_file_that_is_there_stays_when_the_body_raises(tmp_path: Path) -> None
 
 def test_a_disk_that_refuses_says_what_where_and_what_now(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"a\.txt cannot be written: No space left on device; .* Buy a disk\."):  # noqa: SIM117
-        with atomic.staged_file(tmp_path / "a.txt", what_now="Buy a disk."):
+        with atomic.staged_file(tmp_path / "a.txt", advice="Buy a disk."):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert os.listdir(tmp_path) == []
 
@@ -72,7 +72,7 @@ def test_files_of_a_folder_are_renamed_in_order_once_all_are_written(
 
 
 def test_temporary_files_go_whatever_happens(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), atomic.scratch_folder(tmp_path / "out") as scratch:
+    with pytest.raises(ZeroDivisionError), atomic.temporary_folder(tmp_path / "out") as scratch:
         (scratch / "candidates").write_text(str(1 / (len(os.listdir(tmp_path)) - 1)))
     assert os.listdir(tmp_path) == []
 
@@ -130,7 +130,7 @@ def test_a_link_is_followed_and_a_pipe_is_written_to_as_it_stands(tmp_path: Path
 def test_a_folder_that_holds_something_is_kept_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
-    with pytest.raises(StorageError, match="is there already"), atomic.staged_folder(tmp_path / "out"):
+    with pytest.raises(StorageError, match="already exists"), atomic.staged_folder(tmp_path / "out"):
         pytest.fail("the body ran")
     with atomic.staged_folder(tmp_path / "out", replace=True) as new:
         (new / "new").touch()
@@ -247,5 +247,5 @@ def test_a_remote_file_is_copied_whole_or_not_at_all(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(files, "get_file", broken)
     with pytest.raises(StorageError, match=r"Input/output error.*Check the bucket"):
-        atomic.download(files, "/bucket/file", tmp_path / "other", what_now="Check the bucket.")
+        atomic.download(files, "/bucket/file", tmp_path / "other", advice="Check the bucket.")
     assert [entry.name for entry in tmp_path.iterdir()] == ["new"]

@@ -1,4 +1,4 @@
-"""Rows of CSV: as Python's reader has them where quotes are right, refused at the quote where they are not."""
+"""CSV rows: equal to those of Python's reader, and a stray quote is an error at its line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CELL = st.text(st.sampled_from('ab,"\n é'), max_size=6)
 
 
 @given(st.lists(st.lists(CELL, min_size=2, max_size=2), min_size=1, max_size=6), st.sampled_from([0, 1]))
-def test_what_pythons_writer_writes_comes_back(rows: list[list[str]], quoting: int) -> None:
+def test_rows_written_by_pythons_writer_are_read_back(rows: list[list[str]], quoting: int) -> None:
     file = io.StringIO(newline="")
     csv.writer(file, lineterminator="\n", quoting=quoting).writerows(rows)  # type: ignore[arg-type]
     assert cells(file.getvalue()) == rows
@@ -44,17 +44,23 @@ def test_a_place_is_the_line_where_the_row_begins() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (table('"open,pos'), "line 12: a quote is opened and never closed"),
-        (table('good,"open'), "line 12: a quote is opened and never closed"),
-        (table('"open,pos', "a film", 'he says "no",neg'), "line 12: a quote is opened, and in line 14 text follows"),
-        (table('"open,pos', 'another "end",neg'), "line 12: a quote is opened, and in line 13 text follows"),
+        (table('"open,pos'), "line 12: a quote is opened but never closed"),
+        (table('good,"open'), "line 12: a quote is opened but never closed"),
+        (
+            table('"open,pos', "a film", 'he says "no",neg'),
+            "line 12: a quote is opened here, but in line 14 text follows",
+        ),
+        (table('"open,pos', 'another "end",neg'), "line 12: a quote is opened here, but in line 13 text follows"),
         (
             table('"open,pos', "fine,neg", 'he says no",neg'),
-            "line 12: .* closes only in line 14, and the lines between",
+            "line 12: .* closes only in line 14, and the lines in between",
         ),
-        (table('"open,pos', *["fine,neg"] * 9, '"begins so,neg'), "line 12: a quote is opened, and in line 22 text"),
-        (table(r'"he says \"no\"",neg'), r"line 12: a quote is opened, and text follows the one that closes it"),
-        (table('"two\nlines",pos', '"open,pos'), "line 14: a quote is opened and never closed"),
+        (
+            table('"open,pos', *["fine,neg"] * 9, '"begins so,neg'),
+            "line 12: a quote is opened here, but in line 22 text",
+        ),
+        (table(r'"he says \"no\"",neg'), r"line 12: a quote is opened here, but text follows its closing quote"),
+        (table('"two\nlines",pos', '"open,pos'), "line 14: a quote is opened but never closed"),
     ],
 )
 def test_a_stray_quote_is_refused_at_the_line_where_it_opens(text: str, said: str) -> None:
@@ -63,7 +69,7 @@ def test_a_stray_quote_is_refused_at_the_line_where_it_opens(text: str, said: st
 
 
 @pytest.mark.parametrize("cell", ['"Dear all,\nthank you"', '"one\n\nthree"', '"a, b\nc, d\ne, f"', '"one\ntwo\n,"'])
-def test_cells_of_several_lines_are_kept(cell: str) -> None:
-    found = cells(table(f"{cell},pos"))
-    assert len(found) == 22
-    assert found[11] == [cell.strip('"'), "pos"]
+def test_cells_of_several_lines_are_read(cell: str) -> None:
+    parsed = cells(table(f"{cell},pos"))
+    assert len(parsed) == 22
+    assert parsed[11] == [cell.strip('"'), "pos"]

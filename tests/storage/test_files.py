@@ -11,7 +11,7 @@ import zstandard
 
 from ernie2.errors import DataError
 from ernie2.storage import files
-from ernie2.storage.files import RepeatedKeyError, decoded, json_value, lines_of, read_lines
+from ernie2.storage.files import RepeatedKeyError, decode_line, json_value, read_lines, stream_lines
 
 CONTENT = b"one\n\ntwo\r\nthree"
 
@@ -39,7 +39,7 @@ def test_a_compressed_file_cut_short_is_an_error_at_every_cut(tmp_path, name, co
     whole = compress(CONTENT)
     for cut in range(1, len(whole)):
         (tmp_path / name).write_bytes(whole[:cut])
-        with pytest.raises(DataError, match=r"cut short|not a valid"):
+        with pytest.raises(DataError, match=r"truncated|not a valid"):
             list(read_lines(str(tmp_path / name)))
 
 
@@ -55,7 +55,7 @@ def test_utf16_is_named_and_an_endless_line_is_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="is UTF-16 text; save it as UTF-8"):
         list(read_lines(str(tmp_path / "a.txt")))
     monkeypatch.setattr(files, "_BLOCK", 10)
-    monkeypatch.setattr(files, "_LONGEST_LINE", 100)
+    monkeypatch.setattr(files, "_MAX_LINE_BYTES", 100)
     (tmp_path / "b.txt").write_text("x\n" + "y" * 200)
     with pytest.raises(DataError, match=r"b.txt, line 2: longer than"):
         list(read_lines(str(tmp_path / "b.txt")))
@@ -76,11 +76,11 @@ def test_cr_ends_a_line_where_a_file_has_more_of_them_than_line_feeds(tmp_path, 
     monkeypatch.setattr(files, "_BLOCK", block)
     (tmp_path / "a.txt").write_bytes(content)
     assert list(read_lines(str(tmp_path / "a.txt"))) == lines
-    assert list(lines_of(io.BytesIO(content))) == lines
+    assert list(stream_lines(io.BytesIO(content))) == lines
 
 
 def test_a_cr_inside_a_line_of_a_file_with_line_feeds_is_white_space():
-    assert list(lines_of(io.BytesIO(b"one\rstill one\ntwo\n"))) == [b"one\rstill one", b"two"]
+    assert list(stream_lines(io.BytesIO(b"one\rstill one\ntwo\n"))) == [b"one\rstill one", b"two"]
 
 
 def test_a_zstd_window_of_any_size_is_read(tmp_path):
@@ -98,7 +98,7 @@ def test_a_damaged_zstd_file_is_named(tmp_path, position):
     packed = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(b"some text that is not the same " * 9))
     packed[position] ^= 0x41
     (tmp_path / "a.txt.zst").write_bytes(packed)
-    with pytest.raises(DataError, match=r"a.txt.zst (is not a valid zstd file|is cut short)"):
+    with pytest.raises(DataError, match=r"a.txt.zst (is not a valid zstd file|is truncated)"):
         list(read_lines(str(tmp_path / "a.txt.zst")))
 
 
@@ -109,8 +109,8 @@ def test_a_damaged_zstd_file_is_named(tmp_path, position):
         ("ab\nc".encode("utf-16-be"), "looks like UTF-16 text without"),
         ("ab".encode("utf-32"), "is UTF-32 text"),
         ("\ufeffab".encode("utf-16-be"), "is UTF-16 text"),
-        (gzip.compress(b"text", mtime=0), "is not text but gzip; give it a name in .gz"),
-        (zstandard.compress(b"text"), "is not text but zstd; give it a name in .zst"),
+        (gzip.compress(b"text", mtime=0), "is not text but gzip; change its extension to .gz"),
+        (zstandard.compress(b"text"), "is not text but zstd; change its extension to .zst"),
         (b"PK\x03\x04 workbook", "is not text but a zip archive"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer, not the file itself"),
     ],
@@ -122,9 +122,9 @@ def test_what_is_no_utf8_text_is_named_with_what_to_do(tmp_path, content, said):
 
 
 def test_standard_input_is_read_as_files_are():
-    assert list(lines_of(io.BytesIO(b'\xef\xbb\xbf{"a": 1}\r\n\r\nb'))) == [b'{"a": 1}', b"", b"b"]
+    assert list(stream_lines(io.BytesIO(b'\xef\xbb\xbf{"a": 1}\r\n\r\nb'))) == [b'{"a": 1}', b"", b"b"]
     with pytest.raises(DataError, match="standard input is not text but gzip; decompress it first"):
-        list(lines_of(io.BytesIO(gzip.compress(b"text"))))
+        list(stream_lines(io.BytesIO(gzip.compress(b"text"))))
 
 
 def test_a_line_comes_before_the_stream_ends():
@@ -136,18 +136,18 @@ def test_a_line_comes_before_the_stream_ends():
             return self.waiting.pop(0) if self.waiting else b""
 
     pipe = Pipe()
-    assert next(lines_of(pipe)) == b"first"
+    assert next(stream_lines(pipe)) == b"first"
     assert pipe.waiting == [b"second\n"]
 
 
 def test_text_is_utf8_without_nul_bytes():
-    assert decoded("né".encode(), "here") == "né"
+    assert decode_line("né".encode(), "here") == "né"
     with pytest.raises(DataError, match=r"here, byte 2: not UTF-8 \(0xff: invalid start byte\)"):
-        decoded(b"a\xff", "here")
+        decode_line(b"a\xff", "here")
     with pytest.raises(DataError, match="here, byte 2: not UTF-8"):
-        decoded(b"a\xed\xa0\x80", "here")  # half a surrogate pair as bytes
+        decode_line(b"a\xed\xa0\x80", "here")  # half a surrogate pair as bytes
     with pytest.raises(DataError, match="here, byte 3: a NUL byte"):
-        decoded(b"ab\0c", "here")
+        decode_line(b"ab\0c", "here")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_text_is_utf8_without_nul_bytes():
         (rb'{"a": "\udc00 x"}', "half a character"),
         ('{"a": "\ud83d"}', "half a character"),
         (b'{"a": "\xff"}', "byte 8: not UTF-8"),
-        (b'{"a": 1', "cut short"),
+        (b'{"a": 1', "truncated"),
         (b"[" * 5_000, "not valid JSON"),
     ],
 )
@@ -180,7 +180,7 @@ def test_whole_surrogate_pairs_are_characters():
     ],
 )
 def test_a_key_that_stands_twice_is_refused(line, key):
-    with pytest.raises(RepeatedKeyError, match=f"^here: the key '{key}' stands twice in one object; take one out.$"):
+    with pytest.raises(RepeatedKeyError, match=f"^here: the key '{key}' occurs twice in one object; remove one.$"):
         json_value(line, "here")
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ernie2.errors import DamagedFile
-from ernie2.storage.json_files import checked_json, read_checked_json, read_json, write_checked_json
+from ernie2.storage.json_files import json_with_checksum, read_checked_json, read_json, write_checked_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -65,7 +65,7 @@ def test_a_checked_file_comes_back_as_it_was_and_is_plain_json(tmp_path_factory,
 
 
 def test_no_bit_of_a_checked_file_can_flip_unnoticed(tmp_path):
-    file, whole = tmp_path / "a.json", checked_json({"step": 3, "task": "x", "deep": [1.5, {"ü": None}]})
+    file, whole = tmp_path / "a.json", json_with_checksum({"step": 3, "task": "x", "deep": [1.5, {"ü": None}]})
     for bit in range(8 * len(whole)):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -75,7 +75,7 @@ def test_no_bit_of_a_checked_file_can_flip_unnoticed(tmp_path):
 
 
 def test_a_checked_file_that_was_cut_lengthened_or_edited_is_damaged(tmp_path):
-    file, whole = tmp_path / "a.json", checked_json({"seed": 1, "lr": 0.1})
+    file, whole = tmp_path / "a.json", json_with_checksum({"seed": 1, "lr": 0.1})
     for content in (whole[:-1], whole + b"\n", whole.replace(b'"seed": 1', b'"seed": 2'), b'{"seed": 1}', b" " + whole):
         file.write_bytes(content)
         with pytest.raises(DamagedFile):

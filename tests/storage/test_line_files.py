@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ernie2.errors import StorageError
-from ernie2.storage.line_files import append_line, check_appendable, shorten
+from ernie2.storage.line_files import append_line, check_appendable, truncate
 
 
 def test_lines_are_appended_and_an_unfinished_one_is_ended(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_lines_are_appended_and_an_unfinished_one_is_ended(tmp_path: Path) -> No
 
 def test_a_refusing_disk_is_told_with_what_to_do_now(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="Give another file"):
-        append_line(tmp_path, {}, what_now="Give another file.")
+        append_line(tmp_path, {}, advice="Give another file.")
 
 
 def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +49,8 @@ def test_a_file_is_shortened_and_found_to_be_appendable_without_being_made(tmp_p
     check_appendable(tmp_path / "new" / "lines.jsonl")
     assert not list((tmp_path / "new").iterdir())
     with pytest.raises(StorageError, match=r"Name another file\."):
-        check_appendable(tmp_path, what_now="Name another file.")
-    shorten(tmp_path / "absent", 3)
+        check_appendable(tmp_path, advice="Name another file.")
+    truncate(tmp_path / "absent", 3)
     (tmp_path / "log").write_bytes(b"abcdef")
-    shorten(tmp_path / "log", 3)
+    truncate(tmp_path / "log", 3)
     assert (tmp_path / "log").read_bytes() == b"abc"

@@ -34,9 +34,9 @@ def test_files_are_found_and_read_by_url():
 def test_what_is_not_there_is_named_with_its_nearest_neighbour(tmp_path):
     (tmp_path / "corpus.txt").write_text("x")
     (tmp_path / "b2.jsonl.gz").touch()  # near by its endings alone
-    with pytest.raises(DataError, match=r"no file '.*enwiki.jsonl.gz'. Check the path"):
+    with pytest.raises(DataError, match=r"no such file: '.*enwiki.jsonl.gz'. Check the path"):
         list_files([f"{tmp_path}/enwiki.jsonl.gz"], FORMATS)
-    with pytest.raises(DataError, match=r"no file '.*corpsu.txt'. Did you mean 'corpus.txt'\?"):
+    with pytest.raises(DataError, match=r"no such file: '.*corpsu.txt'. Did you mean 'corpus.txt'\?"):
         list_files([f"{tmp_path}/corpsu.txt"], FORMATS)
     with pytest.raises(DataError, match="is a directory"):
         list_files([str(tmp_path)], FORMATS)
@@ -59,9 +59,9 @@ def test_an_unknown_extension_is_refused_with_the_known_ones(tmp_path, name, hin
 def test_a_packaged_corpus_is_found_by_name_and_a_wrong_name_is_told_what_is_shipped(tmp_path, monkeypatch):
     (tmp_path / "demo-en.jsonl").write_text("{}")
     (tmp_path / "NOTICE").write_text("")
-    monkeypatch.setattr(listing, "packaged_folder", lambda: tmp_path)
+    monkeypatch.setattr(listing, "bundled_data_folder", lambda: tmp_path)
     assert list_files(["package:demo-en.jsonl"], FORMATS) == [str(tmp_path / "demo-en.jsonl")]
-    with pytest.raises(DataError, match=r"Did you mean 'demo-en.jsonl'\? Shipped: demo-en.jsonl."):
+    with pytest.raises(DataError, match=r"Did you mean 'demo-en.jsonl'\? Included: demo-en.jsonl."):
         list_files(["package:demo-em.jsonl"], FORMATS)
 
 
@@ -77,12 +77,12 @@ def test_stems_take_as_much_of_the_folders_as_tells_files_apart():
 
 
 def test_a_glob_over_much_of_the_disk_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "MOST_FOLDERS", 20)
+    monkeypatch.setattr(listing, "MAX_FOLDERS", 20)
     for number in range(30):
         (tmp_path / f"{number}" / "a").mkdir(parents=True)
     (tmp_path / "1" / "a" / "x.txt").write_text("x")
     for glob in ("**/x.txt", "*/*/x.txt"):
-        with pytest.raises(DataError, match="looks into more than 20 folders below"):
+        with pytest.raises(DataError, match="searches more than 20 folders below"):
             list_files([f"{tmp_path}/{glob}"], (".txt",))
     assert list_files([f"{tmp_path}/1/**/x.txt"], (".txt",)) == [f"{tmp_path}/1/a/x.txt"]
     assert list_files([f"{tmp_path}/1/*/*.txt"], (".txt",)) == [f"{tmp_path}/1/a/x.txt"]

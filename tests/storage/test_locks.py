@@ -12,7 +12,7 @@ import pytest
 from child_processes import wait_until
 from ernie2.errors import FolderInUse, LockLost, StorageError
 from ernie2.storage import locks
-from ernie2.storage.locks import STALE_SECONDS, FolderLock, confirm_lock, describe_process, is_locked, owner_of
+from ernie2.storage.locks import STALE_SECONDS, FolderLock, confirm_lock, describe_process, is_locked, lock_owner
 
 SOURCE = Path(__file__).parents[2] / "src"
 HOLD = """
@@ -179,7 +179,7 @@ def test_a_folder_a_link_or_a_pipe_in_the_place_of_a_lock_is_refused_in_one_line
         enter(tmp_path)
     assert lock.is_fifo()
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file cannot be made: it is a file\. Rename it; choose another folder"):
+    with pytest.raises(StorageError, match=r"file cannot be created: it is a file\. Rename it; choose another folder"):
         enter(tmp_path / "file")
 
 
@@ -195,7 +195,7 @@ def test_an_owner_that_lost_its_lock_is_told_who_has_it_and_leaves_it_alone(tmp_
         confirm_lock(tmp_path)
         confirm_lock(tmp_path / "..")  # never locked
         lock_of_another(tmp_path)
-        with pytest.raises(LockLost, match=r"no longer held by this process .*: process 17 on elsewhere .* has it now"):
+        with pytest.raises(LockLost, match=r"no longer held by this process .*: process 17 on elsewhere .* holds it"):
             confirm_lock(tmp_path)
     assert json.loads((tmp_path / "lock").read_text())["pid"] == 17
     confirm_lock(tmp_path)
@@ -218,7 +218,7 @@ def test_the_next_attempt_of_a_torchrun_job_gets_the_lock_of_the_one_before(tmp_
             assert second.is_held()
             with pytest.raises(LockLost):
                 first.confirm()
-    assert "torchrun ended that process and starts again" in capsys.readouterr().err
+    assert "torchrun ended that process and restarted the job" in capsys.readouterr().err
 
 
 def test_without_flock_a_lock_counts_until_it_was_not_touched_for_long(tmp_path, without_flock, capsys):
@@ -240,7 +240,7 @@ def test_a_lock_that_is_kept_by_touching_counts_for_those_who_have_flock_too(tmp
 
 def test_without_flock_a_damaged_lock_does_not_hold_for_ever(tmp_path, without_flock):
     (tmp_path / "lock").write_text('{"host": "els')
-    with pytest.raises(FolderInUse, match="a process that its lock does not name"):
+    with pytest.raises(FolderInUse, match="an unknown process"):
         enter(tmp_path)
     os.utime(tmp_path / "lock", (1.0, 1.0))
     enter(tmp_path)
@@ -257,10 +257,10 @@ def test_without_flock_an_owner_touches_its_lock(tmp_path, without_flock, monkey
 
 
 def test_the_owner_of_a_locked_folder_is_named_and_a_free_one_has_none(tmp_path, holder):
-    assert owner_of(tmp_path).startswith(f"process {holder.pid} on ")
+    assert lock_owner(tmp_path).startswith(f"process {holder.pid} on ")
     holder.kill()
     holder.wait()
-    assert owner_of(tmp_path) is None
-    assert owner_of(tmp_path / "nowhere") is None
+    assert lock_owner(tmp_path) is None
+    assert lock_owner(tmp_path / "nowhere") is None
     (tmp_path / "file").touch()
-    assert owner_of(tmp_path / "file") is None
+    assert lock_owner(tmp_path / "file") is None

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ernie2.errors import DataError, StorageError
-from ernie2.storage.table_writing import WRITTEN, check_output, write_rows
+from ernie2.storage.table_writing import OUTPUT_FORMATS, check_output, write_rows
 from ernie2.storage.tables import read_columns
 
 ROWS = [['"Quoted" at the start', "x,y"], ["两个 字", "a\tb\nc"], ["", "'"]]
 
 
-@pytest.mark.parametrize("extension", WRITTEN)
+@pytest.mark.parametrize("extension", OUTPUT_FORMATS)
 def test_what_was_written_is_read_with_single_spaces(extension: str, tmp_path: Path) -> None:
     out = tmp_path / f"rows{extension}"
     assert write_rows(out, ("one", "two"), ROWS) == 3
@@ -61,7 +61,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> 
     with pytest.raises(DataError, match="is a directory"):
         check_output(tmp_path / "folder.tsv")
     (tmp_path / "log.tsv").write_text("a\n", encoding="utf-8")
-    with pytest.raises(DataError, match="is the input as well"):
+    with pytest.raises(DataError, match="is also an input file"):
         check_output(tmp_path / "log.tsv", [str(tmp_path / "log.tsv")])
     with pytest.raises(StorageError, match="nothing was changed"):
         check_output(tmp_path / "log.tsv" / "out.tsv")
@@ -76,7 +76,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> 
         ("a.jsonl", b'{"one": 1, "two": 2}\n{"one": 1}\n', "line 2: there is no column 'two'"),
         ("a.jsonl", b'{"one": 1', "line 1: not valid JSON"),
         ("a.jsonl", b"[1, 2]\n", "line 1: this line is a list, not an object"),
-        ("a.xlsx", b"one,two\n", "'.xlsx' files are not read here"),
+        ("a.xlsx", b"one,two\n", "'.xlsx' files are not supported here"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_place(name: str, content: bytes, said: str, tmp_path: Path) -> None:

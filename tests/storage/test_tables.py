@@ -47,7 +47,7 @@ def test_a_first_line_without_a_known_name_is_data(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("one\ttwo\n", encoding="utf-8")
     options = {"names": ("a",), "without_header": ("b", "a")}
     assert cells(tmp_path / "x.tsv", **options) == [{"b": "one", "a": "two"}]
-    with pytest.raises(DataError, match=r"line 1: the first line names none of the columns a, and has 2 cells"):
+    with pytest.raises(DataError, match=r"line 1: the first line has none of the column names a, and has 2 cells"):
         cells(tmp_path / "x.tsv", names=("a",), without_header=("a", "b", "c"))
 
 
@@ -74,8 +74,8 @@ def test_a_column_that_is_not_there_is_named_with_its_neighbour(tmp_path: Path) 
         ("x.jsonl", b'{"a": 1}\n{oops\n', "line 2: not valid JSON"),
         ("x.jsonl", b"[1]\n", "line 1: this line is a list, not an object"),
         ("x.parquet", b"no parquet", "not a valid parquet file"),
-        ("x.xlsx", b"", "'.xlsx' files are not read here"),
-        ("x.tsv", b"a\ta\n1\t2\n", "a column name stands twice"),
+        ("x.xlsx", b"", "'.xlsx' files are not supported here"),
+        ("x.tsv", b"a\ta\n1\t2\n", "a column name occurs twice"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -186,5 +186,5 @@ def test_a_blank_line_is_an_empty_cell_where_there_is_one_column(tmp_path: Path,
 
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"y": "a"}\n{"y": "a", "y": "b"}\n')
-    with pytest.raises(DataError, match=r"x.jsonl, line 2: the key 'y' stands twice"):
+    with pytest.raises(DataError, match=r"x.jsonl, line 2: the key 'y' occurs twice"):
         cells(tmp_path / "x.jsonl")

@@ -13,7 +13,7 @@ import ernie2
 from ernie2.errors import CheckpointError, ConfigError, DataError, StorageError
 from ernie2.studies import study as studying
 from ernie2.studies.analysis.analyse import analyse
-from ernie2.studies.record import NAME
+from ernie2.studies.record import RECORD_FILE
 from ernie2.training.step_inputs import StepInputs
 from ernie2.training.trainer import Trainer
 
@@ -50,7 +50,7 @@ def small(folder: Path, *more: str) -> Path:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / NAME).read_text(encoding="utf-8"))
+    return json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
@@ -122,17 +122,17 @@ def test_what_takes_room_is_gone_and_the_models_are_there(whole: Path) -> None:
 
 
 def test_the_same_record_gives_the_same_tables_to_the_digit(whole: Path, tmp_path: Path) -> None:
-    again = ernie2.study_again(whole / NAME, tmp_path / "again")
-    for name in (NAME, "study.md", "study.html", "forgetting.svg"):
+    again = ernie2.analyse_study(whole / RECORD_FILE, tmp_path / "again")
+    for name in (RECORD_FILE, "study.md", "study.html", "forgetting.svg"):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_a_finished_study_is_not_done_again(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = (whole / NAME).read_bytes()
+    before = (whole / RECORD_FILE).read_bytes()
     settings = record(whole)["settings"]
     small(whole, "seeds=1", f"finetuning.data={settings['finetuning']['data']}", "finetuning.seeds=2")
     assert "10 pre-training runs, 10 of them done" in capsys.readouterr().out
-    assert (whole / NAME).read_bytes() == before
+    assert (whole / RECORD_FILE).read_bytes() == before
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_their_keys(whole: Path) -> None:
@@ -142,10 +142,10 @@ def test_other_settings_in_the_same_folder_are_refused_by_their_keys(whole: Path
 
 def test_without_its_record_a_folder_still_takes_no_runs_of_other_settings(whole: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(whole, tmp_path / "copied"))
-    (copied / NAME).unlink()
+    (copied / RECORD_FILE).unlink()
     with pytest.raises(CheckpointError, match=r"train\.peak_lr=0\.002 where it must be 0\.5"):
         small(copied, "seeds=1", "recipe.train.peak_lr=0.5")
-    assert not (copied / NAME).exists()
+    assert not (copied / RECORD_FILE).exists()
 
 
 def test_a_study_cut_off_inside_a_run_goes_on_to_the_same_figures(
@@ -195,7 +195,7 @@ def test_a_study_stopped_while_fine_tuning_trains_no_run_again_nor_when_more_is_
     small(moved, *one, data, "finetuning.seeds=3", "without_restart=1")
     assert [run["restart"] for run in record(moved)["runs"]] == ["per_stage", "never"]
     capsys.readouterr()
-    monkeypatch.setattr(studying, "_carried_out", lambda *_: (_ for _ in ()))
+    monkeypatch.setattr(studying, "_run_all", lambda *_: (_ for _ in ()))
     small(moved, *one[2:], "seeds=1", "arms=[continual]")
     assert "2 finished runs are of seeds or arms that are not asked for this time" in capsys.readouterr().err
     assert (record(moved)["status"], record(moved)["runs"]) == ("running", [])
@@ -247,14 +247,14 @@ def test_a_file_that_is_no_study_is_refused_and_nothing_is_left(tmp_path: Path) 
         (tmp_path / "y.json", r"there is no .*y\.json"),
     ):
         with pytest.raises(DataError, match=said):
-            ernie2.study_again(file, tmp_path / "out")
+            ernie2.analyse_study(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_named(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"file/again/study\.json cannot be written: Not a directory"):
-        ernie2.study_again(whole, tmp_path / "file" / "again")
+        ernie2.analyse_study(whole, tmp_path / "file" / "again")
 
 
 def _interrupted(*_: Any, **__: Any) -> None:

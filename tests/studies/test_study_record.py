@@ -12,9 +12,9 @@ import pytest
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, DataError
 from ernie2.runs.recipes import load_recipe
-from ernie2.studies.arms import Unit, recipe_of
 from ernie2.studies.identity import check_same_study
-from ernie2.studies.record import as_json, read_record, record_of
+from ernie2.studies.methods import PlannedRun, run_recipe
+from ernie2.studies.record import build_record, read_record, serialise_record
 from ernie2.studies.settings import StudySettings, load_settings
 from ernie2.tasks.base import find_task
 from ernie2.training.environment import rules
@@ -29,7 +29,7 @@ def settings(folder: Path, *overrides: str) -> StudySettings:
 
 def made(folder: Path, *overrides: str) -> dict[str, Any]:
     chosen = settings(folder, *overrides)
-    return record_of(chosen, chosen.checked_recipe(), preset="smoke", status="running", parallel=3)
+    return build_record(chosen, chosen.checked_recipe(), preset="smoke", status="running", parallel=3)
 
 
 def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str = "f") -> Path:
@@ -37,8 +37,8 @@ def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str 
     run = study / "runs" / name
     run.mkdir(parents=True)
     restart, seed, arm = name.split("/")
-    unit = Unit(int(seed.removeprefix("seed-")), restart, arm)  # type: ignore[arg-type]
-    recipe = load_recipe(recipe_of(unit, settings(study))).model_dump(mode="json")
+    planned = PlannedRun(int(seed.removeprefix("seed-")), restart, arm)  # type: ignore[arg-type]
+    recipe = load_recipe(run_recipe(planned, settings(study))).model_dump(mode="json")
     recipe["tasks"] = {
         task: find_task(task).Options.model_validate(options).model_dump(mode="json")
         for task, options in recipe["tasks"].items()
@@ -245,7 +245,7 @@ def _heldout(step: int, stage: int, at: str, iterations: dict[str, int]) -> dict
 
 def test_the_text_of_a_record_has_a_line_a_run_and_reads_back_the_same(tmp_path: Path) -> None:
     record = {"kind": "study", "arms": [], "runs": [{"arm": "é", "x": [1, None]}, {"arm": "b"}], "scratch": []}
-    text = as_json(record).decode()
+    text = serialise_record(record).decode()
     (tmp_path / "study.json").write_text(text, encoding="utf-8")
     assert read_record(tmp_path / "study.json") == record
     assert text.splitlines()[:-2] == [
@@ -264,9 +264,9 @@ def test_a_changed_figure_in_a_record_is_noticed_and_one_without_checksum_is_not
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "study.json"
-    file.write_bytes(as_json({"kind": "study", "runs": [{"accuracy": 0.512}]}))
+    file.write_bytes(serialise_record({"kind": "study", "runs": [{"accuracy": 0.512}]}))
     file.write_text(file.read_text().replace("0.512", "0.912"))
-    with pytest.raises(DataError, match=r"study\.json is damaged: it is not as it was written, by its checksum"):
+    with pytest.raises(DataError, match=r"study\.json is damaged: its content does not match its checksum"):
         read_record(file)
     file.write_text('{"kind": "study"}')
     assert read_record(file) == {"kind": "study"}

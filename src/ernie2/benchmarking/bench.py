@@ -155,7 +155,7 @@ def bench(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checked = load_recipe(recipe, overrides)
     file = Path(json_file)
-    check_appendable(file, what_now="Name another file with --json.")
+    check_appendable(file, advice="Name another file with --json.")
     shards = prepare_shards(checked, None)
     log_info(
         f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}: a warm-up of every side, of "
@@ -166,7 +166,7 @@ def bench(
     identity = secrets.token_hex(4)
 
     def note(what: str, facts: Mapping[str, Any]) -> None:
-        append_line(file, {"bench": identity, "what": what, **facts}, what_now="The figures so far are in it.")
+        append_line(file, {"bench": identity, "what": what, **facts}, advice="The figures so far are in it.")
 
     with progress("Measuring", None, "steps") as bar:
         described: dict[str, Any] = {}
@@ -178,7 +178,7 @@ def bench(
         measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what), note, begin)
         figures = measure_steps(measured) | {"input": measured.inputs(few)}
     line = {"bench": identity, "what": "summary", **described, **figures}
-    append_line(file, line, what_now="The figures so far are in it.")
+    append_line(file, line, advice="The figures so far are in it.")
     return line
 
 

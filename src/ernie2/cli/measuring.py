@@ -85,7 +85,7 @@ def study(
     if source is not None:
         if overrides:
             raise Ernie2Error(f"{overrides[0]!r} has no effect with --from, which trains nothing. Remove it.")
-        folder = ernie2.study_again(source, out)
+        folder = ernie2.analyse_study(source, out)
     elif out is not None:
         raise Ernie2Error(f"--out is only valid with --from; to choose the folder of a study, use folder={out}.")
     else:

@@ -17,7 +17,7 @@ from typing import Any
 from ernie2.corpora.long_texts import check_length
 from ernie2.errors import DataError
 from ernie2.formatting import quantity
-from ernie2.storage.files import RepeatedKeyError, json_name, json_value
+from ernie2.storage.files import RepeatedKeyError, json_type, json_value
 
 DASH = "-"
 """How SNLI and OCNLI write that annotators did not agree."""
@@ -42,7 +42,7 @@ def parse_text(value: Any, name: str, place: str) -> str | None:
     if is_missing(value):
         return None
     if not isinstance(value, str):
-        raise DataError(f"{place}: the text in {name!r} is {json_name(value)}, not a string.")
+        raise DataError(f"{place}: the text in {name!r} is {json_type(value)}, not a string.")
     check_characters(value, place)
     check_length(value, name, place)
     return value if value.strip() else None
@@ -57,7 +57,7 @@ def parse_tokens(values: Collection[Any], name: str, place: str) -> tuple[str, .
     """Return a list of tokens as strings. Raises `DataError` for a token that is not one."""
     for value in values:
         if not isinstance(value, str):
-            raise DataError(f"{place}: a token in {name!r} is {json_name(value)}, not a string.")
+            raise DataError(f"{place}: a token in {name!r} is {json_type(value)}, not a string.")
         check_characters(value, place)
     return tuple(values)
 
@@ -129,7 +129,7 @@ def row_name(cells: Mapping[str, Any], columns: Sequence[str], number: int) -> s
 def _kind(value: Any) -> str:
     if isinstance(value, float):
         return f"{value}, a number with a fraction" if math.isfinite(value) else "infinite"
-    return json_name(value)
+    return json_type(value)
 
 
 def parse_number(value: Any) -> float | None:

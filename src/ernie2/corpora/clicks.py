@@ -21,9 +21,9 @@ from ernie2.corpora.connectives import MiningResult
 from ernie2.corpora.documents import Drops, hash64
 from ernie2.errors import ConfigError, DataError
 from ernie2.storage.listing import list_files
-from ernie2.storage.scratch import scratch_database
 from ernie2.storage.table_writing import check_output, write_rows
-from ernie2.storage.tables import TABLES, read_columns
+from ernie2.storage.tables import TABLE_FORMATS, read_columns
+from ernie2.storage.temporary import temporary_database
 
 COLUMNS = ("query", "title", "label", "group")
 CLICKED, SKIPPED, NEVER_SHOWN = "0", "1", "2"
@@ -63,10 +63,10 @@ def mine_clicks(
     """
     if min_query_count < 1:
         raise ConfigError(f"min_query_count is {min_query_count}; it counts rows of a query and is at least 1.")
-    files = list_files([path], TABLES)
+    files = list_files([path], TABLE_FORMATS)
     check_output(out, files)
     drops, labels = Drops(), Counter[str]()
-    with scratch_database(out) as log:
+    with temporary_database(out) as log:
         log.executescript(_TABLES)
         rows = _gather(log, files, columns, drops, on_progress)
         if not _choose(log, min_query_count, drops):

@@ -32,9 +32,9 @@ from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora.documents import FORMATS, Document, Drops, hash64, read_documents
 from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import ConfigError, DataError, did_you_mean
-from ernie2.storage.listing import list_files, packaged_folder
-from ernie2.storage.scratch import scratch_file
+from ernie2.storage.listing import bundled_data_folder, list_files
 from ernie2.storage.table_writing import check_output, write_rows
+from ernie2.storage.temporary import temporary_file
 
 NO_CONNECTIVE = "[no-conn]"
 """Label of the pairs that no connective joins, as in Discovery."""
@@ -161,7 +161,7 @@ class MiningResult:
 def load_connectives(language: str) -> Connectives:
     """The connectives of an ISO 639 code, a region ignored. Raises `ConfigError` for one that has no list."""
     code = language.replace("_", "-").split("-")[0].lower()
-    folder = packaged_folder() / "connectives"
+    folder = bundled_data_folder() / "connectives"
     known = sorted(entry.name.removesuffix(".txt") for entry in folder.iterdir())
     if code not in known:
         raise ConfigError(
@@ -240,7 +240,7 @@ def mine_discourse(
     drops = Drops()
     kept = _SmallestHashes(max_per_label, drops)
     documents = characters = 0
-    with scratch_file(out) as file:
+    with temporary_file(out) as file:
         for document in read_documents(corpus, drops):
             for pair in discourse_pairs(document, corpus.language, drops):
                 kept.offer(pair, file)

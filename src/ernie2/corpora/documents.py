@@ -19,13 +19,13 @@ from ernie2.config.data_settings import CorpusSettings
 from ernie2.corpora.cells import check_characters, is_missing
 from ernie2.corpora.long_texts import part_bounds
 from ernie2.errors import DataError, did_you_mean
-from ernie2.storage.files import decoded, json_name, read_lines
+from ernie2.storage.files import decode_line, json_type, read_lines
 from ernie2.storage.listing import file_format, file_stems, list_files
-from ernie2.storage.tables import NAMED_TABLES, TABLES, Row, column, read_rows
+from ernie2.storage.tables import DOCUMENT_TABLE_FORMATS, TABLE_FORMATS, Row, column, read_rows
 
-FORMATS = (".txt", ".txt.gz", ".txt.zst", *NAMED_TABLES)
+FORMATS = (".txt", ".txt.gz", ".txt.zst", *DOCUMENT_TABLE_FORMATS)
 """Extensions of documents, in any case."""
-PAIR_FORMATS = tuple(extension for extension in TABLES if not extension.startswith(".txt"))
+PAIR_FORMATS = tuple(extension for extension in TABLE_FORMATS if not extension.startswith(".txt"))
 """Extensions of tables of labelled pairs."""
 SPAN_KINDS = ("word", "phrase", "entity", "user")
 """Kinds of knowledge spans; a span given without a kind is a 'user' span."""
@@ -182,7 +182,7 @@ def _read_txt(file: str, stem: str, language: str, drops: Drops) -> Iterator[Doc
         return Document(group if part == 1 else f"{group}.{part}", group, "\n\n".join(paragraphs))
 
     for line_number, line in enumerate(read_lines(file), start=1):
-        paragraph = decoded(line, f"{file}, line {line_number}").strip()
+        paragraph = decode_line(line, f"{file}, line {line_number}").strip()
         if not paragraph:
             if paragraphs:
                 yield finished()
@@ -205,7 +205,7 @@ def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops,
     cells, where = row.cells, row.place
     text = cells[column(row, (settings.text,), column_advice(name, "text"))]
     if not isinstance(text, str):
-        raise DataError(f"{where}: the field {settings.text!r} is {json_name(text)}, not a string.")
+        raise DataError(f"{where}: the field {settings.text!r} is {json_type(text)}, not a string.")
     identity = parse_name(cells.get(settings.id), settings.id, where) or default_id
     group = identity
     if settings.group is not None:
@@ -261,7 +261,7 @@ def _spans(given: Any, length: int, where: str, name: str) -> tuple[Span, ...]:
     """Checks spans as they come: [start, end], [start, end, kind], or an object with these keys."""
     form = f"{name!r} must be a list of [start, end, kind] in characters of the text"
     if not isinstance(given, list):
-        raise DataError(f"{where}: {form}, not {json_name(given)}.")
+        raise DataError(f"{where}: {form}, not {json_type(given)}.")
     spans = []
     for entry in given:
         parts = [entry.get("start"), entry.get("end"), entry.get("kind")] if isinstance(entry, dict) else entry
@@ -294,4 +294,4 @@ def parse_name(value: Any, name: str, where: str) -> str:
         return value
     if type(value) is int or (isinstance(value, float) and value.is_integer()):
         return str(int(value))  # pandas writes whole numbers as 1.0 where others are missing
-    raise DataError(f"{where}: the field {name!r} is {json_name(value)}; it must be a string or a whole number.")
+    raise DataError(f"{where}: the field {name!r} is {json_type(value)}; it must be a string or a whole number.")

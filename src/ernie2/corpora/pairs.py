@@ -1,6 +1,6 @@
 """Tables of labelled pairs → documents: the two texts of a row are the two paragraphs, its class is the label.
 
-A table is one of `storage.tables.TABLES`; the recipe names its columns.
+A table is one of `storage.tables.TABLE_FORMATS`; the recipe names its columns.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ernie2.datasets.declarations import Columns, Dataset
 from ernie2.datasets.examples import Example
 from ernie2.errors import DataError
 from ernie2.formatting import quantity
-from ernie2.storage.files import json_name
+from ernie2.storage.files import json_type
 from ernie2.storage.tables import Row, column, read_rows
 
 SEPARATOR = "\x02"
@@ -91,7 +91,7 @@ def as_list(value: Any, place: str) -> list[Any]:
         return value.split(SEPARATOR) if SEPARATOR in value else value.split()
     if isinstance(value, Sequence):
         return list(value)
-    raise DataError(f"{place}: {json_name(value)} stands where a list or text is expected.")
+    raise DataError(f"{place}: {json_type(value)} stands where a list or text is expected.")
 
 
 def _example(
@@ -120,7 +120,7 @@ def _text(row: Row, alternatives: Sequence[str]) -> str:
     name = column(row, alternatives)
     value = row.cells[name]
     if not isinstance(value, str):
-        raise DataError(f"{row.place}: the text in {name!r} is {json_name(value)}, not a string.")
+        raise DataError(f"{row.place}: the text in {name!r} is {json_type(value)}, not a string.")
     check_characters(value, row.place)
     return value
 

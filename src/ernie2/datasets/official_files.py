@@ -11,9 +11,9 @@ import fsspec
 from ernie2.datasets.declarations import Dataset, Files
 from ernie2.datasets.examples import Provenance
 from ernie2.errors import DataError
-from ernie2.storage.files import unreadable
+from ernie2.storage.files import read_error
 from ernie2.storage.listing import list_files
-from ernie2.storage.tables import TABLES
+from ernie2.storage.tables import TABLE_FORMATS
 
 _PACKED = ("", ".gz", ".zst")
 _DEPTH = 4
@@ -47,7 +47,7 @@ def find_files(dataset: Dataset, folder: str, *, include_root: bool = True) -> d
 def match_given_file(path: str, files: Files | None = None) -> SplitFiles:
     """What a user named as the file (or glob) of a split; official if neither its name nor, later, its size says
     otherwise. `files`: the declared names of that split. Raises `DataError`."""
-    found = tuple(list_files([path], TABLES))
+    found = tuple(list_files([path], TABLE_FORMATS))
     names = [file.replace("\\", "/").rpartition("/")[2] for file in found]
     for patterns, provenance in ((("*_from_*",), "stand-in"), *reversed(files.fallbacks if files else ())):
         if any(_matches(name, [pattern.rpartition("/")[2] for pattern in patterns]) for name in names):
@@ -99,6 +99,6 @@ def _list_folder(folder: str) -> dict[str, str]:
         root = inner.rstrip("/") + "/"
         found = sorted(system.find(inner, maxdepth=_DEPTH))
     except (OSError, ValueError, ImportError) as error:
-        raise unreadable(folder, error) from error
+        raise read_error(folder, error) from error
     remote = "://" in folder or "::" in folder
     return {path[len(root) :]: system.unstrip_protocol(path) if remote else path for path in found}

@@ -17,7 +17,7 @@ from ernie2.datasets.declarations import Dataset
 from ernie2.datasets.examples import Answer, Example
 from ernie2.datasets.simplified_chinese import build_simplifier, is_traditional
 from ernie2.errors import DataError
-from ernie2.storage.files import json_name, json_value, read_lines
+from ernie2.storage.files import json_type, json_value, read_lines
 from ernie2.storage.tables import column, read_rows
 
 _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
@@ -188,7 +188,7 @@ def parse_answers(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
         if is_missing(starts) or starts == []:
             starts = [None] * len(value["text"])
         if not isinstance(starts, list | tuple):
-            raise DataError(f"{place}: text is a list, but answer_start is {json_name(starts)}; write a list of both.")
+            raise DataError(f"{place}: text is a list, but answer_start is {json_type(starts)}; write a list of both.")
         if len(starts) != len(value["text"]):
             raise DataError(f"{place}: {len(value['text'])} answers but {len(starts)} starts; every answer needs one.")
         for text, start in zip(value["text"], starts, strict=True):
@@ -204,7 +204,7 @@ def parse_answers(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
 
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{place}: an answer is {json_name(value)}, not a string.")
+        raise DataError(f"{place}: an answer is {json_type(value)}, not a string.")
     return value
 
 
@@ -220,7 +220,7 @@ def _start(value: Any, place: str) -> int | None:
 
 def _abbreviate(value: Any) -> str:
     """A cell for a message, never more than a few words."""
-    return repr(value)[:60] if isinstance(value, str | float) else json_name(value)
+    return repr(value)[:60] if isinstance(value, str | float) else json_type(value)
 
 
 def _simplify_question(question: Question, simplify: Callable[[str], str]) -> Question:

@@ -39,7 +39,7 @@ from ernie2.errors import ConfigError, DataError, did_you_mean
 from ernie2.formatting import quantity
 from ernie2.storage.files import RepeatedKeyError, json_value, read_lines
 from ernie2.storage.listing import file_format, list_files
-from ernie2.storage.tables import TABLES, Row, column, read_rows
+from ernie2.storage.tables import TABLE_FORMATS, Row, column, read_rows
 
 _WHICH_TEXT = "Name the right ones with --text."
 _WHICH_LABEL = "Name the right one with --label."
@@ -75,7 +75,7 @@ def load_user_data(
     if not 1 <= len(texts) <= 2 or not all(texts):
         raise ConfigError(f"--text {text!r} names {len(texts)} columns; give one, or two with a comma between them.")
     named = {"train": train, "dev": dev} | ({"test": test} if test is not None else {})
-    files = {split: tuple(list_files([path], (*TABLES, *TAG_FILES))) for split, path in named.items()}
+    files = {split: tuple(list_files([path], (*TABLE_FORMATS, *TAG_FILES))) for split, path in named.items()}
     rows, left_out = _rows(files, texts, label, None if head is None else head == "tagging")
     texts, label = _span_columns(rows["train"], texts, label)
     for split, found in rows.items():
@@ -142,7 +142,7 @@ def _span_columns(rows: Sequence[Row], texts: list[str], label: str) -> tuple[li
 
 def rows_of(file: str) -> Iterator[Row]:
     """The rows of a table; of a .json file also those of a whole list of objects, or the questions of SQuAD's form."""
-    if file_format(file, TABLES).split(".")[1] != "json":
+    if file_format(file, TABLE_FORMATS).split(".")[1] != "json":
         return read_rows(file)
     try:
         content = json_value(b"\n".join(read_lines(file)), file)

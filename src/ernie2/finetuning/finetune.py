@@ -23,7 +23,7 @@ from ernie2.finetuning.pretrained import PretrainedCheckpoint, fit_lengths, load
 from ernie2.finetuning.runs import available_devices, run_seeds, score_diagnostic
 from ernie2.finetuning.scoring.results import DatasetResult, build_record, format_result, summarise_runs
 from ernie2.formatting import quantity
-from ernie2.reporting.finetuned import write_results
+from ernie2.reporting.finetuning import write_results
 from ernie2.runs.sources import unfinished_note
 from ernie2.storage.locks import FolderLock
 from ernie2.storage.removing import remove_empty
@@ -119,7 +119,7 @@ def _results_folder(folder: Path) -> Iterator[None]:
     """Lock the folder of results; where nothing comes of it, leave no empty folder that was made for it."""
     new = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
-        with FolderLock(folder, otherwise="name another folder with --out"):
+        with FolderLock(folder, alternative="name another folder with --out"):
             try:
                 yield
             except BaseException:

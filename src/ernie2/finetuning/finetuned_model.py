@@ -36,7 +36,7 @@ from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.storage.arrays import save_tensors
 from ernie2.storage.atomic import staged_folder, write_json
-from ernie2.storage.checksums import note_checksums
+from ernie2.storage.checksums import write_checksums
 from ernie2.storage.json_files import read_json
 
 CONFIG_KEY = "ernie2_finetuned"
@@ -109,7 +109,7 @@ def save_finetuned(folder: Path, finetuned: FinetunedModel) -> None:
             save_native(staging, described, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
         else:
             _save_hf(staging, finetuned, carrier, linear)
-        note_checksums(staging)
+        write_checksums(staging)
 
 
 def _save_hf(folder: Path, finetuned: FinetunedModel, carrier: MultiTaskModel, linear: Mapping[str, Tensor]) -> None:

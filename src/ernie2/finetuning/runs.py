@@ -171,7 +171,7 @@ def run_seeds(
     ]
     with hidden_main_module(), progress(f"{job.data.name}, {at_once} at once", len(orders), "runs") as bar:
         advice = "The same command goes on with the runs that are not finished; a smaller --parallel needs less memory."
-        for _ in run_in_processes(_run_in_process, orders, at_once, what_now=advice):
+        for _ in run_in_processes(_run_in_process, orders, at_once, advice=advice):
             bar.advance()
     return [one for seed in seeds if (one := load_finished_run(job, seed, identity)) is not None]
 

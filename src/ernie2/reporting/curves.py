@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ernie2.formatting import decimal
-from ernie2.reporting.progress import Span, spans, trained
+from ernie2.reporting.progress import StageSpan, is_trained, stage_spans
 from ernie2.reporting.records_reader import Records, Result
 
-MOST_POINTS = 600
+MAX_POINTS = 600
 """A training curve of more lines than this is drawn as means of neighbouring lines."""
 
 Point = tuple[int, float | None]
@@ -22,11 +22,11 @@ def charts(records: Records) -> dict[str, Any]:
     A chart is {"series": [{"role", "x", "y"}], "rules": [{"role", "value", "label"}], "idle": [[from, to]], "form"}.
     A null in `y` is a gap; a step that is absent is passed over.
     """
-    placed = spans(records)
-    drawn: dict[str, Any] = {}
+    stages = stage_spans(records)
+    plots: dict[str, Any] = {}
     for index, task in enumerate(records.run.tasks):
-        drawn[f"loss-{index}"] = _loss_chart(records, task.name, placed)
-        drawn[f"heldout-{index}"] = _accuracy_chart(records, task.name, placed)
+        plots[f"loss-{index}"] = _loss_chart(records, task.name, stages)
+        plots[f"heldout-{index}"] = _accuracy_chart(records, task.name, stages)
     for name, key, form in (
         ("lr", "lr", "scientific"),
         ("throughput", "tokens_per_second", "count"),
@@ -34,30 +34,30 @@ def charts(records: Records) -> dict[str, Any]:
     ):
         points = [(step.step, value) for step in records.steps if (value := getattr(step, key)) is not None]
         if any(_finite(value) is not None for _, value in points):
-            drawn[name] = _chart({"line": thin(points)}, form=form)
-    last = max([span.end for span in placed] + [step.step for step in records.steps], default=0)
-    stages = [{"name": span.name, "begin": span.begin, "end": span.end} for span in placed]
-    return {"steps": last, "stages": stages, "charts": drawn}
+            plots[name] = _chart({"line": downsample(points)}, form=form)
+    last = max([span.end for span in stages] + [step.step for step in records.steps], default=0)
+    places = [{"name": span.name, "begin": span.begin, "end": span.end} for span in stages]
+    return {"steps": last, "stages": places, "charts": plots}
 
 
-def _loss_chart(records: Records, task: str, placed: Sequence[Span]) -> dict[str, Any]:
+def _loss_chart(records: Records, task: str, stages: Sequence[StageSpan]) -> dict[str, Any]:
     points: list[Point] = []
     weights: list[int] = []
     for step in records.steps:
         if task not in step.loss:
             continue
-        if points and _rested(task, points[-1][0], step.step, placed):
+        if points and _paused_between(task, points[-1][0], step.step, stages):
             points.append((step.step - 1, None))
             weights.append(0)
         points.append((step.step, step.loss[task]))
         weights.append(max(1, step.count.get(task, 1)))
     before, after = _heldout_points(records, task, "loss")
     cheap = _last(records, task).cheap
-    series = {"training": thin(points, weights), "before": before, "heldout": after}
-    return _chart(series, [("cheap", cheap.loss, cheap.rule or "feature baseline")], _idle(task, placed))
+    series = {"training": downsample(points, weights), "before": before, "heldout": after}
+    return _chart(series, [("cheap", cheap.loss, cheap.rule or "feature baseline")], _untrained_spans(task, stages))
 
 
-def _accuracy_chart(records: Records, task: str, placed: Sequence[Span]) -> dict[str, Any]:
+def _accuracy_chart(records: Records, task: str, stages: Sequence[StageSpan]) -> dict[str, Any]:
     series = {key: _heldout_points(records, task, key)[1] for key in ("low", "high")}
     series["before"], series["heldout"] = _heldout_points(records, task, "accuracy")
     last = _last(records, task)
@@ -65,7 +65,7 @@ def _accuracy_chart(records: Records, task: str, placed: Sequence[Span]) -> dict
         ("cheap", last.cheap.accuracy, last.cheap.rule or "feature baseline"),
         ("majority", last.constant.accuracy, "best constant"),
     ]
-    return _chart(series, rules, _idle(task, placed))
+    return _chart(series, rules, _untrained_spans(task, stages))
 
 
 def _chart(
@@ -93,7 +93,7 @@ def _heldout_points(records: Records, task: str, key: str) -> tuple[list[Point],
     after: list[Point] = []
     for evaluation in records.heldout:
         if task in evaluation.tasks and _finite(value := getattr(evaluation.tasks[task], key)) is not None:
-            (after if trained(records.run, task, evaluation) else before).append((evaluation.step, value))
+            (after if is_trained(records.run, task, evaluation) else before).append((evaluation.step, value))
     return before, after
 
 
@@ -102,23 +102,23 @@ def _last(records: Records, task: str) -> Result:
     return next((one.tasks[task] for one in reversed(records.heldout) if task in one.tasks), Result())
 
 
-def _idle(task: str, placed: Sequence[Span]) -> list[list[int]]:
+def _untrained_spans(task: str, stages: Sequence[StageSpan]) -> list[list[int]]:
     """Steps of the stages that do not train the task."""
-    return [[span.begin, span.end] for span in placed if task not in span.active]
+    return [[span.begin, span.end] for span in stages if task not in span.active]
 
 
-def _rested(task: str, earlier: int, later: int, placed: Sequence[Span]) -> bool:
+def _paused_between(task: str, earlier: int, later: int, stages: Sequence[StageSpan]) -> bool:
     """Whether a stage without the task lies between two steps."""
-    return any(earlier <= begin and end < later for begin, end in _idle(task, placed))
+    return any(earlier <= begin and end < later for begin, end in _untrained_spans(task, stages))
 
 
-def thin(points: Sequence[Point], weights: Sequence[int] | None = None, most: int = MOST_POINTS) -> list[Point]:
-    """At most about `most` points: runs of neighbours become their weighted mean at their last step; gaps stay.
+def downsample(points: Sequence[Point], weights: Sequence[int] | None = None, limit: int = MAX_POINTS) -> list[Point]:
+    """At most about `limit` points: runs of neighbours become their weighted mean at their last step; gaps stay.
 
     A mean is over the finite values of its run, and a gap where there is none.
     """
     weigh = list(weights) if weights is not None else [1] * len(points)
-    each = math.ceil(len(points) / most)
+    each = math.ceil(len(points) / limit)
     thinned: list[Point] = []
     total = weight = 0.0
     taken = 0

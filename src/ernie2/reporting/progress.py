@@ -10,7 +10,7 @@ from ernie2.training.run_record import RunRecord
 
 
 @dataclass(frozen=True)
-class Span:
+class StageSpan:
     """A stage's place: global steps `begin` (exclusive) to `end`; where it has not ended, `end` is the planned one."""
 
     name: str
@@ -21,12 +21,12 @@ class Span:
     """Tasks that have iterations in this stage."""
 
 
-def spans(records: Records) -> tuple[Span, ...]:
+def stage_spans(records: Records) -> tuple[StageSpan, ...]:
     """The stages in order, as they were trained so far and as planned after that."""
     begins = {event.stage: event.step for event in records.events if event.event == "begin"}
     ends = {event.stage: event.step for event in records.events if event.event == "end"}
     unfinished: Literal["running", "stopped"] = "running" if records.run.status == "running" else "stopped"
-    placed: list[Span] = []
+    placed: list[StageSpan] = []
     for index, stage in enumerate(records.run.stages):
         begin = begins.get(index, placed[-1].end if placed else 0)
         end = ends.get(index, begin + stage.steps)
@@ -34,11 +34,11 @@ def spans(records: Records) -> tuple[Span, ...]:
             "done" if index in ends else unfinished if index in begins else "planned"
         )
         active = frozenset(task for task, iterations in stage.iterations.items() if iterations > 0)
-        placed.append(Span(stage.name or str(index + 1), begin, end, state, active))
+        placed.append(StageSpan(stage.name or str(index + 1), begin, end, state, active))
     return tuple(placed)
 
 
-def introduced(run: RunRecord, task: str) -> int | None:
+def introduction_stage(run: RunRecord, task: str) -> int | None:
     """Index of the stage in which `task` enters, or None when no stage trains it."""
     for index, stage in enumerate(run.stages):
         if task in stage.introduced or (not stage.introduced and stage.iterations.get(task, 0) > 0):
@@ -46,9 +46,9 @@ def introduced(run: RunRecord, task: str) -> int | None:
     return next((index for index, stage in enumerate(run.stages) if stage.iterations.get(task, 0) > 0), None)
 
 
-def trained(run: RunRecord, task: str, evaluation: HeldOut) -> bool:
+def is_trained(run: RunRecord, task: str, evaluation: HeldOut) -> bool:
     """Whether `evaluation` was made after training on `task` had begun; before that its figures are zero-shot."""
-    entered = introduced(run, task)
+    entered = introduction_stage(run, task)
     if entered is None:
         return False
     return evaluation.stage > entered or (evaluation.stage == entered and evaluation.at != "start")
@@ -59,15 +59,15 @@ def stage_ends(records: Records) -> dict[int, HeldOut]:
     return {evaluation.stage: evaluation for evaluation in records.heldout if evaluation.at == "stage_end"}
 
 
-def final(records: Records, task: str) -> Result | None:
+def final_result(records: Records, task: str) -> Result | None:
     """The last held-out result of a task, or None where it was not evaluated since its training began."""
     for evaluation in reversed(records.heldout):
-        if task in evaluation.tasks and trained(records.run, task, evaluation):
+        if task in evaluation.tasks and is_trained(records.run, task, evaluation):
             return evaluation.tasks[task]
     return None
 
 
-def reached(records: Records) -> int:
+def last_step(records: Records) -> int:
     """The last global step the records know of."""
     steps = [step.step for step in records.steps]
     return max(steps + [event.step for event in records.events] + [point.step for point in records.heldout], default=0)

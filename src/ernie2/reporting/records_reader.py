@@ -18,7 +18,7 @@ from ernie2.learned import Verdict, verdict
 from ernie2.training import records as run_files
 from ernie2.training.run_record import RunRecord, read_run
 
-Whole = Annotated[int, Strict()]
+Integer = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 
 
@@ -42,11 +42,11 @@ class StageEvent(Values):
     """A stage began or ended at global step `step`; `iterations` and `forfeited` are per task, at its end."""
 
     event: str
-    stage: Whole
-    step: Whole
+    stage: Integer
+    step: Integer
     peak_lr_reached: Number | None = None
-    iterations: dict[str, Whole] = {}
-    forfeited: dict[str, Whole] = {}
+    iterations: dict[str, Integer] = {}
+    forfeited: dict[str, Integer] = {}
 
 
 class Step(Values):
@@ -55,16 +55,16 @@ class Step(Values):
     `skipped`: how many of them were not finite, changed nothing and are in no mean.
     """
 
-    step: Whole
-    stage: Whole = 0
+    step: Integer
+    stage: Integer = 0
     lr: Number | None = None
     grad_norm: Number | None = None
     seconds: Number | None = None
-    tokens: Whole | None = None
+    tokens: Integer | None = None
     tokens_per_second: Number | None = None
     loss: dict[str, Number | None] = {}
-    count: dict[str, Whole] = {}
-    skipped: Whole = 0
+    count: dict[str, Integer] = {}
+    skipped: Integer = 0
 
 
 class Baseline(Values):
@@ -82,8 +82,8 @@ class Result(Values):
     Baselines: `majority` class of training, best `constant` answer on these instances, `cheap` the feature baseline.
     """
 
-    instances: Whole | None = None
-    scored: Whole | None = None
+    instances: Integer | None = None
+    scored: Integer | None = None
     loss: Number | None = None
     accuracy: Number | None = None
     low: Number | None = None
@@ -103,8 +103,8 @@ class Result(Values):
 class HeldOut(Values):
     """A held-out evaluation of all tasks of the run, also of those not introduced yet."""
 
-    step: Whole
-    stage: Whole = 0
+    step: Integer
+    stage: Integer = 0
     at: str = "during"
     tasks: dict[str, Result] = {}
 
@@ -114,11 +114,11 @@ class Score(Values):
 
     name: str
     metric: str = "accuracy"
-    train: Whole | None = None
-    test: Whole | None = None
+    train: Integer | None = None
+    test: Integer | None = None
     classes: tuple[Any, ...] = ()
     majority: Number | None = None
-    seeds: tuple[Whole, ...] = ()
+    seeds: tuple[Integer, ...] = ()
     pretrained: tuple[Number, ...] = ()
     untrained: tuple[Number, ...] = ()
     margin: Number | None = None

@@ -1,6 +1,6 @@
-"""A study → `study.md`, `study.html`, one file that needs nothing else, and its picture `forgetting.svg`.
+"""A study → `study.md`, `study.html`, one file that needs nothing else, and its chart `forgetting.svg`.
 
-`assets/study.jinja` lays out both pages. The picture, which study.html holds too, is the held-out accuracy of each task
+`assets/study.jinja` lays out both pages. The chart, which study.html holds too, is the held-out accuracy of each task
 by share of a run's own training, a line a method, so that methods with fewer encoder passes compare.
 """
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from ernie2.reporting.report import laid_out
+from ernie2.reporting.report import render_template
 from ernie2.studies.analysis.analyse import Analysis
-from ernie2.studies.analysis.reading import MAIN_RULE, Record, Run
-from ernie2.studies.analysis.tables import shown
+from ernie2.studies.analysis.schema import MAIN_RULE, Record, Run
+from ernie2.studies.analysis.tables import template_values
 
-STYLES = 6
+LINE_STYLES = 6
 """Colours and dashes of lines in the template; a seventh method begins again."""
 
 Point = tuple[float, float]
@@ -46,25 +46,25 @@ class Panel:
     step: float
 
 
-def markdown(analysis: Analysis) -> str:
+def render_markdown(analysis: Analysis) -> str:
     """Return the page as Markdown; the same record gives the same text."""
-    return laid_out("study.md.jinja", shown(analysis)).strip() + "\n"
+    return render_template("study.md.jinja", template_values(analysis)).strip() + "\n"
 
 
-def page(analysis: Analysis) -> str:
+def render_html(analysis: Analysis) -> str:
     """Return the page as HTML; the same record gives the same text."""
     settings = json.dumps(analysis.record.settings, indent=2, ensure_ascii=False)
-    drawing = Markup(picture(analysis.record))
-    return laid_out("study.html.jinja", shown(analysis), drawing=drawing, settings=settings)
+    drawing = Markup(render_svg(analysis.record))
+    return render_template("study.html.jinja", template_values(analysis), drawing=drawing, settings=settings)
 
 
-def picture(study: Record) -> str:
+def render_svg(study: Record) -> str:
     """Return the SVG document, without XML declaration, so that it can stand in a page as it is."""
-    titles = [(number % STYLES, arm.title) for number, arm in enumerate(study.arms)]
-    return laid_out("forgetting.svg.jinja", panels=list(panels(study)), titles=titles)
+    titles = [(number % LINE_STYLES, arm.title) for number, arm in enumerate(study.arms)]
+    return render_template("forgetting.svg.jinja", panels=list(accuracy_panels(study)), titles=titles)
 
 
-def panels(study: Record) -> Iterator[Panel]:
+def accuracy_panels(study: Record) -> Iterator[Panel]:
     """Yield a panel a task, in the record's order, of the runs under the main rule that reached their end."""
     for task in study.tasks:
         lines = []
@@ -73,10 +73,10 @@ def panels(study: Record) -> Iterator[Panel]:
                 points for run in study.finished_runs(arm.name, MAIN_RULE) if (points := _points(run, task.name))
             ]
             if of_seeds:
-                lines.append(Line(number % STYLES, arm.title, mean_line(of_seeds)))
+                lines.append(Line(number % LINE_STYLES, arm.title, mean_line(of_seeds)))
         baseline = _baseline(study.runs, task.name)
         shown = [value for line in lines for _, value in line.points] + ([] if baseline is None else [baseline])
-        yield Panel(task.title, tuple(lines), baseline, *scale(shown))
+        yield Panel(task.title, tuple(lines), baseline, *axis_range(shown))
 
 
 def mean_line(lines: Sequence[Sequence[Point]]) -> tuple[Point, ...]:
@@ -87,7 +87,7 @@ def mean_line(lines: Sequence[Sequence[Point]]) -> tuple[Point, ...]:
     return tuple((share, float(value)) for share, value in zip(shares, means, strict=True))
 
 
-def scale(values: Sequence[float]) -> tuple[float, float, float]:
+def axis_range(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the lowest and highest value of an axis and the step of its ticks: round numbers that hold all values."""
     least, most = (min(values), max(values)) if values else (0.0, 1.0)
     step = next((step for step in (0.01, 0.02, 0.05, 0.1) if most - least <= 5 * step), 0.2)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ernie2.learned import LEARNED, NOT_TRAINED, TOO_FEW, VerdictWord
-from ernie2.reporting.progress import final, stage_ends, trained
+from ernie2.reporting.progress import final_result, is_trained, stage_ends
 from ernie2.reporting.records_reader import Records, Result
 from ernie2.training.run_record import TaskRecord, UsableRecord
 
@@ -43,7 +43,7 @@ def forgetting_matrix(records: Records) -> tuple[MatrixRow, ...]:
     rows = []
     for task in records.run.tasks:
         found = {index: end.tasks[task.name] for index, end in ends.items() if task.name in end.tasks}
-        shot = {index: not trained(records.run, task.name, ends[index]) for index in found}
+        shot = {index: not is_trained(records.run, task.name, ends[index]) for index in found}
         gains = {index: 0.0 if shot[index] else _gain(result) for index, result in found.items()}
         cells = tuple(
             MatrixCell(found[index], shot[index], _side(found[index]), _shade(gains[index], gains.values()))
@@ -51,12 +51,12 @@ def forgetting_matrix(records: Records) -> tuple[MatrixRow, ...]:
             else None
             for index in range(len(records.run.stages))
         )
-        since = [found[index] for index in sorted(found) if not shot[index] and _known(found[index].accuracy)]
-        rows.append(MatrixRow(task, cells, *_forgotten(since)))
+        since = [found[index] for index in sorted(found) if not shot[index] and _is_finite(found[index].accuracy)]
+        rows.append(MatrixRow(task, cells, *_forgetting(since)))
     return tuple(rows)
 
 
-def _forgotten(since: list[Result]) -> tuple[float | None, bool]:
+def _forgetting(since: list[Result]) -> tuple[float | None, bool]:
     if len(since) < 2:
         return None, False
     last = since[-1]
@@ -83,13 +83,13 @@ def _shade(gain: float, gains: Iterable[float]) -> float:
     return abs(gain) / max(same) if same else 0.0
 
 
-def _known(value: float | None) -> bool:
+def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
 def final_rows(records: Records) -> list[tuple[TaskRecord, Result | None, VerdictWord]]:
     """Each task, its last held-out result (None before any) and the word for how it stands."""
-    ends = ((task, final(records, task.name)) for task in records.run.tasks)
+    ends = ((task, final_result(records, task.name)) for task in records.run.tasks)
     return [(task, result, NOT_TRAINED if result is None else result.verdict.word) for task, result in ends]
 
 

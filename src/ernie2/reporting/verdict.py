@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ernie2.formatting import decimal, integer, interval, join_words, number_word, signed
 from ernie2.learned import LEARNED, TOO_FEW
-from ernie2.reporting.progress import reached, spans, stage_ends, trained
+from ernie2.reporting.progress import is_trained, last_step, stage_ends, stage_spans
 from ernie2.reporting.records_reader import Records, Score
 from ernie2.reporting.tables import final_rows, forgetting_matrix
 from ernie2.training.run_record import TaskRecord
@@ -30,12 +30,12 @@ def headline(records: Records) -> str:
 def _state(records: Records) -> str:
     if records.run.status == "done":
         return ""
-    planned = spans(records)[-1].end if records.run.stages else 0
+    planned = stage_spans(records)[-1].end if records.run.stages else 0
     verb = "Still running" if records.run.status == "running" else "Stopped"
-    return f"{verb}, at step {integer(reached(records))} of {integer(planned)}. "
+    return f"{verb}, at step {integer(last_step(records))} of {integer(planned)}. "
 
 
-def standing_tasks(records: Records, word: str) -> tuple[str, ...]:
+def tasks_with_verdict(records: Records, word: str) -> tuple[str, ...]:
     """ "Title (accuracy, interval, against the best baseline)" of every trained task with this verdict."""
     found = []
     for task, result, standing in final_rows(records):
@@ -51,7 +51,7 @@ def standing_tasks(records: Records, word: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def waiting_tasks(records: Records) -> tuple[str, ...]:
+def unevaluated_tasks(records: Records) -> tuple[str, ...]:
     """Titles of the tasks without a held-out result since their training began."""
     return tuple(task.title for task, result, _ in final_rows(records) if result is None)
 
@@ -75,7 +75,7 @@ def _vocabulary_loss(records: Records, task: TaskRecord) -> str:
     made = [
         ends[index].tasks[task.name]
         for index in sorted(ends)
-        if task.name in ends[index].tasks and trained(records.run, task.name, ends[index])
+        if task.name in ends[index].tasks and is_trained(records.run, task.name, ends[index])
     ]
     if not made or made[-1].loss is None:
         return ""

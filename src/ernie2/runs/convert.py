@@ -17,7 +17,7 @@ from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.export import converted_card, save_model
 from ernie2.runs.sources import load_checkpoint_tokenizer, open_run_or_checkpoint, unfinished_note
 from ernie2.shards.tokenizer import SubwordTokenizer
-from ernie2.storage.links import outside_target
+from ernie2.storage.links import external_link_target
 
 KINDS = ("hf", "ernie2")
 _LONGEST_CARD = 1 << 20
@@ -108,7 +108,7 @@ def _existing_card(source: Path) -> str:
     """Return the model card inside `source`, or inside the Hugging Face folder of a run; '' where there is none."""
     folders = [source, source / "hf"] if source.is_dir() else []
     for file in (folder / "README.md" for folder in folders):
-        if file.is_file() and file.stat().st_size <= _LONGEST_CARD and outside_target(file) is None:
+        if file.is_file() and file.stat().st_size <= _LONGEST_CARD and external_link_target(file) is None:
             try:
                 return file.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):

@@ -22,7 +22,7 @@ from ernie2.model.multitask import MultiTaskModel, model_tensors
 from ernie2.runs.sources import ernie2_config_keys
 from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.storage.atomic import staged_folder, write_text
-from ernie2.storage.checksums import note_checksums
+from ernie2.storage.checksums import write_checksums
 from ernie2.training.run_record import RunRecord, TaskRecord
 from ernie2.version import __version__
 
@@ -80,7 +80,7 @@ def save_model(
         if tokenizer is not None:
             tokenizer.save(staging, model.settings.position_rows)
         write_text(staging / "README.md", card)
-        note_checksums(staging)
+        write_checksums(staging)
 
 
 def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> str:

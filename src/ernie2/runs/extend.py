@@ -28,7 +28,7 @@ from ernie2.runs.recipes import load_recipe
 from ernie2.runs.sources import recipe_of, shards_of_run, stages_of
 from ernie2.runs.start import resume_run
 from ernie2.shards.store import ShardedCorpus, Shards
-from ernie2.storage.locks import owner_of
+from ernie2.storage.locks import lock_owner
 from ernie2.tasks.base import find_task
 from ernie2.tasks.building import build_tasks, task_options
 from ernie2.training.checkpoints import Checkpoint, newest
@@ -163,7 +163,7 @@ def open_finished_run(run: Path) -> FinishedRun:
     record = read_run(run)
     check_rules(record.rules, run)
     if record.status != "done":
-        if (owner := owner_of(run)) is not None:
+        if (owner := lock_owner(run)) is not None:
             raise FolderInUse(f"{run} is in use by {owner}. Wait until its training is finished, then extend it.")
         raise CheckpointError(f"{run} is not finished (it is {record.status}): `ernie2 resume {run}` finishes it.")
     stages, checkpoint = stages_of(record), newest(run)

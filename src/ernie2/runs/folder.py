@@ -17,7 +17,7 @@ from ernie2.runs.prepare import warn_no_heldout
 from ernie2.shards.shard_folders import load_shards_tokenizer, locked_shards
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
-from ernie2.storage.locks import FolderLock, owner_of
+from ernie2.storage.locks import FolderLock, lock_owner
 from ernie2.training.checkpoints import begun
 from ernie2.training.distributed import ProcessGroup
 from ernie2.training.full_state import unsharded
@@ -34,14 +34,14 @@ def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
     with ExitStack() as held:
         with group.shared_errors():
             if group.is_first:
-                held.enter_context(FolderLock(run, otherwise="run=FOLDER starts another run"))
+                held.enter_context(FolderLock(run, alternative="run=FOLDER starts another run"))
                 remove_leftovers(run / "checkpoints")
         yield
 
 
 def should_resume(run: Path, group: ProcessGroup) -> bool:
     """`is_restart` before the lock of `run` is held; raises `FolderInUse` where another process holds it."""
-    if not group.restarts and (owner := owner_of(run)) is not None:  # else an ended attempt may not be gone yet
+    if not group.restarts and (owner := lock_owner(run)) is not None:  # else an ended attempt may not be gone yet
         raise FolderInUse(f"{run} {lock_advice(owner)}")
     return is_restart(run, group)
 

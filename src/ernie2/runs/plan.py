@@ -25,7 +25,7 @@ from ernie2.runs.recipes import load_recipe
 from ernie2.runs.start import build_initial_model
 from ernie2.shards.store import Shards
 from ernie2.shards.tokenizer import load_tokenizer
-from ernie2.storage.locks import owner_of
+from ernie2.storage.locks import lock_owner
 from ernie2.tasks.base import Task
 from ernie2.tasks.building import build_task, special_tokens_vocabulary
 from ernie2.training.checkpoints import begun
@@ -64,7 +64,7 @@ def plan(
     check_warm_start(init_from, checked, grow)
     check_sinks(checked.train.sinks)
     run = Path(checked.run)
-    if (owner := owner_of(run)) is not None:
+    if (owner := lock_owner(run)) is not None:
         log_warning(f"Note: {run} {lock_advice(owner)}")
     elif begun(run):
         log_warning(f"Note: {run} holds a {existing_run_advice(run)}")

@@ -24,8 +24,8 @@ from ernie2.model.tensor_names import vocabulary_tensors
 from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
-from ernie2.storage.links import outside_target
-from ernie2.storage.locks import owner_of
+from ernie2.storage.links import external_link_target
+from ernie2.storage.locks import lock_owner
 from ernie2.tasks.building import quote_names
 from ernie2.training.checkpoints import newest
 from ernie2.training.run_record import RunRecord, is_run, read_run
@@ -61,7 +61,7 @@ def find_tokenizer_file(source: Path) -> Path | None:
     file = next((file for folder in folders for name in _TOKENIZERS if (file := folder / name).is_file()), None)
     if file is not None and not is_run(source):
         for one in (file.with_name(name) for name in (*_TOKENIZERS, *_COMPANIONS)):
-            if (target := outside_target(one)) is not None:
+            if (target := external_link_target(one)) is not None:
                 raise CheckpointError(
                     f"{one} is a link out of its folder, to {target}, and is not read: it would end up in what is "
                     "written. Where you trust it, put a copy in its place."
@@ -159,7 +159,7 @@ def unfinished_note(source: Path, checkpoint: str | Path) -> str | None:
     if record.status == "done":
         return None
     step, planned = int(Path(checkpoint).name.removeprefix("step_")), sum(stage.steps for stage in record.stages)
-    if (owner := owner_of(source)) is not None:
+    if (owner := lock_owner(source)) is not None:
         state, then = f"in use by {owner}, saved at step {step:,} of {planned:,}", "wait for it"
     else:
         state, then = f"stopped at step {step:,} of {planned:,}", f"`ernie2 resume {source}` finishes it"

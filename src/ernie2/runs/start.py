@@ -87,7 +87,7 @@ def resume(run: str | Path, mirror: str | None = None, hooks: Sequence[HookSourc
             own = create_hooks(hooks, first=group.is_first)
         with group.shared_errors():
             if mirror is not None and group.is_first:
-                with FolderLock(Path(run), otherwise="name another folder to resume in"):
+                with FolderLock(Path(run), alternative="name another folder to resume in"):
                     fetch(mirror, Path(run))
         return resume_run(Path(run), group, own)
 

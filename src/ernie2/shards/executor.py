@@ -18,7 +18,7 @@ from datatrove.executor import LocalPipelineExecutor
 from ernie2.errors import Ernie2Error
 from ernie2.processes import hidden_main_module, run_in_processes
 from ernie2.shards.staging import StagingDirectory
-from ernie2.shards.store import WHAT_NOW
+from ernie2.shards.store import ADVICE
 from ernie2.storage.atomic import storage_errors
 
 REPORT_SECONDS = 0.25
@@ -54,7 +54,7 @@ def run_tasks(
     `sizes` are the characters of each task. `report` gets the characters done so far, in the calling thread. Errors of
     a worker are raised here as they were there; raises `RunFailed` where a worker was killed.
     """
-    with storage_errors(staging.folder.parent, what_now=WHAT_NOW):
+    with storage_errors(staging.folder.parent, advice=ADVICE):
         # its own run() starts a server process that outlives a killed run, and logs
         markers = LocalPipelineExecutor([], len(sizes), logging_dir=str(staging.folder / "completed" / stage))
         left = markers.get_incomplete_ranks()
@@ -68,12 +68,12 @@ def run_tasks(
 
     def work() -> None:
         try:
-            with storage_errors(staging.folder.parent, what_now=WHAT_NOW):
+            with storage_errors(staging.folder.parent, advice=ADVICE):
                 if (processes := min(workers, len(sizes))) == 1:
                     for rank in left:
                         perform(rank)
                 else:
-                    for _ in run_in_processes(perform, left, processes, begin=_ignore_interrupts, what_now=advice):
+                    for _ in run_in_processes(perform, left, processes, begin=_ignore_interrupts, advice=advice):
                         pass
         except BaseException as error:
             failed.append(error)

@@ -21,7 +21,7 @@ from ernie2.console import log_info
 from ernie2.corpora.documents import corpus_files
 from ernie2.errors import DamagedFile, DataError, StorageError
 from ernie2.storage.atomic import checksum
-from ernie2.storage.files import unreadable
+from ernie2.storage.files import read_error
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 
 HASHES = "input-files.json"
@@ -71,7 +71,7 @@ def read_input_files(recipe: Recipe, folder: Path) -> InputFiles:
         try:
             hashes[path] = [*facts, checksum(Path(path))]
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise read_error(path, error) from error
     states |= {path: sha for path, (_, _, sha) in hashes.items()}
     read = {name: [paths[file] for file in files] for name, files in corpora.items()}
     return InputFiles(read, gazetteer and paths[gazetteer], states, hashes)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ernie2.errors import DataError, ShardError, StorageError
 from ernie2.shards.shard_folders import TOKENIZER_FILES
-from ernie2.shards.store import FORMAT, SPAN_KINDS, WHAT_NOW, Shards
+from ernie2.shards.store import ADVICE, FORMAT, SPAN_KINDS, Shards
 from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.shards.units import CorpusUnits
 from ernie2.storage.atomic import checksum, move, remove_leftovers
@@ -89,7 +89,7 @@ def finish(folder: Path, work: Path, manifest: dict[str, Any]) -> None:
     remove_leftovers(work / "set")  # a kill may have come after a file was renamed
     entries = sorted(entry.name for entry in (work / "set").iterdir())
     finished = {"manifest": manifest, "entries": entries, "old": _old_corpora(folder)}
-    write_checked_json(work / "finished.json", finished, what_now=WHAT_NOW)
+    write_checked_json(work / "finished.json", finished, advice=ADVICE)
 
 
 def commit(folder: Path, work: Path) -> None:
@@ -104,11 +104,11 @@ def commit(folder: Path, work: Path) -> None:
             _refuse_strange(folder / name)
     replaced = ["shards.json", *(name for name in (*finished["old"], *_OWN_FILES) if name not in entries)]
     for name in replaced:
-        remove(folder / name, what_now=WHAT_NOW)
+        remove(folder / name, advice=ADVICE)
     for name in sorted(entries):
         if (source := work / "set" / name).exists():
-            move(source, folder / name, what_now=WHAT_NOW)
-    write_checked_json(folder / "shards.json", finished["manifest"], what_now=WHAT_NOW)
+            move(source, folder / name, advice=ADVICE)
+    write_checked_json(folder / "shards.json", finished["manifest"], advice=ADVICE)
 
 
 def _old_corpora(folder: Path) -> list[str]:

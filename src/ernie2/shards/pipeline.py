@@ -22,7 +22,7 @@ from ernie2.shards.columns import ColumnBatch, ColumnBuilder, shard_columns
 from ernie2.shards.knowledge import phrases
 from ernie2.shards.knowledge.annotators import build_annotators
 from ernie2.shards.staging import StagingDirectory
-from ernie2.shards.store import HELDOUT, WHAT_NOW, Shard, add_columns, span_columns, write_shard
+from ernie2.shards.store import ADVICE, HELDOUT, Shard, add_columns, span_columns, write_shard
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.shards.units import CorpusUnits, UnitDocument, read_corpora, read_unit
 from ernie2.storage.arrays import write_arrays
@@ -77,7 +77,7 @@ def read_input(recipe: Recipe, staging: StagingDirectory, rank: int) -> None:
             staging.advance(read)
             read = 0
 
-    remove(staging.folder / "units", what_now=WHAT_NOW)
+    remove(staging.folder / "units", advice=ADVICE)
     read_corpora(recipe.corpora, recipe.shards, staging.folder, report)
 
 
@@ -109,7 +109,7 @@ def tokenise(
     if batches:
         record |= _write(unit, batches, tokenizer)
         _count_phrases(unit, rank, knowledge)
-    write_checked_json(work / "records" / f"{unit.name}.json", record, what_now=WHAT_NOW)
+    write_checked_json(work / "records" / f"{unit.name}.json", record, advice=ADVICE)
 
 
 def mark_phrases(units: Sequence[Unit], staging: StagingDirectory, tasks: int, rank: int) -> None:
@@ -150,7 +150,7 @@ def _count_phrases(unit: Unit, rank: int, knowledge: KnowledgeSettings) -> None:
     if knowledge.phrases is not None:
         words = phrases.phrase_words(Shard(unit.shard), _lettered(unit.work))
         counts = phrases.count_ngrams(words, rank, knowledge.phrases.max_words)
-        write_arrays(unit.counts, counts._asdict(), what_now=WHAT_NOW)
+        write_arrays(unit.counts, counts._asdict(), advice=ADVICE)
 
 
 @lru_cache(maxsize=1)

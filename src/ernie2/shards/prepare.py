@@ -36,13 +36,13 @@ from ernie2.shards.manifest import commit, describe, finish
 from ernie2.shards.pipeline import Unit, list_units, load_chosen_phrases, mark_phrases, read_input, tokenise
 from ernie2.shards.provenance import digest, digest_parts, find_matching_shards, load_recipe_tokenizer
 from ernie2.shards.staging import StagingDirectory
-from ernie2.shards.store import TRAIN, WHAT_NOW, Shards
+from ernie2.shards.store import ADVICE, TRAIN, Shards
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer, train_tokenizer
 from ernie2.shards.units import load_corpora
 from ernie2.shards.unknown_tokens import check_sample, check_share
 from ernie2.storage.arrays import write_array, write_arrays
 from ernie2.storage.atomic import remove_leftovers, storage_errors, write_text
-from ernie2.storage.readers import without_readers
+from ernie2.storage.readers import writer_lock
 from ernie2.storage.removing import discard
 
 Report = Callable[[Progress], None]
@@ -105,7 +105,7 @@ def prepare(
         try:
             if not (staging.folder / "finished.json").exists():
                 manifest = {**_make(recipe, given, parts, staging, workers, report), "inputs": dict(inputs.states)}
-                with storage_errors(folder, what_now=WHAT_NOW):
+                with storage_errors(folder, advice=ADVICE):
                     finish(folder, staging.folder, manifest)
             with _replacing(folder):
                 commit(folder, staging.folder)
@@ -131,7 +131,7 @@ def _unchanged(ready: Shards, recipe: Recipe, inputs: InputFiles, report: Report
 def _replacing(folder: Path) -> Iterator[None]:
     """Replace shards inside. Raises `FolderInUse` where a process reads them, `StorageError` where a write fails."""
     otherwise = "choose another shards.folder"
-    with storage_errors(folder, what_now=WHAT_NOW), without_readers(folder, otherwise=otherwise):
+    with storage_errors(folder, advice=ADVICE), writer_lock(folder, alternative=otherwise):
         yield
 
 
@@ -154,7 +154,7 @@ def _make(
     units = list_units(corpora, work)
     sizes = [unit.characters for unit in units]
     tokenizer = _tokenizer(recipe, given, units, work, stage("vocabulary", sum(sizes)))
-    with storage_errors(work.parent, what_now=WHAT_NOW):
+    with storage_errors(work.parent, advice=ADVICE):
         for name, own in groupby(units, key=lambda unit: unit.corpus.name):
             check_sample(name, next(own).documents(), tokenizer, recipe.tokenizer.max_unknown)
     tokenising = partial(tokenise, recipe.knowledge, recipe.shards, units, staging)
@@ -162,13 +162,13 @@ def _make(
     found = 0
     if recipe.knowledge.phrases is not None and (work / "counts").exists():  # else nothing is left: `describe` says so
         report(Progress("phrases", 0, sum(sizes)))
-        with storage_errors(work.parent, what_now=WHAT_NOW):
+        with storage_errors(work.parent, advice=ADVICE):
             found = _choose_phrases(recipe.knowledge.phrases, tokenizer, units, work)
         tasks = max(1, min(len(units), sum(sizes) // MARKED_AT_ONCE))  # a unit alone is hardly worth a task
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
         marking = partial(mark_phrases, units, staging, tasks)
         run_tasks("mark", marking, shares, workers, staging, stage("mark", sum(sizes)))
-    with storage_errors(work.parent, what_now=WHAT_NOW):
+    with storage_errors(work.parent, advice=ADVICE):
         manifest = describe(corpora, tokenizer, parts, found, work)
     _check_unknown(manifest, recipe)
     return manifest
@@ -192,7 +192,7 @@ def _tokenizer(
         given.save(work / "set")
     tokenizer = given or load_tokenizer(saved)
     if not (work / "lettered.npy").exists():
-        write_array(work / "lettered.npy", phrases.classify_tokens(tokenizer), what_now=WHAT_NOW)
+        write_array(work / "lettered.npy", phrases.classify_tokens(tokenizer), advice=ADVICE)
     return tokenizer
 
 
@@ -232,8 +232,8 @@ def _choose_phrases(settings: PhraseSettings, tokenizer: SubwordTokenizer, units
     for (shard, first, end), count, npmi in rows:
         phrase = _closed_up(tokenizer.decode(tokens(shard)[first:end]))
         lines.append(f"{phrase}\t{count}\t{npmi:.4f}\n")
-    write_text(work / "set" / "phrases.tsv", "".join(lines), what_now=WHAT_NOW)
-    write_arrays(work / "phrases.npz", chosen._asdict(), what_now=WHAT_NOW)
+    write_text(work / "set" / "phrases.tsv", "".join(lines), advice=ADVICE)
+    write_arrays(work / "phrases.npz", chosen._asdict(), advice=ADVICE)
     return len(chosen.hashes)
 
 

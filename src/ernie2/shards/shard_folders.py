@@ -9,7 +9,7 @@ from ernie2.console import log_debug
 from ernie2.errors import ShardError, TokenizerError
 from ernie2.shards.store import Shards
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
-from ernie2.storage.readers import reading
+from ernie2.storage.readers import reader_lock
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
@@ -19,7 +19,7 @@ def locked_shards(shards: Shards) -> Iterator[None]:
     """Keep `shards` from being replaced. Raises `ShardError` where they were since they were opened."""
     with ExitStack() as held:
         for folder in shards.folders:
-            held.enter_context(reading(folder))
+            held.enter_context(reader_lock(folder))
         if Shards(*shards.folders).fingerprint != shards.fingerprint:
             raise ShardError(f"{shards.folder} was replaced while this command started. Run the same command again.")
         log_debug(f"reading shards in {', '.join(map(str, shards.folders))}, fingerprint {shards.fingerprint}")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ernie2.errors import StorageError
-from ernie2.shards.store import WHAT_NOW
+from ernie2.shards.store import ADVICE
 from ernie2.storage.atomic import make_folder, storage_errors, write_bytes
 from ernie2.storage.line_files import append_bytes
 from ernie2.storage.locks import FolderLock, is_locked, shared_lock, wait_until_free
@@ -43,8 +43,8 @@ class StagingDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock of the shards folder. Raises `FolderInUse` where another process does."""
-        with FolderLock(self.folder.parent, name=self._lock_file.name, otherwise="choose another shards.folder"):
-            with storage_errors(self.folder.parent, what_now=WHAT_NOW):
+        with FolderLock(self.folder.parent, name=self._lock_file.name, alternative="choose another shards.folder"):
+            with storage_errors(self.folder.parent, advice=ADVICE):
                 wait_until_free(self._busy_file)  # workers that a killed run left behind hold it until they notice
                 make_folder(self.folder)  # not before: the run that held the lock removes it at its end
                 remove(self.folder / "stop")
@@ -77,7 +77,7 @@ class StagingDirectory:
 
     def reset_progress(self) -> None:
         """Forget the progress of the stage before."""
-        write_bytes(self.folder / "progress", b"", what_now=WHAT_NOW)
+        write_bytes(self.folder / "progress", b"", advice=ADVICE)
 
     def progress(self) -> int:
         """Characters recorded since `reset_progress`."""

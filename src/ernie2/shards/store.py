@@ -39,13 +39,13 @@ from numpy.typing import NDArray
 from ernie2.errors import DamagedFile, ShardError, TaskError
 from ernie2.storage.arrays import write_array
 from ernie2.storage.atomic import checksum, staged_files, staged_folder, write_json
-from ernie2.storage.checksums import first_difference
-from ernie2.storage.json_files import read_formatted_json, read_json, write_checked_json
+from ernie2.storage.checksums import first_mismatch
+from ernie2.storage.json_files import read_json, read_versioned_json, write_checked_json
 
 Array = NDArray[Any]
 
 FORMAT = 2
-WHAT_NOW = "Free space or choose another shards.folder, then run the same command again: finished work is kept."
+ADVICE = "Free space or choose another shards.folder, then run the same command again: finished work is kept."
 """What to do where a set of shards cannot be written."""
 WORD_START, CAPITALISED, CASED = 1, 2, 4
 """Bits of `flags`: first piece of a word · the word begins with a capital · its script has case."""
@@ -144,7 +144,7 @@ class Shard:
         Raises `ShardError` naming the first that differs.
         """
         columns = {f"{name}.npy": column["sha256"] for name, column in self.facts["columns"].items()}
-        _compare(self.folder, columns | self.facts["files"], first_difference)
+        _compare(self.folder, columns | self.facts["files"], first_mismatch)
 
 
 @contextmanager
@@ -273,7 +273,7 @@ def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str]
 
     `facts` holds "tokenizer" and "corpus", for labelled pairs also "labels", the names that the column label counts in.
     """
-    with staged_folder(folder, replace=True, what_now=WHAT_NOW) as staging:
+    with staged_folder(folder, replace=True, advice=ADVICE) as staging:
         described = {name: _save(staging, name, column) for name, column in sorted(columns.items())}
         write_json(staging / "names.json", names)
         files = {"names.json": checksum(staging / "names.json")}
@@ -285,7 +285,7 @@ def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str]
 def add_columns(folder: Path, columns: Mapping[str, Array]) -> None:
     """Add columns to a shard, or replace them: files first, `shard.json` last, so a kill in between harms nothing."""
     facts = _read_facts(folder / "shard.json", folder)
-    with staged_files(folder, (*(f"{name}.npy" for name in columns), "shard.json"), what_now=WHAT_NOW) as staging:
+    with staged_files(folder, (*(f"{name}.npy" for name in columns), "shard.json"), advice=ADVICE) as staging:
         described = {name: _save(staging, name, column) for name, column in columns.items()}
         facts["columns"] = dict(sorted({**facts["columns"], **described}.items()))
         write_checked_json(staging / "shard.json", facts)
@@ -328,7 +328,7 @@ _Difference = Callable[[Path, Mapping[str, str]], str | None]
 
 
 def _first_difference_now(folder: Path, expected: Mapping[str, str]) -> str | None:
-    """`first_difference`, also of files that fitted before."""
+    """`first_mismatch`, also of files that fitted before."""
     return next((name for name, value in expected.items() if checksum(folder / name) != value), None)
 
 
@@ -357,7 +357,7 @@ def _read_facts(file: Path, folder: Path) -> dict[str, Any]:
         return ShardError(f"{file} has format {found!r}{older}; this version reads {FORMAT}. {_AGAIN}")
 
     try:
-        return read_formatted_json(file, FORMAT, other)
+        return read_versioned_json(file, FORMAT, other)
     except (FileNotFoundError, NotADirectoryError):
         state = "is not a folder of shards" if folder.exists() else "does not exist"
         raise ShardError(f"{folder} {state} (no {file.name}). `ernie2 prepare RECIPE` makes one.") from None

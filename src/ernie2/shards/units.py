@@ -24,9 +24,9 @@ from ernie2.config.data_settings import CorpusSettings, ShardSettings
 from ernie2.corpora.documents import Document, Drops, corpus_files, hash64, read_documents
 from ernie2.corpora.pairs import read_pairs, sort_labels
 from ernie2.errors import DataError
-from ernie2.shards.store import HELDOUT, TRAIN, WHAT_NOW
+from ernie2.shards.store import ADVICE, HELDOUT, TRAIN
 from ernie2.storage.atomic import open_zstd, write_bytes
-from ernie2.storage.scratch import scratch_database
+from ernie2.storage.temporary import temporary_database
 
 BYTES_PER_TOKEN = 4
 """How a unit of about `shard_tokens` tokens is measured before anything is tokenised."""
@@ -99,11 +99,11 @@ def read_corpora(
     which nothing is left.
     """
     found = []
-    with scratch_database(folder / "known.sqlite", what_now=WHAT_NOW) as database:
+    with temporary_database(folder / "known.sqlite", advice=ADVICE) as database:
         known = _SeenTexts(database)
         for name, corpus in corpora.items():
             found.append(_read_corpus(name, corpus, settings, folder, known, report))
-    write_bytes(folder / "read.json", to_json([asdict(corpus) for corpus in found]), what_now=WHAT_NOW)
+    write_bytes(folder / "read.json", to_json([asdict(corpus) for corpus in found]), advice=ADVICE)
     return found
 
 
@@ -191,7 +191,7 @@ class _UnitWriter(ExitStack):
             self.names.append(f"{self._corpus}-{len(self.names):05d}")
             self.characters.append(0)
             unit = self._folder / f"{self.names[-1]}.jsonl.zst"
-            self._stream = self.enter_context(open_zstd(unit, what_now=WHAT_NOW))
+            self._stream = self.enter_context(open_zstd(unit, advice=ADVICE))
             self._bytes = 0
         spans = [(span.start, span.end, span.kind) for span in document.spans]
         label = () if document.label is None else (document.label,)

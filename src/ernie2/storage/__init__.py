@@ -1,1 +1,1 @@
-"""Files and folders: written whole, locked, read row by row. Nothing else in the package touches a disk on its own."""
+"""File access: atomic writes, locks, and readers of lines and table rows. All other packages write files through it."""

@@ -1,12 +1,12 @@
-"""Atomic writes: a file or folder appears whole under its name, or not at all.
+"""Atomic writes: readers see a complete file or folder, or none.
 
-Content is written into a staging folder beside the target (``.NAME.XXXXXXXX.tmp``), flushed to the disk and renamed;
-the folder that holds the target is flushed too, so a rename survives a power cut. A process holds a ``flock`` on its
-staging folder. The kernel releases it when the process ends, however it ends, so a staging folder without a lock is a
-leftover of a killed process: the next write of the same target removes it, and so does `remove_leftovers`.
+Content is written to a staging directory next to the target (``.NAME.XXXXXXXX.tmp``), flushed to disk and renamed. The
+target's parent is flushed too, so the rename survives a power cut. A process holds a ``flock`` on its staging
+directory. The kernel releases it when the process ends, even after a kill. A staging directory without a lock is
+therefore a leftover: the next write of the same target removes it, and so does `remove_leftovers`.
 
-Inside a folder that this process is staging, files are written in place: nobody sees them before the folder appears,
-and an error of the disk becomes the `StorageError` of that folder.
+Files inside a folder that this process is staging are written in place, as no reader sees them before the folder is
+renamed. Disk errors there are raised as the `StorageError` of that folder.
 """
 
 from __future__ import annotations
@@ -31,46 +31,45 @@ import zstandard
 from ernie2.errors import StorageError
 from ernie2.storage.removing import discard, remove
 
-WHAT_NOW = "Free space or choose another place, then try again."
-"""Advice at the end of a `StorageError`, unless the caller knows better."""
+ADVICE = "Free space or choose another place, then try again."
+"""Default advice at the end of a `StorageError`."""
 
 _STAGING = re.compile(r"\.(?P<target>.+)\.[a-z0-9_]{8}\.tmp")
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
 _open_stagings: set[Path] = set()
-"""Staging folders of this process."""
+"""Staging directories of this process."""
 
 
 @contextmanager
-def staged_file(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
-    """Yield a path to write to; on success its content becomes `path`, replacing a file that is there.
+def staged_file(path: Path, *, advice: str = ADVICE) -> Iterator[Path]:
+    """Yield a path to write to; on success, rename that file to `path`, replacing an existing file.
 
-    When the body raises, `path` stays as it was. Missing parent folders are made. A link is followed, and what is no
-    regular file (a device, a pipe) is written to as it stands. Raises `StorageError`, ending in `what_now`, where the
-    disk refuses a write.
+    If the body raises, `path` is unchanged. Missing parent folders are created. A symbolic link is followed. Devices
+    and pipes are written to directly. Raises `StorageError`, ending in `advice`, if a write fails.
     """
     if path.is_symlink():
         path = path.resolve()
     if not _open_stagings.isdisjoint(path.absolute().parents):
-        yield path  # whoever stages the folder names what could not be written, and what to do now
+        yield path  # the writer of the staged folder reports errors
         return
     if path.exists() and not path.is_file() and not path.is_dir():
-        with storage_errors(path, what_now=what_now):
+        with storage_errors(path, advice=advice):
             yield path
         return
-    with scratch_folder(path, what_now=what_now) as staging:
+    with temporary_folder(path, advice=advice) as staging:
         yield staging / path.name
         _publish(staging / path.name, path, _file_mode(staging))
 
 
 @contextmanager
-def staged_files(folder: Path, names: Sequence[str], *, what_now: str = WHAT_NOW) -> Iterator[Path]:
-    """Yield a folder to write files called `names` into; on success they are renamed into `folder`, in this order.
+def staged_files(folder: Path, names: Sequence[str], *, advice: str = ADVICE) -> Iterator[Path]:
+    """Yield a folder to write files called `names` to; on success, rename them into `folder`, in this order.
 
-    None is renamed before all are written, so the last name is a sign that all are there. A name that the body does
-    not write is passed over. When the body raises, `folder` stays as it was.
+    All are written before the first is renamed, so the presence of the last means that all are complete. Names that the
+    body does not write are skipped. If the body raises, `folder` is unchanged.
     """
-    with scratch_folder(folder / names[-1], what_now=what_now) as staging:
+    with temporary_folder(folder / names[-1], advice=advice) as staging:
         yield staging
         mode = _file_mode(staging)
         for name in names:
@@ -79,80 +78,79 @@ def staged_files(folder: Path, names: Sequence[str], *, what_now: str = WHAT_NOW
 
 
 @contextmanager
-def staged_folder(path: Path, *, replace: bool = False, what_now: str = WHAT_NOW) -> Iterator[Path]:
-    """Yield an empty folder to fill; on success it becomes `path`.
+def staged_folder(path: Path, *, replace: bool = False, advice: str = ADVICE) -> Iterator[Path]:
+    """Yield an empty folder to fill; on success, rename it to `path`.
 
-    With `replace`, a folder at `path` is exchanged for the new one in a single step and then deleted. Without it, a
-    non-empty folder at `path` is a `StorageError`, raised before the body runs. When the body raises, `path` stays as
-    it was.
+    With `replace`, an existing folder is exchanged for the new one in one step and then deleted. Otherwise a non-empty
+    folder at `path` raises `StorageError` before the body runs. If the body raises, `path` is unchanged.
     """
     if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StorageError(f"{path} is there already; choose another place or delete it first.")
-    with scratch_folder(path, what_now=what_now) as staging:
+        raise StorageError(f"{path} already exists; choose another path or delete it first.")
+    with temporary_folder(path, advice=advice) as staging:
         new = staging / path.name
         new.mkdir()
         yield new
         _publish(new, path, _file_mode(staging))
 
 
-def make_folder(path: Path, *, what_now: str = WHAT_NOW) -> None:
-    """Make a folder and its parents where they are missing. Raises `StorageError`."""
-    with storage_errors(path, what_now=what_now):
+def make_folder(path: Path, *, advice: str = ADVICE) -> None:
+    """Create a folder and its missing parents. Raises `StorageError`."""
+    with storage_errors(path, advice=advice):
         path.mkdir(parents=True, exist_ok=True)
 
 
-def move(source: Path, target: Path, *, what_now: str = WHAT_NOW) -> None:
-    """Rename a file or folder within its file system, in place of a file or folder at `target`. Raises `StorageError`.
+def move(source: Path, target: Path, *, advice: str = ADVICE) -> None:
+    """Rename a file or folder within its file system, replacing `target`. Raises `StorageError`.
 
-    A folder at `target` is removed first: after a kill there may be none.
+    A folder at `target` is removed first, so a kill in between leaves no `target`.
     """
-    with storage_errors(target, what_now=what_now):
+    with storage_errors(target, advice=advice):
         if source.is_dir():
-            remove(target, what_now=what_now)
+            remove(target, advice=advice)
         os.replace(source, target)
         flush(target.parent)
 
 
-def move_aside(path: Path, mark: str) -> Path:
-    """Rename `path` to its name with `mark` at the end, numbered where that is taken. Raises `StorageError`."""
-    names = (path.with_name(f"{path.name}{mark}{number or ''}") for number in itertools.count())
+def move_aside(path: Path, suffix: str) -> Path:
+    """Append `suffix` to the name of `path`, with a number if that name exists. Raises `StorageError`."""
+    names = (path.with_name(f"{path.name}{suffix}{number or ''}") for number in itertools.count())
     aside = next(name for name in names if not name.exists())
     move(path, aside)
     return aside
 
 
-def write_text(path: Path, text: str, *, what_now: str = WHAT_NOW) -> None:
-    """Write a UTF-8 text file atomically; line feeds stay as they are on every system."""
-    write_bytes(path, text.encode(), what_now=what_now)
+def write_text(path: Path, text: str, *, advice: str = ADVICE) -> None:
+    """Write a UTF-8 text file atomically, without newline translation."""
+    write_bytes(path, text.encode(), advice=advice)
 
 
-def write_bytes(path: Path, content: bytes, *, what_now: str = WHAT_NOW) -> None:
-    with staged_file(path, what_now=what_now) as file:
+def write_bytes(path: Path, content: bytes, *, advice: str = ADVICE) -> None:
+    with staged_file(path, advice=advice) as file:
         file.write_bytes(content)
 
 
-def download(files: Any, source: str, target: Path, *, what_now: str = WHAT_NOW) -> None:
+def download(files: Any, source: str, target: Path, *, advice: str = ADVICE) -> None:
     """Copy `source` of the fsspec file system `files` to `target`, atomically.
 
-    Raises `FileNotFoundError` where there is no such file, `StorageError` where it cannot be copied.
+    Raises `FileNotFoundError` if `source` does not exist, `StorageError` if it cannot be copied.
     """
     if not files.exists(source):
         raise FileNotFoundError(f"there is no {source}")
-    with staged_file(target, what_now=what_now) as file:
+    with staged_file(target, advice=advice) as file:
         files.get_file(source, str(file))
 
 
 @contextmanager
-def open_zstd(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[IO[bytes]]:
-    """Yield a file for bytes that become `path`, compressed at zstd's level 1, atomically at the end."""
+def open_zstd(path: Path, *, advice: str = ADVICE) -> Iterator[IO[bytes]]:
+    """Yield a binary file; its content becomes `path`, compressed with zstd level 1, atomically at the end."""
     compressor = zstandard.ZstdCompressor(level=1)
-    with staged_file(path, what_now=what_now) as new, zstandard.open(new, "wb", cctx=compressor) as file:
+    with staged_file(path, advice=advice) as new, zstandard.open(new, "wb", cctx=compressor) as file:
         yield file
 
 
-def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any], *, what_now: str = WHAT_NOW) -> None:
+def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any], *, advice: str = ADVICE) -> None:
     """Write a JSON file atomically, indented and ending in a line feed."""
-    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n", what_now=what_now)
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n", advice=advice)
 
 
 def checksum(path: Path) -> str:
@@ -171,25 +169,25 @@ def flush(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove the staging folders anywhere below `folder` that killed processes left, and return them.
+    """Remove staging directories of killed processes anywhere below `folder`, and return their paths.
 
-    Staging folders that a living process writes to are kept. Where the file system has no ``flock``, all are kept.
+    Directories locked by a running process stay. On a file system without ``flock``, all stay.
     """
-    found = [Path(here) / name for here, names, _ in os.walk(folder) for name in names if _STAGING.fullmatch(name)]
-    return [path for path in sorted(found) if _removed(path)]
+    paths = [Path(here) / name for here, names, _ in os.walk(folder) for name in names if _STAGING.fullmatch(name)]
+    return [path for path in sorted(paths) if _remove_if_unlocked(path)]
 
 
 @contextmanager
-def scratch_folder(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
-    """Yield an empty folder beside `path` for temporary files; it is removed at the end, whatever happened.
+def temporary_folder(path: Path, *, advice: str = ADVICE) -> Iterator[Path]:
+    """Yield an empty folder next to `path` for temporary files, and remove it at the end in any case.
 
-    Missing parent folders are made. What a killed process left of it is a leftover like a staging folder.
+    Missing parent folders are created. After a kill it is a leftover, like a staging directory.
     """
-    with storage_errors(path, what_now=what_now):
+    with storage_errors(path, advice=advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             if (match := _STAGING.fullmatch(leftover.name)) and match["target"] == path.name:
-                _removed(leftover)
+                _remove_if_unlocked(leftover)
         staging, lock = _locked_staging(path)
         _open_stagings.add(staging.absolute())
         try:
@@ -201,10 +199,10 @@ def scratch_folder(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[Path]:
 
 
 @contextmanager
-def storage_errors(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[None]:
-    """Turn an `OSError` of the body into a `StorageError` about `path` that ends in `what_now`.
+def storage_errors(path: Path, *, advice: str = ADVICE) -> Iterator[None]:
+    """Convert an `OSError` of the body to a `StorageError` about `path` that ends in `advice`.
 
-    Broken connections between processes are `OSError` too, and are let through.
+    `ConnectionError`, also an `OSError`, is raised unchanged: it comes from a pipe between processes.
     """
     try:
         yield
@@ -215,16 +213,16 @@ def storage_errors(path: Path, *, what_now: str = WHAT_NOW) -> Iterator[None]:
         file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
         elsewhere = file != path and not any(_STAGING.fullmatch(part) for part in file.parts)
         where = f" at {file}" if elsewhere else ""
-        raise StorageError(f"{path} cannot be written: {reason}{where}; nothing was changed. {what_now}") from error
+        raise StorageError(f"{path} cannot be written: {reason}{where}; nothing was changed. {advice}") from error
 
 
 def _locked_staging(path: Path) -> tuple[Path, int]:
-    """A new staging folder for `path` and the descriptor that locks it."""
+    """Create a staging directory for `path`; return it and the descriptor that locks it."""
     while True:
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         try:
             lock = os.open(staging, os.O_RDONLY)
-        except FileNotFoundError:  # another process took it for a leftover before it was locked
+        except FileNotFoundError:  # another process removed it before it was locked
             continue
         with suppress(OSError):  # a file system without flock
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -254,7 +252,7 @@ def _publish(new: Path, path: Path, file_mode: int) -> None:
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Let two folders swap names in one step; in two where the system cannot."""
+    """Exchange the names of two folders in one step, or in two if the system lacks ``renameat2``."""
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "renameat2"):
         if not libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE):
@@ -265,8 +263,8 @@ def _exchange(new: Path, old: Path) -> None:
     os.rename(new, old)
 
 
-def _removed(staging: Path) -> bool:
-    """Remove a staging folder unless a living process holds it; whether it was removed."""
+def _remove_if_unlocked(staging: Path) -> bool:
+    """Remove a staging directory unless a running process holds its lock; return whether it was removed."""
     with suppress(OSError, StorageError):
         lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -279,7 +277,7 @@ def _removed(staging: Path) -> bool:
 
 
 def _file_mode(staging: Path) -> int:
-    """The mode a new file gets under the process's umask, found without changing the umask."""
+    """Return the mode of a new file under the process's umask, without changing the umask."""
     probe = Path(tempfile.mkdtemp(dir=staging)) / "probe"
     probe.touch()
     return probe.stat().st_mode & 0o777

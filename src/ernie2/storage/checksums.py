@@ -1,10 +1,11 @@
-"""Checksums of files: shards compared once, and model folders that leave our hands.
+"""Checksums of shards and of model folders.
 
-A file of shards that fitted is not read again while its path, size and times stay the same. What fitted is remembered
-in the user's cache, not beside the files: shards may be read-only or shared, and a copy of them was not verified.
+A shard file that matched its checksum is not read again while its path, size and times are unchanged. Results are
+cached in the user's cache directory, not next to the files: shards may be read-only or shared, and a copy is not
+verified yet.
 
-People edit model folders, and may: a config, a card, a tokeniser. So a difference there is a line on standard error,
-with the names of the files, and never an error.
+Users may edit a model folder: the config, the card, the tokeniser. A difference there is logged as a warning with the
+file names, and never raised.
 """
 
 from __future__ import annotations
@@ -23,52 +24,52 @@ from ernie2.storage.atomic import checksum
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 
 SETTLED_SECONDS = 2.0
-"""A file changed so recently is compared again next time: a change right after might leave its times the same."""
+"""A file changed within this many seconds is compared again next time: a later write might not change its times."""
 CHECKSUMS = "ernie2_checksums.json"
 _WEIGHTS = ".safetensors"
 _reported: set[Path] = set()
 
 
-def first_difference(folder: Path, expected: Mapping[str, str]) -> str | None:
-    """Return the first file of `folder` that does not fit its checksum, None where all do. Raises `OSError`."""
+def first_mismatch(folder: Path, expected: Mapping[str, str]) -> str | None:
+    """Return the first file of `folder` that differs from its checksum, or None. Raises `OSError`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    note = cache / "ernie2" / "verified" / f"{key}.json"
+    cached = cache / "ernie2" / "verified" / f"{key}.json"
     known: dict[str, Any] = {}
     with suppress(OSError, DamagedFile):
-        known = read_checked_json(note)
-    fitted = {}
+        known = read_checked_json(cached)
+    verified = {}
     for name, value in expected.items():
         status = (folder / name).stat()
         state = [value, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         if known.get(name) != state and checksum(folder / name) != value:
             return name
         if time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_SECONDS:
-            fitted[name] = state
-    if fitted and fitted != known:
+            verified[name] = state
+    if verified and verified != known:
         with suppress(StorageError, OSError):  # without a cache the files are compared again
-            write_checked_json(note, fitted)
+            write_checked_json(cached, verified)
     return None
 
 
-def note_checksums(folder: Path) -> None:
-    """Write the checksums of all files in `folder`, which is being staged, into `CHECKSUMS`. Raises `StorageError`."""
+def write_checksums(folder: Path) -> None:
+    """Write the checksums of all files in a staged `folder` to its file `CHECKSUMS`. Raises `StorageError`."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != CHECKSUMS)
     write_checked_json(folder / CHECKSUMS, {"files": {file.name: checksum(file) for file in files}})
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether every file that was written into `folder` is still there, changed or not."""
+    """Return whether every file listed in `CHECKSUMS` exists in `folder`, changed or not."""
     try:
         return all((folder / name).is_file() for name in read_checked_json(folder / CHECKSUMS)["files"])
     except (OSError, DamagedFile):
         return False
 
 
-def report_changes(folder: Path) -> None:
-    """Say, once per process, which files of `folder` are not as they were written; a warning where weights are not.
+def warn_about_changes(folder: Path) -> None:
+    """Log, once per process, which files of `folder` changed since they were written; a warning for weights.
 
-    Nothing is said of folders without `CHECKSUMS`, which others wrote.
+    Folders without `CHECKSUMS`, written by other tools, are not checked.
     """
     if folder.resolve() in _reported:
         return
@@ -78,20 +79,20 @@ def report_changes(folder: Path) -> None:
     except FileNotFoundError:
         return
     except DamagedFile as error:
-        log_warning(f"warning: {error} The weights beside it were not checked.")
+        log_warning(f"warning: {error} The weights next to it were not checked.")
         return
-    changed = [name for name, value in expected.items() if not _fits(folder / name, value)]
+    changed = [name for name, value in expected.items() if not _matches(folder / name, value)]
     weights = [name for name in changed if name.endswith(_WEIGHTS)]
     if weights:
         log_warning(
-            f"warning: {', '.join(weights)} in {folder} changed after ernie2 wrote it: the model may be damaged, and "
-            "its answers wrong. Write it again, or put back a copy."
+            f"warning: {', '.join(weights)} in {folder} changed after ernie2 wrote it: the model may be damaged and "
+            "its answers wrong. Write it again, or restore a copy."
         )
     if others := [name for name in changed if name not in weights]:
-        log_warning(f"note: {', '.join(others)} in {folder} changed after ernie2 wrote it; used as it is now.")
+        log_warning(f"note: {', '.join(others)} in {folder} changed after ernie2 wrote it; using the current version.")
 
 
-def _fits(file: Path, expected: str) -> bool:
+def _matches(file: Path, expected: str) -> bool:
     try:
         return checksum(file) == expected
     except OSError:

@@ -1,7 +1,8 @@
-"""Rows of CSV: cells between commas; a cell in quotes may hold commas, line breaks and doubled quotes.
+"""Parse CSV rows. A quoted cell may contain commas, line breaks and doubled quotes.
 
-A stray quote at the start of a cell would swallow the rows after it. It is refused, with the line where it opens: when
-it never closes, when text follows the closing quote, and when what lies between looks like rows of the same table.
+A stray quote at the start of a cell would turn the following rows into one cell. It is an error, reported with the line
+where the quote opens, if the quote never closes, if text follows the closing quote, or if the lines in between look
+like rows of the same table.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ _ADVICE = "Double a quotation mark inside a quoted cell, or save the table as .t
 
 
 def csv_rows(file: str, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (place, cells) of every row; the place is the line where the row begins.
+    """Yield (place, cells) of every row; `place` names the line where the row begins.
 
-    A blank line is an empty cell where the first row has one cell; else it is skipped.
-    Raises `DataError` with the line where a quote opens that swallows other rows.
+    In a table of one column a blank line is an empty cell; otherwise it is skipped. Raises `DataError`, with the line
+    of the opening quote, if a quoted cell contains other rows.
     """
     numbered = enumerate(lines, 1)
-    swallowed = _Swallowed()
+    in_quotes = _RowsInQuotes()
     for number, line in numbered:
-        if not line and len(swallowed.values) != 1:
+        if not line and len(in_quotes.values) != 1:
             continue
         plain = '"' not in line
-        cells = line.split(",") if plain else _quoted(file, number, line, numbered, swallowed)
-        swallowed.add(cells, plain=plain)
+        cells = line.split(",") if plain else _parse_quoted_row(file, number, line, numbered, in_quotes)
+        in_quotes.add(cells, plain=plain)
         yield f"{file}, line {number}", cells
-    swallowed.check(file)
+    in_quotes.check(file)
 
 
-def _quoted(
-    file: str, number: int, line: str, following: Iterator[tuple[int, str]], swallowed: _Swallowed
+def _parse_quoted_row(
+    file: str, number: int, line: str, following: Iterator[tuple[int, str]], in_quotes: _RowsInQuotes
 ) -> list[str]:
-    """The cells of a row that begins in `line` and goes on in `following` where a quoted cell holds line breaks."""
+    """Return the cells of a row that begins in `line`; a quoted cell with line breaks continues in `following`."""
     cells: list[str] = []
     at = 0
     while True:
@@ -49,7 +50,7 @@ def _quoted(
                 parts.append(line[at:])
                 number, line = next(following, (0, ""))
                 if not number:
-                    raise DataError(f"{file}, line {opened}: a quote is opened and never closed. {_ADVICE}")
+                    raise DataError(f"{file}, line {opened}: a quote is opened but never closed. {_ADVICE}")
                 physical.append(line)
                 at = 0
             cells.append("\n".join((*parts, match[1])).replace('""', '"'))
@@ -57,10 +58,10 @@ def _quoted(
             if line[at : at + 1] not in ("", ","):
                 closed = "" if number == opened else f" in line {number}"
                 raise DataError(
-                    f"{file}, line {opened}: a quote is opened, and{closed} text follows the one that closes it "
+                    f"{file}, line {opened}: a quote is opened here, but{closed} text follows its closing quote "
                     f"({line[at : at + 20]!r}). {_ADVICE}"
                 )
-            swallowed.suspect(opened, physical)
+            in_quotes.suspect(opened, physical)
         else:
             end = line.find(",", at)
             cells.append(line[at:] if end < 0 else line[at:end])
@@ -71,16 +72,15 @@ def _quoted(
 
 
 @dataclass
-class _Swallowed:
-    """Quoted cells over several lines each of which could be a row: as many cells as other rows, and in one column
-    only values that other rows have there, as labels are."""
+class _RowsInQuotes:
+    """Quoted cells over several lines that could each be a row: every line has as many cells as a row, and in some
+    column only values that other rows have there, such as labels."""
 
     values: list[set[str] | None] = field(default_factory=list)
     suspects: list[tuple[int, list[list[str]]]] = field(default_factory=list)
 
     def add(self, cells: list[str], *, plain: bool) -> None:
-        """Take the width of the first row, and the cells of others without quotes; columns of many values are given
-        up."""
+        """Record the width of the first row and the cells of later unquoted rows; drop columns with many values."""
         if not self.values:
             self.values = [set() for _ in cells]
         elif plain and len(cells) == len(self.values):
@@ -91,18 +91,18 @@ class _Swallowed:
                         self.values[index] = None
 
     def suspect(self, opened: int, physical: list[str]) -> None:
-        """Remember a quoted cell whose lines all have as many commas as a row."""
+        """Record a quoted cell if each of its lines has as many cells as a row."""
         if len(physical) > 1 and len(self.values) > 1:
             rows = [line.split(",") for line in physical]
             if all(len(cells) == len(self.values) for cells in rows):
                 self.suspects.append((opened, rows))
 
     def check(self, file: str) -> None:
-        """Raise `DataError` for the first quoted cell that holds rows."""
+        """Raise `DataError` for the first quoted cell that contains rows."""
         for opened, rows in self.suspects:
             for index, known in enumerate(self.values):
                 if known and all(cells[index] in known for cells in rows):
                     raise DataError(
-                        f"{file}, line {opened}: the quote that is opened here closes only in line "
-                        f"{opened + len(rows) - 1}, and the lines between look like rows of their own. {_ADVICE}"
+                        f"{file}, line {opened}: the quote opened here closes only in line "
+                        f"{opened + len(rows) - 1}, and the lines in between look like separate rows. {_ADVICE}"
                     )

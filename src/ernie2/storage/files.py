@@ -1,8 +1,8 @@
-"""Read the bytes and lines of files, URLs and standard input, decompressed while they stream.
+"""Stream bytes and lines from files, URLs and standard input, with decompression.
 
-A line ends with LF, CRLF or, where a file has more bare CRs than LFs, with CR. A byte order mark of UTF-8 is skipped;
-UTF-16 and UTF-32 are refused, with or without a mark. Text is UTF-8 without NUL bytes, and JSON holds no half of a
-surrogate pair; anything else is a `DataError` that names the line.
+A line ends with LF or CRLF, or with CR in a file with more bare CRs than LFs. A UTF-8 byte order mark is skipped;
+UTF-16 and UTF-32 are errors, with or without a mark. Text must be UTF-8 without NUL bytes, and JSON without lone
+surrogates; otherwise `DataError` names the line.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ernie2.errors import DataError
 
 _BLOCK = 1 << 20
 _COMPRESSED_BLOCK = 1 << 14  # small, since zstd can turn a byte into thousands
-_LONGEST_LINE = 256 << 20
-_LARGEST_WINDOW = 1 << 31  # `zstd --long=31`, the most the format's tools write
+_MAX_LINE_BYTES = 256 << 20
+_MAX_WINDOW = 1 << 31  # `zstd --long=31`, the most the format's tools write
 _KEY = re.compile(rb'"[ \t\n\r]*:')
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = {
@@ -44,40 +44,40 @@ _PACKED = {
 
 
 class RepeatedKeyError(DataError):
-    """A JSON object has a key twice, so that it is unknown which value counts."""
+    """A JSON object has a key twice, so its value is ambiguous."""
 
 
 def read_lines(file: str) -> Iterator[bytes]:
-    """Yield the lines of a file or URL without their line ends and without a byte order mark; bounded memory.
+    """Yield the lines of a file or URL without line ends and byte order mark, in bounded memory.
 
-    Raises `DataError` when the file cannot be read, is not of its format, is UTF-16, ends too early, or has a line
+    Raises `DataError` if the file cannot be read, does not match its extension, is UTF-16, is truncated, or has a line
     above 256 MiB.
     """
     with open_file(file) as raw:
         try:
-            yield from _lines(_decompressed(raw, file), file)
+            yield from _lines(_decompress(raw, file), file)
         except OSError as error:
-            raise unreadable(file, error) from error
+            raise read_error(file, error) from error
 
 
-def lines_of(stream: BinaryIO | BufferedIOBase | RawIOBase, name: str = "standard input") -> Iterator[bytes]:
-    """Yield the lines of an open stream of bytes as `read_lines` does, as soon as they arrive."""
+def stream_lines(stream: BinaryIO | BufferedIOBase | RawIOBase, name: str = "standard input") -> Iterator[bytes]:
+    """Yield the lines of an open binary stream like `read_lines`, as soon as they arrive."""
     read = getattr(stream, "read1", stream.read)
     return _lines(iter(lambda: read(_BLOCK), b""), name)
 
 
 def open_file(file: str) -> Any:
-    """Open a file or URL as a seekable binary file object. Raises `DataError` where that fails."""
+    """Open a file or URL as a seekable binary file object. Raises `DataError`."""
     try:
         return fsspec.open(file, "rb").open()
     except (OSError, ValueError, ImportError) as error:
-        raise unreadable(file, error) from error
+        raise read_error(file, error) from error
 
 
-def unreadable(file: str, error: Exception) -> DataError:
+def read_error(file: str, error: Exception) -> DataError:
     """Return the error for a `file` that cannot be read because of `error`."""
     known: dict[type[Exception], str] = {
-        FileNotFoundError: "there is no such file",
+        FileNotFoundError: "no such file",
         PermissionError: "no permission to read it",
         IsADirectoryError: "it is a directory",
     }
@@ -86,18 +86,19 @@ def unreadable(file: str, error: Exception) -> DataError:
 
 
 def text_lines(file: str, lines: Iterable[bytes] | None = None) -> Iterator[str]:
-    """Yield the lines of a file, or `lines` of what messages call `file`, as text. Raises as `decoded` does."""
+    """Yield the lines of `file` as text; `lines` replaces reading it. Raises like `decode_line`."""
     return (
-        decoded(line, f"{file}, line {at}") for at, line in enumerate(read_lines(file) if lines is None else lines, 1)
+        decode_line(line, f"{file}, line {at}")
+        for at, line in enumerate(read_lines(file) if lines is None else lines, 1)
     )
 
 
-def decoded(line: bytes, place: str) -> str:
-    """Return the text of a line. Raises `DataError`, with the byte, for a NUL and for what is not UTF-8."""
+def decode_line(line: bytes, place: str) -> str:
+    """Return the text of a line. Raises `DataError`, with the byte offset, for NUL and invalid UTF-8."""
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        raise not_utf8(place, error) from error
+        raise utf8_error(place, error) from error
     if "\0" in text:
         raise DataError(
             f"{place}, byte {line.index(0) + 1}: a NUL byte; the file is binary, UTF-16 without a byte order mark, or "
@@ -106,8 +107,8 @@ def decoded(line: bytes, place: str) -> str:
     return text
 
 
-def not_utf8(place: str, error: UnicodeDecodeError) -> DataError:
-    """Return the error for bytes that are not UTF-8."""
+def utf8_error(place: str, error: UnicodeDecodeError) -> DataError:
+    """Return the error for bytes that are not valid UTF-8."""
     return DataError(
         f"{place}, byte {error.start + 1}: not UTF-8 (0x{error.object[error.start]:02x}: {error.reason}); "
         "save the file as UTF-8."
@@ -117,44 +118,44 @@ def not_utf8(place: str, error: UnicodeDecodeError) -> DataError:
 def json_value(line: bytes | str, place: str) -> Any:
     """Return the value of a JSON text.
 
-    Raises `DataError` for invalid JSON, invalid UTF-8 and half a surrogate pair, and `RepeatedKeyError` for an object
-    with a key given twice.
+    Raises `DataError` for invalid JSON, invalid UTF-8 and lone surrogates, and `RepeatedKeyError` for a key that occurs
+    twice in one object.
     """
     try:
         value = from_json(line, cache_strings="keys")
     except (ValueError, TypeError) as error:  # TypeError: a string that cannot be encoded
-        raise _not_json(line, place, error) from error
+        raise _json_error(line, place, error) from error
     written = line.encode() if isinstance(line, str) else line
-    if len(_KEY.findall(written)) > _keys(value):  # a string may hold what looks like a key
+    if len(_KEY.findall(written)) > _count_keys(value):  # a string may contain text that looks like a key
         _check_keys(written, place)
     return value
 
 
-def _keys(value: Any) -> int:
+def _count_keys(value: Any) -> int:
     inner = value
     if isinstance(value, dict):
         inner = value.values()
     elif not isinstance(value, list):
         return 0
     own = len(value) if isinstance(value, dict) else 0
-    return own + sum(_keys(one) for one in inner if type(one) in (dict, list))
+    return own + sum(_count_keys(one) for one in inner if type(one) in (dict, list))
 
 
 def _check_keys(line: bytes, place: str) -> None:
-    """Raise `RepeatedKeyError` where an object has a key twice."""
+    """Raise `RepeatedKeyError` if an object has a key twice."""
 
     def check(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise RepeatedKeyError(f"{place}: the key {key[:60]!r} stands twice in one object; take one out.")
+                raise RepeatedKeyError(f"{place}: the key {key[:60]!r} occurs twice in one object; remove one.")
             seen.add(key)
 
     json.loads(line, object_pairs_hook=check, strict=False)
 
 
-def json_name(value: Any) -> str:
-    """Return what to call a value of the wrong type in a message: 'null', 'a number', 'an object'."""
+def json_type(value: Any) -> str:
+    """Return the name of a value's JSON type for messages: 'null', 'a number', 'an object'."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if value != value:
@@ -169,10 +170,10 @@ def file_name(file: str) -> str:
     return last.split("?")[0] if "://" in file else last
 
 
-def _not_json(line: bytes | str, place: str, error: Exception) -> DataError:
+def _json_error(line: bytes | str, place: str, error: Exception) -> DataError:
     if isinstance(line, bytes):
         try:
-            decoded(line, place)
+            decode_line(line, place)
         except DataError as decoding:
             return decoding
     lone = isinstance(error, TypeError)
@@ -180,10 +181,10 @@ def _not_json(line: bytes | str, place: str, error: Exception) -> DataError:
     if "surrogate" in reason or "hex escape" in reason:
         return DataError(
             f"{place}: not valid JSON ({reason}); an escape such as \\ud83d alone is half a character. Write both "
-            "halves, or take it out."
+            "halves, or remove it."
         )
     if "EOF" in reason:
-        return DataError(f"{place}: not valid JSON: it is cut short ({reason}).")
+        return DataError(f"{place}: not valid JSON: it is truncated ({reason}).")
     return DataError(f"{place}: not valid JSON ({reason}).")
 
 
@@ -194,7 +195,7 @@ def _lines(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
         if b"\n" not in block:
             pieces.append(block)
             size += len(block)
-            if size > _LONGEST_LINE:
+            if size > _MAX_LINE_BYTES:
                 raise DataError(f"{name}, line {number + 1}: longer than 256 MiB; break the text into lines.")
             continue
         first, *lines = block.split(b"\n")
@@ -209,36 +210,36 @@ def _lines(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
 
 
 def _with_line_feeds(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """`blocks` without a byte order mark and, where CR alone ends lines, with LF in its place."""
+    """Yield `blocks` without a byte order mark; if lines end with CR only, with LF instead."""
     head = b""
-    for block in blocks:  # until a line end is seen, so that its kind is known
+    for block in blocks:  # until the first line end, which shows the kind of line end
         head += block
-        if len(head) >= 4 and (b"\n" in head or b"\r" in head[:-1] or len(head) > _LONGEST_LINE):
+        if len(head) >= 4 and (b"\n" in head or b"\r" in head[:-1] or len(head) > _MAX_LINE_BYTES):
             break
     _check_kind(head, name)
     rest = chain([head.removeprefix(_UTF8_MARK)], blocks)
     if head.count(b"\r") - head.count(b"\r\n") <= head.count(b"\n"):
         yield from rest
         return
-    held = b""
+    pending = b""
     for block in rest:
-        held += block
-        whole = held.removesuffix(b"\r")  # a CR at the end may be half of a CRLF
-        yield whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        held = held[len(whole) :]
-    yield held.replace(b"\r", b"\n")
+        pending += block
+        complete = pending.removesuffix(b"\r")  # a CR at the end may be half of a CRLF
+        yield complete.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        pending = pending[len(complete) :]
+    yield pending.replace(b"\r", b"\n")
 
 
 def _check_kind(head: bytes, name: str) -> None:
-    """Raises `DataError` where the first bytes are not those of UTF-8 text."""
+    """Raise `DataError` if the first bytes are not UTF-8 text."""
     for mark, encoding in _OTHER_MARKS.items():
         if head.startswith(mark):
             raise DataError(f"{name} is {encoding} text; save it as UTF-8.")
     for magic, (kind, extension) in _PACKED.items():
         if head.startswith(magic):
-            what = f"give it a name in {extension}" if extension else "save its content as text"
-            now = what if name != "standard input" else "decompress it first"
-            raise DataError(f"{name} is not text but {kind}; {now}.")
+            rename = f"change its extension to {extension}" if extension else "save its content as text"
+            advice = rename if name != "standard input" else "decompress it first"
+            raise DataError(f"{name} is not text but {kind}; {advice}.")
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
         raise DataError(f"{name} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder.")
     sample = head[:4096]
@@ -247,33 +248,33 @@ def _check_kind(head: bytes, name: str) -> None:
         raise DataError(f"{name} looks like UTF-16 text without a byte order mark; save it as UTF-8.")
 
 
-def _decompressed(raw: Any, file: str) -> Iterator[bytes]:
-    """The content of an open file, decompressed as its name says, about 1 MiB at a time."""
+def _decompress(raw: Any, file: str) -> Iterator[bytes]:
+    """Yield the content of an open file, decompressed according to its extension, about 1 MiB at a time."""
     extension = PurePosixPath(file_name(file).lower()).suffix
     if extension == ".gz":
-        yield from _gunzipped(raw, file)
+        yield from _decompress_gzip(raw, file)
     elif extension == ".zst":
-        yield from _zstd_decompressed(raw, file)
+        yield from _decompress_zstd(raw, file)
     else:
         yield from iter(lambda: raw.read(_BLOCK), b"")
 
 
-def _gunzipped(raw: Any, file: str) -> Iterator[bytes]:
-    """As pyarrow reads it, which notices a stream that ends before its end."""
+def _decompress_gzip(raw: Any, file: str) -> Iterator[bytes]:
+    """Decompress with pyarrow, which detects truncated streams."""
     try:
         stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "gzip")
         yield from iter(lambda: stream.read(_BLOCK), b"")
     except OSError as error:
         if "runcated" in str(error):
-            raise _cut_short(file, "gzip") from error
+            raise _truncated_error(file, "gzip") from error
         if type(error) is OSError and error.errno is None:
-            raise DataError(f"{file} is not a valid gzip file ({error}); its name or its content is wrong.") from error
+            raise DataError(f"{file} is not a valid gzip file ({error}); its extension or content is wrong.") from error
         raise
 
 
-def _zstd_decompressed(raw: Any, file: str) -> Iterator[bytes]:
-    """Every frame of a zstd file, whatever its window."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
+def _decompress_zstd(raw: Any, file: str) -> Iterator[bytes]:
+    """Decompress all frames of a zstd file, of any window size."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     frame = None
     while chunk := raw.read(_COMPRESSED_BLOCK):
         while chunk:
@@ -282,18 +283,18 @@ def _zstd_decompressed(raw: Any, file: str) -> Iterator[bytes]:
                 content = frame.decompress(chunk)
             except zstandard.ZstdError as error:
                 raise DataError(
-                    f"{file} is not a valid zstd file ({error}); it is damaged, or its name is wrong."
+                    f"{file} is not a valid zstd file ({error}); it is damaged, or its extension is wrong."
                 ) from error
             except MemoryError as error:
                 raise DataError(
-                    f"{file} needs more memory to decompress than there is; compress it again without --long."
+                    f"{file} needs more memory to decompress than is available; compress it again without --long."
                 ) from error
             if content:
                 yield content
             chunk, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
     if frame is not None:
-        raise _cut_short(file, "zstd")
+        raise _truncated_error(file, "zstd")
 
 
-def _cut_short(file: str, codec: str) -> DataError:
-    return DataError(f"{file} is cut short: the {codec} stream ends before its end. Get the file again.")
+def _truncated_error(file: str, codec: str) -> DataError:
+    return DataError(f"{file} is truncated: the {codec} stream is incomplete. Get the file again.")

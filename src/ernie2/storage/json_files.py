@@ -1,6 +1,6 @@
-"""JSON files of our own: read with one kind of error, and where they matter, written with a checksum of themselves.
+"""JSON files written by ernie2; the important ones contain their own checksum.
 
-A checked file ends in a line that holds the SHA-256 of every byte before it:
+The last key of a checked file is the SHA-256 of all bytes before it:
 
     {
      "format": 2,
@@ -8,7 +8,7 @@ A checked file ends in a line that holds the SHA-256 of every byte before it:
      "checksum": "9f86d081…"
     }
 
-So a change of any bit is noticed before anything in it is believed.
+A change of any bit is therefore detected before the content is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ernie2.errors import DamagedFile, Ernie2Error
-from ernie2.storage.atomic import WHAT_NOW, write_bytes
+from ernie2.storage.atomic import ADVICE, write_bytes
 
 Kind = TypeVar("Kind", dict[str, Any], list[Any])
 
@@ -31,51 +31,50 @@ _KINDS = {dict: "object", list: "list"}
 
 
 def read_json(path: Path, kind: type[Kind]) -> Kind:
-    """Return what a JSON file holds, an object (`dict`) or a list.
+    """Return the content of a JSON file, an object (`dict`) or a list.
 
-    Raises `FileNotFoundError` where there is none, `DamagedFile` for everything else that keeps it from being read.
+    Raises `FileNotFoundError` for a missing file, `DamagedFile` for any other failure.
     """
-    return _parsed(path, _content(path), kind)
+    return _parse(path, _read_bytes(path), kind)
 
 
-def checked_json(values: Mapping[str, Any]) -> bytes:
-    """Return a JSON object of at least one key with its checksum as the last, as `read_checked_json` takes it."""
-    return with_checksum(json.dumps(values, indent=1, ensure_ascii=False))
+def json_with_checksum(values: Mapping[str, Any]) -> bytes:
+    """Return a non-empty JSON object with its checksum as the last key, as `read_checked_json` reads it."""
+    return add_checksum(json.dumps(values, indent=1, ensure_ascii=False))
 
 
-def with_checksum(text: str) -> bytes:
-    """Return the text of a JSON object, whose last line is its closing brace, with its checksum as the last key."""
+def add_checksum(text: str) -> bytes:
+    """Add a checksum as the last key to the text of a JSON object; its last line must be the closing brace."""
     head = text.rstrip("\n").encode("utf-8", "backslashreplace").removesuffix(b"\n}")
     return head + f',\n "checksum": "{hashlib.sha256(head).hexdigest()}"\n}}\n'.encode()
 
 
-def write_checked_json(path: Path, values: Mapping[str, Any], *, what_now: str = WHAT_NOW) -> None:
+def write_checked_json(path: Path, values: Mapping[str, Any], *, advice: str = ADVICE) -> None:
     """Write a JSON object atomically, with its checksum. Raises `StorageError`."""
-    write_bytes(path, checked_json(values), what_now=what_now)
+    write_bytes(path, json_with_checksum(values), advice=advice)
 
 
 def read_checked_json(path: Path) -> dict[str, Any]:
     """Return the object in a file that `write_checked_json` wrote, without its checksum.
 
-    Raises `FileNotFoundError` where there is none, `DamagedFile` where it is not as it was written.
+    Raises `FileNotFoundError` for a missing file, `DamagedFile` for one that changed since.
     """
-    content = _content(path)
+    content = _read_bytes(path)
     end = content.rfind(b',\n "checksum"')
     match = _CHECKSUM.fullmatch(content, end) if end >= 0 else None
     if match is None:
         raise DamagedFile(path, "it does not end in its checksum")
     if match[1].decode() != hashlib.sha256(content[:end]).hexdigest():
-        raise DamagedFile(path, "it is not as it was written, by its checksum")
-    values = _parsed(path, content, dict)
+        raise DamagedFile(path, "its content does not match its checksum")
+    values = _parse(path, content, dict)
     del values["checksum"]
     return values
 
 
-def read_formatted_json(path: Path, number: int, other: Callable[[object], Ernie2Error]) -> dict[str, Any]:
-    """Return what `read_checked_json` does of a file whose key `format` is `number`.
+def read_versioned_json(path: Path, number: int, other: Callable[[object], Ernie2Error]) -> dict[str, Any]:
+    """Read like `read_checked_json`, and check that the key `format` is `number`.
 
-    Raises as that does, and `other(format)` for another format, also where the checksum is missing or wrong: older
-    versions wrote none.
+    Raises `other(format)` for another format, even if the checksum is missing or wrong: older versions wrote none.
     """
     try:
         values = read_checked_json(path)
@@ -88,7 +87,7 @@ def read_formatted_json(path: Path, number: int, other: Callable[[object], Ernie
 
 
 def parse_json(content: bytes) -> Any:
-    """Return what a JSON text means. Raises `ValueError` for all that is none, however deeply it is nested."""
+    """Parse UTF-8 JSON. Raises `ValueError` for invalid or too deeply nested text."""
     try:
         return json.loads(content.decode("utf-8"))
     except RecursionError:
@@ -96,11 +95,11 @@ def parse_json(content: bytes) -> Any:
 
 
 def _check_format(values: Mapping[str, Any], number: int, other: Callable[[object], Ernie2Error]) -> None:
-    if (found := values.get("format", number)) != number:
-        raise other(found)
+    if (actual := values.get("format", number)) != number:
+        raise other(actual)
 
 
-def _content(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -109,7 +108,7 @@ def _content(path: Path) -> bytes:
         raise DamagedFile(path, error.strerror or str(error)) from error
 
 
-def _parsed(path: Path, content: bytes, kind: type[Kind]) -> Kind:
+def _parse(path: Path, content: bytes, kind: type[Kind]) -> Kind:
     try:
         values = parse_json(content)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Append-only files: JSON lines, how far they were written and whether that is still there; logs and counters."""
+"""Append-only files: JSON lines with a record of their extent, and logs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ernie2.errors import DamagedFile
-from ernie2.storage.atomic import WHAT_NOW, storage_errors
+from ernie2.storage.atomic import ADVICE, storage_errors
 from ernie2.storage.json_files import parse_json
 
 
-def append_line(path: Path, values: Mapping[str, Any], *, durable: bool = True, what_now: str = WHAT_NOW) -> None:
-    """Append `values` as one line of JSON; if `durable`, it is on the disk before this returns.
+def append_line(path: Path, values: Mapping[str, Any], *, durable: bool = True, advice: str = ADVICE) -> None:
+    """Append `values` as one line of JSON; if `durable`, flush it to disk before returning.
 
-    A line that a kill left unfinished is ended first. Missing parent folders are made. Where the disk refuses, the file
-    stays as it was. Raises `StorageError`, ending in `what_now`.
+    If a kill left the last line without a line feed, one is written first. Missing parent folders are created. If the
+    write fails, the file is unchanged. Raises `StorageError`, ending in `advice`.
     """
     line = json.dumps(values, ensure_ascii=False).encode() + b"\n"
-    with storage_errors(path, what_now=what_now):
+    with storage_errors(path, advice=advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as file:
             if end := file.seek(0, os.SEEK_END):
@@ -40,14 +40,14 @@ def append_line(path: Path, values: Mapping[str, Any], *, durable: bool = True, 
 
 
 def append_bytes(path: Path, content: bytes) -> None:
-    """Append a few bytes in one write: those of several processes do not mix. Raises `OSError`."""
+    """Append a few bytes in one write, so that those of several processes are not interleaved. Raises `OSError`."""
     with path.open("ab", buffering=0) as file:
         file.write(content)
 
 
 @contextmanager
 def open_log(path: Path) -> Iterator[TextIO]:
-    """Yield a text file to append to, written line by line; missing parent folders are made. Raises `StorageError`."""
+    """Open a line-buffered text file for appending; missing parent folders are created. Raises `StorageError`."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a", encoding="utf-8", buffering=1)
@@ -55,9 +55,9 @@ def open_log(path: Path) -> Iterator[TextIO]:
         yield file
 
 
-def check_appendable(path: Path, *, what_now: str = WHAT_NOW) -> None:
-    """Raise `StorageError`, ending in `what_now`, where nothing can be appended to `path`; leave no new file."""
-    with storage_errors(path, what_now=what_now):
+def check_appendable(path: Path, *, advice: str = ADVICE) -> None:
+    """Raise `StorageError`, ending in `advice`, if `path` cannot be appended to; leave no new file."""
+    with storage_errors(path, advice=advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             new = file.tell() == 0
@@ -65,15 +65,15 @@ def check_appendable(path: Path, *, what_now: str = WHAT_NOW) -> None:
             path.unlink()
 
 
-def shorten(path: Path, length: int) -> None:
-    """Cut off what a file holds after `length` bytes; a missing file stays missing. Raises `StorageError`."""
+def truncate(path: Path, length: int) -> None:
+    """Shorten a longer file to `length` bytes; do nothing if it is missing. Raises `StorageError`."""
     if path.exists() and path.stat().st_size > length:
         with storage_errors(path):
             os.truncate(path, length)
 
 
-def extent_of(path: Path) -> dict[str, Any]:
-    """Return `bytes`, `lines` and `sha256` of a file, all of it on the disk: a note of them outlives a power cut.
+def file_extent(path: Path) -> dict[str, Any]:
+    """Flush a file to disk and return its `bytes`, `lines` and `sha256`, so the result stays valid after a power cut.
 
     A missing file has no lines. Raises `OSError`.
     """
@@ -86,16 +86,16 @@ def extent_of(path: Path) -> dict[str, Any]:
 
 
 def check_extent(path: Path, extent: Mapping[str, Any]) -> None:
-    """Raise `DamagedFile`, naming the line where one can be named, unless `path` begins with what `extent` notes.
+    """Raise `DamagedFile`, with the line if known, unless `path` begins with the content described by `extent`.
 
-    Lines after it are not looked at.
+    Later lines are not checked.
     """
     if not extent["bytes"]:
         return
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DamagedFile(path, f"it is missing, and had {extent['lines']:,} lines") from None
+        raise DamagedFile(path, f"it is missing; it had {extent['lines']:,} lines") from None
     except OSError as error:
         raise DamagedFile(path, error.strerror or str(error)) from error
     if len(content) < extent["bytes"]:
@@ -105,13 +105,13 @@ def check_extent(path: Path, extent: Mapping[str, Any]) -> None:
     if _extent(prefix) == extent:
         return
     parse_lines(path, prefix)
-    raise DamagedFile(path, f"something in its lines 1 to {extent['lines']:,} was changed after it was written")
+    raise DamagedFile(path, f"lines 1 to {extent['lines']:,} changed after they were written")
 
 
 def parse_lines(path: Path, content: bytes) -> list[dict[str, Any]]:
-    """Return the JSON objects in the lines of `content`, which is that of `path`; a last line without its end is cut.
+    """Return the JSON objects of the lines of `content`, the content of `path`; an unfinished last line is ignored.
 
-    Raises `DamagedFile` naming the first line that is none.
+    Raises `DamagedFile` with the first line that is not a JSON object.
     """
     lines = []
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
@@ -126,7 +126,7 @@ def parse_lines(path: Path, content: bytes) -> list[dict[str, Any]]:
 
 
 def _write_all(file: FileIO, content: bytes) -> None:
-    """Write to an unbuffered file, on which a full disk may first take a part."""
+    """Write all bytes to an unbuffered file; one write may be partial."""
     while content:
         content = content[file.write(content) :]
 

@@ -1,14 +1,14 @@
-"""Symbolic links in a folder from somebody else: what lies outside must not be read into what a user publishes."""
+"""Detect symbolic links in downloaded folders that lead outside them: such files must not be copied and published."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def outside_target(file: Path) -> Path | None:
-    """What `file` leads to where that lies outside its folder; None for a file of the folder.
+def external_link_target(file: Path) -> Path | None:
+    """Return the target of the link `file` if it is outside its folder, else None.
 
-    The cache of the Hugging Face Hub is one folder in this sense: `snapshots/REVISION/…` links to `blobs/…` beside it.
+    The Hugging Face Hub cache counts as one folder: `snapshots/REVISION/…` links to `blobs/…`.
     """
     target, folder = file.resolve(), file.parent.resolve()
     if target.is_relative_to(folder):

@@ -1,4 +1,4 @@
-"""List input files: paths, globs and URLs → the files meant, in one order everywhere, and their formats by name."""
+"""List input files: resolve paths, globs and URLs in a reproducible order, and get their formats by extension."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ernie2.errors import DataError, did_you_mean, did_you_mean_file
-from ernie2.storage.files import file_name, unreadable
+from ernie2.storage.files import file_name, read_error
 
 PACKAGED = "package:"
-"""Prefix of a corpus that comes with ernie2."""
-MOST_FOLDERS = 5_000
-"""Folders of this machine that one glob may look into."""
+"""Prefix of the corpora included in ernie2."""
+MAX_FOLDERS = 5_000
+"""Number of local folders that one glob may search."""
 
 _WILDCARDS = "*?["
 
 
 def list_files(paths: Sequence[str], formats: Sequence[str]) -> list[str]:
-    """The files meant by `paths`: in the order of `paths`, the matches of a glob sorted, none twice.
+    """Return the files of `paths` in their order, without duplicates; the matches of a glob are sorted.
 
-    Every path is a file, a glob, any fsspec URL of either, or `package:NAME`. Raises `DataError` for a path where
-    nothing is, a directory, a glob that matches nothing, and an extension that is not one of `formats`.
+    A path is a file, a glob, an fsspec URL of either, or `package:NAME`. Raises `DataError` for a missing file, a
+    directory, a glob without matches, and an extension that is not in `formats`.
     """
     files = [file for path in paths for file in _files_of(path)]
     for file in files:
@@ -38,21 +38,21 @@ def list_files(paths: Sequence[str], formats: Sequence[str]) -> list[str]:
 
 
 def file_format(file: str, formats: Sequence[str]) -> str:
-    """The extension of `file`, lower-cased and with its compression: 'a/b.JSONL.gz' -> '.jsonl.gz'."""
+    """Return the extension in lower case, including the compression: 'a/b.JSONL.gz' -> '.jsonl.gz'."""
     name = file_name(file).lower()
-    found = [extension for extension in formats if name.endswith(extension)]
-    if not found:
+    matches = [extension for extension in formats if name.endswith(extension)]
+    if not matches:
         suffixes = PurePosixPath(name).suffixes
         extension = "".join(suffixes[-2:] if name.endswith((".gz", ".zst")) else suffixes[-1:])
         kind = f"{extension!r} files" if extension else "files without an extension"
         raise DataError(
-            f"{file}: {kind} are not read here.{did_you_mean(extension, formats)} Known: {', '.join(formats)}."
+            f"{file}: {kind} are not supported here.{did_you_mean(extension, formats)} Known: {', '.join(formats)}."
         )
-    return found[0]
+    return matches[0]
 
 
 def file_stems(files: Sequence[str], formats: Sequence[str]) -> dict[str, str]:
-    """file -> its name without extension, and with as much of its folders as tells it from the others of that name.
+    """Map each file to its name without extension, with as many parent folders as are needed to make it unique.
 
     ['x/a.txt', 'x/b.txt'] -> 'a', 'b' and ['x/a.txt', 'y/a.txt'] -> 'x/a', 'y/a'.
     """
@@ -63,16 +63,16 @@ def file_stems(files: Sequence[str], formats: Sequence[str]) -> dict[str, str]:
         stems = {file: "/".join(folders[-depth:]) for file, folders in parts.items()}
         if len(set(stems.values())) == len(stems):
             return stems
-    return {file: file for file in files}  # such as a.txt beside a.jsonl: only the whole name tells them apart
+    return {file: file for file in files}  # such as a.txt and a.jsonl, which differ in the extension only
 
 
 def _files_of(path: str) -> list[str]:
     if path.startswith(PACKAGED):
-        return [_packaged(path.removeprefix(PACKAGED))]
+        return [_bundled(path.removeprefix(PACKAGED))]
     try:
         system, inner = fsspec.core.url_to_fs(path)
         if system.isdir(inner):
-            raise DataError(f"{path} is a directory; name files, or a glob such as {path.rstrip('/')}/*.jsonl.")
+            raise DataError(f"{path} is a directory; give files, or a glob such as {path.rstrip('/')}/*.jsonl.")
         if system.exists(inner):
             return [path]
         if any(mark in path for mark in _WILDCARDS):
@@ -83,15 +83,15 @@ def _files_of(path: str) -> list[str]:
             if not matches:
                 raise DataError(f"no file matches {path!r}; check the folder and the extension.")
             return [system.unstrip_protocol(match) if remote else match for match in matches]
-        raise DataError(f"there is no file {path!r}.{_neighbour(system, inner)} Check the path.")
+        raise DataError(f"no such file: {path!r}.{_similar_file(system, inner)} Check the path.")
     except re.error as error:
-        raise DataError(f"{path!r} is not a glob ({error}). Write a [ that belongs to a name as [[].") from error
+        raise DataError(f"{path!r} is not a glob ({error}). Write a literal [ as [[].") from error
     except (OSError, ValueError, ImportError) as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
 
 
 def _check_breadth(path: str, inner: str) -> None:
-    """Raise `DataError` where the glob `inner` looks into more than `MOST_FOLDERS` folders of this machine."""
+    """Raise `DataError` if the glob `inner` would search more than `MAX_FOLDERS` local folders."""
     parts = inner.split("/")
     first = next(number for number, part in enumerate(parts) if any(mark in part for mark in _WILDCARDS))
     root = "/".join(parts[:first]) or "/"
@@ -100,10 +100,10 @@ def _check_breadth(path: str, inner: str) -> None:
     while waiting:
         folder, depth = waiting.pop()
         seen += 1
-        if seen > MOST_FOLDERS:
+        if seen > MAX_FOLDERS:
             raise DataError(
-                f"{path!r} looks into more than {MOST_FOLDERS:,} folders below {root}; begin it with the folder that "
-                "holds the files."
+                f"{path!r} searches more than {MAX_FOLDERS:,} folders below {root}; start it with the folder that "
+                "contains the files."
             )
         if depth == deepest:
             continue
@@ -111,8 +111,8 @@ def _check_breadth(path: str, inner: str) -> None:
             waiting += [(entry.path, depth + 1) for entry in entries if entry.is_dir()]
 
 
-def _neighbour(system: Any, inner: str) -> str:
-    """A hint at the file of the nearest name in the same folder."""
+def _similar_file(system: Any, inner: str) -> str:
+    """Return a hint with the most similar file name in the same folder, or an empty string."""
     folder, _, name = inner.rpartition("/")
     try:
         return did_you_mean_file(name, [entry.rpartition("/")[2] for entry in system.ls(folder, detail=False)])
@@ -120,18 +120,18 @@ def _neighbour(system: Any, inner: str) -> str:
         return ""
 
 
-def _packaged(name: str) -> str:
-    folder = packaged_folder()
+def _bundled(name: str) -> str:
+    folder = bundled_data_folder()
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     shipped = sorted(name for name in names if name.lower().removesuffix(".gz").endswith((".txt", ".jsonl")))
     if name not in shipped:
         raise DataError(
-            f"no corpus {name!r} comes with ernie2.{did_you_mean(name, shipped)} "
-            f"Shipped: {', '.join(shipped) or 'none'}."
+            f"ernie2 does not include a corpus {name!r}.{did_you_mean(name, shipped)} "
+            f"Included: {', '.join(shipped) or 'none'}."
         )
     return str(folder / name)
 
 
-def packaged_folder() -> Traversable:
-    """Where the corpora lie that come with the package."""
+def bundled_data_folder() -> Traversable:
+    """Return the folder of the corpora included in the package."""
     return resources.files("ernie2") / "data"

@@ -1,14 +1,14 @@
-"""The lock of a folder: of all processes that want to write into it for long, one does.
+"""Exclusive lock of a folder: one process writes to it at a time.
 
-The owner holds a ``flock`` on the file `FOLDER/lock` for its whole life. The kernel releases it when the process ends,
-however it ends, so no lock outlives its owner, and it works between containers of one host, whose process numbers say
-nothing about each other. The file describes the owner for messages only. It is deleted while it is still locked, so
-whoever locks a file makes sure afterwards that it is the one under that name.
+The owner holds a ``flock`` on the file `FOLDER/lock` until it exits. The kernel releases it when the process ends, even
+after a kill, so no lock outlives its owner. It also works between containers of one host, where process ids are not
+comparable. The file describes the owner, for messages only. The owner deletes the file while it is locked, so after
+locking a file a process checks that the path still leads to it.
 
-Where the file system has no ``flock``, the file itself is the lock: its owner touches it every `TOUCH_SECONDS`, and it
-counts as abandoned when it was not touched for `STALE_SECONDS`, by the clock of the file system.
+On a file system without ``flock`` the file itself is the lock. Its owner touches it every `TOUCH_SECONDS`; it counts as
+abandoned after `STALE_SECONDS` without a touch, by the clock of the file system.
 
-A lock can be lost (deleted by hand, or its owner was frozen for too long), so owners confirm it before they write.
+A lock can be lost (deleted by hand, or its owner was suspended too long), so owners confirm it before they write.
 """
 
 from __future__ import annotations
@@ -36,100 +36,100 @@ from ernie2.storage.atomic import make_folder, remove_leftovers
 from ernie2.storage.removing import discard
 
 TOUCH_SECONDS = 30.0
-"""How often an owner touches its lock where the file system has no ``flock``."""
+"""Interval between touches of a lock without ``flock``."""
 STALE_SECONDS = 300.0
-"""There, a lock that was not touched for so long has lost its owner."""
+"""A lock without ``flock`` counts as abandoned after this time without a touch."""
 WAIT_SECONDS = 0.5
-"""How long a lock is tried for: an owner that was just killed needs a moment to end."""
+"""Time limit for acquiring a lock: an owner that was just killed takes a moment to exit."""
 SETTLE_SECONDS = 0.2
-"""How long an owner that has no ``flock`` waits for another that wrote at the same moment."""
+"""Without ``flock``, wait this long for another process that writes the lock file at the same time."""
 
 _NO_FLOCK = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
 _LEFTOVER = re.compile(r"lock\.[0-9a-f]{32}")
-_MOST_BYTES = 65_536
+_MAX_BYTES = 65_536
 _held: dict[Path, FolderLock] = {}
 
 
 class FolderLock:
-    """A context manager: inside it, this process alone writes into `folder`, which is made if missing.
+    """Context manager that holds the exclusive lock of `folder`, which is created if missing.
 
-    `name` is that of the lock file. `otherwise` tells a user who is refused what else can be done ("run=FOLDER starts
-    another run"). Entering raises `FolderInUse` where another process holds the lock, and `StorageError` where none can
-    be written.
+    `name` is the name of the lock file. `alternative` ends the error message with another option for the user
+    ("run=FOLDER starts another run"). Entering raises `FolderInUse` if another process holds the lock, and
+    `StorageError` if the lock file cannot be written.
     """
 
-    def __init__(self, folder: Path, *, name: str = "lock", otherwise: str = "choose another folder") -> None:
+    def __init__(self, folder: Path, *, name: str = "lock", alternative: str = "choose another folder") -> None:
         self.folder, self.file = folder, folder / name
-        self._otherwise = otherwise
+        self._alternative = alternative
         self._descriptor = -1
         self._owner: dict[str, Any] = {}
-        self._left = Event()
-        self._toucher: Thread | None = None
+        self._released = Event()
+        self._heartbeat: Thread | None = None
 
     def __enter__(self) -> FolderLock:
         self._owner = describe_process()
         if self.folder.exists() and not self.folder.is_dir():
-            raise StorageError(f"{self.folder} cannot be made: it is a file. Rename it; {self._otherwise}.")
-        make_folder(self.folder, what_now=f"Free space, or {self._otherwise}.")
+            raise StorageError(f"{self.folder} cannot be created: it is a file. Rename it; {self._alternative}.")
+        make_folder(self.folder, advice=f"Free space, or {self._alternative}.")
         try:
             self._acquire()
             self._remove_leftovers()
         except OSError as error:
             self._close()
-            raise self._unusable(error) from error
-        _held[self._key()] = self
+            raise self._lock_error(error) from error
+        _held[self._registry_key()] = self
         if self._owner["heartbeat"]:
-            self._toucher = Thread(target=self._touch, name="ernie2-lock", daemon=True)
-            self._toucher.start()
+            self._heartbeat = Thread(target=self._touch_repeatedly, name="ernie2-lock", daemon=True)
+            self._heartbeat.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._left.set()
-        if self._toucher is not None:
-            self._toucher.join()
-        _held.pop(self._key(), None)
+        self._released.set()
+        if self._heartbeat is not None:
+            self._heartbeat.join()
+        _held.pop(self._registry_key(), None)
         with suppress(OSError):
             if self.is_held():
                 self.file.unlink(missing_ok=True)
         self._close()
 
     def is_held(self) -> bool:
-        """Whether the lock file is still the one that this process wrote. Raises `OSError`."""
-        return bool((_read(self.file) or {}).get("token") == self._owner["token"])
+        """Return whether the lock file is still the one this process wrote. Raises `OSError`."""
+        return bool((_read_owner(self.file) or {}).get("token") == self._owner["token"])
 
     def confirm(self) -> None:
-        """Raise `LockLost`, naming the new owner, unless the lock is still held."""
+        """Raise `LockLost`, with the new owner, if the lock is no longer held."""
         try:
             if self.is_held():
                 return
-            now = _read(self.file)
+            new_owner = _read_owner(self.file)
         except OSError as error:
-            raise self._unusable(error) from error
-        who = "it was deleted" if now is None else f"{process_name(now)} has it now"
+            raise self._lock_error(error) from error
+        reason = "it was deleted" if new_owner is None else f"{process_name(new_owner)} holds it"
         raise LockLost(
-            f"{self.file} is no longer held by this process ({self._owner['pid']} on {self._owner['host']}): {who}. "
+            f"{self.file} is no longer held by this process ({self._owner['pid']} on {self._owner['host']}): {reason}. "
             "It stopped and wrote nothing more."
         )
 
-    def _key(self) -> Path:
+    def _registry_key(self) -> Path:
         return self.folder.resolve() / self.file.name
 
     def _acquire(self) -> None:
-        until = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         while True:
             self._descriptor = self._open()
             if self._lock():
                 log_debug(f"locked {self.file}")
                 return
-            owner, age = _read(self.file), _age(self.file)
+            owner, age = _read_owner(self.file), _age(self.file)
             self._close()
             if owner is None:
-                continue  # released in this moment
-            if (why := self._abandoned(owner, age)) is not None:
-                log_warning(f"Taking over {self.file}, left by {process_name(owner)}: {why}.")
-                self.file.unlink(missing_ok=True)  # its owner, should there be one, finds that out before it writes
-            elif time.monotonic() > until:
-                raise FolderInUse(self._refusal(owner, age))
+                continue  # just released
+            if (reason := self._abandoned_reason(owner, age)) is not None:
+                log_warning(f"Taking over {self.file}, left by {process_name(owner)}: {reason}.")
+                self.file.unlink(missing_ok=True)  # an owner that is still running notices before it writes
+            elif time.monotonic() > deadline:
+                raise FolderInUse(self._in_use_message(owner, age))
             else:
                 time.sleep(0.05)
 
@@ -141,27 +141,27 @@ class FolderLock:
         return descriptor
 
     def _lock(self) -> bool:
-        """Lock the open file and describe the owner in it; False where somebody else holds it."""
+        """Lock the open file and write the owner to it; return False if another process holds it."""
         try:
             self._owner["heartbeat"] = not flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mine = os.fstat(self._descriptor)
             if not os.path.samestat(mine, os.stat(self.file, follow_symlinks=False)):
-                return False  # its owner deleted it between opening and locking
+                return False  # the previous owner deleted it between opening and locking
         except (BlockingIOError, FileNotFoundError):
             return False
-        before = _read(self.file)
+        before = _read_owner(self.file)
         if mine.st_size and before is not None and (self._owner["heartbeat"] or before.get("heartbeat") is True):
-            return False  # of a process without flock: its age decides
+            return False  # of a process without flock: decided by its age
         if mine.st_size:
-            left = f"left by {process_name(before)}" if before and "pid" in before else "damaged"
-            log_warning(f"Taking over {self.file} ({left}): no process holds it.")
-        self._describe()
+            origin = f"left by {process_name(before)}" if before and "pid" in before else "damaged"
+            log_warning(f"Taking over {self.file} ({origin}): no process holds it.")
+        self._write_owner()
         if self._owner["heartbeat"]:
-            time.sleep(SETTLE_SECONDS)  # of two that found it free, the last to describe itself has it
+            time.sleep(SETTLE_SECONDS)  # of two processes at the same time, the last writer owns it
             return self.is_held()
         return True
 
-    def _describe(self) -> None:
+    def _write_owner(self) -> None:
         content = (json.dumps(self._owner) + "\n").encode()
         os.ftruncate(self._descriptor, 0)
         try:
@@ -171,16 +171,16 @@ class FolderLock:
             self._close()
             raise
 
-    def _abandoned(self, owner: Mapping[str, Any], age: float) -> str | None:
-        """Why a lock that could not be had counts as abandoned; None where it does not."""
+    def _abandoned_reason(self, owner: Mapping[str, Any], age: float) -> str | None:
+        """Return why a lock counts as abandoned, or None."""
         if _is_earlier_attempt(owner, self._owner):
-            return "torchrun ended that process and starts again"
+            return "torchrun ended that process and restarted the job"
         if self._owner.get("heartbeat") or owner.get("heartbeat") is True:
             return f"not touched for {age:.0f} s" if age > STALE_SECONDS else None
         return None
 
-    def _refusal(self, owner: Mapping[str, Any], age: float) -> str:
-        text = f"{self.folder} is in use by {process_name(owner)}. Wait for it or stop it; {self._otherwise}."
+    def _in_use_message(self, owner: Mapping[str, Any], age: float) -> str:
+        text = f"{self.folder} is in use by {process_name(owner)}. Wait for it or stop it; {self._alternative}."
         if self._owner.get("heartbeat") or owner.get("heartbeat") is True:
             text += (
                 f" Its lock counts as abandoned in {max(0, round(STALE_SECONDS - age))} s; delete {self.file} if you "
@@ -188,23 +188,23 @@ class FolderLock:
             )
         return text
 
-    def _unusable(self, error: OSError) -> StorageError:
+    def _lock_error(self, error: OSError) -> StorageError:
         reason = "it is a folder" if error.errno == errno.EISDIR and self.file.is_dir() else error.strerror
         return StorageError(
-            f"{self.file} cannot be used as the lock of {self.folder}: {reason}. Free space, or move aside what is in "
-            f"its place; {self._otherwise}."
+            f"{self.file} cannot be used as the lock of {self.folder}: {reason}. Free space or move aside "
+            f"what is there; {self._alternative}."
         )
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed processes left: staging folders, and of version 0.1 files of a lock in the making."""
+        """Remove leftovers of killed processes: staging directories and, from version 0.1, unfinished lock files."""
         remove_leftovers(self.folder)
         for file in self.folder.iterdir():
             if _LEFTOVER.fullmatch(file.name) and file.is_file():
                 discard(file)
 
-    def _touch(self) -> None:
-        while not self._left.wait(TOUCH_SECONDS):
-            with suppress(OSError):  # a full or absent disk shows itself where something is written
+    def _touch_repeatedly(self) -> None:
+        while not self._released.wait(TOUCH_SECONDS):
+            with suppress(OSError):  # the next write reports disk errors
                 os.utime(self._descriptor)
 
     def _close(self) -> None:
@@ -214,13 +214,13 @@ class FolderLock:
 
 
 def confirm_lock(folder: Path) -> None:
-    """Raise `LockLost` where this process locked `folder` and has lost it since; do nothing where it never did."""
+    """Raise `LockLost` if this process locked `folder` and lost the lock since; do nothing if it never locked it."""
     if (lock := _held.get(folder.resolve() / "lock")) is not None:
         lock.confirm()
 
 
 def is_locked(file: Path) -> bool:
-    """Whether some process holds the lock `file`. Raises `OSError` other than for a missing file."""
+    """Return whether a process holds the lock `file`; False for a missing file. Raises `OSError`."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
@@ -233,20 +233,20 @@ def is_locked(file: Path) -> bool:
         os.close(descriptor)
 
 
-def owner_of(folder: Path) -> str | None:
-    """Describe the process that holds the lock of `folder`: "process 4711 on node7 (…)"; None where none does.
+def lock_owner(folder: Path) -> str | None:
+    """Return a description of the process that holds the lock of `folder`, "process 4711 on node7 (…)", or None.
 
-    A lock that cannot be read counts as free: whoever wants to write into the folder finds out when locking it.
+    A lock that cannot be read counts as free; acquiring it reports the error.
     """
     file = folder / "lock"
     with suppress(OSError):
-        return process_name(_read(file) or {}) if is_locked(file) else None
+        return process_name(_read_owner(file) or {}) if is_locked(file) else None
     return None
 
 
 @contextmanager
 def shared_lock(file: Path, operation: int = fcntl.LOCK_SH) -> Iterator[None]:
-    """Hold the lock `file`, which is made where there is none, together with all who hold it like this."""
+    """Hold a shared lock on `file`, which is created if missing."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         flock(descriptor, operation)
@@ -256,13 +256,13 @@ def shared_lock(file: Path, operation: int = fcntl.LOCK_SH) -> Iterator[None]:
 
 
 def wait_until_free(file: Path) -> None:
-    """Wait until no process holds `file` by `shared_lock`; does not wait where the file system has no ``flock``."""
+    """Wait until no process holds `file` by `shared_lock`; return at once on a file system without ``flock``."""
     with shared_lock(file, fcntl.LOCK_EX):
         pass
 
 
 def describe_process() -> dict[str, Any]:
-    """Return what a lock says about its owner: this process."""
+    """Return the description of this process that a lock file contains."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -276,9 +276,9 @@ def describe_process() -> dict[str, Any]:
 
 
 def _is_earlier_attempt(owner: Mapping[str, Any], me: Mapping[str, Any]) -> bool:
-    """Whether `owner` is an earlier attempt of the torchrun job that `me` belongs to.
+    """Return whether `owner` is an earlier attempt of the torchrun job of `me`.
 
-    torchrun calls every job without a name "none"; the same agent process on the same host is the same job, then.
+    The id of a torchrun job without a name is "none"; then the same agent process on the same host is the same job.
     """
     attempt = owner.get("attempt")
     if me["job"] is None or owner.get("job") != me["job"] or not isinstance(attempt, int) or attempt >= me["attempt"]:
@@ -287,9 +287,9 @@ def _is_earlier_attempt(owner: Mapping[str, Any], me: Mapping[str, Any]) -> bool
 
 
 def process_name(owner: Mapping[str, Any]) -> str:
-    """Return a process that described itself in words, safe to print."""
+    """Return a printable description of a lock's owner."""
     if "pid" not in owner:
-        return "a process that its lock does not name"
+        return "an unknown process"
     pid, host, command, since = (
         "".join(character if character.isprintable() else "?" for character in str(owner.get(key))[:200])
         for key in ("pid", "host", "command", "since")
@@ -297,14 +297,14 @@ def process_name(owner: Mapping[str, Any]) -> str:
     return f"process {pid} on {host} (`{command}`, since {since})"
 
 
-def _read(file: Path) -> dict[str, Any] | None:
-    """What a lock file says; {} where that is not a description of an owner, None where there is no file."""
+def _read_owner(file: Path) -> dict[str, Any] | None:
+    """Return the owner in a lock file, {} if the content is not valid, or None if the file is missing."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     try:
-        content = os.read(descriptor, _MOST_BYTES)
+        content = os.read(descriptor, _MAX_BYTES)
     finally:
         os.close(descriptor)
     try:
@@ -315,7 +315,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _age(file: Path) -> float:
-    """Seconds since `file` was touched, by the clock of its file system, which hosts share; 0 where it is gone."""
+    """Return the seconds since `file` was touched, by the clock of its file system, shared by hosts; 0 if missing."""
     touched = 0.0
     try:
         touched = file.stat().st_mtime
@@ -328,7 +328,7 @@ def _age(file: Path) -> float:
 
 
 def flock(descriptor: int, operation: int) -> bool:
-    """Apply `operation`; False where the file system has no ``flock``. Raises `BlockingIOError` where it is held."""
+    """Apply `operation`; return False on a file system without ``flock``. Raises `BlockingIOError` if locked."""
     try:
         fcntl.flock(descriptor, operation)
     except OSError as error:
@@ -338,11 +338,11 @@ def flock(descriptor: int, operation: int) -> bool:
     return True
 
 
-def _forget_in_child() -> None:
-    """Close the locks that a forked child inherited: they would outlive their owner in it."""
+def _close_in_child() -> None:
+    """Close the locks that a forked child inherited, as the child would hold them longer than their owner."""
     for lock in _held.values():
         lock._close()
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_close_in_child)

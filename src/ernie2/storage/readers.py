@@ -1,8 +1,8 @@
-"""The readers of a folder: nothing in it is replaced while a process reads it for long.
+"""Reader-writer lock of a folder: its files are not replaced while a process reads them.
 
-Every reader holds a shared ``flock`` on `FOLDER/readers.lock`, a writer needs it alone. The kernel releases it when a
-process ends. Each reader adds a line that describes it, for messages only. A reader that may not write in the folder
-locks the file where there is one; where the file system has no ``flock``, nobody is kept out.
+Every reader holds a shared ``flock`` on `FOLDER/readers.lock`, a writer an exclusive one. The kernel releases it when
+the process ends. Each reader appends a line that describes it, for messages only. A reader without write permission
+locks the file if it exists. On a file system without ``flock`` nothing is locked.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from typing import Any
 from ernie2.errors import FolderInUse
 from ernie2.storage.locks import describe_process, flock, process_name
 
-NAME = "readers.lock"
-_MOST_BYTES = 1 << 20
+LOCK_FILE = "readers.lock"
+_MAX_BYTES = 1 << 20
 _held: set[int] = set()
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[None]:
-    """Keep `folder` from being replaced; waits while it is being replaced."""
-    descriptor = _open_to_read(folder / NAME)
+def reader_lock(folder: Path) -> Iterator[None]:
+    """Hold a shared lock that prevents the replacement of `folder`; wait if it is being replaced."""
+    descriptor = _open_to_read(folder / LOCK_FILE)
     if descriptor is None:
         yield
         return
     _held.add(descriptor)
     try:
         flock(descriptor, fcntl.LOCK_SH)
-        with suppress(OSError):  # read-only, or a full disk: a reader that no message names
+        with suppress(OSError):  # read-only file or full disk: messages cannot name this reader
             os.write(descriptor, json.dumps(describe_process()).encode() + b"\n")
         yield
     finally:
-        with suppress(OSError):  # the last reader leaves no lines
+        with suppress(OSError):  # the last reader empties the file
             if flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 os.ftruncate(descriptor, 0)
-        with suppress(OSError):  # a child that was forked just now may not have closed it yet
+        with suppress(OSError):  # a child forked just now may not have closed it yet
             flock(descriptor, fcntl.LOCK_UN)
         _held.discard(descriptor)
         os.close(descriptor)
 
 
 @contextmanager
-def without_readers(folder: Path, *, otherwise: str) -> Iterator[None]:
-    """Keep readers waiting while this process replaces what is in `folder`, which must exist.
+def writer_lock(folder: Path, *, alternative: str) -> Iterator[None]:
+    """Hold an exclusive lock while this process replaces files of `folder`, which must exist; new readers wait.
 
-    Raises `FolderInUse`, naming the readers, where there are some, and `OSError` where no lock can be written.
+    Raises `FolderInUse`, with the readers, if there are any, and `OSError` if the lock file cannot be written.
     """
-    descriptor = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         try:
             flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             names = " and ".join(_readers(descriptor)) or "another process"
-            raise FolderInUse(f"{folder} is being read by {names}. Wait for it or stop it; {otherwise}.") from error
+            raise FolderInUse(f"{folder} is being read by {names}. Wait for it or stop it; {alternative}.") from error
         yield
     finally:
         os.close(descriptor)
@@ -72,17 +72,17 @@ def _open_to_read(file: Path) -> int | None:
 
 
 def _readers(descriptor: int) -> list[str]:
-    """The processes that described themselves and may still be there, each once."""
+    """Return the readers listed in the file that may still be running, without duplicates."""
     names: dict[str, None] = {}
-    for line in os.pread(descriptor, _MOST_BYTES, 0).splitlines():
+    for line in os.pread(descriptor, _MAX_BYTES, 0).splitlines():
         with suppress(ValueError, RecursionError):
             reader = json.loads(line)
-            if isinstance(reader, dict) and _may_live(reader):
+            if isinstance(reader, dict) and _may_be_alive(reader):
                 names[process_name(reader)] = None
     return list(names)
 
 
-def _may_live(reader: dict[str, Any]) -> bool:
+def _may_be_alive(reader: dict[str, Any]) -> bool:
     if reader.get("host") != describe_process()["host"] or not isinstance(reader.get("pid"), int):
         return True
     try:
@@ -92,11 +92,11 @@ def _may_live(reader: dict[str, Any]) -> bool:
     return True
 
 
-def _forget_in_child() -> None:
-    """Close what a forked child inherited: it would hold the lock longer than the reader does."""
+def _close_in_child() -> None:
+    """Close the descriptors that a forked child inherited, as it would hold the lock longer than the reader."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_close_in_child)

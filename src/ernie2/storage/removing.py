@@ -1,4 +1,4 @@
-"""Removing files and folders: where the disk refuses, an error names the path, or a warning where nothing needs it."""
+"""Remove files and folders; failures raise an error, or log a warning if the content is no longer needed."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from pathlib import Path
 from ernie2.console import log_warning
 from ernie2.errors import StorageError
 
-WHAT_NOW = "Remove it yourself, then try again."
-"""Advice at the end of a `StorageError`, unless the caller knows better."""
+ADVICE = "Remove it yourself, then try again."
+"""Default advice at the end of a `StorageError`."""
 
-_UNNEEDED = "Nothing needs it any more: remove it yourself."
+_UNNEEDED = "It is no longer needed: remove it yourself."
 
 
-def remove(path: Path, *, what_now: str = WHAT_NOW) -> None:
-    """Remove a file, a link or a folder with all it holds; do nothing where there is none.
+def remove(path: Path, *, advice: str = ADVICE) -> None:
+    """Remove a file, a link, or a folder with its content; do nothing if it does not exist.
 
-    Raises `StorageError`, ending in `what_now`, where the disk refuses.
+    Raises `StorageError`, ending in `advice`.
     """
     try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    except FileNotFoundError:  # another process removes it too
+    except FileNotFoundError:  # another process is removing it too
         if path.exists():
-            remove(path, what_now=what_now)
+            remove(path, advice=advice)
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise StorageError(f"{path} cannot be removed: {reason}. {what_now}") from error
+        raise StorageError(f"{path} cannot be removed: {reason}. {advice}") from error
 
 
 def discard(path: Path) -> None:
-    """Remove what nothing needs any more; where the disk refuses, say so in a line on standard error and go on."""
+    """Remove a path that is no longer needed; on failure log a warning."""
     try:
-        remove(path, what_now=_UNNEEDED)
+        remove(path, advice=_UNNEEDED)
     except StorageError as error:
         log_warning(f"warning: {error}")
 
@@ -49,7 +49,8 @@ def remove_empty(*paths: Path) -> None:
 
 
 def discard_folder(folder: Path) -> None:
-    """`discard` a folder in one step: a kill leaves a leftover of `storage.atomic`, never half of it under its name."""
+    """`discard` a folder after renaming it, so that a kill leaves a leftover of `storage.atomic`, not a partial
+    folder."""
     hidden = folder.with_name(f".{folder.name}.deleted_.tmp")
     discard(hidden)
     try:

@@ -1,7 +1,7 @@
-"""Write tables: .tsv with a line of column names and .jsonl with an object a line, both also as .gz.
+"""Write tables: .tsv with a header line, or .jsonl with one object per line, each optionally as .gz.
 
-In .tsv nothing is quoted or escaped, so a cell can hold quotation marks but neither tab nor line feed; `write_rows`
-turns white space and NUL into single spaces in every format, so that all say the same.
+In .tsv nothing is quoted or escaped, so a cell may contain quotation marks but no tab or line feed. `write_rows`
+replaces white space and NUL by single spaces in every format, so that all formats have the same content.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from typing import TextIO
 from ernie2.errors import DataError
 from ernie2.storage.atomic import staged_file, storage_errors
 
-WRITTEN = (".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
-"""Extensions of tables that are written."""
+OUTPUT_FORMATS = (".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
+"""Extensions of the supported output formats."""
 
 
 def check_output(out: Path, inputs: Iterable[str] = ()) -> None:
-    """Raises before any work is done for `out`: `DataError` for a name of no known format, a directory, or one of
-    `inputs`; `StorageError` where its folder cannot be made or written to."""
-    if not out.name.lower().endswith(WRITTEN):
-        raise DataError(f"{out}: tables are written as {', '.join(WRITTEN)}; give the output a name that ends so.")
+    """Check that `out` can be written, before any work.
+
+    Raises `DataError` for an unknown extension, a directory, or one of `inputs`; `StorageError` if its folder cannot be
+    created or written to.
+    """
+    if not out.name.lower().endswith(OUTPUT_FORMATS):
+        raise DataError(f"{out}: tables are written as {', '.join(OUTPUT_FORMATS)}; change its extension.")
     if out.is_dir():
-        raise DataError(f"{out} is a directory; name a file, such as {out.parent / ('rows' + WRITTEN[0])}.")
+        raise DataError(f"{out} is a directory; give a file, such as {out.parent / ('rows' + OUTPUT_FORMATS[0])}.")
     if out.exists() and any(os.path.exists(file) and os.path.samefile(file, out) for file in inputs):
-        raise DataError(f"{out} is the input as well; give the output another name.")
+        raise DataError(f"{out} is also an input file; give the output another name.")
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(out.parent, os.W_OK):
@@ -39,13 +42,13 @@ def check_output(out: Path, inputs: Iterable[str] = ()) -> None:
 
 
 def write_rows(out: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
-    """Write a table atomically, in place of one that is there; return the number of rows.
+    """Write a table atomically, replacing an existing one; return the number of rows.
 
-    The same rows give the same bytes. Raises `StorageError`.
+    Output is deterministic. Raises `StorageError`.
     """
     count = 0
     tsv = ".tsv" in out.name.lower()[-7:]
-    with staged_file(out) as new, _opened(new, compressed=out.name.lower().endswith(".gz")) as file:
+    with staged_file(out) as new, _open(new, compressed=out.name.lower().endswith(".gz")) as file:
         if tsv:
             file.write("\t".join(columns) + "\n")
         for row in rows:
@@ -59,8 +62,8 @@ def write_rows(out: Path, columns: Sequence[str], rows: Iterable[Sequence[str]])
 
 
 @contextmanager
-def _opened(path: Path, *, compressed: bool) -> Iterator[TextIO]:
-    """A text file for writing; compressed bytes hold neither name nor time."""
+def _open(path: Path, *, compressed: bool) -> Iterator[TextIO]:
+    """Open a text file for writing; the gzip header contains no name or time."""
     with open(path, "wb") as raw:
         if not compressed:
             with io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as text:

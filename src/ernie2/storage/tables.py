@@ -1,8 +1,8 @@
-"""Read rows of tables: .tsv, .csv, .jsonl, .json, .parquet and .arrow, streamed, with the place of every row.
+"""Stream rows of .tsv, .csv, .jsonl, .json, .parquet and .arrow tables, each with its place for messages.
 
-In .tsv, and .txt, which is read as .tsv, nothing is quoted: a quotation mark is part of the text. In .csv quotes count
-(csv_rows). A blank line is an empty cell where there is one column, and no row where there are several. A .json
-file holds an object a line or one list of objects.
+.txt is read as .tsv. Nothing is quoted in .tsv: a quotation mark is part of the text. .csv has quoted cells (csv_rows).
+A blank line is an empty cell in a table of one column and is skipped otherwise. A .json file contains one object per
+line or one list of objects.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import pyarrow.parquet as pq
 
 from ernie2.errors import DataError, did_you_mean
 from ernie2.storage.csv_rows import csv_rows
-from ernie2.storage.files import json_name, json_value, not_utf8, open_file, read_lines, text_lines, unreadable
+from ernie2.storage.files import json_type, json_value, open_file, read_error, read_lines, text_lines, utf8_error
 from ernie2.storage.listing import file_format
 
 _ROWS = 1024
-_LONGEST_NAME = 40
+_MAX_NAME_LENGTH = 40
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Where a table names its columns, which there are, and whether its cells have types, so that "1" is not 1."""
+    """The place and names of a table's columns; `typed`: whether cells have types, so that "1" differs from 1."""
 
     place: str
     names: tuple[str, ...]
@@ -38,8 +38,8 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The cells of one row by column name, and its place for messages. `header` is None where a row names its own
-    cells, as JSON objects do."""
+    """The cells of one row by column name, and its place for messages; `header` is None for JSON objects, which have no
+    header."""
 
     place: str
     cells: Mapping[str, Any]
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def typed(self) -> bool:
-        """Whether a cell that is a string was written as one; in .tsv and .csv every cell is a string."""
+        """Whether cells have types; in .tsv and .csv every cell is a string."""
         return self.header is None or self.header.typed
 
 
@@ -59,31 +59,30 @@ def read_rows(
     *,
     only: Collection[str] | None = None,
 ) -> Iterator[Row]:
-    """Yield the rows of a table; cells are strings in .tsv and .csv, whatever the format says elsewhere.
+    """Yield the rows of a table; cells are strings in .tsv and .csv, typed values in other formats.
 
-    The first line of .tsv and .csv names the columns when it holds one of `names`, or when no `without_header` is
-    given; else it is data and the columns are called as `without_header` says. Rows with more or fewer cells than
-    columns are an error, or, where `dropped` is given, left out and their places appended to it. `only`: the columns
-    that are needed, so that others of .parquet and .arrow are not read. Raises `DataError`, naming line or row, for
-    what cannot be read as what its name says.
+    The first line of .tsv and .csv is the header if it contains one of `names`, or if `without_header` is empty;
+    otherwise it is data and the columns are named `without_header`. Rows with more or fewer cells than columns are an
+    error, or, if `dropped` is given, are skipped and their places appended to it. `only`: the columns to read from
+    .parquet and .arrow. Raises `DataError`, with the line or row, for content that does not match the extension.
     """
-    kind = file_format(file, TABLES)
+    kind = file_format(file, TABLE_FORMATS)
     if kind in _COLUMNAR:
-        return _columnar(file, only, *_COLUMNAR[kind])
+        return _read_columnar(file, only, *_COLUMNAR[kind])
     if kind.startswith(".jsonl"):
-        return _json_lines(file)
+        return _read_json_lines(file)
     if kind.startswith(".json"):
-        return _json(file)
+        return _read_json(file)
     lines = text_lines(file)
     cells = csv_rows(file, lines) if kind.startswith(".csv") else tsv_rows(file, lines)
     return named_rows(cells, names, without_header, dropped)
 
 
 def column(row: Row, alternatives: Sequence[str], advice: str = "", rows: Sequence[Row] = ()) -> str:
-    """Return the first of `alternatives` that `row` has.
+    """Return the first of `alternatives` that is a column of `row`.
 
-    Raises `DataError` with the nearest name and `advice` when it has none, at the line that names the columns. Where
-    the names look like data (a number, long, or what a cell of `row` or `rows` holds), it asks for the header line.
+    If there is none, raises `DataError` at the header, with the most similar name and `advice`. If the column names
+    look like data (a number, a long text, or a cell of `row` or `rows`), the message suggests a missing header line.
     """
     for name in alternatives:
         if name in row.cells:
@@ -94,7 +93,7 @@ def column(row: Row, alternatives: Sequence[str], advice: str = "", rows: Sequen
             mark
         ]
         advice = f"Its cells seem to be separated by {kind}."
-    elif row.header is not None and not row.typed and _are_data(names, (row, *rows)):
+    elif row.header is not None and not row.typed and _look_like_data(names, (row, *rows)):
         advice = f"Is the header line missing? {advice}".rstrip()
     shown = ", ".join(names) if len(", ".join(names)) < 200 else f"{len(names)} others"
     raise DataError(
@@ -104,21 +103,21 @@ def column(row: Row, alternatives: Sequence[str], advice: str = "", rows: Sequen
     )
 
 
-def _are_data(names: Sequence[str], rows: Sequence[Row]) -> bool:
-    """Whether names of columns look like the cells of a row."""
-    if any(len(name) > _LONGEST_NAME or _NUMBER.fullmatch(name) for name in names):
+def _look_like_data(names: Sequence[str], rows: Sequence[Row]) -> bool:
+    """Return whether column names look like the cells of a row."""
+    if any(len(name) > _MAX_NAME_LENGTH or _NUMBER.fullmatch(name) for name in names):
         return True
     return any(name and row.cells.get(name) == name for row in rows for name in names)
 
 
 def read_columns(file: str, columns: Sequence[str], advice: str = "") -> Iterator[tuple[str, list[Any]]]:
-    """Yield (place, cells of `columns`) of every row. Raises as `read_rows` and `column` do."""
+    """Yield (place, cells of `columns`) of every row. Raises like `read_rows` and `column`."""
     for row in read_rows(file, only=columns):
         yield row.place, [row.cells[column(row, (name,), advice)] for name in columns]
 
 
 def tsv_rows(file: str, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (place, cells) of lines that tabs part; a blank one is a row where there is one column only."""
+    """Yield (place, cells) of tab-separated lines; a blank line is a row only in a table of one column."""
     width = 0
     for number, line in enumerate(lines, 1):
         if line or width == 1:
@@ -133,7 +132,7 @@ def named_rows(
     without_header: Sequence[str] = (),
     dropped: list[str] | None = None,
 ) -> Iterator[Row]:
-    """Yield rows of (place, cells) by the names of their columns, as `read_rows` does."""
+    """Convert (place, cells) to rows by column name, like `read_rows`."""
     header: Header | None = None
     for place, cells in rows:
         if header is None:
@@ -141,114 +140,120 @@ def named_rows(
             header = Header(place, tuple(cells if named else without_header), typed=False)
             if named:
                 if len(set(cells)) < len(cells):
-                    raise DataError(f"{place}: a column name stands twice; every column needs a name of its own.")
+                    raise DataError(f"{place}: a column name occurs twice; rename one of the columns.")
                 continue
             if len(cells) != len(without_header):
                 raise DataError(
-                    f"{place}: the first line names none of the columns {', '.join(names)}, and has {len(cells)} cells "
-                    f"where a file without names has {len(without_header)} ({', '.join(without_header)})."
+                    f"{place}: the first line has none of the column names {', '.join(names)}, and has {len(cells)} "
+                    f"cells; a file without a header has {len(without_header)} ({', '.join(without_header)})."
                 )
         if len(cells) == len(header.names):
             yield Row(place, dict(zip(header.names, cells, strict=True)), header)
         elif dropped is None:
             raise DataError(
-                f"{place}: {len(cells)} cells, but there are {len(header.names)} columns; every line needs as many."
+                f"{place}: {len(cells)} cells, but there are {len(header.names)} columns; every line needs one cell "
+                "per column."
             )
         else:
             dropped.append(place)
 
 
-def _json_lines(file: str) -> Iterator[Row]:
+def _read_json_lines(file: str) -> Iterator[Row]:
     for number, line in enumerate(read_lines(file), 1):
         if line.strip():
             place = f"{file}, line {number}"
-            yield Row(place, _object(json_value(line, place), place, "this line"))
+            yield Row(place, _require_object(json_value(line, place), place, "this line"))
 
 
-def _json(file: str) -> Iterator[Row]:
-    """Rows of a list of objects, where the file begins with [; else of an object a line."""
+def _read_json(file: str) -> Iterator[Row]:
+    """Yield rows of a list of objects if the file begins with [, otherwise of one object per line."""
     lines = read_lines(file)
     first = next((line for line in lines if line.strip()), b"")
     if not first.lstrip().startswith(b"["):
-        yield from _json_lines(file)
+        yield from _read_json_lines(file)
         return
     content = json_value(b"\n".join(chain([first], lines)), file)
     if not isinstance(content, list):
-        raise DataError(f"{file}: the file is {json_name(content)}; it must be a list of objects or an object a line.")
+        raise DataError(
+            f"{file}: the file is {json_type(content)}; it must be a list of objects, or one object per line."
+        )
     for number, one in enumerate(content, 1):
         place = f"{file}, object {number}"
-        yield Row(place, _object(one, place, "it"))
+        yield Row(place, _require_object(one, place, "it"))
 
 
-def _object(value: Any, place: str, what: str) -> dict[str, Any]:
+def _require_object(value: Any, place: str, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(
-            f'{place}: {what} is {json_name(value)}, not an object; every row must be one, such as {{"text": "..."}}.'
+            f'{place}: {what} is {json_type(value)}, not an object; every row must be one, such as {{"text": "..."}}.'
         )
     return value
 
 
-def _columnar(file: str, only: Collection[str] | None, kind: str, read: _Reader) -> Iterator[Row]:
-    """Rows of a file of columns, with `only` the columns that are asked for and there."""
+def _read_columnar(file: str, only: Collection[str] | None, kind: str, read: _Reader) -> Iterator[Row]:
+    """Yield rows of a columnar file, with the columns of `only` that exist."""
     number = 0
     with open_file(file) as raw:
         try:
             names, batches = read(raw, only)
             header = Header(file, tuple(names), typed=True)
             if len(set(names)) < len(names):
-                raise DataError(f"{file}: a column name stands twice; every column needs a name of its own.")
+                raise DataError(f"{file}: a column name occurs twice; rename one of the columns.")
             for batch in batches:
                 for cells in batch.to_pylist():
                     number += 1
                     yield Row(f"{file}, row {number}", cells, header)
         except UnicodeDecodeError as error:
-            raise not_utf8(f"{file}, rows {number + 1} to {number + _ROWS}", error) from error
+            raise utf8_error(f"{file}, rows {number + 1} to {number + _ROWS}", error) from error
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-                raise unreadable(file, error) from error
-            # a plain OSError without a number is how pyarrow says that the content is damaged
+                raise read_error(file, error) from error
+            # pyarrow raises a plain OSError without errno for damaged content
             raise DataError(f"{file} is not a valid {kind} file ({error}). Get or write the file again.") from error
         except (ValueError, OverflowError) as error:  # such as a time beyond the year 9999
             raise DataError(
-                f"{file}, rows {number + 1} to {number + _ROWS}: a value cannot be read ({error}); take it out."
+                f"{file}, rows {number + 1} to {number + _ROWS}: a value cannot be read ({error}); remove it."
             ) from error
 
 
-def _parquet(raw: Any, only: Collection[str] | None) -> tuple[Sequence[str], Iterator[pa.RecordBatch]]:
+def _open_parquet(raw: Any, only: Collection[str] | None) -> tuple[Sequence[str], Iterator[pa.RecordBatch]]:
     table = pq.ParquetFile(raw)
     names = table.schema_arrow.names
-    return names, table.iter_batches(_ROWS, columns=_chosen(names, only))
+    return names, table.iter_batches(_ROWS, columns=_selected(names, only))
 
 
-def _arrow(raw: Any, only: Collection[str] | None) -> tuple[Sequence[str], Iterator[pa.RecordBatch]]:
-    """Both forms of Arrow's IPC: files, and streams, as the package `datasets` writes them."""
+def _open_arrow(raw: Any, only: Collection[str] | None) -> tuple[Sequence[str], Iterator[pa.RecordBatch]]:
+    """Open both forms of Arrow IPC: files, and streams as written by Hugging Face `datasets`."""
     try:
         table = pa.ipc.open_file(raw)
-        whole = (table.get_batch(index) for index in range(table.num_record_batches))
+        batches = (table.get_batch(index) for index in range(table.num_record_batches))
     except pa.ArrowInvalid:
         raw.seek(0)
         table = pa.ipc.open_stream(raw)
-        whole = iter(table)
+        batches = iter(table)
     names = table.schema.names
-    parts = (batch.slice(start, _ROWS) for batch in whole for start in range(0, batch.num_rows, _ROWS))
-    chosen = _chosen(names, only)
+    parts = (batch.slice(start, _ROWS) for batch in batches for start in range(0, batch.num_rows, _ROWS))
+    chosen = _selected(names, only)
     return names, (batch if chosen is None else batch.select(chosen) for batch in parts)
 
 
-def _chosen(names: Sequence[str], only: Collection[str] | None) -> list[str] | None:
+def _selected(names: Sequence[str], only: Collection[str] | None) -> list[str] | None:
     return None if only is None else [name for name in names if name in only]
 
 
 _Reader = Callable[[Any, Collection[str] | None], tuple[Sequence[str], Iterator[pa.RecordBatch]]]
-"""An open file and the columns asked for, None: all -> the names of its columns, and its rows, `_ROWS` at a time."""
+"""(open file, columns to read or None for all) -> (names of all columns, batches of at most `_ROWS` rows)."""
 _COLUMNAR: dict[str, tuple[str, _Reader]] = {
-    ".parquet": ("parquet", _parquet),
-    ".arrow": ("Arrow", _arrow),
-    ".feather": ("Arrow", _arrow),
+    ".parquet": ("parquet", _open_parquet),
+    ".arrow": ("Arrow", _open_arrow),
+    ".feather": ("Arrow", _open_arrow),
 }
-"""Extension -> what messages call the format, and its reader."""
+"""Extension -> name of the format for messages, and its reader."""
 _PACKED = ("", ".gz", ".zst")
-NAMED_TABLES = (*(f"{kind}{packed}" for kind in (".jsonl", ".json") for packed in _PACKED), *_COLUMNAR)
-"""Extensions of tables that say of every cell which column it is in: those of documents."""
-TABLES = (*(f"{kind}{packed}" for kind in (".tsv", ".txt", ".csv") for packed in _PACKED), *NAMED_TABLES)
-"""Extensions of tables, in any case."""
+DOCUMENT_TABLE_FORMATS = (*(f"{kind}{packed}" for kind in (".jsonl", ".json") for packed in _PACKED), *_COLUMNAR)
+"""Extensions of tables whose columns always have names; documents need one of these."""
+TABLE_FORMATS = (
+    *(f"{kind}{packed}" for kind in (".tsv", ".txt", ".csv") for packed in _PACKED),
+    *DOCUMENT_TABLE_FORMATS,
+)
+"""Extensions of all tables, compared in lower case."""

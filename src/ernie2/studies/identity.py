@@ -12,8 +12,8 @@ from typing import Any
 from ernie2.config.overrides import flatten
 from ernie2.errors import CheckpointError, ConfigError
 from ernie2.runs.recipes import load_recipe
-from ernie2.studies.analysis.reading import check_format
-from ernie2.studies.arms import Unit, recipe_of
+from ernie2.studies.analysis.schema import check_format
+from ernie2.studies.methods import PlannedRun, run_recipe
 from ernie2.studies.settings import StudySettings
 from ernie2.tasks.base import find_task
 from ernie2.training.environment import check_rules
@@ -38,7 +38,7 @@ def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) 
         return
     check_format(record)
     before, now = flatten(record.get("settings") or {}), flatten(settings.model_dump(mode="json"))
-    if differing := _differing(before, now, ", now ", _STUDY_MAY_CHANGE.__contains__):
+    if differing := _differences(before, now, ", now ", _STUDY_MAY_CHANGE.__contains__):
         raise ConfigError(
             f"{settings.folder} holds a study with other settings: {differing}. Choose another folder (folder=…), or "
             "give it the settings it was begun with; seeds, arms, and runs from scratch and without restarts may be "
@@ -58,16 +58,16 @@ def is_done(folder: Path) -> bool:
     return True
 
 
-def unit_is_done(unit: Unit, settings: StudySettings) -> bool:
-    """Whether the run of a unit is done; raises `CheckpointError` where it is another run, or under other rules."""
-    if done := is_done(unit.folder(settings)):
-        check_unit(unit, settings)
+def is_run_done(planned: PlannedRun, settings: StudySettings) -> bool:
+    """Return whether a planned run is done. Raises `CheckpointError` if the folder holds another run or other rules."""
+    if done := is_done(planned.folder(settings)):
+        check_run(planned, settings)
     return done
 
 
-def check_unit(unit: Unit, settings: StudySettings) -> None:
-    """Raise `CheckpointError`, naming what differs, unless the folder of a unit holds a run of its recipe."""
-    folder, recipe = unit.folder(settings), load_recipe(recipe_of(unit, settings))
+def check_run(planned: PlannedRun, settings: StudySettings) -> None:
+    """Raise `CheckpointError`, naming what differs, unless the folder of a planned run holds a run of its recipe."""
+    folder, recipe = planned.folder(settings), load_recipe(run_recipe(planned, settings))
     tasks = {
         name: find_task(name).Options.model_validate(dict(options or {})).model_dump(mode="json")
         for name, options in recipe.tasks.items()
@@ -79,20 +79,22 @@ def check_unit(unit: Unit, settings: StudySettings) -> None:
         labels = key.startswith("tasks.") and key.endswith(".labels") and expected.get(key) is None
         return key in _RUN_MAY_DIFFER or labels or (key == "train.precision" and expected[key] == "auto")
 
-    if differing := _differing(flatten(read_run(folder).recipe), expected, " where it must be ", may_differ):
+    if differing := _differences(flatten(read_run(folder).recipe), expected, " where it must be ", may_differ):
         raise CheckpointError(
             f"{folder} holds another run than this study trains there: {differing}. Put the right run back, move this "
             "one away to train it anew, or choose another folder (folder=…)."
         )
 
 
-def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any], words: str, ignored: Callable[[str], bool]) -> str:
-    """`train.clip=2.0, now 1.0; …` for the keys whose values differ, with `words` between both; empty for none."""
-    keys = [key for key in sorted({*there, *wanted}) if there.get(key) != wanted.get(key) and not ignored(key)]
-    named = [f"{key}={_shown(there.get(key))}{words}{_shown(wanted.get(key))}" for key in keys[:_NAMED]]
+def _differences(
+    actual: Mapping[str, Any], expected: Mapping[str, Any], separator: str, ignored: Callable[[str], bool]
+) -> str:
+    """`train.clip=2.0, now 1.0; …` for the keys whose values differ, with `separator` between both; empty for none."""
+    keys = [key for key in sorted({*actual, *expected}) if actual.get(key) != expected.get(key) and not ignored(key)]
+    named = [f"{key}={_shorten(actual.get(key))}{separator}{_shorten(expected.get(key))}" for key in keys[:_NAMED]]
     return "; ".join([*named, *([f"and {len(keys) - _NAMED} more"] if len(keys) > _NAMED else [])])
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "not set" if value is None else str(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,4 +1,4 @@
-"""Finished runs of a study → `study.json`, the one file its tables, page and picture are drawn from.
+"""Finished runs of a study → `study.json`, the one file its tables, page and chart are drawn from.
 
 Everything is read off what the runs wrote down while they trained: iterations are those counted at the ends of stages,
 never those planned.
@@ -18,20 +18,20 @@ from ernie2.config.settings import Recipe
 from ernie2.console import log_warning
 from ernie2.errors import DamagedFile, DataError
 from ernie2.learned import BASELINES
-from ernie2.storage.json_files import read_checked_json, read_json, with_checksum
-from ernie2.studies.analysis.reading import FORMAT, SENSITIVITY_RULE
-from ernie2.studies.arms import ARMS, ONE_STAGE, Unit, steps_of, units
-from ernie2.studies.identity import unit_is_done
+from ernie2.storage.json_files import add_checksum, read_checked_json, read_json
+from ernie2.studies.analysis.schema import FORMAT, SENSITIVITY_RULE
+from ernie2.studies.identity import is_run_done
+from ernie2.studies.methods import SINGLE_STAGE, STUDY_METHODS, PlannedRun, iterations_per_task, planned_runs
 from ernie2.studies.settings import StudySettings
 from ernie2.training.records import Records
 from ernie2.training.run_record import RunRecord, read_run
 
-NAME = "study.json"
+RECORD_FILE = "study.json"
 
 _Line = Mapping[str, Any]
 
 
-def record_of(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **facts: Any) -> dict[str, Any]:
+def build_record(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **facts: Any) -> dict[str, Any]:
     """The record of a study as far as it has come; `facts`: preset, status, created and finished, and `parallel` how
     many runs went side by side.
 
@@ -39,17 +39,17 @@ def record_of(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **f
     were trained on different shards, `CheckpointError` where a folder holds another run than the study trains there.
     """
     runs, scratch, described = [], [], []
-    for unit in units(settings, recipe):
-        if not unit_is_done(unit, settings):
+    for planned in planned_runs(settings, recipe):
+        if not is_run_done(planned, settings):
             continue
-        folder = unit.folder(settings)
+        folder = planned.folder(settings)
         described.append(run := read_run(folder))
         lines = Records(folder).read()
-        if unit.arm is None:
-            scratch.append(_scratch_of(unit, run, lines))
+        if planned.method is None:
+            scratch.append(_scratch_run(planned, run, lines))
             continue
-        runs.append(_run_of(unit, run, lines) | {"scores": _scores(unit, settings)})
-        if unit.arm == ONE_STAGE and unit.seed < settings.without_restart:
+        runs.append(_run(planned, run, lines) | {"scores": _scores(planned, settings)})
+        if planned.method == SINGLE_STAGE and planned.seed < settings.without_restart:
             runs.append({**runs[-1], "restart": SENSITIVITY_RULE, "same_run": True})
     by_shards = {run.data.fingerprint: run.recipe["run"] for run in described}
     if len(by_shards) > 1:
@@ -58,7 +58,7 @@ def record_of(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **f
             "corpora or shards changed between. Remove the runs of one kind, or begin in another folder."
         )
     known = {task.name: task for run in described for task in run.tasks}
-    steps = steps_of(recipe)
+    steps = iterations_per_task(recipe)
     return {
         "format": FORMAT,
         "kind": "study",
@@ -71,13 +71,13 @@ def record_of(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **f
         "tasks": [
             {key: getattr(known.get(name), key, None) or name for key in ("name", "title", "level")} for name in steps
         ],
-        "arms": [asdict(ARMS[name]) for name in settings.arms],
+        "arms": [asdict(STUDY_METHODS[name]) for name in settings.arms],
         "runs": runs,
         "scratch": scratch,
     }
 
 
-def as_json(record: Mapping[str, Any]) -> bytes:
+def serialise_record(record: Mapping[str, Any]) -> bytes:
     """The content of `study.json`: a line a run, so that two records can be compared line by line, and a checksum."""
 
     def line(value: Any) -> str:
@@ -88,7 +88,7 @@ def as_json(record: Mapping[str, Any]) -> bytes:
         a_line_each = value and key in ("runs", "scratch")
         text = "[\n" + ",\n".join(map(line, value)) + "\n]" if a_line_each else line(value)
         parts.append(f"{line(key)}: {text}")
-    return with_checksum("{\n" + ",\n".join(parts) + "\n}\n")
+    return add_checksum("{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
@@ -108,13 +108,13 @@ def read_record(file: Path) -> dict[str, Any] | None:
     return record
 
 
-def results_of(unit: Unit, settings: StudySettings) -> Iterator[tuple[str, list[int], dict[str, Any]]]:
-    """Yield the folder, the seeds and the data set of every results.json of a unit's fine-tuning, by folder.
+def finetuning_results(planned: PlannedRun, settings: StudySettings) -> Iterator[tuple[str, list[int], dict[str, Any]]]:
+    """Yield the folder, the seeds and the data set of every results.json of a planned run's fine-tuning, by folder.
 
     Raises `DataError` where a file cannot be read or scores the encoder of another run.
     """
-    encoder = Path("runs", unit.name, "hf")
-    for file in sorted(unit.scores(settings).glob("*/results.json")):
+    encoder = Path("runs", planned.name, "hf")
+    for file in sorted(planned.scores(settings).glob("*/results.json")):
         try:
             results = read_json(file, dict)
             (one,) = results["datasets"]
@@ -131,10 +131,10 @@ def results_of(unit: Unit, settings: StudySettings) -> Iterator[tuple[str, list[
         yield file.parent.name, results.get("seeds", []), one
 
 
-def _scores(unit: Unit, settings: StudySettings) -> dict[str, Any]:
+def _scores(planned: PlannedRun, settings: StudySettings) -> dict[str, Any]:
     """Set → metric, split and the values of every fine-tuning seed (None: it diverged)."""
     scores = {}
-    for _, _, one in results_of(unit, settings):
+    for _, _, one in finetuning_results(planned, settings):
         row: _Line = one["rows"][0] if one["rows"] else {"metric": "", "split": "dev", "values": {}}
         values = {**dict.fromkeys(one["diverged"]), **row["values"]}
         scores[one["dataset"]] = {
@@ -149,7 +149,7 @@ def _scores(unit: Unit, settings: StudySettings) -> dict[str, Any]:
     return scores
 
 
-def _run_of(unit: Unit, run: RunRecord, lines: Sequence[_Line]) -> dict[str, Any]:
+def _run(planned: PlannedRun, run: RunRecord, lines: Sequence[_Line]) -> dict[str, Any]:
     stages = [line for line in lines if line["kind"] == "stage"]
     begins = {line["stage"]: line["step"] for line in stages if line["event"] == "begin"}
     ends = [line for line in stages if line["event"] == "end"]
@@ -158,9 +158,9 @@ def _run_of(unit: Unit, run: RunRecord, lines: Sequence[_Line]) -> dict[str, Any
     for line in ends:
         iterations.update(line["iterations"])
     return {
-        "arm": unit.arm,
-        "restart": unit.restart,
-        "seed": unit.seed,
+        "arm": planned.method,
+        "restart": planned.restart,
+        "seed": planned.seed,
         "same_run": False,
         "initial": run.initial_parameters,
         "iterations": dict(iterations),
@@ -181,13 +181,13 @@ def _run_of(unit: Unit, run: RunRecord, lines: Sequence[_Line]) -> dict[str, Any
     }
 
 
-def _scratch_of(unit: Unit, run: RunRecord, lines: Sequence[_Line]) -> dict[str, Any]:
+def _scratch_run(planned: PlannedRun, run: RunRecord, lines: Sequence[_Line]) -> dict[str, Any]:
     heldout = _heldout(lines)
     return {
-        "task": unit.task,
-        "restart": unit.restart,
-        "seed": unit.seed,
-        "iterations": heldout[-1]["iterations"][unit.task],
+        "task": planned.task,
+        "restart": planned.restart,
+        "seed": planned.seed,
+        "iterations": heldout[-1]["iterations"][planned.task],
         "initial": run.initial_parameters,
         "heldout": heldout,
     }

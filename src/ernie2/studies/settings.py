@@ -17,10 +17,10 @@ from ernie2.config.settings import Recipe
 from ernie2.errors import ConfigError, did_you_mean
 from ernie2.runs.recipes import load_recipe
 
-ArmName = Literal["continual", "multitask", "continual_multitask", "combined"]
+MethodName = Literal["continual", "multitask", "continual_multitask", "combined"]
 
 
-class TuningSettings(SettingsModel):
+class FinetuningSettings(SettingsModel):
     """How every pre-trained encoder of a study is scored."""
 
     data: PathText | None = None
@@ -48,7 +48,7 @@ class StudySettings(SettingsModel):
     """Where everything goes."""
     seeds: int = Field(default=5, ge=1, le=1_000)
     """Pre-training seeds 0 to seeds - 1, each with every arm."""
-    arms: tuple[ArmName, ...] = Field(default=get_args(ArmName), min_length=1)
+    arms: tuple[MethodName, ...] = Field(default=get_args(MethodName), min_length=1)
     """Learning methods compared; `combined` is continual_multitask with stages.combine."""
     without_restart: int = Field(default=1, ge=0)
     """So many of the seeds also run with train.restart=never, to see what depends on the schedule; 0: none."""
@@ -58,14 +58,14 @@ class StudySettings(SettingsModel):
     """Train each later task alone for that share of its iterations, which forward transfer is measured against."""
     keep: bool = False
     """Keep checkpoints and fine-tuned models; else they go once their figures are recorded (hf/ and records stay)."""
-    finetuning: TuningSettings = TuningSettings()
+    finetuning: FinetuningSettings = FinetuningSettings()
     """How every pre-trained encoder is scored."""
     recipe: dict[str, Any]
     """The recipe of all arms, without run, seed, stages.method, stages.combine and train.restart, which the study sets;
     `shards.folder` is FOLDER/shards where it says nothing."""
 
     @model_validator(mode="after")
-    def _named_once(self) -> StudySettings:
+    def _check_methods(self) -> StudySettings:
         if len(set(self.arms)) < len(self.arms):
             raise ValueError(f"arms names one twice: {', '.join(self.arms)}")
         if self.without_restart > self.seeds:
@@ -109,7 +109,7 @@ def presets() -> dict[str, str]:
 
 
 def load_settings(preset: str, overrides: Sequence[str] = ()) -> StudySettings:
-    """A preset with dotted overrides (`seeds=3`, `recipe.train.peak_lr=1e-3`), checked, its recipe included.
+    """A preset with flatten overrides (`seeds=3`, `recipe.train.peak_lr=1e-3`), checked, its recipe included.
 
     Raises `ConfigError` that names every wrong key and value.
     """

@@ -87,7 +87,7 @@ def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Pa
         f"`ernie2 resume {run}` goes on from the checkpoint before" if _folders(run) else "give the same command again"
     )
     _move_damaged_aside(folder)
-    with staged_folder(folder, replace=True, what_now=f"Free space, then {again}.") as staging:
+    with staged_folder(folder, replace=True, advice=f"Free space, then {again}.") as staging:
         save_tensors(staging / "model.safetensors", full.parameters)
         save_tensors(staging / "optimizer.safetensors", full.optimizer)
         files = {name: checksum(staging / name) for name in _FILES}

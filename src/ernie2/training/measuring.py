@@ -18,7 +18,7 @@ from ernie2.batches.batch import PackedBatch
 from ernie2.batches.stages import Plan
 from ernie2.batches.stream import Lane
 from ernie2.errors import StorageError
-from ernie2.storage.atomic import scratch_folder
+from ernie2.storage.atomic import temporary_folder
 from ernie2.training import checkpoints
 from ernie2.training.step import GlobalBatch, take_step
 from ernie2.training.step_inputs import loader_workers
@@ -208,7 +208,7 @@ def _checkpoint_cost(trainer: Trainer, near: Path) -> tuple[float, int | None]:
     while not folder.is_dir():
         folder = folder.parent
     try:
-        with scratch_folder(folder / "ernie2-plan") as scratch:
+        with temporary_folder(folder / "ernie2-plan") as scratch:
             began = time.monotonic()
             written = checkpoints.save(scratch, 0, trainer.model, trainer.optimizer, {})
             seconds = time.monotonic() - began

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.errors import CheckpointError, DamagedFile
-from ernie2.storage.line_files import append_line, check_extent, extent_of, parse_lines, shorten
+from ernie2.storage.line_files import append_line, check_extent, file_extent, parse_lines, truncate
 from ernie2.storage.locks import confirm_lock
 from ernie2.training.hooks.base import Hook
 from ernie2.training.run_record import RunRecord, is_run, read_run, write_run
@@ -43,12 +43,12 @@ class Records(Hook):
             return
         confirm_lock(self.run)
         line = {"kind": kind, **values}
-        what_now = f"Its lines so far are whole. Free space, then {_again(self.run)}."
-        append_line(self.metrics, line, durable=False, what_now=what_now)
+        advice = f"Its lines so far are whole. Free space, then {_again(self.run)}."
+        append_line(self.metrics, line, durable=False, advice=advice)
 
     def extent(self) -> dict[str, Any]:
         """Return how far metrics.jsonl was written, as `storage.line_files` notes it; all of that is on the disk."""
-        return extent_of(self.metrics) if self._writes else {}
+        return file_extent(self.metrics) if self._writes else {}
 
     def cut(self, extent: Mapping[str, Any] | None = None) -> None:
         """Cut off what a killed run wrote after its last checkpoint, which notes `extent`; everything without one.
@@ -59,7 +59,7 @@ class Records(Hook):
             return
         if extent is not None:
             self._check(extent)
-        shorten(self.metrics, 0 if extent is None else int(extent["bytes"]))
+        truncate(self.metrics, 0 if extent is None else int(extent["bytes"]))
 
     def read(self) -> list[dict[str, Any]]:
         """Return all lines; a last line cut short by a kill is left out.

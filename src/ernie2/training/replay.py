@@ -64,7 +64,7 @@ def write_bad_batch(
         for number, pack in sorted(packs.items())
     }
     described = {"format": FORMAT, **facts, "model": built, "packs": shapes}
-    with staged_folder(folder, replace=True, what_now="The batch was not kept; free space.") as staging:
+    with staged_folder(folder, replace=True, advice="The batch was not kept; free space.") as staging:
         write_arrays(staging / "packs.npz", _arrays(packs))
         save_tensors(staging / _MODEL, parameters)
         write_json(staging / "batch.json", described)

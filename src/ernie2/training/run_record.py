@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ernie2.config.problems import explain
 from ernie2.errors import CheckpointError, DamagedFile
-from ernie2.storage.json_files import read_formatted_json, write_checked_json
+from ernie2.storage.json_files import read_versioned_json, write_checked_json
 
 NAME = "run.json"
 FORMAT: Final = 2
@@ -164,7 +164,7 @@ def read_run(run: Path) -> RunRecord:
         )
 
     try:
-        values = read_formatted_json(file, FORMAT, other)
+        values = read_versioned_json(file, FORMAT, other)
     except (FileNotFoundError, NotADirectoryError):
         state = "is not a run folder (no run.json)" if run.exists() else "does not exist"
         raise CheckpointError(f"{run} {state}. `ernie2 pretrain RECIPE` makes one.") from None

@@ -197,7 +197,7 @@ def test_a_header_line_is_no_text(name: str, tmp_path: Path, capsys: pytest.Capt
     assert "a header line (id, text, label), read by those names" in capsys.readouterr().err
     with pytest.raises(DataError, match="line 2: 1 cells, but there are 3 columns"):
         read("id\ttext\tlabel\nw1\n", ONE)
-    with pytest.raises(DataError, match="a column name stands twice"):
+    with pytest.raises(DataError, match="a column name occurs twice"):
         read("text\ttext\nw1\tw1\n", ONE)
 
 

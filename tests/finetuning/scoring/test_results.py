@@ -21,7 +21,7 @@ from ernie2.finetuning.scoring.results import (
     format_result,
     summarise_runs,
 )
-from ernie2.reporting.finetuned import render
+from ernie2.reporting.finetuning import render
 
 
 def as_markdown(record: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ def score(record, dataset, arms, restart="per_stage"):
 
 
 def comparison(analysis, first, second, what):
-    return next(one for one in analysis.comparisons if (*one.pair, one.what) == (first, second, what))
+    return next(one for one in analysis.comparisons if (*one.pair, one.figure) == (first, second, what))
 
 
 def arm(analysis, name):
@@ -158,7 +158,7 @@ def test_multi_task_learning_has_one_stage_and_so_no_forgetting(record):
     found = arm(analyse(record), "multitask")
     assert found.figure("forgetting") is found.figure("backward") is None
     assert found.figure("forward") is not None
-    whats = {one.what for one in analyse(record).comparisons if one.second.name == "multitask"}
+    whats = {one.figure for one in analyse(record).comparisons if one.second.name == "multitask"}
     assert "mean forgetting" not in whats
 
 

@@ -1,4 +1,4 @@
-"""The study in the documentation: its record, analysed anew, gives its tables and its picture to the digit."""
+"""The study in the documentation: its record, analysed anew, gives its tables and its chart to the digit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ernie2.reporting.study import markdown, picture
+from ernie2.reporting.study import render_markdown, render_svg
 from ernie2.studies.analysis.analyse import analyse
 
 STUDY = Path(__file__).parents[3] / "docs" / "study-table7"
@@ -19,11 +19,11 @@ def record():
 
 
 def test_its_tables_follow_from_its_record(record):
-    assert markdown(analyse(record)) == (STUDY / "study.md").read_text(encoding="utf-8")
+    assert render_markdown(analyse(record)) == (STUDY / "study.md").read_text(encoding="utf-8")
 
 
 def test_its_picture_follows_from_its_record(record):
-    assert picture(analyse(record).record) == (STUDY / "forgetting.svg").read_text(encoding="utf-8")
+    assert render_svg(analyse(record).record) == (STUDY / "forgetting.svg").read_text(encoding="utf-8")
 
 
 def test_its_arms_trained_every_task_equally_often_as_counted(record):

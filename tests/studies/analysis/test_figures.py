@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ernie2.studies.analysis import figures
-from ernie2.studies.analysis.reading import Evaluation, Result, Run, StageInfo
+from ernie2.studies.analysis.schema import Evaluation, Result, Run, StageInfo
 
 
 def evaluation(step, stage, at, iterations, **accuracies):
@@ -44,26 +44,26 @@ def test_a_task_that_ends_at_its_best_forgot_nothing_whatever_it_scored_before_i
 
 
 def test_backward_transfer_is_from_the_end_of_its_own_stage_to_the_end():
-    assert figures.backward(RUN, "first") == pytest.approx(0.1)
-    assert figures.backward(RUN, "second") == pytest.approx(0.05)
+    assert figures.backward_transfer(RUN, "first") == pytest.approx(0.1)
+    assert figures.backward_transfer(RUN, "second") == pytest.approx(0.05)
 
 
 def test_a_task_of_the_last_stage_can_neither_forget_nor_gain():
-    assert figures.final(RUN, "third") == 0.2
+    assert figures.final_accuracy(RUN, "third") == 0.2
     assert figures.forgetting(RUN, "third") is None
-    assert figures.backward(RUN, "third") is None
+    assert figures.backward_transfer(RUN, "third") is None
 
 
 def test_a_task_that_never_entered_has_no_figures():
-    assert figures.left_behind(RUN) == {"first", "second"}
-    assert figures.final(RUN, "other") is figures.forgetting(RUN, "other") is None
+    assert figures.forgettable_tasks(RUN) == {"first", "second"}
+    assert figures.final_accuracy(RUN, "other") is figures.forgetting(RUN, "other") is None
 
 
 def test_an_end_without_a_finite_accuracy_leaves_no_forgetting():
     broken = evaluation(30, 1, "stage_end", {"first": 20, "second": 10}, first=None, second=0.6)
     run = replace(RUN, heldout=(*RUN.heldout[:4], broken, RUN.heldout[5]))
     assert figures.forgetting(run, "first") is None
-    assert figures.backward(run, "first") == pytest.approx(0.1)  # both its ends are known
+    assert figures.backward_transfer(run, "first") == pytest.approx(0.1)  # both its ends are known
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_an_end_without_a_finite_accuracy_leaves_no_forgetting():
     ],
 )
 def test_accuracy_after_so_many_of_a_task_s_own_iterations_is_interpolated(iterations, accuracy):
-    found = figures.after(RUN.heldout, "second", iterations)
+    found = figures.accuracy_after(RUN.heldout, "second", iterations)
     assert found == (None if accuracy is None else pytest.approx(accuracy))
 
 
 def test_before_the_first_evaluation_nothing_is_known():
-    assert figures.after(RUN.heldout[3:], "second", 5) is None
+    assert figures.accuracy_after(RUN.heldout[3:], "second", 5) is None
 
 
 def test_forward_transfer_is_less_the_task_alone():
@@ -92,6 +92,6 @@ def test_forward_transfer_is_less_the_task_alone():
         evaluation(4, 0, "stage_end", {"second": 4}, second=0.6),
     )
     # 0.3 + 0.5 · 2 / 10 = 0.4 against 0.2 + 0.4 · 2 / 4 = 0.4
-    assert figures.forward(RUN, alone, "second", 2) == pytest.approx(0.0)
-    assert figures.forward(RUN, alone, "second", 4) == pytest.approx(0.5 - 0.6)
-    assert figures.forward(RUN, alone, "second", 5) is None
+    assert figures.forward_transfer(RUN, alone, "second", 2) == pytest.approx(0.0)
+    assert figures.forward_transfer(RUN, alone, "second", 4) == pytest.approx(0.5 - 0.6)
+    assert figures.forward_transfer(RUN, alone, "second", 5) is None

@@ -12,11 +12,11 @@ from ernie2.studies.analysis.statistics import (
     FRACTION,
     POINTS,
     Estimate,
-    cell,
     difference,
     estimate,
-    fieller,
-    in_words,
+    fieller_ratio,
+    format_cell,
+    format_difference,
     variance_components,
 )
 
@@ -151,13 +151,13 @@ def test_the_components_give_scipy_s_f(groups):
 def test_fieller_of_three_pairs_by_hand():
     # means 2 and 11, variances 1 and 1, covariance 0.5, t² / 3 = 6.17094:
     # (121 − 6.17094) ρ² − 2 (22 − 3.08547) ρ + (4 − 6.17094) = 0
-    found = fieller([1, 2, 3], [10, 12, 11])
+    found = fieller_ratio([1, 2, 3], [10, 12, 11])
     assert found.value == pytest.approx(2 / 11)
     assert (found.low, found.high) == (pytest.approx(-0.049846, abs=2e-6), pytest.approx(0.379284, abs=2e-6))
 
 
 def test_a_ratio_that_is_the_same_at_every_seed_has_no_interval():
-    for found in (fieller([1.0, 1.1, 1.2], [3.0, 3.3, 3.6]), fieller([1, 1, 1], [3, 3, 3])):
+    for found in (fieller_ratio([1.0, 1.1, 1.2], [3.0, 3.3, 3.6]), fieller_ratio([1, 1, 1], [3, 3, 3])):
         assert (found.value, found.low, found.high, found.bounded) == (pytest.approx(1 / 3), None, None, True)
 
 
@@ -166,7 +166,7 @@ def test_at_the_bounds_of_fieller_a_paired_t_test_is_at_five_percent(pairs):
     first, second = np.array(pairs).T
     assume(second.std() > 1e-2)
     assume(abs(stats.ttest_1samp(second, 0.0).pvalue - 0.05) > 1e-3)
-    found = fieller(list(first), list(second))
+    found = fieller_ratio(list(first), list(second))
     assert found.bounded == (stats.ttest_1samp(second, 0.0).pvalue < 0.05)
     if not found.bounded:
         assert found.low is None
@@ -182,24 +182,24 @@ def test_at_the_bounds_of_fieller_a_paired_t_test_is_at_five_percent(pairs):
 
 
 def test_one_pair_has_a_ratio_and_no_interval():
-    found = fieller([1.0], [4.0])
+    found = fieller_ratio([1.0], [4.0])
     assert (found.value, found.low, found.high, found.bounded) == (0.25, None, None, False)
 
 
 def test_over_zero_there_is_no_ratio():
-    assert fieller([1.0, 2.0], [1.0, -1.0]).value is None
+    assert fieller_ratio([1.0, 2.0], [1.0, -1.0]).value is None
 
 
 def test_a_difference_in_words_has_its_interval_where_there_is_one():
-    assert in_words(Estimate(1.2, 0.31, 2.09, "", {0: 1.0, 1: 1.4}), POINTS) == "+1.20 (95 % +0.31 to +2.09)"
-    assert in_words(estimate({0: 1.2}), POINTS) == "+1.20"
+    assert format_difference(Estimate(1.2, 0.31, 2.09, "", {0: 1.0, 1: 1.4}), POINTS) == "+1.20 (95 % +0.31 to +2.09)"
+    assert format_difference(estimate({0: 1.2}), POINTS) == "+1.20"
 
 
 def test_a_cell_names_seeds_that_are_not_those_of_its_row():
     found = Estimate(62.4, 60.0, 64.8, "", {0: 62.0, 1: 62.8})
-    assert cell(found, POINTS, 2) == "62.40 (60.00 to 64.80)"
-    assert cell(found, POINTS, 3) == "62.40 (60.00 to 64.80, 2 seeds)"
-    assert cell(found, POINTS, 2, change=True) == "+62.40 (+60.00 to +64.80)"
-    assert cell(estimate({0: 62.4}), POINTS, 1) == "62.40 (one seed)"
-    assert cell(estimate({0: 0.0, 1: 0.0}), FRACTION, 2) == "0.0000 (both seeds agree)"
-    assert cell(None, POINTS, 2) == "–"
+    assert format_cell(found, POINTS, 2) == "62.40 (60.00 to 64.80)"
+    assert format_cell(found, POINTS, 3) == "62.40 (60.00 to 64.80, 2 seeds)"
+    assert format_cell(found, POINTS, 2, change=True) == "+62.40 (+60.00 to +64.80)"
+    assert format_cell(estimate({0: 62.4}), POINTS, 1) == "62.40 (one seed)"
+    assert format_cell(estimate({0: 0.0, 1: 0.0}), FRACTION, 2) == "0.0000 (both seeds agree)"
+    assert format_cell(None, POINTS, 2) == "–"

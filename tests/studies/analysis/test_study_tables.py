@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from ernie2.reporting.study import markdown
+from ernie2.reporting.study import render_markdown
 from ernie2.studies.analysis.analyse import analyse
-from ernie2.studies.analysis.figures import SETS
-from ernie2.studies.analysis.tables import PAPER_TABLE_7, spoken_lines
+from ernie2.studies.analysis.figures import PAPER_DATASETS
+from ernie2.studies.analysis.tables import PAPER_TABLE_7, summary_lines
 from study_records import study_record
 
 
@@ -23,7 +23,7 @@ def text(record):
 
 
 def written(record):
-    return markdown(analyse(record))
+    return render_markdown(analyse(record))
 
 
 def section(text, title):
@@ -60,7 +60,7 @@ def test_it_says_that_nothing_is_corrected_for_many_comparisons(record, text):
         "No correction for multiple comparisons is made: of the 22 comparisons with an interval, 1.1 would be expected "
         "to be called different by chance alone"
     ) in text
-    assert "No correction for multiple comparisons is made." in spoken_lines(analyse(record))
+    assert "No correction for multiple comparisons is made." in summary_lines(analyse(record))
     assert "“not distinguishable” does not mean equal" in text
 
 
@@ -82,7 +82,7 @@ def test_every_comparison_has_its_verdict(record, text):
 
 
 def test_the_paper_s_scores_are_those_of_the_table():
-    assert SETS == ("mnli", "sst2", "mrpc")
+    assert PAPER_DATASETS == ("mnli", "sst2", "mrpc")
     assert PAPER_TABLE_7 == {
         "continual learning": (77.3, 86.4, 82.5),
         "multi-task learning": (78.7, 87.5, 83.0),
@@ -199,7 +199,7 @@ def test_a_share_of_the_data_and_runs_side_by_side_are_said(record):
 
 
 def test_the_spoken_lines_sum_up(record):
-    lines = spoken_lines(analyse(record))
+    lines = summary_lines(analyse(record))
     assert lines[0].startswith("continual (3 seeds): mean of the scores ")
     assert lines[0].endswith(" 200 encoder passes")
     assert any(line.startswith("continual multi-task less continual, mean forgetting: −") for line in lines)
@@ -210,4 +210,4 @@ def test_with_one_data_set_its_score_is_spoken(record):
     record = copy.deepcopy(record)
     for run in record["runs"]:
         run["scores"] = {"sst2": run["scores"]["sst2"]}
-    assert any("multi-task less continual, sst2 accuracy: +" in line for line in spoken_lines(analyse(record)))
+    assert any("multi-task less continual, sst2 accuracy: +" in line for line in summary_lines(analyse(record)))

@@ -19,9 +19,9 @@ from ernie2.datasets.user_data import rows_of
 from ernie2.errors import ConfigError, DataError
 from ernie2.finetuning.finetuned_model import FinetunedConfig
 from ernie2.finetuning.inference.line_format import STDIN, InputLines, column_count_error, detect_format
-from ernie2.storage.files import json_name, json_value, lines_of, text_lines
+from ernie2.storage.files import json_type, json_value, stream_lines, text_lines
 from ernie2.storage.listing import list_files
-from ernie2.storage.tables import TABLES, Row, column, named_rows, tsv_rows
+from ernie2.storage.tables import TABLE_FORMATS, Row, column, named_rows, tsv_rows
 
 _PLAIN = (".txt", ".txt.gz", ".txt.zst")
 
@@ -33,7 +33,7 @@ def examples_from_file(file: str, config: FinetunedConfig, text: str | None = No
     and for columns that are not there.
     """
     names = text_columns(config, text)
-    for path in list_files([file], (*TABLES, *TAG_FILES)):
+    for path in list_files([file], (*TABLE_FORMATS, *TAG_FILES)):
         tagging = config.head == "tagging"
         if is_tag_file(path, config.labels, tagging=tagging, characters=config.per_character):
             if not tagging:
@@ -55,7 +55,7 @@ def examples_from_stream(
     line, or CoNLL. Raises like `examples_from_file`.
     """
     names = text_columns(config, text)
-    lines = iter(stream) if isinstance(stream, TextIOBase) else text_lines(STDIN, lines_of(stream))
+    lines = iter(stream) if isinstance(stream, TextIOBase) else text_lines(STDIN, stream_lines(stream))
     shown = detect_format(lines, config, names)
     if shown.is_conll:
         return _examples(_conll_rows(STDIN, names, config, lenient=text is None, lines=shown.lines), names, config)
@@ -129,6 +129,6 @@ def _example(row: Row, number: int, names: Sequence[str], config: FinetunedConfi
         # an empty text is asked about, so that answers stay in step with lines
         if parse_text(value, name, row.place) is None and not isinstance(value, str):
             raise DataError(
-                f"{row.place}: the text in {name!r} is {json_name(value)}; give a text, or take the row out."
+                f"{row.place}: the text in {name!r} is {json_type(value)}; give a text, or take the row out."
             )
     return Example(identity, values[0], values[1] if len(values) == 2 else None)

@@ -17,7 +17,7 @@ from ernie2.datasets.registry import DATASETS
 from ernie2.finetuning.jobs import RunResult, to_json_values
 from ernie2.finetuning.paper import paper_comparison, settings_origin, size_for
 from ernie2.finetuning.scoring.metrics import CORRELATIONS, majority_scores
-from ernie2.reporting.finetuned import figure
+from ernie2.reporting.finetuning import percentage
 from ernie2.seed_interval import mean_over_seeds
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -153,12 +153,12 @@ def format_result(one: DatasetResult) -> list[str]:
     width = max((len(f"{row.split} {row.metric}") for row in one.rows), default=0)
     for row in one.rows:
         name = f"{row.split} {row.metric}".ljust(width)
-        each = " ".join(figure(value) for value in row.values.values())
-        middle = row.withheld or f"{one.summary} {figure(row.middle)}"
-        interval = (
-            f"95 % CI of the mean {figure(row.low)} to {figure(row.high)}" if row.low is not None else row.no_interval
-        )
-        majority = "" if row.majority is None else f"majority {figure(row.majority)}"
+        each = " ".join(percentage(value) for value in row.values.values())
+        middle = row.withheld or f"{one.summary} {percentage(row.middle)}"
+        interval = row.no_interval
+        if row.low is not None:
+            interval = f"95 % CI of the mean {percentage(row.low)} to {percentage(row.high)}"
+        majority = "" if row.majority is None else f"majority {percentage(row.majority)}"
         told.append(f"  {name}  {', '.join(filter(None, (middle, interval, majority)))}   each: {each}")
     for split, words in one.comparison.items():
         told += [f"  paper, {line}" for line in one.paper[split]]

@@ -11,7 +11,7 @@ from ernie2.errors import CheckpointError
 from ernie2.model.formats.file_types import read_json, unread_weights_hint
 from ernie2.model.formats.layouts import RenamedTensors, StoredTensor
 from ernie2.model.tensor_names import HF_TASK_TABLE, HF_WORD_TABLE
-from ernie2.storage.links import outside_target
+from ernie2.storage.links import external_link_target
 
 NAMES = ("config.json", "model_config.json", "ernie_config.json", "bert_config.json")
 
@@ -31,7 +31,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
             f"{folder.resolve()} is not a checkpoint: it holds neither run.json (a run) nor a configuration "
             f"({', '.join(NAMES)}).{unread_weights_hint(folder)}"
         )
-    if (target := outside_target(path)) is not None:
+    if (target := external_link_target(path)) is not None:
         raise CheckpointError(
             f"{path} is a link out of its folder, to {target}, and is not read. Where you trust it, put a copy in its "
             "place."

@@ -21,7 +21,7 @@ from ernie2.model.formats.native import NATIVE_CONFIG, read_native
 from ernie2.model.heads import HeadSpec
 from ernie2.model.hf import TASK_HEADS, settings_from_config
 from ernie2.model.tensor_names import HF_TASK_TABLE, HF_WORD_TABLE, TIED, hf_parts, is_optional
-from ernie2.storage.checksums import report_changes
+from ernie2.storage.checksums import warn_about_changes
 
 HEADS = "ernie2_heads"
 _BIAS, _DECODER_BIAS = "cls.predictions.bias", "cls.predictions.decoder.bias"
@@ -62,7 +62,7 @@ def open_stored_model(source: Path) -> StoredModel:
     """Reads a folder or file of weights in any layout but a run's; raises `CheckpointError` where it cannot be one."""
     if not source.exists():
         raise CheckpointError(f"{source} does not exist: name the folder of a checkpoint, or its file of weights.")
-    report_changes(source if source.is_dir() else source.parent)
+    warn_about_changes(source if source.is_dir() else source.parent)
     if (source / NATIVE_CONFIG).is_file():
         return _open_native(source)
     if source.is_file():

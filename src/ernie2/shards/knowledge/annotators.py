@@ -21,7 +21,7 @@ from ernie2.errors import ConfigError, DataError, did_you_mean, install_advice
 from ernie2.shards.knowledge.characters import cuts_word, non_ascii_words
 from ernie2.shards.knowledge.matching_text import matching_text
 from ernie2.shards.knowledge.token_runs import Spans, as_spans, leftmost_longest
-from ernie2.storage.files import decoded, read_lines
+from ernie2.storage.files import decode_line, read_lines
 
 GAZETTEER_KINDS = ("entity", "phrase")
 CHINESE_ENTITIES = frozenset({"nr", "nrfg", "nrt", "ns", "nt", "nz"})
@@ -201,7 +201,7 @@ def read_gazetteer(path: str, lines: tuple[bytes, ...] | None = None) -> dict[st
     """
     entries: dict[str, str] = {}
     for number, line in enumerate(_lines(path) if lines is None else lines, start=1):
-        entry, _, kind = decoded(line, f"{path}, line {number}").partition("\t")
+        entry, _, kind = decode_line(line, f"{path}, line {number}").partition("\t")
         entry, kind = entry.strip(), kind.strip() or "entity"
         if not entry:
             continue

@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ernie2.formatting import join_words, quantity
-from ernie2.studies.analysis.comparisons import Comparison, compare, ratios
-from ernie2.studies.analysis.figures import FINAL, SCORE, ArmResult, arm_results, data_sets, forgetting, left_behind
-from ernie2.studies.analysis.reading import MAIN_RULE, SENSITIVITY_RULE, Record, read
+from ernie2.studies.analysis.comparisons import Comparison, compare, forgetting_ratios
+from ernie2.studies.analysis.figures import (
+    FINAL,
+    SCORE,
+    MethodResult,
+    forgettable_tasks,
+    forgetting,
+    method_results,
+    scored_datasets,
+)
+from ernie2.studies.analysis.schema import MAIN_RULE, SENSITIVITY_RULE, Record, parse_record
 
 
 @dataclass(frozen=True)
@@ -24,8 +32,8 @@ class Analysis:
     """
 
     record: Record
-    arms: tuple[ArmResult, ...]
-    sensitivity: tuple[ArmResult, ...]
+    arms: tuple[MethodResult, ...]
+    sensitivity: tuple[MethodResult, ...]
     comparisons: tuple[Comparison, ...]
     ratios: tuple[str, ...]
     notes: tuple[str, ...]
@@ -38,8 +46,8 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
     of this format, where runs of a seed began with other parameters or trained a task for other numbers of iterations
     (as counted, not as planned), and where scores are of different data.
     """
-    study = read(record)
-    main, sensitivity = arm_results(study, MAIN_RULE), arm_results(study, SENSITIVITY_RULE)
+    study = parse_record(record)
+    main, sensitivity = method_results(study, MAIN_RULE), method_results(study, SENSITIVITY_RULE)
     comparisons = compare(main, sensitivity)
     notes = (
         *_runs(study, main),
@@ -48,10 +56,10 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
         *(note for one in main for note in _scores(study, one)),
         *_spread(study, sensitivity, comparisons),
     )
-    return Analysis(study, main, sensitivity, comparisons, ratios(main), notes)
+    return Analysis(study, main, sensitivity, comparisons, forgetting_ratios(main), notes)
 
 
-def _runs(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
+def _runs(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
     if record.status != "done":
         yield "The study is not finished: these are the figures so far."
     for run in record.runs:
@@ -81,10 +89,10 @@ def _runs(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
                 )
 
 
-def _heldout(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
+def _heldout(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
     for one in main:
         for task in record.tasks:
-            left = [run for run in one.runs if task.name in left_behind(run)]
+            left = [run for run in one.runs if task.name in forgettable_tasks(run)]
             lacking = {run.seed for run in left if forgetting(run, task.name) is None}
             if lacking := lacking.union(_without(one, FINAL, task.name)):
                 yield f"{one.title} lacks a held-out accuracy of {task.title} at {_seeds(sorted(lacking))}."
@@ -93,7 +101,7 @@ def _heldout(record: Record, main: Sequence[ArmResult]) -> Iterator[str]:
 
 
 def _data(record: Record) -> Iterator[str]:
-    sets = data_sets(record)
+    sets = scored_datasets(record)
     if not sets:
         yield "No run was fine-tuned, so there are no scores."
     for name in sets:
@@ -106,9 +114,9 @@ def _data(record: Record) -> Iterator[str]:
             )
 
 
-def _scores(record: Record, one: ArmResult) -> Iterator[str]:
+def _scores(record: Record, one: MethodResult) -> Iterator[str]:
     lacking: dict[str, list[str]] = {}
-    for name in data_sets(record):
+    for name in scored_datasets(record):
         missing = _without(one, SCORE, name)
         if missing and not (name in one.scores and one.scores[name].diverged):
             lacking.setdefault(_seeds(missing), []).append(name)
@@ -125,7 +133,7 @@ def _scores(record: Record, one: ArmResult) -> Iterator[str]:
             yield f"{one.title}: of the fine-tuning runs {join_words(said)} {words}"
 
 
-def _spread(record: Record, sensitivity: Sequence[ArmResult], comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _spread(record: Record, sensitivity: Sequence[MethodResult], comparisons: Sequence[Comparison]) -> Iterator[str]:
     counts = {len(scores.known) for run in record.runs if run.finished for scores in run.scores.values()}
     if len(counts - {0}) > 1:
         yield "Pre-training seeds have different numbers of fine-tuning runs; each seed counts once all the same."
@@ -136,12 +144,12 @@ def _spread(record: Record, sensitivity: Sequence[ArmResult], comparisons: Seque
     for one in comparisons:
         if one.difference.note and len(one.difference.values) > 1 and abs(one.difference.mean) > 1e-12:
             yield (
-                f"{one.title}, {one.what}: every seed gives the same difference, so its spread is not known and "
+                f"{one.title}, {one.figure}: every seed gives the same difference, so its spread is not known and "
                 "nothing is told from it."
             )
 
 
-def _without(one: ArmResult, measure: str, item: str) -> list[int]:
+def _without(one: MethodResult, measure: str, item: str) -> list[int]:
     """The seeds of an arm that lack a figure."""
     figure = one.figure(measure, item)
     return [seed for seed in one.seeds if figure is None or seed not in figure.values]

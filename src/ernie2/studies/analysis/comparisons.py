@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ernie2.formatting import decimal, join_words
 from ernie2.seed_interval import agreement_note
-from ernie2.studies.analysis.figures import FINAL, FORGETTING, MEAN, SCORE, ArmResult
-from ernie2.studies.analysis.statistics import FRACTION, POINTS, Estimate, difference, fieller, in_words
+from ernie2.studies.analysis.figures import FINAL, FORGETTING, MEAN, SCORE, MethodResult
+from ernie2.studies.analysis.statistics import FRACTION, POINTS, Estimate, difference, fieller_ratio, format_difference
 
 PAIRS = (
     ("continual_multitask", "multitask"),
@@ -22,20 +22,20 @@ RATIOS = (("continual_multitask", "continual"), ("combined", "continual"))
 ORDER = PAIRS[:3]
 """Table 7 of the paper: the first of each pair scores higher than the second, on every data set."""
 SUMMARIES = ("mean of the scores", "held-out accuracy, mean over tasks", "mean forgetting")
-NOT_TOLD, NOT_MEASURED = "not distinguishable", "not measured"
+NOT_DISTINGUISHABLE, NOT_MEASURED = "not distinguishable", "not measured"
 
 
 @dataclass(frozen=True)
 class Comparison:
     """first − second, paired by pre-training seed.
 
-    `what` is for example "mnli accuracy" or one of `SUMMARIES`, `unit` `POINTS` or `FRACTION`; `without_restart` is the
-    same difference where the schedule never restarts.
+    `figure` is for example "mnli accuracy" or one of `SUMMARIES`; `unit` is `POINTS` or `FRACTION`.
+    `without_restart` is the same difference in runs whose schedule never restarts.
     """
 
-    first: ArmResult
-    second: ArmResult
-    what: str
+    first: MethodResult
+    second: MethodResult
+    figure: str
     unit: int
     difference: Estimate
     without_restart: Estimate | None
@@ -55,7 +55,7 @@ class Comparison:
         """What may be said of the difference: no more than its interval holds."""
         if self.difference.note:
             return f"{self.difference.note}: cannot be told"
-        words = {1: f"{self.first.title} is higher", -1: f"{self.first.title} is lower", 0: NOT_TOLD}
+        words = {1: f"{self.first.title} is higher", -1: f"{self.first.title} is lower", 0: NOT_DISTINGUISHABLE}
         return words[self.difference.direction]
 
     @property
@@ -66,13 +66,13 @@ class Comparison:
             return NOT_MEASURED
         if change.note:
             return f"{change.note}: cannot be told"
-        words = in_words(change, self.unit)
+        words = format_difference(change, self.unit)
         if change.direction:
             return f"the schedule restart changes it by {words}"
         return f"no dependence on the restart could be told: {words}"
 
 
-def compare(main: Sequence[ArmResult], sensitivity: Sequence[ArmResult]) -> tuple[Comparison, ...]:
+def compare(main: Sequence[MethodResult], sensitivity: Sequence[MethodResult]) -> tuple[Comparison, ...]:
     """Return every figure of every pair that share a seed, pair by pair."""
     never = {one.name: one for one in sensitivity}
     comparisons = []
@@ -85,23 +85,23 @@ def compare(main: Sequence[ArmResult], sensitivity: Sequence[ArmResult]) -> tupl
     return tuple(comparisons)
 
 
-def _pairs(arms: Sequence[ArmResult], names: Sequence[tuple[str, str]]) -> list[tuple[ArmResult, ArmResult]]:
+def _pairs(arms: Sequence[MethodResult], names: Sequence[tuple[str, str]]) -> list[tuple[MethodResult, MethodResult]]:
     by_name = {one.name: one for one in arms}
     return [(by_name[one], by_name[other]) for one, other in names if one in by_name and other in by_name]
 
 
-def ratios(main: Sequence[ArmResult]) -> tuple[str, ...]:
+def forgetting_ratios(main: Sequence[MethodResult]) -> tuple[str, ...]:
     """Say what one arm forgets in proportion to another, with Fieller's interval, for the pairs that share a seed."""
     return tuple(filter(None, (_ratio(*pair) for pair in _pairs(main, RATIOS))))
 
 
-def _ratio(first: ArmResult, second: ArmResult) -> str:
+def _ratio(first: MethodResult, second: MethodResult) -> str:
     top, bottom = first.figure(FORGETTING), second.figure(FORGETTING)
     seeds = [seed for seed in top.values if seed in bottom.values] if top and bottom else []
     if top is None or bottom is None or not seeds:
         return ""
     above = [top.values[seed] for seed in seeds]
-    ratio = fieller(above, [bottom.values[seed] for seed in seeds])
+    ratio = fieller_ratio(above, [bottom.values[seed] for seed in seeds])
     if ratio.value is None:
         return f"{second.title} forgot nothing at any seed: no ratio can be given"
     if not any(above):
@@ -123,7 +123,7 @@ def paper_order(comparisons: Sequence[Comparison]) -> str:
     """
     order = "The paper’s order, continual < multi-task < continual multi-task,"
     claims = [one for one in comparisons if one.unit == POINTS and one.pair in ORDER]
-    claims = [one for one in claims if one.what in SUMMARIES] or claims
+    claims = [one for one in claims if one.figure in SUMMARIES] or claims
     if not claims:
         return f"{order} cannot be judged: no two of its methods have scores to compare."
     above, below = (
@@ -140,7 +140,7 @@ def paper_order(comparisons: Sequence[Comparison]) -> str:
     return f"{order} shows here in part ({seeds}): {join_words(above)}. The rest cannot be told."
 
 
-def _figures(first: ArmResult, second: ArmResult) -> Iterator[tuple[str, int, tuple[str, str]]]:
+def _figures(first: MethodResult, second: MethodResult) -> Iterator[tuple[str, int, tuple[str, str]]]:
     """Name, unit and key of the figures both arms may have, in the order of the tables."""
     metrics, others = ({name: one.facts.metric for name, one in arm.scores.items()} for arm in (first, second))
     shared = [name for name, metric in metrics.items() if others.get(name) == metric]

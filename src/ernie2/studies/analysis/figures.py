@@ -22,20 +22,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from ernie2.learned import LEARNED
-from ernie2.studies.analysis.reading import MAIN_RULE, Evaluation, Record, Run, Scores, Titled
+from ernie2.studies.analysis.schema import MAIN_RULE, Evaluation, Named, Record, Run, Scores
 from ernie2.studies.analysis.statistics import Estimate, estimate, variance_components
 
 SCORE, FINAL, FORGETTING, BACKWARD, FORWARD, COST = "score", "final", "forgetting", "backward", "forward", "cost"
 """Measures. Scores are in percent, by data set; the four of held-out accuracy are fractions of 1, by task; cost is by
 "passes" (of the encoder), "tokens" and "seconds", of one run."""
-SETS = ("mnli", "sst2", "mrpc")
+PAPER_DATASETS = ("mnli", "sst2", "mrpc")
 """The data sets that the paper scores on, dev; `mnli` is its matched half."""
 MEAN = "mean"
 """The item that stands for the mean over data sets or tasks. It is taken within a seed that has every part."""
 
 
 @dataclass(frozen=True)
-class Scored:
+class DatasetScores:
     """The fine-tuning runs of a method on one data set; `facts` are the scores of one seed, for what the data are.
 
     `sd_pretraining` is that of the seed's true score, apart from fine-tuning, 0 where it comes out negative and None
@@ -51,7 +51,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class ArmResult:
+class MethodResult:
     """All figures of one learning method under one rule of the schedule's restart.
 
     `runs` are those that reached their end, `figures` are by (measure, item). `baselines` is the accuracy of the best
@@ -62,7 +62,7 @@ class ArmResult:
     title: str
     runs: tuple[Run, ...]
     figures: Mapping[tuple[str, str], Estimate]
-    scores: Mapping[str, Scored]
+    scores: Mapping[str, DatasetScores]
     baselines: Mapping[str, float]
     learned: Mapping[str, int]
 
@@ -76,21 +76,21 @@ class ArmResult:
         return self.figures.get((measure, item))
 
 
-def arm_results(record: Record, restart: str) -> tuple[ArmResult, ...]:
+def method_results(record: Record, restart: str) -> tuple[MethodResult, ...]:
     """Return every arm that has a finished run under the rule, in the order of the record."""
     by_arm = {arm: record.finished_runs(arm.name, restart) for arm in record.arms}
     return tuple(_arm(record, arm, runs) for arm, runs in by_arm.items() if runs)
 
 
-def data_sets(record: Record) -> tuple[str, ...]:
+def scored_datasets(record: Record) -> tuple[str, ...]:
     """Return the data sets that any finished run was scored on: the paper's three in its order, then others by name."""
     names = {name for run in record.runs if run.finished for name in run.scores}
-    return (*(name for name in SETS if name in names), *sorted(names - set(SETS)))
+    return (*(name for name in PAPER_DATASETS if name in names), *sorted(names - set(PAPER_DATASETS)))
 
 
-def _arm(record: Record, arm: Titled, runs: tuple[Run, ...]) -> ArmResult:
-    scores = {dataset: scored for dataset in data_sets(record) if (scored := _scored(dataset, runs)) is not None}
-    by_seed = {run.seed: _of_run(record, run, scores) for run in runs}
+def _arm(record: Record, arm: Named, runs: tuple[Run, ...]) -> MethodResult:
+    scores = {dataset: scored for dataset in scored_datasets(record) if (scored := _scored(dataset, runs)) is not None}
+    by_seed = {run.seed: _run_figures(record, run, scores) for run in runs}
     keys = dict.fromkeys(key for values in by_seed.values() for key in values)
     estimates = {key: estimate({seed: values.get(key) for seed, values in by_seed.items()}) for key in keys}
     figures = {key: figure for key, figure in estimates.items() if figure is not None}
@@ -101,19 +101,19 @@ def _arm(record: Record, arm: Titled, runs: tuple[Run, ...]) -> ArmResult:
             baselines[task] = baseline.mean
         if len(ends) == len(runs) and all(end.instances is not None for end in ends.values()):
             learned[task] = sum(end.verdict.word == LEARNED for end in ends.values())
-    return ArmResult(arm.name, arm.title, runs, figures, scores, baselines, learned)
+    return MethodResult(arm.name, arm.title, runs, figures, scores, baselines, learned)
 
 
-def _of_run(record: Record, run: Run, scores: Mapping[str, Scored]) -> dict[tuple[str, str], float | None]:
+def _run_figures(record: Record, run: Run, scores: Mapping[str, DatasetScores]) -> dict[tuple[str, str], float | None]:
     """One run's value of every figure. A mean is over all items for which the figure is defined, or there is none."""
     tasks = [task.name for task in record.tasks]
-    left = [task for task in tasks if task in left_behind(run)]
+    left = [task for task in tasks if task in forgettable_tasks(run)]
     alone = {one.task for one in record.scratch}
     parts: dict[str, dict[str, float | None]] = {
-        SCORE: {name: _score(run, name, scores) for name in data_sets(record)},
-        FINAL: {task: final(run, task) for task in tasks},
+        SCORE: {name: _score(run, name, scores) for name in scored_datasets(record)},
+        FINAL: {task: final_accuracy(run, task) for task in tasks},
         FORGETTING: {task: forgetting(run, task) for task in left},
-        BACKWARD: {task: backward(run, task) for task in left},
+        BACKWARD: {task: backward_transfer(run, task) for task in left},
         FORWARD: {task: _forward(record, run, task) for task in tasks if task in alone},
     }
     values = {(measure, item): value for measure, items in parts.items() for item, value in items.items()}
@@ -127,14 +127,14 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known and len(known) == len(items) else None
 
 
-def _score(run: Run, dataset: str, scores: Mapping[str, Scored]) -> float | None:
+def _score(run: Run, dataset: str, scores: Mapping[str, DatasetScores]) -> float | None:
     """None on a set where a run of any seed diverged: a mean over the others would flatter the method."""
     if dataset not in run.scores or dataset not in scores or scores[dataset].diverged:
         return None
     return _mean(run.scores[dataset].known.values())
 
 
-def _scored(dataset: str, runs: Sequence[Run]) -> Scored | None:
+def _scored(dataset: str, runs: Sequence[Run]) -> DatasetScores | None:
     by_seed = {run.seed: run.scores[dataset] for run in runs if dataset in run.scores and run.scores[dataset].values}
     if not by_seed:
         return None
@@ -142,7 +142,7 @@ def _scored(dataset: str, runs: Sequence[Run]) -> Scored | None:
     diverged = total - sum(len(one.known) for one in by_seed.values())
     spread = variance_components({} if diverged else {seed: list(one.known.values()) for seed, one in by_seed.items()})
     facts = next((one for one in by_seed.values() if one.known), next(iter(by_seed.values())))
-    return Scored(facts, *spread, total, diverged)
+    return DatasetScores(facts, *spread, total, diverged)
 
 
 def _forward(record: Record, run: Run, task: str) -> float | None:
@@ -152,39 +152,39 @@ def _forward(record: Record, run: Run, task: str) -> float | None:
     if alone is None or task not in record.steps:
         return None
     point = min(record.transfer_at * record.steps[task], alone.iterations)
-    return forward(run, alone.heldout, task, point)
+    return forward_transfer(run, alone.heldout, task, point)
 
 
-def left_behind(run: Run) -> set[str]:
+def forgettable_tasks(run: Run) -> set[str]:
     """Return the tasks that entered before the last stage: those that can be forgotten."""
     return {task for stage in run.stages[:-1] for task in stage.introduced}
 
 
-def final(run: Run, task: str) -> float | None:
+def final_accuracy(run: Run, task: str) -> float | None:
     """Return the accuracy at the end of the run."""
     return _accuracy(run.heldout[-1], task)
 
 
 def forgetting(run: Run, task: str) -> float | None:
     """Return the highest accuracy at a stage's end since the task entered less the last; None where an end has none."""
-    ends = _ends(run, task)
+    ends = _stage_end_accuracies(run, task)
     known = [value for value in ends if value is not None]
     return max(known) - known[-1] if len(ends) > 1 and len(known) == len(ends) else None
 
 
-def backward(run: Run, task: str) -> float | None:
+def backward_transfer(run: Run, task: str) -> float | None:
     """Return the accuracy at the end less that at the end of the stage in which the task entered."""
-    ends = _ends(run, task)
+    ends = _stage_end_accuracies(run, task)
     return None if len(ends) < 2 or ends[0] is None or ends[-1] is None else ends[-1] - ends[0]
 
 
-def forward(run: Run, alone: Sequence[Evaluation], task: str, iterations: float) -> float | None:
+def forward_transfer(run: Run, alone: Sequence[Evaluation], task: str, iterations: float) -> float | None:
     """Return the accuracy after so many of the task's iterations less that of the task trained alone for as many."""
-    ours, theirs = after(run.heldout, task, iterations), after(alone, task, iterations)
+    ours, theirs = accuracy_after(run.heldout, task, iterations), accuracy_after(alone, task, iterations)
     return None if ours is None or theirs is None else ours - theirs
 
 
-def after(evaluations: Sequence[Evaluation], task: str, iterations: float) -> float | None:
+def accuracy_after(evaluations: Sequence[Evaluation], task: str, iterations: float) -> float | None:
     """Return the accuracy after so many iterations of the task itself, interpolated; None outside the evaluations.
 
     evaluations in the order of time. (0 → 0.2, 10 → 0.4, 20 → 0.5) after 12.5 iterations: 0.425.
@@ -202,7 +202,7 @@ def _accuracy(evaluation: Evaluation, task: str) -> float | None:
     return evaluation.tasks[task].accuracy if task in evaluation.tasks else None
 
 
-def _ends(run: Run, task: str) -> list[float | None]:
+def _stage_end_accuracies(run: Run, task: str) -> list[float | None]:
     """Accuracy at the end of each stage since the task entered; none where it never did."""
     entered = next((index for index, stage in enumerate(run.stages) if task in stage.introduced), len(run.stages))
     return [_accuracy(one, task) for one in run.heldout if one.at_end and one.stage >= entered]

@@ -54,7 +54,7 @@ def difference(first: Estimate | None, second: Estimate | None) -> Estimate | No
     return estimate({seed: first.values[seed] - second.values[seed] for seed in shared})
 
 
-def in_words(difference: Estimate, unit: int) -> str:
+def format_difference(difference: Estimate, unit: int) -> str:
     """A difference: "+1.20 (95 % +0.31 to +2.09)"; without an interval "+1.20"."""
     text = signed(difference.mean, unit)
     if difference.low is None:
@@ -62,7 +62,7 @@ def in_words(difference: Estimate, unit: int) -> str:
     return f"{text} (95 % {signed(difference.low, unit)} to {signed(difference.high, unit)})"
 
 
-def cell(figure: Estimate | None, unit: int, seeds: int, *, change: bool = False) -> str:
+def format_cell(figure: Estimate | None, unit: int, seeds: int, *, change: bool = False) -> str:
     """A table's cell: "62.41 (60.12 to 64.70)", of so many seeds as the row says; other numbers of seeds are named.
 
     `change`: with signs.
@@ -114,7 +114,7 @@ class RatioInterval:
     bounded: bool = False
 
 
-def fieller(first: Sequence[float], second: Sequence[float]) -> RatioInterval:
+def fieller_ratio(first: Sequence[float], second: Sequence[float]) -> RatioInterval:
     """Return mean(first) / mean(second), the two paired item by item (Fieller 1954, with the covariance of the pairs).
 
     The interval holds every ρ for which the mean of first − ρ·second is not told from 0 by a paired t test.

@@ -10,22 +10,32 @@ from typing import Any
 from ernie2.formatting import DASH, decimal, integer, join_words, quantity
 from ernie2.studies.analysis.analyse import Analysis
 from ernie2.studies.analysis.comparisons import PAIRS, SUMMARIES, Comparison, paper_order
-from ernie2.studies.analysis.figures import BACKWARD, COST, FINAL, FORGETTING, FORWARD, MEAN, SCORE, SETS, ArmResult
-from ernie2.studies.analysis.reading import Record
-from ernie2.studies.analysis.statistics import FRACTION, POINTS, cell, in_words
+from ernie2.studies.analysis.figures import (
+    BACKWARD,
+    COST,
+    FINAL,
+    FORGETTING,
+    FORWARD,
+    MEAN,
+    PAPER_DATASETS,
+    SCORE,
+    MethodResult,
+)
+from ernie2.studies.analysis.schema import Record
+from ernie2.studies.analysis.statistics import FRACTION, POINTS, format_cell, format_difference
 
 PAPER_TABLE_7 = {
     "continual learning": (77.3, 86.4, 82.5),
     "multi-task learning": (78.7, 87.5, 83.0),
     "continual multi-task learning": (79.0, 87.8, 84.0),
 }
-"""What the paper reports in Table 7: method → dev accuracy in percent on each of `SETS`."""
+"""What the paper reports in Table 7: method → dev accuracy in percent on each of `PAPER_DATASETS`."""
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Heads, and rows of a cell a head."""
 
 
-def shown(analysis: Analysis) -> dict[str, Any]:
+def template_values(analysis: Analysis) -> dict[str, Any]:
     """Return what `study.jinja` lays out: lines and tables by name; texts are plain, not yet escaped."""
     arms, size = analysis.arms, _model(analysis.record)
     tasks = {task.name: task.title for task in analysis.record.tasks}
@@ -35,7 +45,7 @@ def shown(analysis: Analysis) -> dict[str, Any]:
         "to be called different by chance alone if no arm differed from another."
     )
     spread = [
-        (_named(one), name, decimal(score.sd_pretraining, POINTS), decimal(score.sd_finetuning, POINTS),
+        (_label(one), name, decimal(score.sd_pretraining, POINTS), decimal(score.sd_finetuning, POINTS),
          str(score.runs), str(score.diverged))
         for one in arms
         for name, score in one.scores.items()
@@ -51,20 +61,20 @@ def shown(analysis: Analysis) -> dict[str, Any]:
             for title, comparisons in groupby(analysis.comparisons, key=attrgetter("title"))
         ],
         "arms": arms,
-        **_of_rule(arms, tasks, paper=True),
+        **_restart_tables(arms, tasks, paper=True),
         "ours": f"Ours: {size[0].lower()}{size[1:]}. " if size else "",
         "spread": spread,
         "ratios": analysis.ratios,
         "backward": _by_task(arms, tasks, BACKWARD, change=True),
         "forward": _by_task(arms, tasks, FORWARD, change=True),
         "shared": analysis.record.machine.get("parallel", 1) > 1,
-        "cost": [(_named(one), *(_count(one, part) for part in ("passes", "tokens", "seconds"))) for one in arms],
-        "sensitivity": _of_rule(analysis.sensitivity, tasks, paper=False) if analysis.sensitivity else None,
+        "cost": [(_label(one), *(_count(one, part) for part in ("passes", "tokens", "seconds"))) for one in arms],
+        "sensitivity": _restart_tables(analysis.sensitivity, tasks, paper=False) if analysis.sensitivity else None,
         "notes": analysis.notes,
     }
 
 
-def spoken_lines(analysis: Analysis) -> list[str]:
+def summary_lines(analysis: Analysis) -> list[str]:
     """Return arms, the comparisons that sum up, ratios of forgetting, and notes, one line each."""
     summaries = (
         (SCORE, POINTS, "mean of the scores"),
@@ -74,12 +84,12 @@ def spoken_lines(analysis: Analysis) -> list[str]:
     lines = []
     for one in analysis.arms:
         parts = [f"{name} {_cell(one, what, MEAN, unit)}" for what, unit, name in summaries if one.figure(what)]
-        lines.append(f"{_named(one)}: {', '.join([*parts, _count(one, 'passes')])} encoder passes")
-    several_sets = any(less.what == SUMMARIES[0] for less in analysis.comparisons)
+        lines.append(f"{_label(one)}: {', '.join([*parts, _count(one, 'passes')])} encoder passes")
+    several_sets = any(less.figure == SUMMARIES[0] for less in analysis.comparisons)
     lines += [
-        f"{less.title}, {less.what}: {in_words(less.difference, less.unit)}: {less.verdict}"
+        f"{less.title}, {less.figure}: {format_difference(less.difference, less.unit)}: {less.verdict}"
         for less in analysis.comparisons
-        if less.what in SUMMARIES or not several_sets
+        if less.figure in SUMMARIES or not several_sets
     ]
     lines += [f"{ratio}." for ratio in analysis.ratios]
     if analysis.comparisons:
@@ -156,12 +166,19 @@ def _nothing_compared(analysis: Analysis) -> str:
 
 
 def _compared(one: Comparison) -> tuple[str, ...]:
-    without_restart = in_words(one.without_restart, one.unit) if one.without_restart else DASH
+    without_restart = format_difference(one.without_restart, one.unit) if one.without_restart else DASH
     seeds = str(len(one.difference.values))
-    return (one.what, in_words(one.difference, one.unit), seeds, one.verdict, without_restart, one.dependence)
+    return (
+        one.figure,
+        format_difference(one.difference, one.unit),
+        seeds,
+        one.verdict,
+        without_restart,
+        one.dependence,
+    )
 
 
-def _of_rule(arms: Sequence[ArmResult], tasks: Mapping[str, str], *, paper: bool) -> dict[str, Table | None]:
+def _restart_tables(arms: Sequence[MethodResult], tasks: Mapping[str, str], *, paper: bool) -> dict[str, Table | None]:
     """The tables of one rule of the schedule's restart."""
     return {
         "scores": _scores(arms, paper=paper),
@@ -170,7 +187,7 @@ def _of_rule(arms: Sequence[ArmResult], tasks: Mapping[str, str], *, paper: bool
     }
 
 
-def _scores(arms: Sequence[ArmResult], *, paper: bool) -> Table | None:
+def _scores(arms: Sequence[MethodResult], *, paper: bool) -> Table | None:
     facts = {name: score.facts for one in arms for name, score in one.scores.items()}
     if not facts:
         return None
@@ -178,14 +195,14 @@ def _scores(arms: Sequence[ArmResult], *, paper: bool) -> Table | None:
         f"{name}: {one.metric}, {one.split} ({one.standing}, {one.train:,} / {one.dev:,} examples)"
         for name, one in facts.items()
     ]
-    rows = [[_named(one), *(_cell(one, SCORE, name, POINTS) for name in (*facts, MEAN))] for one in arms]
-    for title, reported in PAPER_TABLE_7.items() if paper and set(SETS) & set(facts) else ():
-        scores = dict(zip(SETS, reported, strict=True))
+    rows = [[_label(one), *(_cell(one, SCORE, name, POINTS) for name in (*facts, MEAN))] for one in arms]
+    for title, reported in PAPER_TABLE_7.items() if paper and set(PAPER_DATASETS) & set(facts) else ():
+        scores = dict(zip(PAPER_DATASETS, reported, strict=True))
         rows.append([f"the paper: {title}", *(decimal(scores.get(name), 1) for name in (*facts, MEAN))])
     return ["arm", *heads, "mean"], rows
 
 
-def _heldout(arms: Sequence[ArmResult], tasks: Mapping[str, str]) -> Table:
+def _heldout(arms: Sequence[MethodResult], tasks: Mapping[str, str]) -> Table:
     """With the best baseline, and how many runs of all arms learned the task, where the record tells of each."""
     heads, rows = _by_task(arms, tasks, FINAL)
     baselines = {task: value for one in reversed(arms) for task, value in one.baselines.items()}
@@ -198,23 +215,23 @@ def _heldout(arms: Sequence[ArmResult], tasks: Mapping[str, str]) -> Table:
     return [*heads, "best baseline", "learned (runs)"], wider
 
 
-def _by_task(arms: Sequence[ArmResult], tasks: Mapping[str, str], measure: str, *, change: bool = False) -> Table:
+def _by_task(arms: Sequence[MethodResult], tasks: Mapping[str, str], measure: str, *, change: bool = False) -> Table:
     """Tasks down, arms across, and the mean over tasks."""
     items = {**tasks, MEAN: "mean over tasks"}
     rows = [
         [title, *(_cell(one, measure, item, FRACTION, change=change) for one in arms)] for item, title in items.items()
     ]
-    return ["task", *map(_named, arms)], rows
+    return ["task", *map(_label, arms)], rows
 
 
-def _cell(one: ArmResult, measure: str, item: str, unit: int, *, change: bool = False) -> str:
-    return cell(one.figure(measure, item), unit, len(one.seeds), change=change)
+def _cell(one: MethodResult, measure: str, item: str, unit: int, *, change: bool = False) -> str:
+    return format_cell(one.figure(measure, item), unit, len(one.seeds), change=change)
 
 
-def _count(one: ArmResult, part: str) -> str:
+def _count(one: MethodResult, part: str) -> str:
     figure = one.figure(COST, part)
     return integer(figure.mean if figure else None)
 
 
-def _named(one: ArmResult) -> str:
+def _label(one: MethodResult) -> str:
     return f"{one.title} ({quantity(len(one.seeds), 'seed')})"

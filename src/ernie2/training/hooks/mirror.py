@@ -69,7 +69,7 @@ def fetch(url: str, run: Path) -> Path:
         damage = "it holds none"
         for name in sorted(_checkpoints(files, root), reverse=True):
             try:
-                _get(files, root, name, run, what_now=f"Check that {url} can be read, and free space.")
+                _get(files, root, name, run, advice=f"Check that {url} can be read, and free space.")
                 return run
             except (CheckpointError, FileNotFoundError) as error:
                 damage = str(error)
@@ -88,13 +88,13 @@ def _check_rules(files: Any, root: str, url: str) -> None:
         check_rules(facts.get("rules"), url)
 
 
-def _get(files: Any, root: str, name: str, run: Path, what_now: str) -> None:
-    with staged_folder(run / "checkpoints" / name, replace=True, what_now=what_now) as folder:
+def _get(files: Any, root: str, name: str, run: Path, advice: str) -> None:
+    with staged_folder(run / "checkpoints" / name, replace=True, advice=advice) as folder:
         for path in files.ls(f"{root}/checkpoints/{name}", detail=False):
-            download(files, path, folder / path.rpartition("/")[2], what_now=what_now)
+            download(files, path, folder / path.rpartition("/")[2], advice=advice)
         open_checkpoint(folder)
     for record in reversed(_RECORDS):  # run.json last, which makes it a run
-        download(files, f"{root}/{record}", run / record, what_now=what_now)
+        download(files, f"{root}/{record}", run / record, advice=advice)
 
 
 def _checkpoints(files: Any, root: str) -> list[str]:

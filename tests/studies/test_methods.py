@@ -9,7 +9,7 @@ import pytest
 from ernie2.batches.stages import METHODS, Plan, Stage
 from ernie2.errors import ConfigError
 from ernie2.runs.recipes import load_recipe
-from ernie2.studies.arms import ARMS, Unit, recipe_of, steps_of, units
+from ernie2.studies.methods import STUDY_METHODS, PlannedRun, iterations_per_task, planned_runs, run_recipe
 from ernie2.studies.settings import StudySettings, load_settings, presets
 from ernie2.training.schedules import learning_rate, warmup_steps
 from ernie2.training.state import Position
@@ -21,15 +21,15 @@ def smoke(*overrides: str) -> StudySettings:
     return load_settings("smoke", overrides)
 
 
-def made(unit: Unit, settings: StudySettings) -> Any:
-    return load_recipe(recipe_of(unit, settings))
+def made(run: PlannedRun, settings: StudySettings) -> Any:
+    return load_recipe(run_recipe(run, settings))
 
 
 def test_every_seed_has_every_arm_a_start_from_scratch_of_each_later_task_and_some_run_without_restart() -> None:
     settings = smoke("seeds=2", "without_restart=1", "arms=[continual, multitask, combined]")
     arms = ["continual", "multitask", "combined"]
     alone = [f"scratch-{task}" for task in TASKS[1:]]
-    assert [unit.name for unit in units(settings, settings.checked_recipe())] == [
+    assert [run.name for run in planned_runs(settings, settings.checked_recipe())] == [
         *(f"per_stage/seed-0/{name}" for name in [*arms, *alone]),
         "never/seed-0/continual",  # multitask has one stage and never restarts anyway
         "never/seed-0/combined",
@@ -39,7 +39,7 @@ def test_every_seed_has_every_arm_a_start_from_scratch_of_each_later_task_and_so
 
 def test_arms_of_a_seed_differ_in_method_and_combining_alone() -> None:
     settings = smoke()
-    recipes = {name: made(Unit(3, "per_stage", name), settings).model_dump() for name in ARMS}
+    recipes = {name: made(PlannedRun(3, "per_stage", name), settings).model_dump() for name in STUDY_METHODS}
     apart = set()
     for one in recipes.values():
         for key, value in one.items():
@@ -60,7 +60,7 @@ def test_arms_of_a_seed_differ_in_method_and_combining_alone() -> None:
 
 def test_every_method_plans_the_same_iterations_of_each_task() -> None:
     recipe = smoke().checked_recipe()
-    for arm in ARMS.values():
+    for arm in STUDY_METHODS.values():
         stages = METHODS[arm.method](tuple(recipe.tasks), recipe.stages.steps)
         assert {task: sum(stage.of(task) for stage in stages) for task in TASKS} == dict.fromkeys(TASKS, 60)
 
@@ -68,9 +68,9 @@ def test_every_method_plans_the_same_iterations_of_each_task() -> None:
 def test_a_task_alone_from_scratch_begins_as_a_whole_run_of_it_would() -> None:
     settings = smoke("recipe.train.warmup=0.2", "recipe.stages.steps=200")
     whole = settings.checked_recipe()
-    alone = made(Unit(1, "per_stage", task="sentence_reordering"), settings)
+    alone = made(PlannedRun(1, "per_stage", task="sentence_reordering"), settings)
     assert list(alone.tasks) == ["sentence_reordering"]
-    assert steps_of(alone) == {"sentence_reordering": 20}
+    assert iterations_per_task(alone) == {"sentence_reordering": 20}
     plan = Plan(Stage((("t", 20),)), {"t": "sentence"})
     positions = [Position([], step=k, stage_step=k, task_steps={"t": k}) for k in range(1, 21)]
     rates = [
@@ -83,7 +83,7 @@ def test_a_task_alone_from_scratch_begins_as_a_whole_run_of_it_would() -> None:
 def test_tasks_that_enter_together_at_the_start_are_not_later_ones() -> None:
     together = f"recipe.stages.order=[[{TASKS[0]}, {TASKS[1]}], {TASKS[3]}, {TASKS[2]}]"
     settings = smoke(together)
-    alone = [unit.task for unit in units(settings, settings.checked_recipe()) if unit.task and unit.seed == 0]
+    alone = [run.task for run in planned_runs(settings, settings.checked_recipe()) if run.task and run.seed == 0]
     assert alone == [TASKS[3], TASKS[2]]
 
 
@@ -91,7 +91,7 @@ def test_tasks_that_enter_together_at_the_start_are_not_later_ones() -> None:
 def test_every_preset_is_right_and_has_the_tasks_of_table_7_in_their_order(preset: str) -> None:
     settings = load_settings(preset)
     assert list(settings.checked_recipe().tasks) == TASKS
-    assert set(settings.arms) == set(ARMS)
+    assert set(settings.arms) == set(STUDY_METHODS)
 
 
 def test_the_base_preset_is_the_papers() -> None:

@@ -24,7 +24,7 @@ MAIN_RULE = "per_stage"
 SENSITIVITY_RULE = "never"
 """The schedule's restart in the runs beside it."""
 
-Known = Annotated[float | None, AfterValidator(lambda value: value if math.isfinite(value or 0) else None)]
+FiniteOrNone = Annotated[float | None, AfterValidator(lambda value: value if math.isfinite(value or 0) else None)]
 """A number, or None where it is not known or not finite."""
 
 
@@ -34,7 +34,7 @@ def _sorted_by(*names: str) -> AfterValidator:
 
 
 @dataclass(frozen=True)
-class Titled:
+class Named:
     """A pre-training task or an arm; `title` is for readers."""
 
     name: str
@@ -45,13 +45,13 @@ class Titled:
 class Result:
     """One task's held-out result: fractions of 1, and nats; `majority`, `constant` and `cheap` are baselines."""
 
-    accuracy: Known
-    loss: Known = None
-    low: Known = None
+    accuracy: FiniteOrNone
+    loss: FiniteOrNone = None
+    low: FiniteOrNone = None
     instances: int | None = None
-    majority: Known = None
-    constant: Known = None
-    cheap: Known = None
+    majority: FiniteOrNone = None
+    constant: FiniteOrNone = None
+    cheap: FiniteOrNone = None
 
     @property
     def verdict(self) -> Verdict:
@@ -99,7 +99,7 @@ class Scores:
     standing: str
     train: int
     dev: int
-    values: Mapping[int, Known]
+    values: Mapping[int, FiniteOrNone]
     diverged: Mapping[int, str] = Field(default_factory=dict)
 
     @property
@@ -158,8 +158,8 @@ class Record:
     """
 
     status: str
-    tasks: tuple[Titled, ...]
-    arms: tuple[Titled, ...]
+    tasks: tuple[Named, ...]
+    arms: tuple[Named, ...]
     runs: Annotated[tuple[Run, ...], _sorted_by("arm", "restart", "seed")]
     steps: Mapping[str, int]
     transfer_at: float
@@ -195,7 +195,7 @@ def check_format(record: Mapping[str, Any]) -> None:
         )
 
 
-def read(record: Mapping[str, Any]) -> Record:
+def parse_record(record: Mapping[str, Any]) -> Record:
     """Raises DataError where `record` is not a study of this format, names what it lacks, or compares unlikes."""
     check_format(record)
     try:
@@ -210,11 +210,11 @@ def read(record: Mapping[str, Any]) -> Record:
     _check_names(study)
     finished = [run for run in study.runs if run.finished]
     starts: list[Run | Scratch] = [*study.runs, *study.scratch]
-    _check_alike(((run.seed, run.initial, run) for run in starts), _OTHER_START)
-    _check_alike(((run.initial, run.seed, run) for run in starts), _COPY)
+    _check_alike(((run.seed, run.initial, run) for run in starts), _DIFFERENT_START)
+    _check_alike(((run.initial, run.seed, run) for run in starts), _COPIED_SEED)
     tasks = [task.name for task in study.tasks]
     counts = (((run.seed, task), run.iterations.get(task, 0), run) for run in finished for task in tasks)
-    _check_alike(counts, _OTHER_ITERATIONS)
+    _check_alike(counts, _DIFFERENT_ITERATIONS)
     facts = (
         ((dataset, words), getattr(scores, name), run)
         for run in study.runs
@@ -222,23 +222,23 @@ def read(record: Mapping[str, Any]) -> Record:
         if scores.known  # where all diverged no metric is named
         for name, words in _FACTS.items()
     )
-    _check_alike(facts, _OTHER_DATA)
+    _check_alike(facts, _DIFFERENT_DATA)
     return study
 
 
-_OTHER_START = (
+_DIFFERENT_START = (
     "seed {key}: {run} began with other parameters than {other} ({value:.12} and {expected:.12}), so their difference "
     "would be of the start as well; run one of them again."
 )
-_COPY = (
+_COPIED_SEED = (
     "seed {value}: {run} began with the parameters of seed {expected} ({key:.12}): one is a copy of the other, and "
     "counts once. Remove the copy and run its seed again."
 )
-_OTHER_ITERATIONS = (
+_DIFFERENT_ITERATIONS = (
     "seed {key[0]}: {run} trained {key[1]!r} for {value:,} iterations and {other} for {expected:,}; arms are compared "
     "at equal iterations only. A stage that ended early forfeits the rest: run the study without ending stages early."
 )
-_OTHER_DATA = (
+_DIFFERENT_DATA = (
     "{key[0]}: the {key[1]} is {value} for arm {run.arm!r}, seed {run.seed}, and {expected} for arm {other.arm!r}, "
     "seed {other.seed}; scores of different data are not compared: fine-tune one of them again."
 )

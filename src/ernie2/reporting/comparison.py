@@ -11,12 +11,12 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ernie2.reporting.progress import final, trained
+from ernie2.reporting.progress import final_result, is_trained
 from ernie2.reporting.records_reader import Records, Result
 from ernie2.studies.analysis.statistics import Estimate, estimate
 from ernie2.training.run_record import RunRecord, TaskRecord
 
-_APART = ("name", "about", "run", "seed", "shards", "corpora")
+_IGNORED_KEYS = ("name", "about", "run", "seed", "shards", "corpora")
 """Keys of a recipe in which runs of one column may differ."""
 
 
@@ -72,7 +72,7 @@ def compare(runs: Sequence[Records]) -> Comparison:
     """Sets the last held-out accuracy of every task of `runs` side by side, columns in the order of their first run."""
     grouped: dict[str, list[Records]] = {}
     for records in runs:
-        grouped.setdefault(_key(records.run), []).append(records)
+        grouped.setdefault(_column_key(records.run), []).append(records)
     columns: list[Column] = []
     for group in grouped.values():
         label = _label(group[0].run)
@@ -84,40 +84,42 @@ def compare(runs: Sequence[Records]) -> Comparison:
     return Comparison(tuple(columns), tuple(row for row in rows if any(row.cells)), same_text)
 
 
-def before(records: Records, task: str) -> Result | None:
+def result_before(records: Records, task: str) -> Result | None:
     """What the finished run had reached on `task` before this run extended it; None for the task that came."""
     extension = records.run.extended_from
     if extension is None:
         return None
     start = next((e for e in records.heldout if e.at == "start" and e.stage == extension.stages), None)
-    return start.tasks.get(task) if start is not None and trained(records.run, task, start) else None
+    return start.tasks.get(task) if start is not None and is_trained(records.run, task, start) else None
 
 
 def _row(task: TaskRecord, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
-    ends = [result for records in runs if (result := final(records, task.name)) is not None]
+    ends = [result for records in runs if (result := final_result(records, task.name)) is not None]
     baseline = estimate(dict(enumerate(result.verdict.baseline_accuracy for result in ends)))
     # a finished run that several runs extend counts once
     sources = {
         (records.run.extended_from.run, records.run.extended_from.step): found
         for records in runs
-        if records.run.extended_from is not None and (found := before(records, task.name)) is not None
+        if records.run.extended_from is not None and (found := result_before(records, task.name)) is not None
     }
     cells = tuple(_cell(column, task.name) for column in columns)
-    return Row(task, baseline.mean if baseline else None, _over_runs(sources.values()), cells)
+    return Row(task, baseline.mean if baseline else None, _average(sources.values()), cells)
 
 
 def _cell(column: Column, task: str) -> Cell | None:
-    ends = [(records, result) for records in column.runs if (result := final(records, task)) is not None]
-    after = _over_runs(result for _, result in ends)
+    ends = [(records, result) for records in column.runs if (result := final_result(records, task)) is not None]
+    after = _average(result for _, result in ends)
     changes = (
         result.accuracy - start.accuracy
         for records, result in ends
-        if (start := before(records, task)) is not None and start.accuracy is not None and result.accuracy is not None
+        if (start := result_before(records, task)) is not None
+        and start.accuracy is not None
+        and result.accuracy is not None
     )
     return None if after is None else Cell(after, estimate(dict(enumerate(changes))))
 
 
-def _over_runs(results: Iterable[Result]) -> Estimate | None:
+def _average(results: Iterable[Result]) -> Estimate | None:
     by_run = dict(enumerate(results))
     found = estimate({number: result.accuracy for number, result in by_run.items()})
     if found is None or len(found.values) > 1:
@@ -126,8 +128,8 @@ def _over_runs(results: Iterable[Result]) -> Estimate | None:
     return replace(found, low=by_run[only].low, high=by_run[only].high, note="")
 
 
-def _key(run: RunRecord) -> str:
-    recipe = {key: value for key, value in run.recipe.items() if key not in _APART}
+def _column_key(run: RunRecord) -> str:
+    recipe = {key: value for key, value in run.recipe.items() if key not in _IGNORED_KEYS}
     return json.dumps([recipe, run.rules, [stage.iterations for stage in run.stages]], sort_keys=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ernie2.reporting.beside import before, compare
+from ernie2.reporting.comparison import compare, result_before
 from ernie2.reporting.report import render
 
 MASKING, CASE = "knowledge_masking", "capitalization_prediction"
@@ -83,7 +83,7 @@ def test_runs_that_extend_nothing_are_compared_by_their_ends(small):
     assert [column.label for column in table.columns] == ["small", "other"]
     assert not table.extended
     assert [cell.after.mean for cell in table.rows[0].cells] == pytest.approx([0.15, 0.15])
-    assert before(small(), MASKING) is None
+    assert result_before(small(), MASKING) is None
 
 
 def test_different_held_out_documents_are_said(extension):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ernie2.errors import StorageError
-from ernie2.storage.scratch import scratch_database, scratch_file
+from ernie2.storage.temporary import temporary_database, temporary_file
 
 
 def test_temporary_files_and_databases_are_gone_at_the_end(tmp_path: Path) -> None:
-    with scratch_file(tmp_path / "out") as file, scratch_database(tmp_path / "out") as database:
+    with temporary_file(tmp_path / "out") as file, temporary_database(tmp_path / "out") as database:
         file.write(b"line")
         file.seek(0)
         assert file.read() == b"line"
@@ -25,7 +25,7 @@ def test_temporary_files_and_databases_are_gone_at_the_end(tmp_path: Path) -> No
 def test_a_full_disk_under_a_database_is_a_storage_error(tmp_path: Path) -> None:
     with (
         pytest.raises(StorageError, match=r"out cannot be written: database or disk is full.*Free space"),
-        scratch_database(tmp_path / "out"),
+        temporary_database(tmp_path / "out"),
     ):
         raise sqlite3.OperationalError("database or disk is full")
     assert not list(tmp_path.iterdir())

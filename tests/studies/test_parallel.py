@@ -8,17 +8,17 @@ import pytest
 
 import study_workers
 from ernie2.errors import DataError, RunFailed
-from ernie2.studies.arms import Unit
-from ernie2.studies.side_by_side import gpus, log_of, side_by_side
+from ernie2.studies.methods import PlannedRun
+from ernie2.studies.parallel import log_path, run_parallel, visible_gpus
 
-TWO = [Unit(seed, "per_stage", "multitask") for seed in (0, 1)]
+TWO = [PlannedRun(seed, "per_stage", "multitask") for seed in (0, 1)]
 
 
 @pytest.mark.slow
 def test_each_run_is_yielded_when_it_is_done_and_has_a_log_of_its_own(tmp_path: Path) -> None:
-    assert set(side_by_side(TWO, study_workers.tell, 2, tmp_path)) == set(TWO)
-    for unit in TWO:
-        assert log_of(unit, tmp_path).read_text(encoding="utf-8") == f"this is {unit.name}\n"
+    assert set(run_parallel(TWO, study_workers.tell, 2, tmp_path)) == set(TWO)
+    for run in TWO:
+        assert log_path(run, tmp_path).read_text(encoding="utf-8") == f"this is {run.name}\n"
 
 
 @pytest.mark.slow
@@ -26,14 +26,14 @@ def test_a_process_that_is_killed_names_the_runs_there_were(tmp_path: Path) -> N
     with pytest.raises(
         RunFailed, match=r"killed by the system.*It ran per_stage/seed-\d/multitask; .*smaller --parallel"
     ):
-        list(side_by_side(TWO, study_workers.die, 2, tmp_path))
+        list(run_parallel(TWO, study_workers.die, 2, tmp_path))
 
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_named_with_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="nothing to read"):
-        list(side_by_side(TWO[:1], study_workers.fail, 2, tmp_path))
-    told = f"per_stage/seed-0/multitask failed; what it said is in {tmp_path}/per_stage-seed-0-multitask.log"
+        list(run_parallel(TWO[:1], study_workers.fail, 2, tmp_path))
+    told = f"per_stage/seed-0/multitask failed; its output is in {tmp_path}/per_stage-seed-0-multitask.log"
     assert told in capsys.readouterr().err
 
 
@@ -48,4 +48,4 @@ def test_runs_keep_to_the_gpus_they_may_use(
     if allowed is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    assert gpus() == places
+    assert visible_gpus() == places

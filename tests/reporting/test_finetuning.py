@@ -1,4 +1,4 @@
-"""results.html: every figure of results.json, escaped, with nothing from outside."""
+"""results.html: every percentage of results.json, escaped, with nothing from outside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ernie2.reporting.finetuned import dots, render, write_results
+from ernie2.reporting.finetuning import dot_positions, render, write_results
 
 ROW = {
     "split": "dev",
@@ -73,7 +73,7 @@ def test_names_with_markup_in_them_are_shown_as_they_are() -> None:
 
 
 def test_dots_stay_on_their_axis() -> None:
-    assert dots([-12.0, 120.0, None, float("nan")]) == [(0.0, -12.0), (100.0, 120.0)]
+    assert dot_positions([-12.0, 120.0, None, float("nan")]) == [(0.0, -12.0), (100.0, 120.0)]
 
 
 def test_escape_sequences_in_names_are_spelled_out_in_the_page() -> None:
