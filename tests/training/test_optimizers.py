@@ -42,7 +42,7 @@ def test_the_tables_have_every_optimizer_a_recipe_can_name():
 def test_the_page_names_every_place_an_optimizer_is_added_to():
     page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text(encoding="utf-8")
     for place in ("make keys", "recipes/demo-en.yaml", "`STATES`", "`OPTIMIZERS`"):
-        assert place in page.partition("## Add an optimizer")[2]
+        assert place in page.partition("## Add an optimiser")[2]
 
 
 @pytest.mark.parametrize("train", [train for train, *_ in STATES])
