@@ -151,3 +151,14 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 def test_the_readme_links_every_page_of_docs() -> None:
     readme = text_of(ROOT / "README.md")
     assert [page.name for page in (ROOT / "docs").glob("*.md") if f"(docs/{page.name})" not in readme] == []
+
+
+def test_the_code_layout_lists_every_package_and_only_files_that_exist() -> None:
+    layout = text_of(ROOT / "CONTRIBUTING.md").partition("## Code layout")[2].partition("\n* ")[0]
+    listed = set(re.findall(r"(?<![\w/.])(\w+/|\w+\.py)", layout))
+    packages = {f"{path.parent.name}/" for path in (ROOT / "src" / "ernie2").glob("*/__init__.py")}
+    assert sorted(packages - listed) == []
+    folders = ("src", "tests", "benchmarks")
+    present = {path.name for folder in folders for path in (ROOT / folder, *(ROOT / folder).rglob("*"))}
+    present |= {path.name for path in ROOT.iterdir()}
+    assert sorted(name for name in listed if name.rstrip("/") not in present) == []
