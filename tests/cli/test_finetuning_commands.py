@@ -86,7 +86,7 @@ def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], mo
         "sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfw1 good\r\n" + b"w2 " * 34_000), "ascii")
     )
     code, shown, complaint = ernie("predict", "out/own/seed-1/model", "-")
-    assert complaint == "note: 1 of 2 texts are longer than the 32 tokens that the model reads, and were cut\n"
+    assert complaint == "note: 1 of 2 texts were truncated to the 32 tokens that the model reads\n"
     again = [json.loads(line) for line in shown.splitlines()]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("☃ w1\n".encode()), "ascii"))
     _, _, complaint = ernie("predict", "out/own/seed-1/model", "-")
@@ -103,7 +103,7 @@ def test_results_do_not_go_into_a_run_or_a_model(ernie: Callable[..., Outcome]) 
     table("train.tsv", GOOD)
     table("dev.tsv", GOOD)
     code, _, complaint = ernie(*own("--out", "encoder"))
-    assert (code, "encoder holds a model (config.json); name another folder with --out" in complaint) == (2, True)
+    assert (code, "encoder holds a model (config.json). Give another folder with --out" in complaint) == (2, True)
     Path("run").mkdir()
     Path("run/run.json").write_text("{}")
     code, _, complaint = ernie(*own("--out", "run"))
@@ -111,7 +111,7 @@ def test_results_do_not_go_into_a_run_or_a_model(ernie: Callable[..., Outcome]) 
     assert [path.name for path in Path("run").iterdir()] == ["run.json"]
 
 
-CUT_QUESTION = "own: max_query 64 → 16, so that half of the sequence is left for the context\n"
+CUT_QUESTION = "own: max_query 64 → 16: half of the sequence is reserved for the context\n"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_every_kind_of_task_is_guessed_trained_and_predicted(
     Path("notes.md").write_text("mine")
     code, _, complaint = ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "notes.md")
     assert (code, Path("notes.md").read_text()) == (2, "mine")
-    assert "notes.md is there and holds no predictions" in complaint
+    assert "notes.md exists and holds no predictions" in complaint
     assert ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "notes.md", "--replace")[0] == 0
     assert Path("notes.md").read_text() == Path("said.jsonl").read_text()
     if head == "tagging":
@@ -159,7 +159,7 @@ def test_the_tag_scheme_is_printed_saved_and_may_be_named(ernie: Callable[..., O
     code, _, complaint = ernie(*command, "--out", "other", "--scheme", "IOB2")
     assert (code, "train.conll, lines 1 to 3: the tag 'E-X' is none of IOB2" in complaint) == (2, True)
     code, _, complaint = ernie("finetune", "encoder", "--dataset", "msra_ner", "--data", ".", "--scheme", "IOB2")
-    assert (code, "--scheme is for data of your own" in complaint) == (2, True)
+    assert (code, "--scheme is only for your own data" in complaint) == (2, True)
 
 
 def test_a_development_question_without_an_answer_is_refused_before_training(
@@ -186,7 +186,7 @@ BAD = [
     (GOOD, GOOD, ("--text", "sentence"), ["train.tsv, line 1: there is no column 'sentence'", "There is: text, label"]),
     (GOOD, GOOD, ("--text", "a,b,c"), ["--text 'a,b,c' names 3 columns"]),
     (GOOD, GOOD, ("--head", "regression"), ["'yes' is not a number"]),
-    (GOOD, GOOD, ("--task-id", "sentence_distance"), ["knows no task 'sentence_distance'"]),
+    (GOOD, GOOD, ("--task-id", "sentence_distance"), ["has no task 'sentence_distance'"]),
     (GOOD, GOOD, ("epoch=3",), ["epoch: there is no such key. Did you mean 'epochs'?"]),
     (GOOD, GOOD, ("--submission", "x.zip"), ["--dataset glue"]),
 ]
@@ -210,8 +210,8 @@ def test_a_text_of_100000_characters_is_cut_and_that_is_told(ernie: Callable[...
     table("dev.tsv", [*GOOD, *[("w1 " * 40, "yes")] * 2])
     code, shown, warned = ernie(*own("--out", "out"))
     assert code == 0
-    assert "train: 1 of 9 texts are longer than 32 tokens and are cut" in shown
-    assert "dev: 2 of 10 texts are longer than 32 tokens and are cut" in shown
+    assert "train: 1 of 9 texts are truncated to 32 tokens" in shown
+    assert "dev: 2 of 10 texts are truncated to 32 tokens" in shown
     assert warned.count("own: train.tsv: normalised white space in 1 label") == 1
     assert "normalised white space" not in shown
 
@@ -228,7 +228,7 @@ def test_a_span_that_is_not_in_its_context_is_counted_and_one_file_without_any_r
     command = ("finetune", "encoder", "--train", "train.jsonl", "--dev", "dev.jsonl", "--text", "text,pair", *QUICK)
     code, shown, _ = ernie(*command, "--out", "out")
     assert code == 0
-    assert "1 of 3 questions are not learnt from" in shown
+    assert "1 of 3 questions are skipped: no answer occurs in the context" in shown
     Path("train.jsonl").write_text(rows("w8", "w9"))
     code, _, complaint = ernie(*command, "--out", "other")
     assert code == 2
@@ -242,7 +242,7 @@ def test_an_id_that_saw_no_instances_is_refused_by_name(ernie: Callable[..., Out
     made = tiny.write_checkpoint(tmp_path / "run", with_ids=ids, instances=counts)
     code, _, complaint = ernie("finetune", made, *own("--task-id", "ir_relevance")[2:])
     assert code == 2
-    assert "ir_relevance (task id 1) saw no instances" in complaint
+    assert "ir_relevance (task id 1) was not trained" in complaint
     assert "knowledge_masking (9)" in complaint
 
 
@@ -266,7 +266,7 @@ def test_what_is_refused_or_stopped_leaves_no_empty_folder(
 
 def test_from_python_a_missing_file_and_a_string_of_settings_are_named_as_python_has_them(tmp_path: Path) -> None:
     made = tiny.write_checkpoint(tmp_path / "encoder")
-    with pytest.raises(ConfigError, match=r"no train file.*from Python: files=\{'train': F, 'dev': F\}"):
+    with pytest.raises(ConfigError, match=r"no train file given.*from Python: files=\{'train': F, 'dev': F\}"):
         ernie2.finetune(made, out=tmp_path / "out")
     files = {split: table(str(tmp_path / f"{split}.tsv"), GOOD) for split in ("train", "dev")}
     with pytest.raises(ConfigError, match=r"pass a list of strings, \['epochs=1'\], not a string"):
@@ -278,7 +278,7 @@ def test_a_set_without_a_development_file_is_said_not_to_be_measured(ernie: Call
     write_glue(Path("data"))
     Path("data/RTE/dev.tsv").unlink()
     code, _, warned = ernie("finetune", "encoder", "--dataset", "rte", "--data", "data", "--seeds", "1", *QUICK)
-    assert (code, "rte has no dev split here, so its models are not measured on one" in warned) == (0, True)
+    assert (code, "rte has no dev split here, so its models get no dev scores" in warned) == (0, True)
 
 
 def test_sets_and_files_that_are_not_there_are_told(ernie: Callable[..., Outcome]) -> None:
@@ -286,9 +286,9 @@ def test_sets_and_files_that_are_not_there_are_told(ernie: Callable[..., Outcome
     for arguments, words in (
         (("--dataset", "mprc", "--data", "data"), "Did you mean 'mrpc'?"),
         (("--dataset", "mrpc", "--data", "data"), "data holds no file of MRPC"),
-        (("--dataset", "glue", "--data", "data"), "holds none of cola"),
+        (("--dataset", "glue", "--data", "data"), "has no subfolder with the files of any of cola"),
         (("--dataset", "mrpc"), "needs --data"),
-        ((), "there is no train file. Give --dataset NAME --data DIR, or for data of your own --train F --dev F"),
+        ((), "no train file given. Use --dataset NAME --data DIR, or for your own data --train F --dev F"),
     ):
         code, _, complaint = ernie("finetune", "encoder", *arguments)
         assert (code, words in complaint) == (2, True), complaint

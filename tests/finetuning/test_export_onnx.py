@@ -127,12 +127,12 @@ def test_what_is_there_is_not_replaced_and_a_task_id_is_in_a_tuned_model_already
 ) -> None:
     monkeypatch.setattr(exporting_onnx, "find_spec", lambda _: object())
     model = saved(tmp_path, "classification")
-    with pytest.raises(StorageError, match="exists already"):
+    with pytest.raises(StorageError, match="already exists"):
         export(model, tmp_path)
-    with pytest.raises(ConfigError, match="has its task id in it"):
+    with pytest.raises(ConfigError, match="is fine-tuned for one task id"):
         export(model, tmp_path / "onnx", "1")
 
 
 def test_a_recurrent_encoder_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="its encoder has kind=gru, norm=pre"):
+    with pytest.raises(CheckpointError, match="the encoder has kind=gru, norm=pre"):
         exporting_onnx._check_exportable(Path("x"), EncoderSettings(kind="gru", norm="pre"))

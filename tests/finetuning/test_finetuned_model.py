@@ -131,7 +131,7 @@ def recurrent(folder: Path, head: Head) -> tuple[EncoderWithHead, FinetunedConfi
 def test_a_folder_that_is_not_fine_tuned_is_refused_with_what_makes_one(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"not a model fine-tuned by ernie2.*ernie2 finetune"):
         load_finetuned(tiny.write_checkpoint(tmp_path / "checkpoint"))
-    with pytest.raises(CheckpointError, match=r"there is no config.json"):
+    with pytest.raises(CheckpointError, match=r"it has no config.json"):
         load_finetuned(tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_a_tagger_that_does_not_say_its_tag_scheme_is_refused(tmp_path: Path) ->
     config = json.loads((folder / "config.json").read_text())
     assert config["ernie2_finetuned"].pop("scheme", "no key") is None
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"does not say the tag scheme.*Fine-tune again"):
+    with pytest.raises(CheckpointError, match=r"has no tag scheme.*Fine-tune again"):
         load_finetuned(folder)
 
 
@@ -171,7 +171,10 @@ def test_a_key_that_is_missing_and_a_label_that_stands_twice_are_named(tmp_path:
     _, _, folder = saved(tmp_path, "classification")
     written = json.loads((folder / "config.json").read_text())
     first, *_ = written["ernie2_finetuned"]["labels"]
-    for key, value, said in (("dataset", None, "dataset: this key is required"), ("labels", [first] * 2, "twice")):
+    for key, value, said in (
+        ("dataset", None, "dataset: this key is required"),
+        ("labels", [first] * 2, "duplicate label"),
+    ):
         config = {name: one for name, one in written["ernie2_finetuned"].items() if name != key}
         if value is not None:
             config[key] = value

@@ -79,8 +79,8 @@ def test_predictions_come_in_the_order_of_the_ids() -> None:
     ("name", "values", "message"),
     [
         ("WNLI", ["0"] * 145, "WNLI.tsv: 145 rows, the official test file has 146"),
-        ("WNLI", ["entailment"] * 146, "WNLI.tsv: 'entailment' is none of its labels 0, 1"),
-        ("RTE", ["1"] * 3000, "RTE.tsv: '1' is none of its labels entailment, not_entailment"),
+        ("WNLI", ["entailment"] * 146, "WNLI.tsv: 'entailment' is not one of 0, 1"),
+        ("RTE", ["1"] * 3000, "RTE.tsv: '1' is not one of entailment, not_entailment"),
         ("STS-B", [float("nan")] * 1379, "STS-B.tsv: 'nan' is not a number from 0 to 5"),
     ],
 )
@@ -113,7 +113,7 @@ def test_the_best_on_dev_predicts_and_what_has_no_figures_never_does() -> None:
         )
 
     assert best_run("mrpc", [of(0, 80, 70), of(1, 70, 90), of(2, math.nan), of(3)]).seed == 1
-    with pytest.raises(DataError, match="no run of mrpc has figures"):
+    with pytest.raises(DataError, match="no run of mrpc has dev scores"):
         best_run("mrpc", [of(0)])
 
 

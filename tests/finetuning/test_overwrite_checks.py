@@ -41,7 +41,7 @@ def test_former_predictions_may_be_overwritten(tmp_path: Path, content: str) -> 
 def test_any_other_file_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "README.md"
     file.write_bytes(content)
-    with pytest.raises(StorageError, match=r"README.md is there and holds no predictions; .*--replace"):
+    with pytest.raises(StorageError, match=r"README.md exists and holds no predictions. .*--replace"):
         check_predictions_file(file)
 
 
@@ -56,7 +56,7 @@ def test_what_is_no_ordinary_file_is_left_to_the_writer(tmp_path: Path) -> None:
 def test_results_do_not_go_into_a_folder_of_another_kind(tmp_path: Path, name: str, what: str) -> None:
     check_results_folder(tmp_path)
     (tmp_path / name).write_text("{}")
-    with pytest.raises(ConfigError, match=rf"holds {what} \({name}\); name another folder with --out"):
+    with pytest.raises(ConfigError, match=rf"holds {what} \({name}\). Give another folder with --out"):
         check_results_folder(tmp_path)
 
 
@@ -67,5 +67,5 @@ def test_a_submission_replaces_only_a_zip(tmp_path: Path) -> None:
         packed.writestr("a", "b")
     check_submission_file(file)
     file.write_text("notes")
-    with pytest.raises(StorageError, match=r"glue.zip is there and is no zip"):
+    with pytest.raises(StorageError, match=r"glue.zip exists and is not a zip file"):
         check_submission_file(file)

@@ -123,13 +123,13 @@ def test_full_data_is_compared_and_a_subset_says_so() -> None:
     assert words == "Full data."
     rows, words = paper_comparison(data(train="subset", dev="official"), LARGE, "dev")
     assert len(rows) == 3
-    assert words == "Not comparable as it stands: only a subset of train was used."
+    assert words == "Not comparable: only a subset of train was used."
 
 
 def test_an_encoder_of_another_shape_than_the_papers_says_so() -> None:
     rows, words = paper_comparison(data(train="official", dev="official"), (24, 512), "dev")
     assert len(rows) == 3
-    assert words == "Not comparable as it stands: this encoder has 24 layers × 512, the paper's 24 × 1024."
+    assert words == "Not comparable: this encoder has 24 layers × 512, the paper's 24 × 1024."
     _, words = paper_comparison(data("xnli", train="subset", dev="official"), (4, 256), "dev")
     assert "only a subset of train was used; this encoder has 4 layers × 256, the paper's 12 × 768." in words
 
@@ -149,4 +149,4 @@ def test_each_half_of_mnli_has_its_own_figure() -> None:
     assert [row.values for row in paper_comparison(mnli, BASE, "test_mismatched")[0]] == [(83.4,), (85.5,)]
     rows, words = paper_comparison(mnli, LARGE, "dev_mismatched")
     assert not rows
-    assert words == "The paper reports no figure for mnli, a large model, dev_mismatched."
+    assert words == "The paper reports no result for mnli, large model, dev_mismatched."

@@ -50,7 +50,7 @@ def test_a_result_without_its_model_is_trained_again_and_that_is_said(
     weights.unlink()
     (again,) = run_seeds(job(tmp_path), [0])
     assert (
-        "seed-0 has a result, but its model is missing or not whole: seed 0 is trained again" in capsys.readouterr().err
+        "seed-0 has a result, but its model is missing or incomplete. Training seed 0 again" in capsys.readouterr().err
     )
     assert weights.read_bytes() == whole
     assert again.losses == first.losses
@@ -149,7 +149,7 @@ def test_a_run_that_a_hook_stops_leaves_no_result_and_is_done_again(tmp_path: Pa
         def stop_reason(self) -> str | None:
             return "two steps are enough" if self.steps == 2 else None
 
-    with pytest.raises(RunStopped, match=r"two steps are enough; step 2 of 4 is done, .* not saved\. The same command"):
+    with pytest.raises(RunStopped, match=r"enough: stopped at step 2 of 4\. .* not saved; the same command"):
         run_seeds(replace(job(tmp_path), hooks=(Stops,)), [0])
     assert not (tmp_path / "made-up/seed-0/result.json").exists()
     (done,) = run_seeds(job(tmp_path), [0])

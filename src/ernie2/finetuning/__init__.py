@@ -1,1 +1,1 @@
-"""Checkpoints and labelled data → scores: a pre-trained encoder fine-tuned, and measured to the official metrics."""
+"""Fine-tune checkpoints on labelled data, score them with the official metrics, and predict."""

@@ -1,4 +1,4 @@
-"""Write a fine-tuned model, or a bare encoder, as ONNX."""
+"""Export a fine-tuned model or a pre-trained encoder to ONNX."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ from ernie2.storage.json_files import read_json
 
 FILE = "model.onnx"
 TOLERANCE = 1e-5
-"""Largest difference between ONNX and torch that is accepted, relative to the largest output where that is above 1."""
+"""Largest accepted difference between ONNX and torch, relative to the largest output if that is above 1."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The folder that was written, the names of the outputs of its `model.onnx`, and the largest difference to torch on
-    made-up batches of two shapes."""
+    """The folder written, the output names of its `model.onnx`, and the largest difference to torch.
+
+    The difference is measured on random batches of two shapes.
+    """
 
     folder: Path
     outputs: tuple[str, ...]
@@ -48,7 +50,7 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class _OnnxSource:
-    """A network that takes padded ids, with what goes beside it."""
+    """A network on padded ids, and the files to write with it."""
 
     network: nn.Module
     outputs: tuple[str, ...]
@@ -58,19 +60,19 @@ class _OnnxSource:
 
 
 def export(model: str | Path, destination: str | Path, task_id: str | None = None) -> ExportResult:
-    """Writes `destination`: model.onnx with dynamic batch and length, tokeniser and config.json; whole or not at all.
+    """Write the folder `destination` atomically: model.onnx with dynamic batch and length, tokeniser and config.json.
 
-    `model` is a folder that `finetune` left, or any checkpoint, whose encoder alone is written then
-    (last_hidden_state, pooler_output where it has a pooler), under `task_id` (a name or a row, 0 by default). What is
-    written is run by onnxruntime and compared with torch before it is put into its place. Raises `ConfigError` where
-    the packages are not installed, `CheckpointError` for a recurrent encoder, `StorageError` where `destination` exists
-    or cannot be written.
+    `model`: a folder that `finetune` wrote, or any checkpoint. Of a checkpoint only the encoder is exported
+    (last_hidden_state, and pooler_output if it has a pooler), with the task id `task_id` (a name or a row, default 0).
+    The file is checked with onnxruntime against torch before it is published. Raises `ConfigError` if a package is
+    missing, `CheckpointError` for an encoder that `ErnieModel` cannot represent, `RunFailed` if the outputs differ,
+    `StorageError` if `destination` exists or cannot be written.
     """
     model, destination = Path(model), Path(destination)
-    if lacking := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ConfigError(f"ONNX needs {', '.join(lacking)}: {install_advice('onnx')}.")
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise ConfigError(f"ONNX needs {', '.join(missing)}: {install_advice('onnx')}.")
     if destination.exists():
-        raise StorageError(f"{destination} exists already; name a folder that does not, or move that one away.")
+        raise StorageError(f"{destination} already exists. Give another folder, or move it away.")
     source = _load_finetuned(model, task_id) if _is_finetuned(model) else _load_encoder(model, task_id)
     with staged_folder(destination) as staging:
         _write_onnx(staging / FILE, source)
@@ -84,30 +86,30 @@ def export(model: str | Path, destination: str | Path, task_id: str | None = Non
 
 
 def max_difference(file: Path, network: nn.Module, settings: EncoderSettings) -> float:
-    """The largest difference between onnxruntime and torch over made-up batches of two shapes, with padding.
+    """Return the largest difference between onnxruntime and torch on random padded batches of two shapes.
 
-    Raises `RunFailed` where it is above `TOLERANCE`.
+    Raises `RunFailed` if it is above `TOLERANCE`.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     worst = 0.0
     for texts, length in ((1, 7), (3, 16)):
-        given = _random_inputs(texts, length, settings)
-        theirs = session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, given, strict=True)})
+        inputs = _random_inputs(texts, length, settings)
+        theirs = session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)})
         with torch.inference_mode():
-            made = network(*given)
-        ours = made if isinstance(made, tuple) else (made,)
+            outputs = network(*inputs)
+        ours = outputs if isinstance(outputs, tuple) else (outputs,)
         for one, other in zip(ours, theirs, strict=True):
-            real, found = (_unpadded(values, given[1].numpy()) for values in (one.numpy(), other))
-            worst = max(worst, float(np.abs(real - found).max() / max(1.0, np.abs(real).max())))
+            expected, actual = (_unpadded(values, inputs[1].numpy()) for values in (one.numpy(), other))
+            worst = max(worst, float(np.abs(expected - actual).max() / max(1.0, np.abs(expected).max())))
     if not worst <= TOLERANCE:
-        raise RunFailed(f"ONNX and torch differ by {worst:.1e}, more than {TOLERANCE:g}; nothing was written.")
+        raise RunFailed(f"ONNX and torch differ by {worst:.1e}, more than {TOLERANCE:g}. Nothing was written.")
     return worst
 
 
 def _write_onnx(file: Path, source: _OnnxSource) -> None:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators of libraries that are not there
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # warns of operators of packages not installed
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=source.settings.position_rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -125,8 +127,10 @@ def _write_onnx(file: Path, source: _OnnxSource) -> None:
 
 
 def _random_inputs(texts: int, length: int, settings: EncoderSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """ids, mask and segments of texts of which all but the first are padded by 2 tokens; ids any model has. They are no
-    longer than the encoder takes."""
+    """Return random ids, mask and segments, at most as long as the encoder allows.
+
+    All texts but the first are padded by 2 tokens. The ids are small, so that every model has them.
+    """
     length = min(length, settings.position_rows)
     ids = torch.from_numpy(np.random.default_rng(0).integers(1, 16, (texts, length)))
     mask, types = torch.ones_like(ids), torch.zeros_like(ids)
@@ -136,7 +140,7 @@ def _random_inputs(texts: int, length: int, settings: EncoderSettings) -> tuple[
 
 
 def _unpadded(values: Any, mask: Any) -> Any:
-    """Of values (B, L, …) those at tokens; of (B, …) all."""
+    """Return values (B, L, …) without padding, values (B, …) unchanged."""
     return values[mask.astype(bool)] if values.ndim > 1 and values.shape[:2] == mask.shape else values
 
 
@@ -150,7 +154,7 @@ def _is_finetuned(folder: Path) -> bool:
 
 def _load_finetuned(folder: Path, task_id: str | None) -> _OnnxSource:
     if task_id is not None:
-        raise ConfigError(f"{folder} is fine-tuned and has its task id in it; leave --task-id out.")
+        raise ConfigError(f"{folder} is fine-tuned for one task id. Remove --task-id.")
     finetuned = load_finetuned(folder)
     _check_exportable(folder, finetuned.model.encoder.settings)
     outputs = ("start_logits", "end_logits") if finetuned.model.head == "span" else ("logits",)
@@ -170,7 +174,7 @@ def _load_encoder(checkpoint: Path, task_id: str | None) -> _OnnxSource:
         log_warning(note)
     _check_exportable(checkpoint, source.stored.settings)
     row = 0 if task_id is None else source.task_id(task_id, DEFAULT_SETTINGS)[0]
-    carrier, new = source.build(DEFAULT_SETTINGS, 0)  # of the settings only dropout is read, and none is applied
+    carrier, new = source.build(DEFAULT_SETTINGS, 0)  # only dropout is read, and eval() disables it
     pooled = not any(name.startswith("encoder.pooler.") for name in new)
     outputs = ("last_hidden_state", "pooler_output") if pooled else ("last_hidden_state",)
     config = hf_config(carrier.settings, carrier.vocab_size, source.stored.task_ids, (), source.tokenizer.pad_id)
@@ -179,21 +183,21 @@ def _load_encoder(checkpoint: Path, task_id: str | None) -> _OnnxSource:
 
 
 class _EncoderOnly(nn.Module):
-    """An encoder with named outputs."""
+    """An encoder as a function of padded ids."""
 
     def __init__(self, dense: PaddedEncoder, pooled: bool) -> None:
         super().__init__()
         self.dense, self.pooled = dense, pooled
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
-        """Three (B, L) int64 -> hidden states (B, L, H) and, where there is a pooler, (B, H)."""
+        """Three (B, L) int64 -> hidden states (B, L, H) and, with a pooler, (B, H)."""
         hidden = self.dense(input_ids, attention_mask, token_type_ids)
         return (hidden, self.dense.pool(hidden)) if self.pooled else (hidden,)
 
 
 def _check_exportable(folder: Path, settings: EncoderSettings) -> None:
-    if lacking := unsupported_by_hf(settings):
+    if unsupported := unsupported_by_hf(settings):
         raise CheckpointError(
-            f"{folder}: its encoder has {', '.join(lacking)}; only what Hugging Face's ErnieModel can be is written "
-            "as ONNX."
+            f"{folder}: the encoder has {', '.join(unsupported)}. ONNX export supports only encoders that Hugging "
+            "Face's ErnieModel can represent."
         )

@@ -1,4 +1,4 @@
-"""Turn a checkpoint and labelled data into fine-tuned models and scores."""
+"""Fine-tune a checkpoint on labelled data and score it: the API function `ernie2.finetune`."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ _FILES_HINT = "--train F --dev F (from Python: files={'train': F, 'dev': F})"
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """The folder of results, and by data set its models: seed-k/model, loaded by `transformers` and `predict`.
+    """Results of `finetune`.
 
-    `record` is what results.json holds.
+    `folder`: folder of the results. `models`: dataset -> model folders (seed-k/model), which `transformers` and
+    `predict` load. `record`: contents of results.json.
     """
 
     folder: Path
@@ -64,59 +65,58 @@ def finetune(
     parallel: int | None = None,
     hooks: Sequence[HookSource] = (),
 ) -> FinetuneResult:
-    """Fine-tunes a checkpoint of any kind on declared data sets or on files of your own, and measures it.
+    """Fine-tune a checkpoint of any kind on declared datasets or on your own files, and score it.
 
-    `dataset`: a name of `datasets.registry.DATASETS`, or a group ("glue", "chinese"), read from the folder `data` or
-    from `files` (split -> file). Without a `dataset`, `files` are your own (train, dev, test), with the columns `text`
-    ("a" or "a,b") and `label`; `head` says the kind of task where the guess is wrong, `scheme` the tag scheme. Settings
-    are the paper's for a model of this size; `settings` are "key=value" overrides. `seeds`: number of runs (5 for the
-    paper's sets, 1 for your own). `submission`: a zip for the GLUE server, with `dataset="glue"`.
-    `hooks`: classes of `ernie2.training.hooks.base.Hook`, or names of hooks, that take part in every run.
+    `dataset`: a name of `datasets.registry.DATASETS` or a group ("glue", "chinese"), read from the folder `data` or
+    from `files` (split -> file). Without it, `files` are your own (train, dev, test), with the columns `text`
+    ("a" or "a,b") and `label`; `head` and `scheme` override the detected kind of task and tag scheme.
+    `settings`: "key=value" overrides of the paper's settings for this model size. `seeds`: number of runs (by default
+    5 for the paper's datasets, 1 for your own). `submission`: write a zip for the GLUE server; needs `dataset="glue"`.
+    `hooks`: classes of `ernie2.training.hooks.base.Hook`, or names of hooks, for every run.
 
-    Leaves out/<data set>/seed-k with result.json and model, and out/results.json, results.md and results.html; runs
-    that are finished there are not done again. Raises `ConfigError`, `DataError`, `CheckpointError` for what cannot be
-    done, before any training.
+    Writes out/DATASET/seed-k with result.json and model, and out/results.json, results.md and results.html. Finished
+    runs in `out` are reused. Raises `ConfigError`, `DataError` or `CheckpointError` before any training.
     """
-    create_hooks(hooks)  # what cannot be made is refused before any work
+    create_hooks(hooks)  # fail before any work
     if out is not None:
         check_results_folder(Path(out))
     if submission is not None:
         check_submission_file(Path(submission))
     pretrained = load_pretrained(checkpoint, tokenizer)
-    named, absent = _load_datasets(dataset, data, dict(files or {}), text, label, head, scheme)
+    datasets, absent = _load_datasets(dataset, data, dict(files or {}), text, label, head, scheme)
     if submission is not None:
-        _check_submission_data(dataset, named, absent)
-    folder = Path(out) if out is not None else Path("finetuned") / _checkpoint_name(pretrained.where)
+        _check_submission_data(dataset, datasets, absent)
+    folder = Path(out) if out is not None else Path("finetuned") / _checkpoint_name(pretrained.path)
     jobs = [
         _build_job(pretrained, one, settings, task_id, folder, hooks)
-        for one in named.values()
+        for one in datasets.values()
         if one.trained_on is None
     ]
-    unfinished = unfinished_note(pretrained.where, pretrained.stored.where)
-    remarks = [
+    unfinished = unfinished_note(pretrained.path, pretrained.stored.where)
+    notes = [
         *([unfinished] if unfinished else []),
         *pretrained.tokenizer.notes,
-        *_dataset_notes(data, named, absent, note_unlabelled=submission is None),
+        *_dataset_notes(data, datasets, absent, note_unlabelled=submission is None),
     ]
-    for remark in remarks:
-        log_warning(remark)
+    for note in notes:
+        log_warning(note)
     with _results_folder(folder):
-        runs, results = _run_jobs(jobs, named, seeds, parallel, tokenizer)
+        runs, results = _run_jobs(jobs, datasets, seeds, parallel, tokenizer)
         if submission is not None:
-            chosen = predict_submission(Path(submission), named, runs, available_devices()[0])
-            remarks.append("submission: " + ", ".join(f"{name} by seed {seed}" for name, seed in chosen.items()))
-            log_result(f"Submission: {submission}; the run that is best on dev predicted each test file")
-        record = build_record(results, **_run_info(jobs[0][0], remarks, results))
+            chosen = predict_submission(Path(submission), datasets, runs, available_devices()[0])
+            notes.append("submission: " + ", ".join(f"{name} by seed {seed}" for name, seed in chosen.items()))
+            log_result(f"Submission: {submission}, predicted by the best run on dev of each dataset")
+        record = build_record(results, **_run_info(jobs[0][0], notes, results))
         _log_glue_score(record, results)
         write_results(folder, record)
     return FinetuneResult(
-        folder, {name: tuple(run.folder / MODEL for run in found) for name, found in runs.items()}, record
+        folder, {name: tuple(run.folder / MODEL for run in done) for name, done in runs.items()}, record
     )
 
 
 @contextmanager
 def _results_folder(folder: Path) -> Iterator[None]:
-    """Lock the folder of results; where nothing comes of it, leave no empty folder that was made for it."""
+    """Lock the folder of results; on failure, remove the empty folders created for it."""
     new = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         with FolderLock(folder, alternative="name another folder with --out"):
@@ -133,68 +133,71 @@ def _results_folder(folder: Path) -> Iterator[None]:
 
 def _run_jobs(
     jobs: Sequence[tuple[Job, tuple[str, ...]]],
-    named: Mapping[str, LabelledData],
+    datasets: Mapping[str, LabelledData],
     seeds: int | None,
     parallel: int | None,
     tokenizer: str | None,
 ) -> tuple[dict[str, list[RunResult]], list[DatasetResult]]:
-    """(runs by data set, outcomes of every set, those that are only scored included); the folder of jobs is locked."""
+    """Return (runs by dataset, results of every dataset, diagnostics included). The caller locks the folder."""
     runs: dict[str, list[RunResult]] = {}
     results: list[DatasetResult] = []
     for job, notes in jobs:
-        said = _log_job(job, notes)
+        logged = _log_job(job, notes)
         name, shared = job.data.name, (job.settings, job.pretrained.shape, job.task_id, job.folder)
         count = seeds or (job.settings.runs if name in DATASETS else 1)
         runs[name] = run_seeds(job, range(count), parallel=parallel, tokenizer=tokenizer)
-        made = summarise_runs(job.data, runs[name], *shared)
+        result = summarise_runs(job.data, runs[name], *shared)
         log_result(
-            "\n".join(format_result(replace(made, notes=tuple(note for note in made.notes if note not in said))))
+            "\n".join(format_result(replace(result, notes=tuple(note for note in result.notes if note not in logged))))
         )
-        results.append(replace(made, notes=(*notes, *made.notes)))
-        for one in named.values():
+        results.append(replace(result, notes=(*notes, *result.notes)))
+        for one in datasets.values():
             if one.trained_on == name and one.splits["test"].labelled:
-                whole, scored = score_diagnostic(one, job.data, runs[name], available_devices()[0])
-                results.append(summarise_runs(whole, scored, *shared))
+                diagnostic, scored = score_diagnostic(one, job.data, runs[name], available_devices()[0])
+                results.append(summarise_runs(diagnostic, scored, *shared))
                 log_result("\n".join(format_result(results[-1])))
     return runs, results
 
 
 def _dataset_notes(
-    data: str | None, named: Mapping[str, LabelledData], absent: Sequence[str], *, note_unlabelled: bool
+    data: str | None, datasets: Mapping[str, LabelledData], absent: Sequence[str], *, note_unlabelled: bool
 ) -> list[str]:
-    """What is said of sets without a run; `told`: of those that only a submission is predicted for, too."""
-    bare = [
+    """Return notes on datasets without a run; `note_unlabelled`: also on those that only a submission predicts."""
+    unlabelled = [
         one
-        for one in named.values()
+        for one in datasets.values()
         if note_unlabelled and one.trained_on and not any(s.labelled for s in one.splits.values())
     ]
     return [
         *([f"not in {data}: {', '.join(absent)}"] if absent else []),
         *(
-            f"{one.name} has no dev split here, so its models are not measured on one"
-            for one in named.values()
+            f"{one.name} has no dev split here, so its models get no dev scores"
+            for one in datasets.values()
             if one.trained_on is None and not any(split.startswith("dev") for split in one.splits)
         ),
-        *(f"{one.name} has no labels here: the {one.trained_on} model predicts it with --submission" for one in bare),
+        *(
+            f"{one.name} has no labels here: the {one.trained_on} model predicts it with --submission"
+            for one in unlabelled
+        ),
     ]
 
 
-def _check_submission_data(dataset: str | None, named: Mapping[str, LabelledData], absent: Sequence[str]) -> None:
+def _check_submission_data(dataset: str | None, datasets: Mapping[str, LabelledData], absent: Sequence[str]) -> None:
     if dataset is None or dataset.lower() != "glue":
         raise ConfigError("--submission needs all of GLUE: --dataset glue --data FOLDER.")
     if absent:
         raise DataError(
-            f"a submission needs every set of GLUE, with training and test files; missing: {', '.join(absent)}."
+            f"a submission needs all datasets of GLUE, with training and test files; missing: {', '.join(absent)}."
         )
-    check_test_files(named)
+    check_test_files(datasets)
 
 
 def _log_glue_score(record: Mapping[str, Any], results: Sequence[DatasetResult]) -> None:
-    """Say the GLUE score where there is one, or why there is none."""
+    """Log the GLUE score, or why there is none."""
     if record["glue_score"] is not None:
-        part = [one.dataset for one in results if one.standing != "official"]
-        words = f" (not comparable: {', '.join(part)} not whole)" if part else ""
-        log_result(f"GLUE score on development data: {record['glue_score']:.1f}{words}")
+        unofficial = [one.dataset for one in results if one.standing != "official"]
+        note = f" (not comparable: not the full official data of {', '.join(unofficial)})" if unofficial else ""
+        log_result(f"GLUE score on development data: {record['glue_score']:.1f}{note}")
     if record["glue_withheld"]:
         log_result(record["glue_withheld"])
 
@@ -208,13 +211,13 @@ def _load_datasets(
     head: str | None,
     scheme: str | None,
 ) -> tuple[dict[str, LabelledData], tuple[str, ...]]:
-    """The data sets by name, and those of a group that are not there."""
+    """Return (datasets by name, missing datasets of the group)."""
     if dataset is None:
         if folder is not None:
-            raise ConfigError(f"--data {folder} needs --dataset: one of {', '.join((*DATASETS, *GROUPS))}.")
+            raise ConfigError(f"--data {folder} needs --dataset, one of {', '.join((*DATASETS, *GROUPS))}.")
         if missing := [split for split in ("train", "dev") if split not in files]:
             raise ConfigError(
-                f"there is no {missing[0]} file. Give --dataset NAME --data DIR, or for data of your own {_FILES_HINT} "
+                f"no {missing[0]} file given. Use --dataset NAME --data DIR, or for your own data {_FILES_HINT} "
                 "with --text COLUMN --label COLUMN."
             )
         train, dev, test = files["train"], files["dev"], files.get("test")
@@ -222,39 +225,37 @@ def _load_datasets(
         return {one.name: one}, ()
     if head is not None or scheme is not None:
         option = "head" if head is not None else "scheme"
-        raise ConfigError(f"--{option} is for data of your own; that of {dataset} is declared.")
+        raise ConfigError(f"--{option} is only for your own data; {dataset} declares it. Remove --{option}.")
     if dataset.lower() in GROUPS:
         if folder is None:
-            raise ConfigError(
-                f"--dataset {dataset} needs --data, the folder that holds the sets, each in one of its own."
-            )
-        there, absent = find_available(dataset.lower(), folder)
-        if not there:
-            raise DataError(f"{folder} holds none of {', '.join(GROUPS[dataset.lower()])} in a folder of its own.")
-        found = {name: load_dataset(name, folder) for name in there}
-        bare = [name for name, one in found.items() if one.trained_on is None and "train" not in one.splits]
-        left = {name: one for name, one in found.items() if name not in bare}
-        if not any(one.trained_on is None for one in left.values()):
-            raise DataError(f"{folder} has no training file of any set of {dataset}.")
-        return left, (*absent, *(f"{name} (no training file)" for name in bare))
+            raise ConfigError(f"--dataset {dataset} needs --data, the folder with one subfolder per dataset.")
+        present, absent = find_available(dataset.lower(), folder)
+        if not present:
+            raise DataError(f"{folder} has no subfolder with the files of any of {', '.join(GROUPS[dataset.lower()])}.")
+        loaded = {name: load_dataset(name, folder) for name in present}
+        untrainable = [name for name, one in loaded.items() if one.trained_on is None and "train" not in one.splits]
+        usable = {name: one for name, one in loaded.items() if name not in untrainable}
+        if not any(one.trained_on is None for one in usable.values()):
+            raise DataError(f"{folder} has no training file of any dataset of {dataset}.")
+        return usable, (*absent, *(f"{name} (no training file)" for name in untrainable))
     if folder is None and not files:
-        raise ConfigError(f"--dataset {dataset} needs --data, the folder that holds it, or its files: {_FILES_HINT}.")
+        raise ConfigError(f"--dataset {dataset} needs --data, the folder with its files, or the files: {_FILES_HINT}.")
     one = load_dataset(dataset, folder, files)
     if one.trained_on:
         raise ConfigError(
-            f"{one.name} has no training file: the model of {one.trained_on} predicts it. Fine-tune "
-            "on that, or on the whole group."
+            f"{one.name} has no training file: the {one.trained_on} model predicts it. Fine-tune on {one.trained_on}, "
+            "or on the entire group."
         )
     return {one.name: one} | _diagnostics(one.name, folder), ()
 
 
 def _diagnostics(name: str, folder: str | None) -> dict[str, LabelledData]:
-    """The labelled sets in `folder` that a model of the set `name` is scored on besides its own."""
+    """Return the labelled diagnostic datasets in `folder` that the model of `name` is scored on too."""
     names = [other for other, one in DATASETS.items() if folder is not None and one.trained_on == name]
-    found = [
+    loaded = [
         load_dataset(other, folder) for other in names if find_files(DATASETS[other], folder or "", include_root=False)
     ]
-    return {one.name: one for one in found if one.splits["test"].labelled}
+    return {one.name: one for one in loaded if one.splits["test"].labelled}
 
 
 def _build_job(
@@ -265,32 +266,30 @@ def _build_job(
     folder: Path,
     hooks: Sequence[HookSource],
 ) -> tuple[Job, tuple[str, ...]]:
-    """The job of a data set, and what is said of its settings."""
+    """Return the job of a dataset, and notes on its settings."""
     data.require_split("train")
     base = settings_for(data.name, pretrained.size) if data.name in DATASETS else default_settings(data.head)
-    settings, told = fit_lengths(apply_assignments(base, overrides), pretrained, data.head)
+    settings, length_notes = fit_lengths(apply_assignments(base, overrides), pretrained, data.head)
     explicit = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
-    row, words = pretrained.task_id(task_id, settings, explicit=explicit)
-    chosen = data.limit_train_examples(settings.train_examples)
-    job = Job(pretrained, chosen, settings, row, folder / data.name, tuple(hooks))
-    return job, (*told, *([words] if words else []), *data.reasons)
+    row, row_note = pretrained.task_id(task_id, settings, explicit=explicit)
+    limited = data.limit_train_examples(settings.train_examples)
+    job = Job(pretrained, limited, settings, row, folder / data.name, tuple(hooks))
+    return job, (*length_notes, *([row_note] if row_note else []), *data.reasons)
 
 
-def _checkpoint_name(where: Path) -> str:
-    """A name for a checkpoint's results: runs/b -> b, runs/b/hf -> b."""
-    whole = where.resolve()
-    return (
-        whole.parent.name if whole.name in ("hf", "model", "params") else whole.stem if whole.is_file() else whole.name
-    )
+def _checkpoint_name(path: Path) -> str:
+    """Return a folder name for a checkpoint: runs/b -> b, runs/b/hf -> b."""
+    path = path.resolve()
+    return path.parent.name if path.name in ("hf", "model", "params") else path.stem if path.is_file() else path.name
 
 
 def _log_job(job: Job, notes: Sequence[str]) -> list[str]:
-    """Say how a job is trained; return what was changed or left out in the files of its data, which is said with it."""
+    """Log the settings of a job and all notes; return the notes on changes to its data, so that they appear once."""
     settings, device = job.settings, available_devices()[0]
     log_info(
         f"\n{job.data.name}: {job.data.head}, {len(job.data.require_split('train').examples):,} training examples, "
-        f"{quantity(settings.epochs, 'epoch')}, batch {settings.batch}, rate {settings.peak_lr:g}, "
-        f"{settings.max_length} tokens, task id {job.task_id}; "
+        f"{quantity(settings.epochs, 'epoch')}, batch size {settings.batch}, peak_lr {settings.peak_lr:g}, "
+        f"{settings.max_length} tokens, task id {job.task_id}, "
         f"on {device} in {choose_precision(settings.precision, device)}"
     )
     changed = list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
@@ -305,14 +304,14 @@ def _log_job(job: Job, notes: Sequence[str]) -> list[str]:
 def _run_info(job: Job, notes: Sequence[str], results: Sequence[DatasetResult]) -> dict[str, Any]:
     pretrained, device = job.pretrained, available_devices()[0]
     encoder = pretrained.stored.settings
-    ran = {seed for one in results for row in one.rows for seed in row.values}
+    finished = {seed for one in results for row in one.rows for seed in row.values}
     return {
         "kind": "finetuning",
-        "checkpoint": str(pretrained.where),
+        "checkpoint": str(pretrained.path),
         "layout": pretrained.stored.layout,
         "size": pretrained.size,
         "encoder": {"layers": encoder.layers, "hidden": encoder.hidden, "kind": encoder.kind},
-        "seeds": sorted(ran | {seed for one in results for seed in one.diverged}),
+        "seeds": sorted(finished | {seed for one in results for seed in one.diverged}),
         "device": str(device),
         "precision": choose_precision(job.settings.precision, device),
         "notes": list(notes),

@@ -1,11 +1,11 @@
-"""A fine-tuned model on disk: a folder that `transformers` loads as the class for its kind of task, and we load too.
+"""Save and load fine-tuned models, in folders that `transformers` loads too.
 
-ErnieForSequenceClassification (a class, several, a number), ErnieForTokenClassification or ErnieForQuestionAnswering,
-with label names. A head on mean-pooled states, for which there is no such class, lies beside an ErnieModel; a recurrent
-encoder becomes a folder of ours. What else it takes to read texts is in `ernie2_finetuned`.
+The class is ErnieForSequenceClassification (class, several labels, number), ErnieForTokenClassification or
+ErnieForQuestionAnswering, with label names. A head on mean-pooled states has no such class: its tensors are added to
+an ErnieModel. A recurrent encoder is saved in our own format. Everything else that prediction needs is in the key
+`ernie2_finetuned` of the config.
 
-The row of the task embedding that was trained is written as row 0, which `transformers` takes when none is given; the
-two rows change places.
+The trained row of the task embedding is swapped with row 0, the default of `transformers`.
 """
 
 from __future__ import annotations
@@ -50,37 +50,37 @@ _OWN_LINEAR = "tuned.linear."
 
 
 class FinetunedConfig(SettingsModel):
-    """What a fine-tuned model must know besides its parameters."""
+    """Metadata of a fine-tuned model, saved in its config file."""
 
     head: Head
     labels: tuple[str, ...]
     settings: FineTuningSettings
     dataset: str
     texts: tuple[str, ...] = ("text",)
-    """Names of the columns it was trained on."""
+    """Names of the text columns of the training data."""
     positive: str | None = None
     answer_rules: str | None = None
     metrics: tuple[str, ...] = ()
     per_character: bool = False
-    """Every token of its training was one character, so plain text is tagged character by character."""
+    """Training tokens were single characters, so plain text is tagged per character."""
     scheme: Scheme | None = None
-    """How its tags mark entities; None where they mark none."""
+    """Tag scheme; None if the tags mark no entities."""
     null_threshold: float | None = None
-    """The null score above which a question gets the empty answer; None where all are answered."""
+    """Null score above which the answer is empty; None if all questions are answered."""
     task_id: int = 0
-    """The row it was trained with, before it became row 0."""
+    """Row of the task embedding in training, before the swap with row 0."""
 
     @field_validator("labels")
     @classmethod
     def _check_unique(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         if twice := [name for name, count in Counter(labels).items() if count > 1]:
-            raise ValueError(f"{', '.join(map(repr, twice))} stands there twice")
+            raise ValueError(f"duplicate label {', '.join(map(repr, twice))}")
         return labels
 
 
 @dataclass(frozen=True)
 class FinetunedModel:
-    """A fine-tuned model, ready to be asked. `task_id`: its row of the task embedding, 0 once it was saved."""
+    """A fine-tuned model with its tokeniser. `task_id`: row of the task embedding, 0 for a loaded model."""
 
     model: EncoderWithHead
     tokenizer: SubwordTokenizer
@@ -90,7 +90,7 @@ class FinetunedModel:
 
 
 def save_finetuned(folder: Path, finetuned: FinetunedModel) -> None:
-    """Write `folder` atomically, in place of one that is there. Raises `StorageError`."""
+    """Write `folder` atomically, replacing an existing one. Raises `StorageError`."""
     carrier = MultiTaskModel(finetuned.model.encoder.settings, finetuned.vocab_size, [], 0)
     carrier.encoder = finetuned.model.encoder
     linear = {name: tensor.detach().cpu().clone() for name, tensor in finetuned.model.linear.state_dict().items()}
@@ -134,7 +134,7 @@ def _save_hf(folder: Path, finetuned: FinetunedModel, carrier: MultiTaskModel, l
 
 
 def load_finetuned(folder: str | Path) -> FinetunedModel:
-    """The model of a folder that `save_finetuned` wrote. Raises `CheckpointError` for any other."""
+    """Load a folder that `save_finetuned` wrote. Raises `CheckpointError` for any other."""
     folder = Path(folder)
     own = (folder / NATIVE_CONFIG).is_file()
     file = folder / (NATIVE_CONFIG if own else CONFIG)
@@ -155,9 +155,9 @@ def load_finetuned(folder: str | Path) -> FinetunedModel:
         dropout=config.settings.dropout,
         pooling=config.settings.pooling,
     )
-    weight, bias, wanted = linear["weight"], linear["bias"], tuple(model.linear.weight.shape)
-    if weight is None or bias is None or tuple(weight.shape) != wanted or len(bias) != outputs:
-        raise CheckpointError(f"{folder}: its head {prefix}* is missing or has not {outputs} outputs; it is damaged.")
+    weight, bias, shape = linear["weight"], linear["bias"], tuple(model.linear.weight.shape)
+    if weight is None or bias is None or tuple(weight.shape) != shape or len(bias) != outputs:
+        raise CheckpointError(f"{folder} is damaged: its head {prefix}* is missing or does not have {outputs} outputs.")
     for name, tensor in (("weight", weight), ("bias", bias)):
         check_numbers(prefix + name, tensor, str(folder))
     with torch.no_grad():
@@ -167,33 +167,33 @@ def load_finetuned(folder: str | Path) -> FinetunedModel:
 
 
 def _read_config(file: Path) -> FinetunedConfig:
-    makes = "`ernie2 finetune` makes one, in RESULT/…/seed-0/model."
+    advice = "Give a folder written by `ernie2 finetune`: OUT/DATASET/seed-0/model."
     try:
-        told = read_json(file, dict).get(CONFIG_KEY)
+        values = read_json(file, dict).get(CONFIG_KEY)
     except FileNotFoundError:
-        raise CheckpointError(f"{file.parent} is not a fine-tuned model: there is no {file.name}. {makes}") from None
+        raise CheckpointError(f"{file.parent} is not a fine-tuned model: it has no {file.name}. {advice}") from None
     except DamagedFile as error:
         raise CheckpointError(str(error)) from error
-    if told is None:
+    if values is None:
         raise CheckpointError(
-            f"{file.parent} is not a model fine-tuned by ernie2 ({file.name} has no {CONFIG_KEY!r}). {makes}"
+            f"{file.parent} is not a model fine-tuned by ernie2 ({file.name} has no {CONFIG_KEY!r}). {advice}"
         )
-    if not isinstance(told, dict):
-        raise _damaged(file, ["it is no object"])
-    if told.get("head") == "tagging" and "scheme" not in told:
+    if not isinstance(values, dict):
+        raise _damaged(file, ["not a JSON object"])
+    if values.get("head") == "tagging" and "scheme" not in values:
         raise CheckpointError(
-            f"{file} does not say the tag scheme of the model: an older ernie2 wrote it. Fine-tune again, or add "
-            f'"scheme": "IOB2" (or the right one; null for none) to {CONFIG_KEY!r} there.'
+            f'{file} has no tag scheme: an older ernie2 wrote it. Fine-tune again, or add "scheme": "IOB2" (or the '
+            f"right scheme; null for none) to {CONFIG_KEY!r}."
         )
     try:
-        return FinetunedConfig.model_validate(told)
+        return FinetunedConfig.model_validate(values)
     except ValidationError as error:
-        raise _damaged(file, explain(error, FinetunedConfig, told)) from error
+        raise _damaged(file, explain(error, FinetunedConfig, values)) from error
 
 
 def _damaged(file: Path, problems: Sequence[str]) -> CheckpointError:
     return CheckpointError(
-        f"{file} is damaged in {CONFIG_KEY!r}: {'; '.join(problems)}. Put back the file as it was, or fine-tune again."
+        f"{file} is damaged in {CONFIG_KEY!r}: {'; '.join(problems)}. Restore the file, or fine-tune again."
     )
 
 
@@ -207,8 +207,8 @@ def _head_prefix(head: Head) -> str:
 
 
 def _swap_first_row(tensors: dict[str, Tensor], table: str, row: int) -> None:
-    """Rows 0 and `row` of a table change places, where there is one."""
+    """Swap rows 0 and `row` of a table, if the model has it."""
     if row and table in tensors:
-        moved = tensors[table].clone()
-        moved[[0, row]] = moved[[row, 0]]
-        tensors[table] = moved
+        swapped = tensors[table].clone()
+        swapped[[0, row]] = swapped[[row, 0]]
+        tensors[table] = swapped

@@ -1,8 +1,8 @@
-"""From finished runs on all of GLUE to the zip for its server: the run that is best on dev predicts each test file.
+"""Write the zip file for the GLUE server: the best run on dev of each task predicts its test file.
 
-The zip holds eleven files: one a task, both halves of MNLI, and AX as the MNLI model predicts it. Each has the line
-`index<TAB>prediction`, then a line an example; ids run from 0 in the order of the test file. The server's rules are
-checked before anything is written.
+The zip holds eleven files: one per task, two for MNLI, and AX predicted by the MNLI model. Each has the header
+`index<TAB>prediction` and one line per example, with ids from 0 in the order of the test file. Everything is checked
+against the server's rules before writing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ernie2.finetuning.jobs import MODEL, RunResult
 from ernie2.finetuning.scoring.metrics import PredictedValue
 from ernie2.storage.atomic import write_bytes
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: the same predictions give the same bytes
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest zip timestamp: equal predictions give equal bytes
 
 
 FILES: dict[str, tuple[str, str]] = {
@@ -41,29 +41,31 @@ FILES: dict[str, tuple[str, str]] = {
     "WNLI": ("wnli", "test"),
     "AX": ("ax", "test"),
 }
-"""Name of a file in the zip, without .tsv -> the data set and split that it predicts."""
+"""File name in the zip, without .tsv -> dataset and split."""
 
 
 def check_test_files(data: Mapping[str, LabelledData]) -> None:
-    """Raises `DataError` with every test file that is not there or not of the official size, before anything is
-    trained; `data` holds the sets by name."""
+    """Raise `DataError` listing every test file that is missing or not of the official size.
+
+    `data`: the datasets by name.
+    """
     problems = []
     for name, (dataset, part) in FILES.items():
         split, rows = data[dataset].splits.get(part) if dataset in data else None, official_rows(dataset, part)
         if split is None:
-            problems.append(f"{name}: {dataset} has no {part} split in the folder")
+            problems.append(f"{name}: {dataset} has no {part} split in the data folder")
         elif len(split.examples) != rows:
             problems.append(f"{name}: {len(split.examples):,} rows in {split.files[0]}, the official file has {rows:,}")
     if problems:
-        raise DataError("a submission to GLUE needs every official test file.\n  " + "\n  ".join(problems))
+        raise DataError("a GLUE submission needs every official test file.\n  " + "\n  ".join(problems))
 
 
 def predict_submission(
     out: Path, data: Mapping[str, LabelledData], runs: Mapping[str, Sequence[RunResult]], device: torch.device
 ) -> dict[str, int]:
-    """Write the zip, and return by data set the seed whose run predicted, the best on dev.
+    """Predict all test files, write the zip, and return dataset -> seed of the run used, the best on dev.
 
-    Raises `DataError` where a set has no run with figures.
+    Raises `DataError` if a dataset has no run with dev scores.
     """
     chosen: dict[str, int] = {}
     finetuned: dict[str, FinetunedModel] = {}
@@ -81,7 +83,7 @@ def predict_submission(
 
 
 def sort_by_id(values: Sequence[PredictedValue], ids: Sequence[str]) -> list[PredictedValue]:
-    """`values` in the order of their ids where these are 0 … n-1 in any order; else as they stand."""
+    """Return `values` sorted by id if the ids are 0 … n-1 in any order, else unchanged."""
     if sorted(ids) != sorted(str(number) for number in range(len(ids))):
         return list(values)
     by_id = dict(zip(ids, values, strict=True))
@@ -89,18 +91,17 @@ def sort_by_id(values: Sequence[PredictedValue], ids: Sequence[str]) -> list[Pre
 
 
 def best_run(name: str, runs: Sequence[RunResult]) -> RunResult:
-    """The run with the highest mean over its metrics on dev; the first of equals."""
+    """Return the run with the highest mean of its dev metrics; ties: the first."""
     scored = [run for run in runs if math.isfinite(_dev_mean(run))]
     if not scored:
-        raise DataError(f"no run of {name} has figures on dev, so none can predict its test file; see its results.")
+        raise DataError(f"no run of {name} has dev scores, so its test file cannot be predicted. See its results.")
     return max(scored, key=_dev_mean)
 
 
 def write_submission(out: Path, predictions: Mapping[str, Sequence[PredictedValue]]) -> None:
-    """Write the zip atomically; `predictions` has class names for every key of `FILES`, or scores for STS-B.
+    """Write the zip atomically. `predictions`: class names for each key of `FILES`; for STS-B scores, clipped to 0–5.
 
-    Scores are clipped to 0–5. Raises `DataError` with everything that is wrong by the server's rules, before anything
-    is written, and `StorageError` when it cannot be written.
+    Raises `DataError` listing every violation of the server's rules, before writing, and `StorageError`.
     """
     problems, packed = [], io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -112,8 +113,8 @@ def write_submission(out: Path, predictions: Mapping[str, Sequence[PredictedValu
             if wrong := sorted(
                 value for value in set(values) if (value not in labels if labels else not 0 <= float(value) <= 5)
             ):
-                of = f"none of its labels {', '.join(labels)}" if labels else "not a number from 0 to 5"
-                problems.append(f"{name}.tsv: {wrong[0]!r} is {of}")
+                expected = f"one of {', '.join(labels)}" if labels else "a number from 0 to 5"
+                problems.append(f"{name}.tsv: {wrong[0]!r} is not {expected}")
             entry = zipfile.ZipInfo(f"{name}.tsv", _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             lines = ["index\tprediction", *(f"{index}\t{value}" for index, value in enumerate(values)), ""]
@@ -128,10 +129,10 @@ def _format_score(score: Any) -> str:
 
 
 def official_rows(dataset: str, split: str) -> int:
-    """The rows of the official file of a split."""
+    """Return the number of rows of the official file of a split."""
     return DATASETS[dataset].splits[split].rows[0]
 
 
 def _dev_mean(run: RunResult) -> float:
-    figures = [value for split, metrics in run.metrics.items() if split.startswith("dev") for value in metrics.values()]
-    return sum(figures) / len(figures) if figures else math.nan
+    values = [value for split, metrics in run.metrics.items() if split.startswith("dev") for value in metrics.values()]
+    return sum(values) / len(values) if values else math.nan

@@ -1,7 +1,7 @@
-"""What a run is and how it is kept: a job for a seed, and its figures in RESULT beside its model.
+"""Fine-tuning jobs and their saved runs, one run per seed.
 
-A folder is finished when RESULT, which is written last, and the whole model are there; else it starts again. A
-finished run of another checkpoint, of other settings or data is never taken for this one.
+A run is finished when its folder holds the complete model and RESULT, which is written last; any other run restarts.
+A finished run is reused only for the same checkpoint, settings and data.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ RESULT, MODEL = "result.json", "model"
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run did. `metrics`: split → metric → percent; empty where the run was given up. `diverged`: why its
-    figures are not those of a trained model, '' where they are. `folder` holds `model`."""
+    """Metrics and history of one run. `folder` holds its model.
+
+    `metrics`: split → metric → percent; empty if training was ended by a non-finite loss. `diverged`: why the metrics
+    are not those of a trained model, or ''.
+    """
 
     seed: int
     folder: Path
@@ -42,9 +45,11 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Job:
-    """What all runs of one data set share. `task_id` is the row of the task embedding, checked; `folder` holds a folder
-    for each seed. `hooks` take part in every run, each made
-    anew, and are no part of what it is."""
+    """Everything the runs on one dataset share, except the seed.
+
+    `task_id`: checked row of the task embedding. `folder`: contains a folder per seed. `hooks` are created anew for
+    every run and do not count in `identity`.
+    """
 
     pretrained: PretrainedCheckpoint
     data: LabelledData
@@ -54,7 +59,7 @@ class Job:
     hooks: tuple[HookSource, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """What makes two runs of one seed the same run, as JSON values."""
+        """Return checkpoint, data and settings as JSON values; runs of one seed are equal if these are equal."""
         digest = hashlib.blake2b(digest_size=16)
         for name, split in self.data.splits.items():
             digest.update(name.encode())
@@ -73,38 +78,41 @@ class Job:
         }
 
     def run_folder(self, seed: int) -> Path:
-        """The folder of one seed."""
+        """Return the folder of one seed."""
         return self.folder / f"seed-{seed}"
 
 
 def load_finished_run(job: Job, seed: int, identity: Mapping[str, Any]) -> RunResult | None:
-    """The run of this seed if it is finished; raises `ConfigError` where another one is, naming what differs."""
+    """Return the finished run of this seed, or None.
+
+    Raises `ConfigError` if the folder holds another run, naming the difference.
+    """
     folder = job.run_folder(seed)
     try:
-        told = read_checked_json(folder / RESULT)
+        values = read_checked_json(folder / RESULT)
     except FileNotFoundError:
         return None
     except DamagedFile as error:
         raise DataError(f"{error} Remove {folder} to run it again.") from error
-    if told.get("identity") != identity:
+    if values.get("identity") != identity:
         raise ConfigError(
-            f"{folder} holds a finished run of {_describe_difference(told.get('identity') or {}, identity)}. "
-            "Choose another --out, or remove that folder."
+            f"{folder} holds a finished run of {_describe_difference(values.get('identity') or {}, identity)}. "
+            "Give another --out, or remove that folder."
         )
     if not is_complete(folder / MODEL):
         return None
     metrics = {
         split: {name: math.nan if value is None else value for name, value in figures.items()}
-        for split, figures in told["metrics"].items()
+        for split, figures in values["metrics"].items()
     }
-    known = {name: told[name] for name in ("epochs", "diverged", "sequences_per_second", "seconds", "notes", "losses")}
-    return RunResult(seed, folder, metrics, **known)
+    keys = ("epochs", "diverged", "sequences_per_second", "seconds", "notes", "losses")
+    return RunResult(seed, folder, metrics, **{key: values[key] for key in keys})
 
 
 def save_run(run: RunResult, identity: Mapping[str, Any]) -> None:
-    """Writes the RESULT of a run whose model lies in its folder already."""
-    told = {key: value for key, value in asdict(run).items() if key not in ("folder", "seed")}
-    write_checked_json(run.folder / RESULT, {"identity": identity, "seed": run.seed, **to_json_values(told)})
+    """Write the RESULT of a run whose model is already saved."""
+    values = {key: value for key, value in asdict(run).items() if key not in ("folder", "seed")}
+    write_checked_json(run.folder / RESULT, {"identity": identity, "seed": run.seed, **to_json_values(values)})
 
 
 def _describe_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -120,7 +128,7 @@ def _describe_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> st
 
 
 def to_json_values(value: Any) -> Any:
-    """JSON values; what is not finite becomes null."""
+    """Convert to JSON values; non-finite numbers become null."""
     if isinstance(value, Mapping):
         return {str(key): to_json_values(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

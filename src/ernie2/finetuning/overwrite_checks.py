@@ -1,4 +1,4 @@
-"""What may lie where predictions, results or a submission are written: only what the same command wrote before."""
+"""Refuse output paths whose files another program or command wrote."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _FOREIGN = {
 
 
 def check_predictions_file(file: Path) -> None:
-    """Raise `StorageError` where `file` is an ordinary file that holds anything but predictions."""
+    """Raise `StorageError` if `file` is a regular file that is neither empty nor predictions."""
     if file.is_file() and file.stat().st_size and not _holds_predictions(file):
         raise StorageError(
-            f"{file} is there and holds no predictions; name another file with --out, or say --replace to overwrite it."
+            f"{file} exists and holds no predictions. Give another --out, or overwrite it with --replace."
         )
 
 
 def check_results_folder(folder: Path) -> None:
-    """Raise `ConfigError` where `folder` is a run, shards or a model, among which results would get lost."""
+    """Raise `ConfigError` if `folder` is a pre-training run, a prepared dataset or a model."""
     for name, what in _FOREIGN.items():
         if (folder / name).exists():
-            raise ConfigError(f"{folder} holds {what} ({name}); name another folder with --out.")
+            raise ConfigError(f"{folder} holds {what} ({name}). Give another folder with --out.")
 
 
 def check_submission_file(file: Path) -> None:
-    """Raise `StorageError` where `file` is an ordinary file that is no zip."""
+    """Raise `StorageError` if `file` is a regular file that is neither empty nor a zip."""
     if file.is_file() and file.stat().st_size and not zipfile.is_zipfile(file):
-        raise StorageError(f"{file} is there and is no zip; name another file with --submission.")
+        raise StorageError(f"{file} exists and is not a zip file. Give another file with --submission.")
 
 
 def _holds_predictions(file: Path) -> bool:
-    """Whether the first lines are objects with the keys of predictions. A number has only id and label."""
+    """Return whether the first lines have the keys of predictions."""
     try:
         with file.open(encoding="utf-8") as lines:
             return all(_is_prediction(json.loads(line)) for line in islice(lines, _LINES_READ))
@@ -54,5 +54,5 @@ def _holds_predictions(file: Path) -> bool:
 def _is_prediction(value: object) -> bool:
     if not isinstance(value, dict) or not {"id", "label"} <= value.keys() <= _KEYS:
         return False
-    number = value.keys() == {"id", "label"} and isinstance(value["label"], float)
-    return number or any(keys <= value.keys() for keys in _REQUIRED_KEYS)
+    is_number = value.keys() == {"id", "label"} and isinstance(value["label"], float)
+    return is_number or any(keys <= value.keys() for keys in _REQUIRED_KEYS)

@@ -1,4 +1,4 @@
-"""A checkpoint of any kind as the start of fine-tuning: its tensors, its tokeniser, and task ids it knows."""
+"""The checkpoint that fine-tuning starts from: tensors, tokeniser and trained task ids."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.sources import load_checkpoint_tokenizer, open_run_or_checkpoint
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 
-_SPECIALS = 8
-"""Fewest tokens of a text that make sense: three special ones and some words."""
+_MIN_LENGTH = 8
+"""Shortest useful sequence: three special tokens and some words."""
 
 
 @dataclass(frozen=True)
 class PretrainedCheckpoint:
-    """What is fine-tuned: a checkpoint as it was read, with its tokeniser."""
+    """A checkpoint and its tokeniser."""
 
-    where: Path
+    path: Path
     stored: StoredModel
     tokenizer: SubwordTokenizer
 
     @property
     def size(self) -> Size:
-        """Whose settings this encoder takes."""
+        """The model size of the paper whose settings apply."""
         return size_for(self.stored.settings.layers)
 
     @property
@@ -44,9 +44,9 @@ class PretrainedCheckpoint:
         return self.stored.settings.layers, self.stored.settings.hidden
 
     def build(self, settings: FineTuningSettings, seed: int) -> tuple[MultiTaskModel, tuple[str, ...]]:
-        """(the encoder without heads, our names of what the checkpoint lacks and `seed` initialised).
+        """Build the encoder without heads, with the dropout of `settings`.
 
-        Dropout is that of `settings`, in the encoder and before the head.
+        Returns (model, names of parameters that the checkpoint lacks; they are initialised from `seed`).
         """
         dropout = {"dropout": settings.dropout}
         if settings.attention_dropout is not None:
@@ -55,10 +55,10 @@ class PretrainedCheckpoint:
         return loaded.model, loaded.report.new
 
     def fingerprint(self) -> str:
-        """A hash of the encoder's settings, its parameters and the tokeniser.
+        """Return a hash of the encoder's settings, its parameters and the tokeniser.
 
-        It tells whether a finished run was of this checkpoint. The same parameters under other settings, such as
-        another activation or number of heads, are another model.
+        A finished run is reused only for the same hash. The settings count because the same parameters with another
+        activation or number of heads are another model.
         """
         digest = hashlib.blake2b(self.tokenizer.fingerprint.encode(), digest_size=16)
         settings = self.stored.settings.model_dump(mode="json") | {"pad_id": self.stored.pad_id}
@@ -73,33 +73,32 @@ class PretrainedCheckpoint:
     def task_id(
         self, requested: str | None, settings: FineTuningSettings, *, explicit: bool = False
     ) -> tuple[int, str]:
-        """(row of the task embedding, what to tell of it).
+        """Return (row of the task embedding, note for the user or '').
 
-        `requested` is a task's name or a row. If it is None, `settings.task_id` is used: as it is if the user set it
-        (`explicit`), else only where the checkpoint was trained with it, else row 0. Raises `ConfigError` for a name
-        that is not there and a row the table does not have, `CheckpointError` for an id that saw no instances.
+        `requested`: a task's name or a row. Without it, `settings.task_id` applies. If the user did not set that key
+        (`explicit`) and the checkpoint was not trained with that row, row 0 is used instead.
+        Raises `ConfigError` for an unknown name or row, `CheckpointError` for a row that was not trained.
         """
         rows, names = self.stored.settings.task_ids, self.stored.task_ids
         row = settings.task_id
         if requested is None and not explicit and row and not (row < rows and self._is_trained(row)):
             return self._check_trained(
                 0
-            ), f"task id 0: this checkpoint was not trained with {row}, which the settings name"
+            ), f"using task id 0: this checkpoint was not trained with task id {row} of the settings"
         if requested is not None:
             if not requested.isdecimal() and requested not in names:
-                known = ", ".join(names) or "none, so give a row"
+                known = ", ".join(names) or "none; give a row number"
                 raise ConfigError(
-                    f"{self.where} knows no task {requested!r}.{did_you_mean(requested, names)} "
-                    f"Tasks it has ids for: {known}."
+                    f"{self.path} has no task {requested!r}.{did_you_mean(requested, names)} Tasks with an id: {known}."
                 )
             row = int(requested) if requested.isdecimal() else names[requested]
         if row and row >= rows:
             has = f"a task embedding of {rows} rows" if rows else "no task embedding"
-            raise ConfigError(f"{self.where} has {has}; there is no task id {row}. Leave --task-id out.")
+            raise ConfigError(f"{self.path} has {has}, so task id {row} does not exist. Remove --task-id.")
         return self._check_trained(row), ""
 
     def _trained_instances(self) -> dict[str, int]:
-        """Instances that each task with an id was trained on; none where nobody knows, as in checkpoints of others."""
+        """Return the trained instances of each task with an id; empty if not recorded, as in external checkpoints."""
         counts: Mapping[str, int] = self.stored.metadata.get("ernie2_task_instances") or {}
         return dict(counts) if self.stored.task_ids and self.stored.settings.task_ids else {}
 
@@ -111,45 +110,48 @@ class PretrainedCheckpoint:
         if self._is_trained(row):
             return row
         names = [name for name, number in self.stored.task_ids.items() if number == row]
-        whose = f"{names[0]} (task id {row})" if names else f"task id {row}, which no task owns,"
+        owner = f"{names[0]} (task id {row})" if names else f"task id {row}, which belongs to no task,"
         trained = [f"{name} ({count:,})" for name, count in self._trained_instances().items() if count]
         raise CheckpointError(
-            f"{self.where}: {whose} saw no instances in pre-training, so its row holds random numbers. "
-            + (f"Choose one that did with --task-id: {', '.join(trained)}." if trained else "Pre-train it first.")
+            f"{self.path}: {owner} was not trained, so its row of the task embedding is random. "
+            + (f"Choose a trained one with --task-id: {', '.join(trained)}." if trained else "Pre-train it first.")
         )
 
 
 def load_pretrained(checkpoint: str | Path, tokenizer: str | Path | None = None) -> PretrainedCheckpoint:
-    """The checkpoint with the tokeniser beside it, or the one given.
+    """Load a checkpoint and its tokeniser: the one in its folder unless `tokenizer` names another.
 
-    Raises `CheckpointError` where it is none, has no tokeniser, or one with more tokens than its word table has rows.
+    Raises `CheckpointError` if there is no checkpoint or tokeniser, or the tokeniser has more tokens than the token
+    embedding has rows.
     """
-    where = Path(checkpoint)
-    stored = open_run_or_checkpoint(where)
-    loaded = load_checkpoint_tokenizer(where) if tokenizer is None else load_tokenizer(tokenizer)
+    path = Path(checkpoint)
+    stored = open_run_or_checkpoint(path)
+    loaded = load_checkpoint_tokenizer(path) if tokenizer is None else load_tokenizer(tokenizer)
     if loaded is None:
         raise CheckpointError(
-            f"{where} has no tokeniser beside it (tokenizer.json or vocab.txt), so texts cannot be read. Put it there, "
-            "or name it with --tokenizer."
+            f"{path} has no tokeniser (tokenizer.json or vocab.txt). Copy it there, or give --tokenizer FILE."
         )
     if loaded.vocab_size > stored.vocab_size:
         raise CheckpointError(
-            f"{where} has {stored.vocab_size} rows of words, its tokeniser {loaded.vocab_size} tokens: they do not "
-            "belong together. Name the right one with --tokenizer."
+            f"{path} has {stored.vocab_size} token embeddings, but its tokeniser has {loaded.vocab_size} tokens. "
+            "Give the right tokeniser with --tokenizer."
         )
-    return PretrainedCheckpoint(where, stored, loaded)
+    return PretrainedCheckpoint(path, stored, loaded)
 
 
 def fit_lengths(
     settings: FineTuningSettings, pretrained: PretrainedCheckpoint, head: Head
 ) -> tuple[FineTuningSettings, tuple[str, ...]]:
-    """(`settings` with lengths that the encoder's positions hold, what was changed); only spans have a question."""
-    rows, told = pretrained.stored.settings.position_rows, []
+    """Return (`settings` with lengths reduced to the encoder's positions, one note per change).
+
+    `max_query` matters only for spans.
+    """
+    rows, notes = pretrained.stored.settings.position_rows, []
     length, query = settings.max_length, settings.max_query
     if length > rows:
-        told.append(f"max_length {length} → {rows}: the encoder has no more positions")
+        notes.append(f"max_length {length} → {rows}: the encoder has {rows} positions")
         length = rows
-    if head == "span" and query > max(_SPECIALS, length) // 2:
-        query = max(_SPECIALS, length) // 2
-        told.append(f"max_query {settings.max_query} → {query}, so that half of the sequence is left for the context")
-    return settings.model_copy(update={"max_length": length, "max_query": query}), tuple(told)
+    if head == "span" and query > max(_MIN_LENGTH, length) // 2:
+        query = max(_MIN_LENGTH, length) // 2
+        notes.append(f"max_query {settings.max_query} → {query}: half of the sequence is reserved for the context")
+    return settings.model_copy(update={"max_length": length, "max_query": query}), tuple(notes)

@@ -1,10 +1,10 @@
-"""The word table cut down to the rows that the training texts use, while a model is fine-tuned.
+"""Restrict the token embedding to the rows that the training texts use, during fine-tuning.
 
-A row whose word no training text holds never gets a gradient, so its Adam moments stay 0 and only weight decay moves
-it. A step that leaves those rows out writes no gradient for them, takes no norm of it and does not run Adam over them:
-on CoLA that is three quarters of BERT's table, a third of the parameters of 6 layers × 384.
+The row of an unused token never gets a gradient. Its Adam moments stay 0, and only weight decay changes it. Steps
+without those rows skip their gradients, their part of the norm and Adam's update. On CoLA they are three quarters of
+BERT's token embedding, or a third of the parameters of 6 layers × 384.
 
-V rows of the whole table · R rows that are used · H hidden
+V rows of the full embedding · R used rows · H hidden size
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from ernie2.training.step import Finite
 
 
 class PrunedEmbedding(nn.Module):
-    """A table (V, H) that is looked up in its rows `used` (R,) alone; `weight` (R, H) is what is trained."""
+    """The rows `used` (R,) of an embedding (V, H); `weight` (R, H) is the only parameter."""
 
-    def __init__(self, whole: nn.Embedding, used: Tensor) -> None:
+    def __init__(self, full: nn.Embedding, used: Tensor) -> None:
         super().__init__()
-        self.weight = nn.Parameter(whole.weight.detach().index_select(0, used))
-        self.register_buffer("place", torch.zeros(len(whole.weight), dtype=torch.int64, device=used.device))
-        self.place: Tensor
-        self.place[used] = torch.arange(len(used), device=used.device)  # (V,)
+        self.weight = nn.Parameter(full.weight.detach().index_select(0, used))
+        self.register_buffer("index", torch.zeros(len(full.weight), dtype=torch.int64, device=used.device))
+        self.index: Tensor
+        self.index[used] = torch.arange(len(used), device=used.device)  # (V,)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (T,) int64, each of a used row -> (T, H)."""
-        return F.embedding(self.place.index_select(0, tokens), self.weight)
+        """tokens (T,) int64 with used rows -> (T, H)."""
+        return F.embedding(self.index.index_select(0, tokens), self.weight)
 
 
 class EmbeddingPruner:
-    """The word table of `model`, cut down to used rows inside its `with` block but for what runs in `restored`."""
+    """Prune the token embedding of `model` to used rows inside a `with` block."""
 
     def __init__(self, model: EncoderWithHead, train: Sequence[EncodedSequence], pad: int) -> None:
-        """`train`: every text of the run; `pad`: the token that fills packs of static shapes."""
+        """`train`: all sequences of the run. `pad`: id of the padding token of packs with static shapes."""
         self._embeddings = model.encoder.embeddings
-        self._whole: nn.Embedding = self._embeddings.token
-        self._cut: PrunedEmbedding | None = None
+        self._full: nn.Embedding = self._embeddings.token
+        self._pruned: PrunedEmbedding | None = None
         if is_enabled("pruned_embedding") and train:
             used = torch.from_numpy(np.unique(np.concatenate([[pad], *(one.tokens for one in train)])).astype(np.int64))
-            self._is_used = used.to(self._whole.weight.device)
-            self._cut = PrunedEmbedding(self._whole, self._is_used)
-            self._decay = torch.ones((), device=self._is_used.device)
-            self._cut_down()
+            self._used_rows = used.to(self._full.weight.device)
+            self._pruned = PrunedEmbedding(self._full, self._used_rows)
+            self._decay = torch.ones((), device=self._used_rows.device)
+            self._prune()
 
     def __enter__(self) -> EmbeddingPruner:
         return self
@@ -60,26 +60,29 @@ class EmbeddingPruner:
         self._restore()
 
     def record_decay(self, rate: float, finite: Finite) -> None:
-        """Record that a step decayed all rows by `rate` = learning rate · weight decay, unless it was skipped."""
-        if self._cut is not None and rate:
+        """Apply weight decay to the unused rows for one step, unless the step was skipped.
+
+        `rate`: learning rate · weight decay.
+        """
+        if self._pruned is not None and rate:
             self._decay *= 1 - rate * (1 - finite.bad)
 
     @contextmanager
     def unpruned(self) -> Iterator[None]:
-        """Put the whole table back, with all that was trained, inside this `with` block."""
+        """Restore the full embedding, with the trained rows, inside a `with` block."""
         self._restore()
         yield
-        self._cut_down()
+        self._prune()
 
-    def _cut_down(self) -> None:
-        if self._cut is not None:
-            self._embeddings.token = self._cut  # type: ignore[assignment]
+    def _prune(self) -> None:
+        if self._pruned is not None:
+            self._embeddings.token = self._pruned  # type: ignore[assignment]
 
     def _restore(self) -> None:
-        if self._cut is None:
+        if self._pruned is None:
             return
         with torch.no_grad():
-            self._whole.weight *= self._decay  # rows that are used are overwritten
-            self._whole.weight.index_copy_(0, self._is_used, self._cut.weight)
+            self._full.weight *= self._decay  # used rows are overwritten below
+            self._full.weight.index_copy_(0, self._used_rows, self._pruned.weight)
             self._decay.fill_(1.0)
-        self._embeddings.token = self._whole
+        self._embeddings.token = self._full

@@ -1,7 +1,4 @@
-"""The runs of a data set: for each seed figures and a model, trained and measured.
-
-Runs go one after the other, or side by side in processes of their own.
-"""
+"""Train and score the runs of a dataset, one per seed, sequentially or in parallel processes."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ from ernie2.training.hooks.named import create_hooks
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The texts of a data set as sequences, for training with labels, for measuring without; and what the runs are."""
+    """The encoded dataset: `train` with labels, scored `splits` without; and the `Job.identity`."""
 
     train: EncodedData
     splits: Mapping[str, EncodedData]
@@ -49,7 +46,7 @@ class PreparedData:
 
 
 def evaluated_splits(data: LabelledData) -> tuple[str, ...]:
-    """The splits a model is measured on: dev, or its parts, and every test split that has labels."""
+    """Return the splits to score: dev, or its parts, and every labelled test split."""
     return tuple(
         name
         for name, split in data.splits.items()
@@ -58,7 +55,7 @@ def evaluated_splits(data: LabelledData) -> tuple[str, ...]:
 
 
 def prepare_data(job: Job) -> PreparedData:
-    """Every text of the data set as the encoder will see it: the same for all seeds."""
+    """Encode the dataset; the result is the same for all seeds."""
     encoder = ExampleEncoder(
         job.pretrained.tokenizer,
         job.data.head,
@@ -74,16 +71,16 @@ def prepare_data(job: Job) -> PreparedData:
 
 
 def run_seed(job: Job, seed: int, device: torch.device, prepared: PreparedData, *, bar: bool = True) -> RunResult:
-    """Trains and measures one seed, unless that is done already; leaves seed-k/result.json and seed-k/model.
+    """Train and score one seed, unless its run is finished. Writes seed-k/result.json and seed-k/model.
 
-    `bar`: whether progress is shown, which only one process at a time should.
+    `bar`: show progress; only for one process at a time.
     """
-    if (known := load_finished_run(job, seed, prepared.identity)) is not None:
-        return known
-    began = time.perf_counter()
+    if (finished := load_finished_run(job, seed, prepared.identity)) is not None:
+        return finished
+    start = time.perf_counter()
     folder = job.run_folder(seed)
     if (folder / RESULT).exists():
-        log_warning(f"{folder} has a result, but its model is missing or not whole: seed {seed} is trained again.")
+        log_warning(f"{folder} has a result, but its model is missing or incomplete. Training seed {seed} again.")
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
     remove(folder)
@@ -103,84 +100,84 @@ def run_seed(job: Job, seed: int, device: torch.device, prepared: PreparedData, 
             task_id=job.task_id,
             pad=job.pretrained.tokenizer.pad_id,
             title=title,
-            after_epoch=lambda: {"metrics": scorer.figures(dev)},
+            after_epoch=lambda: {"metrics": scorer.score(dev)},
             hooks=hooks,
         )
     encoded = {"train": prepared.train, **prepared.splits}
-    said = [f"{name}: {note}" for name, data in encoded.items() for note in data.notes]
-    lost = bool(history.diverged)
-    if not lost:  # the last epoch has measured dev already
-        at_the_end = dict(history.epochs[-1]["metrics"]) if history.epochs else {}
-        at_the_end |= scorer.figures([name for name in prepared.splits if name not in at_the_end], title)
+    encoding_notes = [f"{name}: {note}" for name, data in encoded.items() for note in data.notes]
+    metrics: dict[str, dict[str, float]] = {}
+    if not history.diverged:  # the last epoch has scored dev already
+        metrics = dict(history.epochs[-1]["metrics"]) if history.epochs else {}
+        metrics |= scorer.score([name for name in prepared.splits if name not in metrics], title)
     collapsed = scorer.collapsed and f"{scorer.collapsed} after {quantity(len(history.losses), 'step')}"
-    remarks = [
-        f"the checkpoint has no {name}: it was initialised from the seed"
-        for name in new
-        if _is_used(name, finetuned.model)
+    notes = [
+        f"the checkpoint has no {name}: initialised from the seed" for name in new if _is_used(name, finetuned.model)
     ]
     if scorer.null_threshold is not None:
-        remarks.append(
+        notes.append(
             f"seed {seed}: no-answer threshold {scorer.null_threshold:.4f} (chosen on dev by best F1; dev scores are "
             "optimistic)"
         )
-    done = RunResult(
+    result = RunResult(
         seed,
         folder,
-        {} if lost else at_the_end,
+        metrics,
         history.epochs,
-        f"diverged: {history.diverged}" if lost else collapsed,
+        f"diverged: {history.diverged}" if history.diverged else collapsed,
         round(history.sequences_per_second, 2),
-        round(time.perf_counter() - began, 2),
-        [*remarks, *said],
+        round(time.perf_counter() - start, 2),
+        [*notes, *encoding_notes],
         history.losses,
     )
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
     config = finetuned.config.model_copy(update={"null_threshold": scorer.null_threshold})
     save_finetuned(folder / MODEL, replace(finetuned, config=config))
-    save_run(done, prepared.identity)
-    return done
+    save_run(result, prepared.identity)
+    return result
 
 
 def available_devices() -> list[torch.device]:
-    """Every CUDA device, or the CPU."""
+    """Return all CUDA devices, or the CPU."""
     return [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [torch.device("cpu")]
 
 
 def run_seeds(
     job: Job, seeds: Sequence[int], *, parallel: int | None = None, tokenizer: str | None = None
 ) -> list[RunResult]:
-    """The run of every seed, in their order; those that are finished are read. `parallel` runs go side by side, by
-    default one for each GPU, and one on a CPU. Figures do not depend on it."""
+    """Return the run of every seed, in order; finished runs are loaded, others trained.
+
+    `parallel`: number of runs at once, by default one per GPU, and one on a CPU. Results do not depend on it.
+    """
     identity = job.identity()
-    known = {seed: done for seed in seeds if (done := load_finished_run(job, seed, identity)) is not None}
-    left = [seed for seed in seeds if seed not in known]
-    found = available_devices()
-    at_once = min(parallel or len(found), len(left))
+    finished = {seed: run for seed in seeds if (run := load_finished_run(job, seed, identity)) is not None}
+    remaining = [seed for seed in seeds if seed not in finished]
+    devices = available_devices()
+    at_once = min(parallel or len(devices), len(remaining))
     if at_once <= 1:
-        prepared = prepare_data(job) if left else None
+        prepared = prepare_data(job) if remaining else None
         return [
-            known[seed] if prepared is None or seed in known else run_seed(job, seed, found[0], prepared)
+            finished[seed] if prepared is None or seed in finished else run_seed(job, seed, devices[0], prepared)
             for seed in seeds
         ]
     threads = max(1, cores() // at_once)
-    bare = replace(job, pretrained=None)  # type: ignore[arg-type]  # opened where it is used
-    orders = [
-        (bare, job.pretrained.where, tokenizer, seed, str(found[number % len(found)]), threads)
-        for number, seed in enumerate(left)
+    unloaded = replace(job, pretrained=None)  # type: ignore[arg-type]  # each process loads the checkpoint itself
+    arguments = [
+        (unloaded, job.pretrained.path, tokenizer, seed, str(devices[number % len(devices)]), threads)
+        for number, seed in enumerate(remaining)
     ]
-    with hidden_main_module(), progress(f"{job.data.name}, {at_once} at once", len(orders), "runs") as bar:
-        advice = "The same command goes on with the runs that are not finished; a smaller --parallel needs less memory."
-        for _ in run_in_processes(_run_in_process, orders, at_once, advice=advice):
+    with hidden_main_module(), progress(f"{job.data.name}, {at_once} at once", len(arguments), "runs") as bar:
+        advice = "Run the same command to continue with the unfinished runs; a smaller --parallel needs less memory."
+        for _ in run_in_processes(_run_in_process, arguments, at_once, advice=advice):
             bar.advance()
     return [one for seed in seeds if (one := load_finished_run(job, seed, identity)) is not None]
 
 
-def _run_in_process(order: tuple[Job, Path, str | None, int, str, int]) -> None:
-    """In a process of its own: leaves the result on the disk, where it is read afterwards."""
-    bare, checkpoint, tokenizer, seed, device, threads = order
+def _run_in_process(arguments: tuple[Job, Path, str | None, int, str, int]) -> None:
+    """Train one seed in a worker process; the parent loads the result from disk."""
+    unloaded, checkpoint, tokenizer, seed, device, threads = arguments
     torch.set_num_threads(threads)
-    job = replace(bare, pretrained=load_pretrained(checkpoint, tokenizer))
+    job = replace(unloaded, pretrained=load_pretrained(checkpoint, tokenizer))
     run_seed(job, seed, torch.device(device), prepare_data(job), bar=False)
 
 
@@ -189,49 +186,49 @@ def score_diagnostic(
 ) -> tuple[LabelledData, tuple[RunResult, ...]]:
     """Score every run's model on the labelled splits of `diagnostic`.
 
-    Returns the diagnostic set with the training split of `trained_on`, so that its provenance covers both, and a run a
-    seed with the diagnostic's figures. A run without figures of its own has none here.
+    Returns `diagnostic` with the training split of `trained_on`, so that its `provenance` covers both, and one run per
+    seed with the metrics on `diagnostic`. A run without metrics gets none.
     """
     splits = {name: split for name, split in diagnostic.splits.items() if split.labelled}
     scored = []
     for run in runs:
-        figures = {}
+        metrics = {}
         if run.metrics:
             finetuned = load_finetuned(run.folder / MODEL)
             for name, split in splits.items():
                 outcomes = predict_examples(finetuned, split.examples, device)
-                figures[name] = compute_metrics(diagnostic, split.examples, [outcome.value for outcome in outcomes])
-        scored.append(RunResult(run.seed, run.folder, figures, diverged=run.diverged))
+                metrics[name] = compute_metrics(diagnostic, split.examples, [outcome.value for outcome in outcomes])
+        scored.append(RunResult(run.seed, run.folder, metrics, diverged=run.diverged))
     return replace(diagnostic, splits={"train": trained_on.splits["train"], **splits}), tuple(scored)
 
 
 class _SplitScorer:
-    """Scores splits while a model is trained, and notices a model that gives everything the same answer."""
+    """Scores splits during training, chooses the no-answer threshold and detects constant predictions."""
 
     def __init__(self, job: Job, finetuned: FinetunedModel, prepared: PreparedData, device: torch.device) -> None:
         self._job, self._finetuned, self._prepared, self._device = job, finetuned, prepared, device
         self.collapsed = ""
         self.null_threshold: float | None = None
 
-    def figures(self, names: Sequence[str], title: str | None = None) -> dict[str, dict[str, float]]:
-        """split -> metric -> percent; `title`: that of a bar a split, None for none."""
-        job, found = self._job, {}
+    def score(self, names: Sequence[str], title: str | None = None) -> dict[str, dict[str, float]]:
+        """Return split -> metric -> percent. `title`: of the progress bars; None for no bars."""
+        job, metrics = self._job, {}
         for name in names:
             examples = job.data.splits[name].examples
             bar = title and f"{title}, scoring {name}"
             outcomes = predict_examples(self._finetuned, examples, self._device, self._prepared.splits[name], title=bar)
             if job.data.unanswerable:
-                outcomes = self._choose_empty_answers(name, examples, outcomes)
+                outcomes = self._with_empty_answers(name, examples, outcomes)
             values, positive = [outcome.value for outcome in outcomes], positive_scores(outcomes, job.data.positive)
-            found[name] = compute_metrics(job.data, examples, values, positive)
+            metrics[name] = compute_metrics(job.data, examples, values, positive)
             if name.startswith("dev"):
                 self.collapsed = constant_prediction(job.data, examples, outcomes)
-        return found
+        return metrics
 
-    def _choose_empty_answers(
+    def _with_empty_answers(
         self, name: str, examples: Sequence[Example], outcomes: Sequence[ExamplePrediction]
     ) -> list[ExamplePrediction]:
-        """`outcomes` with empty answers; their threshold is chosen on dev."""
+        """Return `outcomes` with empty answers; a dev split sets the threshold."""
         if name.startswith("dev"):
             texts = [str(outcome.value) for outcome in outcomes]
             nulls = [outcome.null_score or 0.0 for outcome in outcomes]
@@ -241,7 +238,7 @@ class _SplitScorer:
 
 
 def _build_model(job: Job, seed: int) -> tuple[FinetunedModel, tuple[str, ...]]:
-    """(the model before training, what the checkpoint lacks)."""
+    """Return (the model before training, names of the parameters that the checkpoint lacks)."""
     data, settings = job.data, job.settings
     carrier, new = job.pretrained.build(settings, seed)
     outputs = output_count(data.head, len(data.labels))
@@ -265,7 +262,7 @@ def _build_model(job: Job, seed: int) -> tuple[FinetunedModel, tuple[str, ...]]:
 
 
 def constant_prediction(data: LabelledData, examples: Sequence[Example], outcomes: Sequence[ExamplePrediction]) -> str:
-    """Says so where the model gives every example the same answer though their labels differ; else ''."""
+    """Describe predictions that are all the same although the labels differ; else return ''."""
     if data.head == "span" or len({repr(example.label) for example in examples}) < 2:
         return ""
     if data.head == "regression":
@@ -280,7 +277,7 @@ def constant_prediction(data: LabelledData, examples: Sequence[Example], outcome
 
 
 def _is_used(name: str, model: EncoderWithHead) -> bool:
-    """Whether a parameter that was not in the checkpoint is used by this model."""
+    """Return whether this model uses a parameter that the checkpoint lacks."""
     if name.startswith("encoder.pooler."):
         return model.head not in ("tagging", "span") and model.pooling == "first"
     return "embeddings.task" not in name

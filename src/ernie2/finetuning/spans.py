@@ -1,7 +1,6 @@
-"""Span extraction around a model: a long context in overlapping windows, answers as token positions, and the best runs
-of tokens from start and end scores, read off the context by character offsets.
+"""Extractive question answering: context windows, answers as token spans, and the best spans from model scores.
 
-T tokens of the context · W tokens of one window. Positions count tokens of the context, never of the packed input.
+T tokens of the context · W tokens of one window. Positions count tokens of the context, not of the packed input.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SPECIAL_TOKENS = 3
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """`length` tokens of a context from token `start` on."""
+    """The `length` tokens of a context from token `start` on."""
 
     start: int
     length: int
@@ -29,8 +28,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An answer: its text, its place in the context in characters (end exclusive), the sum of its start and end scores,
-    and its share among the candidates (softmax of the scores). No candidate at all is an empty text at 0–0."""
+    """A candidate answer, from character `start` to `end` (exclusive) of the context.
+
+    `score`: start score + end score. `probability`: softmax of the scores over the candidates. Without any candidate
+    the answer is empty, at 0–0.
+    """
 
     text: str
     start: int
@@ -40,29 +42,30 @@ class Candidate:
 
 
 def context_windows(tokens: int, question: int, *, max_length: int, stride: int, max_query: int = 64) -> list[Window]:
-    """The windows in which a context of `tokens` is shown after a question of `question` tokens, cut at `max_query`.
+    """Return overlapping windows over a context of `tokens` tokens.
 
-    Each holds what fits beside the question and three special tokens; the next begins `stride` tokens later, until one
-    reaches the end. 10 tokens, room for 4, stride 3 -> (0, 4) (3, 4) (6, 4). An empty context gives one empty window.
+    A sequence also holds three special tokens and the question of `question` tokens, truncated to `max_query`. Windows
+    start `stride` tokens apart, until one reaches the end: for 10 tokens in windows of 4 with stride 3, (0, 4) (3, 4)
+    (6, 4). An empty context gives one empty window.
     """
-    room = max_length - min(question, max_query) - SPECIAL_TOKENS
-    if room < 1 or stride < 1:
+    size = max_length - min(question, max_query) - SPECIAL_TOKENS
+    if size < 1 or stride < 1:
         raise ValueError(f"max_length {max_length} and stride {stride} leave no room for a context")
-    made = [Window(0, min(room, tokens))]
-    while made[-1].start + made[-1].length < tokens:
-        start = made[-1].start + min(stride, made[-1].length)
-        made.append(Window(start, min(room, tokens - start)))
-    return made
+    windows = [Window(0, min(size, tokens))]
+    while windows[-1].start + windows[-1].length < tokens:
+        start = windows[-1].start + min(stride, windows[-1].length)
+        windows.append(Window(start, min(size, tokens - start)))
+    return windows
 
 
 def owned_tokens(windows: Sequence[Window]) -> list[Array]:
-    """Per window (W,) bool: whether this is the window that shows the token with most context around it.
+    """Return per window a mask (W,) bool of the tokens that have their maximal context in this window.
 
-    Context is the smaller of the tokens left and right of it, plus 0.01 · window length; the first of equal windows
-    counts. Every token of the context belongs to exactly one window, so no answer is counted twice.
+    The context of a token is the smaller number of tokens to its left and right, plus 0.01 · window length; the first
+    of equal windows wins. Each token belongs to exactly one window, so no answer is counted twice.
     """
-    last = max((window.start + window.length for window in windows), default=0)
-    best, owner = np.full(last, -np.inf), np.full(last, -1)
+    tokens = max((window.start + window.length for window in windows), default=0)
+    best, owner = np.full(tokens, -np.inf), np.full(tokens, -1)
     for index, window in enumerate(windows):
         inside = np.arange(window.length)
         score = np.minimum(inside, inside[::-1]) + 0.01 * window.length
@@ -74,17 +77,19 @@ def owned_tokens(windows: Sequence[Window]) -> list[Array]:
 
 
 def token_span(offsets: Array, start: int, end: int) -> tuple[int, int] | None:
-    """(first, last) token that touches the characters `start` to `end` (exclusive); None where no token does.
+    """Return (first, last) token that overlaps the characters `start` to `end` (exclusive), or None without any.
 
-    `offsets` (T, 2): where each token begins and ends in the context. An answer inside a token takes the whole token.
+    `offsets` (T, 2): start and end of each token in the context. An answer inside a token selects the entire token.
     """
-    touched = np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start))
-    return (int(touched[0]), int(touched[-1])) if len(touched) else None
+    overlapping = np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start))
+    return (int(overlapping[0]), int(overlapping[-1])) if len(overlapping) else None
 
 
 def window_target(window: Window, span: tuple[int, int] | None) -> tuple[int, int] | None:
-    """(first, last) counted from the window's own start, or None where the window does not hold the whole span; such a
-    window is trained towards [CLS], as BERT's script does."""
+    """Return (first, last) counted from the start of the window, or None if it does not contain the entire span.
+
+    Windows without the span are trained towards [CLS], as in BERT's script.
+    """
     if span is None or span[0] < window.start or span[1] >= window.start + window.length:
         return None
     return span[0] - window.start, span[1] - window.start
@@ -100,11 +105,11 @@ def best_spans(
     n_best: int = 20,
     max_answer: int = 100,
 ) -> list[Candidate]:
-    """The `n_best` answers of one question, best first, each text once; at least one, empty if there is nothing.
+    """Return the `n_best` answers to one question, best first, without duplicate texts; one empty answer if none fits.
 
-    `offsets` (T, 2) int; `start_scores[i]` and `end_scores[i]` (W_i,) float, the model's logits on the context tokens
-    of `windows[i]`. Of each window the `n_best` starts and ends are paired where the start has its maximal context
-    there, the end is not before it and the answer has at most `max_answer` tokens. Equal scores: the earlier span.
+    `offsets` (T, 2) int. `start_scores[i]`, `end_scores[i]`: (W_i,) float logits of the context tokens of `windows[i]`.
+    Per window, the `n_best` starts and ends are paired if the start belongs to this window (`owned_tokens`), the end is
+    not before it and the answer has at most `max_answer` tokens. Ties: the earlier span.
     """
     spans: list[tuple[float, int, int]] = []
     for window, owned, starts, ends in zip(windows, owned_tokens(windows), start_scores, end_scores, strict=True):
@@ -132,5 +137,5 @@ def best_spans(
 
 
 def _top_indices(scores: Array, count: int) -> Array:
-    """Indices of the `count` highest scores, best first; of equal ones the first."""
+    """Return the indices of the `count` highest scores, best first; ties in order."""
     return np.argsort(-np.asarray(scores), kind="stable")[:count]

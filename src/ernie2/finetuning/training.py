@@ -1,4 +1,4 @@
-"""The loop of fine-tuning: epochs over sequences, batches counted in sequences, every step that of pre-training."""
+"""The training loop of fine-tuning: epochs and batches of sequences, with the training step of pre-training."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ from ernie2.training.step_inputs import StepInputs
 
 @dataclass
 class History:
-    """What happened: the mean loss of every step, one record an epoch (number, mean loss, seconds, and what
-    `after_epoch` gave), sequences trained on a second. `diverged` says why a run was given up, else is ''."""
+    """Losses and speed of a run.
+
+    `losses`: mean loss per step. `epochs`: one record per epoch (number, mean loss, seconds, result of `after_epoch`).
+    `diverged`: why the run was ended, or ''.
+    """
 
     losses: list[float] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -53,13 +56,13 @@ def train_model(
     max_steps: int | None = None,
     hooks: Hooks | None = None,
 ) -> History:
-    """Trains `model` in place on `device`; order and dropout follow from `seed` alone.
+    """Train `model` in place on `device`; order and dropout depend only on `seed`.
 
-    `title`: that of a bar; None for none. A run whose loss is not finite ends with that epoch, and `diverged` says so.
-    `after_epoch` is called after each epoch, its result kept. `max_steps` ends the run early without changing the
-    schedule, to compare or to time. `hooks`, opened by the caller, see every step and epoch.
+    `title`: of the progress bar; None for no bar. `after_epoch` is called after each epoch, its result is recorded.
+    `max_steps` ends the run early without changing the schedule, for comparisons and timing. `hooks`, opened by the
+    caller, receive every step and epoch. A run with a non-finite loss ends after that epoch, see `History.diverged`.
 
-    Raises `RunStopped` where a hook asks for the end.
+    Raises `RunStopped` if a hook requests a stop.
     """
     freed_memory = reuse_freed_memory(device)
     model.to(device).train()
@@ -72,12 +75,12 @@ def train_model(
         scale=LossScale() if precision == "fp16" else None,
     )
     steps = count_steps(len(train), settings)
-    history, done, busy, hooks, at = History(), 0, 0.0, hooks or Hooks(), Position([])
+    history, done, train_seconds, hooks, position = History(), 0, 0.0, hooks or Hooks(), Position([])
     with EmbeddingPruner(model, train, pad) as pruner, progress(title, min(steps, max_steps or steps), "steps") as bar:
         adam = settings.model_dump(include={"peak_lr", "weight_decay", "betas", "adam_eps"})
         optimizer = build_optimizer(model, TrainSettings(**adam))
         for epoch in range(settings.epochs):
-            losses, began, sequences = [], time.perf_counter(), 0
+            losses, start, sequences = [], time.perf_counter(), 0
             for chosen in epoch_batches(len(train), settings.batch, seed, epoch):
                 if done == max_steps:
                     break
@@ -98,57 +101,59 @@ def train_model(
                     sum(pack.real_tokens for pack in packs),
                     {TARGET_NAME: len(chosen)},
                 )
-                at.count_step(inputs.active, inputs.tokens, inputs.seen)
-                hooks.step(StepDone(done, 0, inputs, rate, result), at)
+                position.count_step(inputs.active, inputs.tokens, inputs.seen)
+                hooks.step(StepDone(done, 0, inputs, rate, result), position)
                 _stop_if_requested(hooks, done, steps)
                 freed_memory.trim_if_grown()
                 bar.advance()
             if not losses:
                 break
-            told = torch.stack(losses).float().cpu().tolist()  # waits for the device, once an epoch
-            seconds = time.perf_counter() - began
-            busy += seconds
-            history.losses += told
+            epoch_losses = torch.stack(losses).float().cpu().tolist()  # one device synchronisation per epoch
+            seconds = time.perf_counter() - start
+            train_seconds += seconds
+            history.losses += epoch_losses
             history.sequences_per_second += sequences
-            record = {"epoch": epoch + 1, "loss": sum(told) / len(told), "seconds": round(seconds, 3)}
-            if bad := [number for number, loss in enumerate(history.losses, 1) if not math.isfinite(loss)]:
-                history.diverged = f"the loss was not finite at step {bad[0]} of {steps}"
+            record = {"epoch": epoch + 1, "loss": sum(epoch_losses) / len(epoch_losses), "seconds": round(seconds, 3)}
+            if nonfinite := [number for number, loss in enumerate(history.losses, 1) if not math.isfinite(loss)]:
+                history.diverged = f"the loss was not finite at step {nonfinite[0]} of {steps}"
             elif after_epoch is not None:
                 with pruner.unpruned():
                     record |= after_epoch()
             history.epochs.append(record)
             hooks.line("epoch", **record)
-            if bad:
+            if nonfinite:
                 break
-    history.sequences_per_second = history.sequences_per_second / busy if busy else 0.0
+    history.sequences_per_second = history.sequences_per_second / train_seconds if train_seconds else 0.0
     return history
 
 
 def epoch_batches(count: int, batch: int, seed: int, epoch: int) -> Iterator[NDArray[Any]]:
-    """The batches of one epoch, (batch,) int64 numbers of sequences, the last one shorter; a pure function of its
-    arguments."""
+    """Yield the batches of one epoch as (batch,) int64 indices of sequences, the last one shorter.
+
+    A pure function of the arguments.
+    """
     order = generator(seed, "fine-tuning order", epoch).permutation(count)
     for first in range(0, count, batch):
         yield order[first : first + batch]
 
 
 def _stop_if_requested(hooks: Hooks, done: int, steps: int) -> None:
-    if done < steps and (reason := hooks.stop_reason()) is not None:  # a whole run is kept
+    if done < steps and (reason := hooks.stop_reason()) is not None:  # a complete run is saved
         raise RunStopped(
-            f"{reason}; step {done:,} of {steps:,} is done, and this run is not saved. The same command does it again."
+            f"{reason}: stopped at step {done:,} of {steps:,}. This run is not saved; the same command restarts it."
         )
 
 
 def count_steps(sequences: int, settings: FineTuningSettings) -> int:
-    """Optimiser steps of a whole run."""
+    """Return the number of optimiser steps of a run."""
     return settings.epochs * -(-sequences // settings.batch)
 
 
 def learning_rate(step: int, steps: int, settings: FineTuningSettings) -> float:
-    """The rate of step 1, 2, … of `steps`: linear warm-up over `warmup_share` of them, then constant or linear decay.
+    """Return the learning rate of step 1, 2, …: linear warm-up over `warmup_share` of `steps`, then the schedule.
 
-    With `decay_from_zero` the decay counts from the first step, as in the released scripts, so the rate is never above
-    (1 - warmup_share) · peak_lr by much; else it falls from the peak.
+    With `decay_from_zero` the linear decay counts from the first step, as in the released scripts, so the rate reaches
+    only about (1 - warmup_share) · peak_lr. Otherwise it counts from the peak.
     """
     warmup = settings.warmup_share * steps
     decay = 0 if settings.schedule == "constant" else steps if settings.decay_from_zero else steps - warmup

@@ -37,9 +37,7 @@ def test_entities_are_whole_in_every_scheme(scheme: Scheme, tags: str) -> None:
         assert found == [("X", 0, 2, "Li Bai"), ("Y", 3, 4, "Du"), ("Y", 4, 5, "Fu")]
 
 
-@pytest.mark.parametrize(
-    ("ids", "said"), [("1 1 2 1", "2 of 4 predictions have an id that another has"), ("0 1 2", "")]
-)
+@pytest.mark.parametrize(("ids", "said"), [("1 1 2 1", "2 of 4 predictions have a duplicate id"), ("0 1 2", "")])
 def test_ids_that_come_more_than_once_are_said_once(
     ids: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

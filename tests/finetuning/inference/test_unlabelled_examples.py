@@ -157,13 +157,13 @@ def test_half_a_character_in_a_line_of_python_is_refused() -> None:
 def test_conll_from_a_pipe_is_sentences_for_a_model_that_tags(content: str, capsys: pytest.CaptureFixture[str]) -> None:
     expected = [("w1", "w2"), ("w3",)]
     assert [one.tokens for one in examples_from_stream(BytesIO(content.encode()), TAGS)] == expected
-    assert "note: standard input: read as CoNLL, a token a line" in capsys.readouterr().err
+    assert "note: standard input: read as CoNLL, one token per line" in capsys.readouterr().err
     assert [one.tokens for one in examples_from_stream(StringIO(content), TAGS)] == expected
 
 
 @pytest.mark.parametrize("content", [b"w1 O\nw2 B-X\n\nw3 O\n", b"w1 O\nw2 B-X\n", b"w1\tO\nw2\tB\n\nw3\tO\n"])
 def test_conll_from_a_pipe_is_refused_by_a_model_that_does_not_tag(content: bytes) -> None:
-    with pytest.raises(DataError, match="standard input holds a token and a tag a line, but the model does not tag"):
+    with pytest.raises(DataError, match="standard input has a token and a tag on each line, but the model does not"):
         list(examples_from_stream(BytesIO(content), ONE))
 
 
@@ -190,11 +190,11 @@ def test_a_header_line_is_no_text(name: str, tmp_path: Path, capsys: pytest.Capt
         return [(one.id, one.text, one.pair) for one in found]
 
     assert read("text\nw1\n\n{w2\n", ONE) == [("0", "w1", None), ("1", "", None), ("2", "{w2", None)]
-    assert "line 1: a header line (text), left out" in capsys.readouterr().err
+    assert "line 1: header line (text), skipped" in capsys.readouterr().err
     assert read("words\nw1\n", ONE, "words") == [("0", "w1", None)]
     assert read("b\ta\nw2\tw1\n", PAIR) == [("0", "w1", "w2")]
     assert read("id\ttext\tlabel\nx7\tw1\tno\n\nx8\tw2\tno\n", ONE) == [("x7", "w1", None), ("x8", "w2", None)]
-    assert "a header line (id, text, label), read by those names" in capsys.readouterr().err
+    assert "header line (id, text, label), columns are read by these names" in capsys.readouterr().err
     with pytest.raises(DataError, match="line 2: 1 cells, but there are 3 columns"):
         read("id\ttext\tlabel\nw1\n", ONE)
     with pytest.raises(DataError, match="a column name occurs twice"):
@@ -208,14 +208,14 @@ def test_lines_of_python_are_texts_whatever_the_first_says() -> None:
 @pytest.mark.parametrize(
     ("content", "config", "said"),
     [
-        ("x7\tw1\tno\n", ONE, r"line 1: 3 columns, but the model reads 1 \(text\); begin with a header line that names "
-         r"text, or name the file \(predict MODEL FILE.tsv\), or give an object in JSON"),
-        ("w1\n", PAIR, r"line 1: 1 text, but the model reads 2 \(a, b\); put tabs between them"),
-        ('id,"text"\n1,w1\n', ONE, r"the header line of a .csv file .*predict MODEL FILE.csv"),
-        ('[{"text": "w1"}]\n', ONE, r"a list in JSON. Name the file \(predict MODEL FILE.json\)"),
-        ('{\n "text": "w1"\n}\n', ONE, "JSON over several lines. Name the file"),
-        ('{"data": [{"paragraphs": [{"context": "c", "qas": []}]}]}', SPANS, "nested JSON of SQuAD's form. Name the"),
-        ('{\n "data": [\n {"paragraphs": [', SPANS, "nested JSON of SQuAD's form. Name the file"),
+        ("x7\tw1\tno\n", ONE, r"line 1: 3 columns, but the model reads 1 \(text\). Add a header line that names "
+         r"text, or pass the file \(predict MODEL FILE.tsv\), or give one JSON object"),
+        ("w1\n", PAIR, r"line 1: 1 text, but the model reads 2 \(a, b\). Separate them with tabs"),
+        ('id,"text"\n1,w1\n', ONE, r"header line of a .csv file .*predict MODEL FILE.csv"),
+        ('[{"text": "w1"}]\n', ONE, r"a JSON list. Pass the file \(predict MODEL FILE.json\)"),
+        ('{\n "text": "w1"\n}\n', ONE, "JSON over several lines. Pass the file"),
+        ('{"data": [{"paragraphs": [{"context": "c", "qas": []}]}]}', SPANS, "nested JSON as in SQuAD. Pass the"),
+        ('{\n "data": [\n {"paragraphs": [', SPANS, "nested JSON as in SQuAD. Pass the file"),
     ],
 )  # fmt: skip
 def test_what_is_no_text_a_line_is_refused_by_name(content: str, config: FinetunedConfig, said: str) -> None:

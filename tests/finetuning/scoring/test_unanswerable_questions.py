@@ -94,7 +94,7 @@ def test_an_unanswerable_question_is_trained_towards_cls(tmp_path: Path) -> None
     some = [Example("0", "w1", "w2 w3", (Answer("w3", 3),)), Example("1", "w1", "w2 w3", ())]
     data = encoder.encode([*some, Example("2", "w1", "w2", (Answer("w9", -1),))], labelled=True)
     assert [one.labels.tolist() for one in data.sequences if one.labels is not None] == [[[4, 4]], [[0, 0]]]
-    assert data.notes == ("1 of 3 questions are not learnt from: no answer of theirs is in the context",)
+    assert data.notes == ("1 of 3 questions are skipped: no answer occurs in the context",)
 
 
 def test_a_question_above_the_threshold_gets_the_empty_answer() -> None:

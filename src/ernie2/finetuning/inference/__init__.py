@@ -1,1 +1,1 @@
-"""Texts without labels → what a fine-tuned model says of them."""
+"""Predictions of a fine-tuned model for texts without labels."""

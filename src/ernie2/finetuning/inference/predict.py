@@ -1,4 +1,4 @@
-"""Ask a fine-tuned model about texts."""
+"""Predict texts with a fine-tuned model: the API function `ernie2.predict`."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ def predict(
     *,
     replace: bool = False,
 ) -> list[dict[str, Any]]:
-    """What a fine-tuned model says of every text of a file, or of lines given one by one; a mapping each, in order.
+    """Return the predictions of a fine-tuned model, one mapping per text, in order.
 
-    Classes: `label`, `probabilities` by class. Numbers: `label`. Several labels: `label` a list, `probabilities`. Tags:
-    `tokens`, `label` a tag each, `probabilities` of those tags, `entities`. Spans: `label` the answer, `start`, `end`
-    in characters of the context (None of an empty answer), `probability` among the `answers`; where the training data
-    had unanswerable questions also `null_score`, and the label is "" where that is above the threshold of the model.
-    All carry the `id` of the row or its number.
+    Classes: `label`, `probabilities` by class. Numbers: `label`. Several labels: `label` (a list), `probabilities`.
+    Tags: `tokens`, `label` (one tag per token), `probabilities` of these tags, `entities`. Spans: `label` (the answer),
+    `start` and `end` in characters of the context (None for an empty answer), `probability` among the `answers`. If the
+    training data had unanswerable questions, spans have a `null_score`, and the label is "" if it is above the model's
+    threshold. Each has the `id` of the row, or its number.
 
-    `source`: a table (.tsv, .csv, .jsonl, .json, .parquet, .arrow), a .txt of one text a line, lines, or an open binary
-    stream of lines such as `sys.stdin.buffer`. How many texts were cut at the model's length, a high share
-    of [UNK], and how many ids come more than once is said on standard error.
-    `text`: the columns, where they are not called as in training. `out`: also write JSON lines there; a file that is
-    there and holds no predictions is overwritten only with `replace`. Raises `CheckpointError` where `model` is not a
-    fine-tuned model, `DataError` for input that cannot be read, `StorageError` where `out` cannot be written.
+    `source`: a table (.tsv, .csv, .jsonl, .json, .parquet, .arrow), a .txt with one text per line, an iterable of
+    lines, or an open binary stream such as `sys.stdin.buffer`. `text`: the columns to read, if not named as in
+    training. `out`: also write JSON lines to this file; an existing file without predictions is overwritten only with
+    `replace`. Warnings report truncated texts, a high share of [UNK] and duplicate ids.
+    Raises `CheckpointError` if `model` is not a fine-tuned model, `DataError` for unreadable input, `StorageError` if
+    `out` cannot be written.
     """
     if out is not None and not replace:
         check_predictions_file(Path(out))
-    found = list(iter_predictions(load_finetuned(model), source, text))
+    predictions = list(iter_predictions(load_finetuned(model), source, text))
     if out is not None:
-        write_text(Path(out), "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found))
-    return found
+        write_text(Path(out), "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in predictions))
+    return predictions
 
 
 def iter_predictions(
     finetuned: FinetunedModel, source: str | Path | BufferedIOBase | RawIOBase | Iterable[str], text: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """As `predict`, one after the other while the source is read."""
+    """Yield the predictions of `predict` while the source is read."""
     config = finetuned.config
     if isinstance(source, str | Path):
         examples = examples_from_file(str(source), config, text)
@@ -72,42 +72,42 @@ def iter_predictions(
     else:
         examples = examples_from_lines(source, config, text)
     device = available_devices()[0]
-    cut = count = unknown = tokens = 0
+    truncated = count = unknown = tokens = 0
     ids: set[str] = set()
     while chosen := list(islice(examples, _BATCH_SIZE)):
         data = encode_examples(finetuned, chosen)
         ids.update(example.id for example in chosen)
-        cut, count = cut + data.cut, count + len(chosen)
+        truncated, count = truncated + data.cut, count + len(chosen)
         unknown, tokens = unknown + data.unknown, tokens + data.tokens
         outcomes = predict_examples(finetuned, chosen, device, data)
         for example, outcome in zip(chosen, outcomes, strict=True):
             yield prediction_to_json(
                 example, outcome, config.head, config.scheme, allow_empty=config.null_threshold is not None
             )
-    if repeated := count - len(ids):
+    if duplicates := count - len(ids):
         log_warning(
-            f"note: {repeated:,} of {count:,} predictions have an id that another has too (a row without an id is "
-            "called by its number); tell them apart by their order, which is that of the rows"
+            f"note: {duplicates:,} of {count:,} predictions have a duplicate id (the id of a row without one is its "
+            "number). Match predictions to rows by order."
         )
     if unknown > HIGH_SHARE * tokens:
         log_warning(f"note: {describe_share(unknown / tokens)}")
-    if cut:
+    if truncated:
         what, limit = (
             ("questions", config.settings.max_query) if config.head == "span" else ("texts", config.settings.max_length)
         )
         log_warning(
-            f"note: {cut:,} of {count:,} {what} are longer than the {limit} tokens that the model reads, and were cut"
+            f"note: {truncated:,} of {count:,} {what} were truncated to the {limit} tokens that the model reads"
         )
 
 
 def prediction_to_json(
     example: Example, outcome: ExamplePrediction, head: str, scheme: Scheme | None = None, *, allow_empty: bool = False
 ) -> dict[str, Any]:
-    """One prediction as JSON values; `scheme`: how tags mark entities; `nulls`: whether answers may be empty."""
-    told: dict[str, Any] = {"id": example.id}
+    """Return one prediction as JSON values. `scheme`: of the tags; `allow_empty`: answers may be empty."""
+    result: dict[str, Any] = {"id": example.id}
     if head == "tagging":
         assert isinstance(outcome.value, tuple)
-        return told | {
+        return result | {
             "tokens": list(example.tokens),
             "label": list(outcome.value),
             "probabilities": [round(value, 6) for value in outcome.tag_probabilities],
@@ -124,27 +124,27 @@ def prediction_to_json(
             place["null_score"] = round(outcome.null_score, 6)
             if outcome.value == "":
                 place |= {"start": None, "end": None, "probability": round(_empty_answer_probability(outcome), 6)}
-        return told | {"label": outcome.value, **place, "answers": answers}
-    told["label"] = list(outcome.value) if isinstance(outcome.value, tuple) else outcome.value
+        return result | {"label": outcome.value, **place, "answers": answers}
+    result["label"] = list(outcome.value) if isinstance(outcome.value, tuple) else outcome.value
     if outcome.probabilities:
-        told["probabilities"] = {name: round(share, 6) for name, share in outcome.probabilities.items()}
-    return told
+        result["probabilities"] = {name: round(share, 6) for name, share in outcome.probabilities.items()}
+    return result
 
 
 def _answer_place(answer: Candidate) -> dict[str, int | None]:
-    """Return where an answer stands in the context, in characters; None for an empty answer, which stands nowhere."""
+    """Return start and end of an answer in characters of the context; None for an empty answer."""
     return {"start": answer.start, "end": answer.end} if answer.text else {"start": None, "end": None}
 
 
 def _empty_answer_probability(outcome: ExamplePrediction) -> float:
-    """The share of the empty answer in a softmax over it and the `answers`."""
+    """Return the share of the empty answer in a softmax over it and the `answers`."""
     return 1.0 / (1.0 + math.exp(min(700.0, -(outcome.null_score or 0.0))) / outcome.answers[0].probability)
 
 
 def _entities(example: Example, tags: Sequence[str], scheme: Scheme) -> list[dict[str, Any]]:
-    """Entities by tokens, `end` exclusive."""
-    joined = "" if "".join(example.tokens) == example.text else " "
+    """Return entities with `start` and `end` (exclusive) in tokens."""
+    separator = "" if "".join(example.tokens) == example.text else " "
     return [
-        {"kind": kind, "start": start, "end": end, "text": joined.join(example.tokens[start:end])}
+        {"kind": kind, "start": start, "end": end, "text": separator.join(example.tokens[start:end])}
         for kind, start, end in entities(tags, scheme)
     ]

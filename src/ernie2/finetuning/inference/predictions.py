@@ -1,4 +1,4 @@
-"""What a fine-tuned model says of examples: logits of their sequences, read as classes, numbers, tags or answers."""
+"""Predictions of a fine-tuned model: logits, converted to classes, numbers, tags or answers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class ExamplePrediction:
-    """What is predicted of one example.
+    """The prediction for one example.
 
-    `value`: a class name, number, class names, tags, or the text of an answer. `probabilities`: by class (of several
-    labels, each by itself). `tag_probabilities`: the probability of each predicted tag. `answers`: the best spans.
-    `null_score`: of a question, the score of [CLS] (the lowest of its windows) less that of the best span.
+    `value`: a class name, number, class names, tags, or the text of an answer. `probabilities`: by class; for several
+    labels, each label separately. `tag_probabilities`: of the predicted tags. `answers`: the best spans.
+    `null_score`: of a question, the score of [CLS] (the lowest of its windows) minus that of the best span.
     """
 
     value: PredictedValue
@@ -49,10 +49,10 @@ def predict_examples(
     *,
     title: str | None = None,
 ) -> list[ExamplePrediction]:
-    """Return what a model predicts, one outcome an example; `data`: what `encode_examples` made of `examples`.
+    """Return one prediction per example. `data`: `encode_examples` of the examples, if computed before.
 
-    Without dropout, whatever mode the model is in. The result does not depend on how sequences fall into packs. A
-    question whose null score is above the model's threshold gets the empty answer. `title`: that of a bar; None: none.
+    Dropout is disabled. The result does not depend on the packing. A question whose null score is above the model's
+    threshold gets the empty answer. `title`: of the progress bar; None for no bar.
     """
     config, data = finetuned.config, data or encode_examples(finetuned, examples)
     task_id, pad = finetuned.task_id, finetuned.tokenizer.pad_id
@@ -76,13 +76,13 @@ def compute_logits(
     pad: int = 0,
     title: str | None = None,
 ) -> Iterator[Array]:
-    """Float32 logits of each sequence in order: (P, C) at its scored positions, of spans (n, 2) at every token.
+    """Return float32 logits by sequence: (P, C) at the scored positions, for spans (n, 2) at every token.
 
-    Packed by length, so that attention has little to pad; at most `settings.pack_tokens` tokens at once.
+    Sequences are packed by length to reduce padding in attention, at most `settings.pack_tokens` tokens per pack.
     """
     precision = choose_precision(settings.precision, device)
     order = np.argsort([len(one.tokens) for one in sequences], kind="stable")
-    runs, made = [], []
+    chosen_by_pack, logits_by_pack = [], []
     training = model.training
     model.to(device).eval()
     try:
@@ -91,34 +91,34 @@ def compute_logits(
                 chosen = order[start:end]
                 (pack,) = build_packs([sequences[i] for i in chosen], settings, task_id, pad)
                 with torch.inference_mode(), autocast(precision, device):
-                    made.append(model.scores(Inputs.from_batch(pack, device, static=False)))
-                runs.append(chosen)
+                    logits_by_pack.append(model.scores(Inputs.from_batch(pack, device, static=False)))
+                chosen_by_pack.append(chosen)
                 bar.advance(len(chosen))
     finally:
         model.train(training)
-    found: dict[int, Array] = {}
-    for chosen, scores in zip(runs, to_host(made), strict=True):
+    by_sequence: dict[int, Array] = {}
+    for chosen, scores in zip(chosen_by_pack, to_host(logits_by_pack), strict=True):
         counts = [len(sequences[i].tokens if model.head == "span" else sequences[i].positions) for i in chosen]
-        found |= zip(chosen.tolist(), np.split(scores, np.cumsum(counts)[:-1]), strict=True)
-    return (found[i] for i in range(len(sequences)))
+        by_sequence |= zip(chosen.tolist(), np.split(scores, np.cumsum(counts)[:-1]), strict=True)
+    return (by_sequence[i] for i in range(len(sequences)))
 
 
 def positive_scores(outcomes: Sequence[ExamplePrediction], positive: str | None) -> list[float] | None:
-    """How much is held for the class `positive`, as mrr needs it; None where no class is that."""
+    """Return the probability of the class `positive` per example, for mrr; None without that class."""
     if positive is None or not outcomes or positive not in outcomes[0].probabilities:
         return None
     return [outcome.probabilities[positive] for outcome in outcomes]
 
 
 def apply_threshold(outcomes: Sequence[ExamplePrediction], threshold: float | None) -> list[ExamplePrediction]:
-    """Return `outcomes` with the empty answer where the null score is above `threshold`; None changes nothing."""
+    """Return `outcomes` with empty answers for null scores above `threshold`; unchanged if it is None."""
     if threshold is None:
         return list(outcomes)
     return [replace(outcome, value="") if (outcome.null_score or 0.0) > threshold else outcome for outcome in outcomes]
 
 
 def encode_examples(finetuned: FinetunedModel, examples: Sequence[Example]) -> EncodedData:
-    """Return the sequences of examples without labels, as a fine-tuned model reads them."""
+    """Encode unlabelled examples for a fine-tuned model."""
     config = finetuned.config
     encoder = ExampleEncoder(
         finetuned.tokenizer,
@@ -134,27 +134,29 @@ def _sequence_predictions(head: Head, scores: Array, labels: Sequence[str]) -> l
     """scores (n, C) float32 -> n outcomes."""
     if head == "regression":
         return [ExamplePrediction(value) for value in scores[:, 0].tolist()]
-    wide = scores.astype(np.float64)
-    shares = 1 / (1 + np.exp(-wide)) if head == "multi_label" else _softmax(wide)
+    logits = scores.astype(np.float64)
+    shares = 1 / (1 + np.exp(-logits)) if head == "multi_label" else _softmax(logits)
     by_label = [dict(zip(labels, row, strict=True)) for row in shares.tolist()]
     if head == "multi_label":
         return [ExamplePrediction(tuple(name for name, share in one.items() if share > 0.5), one) for one in by_label]
-    return [ExamplePrediction(labels[best], one) for best, one in zip(wide.argmax(-1).tolist(), by_label, strict=True)]
+    return [
+        ExamplePrediction(labels[best], one) for best, one in zip(logits.argmax(-1).tolist(), by_label, strict=True)
+    ]
 
 
 def _tag_predictions(
     data: EncodedData, examples: Sequence[Example], logits: Sequence[Array], labels: Sequence[str]
 ) -> list[ExamplePrediction]:
-    """Tags of all parts of a text, joined."""
+    """Join the tags of all sequences of a text."""
     tags: list[list[str]] = [[] for _ in examples]
-    sure: list[list[float]] = [[] for _ in examples]
+    probabilities: list[list[float]] = [[] for _ in examples]
     for one, scores in zip(data.sequences, logits, strict=True):
         best = scores.argmax(-1)
         tags[one.example] += [labels[i] for i in best]
-        sure[one.example] += _softmax(scores.astype(np.float64))[np.arange(len(best)), best].tolist()
+        probabilities[one.example] += _softmax(scores.astype(np.float64))[np.arange(len(best)), best].tolist()
     return [
         ExamplePrediction(tuple(names), tag_probabilities=tuple(shares))
-        for names, shares in zip(tags, sure, strict=True)
+        for names, shares in zip(tags, probabilities, strict=True)
     ]
 
 
@@ -166,17 +168,17 @@ def _span_predictions(
         by_example[one.example].append((one, scores))
     outcomes = []
     for example, places, parts in zip(examples, data.offsets, by_example, strict=True):
-        shown = [one.window for one, _ in parts if one.window is not None]
-        inside = [
+        windows = [one.window for one, _ in parts if one.window is not None]
+        context_scores = [
             scores[one.context : one.context + window.length]
-            for (one, scores), window in zip(parts, shown, strict=True)
+            for (one, scores), window in zip(parts, windows, strict=True)
         ]
         candidates = best_spans(
             example.pair or "",
             places,
-            shown,
-            [scores[:, 0] for scores in inside],
-            [scores[:, 1] for scores in inside],
+            windows,
+            [scores[:, 0] for scores in context_scores],
+            [scores[:, 1] for scores in context_scores],
             n_best=settings.n_best,
             max_answer=settings.max_answer,
         )
@@ -188,6 +190,6 @@ def _span_predictions(
 
 
 def _softmax(scores: Array) -> Array:
-    raised = np.exp(scores - scores.max(-1, keepdims=True))
-    shares: Array = raised / raised.sum(-1, keepdims=True)
+    exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+    shares: Array = exponentials / exponentials.sum(-1, keepdims=True)
     return shares

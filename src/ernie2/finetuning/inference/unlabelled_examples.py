@@ -1,7 +1,7 @@
-"""Texts to be predicted: tables, plain lines, or what comes in through a pipe → examples without labels.
+"""Read texts for prediction from tables, lines and standard input.
 
-A plain line is a text, or several with tabs between them; a line that begins with { is an object with the columns.
-Where the first line names the columns, those after it are read by these names.
+A line is one text, or several separated by tabs; a line that begins with { is a JSON object with the columns. If the
+first line names the columns, the others are read by these names.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _PLAIN = (".txt", ".txt.gz", ".txt.zst")
 
 
 def examples_from_file(file: str, config: FinetunedConfig, text: str | None = None) -> Iterator[Example]:
-    """The examples of a file (.txt: a line each; CoNLL: a sentence each; else a table).
+    """Read the examples of a file: .txt, one per line; CoNLL, one per sentence; else a table, one per row.
 
-    `text` names other columns than those of training. Raises `DataError`, naming file and line, for what cannot be read
-    and for columns that are not there.
+    `text`: columns to read instead of those of training. Raises `DataError`, with file and line, for unreadable input
+    and missing columns.
     """
     names = text_columns(config, text)
     for path in list_files([file], (*TABLE_FORMATS, *TAG_FILES)):
         tagging = config.head == "tagging"
         if is_tag_file(path, config.labels, tagging=tagging, characters=config.per_character):
             if not tagging:
-                raise DataError(f"{path} holds a token a line, but the model does not tag. Give it texts.")
+                raise DataError(f"{path} has one token per line, but the model does not tag. Give it texts.")
             rows = _conll_rows(path, names, config, lenient=text is None)
         elif path.lower().endswith(_PLAIN):
             rows = _line_rows(detect_format(text_lines(path), config, names, path), names, path)
@@ -51,20 +51,22 @@ def examples_from_stream(
 ) -> Iterator[Example]:
     """Read examples from an open stream such as standard input.
 
-    The first lines decide the format: an example a line as in `examples_from_lines`, a table with a header
-    line, or CoNLL. Raises like `examples_from_file`.
+    The first lines decide the format: one example per line as in `examples_from_lines`, a table with a header line, or
+    CoNLL. Raises like `examples_from_file`.
     """
     names = text_columns(config, text)
     lines = iter(stream) if isinstance(stream, TextIOBase) else text_lines(STDIN, stream_lines(stream))
-    shown = detect_format(lines, config, names)
-    if shown.is_conll:
-        return _examples(_conll_rows(STDIN, names, config, lenient=text is None, lines=shown.lines), names, config)
-    return _examples(_line_rows(shown, names, STDIN), names, config)
+    source = detect_format(lines, config, names)
+    if source.is_conll:
+        return _examples(_conll_rows(STDIN, names, config, lenient=text is None, lines=source.lines), names, config)
+    return _examples(_line_rows(source, names, STDIN), names, config)
 
 
 def examples_from_lines(lines: Iterable[str], config: FinetunedConfig, text: str | None = None) -> Iterator[Example]:
-    """An example a line, in their order; none is taken for a header. An empty line is an empty text. Raises like
-    `examples_from_file`."""
+    """Read one example per line, in order. No line is a header; an empty line is an empty text.
+
+    Raises like `examples_from_file`.
+    """
     names = text_columns(config, text)
     return _examples(_line_rows(InputLines(line.rstrip("\r\n") for line in lines), names, STDIN), names, config)
 
@@ -72,23 +74,24 @@ def examples_from_lines(lines: Iterable[str], config: FinetunedConfig, text: str
 def _conll_rows(
     where: str, names: Sequence[str], config: FinetunedConfig, *, lenient: bool, lines: Iterator[str] | None = None
 ) -> Iterator[Row]:
-    """The sentences of a CoNLL file, or of the lines of a stream."""
+    """Read the sentences of a CoNLL file or of `lines`."""
     rows, notes = read_tag_file(where, names[0], None, config.labels, lenient=lenient, content=lines)
     for note in notes:
         log_warning(f"note: {note}")
     return iter(rows)
 
 
-def _line_rows(shown: InputLines, names: Sequence[str], where: str) -> Iterator[Row]:
-    """A row a line: by the columns that a header line names, else by `names`."""
-    if shown.has_header:
-        yield from named_rows(tsv_rows(where, shown.lines))
+def _line_rows(source: InputLines, names: Sequence[str], where: str) -> Iterator[Row]:
+    """Yield one row per line, with the columns of the header line or else `names`."""
+    if source.has_header:
+        yield from named_rows(tsv_rows(where, source.lines))
         return
-    for number, line in enumerate(shown.lines, 1):
-        place, bare = f"{where}, line {number}", line.removeprefix("\ufeff") if number == 1 else line
-        cells = bare.split("\t")
-        if bare.lstrip().startswith("{"):
-            yield Row(place, json_value(bare, f"{place}: a line that begins with {{ must be a whole object"))
+    for number, line in enumerate(source.lines, 1):
+        place = f"{where}, line {number}"
+        content = line.removeprefix("\ufeff") if number == 1 else line
+        cells = content.split("\t")
+        if content.lstrip().startswith("{"):
+            yield Row(place, json_value(content, f"{place}: a line that begins with {{ must be a complete object"))
         elif len(cells) != len(names):
             raise column_count_error(place, len(cells), names, where)
         else:
@@ -96,20 +99,22 @@ def _line_rows(shown: InputLines, names: Sequence[str], where: str) -> Iterator[
 
 
 def text_columns(config: FinetunedConfig, text: str | None) -> Sequence[str]:
-    """The columns to read: those of training unless others are named. Raises `ConfigError` for too many or few."""
+    """Return the columns to read: `text`, or those of training. Raises `ConfigError` for the wrong number."""
     if text is None:
         return config.texts
-    named = [part.strip() for part in text.split(",")]
-    if len(named) != len(config.texts) or not all(named):
+    names = [part.strip() for part in text.split(",")]
+    if len(names) != len(config.texts) or not all(names):
         raise ConfigError(
-            f"--text {text!r}: the model reads {len(config.texts)} ({', '.join(config.texts)}); name as many."
+            f"--text {text!r}: the model reads {len(config.texts)} columns ({', '.join(config.texts)}). Name as many."
         )
-    return named
+    return names
 
 
 def split_tokens(value: Any, config: FinetunedConfig, place: str) -> tuple[str, ...]:
-    """The tokens of a cell: a list as it is; text at \\x02 or spaces, or character by character where the model was
-    trained so."""
+    """Return the tokens of a cell: a list unchanged, text split at \\x02 or spaces.
+
+    Without \\x02, a model trained on single characters splits text into characters.
+    """
     if config.per_character and isinstance(value, str) and SEPARATOR not in value:
         return tuple(character for character in value if not character.isspace())
     return parse_tokens(as_list(value, place), "text", place)
@@ -126,9 +131,7 @@ def _example(row: Row, number: int, names: Sequence[str], config: FinetunedConfi
         tokens = split_tokens(parse_table_cell(values[0], row.place), config, row.place)
         return Example(identity, "".join(tokens) if config.per_character else " ".join(tokens), tokens=tokens)
     for name, value in zip(names, values, strict=True):
-        # an empty text is asked about, so that answers stay in step with lines
+        # empty texts are predicted too, so that predictions match lines
         if parse_text(value, name, row.place) is None and not isinstance(value, str):
-            raise DataError(
-                f"{row.place}: the text in {name!r} is {json_type(value)}; give a text, or take the row out."
-            )
+            raise DataError(f"{row.place}: the text in {name!r} is {json_type(value)}. Give a text, or remove the row.")
     return Example(identity, values[0], values[1] if len(values) == 2 else None)

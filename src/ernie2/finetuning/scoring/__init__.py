@@ -1,1 +1,1 @@
-"""Predictions → figures: the official metrics, over several runs, beside what the paper reports."""
+"""Official metrics of predictions, summarised over seeds and compared with the paper."""
