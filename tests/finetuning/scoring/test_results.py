@@ -25,7 +25,7 @@ from ernie2.reporting.finetuning import render
 
 
 def as_markdown(record: dict[str, Any]) -> str:
-    return render(record, "finetuned.md.jinja")
+    return render(record, "finetuning.md.jinja")
 
 
 INFO = {"checkpoint": "runs/b", "layout": "run", "size": "base", "seeds": [0, 1], "device": "cpu",
