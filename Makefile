@@ -1,6 +1,6 @@
-# `make demo`, `make test` and `make check` each do all set-up they need: a virtual environment in .venv with exactly the
-# versions of constraints.txt. It is made once, and again only when pyproject.toml or constraints.txt change.
-# Another Python: make test PYTHON=python3.12 (remove .venv first). Another place: make test VENV=/tmp/venv.
+# `make demo`, `make test` and `make check` set up what they need: a virtual environment in .venv with exactly the
+# versions of constraints.txt. It is created once, and again when pyproject.toml or constraints.txt change.
+# Another Python: make test PYTHON=python3.12 (remove .venv first). Another folder: make test VENV=/tmp/venv.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,27 +9,27 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test test-slow faults check format keys setup clean
 
-demo: $(READY)  ## the whole way on text that comes with the package, within minutes
+demo: $(READY)  ## train a small encoder on the bundled text, within minutes
 	$(BIN)/ernie2 demo
 
-test: $(READY)  ## every test but the slow ones; those that need a GPU or data that is not here skip themselves
+test: $(READY)  ## run the tests, except slow ones; tests that need a GPU or missing data skip themselves
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
-test-slow: $(READY)  ## the tests marked slow: whole commands, several processes, the CUDA path without a card
+test-slow: $(READY)  ## run the tests marked slow: complete commands, several processes, the CUDA path without a GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 SEED ?= $(shell date +%s)
 MINUTES ?= 5
 CASES ?= 100000
-faults: $(READY)  ## break it on purpose: kills, full disks, damaged files, hostile input; SEED=1 MINUTES=5
+faults: $(READY)  ## run the fault campaign: kills, full disks, damaged files, hostile input; SEED=1 MINUTES=5
 	PYTHONPATH=tests $(BIN)/python -m faults.campaign --seed $(SEED) --minutes $(MINUTES) --cases $(CASES)
 
-check: $(READY)  ## lint, format and types
+check: $(READY)  ## check lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(READY)  ## put the code into the form that `make check` wants
+format: $(READY)  ## format the code as `make check` requires
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -44,5 +44,5 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
-clean:  ## remove what `make` made
+clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
