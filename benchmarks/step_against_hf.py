@@ -119,7 +119,7 @@ def compare(
     train = TrainSettings()
     model = MultiTaskModel(settings, vocabulary, [HeadSpec(MASKED, "token", None)], seed=0).train()
     optimizer = build_optimizer(model, train)
-    step_settings = StepSettings(weights={MASKED: 1.0}, clip=1.0, precision=precision, device=CPU)
+    step_settings = StepSettings(weights={MASKED: 1.0}, max_grad_norm=1.0, precision=precision, device=CPU)
 
     ours = _Ours(model, optimizer, step_settings)
     setting = HFSideSettings(train, 0, precision, CPU, longest)

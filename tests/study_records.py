@@ -53,7 +53,7 @@ def study_record(
             beside = _run(arm, rule, seed, scores, finetuning_seeds)
             runs.append(beside | {"restart": "never", "same_run": same})
     return {
-        "format": 1,
+        "format": 2,
         "kind": "study",
         "study": "table7",
         "preset": "laptop",
@@ -157,9 +157,9 @@ def _evaluation(
             "loss": 5.0 * (1 - accuracy),
             "low": accuracy - 0.01,
             "high": accuracy + 0.01,
-            "cheap": CHEAP[task],
-            "majority": CHEAP[task] - 0.02,
-            "constant": CHEAP[task] - 0.01,
+            "feature_baseline": CHEAP[task],
+            "majority_baseline": CHEAP[task] - 0.02,
+            "constant_baseline": CHEAP[task] - 0.01,
             "instances": 200,
         }
     return {"step": step, "stage": stage, "at": at, "iterations": dict(done), "tasks": tasks}

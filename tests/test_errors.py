@@ -13,7 +13,7 @@ from ernie2.errors import did_you_mean, install_advice
 ROOT = Path(__file__).parents[1]
 
 TASKS = ("knowledge_masking", "capitalization_prediction", "sentence_distance")
-SETTINGS = ("epochs", "peak_lr", "batch", "max_length", "warmup_share")
+SETTINGS = ("epochs", "peak_lr", "batch_size", "max_length", "warmup_ratio")
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ SETTINGS = ("epochs", "peak_lr", "batch", "max_length", "warmup_share")
         ("masking", TASKS, "knowledge_masking"),
         ("learning_rate", SETTINGS, "peak_lr"),
         ("lr", SETTINGS, "peak_lr"),
-        ("batch_size", SETTINGS, "batch"),
+        ("batch", SETTINGS, "batch_size"),
         ("r.yam", ("r.yaml", "other.yaml"), "r.yaml"),
     ],
 )

@@ -6,7 +6,7 @@ from ernie2.learned import MIN_INSTANCES, verdict, verdict_of
 
 
 def figures(low, majority, constant, cheap, instances=128):
-    accuracies = {"majority": majority, "constant": constant, "cheap": cheap}
+    accuracies = {"majority_baseline": majority, "constant_baseline": constant, "feature_baseline": cheap}
     return {"instances": instances, "low": low, **{key: {"accuracy": value} for key, value in accuracies.items()}}
 
 
@@ -28,18 +28,19 @@ def test_the_stated_number_of_instances_is_enough(instances, word):
     assert verdict_of(figures(0.6, 0.4, 0.5, 0.5, instances)).word == word
 
 
-@pytest.mark.parametrize("highest", ["majority", "constant", "cheap"])
+@pytest.mark.parametrize("highest", ["majority_baseline", "constant_baseline", "feature_baseline"])
 def test_a_task_is_learned_above_all_three_baselines_alone(highest):
-    accuracies = {"majority": 0.3, "constant": 0.3, "cheap": 0.3, highest: 0.5}
+    accuracies = {"majority_baseline": 0.3, "constant_baseline": 0.3, "feature_baseline": 0.3, highest: 0.5}
     assert verdict(100, 0.501, accuracies).word == "learned"
     assert verdict(100, 0.5, accuracies).word == "not learned"
     assert verdict(100, 0.5, accuracies).baseline_accuracy == 0.5
 
 
 def test_with_a_baseline_unknown_nothing_is_learned():
-    assert verdict(100, 0.9, {"majority": 0.3, "constant": None, "cheap": 0.3}).word == "not learned"
+    accuracies = {"majority_baseline": 0.3, "constant_baseline": None, "feature_baseline": 0.3}
+    assert verdict(100, 0.9, accuracies).word == "not learned"
     assert verdict(100, 0.9, {}).word == "not learned"
-    assert verdict(100, None, {"majority": 0.3, "constant": 0.3, "cheap": 0.3}).word == "not learned"
+    assert verdict(100, None, accuracies | {"constant_baseline": 0.3}).word == "not learned"
 
 
 def test_a_task_that_no_step_trained_yet_is_neither_learned_nor_not_learned():

@@ -63,10 +63,10 @@ def settings(**changes: Any) -> FineTuningSettings:
     values: dict[str, Any] = {
         "epochs": 2,
         "peak_lr": 1e-3,
-        "batch": 4,
+        "batch_size": 4,
         "max_length": 32,
         "schedule": "constant",
-        "warmup_share": 0.0,
+        "warmup_ratio": 0.0,
         "weight_decay": 0.01,
         "summary": "mean",
         "dropout": 0.0,

@@ -135,7 +135,7 @@ class HuggingFaceModel:
         self.version = str(transformers.__version__)
         self.scaler = torch.amp.GradScaler(device.type)
         self.attention = str(getattr(config, "_attn_implementation", None) or "eager")
-        self.pad, self.clip, self.with_task_ids = pad, settings.clip, bool(ours.settings.task_ids)
+        self.pad, self.max_grad_norm, self.with_task_ids = pad, settings.max_grad_norm, bool(ours.settings.task_ids)
         self.heads, self.settings, self.vocab_size = ours.specs, ours.settings, ours.vocab_size
         self.masked = next((spec.name for spec in ours.specs.values() if spec.classes is None), None)
 
@@ -254,7 +254,7 @@ class HuggingFaceSide:
             (shared.scaler.scale(loss) if scaled else loss).backward()
         if scaled:
             shared.scaler.unscale_(shared.optimizer)
-        torch.nn.utils.clip_grad_norm_(shared.model.parameters(), shared.clip)
+        torch.nn.utils.clip_grad_norm_(shared.model.parameters(), shared.max_grad_norm)
         if scaled:
             shared.scaler.step(shared.optimizer)
             shared.scaler.update()

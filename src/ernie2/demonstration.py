@@ -44,10 +44,10 @@ TRAIN_PASSAGES, TEST_PASSAGES, PASSAGE_TOKENS, SEEDS = 64, 200, 64, (0, 1, 2)
 SETTINGS = FineTuningSettings(
     epochs=12,
     peak_lr=5e-4,
-    batch=16,
+    batch_size=16,
     max_length=PASSAGE_TOKENS + 2,
     schedule="linear",
-    warmup_share=0.1,
+    warmup_ratio=0.1,
     weight_decay=0.0,
     summary="mean",
     betas=(0.9, 0.98),
@@ -183,7 +183,7 @@ def _log_summary(lines: Sequence[dict[str, Any]]) -> None:
     log_result("\nResults")
     masked = [tasks["knowledge_masking"] for tasks in ends]
     path = " → ".join(f"{figures['loss']:.3f}" for figures in masked)
-    entropy = masked[0]["cheap"]["entropy"]
+    entropy = masked[0]["feature_baseline"]["entropy"]
     log_result(f"  masked-token loss at the end of each stage: {path} (unigram entropy {entropy:.3f})")
     for name, figures in ends[-1].items():
         interval = f"{figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f})"

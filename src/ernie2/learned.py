@@ -21,11 +21,11 @@ TOO_FEW: VerdictWord = "too few instances to tell"
 NOT_TRAINED: VerdictWord = "not trained yet"
 
 BASELINES = {
-    "majority": "majority class of training",
-    "constant": "best constant answer",
-    "cheap": "feature baseline",
+    "majority_baseline": "majority class of training",
+    "constant_baseline": "best constant answer",
+    "feature_baseline": "feature baseline",
 }
-"""Key of each baseline in the records → its name in messages. `constant` is fitted on the held-out instances
+"""Key of each baseline in the records → its name in messages. `constant_baseline` is fitted on the held-out instances
 themselves, so no model that always gives one answer can beat it."""
 
 

@@ -226,18 +226,18 @@ def test_riders_keep_off_hosts_whose_corpora_they_do_not_read():
     st.booleans(),
     st.booleans(),
 )
-def test_plans_keep_every_promise(tasks, plain_share, combine, close_first):
+def test_plans_keep_every_promise(tasks, token_only_share, combine, close_first):
     names = "abcde"[: len(tasks)]
     levels = {name: level for name, (level, _) in zip(names, tasks, strict=True)}
     stage = Stage(tuple((name, count) for name, (_, count) in zip(names, tasks, strict=True)))
     closed = frozenset([name for name in names if levels[name] == "sentence"][: int(close_first)])
-    plan = Plan(stage, levels, combine, plain_share, closed)
+    plan = Plan(stage, levels, combine, token_only_share, closed)
     sets = [plan.at(step) for step in range(len(plan))]
     assert counts_of(plan) == dict(stage.iterations)
     for name, (level, count) in zip(names, tasks, strict=True):
         alone = sets.count((name,))
         if level == "token":
-            assert alone >= int(plain_share * count)
+            assert alone >= int(token_only_share * count)
         # at most one sentence task a step, and it hosts
         hosted = np.array([plan.host_at(step) == name for step in range(len(plan))])
         proportional = np.arange(1, len(plan) + 1) * hosted.sum() / len(plan)
@@ -261,8 +261,8 @@ def test_a_plan_depends_on_nothing_but_its_stage():
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(10, 400), st.sampled_from([0.0, 0.1, 0.3]))
-def test_every_prefix_of_the_host_steps_has_its_share_of_rides(steps, plain_share):
-    plan = Plan(assign(FOUR, steps)[-1], LEVELS, plain_share=plain_share)
+def test_every_prefix_of_the_host_steps_has_its_share_of_rides(steps, token_only_share):
+    plan = Plan(assign(FOUR, steps)[-1], LEVELS, token_only_share=token_only_share)
     hosted = [set(plan.at(step)) for step in range(len(plan)) if plan.host_at(step) == REORDERING]
     for name in FOUR[:3]:
         rides = np.array([name in tasks for tasks in hosted])

@@ -21,7 +21,7 @@ from ernie2.finetuning import finetune as finetuning
 from ernie2.finetuning import glue_submission as submission
 
 Outcome = tuple[int, str, str]
-QUICK = ("epochs=1", "batch=4", "precision=fp32", "max_length=32")
+QUICK = ("epochs=1", "batch_size=4", "precision=fp32", "max_length=32")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_results_do_not_go_into_a_run_or_a_model(ernie: Callable[..., Outcome]) 
     assert [path.name for path in Path("run").iterdir()] == ["run.json"]
 
 
-CUT_QUESTION = "own: max_query 64 → 16: half of the sequence is reserved for the context\n"
+CUT_QUESTION = "own: max_query_length 64 → 16: half of the sequence is reserved for the context\n"
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,9 @@ def test_evaluate_says_of_each_task_what_its_baselines_reach_and_whether_it_is_l
         "accuracy": 0.547,
         "low": 0.460,
         "high": 0.633,
-        "majority": {"accuracy": 0.453},
-        "constant": {"accuracy": 0.547},
-        "cheap": {"accuracy": 0.453, "rule": "share of pieces in common"},
+        "majority_baseline": {"accuracy": 0.453},
+        "constant_baseline": {"accuracy": 0.547},
+        "feature_baseline": {"accuracy": 0.453, "feature": "share of pieces in common"},
     }
     show_figures({"same_author": figures})
     assert capsys.readouterr().out.splitlines() == [

@@ -18,7 +18,7 @@ def test_values_take_the_types_of_their_settings_and_the_rest_stays_the_papers()
         settings_for("mrpc", "base"), ["epochs=1", "peak_lr=1e-4", "betas=0.9,0.98", "attention_dropout=0"]
     )
     assert (made.epochs, made.peak_lr, made.betas, made.attention_dropout) == (1, 1e-4, (0.9, 0.98), 0.0)
-    assert (made.batch, made.summary) == (32, "median")
+    assert (made.batch_size, made.summary) == (32, "median")
     assert apply_assignments(made, ["decay_from_zero=false", "attention_dropout=none"]).decay_from_zero is False
 
 
@@ -34,18 +34,18 @@ def test_every_mistake_is_told_at_once() -> None:
     "wrong",
     [
         "epochs=0",
-        "batch=-1",
+        "batch_size=-1",
         "dropout=1",
         "weight_decay=-0.1",
         "max_length=3",
         "peak_lr=0",
         "peak_lr=nan",
-        "clip=inf",
+        "max_grad_norm=inf",
         "epochs=1000000000000",
         "pack_tokens=1000000000",
         "betas=0.9,nan",
         "betas=0.9,1",
-        "warmup_share=nan",
+        "warmup_ratio=nan",
     ],
 )
 def test_what_no_run_can_have_is_refused(wrong: str) -> None:
@@ -90,7 +90,7 @@ def test_a_sign_that_begins_no_comment_is_part_of_an_override(text: str) -> None
         (lambda: ernie2.plan("demo-en", hooks="a:B"), "hooks"),
         (lambda: ernie2.plan("demo-en", init_from="x", grow="vocabulary"), "grow"),
         (lambda: ernie2.study("smoke", "seeds=2"), "overrides"),
-        (lambda: ernie2.extend("nowhere", "sentence_distance", "shards", "train.clip=2"), "overrides"),
+        (lambda: ernie2.extend("nowhere", "sentence_distance", "shards", "train.max_grad_norm=2"), "overrides"),
         (lambda: apply_assignments(DEFAULT_SETTINGS, "epochs=2"), "settings"),
     ],
 )

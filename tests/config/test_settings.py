@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import yaml
 
@@ -197,3 +199,16 @@ def test_a_wrong_override_is_named_and_not_the_file(tmp_path):
         load_recipe(file, ["train.peak_rl=1"])
     with pytest.raises(ConfigError, match=r"mine\.yaml: 1 problem:\n  - nmae: "):
         load_recipe(file, ["train.peak_lr=1.0e-4"])
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("train.max_grad_norm=2", "train.max_grad_norm: this key is now train.max_grad_norm."),
+        ("train.trackers=[wandb]", "train.trackers: this key is now train.trackers."),
+        ("stages.token_only_share=0.2", "stages.token_only_share: this key is now stages.token_only_share."),
+    ],
+)
+def test_a_renamed_key_is_refused_with_its_new_name(override, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        load_recipe("demo-en", [override])

@@ -17,7 +17,7 @@ from ernie2.finetuning.scoring.metrics import SIMPLE_METRICS
 
 MINE = """
 files: {train: {official: [train.tsv], hub: train}}
-settings: {max_length: 64, schedule: linear, warmup_share: 0.1, weight_decay: 0.0, summary: mean}
+settings: {max_length: 64, schedule: linear, warmup_ratio: 0.1, weight_decay: 0.0, summary: mean}
 sets:
   reviews:
     title: Reviews
@@ -27,7 +27,7 @@ sets:
     labels: [bad, good]
     columns: {text: [review]}
     splits: {train: 200, dev: {rows: [20, 21], official: [dev.csv], hub: validation}}
-    settings: {base: {epochs: 2, peak_lr: 3.0e-5, batch: 16}}
+    settings: {base: {epochs: 2, peak_lr: 3.0e-5, batch_size: 16}}
 """
 
 

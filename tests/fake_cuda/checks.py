@@ -46,7 +46,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 def step(card: Card, run: BaseRun, model, optimizer, packs, precision="bf16", scale=None) -> StepResult:
     """One step, as the trainer takes it."""
     card.steps += 1
-    settings = StepSettings(weights=run.weights, clip=1.0, precision=precision, device=CUDA, scale=scale)
+    settings = StepSettings(weights=run.weights, max_grad_norm=1.0, precision=precision, device=CUDA, scale=scale)
     return take_step(model, optimizer, GlobalBatch.of(packs, (0, "dropout", card.steps)), settings, 1e-5)
 
 
@@ -91,7 +91,7 @@ def kernels_of(monkeypatch) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("activation_checkpointing", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 @pytest.mark.parametrize(
     ("kernel", "dropout", "capability"),
@@ -104,7 +104,7 @@ def kernels_of(monkeypatch) -> set[str]:
     ],
 )
 def test_a_step_of_every_kernel_and_precision_waits_only_for_the_loss_scale(
-    kernel, dropout, capability, precision, recompute, monkeypatch
+    kernel, dropout, capability, precision, activation_checkpointing, monkeypatch
 ):
     if kernel == "packed" and precision == "fp32":
         kernel = "padded"  # the packed kernel is for 16 bits
@@ -113,7 +113,7 @@ def test_a_step_of_every_kernel_and_precision_waits_only_for_the_loss_scale(
     scale = LossScale() if precision == "fp16" else None
     with Card(capability) as card:
         model, optimizer = build_model(run, layers=2, attention_dropout=dropout)
-        model.encoder.recompute = recompute
+        model.encoder.activation_checkpointing = activation_checkpointing
         pack = pack_of_rows(run, run.stream.caps.longest) if kernel == "dense" else run.pack(MOST)
         assert_on_card(step(card, run, model, optimizer, [pack], precision, scale), MOST.active)
     assert seen == {kernel}
@@ -136,8 +136,10 @@ def test_held_out_evaluation_reads_only_losses_and_predictions():
         assert card.waits == []
 
 
-@pytest.mark.parametrize(("kernel", "recompute"), [("packed", False), ("packed", True), ("padded", False)])
-def test_nothing_is_compiled_again_from_batch_to_batch(kernel, recompute, monkeypatch):
+@pytest.mark.parametrize(
+    ("kernel", "activation_checkpointing"), [("packed", False), ("packed", True), ("padded", False)]
+)
+def test_nothing_is_compiled_again_from_batch_to_batch(kernel, activation_checkpointing, monkeypatch):
     run = base_run("all-seven", FOLDER)
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
@@ -149,7 +151,7 @@ def test_nothing_is_compiled_again_from_batch_to_batch(kernel, recompute, monkey
     with Card(watched=False) as card, warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*(lru_cache|functools)")
         model, optimizer = build_model(run, layers=2, attention_dropout=0.0 if kernel == "packed" else 0.1)
-        model.encoder.recompute = recompute
+        model.encoder.activation_checkpointing = activation_checkpointing
         model.compile_parts("eager")
         graphs = []
         for lane in range(2):

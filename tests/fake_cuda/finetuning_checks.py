@@ -50,7 +50,7 @@ def test_steps_wait_for_nothing_and_predictions_for_one_copy(head, pooling):
             )
             model = EncoderWithHead(encoder, head, output_count(head, 2), pooling=pooling)
         on_card(model)
-        step_settings = StepSettings(weights={TARGET_NAME: 1.0}, clip=1.0, precision="bf16", device=CUDA)
+        step_settings = StepSettings(weights={TARGET_NAME: 1.0}, max_grad_norm=1.0, precision="bf16", device=CUDA)
         optimizer = build_optimizer(model.train(), TrainSettings())
         card.steps += 1
         take_step(model, optimizer, GlobalBatch.of(packs, (0,)), step_settings, 1e-4)

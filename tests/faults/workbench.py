@@ -87,7 +87,7 @@ class Workbench:
 
 FINETUNE = (
     *("finetune", "run", "--train", "train.tsv", "--dev", "dev.tsv", "--text", "text", "--label", "label"),
-    *("--out", "tuned", "epochs=1", "batch=8", "precision=fp32"),
+    *("--out", "tuned", "epochs=1", "batch_size=8", "precision=fp32"),
 )
 
 

@@ -74,7 +74,7 @@ def test_a_long_tagged_text_is_shown_in_parts_and_loses_no_token(tokenizer) -> N
 
 
 def test_a_context_is_shown_in_windows_and_only_those_with_the_answer_point_at_it(tokenizer) -> None:
-    encoder = ExampleEncoder(tokenizer, "span", (), settings(max_length=8, stride=2, max_query=2))
+    encoder = ExampleEncoder(tokenizer, "span", (), settings(max_length=8, stride=2, max_query_length=2))
     words = "w0 w1 w2 w3 w4 w5"
     example = Example("0", "w9 w8 w7", words, (Answer("w2 w3", words.index("w2")),))
     made = encoder.encode([example], labelled=True)
@@ -87,7 +87,7 @@ def test_a_context_is_shown_in_windows_and_only_those_with_the_answer_point_at_i
 
 
 def test_questions_that_are_cut_are_counted(tokenizer) -> None:
-    encoder = ExampleEncoder(tokenizer, "span", (), settings(max_query=3))
+    encoder = ExampleEncoder(tokenizer, "span", (), settings(max_query_length=3))
     made = encoder.encode([Example("0", "w1 w1 w1 ?", "w2"), Example("1", "w1 w1 ?", "w2")], labelled=False)
     assert (made.cut, made.notes) == (1, ("1 of 2 questions are truncated to 3 tokens",))
 

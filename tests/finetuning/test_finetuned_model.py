@@ -152,9 +152,9 @@ def test_a_tagger_that_does_not_say_its_tag_scheme_is_refused(tmp_path: Path) ->
         ("max_length", 3, r"settings\.max_length: must be at least 8 \(got 3\)"),
         ("stride", 0, r"settings\.stride: must be at least 1 \(got 0\)"),
         ("n_best", -1, r"settings\.n_best: must be at least 1 \(got -1\)"),
-        ("max_answer", 0, r"settings\.max_answer: must be at least 1 \(got 0\)"),
+        ("max_answer_length", 0, r"settings\.max_answer_length: must be at least 1 \(got 0\)"),
         ("pooling", "zz", r"settings\.pooling: must be 'first' or 'mean'"),
-        ("batch", None, r"settings\.batch: must be a whole number"),
+        ("batch_size", None, r"settings\.batch_size: must be a whole number"),
     ],
 )
 def test_settings_out_of_range_are_refused_in_one_line(key: str, value: Any, said: str, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_every_row_is_the_papers(line: str) -> None:
     name, *figures = line.split()
     for size, (epochs, rate, batch) in (("base", figures[:3]), ("large", figures[3:])):
         settings = settings_for(name, size)  # type: ignore[arg-type]
-        assert (settings.epochs, settings.peak_lr, settings.batch) == (int(epochs), float(rate), int(batch))
+        assert (settings.epochs, settings.peak_lr, settings.batch_size) == (int(epochs), float(rate), int(batch))
 
 
 def test_there_are_no_other_rows() -> None:
@@ -53,10 +53,10 @@ def test_there_are_no_other_rows() -> None:
 
 def test_what_only_the_scripts_say() -> None:
     glue, chinese = settings_for("rte", "base"), settings_for("drcd", "large")
-    assert (glue.schedule, glue.warmup_share, glue.weight_decay, glue.summary) == ("linear", 0.1, 0.0, "median")
-    assert (chinese.schedule, chinese.warmup_share, chinese.weight_decay) == ("constant", 0.0, 0.01)
-    assert (chinese.summary, chinese.runs, chinese.clip, glue.decay_from_zero) == ("mean", 5, 1.0, True)
-    assert (chinese.stride, chinese.max_query, chinese.max_answer, chinese.n_best) == (128, 64, 100, 20)
+    assert (glue.schedule, glue.warmup_ratio, glue.weight_decay, glue.summary) == ("linear", 0.1, 0.0, "median")
+    assert (chinese.schedule, chinese.warmup_ratio, chinese.weight_decay) == ("constant", 0.0, 0.01)
+    assert (chinese.summary, chinese.runs, chinese.max_grad_norm, glue.decay_from_zero) == ("mean", 5, 1.0, True)
+    assert (chinese.stride, chinese.max_query_length, chinese.max_answer_length, chinese.n_best) == (128, 64, 100, 20)
     assert settings_for("lcqmc", "base").weight_decay == 0.0
     lengths = {name: settings_for(name, "base").max_length for name in PAPER_SETS}
     assert {name for name, length in lengths.items() if length == 256} == {"msra_ner", "chnsenticorp"}

@@ -69,11 +69,17 @@ def test_unknown_names_and_rows_beyond_the_table_are_refused(pretrained: Pretrai
 
 
 def test_lengths_are_those_the_positions_hold_and_that_is_told(pretrained: PretrainedCheckpoint) -> None:
-    made, told = fit_lengths(tiny.settings(max_length=512, max_query=64), pretrained, "span")
-    assert (made.max_length, made.max_query) == (64, 32)
+    made, told = fit_lengths(tiny.settings(max_length=512, max_query_length=64), pretrained, "span")
+    assert (made.max_length, made.max_query_length) == (64, 32)
     assert "max_length 512 → 64" in told[0]
-    assert fit_lengths(tiny.settings(max_query=10), pretrained, "span") == (tiny.settings(max_query=10), ())
-    assert fit_lengths(tiny.settings(max_query=64), pretrained, "tagging") == (tiny.settings(max_query=64), ())
+    assert fit_lengths(tiny.settings(max_query_length=10), pretrained, "span") == (
+        tiny.settings(max_query_length=10),
+        (),
+    )
+    assert fit_lengths(tiny.settings(max_query_length=64), pretrained, "tagging") == (
+        tiny.settings(max_query_length=64),
+        (),
+    )
 
 
 def test_a_tokeniser_must_be_there_and_fit(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"settings": tiny.settings(batch=2)}, r"batch=4 \(now 2\)"),
+        ({"settings": tiny.settings(batch_size=2)}, r"batch_size=4 \(now 2\)"),
         ({"data": tiny.data("classification", 10)}, "other data"),
     ],
 )
@@ -228,7 +228,7 @@ def test_fifty_examples_are_learnt_by_heart(head: Any, tmp_path: Path) -> None:
     made = Job(
         tiny.pretrained(tmp_path / "checkpoint", layers=2, hidden=64),
         replace(tiny.data(head), splits={"train": same, "dev": same}),
-        tiny.settings(epochs=40, batch=10, peak_lr=2e-3, warmup_share=0.1),
+        tiny.settings(epochs=40, batch_size=10, peak_lr=2e-3, warmup_ratio=0.1),
         0,
         tmp_path / "made-up",
     )

@@ -22,7 +22,11 @@ def test_windows_by_hand() -> None:
     assert context_windows(10, 3, max_length=10, stride=3) == [Window(0, 4), Window(3, 4), Window(6, 4)]
     assert context_windows(4, 3, max_length=10, stride=3) == [Window(0, 4)]
     assert context_windows(0, 3, max_length=10, stride=3) == [Window(0, 0)]
-    assert context_windows(10, 99, max_length=10, stride=9, max_query=3) == [Window(0, 4), Window(4, 4), Window(8, 2)]
+    assert context_windows(10, 99, max_length=10, stride=9, max_query_length=3) == [
+        Window(0, 4),
+        Window(4, 4),
+        Window(8, 2),
+    ]
     with pytest.raises(ValueError, match="leave no room"):
         context_windows(5, 7, max_length=10, stride=3)
 
@@ -81,8 +85,8 @@ def test_an_answer_is_neither_backwards_nor_too_long() -> None:
     starts, ends = [np.array([0.0, 0, 9])], [np.array([9.0, 0, 0])]
     assert best_spans(CONTEXT, OFFSETS, [Window(0, 3)], starts, ends)[0].score == 9.0
     starts, ends = [np.array([9.0, 0, 0])], [np.array([0.0, 0, 9])]
-    assert best_spans(CONTEXT, OFFSETS, [Window(0, 3)], starts, ends, max_answer=3)[0].text == "ab cd ef"
-    assert best_spans(CONTEXT, OFFSETS, [Window(0, 3)], starts, ends, max_answer=2)[0].text != "ab cd ef"
+    assert best_spans(CONTEXT, OFFSETS, [Window(0, 3)], starts, ends, max_answer_length=3)[0].text == "ab cd ef"
+    assert best_spans(CONTEXT, OFFSETS, [Window(0, 3)], starts, ends, max_answer_length=2)[0].text != "ab cd ef"
 
 
 def test_a_start_counts_only_in_the_window_of_its_maximal_context() -> None:
@@ -99,14 +103,14 @@ def test_nothing_to_choose_from_gives_one_empty_answer() -> None:
 
 
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32 - 1))
-def test_the_first_candidate_is_the_best_of_all_pairs(tokens: int, max_answer: int, seed: int) -> None:
+def test_the_first_candidate_is_the_best_of_all_pairs(tokens: int, max_answer_length: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     starts, ends = rng.normal(size=tokens), rng.normal(size=tokens)
     offsets = np.stack([np.arange(tokens), np.arange(1, tokens + 1)], axis=1)
     context = "abcdefghijkl"[:tokens]
-    pairs = {(i, j): starts[i] + ends[j] for i in range(tokens) for j in range(i, min(tokens, i + max_answer))}
+    pairs = {(i, j): starts[i] + ends[j] for i in range(tokens) for j in range(i, min(tokens, i + max_answer_length))}
     best = max(pairs, key=lambda pair: pairs[pair])
-    found = best_spans(context, offsets, [Window(0, tokens)], [starts], [ends], max_answer=max_answer)
+    found = best_spans(context, offsets, [Window(0, tokens)], [starts], [ends], max_answer_length=max_answer_length)
     assert found[0].text == context[best[0] : best[1] + 1]
     assert found[0].score == pytest.approx(pairs[best])
     assert len({candidate.text for candidate in found}) == len(found) <= 20

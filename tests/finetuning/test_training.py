@@ -43,7 +43,7 @@ def plain_losses(folder: Path, head: Head, sequences: Any, settings: Any, seed: 
     optimizer = torch.optim.AdamW(groups, lr=settings.peak_lr)
     losses = []
     for epoch in range(settings.epochs):
-        for chosen in epoch_batches(len(sequences), settings.batch, seed, epoch):
+        for chosen in epoch_batches(len(sequences), settings.batch_size, seed, epoch):
             batch = [sequences[i] for i in chosen]
             longest = max(len(one.tokens) for one in batch)
             ids, mask, types = (torch.zeros(len(batch), longest, dtype=torch.long) for _ in range(3))
@@ -69,7 +69,7 @@ def plain_losses(folder: Path, head: Head, sequences: Any, settings: Any, seed: 
                 loss = theirs(**given, labels=torch.cat(labels)).loss
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(theirs.parameters(), settings.clip)
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), settings.max_grad_norm)
             optimizer.step()
             losses.append(float(loss.detach()))
     return losses
@@ -125,21 +125,21 @@ def test_every_epoch_is_recorded_with_what_was_measured_after_it(tmp_path: Path)
 
 
 def test_a_run_can_be_ended_early_without_another_schedule(tmp_path: Path) -> None:
-    model, sequences, settings, _ = ready(tmp_path, "classification", schedule="linear", warmup_share=0.1)
+    model, sequences, settings, _ = ready(tmp_path, "classification", schedule="linear", warmup_ratio=0.1)
     whole = train_model(model, sequences, settings, 0, CPU).losses
     model, *_ = ready(tmp_path, "classification")
     assert train_model(model, sequences, settings, 0, CPU, max_steps=3).losses == whole[:3]
 
 
-LINEAR = tiny.settings(schedule="linear", warmup_share=0.1, peak_lr=1.0)
+LINEAR = tiny.settings(schedule="linear", warmup_ratio=0.1, peak_lr=1.0)
 RATES = [
     (LINEAR, [(1, 0.5), (2, 0.95), (11, 0.5), (20, 0.05)]),  # of 20 steps; warm-up over 2; 1 - (step - 1) / 20
     (
-        tiny.settings(schedule="linear", warmup_share=0.1, peak_lr=1.0, decay_from_zero=False),
+        tiny.settings(schedule="linear", warmup_ratio=0.1, peak_lr=1.0, decay_from_zero=False),
         [(2, 1.0), (3, 1.0), (12, 0.5)],
     ),
     (tiny.settings(peak_lr=1.0), [(1, 1.0), (20, 1.0)]),
-    (tiny.settings(peak_lr=1.0, warmup_share=0.5), [(1, 0.1), (10, 1.0), (20, 1.0)]),
+    (tiny.settings(peak_lr=1.0, warmup_ratio=0.5), [(1, 0.1), (10, 1.0), (20, 1.0)]),
 ]
 
 

@@ -14,7 +14,7 @@ from ernie2 import cli
 from ernie2.config.finetuning_settings import FineTuningSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "finetuning.md").read_text(encoding="utf-8")
-QUICK = "--seeds 1 epochs=1 batch=4 precision=fp32 max_length=32"
+QUICK = "--seeds 1 epochs=1 batch_size=4 precision=fp32 max_length=32"
 
 
 def test_every_setting_is_explained() -> None:

@@ -92,10 +92,10 @@ def test_the_packed_plan_marks_the_number_of_sequences_as_dynamic(monkeypatch):
 
 
 @pytest.mark.usefixtures("_kernel")
-@pytest.mark.parametrize("recompute", [False, True])
-def test_no_task_set_and_no_batch_compiles_anything_again(recompute):
+@pytest.mark.parametrize("activation_checkpointing", [False, True])
+def test_no_task_set_and_no_batch_compiles_anything_again(activation_checkpointing):
     model = MultiTaskModel(small_settings(layers=3, dropout=0.1), VOCABULARY, SEVEN, seed=4)
-    model.encoder.recompute = recompute
+    model.encoder.activation_checkpointing = activation_checkpointing
     model.compile_parts("eager")
     names = [spec.name for spec in SEVEN]
     losses(model, static_pack([20, 30, 7], 0, names))

@@ -129,9 +129,9 @@ def test_recomputing_layers_changes_neither_masks_nor_gradients_and_keeps_less(k
     settings = small_settings(kind=kind, layers=3, dropout=0.3, attention_dropout=attention_dropout)
     inputs = Inputs.from_batch(make_pack([5, 20, 7]), "cpu", static=False)
     runs = []
-    for recompute in (False, True):
+    for activation_checkpointing in (False, True):
         encoder = build_encoder(settings, 128)
-        encoder.recompute = recompute
+        encoder.activation_checkpointing = activation_checkpointing
         kept = []
 
         def keep(tensor, kept=kept):

@@ -116,11 +116,11 @@ def _kernel(request, monkeypatch):
 @pytest.mark.usefixtures("_kernel")
 @pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("tasks", [("masking", "order"), ("order",), ("masking",)])
-@pytest.mark.parametrize("recompute", [False, True])
-def test_losses_predictions_and_gradients_equal_those_of_all_rows_in_fp64(static, tasks, recompute):
+@pytest.mark.parametrize("activation_checkpointing", [False, True])
+def test_losses_predictions_and_gradients_equal_those_of_all_rows_in_fp64(static, tasks, activation_checkpointing):
     pack = scored_pack([20, 7, 7, 33, 1, 50], tasks, tail=10, room=4)
     model = MultiTaskModel(small_settings(), VOCABULARY, SPECS, seed=4).double().train()
-    model.encoder.recompute = recompute
+    model.encoder.activation_checkpointing = activation_checkpointing
     # the losses of heads are float32, whatever the model computes in
     assert_same(model, Inputs.from_batch(pack, "cpu", static), near=1e-6)
 

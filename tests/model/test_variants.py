@@ -183,5 +183,5 @@ def test_a_gated_layer_reports_its_third_matrix_and_what_it_keeps():
     plain_one, gated = (of({"feed_forward": kind, "ffn": 16}) for kind in ("plain", "gated"))
     assert encoder_flops(gated, [3, 5]) - encoder_flops(plain_one, [3, 5]) == 2 * 6 * 8 * 24 * 16
     assert gated.parameters - plain_one.parameters == 2 * 24 * 16
-    kept = [estimate(each, 0, 1, "fp32", recompute=False).activations for each in (plain_one, gated)]
+    kept = [estimate(each, 0, 1, "fp32", activation_checkpointing=False).activations for each in (plain_one, gated)]
     assert kept[1] - kept[0] == 2 * 4 * 2 * 16  # layers, float32, two more of the width 16

@@ -86,9 +86,9 @@ def result(accuracy: float, half: float, cheap: float, loss: float = 1.0, **more
         "low": accuracy - half,
         "high": accuracy + half,
         "macro_f1": None,
-        "majority": {"accuracy": 0.031, "macro_f1": None},
-        "constant": {"accuracy": 0.04, "macro_f1": None},
-        "cheap": {"rule": "unigram", "accuracy": cheap, "loss": 6.31, "macro_f1": None},
+        "majority_baseline": {"accuracy": 0.031, "macro_f1": None},
+        "constant_baseline": {"accuracy": 0.04, "macro_f1": None},
+        "feature_baseline": {"feature": "unigram", "accuracy": cheap, "loss": 6.31, "macro_f1": None},
     } | more
 
 

@@ -86,7 +86,7 @@ def test_a_report_is_not_drawn_from_records_that_were_changed(tmp_path):
 
 
 def test_figures_without_the_best_constant_answer_are_refused_with_what_to_do(folder, small_lines):
-    del small_lines[4]["tasks"]["knowledge_masking"]["constant"]
+    del small_lines[4]["tasks"]["knowledge_masking"]["constant_baseline"]
     with pytest.raises(
         DataError, match=r"metrics\.jsonl, line 5: the figures lack the best constant answer.*train it again"
     ):

@@ -83,7 +83,7 @@ def test_tags_are_balanced_and_every_chart_has_its_place(small, small_lines):
 def test_markup_in_names_is_shown_not_obeyed(small, small_lines):
     tasks = [{"name": MASKING, "title": EVIL, "about": EVIL, "labels": None}]
     corpora = {EVIL: {"licence": EVIL, "documents": 3, "dropped": {EVIL: 1}}}
-    small_lines[4]["tasks"][MASKING]["cheap"]["rule"] = EVIL
+    small_lines[4]["tasks"][MASKING]["feature_baseline"]["feature"] = EVIL
     html = render(
         small(
             [*small_lines[:6], SCORE | {"name": EVIL}],
@@ -184,10 +184,10 @@ def test_the_schedule_has_iterations_totals_and_the_stage_a_task_enters(small):
 
 
 def test_a_stage_that_ended_early_says_what_it_forfeited(small, small_lines):
-    small_lines[5] |= {"step": 12, "iterations": {MASKING: 12}, "forfeited": {MASKING: 8}}
+    small_lines[5] |= {"step": 12, "iterations": {MASKING: 12}, "dropped_iterations": {MASKING: 8}}
     text = words(render(small(small_lines)))
     assert "12 done" in text
-    assert "Stage 1 ended early; forfeited: knowledge masking 8." in text
+    assert "Stage 1 ended early; iterations dropped: knowledge masking 8." in text
 
 
 def test_a_warm_start_is_named_and_repeated_in_the_commands(small):

@@ -48,7 +48,7 @@ def test_the_final_rows_say_learned_not_learned_or_not_trained_yet(small, small_
 
 
 def test_a_task_is_not_learned_below_the_best_constant_answer(small, small_lines):
-    small_lines[9]["tasks"][MASKING]["constant"]["accuracy"] = 0.14  # the interval begins at 0.13
+    small_lines[9]["tasks"][MASKING]["constant_baseline"]["accuracy"] = 0.14  # the interval begins at 0.13
     assert [row[2] for row in tables.final_rows(small(small_lines))] == ["not learned", "not learned"]
 
 

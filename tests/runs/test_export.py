@@ -71,8 +71,8 @@ def test_what_users_wrote_becomes_neither_front_matter_nor_markup_of_the_card(ex
 def test_the_model_card_calls_nothing_learned_that_is_not_above_the_best_constant_answer(exported):
     _, made, figures = exported
     chance = {**figures["sentence_reordering"], "instances": 128, "accuracy": 0.547, "low": 0.46, "high": 0.633}
-    chance |= {"majority": {"accuracy": 0.453}, "constant": {"accuracy": 0.547}}
-    chance["cheap"] = {"rule": "number of segments alone", "accuracy": 0.453}
+    chance |= {"majority_baseline": {"accuracy": 0.453}, "constant_baseline": {"accuracy": 0.547}}
+    chance["feature_baseline"] = {"feature": "number of segments alone", "accuracy": 0.453}
     row = "| 0.547 (0.460 to 0.633) | 0.453 | 0.547 | 0.453 (number of segments alone) | not learned |"
     assert row in model_card(made.record, {"sentence_reordering": chance})
 

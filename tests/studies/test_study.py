@@ -26,7 +26,7 @@ SMALL = (
     "recipe.train.evaluate_every=5",
     "recipe.train.checkpoint_every=4",
     "recipe.train.warmup=2",
-    "finetuning.settings={epochs: 1, batch: 8, max_length: 16, train_examples: 16}",
+    "finetuning.settings={epochs: 1, batch_size: 8, max_length: 16, max_train_examples: 16}",
     "finetuning.sets=[sst2, mrpc]",
 )
 TASKS = ["knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering"]

@@ -84,8 +84,8 @@ def test_a_run_is_told_as_it_was_counted_while_it_trained(tmp_path: Path) -> Non
         {"begin": 4, "end": 8, "tasks": {"a": 2, "b": 3}, "introduced": ["b"]},
     ]
     assert [(one["step"], one["at"]) for one in run["heldout"]] == [(0, "start"), (4, "stage_end"), (8, "stage_end")]
-    figures = {"accuracy": 0.5, "loss": 1.5, "low": 0.4, "high": 0.6, "cheap": 0.3, "majority": 0.2}
-    figures |= {"constant": 0.25, "instances": 64}
+    figures = {"accuracy": 0.5, "loss": 1.5, "low": 0.4, "high": 0.6, "feature_baseline": 0.3, "majority_baseline": 0.2}
+    figures |= {"constant_baseline": 0.25, "instances": 64}
     assert run["heldout"][-1]["tasks"] == {"a": figures, "b": figures}
     assert (run["scores"], record["machine"]["parallel"]) == ({}, 3)
 
@@ -181,8 +181,10 @@ def test_scores_of_another_run_are_refused(tmp_path: Path) -> None:
 def test_what_differs_from_the_study_in_the_folder_is_named_with_both_values(tmp_path: Path) -> None:
     before = made(tmp_path)
     with pytest.raises(ConfigError) as told:
-        check_same_study(before, settings(tmp_path, "recipe.train.peak_lr=0.5", "recipe.train.clip=2.0"))
-    assert "recipe.train.clip=not set, now 2.0; recipe.train.peak_lr=0.002, now 0.5. Choose another" in str(told.value)
+        check_same_study(before, settings(tmp_path, "recipe.train.peak_lr=0.5", "recipe.train.max_grad_norm=2.0"))
+    assert "recipe.train.max_grad_norm=not set, now 2.0; recipe.train.peak_lr=0.002, now 0.5. Choose another" in str(
+        told.value
+    )
     with pytest.raises(ConfigError, match=r"recipe\.encoder\.heads=2, now not set; .*; and 6 more\. Choose"):
         check_same_study(before, settings(tmp_path, "recipe.encoder={}", "transfer_at=0.5", "recipe.train={}"))
 
@@ -200,7 +202,7 @@ def test_what_leaves_the_runs_there_as_they_are_may_change(tmp_path: Path, overr
 
 @pytest.mark.parametrize(
     ("there", "said"),
-    [({"kind": "finetuning"}, "not a Table 7 study record"), ({"format": 2}, "format 2; this version")],
+    [({"kind": "finetuning"}, "not a Table 7 study record"), ({"format": 1}, "format 1; this version")],
 )
 def test_a_folder_with_a_record_of_something_else_is_refused(tmp_path: Path, there: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
@@ -237,8 +239,8 @@ def _told(recipe: dict[str, Any], status: str, fingerprint: str) -> dict[str, An
 
 def _heldout(step: int, stage: int, at: str, iterations: dict[str, int]) -> dict[str, Any]:
     figures = {"accuracy": 0.5, "loss": 1.5, "low": 0.4, "high": 0.6, "beside": 1}
-    figures |= {"cheap": {"accuracy": 0.3, "rule": "r"}, "majority": {"accuracy": 0.2}}
-    figures |= {"constant": {"accuracy": 0.25}, "instances": 64}
+    figures |= {"feature_baseline": {"accuracy": 0.3, "feature": "r"}, "majority_baseline": {"accuracy": 0.2}}
+    figures |= {"constant_baseline": {"accuracy": 0.25}, "instances": 64}
     tasks = dict.fromkeys(TASKS, figures)
     return {"kind": "heldout", "step": step, "stage": stage, "at": at, "iterations": iterations, "tasks": tasks}
 

@@ -37,7 +37,7 @@ def job(folder, shards, name, **given):
     """
     (folder / name).mkdir(exist_ok=True)
     train = {"adam_eps": 1e-4} | given.pop("train", {})
-    changes = {"batch": BATCH, "stages": {"steps": 5, "plain_share": 0.0}, "train": train}
+    changes = {"batch": BATCH, "stages": {"steps": 5, "token_only_share": 0.0}, "train": train}
     only = {"capitalization_prediction": 1}
     return {"folder": folder / name, "shards": shards, "changes": changes, "only": only, **given}
 
@@ -104,7 +104,7 @@ def test_a_run_of_16_bits_is_the_same_sharded_and_replicated_and_that_of_one_but
     Without clipping, whose norm is summed share by share, sharded ranks compute what replicas do. One process adds
     packs in another order, so some parameters are rounded to other 16 bits.
     """
-    own = {"precision": "bf16", "clip": 1e6}
+    own = {"precision": "bf16", "max_grad_norm": 1e6}
     (noted,) = ranks.run_jobs(tmp_path, 1, [job(tmp_path, shards, "alone", train=own)])
     jobs = [job(tmp_path, shards, name, train={**own, "parallel": name}) for name in ("ddp", "fsdp")]
     replicated, sharded = ranks.run_jobs(tmp_path, 2, jobs)

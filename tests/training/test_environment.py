@@ -28,7 +28,7 @@ def test_the_environment_names_machine_and_threads():
     assert found["cpu"]
     assert found["os"]
     assert found["cores"] >= 1
-    assert found["world"] == 1
+    assert found["ranks"] == 1
 
 
 def test_the_commit_of_a_folder_says_whether_it_has_changes(tmp_path):

@@ -17,16 +17,16 @@ BASE = EncoderSettings()  # 12 layers, 768 wide, 3,072 in the feed-forward layer
 
 
 def test_parameters_gradients_and_two_moments_take_four_bytes_each():
-    memory = estimate(BASE, 110_000_000, 512, "fp32", recompute=False)
+    memory = estimate(BASE, 110_000_000, 512, "fp32", activation_checkpointing=False)
     assert (memory.parameters, memory.gradients, memory.optimizer) == (440_000_000, 440_000_000, 880_000_000)
     assert memory.total == 1_760_000_000 + memory.activations
 
 
 def test_a_token_keeps_34_bytes_times_hidden_in_every_layer_and_four_more_for_norms_in_fp32():
     # per element of width 768: norms 4 x 2, six halves of matrices 12, feed-forward 2 x 4 x 2 = 16, masks 2 -> 38
-    assert estimate(BASE, 0, 1, "bf16", recompute=False).activations == 12 * 38 * 768
+    assert estimate(BASE, 0, 1, "bf16", activation_checkpointing=False).activations == 12 * 38 * 768
     # in fp32: 8 + 24 + 32 + 2 = 66
-    assert estimate(BASE, 0, 1, "fp32", recompute=False).activations == 12 * 66 * 768
+    assert estimate(BASE, 0, 1, "fp32", activation_checkpointing=False).activations == 12 * 66 * 768
 
 
 def test_attention_weights_take_two_bytes_a_head_and_pair_of_tokens_in_bf16_where_they_are_kept():
@@ -35,12 +35,12 @@ def test_attention_weights_take_two_bytes_a_head_and_pair_of_tokens_in_bf16_wher
 
 
 def test_computing_layers_again_keeps_their_inputs_and_one_layer():
-    assert estimate(BASE, 0, 10, "bf16", recompute=True).activations == 10 * (12 * 4 * 768 + 38 * 768)
+    assert estimate(BASE, 0, 10, "bf16", activation_checkpointing=True).activations == 10 * (12 * 4 * 768 + 38 * 768)
 
 
 def test_a_recurrent_layer_keeps_its_gates():
     recurrent = EncoderSettings(kind="lstm", layers=2, hidden=64)
-    assert estimate(recurrent, 0, 1, "bf16", recompute=False).activations == 2 * 4 * 8 * 64
+    assert estimate(recurrent, 0, 1, "bf16", activation_checkpointing=False).activations == 2 * 4 * 8 * 64
 
 
 def test_the_peak_of_this_process_is_at_least_what_was_just_used():

@@ -82,7 +82,7 @@ def test_a_replay_names_the_task_and_the_first_module(run, capsys):
 
 def test_a_replay_of_a_sound_step_gives_its_losses_bit_for_bit(tmp_path):
     tiny_run.write_shards(tmp_path / "shards")
-    recipe = tiny_run.recipe(tmp_path, stages={"method": "multitask"}, train={"max_bad_steps": 1})
+    recipe = tiny_run.recipe(tmp_path, stages={"method": "multitask"}, train={"max_nonfinite_steps": 1})
     trainer = build(recipe, Shards(tmp_path / "shards")).trainer
 
     def break_the_gradient(step):

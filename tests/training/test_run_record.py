@@ -49,7 +49,7 @@ def test_a_record_of_before_run_ids_and_rules_is_read(tmp_path):
     write_checked_json(tmp_path / "run.json", values)
     record = read_run(tmp_path)
     assert (record.run_id, record.rules, record.as_json()) == (None, None, values)
-    assert json.loads((tmp_path / "run.json").read_text())["format"] == 2
+    assert json.loads((tmp_path / "run.json").read_text())["format"] == 3
 
 
 def test_a_fingerprint_depends_on_values_and_not_on_the_order_of_keys():
@@ -64,7 +64,7 @@ def test_a_folder_without_run_json_is_no_run(tmp_path):
         read_run(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{}", b'{"format": 2}', b"[" * 100_000, b"\xff\x00"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{}", b'{"format": 3}', b"[" * 100_000, b"\xff\x00"])
 def test_a_damaged_run_json_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"run\.json is damaged: .*Put back a copy") as refused:
@@ -95,7 +95,7 @@ def test_a_recipe_that_its_fingerprint_does_not_fit_is_refused(tmp_path):
     write_checked_json(tmp_path / "run.json", read_run(tmp_path).as_json() | {"recipe": {"seed": 2}})
     with pytest.raises(CheckpointError, match="its recipe does not match recipe_fingerprint"):
         read_run(tmp_path)
-    write_checked_json(tmp_path / "run.json", {"format": 2, "recipe": {}})
+    write_checked_json(tmp_path / "run.json", {"format": 3, "recipe": {}})
     with pytest.raises(CheckpointError, match=r"name: this key is required; .*; and \d+ more\. Put back"):
         read_run(tmp_path)
 

@@ -83,7 +83,7 @@ def test_the_decay_of_wsd_is_steps_or_a_share_of_what_the_schedule_counts(lr_dec
 
 
 def test_a_task_that_rides_beside_others_gets_the_smallest_rate_of_them():
-    plans = [Plan(Stage((("hosts", 8), ("rides", 5))), {"hosts": "sentence", "rides": "token"}, plain_share=0.0)]
+    plans = [Plan(Stage((("hosts", 8), ("rides", 5))), {"hosts": "sentence", "rides": "token"}, token_only_share=0.0)]
     at = Position([], step=3, stage_step=3, task_steps={"hosts": 3, "rides": 1})
     settings = TrainSettings(peak_lr=1.0, restart="per_task")
     assert learning_rate(settings, 4, at, plans, ["hosts", "rides"]) == 0.25

@@ -28,10 +28,10 @@ def test_a_task_without_iterations_in_a_stage_that_ended_is_not_trained():
     assert Position([], stage=1).trained([{"masking": 2, "order": 0}, {"order": 2}]) == {"masking"}
 
 
-def seen(*losses, least_gain=0.0):
+def seen(*losses, min_gain=0.0):
     convergence = Convergence()
     for loss in losses:
-        convergence.see({"a": loss}, least_gain)
+        convergence.see({"a": loss}, min_gain)
     return convergence
 
 
@@ -43,8 +43,8 @@ def test_a_task_that_stops_improving_is_waited_for_as_often_as_patience_says():
 
 def test_an_improvement_starts_the_waiting_anew_and_a_small_one_does_not_count():
     assert seen(3.0, 3.1, 2.9).waited == {"a": 0}
-    assert seen(3.0, 2.99, 2.98, least_gain=0.01).waited == {"a": 2}
-    assert seen(3.0, 2.9, least_gain=0.01).waited == {"a": 0}
+    assert seen(3.0, 2.99, 2.98, min_gain=0.01).waited == {"a": 2}
+    assert seen(3.0, 2.9, min_gain=0.01).waited == {"a": 0}
 
 
 def test_a_stage_goes_on_as_long_as_one_of_its_tasks_improves():

@@ -52,7 +52,7 @@ def parameters_after(packs, weights=None, steps=1, precision="fp32", scale=None,
     model = model or MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
     optimizer = build_optimizer(model, TrainSettings(adam_eps=1.0))  # a large eps: updates follow the gradient's size
     settings = StepSettings(
-        weights=weights or {"words": 1.0, "order": 1.0}, clip=1e9, precision=precision, device=CPU, scale=scale
+        weights=weights or {"words": 1.0, "order": 1.0}, max_grad_norm=1e9, precision=precision, device=CPU, scale=scale
     )
     for step in range(steps):
         result = take_step(model, optimizer, GlobalBatch.of(packs, (0, step)), settings, 0.1)
@@ -129,7 +129,7 @@ def test_a_pack_draws_its_dropout_from_the_key_of_the_step_and_its_own_number(mo
     packs = [pack(6, 4), pack(7, seed=1)]
     batch = GlobalBatch(packs=packs, dropout_key=(7, "dropout", 5), counts=step_module.counts_of(packs), numbers=[1, 3])
     model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
-    settings = StepSettings(weights={"words": 1.0, "order": 1.0}, clip=1.0, precision="fp32", device=CPU)
+    settings = StepSettings(weights={"words": 1.0, "order": 1.0}, max_grad_norm=1.0, precision="fp32", device=CPU)
     take_step(model, build_optimizer(model, TrainSettings()), batch, settings, 0.1)
     assert keys == [(7, "dropout", 5, 1), (7, "dropout", 5, 3)]
 
@@ -138,7 +138,7 @@ def moved_by(clip):
     """How far one step of plain descent at rate 0.1 moves all parameters together, and the norm it reports."""
     model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    settings = StepSettings(weights={"words": 1.0, "order": 1.0}, clip=clip, precision="fp32", device=CPU)
+    settings = StepSettings(weights={"words": 1.0, "order": 1.0}, max_grad_norm=clip, precision="fp32", device=CPU)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     result = take_step(model, optimizer, GlobalBatch.of([pack(6, 4)], (0, 0)), settings, 0.1)
     moves = [(now.detach() - then).double() for now, then in zip(model.parameters(), before, strict=True)]

@@ -118,7 +118,7 @@ def scripted(trainer, losses):
 
     def evaluate(*_):
         last[0] = next(script, last[0])
-        figures = {"loss": last[0], "accuracy": 0.0, "cheap": {"accuracy": 0.0}}
+        figures = {"loss": last[0], "accuracy": 0.0, "feature_baseline": {"accuracy": 0.0}}
         return dict.fromkeys(tiny.FOUR, figures)
 
     trainer.heldout.evaluate = evaluate
@@ -126,7 +126,7 @@ def scripted(trainer, losses):
 
 def test_a_scripted_metric_ends_a_converging_stage_at_the_expected_step(tmp_path):
     changes = {
-        "stages": {"steps": 30, "method": "multitask", "patience": 2, "least_gain": 0.0},
+        "stages": {"steps": 30, "method": "multitask", "patience": 2, "min_gain": 0.0},
         "train": {"evaluate_every": 4},
     }
     trainer = fresh(tmp_path, **changes)
@@ -136,7 +136,7 @@ def test_a_scripted_metric_ends_a_converging_stage_at_the_expected_step(tmp_path
     assert position.step == 20
     (end,) = [line for line in trainer.records.read() if line.get("event") == "end"]
     planned = trainer.plans[0].done(len(trainer.plans[0]))
-    assert {name: end["iterations"][name] + end["forfeited"][name] for name in tiny.FOUR} == planned
+    assert {name: end["iterations"][name] + end["dropped_iterations"][name] for name in tiny.FOUR} == planned
     steps = [line["step"] for line in trainer.records.read() if line["kind"] == "step"]
     assert steps[-1] == 20
 
@@ -146,7 +146,7 @@ def test_a_task_without_held_out_documents_does_not_keep_a_stage_from_converging
     del trainer.heldout._exams["sentence_reordering"]
     assert trainer.heldout.missing == ["sentence_reordering"]
     measured = [name for name in tiny.FOUR if name != "sentence_reordering"]
-    figures = {"loss": 1.0, "accuracy": 0.0, "cheap": {"accuracy": 0.0}}
+    figures = {"loss": 1.0, "accuracy": 0.0, "feature_baseline": {"accuracy": 0.0}}
     trainer.heldout.evaluate = lambda *_: dict.fromkeys(measured, figures)
     assert trainer.train().step == 8
 
@@ -188,7 +188,7 @@ def test_more_segments_than_segment_types_are_refused(tmp_path):
 
 def test_a_stage_that_converges_at_a_checkpoint_is_saved_once_at_its_end(tmp_path, monkeypatch):
     changes = {
-        "stages": {"steps": 30, "method": "multitask", "patience": 2, "least_gain": 0.0},
+        "stages": {"steps": 30, "method": "multitask", "patience": 2, "min_gain": 0.0},
         "train": {"evaluate_every": 4, "checkpoint_every": 4},
     }
     trainer = fresh(tmp_path, **changes)
@@ -243,8 +243,8 @@ def test_a_variant_of_the_encoder_trains_and_resumes_bit_identically(tmp_path, e
 
 
 def test_layers_computed_again_end_in_the_same_bits(whole, tmp_path):
-    recomputing = fresh(tmp_path, train={"recompute": True})
-    assert recomputing.model.encoder.recompute
+    recomputing = fresh(tmp_path, train={"activation_checkpointing": True})
+    assert recomputing.model.encoder.activation_checkpointing
     recomputing.train()
     same_end(whole, recomputing)
 

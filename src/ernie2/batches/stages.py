@@ -109,7 +109,7 @@ class Plan:
 
     `combine=False`: one task a step, as Table 7 counts. `combine=True`: the stage's hosts are its sentence tasks, or,
     where it has none, the token task with the most iterations. Every other token task rides: its iterations are spread
-    evenly over the hosts' steps, less the `plain_share` it keeps as steps of its own, and what exceeds the hosts' steps
+    evenly over the hosts' steps, less the `token_only_share` of steps of its own, and what exceeds the hosts' steps
     becomes plain steps too. A token task that hosts keeps the same share of its steps free of riders. Every prefix of
     the stage is within one iteration of proportional for every task's hosting and plain steps, and every prefix of the
     steps a rider may ride on is within one of proportional for its rides.
@@ -122,14 +122,14 @@ class Plan:
         stage: Stage,
         levels: Mapping[str, Level],
         combine: bool = True,
-        plain_share: float = 0.1,
+        token_only_share: float = 0.1,
         closed_hosts: frozenset[str] = frozenset(),
         apart: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
         self.stage = stage
         self.tasks = stage.tasks
         self.active, self.host = _lay_steps(
-            stage, tuple(levels[t] for t in self.tasks), combine, plain_share, closed_hosts, apart
+            stage, tuple(levels[t] for t in self.tasks), combine, token_only_share, closed_hosts, apart
         )
         self._done = np.concatenate([np.zeros((1, len(self.tasks)), np.int64), np.cumsum(self.active, axis=0)])
 
@@ -154,7 +154,7 @@ def _lay_steps(
     stage: Stage,
     levels: tuple[Level, ...],
     combine: bool,
-    plain_share: float,
+    token_only_share: float,
     closed_hosts: frozenset[str],
     apart: frozenset[tuple[str, str]],
 ) -> tuple[Array, Array]:
@@ -164,11 +164,12 @@ def _lay_steps(
     riders = [i for i in everyone if levels[i] == "token" and i not in hosts] if combine else []
     # steps that take riders: those of open sentence hosts, or all but the plain share of a token host
     open_hosts = [i for i in hosts if names[i] not in closed_hosts]
-    reserved = {i: math.ceil(plain_share * counts[i]) if levels[i] == "token" else 0 for i in open_hosts}
+    reserved = {i: math.ceil(token_only_share * counts[i]) if levels[i] == "token" else 0 for i in open_hosts}
     carries = {i: [host for host in open_hosts if (names[host], names[i]) not in apart] for i in riders}
     rides = {
         i: min(
-            counts[i] - math.ceil(plain_share * counts[i]), sum(counts[host] - reserved[host] for host in carries[i])
+            counts[i] - math.ceil(token_only_share * counts[i]),
+            sum(counts[host] - reserved[host] for host in carries[i]),
         )
         for i in riders
     }

@@ -104,5 +104,5 @@ def show_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
             f"{name}: accuracy {interval}, loss {f['loss']:.3f} "
             f"({quantity(f['instances'], 'instance')}, {f['scored']:,} scored)"
         )
-        log_result(f"  baselines: {baselines} ({f['cheap']['rule']})")
+        log_result(f"  baselines: {baselines} ({f['feature_baseline']['feature']})")
         log_result(f"  {verdict_of(f).reason}")

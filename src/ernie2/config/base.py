@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
@@ -36,6 +37,9 @@ class SettingsModel(BaseModel):
 
     The docstring below a field is its description in the JSON schema and in docs/recipe-keys.md.
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Former names of keys → the names now, for the error about a former one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 

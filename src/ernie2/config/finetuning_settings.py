@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -20,18 +20,27 @@ def _listed(value: Any) -> Any:
 class FineTuningSettings(SettingsModel):
     """How a checkpoint is fine-tuned on one dataset."""
 
+    RENAMED: ClassVar = {
+        "batch": "batch_size",
+        "clip": "max_grad_norm",
+        "warmup_share": "warmup_ratio",
+        "max_query": "max_query_length",
+        "max_answer": "max_answer_length",
+        "train_examples": "max_train_examples",
+    }
+
     epochs: int = Field(ge=1, le=10_000)
     """Passes over the training examples."""
     peak_lr: float = Field(gt=0, le=100)
     """Peak learning rate."""
-    batch: Count
+    batch_size: Count
     """Sequences per step over all devices, accumulated over packs."""
     max_length: int = Field(ge=8, le=1_000_000)
     """Maximum tokens per sequence, including special tokens; pairs are truncated longest first. At most the encoder's
     number of positions."""
     schedule: Literal["linear", "constant"]
     """Learning-rate schedule after the warm-up: linear decay to 0, or constant."""
-    warmup_share: Share
+    warmup_ratio: Share
     """Fraction of the steps used for linear warm-up."""
     weight_decay: float = Field(ge=0, le=100)
     """Decoupled weight decay; not applied to biases and norms."""
@@ -39,16 +48,16 @@ class FineTuningSettings(SettingsModel):
     """How scores of several runs are summarised."""
     decay_from_zero: bool = True
     """true: linear decay starts at the first step, as in the released scripts, so the learning rate reaches only
-    (1 - warmup_share) · peak_lr. false: it starts at the peak."""
-    clip: float = Field(default=1.0, gt=0, le=1e9)
+    (1 - warmup_ratio) · peak_lr. false: it starts at the peak."""
+    max_grad_norm: float = Field(default=1.0, gt=0, le=1e9)
     """Maximum global norm of the gradient."""
     dropout: Share = 0.1
     """Dropout in the encoder and before the head."""
     stride: Count = 128
     """Span heads: tokens between the starts of two windows."""
-    max_query: Count = 64
+    max_query_length: Count = 64
     """Span heads: maximum question length, in tokens."""
-    max_answer: Count = 100
+    max_answer_length: Count = 100
     """Span heads: maximum answer length, in tokens."""
     n_best: Count = 20
     """Span heads: best starts and ends per window that are combined, and best answers returned."""
@@ -68,5 +77,5 @@ class FineTuningSettings(SettingsModel):
     """auto: bf16 if the device supports it, fp16 on older GPUs, else fp32."""
     pack_tokens: int = Field(default=4096, ge=8, le=2**24)
     """Maximum tokens per encoder call. Affects only memory and dropout masks."""
-    train_examples: int | None = Field(default=None, ge=2)
+    max_train_examples: int | None = Field(default=None, ge=2)
     """Train on this many examples instead of all; results then name the dataset a subset."""

@@ -78,7 +78,10 @@ def _contains(values: Any, key: Any) -> bool:
 def _sentence(problem: Any, place: Sequence[Any], model: type[BaseModel]) -> str:
     key = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, place[:-1])
+        part = _model_at(model, place[:-1])
+        if new := getattr(part, "RENAMED", {}).get(place[-1]):
+            return f"{key}: this key is now {'.'.join([*map(str, place[:-1]), new])}."
+        known = list(getattr(part, "model_fields", {}))
         return f"{key}: there is no such key.{did_you_mean(str(place[-1]), known)} Known here: {', '.join(known)}."
     if problem["type"] == "missing":
         if isinstance(place[-1], int):
@@ -132,13 +135,13 @@ def _given_value(problem: Any) -> str:
     return f" (got {short_repr(given)})" if isinstance(given, str | int | float | bool) else ""
 
 
-def _fields_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+def _model_at(model: type[BaseModel], location: Sequence[Any]) -> Any:
     here: Any = model
     for part in location:
         field = getattr(here, "model_fields", {}).get(part)
         nested = list(_models_in(field.annotation)) if field is not None else []
         here = nested[0] if nested else here
-    return list(getattr(here, "model_fields", {}))
+    return here
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -7,7 +7,7 @@ each task validates them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -29,6 +29,8 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class StageSettings(SettingsModel):
     """How iterations are distributed over stages (paper, Table 7)."""
 
+    RENAMED: ClassVar = {"plain_share": "token_only_share", "least_gain": "min_gain"}
+
     method: Literal["continual_multitask", "multitask", "continual"] = "continual_multitask"
     """Learning method of Table 7."""
     steps: Steps | dict[str, Steps] = 50_000
@@ -39,12 +41,12 @@ class StageSettings(SettingsModel):
     combine: bool = True
     """true: token-level tasks are attached to the steps of sentence-level tasks; false: one task per step, as in
     Table 7."""
-    plain_share: float = Field(default=0.1, ge=0, le=1)
+    token_only_share: float = Field(default=0.1, ge=0, le=1)
     """With `combine`, the share of a token-level task's iterations that are token-only steps."""
     patience: int | None = Field(default=None, ge=1, le=MAX_COUNT)
     """Early stopping of a stage: it ends after this many evaluations in a row in which no task improved its held-out
     loss; its remaining iterations are dropped. null: no early stopping. Needs train.evaluate_every."""
-    least_gain: float = Field(default=0.001, ge=0, lt=1)
+    min_gain: float = Field(default=0.001, ge=0, lt=1)
     """Relative decrease of the best loss that counts as an improvement."""
     max_epochs: float = Field(default=40, gt=0, le=1e15)
     """Maximum passes of any task over any of its corpora, over all stages; a plan that exceeds it is rejected before
@@ -184,6 +186,13 @@ OPTIMIZERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 class TrainSettings(SettingsModel):
     """Optimiser, schedule, evaluation and checkpoints."""
 
+    RENAMED: ClassVar = {
+        "clip": "max_grad_norm",
+        "recompute": "activation_checkpointing",
+        "sinks": "trackers",
+        "max_bad_steps": "max_nonfinite_steps",
+    }
+
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """adamw (the paper's Adam) or sgd. Keys of the other optimizer are ignored."""
 
@@ -208,14 +217,14 @@ class TrainSettings(SettingsModel):
     """Momentum of sgd; 0: none."""
     weight_decay: float = Field(default=0.01, ge=0, le=100)
     """Weight decay, not applied to biases and norms; decoupled in adamw, added to the gradient in sgd."""
-    clip: float = Field(default=1.0, gt=0, le=1e9)
+    max_grad_norm: float = Field(default=1.0, gt=0, le=1e9)
     """Maximum global gradient norm."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 if the device supports it, fp16 on GPUs that only emulate bf16 (V100, T4), else fp32. fp16 uses loss
     scaling (paper). Parameters and moments are always fp32."""
     compile: Literal["auto"] | bool = "auto"
     """Compile layers and heads with `torch.compile` and static shapes; auto: on CUDA only."""
-    recompute: bool = False
+    activation_checkpointing: bool = False
     """Recompute each layer in the backward pass instead of storing its activations: less memory, about a third more
     computation."""
     evaluate_every: int = Field(default=0, ge=0, le=MAX_COUNT)
@@ -237,9 +246,9 @@ class TrainSettings(SettingsModel):
     moments are sharded over the ranks, for models too large for one GPU. No effect with one process."""
     log_every: int = Field(default=10, ge=1, le=MAX_COUNT)
     """Steps between lines of metrics.jsonl."""
-    sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Trackers that also receive the metrics; the package of each must be installed."""
-    max_bad_steps: int = Field(default=3, ge=1, le=MAX_COUNT)
+    max_nonfinite_steps: int = Field(default=3, ge=1, le=MAX_COUNT)
     """Steps in a row with a non-finite loss or gradient after which the run stops; each such step is skipped."""
     watchdog_seconds: float = Field(default=600, ge=0, le=30 * 86_400)
     """Seconds without a finished step after which every rank logs what it is waiting for; 0: never."""

@@ -181,8 +181,12 @@ class ExampleEncoder:
             if labelled and span is None and example.label != ():  # an unanswerable question is trained towards [CLS]
                 skipped += 1
                 continue
-            question = query[: settings.max_query]
-            sizes = {"max_length": settings.max_length, "stride": settings.stride, "max_query": settings.max_query}
+            question = query[: settings.max_query_length]
+            sizes = {
+                "max_length": settings.max_length,
+                "stride": settings.stride,
+                "max_query_length": settings.max_query_length,
+            }
             begin = len(question) + 2
             for window in context_windows(len(context), len(query), **sizes):
                 tokens, segments = self._sequence(question, context[window.start : window.start + window.length])
@@ -193,10 +197,10 @@ class ExampleEncoder:
                     labels = np.array([first_last], np.int64)
                 cls = np.zeros(1, np.int32)
                 sequences.append(EncodedSequence(tokens, segments, cls, labels, number, begin, window))
-        cut = sum(len(query) > settings.max_query for query in queries)
+        cut = sum(len(query) > settings.max_query_length for query in queries)
         notes = {
             f"{skipped:,} of {len(examples):,} questions are skipped: no answer occurs in the context": skipped,
-            f"{cut:,} of {len(examples):,} questions are truncated to {settings.max_query} tokens": cut,
+            f"{cut:,} of {len(examples):,} questions are truncated to {settings.max_query_length} tokens": cut,
         }
         return EncodedData(tuple(sequences), tuple(note for note, count in notes.items() if count), tuple(offsets), cut)
 

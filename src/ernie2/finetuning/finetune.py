@@ -272,7 +272,7 @@ def _build_job(
     settings, length_notes = fit_lengths(apply_assignments(base, overrides), pretrained, data.head)
     explicit = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
     row, row_note = pretrained.task_id(task_id, settings, explicit=explicit)
-    limited = data.limit_train_examples(settings.train_examples)
+    limited = data.limit_train_examples(settings.max_train_examples)
     job = Job(pretrained, limited, settings, row, folder / data.name, tuple(hooks))
     return job, (*length_notes, *([row_note] if row_note else []), *data.reasons)
 
@@ -288,7 +288,7 @@ def _log_job(job: Job, notes: Sequence[str]) -> list[str]:
     settings, device = job.settings, available_devices()[0]
     log_info(
         f"\n{job.data.name}: {job.data.head}, {len(job.data.require_split('train').examples):,} training examples, "
-        f"{quantity(settings.epochs, 'epoch')}, batch size {settings.batch}, peak_lr {settings.peak_lr:g}, "
+        f"{quantity(settings.epochs, 'epoch')}, batch size {settings.batch_size}, peak_lr {settings.peak_lr:g}, "
         f"{settings.max_length} tokens, task id {job.task_id}, "
         f"on {device} in {choose_precision(settings.precision, device)}"
     )

@@ -16,10 +16,10 @@ PAPER_SHAPES: dict[Size, tuple[int, int]] = {"base": (12, 768), "large": (24, 10
 DEFAULT_SETTINGS = FineTuningSettings(
     epochs=3,
     peak_lr=3e-5,
-    batch=32,
+    batch_size=32,
     max_length=128,
     schedule="linear",
-    warmup_share=0.1,
+    warmup_ratio=0.1,
     weight_decay=0.01,
     summary="mean",
 )

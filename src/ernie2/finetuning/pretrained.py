@@ -144,14 +144,16 @@ def fit_lengths(
 ) -> tuple[FineTuningSettings, tuple[str, ...]]:
     """Return (`settings` with lengths reduced to the encoder's positions, one note per change).
 
-    `max_query` matters only for spans.
+    `max_query_length` matters only for spans.
     """
     rows, notes = pretrained.stored.settings.position_rows, []
-    length, query = settings.max_length, settings.max_query
+    length, query = settings.max_length, settings.max_query_length
     if length > rows:
         notes.append(f"max_length {length} → {rows}: the encoder has {rows} positions")
         length = rows
     if head == "span" and query > max(_MIN_LENGTH, length) // 2:
         query = max(_MIN_LENGTH, length) // 2
-        notes.append(f"max_query {settings.max_query} → {query}: half of the sequence is reserved for the context")
-    return settings.model_copy(update={"max_length": length, "max_query": query}), tuple(notes)
+        notes.append(
+            f"max_query_length {settings.max_query_length} → {query}: half of the sequence is reserved for the context"
+        )
+    return settings.model_copy(update={"max_length": length, "max_query_length": query}), tuple(notes)

@@ -41,14 +41,16 @@ class Candidate:
     probability: float
 
 
-def context_windows(tokens: int, question: int, *, max_length: int, stride: int, max_query: int = 64) -> list[Window]:
+def context_windows(
+    tokens: int, question: int, *, max_length: int, stride: int, max_query_length: int = 64
+) -> list[Window]:
     """Return overlapping windows over a context of `tokens` tokens.
 
-    A sequence also holds three special tokens and the question of `question` tokens, truncated to `max_query`. Windows
-    start `stride` tokens apart, until one reaches the end: for 10 tokens in windows of 4 with stride 3, (0, 4) (3, 4)
+    A sequence also holds three special tokens and the question of `question` tokens, truncated to `max_query_length`.
+    Windows start `stride` tokens apart, until one reaches the end: for 10 tokens in windows of 4 with stride 3, (0, 4) (3, 4)
     (6, 4). An empty context gives one empty window.
     """
-    size = max_length - min(question, max_query) - SPECIAL_TOKENS
+    size = max_length - min(question, max_query_length) - SPECIAL_TOKENS
     if size < 1 or stride < 1:
         raise ValueError(f"max_length {max_length} and stride {stride} leave no room for a context")
     windows = [Window(0, min(size, tokens))]
@@ -103,13 +105,13 @@ def best_spans(
     end_scores: Sequence[Array],
     *,
     n_best: int = 20,
-    max_answer: int = 100,
+    max_answer_length: int = 100,
 ) -> list[Candidate]:
     """Return the `n_best` answers to one question, best first, without duplicate texts; one empty answer if none fits.
 
     `offsets` (T, 2) int. `start_scores[i]`, `end_scores[i]`: (W_i,) float logits of the context tokens of `windows[i]`.
     Per window, the `n_best` starts and ends are paired if the start belongs to this window (`owned_tokens`), the end is
-    not before it and the answer has at most `max_answer` tokens. Ties: the earlier span.
+    not before it and the answer has at most `max_answer_length` tokens. Ties: the earlier span.
     """
     spans: list[tuple[float, int, int]] = []
     for window, owned, starts, ends in zip(windows, owned_tokens(windows), start_scores, end_scores, strict=True):
@@ -117,7 +119,7 @@ def best_spans(
         firsts = firsts[owned[firsts]]
         lasts = _top_indices(ends, n_best)
         first, last = (grid.ravel() for grid in np.meshgrid(firsts, lasts, indexing="ij"))
-        fits = (last >= first) & (last - first < max_answer)
+        fits = (last >= first) & (last - first < max_answer_length)
         first, last = first[fits], last[fits]
         scores = np.asarray(starts, np.float64)[first] + np.asarray(ends, np.float64)[last]
         spans += zip(scores.tolist(), (first + window.start).tolist(), (last + window.start).tolist(), strict=True)

@@ -69,7 +69,7 @@ def train_model(
     precision = choose_precision(settings.precision, device)
     step_settings = StepSettings(
         weights={TARGET_NAME: 1.0},
-        clip=settings.clip,
+        max_grad_norm=settings.max_grad_norm,
         precision=precision,
         device=device,
         scale=LossScale() if precision == "fp16" else None,
@@ -81,7 +81,7 @@ def train_model(
         optimizer = build_optimizer(model, TrainSettings(**adam))
         for epoch in range(settings.epochs):
             losses, start, sequences = [], time.perf_counter(), 0
-            for chosen in epoch_batches(len(train), settings.batch, seed, epoch):
+            for chosen in epoch_batches(len(train), settings.batch_size, seed, epoch):
                 if done == max_steps:
                     break
                 done += 1
@@ -146,15 +146,15 @@ def _stop_if_requested(hooks: Hooks, done: int, steps: int) -> None:
 
 def count_steps(sequences: int, settings: FineTuningSettings) -> int:
     """Return the number of optimiser steps of a run."""
-    return settings.epochs * -(-sequences // settings.batch)
+    return settings.epochs * -(-sequences // settings.batch_size)
 
 
 def learning_rate(step: int, steps: int, settings: FineTuningSettings) -> float:
-    """Return the learning rate of step 1, 2, …: linear warm-up over `warmup_share` of `steps`, then the schedule.
+    """Return the learning rate of step 1, 2, …: linear warm-up over `warmup_ratio` of `steps`, then the schedule.
 
     With `decay_from_zero` the linear decay counts from the first step, as in the released scripts, so the rate reaches
-    only about (1 - warmup_share) · peak_lr. Otherwise it counts from the peak.
+    only about (1 - warmup_ratio) · peak_lr. Otherwise it counts from the peak.
     """
-    warmup = settings.warmup_share * steps
+    warmup = settings.warmup_ratio * steps
     decay = 0 if settings.schedule == "constant" else steps if settings.decay_from_zero else steps - warmup
     return settings.peak_lr * warmup_stable_decay(step, steps, warmup, decay)

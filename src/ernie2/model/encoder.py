@@ -37,10 +37,10 @@ def padded_rows(vocab_size: int) -> int:
 class Encoder(nn.Module):
     """Embeddings, then layers of attention and feed-forward.
 
-    `recompute`: in training, keep only what goes from layer to layer, and compute layers again in the backward pass.
+    `activation_checkpointing`: in training, store only the inputs of layers and recompute layers in the backward pass.
     """
 
-    recompute = False
+    activation_checkpointing = False
     layer: type[EncoderLayer | RecurrentLayer] = EncoderLayer
     """Class of the layers."""
 
@@ -73,7 +73,7 @@ class Encoder(nn.Module):
             run_embeddings, run_layer = self._run_embeddings, self._run_layer
         hidden: Tensor = run_embeddings(self.embeddings, *inputs.ids)
         plan = self.plan(inputs, hidden.dtype, rows)
-        checkpointing = self.recompute and self.training and torch.is_grad_enabled()
+        checkpointing = self.activation_checkpointing and self.training and torch.is_grad_enabled()
         for layer, layer_rows in zip(self.layers, [*[None] * (len(self.layers) - 1), rows], strict=True):
             if layer_rows is not None and isinstance(plan, AttentionPlan) and plan.kernel != "packed":
                 run_layer = run_module  # traced in parts, which would recompile for every number of rows

@@ -52,9 +52,9 @@ def _loss_chart(records: Records, task: str, stages: Sequence[StageSpan]) -> dic
         points.append((step.step, step.loss[task]))
         weights.append(max(1, step.count.get(task, 1)))
     before, after = _heldout_points(records, task, "loss")
-    cheap = _last(records, task).cheap
+    cheap = _last(records, task).feature_baseline
     series = {"training": downsample(points, weights), "before": before, "heldout": after}
-    return _chart(series, [("cheap", cheap.loss, cheap.rule or "feature baseline")], _untrained_spans(task, stages))
+    return _chart(series, [("cheap", cheap.loss, cheap.feature or "feature baseline")], _untrained_spans(task, stages))
 
 
 def _accuracy_chart(records: Records, task: str, stages: Sequence[StageSpan]) -> dict[str, Any]:
@@ -62,8 +62,8 @@ def _accuracy_chart(records: Records, task: str, stages: Sequence[StageSpan]) ->
     series["before"], series["heldout"] = _heldout_points(records, task, "accuracy")
     last = _last(records, task)
     rules = [
-        ("cheap", last.cheap.accuracy, last.cheap.rule or "feature baseline"),
-        ("majority", last.constant.accuracy, "best constant"),
+        ("cheap", last.feature_baseline.accuracy, last.feature_baseline.feature or "feature baseline"),
+        ("majority", last.constant_baseline.accuracy, "best constant"),
     ]
     return _chart(series, rules, _untrained_spans(task, stages))
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Strict, ValidationError, model_valid
 
 from ernie2.config.problems import explain
 from ernie2.errors import DataError
-from ernie2.learned import Verdict, verdict
+from ernie2.learned import BASELINES, Verdict, verdict
 from ernie2.training import records as run_files
 from ernie2.training.run_record import RunRecord, read_run
 
@@ -39,14 +39,14 @@ Kind = TypeVar("Kind", bound=Values)
 
 
 class StageEvent(Values):
-    """A stage began or ended at global step `step`; `iterations` and `forfeited` are per task, at its end."""
+    """A stage began or ended at global step `step`; `iterations` and `dropped_iterations` are per task, at its end."""
 
     event: str
     stage: Integer
     step: Integer
     peak_lr_reached: Number | None = None
     iterations: dict[str, Integer] = {}
-    forfeited: dict[str, Integer] = {}
+    dropped_iterations: dict[str, Integer] = {}
 
 
 class Step(Values):
@@ -68,18 +68,18 @@ class Step(Values):
 
 
 class Baseline(Values):
-    """What a baseline reaches on the same held-out instances; `rule` names the feature of the feature baseline."""
+    """What a baseline reaches on the same held-out instances; `feature` names that of the feature baseline."""
 
     accuracy: Number | None = None
     loss: Number | None = None
     macro_f1: Number | None = None
-    rule: str = ""
+    feature: str = ""
 
 
 class Result(Values):
     """One task's held-out evaluation; `low` and `high` bound the 95 % interval of `accuracy`.
 
-    Baselines: `majority` class of training, best `constant` answer on these instances, `cheap` the feature baseline.
+    Baselines: the majority class of training, the best constant answer on these instances, and one feature.
     """
 
     instances: Integer | None = None
@@ -89,14 +89,14 @@ class Result(Values):
     low: Number | None = None
     high: Number | None = None
     macro_f1: Number | None = None
-    majority: Baseline = Baseline()
-    constant: Baseline = Baseline()
-    cheap: Baseline = Baseline()
+    majority_baseline: Baseline = Baseline()
+    constant_baseline: Baseline = Baseline()
+    feature_baseline: Baseline = Baseline()
 
     @property
     def verdict(self) -> Verdict:
         """Whether the task is learned, and the strongest baseline."""
-        accuracies = {"majority": self.majority, "constant": self.constant, "cheap": self.cheap}
+        accuracies = {key: getattr(self, key) for key in BASELINES}
         return verdict(self.instances, self.low, {key: baseline.accuracy for key, baseline in accuracies.items()})
 
 
@@ -152,7 +152,9 @@ def read_records(run: Path, record: RunRecord | None = None) -> Records:
             kind, keys = _KINDS[name]
             value = _decode(kind, line, where := f"{files.metrics}, line {number}")
             results = value.tasks.values() if isinstance(value, HeldOut) else ()
-            if any(one.cheap.accuracy is not None and one.constant.accuracy is None for one in results):
+            if any(
+                one.feature_baseline.accuracy is not None and one.constant_baseline.accuracy is None for one in results
+            ):
                 raise DataError(
                     f"{where}: the figures lack the best constant answer, so an earlier ernie2 wrote this run. "
                     "Make its report with the version that made it, or train it again."

@@ -81,9 +81,9 @@ def _vocabulary_loss(records: Records, task: TaskRecord) -> str:
         return ""
     losses = [decimal(result.loss, 2) for result in made]
     path = f", stage by stage {' → '.join(losses)}" if len(losses) > 1 else ""
-    rule = made[-1].cheap
+    rule = made[-1].feature_baseline
     against = (
-        f" against {decimal(rule.loss, 2)} for the feature baseline{f' ({rule.rule})' if rule.rule else ''}"
+        f" against {decimal(rule.loss, 2)} for the feature baseline{f' ({rule.feature})' if rule.feature else ''}"
         if rule.loss is not None
         else ""
     )

@@ -35,7 +35,7 @@ from ernie2.training.hooks.mirror import Mirror
 from ernie2.training.hooks.non_finite import NonFiniteSteps
 from ernie2.training.hooks.shard_check import ShardCheck
 from ernie2.training.hooks.signals import Signals
-from ernie2.training.hooks.sinks import check_sinks, sinks
+from ernie2.training.hooks.trackers import check_trackers, trackers
 from ernie2.training.hooks.watchdog import Watchdog
 from ernie2.training.memory import check_memory
 from ernie2.training.optimizers import state_numbers
@@ -80,7 +80,7 @@ def build(
 
     Raises `TaskError`, `ConfigError` or `ShardError` before any work where the parts do not fit.
     """
-    check_sinks(recipe.train.sinks)
+    check_trackers(recipe.train.trackers)
     group = group or ProcessGroup()
     device = group.device
     with group.shared_errors(), verify_on_error(shards.corpora.values()):
@@ -148,7 +148,7 @@ def default_hooks(
 ) -> list[Hook]:
     """Return what every run does beside its steps, on this rank, in the order in which it is opened."""
     settings = recipe.train
-    of_first = sinks(settings.sinks) if group.is_first else []
+    of_first = trackers(settings.trackers) if group.is_first else []
     if settings.mirror and group.is_first:
         of_first.append(Mirror(Path(recipe.run), settings.mirror))
     return [
@@ -198,7 +198,9 @@ def build_plans(
     closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.allows_attached_tasks)
     if stages is None:
         stages = METHODS[recipe.stages.method](order, recipe.stages.steps)
-    return [Plan(stage, levels, recipe.stages.combine, recipe.stages.plain_share, closed, apart) for stage in stages]
+    return [
+        Plan(stage, levels, recipe.stages.combine, recipe.stages.token_only_share, closed, apart) for stage in stages
+    ]
 
 
 def check_attached_tasks(tasks: Sequence[Task], apart: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:

@@ -140,8 +140,8 @@ def _task_row(task: TaskRecord, figures: Mapping[str, Any] | None) -> tuple[str,
     return (
         *name,
         f"{figures['accuracy']:.3f} ({figures['low']:.3f} to {figures['high']:.3f})",
-        f"{figures['majority']['accuracy']:.3f}",
-        f"{figures['constant']['accuracy']:.3f}",
-        f"{figures['cheap']['accuracy']:.3f} ({figures['cheap']['rule']})",
+        f"{figures['majority_baseline']['accuracy']:.3f}",
+        f"{figures['constant_baseline']['accuracy']:.3f}",
+        f"{figures['feature_baseline']['accuracy']:.3f} ({figures['feature_baseline']['feature']})",
         verdict_of(figures).word,
     )

@@ -42,7 +42,7 @@ from ernie2.training.run_record import ExtensionRecord, RunRecord, read_run
 from ernie2.training.state import Position
 from ernie2.training.trainer import Trainer
 
-_SETTABLE = ("run", "name", "about", "stages.steps", "stages.patience", "stages.least_gain", "stages.max_epochs")
+_SETTABLE = ("run", "name", "about", "stages.steps", "stages.patience", "stages.min_gain", "stages.max_epochs")
 """Keys an extension may set, besides train.*, encoder.task_ids and the new task's options."""
 _NOT_SETTABLE = {
     "batch": "where the earlier tasks stand in their corpora is counted in packs of these sizes",

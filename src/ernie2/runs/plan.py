@@ -31,7 +31,7 @@ from ernie2.tasks.building import build_task, special_tokens_vocabulary
 from ernie2.training.checkpoints import begun
 from ernie2.training.distributed import ProcessGroup
 from ernie2.training.hooks.named import HookSource, create_hooks
-from ernie2.training.hooks.sinks import check_sinks
+from ernie2.training.hooks.trackers import check_trackers
 from ernie2.training.measuring import RunCost, forecast, how_often, measure, task_sets
 from ernie2.training.memory import Memory, estimate, peak_bytes
 from ernie2.training.optimizers import state_numbers
@@ -62,7 +62,7 @@ def plan(
     checked = load_recipe(recipe, overrides)
     create_hooks(hooks)
     check_warm_start(init_from, checked, grow)
-    check_sinks(checked.train.sinks)
+    check_trackers(checked.train.trackers)
     run = Path(checked.run)
     if (owner := lock_owner(run)) is not None:
         log_warning(f"Note: {run} {lock_advice(owner)}")
@@ -199,7 +199,7 @@ def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
         parameters,
         recipe.batch.pack_tokens,
         precision,
-        recipe.train.recompute,
+        recipe.train.activation_checkpointing,
         weights_tokens,
         state_numbers(recipe.train),
     )

@@ -89,7 +89,7 @@ def check_run(planned: PlannedRun, settings: StudySettings) -> None:
 def _differences(
     actual: Mapping[str, Any], expected: Mapping[str, Any], separator: str, ignored: Callable[[str], bool]
 ) -> str:
-    """`train.clip=2.0, now 1.0; …` for the keys whose values differ, with `separator` between both; empty for none."""
+    """Return `train.peak_lr=2.0, now 1.0; …` for the keys that differ, `separator` between the values; else empty."""
     keys = [key for key in sorted({*actual, *expected}) if actual.get(key) != expected.get(key) and not ignored(key)]
     named = [f"{key}={_shorten(actual.get(key))}{separator}{_shorten(expected.get(key))}" for key in keys[:_NAMED]]
     return "; ".join([*named, *([f"and {len(keys) - _NAMED} more"] if len(keys) > _NAMED else [])])

@@ -61,7 +61,7 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda if cuda else None,
         "flash_attention": active_flash(),
         "devices": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if cuda else [],
-        "world": int(os.environ.get("WORLD_SIZE", "1")),
+        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
         "package_git": git_state(Path(__file__).parent),
     }
 

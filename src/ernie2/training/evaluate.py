@@ -285,9 +285,9 @@ def baseline_figures(
     """
     constant = int(np.bincount(labels).argmax())
     answers = {
-        "majority": np.full_like(labels, fitted.majority),
-        "constant": np.full_like(labels, constant),
-        "cheap": fitted.predict(features),
+        "majority_baseline": np.full_like(labels, fitted.majority),
+        "constant_baseline": np.full_like(labels, constant),
+        "feature_baseline": fitted.predict(features),
     }
     figures: dict[str, dict[str, Any]] = {
         name: {
@@ -297,7 +297,7 @@ def baseline_figures(
         for name, answer in answers.items()
     }
     loss = float(fitted.losses(features, labels).mean())
-    figures["cheap"] |= {"rule": feature, "loss": loss, "entropy": fitted.entropy}
+    figures["feature_baseline"] |= {"feature": feature, "loss": loss, "entropy": fitted.entropy}
     return figures
 
 

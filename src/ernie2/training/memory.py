@@ -35,19 +35,19 @@ def estimate(
     parameters: int,
     pack_tokens: int,
     precision: str,
-    recompute: bool,
+    activation_checkpointing: bool,
     weights_tokens: int = 0,
     state_numbers: int = 2,
 ) -> Memory:
     """What a step with `parameters` parameters needs; parameters, gradients and optimizer state are fp32.
 
-    Layers say what they keep (`activation_bytes`); with `recompute` a layer keeps its input only. Heads and embeddings
-    are small beside it and left out (ours).
+    Layers say what they keep (`activation_bytes`); with `activation_checkpointing` a layer keeps
+    its input only. Heads and embeddings are small and left out (ours).
     `weights_tokens`: the longest sequence where attention weights are kept, as on a CPU (a number a head and pair of
     tokens), else 0. `state_numbers`: those the optimizer holds for each parameter; Adam's moments are two.
     """
     layer = ENCODERS[encoder.kind].layer.activation_bytes(encoder, 4 if precision == "fp32" else 2, weights_tokens)
-    kept = encoder.layers * 4 * encoder.hidden + layer if recompute else encoder.layers * layer
+    kept = encoder.layers * 4 * encoder.hidden + layer if activation_checkpointing else encoder.layers * layer
     return Memory(4 * parameters, 4 * parameters, 4 * state_numbers * parameters, pack_tokens * kept)
 
 

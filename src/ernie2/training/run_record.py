@@ -19,7 +19,7 @@ from ernie2.errors import CheckpointError, DamagedFile
 from ernie2.storage.json_files import read_versioned_json, write_checked_json
 
 NAME = "run.json"
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The `format` of run.json."""
 Status = Literal["running", "stopped", "done"]
 
@@ -102,7 +102,7 @@ class ExtensionRecord(_Part):
 class RunRecord(_Part):
     """run.json as a value; a changed one is a copy made by `updated`."""
 
-    format: Literal[2]
+    format: Literal[3]
     name: str
     about: str
     created: str

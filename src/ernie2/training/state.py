@@ -22,10 +22,10 @@ class Convergence:
     best: dict[str, float] = field(default_factory=dict)
     waited: dict[str, int] = field(default_factory=dict)
 
-    def see(self, losses: Mapping[str, float], least_gain: float) -> None:
-        """Takes in one evaluation; a loss is better where it is below the best by the share `least_gain` of it."""
+    def see(self, losses: Mapping[str, float], min_gain: float) -> None:
+        """Takes in one evaluation; a loss is better where it is below the best by the share `min_gain` of it."""
         for task, loss in losses.items():
-            if task not in self.best or loss < self.best[task] * (1 - least_gain):
+            if task not in self.best or loss < self.best[task] * (1 - min_gain):
                 self.best[task], self.waited[task] = loss, 0
             else:
                 self.waited[task] = self.waited.get(task, 0) + 1

@@ -33,13 +33,13 @@ _TENSOR_CORES = (7, 0)
 class StepSettings:
     """What all steps of a training have in common.
 
-    `weights`: of each task's mean loss in the sum; `clip`: the largest norm of all gradients; `precision`: "bf16",
+    `weights`: of each task's mean loss in the sum; `max_grad_norm`: the largest global norm; `precision`: "bf16",
     "fp16" or "fp32"; `scale`: that of the loss in fp16, which learns how each step went; `parallelism`: how ranks
     train the model together, default a single process.
     """
 
     weights: Mapping[str, float]
-    clip: float
+    max_grad_norm: float
     precision: str
     device: torch.device
     scale: LossScale | None = None
@@ -180,7 +180,7 @@ def take_step(
     losses, correct = parallelism.all_reduce(losses), parallelism.all_reduce(correct)
     if scale is not None:
         torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / factor)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
     grad_norm = full_tensor(norm)
     finite = Finite(losses, grad_norm)
     for group in optimizer.param_groups:

@@ -79,14 +79,14 @@ class Trainer:
         self.model = model.to(device)
         parallelism = parallelize(model, self.group, settings.parallel, DTYPES[self.precision])
         self.optimizer = build_optimizer(model, settings)  # after the parameters were sharded
-        model.encoder.recompute = settings.recompute
+        model.encoder.activation_checkpointing = settings.activation_checkpointing
         if choose_compiling(settings.compile, device):
             model.compile_parts()
         self._scale = LossScale() if self.precision == "fp16" else None
         weights = {name: task.options.loss_weight for name, task in data.stream.tasks.items()}
         self.step_settings = StepSettings(
             weights=weights,
-            clip=settings.clip,
+            max_grad_norm=settings.max_grad_norm,
             precision=self.precision,
             device=device,
             scale=self._scale,
@@ -184,7 +184,7 @@ class Trainer:
         at, settings = self.position, self.settings
         self._record_previous_step()
         self._previous = StepDone(at.step, at.stage, inputs, rate, result)
-        if result.finite.known or at.bad_steps + 1 >= settings.max_bad_steps:  # none is taken after one too many
+        if result.finite.known or at.bad_steps + 1 >= settings.max_nonfinite_steps:  # none is taken after one too many
             self._record_previous_step()
         self.freed_memory.trim_if_grown()
         last = at.stage_step == len(plan)
@@ -216,10 +216,13 @@ class Trainer:
     def _end_stage(self, plan: Plan) -> None:
         at = self.position
         done, planned = plan.done(at.stage_step), plan.done(len(plan))
-        forfeited = {name: planned[name] - done[name] for name in plan.tasks if planned[name] > done[name]}
-        if forfeited:
+        dropped_iterations = {name: planned[name] - done[name] for name in plan.tasks if planned[name] > done[name]}
+        if dropped_iterations:
             self._log()
-            log_info(f"Converged after {at.stage_step:,} of {quantity(len(plan), 'step')}; forfeited: {forfeited}")
+            log_info(
+                f"Converged after {at.stage_step:,} of {quantity(len(plan), 'step')}; iterations dropped: "
+                f"{dropped_iterations}"
+            )
         tasks = self._evaluate("stage_end")
         self._hooks.line(
             "stage",
@@ -229,7 +232,7 @@ class Trainer:
             time=time.time(),
             peak_lr_reached=self._peak_reached,
             iterations=done,
-            forfeited=forfeited,
+            dropped_iterations=dropped_iterations,
         )
         for name, figures in tasks.items():
             accuracy, loss = figures["accuracy"], figures["loss"]
@@ -244,7 +247,7 @@ class Trainer:
         tasks = self.heldout.evaluate(self.model, self.group.device, self.precision, self.group, trained)
         if when == "during":
             losses = {name: figures["loss"] for name, figures in tasks.items()}
-            at.convergence.see(losses, self.recipe.stages.least_gain)
+            at.convergence.see(losses, self.recipe.stages.min_gain)
         self._hooks.line("heldout", step=at.step, stage=at.stage, at=when, iterations=dict(at.task_steps), tasks=tasks)
         return tasks
 

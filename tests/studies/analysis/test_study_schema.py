@@ -41,8 +41,8 @@ def test_what_is_no_study_is_refused(record, key):
 
 
 def test_another_format_is_refused_by_its_number(record):
-    with pytest.raises(DataError, match="has format 2; this version reads 1"):
-        parse_record(record | {"format": 2})
+    with pytest.raises(DataError, match="has format 1; this version reads 2"):
+        parse_record(record | {"format": 1})
 
 
 def test_damage_is_told_by_its_place(record):

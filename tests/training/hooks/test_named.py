@@ -216,7 +216,7 @@ def test_no_recipe_names_a_hook(recipe, key, module):
 
 
 def test_a_sink_of_a_recipe_is_one_of_ours(recipe, module):
-    recipe["train"]["sinks"] = [f"{module}:StepsToFile"]
+    recipe["train"]["trackers"] = [f"{module}:StepsToFile"]
     with pytest.raises(ConfigError, match="sink"):
         ernie2.pretrain(recipe)
     assert module not in sys.modules

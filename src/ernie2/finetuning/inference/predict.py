@@ -93,7 +93,9 @@ def iter_predictions(
         log_warning(f"note: {describe_share(unknown / tokens)}")
     if truncated:
         what, limit = (
-            ("questions", config.settings.max_query) if config.head == "span" else ("texts", config.settings.max_length)
+            ("questions", config.settings.max_query_length)
+            if config.head == "span"
+            else ("texts", config.settings.max_length)
         )
         log_warning(
             f"note: {truncated:,} of {count:,} {what} were truncated to the {limit} tokens that the model reads"

@@ -180,7 +180,7 @@ def _span_predictions(
             [scores[:, 0] for scores in context_scores],
             [scores[:, 1] for scores in context_scores],
             n_best=settings.n_best,
-            max_answer=settings.max_answer,
+            max_answer_length=settings.max_answer_length,
         )
         null = min(float(scores[0, 0]) + float(scores[0, 1]) for _, scores in parts)
         outcomes.append(

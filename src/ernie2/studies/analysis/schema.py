@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from ernie2.errors import DataError
 from ernie2.learned import BASELINES, Verdict, verdict
 
-FORMAT = 1
+FORMAT = 2
 """The `format` of a study's record that this module reads."""
 MAIN_RULE = "per_stage"
 """The schedule's restart in the main comparison."""
@@ -43,15 +43,15 @@ class Named:
 
 @dataclass(frozen=True)
 class Result:
-    """One task's held-out result: fractions of 1, and nats; `majority`, `constant` and `cheap` are baselines."""
+    """One task's held-out result: fractions of 1, and nats; `*_baseline` are accuracies."""
 
     accuracy: FiniteOrNone
     loss: FiniteOrNone = None
     low: FiniteOrNone = None
     instances: int | None = None
-    majority: FiniteOrNone = None
-    constant: FiniteOrNone = None
-    cheap: FiniteOrNone = None
+    majority_baseline: FiniteOrNone = None
+    constant_baseline: FiniteOrNone = None
+    feature_baseline: FiniteOrNone = None
 
     @property
     def verdict(self) -> Verdict:

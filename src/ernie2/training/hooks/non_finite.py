@@ -24,7 +24,7 @@ _LANES = 4
 
 
 class NonFiniteSteps(Hook):
-    """Reports steps that changed nothing, and ends the run after `train.max_bad_steps` of them in a row.
+    """Reports steps that changed nothing, and ends the run after `train.max_nonfinite_steps` of them in a row.
 
     The batch of the last one is then kept whole in RUN/bad_batch. In fp16 a gradient that overflows beside finite
     losses is a matter of the loss's scale and no bad step, as long as the scale can still shrink.
@@ -48,7 +48,7 @@ class NonFiniteSteps(Hook):
         if self._precision == "fp16" and not bad:
             self._fail(done, f"step {done.step:,}: gradients overflow in fp16 even where the loss is not scaled up.")
         log_warning(f"Step {done.step:,} changed nothing: {problem}.")
-        if at.bad_steps >= self._recipe.train.max_bad_steps:
+        if at.bad_steps >= self._recipe.train.max_nonfinite_steps:
             self._fail(
                 done,
                 f"{_where(done)}: {problem}, the last of {at.bad_steps} such steps in a row, none of which changed "
@@ -86,7 +86,7 @@ class NonFiniteSteps(Hook):
             "counts": dict(done.result.counts),
             "run": str(self._run),
             "weights": dict(self._weights),
-            "clip": self._recipe.train.clip,
+            "max_grad_norm": self._recipe.train.max_grad_norm,
             "precision": self._precision,
             "dropout_key": [self._recipe.seed, "dropout", done.step],
             "loss_scale": done.result.loss_scale,

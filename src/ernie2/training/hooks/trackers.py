@@ -18,7 +18,7 @@ FOLDER = "tensorboard"
 """Where in a run folder TensorBoard's files go: `tensorboard --logdir RUN`."""
 
 
-def check_sinks(names: Sequence[str]) -> None:
+def check_trackers(names: Sequence[str]) -> None:
     """Raises `ConfigError` where a package that a sink needs is not installed, before any work is done."""
     for name in names:  # that of the package, and of the extra that installs it
         try:
@@ -27,14 +27,14 @@ def check_sinks(names: Sequence[str]) -> None:
             found = True
         if not found:
             raise ConfigError(
-                f"train.sinks names {name}, whose package is not installed: {install_advice(name)}, or "
-                "remove it from train.sinks."
+                f"train.trackers names {name}, whose package is not installed: {install_advice(name)}, or "
+                "remove it from train.trackers."
             )
 
 
-def sinks(names: Sequence[str]) -> list[Hook]:
-    """Return the sinks of a run by name; raises `ConfigError` like `check_sinks`."""
-    check_sinks(names)
+def trackers(names: Sequence[str]) -> list[Hook]:
+    """Return the trackers of a run by name; raises `ConfigError` like `check_trackers`."""
+    check_trackers(names)
     classes: dict[str, type[Hook]] = {"tensorboard": TensorBoard, "wandb": WandB}
     return [classes[name]() for name in names]
 

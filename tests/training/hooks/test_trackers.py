@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 from ernie2.errors import ConfigError
 from ernie2.training.hooks.base import Hooks, OpenRun
-from ernie2.training.hooks.sinks import check_sinks, scalars, sinks
+from ernie2.training.hooks.trackers import check_trackers, scalars, trackers
 from ernie2.training.records import Records
 from ernie2.training.run_record import RunRecord, write_run
 
@@ -45,9 +45,9 @@ class FakeRun:
 
 @contextmanager
 def recording(folder, names, step=0):
-    """The hooks of a run with these sinks, opened after `step` steps; metrics.jsonl is written beside them."""
+    """The hooks of a run with these trackers, opened after `step` steps; metrics.jsonl is written beside them."""
     write_run(folder, RECORD)
-    hooks = Hooks([Records(folder), *sinks(names)])
+    hooks = Hooks([Records(folder), *trackers(names)])
     with hooks.opened(OpenRun(folder, step)):
         yield hooks
 
@@ -108,9 +108,9 @@ def test_wandb_gets_the_lines_and_a_resumed_run_is_the_same_run(tmp_path, wandb)
 
 def test_a_sink_whose_package_is_missing_is_refused_with_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.setattr("ernie2.training.hooks.sinks.find_spec", lambda name: None)
+    monkeypatch.setattr("ernie2.training.hooks.trackers.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '\.\[wandb\]'"):
-        check_sinks(["wandb"])
+        check_trackers(["wandb"])
 
 
 def test_a_sink_that_fails_is_said_once_and_the_run_goes_on(tmp_path, wandb, capsys):
@@ -129,4 +129,4 @@ def test_a_sink_that_fails_is_said_once_and_the_run_goes_on(tmp_path, wandb, cap
 def test_no_library_is_imported_where_no_sink_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert sinks([]) == []
+    assert trackers([]) == []
