@@ -204,9 +204,9 @@ def test_a_wrong_override_is_named_and_not_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("train.max_grad_norm=2", "train.max_grad_norm: this key is now train.max_grad_norm."),
-        ("train.trackers=[wandb]", "train.trackers: this key is now train.trackers."),
-        ("stages.token_only_share=0.2", "stages.token_only_share: this key is now stages.token_only_share."),
+        ("train.clip=2", "train.clip: this key is now train.max_grad_norm."),
+        ("train.sinks=[wandb]", "train.sinks: this key is now train.trackers."),
+        ("stages.plain_share=0.2", "stages.plain_share: this key is now stages.token_only_share."),
     ],
 )
 def test_a_renamed_key_is_refused_with_its_new_name(override, told):
