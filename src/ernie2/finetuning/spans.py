@@ -47,8 +47,8 @@ def context_windows(
     """Return overlapping windows over a context of `tokens` tokens.
 
     A sequence also holds three special tokens and the question of `question` tokens, truncated to `max_query_length`.
-    Windows start `stride` tokens apart, until one reaches the end: for 10 tokens in windows of 4 with stride 3, (0, 4) (3, 4)
-    (6, 4). An empty context gives one empty window.
+    Windows start `stride` tokens apart, until one reaches the end: for 10 tokens in windows of 4 with stride 3,
+    (0, 4) (3, 4) (6, 4). An empty context gives one empty window.
     """
     size = max_length - min(question, max_query_length) - SPECIAL_TOKENS
     if size < 1 or stride < 1:
