@@ -127,7 +127,7 @@ def test_the_same_log_as_jsonl_with_other_column_names_gives_the_same_pairs(tmp_
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("u\tfox\tFoxes\tmaybe\n", "line 2: the column 'clicked' holds 'maybe'"),
+        ("u\tfox\tFoxes\tmaybe\n", "line 2: the column 'clicked' has the value 'maybe'"),
         ("u\tfox\tFoxes\n", "line 2: 3 cells, but there are 4 columns"),
     ],
 )
@@ -143,11 +143,11 @@ def test_a_minimal_count_below_one_is_refused(tmp_path: Path) -> None:
         mine_clicks(str(write(tmp_path / "log.tsv", LOG)), tmp_path / "out.tsv", 0)
 
 
-def test_a_full_disk_while_gathering_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_while_loading_the_log_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(clicks, "_gather", full)
+    monkeypatch.setattr(clicks, "_load_log", full)
     with pytest.raises(StorageError, match="disk is full"):
         mine_clicks(str(write(tmp_path / "log.tsv", LOG)), tmp_path / "out.tsv", 5)
     assert [path.name for path in tmp_path.iterdir()] == ["log.tsv"]

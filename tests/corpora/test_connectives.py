@@ -344,7 +344,7 @@ def test_what_opens_like_a_connective_that_is_no_label_makes_no_pair(language: s
 
 def test_a_comma_later_in_the_sentence_or_in_a_number_is_none_after_its_first_words() -> None:
     for opening in ("The bridge was old, and so was the mayor.", "Over 10,000 people came."):
-        assert load_connectives("en").opening(opening) == (NO_CONNECTIVE, opening)
+        assert load_connectives("en").split_opening(opening) == (NO_CONNECTIVE, opening)
 
 
 def test_every_listed_connective_is_found_with_a_comma_after_it() -> None:
@@ -352,7 +352,7 @@ def test_every_listed_connective_is_found_with_a_comma_after_it() -> None:
         connectives = load_connectives(language)
         for label in sorted({*connectives.labels[1:]} - {"this"}):
             words = label.replace("_", " ")
-            found, left = connectives.opening(words[0].upper() + words[1:] + comma + rest)
+            found, left = connectives.split_opening(words[0].upper() + words[1:] + comma + rest)
             assert (found, left) == (label, rest[0].upper() + rest[1:])
 
 
@@ -388,7 +388,7 @@ def test_of_every_adjacent_pair_a_pair_or_a_reason_comes(text: str) -> None:
         assert pair.sentence1 in text
         assert pair.sentence2[1:] in text
         assert pair.sentence2[0] == pair.sentence2[0].upper()
-        found, reason = load_connectives("en").opening(pair.sentence2)
+        found, reason = load_connectives("en").split_opening(pair.sentence2)
         unclear = pair.label != NO_CONNECTIVE and reason in (
             "connective that is no label",
             "comma after its first words",

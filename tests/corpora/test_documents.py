@@ -119,7 +119,7 @@ def test_the_normal_form_keeps_every_character_that_is_not_white_space_and_every
     if text:
         start = data.draw(st.integers(0, len(text) - 1))
         end = data.draw(st.integers(start + 1, len(text)))
-        moved = documents._moved([Span(start, end, "user")], text)
+        moved = documents._map_spans([Span(start, end, "user")], text)
         kept = "".join(normal[span.start : span.end] for span in moved)
         assert "".join(kept.split()) == "".join(text[start:end].split())
         if normal == text:
@@ -144,12 +144,12 @@ def test_the_normal_form_keeps_every_character_that_is_not_white_space_and_every
         (b'\n{"text": "\xe4\xb8"}', r"line 2, byte 11: not UTF-8 \(0xe4: "),
         (b'{"text": "\\ud83d"}', r"line 1: not valid JSON \(.*half a character"),
         (b'{"text": "a", "id": [1]}', r"line 1: the field 'id' is a list; it must be a string or a whole number"),
-        (b'{"text": "abc", "spans": [[1, 4]]}', r"line 1: the span \[1, 4\] is not inside the text, which has 3"),
-        (b'{"text": "abc", "spans": [[2, 2]]}', r"not inside the text"),
-        (b'{"text": "abc", "spans": [[-1, 2]]}', r"not inside the text"),
+        (b'{"text": "abc", "spans": [[1, 4]]}', r"line 1: the span \[1, 4\] is outside the text, which has 3"),
+        (b'{"text": "abc", "spans": [[2, 2]]}', r"outside the text"),
+        (b'{"text": "abc", "spans": [[-1, 2]]}', r"outside the text"),
         (b'{"text": "abc", "spans": [[0, 2, "entty"]]}', r"Did you mean 'entity'\?"),
         (b'{"text": "abc", "spans": [[0, true]]}', r"'spans' must be a list of \[start, end, kind\]"),
-        (b'{"text": "abc", "spans": [3]}', r"3 is none of them"),
+        (b'{"text": "abc", "spans": [3]}', r"3 is not one"),
         (b'{"text": "abc", "spans": {"start": 1}}', r"must be a list of .*, not an object"),
     ],
 )
@@ -184,9 +184,9 @@ def test_parquet_errors_name_the_column_the_row_and_the_file(tmp_path):
 
 def test_an_empty_corpus_is_an_error_that_says_why(tmp_path):
     (tmp_path / "a.txt").write_text("\n \n")
-    with pytest.raises(DataError, match=r"a.txt holds no document \(its files are empty\)"):
+    with pytest.raises(DataError, match=r"a.txt has no documents \(its files are empty\)"):
         read(tmp_path / "a.txt")
-    with pytest.raises(DataError, match=r"holds no document \(empty text: 2\)"):
+    with pytest.raises(DataError, match=r"has no documents \(empty text: 2\)"):
         read(jsonl(tmp_path / "a.jsonl", {"text": ""}, {"text": " "}))
 
 

@@ -77,5 +77,5 @@ def test_a_long_text_in_json_keeps_its_spans_but_those_across_a_cut(tmp_path):
 
 
 def test_a_long_text_of_labelled_data_is_refused_by_its_place():
-    with pytest.raises(DataError, match=r"^own\.tsv, line 7: the text in 'a' has 21 characters; at most 20 are read\."):
+    with pytest.raises(DataError, match=r"^own\.tsv, line 7: the text in 'a' has 21 characters; the maximum is 20\."):
         parse_text("x" * 21, "a", "own.tsv, line 7")

@@ -130,7 +130,7 @@ def test_a_label_column_of_texts_is_refused(tmp_path, monkeypatch):
         ),
         ({"sentence1": "a", "sentence2": "b", "label": {}}, "the label in 'label' is an object"),
         ({"sentence1": "a", "sentence_2": "b", "label": 0}, r"no column 'sentence2'. Did you mean 'sentence_2'\?"),
-        ({"sentence1": "", "sentence2": "b", "label": 0}, r"no labelled pair \(empty text: 1\)"),
+        ({"sentence1": "", "sentence2": "b", "label": 0}, r"no labelled pairs \(empty text: 1\)"),
     ],
 )
 def test_what_is_no_pair_is_named_with_its_place(row, said, tmp_path):
@@ -148,7 +148,7 @@ def test_a_table_without_rows_and_files_of_texts_are_refused(tmp_path):
 
 def test_a_tsv_without_pairs_says_what_to_give(tmp_path):
     table = tsv(tmp_path / "a.tsv", ("sentence1", "sentence2", "label"))
-    with pytest.raises(DataError, match=r"a.tsv: documents are not read from tables. For labelled pairs give `pairs: "):
+    with pytest.raises(DataError, match=r"a.tsv: documents are not read from tables. For labelled pairs, set `pairs: "):
         list(read_documents(CorpusSettings(path=str(table)), Drops()))
 
 

@@ -356,10 +356,10 @@ def test_answers_are_detected_as_question_answering_by_their_column(tmp_path: Pa
 def test_cells_in_the_spelling_of_python_are_refused_by_name(tmp_path: Path, head: Any) -> None:
     file = tmp_path / "x.csv"
     file.write_text("q,c,y\n" + "Who?,a b,\"{'text': ['b'], 'answer_start': [2]}\"\n" * 2)
-    with pytest.raises(DataError, match=r"x.csv, line 2: .* is Python's spelling of a list or object, not JSON"):
+    with pytest.raises(DataError, match=r"x.csv, line 2: .* is a list or object in Python syntax, not in JSON"):
         load_user_data(str(file), str(file), text="q,c", label="y", head=head)
     file.write_text("a,y\n" + "\"['Li', 'left']\",1\n" * 2)
-    with pytest.raises(DataError, match=r"x.csv, line 2: .* is Python's spelling"):
+    with pytest.raises(DataError, match=r"x.csv, line 2: .* is a list or object in Python syntax"):
         load_user_data(str(file), str(file), text="a", label="y")
 
 

@@ -340,7 +340,7 @@ def test_shards_of_another_tokeniser_are_refused_with_what_to_do(place, tmp_path
 
 def test_a_corpus_name_that_is_taken_is_refused(place, tmp_path):
     new_shards(tmp_path / "clash", "text")
-    with pytest.raises(ShardError, match="both hold a corpus 'text'"):
+    with pytest.raises(ShardError, match="both have a corpus 'text'"):
         ernie2.extend(place / "run", NEW, tmp_path / "clash")
 
 

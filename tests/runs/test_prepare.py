@@ -51,7 +51,7 @@ def test_documents_left_out_and_unknown_tokens_are_said_by_reason_and_number(tmp
         workers=1,
     )
     shown = capsys.readouterr().err
-    assert "vocab.txt: nothing beside it says do_lower_case; 0 of its 7 tokens with letters have capitals" in shown
+    assert "vocab.txt: no file beside it sets do_lower_case; 0 of its 7 tokens with letters have capitals" in shown
     assert "text: 0.00 % of tokens are [UNK]; dropped: 6 duplicate, 2 empty text, 1 no tokens" in shown
 
 

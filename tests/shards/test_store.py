@@ -150,7 +150,7 @@ def test_files_that_shards_json_names_are_compared(folder):
 
 def test_a_shard_made_with_another_tokeniser_is_refused(folder):
     write_shard(folder / "c" / "s1", columns(), NAMES, {"corpus": "c", "tokenizer": "other"})
-    with pytest.raises(ShardError, match=r"s1 was made with another tokeniser \(other\)"):
+    with pytest.raises(ShardError, match=r"s1 was built with another tokeniser \(other\)"):
         Shards(folder)
 
 
@@ -175,7 +175,7 @@ def test_a_full_disk_leaves_the_old_shard_and_nothing_else(folder, monkeypatch):
         lambda: write_shard(place, columns(), NAMES, {"corpus": "c", "tokenizer": "t"}),
         lambda: add_columns(place, span_columns("phrase", np.array([[0, 2]]), np.array([0, 5, 7, 10]))),
     ):
-        with pytest.raises(StorageError, match=r"No space left on device; nothing was changed\..* is kept"):
+        with pytest.raises(StorageError, match=r"No space left on device; nothing was changed\..* is reused"):
             write()
     Shard(place).verify()
     assert sorted(entry.name for entry in (folder / "c").iterdir()) == ["s0", "s1"]

@@ -142,8 +142,8 @@ def test_an_ernie_vocabulary_gives_the_ids_it_names_and_gaps_become_placeholders
     [
         ("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"]), r"of 5 tokens has no \[MASK\] \(nor <mask>\); pre-"),
         ("a\nb", r"no \[PAD\] .*, no \[UNK\] .*, no \[CLS\] .*, no \[SEP\] .*, no \[MASK\]"),
-        ("[PAD]\t0\n[UNK]\t0", r"line 2: the id 0 is that of line 1 too"),
-        ("[PAD]\t0\n[UNK]", r"line 2: '\[UNK\]' is not of the form token<TAB>id"),
+        ("[PAD]\t0\n[UNK]\t0", r"line 2: the id 0 is also that of line 1"),
+        ("[PAD]\t0\n[UNK]", r"line 2: '\[UNK\]' does not have the form token<TAB>id"),
         ("[PAD]\t0\n[UNK]\t999999", r"the largest id is 999999, but there are only 2 tokens"),
         (" \n", r"is empty"),
         ('{"model": 3}', r"is not a tokeniser file of the `tokenizers` library"),
@@ -156,9 +156,9 @@ def test_a_vocabulary_that_cannot_serve_is_refused_with_the_reason(tmp_path, con
 
 
 def test_files_that_are_missing_or_not_utf8_are_named(tmp_path):
-    with pytest.raises(TokenizerError, match=r"there is no tokeniser file '.*vocab.txt'"):
+    with pytest.raises(TokenizerError, match=r"tokeniser file '.*vocab.txt' not found"):
         load_tokenizer(tmp_path / "vocab.txt")
-    with pytest.raises(TokenizerError, match=r"holds neither tokenizer.json nor vocab.txt"):
+    with pytest.raises(TokenizerError, match=r"has neither tokenizer.json nor vocab.txt"):
         load_tokenizer(tmp_path)
     (tmp_path / "v.txt").write_bytes("[PAD]\nä\n".encode("latin-1"))
     with pytest.raises(TokenizerError, match=r"v.txt, line 2: not UTF-8 \(byte 7 of the file\)"):

@@ -133,7 +133,7 @@ def test_empty_lines_keep_their_ids_and_those_at_the_end_are_passed_over(tmp_pat
     tokenizer = load_tokenizer(place)
     assert (tokenizer.vocab_size, ids(tokenizer, "a b")) == (9, [5, 8])
     assert [tokenizer.tokens[identity] for identity in (6, 7)] == ["[unused0]", "[unused1]"]
-    assert tokenizer.notes[0].endswith("2 empty lines, the first is line 7; every line after one keeps its id.")
+    assert tokenizer.notes[0].endswith("2 empty lines, the first is line 7; the lines after it keep their ids.")
 
 
 def test_an_ernie_vocabulary_may_have_a_token_twice_and_empty_lines(tmp_path):
@@ -152,7 +152,7 @@ def test_an_ernie_vocabulary_may_have_a_token_twice_and_empty_lines(tmp_path):
             None,
             None,
             True,
-            "1 of its 3 tokens with letters have capitals or combining marks, so case is kept",
+            "1 of its 3 tokens with letters have capitals or combining marks, so case is preserved",
         ),
         (
             ["paris", "a", "中"],
@@ -175,7 +175,7 @@ def test_an_ernie_vocabulary_may_have_a_token_twice_and_empty_lines(tmp_path):
             None,
             True,
             False,
-            "have capitals or combining marks, which text lower-cased by tokenizer.lowercase never shows",
+            "have capitals or combining marks, which never occur in text lower-cased by tokenizer.lowercase",
         ),
         (["Paris"], None, False, True, None),
         (["paris"], {"do_lower_case": True}, True, False, None),
@@ -263,12 +263,12 @@ def test_a_tokeniser_of_other_rules_than_berts_is_not_written_as_berts(tmp_path)
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"tokenizer_config": {"do_lower_case": "false"}}, "do_lower_case is 'false'; write true, false or null"),
+        ({"tokenizer_config": {"do_lower_case": "false"}}, "do_lower_case is 'false'; set it to true, false or null"),
         ({"tokenizer_config": []}, r"tokenizer_config.json beside .* is not a JSON object"),
-        ({"added_tokens": {"x": "seven"}}, r"'x' has no sound id \('seven'\)"),
+        ({"added_tokens": {"x": "seven"}}, r"the id 'seven' of 'x' is invalid"),
         ({"added_tokens": {"ö": 5}}, "the added token 'ö' has the id 5, which is that of 'the'"),
         ({"added_tokens": {"ö": 10**6}}, "the largest id is 999999, but there are only"),
-        ({"tokenizer_config": {"added_tokens_decoder": {"7": {}}}}, "added_tokens_decoder has no sound entry '7'"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"7": {}}}}, "the entry '7' of added_tokens_decoder is invalid"),
     ],
 )
 def test_files_beside_a_vocabulary_that_make_no_sense_are_refused(tmp_path, files, message):
@@ -323,7 +323,7 @@ def spoil(kind: str, described: dict[str, Any]) -> str:
     [
         ("same id", "is damaged: '(the|york)' and '(the|york)' have the id"),
         ("far id", "is damaged: its largest id is 4,000,000,000, with"),
-        ("BPE", r"is a BPE tokeniser, but the tokenizer_config\.json beside it names one of BERT's kind"),
+        ("BPE", r"is a BPE tokeniser, but the tokenizer_config\.json beside it names a BERT tokeniser"),
     ],
 )
 def test_a_damaged_tokenizer_json_is_refused(tmp_path, kind, told):

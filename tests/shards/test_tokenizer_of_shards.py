@@ -48,7 +48,7 @@ def test_two_exchanged_ids_stop_every_command_before_it_does_anything(tmp_path):
         lambda: ernie2.evaluate(run),
         lambda: ernie2.inspect(tmp_path / "shards"),
     ):
-        with pytest.raises(ShardError, match=r"tokenizer\.json is another tokeniser than the one these shards"):
+        with pytest.raises(ShardError, match=r"tokenizer\.json is not the tokeniser of these shards"):
             use()
     assert {file.name: file.read_bytes() for file in (run / "hf").iterdir()} == exported
 

@@ -95,7 +95,7 @@ def test_a_share_of_the_documents_is_about_that_share_whole_groups_and_part_of_e
 
 
 def test_a_share_that_leaves_nothing_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(DataError, match=r"shards\.share=1e-09; raise it"):
+    with pytest.raises(DataError, match=r"shards\.share=1e-09; increase it"):
         read(tmp_path, {"c": corpus(tmp_path, [{"text": "a"}])}, share=1e-9)
 
 

@@ -1,1 +1,1 @@
-"""Text becomes documents: readers for the common formats, and sentence boundaries."""
+"""Text → documents: readers for the common formats, and sentence boundaries."""

@@ -1,9 +1,10 @@
-"""Cells of labelled files → texts and labels, by the same rules for every kind of file; what was changed is counted.
+"""Cells of labelled files → texts and labels, by the same rules for every file format; normalisations are counted.
 
-Text: a string. Null, NaN and white space alone are no text; other values are refused.
-Label: white space around it and runs of it inside do not count; 1.0, which pandas and JSON write for 1, is 1; true and
-false are names. Null, NaN (also as a word) and "" are no label. `-` is none where the other labels are those of natural
-language inference: SNLI and OCNLI write it where annotators did not agree.
+Text: a string. Null, NaN and blank strings are missing texts. Other values are errors.
+
+Label: white space is stripped, and collapsed inside. 1.0, which pandas and JSON write for 1, is 1; true and false
+become strings. Null, NaN (also spelled as a word) and "" are missing labels. `-` is a missing label in natural language
+inference (NLI): SNLI and OCNLI write it if annotators disagreed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ernie2.formatting import quantity
 from ernie2.storage.files import RepeatedKeyError, json_type, json_value
 
 DASH = "-"
-"""How SNLI and OCNLI write that annotators did not agree."""
+"""The label that SNLI and OCNLI give to pairs on which annotators disagreed."""
 NLI_LABELS = frozenset({"entailment", "neutral", "contradiction", "not_entailment", "non-entailment"})
 """Labels of natural language inference, in lower case."""
 
@@ -34,10 +35,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_text(value: Any, name: str, place: str) -> str | None:
-    """Return a text as it is; None where there is none (null, NaN, white space alone).
+    """Return the text of a cell unchanged; None if it is missing (null, NaN, blank).
 
-    Raises `DataError`, naming `place`, for a number, a list or an object, for half a surrogate pair, and for a text of
-    more than `LONGEST_TEXT` characters.
+    Raises `DataError`, naming `place`, for a number, list or object, for half a surrogate pair, and for a text of more
+    than `LONGEST_TEXT` characters.
     """
     if is_missing(value):
         return None
@@ -49,12 +50,12 @@ def parse_text(value: Any, name: str, place: str) -> str | None:
 
 
 def parse_line(value: Any, name: str, place: str) -> str:
-    """Return a text with its white space collapsed to single spaces; '' where there is none. Raises as `parse_text`."""
+    """Return the text of a cell with white space collapsed to single spaces; '' if missing. Raises as `parse_text`."""
     return " ".join((parse_text(value, name, place) or "").split())
 
 
 def parse_tokens(values: Collection[Any], name: str, place: str) -> tuple[str, ...]:
-    """Return a list of tokens as strings. Raises `DataError` for a token that is not one."""
+    """Return a list of tokens as strings. Raises `DataError` for a token that is not a string."""
     for value in values:
         if not isinstance(value, str):
             raise DataError(f"{place}: a token in {name!r} is {json_type(value)}, not a string.")
@@ -63,21 +64,21 @@ def parse_tokens(values: Collection[Any], name: str, place: str) -> tuple[str, .
 
 
 def check_characters(text: str, place: str) -> None:
-    """Raise `DataError` for half a surrogate pair, which is not a character and cannot be encoded."""
-    if not text.isascii() and (found := _SURROGATE.search(text)):
+    """Raise `DataError` for half a surrogate pair, which cannot be encoded."""
+    if not text.isascii() and (half := _SURROGATE.search(text)):
         raise DataError(
-            f"{place}: the text holds \\u{ord(found[0]):04x} alone, half a character. Write both halves, or take it "
-            "out."
+            f"{place}: the text contains \\u{ord(half[0]):04x}, half of a surrogate pair. Write the complete pair, or "
+            "remove it."
         )
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: null, NaN or an empty string."""
+    """Return whether a cell is null, NaN or an empty string."""
     return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
 
 
 def is_unlabelled(value: Any) -> bool:
-    """Whether a label's cell holds none: it is missing, white space, or NaN spelled out."""
+    """Return whether the cell of a label is missing, blank, or NaN spelled out."""
     return is_missing(value) or (isinstance(value, str) and value.strip() in ("", "nan", "NaN"))
 
 
@@ -94,10 +95,10 @@ def parse_label(value: Any, name: str, place: str, changes: Counter[str] | None 
     if isinstance(value, str):
         check_characters(value, place)
         label = " ".join(value.split())
-        whole = _INTEGRAL.fullmatch(label)
+        integer = _INTEGRAL.fullmatch(label)
         if changes is not None and label:
-            changes.update([WHITE_SPACE] * (label != value) + [TRAILING_ZEROS] * bool(whole))
-        label = whole[1] if whole else label
+            changes.update([WHITE_SPACE] * (label != value) + [TRAILING_ZEROS] * bool(integer))
+        label = integer[1] if integer else label
         return label or None
     if isinstance(value, float) and value.is_integer():
         if changes is not None:
@@ -111,7 +112,7 @@ def parse_label(value: Any, name: str, place: str, changes: Counter[str] | None 
 
 
 def describe_changes(file: str, changes: Mapping[str, int]) -> list[str]:
-    """Return a line for users about each kind of change that was counted."""
+    """Return one line for users per kind of normalisation that was counted."""
     return [
         f"{file}: {what} {quantity(count, 'label')}"
         if what in (WHITE_SPACE, TRAILING_ZEROS)
@@ -121,7 +122,7 @@ def describe_changes(file: str, changes: Mapping[str, int]) -> list[str]:
 
 
 def row_name(cells: Mapping[str, Any], columns: Sequence[str], number: int) -> str:
-    """Return the name of a row by the first of `columns` that it has and fills, else its number."""
+    """Return the name of a row: the first non-missing cell of `columns`, else its number."""
     value = next((cells[column] for column in columns if not is_missing(cells.get(column))), number)
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
@@ -133,9 +134,9 @@ def _kind(value: Any) -> str:
 
 
 def parse_number(value: Any) -> float | None:
-    """Return the finite number that a cell is or spells in decimal, such as -1, 0.5 or 2e-3; None for anything else.
+    """Return the finite number of a cell, also if spelled in decimal (-1, 0.5, 2e-3); None for anything else.
 
-    What Python would read besides, such as 1_5 and digits of other scripts, is a name and no number.
+    Python would also read 1_5 and digits of other scripts; here those are not numbers.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -149,7 +150,7 @@ def parse_number(value: Any) -> float | None:
 
 
 def is_infinite(value: Any) -> bool:
-    """Whether a cell is or spells an infinite number, or one too large to compute with, such as inf and 1e999."""
+    """Return whether a cell is an infinite number or one beyond float64, also spelled out, such as inf and 1e999."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return False
     try:
@@ -161,26 +162,26 @@ def is_infinite(value: Any) -> bool:
 
 
 def are_nli_labels(labels: Collection[str]) -> bool:
-    """Whether `-` among `labels` means that annotators did not agree: the others are those of inference."""
+    """Return whether all `labels` but `-` are labels of natural language inference, so that `-` is a missing label."""
     others = {label.lower() for label in labels} - {DASH}
     return bool(others) and others <= NLI_LABELS
 
 
 def parse_table_cell(cell: Any, place: str) -> Any:
-    """Return a cell, or the list or object that it spells in JSON.
+    """Return a cell, parsed if it is a list or object in JSON.
 
-    Raises `DataError` for one in Python's spelling, as pandas writes lists and objects to .csv.
+    Raises `DataError` for a list or object in Python syntax, as pandas writes them to .csv.
     """
     if is_python_repr(cell):
         raise DataError(
-            f"{place}: {cell[:40]!r} is Python's spelling of a list or object, not JSON. Save the table as .jsonl or "
+            f"{place}: {cell[:40]!r} is a list or object in Python syntax, not in JSON. Save the table as .jsonl or "
             ".parquet, or write the cell with json.dumps."
         )
     return parse_json_cell(cell, place)
 
 
 def parse_json_cell(cell: Any, place: str) -> Any:
-    """Return a cell, or the list or object that it spells in JSON; any other text stays as it is."""
+    """Return a cell, parsed if it is a list or object in JSON; any other text unchanged."""
     if isinstance(cell, str) and cell[:1] + cell[-1:] in ("[]", "{}"):
         try:
             return json_value(cell, place)
@@ -192,5 +193,5 @@ def parse_json_cell(cell: Any, place: str) -> Any:
 
 
 def is_python_repr(cell: Any) -> bool:
-    """Whether a cell spells a list or object as Python prints it: `['a']`, `{'text': array(['b'])}`."""
+    """Return whether a cell is a list or object as Python prints it: `['a']`, `{'text': array(['b'])}`."""
     return isinstance(cell, str) and cell[:1] + cell[-1:] in ("[]", "{}") and bool(_PYTHON_REPR.match(cell))

@@ -1,19 +1,19 @@
 """Raw text → discourse pairs: two adjacent sentences of a paragraph, and the connective that opened the second.
 
-The method is that of Discovery (Sileo et al., NAACL 2019), whose list of 174 labels serves for English; the Chinese
-list is ours. In a list a line is a connective; "_" stands for a space, a mark at the end, as in "thus,", for a comma
-that must follow. The label is the line without that mark, so that all labels have one form. Ours are the rules that
-decide what counts, all for few false pairs rather than many pairs:
+The method is that of Discovery (Sileo et al., NAACL 2019), whose list of 174 labels is used for English; the Chinese
+list is ours. A list has one connective per line. "_" stands for a space; a comma at the end, as in "thus,", is
+required in the text. The label is the line without that comma. The following rules are ours; they prefer few false
+pairs over many pairs:
 
-* Only the opening of a sentence is looked at; the longest connective of the list wins.
-* An English connective must be followed by a comma, also where the list writes none: "However hard he tried" is none.
-  "And" and "but" do without, being conjunctions, and "this" never counts, being the subject of its sentence. In a
-  Chinese list the comma is needed where it is written. That list is in simplified characters; a connective in
+* Only the opening of a sentence is examined; the longest connective of the list wins.
+* An English connective must be followed by a comma, even if the list has none: "However hard he tried" does not count.
+  The conjunctions "and" and "but" need no comma. "This" never counts, because it is the subject of its sentence. In a
+  Chinese list a comma is required only where it is written. That list is in simplified characters; a connective in
   traditional ones counts under the same label.
-* The connective is taken away with its comma, and the rest begins with a capital where the script has case.
-* `[no-conn]` pairs are adjacent sentences of which the second opens with nothing like a connective. What looks like one
-  but lacks its comma, stands inside a quotation, is no label ("In addition") or shows only by a comma after the first
-  few words ("As such, …") makes no pair at all.
+* The connective and its comma are removed; the remaining sentence begins with a capital if the script has case.
+* A `[no-conn]` pair is two adjacent sentences, the second of which opens with nothing like a connective. An opening
+  that looks like one makes no pair at all if its comma is missing, if it is inside a quotation, if it is not a label
+  ("In addition"), or if it is recognised only by a comma after the first few words ("As such, …").
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ _BALANCED = (("“", "”"), ("「", "」"), ("『", "』"), ("（", "）"), ("(
 
 @dataclass(frozen=True)
 class ConnectiveRules:
-    """What differs between languages in telling connectives."""
+    """Language-specific rules for recognising connectives."""
 
-    letters: bool
-    """Words end at white space, sentences begin with a capital, and length is counted in words, not in characters."""
-    bare: frozenset[str]
-    """Labels that count without a comma; with `letters` false, those whose line has none."""
+    alphabetic: bool
+    """Words end at white space, sentences begin with a capital, and length is in words instead of characters."""
+    no_comma: frozenset[str]
+    """Labels that need no comma; if not `alphabetic`, those whose line has none."""
     lookalikes: tuple[str, ...]
-    """Openings that begin like a connective and are none; they may open the second sentence of a `[no-conn]` pair."""
+    """Openings that begin like a connective but are not; the second sentence of a `[no-conn]` pair may have one."""
     unlisted: tuple[str, ...]
-    """Connectives that are no labels; they may not open the second sentence of a `[no-conn]` pair."""
+    """Connectives that are not labels; the second sentence of a `[no-conn]` pair may not open with one."""
     early_comma: re.Pattern[str]
     """An opening so short before its comma that it may be a connective."""
-    shortest: int
-    """A sentence of fewer words (characters) makes no pair."""
-    longest: int
-    """A sentence of more words (characters) makes no pair."""
+    min_length: int
+    """Minimum words (characters) of a sentence of a pair."""
+    max_length: int
+    """Maximum words (characters) of a sentence of a pair."""
 
 
 _ENGLISH = ConnectiveRules(
-    letters=True,
-    bare=frozenset({"and", "but"}),
+    alphabetic=True,
+    no_comma=frozenset({"and", "but"}),
     lookalikes=("this", "but for", "and so on", "and/or"),
     unlisted=(
         *("above all", "after all", "after that", "apart from that", "as such", "at first", "at the same time"),
@@ -78,8 +78,8 @@ _ENGLISH = ConnectiveRules(
         *("to this end", "with that", "with this in mind"),
     ),
     early_comma=re.compile(r"(?:[^\s,]+\s+){0,2}[^\s,]+\s?,(?!\d)"),
-    shortest=3,
-    longest=100,
+    min_length=3,
+    max_length=100,
 )
 _CHINESE_UNLISTED = "并 而 从而 以及 鉴于此 有鉴于此 对此 总的来看"
 _CHINESE_LOOKALIKES = (
@@ -95,7 +95,7 @@ _TRADITIONAL = str.maketrans(
 
 @dataclass(frozen=True)
 class Connectives:
-    """The connectives of a language and the rules that tell their uses; made by `load_connectives`."""
+    """The connectives of a language and the rules for recognising them; see `load_connectives`."""
 
     labels: tuple[str, ...]
     """All labels in the order of the list, `[no-conn]` first."""
@@ -104,15 +104,16 @@ class Connectives:
     _pattern: re.Pattern[str] = field(repr=False)
     _unlisted: re.Pattern[str] = field(repr=False)
 
-    def opening(self, sentence: str) -> tuple[str | None, str]:
-        """(label, rest) of `sentence`, rest without the connective; (`[no-conn]`, sentence) where none opens it; (None,
-        reason) where this cannot be on_progress or the rest is of no use.
+    def split_opening(self, sentence: str) -> tuple[str | None, str]:
+        """Return (label, rest): the connective that opens `sentence`, and the sentence without it.
 
-        >>> load_connectives("en").opening("In fact, it rained.")
+        (`[no-conn]`, sentence) if no connective opens it; (None, reason) if that is uncertain or the rest is unusable.
+
+        >>> load_connectives("en").split_opening("In fact, it rained.")
         ('in_fact', 'It rained.')
         """
-        found = self._match(sentence)
-        if found is None:
+        match = self._match(sentence)
+        if match is None:
             inner = sentence.lstrip(_OPENING_QUOTES)
             if len(inner) < len(sentence) and self._match(inner) is not None:
                 return None, "connective inside a quotation"
@@ -121,18 +122,18 @@ class Connectives:
             if self.rules.early_comma.match(inner):
                 return None, "comma after its first words"
             return NO_CONNECTIVE, sentence
-        label, end = found
+        label, end = match
         rest = sentence[end:].lstrip()
         comma = rest[:1] in _COMMAS if rest else False
-        if not comma and label not in self.rules.bare:
+        if not comma and label not in self.rules.no_comma:
             return None, "connective without its comma"
-        rest = rest.lstrip(_COMMAS if self.rules.letters else _COMMAS + "、:：").lstrip()
+        rest = rest.lstrip(_COMMAS if self.rules.alphabetic else _COMMAS + "、:：").lstrip()
         if self._match(rest) is not None:
             return None, "two connectives"
-        return label, rest[:1].upper() + rest[1:] if self.rules.letters else rest
+        return label, rest[:1].upper() + rest[1:] if self.rules.alphabetic else rest
 
     def _match(self, text: str) -> tuple[str, int] | None:
-        """(label, end) of the longest connective that opens `text`; None where there is none or only a lookalike."""
+        """Return (label, end) of the longest connective that opens `text`; None for no match or a lookalike."""
         match = self._pattern.match(text)
         if match is None:
             return None
@@ -141,7 +142,7 @@ class Connectives:
 
 
 class Pair(NamedTuple):
-    """Two adjacent sentences, the connective that stood between them, and the group of their document."""
+    """Two adjacent sentences, the connective between them, and the group of their document."""
 
     sentence1: str
     sentence2: str
@@ -151,7 +152,7 @@ class Pair(NamedTuple):
 
 @dataclass
 class MiningResult:
-    """What a run of mining wrote: rows per label, and what was left out by reason."""
+    """Rows written per label, and rows left out by reason."""
 
     labels: Counter[str]
     drops: Drops
@@ -159,7 +160,7 @@ class MiningResult:
 
 @cache
 def load_connectives(language: str) -> Connectives:
-    """The connectives of an ISO 639 code, a region ignored. Raises `ConfigError` for one that has no list."""
+    """Return the connectives of an ISO 639 code, ignoring a region. Raises `ConfigError` for a code without a list."""
     code = language.replace("_", "-").split("-")[0].lower()
     folder = bundled_data_folder() / "connectives"
     known = sorted(entry.name.removesuffix(".txt") for entry in folder.iterdir())
@@ -173,16 +174,16 @@ def load_connectives(language: str) -> Connectives:
     rules = _ENGLISH
     if code == "zh":
         rules = ConnectiveRules(
-            letters=False,
-            bare=frozenset(line for line in listed if line[-1] not in _COMMAS),
+            alphabetic=False,
+            no_comma=frozenset(line for line in listed if line[-1] not in _COMMAS),
             lookalikes=_with_traditional(_CHINESE_LOOKALIKES),
             unlisted=_with_traditional(_CHINESE_UNLISTED),
             early_comma=re.compile(r"[^，,]{1,4}，"),
-            shortest=5,
-            longest=200,
+            min_length=5,
+            max_length=200,
         )
     forms = {label.replace("_", " "): label for label in labels[1:]}
-    if not rules.letters:
+    if not rules.alphabetic:
         forms |= {form.translate(_TRADITIONAL): label for form, label in forms.items()}
     return Connectives(
         labels, rules, forms, _openings({*forms, *rules.lookalikes}, rules), _openings(rules.unlisted, rules)
@@ -194,25 +195,25 @@ def _with_traditional(words: str) -> tuple[str, ...]:
 
 
 def _openings(words: Iterable[str], rules: ConnectiveRules) -> re.Pattern[str]:
-    """A pattern that matches the longest of `words` at the beginning of a text."""
+    """Return a pattern that matches the longest of `words` at the beginning of a text."""
     alternatives = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in sorted(words, key=len, reverse=True))
-    end = r"(?![\w'’-])" if rules.letters else ""
+    end = r"(?![\w'’-])" if rules.alphabetic else ""
     return re.compile(f"(?:{alternatives}){end}", re.IGNORECASE)
 
 
 def discourse_pairs(document: Document, language: str, drops: Drops) -> Iterator[Pair]:
-    """Every pair of `document`, in its order; `drops` counts adjacent sentences that make none."""
+    """Yield the pairs of `document` in order; `drops` counts adjacent sentences that make no pair."""
     connectives = load_connectives(language)
     for start, end in document.paragraphs:
         paragraph = document.text[start:end]
         sentences = [" ".join(paragraph[first:last].split()) for first, last in sentence_bounds(paragraph, language)]
-        faults = [_fault(sentence, connectives.rules) for sentence in sentences]
+        reasons = [_reject_reason(sentence, connectives.rules) for sentence in sentences]
         for index in range(1, len(sentences)):
-            fault = faults[index - 1] or faults[index]
-            label, rest = connectives.opening(sentences[index]) if fault is None else (None, fault)
+            reason = reasons[index - 1] or reasons[index]
+            label, rest = connectives.split_opening(sentences[index]) if reason is None else (None, reason)
             if label not in (None, NO_CONNECTIVE):
-                fault = _fault(rest, connectives.rules, opens=False)
-                label, rest = (label, rest) if fault is None else (None, fault)
+                reason = _reject_reason(rest, connectives.rules, opens=False)
+                label, rest = (label, rest) if reason is None else (None, reason)
             if label is None:
                 drops.add(rest)
             else:
@@ -235,41 +236,41 @@ def mine_discourse(
     """
     load_connectives(corpus.language)
     if max_per_label < 1:
-        raise ConfigError(f"max_per_label is {max_per_label}; at least one pair a label must be kept.")
+        raise ConfigError(f"max_per_label is {max_per_label}; set it to 1 or more.")
     check_output(out, list_files(corpus.paths, FORMATS))
     drops = Drops()
-    kept = _SmallestHashes(max_per_label, drops)
+    selected = _SmallestHashes(max_per_label, drops)
     documents = characters = 0
     with temporary_file(out) as file:
         for document in read_documents(corpus, drops):
             for pair in discourse_pairs(document, corpus.language, drops):
-                kept.offer(pair, file)
+                selected.add(pair, file)
             documents, characters = documents + 1, characters + len(document.text)
-            on_progress(documents, characters, kept.offered)
-        if not set(kept.heaps) - {NO_CONNECTIVE}:
+            on_progress(documents, characters, selected.offered)
+        if not set(selected.heaps) - {NO_CONNECTIVE}:
             raise DataError(
                 f"{', '.join(corpus.paths)}: no sentence of {documents:,} documents opens with a connective of the "
-                f"language {corpus.language!r} (left out: {str(drops) or 'nothing'}). Is the language right, and is "
-                "the text in sentences?"
+                f"language {corpus.language!r} (left out: {str(drops) or 'nothing'}). Check the language, and that the "
+                "text consists of sentences."
             )
-        write_rows(out, COLUMNS, kept.rows(file))
-    return MiningResult(Counter({label: len(heap) for label, heap in kept.heaps.items()}), drops)
+        write_rows(out, COLUMNS, selected.rows(file))
+    return MiningResult(Counter({label: len(heap) for label, heap in selected.heaps.items()}), drops)
 
 
 class _SmallestHashes:
-    """The pairs of smallest hash of every label: (−hash, offset in a file of candidates), in one heap a label."""
+    """The pairs of smallest hash per label: one heap per label of (−hash, offset in a file of candidates)."""
 
-    def __init__(self, most: int, drops: Drops) -> None:
-        self.most, self.drops, self.offered = most, drops, 0
+    def __init__(self, max_per_label: int, drops: Drops) -> None:
+        self.max_per_label, self.drops, self.offered = max_per_label, drops, 0
         self.heaps: dict[str, list[tuple[int, int]]] = {}
         self._hashes: dict[str, set[int]] = {}
         self._end = 0
 
-    def offer(self, pair: Pair, file: BinaryIO) -> None:
-        """Takes `pair` unless it is known, or its hash is above those of as many pairs as may be kept.
+    def add(self, pair: Pair, file: BinaryIO) -> None:
+        """Add `pair` unless it is a repetition or its hash is above those of `max_per_label` pairs.
 
-        The bound of a full heap only falls, so that a pair which was refused or put out is refused again: no pair is
-        ever kept twice, though only the hashes of kept pairs are known.
+        The largest hash of a full heap only falls, so a pair that was rejected or removed is rejected again. No pair is
+        selected twice, although only the hashes of selected pairs are stored.
         """
         self.offered += 1
         number = hash64(f"{pair.sentence1}\x1f{pair.sentence2}")
@@ -277,8 +278,8 @@ class _SmallestHashes:
         if number in hashes:
             self.drops.add("repeated pair")
             return
-        if len(heap) == self.most:
-            self.drops.add(f"pairs over the cap of {self.most:,} per label")
+        if len(heap) == self.max_per_label:
+            self.drops.add(f"pairs over the cap of {self.max_per_label:,} per label")
             if number > -heap[0][0]:
                 return
             hashes.discard(-heapreplace(heap, (-number, self._end))[0])
@@ -290,31 +291,31 @@ class _SmallestHashes:
         self._end += len(line)
 
     def rows(self, file: BinaryIO) -> Iterator[Sequence[str]]:
-        """The kept pairs as rows, in the order they came."""
+        """Yield the selected pairs as rows in the order they came."""
         for offset in sorted(offset for heap in self.heaps.values() for _, offset in heap):
             file.seek(offset)
             yield json.loads(file.readline())
 
 
-def _quotation_cut(sentence: str) -> bool:
-    """Whether a quotation in single marks begins or ends `sentence` and goes beyond it; apostrophes are no marks."""
+def _cuts_quotation(sentence: str) -> bool:
+    """Return whether a quotation in single marks extends beyond `sentence`; apostrophes do not count."""
     if sentence[0] in "'‘" and not re.search(r"[.,!?…\w]['’](?!\w)", sentence):
         return True
     return sentence[-1] in "'’" and not re.search(r"(?<!\w)['‘]\w", sentence)
 
 
-def _fault(sentence: str, rules: ConnectiveRules, *, opens: bool = True) -> str | None:
-    """Why `sentence` is of no use in a pair, or None; `opens`: it is a whole sentence as it stood in the text."""
-    length = sentence.count(" ") + 1 if rules.letters else len(sentence)
-    if length < rules.shortest:
+def _reject_reason(sentence: str, rules: ConnectiveRules, *, opens: bool = True) -> str | None:
+    """Return why `sentence` cannot be part of a pair, or None; `opens`: it is complete, as it was in the text."""
+    length = sentence.count(" ") + 1 if rules.alphabetic else len(sentence)
+    if length < rules.min_length:
         return "short sentence"
-    if length > rules.longest:
+    if length > rules.max_length:
         return "long sentence"
-    if rules.letters and opens and sentence[0].islower():
+    if rules.alphabetic and opens and sentence[0].islower():
         return "sentence in lower case"
     if sentence.rstrip(_CLOSING)[-1:] not in tuple(_ENDS):
         return "sentence without its end"
-    quoted = rules.letters and _quotation_cut(sentence)
+    quoted = rules.alphabetic and _cuts_quotation(sentence)
     cut = (
         quoted
         or sentence.count('"') % 2

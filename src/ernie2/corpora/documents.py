@@ -1,8 +1,8 @@
-"""Documents, and the readers that make them from txt, json, jsonl, parquet and Arrow.
+"""Documents, and their readers for txt, json, jsonl, parquet and Arrow.
 
-In txt a line is a paragraph and a blank line ends the document; elsewhere a blank line inside the text separates
-paragraphs. A text above `LONGEST_TEXT` characters is cut into documents of one group, which is counted. What is wrong
-with a file is an error that says where; what is merely of no use is dropped and counted.
+In txt a line is a paragraph and a blank line ends the document. Elsewhere a blank line inside the text separates
+paragraphs. A text above `LONGEST_TEXT` characters is split into documents of one group, which is counted. Malformed
+files raise errors with the location; unusable documents and spans are dropped and counted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PARAGRAPH = re.compile(r"\S(?:.*\S)?(?:[^\S\n]*\n[^\S\n]*\S(?:.*\S)?)*")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of knowledge: characters [start, end) of its document's text, and its kind, one of `SPAN_KINDS`."""
+    """A knowledge span: characters [start, end) of its document's text, and its kind, one of `SPAN_KINDS`."""
 
     start: int
     end: int
@@ -48,12 +48,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with what is known about it.
+    """A text with its id, group, knowledge spans and label.
 
-    `text` holds its paragraphs, none empty and none with white space at an end, separated by exactly one blank line.
-    A single line feed inside a paragraph is white space. `spans` point into this `text`, in the order they were given.
-    `group` keeps documents together on one side of the train / held-out split. `label` is the class of a labelled pair,
-    whose two texts are its two paragraphs; None for a text.
+    `text`: paragraphs separated by exactly one blank line, none empty, none with white space at either end. A single
+    line feed inside a paragraph is white space. `spans`: offsets into `text`, in the order of the input. `group`:
+    documents of a group stay on one side of the split into training and held-out documents. `label`: the class of a
+    labelled pair, whose two texts are its two paragraphs; None for a text.
     """
 
     id: str
@@ -74,53 +74,52 @@ class Document:
 
 @dataclass
 class Drops:
-    """How much was left out, by named reason; `cut` counts texts too long for one document."""
+    """Counts of items left out, by reason; `cut` counts texts too long for one document."""
 
     counts: Counter[str] = field(default_factory=Counter)
     cut: int = 0
 
     def add(self, reason: str, count: int = 1) -> None:
-        """Counts `count` more for `reason`."""
+        """Add `count` to `reason`."""
         self.counts[reason] += count
 
     def as_dict(self) -> dict[str, int]:
-        """reason -> count, the most frequent first, equal ones by name."""
+        """Return reason -> count, most frequent first, ties by name."""
         return dict(sorted(self.counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
     def __str__(self) -> str:
-        """'empty text: 3, no label: 1'."""
+        """Return text such as 'empty text: 3, no label: 1'."""
         return ", ".join(f"{reason}: {number}" for reason, number in self.as_dict().items())
 
 
 def hash64(text: str, person: bytes = b"") -> int:
-    """Return a hash of 64 bits that is the same everywhere; another `person` (`hashlib.blake2b`) gives another one."""
+    """Return a hash of 64 bits that is the same on every machine; `person` salts it (`hashlib.blake2b`)."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8, person=person).digest(), "big")
 
 
 def corpus_files(settings: CorpusSettings) -> list[str]:
-    """The files of a corpus in a fixed order; `package:NAME` becomes the path of the shipped file.
+    """Return the files of a corpus in a fixed order; `package:NAME` becomes the path of the shipped file.
 
-    Raises `DataError` for a missing file, a directory where a file belongs, a glob without matches, and an extension
-    that is not known.
+    Raises `DataError` for a missing file, a directory in place of a file, a glob without matches, and an unknown
+    extension.
     """
     if settings.pairs is not None:
         return list_files(settings.paths, PAIR_FORMATS)
     for path in settings.paths:
         if _DELIMITED.search(path.lower()):
             raise DataError(
-                f"{path}: documents are not read from tables. For labelled pairs give `pairs: {{a: …, b: …, "
-                f"label: …}}`, the names of its columns, under the corpus. Known: {', '.join(FORMATS)}."
+                f"{path}: documents are not read from tables. For labelled pairs, set `pairs: {{a: …, b: …, "
+                f"label: …}}`, the names of the columns, under the corpus. Known: {', '.join(FORMATS)}."
             )
     return list_files(settings.paths, FORMATS)
 
 
 def read_documents(settings: CorpusSettings, drops: Drops, name: str = "") -> Iterator[Document]:
-    """Every document of a corpus of documents, streamed in the order of `resolve`; `drops` counts what is dropped.
+    """Yield the documents of a corpus, streamed in the order of `corpus_files`; `drops` counts dropped items.
 
-    `name`: the corpus in its recipe, for messages; "" where the columns come from options of a command.
+    `name`: name of the corpus in its recipe, for messages; "" if the columns are set by options of a command.
 
-    Raises `DataError`, naming file and line or row, for what cannot be read as text or is not of the expected form, and
-    at the end when there was no document at all.
+    Raises `DataError`, naming file and line or row, for malformed input, and at the end if there was no document.
     """
     files = corpus_files(settings)
     count = 0
@@ -130,54 +129,54 @@ def read_documents(settings: CorpusSettings, drops: Drops, name: str = "") -> It
             yield document
     if count == 0:
         raise DataError(
-            f"the corpus {', '.join(settings.paths)} holds no document ({str(drops) or 'its files are empty'}); "
-            "give it files with text."
+            f"the corpus {', '.join(settings.paths)} has no documents ({str(drops) or 'its files are empty'}); "
+            "add files with text."
         )
 
 
 def _read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops, name: str) -> Iterator[Document]:
-    """The documents of one file; one without an id of its own is called `stem#number`, counted from 1 in the file."""
+    """Yield the documents of one file; one without an id is named `stem#number`, counted from 1 in the file."""
     if file_format(file, FORMATS).startswith(".txt"):
         yield from _read_txt(file, stem, settings.language, drops)
         return
     needed = {name for name in (settings.text, settings.id, settings.spans, settings.group) if name}
     for number, row in enumerate(read_rows(file, only=needed), start=1):
-        document = _document(row, f"{stem}#{number}", settings, drops, name)
+        document = _parse_document(row, f"{stem}#{number}", settings, drops, name)
         if document is not None:
-            yield from _parts(document, settings.language, drops)
+            yield from _split_long(document, settings.language, drops)
 
 
-def _parts(document: Document, language: str, drops: Drops) -> Iterator[Document]:
-    """The document, or where its text is too long, documents of its group; spans across a cut are counted."""
+def _split_long(document: Document, language: str, drops: Drops) -> Iterator[Document]:
+    """Yield the document, or if its text is too long, documents of its group; spans across a cut are counted."""
     bounds = part_bounds(document.text, language)
     if len(bounds) == 1:
         yield document
         return
     drops.cut += 1
-    kept = 0
+    span_count = 0
     for number, (start, end) in enumerate(bounds, start=1):
         spans = tuple(
             Span(span.start - start, span.end - start, span.kind)
             for span in document.spans
             if start <= span.start and span.end <= end
         )
-        kept += len(spans)
+        span_count += len(spans)
         name = document.id if number == 1 else f"{document.id}.{number}"
         yield Document(name, document.group, document.text[start:end], spans)
-    if kept < len(document.spans):
-        drops.add(_CUT_SPAN, len(document.spans) - kept)
+    if span_count < len(document.spans):
+        drops.add(_CUT_SPAN, len(document.spans) - span_count)
 
 
 def _read_txt(file: str, stem: str, language: str, drops: Drops) -> Iterator[Document]:
-    """Paragraph a line, blank line between documents.
+    """Yield the documents of a txt file: a paragraph per line, a blank line between documents.
 
-    A document that grows beyond a million characters goes on in a new one of the same group: a file without any blank
-    line is still read in bounded memory. So is a file with a line that is too long for one document.
+    A document beyond a million characters is continued in a new one of the same group, so memory is bounded even
+    without blank lines. A line that is too long for one document is split, too.
     """
     paragraphs: list[str] = []
     number, part, size = 1, 1, 0
 
-    def finished() -> Document:
+    def build_document() -> Document:
         group = f"{stem}#{number}"
         return Document(group if part == 1 else f"{group}.{part}", group, "\n\n".join(paragraphs))
 
@@ -185,23 +184,23 @@ def _read_txt(file: str, stem: str, language: str, drops: Drops) -> Iterator[Doc
         paragraph = decode_line(line, f"{file}, line {line_number}").strip()
         if not paragraph:
             if paragraphs:
-                yield finished()
+                yield build_document()
                 number, part, paragraphs, size = number + 1, 1, [], 0
             continue
         bounds = part_bounds(paragraph, language)
         drops.cut += len(bounds) > 1
         for start, end in bounds:
             if paragraphs and (size > _LONGEST_TXT_DOCUMENT or len(bounds) > 1):
-                yield finished()
+                yield build_document()
                 part, paragraphs, size = part + 1, [], 0
             paragraphs.append(paragraph[start:end])
             size += end - start
     if paragraphs:
-        yield finished()
+        yield build_document()
 
 
-def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops, name: str) -> Document | None:
-    """One row as a document, or None where its text is empty, which is counted."""
+def _parse_document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops, name: str) -> Document | None:
+    """Return a row as a document, or None if its text is empty, which is counted."""
     cells, where = row.cells, row.place
     text = cells[column(row, (settings.text,), column_advice(name, "text"))]
     if not isinstance(text, str):
@@ -211,34 +210,34 @@ def _document(row: Row, default_id: str, settings: CorpusSettings, drops: Drops,
     if settings.group is not None:
         grouped = cells[column(row, (settings.group,), column_advice(name, "group"))]
         group = parse_name(grouped, settings.group, where) or identity
-    given = cells.get(settings.spans)
-    spans = _spans(given, len(text), where, settings.spans) if given else ()
+    entries = cells.get(settings.spans)
+    spans = _parse_spans(entries, len(text), where, settings.spans) if entries else ()
     normal = _normal_text(text)
     if not normal:
         drops.add("empty text")
         return None
     if spans and normal != text:
-        kept = _moved(spans, text)
-        if len(kept) < len(spans):
-            drops.add("span over white space", len(spans) - len(kept))
-        spans = kept
+        mapped = _map_spans(spans, text)
+        if len(mapped) < len(spans):
+            drops.add("span over white space", len(spans) - len(mapped))
+        spans = mapped
     return Document(identity, group, normal, spans)
 
 
 def column_advice(name: str, key: str) -> str:
-    """Return which key of corpus `name` sets a column that is not there, or which option, where `name` is empty."""
+    """Return advice for a missing column: the key of corpus `name` that sets it, or the option if `name` is empty."""
     return f"Set corpora.{name}.{key}." if name else f"Set --{key}."
 
 
 def _normal_text(text: str) -> str:
-    """`text` with its paragraphs stripped and exactly one blank line between them."""
+    """Return `text` with its paragraphs stripped and exactly one blank line between them."""
     if "\n\n" not in (text := _BLANK_LINE.sub("\n", text)):
         return text.strip()
     return "\n\n".join(stripped for paragraph in text.split("\n\n") if (stripped := paragraph.strip()))
 
 
-def _moved(spans: Iterable[Span], text: str) -> tuple[Span, ...]:
-    """`spans` of `text` as spans of its normal form; those that held only what was taken out are gone."""
+def _map_spans(spans: Iterable[Span], text: str) -> tuple[Span, ...]:
+    """Map `spans` of `text` to its normal form, without those that covered only removed characters."""
     starts, ends, shifts = [], [], []
     length = 0
     for match in _PARAGRAPH.finditer(text):
@@ -246,34 +245,34 @@ def _moved(spans: Iterable[Span], text: str) -> tuple[Span, ...]:
         ends.append(match.end())
         shifts.append(length - match.start())
         length += match.end() - match.start() + 2
-    moved = []
+    mapped = []
     for span in spans:
         first = bisect.bisect_right(ends, span.start)  # the paragraph that holds the start, or the next one
         last = bisect.bisect_left(starts, span.end) - 1  # the paragraph that holds the end, or the one before
         if first <= last:
             start = max(span.start, starts[first]) + shifts[first]
             end = min(span.end, ends[last]) + shifts[last]
-            moved.append(Span(start, end, span.kind))
-    return tuple(moved)
+            mapped.append(Span(start, end, span.kind))
+    return tuple(mapped)
 
 
-def _spans(given: Any, length: int, where: str, name: str) -> tuple[Span, ...]:
-    """Checks spans as they come: [start, end], [start, end, kind], or an object with these keys."""
+def _parse_spans(entries: Any, length: int, where: str, name: str) -> tuple[Span, ...]:
+    """Validate spans of the input: [start, end], [start, end, kind], or an object with these keys."""
     form = f"{name!r} must be a list of [start, end, kind] in characters of the text"
-    if not isinstance(given, list):
-        raise DataError(f"{where}: {form}, not {json_type(given)}.")
+    if not isinstance(entries, list):
+        raise DataError(f"{where}: {form}, not {json_type(entries)}.")
     spans = []
-    for entry in given:
+    for entry in entries:
         parts = [entry.get("start"), entry.get("end"), entry.get("kind")] if isinstance(entry, dict) else entry
         if not isinstance(parts, list) or len(parts) not in (2, 3):
-            raise DataError(f"{where}: {form}; {entry!r} is none of them.")
+            raise DataError(f"{where}: {form}; {entry!r} is not one.")
         start, end, kind = (*parts, None)[:3]
         kind = "user" if kind is None else kind
         if type(start) is not int or type(end) is not int or not isinstance(kind, str):
-            raise DataError(f"{where}: {form}; {entry!r} is none of them.")
+            raise DataError(f"{where}: {form}; {entry!r} is not one.")
         if not 0 <= start < end <= length:
             raise DataError(
-                f"{where}: the span {entry!r} is not inside the text, which has {length} characters; "
+                f"{where}: the span {entry!r} is outside the text, which has {length} characters; "
                 "0 <= start < end <= length must hold."
             )
         if kind not in SPAN_KINDS:
@@ -286,12 +285,12 @@ def _spans(given: Any, length: int, where: str, name: str) -> tuple[Span, ...]:
 
 
 def parse_name(value: Any, name: str, where: str) -> str:
-    """An id or group as a string; '' where there is none."""
+    """Return an id or group as a string; '' if missing."""
     if is_missing(value):
         return ""
     if isinstance(value, str):
         check_characters(value, where)
         return value
     if type(value) is int or (isinstance(value, float) and value.is_integer()):
-        return str(int(value))  # pandas writes whole numbers as 1.0 where others are missing
+        return str(int(value))  # pandas writes whole numbers as 1.0 in a column with missing values
     raise DataError(f"{where}: the field {name!r} is {json_type(value)}; it must be a string or a whole number.")

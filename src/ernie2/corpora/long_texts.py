@@ -1,6 +1,6 @@
-"""Cut texts that are too long to be tokenised at once.
+"""Split texts that are too long to be tokenised at once.
 
-Tokenising takes some 80 bytes of memory a character, so a text of 60 MB in one piece would take 5 GB.
+Tokenising needs about 80 bytes of memory per character: an unsplit text of 60 MB would need 5 GB.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from ernie2.corpora.sentences import sentence_bounds
 from ernie2.errors import DataError
 
 LONGEST_TEXT = 4_000_000
-"""Characters of a text that is taken in one piece; some 400 MB of memory. Books are below it."""
+"""Maximum characters of an unsplit text: about 400 MB of memory. Books are shorter."""
 LONGEST_PART = 1_000_000
-"""Characters of a part of a longer text."""
+"""Maximum characters of a part of a longer text."""
 
 _TAIL = 10_000  # characters before the end of a part that are searched for the end of a sentence
 _SPACE = re.compile(r"\s+")
@@ -23,8 +23,8 @@ _SPACE = re.compile(r"\s+")
 def part_bounds(text: str, language: str) -> list[tuple[int, int]]:
     """Return (start, end) of the parts of a text above `LONGEST_TEXT`, in characters; one part for any other.
 
-    A part ends before a blank line, else between two sentences, else at white space, else anywhere but before a
-    combining mark. Parts do not overlap and leave out nothing but white space.
+    A part ends before a blank line, else between two sentences, else at white space, else anywhere except before a
+    combining mark. Parts do not overlap; only white space is left out.
     """
     if len(text) <= LONGEST_TEXT:
         return [(0, len(text))]
@@ -39,11 +39,11 @@ def part_bounds(text: str, language: str) -> list[tuple[int, int]]:
 
 
 def check_length(text: str, name: str, place: str) -> None:
-    """Raise `DataError` for a text above `LONGEST_TEXT` where texts cannot be cut: in labelled data."""
+    """Raise `DataError` for a text above `LONGEST_TEXT` in labelled data, which cannot be split."""
     if len(text) > LONGEST_TEXT:
         raise DataError(
-            f"{place}: the text in {name!r} has {len(text):,} characters; at most {LONGEST_TEXT:,} are read. Shorten "
-            "it, or take the row out."
+            f"{place}: the text in {name!r} has {len(text):,} characters; the maximum is {LONGEST_TEXT:,}. Shorten it, "
+            "or remove the row."
         )
 
 
@@ -57,7 +57,7 @@ def _part_end(text: str, start: int, language: str) -> int:
     bounds = sentence_bounds(text[tail:limit], language)
     if len(bounds) > 1:
         return tail + bounds[-1][0]
-    spaces = [found.start() for found in _SPACE.finditer(text, tail, limit)]
+    spaces = [space.start() for space in _SPACE.finditer(text, tail, limit)]
     if spaces and spaces[-1] > start:
         return spaces[-1]
     while limit > tail + 1 and unicodedata.category(text[limit]).startswith("M"):

@@ -1,4 +1,4 @@
-"""Make labelled pairs of raw material: discourse pairs of text, relevance triples of a click log."""
+"""Mine labelled pairs: discourse pairs from raw text, relevance pairs from a click log."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def mine_discourse(
     max_per_label: int = 10_000,
     text: str = "text",
 ) -> Path:
-    """Makes discourse pairs of raw text and prints their number per connective; returns `destination`.
+    """Mine discourse pairs from raw text and print their number per connective; return `destination`.
 
-    `source` is a corpus (file, glob, URL, `package:NAME`) in txt, jsonl or parquet with its text in the field `text`;
-    `destination` a .tsv or .jsonl, also .gz, with the columns sentence1, sentence2, label and group.
+    `source`: a corpus (file, glob, URL, `package:NAME`) in txt, jsonl or parquet with its text in the field `text`.
+    `destination`: a .tsv or .jsonl, also .gz, with the columns sentence1, sentence2, label and group.
     """
     from ernie2.config.data_settings import CorpusSettings
     from ernie2.config.problems import explain
     from ernie2.corpora.connectives import mine_discourse as mine
 
-    out, given = Path(destination), {"path": source, "language": check_language(language), "text": text}
+    out, values = Path(destination), {"path": source, "language": check_language(language), "text": text}
     try:
-        corpus = CorpusSettings.model_validate(given)
+        corpus = CorpusSettings.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{'; '.join(explain(error, CorpusSettings, given))}.") from error
+        raise ConfigError(f"{'; '.join(explain(error, CorpusSettings, values))}.") from error
     with progress("Looking for connectives", None, "characters") as bar:
         mined = mine(
             corpus,
@@ -46,7 +46,7 @@ def mine_discourse(
                 characters - bar.done, f"{quantity(documents, 'document')}, {quantity(pairs, 'pair')}"
             ),
         )
-    _say_mined(out, mined)
+    _report_pairs(out, mined)
     return out
 
 
@@ -58,10 +58,10 @@ def mine_clicks(
     title: str = "title",
     clicked: str = "clicked",
 ) -> Path:
-    """Makes query–title pairs in three classes of relevance of a click log; returns `destination`.
+    """Mine query–title pairs in three classes of relevance from a click log; return `destination`.
 
-    `source` is a .tsv or .jsonl (compressed or not) with a row a shown title; `query`, `title` and `clicked` name its
-    columns. `destination` is a .tsv or .jsonl, also .gz, with the columns query, title, label (0 clicked, 1 shown and
+    `source`: a .tsv or .jsonl (compressed or not) with one row per shown title; `query`, `title` and `clicked` name its
+    columns. `destination`: a .tsv or .jsonl, also .gz, with the columns query, title, label (0 clicked, 1 shown and
     never clicked, 2 never shown) and group.
     """
     from ernie2.corpora.clicks import mine_clicks as mine
@@ -69,12 +69,12 @@ def mine_clicks(
     out = Path(destination)
     with progress("Reading the click log", None, "rows") as bar:
         mined = mine(source, out, min_query_count, (query, title, clicked), lambda rows: bar.advance(rows - bar.done))
-    _say_mined(out, mined)
+    _report_pairs(out, mined)
     return out
 
 
-def _say_mined(out: Path, mined: MiningResult) -> None:
-    """Prints rows per label, the most frequent first, and what was dropped."""
+def _report_pairs(out: Path, mined: MiningResult) -> None:
+    """Print rows per label, most frequent first, and the numbers of dropped items."""
     log_result(f"{quantity(mined.labels.total(), 'pair')} of {quantity(len(mined.labels), 'label')} in {out}")
     for label, count in sorted(mined.labels.items(), key=lambda entry: (-entry[1], entry[0])):
         log_result(f"  {label:<26} {count:,}")

@@ -1,6 +1,6 @@
-"""Tables of labelled pairs → documents: the two texts of a row are the two paragraphs, its class is the label.
+"""Tables of labelled pairs → documents: the texts of a row become two paragraphs, its class the label.
 
-A table is one of `storage.tables.TABLE_FORMATS`; the recipe names its columns.
+A table has one of the formats in `storage.tables.TABLE_FORMATS`; the recipe names its columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ernie2.storage.listing import file_stems
 from ernie2.storage.tables import column, read_rows
 
 MAX_LABELS = 10_000
-"""A column with more different values than this holds no classes."""
+"""A column with more distinct values is rejected as a column of classes."""
 EMPTY_TEXT = "empty text"
 NO_LABEL = "no label"
 NO_AGREED_LABEL = f"label {DASH}: annotators did not agree"
@@ -26,36 +26,36 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def read_pairs(settings: CorpusSettings, drops: Drops, name: str = "") -> Iterator[Document]:
-    """Every pair of a corpus of labelled pairs, streamed in the order of `resolve`; `drops` counts what is left out.
+    """Yield the pairs of a corpus, streamed in the order of `corpus_files`; `drops` counts rows left out.
 
-    A document's text is both texts, their white space collapsed to single spaces, with a blank line between, so it has
-    exactly two paragraphs. Its id is `stem#number` of its row, its group the cell of `settings.group`, or the first
-    text where there is none. `name`: the corpus in its recipe, for messages.
+    The text of a document is both texts, white space collapsed to single spaces, with a blank line between: exactly two
+    paragraphs. Its id is `stem#number` of its row. Its group is the cell of `settings.group`, or the first text if
+    missing. `name`: name of the corpus in its recipe, for messages.
 
-    Raises `DataError`, naming file and line or row, for what is not of the expected form and for more than
-    `MAX_LABELS` labels, and at the end when there was no pair at all.
+    Raises `DataError`, naming file and line or row, for malformed rows and for more than `MAX_LABELS` labels, and at
+    the end if there was no pair.
     """
     columns = settings.pairs
     assert columns is not None, "a corpus of documents is read by read_documents"
     labels: set[str] = set()
-    for where, pair in _without_dashes(_pairs_of(settings, columns, drops, name), drops):
+    for where, pair in _drop_dashes(_read_table_pairs(settings, columns, drops, name), drops):
         labels.add(str(pair.label))
         if len(labels) > MAX_LABELS:
             raise DataError(
-                f"{where}: the column {columns.label!r} has more than {MAX_LABELS:,} different labels by now "
-                f"(here: {str(pair.label)[:60]!r}), so it is probably a column of text. Name the column of classes "
-                "under the corpus, as pairs.label."
+                f"{where}: the column {columns.label!r} has more than {MAX_LABELS:,} different labels so far "
+                f"(here: {str(pair.label)[:60]!r}), so it is probably a column of text. Set pairs.label under the "
+                "corpus to the column of classes."
             )
         yield pair
     if not labels:
         raise DataError(
-            f"the corpus {', '.join(settings.paths)} holds no labelled pair "
-            f"({str(drops) or 'its tables have no rows'}); give it tables whose rows have two texts and a label."
+            f"the corpus {', '.join(settings.paths)} has no labelled pairs "
+            f"({str(drops) or 'its tables have no rows'}); add tables whose rows have two texts and a label."
         )
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
-    """The distinct names of `labels` in their one order: by number where all are integers, else by name.
+    """Return the distinct `labels` in order: by number if all are integers, else by name.
 
     {"10", "9"} -> ["9", "10"] and {"b", "10", "9"} -> ["10", "9", "b"].
     """
@@ -63,10 +63,10 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
     return sorted(names, key=int) if all(map(_INTEGER.fullmatch, names)) else names
 
 
-def _pairs_of(
+def _read_table_pairs(
     settings: CorpusSettings, columns: PairSettings, drops: Drops, name: str
 ) -> Iterator[tuple[str, Document]]:
-    """(place, pair) of every row that is one; `drops` counts the others, where a text or the label is empty."""
+    """Yield (place, pair) of every complete row; `drops` counts rows with an empty text or label."""
     named = {"pairs.a": columns.a, "pairs.b": columns.b, "pairs.label": columns.label}
     named |= {"group": settings.group} if settings.group else {}
     for file, stem in file_stems(corpus_files(settings), PAIR_FORMATS).items():
@@ -83,8 +83,8 @@ def _pairs_of(
             yield row.place, Document(f"{stem}#{number}", own or first, f"{first}\n\n{second}", label=named_class)
 
 
-def _without_dashes(pairs: Iterator[tuple[str, Document]], drops: Drops) -> Iterator[tuple[str, Document]]:
-    """`pairs` without those labelled `-`, where the first other label says that these are pairs of inference."""
+def _drop_dashes(pairs: Iterator[tuple[str, Document]], drops: Drops) -> Iterator[tuple[str, Document]]:
+    """Yield `pairs` without those labelled `-` if the first other label is one of natural language inference."""
     dashed: list[tuple[str, Document]] = []
     for first in pairs:
         if first[1].label != DASH:
@@ -93,9 +93,9 @@ def _without_dashes(pairs: Iterator[tuple[str, Document]], drops: Drops) -> Iter
     else:
         yield from dashed
         return
-    left_out = are_nli_labels([str(first[1].label)])
+    is_nli = are_nli_labels([str(first[1].label)])
     for where, pair in chain(dashed, [first], pairs):
-        if left_out and pair.label == DASH:
+        if is_nli and pair.label == DASH:
             drops.add(NO_AGREED_LABEL)
         else:
             yield where, pair

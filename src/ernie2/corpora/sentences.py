@@ -1,9 +1,9 @@
 """Sentence boundaries of a paragraph, as character offsets.
 
-The rules are those of `sentencex`, which knows many languages; one it does not know gets the rules of a related
+The rules are those of `sentencex`, which supports many languages. A language it lacks gets the rules of a related
 language or of English, which also split at the sentence marks of other scripts (。 ？ । ؟). A script without sentence
-marks, such as Thai, gives one sentence a paragraph. Ours are two rules for Chinese: a double ellipsis ends a sentence,
-and a closing quote or bracket belongs to the sentence it closes.
+marks, such as Thai, gives one sentence per paragraph. Two rules for Chinese are ours: a double ellipsis ends a
+sentence, and a closing quote or bracket belongs to the sentence it closes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _ELLIPSIS = re.compile(f"(?:…{{2,}}|⋯{{2,}})[{_CLOSING}]*+(?![，、；：�
 
 
 def sentence_bounds(paragraph: str, language: str) -> list[tuple[int, int]]:
-    """(start, end) of every sentence, in characters of `paragraph`, in order.
+    """Return (start, end) of every sentence, in characters of `paragraph`, in order.
 
-    The pieces do not overlap, none is empty or has white space at either end, and together they hold every character
-    that is not white space. `language` is an ISO 639 code; a region after it ('zh-CN', 'pt_BR') is ignored.
+    Sentences do not overlap, are not empty, and have no white space at either end. Together they contain every
+    character except white space. `language` is an ISO 639 code; a region after it ('zh-CN', 'pt_BR') is ignored.
 
     >>> sentence_bounds("He left. Why?", "en")
     [(0, 8), (9, 13)]
@@ -36,17 +36,17 @@ def sentence_bounds(paragraph: str, language: str) -> list[tuple[int, int]]:
     bounds = []
     start = 0
     for end in ends:
-        piece = paragraph[start:end]
-        kept = piece.strip()
-        if kept:
-            first = start + piece.index(kept[0])
-            bounds.append((first, first + len(kept)))
+        sentence = paragraph[start:end]
+        stripped = sentence.strip()
+        if stripped:
+            first = start + sentence.index(stripped[0])
+            bounds.append((first, first + len(stripped)))
         start = end
     return bounds
 
 
 def _chinese_ends(paragraph: str, ends: list[int]) -> Iterator[int]:
-    """Takes closing marks into the sentence before them, and adds the ends that a double ellipsis makes."""
+    """Yield sentence ends with closing marks moved into the sentence before, and those of double ellipses."""
     start = 0
     for end in ends:
         closing = _CLOSERS.match(paragraph, end)
@@ -60,10 +60,10 @@ def _chinese_ends(paragraph: str, ends: list[int]) -> Iterator[int]:
 
 
 def _ellipsis_ends(paragraph: str, start: int, stop: int) -> Iterator[int]:
-    """Ends of the double ellipses in [start, stop) that close a sentence.
+    """Yield the ends of the double ellipses in [start, stop) that close a sentence.
 
-    Not one that opens the sentence, stands before another mark (……，), or is inside a quotation or bracket that closes
-    later.
+    Excluded are those that open the sentence, precede another mark (……，), or are inside a quotation or bracket that
+    closes later.
     """
     for match in _ELLIPSIS.finditer(paragraph, start, stop):
         before, after = paragraph[start : match.end()], paragraph[match.end() : stop]

@@ -1,12 +1,12 @@
-"""Documents become the columns of a shard: sentences, tokens, flags, counts and token runs, a batch of text at a time.
+"""Documents → columns of a shard: sentences, tokens, flags, counts and token runs, a batch of text at a time.
 
-All of it works on arrays over a whole batch; Python runs once a paragraph, never once a token.
+Work is done on arrays of a batch; Python loops run per paragraph, never per token.
 
-- WORD_START is set on the first piece of every word; a word is what the tokeniser's pre-tokeniser calls one, so a
-  punctuation mark is a word and `don't` is three under BERT's rules.
+- WORD_START is set on the first token of every word. Words are those of the tokeniser's pre-tokeniser: a punctuation
+  mark is a word, and `don't` is three under BERT's rules.
 - A word is *alphabetic* if, in the original text, its first character is a letter and all others are letters, combining
-  marks or apostrophes. All pieces of an alphabetic word are CASED if the script of its first letter writes initial
-  capitals, and then CAPITALISED if that letter is an upper- or title-case one.
+  marks or apostrophes. All tokens of an alphabetic word are CASED if the script of its first letter writes initial
+  capitals, and CAPITALISED if that letter is also upper or title case.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ernie2.shards.tokenizer import SubwordTokenizer, TokenColumns
 from ernie2.shards.units import UnitDocument
 
 BATCH_CHARACTERS = 300_000
-"""Text that is tokenised at once; what a worker needs of memory grows with it."""
+"""Characters that are tokenised at once; the memory of a worker grows with it."""
 NO_TOKENS = "no tokens"
 ONE_TEXT_EMPTY = "no tokens in one of the texts"
 ONLY_UNKNOWN = "only unknown tokens"
@@ -46,8 +46,8 @@ Ints = NDArray[np.int64]
 class ColumnBatch:
     """Columns of some documents. Sentences, paragraphs and sections are token offsets: first 0, last T.
 
-    `names`, `groups`, `labels`, `first_sections` have an entry a section; the last says whether it begins a document of
-    the user.
+    `names`, `groups`, `labels`, `first_sections` have one entry per section; `first_sections`: whether the section
+    begins a document of the user.
     """
 
     tokens: NDArray[np.unsignedinteger[Any]]
@@ -64,7 +64,7 @@ class ColumnBatch:
 
 
 class ColumnBuilder:
-    """Makes columns of documents with one tokeniser, one language and one set of annotators.
+    """Builds columns of documents with one tokeniser, one language and one list of annotators.
 
     With `pairs` every document is a labelled pair: its two paragraphs are its texts, and it is never split.
     """
@@ -84,14 +84,14 @@ class ColumnBuilder:
         self._longest_section = sys.maxsize if pairs else settings.document_tokens
         self._longest_sentence = min(settings.sentence_tokens, self._longest_section)
         self.dropped: Counter[str] = Counter()
-        """Documents left out, by reason."""
+        """Dropped documents, by reason."""
         self.dropped_spans: Counter[str] = Counter()
-        """Spans left out, by reason."""
+        """Dropped spans, by reason."""
         self.encoded = self.unknown = 0
-        """Tokens of all documents, those left out too, and how many of them are [UNK]."""
+        """Tokens of all documents including dropped ones, and the number of [UNK] among them."""
 
     def batches(self, documents: Iterable[UnitDocument]) -> Iterator[tuple[ColumnBatch | None, int]]:
-        """Yields (columns, characters read for them); None where nothing of a batch was left."""
+        """Yield (columns, characters read for them); None if all documents of a batch were dropped."""
         waiting: list[UnitDocument] = []
         characters = 0
         for document in documents:
@@ -103,20 +103,20 @@ class ColumnBuilder:
         if waiting:
             yield self._batch(waiting), characters
 
-    def _batch(self, documents: list[UnitDocument], *, again: bool = False) -> ColumnBatch | None:
-        text = _Text.of(documents)
+    def _batch(self, documents: list[UnitDocument], *, filtered: bool = False) -> ColumnBatch | None:
+        text = _BatchText.from_documents(documents)
         encoded = self._encoder.encode(text.text, text.paragraphs, text.starts)
-        if not again:
+        if not filtered:
             self.encoded += len(encoded.ids)
             self.unknown += int((encoded.ids == self._tokenizer.unk_id).sum())
-        usable = self._usable(encoded, text)
+        usable = self._usable_documents(encoded, text)
         if not usable.all():
             documents = [document for document, use in zip(documents, usable.tolist(), strict=True) if use]
-            return self._batch(documents, again=True) if documents else None
+            return self._batch(documents, filtered=True) if documents else None
         return self._columns(documents, text, encoded)
 
-    def _usable(self, encoded: TokenColumns, text: _Text) -> NDArray[np.bool_]:
-        """Which documents have a token that is known, and of pairs, tokens in both texts; the others are counted."""
+    def _usable_documents(self, encoded: TokenColumns, text: _BatchText) -> NDArray[np.bool_]:
+        """Return a mask of documents with a known token, for pairs with tokens in both texts; count the others."""
         ends = _offsets(encoded.counts)[text.documents]
         tokens = np.diff(ends)
         known = np.diff(_offsets(encoded.ids != self._tokenizer.unk_id)[ends])
@@ -128,15 +128,15 @@ class ColumnBuilder:
         self.dropped += Counter({reason: int(mask.sum()) for reason, mask in reasons.items()})
         return (known > 0) & ~half
 
-    def _columns(self, documents: list[UnitDocument], text: _Text, encoded: TokenColumns) -> ColumnBatch:
+    def _columns(self, documents: list[UnitDocument], text: _BatchText, encoded: TokenColumns) -> ColumnBatch:
         classes = character_classes(text.text)
         ends, paragraph_tokens = encoded.ends, _offsets(encoded.counts)
-        # byte-level tokens may begin with the space before them
+        # byte-level tokens may include the space before them
         starts = encoded.starts + (((classes[encoded.starts] & SPACE) > 0) & (ends - encoded.starts > 1))
         sentences = np.unique(np.concatenate([np.searchsorted(starts, self._sentence_starts(text)), paragraph_tokens]))
-        runs = self._runs(documents, text, TokenPositions(starts, ends, sentences, self._longest_sentence))
+        runs = self._token_runs(documents, text, TokenPositions(starts, ends, sentences, self._longest_sentence))
         word_starts = encoded.word_starts
-        sentences, runs = self._hard_split(sentences, runs, word_starts)
+        sentences, runs = self._split_long_sentences(sentences, runs, word_starts)
         document_tokens = paragraph_tokens[text.documents]
         sections, owners = _sections(document_tokens, paragraph_tokens, sentences, self._longest_section)
         return ColumnBatch(
@@ -153,7 +153,7 @@ class ColumnBuilder:
             spans=runs,
         )
 
-    def _sentence_starts(self, text: _Text) -> Ints:
+    def _sentence_starts(self, text: _BatchText) -> Ints:
         starts = [
             base + start
             for paragraph, base in zip(text.paragraphs, text.starts.tolist(), strict=True)
@@ -161,15 +161,17 @@ class ColumnBuilder:
         ]
         return np.array(starts, dtype=np.int64)
 
-    def _runs(self, documents: list[UnitDocument], text: _Text, positions: TokenPositions) -> dict[str, Spans]:
-        """Token runs by kind, of spans given with the documents and spans the annotators find."""
-        found: dict[str, list[Spans]] = {kind: [] for kind in SPAN_KINDS}
-        given: dict[str, list[tuple[int, int]]] = {}
+    def _token_runs(
+        self, documents: list[UnitDocument], text: _BatchText, positions: TokenPositions
+    ) -> dict[str, Spans]:
+        """Return token runs by kind, of spans in the input and spans from the annotators."""
+        by_kind: dict[str, list[Spans]] = {kind: [] for kind in SPAN_KINDS}
+        from_input: dict[str, list[tuple[int, int]]] = {}
         for document, base in zip(documents, text.starts[text.documents[:-1]].tolist(), strict=True):
             for start, end, kind in document.spans:
-                given.setdefault(kind, []).append((base + start, base + end))
-        for kind, pairs in given.items():
-            found[kind if kind in found else "user"].append(as_spans(pairs))
+                from_input.setdefault(kind, []).append((base + start, base + end))
+        for kind, pairs in from_input.items():
+            by_kind[kind if kind in by_kind else "user"].append(as_spans(pairs))
         if self._annotators:
             paragraphs = [
                 (start, start + len(paragraph))
@@ -177,17 +179,17 @@ class ColumnBuilder:
             ]
             for annotator in self._annotators:
                 for kind, spans in annotator.spans(text.text, paragraphs):
-                    found[kind].append(spans)
+                    by_kind[kind].append(spans)
         return {
-            kind: positions.runs(np.concatenate(parts), self.dropped_spans) for kind, parts in found.items() if parts
+            kind: positions.runs(np.concatenate(parts), self.dropped_spans) for kind, parts in by_kind.items() if parts
         }
 
-    def _hard_split(
+    def _split_long_sentences(
         self, sentences: Ints, runs: dict[str, Spans], word_starts: NDArray[np.bool_]
     ) -> tuple[Ints, dict[str, Spans]]:
-        """Cuts sentences that are too long: before a word and outside spans where that can be, else before a word.
+        """Split sentences that are too long: before a word and outside spans if possible, else before a word.
 
-        Spans that a cut goes through all the same (an unbroken chain of overlapping ones) are dropped and counted.
+        Spans across such a split (an unbroken chain of overlapping ones) are dropped and counted.
         """
         longest = self._longest_sentence
         long = np.flatnonzero(np.diff(sentences) > longest)
@@ -207,26 +209,26 @@ class ColumnBuilder:
                 start += 1 + int(best)
                 cuts.append(start)
         cut = np.array(cuts, dtype=np.int64)
-        kept = {}
+        uncut = {}
         for kind, run in runs.items():
-            whole = np.searchsorted(cut, run[:, 0], side="right") == np.searchsorted(cut, run[:, 1], side="left")
-            self.dropped_spans += Counter({ACROSS: int((~whole).sum())})
-            kept[kind] = run[whole]
-        return np.unique(np.concatenate([sentences, cut])), kept
+            is_uncut = np.searchsorted(cut, run[:, 0], side="right") == np.searchsorted(cut, run[:, 1], side="left")
+            self.dropped_spans += Counter({ACROSS: int((~is_uncut).sum())})
+            uncut[kind] = run[is_uncut]
+        return np.unique(np.concatenate([sentences, cut])), uncut
 
 
 @lru_cache(maxsize=1)
 def _encoder(tokenizer: SubwordTokenizer) -> CachedEncoder:
-    """The encoder of a tokeniser: a worker keeps what it remembers from one unit of work to the next."""
+    """Return the encoder of a tokeniser; a worker reuses its cache for all units of work."""
     return CachedEncoder(tokenizer)
 
 
 def shard_columns(
     batches: Sequence[ColumnBatch], split: Sequence[int], labels: Sequence[str] = ()
 ) -> dict[str, NDArray[Any]]:
-    """The columns of a shard, as `store.write_shard` takes them, from its batches; `split` is per section.
+    """Concatenate batches into the columns of a shard, see `store.write_shard`; `split` is per section.
 
-    `labels` are the classes of labelled pairs, in which the column label counts; without any there is no such column.
+    `labels`: classes of labelled pairs, which the column label indexes; without any there is no such column.
     """
     bases = np.cumsum([0, *(len(batch.tokens) for batch in batches)])
 
@@ -257,8 +259,8 @@ def shard_columns(
     return columns
 
 
-class _Text(NamedTuple):
-    """The text of a batch, its documents end to end with a blank line between, and where everything in it stands.
+class _BatchText(NamedTuple):
+    """The text of a batch, its documents joined by blank lines, with offsets.
 
     `documents` (D + 1,) document → first paragraph; `starts` (P,) characters of `text` at which `paragraphs` begin.
     """
@@ -269,7 +271,7 @@ class _Text(NamedTuple):
     starts: Ints
 
     @classmethod
-    def of(cls, documents: Sequence[UnitDocument]) -> _Text:
+    def from_documents(cls, documents: Sequence[UnitDocument]) -> _BatchText:
         split = [document.text.split("\n\n") for document in documents]
         paragraphs = list(chain.from_iterable(split))
         # documents are joined by the same blank line as paragraphs, so all starts follow from the lengths
@@ -278,15 +280,15 @@ class _Text(NamedTuple):
 
 
 def _flags(classes: NDArray[np.uint8], starts: Ints, ends: Ints, word_starts: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """(T,) flags from the characters each word stands for."""
+    """Return (T,) flags from the characters of each word."""
     firsts = np.flatnonzero(word_starts)
     if not len(firsts):
         return np.zeros(len(starts), dtype=np.uint8)
     lasts = np.append(firsts[1:], len(starts)) - 1
     begin, end = starts[firsts], ends[lasts]
-    strange = np.concatenate([[0], np.cumsum((classes & (LETTER | INNER)) == 0)])
+    non_letters = np.concatenate([[0], np.cumsum((classes & (LETTER | INNER)) == 0)])
     first = classes[begin]
-    cased = ((first & LETTER) > 0) & ((first & CASED) > 0) & (strange[end] == strange[begin])
+    cased = ((first & LETTER) > 0) & ((first & CASED) > 0) & (non_letters[end] == non_letters[begin])
     capital = cased & ((first & CAPITAL) > 0)
     words = (cased * np.uint8(store.CASED) + capital * np.uint8(CAPITALISED)).astype(np.uint8)
     flags = np.repeat(words, lasts + 1 - firsts)
@@ -295,10 +297,10 @@ def _flags(classes: NDArray[np.uint8], starts: Ints, ends: Ints, word_starts: ND
 
 
 def _occurrences(ids: NDArray[np.int32], sections: Ints) -> NDArray[np.uint16]:
-    """(T,) how often the id of each token occurs in its section, at most 65,535."""
+    """Return (T,) how often the id of each token occurs in its section, at most 65,535."""
     size = len(ids)
     section = np.repeat(np.arange(len(sections) - 1, dtype=np.uint64), np.diff(sections))
-    # section, id and place in one number: a plain sort of those is many times as fast as an argsort
+    # section, id and position in one number: sorting those is many times as fast as an argsort
     bits = np.uint64(max(size, 1).bit_length())
     wide = np.uint64(int(ids.max(initial=0)).bit_length())
     packed = np.sort((((section << wide) | ids.astype(np.uint64)) << bits) | np.arange(size, dtype=np.uint64))
@@ -313,10 +315,10 @@ def _occurrences(ids: NDArray[np.int32], sections: Ints) -> NDArray[np.uint16]:
 
 
 def _sections(documents: Ints, paragraphs: Ints, sentences: Ints, longest: int) -> tuple[Ints, Ints]:
-    """(token offsets of sections, document of each section).
+    """Return (token offsets of sections, document of each section).
 
-    A document of more than `longest` tokens is cut before the paragraph that no longer fits; a paragraph that does not
-    fit by itself is cut likewise at its sentences.
+    A document of more than `longest` tokens is split before the paragraph that no longer fits. A paragraph that does
+    not fit by itself is split at its sentences in the same way.
     """
     cuts: list[int] = []
     for document in np.flatnonzero(np.diff(documents) > longest).tolist():
@@ -334,12 +336,12 @@ def _sections(documents: Ints, paragraphs: Ints, sentences: Ints, longest: int) 
 
 
 def _section_names(documents: Sequence[UnitDocument], owners: Ints) -> list[str]:
-    """`id` for the first section of a document, `id§2`, `id§3` … for the others."""
+    """Return `id` for the first section of a document, `id§2`, `id§3` … for the others."""
     numbers = np.arange(len(owners)) - np.searchsorted(owners, owners) + 1
     names = [documents[owner].name for owner in owners.tolist()]
     return [name if number == 1 else f"{name}§{number}" for name, number in zip(names, numbers.tolist(), strict=True)]
 
 
 def _offsets(counts: ArrayLike) -> Ints:
-    """Counts to offsets: [3, 1] -> [0, 3, 4]."""
+    """Convert counts to offsets: [3, 1] -> [0, 3, 4]."""
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])

@@ -1,6 +1,6 @@
-"""Runs the tasks of `prepare` in processes, so that a run can be killed at any moment and started again.
+"""Run the tasks of `prepare` in processes, so that a run can be killed at any time and started again.
 
-Finished tasks are known by datatrove's `completions` markers.
+Finished tasks are recorded by datatrove's `completions` markers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STOP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a stage of `prepare` is: `done` of `total` characters; `total` is None where it is not known."""
+    """Progress of a stage of `prepare`: `done` of `total` characters; `total` is None if unknown."""
 
     stage: str
     done: int
@@ -35,7 +35,7 @@ class Progress:
 
 
 def start_fork_server() -> None:
-    """Start the process workers are forked from, so that its imports run beside the first stage."""
+    """Start the process that workers are forked from, so that its imports overlap the first stage."""
     multiprocessing.set_forkserver_preload(["ernie2.shards.pipeline"])
     with hidden_main_module():
         forkserver.ensure_running()
@@ -49,36 +49,36 @@ def run_tasks(
     staging: StagingDirectory,
     report: Callable[[int], None],
 ) -> None:
-    """Run task 0 … len(sizes) - 1 of a stage, those that are not done yet, in `workers` processes.
+    """Run the unfinished tasks of 0 … len(sizes) - 1 of a stage in `workers` processes.
 
-    `sizes` are the characters of each task. `report` gets the characters done so far, in the calling thread. Errors of
-    a worker are raised here as they were there; raises `RunFailed` where a worker was killed.
+    `sizes`: characters of each task. `report` is called with the characters done so far, in the calling thread.
+    Exceptions of a worker are raised here. Raises `RunFailed` if a worker was killed.
     """
     with storage_errors(staging.folder.parent, advice=ADVICE):
-        # its own run() starts a server process that outlives a killed run, and logs
+        # its own run() logs, and starts a server process that outlives a killed run
         markers = LocalPipelineExecutor([], len(sizes), logging_dir=str(staging.folder / "completed" / stage))
-        left = markers.get_incomplete_ranks()
+        pending = markers.get_incomplete_ranks()
         staging.reset_progress()
-    if not left:
+    if not pending:
         return
-    done = sum(sizes) - sum(sizes[rank] for rank in left)
-    perform = partial(_perform, task, staging, markers)
-    advice = "Run the same command again, perhaps with fewer workers: finished work is kept."
-    failed: list[BaseException] = []
+    done = sum(sizes) - sum(sizes[rank] for rank in pending)
+    run_task = partial(_run_task, task, staging, markers)
+    advice = "Run the same command again, perhaps with fewer workers: finished work is reused."
+    errors: list[BaseException] = []
 
-    def work() -> None:
+    def run() -> None:
         try:
             with storage_errors(staging.folder.parent, advice=ADVICE):
                 if (processes := min(workers, len(sizes))) == 1:
-                    for rank in left:
-                        perform(rank)
+                    for rank in pending:
+                        run_task(rank)
                 else:
-                    for _ in run_in_processes(perform, left, processes, begin=_ignore_interrupts, advice=advice):
+                    for _ in run_in_processes(run_task, pending, processes, begin=_ignore_interrupts, advice=advice):
                         pass
         except BaseException as error:
-            failed.append(error)
+            errors.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     with hidden_main_module():
         thread.start()
         try:
@@ -90,18 +90,20 @@ def run_tasks(
             thread.join(_STOP_SECONDS)
             raise
         thread.join()
-    if failed:
-        error = failed[0]
+    if errors:
+        error = errors[0]
         raise error.with_traceback(None) from None if isinstance(error, Ernie2Error) else error
     report(sum(sizes))
 
 
-def _perform(task: Callable[[int], None], staging: StagingDirectory, markers: LocalPipelineExecutor, rank: int) -> None:
+def _run_task(
+    task: Callable[[int], None], staging: StagingDirectory, markers: LocalPipelineExecutor, rank: int
+) -> None:
     with staging.worker_lock():
         task(rank)
     markers.mark_rank_as_completed(rank)
 
 
 def _ignore_interrupts(_: int) -> None:
-    """Leave stopping to the process that started this one."""
+    """Ignore Ctrl-C in a worker; the parent process stops it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

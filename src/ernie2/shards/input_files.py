@@ -1,8 +1,8 @@
-"""The input files of a recipe and what they hold: how changed content is distinguished from a new modification time.
+"""The input files of a recipe and their states: how changed content is distinguished from a new modification time.
 
-A local file is known by its SHA-256. Hashing a corpus at every start would take too long, so the hashes are kept beside
-the shards with the size and time a file had then, and hold as long as those are the same. A remote file is known by its
-size and its ETag or time.
+The state of a local file is its SHA-256. Hashing a corpus at every start would be too slow, so the hashes are stored
+beside the shards with the size and time of the file. They are valid while both are unchanged. The state of a remote
+file is its size and its ETag or time.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ernie2.storage.files import read_error
 from ernie2.storage.json_files import read_checked_json, write_checked_json
 
 HASHES = "input-files.json"
-"""File of a shards folder: the hashes of input files, and the size and time each file had when it was hashed."""
-_LARGE = 1 << 30
-_MOST_NAMED = 3
+"""File of a shards folder with the hashes of input files, and their sizes and times when hashed."""
+_LARGE_BYTES = 1 << 30
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
 class InputFiles:
-    """The input files of a recipe; `states` says what each holds, by its path."""
+    """The input files of a recipe; `states`: path → state."""
 
     corpora: Mapping[str, list[str]]
     gazetteer: str | None
@@ -40,24 +40,24 @@ class InputFiles:
     _hashes: Mapping[str, list[Any]]
 
     def save_hashes(self, folder: Path) -> None:
-        """Write the hashes into a shards folder where they are not there yet and the folder can be written."""
+        """Write the hashes into a shards folder, if they are new and the folder is writable."""
         if self._hashes and self._hashes != _saved_hashes(folder):
             with suppress(StorageError):  # the next start hashes again
                 write_checked_json(folder / HASHES, {"files": self._hashes})
 
 
 def read_input_files(recipe: Recipe, folder: Path) -> InputFiles:
-    """Return the input files of a recipe.
+    """Return the input files of a recipe and their states.
 
-    A local file is hashed unless the shards folder `folder` holds its hash for this size and time.
-    Raises `DataError` where a file cannot be read.
+    A local file is hashed unless the shards folder `folder` has its hash for this size and time. Raises `DataError` if
+    a file cannot be read.
     """
     known, hashes, states, stale, paths = _saved_hashes(folder), {}, {}, {}, {}
     corpora = {name: corpus_files(corpus) for name, corpus in recipe.corpora.items()}
     gazetteer = recipe.knowledge.gazetteer
     named = [file for files in corpora.values() for file in files] + ([gazetteer] if gazetteer else [])
     for file in dict.fromkeys(named):
-        path, size, changed, local = _facts(file)
+        path, size, changed, local = _file_facts(file)
         paths[file] = path
         if not local:
             states[path] = f"{size} {changed}"
@@ -65,7 +65,7 @@ def read_input_files(recipe: Recipe, folder: Path) -> InputFiles:
             hashes[path] = known[path]
         else:
             stale[path] = [size, changed]
-    if sum(size for size, _ in stale.values()) > _LARGE:
+    if sum(size for size, _ in stale.values()) > _LARGE_BYTES:
         log_info("Hashing the input files, once, to notice changes later")
     for path, facts in stale.items():
         try:
@@ -78,14 +78,14 @@ def read_input_files(recipe: Recipe, folder: Path) -> InputFiles:
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Return the files that differ between two states, in words: 'words.txt changed, names.txt is new'."""
+    """Describe the files that differ between two states: 'words.txt changed, names.txt is new'."""
     words = []
     for path in {**now, **before}:
         if before.get(path) != now.get(path):
             change = "is new" if path not in before else "is no longer read" if path not in now else "changed"
             words.append(f"{PurePosixPath(path).name} {change}")
-    more = len(words) - _MOST_NAMED
-    return ", ".join(words[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(words) - _MAX_NAMED
+    return ", ".join(words[:_MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _saved_hashes(folder: Path) -> dict[str, list[Any]]:
@@ -96,8 +96,8 @@ def _saved_hashes(folder: Path) -> dict[str, list[Any]]:
     return dict(files) if isinstance(files, dict) else {}
 
 
-def _facts(file: str) -> tuple[str, int | None, Any, bool]:
-    """Path, size, what else tells one state of a file from another (its time or ETag), and whether it is local."""
+def _file_facts(file: str) -> tuple[str, int | None, Any, bool]:
+    """Return path, size, time or ETag of a file, and whether it is local."""
     system, inner = fsspec.core.url_to_fs(file)
     try:
         info = system.info(inner)

@@ -1,4 +1,4 @@
-"""The manifest of a set of shards, and how a finished set takes its place."""
+"""The manifest of a dataset, and how a finished dataset is moved into place."""
 
 from __future__ import annotations
 
@@ -21,59 +21,60 @@ _OWN_FILES = (*TOKENIZER_FILES, "phrases.tsv")
 
 
 def describe(
-    corpora: list[CorpusUnits], tokenizer: SubwordTokenizer, parts: Mapping[str, str], found: int, work: Path
+    corpora: list[CorpusUnits], tokenizer: SubwordTokenizer, parts: Mapping[str, str], phrase_count: int, folder: Path
 ) -> dict[str, Any]:
-    """Return what shards.json holds; `parts` is what the set is made from (`provenance.digest_parts`).
+    """Return the content of shards.json; `parts`: see `provenance.digest_parts`.
 
-    Its fingerprint is one of content: the same wherever and whenever the shards are made.
+    The fingerprint hashes the content, so it is the same on every machine and at any time.
     """
     content = sha256(tokenizer.fingerprint.encode())
     described = {}
     for corpus in corpora:
-        described[corpus.name] = _corpus_facts(corpus, work)
+        described[corpus.name] = _corpus_facts(corpus, folder)
         for name in described[corpus.name]["shards"]:
-            content.update((work / "set" / corpus.name / name / "shard.json").read_bytes())
+            content.update((folder / "set" / corpus.name / name / "shard.json").read_bytes())
     checked = [f"{name}/{shard}/shard.json" for name, facts in described.items() for shard in facts["shards"]]
-    checked += [name for name in _OWN_FILES if (work / "set" / name).exists()]
+    checked += [name for name in _OWN_FILES if (folder / "set" / name).exists()]
     return {
         "format": FORMAT,
         "fingerprint": content.hexdigest(),
         "parts": dict(parts),
         "tokenizer": tokenizer.fingerprint,
         "vocab_size": tokenizer.vocab_size,
-        "phrases": found,
+        "phrases": phrase_count,
         "corpora": described,
-        "files": {name: checksum(work / "set" / name) for name in checked},
+        "files": {name: checksum(folder / "set" / name) for name in checked},
     }
 
 
-def _corpus_facts(corpus: CorpusUnits, work: Path) -> dict[str, Any]:
-    records = [read_checked_json(work / "records" / f"{unit}.json") for unit in corpus.units]
+def _corpus_facts(corpus: CorpusUnits, folder: Path) -> dict[str, Any]:
+    records = [read_checked_json(folder / "records" / f"{unit}.json") for unit in corpus.units]
     dropped = sum((Counter(record["dropped"]) for record in records), Counter(corpus.dropped))
     dropped_spans = sum((Counter(record["dropped_spans"]) for record in records), Counter())
     encoded, unknown = (sum(record[name] for record in records) for name in ("encoded_tokens", "unknown_tokens"))
-    made = [record for record in records if "shard" in record]
-    if not made:
+    written = [record for record in records if "shard" in record]
+    if not written:
         reasons = ", ".join(f"{reason}: {number}" for reason, number in sorted(dropped.items()))
         raise DataError(
-            f"corpora.{corpus.name}: nothing is left of {', '.join(corpus.sources)} ({reasons}); another vocabulary?"
+            f"corpora.{corpus.name}: no document of {', '.join(corpus.sources)} is left ({reasons}). Check the "
+            "vocabulary."
         )
     lengths = Counter[str]()
-    for record in made:
-        shard = read_checked_json(work / "set" / corpus.name / record["shard"] / "shard.json")
+    for record in written:
+        shard = read_checked_json(folder / "set" / corpus.name / record["shard"] / "shard.json")
         lengths.update({name: column["shape"][0] for name, column in shard["columns"].items()})
-    label_counts = [sum(counts) for counts in zip(*(record["label_counts"] for record in made), strict=True)]
+    label_counts = [sum(counts) for counts in zip(*(record["label_counts"] for record in written), strict=True)]
     labels = {"labels": corpus.labels, "label_counts": dict(zip(corpus.labels, label_counts, strict=True))}
     return {
         "language": corpus.language,
         "licence": corpus.licence,
         "sources": corpus.sources,
-        "shards": [record["shard"] for record in made],
-        "documents": sum(record["documents"] for record in made),
-        "heldout_documents": sum(record["heldout_documents"] for record in made),
-        "sections": lengths["documents"] - len(made),
-        "paragraphs": lengths["paragraphs"] - len(made),
-        "sentences": lengths["sentences"] - len(made),
+        "shards": [record["shard"] for record in written],
+        "documents": sum(record["documents"] for record in written),
+        "heldout_documents": sum(record["heldout_documents"] for record in written),
+        "sections": lengths["documents"] - len(written),
+        "paragraphs": lengths["paragraphs"] - len(written),
+        "sentences": lengths["sentences"] - len(written),
         "tokens": lengths["tokens"],
         **(labels if corpus.labels else {}),
         "spans": {kind: lengths[f"spans_{kind}"] for kind in sorted(SPAN_KINDS) if lengths[f"spans_{kind}"]},
@@ -84,29 +85,29 @@ def _corpus_facts(corpus: CorpusUnits, work: Path) -> dict[str, Any]:
     }
 
 
-def finish(folder: Path, work: Path, manifest: dict[str, Any]) -> None:
-    """Records that the set in `work` is whole and what it will replace; from here on only `commit` is left to do."""
-    remove_leftovers(work / "set")  # a kill may have come after a file was renamed
-    entries = sorted(entry.name for entry in (work / "set").iterdir())
+def finish(folder: Path, staging: Path, manifest: dict[str, Any]) -> None:
+    """Record that the dataset in `staging` is complete and what it replaces; afterwards only `commit` is left to do."""
+    remove_leftovers(staging / "set")  # of a run that was killed just after renaming a file
+    entries = sorted(entry.name for entry in (staging / "set").iterdir())
     finished = {"manifest": manifest, "entries": entries, "old": _old_corpora(folder)}
-    write_checked_json(work / "finished.json", finished, advice=ADVICE)
+    write_checked_json(staging / "finished.json", finished, advice=ADVICE)
 
 
-def commit(folder: Path, work: Path) -> None:
-    """Moves the finished set into place. Without shards.json it is not a set: that goes first and comes last.
+def commit(folder: Path, staging: Path) -> None:
+    """Move the finished dataset into place; shards.json is removed first and written last.
 
-    Killed half-way, it can be begun again: what is to be moved is known from work/finished.json.
+    Can be repeated after a kill: staging/finished.json lists what is to be moved.
     """
-    finished = read_checked_json(work / "finished.json")
+    finished = read_checked_json(staging / "finished.json")
     entries = set(finished["entries"])
     for name in entries:
-        if (work / "set" / name).is_dir():
-            _refuse_strange(folder / name)
+        if (staging / "set" / name).is_dir():
+            _check_only_shards(folder / name)
     replaced = ["shards.json", *(name for name in (*finished["old"], *_OWN_FILES) if name not in entries)]
     for name in replaced:
         remove(folder / name, advice=ADVICE)
     for name in sorted(entries):
-        if (source := work / "set" / name).exists():
+        if (source := staging / "set" / name).exists():
             move(source, folder / name, advice=ADVICE)
     write_checked_json(folder / "shards.json", finished["manifest"], advice=ADVICE)
 
@@ -118,11 +119,11 @@ def _old_corpora(folder: Path) -> list[str]:
         return []
 
 
-def _refuse_strange(folder: Path) -> None:
-    """Raises `StorageError` where a folder that is to be replaced holds anything but shards."""
+def _check_only_shards(folder: Path) -> None:
+    """Raise `StorageError` if a folder to be replaced contains anything but shards."""
     for entry in folder.iterdir() if folder.is_dir() else ():
         if not (entry / "shard.json").exists():
             raise StorageError(
-                f"{entry} is in the way: the shards of a corpus go into {folder}, which holds something else. Choose "
-                "another shards.folder or another name for the corpus."
+                f"{entry} is not a shard, but the shards of a corpus are to replace {folder}. Choose another "
+                "shards.folder or another name for the corpus."
             )

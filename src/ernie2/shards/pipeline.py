@@ -1,6 +1,6 @@
-"""The tasks of `prepare`: read the input, tokenise a unit, mark phrases in shards; the last argument says which.
+"""The tasks of `prepare`: read the input, tokenise a unit, mark phrases in shards; the last argument is the rank.
 
-Each reads and writes the staging directory and nothing else, and can be done again after a kill at any moment.
+Each task reads and writes the staging directory only, and can be repeated after a kill at any point.
 """
 
 from __future__ import annotations
@@ -29,53 +29,53 @@ from ernie2.storage.arrays import write_arrays
 from ernie2.storage.json_files import write_checked_json
 from ernie2.storage.removing import remove
 
-_REPORTED_AT_ONCE = 1_000_000
-"""Characters of input that are read before progress is recorded."""
+_REPORT_INTERVAL = 1_000_000
+"""Characters of input between two records of progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit of work of a corpus, and its files in the staging directory `work`."""
+    """A unit of work of a corpus, and its files in the staging directory `folder`."""
 
     corpus: CorpusUnits
     name: str
     characters: int
-    work: Path
+    folder: Path
 
     @property
     def shard(self) -> Path:
-        """The folder of its shard, which is missing where nothing was left of its documents."""
-        return self.work / "set" / self.corpus.name / self.name
+        """Folder of its shard; missing if all of its documents were dropped."""
+        return self.folder / "set" / self.corpus.name / self.name
 
     @property
     def counts(self) -> Path:
-        """The counts of its n-grams."""
-        return self.work / "counts" / f"{self.name}.npz"
+        """File of its n-gram counts."""
+        return self.folder / "counts" / f"{self.name}.npz"
 
     def documents(self) -> Iterator[UnitDocument]:
-        """Read its documents."""
-        return read_unit(self.work / "units" / f"{self.name}.jsonl.zst")
+        """Yield its documents."""
+        return read_unit(self.folder / "units" / f"{self.name}.jsonl.zst")
 
 
-def list_units(corpora: Sequence[CorpusUnits], work: Path) -> list[Unit]:
-    """Return the units of work in their order."""
+def list_units(corpora: Sequence[CorpusUnits], folder: Path) -> list[Unit]:
+    """Return the units of work in order."""
     return [
-        Unit(corpus, name, characters, work)
+        Unit(corpus, name, characters, folder)
         for corpus in corpora
         for name, characters in zip(corpus.units, corpus.unit_characters, strict=True)
     ]
 
 
 def read_input(recipe: Recipe, staging: StagingDirectory, rank: int) -> None:
-    """Read the corpora into units of work: write `units/` and read.json. There is one such task."""
-    read = 0
+    """Read the corpora into units of work: write `units/` and read.json. This is a single task."""
+    unreported = 0
 
     def report(characters: int) -> None:
-        nonlocal read
-        read += characters
-        if read >= _REPORTED_AT_ONCE:
-            staging.advance(read)
-            read = 0
+        nonlocal unreported
+        unreported += characters
+        if unreported >= _REPORT_INTERVAL:
+            staging.advance(unreported)
+            unreported = 0
 
     remove(staging.folder / "units", advice=ADVICE)
     read_corpora(recipe.corpora, recipe.shards, staging.folder, report)
@@ -88,49 +88,49 @@ def tokenise(
     staging: StagingDirectory,
     rank: int,
 ) -> None:
-    """Make the shard of unit number `rank`, its record, and where phrases are mined the counts of its n-grams."""
-    unit, work = units[rank], staging.folder
-    tokenizer = _loaded(work / "set")
-    marking = build_annotators(knowledge, unit.corpus.language)
+    """Write the shard of unit `rank`, its record, and if phrases are mined, its n-gram counts."""
+    unit, folder = units[rank], staging.folder
+    tokenizer = _load_staged_tokenizer(folder / "set")
+    annotators = build_annotators(knowledge, unit.corpus.language)
     pairs = bool(unit.corpus.labels)
-    maker = ColumnBuilder(tokenizer, unit.corpus.language, marking, settings, pairs=pairs)
+    builder = ColumnBuilder(tokenizer, unit.corpus.language, annotators, settings, pairs=pairs)
     batches: list[ColumnBatch] = []
-    with _one_thread():
-        for batch, characters in maker.batches(unit.documents()):
+    with _single_threaded_tokenizer():
+        for batch, characters in builder.batches(unit.documents()):
             staging.advance(characters)
             if batch is not None:
                 batches.append(batch)
     record = {
-        "dropped": dict(maker.dropped),
-        "dropped_spans": dict(maker.dropped_spans),
-        "encoded_tokens": maker.encoded,
-        "unknown_tokens": maker.unknown,
+        "dropped": dict(builder.dropped),
+        "dropped_spans": dict(builder.dropped_spans),
+        "encoded_tokens": builder.encoded,
+        "unknown_tokens": builder.unknown,
     }
     if batches:
-        record |= _write(unit, batches, tokenizer)
+        record |= _write_shard(unit, batches, tokenizer)
         _count_phrases(unit, rank, knowledge)
-    write_checked_json(work / "records" / f"{unit.name}.json", record, advice=ADVICE)
+    write_checked_json(folder / "records" / f"{unit.name}.json", record, advice=ADVICE)
 
 
 def mark_phrases(units: Sequence[Unit], staging: StagingDirectory, tasks: int, rank: int) -> None:
-    """Add the places of the chosen phrases to the shards number `rank`, `rank` + `tasks`, …
+    """Add the spans of the chosen phrases to the shards `rank`, `rank` + `tasks`, …
 
-    Doing it twice, after a kill, changes nothing: phrases that stand there are not added to.
+    Repeating it after a kill changes nothing: existing phrase spans are not added again.
     """
     for unit in units[rank::tasks]:
         if unit.shard.exists():
             shard = Shard(unit.shard)
-            taken = shard.spans["phrase"][0] if "phrase" in shard.spans else None
-            words = phrases.phrase_words(shard, _lettered(unit.work))
-            runs = phrases.find_phrases(words, load_chosen_phrases(unit.work), taken)
+            existing = shard.spans["phrase"][0] if "phrase" in shard.spans else None
+            words = phrases.phrase_words(shard, _load_token_classes(unit.folder))
+            runs = phrases.find_phrases(words, load_chosen_phrases(unit.folder), existing)
             if len(runs):
                 documents = shard.sentences[shard.paragraphs[shard.documents]]
                 add_columns(unit.shard, span_columns("phrase", runs, documents))
         staging.advance(unit.characters)
 
 
-def _write(unit: Unit, batches: list[ColumnBatch], tokenizer: SubwordTokenizer) -> dict[str, Any]:
-    """Write a shard; returns what its record says of it."""
+def _write_shard(unit: Unit, batches: list[ColumnBatch], tokenizer: SubwordTokenizer) -> dict[str, Any]:
+    """Write a shard; return its part of the record."""
     corpus = unit.corpus
     split = [corpus.split(group) for batch in batches for group in batch.groups]
     columns = shard_columns(batches, split, corpus.labels)
@@ -148,31 +148,31 @@ def _write(unit: Unit, batches: list[ColumnBatch], tokenizer: SubwordTokenizer) 
 
 def _count_phrases(unit: Unit, rank: int, knowledge: KnowledgeSettings) -> None:
     if knowledge.phrases is not None:
-        words = phrases.phrase_words(Shard(unit.shard), _lettered(unit.work))
+        words = phrases.phrase_words(Shard(unit.shard), _load_token_classes(unit.folder))
         counts = phrases.count_ngrams(words, rank, knowledge.phrases.max_words)
         write_arrays(unit.counts, counts._asdict(), advice=ADVICE)
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path) -> SubwordTokenizer:
+def _load_staged_tokenizer(folder: Path) -> SubwordTokenizer:
     return load_tokenizer(folder / "tokenizer.json")
 
 
 @lru_cache(maxsize=1)
-def _lettered(work: Path) -> NDArray[np.int8]:
-    return np.asarray(np.load(work / "lettered.npy"))
+def _load_token_classes(folder: Path) -> NDArray[np.int8]:
+    return np.asarray(np.load(folder / "lettered.npy"))
 
 
 @lru_cache(maxsize=1)
-def load_chosen_phrases(work: Path) -> phrases.Phrases:
-    """Return the phrases that were chosen, read once in a process."""
-    with np.load(work / "phrases.npz") as columns:
+def load_chosen_phrases(folder: Path) -> phrases.Phrases:
+    """Load the chosen phrases, once per process."""
+    with np.load(folder / "phrases.npz") as columns:
         return phrases.Phrases(**columns)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """The tokeniser uses one thread: the other cores have workers of their own."""
+def _single_threaded_tokenizer() -> Iterator[None]:
+    """Limit the tokeniser to one thread; the other cores have their own workers."""
     before = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:

@@ -3,11 +3,11 @@
     read      one pass over the input: units of work, duplicates dropped, the split drawn     (units.py)
     tokenise  every unit: sentences, tokens, flags, counts, spans → a shard; n-grams counted  (columns.py)
     phrases   the n-grams worth marking, from train documents only                  (knowledge/phrases.py)
-    mark      every shard: their places, as spans of kind phrase
+    mark      every shard: their positions, as spans of kind phrase
 
 All of it happens in a staging directory inside the shards folder, named by a fingerprint of recipe parts, input files
-and tokeniser, so work is only ever taken up again where it is the same work. At the end everything is moved into place
-and `shards.json` is written last; it is removed first where it replaces an older set.
+and tokeniser. A killed run is therefore only continued if it is the same work. At the end everything is moved into
+place and `shards.json` is written last. If an older dataset is replaced, its `shards.json` is removed first.
 """
 
 from __future__ import annotations
@@ -47,129 +47,130 @@ from ernie2.storage.removing import discard
 
 Report = Callable[[Progress], None]
 
-MARKED_AT_ONCE = 4_000_000
-"""Characters of a task that marks phrases."""
-SAMPLE_CHARACTERS = 200_000_000
-"""Text a vocabulary is trained on at most, spread evenly over the train documents."""
+MARK_TASK_CHARACTERS = 4_000_000
+"""Characters per task that marks phrases."""
+TRAINING_CHARACTERS = 200_000_000
+"""Maximum text to train a vocabulary on, spread evenly over the train documents."""
 
 
 def prepare(
     recipe: Recipe, workers: int | None = None, progress: Report | None = None, *, replace: bool = False
 ) -> Shards:
-    """Makes the shards of a recipe and returns them; where they are there already, made of the same, does nothing.
+    """Build the shards of a recipe and return them; do nothing if they exist already and match.
 
-    `workers`: processes, default all cores; the result does not depend on it. `progress` is called for the stages
-    "read", "vocabulary", "tokenise", "phrases" and "mark" as they go on, and for "unchanged" where there was nothing to
-    do. A run that was killed goes on where it was. With `replace`, a set made from something else is
-    replaced when the new one is whole.
+    `workers`: number of processes, default all cores; the result does not depend on it. `progress` is called repeatedly
+    during the stages "read", "vocabulary", "tokenise", "phrases" and "mark", and with "unchanged" if nothing was to do.
+    A killed run is continued. `replace`: replace a dataset built from something else once the new one is complete.
 
-    Raises `ShardError` where the folder holds another set and `replace` is not given, `FolderInUse` where a process
-    reads the set that is to be replaced, `DataError`, `TokenizerError`,
-    `ConfigError` for input that cannot be used, `StorageError` when writing
-    fails, `RunFailed` when a worker is killed.
+    Raises `ShardError` if the folder contains another dataset and `replace` is false, `FolderInUse` if a process reads
+    the dataset to be replaced, `DataError`, `TokenizerError`, `ConfigError` for unusable input, `StorageError` if
+    writing fails, `RunFailed` if a worker is killed.
     """
     report = progress or (lambda _: None)
     folder = Path(recipe.shards.folder)
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"shards.folder: {folder} is a file; name a folder.")
     for corpus in recipe.corpora.values():
-        build_annotators(recipe.knowledge, corpus.language)  # so that what is wrong with one is said before any work
-    given = load_recipe_tokenizer(recipe)
-    for note in given.notes if given is not None else ():
+        build_annotators(recipe.knowledge, corpus.language)  # report errors before any work
+    loaded = load_recipe_tokenizer(recipe)
+    for note in loaded.notes if loaded is not None else ():
         log_warning(note)
     inputs = read_input_files(recipe, folder)
-    parts = digest_parts(recipe, given, inputs)
+    parts = digest_parts(recipe, loaded, inputs)
     staging = StagingDirectory(folder / f".prepare-{digest(parts)[:16]}")
-    ready = find_matching_shards(folder, parts, inputs.states, replace=replace)
-    if ready is not None:
+    existing = find_matching_shards(folder, parts, inputs.states, replace=replace)
+    if existing is not None:
         remove_leftovers(folder)
-        if staging.folder.exists():  # the disk did not let it go, or a kill came first
+        if staging.folder.exists():  # an earlier removal failed or was interrupted
             with suppress(StorageError), staging.locked():
                 discard(staging.folder)
-        return _unchanged(ready, recipe, inputs, report)
+        return _reuse(existing, recipe, inputs, report)
     if (folder / "shards.json").exists():
-        with _replacing(folder):
-            pass  # refused now, not after hours of work
+        with _exclusive_folder(folder):
+            pass  # raise now instead of after hours of work
     workers = workers or cores()
     if workers > 1:
         start_fork_server()
-    refused: Ernie2Error | None = None
+    input_error: Ernie2Error | None = None
     with staging.locked():
-        # another run may have made them while this one waited for the lock
-        if (ready := find_matching_shards(folder, parts, inputs.states, replace=replace)) is not None:
+        # another run may have built them while this one waited for the lock
+        if (existing := find_matching_shards(folder, parts, inputs.states, replace=replace)) is not None:
             discard(staging.folder)
-            return _unchanged(ready, recipe, inputs, report)
+            return _reuse(existing, recipe, inputs, report)
         for old in folder.glob(".prepare-*"):
             if old != staging.folder:
                 discard(old)
         try:
             if not (staging.folder / "finished.json").exists():
-                manifest = {**_make(recipe, given, parts, staging, workers, report), "inputs": dict(inputs.states)}
+                manifest = {**_build(recipe, loaded, parts, staging, workers, report), "inputs": dict(inputs.states)}
                 with storage_errors(folder, advice=ADVICE):
                     finish(folder, staging.folder, manifest)
-            with _replacing(folder):
+            with _exclusive_folder(folder):
                 commit(folder, staging.folder)
         except (DataError, TokenizerError, ConfigError) as error:
-            refused = error  # what was made is of no use: the same input would fail again
+            input_error = error  # the staged work is useless: the same input would fail again
         discard(staging.folder)
-    if refused is not None:
+    if input_error is not None:
         with suppress(OSError):
-            folder.rmdir()  # only where nothing else is in it
-        raise refused
+            folder.rmdir()  # only if empty
+        raise input_error
     inputs.save_hashes(folder)
     return Shards(folder)
 
 
-def _unchanged(ready: Shards, recipe: Recipe, inputs: InputFiles, report: Report) -> Shards:
-    inputs.save_hashes(ready.folder)
-    _check_unknown(ready.facts, recipe)
+def _reuse(existing: Shards, recipe: Recipe, inputs: InputFiles, report: Report) -> Shards:
+    inputs.save_hashes(existing.folder)
+    _check_unknown(existing.facts, recipe)
     report(Progress("unchanged", 0, 0))
-    return ready
+    return existing
 
 
 @contextmanager
-def _replacing(folder: Path) -> Iterator[None]:
-    """Replace shards inside. Raises `FolderInUse` where a process reads them, `StorageError` where a write fails."""
+def _exclusive_folder(folder: Path) -> Iterator[None]:
+    """Lock the folder for replacing its shards.
+
+    Raises `FolderInUse` if a process reads them, `StorageError` if writing fails.
+    """
     otherwise = "choose another shards.folder"
     with storage_errors(folder, advice=ADVICE), writer_lock(folder, alternative=otherwise):
         yield
 
 
-def _make(
+def _build(
     recipe: Recipe,
-    given: SubwordTokenizer | None,
+    loaded: SubwordTokenizer | None,
     parts: Mapping[str, str],
     staging: StagingDirectory,
     workers: int,
     report: Report,
 ) -> dict[str, Any]:
-    """Does all the work inside the staging directory; returns what goes into shards.json."""
-    work = staging.folder
+    """Do all the work in the staging directory; return the content of shards.json."""
+    folder = staging.folder
 
     def stage(name: str, total: int | None) -> Callable[[int], None]:
         return lambda done: report(Progress(name, done, total))
 
     run_tasks("read", partial(read_input, recipe, staging), [0], 1, staging, stage("read", None))
-    corpora = load_corpora(work)
-    units = list_units(corpora, work)
+    corpora = load_corpora(folder)
+    units = list_units(corpora, folder)
     sizes = [unit.characters for unit in units]
-    tokenizer = _tokenizer(recipe, given, units, work, stage("vocabulary", sum(sizes)))
-    with storage_errors(work.parent, advice=ADVICE):
+    tokenizer = _stage_tokenizer(recipe, loaded, units, folder, stage("vocabulary", sum(sizes)))
+    with storage_errors(folder.parent, advice=ADVICE):
         for name, own in groupby(units, key=lambda unit: unit.corpus.name):
             check_sample(name, next(own).documents(), tokenizer, recipe.tokenizer.max_unknown)
     tokenising = partial(tokenise, recipe.knowledge, recipe.shards, units, staging)
     run_tasks("tokenise", tokenising, sizes, workers, staging, stage("tokenise", sum(sizes)))
-    found = 0
-    if recipe.knowledge.phrases is not None and (work / "counts").exists():  # else nothing is left: `describe` says so
+    phrase_count = 0
+    if recipe.knowledge.phrases is not None and (folder / "counts").exists():  # if not, `describe` raises
         report(Progress("phrases", 0, sum(sizes)))
-        with storage_errors(work.parent, advice=ADVICE):
-            found = _choose_phrases(recipe.knowledge.phrases, tokenizer, units, work)
-        tasks = max(1, min(len(units), sum(sizes) // MARKED_AT_ONCE))  # a unit alone is hardly worth a task
+        with storage_errors(folder.parent, advice=ADVICE):
+            phrase_count = _choose_phrases(recipe.knowledge.phrases, tokenizer, units, folder)
+        tasks = max(1, min(len(units), sum(sizes) // MARK_TASK_CHARACTERS))  # one unit per task would be too little
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
         marking = partial(mark_phrases, units, staging, tasks)
         run_tasks("mark", marking, shares, workers, staging, stage("mark", sum(sizes)))
-    with storage_errors(work.parent, advice=ADVICE):
-        manifest = describe(corpora, tokenizer, parts, found, work)
+    with storage_errors(folder.parent, advice=ADVICE):
+        manifest = describe(corpora, tokenizer, parts, phrase_count, folder)
     _check_unknown(manifest, recipe)
     return manifest
 
@@ -179,26 +180,27 @@ def _check_unknown(manifest: Mapping[str, Any], recipe: Recipe) -> None:
         check_share(name, facts["unknown_share"], recipe.tokenizer.max_unknown)
 
 
-def _tokenizer(
-    recipe: Recipe, given: SubwordTokenizer | None, units: Sequence[Unit], work: Path, report: Callable[[int], None]
+def _stage_tokenizer(
+    recipe: Recipe, loaded: SubwordTokenizer | None, units: Sequence[Unit], folder: Path, report: Callable[[int], None]
 ) -> SubwordTokenizer:
-    """The tokeniser, saved for the workers; trained on train documents where the recipe says so."""
-    saved = work / "set" / "tokenizer.json"
+    """Save the tokeniser for the workers and return it; train it on train documents if the recipe has no file."""
+    saved = folder / "set" / "tokenizer.json"
+    tokenizer = loaded
     if not saved.exists():
-        if given is None:
+        if tokenizer is None:
             assert recipe.tokenizer.train is not None
-            texts = _train_texts(units, report)
-            given = train_tokenizer(texts, recipe.tokenizer.train, recipe.tokenizer.lowercase is not False)
-        given.save(work / "set")
-    tokenizer = given or load_tokenizer(saved)
-    if not (work / "lettered.npy").exists():
-        write_array(work / "lettered.npy", phrases.classify_tokens(tokenizer), advice=ADVICE)
+            texts = _training_texts(units, report)
+            tokenizer = train_tokenizer(texts, recipe.tokenizer.train, recipe.tokenizer.lowercase is not False)
+        tokenizer.save(folder / "set")
+    tokenizer = tokenizer or load_tokenizer(saved)
+    if not (folder / "lettered.npy").exists():
+        write_array(folder / "lettered.npy", phrases.classify_tokens(tokenizer), advice=ADVICE)
     return tokenizer
 
 
-def _train_texts(units: Sequence[Unit], report: Callable[[int], None]) -> Iterator[str]:
-    """Texts of train documents: all of them, or every n-th where there are more than a vocabulary needs."""
-    every = max(1, -(-sum(unit.characters for unit in units) // SAMPLE_CHARACTERS))
+def _training_texts(units: Sequence[Unit], report: Callable[[int], None]) -> Iterator[str]:
+    """Yield the texts of train documents, or of every n-th if a vocabulary needs fewer."""
+    every = max(1, -(-sum(unit.characters for unit in units) // TRAINING_CHARACTERS))
     number = done = 0
     for unit in units:
         for document in unit.documents():
@@ -210,10 +212,10 @@ def _train_texts(units: Sequence[Unit], report: Callable[[int], None]) -> Iterat
         report(done)
 
 
-def _choose_phrases(settings: PhraseSettings, tokenizer: SubwordTokenizer, units: Sequence[Unit], work: Path) -> int:
-    """Merges the counts of all shards, in their order; writes the phrases, for workers and for a person to read."""
-    if (work / "phrases.npz").exists():
-        return len(load_chosen_phrases(work).hashes)
+def _choose_phrases(settings: PhraseSettings, tokenizer: SubwordTokenizer, units: Sequence[Unit], folder: Path) -> int:
+    """Merge the counts of all shards in order; write the chosen phrases, for workers and as a readable table."""
+    if (folder / "phrases.npz").exists():
+        return len(load_chosen_phrases(folder).hashes)
 
     def parts() -> Iterator[phrases.Counts]:
         for unit in units:
@@ -230,19 +232,19 @@ def _choose_phrases(settings: PhraseSettings, tokenizer: SubwordTokenizer, units
     lines = ["phrase\tcount\tnpmi\n"]
     rows = zip(chosen.places.tolist(), chosen.counts.tolist(), chosen.npmi.tolist(), strict=True)
     for (shard, first, end), count, npmi in rows:
-        phrase = _closed_up(tokenizer.decode(tokens(shard)[first:end]))
+        phrase = _join_unspaced(tokenizer.decode(tokens(shard)[first:end]))
         lines.append(f"{phrase}\t{count}\t{npmi:.4f}\n")
-    write_text(work / "set" / "phrases.tsv", "".join(lines), advice=ADVICE)
-    write_arrays(work / "phrases.npz", chosen._asdict(), advice=ADVICE)
+    write_text(folder / "set" / "phrases.tsv", "".join(lines), advice=ADVICE)
+    write_arrays(folder / "phrases.npz", chosen._asdict(), advice=ADVICE)
     return len(chosen.hashes)
 
 
-def _closed_up(text: str) -> str:
-    """`text` without the spaces that decoding puts between characters of scripts that have none: 物 理 学 -> 物理学."""
+def _join_unspaced(text: str) -> str:
+    """Remove the spaces that decoding inserts between characters of unspaced scripts: 物 理 学 -> 物理学."""
     if text.isascii():
         return text
     classes = character_classes(text)
     unspaced = ((classes & LETTER) > 0) & ((classes & JOINS) == 0)
     inner = range(1, len(text) - 1)
-    drop = {i for i in inner if text[i] == " " and unspaced[i - 1] and unspaced[i + 1]}
-    return "".join(character for i, character in enumerate(text) if i not in drop)
+    spaces = {i for i in inner if text[i] == " " and unspaced[i - 1] and unspaced[i + 1]}
+    return "".join(character for i, character in enumerate(text) if i not in spaces)

@@ -1,4 +1,4 @@
-"""What a set of shards is made from: whether shards that are there serve a recipe or belong to another one."""
+"""What a dataset is built from: whether existing shards match a recipe."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ernie2.shards.store import FORMAT, Shards
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 
 BUILD_VERSION = 4
-"""Goes up when the same input would give other shards."""
+"""Incremented when the same input gives different shards."""
 _NAMES = {"version": "the version of ernie2"}
 _INPUT = ("files", "gazetteer")
-"""Parts that are input files, not settings."""
+"""Parts that are input files instead of settings."""
 
 
-def digest_parts(recipe: Recipe, given: SubwordTokenizer | None, inputs: InputFiles) -> dict[str, str]:
-    """Return a SHA-256 for each thing the shards of a recipe depend on.
+def digest_parts(recipe: Recipe, loaded: SubwordTokenizer | None, inputs: InputFiles) -> dict[str, str]:
+    """Return a SHA-256 for each part that the shards of a recipe depend on.
 
-    version, corpora (their settings), files (path and content), tokenizer, knowledge, gazetteer, shards (settings).
-    `given` is the tokeniser that `tokenizer.file` names.
+    Parts: version, corpora (their settings), files (path and content), tokenizer, knowledge, gazetteer, shards
+    (settings). `loaded`: the tokeniser of `tokenizer.file`.
     """
     corpora = {name: [[file, inputs.states[file]] for file in files] for name, files in inputs.corpora.items()}
     gazetteer = inputs.gazetteer
     parts = {
-        **_settings_of(recipe),
-        "tokenizer": _tokenizer_of(recipe, given),
+        **_setting_parts(recipe),
+        "tokenizer": _tokenizer_part(recipe, loaded),
         "files": corpora,
         "gazetteer": None if gazetteer is None else [gazetteer, inputs.states[gazetteer]],
     }
@@ -40,7 +40,7 @@ def digest_parts(recipe: Recipe, given: SubwordTokenizer | None, inputs: InputFi
 
 
 def load_recipe_tokenizer(recipe: Recipe) -> SubwordTokenizer | None:
-    """Return the tokeniser that `tokenizer.file` names, None where one is trained. Raises `TokenizerError`."""
+    """Load the tokeniser of `tokenizer.file`; None if one is to be trained. Raises `TokenizerError`."""
     file = recipe.tokenizer.file
     return None if file is None else load_tokenizer(file, recipe.tokenizer.lowercase)
 
@@ -48,10 +48,10 @@ def load_recipe_tokenizer(recipe: Recipe) -> SubwordTokenizer | None:
 def find_matching_shards(
     folder: Path, parts: Mapping[str, str], states: Mapping[str, str], *, replace: bool = False
 ) -> Shards | None:
-    """Return the shards in `folder` where they are whole and were made from `parts`.
+    """Return the shards in `folder` if they are intact and were built from `parts`.
 
-    None where there are none, where damaged ones are to be made again from the same, and where others are to be
-    replaced. Raises `ShardError` for others unless `replace`; it names the input files of other `states`.
+    None if there are none, if damaged ones are to be rebuilt from the same parts, or if others are to be replaced.
+    Raises `ShardError` for others unless `replace`; it names the input files whose `states` differ.
     """
     if not (folder / "shards.json").exists():
         return None
@@ -68,29 +68,29 @@ def find_matching_shards(
     if replace:
         return None
     raise ShardError(
-        f"{folder} holds shards {_how_built(before, parts, before_states, states)}. Use another shards.folder, or "
-        "replace them with `ernie2 prepare RECIPE --replace`; runs trained on them may then not be resumed or "
-        "evaluated on them."
+        f"{folder} contains shards {_describe_change(before, parts, before_states, states)}. Use another "
+        "shards.folder, or replace them with `ernie2 prepare RECIPE --replace`; runs trained on the old shards can "
+        "then no longer be resumed or evaluated."
     )
 
 
 def check_settings(shards: Shards, recipe: Recipe) -> None:
-    """Raise `ShardError` where `shards` were made with other settings than `recipe` has; looks at no input files."""
+    """Raise `ShardError` if `shards` were built with other settings than `recipe` has; input files are not compared."""
     before = shards.facts.get("parts")
     if not isinstance(before, dict):  # written by hand, as tests and benchmarks do
         return
-    parts: dict[str, Any] = _settings_of(recipe)
-    with suppress(TokenizerError):  # gone like the corpora
-        parts["tokenizer"] = _tokenizer_of(recipe, load_recipe_tokenizer(recipe))
+    parts: dict[str, Any] = _setting_parts(recipe)
+    with suppress(TokenizerError):  # the file may be missing, like the corpora
+        parts["tokenizer"] = _tokenizer_part(recipe, load_recipe_tokenizer(recipe))
     now = {name: digest(value) for name, value in parts.items()}
     if different := _differing(before, now, now):
         raise ShardError(
-            f"{shards.folder} was made with other settings than the recipe has ({different}). Give the recipe it was "
-            "made with, choose another shards.folder, or make it again with `ernie2 prepare RECIPE --replace`."
+            f"{shards.folder} was built with other settings than the recipe has ({different}). Use the recipe it was "
+            "built with, choose another shards.folder, or rebuild it with `ernie2 prepare RECIPE --replace`."
         )
 
 
-def _settings_of(recipe: Recipe) -> dict[str, Any]:
+def _setting_parts(recipe: Recipe) -> dict[str, Any]:
     return {
         "version": [FORMAT, BUILD_VERSION],
         "corpora": {name: corpus.model_dump(exclude={"weight", "path"}) for name, corpus in recipe.corpora.items()},
@@ -99,14 +99,14 @@ def _settings_of(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _tokenizer_of(recipe: Recipe, given: SubwordTokenizer | None) -> Any:
-    return given.fingerprint if given is not None else recipe.tokenizer.model_dump(exclude={"max_unknown"})
+def _tokenizer_part(recipe: Recipe, loaded: SubwordTokenizer | None) -> Any:
+    return loaded.fingerprint if loaded is not None else recipe.tokenizer.model_dump(exclude={"max_unknown"})
 
 
-def _how_built(
+def _describe_change(
     before: Mapping[str, str], now: Mapping[str, str], before_states: Mapping[str, str], states: Mapping[str, str]
 ) -> str:
-    """How shards that do not serve were built, in words."""
+    """Describe how shards that do not match were built."""
     if not before:
         return "built by another version, or damaged ones"
     settings = _differing(before, now, [name for name in {**before, **now} if name not in _INPUT])
@@ -119,11 +119,11 @@ def _how_built(
 
 
 def _differing(before: Mapping[str, str], now: Mapping[str, str], names: Iterable[str] | None = None) -> str:
-    """The parts that differ, in words."""
+    """Return the names of the parts that differ, joined."""
     different = [name for name in names or {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(_NAMES.get(name, name) for name in different)
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a value, by its JSON."""
+    """Return the SHA-256 of a value's JSON."""
     return sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

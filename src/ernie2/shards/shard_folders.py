@@ -1,4 +1,4 @@
-"""Read folders of shards while nobody replaces them, and the tokeniser beside them."""
+"""Lock folders of shards for reading, and load the tokeniser beside them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 @contextmanager
 def locked_shards(shards: Shards) -> Iterator[None]:
-    """Keep `shards` from being replaced. Raises `ShardError` where they were since they were opened."""
-    with ExitStack() as held:
+    """Prevent `shards` from being replaced. Raises `ShardError` if they were replaced since they were opened."""
+    with ExitStack() as locks:
         for folder in shards.folders:
-            held.enter_context(reader_lock(folder))
+            locks.enter_context(reader_lock(folder))
         if Shards(*shards.folders).fingerprint != shards.fingerprint:
             raise ShardError(f"{shards.folder} was replaced while this command started. Run the same command again.")
         log_debug(f"reading shards in {', '.join(map(str, shards.folders))}, fingerprint {shards.fingerprint}")
@@ -27,9 +27,9 @@ def locked_shards(shards: Shards) -> Iterator[None]:
 
 
 def load_shards_tokenizer(shards: Shards) -> SubwordTokenizer:
-    """Return the tokeniser beside `shards`.
+    """Load the tokeniser beside `shards`.
 
-    Raises `ShardError` where its files are not those that were written, or give other ids than the shards have.
+    Raises `ShardError` if its files have changed, or its ids differ from those of the shards.
     """
     shards.verify_files(*TOKENIZER_FILES)
     file = shards.folder / "tokenizer.json"
@@ -37,11 +37,11 @@ def load_shards_tokenizer(shards: Shards) -> SubwordTokenizer:
         tokenizer = load_tokenizer(file)
     except TokenizerError as error:
         raise ShardError(
-            f"{error} The shards beside it cannot be used without it: run `ernie2 prepare` again."
+            f"{error} The shards beside it are unusable without it: run `ernie2 prepare` again."
         ) from error
     if tokenizer.fingerprint != shards.tokenizer_fingerprint:
         raise ShardError(
-            f"{file} is another tokeniser than the one these shards were made with ({tokenizer.fingerprint[:12]} for "
-            f"{shards.tokenizer_fingerprint[:12]}). Put that one back, or run `ernie2 prepare` again."
+            f"{file} is not the tokeniser of these shards (fingerprint {tokenizer.fingerprint[:12]}, expected "
+            f"{shards.tokenizer_fingerprint[:12]}). Restore that one, or run `ernie2 prepare` again."
         )
     return tokenizer

@@ -1,7 +1,6 @@
-"""The staging directory of `prepare`: its locks, and the progress its workers report.
+"""The staging directory of `prepare`: its locks, and the progress that workers report.
 
-Two runs never work in one folder, also where one was killed and workers it left behind are still at it: they notice
-and stop.
+Two runs never work in one folder. If a run was killed, its remaining workers notice that and stop.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ _RECORD_BYTES = 8
 
 
 class Stopped(Exception):
-    """The run that this worker belongs to has ended or was asked to stop."""
+    """The run of this worker has ended or requested a stop."""
 
 
 class StagingDirectory:
-    """The folder in which one run of `prepare` builds a dataset. It can be sent to another process.
+    """The folder in which one run of `prepare` builds a dataset. Can be pickled.
 
     Two files beside it are locked: `.prepare.lock` by the run that owns the shards folder, `.prepare.busy` by each
-    worker. Both locks end with their process, however it ends.
+    worker. The locks end with their processes, also with killed ones.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,11 +41,11 @@ class StagingDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the shards folder. Raises `FolderInUse` where another process does."""
+        """Lock the shards folder. Raises `FolderInUse` if another process has locked it."""
         with FolderLock(self.folder.parent, name=self._lock_file.name, alternative="choose another shards.folder"):
             with storage_errors(self.folder.parent, advice=ADVICE):
-                wait_until_free(self._busy_file)  # workers that a killed run left behind hold it until they notice
-                make_folder(self.folder)  # not before: the run that held the lock removes it at its end
+                wait_until_free(self._busy_file)  # locked by the workers of a killed run until they stop
+                make_folder(self.folder)  # after locking: the run before removes it at its end
                 remove(self.folder / "stop")
             try:
                 yield
@@ -55,31 +54,31 @@ class StagingDirectory:
 
     @contextmanager
     def worker_lock(self) -> Iterator[None]:
-        """Hold a worker's lock, for which the next run waits."""
+        """Lock a worker's file, on which the next run waits."""
         with nullcontext() if os.getpid() == self.owner else shared_lock(self._busy_file):
             self.check()
             yield
 
     def check(self) -> None:
-        """Raise `Stopped` where the run that holds the lock is gone or has asked to stop."""
+        """Raise `Stopped` if the owning run has ended or requested a stop."""
         if (self.folder / "stop").exists() or (os.getpid() != self.owner and not is_locked(self._lock_file)):
             raise Stopped
 
     def request_stop(self) -> None:
-        """Let all workers stop at their next `check`."""
-        with suppress(StorageError):  # workers end with their owner at the latest
+        """Make all workers stop at their next `check`."""
+        with suppress(StorageError):  # workers stop with their owner at the latest
             write_bytes(self.folder / "stop", b"")
 
     def advance(self, characters: int) -> None:
-        """Record that so many more characters are done, and `check`."""
+        """Record that `characters` more are done, and `check`."""
         append_bytes(self.folder / "progress", characters.to_bytes(_RECORD_BYTES, "little"))
         self.check()
 
     def reset_progress(self) -> None:
-        """Forget the progress of the stage before."""
+        """Discard the progress of the stage before."""
         write_bytes(self.folder / "progress", b"", advice=ADVICE)
 
     def progress(self) -> int:
-        """Characters recorded since `reset_progress`."""
+        """Return the characters recorded since `reset_progress`."""
         raw = (self.folder / "progress").read_bytes()
         return int(np.frombuffer(raw[: len(raw) // _RECORD_BYTES * _RECORD_BYTES], dtype="<u8").sum())

@@ -1,9 +1,9 @@
-"""Shards: annotated, tokenised documents as flat columns on disk; the one format everything downstream reads.
+"""Shards: annotated, tokenised documents as flat columns on disk; the only format that later stages read.
 
-A shard is a folder of `.npy` columns and a `shard.json` with counts and checksums, written atomically. T tokens,
-S sentences, P paragraphs, D documents of a shard; offsets are CSR (n + 1 entries, first 0):
+A shard is a folder of `.npy` columns and a `shard.json` with counts and checksums, written atomically. It has T tokens,
+S sentences, P paragraphs and D documents. Offsets are in CSR form (n + 1 entries, first 0):
 
-    tokens.npy           (T,) uint16, or uint32 for vocabularies above 65,536      piece ids
+    tokens.npy           (T,) uint16, or uint32 for vocabularies above 65,536      token ids
     flags.npy            (T,) uint8     bits WORD_START | CAPITALISED | CASED
     document_count.npy   (T,) uint16    how often this id occurs in its document
     sentences.npy        (S + 1,) int64 sentence → first token
@@ -12,13 +12,13 @@ S sentences, P paragraphs, D documents of a shard; offsets are CSR (n + 1 entrie
     spans_KIND.npy       (N, 2) int64   token runs of a kind, sorted, not overlapping, never across sentences
     spans_KIND_at.npy    (D + 1,) int64 document → first span
     split.npy            (D,) uint8     0 train, 1 held out
-    group.npy            (D,) uint64    hash of what keeps documents on one side of the split
-    label.npy            (D,) uint16    labelled pairs only: the class, counted in `labels` of shard.json
+    group.npy            (D,) uint64    hash of the group, which stays on one side of the split
+    label.npy            (D,) uint16    labelled pairs only: the class, an index into `labels` of shard.json
     names.json           the documents' ids
 
-A "document" of a shard is a section of at most `document_tokens` tokens of the user's document, split at paragraphs:
-counting a token's occurrences over a whole book would make nearly every word "occur elsewhere". A labelled pair is one
-document of exactly two paragraphs, its two texts, and is never split.
+A "document" of a shard is a section of at most `document_tokens` tokens of the user's document, split at paragraphs.
+Over an entire book nearly every word would "occur elsewhere". A labelled pair is one document of exactly two
+paragraphs, its two texts, and is never split.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ from ernie2.storage.json_files import read_json, read_versioned_json, write_chec
 Array = NDArray[Any]
 
 FORMAT = 2
-ADVICE = "Free space or choose another shards.folder, then run the same command again: finished work is kept."
-"""What to do where a set of shards cannot be written."""
+ADVICE = "Free space or choose another shards.folder, then run the same command again: finished work is reused."
+"""Advice if a dataset cannot be written."""
 WORD_START, CAPITALISED, CASED = 1, 2, 4
-"""Bits of `flags`: first piece of a word · the word begins with a capital · its script has case."""
+"""Bits of `flags`: first token of a word · the word begins with a capital · its script has case."""
 SPAN_KINDS = ("word", "phrase", "entity", "user")
-"""From weakest to strongest: where spans of two kinds overlap, the later kind wins."""
+"""From weakest to strongest: if spans of two kinds overlap, the later kind wins."""
 TRAIN, HELDOUT = 0, 1
 SPLITS = {"train": TRAIN, "heldout": HELDOUT}
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedDocument:
-    """One document of a shard; all offsets count from its own first token.
+    """One document of a shard; all offsets count from its first token.
 
     `tokens` (n,), `flags` (n,) uint8, `document_count` (n,) uint16; `sentences` (s + 1,) token offsets; `paragraphs`
-    (p + 1,) sentence numbers; `spans` kind → (k, 2) token runs; `group` tells documents of one origin. `label`: the
-    class of a labelled pair, whose two texts are its two paragraphs; None for text.
+    (p + 1,) sentence numbers; `spans` kind → (k, 2) token runs; `group`: hash that documents of one group share.
+    `label`: the class of a labelled pair, whose two texts are its two paragraphs; None for text.
     """
 
     name: str
@@ -85,12 +85,14 @@ class AnnotatedDocument:
 
 
 class Shard:
-    """One shard folder, opened without reading it: columns are memory-mapped."""
+    """One shard folder; columns are memory-mapped instead of loaded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = _read_facts(folder / "shard.json", folder)
-        columns = {name: _map(folder / f"{name}.npy", described) for name, described in self.facts["columns"].items()}
+        columns = {
+            name: _open_column(folder / f"{name}.npy", described) for name, described in self.facts["columns"].items()
+        }
         self.tokens, self.flags, self.document_count = (columns[c] for c in ("tokens", "flags", "document_count"))
         self.sentences, self.paragraphs, self.documents = (columns[c] for c in ("sentences", "paragraphs", "documents"))
         self.split, self.group = columns["split"], columns["group"]
@@ -100,22 +102,22 @@ class Shard:
             if f"spans_{kind}" in columns
         }
         self.labels: tuple[str, ...] = tuple(self.facts.get("labels", ()))
-        """Classes of the corpus this is a shard of, where it holds labelled pairs; empty for documents."""
+        """Classes of the corpus, for labelled pairs; empty for documents."""
         self.label: Array | None = columns.get("label")
-        """(D,) uint16 into `labels`; None for documents."""
+        """(D,) uint16 indices into `labels`; None for documents."""
 
     def __reduce__(self) -> tuple[type[Shard], tuple[Path]]:
-        """Another process opens the folder itself: columns are not copied."""
+        """Pickle the path only: another process opens the folder itself."""
         return Shard, (self.folder,)
 
     @cached_property
     def names(self) -> list[str]:
-        """The documents' ids."""
-        _compare(self.folder, self.facts["files"], _first_difference_now)
+        """Ids of the documents."""
+        _compare(self.folder, self.facts["files"], _uncached_first_mismatch)
         return read_json(self.folder / "names.json", list)
 
     def document(self, row: int) -> AnnotatedDocument:
-        """Returns document `row`, 0 ≤ row < D."""
+        """Return document `row`, 0 ≤ row < D."""
         first_paragraph, end_paragraph = self.documents[row : row + 2].tolist()
         paragraphs = self.paragraphs[first_paragraph : end_paragraph + 1]
         first_sentence, end_sentence = int(paragraphs[0]), int(paragraphs[-1])
@@ -139,7 +141,7 @@ class Shard:
         )
 
     def verify(self) -> None:
-        """Compare every file with its checksum, unless that was done and it has not changed since.
+        """Compare every file with its checksum, unless it is unchanged since the last comparison.
 
         Raises `ShardError` naming the first that differs.
         """
@@ -149,9 +151,9 @@ class Shard:
 
 @contextmanager
 def verify_on_error(corpora: Iterable[ShardedCorpus]) -> Iterator[None]:
-    """Where the body fails, compare the shards it read with their checksums first, and raise that they are damaged.
+    """If the body raises, compare the shards it read with their checksums, and raise `ShardError` if they are damaged.
 
-    Offsets and labels that damage has changed make code fail far from the file they came from.
+    Damaged offsets and labels make code fail far from the damaged file.
     """
     try:
         yield
@@ -162,7 +164,7 @@ def verify_on_error(corpora: Iterable[ShardedCorpus]) -> Iterator[None]:
 
 
 class ShardedCorpus:
-    """All shards of one corpus, with its documents numbered through, separately for train and held out."""
+    """All shards of one corpus; train and held-out documents are numbered separately across shards."""
 
     def __init__(self, name: str, facts: Mapping[str, Any], shards: Sequence[Shard]) -> None:
         self.name = name
@@ -177,12 +179,12 @@ class ShardedCorpus:
         self._outside_group: tuple[tuple[str, int], Array] | None = None
 
     def num_documents(self, split: str) -> int:
-        """Number of documents in `split` ("train" or "heldout")."""
+        """Return the number of documents in `split` ("train" or "heldout")."""
         ends = self._ends[SPLITS[split]]
         return ends[-1] if ends else 0
 
     def num_tokens(self, split: str) -> int:
-        """Number of tokens in `split`."""
+        """Return the number of tokens in `split`."""
         return self._num_tokens[SPLITS[split]]
 
     @cached_property
@@ -194,7 +196,7 @@ class ShardedCorpus:
         }
 
     def document(self, split: str, number: int) -> AnnotatedDocument:
-        """Returns document `number` of `split`, 0 ≤ number < num_documents(split)."""
+        """Return document `number` of `split`, 0 ≤ number < num_documents(split)."""
         code = SPLITS[split]
         ends = self._ends[code]
         shard = bisect_right(ends, number)
@@ -202,7 +204,7 @@ class ShardedCorpus:
         return self.shards[shard].document(int(self._rows[code][shard][row]))
 
     def documents_outside_group(self, split: str, group: int) -> Array:
-        """Numbers (k,) of the documents of `split` that are not of `group`; the last answer is kept."""
+        """Return the numbers (k,) of the documents of `split` outside `group`; the last result is cached."""
         if self._outside_group is None or self._outside_group[0] != (split, group):
             rows = zip(self.shards, self._rows[SPLITS[split]], strict=True)
             groups = np.concatenate([np.zeros(0, np.uint64), *(shard.group[at] for shard, at in rows)])
@@ -211,19 +213,19 @@ class ShardedCorpus:
 
 
 class Shards:
-    """Folders made by `ernie2 prepare`: corpora, the tokeniser, and what was counted on the way.
+    """Folders written by `ernie2 prepare`: corpora, the tokeniser, and recorded facts.
 
-    Mostly it is one. A task that is added later brings a folder of its own, and the earlier ones keep theirs: then the
-    corpora are those of all `folders` in their order, tokeniser and facts those of the first, and `fingerprint` is the
-    hash of the folders' fingerprints. A folder named twice is read once. Raises `ShardError` where a folder holds no
-    shards, the tokenisers differ, or two folders hold a corpus of one name.
+    Usually there is one folder. A task that is added later has a folder of its own. The corpora are then those of all
+    `folders` in order, tokeniser and facts those of the first, and `fingerprint` is the hash of the folders'
+    fingerprints. A folder named twice is read once. Raises `ShardError` if a folder has no shards, the tokenisers
+    differ, or two folders have a corpus of the same name.
     """
 
     def __init__(self, *folders: Path | str) -> None:
-        different: dict[Path, Path] = {}
+        unique: dict[Path, Path] = {}
         for folder in map(Path, folders):
-            different.setdefault(folder.resolve(), folder)
-        self.folders = tuple(different.values())
+            unique.setdefault(folder.resolve(), folder)
+        self.folders = tuple(unique.values())
         self.folder = self.folders[0]
         all_facts = [_read_facts(folder / "shards.json", folder) for folder in self.folders]
         self.tokenizer_fingerprint = str(all_facts[0]["tokenizer"])
@@ -238,22 +240,22 @@ class Shards:
     def _add(self, folder: Path, facts: Mapping[str, Any]) -> None:
         if facts["tokenizer"] != self.tokenizer_fingerprint:
             raise ShardError(
-                f"{folder} was made with another tokeniser ({facts['tokenizer'][:12]}) than {self.folder} "
+                f"{folder} was built with another tokeniser ({facts['tokenizer'][:12]}) than {self.folder} "
                 f"({self.tokenizer_fingerprint[:12]}): its ids mean other tokens. Prepare it again with "
                 f"tokenizer.train=null tokenizer.file={self.folder / 'tokenizer.json'}."
             )
         for name, described in facts["corpora"].items():
             if name in self.corpora:
                 raise ShardError(
-                    f"{self.corpora[name].shards[0].folder.parents[1]} and {folder} both hold a corpus {name!r}. Give "
-                    "the new one another name under `corpora` in its recipe, and prepare it into a folder without the "
-                    "old ones."
+                    f"{self.corpora[name].shards[0].folder.parents[1]} and {folder} both have a corpus {name!r}. "
+                    "Rename the new one under `corpora` in its recipe, and prepare it into a folder without the old "
+                    "ones."
                 )
             shards = [Shard(folder / name / shard) for shard in described["shards"]]
             for shard in shards:
                 if shard.facts["tokenizer"] != self.tokenizer_fingerprint:
                     raise ShardError(
-                        f"{shard.folder} was made with another tokeniser ({shard.facts['tokenizer'][:12]}) than "
+                        f"{shard.folder} was built with another tokeniser ({shard.facts['tokenizer'][:12]}) than "
                         f"{folder} ({self.tokenizer_fingerprint[:12]}). Run `ernie2 prepare` into a new folder."
                     )
             _compare_named(folder, facts, *(f"{name}/{shard}/shard.json" for shard in described["shards"]))
@@ -261,17 +263,17 @@ class Shards:
         _compare_named(folder, facts, "phrases.tsv")
 
     def verify_files(self, *names: str) -> None:
-        """Compare files of the (first) folder with the checksums in its shards.json.
+        """Compare files of the first folder with the checksums in its shards.json.
 
-        Raises `ShardError` naming one that differs. Files that shards.json does not name are passed over.
+        Raises `ShardError` naming one that differs. Files without a checksum are skipped.
         """
         _compare_named(self.folder, self.facts, *names)
 
 
 def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str], facts: Mapping[str, Any]) -> None:
-    """Write a shard atomically, in place of one that is there. Raises `StorageError`.
+    """Write a shard atomically; replace an existing one. Raises `StorageError`.
 
-    `facts` holds "tokenizer" and "corpus", for labelled pairs also "labels", the names that the column label counts in.
+    `facts`: "tokenizer" and "corpus", for labelled pairs also "labels", the names of the classes.
     """
     with staged_folder(folder, replace=True, advice=ADVICE) as staging:
         described = {name: _save(staging, name, column) for name, column in sorted(columns.items())}
@@ -283,7 +285,7 @@ def write_shard(folder: Path, columns: Mapping[str, Array], names: Sequence[str]
 
 
 def add_columns(folder: Path, columns: Mapping[str, Array]) -> None:
-    """Add columns to a shard, or replace them: files first, `shard.json` last, so a kill in between harms nothing."""
+    """Add columns to a shard, or replace them: files first, `shard.json` last, so that a kill does no damage."""
     facts = _read_facts(folder / "shard.json", folder)
     with staged_files(folder, (*(f"{name}.npy" for name in columns), "shard.json"), advice=ADVICE) as staging:
         described = {name: _save(staging, name, column) for name, column in columns.items()}
@@ -292,7 +294,7 @@ def add_columns(folder: Path, columns: Mapping[str, Array]) -> None:
 
 
 def span_columns(kind: str, runs: Array, documents: Array) -> dict[str, Array]:
-    """The two columns of a kind of spans: `runs` (N, 2), sorted, and where each document's begin.
+    """Return the two columns of a kind of spans: `runs` (N, 2), sorted, and where each document's begin.
 
     `documents` (D + 1,) are token offsets. [[1, 3], [7, 8]] of documents [0, 5, 9] begin at [0, 1, 2].
     """
@@ -301,38 +303,38 @@ def span_columns(kind: str, runs: Array, documents: Array) -> dict[str, Array]:
 
 
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
-    """uint16 where every id fits, else uint32."""
+    """Return uint16 if every id fits, else uint32."""
     return np.uint16 if vocab_size <= 65_536 else np.uint32
 
 
 def _save(folder: Path, name: str, column: Array) -> dict[str, Any]:
-    """Write a column and describe it."""
+    """Write a column; return its description."""
     write_array(folder / f"{name}.npy", column)
     return {"dtype": str(column.dtype), "shape": list(column.shape), "sha256": checksum(folder / f"{name}.npy")}
 
 
-def _map(file: Path, described: Mapping[str, Any]) -> Array:
-    """A column, mapped; raises `ShardError` where it is not of the form, or not as long, as `described`."""
+def _open_column(file: Path, described: Mapping[str, Any]) -> Array:
+    """Memory-map a column. Raises `ShardError` if its dtype or shape differs from `described`."""
     try:
         # np.asarray drops the memmap subclass, whose slices cost ten times as much
         column = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
         if list(column.shape) != described["shape"] or str(column.dtype) != described["dtype"]:
             raise ValueError(f"{column.dtype} {list(column.shape)} for {described['dtype']} {described['shape']}")
-    except Exception as error:  # numpy parses the header as Python, and a damaged one fails in any way
+    except Exception as error:  # numpy parses the header as Python, so a damaged one can raise anything
         raise _damaged(file, f"cannot be read ({str(error) or type(error).__name__})") from error
     return column
 
 
-_AGAIN = "Run `ernie2 prepare RECIPE --replace` to make them again."
-_Difference = Callable[[Path, Mapping[str, str]], str | None]
+_PREPARE_AGAIN = "Run `ernie2 prepare RECIPE --replace` to rebuild them."
+_Comparison = Callable[[Path, Mapping[str, str]], str | None]
 
 
-def _first_difference_now(folder: Path, expected: Mapping[str, str]) -> str | None:
-    """`first_mismatch`, also of files that fitted before."""
+def _uncached_first_mismatch(folder: Path, expected: Mapping[str, str]) -> str | None:
+    """Like `first_mismatch`, but compare all files again."""
     return next((name for name, value in expected.items() if checksum(folder / name) != value), None)
 
 
-def _compare(folder: Path, expected: Mapping[str, str], difference: _Difference) -> None:
+def _compare(folder: Path, expected: Mapping[str, str], difference: _Comparison) -> None:
     """Raise `ShardError` naming the first file that differs from its checksum."""
     try:
         differing = difference(folder, expected)
@@ -344,22 +346,22 @@ def _compare(folder: Path, expected: Mapping[str, str], difference: _Difference)
 
 def _compare_named(folder: Path, facts: Mapping[str, Any], *names: str) -> None:
     files = facts.get("files", {})
-    _compare(folder, {name: files[name] for name in names if name in files}, _first_difference_now)
+    _compare(folder, {name: files[name] for name in names if name in files}, _uncached_first_mismatch)
 
 
 def _damaged(file: Path, how: str) -> ShardError:
-    return ShardError(f"{file} {how}: the shards are damaged. {_AGAIN}")
+    return ShardError(f"{file} {how}: the shards are damaged. {_PREPARE_AGAIN}")
 
 
 def _read_facts(file: Path, folder: Path) -> dict[str, Any]:
-    def other(found: object) -> ShardError:
-        older = " (ernie2 0.1 wrote it)" if found == 1 else ""
-        return ShardError(f"{file} has format {found!r}{older}; this version reads {FORMAT}. {_AGAIN}")
+    def wrong_format(number: object) -> ShardError:
+        older = " (ernie2 0.1 wrote it)" if number == 1 else ""
+        return ShardError(f"{file} has format {number!r}{older}; this version reads {FORMAT}. {_PREPARE_AGAIN}")
 
     try:
-        return read_versioned_json(file, FORMAT, other)
+        return read_versioned_json(file, FORMAT, wrong_format)
     except (FileNotFoundError, NotADirectoryError):
         state = "is not a folder of shards" if folder.exists() else "does not exist"
-        raise ShardError(f"{folder} {state} (no {file.name}). `ernie2 prepare RECIPE` makes one.") from None
+        raise ShardError(f"{folder} {state} (no {file.name}). Run `ernie2 prepare RECIPE` first.") from None
     except DamagedFile as error:
-        raise ShardError(f"{error} {_AGAIN}") from error
+        raise ShardError(f"{error} {_PREPARE_AGAIN}") from error

@@ -1,9 +1,9 @@
-"""The tokeniser: text to word-piece ids with the characters they stand for.
+"""The tokeniser: text → token ids with character offsets.
 
-Any `tokenizers` model serves that has the five special tokens and gives offsets; vocabularies of BERT and ERNIE become
-a WordPiece model with BERT's rules, as the files beside them say (`tokenizer_config`). The five special tokens written
-out in a text, such as "[MASK]", are ordinary text here: a corpus cannot smuggle them in. Tokens that were added to a
-vocabulary, such as the markers of entities, are found in texts, as in transformers.
+Any `tokenizers` model can be used that has the five special tokens and gives offsets. Vocabularies of BERT and ERNIE
+become a WordPiece model with BERT's rules, configured by the files beside them (`tokenizer_config`). The five special
+tokens spelled out in a text, such as "[MASK]", are encoded as ordinary text, so a corpus cannot inject them. Tokens
+that were added to a vocabulary, such as entity markers, are matched in texts, as in transformers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from ernie2.shards.vocabulary import train_vocabulary
 from ernie2.storage.atomic import staged_files, write_text
 
 _UNUSED = re.compile(r"\[unused\d+\]")
-_CASED_LETTERS = "abcdefghijklmnopqrstuvwxyzαβγδεабвгд"
-_PROBE = "Ab cd, é文😀 12"
+_CASE_PROBE = "abcdefghijklmnopqrstuvwxyzαβγδεабвгд"
+_OFFSET_PROBE = "Ab cd, é文😀 12"
 
 
 class SubwordTokenizer:
@@ -68,28 +68,28 @@ class SubwordTokenizer:
         tokenizer: Tokenizer,
         where: str = "this tokeniser",
         *,
-        companions: TokenizerConfig | None = None,
+        config: TokenizerConfig | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        """Takes over `tokenizer`; raises `TokenizerError`, naming `where`, if special tokens or offsets are missing.
+        """Wrap `tokenizer`; raise `TokenizerError`, naming `where`, if special tokens or offsets are missing.
 
-        `companions`: what the files beside it said; they name its special tokens and are written back by `save`.
+        `config`: content of the files beside it; it names the special tokens and is written back by `save`.
         """
-        companions = companions or TokenizerConfig()
+        config = config or TokenizerConfig()
         described: dict[str, Any] = json.loads(tokenizer.to_str())
-        roles = find_special_tokens(tokenizer.get_vocab(with_added_tokens=True), companions.roles, where)
-        # added special tokens are found in texts, those of the five roles are not
-        self._markers = frozenset(
+        roles = find_special_tokens(tokenizer.get_vocab(with_added_tokens=True), config.roles, where)
+        # added special tokens are matched in texts, those of the five roles are not
+        self._matched = frozenset(
             entry["content"]
             for entry in described["added_tokens"]
             if entry["special"] and entry["content"] not in roles.values()
         )
-        if self._markers:
-            tokenizer = Tokenizer.from_str(json.dumps(_with_special(described, self._markers, special=False)))
+        if self._matched:
+            tokenizer = Tokenizer.from_str(json.dumps(_mark_special(described, self._matched, special=False)))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
-        self._tokenizer, self._companions, self.notes = tokenizer, companions, tuple(notes)
+        self._tokenizer, self._loaded_config, self.notes = tokenizer, config, tuple(notes)
         described = json.loads(tokenizer.to_str())
         canonical = json.dumps(described, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
@@ -101,7 +101,7 @@ class SubwordTokenizer:
             setattr(self, f"{role}_id", vocabulary[token])
         self._roles = roles
         added = {entry["id"] for entry in described["added_tokens"] if entry["special"]}
-        self.special_ids = frozenset({*added, *(vocabulary[token] for token in (*roles.values(), *self._markers))})
+        self.special_ids = frozenset({*added, *(vocabulary[token] for token in (*roles.values(), *self._matched))})
         self.ordinary_ids: NDArray[np.int64] = np.array(
             [
                 identity
@@ -119,32 +119,32 @@ class SubwordTokenizer:
         self._is_wordpiece = described["model"].get("type") == "WordPiece"
         self.splits_at_punctuation = _splits_at_punctuation(described)
         self._check_offsets(where)
-        letters = self.encode_batch([*_CASED_LETTERS, *_CASED_LETTERS.upper()])
+        letters = self.encode_batch([*_CASE_PROBE, *_CASE_PROBE.upper()])
         half = len(letters) // 2
         self.cased = any(low.ids != high.ids for low, high in zip(letters[:half], letters[half:], strict=True))
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encodings of `texts` with offsets in characters of the texts, without special tokens.
+        """Encode `texts` without special tokens; offsets are in characters of each text.
 
-        Paragraphs and documents of up to some 10,000 characters are encoded fastest; texts of 100,000 take half as long
-        again. `token_columns` turns the result into arrays. What is cleaned away, such as a combining accent that ends
-        a word, lies in no token.
+        Encoding is fastest for texts up to 10,000 characters; texts of 100,000 take 50 % longer per character.
+        `token_columns` converts the result to arrays. Removed characters, such as a combining accent at the end of a
+        word, are in no token.
         """
         encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return encodings
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` as far as it can be told from them, special tokens written out."""
+        """Return the text of `ids`, approximately, special tokens spelled out."""
         text: str = self._tokenizer.decode([int(identity) for identity in ids], skip_special_tokens=False)
         return text
 
     def save(self, folder: str | Path, max_length: int | None = None) -> None:
-        """Write vocab.txt (of WordPiece), tokenizer_config.json and tokenizer.json: what `AutoTokenizer` reads.
+        """Write vocab.txt (WordPiece only), tokenizer_config.json and tokenizer.json for `AutoTokenizer`.
 
-        `max_length`: tokens a sequence may have, written as `model_max_length` unless a smaller one was read. The files
-        are staged together, and tokenizer.json is renamed last: where it is, all are. Raises `StorageError`.
+        `max_length`: tokens per sequence, written as `model_max_length` unless the loaded one is smaller. The files are
+        staged together and tokenizer.json is renamed last: if it exists, so do the others. Raises `StorageError`.
         """
-        described = self._described()
+        described = self._to_json()
         files: dict[str, str] = {}
         if self._is_wordpiece:
             files[VOCABULARY] = "".join(f"{token}\n" for token in self.tokens[: self._model_size])
@@ -155,8 +155,8 @@ class SubwordTokenizer:
                 write_text(staging / name, content)
 
     def _config(self, described: Mapping[str, Any], max_length: int | None) -> dict[str, Any]:
-        """What tokenizer_config.json is to say."""
-        carried = dict(self._companions.config)
+        """Return the content of tokenizer_config.json."""
+        carried = dict(self._loaded_config.other_keys)
         known = carried.get("model_max_length")
         if max_length is not None:
             smaller = isinstance(known, int | float) and 0 < known < max_length
@@ -166,36 +166,36 @@ class SubwordTokenizer:
         elif self._is_wordpiece or "tokenizer_class" not in carried:
             carried["tokenizer_class"] = "PreTrainedTokenizerFast"
         carried |= {f"{role}_token": token for role, token in self._roles.items()}
-        if self._markers:
-            carried[EXTRA] = sorted(self._markers, key=self.tokens.index)
+        if self._matched:
+            carried[EXTRA] = sorted(self._matched, key=self.tokens.index)
         return carried | {"added_tokens_decoder": added_tokens_decoder(described)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process makes it again of the tokeniser, which alone would forget how it treats special tokens."""
-        tokenizer = Tokenizer.from_str(json.dumps(self._described()))
-        return partial(SubwordTokenizer, companions=self._companions, notes=self.notes), (tokenizer,)
+        """Pickle as JSON: a pickled `Tokenizer` would lose its handling of special tokens."""
+        tokenizer = Tokenizer.from_str(json.dumps(self._to_json()))
+        return partial(SubwordTokenizer, config=self._loaded_config, notes=self.notes), (tokenizer,)
 
-    def _described(self) -> dict[str, Any]:
-        """The tokeniser as JSON, its added special tokens marked as such."""
-        return _with_special(json.loads(self._tokenizer.to_str()), self._markers, special=True)
+    def _to_json(self) -> dict[str, Any]:
+        """Return the tokeniser as JSON, with its added special tokens marked as special."""
+        return _mark_special(json.loads(self._tokenizer.to_str()), self._matched, special=True)
 
     def _check_offsets(self, where: str) -> None:
-        (encoding,) = self.encode_batch([_PROBE])
+        (encoding,) = self.encode_batch([_OFFSET_PROBE])
         offsets, words = encoding.offsets, encoding.word_ids
         starts = [start for start, _ in offsets]
-        sound = starts == sorted(starts) and all(0 <= start <= end <= len(_PROBE) for start, end in offsets)
-        if not sound or None in words or not any(end > start for start, end in offsets):
+        valid = starts == sorted(starts) and all(0 <= start <= end <= len(_OFFSET_PROBE) for start, end in offsets)
+        if not valid or None in words or not any(end > start for start, end in offsets):
             raise TokenizerError(
-                f"{where} does not say which characters its tokens stand for; case labels and knowledge spans need "
-                "that, so take a tokeniser with offsets."
+                f"{where} gives no character offsets, which case labels and knowledge spans need; use a tokeniser with "
+                "offsets."
             )
 
 
 class TokenColumns(NamedTuple):
-    """What several encodings hold, end to end: T tokens in E encodings.
+    """Several encodings, concatenated: T tokens in E encodings.
 
     `ids` (T,) int32; `starts`, `ends` (T,) int32: characters of the encoding's own text; `word_starts` (T,) bool:
-    whether a word begins here; `counts` (E,) int32: tokens of every encoding.
+    whether a word begins here; `counts` (E,) int32: tokens per encoding.
     """
 
     ids: NDArray[np.int32]
@@ -206,10 +206,9 @@ class TokenColumns(NamedTuple):
 
 
 def token_columns(encodings: Sequence[Encoding]) -> TokenColumns:
-    """The columns of many encodings end to end, about 40 ms per MB of text.
+    """Concatenate encodings to arrays, about 40 ms per MB of text.
 
-    Every offset is a new tuple, and the collector would search them all again and again for cycles that cannot be
-    there: it rests meanwhile, which halves the time.
+    Garbage collection is paused: it would scan the millions of new offset tuples repeatedly and double the time.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -234,27 +233,27 @@ def token_columns(encodings: Sequence[Encoding]) -> TokenColumns:
 
 
 def load_tokenizer(path: str | Path, lowercase: bool | None = None) -> SubwordTokenizer:
-    """The tokeniser of a BERT vocab.txt, an ERNIE `token<TAB>id` file, a `tokenizers` JSON, or a folder that holds one.
+    """Load a BERT vocab.txt, an ERNIE `token<TAB>id` file, a `tokenizers` JSON, or a folder with one of these.
 
-    tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it are read too, as transformers reads
-    them. `lowercase` is for vocabulary files; None: as the files beside it say, and where they do not, whether the
-    vocabulary itself has no capital letters. A JSON says itself what it does, except where tokenizer_config.json
-    contradicts it. What is guessed, contradicted or passed over stands in `notes`. Takes any fsspec URL.
+    tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it are read as transformers reads them.
+    `lowercase` applies to vocabulary files. With None, the files beside it decide, else whether the vocabulary has no
+    capital letters. A JSON contains its own settings, but tokenizer_config.json has priority. `notes` lists guesses,
+    contradictions and ignored settings. `path` can be any fsspec URL.
 
-    Raises `TokenizerError` for a file that is missing, of no known form, not UTF-8, or without all special tokens.
+    Raises `TokenizerError` for a file that is missing, of unknown format, not UTF-8, or without all special tokens.
     """
-    tokenizer, companions, notes = read_tokenizer(str(path), lowercase)
-    return SubwordTokenizer(tokenizer, str(path), companions=companions, notes=notes)
+    tokenizer, config, notes = read_tokenizer(str(path), lowercase)
+    return SubwordTokenizer(tokenizer, str(path), config=config, notes=notes)
 
 
 def train_tokenizer(texts: Iterator[str], vocab_size: int, lowercase: bool = True) -> SubwordTokenizer:
-    """A WordPiece tokeniser of at most `vocab_size` tokens trained on `texts`; the same texts always give the same."""
+    """Train a WordPiece tokeniser of at most `vocab_size` tokens on `texts`; deterministic."""
     where = "the trained vocabulary"
     return SubwordTokenizer(bert_tokenizer(train_vocabulary(texts, vocab_size, lowercase), lowercase, where)[0], where)
 
 
-def _with_special(described: dict[str, Any], tokens: frozenset[str], *, special: bool) -> dict[str, Any]:
-    """The JSON of a tokeniser in which the added `tokens` are special, or are not."""
+def _mark_special(described: dict[str, Any], tokens: frozenset[str], *, special: bool) -> dict[str, Any]:
+    """Return the JSON of a tokeniser with the added `tokens` marked as special, or not."""
     entries = [
         entry | {"special": special} if entry["content"] in tokens else entry for entry in described["added_tokens"]
     ]
@@ -262,7 +261,7 @@ def _with_special(described: dict[str, Any], tokens: frozenset[str], *, special:
 
 
 def _splits_at_punctuation(described: dict[str, Any]) -> bool:
-    """Whether the tokeniser with this JSON follows BERT's rules, under which nothing looks across such a mark."""
+    """Return whether the tokeniser with this JSON follows BERT's rules, which split at every such mark."""
     normalizer, splitter = described["normalizer"], described["pre_tokenizer"]
     return (
         (normalizer is None or normalizer.get("type") == "BertNormalizer")

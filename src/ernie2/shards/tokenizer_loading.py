@@ -1,4 +1,4 @@
-"""From the files of a tokeniser to a `tokenizers.Tokenizer` that encodes as transformers does with the same files."""
+"""Load the files of a tokeniser as a `tokenizers.Tokenizer` that encodes as transformers does with the same files."""
 
 from __future__ import annotations
 
@@ -32,43 +32,43 @@ from ernie2.shards.vocabulary import (
 )
 
 JSON, VOCABULARY = "tokenizer.json", "vocab.txt"
-LOST = 0.01
-"""Case is kept for a vocabulary where lower-casing loses at least this share of its tokens with case or accents."""
+LOSS_LIMIT = 0.01
+"""Case is preserved for a vocabulary if lower-casing loses at least this share of tokens with case or accents."""
 
 
 def read_tokenizer(where: str, lowercase: bool | None) -> tuple[Tokenizer, TokenizerConfig, list[str]]:
-    """The tokeniser of `load_tokenizer`, the files beside it, and notes on what was guessed or passed over."""
+    """Return the tokeniser of `load_tokenizer`, the files beside it, and notes on guesses and ignored settings."""
     text, read = _read(where)
-    companions = read_tokenizer_config(read, where)
+    config = read_tokenizer_config(read, where)
     if text.lstrip().startswith("{") or where.endswith(f"/{JSON}"):
-        tokenizer, notes = _from_json(text, where, companions, lowercase)
-        return tokenizer, companions, notes
+        tokenizer, notes = _from_json(text, where, config, lowercase)
+        return tokenizer, config, notes
     vocabulary, notes = read_vocabulary(text, where)
-    lowercase, told = _case_of(vocabulary, companions, lowercase, where)
-    tokenizer, more = bert_tokenizer(vocabulary, lowercase, where, companions)
-    return tokenizer, companions, [*notes, *companions.notes, *told, *more]
+    lowercase, case_notes = _choose_lowercase(vocabulary, config, lowercase, where)
+    tokenizer, more = bert_tokenizer(vocabulary, lowercase, where, config)
+    return tokenizer, config, [*notes, *config.notes, *case_notes, *more]
 
 
 def bert_tokenizer(
-    vocabulary: dict[str, int], lowercase: bool, where: str, companions: TokenizerConfig | None = None
+    vocabulary: dict[str, int], lowercase: bool, where: str, config: TokenizerConfig | None = None
 ) -> tuple[Tokenizer, list[str]]:
-    """A WordPiece tokeniser with BERT's rules, and notes. Raises `TokenizerError` where special tokens are missing."""
-    companions = companions or TokenizerConfig()
-    stated = {key: value for key, value in companions.normalizer.items() if key != "lowercase" and value is not None}
+    """Return a WordPiece tokeniser with BERT's rules, and notes. Raises `TokenizerError` for lack of special tokens."""
+    config = config or TokenizerConfig()
+    stated = {key: value for key, value in config.normalizer.items() if key != "lowercase" and value is not None}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS))
     tokenizer.normalizer = bert_normalizer(
         lowercase, stated.get("strip_accents"), stated.get("handle_chinese_chars", True)
     )
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.decoder = WordPieceDecoder()
-    described = json.loads(tokenizer.to_str())
-    notes = add_tokens(described, companions.added, where)
+    settings = json.loads(tokenizer.to_str())
+    notes = add_tokens(settings, config.added, where)
     roles = find_special_tokens(
-        {**vocabulary, **{entry["content"]: 0 for entry in described["added_tokens"]}}, companions.roles, where
+        {**vocabulary, **{entry["content"]: 0 for entry in settings["added_tokens"]}}, config.roles, where
     )
-    described["model"]["unk_token"] = roles["unk"]
-    notes += add_tokens(described, tuple(map(AddedToken, roles.values())), where)
-    tokenizer = Tokenizer.from_str(json.dumps(described))
+    settings["model"]["unk_token"] = roles["unk"]
+    notes += add_tokens(settings, tuple(map(AddedToken, roles.values())), where)
+    tokenizer = Tokenizer.from_str(json.dumps(settings))
     ids = tokenizer.get_vocab()
     cls, sep = roles["cls"], roles["sep"]
     tokenizer.post_processor = TemplateProcessing(
@@ -79,17 +79,15 @@ def bert_tokenizer(
     return tokenizer, notes
 
 
-def _from_json(
-    text: str, where: str, companions: TokenizerConfig, lowercase: bool | None
-) -> tuple[Tokenizer, list[str]]:
+def _from_json(text: str, where: str, config: TokenizerConfig, lowercase: bool | None) -> tuple[Tokenizer, list[str]]:
     notes: list[str] = []
     try:
-        described = json.loads(Tokenizer.from_str(text).to_str())
-        _check_model(json.loads(text)["model"], companions, where)  # as written: the library drops what comes twice
-        notes += add_tokens(described, companions.added, where)
-        if bert_keys(described):
-            notes += _follow(described["normalizer"], companions, lowercase, where)
-        tokenizer = Tokenizer.from_str(json.dumps(described))
+        settings = json.loads(Tokenizer.from_str(text).to_str())
+        _check_model(json.loads(text)["model"], config, where)  # from the text: the library drops duplicates
+        notes += add_tokens(settings, config.added, where)
+        if bert_keys(settings):
+            notes += _apply_config(settings["normalizer"], config, lowercase, where)
+        tokenizer = Tokenizer.from_str(json.dumps(settings))
     except TokenizerError:
         raise
     except Exception as error:  # the binding raises bare Exception
@@ -97,15 +95,15 @@ def _from_json(
     return tokenizer, notes
 
 
-def _check_model(model: Mapping[str, Any], companions: TokenizerConfig, where: str) -> None:
-    """Raise `TokenizerError` for ids that two tokens share, for wide gaps in them, and for another kind than stated."""
+def _check_model(model: Mapping[str, Any], config: TokenizerConfig, where: str) -> None:
+    """Raise `TokenizerError` for duplicate ids, wide gaps between ids, and another model type than configured."""
     kind, vocabulary = model.get("type", "WordPiece"), model.get("vocab")
-    if companions.bert and kind != "WordPiece":
+    if config.is_bert and kind != "WordPiece":
         raise TokenizerError(
-            f"{where} is a {kind} tokeniser, but the {CONFIG} beside it names one of BERT's kind; take the files "
-            "of one tokeniser."
+            f"{where} is a {kind} tokeniser, but the {CONFIG} beside it names a BERT tokeniser; use the files of one "
+            "tokeniser."
         )
-    if not isinstance(vocabulary, dict):  # a list of pieces: the id is the place
+    if not isinstance(vocabulary, dict):  # a list of tokens: the id is the index
         return
     owners: dict[int, str] = {}
     for token, identity in vocabulary.items():
@@ -115,11 +113,11 @@ def _check_model(model: Mapping[str, Any], companions: TokenizerConfig, where: s
         raise TokenizerError(f"{where} is damaged: its largest id is {last:,}, with {len(owners):,} tokens.")
 
 
-def _follow(normalizer: dict[str, Any], companions: TokenizerConfig, lowercase: bool | None, where: str) -> list[str]:
-    """Changes BERT's normalizer to what tokenizer_config.json says, which counts for transformers; returns notes."""
+def _apply_config(normalizer: dict[str, Any], config: TokenizerConfig, lowercase: bool | None, where: str) -> list[str]:
+    """Apply tokenizer_config.json, which has priority in transformers, to BERT's normalizer; return notes."""
     notes = []
     for key, theirs in BERT_KEYS.items():
-        stated = companions.normalizer.get(theirs, normalizer[theirs])
+        stated = config.normalizer.get(theirs, normalizer[theirs])
         if stated == normalizer[theirs] or (stated is None and theirs != "strip_accents"):
             continue
         if theirs == "strip_accents" and bool(normalizer["lowercase"] if stated is None else stated) == bool(
@@ -127,34 +125,34 @@ def _follow(normalizer: dict[str, Any], companions: TokenizerConfig, lowercase: 
         ):
             continue  # None means: as lowercase
         notes.append(f"{where}: its {theirs} is {json.dumps(normalizer[theirs])}, but the {CONFIG} beside it says "
-                     f"{key}={json.dumps(stated)}, which counts.")  # fmt: skip
+                     f"{key}={json.dumps(stated)}, which is used.")  # fmt: skip
         normalizer[theirs] = stated
     if lowercase is not None and lowercase != normalizer["lowercase"]:
         notes.append(f"{where}: tokenizer.lowercase is for lists of tokens; this file says "
-                     f"lowercase={json.dumps(normalizer['lowercase'])}, which counts.")  # fmt: skip
+                     f"lowercase={json.dumps(normalizer['lowercase'])}, which is used.")  # fmt: skip
     return notes
 
 
 def find_special_tokens(vocabulary: Mapping[str, int], named: Mapping[str, str], where: str) -> dict[str, str]:
-    """role → its token: the one named beside the vocabulary, else one of the usual names that is there."""
-    found, missing = {}, []
+    """Return role → token: the one named beside the vocabulary, else the first usual name in the vocabulary."""
+    tokens, missing = {}, []
     for role, names in ROLES.items():
         present = [name for name in (named.get(role), *names) if name in vocabulary]
         if present:
-            found[role] = str(present[0])
+            tokens[role] = str(present[0])
         else:
             missing.append(f"{names[0]} (nor {' nor '.join(names[1:])})")
     if missing:
         raise TokenizerError(
             f"{where}: the vocabulary of {len(vocabulary)} tokens has no {', no '.join(missing)}; pre-training "
-            "needs all five special tokens, so add what is missing or take another vocabulary."
+            "needs all five special tokens. Add the missing ones or use another vocabulary."
         )
-    return found
+    return tokens
 
 
-def bert_keys(described: Mapping[str, Any]) -> dict[str, bool | None]:
-    """The settings of BERT's rules as tokenizer_config.json has them, empty for a tokeniser of other rules."""
-    normalizer, splitter, model = described["normalizer"] or {}, described["pre_tokenizer"] or {}, described["model"]
+def bert_keys(settings: Mapping[str, Any]) -> dict[str, bool | None]:
+    """Return BERT's normalizer settings by their keys in tokenizer_config.json; empty for other rules than BERT's."""
+    normalizer, splitter, model = settings["normalizer"] or {}, settings["pre_tokenizer"] or {}, settings["model"]
     bert = (
         normalizer.get("type") == "BertNormalizer"
         and normalizer["clean_text"]
@@ -166,30 +164,30 @@ def bert_keys(described: Mapping[str, Any]) -> dict[str, bool | None]:
     return {key: normalizer[theirs] for key, theirs in BERT_KEYS.items()} if bert else {}
 
 
-def _case_of(
-    vocabulary: Mapping[str, int], companions: TokenizerConfig, asked: bool | None, where: str
+def _choose_lowercase(
+    vocabulary: Mapping[str, int], config: TokenizerConfig, requested: bool | None, where: str
 ) -> tuple[bool, list[str]]:
-    """Whether text is lower-cased for a vocabulary file, and what there is to say about it."""
-    stated = companions.normalizer.get("lowercase")
+    """Return whether text is lower-cased for a vocabulary file, and notes."""
+    stated = config.normalizer.get("lowercase")
     lost, able = count_lost_by_lowercasing(vocabulary)
     if stated is not None:
-        if asked in (None, stated):
+        if requested in (None, stated):
             return stated, []
-        return bool(asked), [f"{where}: do_lower_case is {str(stated).lower()} in the {CONFIG} beside it, but "
-                             f"tokenizer.lowercase is {str(asked).lower()}, which counts."]  # fmt: skip
-    guess = lost < max(1, LOST * able)
-    found = f"{lost:,} of its {able:,} tokens with letters have capitals or combining marks"
-    if asked is None:
-        done = "text is lower-cased" if guess else "case is kept"
-        return guess, [f"{where}: nothing beside it says do_lower_case; {found}, so {done}. To choose, set "
+        return bool(requested), [f"{where}: do_lower_case is {str(stated).lower()} in the {CONFIG} beside it, but "
+                             f"tokenizer.lowercase is {str(requested).lower()}, which is used."]  # fmt: skip
+    guess = lost < max(1, LOSS_LIMIT * able)
+    evidence = f"{lost:,} of its {able:,} tokens with letters have capitals or combining marks"
+    if requested is None:
+        done = "text is lower-cased" if guess else "case is preserved"
+        return guess, [f"{where}: no file beside it sets do_lower_case; {evidence}, so {done}. To override, set "
                        f"tokenizer.lowercase in a recipe, or do_lower_case in a {CONFIG} beside it."]  # fmt: skip
-    if asked and not guess:
-        return asked, [f"{where}: {found}, which text lower-cased by tokenizer.lowercase never shows."]
-    return asked, []
+    if requested and not guess:
+        return requested, [f"{where}: {evidence}, which never occur in text lower-cased by tokenizer.lowercase."]
+    return requested, []
 
 
 def _read(where: str) -> tuple[str, Callable[[str], bytes | None]]:
-    """The text of a tokeniser file, and what reads the files beside it."""
+    """Return the text of a tokeniser file, and a function that reads the files beside it."""
     try:
         system, inner = fsspec.core.url_to_fs(where)
         if system.isdir(inner):
@@ -197,23 +195,23 @@ def _read(where: str) -> tuple[str, Callable[[str], bytes | None]]:
             present = [name for name in names if system.exists(name)]
             if not present:
                 raise TokenizerError(
-                    f"the folder {where} holds neither tokenizer.json nor vocab.txt; name the file itself."
+                    f"the folder {where} has neither tokenizer.json nor vocab.txt; name the file itself."
                 )
             inner = present[0]
         content: bytes = system.cat_file(inner)
     except FileNotFoundError as error:
-        raise TokenizerError(f"there is no tokeniser file {where!r}; check the path.") from error
+        raise TokenizerError(f"tokeniser file {where!r} not found; check the path.") from error
     except (OSError, ValueError, ImportError) as error:
         raise TokenizerError(f"{where} cannot be read: {error}.") from error
 
     def beside(name: str) -> bytes | None:
         try:
-            found: bytes = system.cat_file(f"{inner.rpartition('/')[0]}/{name}")
+            data: bytes = system.cat_file(f"{inner.rpartition('/')[0]}/{name}")
         except FileNotFoundError:
             return None
         except OSError as error:
             raise TokenizerError(f"{name} beside {where} cannot be read: {error}.") from error
-        return found
+        return data
 
     return _decoded(content, where), beside
 
@@ -227,5 +225,5 @@ def _decoded(content: bytes, where: str) -> str:
             f"{where}, line {line}: not UTF-8 (byte {error.start + 1} of the file); save it as UTF-8."
         ) from error
     if not text.strip():
-        raise TokenizerError(f"{where} is empty; give a vocabulary with one token a line.")
+        raise TokenizerError(f"{where} is empty; it must be a vocabulary with one token per line.")
     return text

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 
-def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Lengths left of two texts when tokens are taken off the longer one, of equal ones off the second, until they fit.
+def longest_first(first: int, second: int, limit: int) -> tuple[int, int]:
+    """Return the lengths of two texts after truncation to `limit` tokens in total.
 
+    Tokens are removed from the longer text one at a time, from the second if equal.
     (7, 3) into 8 → (5, 3); (9, 9) into 5 → (3, 2).
     """
-    kept = min(first, max(room - second, room - room // 2))
-    return kept, min(second, room - kept)
+    first_length = min(first, max(limit - second, limit - limit // 2))
+    return first_length, min(second, limit - first_length)

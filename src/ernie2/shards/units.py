@@ -1,8 +1,7 @@
 """Units of work: one streaming pass over the corpora drops duplicates, draws the split and cuts the text into units.
 
-Where a unit ends depends on the input and `shard_tokens` only, so any number of workers makes the same shards of them.
-What must be known about all documents, which texts there were and how large every group is, lies in a SQLite file:
-memory stays bounded however large the corpus.
+The end of a unit depends on the input and `shard_tokens` only, so any number of workers builds the same shards. State
+about all documents, the texts seen and the size of every group, is in an SQLite file: memory is bounded for any corpus.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from ernie2.storage.atomic import open_zstd, write_bytes
 from ernie2.storage.temporary import temporary_database
 
 BYTES_PER_TOKEN = 4
-"""How a unit of about `shard_tokens` tokens is measured before anything is tokenised."""
+"""Bytes per token, to size a unit of about `shard_tokens` tokens before tokenisation."""
 MIN_UNITS = 16
-"""A small corpus is cut into about this many units, so that it feeds many workers evenly."""
+"""A small corpus is cut into about this many units, to feed many workers evenly."""
 MIN_UNIT_BYTES = 1 << 18
-"""Bytes of text; no unit but a corpus' last is smaller on account of `MIN_UNITS`."""
+"""Bytes of text; `MIN_UNITS` makes no unit smaller, except the last of a corpus."""
 DUPLICATE = "duplicate"
 OTHER_LABEL = "same texts, another label"
 OUTSIDE = "outside shards.share"
@@ -49,9 +48,9 @@ _UNPACKED = {".gz": 3, ".zst": 3, ".parquet": 3}  # bytes of text in a byte of s
 
 @dataclass(frozen=True, slots=True)
 class UnitDocument:
-    """A document on its way to a shard: `group` is the `hash64` of its name, which decides its side of the split.
+    """A document before tokenisation; `group`: `hash64` of its group name, which decides its side of the split.
 
-    `spans` are [start, end, kind] in characters. `label` is the class of a labelled pair, None for a text.
+    `spans`: [start, end, kind] in characters. `label`: the class of a labelled pair, None for a text.
     """
 
     name: str
@@ -63,7 +62,7 @@ class UnitDocument:
 
 @dataclass
 class CorpusUnits:
-    """What the pass found in one corpus; `threshold`: groups with a hash below it are held out.
+    """Units and statistics of one corpus; `threshold`: groups with a hash below it are held out.
 
     `cut`: texts that were too long for one document. `labels`: classes of a corpus of labelled pairs, in the order of
     `sort_labels`; empty for documents.
@@ -84,43 +83,43 @@ class CorpusUnits:
     labels: list[str] = field(default_factory=list)
 
     def split(self, group: int) -> int:
-        """The side of the split that the group with this hash is on."""
+        """Return the side of the split of the group with this hash."""
         return HELDOUT if group < self.threshold else TRAIN
 
 
 def read_corpora(
     corpora: Mapping[str, CorpusSettings], settings: ShardSettings, folder: Path, report: Callable[[int], None]
 ) -> list[CorpusUnits]:
-    """Read every corpus once and write its units into `folder`/units; `report` gets the characters of every document.
+    """Read every corpus once and write its units into `folder`/units.
 
-    A text that came before, in this or an earlier corpus, is dropped as "duplicate". Labelled pairs are compared inside
-    their own corpus only, since the same texts may have labels of another sort in another; there a pair whose texts
-    came before under another label is dropped as `OTHER_LABEL`. Raises `DataError` for input that cannot be read, or of
-    which nothing is left.
+    `report` is called with the characters of every document. A text that occurred before, in this or an earlier corpus,
+    is dropped as "duplicate". Labelled pairs are compared within their corpus only, because another corpus may label
+    the same texts differently. A pair whose texts occurred before with another label is dropped as `OTHER_LABEL`.
+    Raises `DataError` for input that cannot be read, or of which nothing is left.
     """
-    found = []
+    read = []
     with temporary_database(folder / "known.sqlite", advice=ADVICE) as database:
-        known = _SeenTexts(database)
+        seen = _SeenTexts(database)
         for name, corpus in corpora.items():
-            found.append(_read_corpus(name, corpus, settings, folder, known, report))
-    write_bytes(folder / "read.json", to_json([asdict(corpus) for corpus in found]), advice=ADVICE)
-    return found
+            read.append(_read_corpus(name, corpus, settings, folder, seen, report))
+    write_bytes(folder / "read.json", to_json([asdict(corpus) for corpus in read]), advice=ADVICE)
+    return read
 
 
 def load_corpora(folder: Path) -> list[CorpusUnits]:
-    """What `read_corpora` found, from its record."""
+    """Load the result of `read_corpora` from its record."""
     return [CorpusUnits(**corpus) for corpus in from_json((folder / "read.json").read_bytes())]
 
 
 def read_unit(file: Path) -> Iterator[UnitDocument]:
-    """The documents of a unit."""
+    """Yield the documents of a unit."""
     with io.BufferedReader(zstandard.open(file, "rb"), 1 << 20) as lines:
         for line in lines:
             yield UnitDocument(*from_json(line))
 
 
 def is_in_share(group: str, share: float) -> bool:
-    """Whether documents of this group are among the `share` that is used; says nothing of their side of the split."""
+    """Return whether documents of this group are in the used `share`; independent of their side of the split."""
     return share >= 1 or hash64(group, person=b"share") < share * NO_GROUP
 
 
@@ -129,7 +128,7 @@ def _read_corpus(
     corpus: CorpusSettings,
     settings: ShardSettings,
     folder: Path,
-    known: _SeenTexts,
+    seen: _SeenTexts,
     report: Callable[[int], None],
 ) -> CorpusUnits:
     result = CorpusUnits(name, corpus.language, corpus.licence, corpus_files(corpus))
@@ -140,39 +139,39 @@ def _read_corpus(
             if not is_in_share(document.group, settings.share):
                 drops.add(OUTSIDE)
                 continue
-            if (repeats := known.repeats(document, name)) is not None:
-                drops.add(repeats)
+            if (reason := seen.duplicate_reason(document, name)) is not None:
+                drops.add(reason)
                 continue
             if document.label is not None:
                 labels[document.label] += 1
             result.documents += 1
             result.characters += len(document.text)
             group = hash64(document.group)
-            known.add_to_group(name, group)
+            seen.add_to_group(name, group)
             units.write(document, group)
     if not result.documents:
         paths = ", ".join(corpus.paths)
-        outside = f"no document of {paths} is in shards.share={settings.share}; raise it."
-        elsewhere = f"every document of {paths} is in a corpus before it; leave this one out."
+        outside = f"no document of {paths} is in shards.share={settings.share}; increase it."
+        elsewhere = f"every document of {paths} is in an earlier corpus; remove this one."
         raise DataError(f"corpora.{name}: {outside if drops.counts[OUTSIDE] else elsewhere}")
     result.units, result.unit_characters = units.names, units.characters
-    result.threshold, result.heldout_documents = known.threshold(name, result.documents, settings)
+    result.threshold, result.heldout_documents = seen.heldout_threshold(name, result.documents, settings)
     result.dropped, result.cut = drops.as_dict(), drops.cut
     result.labels = sort_labels(labels)
     return result
 
 
 def unit_bytes(files: list[str], settings: ShardSettings) -> int:
-    """Bytes of text a unit of a corpus should have; depends on the sizes of its files and `shard_tokens` alone."""
-    wanted = settings.shard_tokens * BYTES_PER_TOKEN
+    """Return the bytes of text per unit of a corpus; depends only on the sizes of its files and `shard_tokens`."""
+    target = settings.shard_tokens * BYTES_PER_TOKEN
     total = 0
     for file in files:
         system, inner = fsspec.core.url_to_fs(file)
         size = system.info(inner).get("size")
         if size is None:
-            return wanted
+            return target
         total += size * _UNPACKED.get(Path(inner).suffix.lower(), 1)
-    return min(wanted, max(total // MIN_UNITS, MIN_UNIT_BYTES))
+    return min(target, max(total // MIN_UNITS, MIN_UNIT_BYTES))
 
 
 class _UnitWriter(ExitStack):
@@ -202,14 +201,14 @@ class _UnitWriter(ExitStack):
 
 
 class _SeenTexts:
-    """The texts and groups met so far, on disk."""
+    """The texts and groups seen so far, on disk."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._database.executescript(_TABLES)
 
-    def repeats(self, document: Document, corpus: str) -> str | None:
-        """`DUPLICATE` or `OTHER_LABEL` for a document that came before, None for a new one, which is remembered."""
+    def duplicate_reason(self, document: Document, corpus: str) -> str | None:
+        """Return `DUPLICATE` or `OTHER_LABEL` for a document seen before; None for a new one, which is added."""
         label = document.label
         scope = b"" if label is None else blake2b(corpus.encode(), digest_size=16).digest()
         digest = blake2b(document.text.encode(), digest_size=16, person=scope).digest()
@@ -219,25 +218,25 @@ class _SeenTexts:
         return DUPLICATE if first == label else OTHER_LABEL
 
     def add_to_group(self, corpus: str, group: int) -> None:
-        """Counts one more document of a group."""
+        """Count one more document of a group."""
         self._database.execute(
             "INSERT INTO groups VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET documents = documents + 1",
             (corpus, group.to_bytes(8, "big")),
         )
 
-    def threshold(self, corpus: str, documents: int, settings: ShardSettings) -> tuple[int, int]:
-        """(hash below which groups are held out, how many documents that makes).
+    def heldout_threshold(self, corpus: str, documents: int, settings: ShardSettings) -> tuple[int, int]:
+        """Return (hash below which groups are held out, number of their documents).
 
-        Groups are taken in the order of their hashes while these are below the share `heldout` or fewer than
-        `min_heldout` documents are held out, and never so many that more than half of the documents would be.
+        Groups are held out in the order of their hashes, while these are below the share `heldout` or fewer than
+        `min_heldout` documents are held out. At most half of the documents are held out.
         """
         share = settings.heldout * NO_GROUP
         held = 0
         rows = self._database.execute("SELECT hash, documents FROM groups WHERE corpus = ? ORDER BY hash", (corpus,))
         for raw, size in rows:
             group = int.from_bytes(raw, "big")
-            wanted = group < share or held < settings.min_heldout
-            if not wanted or 2 * (held + size) > documents:
+            hold_out = group < share or held < settings.min_heldout
+            if not hold_out or 2 * (held + size) > documents:
                 return group, held
             held += size
         return NO_GROUP, held

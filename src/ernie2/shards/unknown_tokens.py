@@ -1,4 +1,4 @@
-"""The share of [UNK] among the tokens of a text: how badly a vocabulary fits it."""
+"""The share of [UNK] among the tokens of a text: a measure of how badly a vocabulary fits it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.shards.units import UnitDocument
 
 HIGH_SHARE = 0.05
-"""A larger share is warned of; text that a vocabulary was made for has less than 1 %."""
+"""Warn above this share; text that a vocabulary was built for has less than 1 %."""
 SAMPLE_CHARACTERS = 300_000
-"""Text of a corpus that is looked at before all of it is tokenised."""
+"""Characters of a corpus that are checked before all of it is tokenised."""
 
 
-def check_share(corpus: str, share: float, limit: float, of: str = "its tokens") -> None:
-    """Raise `TokenizerError` where the share of [UNK] in `corpus` is above `limit`; `of` says what was counted."""
+def check_share(corpus: str, share: float, limit: float, counted: str = "its tokens") -> None:
+    """Raise `TokenizerError` if the share of [UNK] in `corpus` is above `limit`; `counted`: names the tokens."""
     if share > limit:
         raise TokenizerError(
-            f"corpora.{corpus}: {share:.1%} of {of} are [UNK], more than tokenizer.max_unknown={limit:g}: the "
-            "vocabulary does not fit this text. Give another (tokenizer.file or tokenizer.train), or allow it with "
+            f"corpora.{corpus}: {share:.1%} of {counted} are [UNK], more than tokenizer.max_unknown={limit:g}: the "
+            "vocabulary does not fit this text. Use another (tokenizer.file or tokenizer.train), or allow it with "
             "tokenizer.max_unknown=1."
         )
 
 
 def check_sample(corpus: str, documents: Iterable[UnitDocument], tokenizer: SubwordTokenizer, limit: float) -> None:
-    """Like `check_share`, of the first `SAMPLE_CHARACTERS` of `documents`."""
+    """Like `check_share`, for the first `SAMPLE_CHARACTERS` of `documents`."""
     tokens = unknown = characters = 0
     for document in documents:
         if characters >= SAMPLE_CHARACTERS:
@@ -38,10 +38,10 @@ def check_sample(corpus: str, documents: Iterable[UnitDocument], tokenizer: Subw
 
 
 def describe_share(share: float) -> str:
-    """The share as a person reads it, with a warning where it is high.
+    """Return the share as text, with a warning if it is high.
 
     >>> describe_share(0.00213)
     '0.21 % of tokens are [UNK]'
     """
-    said = f"{share:.2%}".replace("%", " %") + " of tokens are [UNK]"
-    return said + (" (high: this vocabulary does not fit this text well)" if share > HIGH_SHARE else "")
+    text = f"{share:.2%}".replace("%", " %") + " of tokens are [UNK]"
+    return text + (" (high: this vocabulary does not fit this text well)" if share > HIGH_SHARE else "")

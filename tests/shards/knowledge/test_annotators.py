@@ -153,7 +153,7 @@ def test_a_gazetteer_file_has_one_entry_a_line_with_an_optional_kind(tmp_path):
     [
         (b"Ada\tentitty\n", r"line 1: 'entitty' .* Did you mean 'entity'"),
         (b"Ada\n\xff\xfe\n", r"line 2, byte 1: not UTF-8"),
-        (b"\n\n", "holds no entry"),
+        (b"\n\n", "has no entries"),
     ],
 )
 def test_a_bad_gazetteer_says_which_line_and_what_to_do(tmp_path, content, message):

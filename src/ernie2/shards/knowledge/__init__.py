@@ -1,1 +1,1 @@
-"""Words, phrases and entities of a text, found by annotators and mined from the corpus."""
+"""Words, phrases and entities of a text, marked by annotators or mined from the corpus."""

@@ -1,8 +1,8 @@
 """Annotators: mark words, phrases and entities of a text as character spans.
 
-An annotator is anything with `spans(text, paragraphs)` that yields (kind, (n, 2) starts and ends in characters). Four
-are here: a gazetteer, Chinese words and names by rjieba, a spaCy pipeline, and spans given with the input. Phrases
-mined from the corpus itself need counts over all of it and are in `phrases.py`.
+An annotator has a method `spans(text, paragraphs)` that yields (kind, (n, 2) starts and ends in characters). There are
+three: a gazetteer, Chinese words and names by rjieba, and a spaCy pipeline. Phrases mined from the corpus itself need
+counts over all of it and are in `phrases.py`.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from ernie2.storage.files import decode_line, read_lines
 
 GAZETTEER_KINDS = ("entity", "phrase")
 CHINESE_ENTITIES = frozenset({"nr", "nrfg", "nrt", "ns", "nt", "nz"})
-"""rjieba's tags of persons (known ones are nrfg, foreign ones nrt), places, organisations and other names."""
+"""rjieba's tags of persons (nrfg: known, nrt: foreign), places, organisations and other names."""
 
 
 class Annotator(Protocol):
-    """Marks knowledge in texts."""
+    """Marks knowledge spans in texts."""
 
     def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterable[tuple[str, Spans]]:
-        """Yields (kind, (n, 2) spans) in characters of `text`; `paragraphs` are the (start, end) of what may be read.
+        """Yield (kind, (n, 2) spans) in characters of `text`; `paragraphs`: (start, end) of the parts to annotate.
 
-        Kinds are those of `shards.SPAN_KINDS`. Spans may come in any order and may overlap.
+        Kinds are those of `store.SPAN_KINDS`. Spans may be unsorted and may overlap.
         """
         ...
 
 
 class Gazetteer:
-    """Finds the entries of a list in a text; of those that overlap, the leftmost and then the longest.
+    """Matches the entries of a list in a text; of overlapping matches, the leftmost and then the longest.
 
-    An entry with a capital letter is found only as it is written; one without is found in any case. A match must not
-    begin or end inside a word, except in scripts without spaces (Chinese, Japanese, Thai, …). White space of any kind,
-    line breaks inside a paragraph too, and accents in characters of their own make no difference (`matching_text`).
+    An entry with a capital letter is matched case-sensitively, others in any case. A match must not begin or end inside
+    a word, except in scripts without spaces (Chinese, Japanese, Thai, …). All kinds of white space are equal, including
+    line breaks inside a paragraph; so are composed and combining accents (`matching_text`).
     """
 
     def __init__(self, entries: Mapping[str, str]) -> None:
         """`entries`: text -> kind."""
-        compared: dict[str, str] = {}
+        normalised: dict[str, str] = {}
         for entry, kind in entries.items():
-            compared.setdefault(matching_text(entry).text, kind)
-        compared.pop("", None)
-        exact = {entry: kind for entry, kind in compared.items() if entry != _folded(entry)}
-        folded = {entry: kind for entry, kind in compared.items() if entry not in exact}
+            normalised.setdefault(matching_text(entry).text, kind)
+        normalised.pop("", None)
+        exact = {entry: kind for entry, kind in normalised.items() if entry != _fold_case(entry)}
+        folded = {entry: kind for entry, kind in normalised.items() if entry not in exact}
         self._searches = [
             (
                 ahocorasick_rs.AhoCorasick(list(patterns)),
@@ -66,66 +66,68 @@ class Gazetteer:
         ]
 
     def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
-        """As `Annotator.spans`; the whole of `text` is searched."""
+        """As `Annotator.spans`; searches all of `text`."""
         if not self._searches:
             return
-        seen = matching_text(text)
-        kinds, runs = [], []
+        normal = matching_text(text)
+        kind_parts, span_parts = [], []
         for automaton, kind_of, fold in self._searches:
-            # overlapping matches too: which of them count, word boundaries decide
-            matches = automaton.find_matches_as_indexes(_folded(seen.text) if fold else seen.text, overlapping=True)
+            # include overlapping matches, as word boundaries exclude some
+            matches = automaton.find_matches_as_indexes(
+                _fold_case(normal.text) if fold else normal.text, overlapping=True
+            )
             table = np.fromiter(chain.from_iterable(matches), dtype=np.int64, count=3 * len(matches)).reshape(-1, 3)
-            kinds.append(kind_of[table[:, 0]])
-            runs.append(table[:, 1:])
-        found, spans = np.concatenate(kinds), np.concatenate(runs)
-        whole = ~cuts_word(seen.text, spans)
-        found, spans = found[whole], spans[whole]
-        kept = leftmost_longest(spans)
+            kind_parts.append(kind_of[table[:, 0]])
+            span_parts.append(table[:, 1:])
+        kinds, spans = np.concatenate(kind_parts), np.concatenate(span_parts)
+        at_boundaries = ~cuts_word(normal.text, spans)
+        kinds, spans = kinds[at_boundaries], spans[at_boundaries]
+        selected = leftmost_longest(spans)
         for number, kind in enumerate(GAZETTEER_KINDS):
-            yield kind, seen.original(spans[kept[found[kept] == number]])
+            yield kind, normal.original(spans[selected[kinds[selected] == number]])
 
 
 class ChineseWords:
-    """Chinese words of two characters and more, and names of people, places, organisations and others, by rjieba.
+    """Marks Chinese words of two or more characters, and names of people, places, organisations and others, by rjieba.
 
     rjieba also joins characters into words that its dictionary does not list. Few of these are words to the segmenter
-    of ERNIE 1.0 (docs/masking.md has the figures), so they count only where they are tagged as a name.
+    of ERNIE 1.0 (see docs/masking.md for figures), so they count only if tagged as a name.
     """
 
     def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
-        """As `Annotator.spans`: kinds word and entity. A name of one character is an entity and no word."""
+        """As `Annotator.spans`, kinds word and entity; a name of one character is an entity but no word."""
         from rjieba import has_word, tag
 
-        found: dict[str, list[Spans]] = {"word": [], "entity": []}
+        by_kind: dict[str, list[Spans]] = {"word": [], "entity": []}
         for start, end in paragraphs:
-            # starts and ends in turn: hundreds of thousands of pairs would keep the garbage collector busy
+            # flat lists of starts and ends: hundreds of thousands of tuples would slow garbage collection
             words: list[int] = []
             entities: list[int] = []
-            seen = matching_text(text[start:end])
+            normal = matching_text(text[start:end])
             at = 0
-            for word, kind in tag(seen.text):
+            for word, kind in tag(normal.text):
                 after = at + len(word)
-                named = kind in CHINESE_ENTITIES
-                if named:
+                is_name = kind in CHINESE_ENTITIES
+                if is_name:
                     entities += (at, after)
-                if after - at > 1 and word.isalnum() and (named or has_word(word) or word.isascii()):
+                if after - at > 1 and word.isalnum() and (is_name or has_word(word) or word.isascii()):
                     words += (at, after)
                 at = after
             for kind, flat in (("word", words), ("entity", entities)):
                 runs = np.array(flat, dtype=np.int64).reshape(-1, 2)
-                if not seen.text.isascii():  # rjieba cuts words at accents and takes letters beyond ASCII one by one
-                    runs = runs[~cuts_word(seen.text, runs)]
-                    if kind == "word" and len(more := non_ascii_words(seen.text)):
+                if not normal.text.isascii():  # rjieba cuts words at accents and splits letters beyond ASCII
+                    runs = runs[~cuts_word(normal.text, runs)]
+                    if kind == "word" and len(more := non_ascii_words(normal.text)):
                         runs = np.concatenate([runs, more])
-                found[kind].append(start + seen.original(runs))
-        for kind, parts in found.items():
+                by_kind[kind].append(start + normal.original(runs))
+        for kind, parts in by_kind.items():
             yield kind, np.concatenate([as_spans([]), *parts])
 
 
 class SpacySpans:
-    """Named entities, and noun chunks of two words and more as phrases, of an installed spaCy pipeline.
+    """Marks entities, and noun chunks of two or more words as phrases, with an installed spaCy pipeline.
 
-    Slow beside the others (some 40 kB/s). Entity types that are numbers or times are left out.
+    Slow (about 40 kB/s). Entity types that are numbers or times are left out.
     """
 
     NUMBERS = frozenset({"CARDINAL", "ORDINAL", "DATE", "TIME", "PERCENT", "MONEY", "QUANTITY"})
@@ -146,7 +148,7 @@ class SpacySpans:
         self._chunks = "parser" in self._pipeline.pipe_names
 
     def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
-        """As `Annotator.spans`: kinds entity and phrase."""
+        """As `Annotator.spans`, kinds entity and phrase."""
         entities, phrases = [], []
         documents = self._pipeline.pipe(text[start:end] for start, end in paragraphs)
         for (base, _), document in zip(paragraphs, documents, strict=True):
@@ -164,21 +166,21 @@ class SpacySpans:
 
 
 def build_annotators(settings: KnowledgeSettings, language: str) -> list[Annotator]:
-    """The annotators of a recipe for texts of `language`.
+    """Return the annotators of a recipe for texts of `language`.
 
-    Raises `ConfigError` or `DataError` for a gazetteer or pipeline that cannot be used.
+    Raises `ConfigError` or `DataError` for an unusable gazetteer or pipeline.
     """
-    found: list[Annotator] = []
+    annotators: list[Annotator] = []
     if settings.gazetteer is not None:
-        found.append(_gazetteer(settings.gazetteer, _lines(settings.gazetteer)))
+        annotators.append(_gazetteer(settings.gazetteer, _read_gazetteer_lines(settings.gazetteer)))
     if settings.chinese and language.replace("_", "-").split("-")[0].lower() == "zh":
-        found.append(ChineseWords())
+        annotators.append(ChineseWords())
     if settings.spacy is not None:
-        found.append(_spacy(settings.spacy))
-    return found
+        annotators.append(_spacy(settings.spacy))
+    return annotators
 
 
-# a worker builds each once, however many units of work it goes through
+# cached: a worker builds each once for all units of work
 @lru_cache(maxsize=1)
 def _gazetteer(path: str, lines: tuple[bytes, ...]) -> Gazetteer:
     return Gazetteer(read_gazetteer(path, lines))
@@ -187,20 +189,20 @@ def _gazetteer(path: str, lines: tuple[bytes, ...]) -> Gazetteer:
 _spacy = lru_cache(maxsize=1)(SpacySpans)
 
 
-def _lines(path: str) -> tuple[bytes, ...]:
+def _read_gazetteer_lines(path: str) -> tuple[bytes, ...]:
     if Path(path).is_dir():
-        raise DataError(f"knowledge.gazetteer: {path} is a directory; name a text file with one entity a line.")
+        raise DataError(f"knowledge.gazetteer: {path} is a directory; name a text file with one entity per line.")
     return tuple(read_lines(path))
 
 
 def read_gazetteer(path: str, lines: tuple[bytes, ...] | None = None) -> dict[str, str]:
-    """Entries of a gazetteer file: text -> kind ("entity" unless the line says `entity<TAB>kind`).
+    """Read a gazetteer file: text -> kind ("entity" unless the line is `entity<TAB>kind`).
 
-    `lines` are given where the file has been read already. Blank lines are skipped; of an entry given twice the first
-    line counts. Raises `DataError` with the line at fault.
+    `lines`: its lines, if read already. Blank lines are skipped; the first of duplicate entries counts. Raises
+    `DataError` naming the line.
     """
     entries: dict[str, str] = {}
-    for number, line in enumerate(_lines(path) if lines is None else lines, start=1):
+    for number, line in enumerate(_read_gazetteer_lines(path) if lines is None else lines, start=1):
         entry, _, kind = decode_line(line, f"{path}, line {number}").partition("\t")
         entry, kind = entry.strip(), kind.strip() or "entity"
         if not entry:
@@ -208,17 +210,17 @@ def read_gazetteer(path: str, lines: tuple[bytes, ...] | None = None) -> dict[st
         if kind not in GAZETTEER_KINDS:
             raise DataError(
                 f"{path}, line {number}: {kind!r} is not a kind of entry.{did_you_mean(kind, GAZETTEER_KINDS)} "
-                f"Write `entity<TAB>kind` with kind {' or '.join(GAZETTEER_KINDS)}, or the entity alone."
+                f"Write `entity<TAB>kind` with kind {' or '.join(GAZETTEER_KINDS)}, or only the entity."
             )
         entries.setdefault(entry, kind)
     if not entries:
         raise DataError(
-            f"{path}: the gazetteer holds no entry; write one entity a line, or leave knowledge.gazetteer out."
+            f"{path}: the gazetteer has no entries; write one entity per line, or remove knowledge.gazetteer."
         )
     return entries
 
 
-def _folded(text: str) -> str:
-    """`text` in lower case, of the same length: a letter that grows when lower-cased ("İ") stays as it is."""
+def _fold_case(text: str) -> str:
+    """Lower-case `text` without changing its length: a letter that would grow ("İ") stays as it is."""
     lower = text.lower()
     return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

@@ -1,6 +1,6 @@
-"""What kind of character stands where: one byte of bits for every character of a text, by table look-up.
+"""Character classes of a text: one byte of bits per character, by table look-up.
 
-The table is filled as characters turn up, from Python's own Unicode data, so a batch of text costs a few numpy passes.
+The table is filled lazily from Python's Unicode data, so classifying a batch of text takes a few numpy passes.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 LETTER, INNER, CAPITAL, CASED, JOINS, SPACE = 1, 2, 4, 8, 16, 32
-"""Bits: a letter (Unicode L*) · may stand inside a word of letters though none (combining marks, apostrophes) · upper
-or title case · its script writes initial capitals · of one word with a neighbour that has this bit · white space."""
+"""Bits: a letter (Unicode L*) · allowed inside a word of letters (combining marks, apostrophes) · upper or title case ·
+its script writes initial capitals · part of one word with a neighbour that has this bit · white space."""
 
 _APOSTROPHES = frozenset("'’ʼ＇")
 _UNSPACED = re.compile(
     "(CJK|HIRAGANA|HANGZHOU|BOPOMOFO|THAI|LAO|KHMER|MYANMAR|TIBETAN|YI|IDEOGRAPHIC) |((HALFWIDTH|COMBINING) )?KATAKANA"
 )
-"""How Unicode names of characters begin whose scripts put no spaces between words."""
+"""Beginnings of Unicode names of characters whose scripts put no spaces between words."""
 _TABLE = np.full(0x110000, 255, dtype=np.uint8)
 _UNSEEN = 255
 
 
 def character_classes(text: str) -> NDArray[np.uint8]:
-    """Bits of every character of `text`, (len(text),) uint8.
+    """Return the bits of every character of `text`, (len(text),) uint8.
 
     >>> character_classes("É 的").tolist() == [LETTER | CAPITAL | CASED | JOINS, SPACE, LETTER]
     True
@@ -40,7 +40,7 @@ def character_classes(text: str) -> NDArray[np.uint8]:
 
 
 def cuts_word(text: str, spans: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(n,) whether each of the (n, 2) spans begins or ends inside a word of a script that puts spaces between words.
+    """Return (n,) whether each of the (n, 2) spans begins or ends inside a word of a script with spaces between words.
 
     >>> cuts_word("partÉ 北京", np.array([[0, 5], [0, 4], [6, 7]])).tolist()
     [False, True, False]
@@ -52,9 +52,9 @@ def cuts_word(text: str, spans: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def non_ascii_words(text: str) -> NDArray[np.int64]:
-    """(n, 2) spans of words of several characters, not all ASCII, in scripts that put spaces between words.
+    """Return (n, 2) spans of words of several characters, not all ASCII, in scripts with spaces between words.
 
-    Accents, in one character with their letter or in one of their own, are part of a word, and so are digits.
+    Accents, composed or combining, and digits are part of a word.
 
     >>> non_ascii_words("在Église路和cafe").tolist()
     [[1, 7]]
@@ -70,7 +70,7 @@ def non_ascii_words(text: str) -> NDArray[np.int64]:
 
 
 def is_unspaced(character: str) -> bool:
-    """Whether it is a letter of a script that puts no spaces between words."""
+    """Return whether a character is a letter of a script without spaces between words."""
     return bool(character_classes(character)[0] & (LETTER | JOINS) == LETTER)
 
 
@@ -79,7 +79,7 @@ def _classify(character: str) -> int:
     bits = 0
     if category[0] == "L":
         bits |= LETTER
-        # the title form, not the upper one: Georgian has upper-case letters but writes no initial capitals
+        # title case, not upper: Georgian has upper-case letters but writes no initial capitals
         if character.lower() != character.title():
             bits |= CASED
         if category in ("Lu", "Lt"):

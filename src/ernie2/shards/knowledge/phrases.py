@@ -1,16 +1,16 @@
 """Phrases: runs of words that occur together far more often than chance, mined from the corpus itself by NPMI.
 
-A word is a run of kind word where one is marked (Chinese), else what the pre-tokeniser calls a word. Only words that
-hold a letter take part: punctuation, numbers and unknown words end a run, and so does the end of a sentence. The
-normalised pointwise mutual information of two neighbours x and y,
+A word is a span of kind word if there is one (Chinese), else a word of the pre-tokeniser. Only words with a letter are
+part of phrases: punctuation, numbers, unknown words and the end of a sentence end a run. The normalised pointwise
+mutual information of two neighbours x and y,
 
     NPMI(x, y) = ln(p(xy) / (p(x) p(y))) / -ln p(xy),
 
-is 1 where they only ever occur together and 0 where they meet by chance (Bouma 2009). The score of a phrase is the
-least NPMI over the places where it can be cut in two, so "united states of" does not live on "united states".
+is 1 if they only ever occur together and 0 if they meet by chance (Bouma 2009). The score of a phrase is the minimum
+NPMI over all ways to cut it in two, so "united states of" does not profit from "united states".
 
-Counting is bounded: what a shard holds once only is not counted there, and of the merged table the rarest entries go
-whenever it grows beyond `TABLE_ENTRIES`. Words are known by 64-bit hashes of their pieces.
+Counting is bounded: an n-gram that occurs only once in a shard is not counted there, and the rarest entries of the
+merged table are dropped when it exceeds `TABLE_ENTRIES`. Words are identified by 64-bit hashes of their tokens.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
 
 TABLE_ENTRIES = 2_000_000
-"""Most n-grams the merged counts hold, some 50 bytes each."""
+"""Maximum n-grams of the merged counts, about 50 bytes each."""
 FUNCTION_WORD_SHARE, FUNCTION_WORDS = 0.002, 50
-"""No phrase begins or ends with one of the 50 most frequent words that is over 0.2 % of the text (the, of, …)."""
+"""No phrase begins or ends with one of the 50 most frequent words above 0.2 % of the text (the, of, …)."""
 
 _BUCKET_BITS = np.uint64(64 - 22)
 _EMPTY = np.zeros(0, dtype=np.uint64)
@@ -41,8 +41,8 @@ _EMPTY = np.zeros(0, dtype=np.uint64)
 class Words(NamedTuple):
     """The words of a shard that may be part of a phrase.
 
-    `hashes` (W,) uint64 · `starts`, `ends` (W,) token offsets · `runs` (W,) number of the unbroken run a word is in ·
-    `train` (W,) whether its document is one of the train split · `total` words of the train split.
+    `hashes` (W,) uint64 · `starts`, `ends` (W,) token offsets · `runs` (W,) number of the unbroken run of a word ·
+    `train` (W,) whether its document is in the train split · `total` words of the train split.
     """
 
     hashes: Hashes
@@ -53,16 +53,16 @@ class Words(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Number of words of train documents."""
+        """Return the number of words of train documents."""
         return int(self.train.sum())
 
 
 class Counts(NamedTuple):
-    """How often n-grams occur; one row each, sorted by hash.
+    """Occurrences of n-grams, one per row, sorted by hash.
 
-    `hashes`, `heads`, `tails` (N,) uint64: the n-gram, and what is left of it without its last or its first word (0 for
-    n = 1) · `words` (N,) uint8, n · `counts` (N,) int64 · `places` (N, 3) int64: shard, first and end token of one
-    occurrence · `total`: running words counted.
+    `hashes`, `heads`, `tails` (N,) uint64: the n-gram, and the n-gram without its last and without its first word (0
+    for n = 1) · `words` (N,) uint8, n · `counts` (N,) int64 · `places` (N, 3) int64: shard, first and end token of one
+    occurrence · `total`: number of words counted.
     """
 
     hashes: Hashes
@@ -75,7 +75,7 @@ class Counts(NamedTuple):
 
 
 class Phrases(NamedTuple):
-    """The phrases found, best first: `hashes` (K,), `words` (K,) n, `counts` (K,), `npmi` (K,), `places` (K, 3)."""
+    """Chosen phrases, best first: `hashes` (K,), `words` (K,) n, `counts` (K,), `npmi` (K,), `places` (K, 3)."""
 
     hashes: Hashes
     words: NDArray[np.uint8]
@@ -85,15 +85,15 @@ class Phrases(NamedTuple):
 
 
 def classify_tokens(tokenizer: SubwordTokenizer) -> NDArray[np.int8]:
-    """(vocabulary,): 1 where a piece holds a letter, 2 for special tokens, unknown words among them, else 0."""
-    pieces = (tokenizer.decode([identity]) for identity in range(tokenizer.vocab_size))
-    lettered = np.array([any(map(str.isalpha, piece)) for piece in pieces], dtype=np.int8)
-    lettered[sorted(tokenizer.special_ids)] = 2
-    return lettered
+    """Return (vocab_size,) int8: 1 for a token with a letter, 2 for special tokens including [UNK], else 0."""
+    tokens = (tokenizer.decode([identity]) for identity in range(tokenizer.vocab_size))
+    token_classes = np.array([any(map(str.isalpha, token)) for token in tokens], dtype=np.int8)
+    token_classes[sorted(tokenizer.special_ids)] = 2
+    return token_classes
 
 
-def phrase_words(shard: Shard, lettered: NDArray[np.int8]) -> Words:
-    """The words of a shard that may be part of a phrase; `lettered` is what `classify_tokens` gives."""
+def phrase_words(shard: Shard, token_classes: NDArray[np.int8]) -> Words:
+    """Return the words of a shard that may be part of a phrase; `token_classes`: see `classify_tokens`."""
     tokens = np.asarray(shard.tokens)
     begins = (shard.flags & WORD_START) > 0
     sentences = np.asarray(shard.sentences)
@@ -111,60 +111,62 @@ def phrase_words(shard: Shard, lettered: NDArray[np.int8]) -> Words:
         return Words(_EMPTY, starts, starts, starts, starts > 0)
     ends = np.append(starts[1:], len(tokens))
     place = np.arange(len(tokens), dtype=np.uint64) - np.repeat(starts.astype(np.uint64), ends - starts)
-    hashes = np.add.reduceat(_mixed(tokens | (place << np.uint64(32))), starts)
-    takes_part = np.maximum.reduceat(lettered[tokens], starts) == 1
+    hashes = np.add.reduceat(_mix(tokens | (place << np.uint64(32))), starts)
+    is_candidate = np.maximum.reduceat(token_classes[tokens], starts) == 1
     new_sentence = np.zeros(len(tokens) + 1, dtype=np.bool_)
     new_sentence[sentences] = True
-    runs = np.cumsum(new_sentence[starts] | ~takes_part)
+    runs = np.cumsum(new_sentence[starts] | ~is_candidate)
     documents = np.diff(sentences[shard.paragraphs[shard.documents]])
     train = np.repeat(np.asarray(shard.split) == TRAIN, documents)[starts]
-    return Words(_mixed(hashes)[takes_part], starts[takes_part], ends[takes_part], runs[takes_part], train[takes_part])
+    return Words(
+        _mix(hashes)[is_candidate], starts[is_candidate], ends[is_candidate], runs[is_candidate], train[is_candidate]
+    )
 
 
 def count_ngrams(words: Words, shard: int, max_words: int) -> Counts:
-    """Counts of the n-grams, n = 1 … max_words, that the train documents of a shard hold at least twice."""
+    """Count the n-grams, n = 1 … max_words, that occur at least twice in the train documents of a shard."""
     hashes, runs = words.hashes, words.runs
     level = hashes
-    places, first, number = _repeated(level, np.flatnonzero(words.train))
-    parts = [_counted(level, first, number, 1, words, shard, level)]
+    places, first, number = _find_repeated(level, np.flatnonzero(words.train))
+    parts = [_ngram_counts(level, first, number, 1, words, shard, level)]
     for n in range(2, max_words + 1):
         repeated = np.zeros(len(hashes) + 1, dtype=np.bool_)
         repeated[places] = True
-        # both n-1-grams inside must be repeated; the last word has nothing after it
+        # both n-1-grams inside must be repeated; no word follows the last one
         places = np.flatnonzero(repeated[:-1] & repeated[1:])
         places = places[runs[places] == runs[np.minimum(places + n - 1, len(runs) - 1)]]
         longer = np.zeros(len(hashes), dtype=np.uint64)
-        longer[places] = _joined(level[places], hashes[places + n - 1])
-        places, first, number = _repeated(longer, places)
-        parts.append(_counted(longer, first, number, n, words, shard, level))
+        longer[places] = _combine(level[places], hashes[places + n - 1])
+        places, first, number = _find_repeated(longer, places)
+        parts.append(_ngram_counts(longer, first, number, n, words, shard, level))
         level = longer
     return merge_counts(parts, words.total)
 
 
 def merge_counts(parts: Iterable[Counts], total: int | None = None, entries: int = TABLE_ENTRIES) -> Counts:
-    """Adds counts up, in the order given; beyond `entries` the rarest go. `total`: where all parts are of one text."""
+    """Sum counts in order; beyond `entries` the rarest are dropped. `total`: given if all parts are of one text."""
     waiting: list[Counts] = []
     for part in parts:
         waiting.append(part)
         if sum(len(one.hashes) for one in waiting) > 2 * entries:
-            waiting = [_pruned(_added(waiting), entries)]
-    table = _pruned(_added(waiting), entries)
+            waiting = [_prune(_sum_counts(waiting), entries)]
+    table = _prune(_sum_counts(waiting), entries)
     return table if total is None else table._replace(total=total)
 
 
 def select_phrases(counts: Counts, settings: PhraseSettings) -> Phrases:
-    """The phrases that `settings` ask for: enough occurrences, enough NPMI, no function word at either end.
+    """Select phrases with enough occurrences, enough NPMI, and no function word at either end, as set in `settings`.
 
-    The best `max_phrases` are kept, by count × NPMI: how much of the text a phrase marks and how sure it is one.
+    The best `max_phrases` are selected by count × NPMI: the amount of text a phrase marks times its strength.
     """
     frequent = _function_words(counts)
-    counts = _rows(counts, counts.counts >= settings.min_count)  # the parts of a phrase are at least as frequent
+    counts = _select_rows(counts, counts.counts >= settings.min_count)  # the parts of a phrase are at least as frequent
     log_counts = np.log(counts.counts) - np.log(max(counts.total, 1))
     rows = np.flatnonzero((counts.words > 1) & (counts.words <= settings.max_words))
     npmi = np.full(len(rows), np.inf)
     edges_ok = np.ones(len(rows), dtype=np.bool_)
-    # row → row of the n-gram without its last or its first word; -1 where it is not known, also at the end for row -1
-    head, tail = (np.append(_find(counts.hashes, shorter), -1) for shorter in (counts.heads, counts.tails))
+    # row → row of the n-gram without its last or its first word; -1 if unknown, also at the end for row -1
+    head, tail = (np.append(_find_hashes(counts.hashes, shorter), -1) for shorter in (counts.heads, counts.tails))
     for n in range(2, settings.max_words + 1):
         mine = np.flatnonzero(counts.words[rows] == n)
         heads, tails = [rows[mine]], [rows[mine]]  # without their last, first k words
@@ -174,19 +176,21 @@ def select_phrases(counts: Counts, settings: PhraseSettings) -> Phrases:
         joint = log_counts[rows[mine]]
         for cut in range(1, n):
             left, right = heads[n - cut], tails[cut]
-            # a phrase that is all the text has p = 1: nothing to normalise by
+            # a phrase that is the entire text has p = 1: no normalisation
             score = (joint - log_counts[left] - log_counts[right]) / np.maximum(-joint, 1e-12)
             npmi[mine] = np.minimum(npmi[mine], np.where((left >= 0) & (right >= 0), score, -np.inf))
         for edge in (heads[-1], tails[-1]):
             edges_ok[mine] &= ~np.isin(counts.hashes[edge], frequent)
-    kept = np.flatnonzero(edges_ok & (npmi >= settings.min_npmi))
-    order = np.lexsort((counts.hashes[rows[kept]], -npmi[kept] * counts.counts[rows[kept]]))[: settings.max_phrases]
-    best = rows[kept[order]]
-    return Phrases(counts.hashes[best], counts.words[best], counts.counts[best], npmi[kept[order]], counts.places[best])
+    valid = np.flatnonzero(edges_ok & (npmi >= settings.min_npmi))
+    order = np.lexsort((counts.hashes[rows[valid]], -npmi[valid] * counts.counts[rows[valid]]))[: settings.max_phrases]
+    best = rows[valid[order]]
+    return Phrases(
+        counts.hashes[best], counts.words[best], counts.counts[best], npmi[valid[order]], counts.places[best]
+    )
 
 
 def _function_words(counts: Counts) -> Hashes:
-    """Hashes of the words no phrase may begin or end with: a rule that needs no list of any language."""
+    """Return the hashes of words that no phrase may begin or end with; a rule for any language, without lists."""
     single = counts.words == 1
     hashes, number = counts.hashes[single], counts.counts[single]
     least = FUNCTION_WORD_SHARE * counts.total
@@ -196,45 +200,45 @@ def _function_words(counts: Counts) -> Hashes:
     return chosen
 
 
-def find_phrases(words: Words, phrases: Phrases, taken: Spans | None = None) -> Spans:
-    """Token runs of the phrases in a shard: the leftmost and then the longest, in train and held-out documents alike.
+def find_phrases(words: Words, phrases: Phrases, existing: Spans | None = None) -> Spans:
+    """Return the token runs of the phrases in a shard, train and held out: the leftmost and then the longest.
 
-    `taken` are runs of kind phrase that are there already; they stay, and nothing that overlaps them is added.
+    `existing`: runs of kind phrase in the shard; they stay, and no run that overlaps them is added.
     """
-    taken = as_spans([]) if taken is None else taken
+    existing = as_spans([]) if existing is None else existing
     level, candidates = words.hashes, [as_spans([])]
     for n in range(2, int(phrases.words.max(initial=1)) + 1):
-        level = _joined(level[:-1], words.hashes[n - 1 :])
+        level = _combine(level[:-1], words.hashes[n - 1 :])
         if not len(level):
             break
-        places = np.flatnonzero(_among(level, np.sort(phrases.hashes[phrases.words == n])))
+        places = np.flatnonzero(_are_among(level, np.sort(phrases.hashes[phrases.words == n])))
         places = places[words.runs[places] == words.runs[places + n - 1]]
         candidates.append(np.stack([words.starts[places], words.ends[places + n - 1]], axis=1))
     runs = np.concatenate(candidates)
-    # a run is free where as many of the taken ones end before it as begin before its end
-    ended = np.searchsorted(taken[:, 1], runs[:, 0], side="right")
-    runs = runs[ended == np.searchsorted(taken[:, 0], runs[:, 1])]
-    runs = np.concatenate([taken, runs[leftmost_longest(runs)]])
+    # a run is free if as many existing ones end before it as begin before its end
+    ended = np.searchsorted(existing[:, 1], runs[:, 0], side="right")
+    runs = runs[ended == np.searchsorted(existing[:, 0], runs[:, 1])]
+    runs = np.concatenate([existing, runs[leftmost_longest(runs)]])
     return runs[np.argsort(runs[:, 0], kind="stable")]
 
 
-def _repeated(hashes: Hashes, places: Places) -> tuple[Places, Places, Places]:
-    """Those `places` whose hash stands at two of them or more; by hash, the first of them and how many there are."""
-    # a part of the hash and the place in one number: a plain sort of those is many times as fast as an argsort
+def _find_repeated(hashes: Hashes, places: Places) -> tuple[Places, Places, Places]:
+    """Return the `places` whose hash occurs twice or more, and per such hash its first place and number of places."""
+    # a part of the hash and the place in one number: sorting those is many times as fast as an argsort
     bits = np.uint64(int(places[-1]).bit_length() if len(places) else 1)
     packed = np.sort((hashes[places] >> bits << bits) | places.astype(np.uint64))
     sorted_places = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
     in_order = hashes[sorted_places]
-    begins = np.flatnonzero(_begins(in_order))
+    begins = np.flatnonzero(_is_first(in_order))
     lengths = np.diff(np.append(begins, len(places)))
     several = lengths > 1
     return sorted_places[np.repeat(several, lengths)], sorted_places[begins[several]], lengths[several]
 
 
-def _counted(
+def _ngram_counts(
     hashes: Hashes, first: Places, number: Places, n: int, words: Words, shard: int, shorter: Hashes
 ) -> Counts:
-    """Counts of n-grams that stand `number` times, `first` there; `shorter` are the hashes of n-1-grams by place."""
+    """Return counts of n-grams that occur `number` times, `first` there; `shorter`: hashes of n-1-grams by place."""
     order = np.argsort(hashes[first])
     at = first[order]
     none = np.zeros(len(at), dtype=np.uint64)
@@ -249,56 +253,56 @@ def _counted(
     )
 
 
-def _added(parts: Sequence[Counts]) -> Counts:
+def _sum_counts(parts: Sequence[Counts]) -> Counts:
     *columns, totals = zip(*parts, strict=True)
     joint = Counts._make([*map(np.concatenate, columns), sum(totals)])
-    order = np.argsort(joint.hashes, kind="stable")  # of equal ones the first part's is first: the earliest place stays
-    first = np.flatnonzero(_begins(joint.hashes[order]))
+    order = np.argsort(joint.hashes, kind="stable")  # stable: the place of the earliest part is used
+    first = np.flatnonzero(_is_first(joint.hashes[order]))
     sums = np.add.reduceat(joint.counts[order], first) if len(first) else joint.counts
-    return _rows(joint, order[first])._replace(counts=sums)
+    return _select_rows(joint, order[first])._replace(counts=sums)
 
 
-def _rows(counts: Counts, kept: NDArray[Any]) -> Counts:
-    return Counts._make([*(column[kept] for column in counts[:-1]), counts.total])
+def _select_rows(counts: Counts, rows: NDArray[Any]) -> Counts:
+    return Counts._make([*(column[rows] for column in counts[:-1]), counts.total])
 
 
-def _begins(in_order: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each of some sorted values is the first of its kind."""
+def _is_first(in_order: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return whether each of the sorted values is the first of its kind."""
     return np.concatenate([np.ones(min(1, len(in_order)), dtype=np.bool_), in_order[1:] != in_order[:-1]])
 
 
-def _pruned(counts: Counts, entries: int) -> Counts:
-    """The most frequent rows, at most `entries`; rows of equal count stay or go together."""
+def _prune(counts: Counts, entries: int) -> Counts:
+    """Return the most frequent rows, at most `entries`; rows of equal count are kept or dropped together."""
     if len(counts.hashes) <= entries:
         return counts
     at_most = np.partition(counts.counts, len(counts.counts) - entries - 1)[len(counts.counts) - entries - 1]
-    return _rows(counts, counts.counts > at_most)
+    return _select_rows(counts, counts.counts > at_most)
 
 
-def _find(sorted_hashes: Hashes, hashes: Hashes) -> Places:
-    """Where each of `hashes` stands among `sorted_hashes`; -1 where it does not."""
-    found = np.minimum(np.searchsorted(sorted_hashes, hashes), len(sorted_hashes) - 1)
-    return np.where(sorted_hashes[found] == hashes, found, -1)
+def _find_hashes(sorted_hashes: Hashes, hashes: Hashes) -> Places:
+    """Return the index of each of `hashes` in `sorted_hashes`; -1 if absent."""
+    index = np.minimum(np.searchsorted(sorted_hashes, hashes), len(sorted_hashes) - 1)
+    return np.where(sorted_hashes[index] == hashes, index, -1)
 
 
-def _among(hashes: Hashes, sorted_hashes: Hashes) -> NDArray[np.bool_]:
-    """Which of `hashes` are in `sorted_hashes`; a table of buckets answers for most without a search."""
-    found = np.zeros(len(hashes), dtype=np.bool_)
+def _are_among(hashes: Hashes, sorted_hashes: Hashes) -> NDArray[np.bool_]:
+    """Return which of `hashes` are in `sorted_hashes`; a table of buckets decides most without a search."""
+    is_member = np.zeros(len(hashes), dtype=np.bool_)
     if not len(sorted_hashes):
-        return found
+        return is_member
     table = np.zeros(1 << 22, dtype=np.bool_)
     table[(sorted_hashes >> _BUCKET_BITS).astype(np.int64)] = True
     likely = np.flatnonzero(table[(hashes >> _BUCKET_BITS).astype(np.int64)])
-    found[likely] = _find(sorted_hashes, hashes[likely]) >= 0
-    return found
+    is_member[likely] = _find_hashes(sorted_hashes, hashes[likely]) >= 0
+    return is_member
 
 
-def _joined(left: Hashes, right: Hashes) -> Hashes:
-    return _mixed(left * np.uint64(0x9E3779B97F4A7C15) + right)
+def _combine(left: Hashes, right: Hashes) -> Hashes:
+    return _mix(left * np.uint64(0x9E3779B97F4A7C15) + right)
 
 
-def _mixed(values: Hashes) -> Hashes:
-    """A bijection of 64-bit numbers that spreads their bits (the finaliser of splitmix64)."""
+def _mix(values: Hashes) -> Hashes:
+    """Spread the bits of 64-bit numbers by a bijection (the finaliser of splitmix64)."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Character spans become token runs: sorted, not overlapping, never across sentences."""
+"""Character spans → token runs: sorted, not overlapping, never across sentences."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TOO_LONG = "span longer than a sentence may be"
 
 @dataclass(frozen=True, slots=True)
 class TokenPositions:
-    """Where tokens and sentences stand in a text: what turns character spans into token runs.
+    """Positions of tokens and sentences in a text, to convert character spans to token runs.
 
     `starts`, `ends` (T,) characters of each token, `starts` ascending; `sentences` (S + 1,) token offsets; runs of more
-    than `longest` tokens are dropped, for no sequence could hold them.
+    than `longest` tokens are dropped, because no sequence can hold them.
     """
 
     starts: NDArray[np.int64]
@@ -33,10 +33,10 @@ class TokenPositions:
     longest: int
 
     def runs(self, spans: Spans, drops: Counter[str]) -> Spans:
-        """The token runs of character spans, sorted, none overlapping, none across sentences; `drops` counts the rest.
+        """Return the token runs of character spans: sorted, none overlapping, none across sentences.
 
-        A span covers every token whose characters it holds; white space at its ends does not matter. One that holds
-        only a part of some token is dropped.
+        A span covers every token inside it; white space at its ends is ignored. A span that contains only part of a
+        token is dropped. `drops` counts dropped spans by reason.
         """
         if not len(spans):
             return spans.reshape(0, 2)
@@ -49,20 +49,20 @@ class TokenPositions:
         inside = np.searchsorted(self.sentences, first, side="right") == np.searchsorted(
             self.sentences, end, side="left"
         )
-        sound = ~partial & ~empty
-        across, too_long = sound & ~inside, sound & inside & (end - first > self.longest)
+        valid = ~partial & ~empty
+        across, too_long = valid & ~inside, valid & inside & (end - first > self.longest)
         dropped = {CUTS_TOKEN: partial, NO_TOKEN: empty, ACROSS: across, TOO_LONG: too_long}
         drops += Counter({reason: int(mask.sum()) for reason, mask in dropped.items()})
-        runs: Spans = np.stack([first, end], axis=1)[sound & inside & ~too_long]
-        kept = leftmost_longest(runs)
-        if len(kept) < len(runs):
-            drops += Counter({OVERLAPS: len(np.unique(runs, axis=0)) - len(kept)})
-            runs = runs[kept]
+        runs: Spans = np.stack([first, end], axis=1)[valid & inside & ~too_long]
+        selected = leftmost_longest(runs)
+        if len(selected) < len(runs):
+            drops += Counter({OVERLAPS: len(np.unique(runs, axis=0)) - len(selected)})
+            runs = runs[selected]
         return runs[np.argsort(runs[:, 0])]
 
 
 def leftmost_longest(spans: Spans) -> NDArray[np.int64]:
-    """Indices of the spans that stay when, from the left, the longest at each place is taken and no two overlap.
+    """Return the indices of non-overlapping spans, chosen from the left, the longest at each position.
 
     >>> leftmost_longest(np.array([[4, 6], [0, 2], [0, 3], [2, 5]])).tolist()
     [2, 0]
@@ -71,15 +71,15 @@ def leftmost_longest(spans: Spans) -> NDArray[np.int64]:
     starts, ends = spans[order].T
     if (starts[1:] >= ends[:-1]).all():
         return order
-    kept, free = [], -1
+    selected, free = [], -1
     for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         if start >= free:
-            kept.append(place)
+            selected.append(place)
             free = end
-    chosen: NDArray[np.int64] = order[kept]
+    chosen: NDArray[np.int64] = order[selected]
     return chosen
 
 
 def as_spans(pairs: Sequence[tuple[int, int]]) -> Spans:
-    """A list of (start, end) as an (n, 2) array, also where n = 0."""
+    """Return a list of (start, end) as an (n, 2) array, also if empty."""
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
