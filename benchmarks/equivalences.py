@@ -32,7 +32,7 @@ from rich.table import Table
 import ernie2
 from comparisons.script import count, output_file, reported_errors
 from ernie2.batches.batch import PackedBatch, Targets
-from ernie2.batches.stream import Lane
+from ernie2.batches.streams import StreamState
 from ernie2.config.overrides import as_override
 from ernie2.config.settings import Recipe
 from ernie2.model import vocabulary_loss
@@ -81,11 +81,11 @@ def batches(recipe: Recipe, shards: Shards, steps: int) -> tuple[list[list[Packe
     """The packs of every step, as a run would train them, and the untrained model."""
     trainer = build(recipe, shards).trainer
     (plan,) = trainer.plans
-    lanes, made = [Lane() for _ in range(trainer.stream.lanes)], []
+    states, made = [StreamState() for _ in range(trainer.streams.count)], []
     for step in range(steps):
-        active, host = plan.at(step), plan.host_at(step)
-        filled = [trainer.stream.pack(j, lane, host, active) for j, lane in enumerate(lanes)]
-        lanes = [lane for _, lane in filled]
+        active, main_task = plan.active_tasks(step), plan.main_task(step)
+        filled = [trainer.streams.pack(j, state, main_task, active) for j, state in enumerate(states)]
+        states = [state for _, state in filled]
         made.append([pack for pack, _ in filled])
     return made, trainer.model
 

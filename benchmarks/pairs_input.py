@@ -57,11 +57,11 @@ def main() -> None:
 def measure(recipe: Recipe, shards: Shards, folder: Path, steps: int, pairs: int = 20_000) -> dict[str, Any]:
     """The input side of `pairs` made-up pairs, written into `folder`, in the sizes of `recipe` and its `shards`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    vocabulary = build(recipe, shards).trainer.stream.vocabulary
+    vocabulary = build(recipe, shards).trainer.streams.vocabulary
     made = build(pairs_recipe(recipe, folder), write_pairs(folder / "shards", shards, vocabulary, pairs=pairs))
     side, sets = MeasuredTrainer(made.trainer, made.record.precision, device), list(task_sets(made.trainer.plans))
-    warm_up([side], side.taker.packs, sets, compiled=made.trainer.model.static_shapes)
-    return measure_input_pipeline(side.taker, sets, steps)
+    warm_up([side], side.runner.packs, sets, compiled=made.trainer.model.static_shapes)
+    return measure_input_pipeline(side.runner, sets, steps)
 
 
 def pairs_recipe(recipe: Recipe, folder: Path) -> Recipe:

@@ -1,4 +1,4 @@
-"""Tokens a second the stream makes on one core, for every task set of a recipe.
+"""Tokens a second the data streams build on one core, for every task set of a recipe.
 
     python benchmarks/stream_rate.py                        synthetic shards of realistic shape, made on the spot
     python benchmarks/stream_rate.py --shards FOLDER        shards written by `ernie2 prepare`
@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 
 from comparisons.script import count, output_file, reported_errors
-from ernie2.batches.feeds import apart, feeds
+from ernie2.batches.feeds import build_feeds, disjoint_pairs
 from ernie2.batches.packing import Caps
-from ernie2.batches.stages import Plan, assign
-from ernie2.batches.stream import Lane, Stream
+from ernie2.batches.stages import StagePlan, assign
+from ernie2.batches.streams import DataStreams, StreamState
 from ernie2.shards.store import CAPITALISED, CASED, FORMAT, WORD_START, Shards, write_shard
 from ernie2.storage.json_files import write_checked_json
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary, find_task
@@ -52,7 +52,7 @@ FLOOR = 500_000
 
 @dataclass(frozen=True)
 class Setup:
-    """Tasks with their options; the sets of a recipe's plan are measured, or those named in `sets` (host, active)."""
+    """Tasks with their options; measured are the task sets of a plan, or `sets` (main task, active)."""
 
     tasks: Mapping[str, Mapping[str, Any]]
     sets: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -84,9 +84,9 @@ class Case:
 
     recipe: str
     limit: int
-    host: str
+    main_task: str
     active: tuple[str, ...]
-    stream: Stream
+    streams: DataStreams
 
 
 def cases(shards: Shards, recipes: Sequence[str], limits: Sequence[int]) -> Iterator[Case]:
@@ -101,11 +101,11 @@ def cases(shards: Shards, recipes: Sequence[str], limits: Sequence[int]) -> Iter
             find_task(name)(find_task(name).Options(**options), vocabulary) for name, options in setup.tasks.items()
         ]
         for limit in limits:
-            feed, _ = feeds(shards, tasks, weights=dict.fromkeys(text, 1.0), sequence_tokens=limit)
+            feed, _ = build_feeds(shards, tasks, weights=dict.fromkeys(text, 1.0), sequence_tokens=limit)
             caps = Caps.of(PACK_TOKENS, limit, tasks)
-            stream = Stream(feed, tasks, vocabulary, caps, {task.name: i for i, task in enumerate(tasks)}, seed=0)
-            for host, active in setup.sets or _sets_of_plan(tasks, apart(feed)):
-                yield Case(recipe, limit, host, active, stream)
+            streams = DataStreams(feed, tasks, vocabulary, caps, {task.name: i for i, task in enumerate(tasks)}, seed=0)
+            for main_task, active in setup.sets or _sets_of_plan(tasks, disjoint_pairs(feed)):
+                yield Case(recipe, limit, main_task, active, streams)
 
 
 @reported_errors()
@@ -123,9 +123,9 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as aside:
         shards = Shards(chosen.shards or make_shards(Path(aside)))
-        print(f"{'recipe':7} {'task set (first: the host)':72} {'limit':>5} {'tokens/s a core':>16}")
+        print(f"{'recipe':7} {'task set (first: the main task)':72} {'limit':>5} {'tokens/s a core':>16}")
         for case in cases(shards, chosen.recipe, chosen.limit or (512, 64)):
-            riders = [name for name in case.active if name != case.host]
+            attached = [name for name in case.active if name != case.main_task]
             if chosen.profile:
                 profile = cProfile.Profile()
                 profile.runcall(rate, case, chosen.tokens, 1)
@@ -135,14 +135,15 @@ def main() -> None:
                 {
                     "recipe": case.recipe,
                     "limit": case.limit,
-                    "host": case.host,
-                    "riders": riders,
+                    "host": case.main_task,
+                    "riders": attached,
                     "tokens_per_second": tokens,
                 }
             )
             mark = " <" if case.limit == 512 and tokens < FLOOR else ""
             print(
-                f"{case.recipe:7} {' + '.join([case.host, *riders]):72} {case.limit:>5} {tokens:>16,}{mark}", flush=True
+                f"{case.recipe:7} {' + '.join([case.main_task, *attached]):72} {case.limit:>5} {tokens:>16,}{mark}",
+                flush=True,
             )
     if chosen.json:
         facts = {
@@ -156,12 +157,12 @@ def main() -> None:
 
 def rate(case: Case, tokens: int, rounds: int) -> float:
     """Best rate of `rounds`, each about `tokens` tokens further along one data stream."""
-    lane, best = Lane(), 0.0
-    _, lane = case.stream.pack(0, lane, case.host, case.active)
+    state, best = StreamState(), 0.0
+    _, state = case.streams.pack(0, state, case.main_task, case.active)
     for _ in range(rounds):
         made, began = 0, time.process_time()
         while made < tokens:
-            pack, lane = case.stream.pack(0, lane, case.host, case.active)
+            pack, state = case.streams.pack(0, state, case.main_task, case.active)
             made += pack.real_tokens
         best = max(best, made / (time.process_time() - began))
     return best
@@ -252,8 +253,10 @@ def _sets_of_plan(tasks: Sequence[Task], strangers: frozenset[tuple[str, str]]) 
     """Every different task set of the paper's schedule, 1,000 iterations a task."""
     closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.allows_attached_tasks)
     levels = {task.name: task.level for task in tasks}
-    plans = [Plan(stage, levels, closed_hosts=closed, apart=strangers) for stage in assign(list(levels), 1_000)]
-    return list(dict.fromkeys((plan.host_at(k), plan.at(k)) for plan in plans for k in range(len(plan))))
+    plans = [
+        StagePlan(stage, levels, without_attached=closed, disjoint=strangers) for stage in assign(list(levels), 1_000)
+    ]
+    return list(dict.fromkeys((plan.main_task(k), plan.active_tasks(k)) for plan in plans for k in range(len(plan))))
 
 
 def _vocabulary(shards: Shards) -> Vocabulary:

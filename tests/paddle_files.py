@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ernie2.batches.batch import end_to_end
+from ernie2.batches.batch import pack_sequences
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
 
@@ -36,7 +36,7 @@ def outputs(model: MultiTaskModel, name: str) -> dict[str, tuple[np.ndarray, np.
     tokens = [theirs["input_ids"][i][real[i]] for i in rows]
     segments = [theirs["token_type_ids"][i][real[i]] for i in rows]
     task_ids = [int(theirs["task_type_ids"][i][0]) for i in rows]
-    batch = end_to_end(tokens, segments, task_ids, {}, room=int(real.sum()), longest=int(real.sum(1).max()), pad=0)
+    batch = pack_sequences(tokens, segments, task_ids, {}, size=int(real.sum()), longest=int(real.sum(1).max()), pad=0)
     inputs = Inputs.from_batch(batch, "cpu", static=False)
     with torch.no_grad():
         hidden = model.eval().encoder(inputs)

@@ -3,7 +3,7 @@
     RANK=0 WORLD_SIZE=2 … python rank_main.py JOBS.json
 
 A job names a run folder, shards, changes to the tiny recipe, and optionally `stop` (steps after which it stops with a
-checkpoint), `resume`, or `only` (by task, the one lane in which it scores anything). Rank 0 writes what it noted into
+checkpoint), `resume`, or `only` (by task, the one data stream in which it scores). Rank 0 writes what it noted into
 JOBS.out.
 """
 
@@ -42,19 +42,19 @@ def fingerprint(pack):
     return seen.hexdigest()
 
 
-def scored_in(lanes, loader):
-    """Lets each task of `lanes` score in its one lane only: heads are then used on one rank and not on others."""
-    take = loader.take
+def score_only_in(streams, loader):
+    """Let each task of `streams` score in one data stream only, so that one rank uses its head and others do not."""
+    load = loader.load
 
-    def taking(stage, step, cursors):
-        packs, after = take(stage, step, cursors)
+    def loading(stage, step, states):
+        packs, after = load(stage, step, states)
         kept = [
-            replace(pack, targets={name: t for name, t in pack.targets.items() if lanes.get(name, number) == number})
+            replace(pack, targets={name: t for name, t in pack.targets.items() if streams.get(name, number) == number})
             for number, pack in zip(loader.numbers, packs, strict=True)
         ]
         return kept, after
 
-    loader.take = taking
+    loader.load = loading
 
 
 def train(job, group):
@@ -62,7 +62,7 @@ def train(job, group):
     steps, take = [], trainer_module.take_step
     folder = Path(job["folder"])
     trainer = build(tiny_run.recipe(folder, **job.get("changes", {})), Shards(Path(job["shards"])), group=group).trainer
-    scored_in(job.get("only", {}), trainer.inputs.loader)
+    score_only_in(job.get("only", {}), trainer.inputs.loader)
     if job.get("resume"):
         trainer.restore(group.run_on_first(lambda: checkpoints.newest(folder / "run")))
 
@@ -70,7 +70,7 @@ def train(job, group):
         result = take(model, optimizer, batch, *options)
         mine = [fingerprint(pack) for pack in batch.packs[: len(trainer.inputs.numbers)]]
         by_rank = group.all_gather(mine)
-        found = [by_rank[lane % group.size][lane // group.size] for lane in range(trainer.stream.lanes)]
+        found = [by_rank[number % group.size][number // group.size] for number in range(trainer.streams.count)]
         losses = {name: float(loss) / result.counts[name] for name, loss in result.losses.items()}
         idle = sorted(n for n, h in model.heads.items() if all(p.grad is None for p in h.parameters()))
         steps.append({"packs": found, "losses": losses, "norm": float(result.grad_norm), "idle": idle})

@@ -186,11 +186,11 @@ def _write_shard(
     write_shard(folder, columns, [document.name for document in documents], shard_facts)
 
 
-def lanes_as_json(lanes):
-    """The lanes as a checkpoint holds them."""
-    return json.loads(json.dumps(Position(lanes).state()))["lanes"]
+def states_as_json(states):
+    """States of data streams as a checkpoint holds them."""
+    return json.loads(json.dumps(Position(states).state()))["lanes"]
 
 
-def lanes_of(states):
-    """The lanes of what `lanes_as_json` returned."""
-    return Position.of({"lanes": states}).lanes
+def states_of(values):
+    """The states of what `states_as_json` returned."""
+    return Position.of({"lanes": values}).stream_states

@@ -61,7 +61,7 @@ def measure_with_hf(
     `names`: keys of `hugging_face.SIDES`. `sequences`: how many a batch of theirs holds to begin with. `backend`
     compiles those of theirs that are compiled. They warm up by the same rule as ours did.
     """
-    pad, longest = bench.trainer.stream.vocabulary.pad, bench.recipe.batch.sequence_tokens
+    pad, longest = bench.trainer.streams.vocabulary.pad, bench.recipe.batch.sequence_tokens
     setting = HFSideSettings(bench.trainer.settings, pad, bench.precision, bench.device, longest, sequences, backend)
     with hf_sides(bench.trainer.model, setting, names) as theirs:
         warm_up_steps = bench.warm_up(theirs.sides)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ernie2.batches.batch import end_to_end
+from ernie2.batches.batch import pack_sequences
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.attention.plan import attend_all, plan_attention
 from ernie2.model.inputs import Inputs
@@ -170,7 +170,7 @@ def _dense(job: Job, lengths: Sequence[int]) -> Kernel:
 def _padded(job: Job, lengths: Sequence[int]) -> Kernel:
     """Padded groups of like lengths, as the encoder has them where there is no packed kernel."""
     zeros = [np.zeros(length, np.int64) for length in lengths]
-    pack = end_to_end(zeros, zeros, [0] * len(lengths), {}, room=sum(lengths), longest=max(lengths), pad=0)
+    pack = pack_sequences(zeros, zeros, [0] * len(lengths), {}, size=sum(lengths), longest=max(lengths), pad=0)
     inputs, scale = Inputs.from_batch(pack, job.device, static=False), job.scale
     settings = EncoderSettings(hidden=scale.width, heads=scale.heads)
     plan = plan_attention(inputs, torch.float32, settings, training=True)  # not packed

@@ -14,7 +14,7 @@ from comparisons.ablation import ablation_variants
 from ernie2.benchmarking.bench import Bench, Note
 from ernie2.benchmarking.input_pipeline import loader_rate, measure_loader_wait
 from ernie2.model import optimizations
-from ernie2.training.measuring import Taker
+from ernie2.training.measuring import StepRunner
 from gpu_parts.job import Job
 
 TOP_KERNELS = 40
@@ -61,7 +61,7 @@ def measure_ablation(job: Job) -> None:
         torch._dynamo.reset()
         with optimizations.disabled(*form.off):
             bench = bench_of(job, job.scale.few, form=form.name)
-            bench.ours.taker = Taker(bench.trainer)  # from the first packs again, whatever the warm-up took
+            bench.ours.runner = StepRunner(bench.trainer)  # from the first packs again, whatever the warm-up took
             job.note("variant", form=form.name, off=list(form.off), **bench.steps()["step"])
         del bench
         if job.device.type == "cuda":
@@ -71,9 +71,9 @@ def measure_ablation(job: Job) -> None:
 def measure_input(job: Job) -> None:
     """What one process of the loader makes, and how long training waits for packs beside several."""
     bench = bench_of(job, job.scale.few)
-    job.note("one_process", **loader_rate(bench.trainer.stream, bench.sets))
+    job.note("one_process", **loader_rate(bench.trainer.streams, bench.sets))
     for workers in job.scale.workers:
-        job.note("waiting", **measure_loader_wait(bench.ours.taker, bench.sets, workers, job.scale.few))
+        job.note("waiting", **measure_loader_wait(bench.ours.runner, bench.sets, workers, job.scale.few))
 
 
 def _facts(bench: Bench) -> dict[str, Any]:
@@ -95,10 +95,10 @@ def _profile(job: Job, bench: Bench) -> None:
     """Note what one step spends its time on, by kernel: on a card kernels alone, on a CPU operators."""
     on_card = job.device.type == "cuda"
     chosen = max(bench.counts, key=lambda each: len(each.active))
-    packs = bench.ours.taker.packs(chosen)
-    bench.ours.taker.train(packs)
+    packs = bench.ours.runner.packs(chosen)
+    bench.ours.runner.train(packs)
     with profile(activities=[ProfilerActivity.CUDA if on_card else ProfilerActivity.CPU]) as profiler:
-        seconds = bench.ours.taker.train(packs)
+        seconds = bench.ours.runner.train(packs)
     wanted = DeviceType.CUDA if on_card else DeviceType.CPU
     rows = [
         (event.self_device_time_total if on_card else event.self_cpu_time_total, event.count, event.key)

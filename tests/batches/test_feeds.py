@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from ernie2.batches.feeds import apart, feeds
+from ernie2.batches.feeds import build_feeds, disjoint_pairs
 from ernie2.errors import TaskError
 from ernie2.tasks.capitalization_prediction import CapitalizationPrediction
 from tiny import VOCABULARY, document, task, write_corpora
@@ -24,7 +24,7 @@ def corpora_of(feed):
 
 def test_a_task_reads_every_corpus_of_which_it_can_use_one_percent_and_draws_by_tokens(tmp_path):
     shards = write_corpora(tmp_path, {"long": texts(4, 4), "rarely": texts(100, 1), "hardly": texts(101, 1)})
-    made, table = feeds(shards, [task("sentence_reordering"), task("knowledge_masking")])
+    made, table = build_feeds(shards, [task("sentence_reordering"), task("knowledge_masking")])
     assert corpora_of(made["sentence_reordering"]) == {"long": 8.0, "rarely": 101.0}
     assert corpora_of(made["knowledge_masking"]) == {"long": 8.0, "rarely": 101.0, "hardly": 102.0}
     assert table["sentence_reordering"]["hardly"] == {"usable": 1, "of": 101}
@@ -32,51 +32,56 @@ def test_a_task_reads_every_corpus_of_which_it_can_use_one_percent_and_draws_by_
 
 def test_given_weights_are_the_shares(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 3), "b": texts(9, 9)}, weights={"a": 3, "b": 1})
-    made, _ = feeds(shards, [task("knowledge_masking")])
+    made, _ = build_feeds(shards, [task("knowledge_masking")])
     assert corpora_of(made["knowledge_masking"]) == {"a": 3.0, "b": 1.0}
 
 
 def test_a_task_may_name_its_corpora(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 3), "b": texts(3, 3)})
-    made, _ = feeds(shards, [task("knowledge_masking", corpora=("b",)), task("sentence_reordering", corpora=("a",))])
+    made, _ = build_feeds(
+        shards, [task("knowledge_masking", corpora=("b",)), task("sentence_reordering", corpora=("a",))]
+    )
     assert list(corpora_of(made["knowledge_masking"])) == ["b"]
-    assert apart(made) == {("knowledge_masking", "sentence_reordering"), ("sentence_reordering", "knowledge_masking")}
+    assert disjoint_pairs(made) == {
+        ("knowledge_masking", "sentence_reordering"),
+        ("sentence_reordering", "knowledge_masking"),
+    }
 
 
 def test_tasks_that_share_a_corpus_are_not_apart(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 3), "b": texts(3, 3)})
-    made, _ = feeds(shards, [task("knowledge_masking"), task("sentence_reordering", corpora=("a",))])
-    assert apart(made) == frozenset()
+    made, _ = build_feeds(shards, [task("knowledge_masking"), task("sentence_reordering", corpora=("a",))])
+    assert disjoint_pairs(made) == frozenset()
 
 
 def test_a_named_corpus_that_offers_too_little_is_refused_with_the_counts(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 3), "short": texts(1_200, 3)})
     with pytest.raises(TaskError, match=r"'sentence_reordering' can use 3 of 1,200 documents of corpus 'short'.*needs"):
-        feeds(shards, [task("sentence_reordering", corpora=("a", "short"))])
+        build_feeds(shards, [task("sentence_reordering", corpora=("a", "short"))])
 
 
 def test_a_task_without_any_corpus_is_refused_with_the_counts_of_all(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 0), "b": texts(200, 1)})
     with pytest.raises(TaskError, match=r"0 of 3 documents of 'a'; 1 of 200 documents of 'b'.*at least two sentences"):
-        feeds(shards, [task("sentence_reordering")])
+        build_feeds(shards, [task("sentence_reordering")])
 
 
 def test_an_unknown_corpus_is_refused_with_the_nearest(tmp_path):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3)})
     with pytest.raises(TaskError, match=r"'wikki'.*Did you mean 'wiki'"):
-        feeds(shards, [task("knowledge_masking", corpora=("wikki",))])
+        build_feeds(shards, [task("knowledge_masking", corpora=("wikki",))])
 
 
 def test_a_refused_tokeniser_is_a_reason_to_stop(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 3)})
     cased = CapitalizationPrediction(CapitalizationPrediction.Options(), dataclasses.replace(VOCABULARY, cased=True))
     with pytest.raises(TaskError, match=r"'capitalization_prediction' cannot run.*tokeniser is cased"):
-        feeds(shards, [cased])
+        build_feeds(shards, [cased])
 
 
 def test_held_out_feeds_leave_out_corpora_without_held_out_documents(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 3), "b": [document([[[5], [6]]], name="x")] * 2}, heldout={"d0"})
-    made, _ = feeds(shards, [task("sentence_reordering")], split="heldout")
+    made, _ = build_feeds(shards, [task("sentence_reordering")], split="heldout")
     assert list(corpora_of(made["sentence_reordering"])) == ["a"]
 
 
@@ -87,7 +92,7 @@ def pairs(*labels):
 def test_text_and_pairs_are_fed_to_the_tasks_of_their_kind_and_are_apart(tmp_path):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3), "web": pairs("but", "and")})
     tasks = [task("knowledge_masking"), task("discourse_relation", labels=("and", "but")), task("sentence_reordering")]
-    made, table = feeds(shards, tasks)
+    made, table = build_feeds(shards, tasks)
     assert {name: list(corpora_of(feed)) for name, feed in made.items()} == {
         "knowledge_masking": ["wiki"],
         "discourse_relation": ["web"],
@@ -98,15 +103,15 @@ def test_text_and_pairs_are_fed_to_the_tasks_of_their_kind_and_are_apart(tmp_pat
         "discourse_relation": ["web"],
         "sentence_reordering": ["wiki"],
     }
-    assert ("discourse_relation", "knowledge_masking") in apart(made)
+    assert ("discourse_relation", "knowledge_masking") in disjoint_pairs(made)
 
 
 def test_masking_reads_pairs_where_it_names_them(tmp_path):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3), "web": pairs("but", "and")})
     tasks = [task("knowledge_masking", corpora=("wiki", "web")), task("discourse_relation", labels=("and", "but"))]
-    made, _ = feeds(shards, tasks)
+    made, _ = build_feeds(shards, tasks)
     assert list(corpora_of(made["knowledge_masking"])) == ["wiki", "web"]
-    assert apart(made) == frozenset()
+    assert disjoint_pairs(made) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -121,13 +126,15 @@ def test_masking_reads_pairs_where_it_names_them(tmp_path):
 def test_a_corpus_a_task_cannot_learn_from_is_refused_before_any_work(tmp_path, name, options, told):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3), "web": pairs("but", "and")})
     with pytest.raises(TaskError, match=told):
-        feeds(shards, [task(name, **options)])
+        build_feeds(shards, [task(name, **options)])
 
 
 def test_a_task_of_pairs_without_pairs_is_told_that_there_are_none(tmp_path):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3)})
-    with pytest.raises(TaskError, match=r"nothing to read.*it can use no corpus, since none holds labelled pairs\. It"):
-        feeds(shards, [task("discourse_relation", labels=("and", "but"))])
+    with pytest.raises(
+        TaskError, match=r"nothing to read.*it can use no corpus, since none contains labelled pairs\. It"
+    ):
+        build_feeds(shards, [task("discourse_relation", labels=("and", "but"))])
 
 
 def test_capitals_are_refused_for_a_script_without_them_by_the_share_of_tokens(tmp_path):
@@ -138,8 +145,8 @@ def test_capitals_are_refused_for_a_script_without_them_by_the_share_of_tokens(t
         TaskError,
         match=r"can use 0 of 9 documents of 'zhwiki'; at least 1% of documents and 5% of tokens scored are needed",
     ):
-        feeds(shards, [task("capitalization_prediction")])
+        build_feeds(shards, [task("capitalization_prediction")])
     with pytest.raises(
         TaskError, match=r"0 of 9 documents of corpus 'zhwiki', less than 1% of documents and 5% of tok"
     ):
-        feeds(shards, [task("capitalization_prediction", corpora=("zhwiki",))])
+        build_feeds(shards, [task("capitalization_prediction", corpora=("zhwiki",))])

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 import tiny
-from ernie2.batches.feeds import feeds
+from ernie2.batches.feeds import build_feeds
 from ernie2.batches.packing import Caps
-from ernie2.batches.stream import Lane, Stream
+from ernie2.batches.streams import DataStreams, StreamState
 from ernie2.training.environment import SAMPLING
 
 MASKING, CAPITALS, RELATION, REORDERING = tiny.FOUR
 DISTANCE, DISCOURSE, RELEVANCE = "sentence_distance", "discourse_relation", "ir_relevance"
 PACKS = 50
 
-# (host, active): digests of 50 packs at limits of 64 and 128 tokens, from one corpus and from two.
+# (main_task, active): digests of 50 packs at limits of 64 and 128 tokens, from one corpus and from two.
 EXPECTED = {
     (MASKING, (MASKING,)): ["75e9f6ef48df03fc", "68154b39d36d043f", "d5930a2d9aa9b7d8", "c8e8d903b4556e69"],
     (CAPITALS, (CAPITALS,)): ["d32c207261d99dc0", "4d3dd899b94185b2", "006aee352a4fe5ae", "0fc833075b9dd48c"],
@@ -76,24 +76,24 @@ def stream_of(shards, limit, text):
     options[MASKING] = {"corpora": (*text, "pairs"), "mix": {"basic": 0.2, "word": 0.2, "phrase": 0.2, "all": 0.4}}
     options |= {DISCOURSE: {**labelled, "allows_attached_tasks": True}, RELEVANCE: labelled}
     tasks = [tiny.task(name, **given) for name, given in options.items()]
-    feed, _ = feeds(shards, tasks, sequence_tokens=limit)
+    feed, _ = build_feeds(shards, tasks, sequence_tokens=limit)
     caps = Caps.of(1_024, limit, tasks)
     ids = {task.name: row for row, task in enumerate(tasks)}
-    return Stream(feed, tasks, tiny.VOCABULARY, caps, ids, seed=5, lanes=2)
+    return DataStreams(feed, tasks, tiny.VOCABULARY, caps, ids, seed=5, count=2)
 
 
-def digest_of(stream, host, active):
-    """Digest of `PACKS` packs of two lanes in turns and of the cursors after them; wide types, so that none matters."""
-    digest, lanes = blake2b(digest_size=8), [Lane(), Lane()]
+def digest_of(streams, main_task, active):
+    """Digest `PACKS` packs of two data streams in turns and the cursors after them, in wide types."""
+    digest, states = blake2b(digest_size=8), [StreamState(), StreamState()]
     for number in range(PACKS):
-        pack, lanes[number % 2] = stream.pack(number % 2, lanes[number % 2], host, active)
+        pack, states[number % 2] = streams.pack(number % 2, states[number % 2], main_task, active)
         for array in (pack.tokens, pack.positions, pack.segments, pack.task_ids, pack.starts):
             digest.update(array.astype(np.int64).tobytes())
         for name, targets in sorted(pack.targets.items()):
             digest.update(name.encode())
             digest.update(targets.positions.astype(np.int64).tobytes())
             digest.update(targets.labels.astype(np.int64).tobytes())
-    digest.update(repr(tiny.lanes_as_json(lanes)).encode())
+    digest.update(repr(tiny.states_as_json(states)).encode())
     return digest.hexdigest()
 
 

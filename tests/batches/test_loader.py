@@ -7,10 +7,10 @@ import pytest
 import tiny
 import tiny_run
 from ernie2.batches import loader
-from ernie2.batches.loader import Loader, SharedBuffer, default_workers, hosts_of
+from ernie2.batches.loader import Loader, SharedBuffer, default_workers, main_tasks_of
 from ernie2.batches.packing import Caps
-from ernie2.batches.stages import Plan, Stage
-from ernie2.batches.stream import Feed, Lane, Stream
+from ernie2.batches.stages import Stage, StagePlan
+from ernie2.batches.streams import DataStreams, Feed, StreamState
 from ernie2.errors import ConfigError, RunFailed, TaskError
 from ernie2.runs.build import build
 
@@ -19,149 +19,149 @@ from ernie2.runs.build import build
 def trainer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loader")
     shards = tiny_run.write_shards(folder / "shards")
-    return build(tiny_run.recipe(folder, batch={"batch_tokens": 384}), shards).trainer  # three lanes
+    return build(tiny_run.recipe(folder, batch={"batch_tokens": 384}), shards).trainer  # three data streams
 
 
-def of_lanes(stream, lanes):
-    """The stream with another number of lanes."""
-    tasks = list(stream.tasks.values())
-    return Stream(stream.feeds, tasks, stream.vocabulary, stream.caps, stream.ids, seed=0, lanes=lanes)
+def with_count(streams, count):
+    """Another number of data streams over the same data."""
+    tasks = list(streams.tasks.values())
+    return DataStreams(streams.feeds, tasks, streams.vocabulary, streams.caps, streams.ids, seed=0, count=count)
 
 
-def walk(trainer, workers, numbers=None, stream=None):
-    """Bytes of every pack of the run, step by step, and the lanes at its end."""
+def walk(trainer, workers, numbers=None, streams=None):
+    """Return the bytes of every pack of the run, step by step, and the states at its end."""
     made = []
-    with Loader(stream or trainer.stream, trainer.plans, workers, numbers) as made_by:
-        lanes = [Lane() for _ in made_by.numbers]
+    with Loader(streams or trainer.streams, trainer.plans, workers, numbers) as batch_loader:
+        states = [StreamState() for _ in batch_loader.numbers]
         for stage, plan in enumerate(trainer.plans):
             for step in range(len(plan)):
-                packs, lanes = made_by.take(stage, step, lanes)
+                packs, states = batch_loader.load(stage, step, states)
                 made.append([(pack.flat.tobytes(), pack.layout()) for pack in packs])
-    return made, lanes
+    return made, states
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 6])
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
 @pytest.mark.parametrize("workers", [1, 3, 4, 5])
-def test_any_number_of_workers_makes_the_same_packs_in_the_same_order(trainer, lanes, workers):
-    stream = of_lanes(trainer.stream, lanes)
-    assert walk(trainer, workers, stream=stream) == walk(trainer, 0, stream=stream)
+def test_any_number_of_workers_builds_the_same_packs_in_the_same_order(trainer, count, workers):
+    streams = with_count(trainer.streams, count)
+    assert walk(trainer, workers, streams=streams) == walk(trainer, 0, streams=streams)
 
 
-@pytest.mark.parametrize("lanes", range(1, 7))
+@pytest.mark.parametrize("count", range(1, 7))
 @pytest.mark.parametrize("workers", range(1, 6))
-def test_every_walk_of_a_host_in_a_lane_has_one_worker_and_they_are_shared_out_evenly(trainer, lanes, workers):
-    shares = Loader(of_lanes(trainer.stream, lanes), trainer.plans, workers)._shares
-    hosts = hosts_of(trainer.plans)
-    assert sorted(walk for share in shares for walk in share) == sorted(
-        (n, host) for n in range(lanes) for host in hosts
+def test_every_main_task_of_a_data_stream_has_one_worker_and_they_are_shared_out_evenly(trainer, count, workers):
+    shares = Loader(with_count(trainer.streams, count), trainer.plans, workers)._shares
+    tasks = main_tasks_of(trainer.plans)
+    assert sorted(pair for share in shares for pair in share) == sorted(
+        (number, task) for number in range(count) for task in tasks
     )
-    assert len(shares) == min(workers, lanes * len(hosts))
+    assert len(shares) == min(workers, count * len(tasks))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    for host in hosts:  # and so are the packs of every step
-        packs = [sum(walked == host for _, walked in share) for share in shares]
+    for task in tasks:  # and so are the packs of every step
+        packs = [sum(of == task for _, of in share) for share in shares]
         assert max(packs) - min(packs) <= 1
 
 
 @pytest.mark.parametrize(
-    ("lanes", "hosts", "spare_cores", "workers"),
+    ("streams", "main_tasks", "spare_cores", "workers"),
     [
-        (6, 4, 3, 3),  # two turns a step
-        (6, 4, 4, 3),  # a fourth would not make it one turn
+        (6, 4, 3, 3),  # two rounds a step
+        (6, 4, 4, 3),  # a fourth would not make it one round
         (6, 4, 5, 3),
-        (6, 4, 15, 6),  # one turn
-        (12, 4, 15, 6),  # eight at most: two turns
+        (6, 4, 15, 6),  # one round
+        (12, 4, 15, 6),  # eight at most: two rounds
         (9, 4, 15, 5),
         (3, 4, 15, 3),
-        (2, 4, 15, 4),  # two share a lane
+        (2, 4, 15, 4),  # two share a data stream
         (1, 4, 15, 4),
-        (1, 2, 15, 2),  # a lane has no more walks than hosts
+        (1, 2, 15, 2),  # a data stream has no more pairs than main tasks
         (1, 1, 15, 1),
         (1, 4, 2, 2),
         (6, 4, 0, 1),
         (1, 4, -1, 1),
     ],
 )
-def test_the_default_number_of_workers_follows_from_lanes_hosts_and_cores(lanes, hosts, spare_cores, workers):
-    assert default_workers(lanes, hosts, spare_cores) == workers
+def test_the_default_workers_follow_from_streams_main_tasks_and_cores(streams, main_tasks, spare_cores, workers):
+    assert default_workers(streams, main_tasks, spare_cores) == workers
 
 
-def test_packs_that_were_handed_over_stay_as_they_are_while_more_are_made(trainer):
-    with Loader(trainer.stream, trainer.plans, 1) as made_by:
-        lanes, taken = [Lane() for _ in made_by.numbers], []
-        for step in range(min(len(trainer.plans[0]), 2 * loader.AHEAD)):
-            packs, lanes = made_by.take(0, step, lanes)
-            taken += [(pack, pack.tokens.tobytes()) for pack in packs]
-    assert all(pack.tokens.tobytes() == before for pack, before in taken)
+def test_loaded_packs_do_not_change_while_more_are_built(trainer):
+    with Loader(trainer.streams, trainer.plans, 1) as batch_loader:
+        states, loaded = [StreamState() for _ in batch_loader.numbers], []
+        for step in range(min(len(trainer.plans[0]), 2 * loader.PREFETCH_STEPS)):
+            packs, states = batch_loader.load(0, step, states)
+            loaded += [(pack, pack.tokens.tobytes()) for pack in packs]
+    assert all(pack.tokens.tobytes() == before for pack, before in loaded)
 
 
-def test_a_loader_of_some_lanes_makes_just_the_packs_of_these(trainer):
-    everything, lanes = walk(trainer, 0)
-    some, some_lanes = walk(trainer, 1, numbers=[0, 2])
+def test_a_loader_of_some_data_streams_builds_only_their_packs(trainer):
+    everything, states = walk(trainer, 0)
+    some, some_states = walk(trainer, 1, numbers=[0, 2])
     assert some == [[packs[0], packs[2]] for packs in everything]
-    assert some_lanes == [lanes[0], lanes[2]]
+    assert some_states == [states[0], states[2]]
 
 
-def test_a_stage_that_ends_early_throws_away_what_was_made_ahead(trainer):
+def test_a_stage_that_ends_early_discards_prefetched_packs(trainer):
     def first_steps(workers):
         made = []
-        with Loader(trainer.stream, trainer.plans, workers) as made_by:
-            lanes = [Lane() for _ in made_by.numbers]
+        with Loader(trainer.streams, trainer.plans, workers) as batch_loader:
+            states = [StreamState() for _ in batch_loader.numbers]
             for stage, step in [(0, 0), (0, 1), (1, 0), (1, 1), (3, 0)]:
-                packs, lanes = made_by.take(stage, step, lanes)
+                packs, states = batch_loader.load(stage, step, states)
                 made.append([pack.tokens.tobytes() for pack in packs])
         return made
 
     assert first_steps(2) == first_steps(0)
 
 
-def test_going_back_to_an_earlier_position_makes_the_same_packs_again(trainer):
-    with Loader(trainer.stream, trainer.plans, 2) as made_by:
-        start = [Lane() for _ in made_by.numbers]
-        first, after = made_by.take(0, 0, start)
-        made_by.take(0, 1, after)
-        again, _ = made_by.take(0, 0, start)
+def test_going_back_to_an_earlier_position_builds_the_same_packs_again(trainer):
+    with Loader(trainer.streams, trainer.plans, 2) as batch_loader:
+        start = [StreamState() for _ in batch_loader.numbers]
+        first, after = batch_loader.load(0, 0, start)
+        batch_loader.load(0, 1, after)
+        again, _ = batch_loader.load(0, 0, start)
     assert [pack.tokens.tobytes() for pack in first] == [pack.tokens.tobytes() for pack in again]
 
 
-def test_a_killed_worker_is_said_and_nothing_hangs(trainer, monkeypatch):
-    monkeypatch.setattr(loader, "LOOK_SECONDS", 0.05)
+def test_a_killed_worker_is_reported_and_nothing_hangs(trainer, monkeypatch):
+    monkeypatch.setattr(loader, "POLL_SECONDS", 0.05)
 
-    def go_on(made_by, lanes):  # further than the worker may have been
+    def load_on(batch_loader, states):  # beyond the prefetched steps
         for stage, plan in enumerate(trainer.plans):
             for step in range(len(plan)):
                 if (stage, step) > (0, 0):
-                    _, lanes = made_by.take(stage, step, lanes)
+                    _, states = batch_loader.load(stage, step, states)
 
-    with Loader(trainer.stream, trainer.plans, 1) as made_by:
-        _, lanes = made_by.take(0, 0, [Lane() for _ in made_by.numbers])
-        os.kill(made_by._workers[0]._process.pid, signal.SIGKILL)
+    with Loader(trainer.streams, trainer.plans, 1) as batch_loader:
+        _, states = batch_loader.load(0, 0, [StreamState() for _ in batch_loader.numbers])
+        os.kill(batch_loader._workers[0]._process.pid, signal.SIGKILL)
         with pytest.raises(RunFailed, match=r"ended by SIGKILL.*ernie2 resume"):
-            go_on(made_by, lanes)
+            load_on(batch_loader, states)
 
 
-def test_what_a_task_does_wrong_in_a_worker_is_raised_where_the_run_is(tmp_path):
+def test_the_error_of_a_task_in_a_worker_is_raised_in_the_training_process(tmp_path):
     same = [tiny.document([[[5, 6]], [[7, 8]], [[9, 10]], [[11, 12]]], name=f"d{i}", group=1) for i in range(8)]
     shards = tiny_run.write_shards(tmp_path / "shards", same, heldout=2)
-    task = tiny.task("sentence_distance")  # wants documents of another origin, of which there are none
+    task = tiny.task("sentence_distance")  # needs documents of another group; there are none
     feed = {task.name: Feed([shards.corpora["text"]], [1.0])}
-    stream = Stream(feed, [task], tiny.VOCABULARY, Caps.of(64, 32, [task]), {task.name: 0}, seed=0)
-    plan = Plan(Stage(((task.name, 3),), (task.name,)), {task.name: "sentence"})
-    with Loader(stream, [plan], 1) as made_by, pytest.raises(TaskError, match="are of the group of"):
-        made_by.take(0, 0, [Lane()])
+    streams = DataStreams(feed, [task], tiny.VOCABULARY, Caps.of(64, 32, [task]), {task.name: 0}, seed=0)
+    plan = StagePlan(Stage(((task.name, 3),), (task.name,)), {task.name: "sentence"})
+    with Loader(streams, [plan], 1) as batch_loader, pytest.raises(TaskError, match="are of the group of"):
+        batch_loader.load(0, 0, [StreamState()])
 
 
 def test_a_task_that_other_processes_cannot_import_is_refused_by_name(trainer, monkeypatch):
-    monkeypatch.setattr(type(trainer.stream.tasks["sentence_reordering"]), "__module__", "__main__")
+    monkeypatch.setattr(type(trainer.streams.tasks["sentence_reordering"]), "__module__", "__main__")
     with pytest.raises(ConfigError, match=r"'sentence_reordering' is defined in the script.*train\.workers=0"):
-        Loader(trainer.stream, trainer.plans, 2)
-    Loader(trainer.stream, trainer.plans, 0)
+        Loader(trainer.streams, trainer.plans, 2)
+    Loader(trainer.streams, trainer.plans, 0)
 
 
 def write(buffer):
     buffer.rows[1] = [7, 8, 9]
 
 
-def test_what_another_process_writes_is_seen_here_and_rows_begin_empty():
+def test_writes_of_another_process_are_visible_and_rows_start_empty():
     buffer = SharedBuffer(2, 3)
     process = multiprocessing.get_context("forkserver").Process(target=write, args=(buffer,))
     process.start()

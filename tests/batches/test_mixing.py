@@ -7,11 +7,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ernie2.batches.epochs import expected_epochs
-from ernie2.batches.feeds import feeds
+from ernie2.batches.feeds import build_feeds
 from ernie2.batches.packing import Caps
-from ernie2.batches.stages import Plan, Stage
-from ernie2.batches.stream import Feed, Lane, Stream, next_corpus
-from tiny import FOUR, VOCABULARY, document, lanes_as_json, lanes_of, task, write_corpora
+from ernie2.batches.stages import Stage, StagePlan
+from ernie2.batches.streams import DataStreams, Feed, StreamState, next_corpus
+from tiny import FOUR, VOCABULARY, document, states_as_json, states_of, task, write_corpora
 
 MASKING, REORDERING = FOUR[0], FOUR[3]
 TOKENS = 100_000
@@ -42,7 +42,7 @@ def test_no_corpus_is_ever_more_than_one_instance_from_its_share(weights, length
         chosen = next_corpus(tokens, shares, 50)
 
 
-# ---- the stream
+# ---- data streams
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def articles_and_dialogs(folder, weights=None):
     return write_corpora(folder, {"articles": articles, "dialogs": dialogs}, weights=weights, per_shard=50)
 
 
-def stream_over(shards, names, lanes=2, pack_tokens=1024, limit=128, seed=0):
+def stream_over(shards, names, count=2, pack_tokens=1024, limit=128, seed=0):
     tasks = [task(name) for name in names]
-    feed, _ = feeds(shards, tasks, sequence_tokens=limit)
+    feed, _ = build_feeds(shards, tasks, sequence_tokens=limit)
     ids = {name: row for row, name in enumerate(names)}
     caps = Caps.of(pack_tokens, limit, tasks)
-    return Stream(feed, tasks, VOCABULARY, caps, ids, seed=seed, lanes=lanes)
+    return DataStreams(feed, tasks, VOCABULARY, caps, ids, seed=seed, count=count)
 
 
 def shown(packs, name=MASKING):
@@ -82,29 +82,29 @@ def shown(packs, name=MASKING):
     return tokens, scored
 
 
-def packs_of(stream, host, active, tokens=TOKENS):
-    lanes, packs = [Lane() for _ in range(stream.lanes)], []
+def packs_of(streams, main_task, active, tokens=TOKENS):
+    states, packs = [StreamState() for _ in range(streams.count)], []
     while sum(pack.real_tokens for pack in packs) < tokens:
-        for j, lane in enumerate(lanes):
-            pack, lanes[j] = stream.pack(j, lane, host, active)
+        for j, state in enumerate(states):
+            pack, states[j] = streams.pack(j, state, main_task, active)
             packs.append(pack)
-    return packs, lanes
+    return packs, states
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.2])
-@pytest.mark.parametrize("host", [MASKING, REORDERING])
-def test_articles_and_dialogs_keep_to_their_shares_of_100_000_tokens(tmp_path, host, share):
+@pytest.mark.parametrize("main_task", [MASKING, REORDERING])
+def test_articles_and_dialogs_keep_to_their_shares_of_100_000_tokens(tmp_path, main_task, share):
     shards = articles_and_dialogs(tmp_path, {"articles": share, "dialogs": 1 - share})
-    stream = stream_over(shards, dict.fromkeys((host, MASKING)))
-    tokens, scored = shown(packs_of(stream, host, tuple(stream.tasks))[0])
+    streams = stream_over(shards, dict.fromkeys((main_task, MASKING)))
+    tokens, scored = shown(packs_of(streams, main_task, tuple(streams.tasks))[0])
     assert tokens[0] / sum(tokens) == pytest.approx(share, abs=0.01)
     assert scored[0] / sum(scored) == pytest.approx(share, abs=0.01)
 
 
 def test_without_weights_every_corpus_is_walked_equally_often(tmp_path):
-    stream = stream_over(articles_and_dialogs(tmp_path), [MASKING])
-    tokens, scored = shown(packs_of(stream, MASKING, (MASKING,))[0])
-    articles, dialogs = (corpus.num_tokens("train") for corpus in stream.feeds[MASKING].corpora)
+    streams = stream_over(articles_and_dialogs(tmp_path), [MASKING])
+    tokens, scored = shown(packs_of(streams, MASKING, (MASKING,))[0])
+    articles, dialogs = (corpus.num_tokens("train") for corpus in streams.feeds[MASKING].corpora)
     assert (articles, dialogs) == (4_000, 4_000)
     assert tokens[0] / sum(tokens) == pytest.approx(0.5, abs=0.01)
     assert scored[0] / sum(scored) == pytest.approx(0.5, abs=0.01)
@@ -119,40 +119,40 @@ def test_a_corpus_too_short_for_its_share_is_walked_round_and_round(tmp_path):
         },
         weights={"large": 1, "small": 1},
     )
-    stream = stream_over(shards, [MASKING], lanes=1)
-    packs, (lane,) = packs_of(stream, MASKING, (MASKING,), tokens=20_000)
+    streams = stream_over(shards, [MASKING], count=1)
+    packs, (state,) = packs_of(streams, MASKING, (MASKING,), tokens=20_000)
     tokens, _ = shown(packs)
     assert tokens[0] / sum(tokens) == pytest.approx(0.5, abs=0.01)
-    assert lane[MASKING].corpora["small"][0] == tokens[1] // 7 > 1_000
-    told = expected_epochs(stream, [Plan(Stage(((MASKING, len(packs)),), (MASKING,)), {MASKING: "token"})])
+    assert state[MASKING].corpora["small"][0] == tokens[1] // 7 > 1_000
+    told = expected_epochs(streams, [StagePlan(Stage(((MASKING, len(packs)),), (MASKING,)), {MASKING: "token"})])
     assert told[MASKING]["small"] == pytest.approx(tokens[1] / 7, rel=0.03)
     assert told[MASKING]["large"] == pytest.approx(tokens[0] / (90 * 270), rel=0.03)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.lists(st.floats(0.05, 1), min_size=2, max_size=2), st.integers(0, 99), st.integers(0, 2))
-def test_every_data_stream_keeps_to_the_shares_within_one_instance(two_corpora, weights, seed, lane_number):
+def test_every_data_stream_keeps_to_the_shares_within_one_instance(two_corpora, weights, seed, stream_number):
     feed = {MASKING: Feed(list(two_corpora.corpora.values()), weights)}
     tasks = [task(MASKING)]
-    stream = Stream(feed, tasks, VOCABULARY, Caps.of(512, 64, tasks), {MASKING: 0}, seed=seed, lanes=3)
+    streams = DataStreams(feed, tasks, VOCABULARY, Caps.of(512, 64, tasks), {MASKING: 0}, seed=seed, count=3)
     cursor = None
     for _ in range(150):
-        _, cursor, _ = stream.instance(lane_number, cursor, MASKING, (MASKING,))
+        _, cursor, _ = streams.instance(stream_number, cursor, MASKING, (MASKING,))
         total = sum(cursor.tokens.values())
         for corpus, weight in zip(feed[MASKING].corpora, weights, strict=True):
             assert abs(weight / sum(weights) * total - cursor.tokens.get(corpus.name, 0)) < 64
 
 
 def test_tokens_given_are_part_of_the_position_and_count_only_what_was_packed(tmp_path):
-    stream = stream_over(articles_and_dialogs(tmp_path), [MASKING], lanes=1)
-    packs, (lane,) = packs_of(stream, MASKING, (MASKING,), tokens=10_000)
-    stored = lanes_of(lanes_as_json([lane]))[0]
-    assert stored == lane
+    streams = stream_over(articles_and_dialogs(tmp_path), [MASKING], count=1)
+    packs, (state,) = packs_of(streams, MASKING, (MASKING,), tokens=10_000)
+    stored = states_of(states_as_json([state]))[0]
+    assert stored == state
     tokens, _ = shown(packs)
-    assert [lane[MASKING].tokens[name] for name in ("articles", "dialogs")] == tokens
+    assert [state[MASKING].tokens[name] for name in ("articles", "dialogs")] == tokens
 
 
 def test_data_streams_do_not_all_begin_with_the_same_corpus(tmp_path):
-    stream = stream_over(articles_and_dialogs(tmp_path), [MASKING], lanes=16)
-    first = {next(iter(stream.instance(j, None, MASKING, (MASKING,))[1].tokens)) for j in range(16)}
+    streams = stream_over(articles_and_dialogs(tmp_path), [MASKING], count=16)
+    first = {next(iter(streams.instance(j, None, MASKING, (MASKING,))[1].tokens)) for j in range(16)}
     assert first == {"articles", "dialogs"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.batches.stages import METHODS, Plan, Stage, assign, continual, extend, multitask, spread
+from ernie2.batches.stages import METHODS, Stage, StagePlan, assign, continual, extend, interleave, multitask
 from ernie2.errors import ConfigError
 from tiny import FOUR
 
@@ -131,13 +131,13 @@ def test_a_task_named_twice_is_refused():
         assign(["a", ["b", "a"]])
 
 
-# ---- spread
+# ---- interleave
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=6).filter(sum))
 def test_every_prefix_is_within_one_step_of_proportional(counts):
-    laid, total = spread(counts), sum(counts)
+    laid, total = interleave(counts), sum(counts)
     assert np.bincount(laid, minlength=len(counts)).tolist() == counts
     for task, count in enumerate(counts):
         done = np.cumsum(laid == task)
@@ -145,9 +145,9 @@ def test_every_prefix_is_within_one_step_of_proportional(counts):
 
 
 def test_a_small_spread_reads_as_expected():
-    assert spread([2, 1]).tolist() == [0, 1, 0]
-    assert spread([3, 3]).tolist() == [0, 1, 0, 1, 0, 1]
-    assert spread([0, 2]).tolist() == [1, 1]
+    assert interleave([2, 1]).tolist() == [0, 1, 0]
+    assert interleave([3, 3]).tolist() == [0, 1, 0, 1, 0, 1]
+    assert interleave([0, 2]).tolist() == [1, 1]
 
 
 # ---- plans
@@ -165,56 +165,58 @@ def counts_of(plan):
 @pytest.mark.parametrize("number", range(4))
 def test_every_task_gets_its_iterations_in_every_stage(number, combine):
     stage = assign(FOUR, 500)[number]
-    plan = Plan(stage, LEVELS, combine)
-    assert counts_of(plan) == dict(stage.iterations) == plan.done(len(plan))
-    assert all(plan.host_at(step) in plan.at(step) for step in range(len(plan)))
+    plan = StagePlan(stage, LEVELS, combine)
+    assert counts_of(plan) == dict(stage.iterations) == plan.iterations_before(len(plan))
+    assert all(plan.main_task(step) in plan.active_tasks(step) for step in range(len(plan)))
 
 
 def test_without_combining_every_step_has_one_task():
-    plan = Plan(last_stage(), LEVELS, combine=False)
+    plan = StagePlan(last_stage(), LEVELS, combine=False)
     assert len(plan) == 800
-    assert {len(plan.at(step)) for step in range(800)} == {1}
+    assert {len(plan.active_tasks(step)) for step in range(800)} == {1}
 
 
-def test_combined_token_tasks_ride_on_the_sentence_task_and_keep_a_tenth_as_steps_of_their_own():
-    plan = Plan(last_stage(), LEVELS)
-    assert len(plan) == 530  # 500 hosted by reordering and 10 plain steps of each token task
-    sets = [plan.at(step) for step in range(len(plan))]
+def test_token_tasks_are_attached_to_the_sentence_task_except_a_tenth_of_token_only_steps():
+    plan = StagePlan(last_stage(), LEVELS)
+    assert len(plan) == 530  # 500 of reordering and 10 token-only steps of each token task
+    sets = [plan.active_tasks(step) for step in range(len(plan))]
     for name in FOUR[:3]:
         assert sets.count((name,)) == 10
         assert sum(name in tasks and REORDERING in tasks for tasks in sets) == 90
 
 
-def test_without_a_sentence_task_the_token_task_with_most_iterations_hosts_and_keeps_its_share_free_of_riders():
+def test_without_a_sentence_task_the_others_are_attached_to_the_token_task_with_most_iterations():
     stage = assign(FOUR, 500)[2]  # 100, 100, 400
-    plan = Plan(stage, LEVELS)
-    sets = [plan.at(step) for step in range(len(plan))]
+    plan = StagePlan(stage, LEVELS)
+    sets = [plan.active_tasks(step) for step in range(len(plan))]
     assert len(plan) == 420
     assert sets.count((MASKING,)) == sets.count((CAPITALS,)) == 10
     assert sets.count((RELATION,)) >= 40
-    # no step of the reserved tenth takes riders: 360 steps are left for 90 rides of each
+    # no step of the reserved tenth takes attached tasks: 360 steps are left for 90 iterations of each
     assert sum(MASKING in tasks and RELATION in tasks for tasks in sets) == 90
 
 
-def test_what_exceeds_the_hosts_steps_becomes_plain_steps():
+def test_iterations_beyond_the_steps_of_main_tasks_become_token_only_steps():
     stage = Stage((("a", 100), ("s", 30)))
-    plan = Plan(stage, {"a": "token", "s": "sentence"})
-    sets = [plan.at(step) for step in range(len(plan))]
+    plan = StagePlan(stage, {"a": "token", "s": "sentence"})
+    sets = [plan.active_tasks(step) for step in range(len(plan))]
     assert (sets.count(("a", "s")), sets.count(("a",)), len(plan)) == (30, 70, 100)
 
 
-def test_hosts_that_take_no_riders_take_none():
+def test_main_tasks_without_attached_tasks_get_none():
     stage = Stage((("a", 100), ("open", 30), ("closed", 50)))
-    plan = Plan(stage, {"a": "token", "open": "sentence", "closed": "sentence"}, closed_hosts=frozenset({"closed"}))
-    sets = [plan.at(step) for step in range(len(plan))]
+    plan = StagePlan(
+        stage, {"a": "token", "open": "sentence", "closed": "sentence"}, without_attached=frozenset({"closed"})
+    )
+    sets = [plan.active_tasks(step) for step in range(len(plan))]
     assert (sets.count(("closed",)), sets.count(("a", "open")), sets.count(("a",))) == (50, 30, 70)
 
 
-def test_riders_keep_off_hosts_whose_corpora_they_do_not_read():
+def test_tasks_are_not_attached_to_tasks_without_a_common_corpus():
     stage = Stage((("a", 100), ("b", 100), ("s", 80)))
     levels = {"a": "token", "b": "token", "s": "sentence"}
-    plan = Plan(stage, levels, apart=frozenset({("s", "a")}))
-    sets = [plan.at(step) for step in range(len(plan))]
+    plan = StagePlan(stage, levels, disjoint=frozenset({("s", "a")}))
+    sets = [plan.active_tasks(step) for step in range(len(plan))]
     assert (sets.count(("a",)), sets.count(("b", "s")), sets.count(("b",))) == (100, 80, 20)
     assert not any({"a", "s"} <= set(tasks) for tasks in sets)
 
@@ -226,51 +228,51 @@ def test_riders_keep_off_hosts_whose_corpora_they_do_not_read():
     st.booleans(),
     st.booleans(),
 )
-def test_plans_keep_every_promise(tasks, token_only_share, combine, close_first):
+def test_plans_keep_every_bound(tasks, token_only_share, combine, close_first):
     names = "abcde"[: len(tasks)]
     levels = {name: level for name, (level, _) in zip(names, tasks, strict=True)}
     stage = Stage(tuple((name, count) for name, (_, count) in zip(names, tasks, strict=True)))
     closed = frozenset([name for name in names if levels[name] == "sentence"][: int(close_first)])
-    plan = Plan(stage, levels, combine, token_only_share, closed)
-    sets = [plan.at(step) for step in range(len(plan))]
+    plan = StagePlan(stage, levels, combine, token_only_share, closed)
+    sets = [plan.active_tasks(step) for step in range(len(plan))]
     assert counts_of(plan) == dict(stage.iterations)
     for name, (level, count) in zip(names, tasks, strict=True):
         alone = sets.count((name,))
         if level == "token":
             assert alone >= int(token_only_share * count)
-        # at most one sentence task a step, and it hosts
-        hosted = np.array([plan.host_at(step) == name for step in range(len(plan))])
+        # at most one sentence task a step, and it is the main task
+        hosted = np.array([plan.main_task(step) == name for step in range(len(plan))])
         proportional = np.arange(1, len(plan) + 1) * hosted.sum() / len(plan)
         assert (np.abs(np.cumsum(hosted) - proportional) < 1).all()
     for step, tasks_here in enumerate(sets):
         sentence = [name for name in tasks_here if levels[name] == "sentence"]
-        assert sentence in ([], [plan.host_at(step)])
-        assert len(tasks_here) == 1 or plan.host_at(step) not in closed
-    # among the steps its host takes riders in, each rider's rides are even
+        assert sentence in ([], [plan.main_task(step)])
+        assert len(tasks_here) == 1 or plan.main_task(step) not in closed
+    # see the test of every prefix below for attached iterations
     shared = [tasks_here for tasks_here in sets if len(tasks_here) > 1]
     if not combine:
         assert not shared
 
 
 def test_a_plan_depends_on_nothing_but_its_stage():
-    one, two = Plan(last_stage(), LEVELS), Plan(last_stage(), LEVELS)
+    one, two = StagePlan(last_stage(), LEVELS), StagePlan(last_stage(), LEVELS)
     assert (one.active == two.active).all()
-    assert (one.host == two.host).all()
-    assert one.done(0) == dict.fromkeys(FOUR, 0)
+    assert (one.main_tasks == two.main_tasks).all()
+    assert one.iterations_before(0) == dict.fromkeys(FOUR, 0)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(10, 400), st.sampled_from([0.0, 0.1, 0.3]))
-def test_every_prefix_of_the_host_steps_has_its_share_of_rides(steps, token_only_share):
-    plan = Plan(assign(FOUR, steps)[-1], LEVELS, token_only_share=token_only_share)
-    hosted = [set(plan.at(step)) for step in range(len(plan)) if plan.host_at(step) == REORDERING]
+def test_every_prefix_of_the_main_task_has_its_share_of_attached_iterations(steps, token_only_share):
+    plan = StagePlan(assign(FOUR, steps)[-1], LEVELS, token_only_share=token_only_share)
+    hosted = [set(plan.active_tasks(step)) for step in range(len(plan)) if plan.main_task(step) == REORDERING]
     for name in FOUR[:3]:
-        rides = np.array([name in tasks for tasks in hosted])
-        proportional = np.arange(1, len(hosted) + 1) * rides.sum() / len(hosted)
-        assert (np.abs(np.cumsum(rides) - proportional) < 1).all()
+        attached = np.array([name in tasks for tasks in hosted])
+        proportional = np.arange(1, len(hosted) + 1) * attached.sum() / len(hosted)
+        assert (np.abs(np.cumsum(attached) - proportional) < 1).all()
 
 
 @pytest.mark.parametrize(("steps", "replay"), [(10**12, None), (10, 10**12), (10**12, 10**12)])
 def test_an_extension_too_long_to_lay_out_is_refused_at_once(steps, replay):
-    with pytest.raises(ConfigError, match="4,000,000 is the most"):
+    with pytest.raises(ConfigError, match="the limit is 4,000,000"):
         extend(assign(("a", "b"), 12), "c", steps, replay)

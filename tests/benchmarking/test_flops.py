@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ernie2.batches.batch import PackedBatch, Targets, end_to_end
+from ernie2.batches.batch import PackedBatch, Targets, pack_sequences
 from ernie2.benchmarking.flops import encoder_flops, known_peak, measured_peak, step_flops
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.heads import HeadSpec
@@ -30,7 +30,7 @@ def pack_of(lengths: list[int], scored: dict[str, int], room: int = 40) -> Packe
     made = [np.arange(5, 5 + length) for length in lengths]
     zeros = [np.zeros(length) for length in lengths]
     targets = {name: Targets(np.arange(count), np.ones(count, np.int64), count) for name, count in scored.items()}
-    return end_to_end(made, zeros, [0] * len(lengths), targets, room=room, longest=16, pad=0)
+    return pack_sequences(made, zeros, [0] * len(lengths), targets, size=room, longest=16, pad=0)
 
 
 def test_the_count_is_the_one_worked_out_by_hand() -> None:

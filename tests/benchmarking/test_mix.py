@@ -30,10 +30,10 @@ def test_as_many_steps_are_taken_as_were_asked_for(counts: list[int], steps: int
 
 def test_a_mix_is_a_plan_that_goes_round_and_round() -> None:
     mix = RepeatingPlan([A, C, B])
-    assert [mix.at(step) for step in range(4)] == [("a",), ("b", "c"), ("a", "b"), ("a",)]
-    assert [mix.host_at(step) for step in range(4)] == ["a", "c", "a", "a"]
+    assert [mix.active_tasks(step) for step in range(4)] == [("a",), ("b", "c"), ("a", "b"), ("a",)]
+    assert [mix.main_task(step) for step in range(4)] == ["a", "c", "a", "a"]
     assert len(mix) > 10**9
-    assert [mix.tasks[host] for host in mix.host] == ["a", "c", "a"]
+    assert [mix.tasks[index] for index in mix.main_tasks] == ["a", "c", "a"]
 
 
 def test_rates_weigh_the_median_step_of_each_set_by_the_plan() -> None:

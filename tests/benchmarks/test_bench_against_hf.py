@@ -33,8 +33,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No matrix products, and a loader that makes everything here."""
     rate = input_pipeline.loader_rate
     monkeypatch.setattr(bench_module, "device_peak", lambda *_: Peak(1e9, "made up"))
-    monkeypatch.setattr(input_pipeline, "loader_rate", lambda stream, sets, seconds: rate(stream, sets, 0.01))
-    monkeypatch.setattr(input_pipeline, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
+    monkeypatch.setattr(input_pipeline, "loader_rate", lambda streams, sets, seconds: rate(streams, sets, 0.01))
+    monkeypatch.setattr(input_pipeline, "Loader", lambda streams, plans, workers: Loader(streams, plans, 0))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:

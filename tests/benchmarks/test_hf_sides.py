@@ -8,7 +8,7 @@ import torch
 
 from comparisons.hf_sides import HFSideSettings, hf_sides
 from comparisons.hugging_face import HuggingFaceModel, build_sides
-from ernie2.batches.batch import PackedBatch, Targets, end_to_end
+from ernie2.batches.batch import PackedBatch, Targets, pack_sequences
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
@@ -27,7 +27,7 @@ def pack() -> PackedBatch:
     targets = {MASKING: Targets(np.array([1, 4]), np.array([9, 9]), 2)}
     sequences = [np.arange(5, 12), np.arange(5, 8)]
     segments = [np.zeros(7), np.zeros(3)]
-    return end_to_end(sequences, segments, [0, 0], targets, room=12, longest=16, pad=0)
+    return pack_sequences(sequences, segments, [0, 0], targets, size=12, longest=16, pad=0)
 
 
 def test_sides_train_in_another_process_as_they_would_in_this_one() -> None:

@@ -23,7 +23,7 @@ from comparisons.hugging_face import (
     chosen_sides,
     unpack,
 )
-from ernie2.batches.batch import PackedBatch, Targets, end_to_end
+from ernie2.batches.batch import PackedBatch, Targets, pack_sequences
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
@@ -40,12 +40,12 @@ def pack_of(lengths: Sequence[int], masked: Sequence[int], room: int = 24) -> Pa
     """Ids count up from 5; `masked` positions of the pack have the label 9."""
     starts = np.concatenate([[0], np.cumsum(lengths)])
     targets = {MASKING: Targets(np.array([*masked, 0]), np.array([9] * len(masked) + [0]), len(masked))}
-    return end_to_end(
+    return pack_sequences(
         [np.arange(5 + a, 5 + b) for a, b in pairwise(starts)],
         [np.full(length, number % 2) for number, length in enumerate(lengths)],
         [number % 3 for number in range(len(lengths))],
         targets,
-        room=room,
+        size=room,
         longest=16,
         pad=0,
     )

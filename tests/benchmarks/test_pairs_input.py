@@ -12,7 +12,7 @@ from ernie2.benchmarking import input_pipeline
 from ernie2.benchmarking.input_pipeline import loader_rate
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
-from ernie2.training.measuring import Taker, task_sets
+from ernie2.training.measuring import StepRunner, task_sets
 from pairs_input import measure, pairs_recipe, write_pairs
 
 
@@ -27,19 +27,19 @@ def test_pairs_have_fifty_tokens_on_average_and_a_loader_makes_them(folder: Path
     recipe = pairs_recipe(tiny_run.recipe(folder), tmp_path)
     shards = Shards(folder / "shards")
     trainer = build(tiny_run.recipe(folder), shards).trainer
-    pairs = write_pairs(tmp_path / "shards", shards, trainer.stream.vocabulary, pairs=300)
+    pairs = write_pairs(tmp_path / "shards", shards, trainer.streams.vocabulary, pairs=300)
     fed = build(recipe, pairs).trainer
-    assert list(fed.stream.tasks) == ["ir_relevance"]
+    assert list(fed.streams.tasks) == ["ir_relevance"]
     assert fed.model.settings == trainer.model.settings
     sets = list(task_sets(fed.plans))
     lengths = [
         length
         for _ in range(20)
-        for pack in Taker(fed).packs(sets[0])
+        for pack in StepRunner(fed).packs(sets[0])
         for length in (pack.starts[1:] - pack.starts[:-1]).tolist()
     ]
     assert 40 <= min(lengths) <= max(lengths) <= 60
-    rate = loader_rate(fed.stream, sets, seconds=0.05)
+    rate = loader_rate(fed.streams, sets, seconds=0.05)
     assert rate["instance_tokens"] == pytest.approx(50, abs=5)
     assert rate["tokens_per_second"] == pytest.approx(rate["instances_per_second"] * rate["instance_tokens"])
 
@@ -57,7 +57,7 @@ def test_pairs_get_the_segment_types_and_task_ids_they_need(
 def test_the_input_side_of_pairs_has_every_figure(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(input_pipeline, "Loader", lambda stream, plans, workers: Loader(stream, plans, 0))
+    monkeypatch.setattr(input_pipeline, "Loader", lambda streams, plans, workers: Loader(streams, plans, 0))
     monkeypatch.setattr(
         "pairs_input.measure_input_pipeline", lambda *given: input_pipeline.measure_input_pipeline(*given, seconds=0.01)
     )

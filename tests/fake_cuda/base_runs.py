@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 import tiny
 import tiny_run
 from ernie2.batches.batch import PackedBatch
-from ernie2.batches.feeds import apart
-from ernie2.batches.stream import Lane, Stream
+from ernie2.batches.feeds import disjoint_pairs
+from ernie2.batches.streams import DataStreams, StreamState
 from ernie2.config.settings import Recipe
 from ernie2.model import encoder, heads
 from ernie2.model.heads import HeadSpec
@@ -42,14 +42,14 @@ class BaseRun:
     recipe: Recipe
     shards: Shards
     vocab_size: int
-    stream: Stream
+    streams: DataStreams
     specs: Sequence[HeadSpec]
     weights: Mapping[str, float]
     sets: Sequence[TaskSet]
 
-    def pack(self, chosen: TaskSet, lane: int = 0) -> PackedBatch:
-        """The first pack of `lane` for a task set."""
-        return self.stream.pack(lane, Lane(), chosen.host, chosen.active)[0]
+    def pack(self, chosen: TaskSet, number: int = 0) -> PackedBatch:
+        """The first pack of data stream `number` for a task set."""
+        return self.streams.pack(number, StreamState(), chosen.main_task, chosen.active)[0]
 
 
 @cache
@@ -59,10 +59,10 @@ def base_run(name: str, folder: Path) -> BaseRun:
     shards = _write_shards(folder / name, recipe)
     tasks = build_tasks(recipe.tasks, vocabulary_of(load_shards_tokenizer(shards)), shards.corpora)
     ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
-    stream, feed, _ = open_stream(shards, tasks, ids, recipe.batch, recipe.seed)
-    plans = build_plans(recipe, tasks, check_attached_tasks(tasks, apart(feed)))
+    streams, feed, _ = open_stream(shards, tasks, ids, recipe.batch, recipe.seed)
+    plans = build_plans(recipe, tasks, check_attached_tasks(tasks, disjoint_pairs(feed)))
     weights = {task.name: task.options.loss_weight for task in tasks}
-    return BaseRun(recipe, shards, _VOCABULARY[name], stream, head_specs(tasks), weights, list(task_sets(plans)))
+    return BaseRun(recipe, shards, _VOCABULARY[name], streams, head_specs(tasks), weights, list(task_sets(plans)))
 
 
 def base_recipe(name: str, *overrides: str) -> Recipe:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
-from ernie2.batches.batch import PackedBatch, end_to_end
+from ernie2.batches.batch import PackedBatch, pack_sequences
 from ernie2.model.attention import plan as plan_module
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
@@ -31,7 +31,7 @@ from fake_cuda.card import CUDA, Card
 FOLDER = Path(os.environ["FAKE_CUDA_FOLDER"])
 RECIPES = os.environ.get("FAKE_CUDA_RECIPES", "all-seven english-base chinese-base").split()
 STEPS = {
-    f"{name}-{chosen.host}-with-{'-'.join(task for task in chosen.active if task != chosen.host) or 'none'}": (
+    f"{name}-{chosen.main_task}-with-{'-'.join(t for t in chosen.active if t != chosen.main_task) or 'none'}": (
         name,
         chosen,
     )
@@ -60,11 +60,11 @@ def assert_on_card(result: StepResult, tasks) -> None:
 
 def pack_of_rows(run: BaseRun, length: int, rows: int | None = None) -> PackedBatch:
     """A pack of sequences of one length that fill it, or of `rows` of them, without targets but those of MOST."""
-    rows = run.stream.caps.tokens // length if rows is None else rows
+    rows = run.streams.caps.tokens // length if rows is None else rows
     like = run.pack(MOST)
     ids = [np.full(length, 7)] * rows
     zeros = [np.zeros(length, np.int64)] * rows
-    return end_to_end(ids, zeros, [0] * rows, like.targets, room=like.tokens.size, longest=like.longest, pad=0)
+    return pack_sequences(ids, zeros, [0] * rows, like.targets, size=like.tokens.size, longest=like.longest, pad=0)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -73,7 +73,7 @@ def test_a_step_of_every_task_set_waits_for_nothing(name):
     run = base_run(recipe, FOLDER)
     with Card() as card:
         model, optimizer = build_model(run, layers=2)
-        result = step(card, run, model, optimizer, [run.pack(chosen, lane) for lane in range(2)])
+        result = step(card, run, model, optimizer, [run.pack(chosen, number) for number in range(2)])
         assert_on_card(result, chosen.active)
     assert card.waits == []
 
@@ -114,7 +114,7 @@ def test_a_step_of_every_kernel_and_precision_waits_only_for_the_loss_scale(
     with Card(capability) as card:
         model, optimizer = build_model(run, layers=2, attention_dropout=dropout)
         model.encoder.activation_checkpointing = activation_checkpointing
-        pack = pack_of_rows(run, run.stream.caps.longest) if kernel == "dense" else run.pack(MOST)
+        pack = pack_of_rows(run, run.streams.caps.longest) if kernel == "dense" else run.pack(MOST)
         assert_on_card(step(card, run, model, optimizer, [pack], precision, scale), MOST.active)
     assert seen == {kernel}
     if scale is None:
@@ -128,7 +128,7 @@ def test_held_out_evaluation_reads_only_losses_and_predictions():
     with Card() as card:
         model, _ = build_model(run, layers=2)
         for chosen in run.sets:
-            packs = [run.pack(chosen, lane) for lane in range(2)]
+            packs = [run.pack(chosen, number) for number in range(2)]
             with torch.no_grad(), autocast("bf16", CUDA):
                 for pack in packs:
                     made = model.predictions(Inputs.from_batch(pack, CUDA, static=False))
@@ -154,10 +154,10 @@ def test_nothing_is_compiled_again_from_batch_to_batch(kernel, activation_checkp
         model.encoder.activation_checkpointing = activation_checkpointing
         model.compile_parts("eager")
         graphs = []
-        for lane in range(2):
-            with torch._dynamo.config.patch(error_on_recompile=lane > 0, fail_on_recompile_limit_hit=True):
+        for number in range(2):
+            with torch._dynamo.config.patch(error_on_recompile=number > 0, fail_on_recompile_limit_hit=True):
                 for chosen in run.sets if kernel == "packed" else [MOST]:
-                    step(card, run, model, optimizer, [run.pack(chosen, lane)])
+                    step(card, run, model, optimizer, [run.pack(chosen, number)])
             graphs.append(counters["stats"]["unique_graphs"])
     assert seen == {kernel}
     assert graphs[1] == graphs[0]
@@ -237,7 +237,7 @@ def test_a_pack_and_its_padded_groups_come_over_in_a_copy_each(dropout, copies):
     run = base_run("all-seven", FOLDER)
     with Card() as card:
         model, optimizer = build_model(run, layers=1, attention_dropout=dropout)
-        step(card, run, model, optimizer, [run.pack(MOST, lane) for lane in range(2)])
+        step(card, run, model, optimizer, [run.pack(MOST, number) for number in range(2)])
         assert card.copies == 2 * copies
 
 
@@ -245,7 +245,9 @@ def test_evaluating_packs_waits_for_the_card_once():
     run = base_run("all-seven", FOLDER)
     with Card() as card:
         model, _ = build_model(run, layers=1)
-        found = [model.predictions(Inputs.from_batch(run.pack(MOST, lane), CUDA, static=False)) for lane in range(2)]
+        found = [
+            model.predictions(Inputs.from_batch(run.pack(MOST, number), CUDA, static=False)) for number in range(2)
+        ]
         losses = [losses for predicted in found for losses, _ in predicted.values()]
         assert not card.waits
         assert [len(one) for one in to_host(losses)] == [len(one) for one in losses]

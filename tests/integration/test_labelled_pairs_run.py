@@ -158,29 +158,35 @@ def test_a_warm_start_by_command_says_which_labels_are_new(trained, tmp_path, ca
     assert json.loads((run / "run.json").read_text())["tasks"][1]["labels"] == ["and", "then"]
 
 
-def test_riders_come_only_where_the_recipe_says_so_and_name_the_pairs(trained, tmp_path):
+def test_tasks_are_attached_to_pairs_only_if_the_recipe_says_so(trained, tmp_path):
     _, shards = trained
 
     def rides(masking, discourse):
         made = build(recipe(tmp_path, **{MASKING: masking, DISCOURSE: discourse}), shards)
         plans = made.trainer.plans
-        return sum(DISCOURSE in plan.at(k) and MASKING in plan.at(k) for plan in plans for k in range(len(plan)))
+        return sum(
+            DISCOURSE in plan.active_tasks(k) and MASKING in plan.active_tasks(k)
+            for plan in plans
+            for k in range(len(plan))
+        )
 
     both = {"corpora": ["text", "web"]}
     assert rides({}, {}) == 0
     assert rides(both, {}) == 0
     assert rides(both, {"allows_attached_tasks": True}) > 0
-    with pytest.raises(TaskError, match=r"'discourse_relation' is to host.* none of knowledge_masking reads its lab"):
+    with pytest.raises(
+        TaskError, match=r"'discourse_relation' allows attached tasks.* none of knowledge_masking reads its lab"
+    ):
         rides({}, {"allows_attached_tasks": True})
 
 
-def test_a_ride_on_pairs_masks_both_texts_under_the_id_of_the_host(trained, tmp_path):
+def test_masking_attached_to_pairs_masks_both_texts_under_the_id_of_the_main_task(trained, tmp_path):
     _, shards = trained
     tasks = {MASKING: {"corpora": ["text", "web"]}, DISCOURSE: {"allows_attached_tasks": True}}
-    stream = build(recipe(tmp_path, **tasks), shards).trainer.stream
+    streams = build(recipe(tmp_path, **tasks), shards).trainer.streams
     cursor = None
     for _ in range(10):
-        instance, cursor, row = stream.instance(0, cursor, DISCOURSE, (MASKING, DISCOURSE))
+        instance, cursor, row = streams.instance(0, cursor, DISCOURSE, (MASKING, DISCOURSE))
         assert row == 1
         assert set(instance.labels) == {MASKING, DISCOURSE}
         assert instance.sequence.segment_count == 2
@@ -189,11 +195,11 @@ def test_a_ride_on_pairs_masks_both_texts_under_the_id_of_the_host(trained, tmp_
 def test_another_document_never_comes_out_of_a_pair_corpus(trained, tmp_path):
     _, shards = trained
     made = build(recipe(tmp_path, **{MASKING: {}, "sentence_distance": {}, DISCOURSE: {}}), shards)
-    stream, cursor = made.trainer.stream, None
-    names = {corpus.name for corpus in stream.feeds["sentence_distance"].corpora}
+    streams, cursor = made.trainer.streams, None
+    names = {corpus.name for corpus in streams.feeds["sentence_distance"].corpora}
     assert names == {"text"}
     for _ in range(40):
-        instance, cursor, _ = stream.instance(0, cursor, "sentence_distance", ("sentence_distance",))
+        instance, cursor, _ = streams.instance(0, cursor, "sentence_distance", ("sentence_distance",))
         assert set(cursor.corpora) == {"text"}
         assert (instance.sequence.tokens != 203).all()  # the first word of the second text of a pair
 

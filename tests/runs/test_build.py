@@ -49,7 +49,7 @@ def test_every_method_gives_every_task_its_iterations(shards, tmp_path, method, 
     plans = build_plans(recipe, [tiny.task(name) for name in tiny.FOUR])
     assert len(plans) == stages
     assert sum(map(len, plans)) == steps
-    done = [plan.done(len(plan)) for plan in plans]
+    done = [plan.iterations_before(len(plan)) for plan in plans]
     assert {name: sum(d.get(name, 0) for d in done) for name in tiny.FOUR} == dict.fromkeys(tiny.FOUR, 5)
 
 
@@ -66,6 +66,6 @@ def test_heads_follow_from_level_and_labels():
 def test_a_task_that_can_use_nothing_is_refused_by_name_before_any_work(tmp_path):
     one = [tiny.document([[[5, 6, 7]]], name=f"d{i}", group=i) for i in range(12)]
     tiny_run.write_shards(tmp_path / "shards", one, heldout=2)
-    with pytest.raises(TaskError, match=r"token_document_relation.*0 of 10 documents of 'text'.*Leave the task out"):
+    with pytest.raises(TaskError, match=r"token_document_relation.*0 of 10 documents of 'text'.*Remove the task"):
         build(tiny_run.recipe(tmp_path), Shards(tmp_path / "shards"))
     assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ import minilm
 import paddle_files
 import tiny
 import tiny_run
-from ernie2.batches.batch import end_to_end
+from ernie2.batches.batch import pack_sequences
 from ernie2.errors import CheckpointError, ShardError
 from ernie2.model.formats.loading import load_model
 from ernie2.model.heads import HeadSpec
@@ -178,7 +178,9 @@ def test_pre_training_starts_from_the_real_minilm_with_its_outputs_unchanged(tmp
     }
     tokens = [np.array([101, 2023, 2003, 102]), np.array([101, 7592, 102])]
     segments = [np.zeros(4, np.int64), np.zeros(3, np.int64)]
-    inputs = Inputs.from_batch(end_to_end(tokens, segments, [0, 5], {}, room=7, longest=4, pad=0), "cpu", static=False)
+    inputs = Inputs.from_batch(
+        pack_sequences(tokens, segments, [0, 5], {}, size=7, longest=4, pad=0), "cpu", static=False
+    )
     with torch.no_grad():
         assert torch.equal(theirs.eval().encoder(inputs), started.model.eval().encoder(inputs))
 

@@ -135,7 +135,7 @@ def test_evaluating_what_is_not_there_says_so(tmp_path):
 
 
 def test_a_plan_that_repeats_the_text_too_often_is_refused_before_any_work_unless_told(recipe, tmp_path):
-    with pytest.raises(ConfigError, match=r"would walk corpus 'text' \S+ times(?s:.*)stages\.max_epochs=\d"):
+    with pytest.raises(ConfigError, match=r"would read corpus 'text' \S+ times(?s:.*)stages\.max_epochs=\d"):
         ernie2.pretrain(recipe, ["stages.max_epochs=0.1"])
     assert not (tmp_path / "run").exists()
     ernie2.pretrain(recipe, ["stages.max_epochs=5"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ernie2.batches.stages import METHODS, Plan, Stage
+from ernie2.batches.stages import METHODS, Stage, StagePlan
 from ernie2.errors import ConfigError
 from ernie2.runs.recipes import load_recipe
 from ernie2.studies.methods import STUDY_METHODS, PlannedRun, iterations_per_task, planned_runs, run_recipe
@@ -71,7 +71,7 @@ def test_a_task_alone_from_scratch_begins_as_a_whole_run_of_it_would() -> None:
     alone = made(PlannedRun(1, "per_stage", task="sentence_reordering"), settings)
     assert list(alone.tasks) == ["sentence_reordering"]
     assert iterations_per_task(alone) == {"sentence_reordering": 20}
-    plan = Plan(Stage((("t", 20),)), {"t": "sentence"})
+    plan = StagePlan(Stage((("t", 20),)), {"t": "sentence"})
     positions = [Position([], step=k, stage_step=k, task_steps={"t": k}) for k in range(1, 21)]
     rates = [
         [learning_rate(recipe.train, warmup, at, [plan], ["t"]) for at in positions]

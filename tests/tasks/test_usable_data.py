@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from ernie2.batches.feeds import feeds, heldout_feed
+from ernie2.batches.feeds import build_feeds, heldout_feed
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Options, SentenceTask
 from ernie2.tasks.capitalization_prediction import CapitalizationPrediction
@@ -149,12 +149,12 @@ def test_a_task_is_refused_by_name_with_the_reason(tmp_path):
         r"'sentence_distance' has nothing to read.*0 of 3 documents \(all are of one origin\) of 'text'.*than one or"
     )
     with pytest.raises(TaskError, match=match):
-        feeds(shards, [task("sentence_distance")])
+        build_feeds(shards, [task("sentence_distance")])
 
 
 def test_what_no_held_out_document_shows_is_not_measured(tmp_path):
     shards = corpus_of(tmp_path, [1, 2, 3], heldout={"d0"})
-    made, _ = feeds(shards, [task("sentence_distance"), task("sentence_reordering")], sequence_tokens=16)
+    made, _ = build_feeds(shards, [task("sentence_distance"), task("sentence_reordering")], sequence_tokens=16)
     assert not heldout_feed(made["sentence_distance"], task("sentence_distance"), 16).corpora
     assert heldout_feed(made["sentence_reordering"], task("sentence_reordering"), 16).corpora
 
@@ -170,4 +170,4 @@ class Fails(SentenceTask):
 
 def test_a_task_that_fails_is_named_before_training(tmp_path):
     with pytest.raises(TaskError, match=r"'fails' failed on document 'd0'.*oops"):
-        feeds(corpus_of(tmp_path, [1, 2]), [Fails(Options(), VOCABULARY)])
+        build_feeds(corpus_of(tmp_path, [1, 2]), [Fails(Options(), VOCABULARY)])

@@ -32,7 +32,7 @@ def shards(tmp_path_factory):
 def job(folder, shards, name, **given):
     """A run of tiny.FOUR with dropout into `folder`/name; `stop` and `resume` as `rank_main` has them.
 
-    Capitals are scored in lane 1 only, so that head is used on one rank and not on others. Adam's epsilon is
+    Capitals are scored in data stream 1 only, so that head is used on one rank and not on others. Adam's epsilon is
     large: with 1e-6 a weight whose gradient is all but 0 takes a full step by the sign of a rounding error.
     """
     (folder / name).mkdir(exist_ok=True)
@@ -141,7 +141,7 @@ def test_a_run_goes_on_with_two_sharded_ranks_then_with_one(alone, shards):
     same(folder, "alone", "moved", noted, {"steps": steps, "position": third[0]["position"]})
 
 
-def test_lanes_are_dealt_in_turn_and_ranks_without_one_still_take_turns():
+def test_data_streams_are_dealt_in_turn_and_ranks_without_one_still_take_part():
     groups_of_four = [ProcessGroup(rank=rank, size=4, device=torch.device("cpu")) for rank in range(4)]
     assert [group.own_streams(6) for group in groups_of_four] == [[0, 4], [1, 5], [2], [3]]
     assert {group.max_per_rank(6) for group in groups_of_four} == {2}

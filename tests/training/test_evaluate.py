@@ -40,11 +40,11 @@ def heldout(tmp_path_factory):
     tasks = [tiny.task(name) for name in tiny.FOUR]
     ids = task_ids(list(tiny.FOUR), 16)
     batch = BatchSettings(batch_tokens=256, pack_tokens=256, sequence_tokens=64)
-    stream, feeds, _ = open_stream(shards, tasks, ids, batch, seed=0)
+    streams, feeds, _ = open_stream(shards, tasks, ids, batch, seed=0)
     model = MultiTaskModel(
         EncoderSettings(layers=1, hidden=16, heads=2, position_rows=64), 1000, head_specs(tasks), seed=0
     )
-    return HeldOut(stream, feeds, tasks, 6, seed=0), model
+    return HeldOut(streams, feeds, tasks, 6, seed=0), model
 
 
 def test_every_task_is_scored_alone_under_its_own_id_with_a_fixed_number_of_instances(heldout):
@@ -118,8 +118,8 @@ def test_a_task_that_can_use_no_held_out_document_is_missing_and_does_not_stop_t
     shards = tiny_run.write_shards(tmp_path / "shards", documents, heldout=2)
     tasks = [tiny.task(name) for name in tiny.FOUR]
     batch = BatchSettings(batch_tokens=256, pack_tokens=256, sequence_tokens=64)
-    stream, feeds, _ = open_stream(shards, tasks, task_ids(list(tiny.FOUR), 16), batch, seed=0)
-    assert "token_document_relation" in HeldOut(stream, feeds, tasks, 4, seed=0).missing
+    streams, feeds, _ = open_stream(shards, tasks, task_ids(list(tiny.FOUR), 16), batch, seed=0)
+    assert "token_document_relation" in HeldOut(streams, feeds, tasks, 4, seed=0).missing
 
 
 def corpus(name, documents, sentences=1):
@@ -133,8 +133,8 @@ def walked(folder, corpora, instances, task="capitalization_prediction", limit=1
     shards = tiny.write_corpora(folder, corpora, weights=weights)
     made = [tiny.task(task)]
     batch = BatchSettings(batch_tokens=64, pack_tokens=32, sequence_tokens=limit)
-    stream, feeds, _ = open_stream(shards, made, {task: 0}, batch, seed=0)
-    found = walk_once(stream, feeds[task], made[0], instances, 0, "train")
+    streams, feeds, _ = open_stream(shards, made, {task: 0}, batch, seed=0)
+    found = walk_once(streams, feeds[task], made[0], instances, 0, "train")
     return [int(instance.sequence.tokens[1]) - 100 for instance in found]
 
 
@@ -188,8 +188,8 @@ def test_baselines_come_from_train_and_the_best_constant_from_the_held_out_insta
     shards = tiny_run.write_shards(tmp_path / "shards", documents, heldout=4)
     task = tiny.task("capitalization_prediction")
     batch = BatchSettings(batch_tokens=64, pack_tokens=64, sequence_tokens=64)
-    stream, feeds, _ = open_stream(shards, [task], {task.name: 0}, batch, seed=0)
-    exams = HeldOut(stream, feeds, [task], 100, seed=0)
+    streams, feeds, _ = open_stream(shards, [task], {task.name: 0}, batch, seed=0)
+    exams = HeldOut(streams, feeds, [task], 100, seed=0)
 
     def figures(classes):
         return exams.evaluate(Answers(classes), CPU, "fp32")[task.name]
@@ -211,8 +211,8 @@ def test_the_classes_of_a_drawn_task_come_equally_often(tmp_path):
     shards = tiny_run.write_shards(tmp_path / "shards", documents, heldout=30)
     task = tiny.task("sentence_distance")
     batch = BatchSettings(batch_tokens=256, pack_tokens=256, sequence_tokens=64)
-    stream, feeds, _ = open_stream(shards, [task], {task.name: 0}, batch, seed=0)
-    exam = HeldOut(stream, feeds, [task], 33, seed=0)._exams[task.name]
+    streams, feeds, _ = open_stream(shards, [task], {task.name: 0}, batch, seed=0)
+    exam = HeldOut(streams, feeds, [task], 33, seed=0)._exams[task.name]
     assert np.bincount(exam.labels).tolist() == [11, 11, 11]
     assert exam.labels[:12].tolist() != sorted(exam.labels[:12].tolist()), "in random order"
 

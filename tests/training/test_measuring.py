@@ -5,7 +5,15 @@ import pytest
 import tiny_run
 from ernie2.runs.build import build
 from ernie2.training import measuring
-from ernie2.training.measuring import Measured, StepCost, TaskSet, forecast, how_often, measure, task_sets
+from ernie2.training.measuring import (
+    Measurements,
+    StepCost,
+    TaskSet,
+    count_evaluations_and_checkpoints,
+    forecast,
+    measure,
+    task_sets,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +36,7 @@ def test_every_task_set_of_the_plan_is_counted_with_its_steps(shards, tmp_path):
     assert list(counts.values()) == sorted(counts.values(), reverse=True)
     alone = [s for s in counts if s.active == ("knowledge_masking",)]
     assert alone == [TaskSet("knowledge_masking", ("knowledge_masking",))]
-    assert all(s.host in s.active for s in counts)
+    assert all(s.main_task in s.active for s in counts)
 
 
 def test_each_set_is_measured_by_steps_of_its_own_tasks_and_nothing_is_left_behind(shards, tmp_path):
@@ -58,7 +66,7 @@ def test_the_forecast_weighs_each_set_by_its_steps_and_adds_evaluations_and_chec
     (first, steps), *_ = counts.items()
     # the first set takes 2 s a step (half a second of it packing), every other 1 s
     sets = {s: StepCost(2, 1.0, 3.0, 200) if s == first else StepCost(4, 0.0, 4.0, 40) for s in counts}
-    cost = forecast(trainer, Measured(sets, evaluation=10.0, checkpoint=100.0, checkpoint_bytes=7))
+    cost = forecast(trainer, Measurements(sets, evaluation=10.0, checkpoint=100.0, checkpoint_bytes=7))
     total = sum(counts.values())
     assert cost.steps == pytest.approx(2 * steps + (total - steps))
     assert cost.tokens == 100 * steps + 10 * (total - steps)
@@ -70,7 +78,7 @@ def test_packs_made_by_other_processes_cost_nothing_as_long_as_training_is_slowe
     trainer = trainer_of(shards, tmp_path)
     sets = dict.fromkeys(task_sets(trainer.plans), StepCost(1, 3.0, 2.0, 10))
     total = sum(map(len, trainer.plans))
-    with_workers = [forecast(trainer, Measured(sets, 0, 0, None, workers=w)).steps for w in (0, 1, 3)]
+    with_workers = [forecast(trainer, Measurements(sets, 0, 0, None, workers=w)).steps for w in (0, 1, 3)]
     assert with_workers == pytest.approx([5 * total, 3 * total, 2 * total])
 
 
@@ -78,7 +86,7 @@ def test_a_set_that_was_not_measured_takes_what_the_others_take_on_average(shard
     trainer = trainer_of(shards, tmp_path)
     first, *others = task_sets(trainer.plans)
     sets = {first: StepCost(2, 0.0, 6.0, 20), **{other: StepCost() for other in others}}
-    cost = forecast(trainer, Measured(sets, 0, 0, None))
+    cost = forecast(trainer, Measurements(sets, 0, 0, None))
     assert cost.steps == pytest.approx(3 * sum(map(len, trainer.plans)))
     assert cost.measured_sets == 1
 
@@ -86,7 +94,7 @@ def test_a_set_that_was_not_measured_takes_what_the_others_take_on_average(shard
 @pytest.mark.parametrize("every", [0, 3, 4, 7])
 def test_evaluations_and_checkpoints_are_as_many_as_the_run_then_makes(shards, tmp_path, monkeypatch, every):
     trainer = trainer_of(shards, tmp_path, train={"evaluate_every": every, "checkpoint_every": every or 50})
-    told = how_often(trainer)
+    told = count_evaluations_and_checkpoints(trainer)
     saved, evaluated = [], []
     monkeypatch.setattr(measuring.checkpoints, "write", lambda run, step, *rest: saved.append(step))
     evaluate = trainer.heldout.evaluate

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ernie2.batches.batch import Targets, end_to_end
+from ernie2.batches.batch import Targets, pack_sequences
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.heads import HeadSpec
 from ernie2.model.inputs import Inputs
@@ -51,7 +51,7 @@ def inputs():
         "words": Targets(np.arange(0, 12, 2), rng.integers(5, 50, size=6), 6),
         "order": Targets(np.array([0]), np.array([1]), 1),
     }
-    pack = end_to_end([rng.integers(5, 50, size=12)], [np.zeros(12, int)], [0], targets, room=16, longest=32, pad=0)
+    pack = pack_sequences([rng.integers(5, 50, size=12)], [np.zeros(12, int)], [0], targets, size=16, longest=32, pad=0)
     return Inputs.from_batch(pack, CPU, static=False)
 
 

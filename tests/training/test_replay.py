@@ -9,7 +9,7 @@ from ernie2.errors import CheckpointError, RunFailed, StorageError
 from ernie2.runs.build import build
 from ernie2.shards.store import Shards
 from ernie2.training import replay
-from tiny import lanes_of
+from tiny import states_of
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,10 @@ def run(tmp_path_factory):
 def test_the_message_names_step_stage_tasks_positions_and_the_command(run):
     folder, told, trainer = run
     assert "step 3 of stage 1 (" in told
-    tasks = trainer.plans[0].at(2)
+    tasks = trainer.plans[0].active_tasks(2)
     assert f"({', '.join(tasks)}; " in told
     assert "is not finite" in told
-    assert "; lane 0 at " in told
+    assert "; data stream 0 at " in told
     assert "the last of 3 such steps in a row" in told
     assert f"python -m ernie2.training.replay {folder / 'bad_batch'}" in told
     assert "lower train.peak_lr" in told
@@ -63,8 +63,8 @@ def test_the_batch_that_is_kept_is_the_one_the_lanes_yield(run):
 
     plan = trainer.plans[0]
     for number, pack in packs.items():
-        lane = lanes_of([facts["lanes"][str(number)]])[0]
-        again, _ = trainer.stream.pack(number, lane, plan.host_at(2), plan.at(2))
+        state = states_of([facts["lanes"][str(number)]])[0]
+        again, _ = trainer.streams.pack(number, state, plan.main_task(2), plan.active_tasks(2))
         assert np.array_equal(again.tokens, pack.tokens)
         assert set(again.targets) == set(pack.targets)
 
@@ -73,7 +73,7 @@ def test_a_replay_names_the_task_and_the_first_module(run, capsys):
     folder, _, trainer = run
     assert replay.main([str(folder / "bad_batch"), "--device", "cpu"]) == 0
     told = capsys.readouterr().out
-    for task in trainer.plans[0].at(2):
+    for task in trainer.plans[0].active_tasks(2):
         assert f"{task:<26} loss nan" in told
     assert "Not finite before the step: encoder.embeddings.norm.weight\n" in told
     assert "First output that is not finite: encoder.embeddings" in told

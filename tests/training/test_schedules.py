@@ -3,13 +3,13 @@ from typing import get_args
 
 import pytest
 
-from ernie2.batches.stages import Plan, Stage
+from ernie2.batches.stages import Stage, StagePlan
 from ernie2.config.settings import TrainSettings
 from ernie2.training.schedules import SCHEDULES, learning_rate, linear, noam, warmup_stable_decay, warmup_steps
 from ernie2.training.state import Position
 
 STAGES = [Stage((("old", 4),)), Stage((("old", 2), ("new", 6)))]
-PLANS = [Plan(stage, {"old": "sentence", "new": "sentence"}) for stage in STAGES]
+PLANS = [StagePlan(stage, {"old": "sentence", "new": "sentence"}) for stage in STAGES]
 
 
 def test_noam_rises_linearly_to_the_peak_and_falls_with_the_root():
@@ -52,9 +52,9 @@ def rates(begin=0, **train):
         at.stage, at.stage_step = stage, 0
         for step in range(len(plan)):
             at.step, at.stage_step = at.step + 1, step + 1
-            for task in plan.at(step):
+            for task in plan.active_tasks(step):
                 at.task_steps[task] = at.task_steps.get(task, 0) + 1
-            found.append(learning_rate(settings, 2, at, PLANS, plan.at(step)))
+            found.append(learning_rate(settings, 2, at, PLANS, plan.active_tasks(step)))
     return found
 
 
@@ -67,7 +67,7 @@ def test_a_schedule_counts_in_the_stage_the_run_or_the_iterations_of_each_task(s
     by_task = []
     for plan in PLANS:
         for step in range(len(plan)):
-            (task,) = plan.at(step)
+            (task,) = plan.active_tasks(step)
             counted[task] += 1
             by_task.append(share(counted[task], 6))  # both have 6 iterations in all
     by_stage = [share(step, total) for total in (4, 8) for step in range(1, total + 1)]
@@ -83,7 +83,9 @@ def test_the_decay_of_wsd_is_steps_or_a_share_of_what_the_schedule_counts(lr_dec
 
 
 def test_a_task_that_rides_beside_others_gets_the_smallest_rate_of_them():
-    plans = [Plan(Stage((("hosts", 8), ("rides", 5))), {"hosts": "sentence", "rides": "token"}, token_only_share=0.0)]
+    plans = [
+        StagePlan(Stage((("hosts", 8), ("rides", 5))), {"hosts": "sentence", "rides": "token"}, token_only_share=0.0)
+    ]
     at = Position([], step=3, stage_step=3, task_steps={"hosts": 3, "rides": 1})
     settings = TrainSettings(peak_lr=1.0, restart="per_task")
     assert learning_rate(settings, 4, at, plans, ["hosts", "rides"]) == 0.25

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie2.batches.batch import Targets, end_to_end
+from ernie2.batches.batch import Targets, pack_sequences
 from ernie2.config.settings import EncoderSettings, TrainSettings
 from ernie2.errors import ConfigError
 from ernie2.model.heads import HeadSpec
@@ -45,7 +45,7 @@ def pack(*lengths, seed=0, copies=1):
         "order": Targets(starts[:-1], rng.integers(3, size=len(lengths)), len(lengths)),
     }
     segments = [np.zeros(length, int) for length in lengths]
-    return end_to_end(tokens, segments, [0] * len(lengths), targets, room=int(starts[-1]) + 5, longest=32, pad=0)
+    return pack_sequences(tokens, segments, [0] * len(lengths), targets, size=int(starts[-1]) + 5, longest=32, pad=0)
 
 
 def parameters_after(packs, weights=None, steps=1, precision="fp32", scale=None, model=None):
@@ -80,7 +80,7 @@ def merge(a, b):
     }
     sequences = np.split(tokens, starts[1:-1])
     segments = [np.zeros(length, int) for length in lengths]
-    return end_to_end(sequences, segments, [0] * len(lengths), targets, room=len(tokens), longest=32, pad=0)
+    return pack_sequences(sequences, segments, [0] * len(lengths), targets, size=len(tokens), longest=32, pad=0)
 
 
 def test_splitting_a_batch_into_packs_changes_nothing():

@@ -10,7 +10,7 @@ import torch
 import tiny
 import tiny_run
 from child_processes import wait_until
-from ernie2.batches.stream import Cursor
+from ernie2.batches.streams import Cursor
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, RunStopped, ShardError
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.runs.build import build
@@ -135,7 +135,7 @@ def test_a_scripted_metric_ends_a_converging_stage_at_the_expected_step(tmp_path
     position = trainer.train()
     assert position.step == 20
     (end,) = [line for line in trainer.records.read() if line.get("event") == "end"]
-    planned = trainer.plans[0].done(len(trainer.plans[0]))
+    planned = trainer.plans[0].iterations_before(len(trainer.plans[0]))
     assert {name: end["iterations"][name] + end["dropped_iterations"][name] for name in tiny.FOUR} == planned
     steps = [line["step"] for line in trainer.records.read() if line["kind"] == "step"]
     assert steps[-1] == 20
@@ -152,8 +152,8 @@ def test_a_task_without_held_out_documents_does_not_keep_a_stage_from_converging
 
 
 def test_a_position_survives_json():
-    lane = {"a": Cursor(3, {"c": (1, 2)}, {"c": 40})}
-    position = Position([lane], stage=1, stage_step=2, step=9, tokens=100, task_steps={"a": 4}, seen={"a": 7})
+    state = {"a": Cursor(3, {"c": (1, 2)}, {"c": 40})}
+    position = Position([state], stage=1, stage_step=2, step=9, tokens=100, task_steps={"a": 4}, seen={"a": 7})
     assert Position.of(json.loads(json.dumps(position.state()))).state() == position.state()
 
 
@@ -366,7 +366,7 @@ def test_a_step_that_is_not_finite_changes_nothing_is_counted_and_its_data_is_co
     straight = whole.position
     assert position.step == straight.step
     assert position.seen == straight.seen
-    assert position.lanes == straight.lanes
+    assert position.stream_states == straight.stream_states
 
 
 def test_bad_steps_in_a_row_are_counted_over_a_kill(tmp_path):
@@ -437,7 +437,7 @@ def test_a_signal_during_the_last_step_of_a_stage_stops_at_its_end(tmp_path):
 
 def test_a_batch_that_is_never_made_is_told_by_the_watchdog(tmp_path, capsys):
     trainer = fresh(tmp_path, train={"watchdog_seconds": 0.2})
-    pack, told = trainer.stream.pack, ""
+    pack, told = trainer.streams.pack, ""
 
     def is_reported():
         nonlocal told
@@ -449,7 +449,7 @@ def test_a_batch_that_is_never_made_is_told_by_the_watchdog(tmp_path, capsys):
             wait_until(is_reported)
         return pack(*given)
 
-    trainer.stream.pack = wait
+    trainer.streams.pack = wait
     trainer.train()
     assert is_reported()
 
@@ -461,7 +461,7 @@ def test_shards_damaged_before_a_run_is_resumed_end_it_by_name(tmp_path):
         killed.train()
     resumed = fresh(tmp_path)
     resumed.restore(checkpoints.newest(tmp_path / "run"))
-    file = resumed.stream.feeds["knowledge_masking"].corpora[0].shards[1].folder / "tokens.npy"
+    file = resumed.streams.feeds["knowledge_masking"].corpora[0].shards[1].folder / "tokens.npy"
     file.write_bytes(file.read_bytes()[:-2] + b"xy")
     with pytest.raises(ShardError, match=r"tokens\.npy.*checksum"):
         resumed.train()
@@ -469,7 +469,7 @@ def test_shards_damaged_before_a_run_is_resumed_end_it_by_name(tmp_path):
 
 def test_a_batch_that_damaged_shards_make_impossible_is_laid_at_their_door(tmp_path):
     trainer = fresh(tmp_path)
-    file = trainer.stream.feeds["knowledge_masking"].corpora[0].shards[0].folder / "sentences.npy"
+    file = trainer.streams.feeds["knowledge_masking"].corpora[0].shards[0].folder / "sentences.npy"
     columns = np.load(file)
     columns[3] = 10_000
     np.save(file, columns)

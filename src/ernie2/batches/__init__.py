@@ -1,1 +1,1 @@
-"""Instances → packed batches: stages, lanes, packs."""
+"""Instances → packed batches: stages, states, packs."""

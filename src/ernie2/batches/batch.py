@@ -21,7 +21,7 @@ class Targets:
     """What one task scores in one pack: `labels[i]` at token `positions[i]` for i < `count`; the rest is padding.
 
     `positions` (P,) int32 into the pack's tokens; a sentence-level task scores the first token ([CLS]) of a sequence.
-    `labels` (P,) integer classes or token ids (int32 in packs of the stream), (P,) float32 for regression, or (P, 2)
+    `labels` (P,) integer classes or token ids (int32 in packs of the streams), (P,) float32 for regression, or (P, 2)
     integers for spans.
     """
 
@@ -133,25 +133,25 @@ class Layout:
         return made
 
 
-def end_to_end(
+def pack_sequences(
     tokens: Sequence[Array],
     segments: Sequence[Array],
     task_ids: Sequence[int] | Array,
     targets: Mapping[str, Targets],
     *,
-    room: int,
+    size: int,
     longest: int,
     pad: int,
     starts: Array | None = None,
 ) -> PackedBatch:
-    """Lays sequences (n_i,) end to end into a pack of `room` tokens; `targets` already hold positions in the pack.
+    """Lay sequences (n_i,) end to end in a pack of `size` tokens; `targets` have positions in the pack.
 
-    Lengths [3, 1, 2] start at [0, 3, 4, 6]. `starts` (S + 1,): given where the arrays hold several sequences each.
+    Lengths [3, 1, 2] start at [0, 3, 4, 6]. `starts` (S + 1,): required if an array holds several sequences.
     """
     if starts is None:
         starts = np.cumsum([0, *map(len, tokens)])
     real, lengths = int(starts[-1]), np.diff(starts)
-    laid = np.zeros((4, room), np.int32)  # tokens, positions, segments, task ids
+    laid = np.zeros((4, size), np.int32)  # tokens, positions, segments, task ids
     laid[0, real:] = pad
     if real:
         laid[0, :real], laid[2, :real] = np.concatenate(tokens), np.concatenate(segments)

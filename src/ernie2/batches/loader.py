@@ -1,9 +1,9 @@
-"""The loader: packs made ahead of time in other processes, the same packs in the same order as without them.
+"""The loader: builds packs ahead of time in other processes, the same packs in the same order as without them.
 
-What a lane yields for a host task depends on its number, the host's cursor and the step alone. So a worker owns the
-steps of one host in one lane, or several such walks, and goes ahead on its own; several workers can share a lane. A
-loader holds no state that matters: `take` is given the place of the run, and where that is not what was expected (a
-stage ended early, a run was resumed), the workers begin again from there.
+The packs of a data stream for a main task depend only on the stream's number, the cursor of that task and the step. So
+a worker owns the steps of one main task in one data stream, or several such pairs, and works ahead independently;
+several workers can share a data stream. A loader has no state to save: `load` gets the position of the run. If that is
+not the expected one (a stage ended early, a run was resumed), the workers restart from it.
 """
 
 from __future__ import annotations
@@ -27,71 +27,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.batches.batch import Layout, PackedBatch
-from ernie2.batches.stages import Plan
-from ernie2.batches.stream import Cursor, Lane, Stream
+from ernie2.batches.stages import StagePlan
+from ernie2.batches.streams import Cursor, DataStreams, StreamState
 from ernie2.errors import ConfigError, Ernie2Error, RunFailed
 from ernie2.processes import hidden_main_module
 
-AHEAD = 6
-"""Steps the workers are asked for beyond the one that is trained: while one makes packs of a slow task set, others make
+PREFETCH_STEPS = 6
+"""Steps requested from workers beyond the current one. While one worker builds packs of a slow task set, others build
 those of the steps around it."""
-MOST_WORKERS = 8
-"""Workers of a rank by default, at most."""
-FEW_WORKERS = 4
-"""Workers that may share the lanes where there are fewer lanes than this."""
-LOOK_SECONDS = 1.0
-"""How often a loader that waits looks whether its workers live."""
+MAX_WORKERS = 8
+"""Default limit on the workers of a rank."""
+MAX_SHARING_WORKERS = 4
+"""Limit on the workers that share data streams, if there are fewer streams than this."""
+POLL_SECONDS = 1.0
+"""Interval at which a waiting loader checks that its workers are alive."""
 GRACE_SECONDS = 30
-"""How long a worker goes on after SIGTERM, which schedulers send to every process of a job."""
+"""How long a worker lives on after SIGTERM, which schedulers send to every process of a job."""
 
-Filled = tuple[list[PackedBatch], list[Lane]]
-Place = tuple[int, int]
+StepPacks = tuple[list[PackedBatch], list[StreamState]]
+StepIndex = tuple[int, int]
 """A stage and a step in it."""
-Walk = tuple[int, str]
-"""A lane and a host task, whose cursor in that lane one worker moves."""
-Handed = tuple[Layout, Cursor]
-"""Of a pack in the shared buffer: its layout, and the host's cursor after it."""
+StreamTask = tuple[int, str]
+"""The number of a data stream and a main task, whose cursor in that stream one worker advances."""
+BuiltPack = tuple[Layout, Cursor]
+"""Layout of a pack in the shared buffer, and the main task's cursor after it."""
 
 
-def default_workers(lanes: int, hosts: int, spare_cores: int) -> int:
-    """Workers a rank of `lanes` lanes and `hosts` different host tasks gets beside a GPU.
+def default_workers(streams: int, main_tasks: int, spare_cores: int) -> int:
+    """Return the number of workers for a rank with a GPU, `streams` data streams and `main_tasks` different main tasks.
 
-    As many as spare cores allow, up to 8 and one a lane; no more than are needed to finish a step's packs in the same
-    number of turns, so that 6 lanes get 3 of 4. Fewer than 4 lanes are shared by up to 4 workers, by host.
+    One per data stream, at most the spare cores and at most 8, but no more than needed to build a step's packs in the
+    same number of rounds: 6 streams and 4 cores give 3. Fewer than 4 streams are shared by up to 4 workers, by main
+    task.
     """
-    most = max(1, min(MOST_WORKERS, spare_cores))
-    if most < lanes:
-        turns = -(-lanes // most)
-        return -(-lanes // turns)
-    return lanes * max(1, min(hosts, min(FEW_WORKERS, most) // lanes))
+    limit = max(1, min(MAX_WORKERS, spare_cores))
+    if limit < streams:
+        rounds = -(-streams // limit)
+        return -(-streams // rounds)
+    return streams * max(1, min(main_tasks, min(MAX_SHARING_WORKERS, limit) // streams))
 
 
 class Loader:
-    """Hands out the packs of step after step through `plans`, made by `workers` processes, or here where it is 0.
+    """Loads the packs of each step of `plans`, built by `workers` processes, or by this one if 0.
 
-    `numbers`: the lanes it serves, default all of the stream's. `waited` sums the seconds `take` took: the time in
-    which nothing was trained. A context manager: leaving it ends the workers. Raises `ConfigError` for a task that
-    other processes cannot import.
+    `numbers`: its data streams, default all. `wait_seconds`: total time spent in `load`, in which nothing was trained.
+    A context manager: leaving it ends the workers. Raises `ConfigError` for a task that other processes cannot import.
     """
 
     def __init__(
-        self, stream: Stream, plans: Sequence[Plan], workers: int = 0, numbers: Sequence[int] | None = None
+        self, streams: DataStreams, plans: Sequence[StagePlan], workers: int = 0, numbers: Sequence[int] | None = None
     ) -> None:
-        self.numbers = list(range(stream.lanes)) if numbers is None else list(numbers)
-        self.waited = 0.0
-        self._stream, self._plans = stream, plans
-        for task in stream.tasks.values() if workers else ():
+        self.numbers = list(range(streams.count)) if numbers is None else list(numbers)
+        self.wait_seconds = 0.0
+        self._streams, self._plans = streams, plans
+        for task in streams.tasks.values() if workers else ():
             if type(task).__module__ == "__main__":
                 raise ConfigError(
-                    f"task {task.name!r} is defined in the script that runs, which processes that make batches cannot "
-                    "import: put it into a module of its own, or set train.workers=0."
+                    f"task {task.name!r} is defined in the script being run, which loader workers cannot import. Move "
+                    "it to a module, or set train.workers=0."
                 )
-        walks = [(number, host) for host in hosts_of(plans) for number in self.numbers]
-        self._shares = [walks[w::workers] for w in range(min(workers, len(walks)))]
+        pairs = [(number, task) for task in main_tasks_of(plans) for number in self.numbers]
+        self._shares = [pairs[w::workers] for w in range(min(workers, len(pairs)))]
         self._workers: list[_Worker] = []
-        self._asked: list[Place] = []
-        self._next: Place | None = None
-        self._expected: tuple[Place | None, Sequence[Lane]] | None = None
+        self._requested: list[StepIndex] = []
+        self._next: StepIndex | None = None
+        self._expected: tuple[StepIndex | None, Sequence[StreamState]] | None = None
 
     def __enter__(self) -> Loader:
         return self
@@ -100,130 +100,137 @@ class Loader:
         self.close()
 
     def close(self) -> None:
-        """Ends the workers; a later `take` starts new ones."""
+        """End the workers; a later `load` starts new ones."""
         for worker in self._workers:
             worker.end()
-        self._workers, self._asked, self._expected = [], [], None
+        self._workers, self._requested, self._expected = [], [], None
 
-    def take(self, stage: int, step: int, lanes: Sequence[Lane]) -> Filled:
-        """The packs of step `step` of stage `stage` from `lanes` on, one a lane served, and the lanes after it.
+    def load(self, stage: int, step: int, states: Sequence[StreamState]) -> StepPacks:
+        """Return the packs of step `step` of stage `stage`, one per data stream, and the states after it.
 
-        Raises the `TaskError` or `ShardError` a worker met, and `RunFailed` where one was killed.
+        `states`: of the data streams before the step. Raises the `TaskError` or `ShardError` of a worker, and
+        `RunFailed` if one was killed.
         """
-        began = time.monotonic()
+        start = time.monotonic()
         try:
-            return self._take((stage, step), lanes)
+            return self._load((stage, step), states)
         finally:
-            self.waited += time.monotonic() - began
+            self.wait_seconds += time.monotonic() - start
 
-    def _take(self, place: Place, lanes: Sequence[Lane]) -> Filled:
+    def _load(self, index: StepIndex, states: Sequence[StreamState]) -> StepPacks:
         if not self._shares:
-            active, host = _task_set(self._plans, place)
-            made = [self._stream.pack(n, lane, host, active) for n, lane in zip(self.numbers, lanes, strict=True)]
-            return [pack for pack, _ in made], [lane for _, lane in made]
-        if self._expected is None or self._expected[0] != place or self._expected[1] is not lanes:
-            self._begin(place, lanes)
-        self._ask()
-        host = self._host(self._asked.pop(0))
-        found: dict[int, tuple[PackedBatch, Lane]] = {}
+            active, main_task = _task_set(self._plans, index)
+            built = [
+                self._streams.pack(number, state, main_task, active)
+                for number, state in zip(self.numbers, states, strict=True)
+            ]
+            return [pack for pack, _ in built], [state for _, state in built]
+        if self._expected is None or self._expected[0] != index or self._expected[1] is not states:
+            self._restart(index, states)
+        self._prefetch()
+        main_task = self._main_task(self._requested.pop(0))
+        received: dict[int, tuple[PackedBatch, StreamState]] = {}
         for worker in self._workers:
-            found.update(worker.receive(host))
-        after = [{**lane, **found[number][1]} for number, lane in zip(self.numbers, lanes, strict=True)]
-        self._expected = (_following(self._plans, place), after)
-        return [found[number][0] for number in self.numbers], after
+            received.update(worker.receive(main_task))
+        after = [{**state, **received[number][1]} for number, state in zip(self.numbers, states, strict=True)]
+        self._expected = (_next_index(self._plans, index), after)
+        return [received[number][0] for number in self.numbers], after
 
-    def _begin(self, place: Place, lanes: Sequence[Lane]) -> None:
-        """Sets all workers to `place`; what they made of another future is thrown away."""
+    def _restart(self, index: StepIndex, states: Sequence[StreamState]) -> None:
+        """Set all workers to `index` and discard the packs they built for other steps."""
         if not self._workers:
-            self._workers = [_Worker(self._stream, self._plans, share) for share in self._shares]
-        for place_asked in self._asked:
+            self._workers = [_Worker(self._streams, self._plans, share) for share in self._shares]
+        for requested in self._requested:
             for worker in self._workers:
-                worker.receive(self._host(place_asked))
-        by_number = dict(zip(self.numbers, lanes, strict=True))
+                worker.receive(self._main_task(requested))
+        by_number = dict(zip(self.numbers, states, strict=True))
         for worker in self._workers:
-            worker.send({number: by_number[number] for number, _ in worker.walks})
-        self._asked = []
-        self._next = place
+            worker.send({number: by_number[number] for number, _ in worker.pairs})
+        self._requested = []
+        self._next = index
 
-    def _ask(self) -> None:
-        while len(self._asked) <= AHEAD and self._next is not None:
+    def _prefetch(self) -> None:
+        while len(self._requested) <= PREFETCH_STEPS and self._next is not None:
             for worker in self._workers:
-                worker.ask(self._next, self._host(self._next))
-            self._asked.append(self._next)
-            self._next = _following(self._plans, self._next)
+                worker.request(self._next, self._main_task(self._next))
+            self._requested.append(self._next)
+            self._next = _next_index(self._plans, self._next)
 
-    def _host(self, place: Place) -> str:
-        return self._plans[place[0]].host_at(place[1])
+    def _main_task(self, index: StepIndex) -> str:
+        return self._plans[index[0]].main_task(index[1])
 
 
 class _Worker:
-    """A process that owns some walks, seen from the one that trains.
+    """A loader worker and its pairs of data stream and main task, in the training process.
 
-    It writes packs into a buffer both see, answer after answer, round and round. The buffer holds as many answers as
-    are ever asked for and not received, so none is overwritten before `receive` has copied it.
+    It writes packs into a shared ring buffer, one answer after the other. The buffer has room for all outstanding
+    requests, so no answer is overwritten before `receive` has copied it.
     """
 
-    def __init__(self, stream: Stream, plans: Sequence[Plan], walks: Sequence[Walk]) -> None:
-        self.walks = walks
-        self._packs = Counter(host for _, host in walks)
+    def __init__(self, streams: DataStreams, plans: Sequence[StagePlan], pairs: Sequence[StreamTask]) -> None:
+        self.pairs = pairs
+        self._packs = Counter(task for _, task in pairs)
         self._slots = max(self._packs.values())
-        self._buffer = SharedBuffer((AHEAD + 1) * self._slots, stream.caps.buffer_size)
+        self._buffer = SharedBuffer((PREFETCH_STEPS + 1) * self._slots, streams.caps.buffer_size)
         self._received = 0
         context = multiprocessing.get_context("forkserver")
-        self._requests, theirs = context.Pipe(duplex=False)[::-1]
-        self._results, sends = context.Pipe(duplex=False)
+        self._requests, requests = context.Pipe(duplex=False)[::-1]
+        self._results, results = context.Pipe(duplex=False)
         self._process: BaseProcess = context.Process(
-            target=_work, args=(stream, plans, walks, self._buffer, theirs, sends), name="ernie2-loader", daemon=True
+            target=_work,
+            args=(streams, plans, pairs, self._buffer, requests, results),
+            name="ernie2-loader",
+            daemon=True,
         )
         with hidden_main_module():
             self._process.start()
-        theirs.close()
-        sends.close()
+        requests.close()
+        results.close()
 
     def send(self, message: Any) -> None:
-        with suppress(BrokenPipeError):  # `receive` says that it is gone
+        with suppress(BrokenPipeError):  # `receive` reports the lost worker
             self._requests.send(message)
 
-    def ask(self, place: Place, host: str) -> None:
-        if host in self._packs:
-            self.send(place)
+    def request(self, index: StepIndex, main_task: str) -> None:
+        if main_task in self._packs:
+            self.send(index)
 
-    def receive(self, host: str) -> dict[int, tuple[PackedBatch, Lane]]:
-        """What the worker made of its oldest request that is not answered, of a step of `host`; nothing for others."""
-        if host not in self._packs:
+    def receive(self, main_task: str) -> dict[int, tuple[PackedBatch, StreamState]]:
+        """Return the answer to the oldest open request, for a step of `main_task`; empty if it is not this worker's."""
+        if main_task not in self._packs:
             return {}
-        while not self._results.poll(LOOK_SECONDS):
+        while not self._results.poll(POLL_SECONDS):
             if not self._process.is_alive() and not self._results.poll():
-                self._say_gone()
+                self._raise_lost()
         try:
-            answer: dict[int, Handed] | BaseException = self._results.recv()
+            answer: dict[int, BuiltPack] | BaseException = self._results.recv()
         except (EOFError, OSError):
-            self._process.join(LOOK_SECONDS)
-            self._say_gone()
+            self._process.join(POLL_SECONDS)
+            self._raise_lost()
         if isinstance(answer, BaseException):
             raise answer
-        first = self._received % (AHEAD + 1) * self._slots
+        first = self._received % (PREFETCH_STEPS + 1) * self._slots
         self._received += 1
         return {
-            number: (layout.pack(self._buffer.rows[slot, : layout.size].copy()), {host: cursor})
+            number: (layout.pack(self._buffer.rows[slot, : layout.size].copy()), {main_task: cursor})
             for slot, (number, (layout, cursor)) in enumerate(answer.items(), first)
         }
 
-    def _say_gone(self) -> NoReturn:
+    def _raise_lost(self) -> NoReturn:
         code = self._process.exitcode
         if code == -signal.SIGBUS:
             raise RunFailed(
-                "a process that makes batches could not read on in a file of the shards: it was cut short, or its disk "
-                "failed. Run `ernie2 prepare` again into the same folder, then `ernie2 resume`."
+                "a loader worker could not read a file of the shards: the file was truncated or its disk failed. Run "
+                "`ernie2 prepare` again into the same folder, then `ernie2 resume`."
             )
         how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
         raise RunFailed(
-            f"a process that makes batches ended {how}, from outside and most likely because memory ran out. The last "
-            "checkpoint is whole: `ernie2 resume` goes on from it; train.workers=0 does without such processes."
+            f"a loader worker was ended {how} from outside, most likely for lack of memory. The last checkpoint is "
+            "complete: run `ernie2 resume`. train.workers=0 trains without loader workers."
         )
 
     def end(self) -> None:
-        self._process.kill()  # it would not heed SIGTERM, and has nothing to save
+        self._process.kill()  # it ignores SIGTERM at first, and has nothing to save
         self._process.join()
         self._requests.close()
         self._results.close()
@@ -231,19 +238,19 @@ class _Worker:
 
 
 def _work(
-    stream: Stream,
-    plans: Sequence[Plan],
-    walks: Sequence[Walk],
+    streams: DataStreams,
+    plans: Sequence[StagePlan],
+    pairs: Sequence[StreamTask],
     buffer: SharedBuffer,
     requests: Connection,
     results: Connection,
 ) -> None:
-    """A worker's life: lanes to begin from, then steps to make packs of, until the other side is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains ends its workers
+    """Run a worker: receive states to start from, then steps to build packs for, until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process ends its workers
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))  # it may need them to end its step
-    lanes: dict[int, Lane] = {}
-    slots = len(buffer.rows) // (AHEAD + 1)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))  # the training process may finish its step
+    states: dict[int, StreamState] = {}
+    slots = len(buffer.rows) // (PREFETCH_STEPS + 1)
     answered = 0
     while True:
         try:
@@ -251,41 +258,41 @@ def _work(
         except (EOFError, OSError):
             return
         if isinstance(message, dict):
-            lanes = message
+            states = message
             continue
-        answer: dict[int, Handed] | Exception = {}
+        answer: dict[int, BuiltPack] | Exception = {}
         try:
-            active, host = _task_set(plans, message)
-            made = {}
-            for slot, number in enumerate([n for n, walked in walks if walked == host], answered * slots):
-                pack, lanes[number] = stream.pack(number, lanes[number], host, active)
+            active, main_task = _task_set(plans, message)
+            built = {}
+            for slot, number in enumerate([n for n, task in pairs if task == main_task], answered * slots):
+                pack, states[number] = streams.pack(number, states[number], main_task, active)
                 flat = pack.flattened().flat
                 assert flat is not None
                 buffer.rows[slot, : len(flat)] = flat
-                made[number] = pack.layout(), lanes[number][host]
-            answer = made
+                built[number] = pack.layout(), states[number][main_task]
+            answer = built
         except Ernie2Error as error:
             answer = error
         except Exception:
-            answer = RunFailed(f"making a batch failed, which is a fault of ernie2:\n{traceback.format_exc()}")
-        answered = (answered + 1) % (AHEAD + 1)
+            answer = RunFailed(f"building a batch failed because of a bug in ernie2:\n{traceback.format_exc()}")
+        answered = (answered + 1) % (PREFETCH_STEPS + 1)
         with suppress(BrokenPipeError, OSError):
             results.send(answer)
 
 
-def hosts_of(plans: Sequence[Plan]) -> list[str]:
-    """The tasks that host a step of `plans`, in their order."""
-    return list(dict.fromkeys(plan.tasks[host] for plan in plans for host in dict.fromkeys(plan.host.tolist())))
+def main_tasks_of(plans: Sequence[StagePlan]) -> list[str]:
+    """Return the main tasks of all steps of `plans`, in order of their tasks."""
+    return list(dict.fromkeys(plan.tasks[index] for plan in plans for index in dict.fromkeys(plan.main_tasks.tolist())))
 
 
-def _task_set(plans: Sequence[Plan], place: Place) -> tuple[tuple[str, ...], str]:
-    plan = plans[place[0]]
-    return plan.at(place[1]), plan.host_at(place[1])
+def _task_set(plans: Sequence[StagePlan], index: StepIndex) -> tuple[tuple[str, ...], str]:
+    plan = plans[index[0]]
+    return plan.active_tasks(index[1]), plan.main_task(index[1])
 
 
-def _following(plans: Sequence[Plan], place: Place) -> Place | None:
-    """The step after `place`, over the end of its stage; None after the last."""
-    stage, step = place[0], place[1] + 1
+def _next_index(plans: Sequence[StagePlan], index: StepIndex) -> StepIndex | None:
+    """Return the step after `index`, also in a later stage; None after the last."""
+    stage, step = index[0], index[1] + 1
     while stage < len(plans) and step >= len(plans[stage]):
         stage, step = stage + 1, 0
     return (stage, step) if stage < len(plans) else None
@@ -294,8 +301,8 @@ def _following(plans: Sequence[Plan], place: Place) -> Place | None:
 class SharedBuffer:
     """`slots` rows of `size` int32 in memory that processes share; `rows` (slots, size) is a view of it.
 
-    To be given to a process as an argument when it is started. Memory is taken as rows are written, and freed when no
-    process has the buffer any more, however they ended: it has no name that could be left behind.
+    Pass it to a process as an argument when starting it. Memory is allocated as rows are written, and freed when no
+    process has the buffer any more, however they ended: it has no name and leaves no file.
     """
 
     def __init__(self, slots: int, size: int, descriptor: int | None = None) -> None:
@@ -310,7 +317,7 @@ class SharedBuffer:
         return _attach, (*self._shape, reduction.DupFd(self._descriptor))
 
     def close(self) -> None:
-        """Give the memory up; a view that is still in use keeps it."""
+        """Release the memory, once no view of it is in use."""
         self.rows = np.zeros((0, 0), np.int32)
         os.close(self._descriptor)
 
@@ -320,7 +327,7 @@ def _attach(slots: int, size: int, handle: Any) -> SharedBuffer:
 
 
 def _anonymous_file() -> int:
-    """A file without a name, in memory where the system offers that; /dev/shm is small in many containers."""
+    """Create a file without a name, in memory if the system allows; /dev/shm is small in many containers."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("ernie2-packs")
     with tempfile.TemporaryFile() as file:

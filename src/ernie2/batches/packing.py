@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.batches.batch import PackedBatch, Targets, end_to_end
+from ernie2.batches.batch import PackedBatch, Targets, pack_sequences
 from ernie2.tasks.base import Labels, SentenceTask, Task, TokenTask
 from ernie2.tasks.blocks import Block
 from ernie2.tasks.instances import Instance
@@ -50,7 +50,7 @@ class Caps:
         return Caps(pack_tokens, sequence_tokens, sequences, scored)
 
 
-def pack_of_nothing(caps: Caps, cls: int, sep: int) -> PackedBatch:
+def empty_pack(caps: Caps, cls: int, sep: int) -> PackedBatch:
     """An empty sequence without targets: what a rank computes while others still have packs of the step."""
     return _pack(caps, 0, [np.array([cls, sep])], [np.zeros(2, np.int64)], [0], {})
 
@@ -85,7 +85,7 @@ def _pack(
     labels: Mapping[str, Labels],
     starts: Array | None = None,
 ) -> PackedBatch:
-    """`end_to_end` with labels padded to the caps; those of tasks that score nothing are left out."""
+    """`pack_sequences` with labels padded to the caps; those of tasks that score nothing are left out."""
     targets = {}
     for name, scored in labels.items():
         if count := len(scored.positions):
@@ -95,8 +95,8 @@ def _pack(
             padded = np.zeros((caps.scored[name], *scored.targets.shape[1:]), kind)
             padded[:count] = scored.targets
             targets[name] = Targets(positions, padded, count)
-    sizes = {"room": caps.tokens, "longest": caps.longest, "pad": pad}
-    return end_to_end(tokens, segments, task_ids, targets, starts=starts, **sizes)
+    sizes = {"size": caps.tokens, "longest": caps.longest, "pad": pad}
+    return pack_sequences(tokens, segments, task_ids, targets, starts=starts, **sizes)
 
 
 class Packer:

@@ -71,11 +71,11 @@ class Bench:
 
     def warm_up(self, sides: Sequence[Side]) -> int:
         """Train `sides` on packs of the recipe until their steps get no faster; return the steps each has taken."""
-        compiled, packs_of, names = self.trainer.model.static_shapes, self.ours.taker.packs, _names(sides)
+        compiled, packs_of, names = self.trainer.model.static_shapes, self.ours.runner.packs, _names(sides)
 
         def advance(number: int, least: int, chosen: TaskSet, steps: Sequence[MeasuredStep]) -> None:
             for side, step in zip(sides, steps, strict=True):
-                self.note("warm_up", {"side": side.name, **asdict(chosen), **asdict(step)})
+                self.note("warm_up", {"side": side.name, **chosen.as_json(), **asdict(step)})
             self.advance(f"warm-up of {names}, step {number} of {least} to {max(least, MAX_STEPS)}")
 
         return warm_up(sides, packs_of, self.sets, compiled=compiled, advance=advance)
@@ -88,13 +88,13 @@ class Bench:
         """Steps of all `sides` on the same packs, by the name of each."""
         taken = {side.name: MeasuredSteps() for side in sides}
         for number, chosen in enumerate(self.sets):
-            packs = self.ours.taker.packs(chosen)
+            packs = self.ours.runner.packs(chosen)
             self.ours.note_kernels(packs)
             first = number % len(sides)
             for side in [*sides[first:], *sides[:first]]:  # nobody always comes after the same other
                 step = side.step(packs)
                 taken[side.name].add(chosen, step)
-                self.note("step", {"side": side.name, **asdict(chosen), **asdict(step)})
+                self.note("step", {"side": side.name, **chosen.as_json(), **asdict(step)})
             self.advance(f"{_names(sides)}, step {number + 1} of {len(self.sets)}")
         return taken
 
@@ -123,7 +123,7 @@ class Bench:
     def inputs(self, steps: int, seconds: float = 2.0) -> dict[str, Any]:
         """What feeds the steps, as `measure_input_pipeline` measures it."""
         return measure_input_pipeline(
-            self.ours.taker, self.sets, steps, seconds, lambda: self.advance("input side"), self.note
+            self.ours.runner, self.sets, steps, seconds, lambda: self.advance("input side"), self.note
         )
 
 
@@ -202,5 +202,5 @@ def _described(
         "parameters": record.parameters,
         "vocab_size": record.data.vocab_size,
         "batch": recipe.batch.model_dump(mode="json"),
-        "plan": [{**asdict(chosen), "steps": steps} for chosen, steps in counts.items()],
+        "plan": [{**chosen.as_json(), "steps": steps} for chosen, steps in counts.items()],
     }

@@ -13,7 +13,7 @@ from ernie2.benchmarking.flops import step_flops
 from ernie2.benchmarking.mix import MeasuredStep
 from ernie2.model.inputs import Inputs
 from ernie2.model.norm import compute_dtype
-from ernie2.training.measuring import Taker
+from ernie2.training.measuring import StepRunner
 from ernie2.training.memory import held_bytes, peak_bytes
 from ernie2.training.step import autocast
 from ernie2.training.trainer import Trainer
@@ -51,13 +51,13 @@ class MeasuredTrainer:
         self.graphs: int | None = 0 if trainer.model.static_shapes else None
         self._trainer, self._precision, self._device = trainer, precision, device
         self._static = device.type == "cuda" or trainer.model.static_shapes
-        self.taker = Taker(trainer)
+        self.runner = StepRunner(trainer)
 
     def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
         """One step; its gradients are let go of afterwards, so that another side finds the memory free."""
         model, optimizer = self._trainer.model, self._trainer.optimizer
         before, graphs = held_bytes(self._device), counters["stats"]["unique_graphs"]
-        seconds = self.taker.train(packs)
+        seconds = self.runner.train(packs)
         if self.graphs is not None:
             self.graphs += counters["stats"]["unique_graphs"] - graphs
         own = own_bytes(model, optimizer)

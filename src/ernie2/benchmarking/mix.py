@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 import numpy as np
 
-from ernie2.batches.stages import Plan, spread
+from ernie2.batches.stages import StagePlan, interleave
 from ernie2.training.measuring import TaskSet
 
 
@@ -24,25 +24,25 @@ def sample_task_sets(counts: Mapping[TaskSet, int], steps: int) -> list[TaskSet]
     for _ in range(steps - len(chosen)):
         short = max(chosen, key=lambda each: steps * counts[each] / total - given[each])
         given[short] += 1
-    return [chosen[place] for place in spread(list(given.values()))]
+    return [chosen[place] for place in interleave(list(given.values()))]
 
 
-class RepeatingPlan(Plan):
+class RepeatingPlan(StagePlan):
     """Task sets over and over, as much of a plan without an end as a loader asks for."""
 
     def __init__(self, sets: Sequence[TaskSet]) -> None:
         self.sets = tuple(sets)
         self.tasks = tuple(dict.fromkeys(name for each in sets for name in each.active))
-        self.host = np.array([self.tasks.index(each.host) for each in sets])
+        self.main_tasks = np.array([self.tasks.index(each.main_task) for each in sets])
 
     def __len__(self) -> int:
         return 1 << 40  # more steps than anyone measures
 
-    def at(self, step: int) -> tuple[str, ...]:
+    def active_tasks(self, step: int) -> tuple[str, ...]:
         return self.sets[step % len(self.sets)].active
 
-    def host_at(self, step: int) -> str:
-        return self.sets[step % len(self.sets)].host
+    def main_task(self, step: int) -> str:
+        return self.sets[step % len(self.sets)].main_task
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie2.batches.batch import PackedBatch, Targets, end_to_end
+from ernie2.batches.batch import PackedBatch, Targets, pack_sequences
 from ernie2.config.finetuning_settings import FineTuningSettings
 from ernie2.datasets.examples import Answer, Example, Head
 from ernie2.errors import ConfigError
@@ -250,12 +250,12 @@ def _pack(sequences: Sequence[EncodedSequence], task_id: int, pad: int) -> Packe
     positions = np.concatenate([one.positions + start for one, start in zip(sequences, starts, strict=False)])
     labels = [one.labels for one in sequences if one.labels is not None]
     pack_labels = np.concatenate(labels) if labels else np.zeros(len(positions), np.int64)
-    return end_to_end(
+    return pack_sequences(
         [one.tokens for one in sequences],
         [one.segments for one in sequences],
         [task_id] * len(sequences),
         {TARGET_NAME: Targets(positions.astype(np.int32), pack_labels, len(positions))},
-        room=sum(lengths),
+        size=sum(lengths),
         longest=max(lengths),
         pad=pad,
     )

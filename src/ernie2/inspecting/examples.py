@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ernie2.batches.packing import Caps
-from ernie2.batches.stream import Cursor, Feed, Stream
+from ernie2.batches.streams import Cursor, DataStreams, Feed
 from ernie2.shards.store import SPAN_KINDS
 from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.tasks.base import SentenceTask, Task, Vocabulary
@@ -35,18 +35,18 @@ def collect_instances(
 ) -> list[Instance]:
     """At most `most` instances, those `wanted`, from one pass over the documents, a few each from many of them."""
     caps = Caps.of(sequence_tokens, sequence_tokens, [task])
-    lanes = max(1, min(most, START_POINTS, *(corpus.num_documents("train") for corpus in feed[task.name].corpora)))
-    stream = Stream(feed, [task], vocabulary, caps, {task.name: 0}, seed=seed, lanes=lanes)
+    count = max(1, min(most, START_POINTS, *(corpus.num_documents("train") for corpus in feed[task.name].corpora)))
+    streams = DataStreams(feed, [task], vocabulary, caps, {task.name: 0}, seed=seed, count=count)
     found: list[Instance] = []
-    for lane in range(lanes):
+    for number in range(count):
         cursor: Cursor | None = None
         searched = 0
-        while len(found) < most * (lane + 1) // lanes and searched < MAX_SEARCHED // lanes:
-            instance, cursor, _ = stream.instance(lane, cursor, task.name, (task.name,))
+        while len(found) < most * (number + 1) // count and searched < MAX_SEARCHED // count:
+            instance, cursor, _ = streams.instance(number, cursor, task.name, (task.name,))
             searched += 1
             if wanted is None or wanted(instance):
                 found.append(instance)
-            if stream.epoch(task.name, {task.name: cursor}):
+            if streams.epoch(task.name, {task.name: cursor}):
                 break
     return found
 

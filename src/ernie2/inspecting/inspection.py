@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ernie2.batches.feeds import feeds
+from ernie2.batches.feeds import build_feeds
 from ernie2.errors import USER_CODE_ERRORS, ConfigError, Ernie2Error, TaskError, did_you_mean, user_code_location
 from ernie2.inspecting.examples import collect_instances, instance_filter, write_example
 from ernie2.shards.shard_folders import load_shards_tokenizer
@@ -203,7 +203,7 @@ def _inspect_task(
         (task,) = build_tasks({kind.name: options}, vocabulary, shards.corpora)
         usable = usable_table(shards.corpora, [task], sequence_tokens=sequence_tokens)[task.name]
         figures = replace(figures, usable=usable)
-        feed, _ = feeds(shards, [task], weights=weights, sequence_tokens=sequence_tokens)
+        feed, _ = build_feeds(shards, [task], weights=weights, sequence_tokens=sequence_tokens)
         made = collect_instances(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
         counts: Counter[str] = Counter()
         for instance in made:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ernie2.batches.feeds import apart, feeds
+from ernie2.batches.feeds import build_feeds, disjoint_pairs
 from ernie2.batches.packing import Caps
-from ernie2.batches.stages import METHODS, Plan, Stage
-from ernie2.batches.stream import Feed, Stream
+from ernie2.batches.stages import METHODS, Stage, StagePlan
+from ernie2.batches.streams import DataStreams, Feed
 from ernie2.config.settings import BatchSettings, Recipe
 from ernie2.console import log_warning
 from ernie2.errors import ConfigError, ShardError, TaskError
@@ -92,14 +92,14 @@ def build(
         check_sequence_limits(shards, tasks, recipe.batch.sequence_tokens, recipe.encoder.segment_types)
         ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
         weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
-        stream, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
-        plans = build_plans(recipe, tasks, check_attached_tasks(tasks, apart(feed)), stages)
+        streams, feed, usable = open_stream(shards, tasks, ids, recipe.batch, recipe.seed, weights)
+        plans = build_plans(recipe, tasks, check_attached_tasks(tasks, disjoint_pairs(feed)), stages)
         check_memory(recipe.encoder, vocabulary.size, device, state_numbers(recipe.train))
         model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
-        heldout = HeldOut(stream, feed, tasks, recipe.train.heldout_instances, recipe.seed)
+        heldout = HeldOut(streams, feed, tasks, recipe.train.heldout_instances, recipe.seed)
         initial = parameters_digest(model.encoder)
     steps = max(sum(plan.stage.of(task.name) for plan in plans[carried:]) for task in tasks)
-    data = TrainingData(stream, plans, heldout, steps)
+    data = TrainingData(streams, plans, heldout, steps)
     records = Records(Path(recipe.run), writes=group.is_first)
     own = default_hooks(
         recipe, shards, model, {task.name: task.options.loss_weight for task in tasks}, precision, group
@@ -176,51 +176,52 @@ def open_stream(
     batch: BatchSettings,
     seed: int,
     weights: Mapping[str, float | None] | None = None,
-) -> tuple[Stream, dict[str, Feed], UsableTable]:
-    """The train stream, the corpora each task reads, the table of usable documents; raises `TaskError` like `feeds`.
+) -> tuple[DataStreams, dict[str, Feed], UsableTable]:
+    """The train streams, the corpora each task reads, the table of usable documents; raises `TaskError` like `feeds`.
 
     `weights`: by corpus, the share of a task's tokens that come from it, by default as many as it has.
     """
-    feed, usable = feeds(shards, tasks, weights=weights, sequence_tokens=batch.sequence_tokens)
+    feed, usable = build_feeds(shards, tasks, weights=weights, sequence_tokens=batch.sequence_tokens)
     caps = Caps.of(batch.pack_tokens, batch.sequence_tokens, tasks)
-    return Stream(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, lanes=batch.packs), feed, usable
+    return DataStreams(feed, tasks, tasks[0].vocabulary, caps, ids, seed=seed, count=batch.packs), feed, usable
 
 
 def build_plans(
     recipe: Recipe,
     tasks: Sequence[Task],
-    apart: frozenset[tuple[str, str]] = frozenset(),
+    disjoint: frozenset[tuple[str, str]] = frozenset(),
     stages: Sequence[Stage] | None = None,
-) -> list[Plan]:
-    """`stages`, or those of the recipe's method, as steps; `apart`: pairs (host, rider) that share no corpus."""
+) -> list[StagePlan]:
+    """`stages`, or those of the recipe's method, as steps; `disjoint`: pairs of tasks without a common corpus."""
     order = recipe.stages.order or tuple(recipe.tasks)
     levels = {task.name: task.level for task in tasks}
     closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.allows_attached_tasks)
     if stages is None:
         stages = METHODS[recipe.stages.method](order, recipe.stages.steps)
     return [
-        Plan(stage, levels, recipe.stages.combine, recipe.stages.token_only_share, closed, apart) for stage in stages
+        StagePlan(stage, levels, recipe.stages.combine, recipe.stages.token_only_share, closed, disjoint)
+        for stage in stages
     ]
 
 
-def check_attached_tasks(tasks: Sequence[Task], apart: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """Returns `apart`; raises `TaskError` where labelled pairs are to host token tasks and none of these reads them."""
-    riders = [task.name for task in tasks if task.level == "token"]
+def check_attached_tasks(tasks: Sequence[Task], disjoint: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Return `disjoint`. Raises `TaskError` if no token-level task can be attached to labelled pairs that take some."""
+    attached = [task.name for task in tasks if task.level == "token"]
     for task in tasks:
         if (
             not isinstance(task, SentenceTask)
             or task.corpus_kind != "pairs"
             or not task.allows_attached_tasks
-            or not riders
+            or not attached
         ):
             continue
-        if all((task.name, rider) in apart for rider in riders):
+        if all((task.name, name) in disjoint for name in attached):
             raise TaskError(
-                f"task {task.name!r} is to host token-level tasks, but none of {', '.join(riders)} reads its labelled "
-                f"pairs. Name its corpus (and the others) under `corpora` of those that shall, or take "
-                f"tasks.{task.name}.allows_attached_tasks out."
+                f"task {task.name!r} allows attached tasks, but none of {', '.join(attached)} reads its labelled "
+                "pairs. Add its corpus (and the others) to their `corpora`, or remove "
+                f"tasks.{task.name}.allows_attached_tasks."
             )
-    return apart
+    return disjoint
 
 
 def head_specs(tasks: Sequence[Task]) -> list[HeadSpec]:
@@ -281,7 +282,7 @@ def _task_record(task: Task, row: int) -> TaskRecord:
     return TaskRecord(name=task.name, id=row, level=task.level, labels=labels, title=task.title, about=task.about)
 
 
-def _stage_record(number: int, plan: Plan) -> StageRecord:
+def _stage_record(number: int, plan: StagePlan) -> StageRecord:
     stage = plan.stage
     iterations, introduced = dict(stage.iterations), tuple(stage.introduced)
     return StageRecord(name=str(number), iterations=iterations, steps=len(plan), introduced=introduced)

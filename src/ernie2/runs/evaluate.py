@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ernie2.batches.feeds import weight_of
-from ernie2.batches.stream import Feed
+from ernie2.batches.feeds import corpus_weight
+from ernie2.batches.streams import Feed
 from ernie2.config.settings import BatchSettings, TrainSettings
 from ernie2.console import log_info, log_warning
 from ernie2.errors import ConfigError
@@ -62,8 +62,8 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
     instances = train.heldout_instances
     check_sequence_limits(shards, loaded.tasks, limit, settings.segment_types)
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()} if recipe else {}
-    stream, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, seed, weights)
-    heldout = HeldOut(stream, feed, loaded.tasks, instances, seed)
+    streams, feed, _ = open_stream(shards, loaded.tasks, loaded.ids, batch, seed, weights)
+    heldout = HeldOut(streams, feed, loaded.tasks, instances, seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(train.precision, device)
     log_info(f"Device: {device}, {precision}")
@@ -79,7 +79,7 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
 
 def _corpora(feeds: Mapping[str, Feed], weights: Mapping[str, float | None]) -> str:
     """The corpora that any task reads, each with its weight: "wiki (weight 2), web (weight 9,100: its tokens)"."""
-    read = {corpus.name: weight_of(corpus, weights) for feed in feeds.values() for corpus in feed.corpora}
+    read = {corpus.name: corpus_weight(corpus, weights) for feed in feeds.values() for corpus in feed.corpora}
     return ", ".join(
         f"{name} (weight {weight:,.10g}{': its tokens' if tokens else ''})" for name, (weight, tokens) in read.items()
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.batches.epochs import check_epochs, expected_epochs
-from ernie2.batches.feeds import feeds
+from ernie2.batches.feeds import build_feeds
 from ernie2.batches.stages import Stage
 from ernie2.batches.stages import extend as extend_stages
 from ernie2.config.overrides import check_list
@@ -98,7 +98,7 @@ def extend(
             return resume_run(target, group, own)
         made = build(recipe, shards, stages=stages, carried=done, group=group, hooks=own)
         trainer, records = made.trainer, made.trainer.records
-        check_epochs(expected_epochs(trainer.stream, trainer.plans[done:]), recipe.stages.max_epochs)
+        check_epochs(expected_epochs(trainer.streams, trainer.plans[done:]), recipe.stages.max_epochs)
         new = transfer_state(finished, trainer, task)
         with locked_run_dir(target, group):
             with group.shared_errors():
@@ -130,7 +130,7 @@ def extend(
                 said = "the new task" if name == task else "replay"
                 corpora = ", ".join(recipe.tasks[name]["corpora"])
                 log_info(f"  {name:<26} {quantity(count, 'iteration')}, {said}, from {corpora}")
-            warn_about_corpora(made.usable, {task: trainer.stream.feeds[task]})
+            warn_about_corpora(made.usable, {task: trainer.streams.feeds[task]})
             with run_lifecycle(target, shards, trainer, record):
                 trainer.train()
             return target
@@ -187,7 +187,7 @@ def transfer_state(finished: FinishedRun, trainer: Trainer, task: str) -> tuple[
     new: tuple[str, ...] = ()
     with trainer.group.shared_errors():
         if ours is not None:
-            new = _copy_state(finished, ours, trainer.stream.ids[task])
+            new = _copy_state(finished, ours, trainer.streams.ids[task])
     scatter(trainer.model, trainer.optimizer, ours, trainer.group)
     position = finished.position
     trainer.begin_at(replace(position, schedule_start=position.step, task_steps={}))
@@ -297,7 +297,7 @@ def _resolve_options(
 ) -> dict[str, dict[str, Any]]:
     """By task, its options with every default filled in and the corpora it reads in `shards` named, in order."""
     tasks = build_tasks(options, vocabulary_for(shards), shards.corpora)
-    written, (feed, _) = task_options(tasks), feeds(shards, tasks, sequence_tokens=sequence_tokens)
+    written, (feed, _) = task_options(tasks), build_feeds(shards, tasks, sequence_tokens=sequence_tokens)
     for name, fed in feed.items():
         written[name]["corpora"] = [corpus.name for corpus in fed.corpora]
     return written

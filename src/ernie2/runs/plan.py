@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ernie2.batches.epochs import check_epochs, expected_epochs, hosted_steps, written
-from ernie2.batches.stages import Plan
+from ernie2.batches.epochs import check_epochs, expected_epochs, format_epochs, steps_by_main_task
+from ernie2.batches.stages import StagePlan
 from ernie2.config.settings import Recipe
 from ernie2.console import log_result, log_warning, progress
 from ernie2.errors import ShardError
@@ -32,7 +32,7 @@ from ernie2.training.checkpoints import begun
 from ernie2.training.distributed import ProcessGroup
 from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.hooks.trackers import check_trackers
-from ernie2.training.measuring import RunCost, forecast, how_often, measure, task_sets
+from ernie2.training.measuring import RunCost, count_evaluations_and_checkpoints, forecast, measure, task_sets
 from ernie2.training.memory import Memory, estimate, peak_bytes
 from ernie2.training.optimizers import state_numbers
 from ernie2.training.step import choose_precision
@@ -76,15 +76,15 @@ def plan(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made = build(checked, shards, build_initial_model(init_from, checked, shards, grow))
     trainer, precision = made.trainer, made.record.precision
-    warn_about_corpora(made.usable, trainer.stream.feeds)
+    warn_about_corpora(made.usable, trainer.streams.feeds)
     setting_up = time.monotonic() - began
     figures = _schedule(checked, trainer.plans)
-    epochs = expected_epochs(trainer.stream, trainer.plans)
+    epochs = expected_epochs(trainer.streams, trainer.plans)
     log_result(
         f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={checked.stages.max_epochs:g})"
     )
     for task, counts in epochs.items():
-        log_result(f"  {task:<26} " + ", ".join(f"{corpus} {written(count)}" for corpus, count in counts.items()))
+        log_result(f"  {task:<26} " + ", ".join(f"{corpus} {format_epochs(count)}" for corpus, count in counts.items()))
     check_epochs(epochs, checked.stages.max_epochs)
     parameters = made.record.parameters
     memory = _memory(checked, parameters, precision)
@@ -96,7 +96,7 @@ def plan(
     where = "of the GPU" if device.type == "cuda" else "of this process, Python and its libraries included"
     log_result(f"  measured peak {where}: {_size(peak)}" if peak else "  the peak could not be measured")
     total = setting_up + cost.steps + cost.evaluations + cost.checkpoints
-    _log_time(cost, setting_up, total, how_often(trainer), made.record.device, precision)
+    _log_time(cost, setting_up, total, count_evaluations_and_checkpoints(trainer), made.record.device, precision)
     return {
         **figures,
         "epochs": epochs,
@@ -154,7 +154,7 @@ def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
 
 
 def _disjoint_tasks(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[str, str]]:
-    """Pairs (host, rider) that share no corpus, by what the recipe says they read."""
+    """Return the pairs of tasks without a common corpus, by the recipe."""
     kinds = {name: "documents" if corpus.pairs is None else "pairs" for name, corpus in recipe.corpora.items()}
     reads = {
         task.name: set(task.options.corpora or (name for name, kind in kinds.items() if kind == task.corpus_kind))
@@ -163,11 +163,11 @@ def _disjoint_tasks(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[st
     return frozenset((a, b) for a in reads for b in reads if reads[a].isdisjoint(reads[b]))
 
 
-def _schedule(recipe: Recipe, plans: Sequence[Plan]) -> dict[str, Any]:
+def _schedule(recipe: Recipe, plans: Sequence[StagePlan]) -> dict[str, Any]:
     log_result(f"{recipe.name}: {recipe.stages.method}, {quantity(len(plans), 'stage')}")
     stages = []
     for number, plan in enumerate(plans, 1):
-        led, done = hosted_steps([plan]), plan.done(len(plan))
+        led, done = steps_by_main_task([plan]), plan.iterations_before(len(plan))
         log_result(
             f"\nStage {number}: {quantity(len(plan), 'step')}"
             + (f", new: {', '.join(plan.stage.introduced)}" if plans else "")

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ernie2.batches.feeds import feeds, heldout_feed
-from ernie2.batches.stream import Feed
+from ernie2.batches.feeds import build_feeds, heldout_feed
+from ernie2.batches.streams import Feed
 from ernie2.config.settings import Recipe
 from ernie2.console import Bar, log_info, log_warning, progress
 from ernie2.corpora.documents import corpus_files
@@ -43,7 +43,9 @@ def prepare(
     for task, counts in table.items():
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())
         log_info(f"  {task:<26} {shown}")
-    read, _ = feeds(shards, tasks, sequence_tokens=checked.batch.sequence_tokens)  # raises for a task that is refused
+    read, _ = build_feeds(
+        shards, tasks, sequence_tokens=checked.batch.sequence_tokens
+    )  # raises for a task that is refused
     warn_about_corpora(table, read)
     tokens = checked.batch.sequence_tokens
     warn_no_heldout([task.name for task in tasks if not heldout_feed(read[task.name], task, tokens).corpora])

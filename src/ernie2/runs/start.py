@@ -61,7 +61,7 @@ def pretrain(
         with group.shared_errors():
             model = build_initial_model(init_from if group.is_first else None, checked, shards, grow)
         made = build(checked, shards, model, group=group, hooks=own)
-        check_epochs(expected_epochs(made.trainer.stream, made.trainer.plans), checked.stages.max_epochs)
+        check_epochs(expected_epochs(made.trainer.streams, made.trainer.plans), checked.stages.max_epochs)
         record = made.record.updated(initialised_from=None if init_from is None else str(init_from))
         with locked_run_dir(run, group):
             with group.shared_errors():
@@ -69,7 +69,7 @@ def pretrain(
                     is_restart(run, group)  # another process may have, while this one prepared
                 made.trainer.records.cut()  # what a run wrote that was stopped before its first checkpoint
                 made.trainer.records.describe(record)
-            warn_about_corpora(made.usable, made.trainer.stream.feeds)
+            warn_about_corpora(made.usable, made.trainer.streams.feeds)
             with run_lifecycle(run, shards, made.trainer, record):
                 made.trainer.train()
             return run

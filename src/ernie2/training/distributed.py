@@ -76,7 +76,7 @@ class ProcessGroup:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Return whether `flag` is set on any rank, with one message of host memory."""
+        """Return whether `flag` is set on any rank, with one message in host memory."""
         return flag if self.size == 1 else bool(self.all_reduce(torch.tensor(int(flag))))
 
     def all_gather(self, value: Value) -> list[Value]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from ernie2.batches.batch import PackedBatch
 from ernie2.batches.feeds import heldout_feed
 from ernie2.batches.packing import Packer
-from ernie2.batches.stream import Cursor, Feed, Stream
+from ernie2.batches.streams import Cursor, DataStreams, Feed
 from ernie2.learned import verdict_of
 from ernie2.model.inputs import Inputs
 from ernie2.model.multitask import MultiTaskModel
@@ -56,7 +56,7 @@ class HeldOut:
     """Held-out instances and fitted baselines of every task, made once, asked again after every stage."""
 
     def __init__(
-        self, train: Stream, feeds: Mapping[str, Feed], tasks: Sequence[Task], instances: int, seed: int
+        self, train: DataStreams, feeds: Mapping[str, Feed], tasks: Sequence[Task], instances: int, seed: int
     ) -> None:
         self._tasks = {task.name: task for task in tasks}
         self._exams: dict[str, _Exam] = {}
@@ -131,7 +131,7 @@ class HeldOut:
         }
 
 
-def walk_once(train: Stream, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:
+def walk_once(train: DataStreams, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:
     """At most `instances` instances of `task` alone, from one pass over the `split` documents of each corpus of `feed`.
 
     Corpora are drawn by their shares; one that was walked to its end is left out of the draw from then on. `train`
@@ -141,13 +141,13 @@ def walk_once(train: Stream, feed: Feed, task: Task, instances: int, seed: int, 
     cursor: Cursor | None = None
     left = dict(zip(feed.corpora, feed.shares, strict=True))
     while left:
-        stream = train.like({task.name: Feed(list(left), list(left.values()))}, [task], seed=seed, split=split)
+        streams = train.with_feeds({task.name: Feed(list(left), list(left.values()))}, [task], seed=seed, split=split)
         walked_out = None
         while walked_out is None:
             if len(found) == instances:
                 return found
             before = cursor.corpora if cursor else {}
-            instance, cursor, _ = stream.instance(0, cursor, task.name, (task.name,))
+            instance, cursor, _ = streams.instance(0, cursor, task.name, (task.name,))
             (corpus,) = (c for c in left if cursor.corpora.get(c.name) != before.get(c.name))
             size, (document, sentence) = corpus.num_documents(split), cursor.corpora[corpus.name]
             if (document, sentence) <= (size, 0):  # else it was found after the end, in a second pass
@@ -158,7 +158,7 @@ def walk_once(train: Stream, feed: Feed, task: Task, instances: int, seed: int, 
     return found
 
 
-def _exam(task: Task, train: Stream, found: Sequence[Instance], fitted: Sequence[Instance]) -> _Exam:
+def _exam(task: Task, train: DataStreams, found: Sequence[Instance], fitted: Sequence[Instance]) -> _Exam:
     """Packs the held-out instances `found`, and computes the baselines, fitted on the train instances `fitted`."""
     packs = []
     packer = Packer(train.caps, train.vocabulary.pad)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ernie2.batches.batch import PackedBatch
-from ernie2.batches.stages import Plan
-from ernie2.batches.stream import Lane
+from ernie2.batches.stages import StagePlan
+from ernie2.batches.streams import StreamState
 from ernie2.errors import StorageError
 from ernie2.storage.atomic import temporary_folder
 from ernie2.training import checkpoints
@@ -30,10 +31,14 @@ LEAST_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class TaskSet:
-    """What a step trains: the task whose data it walks, and all tasks that are labelled in it."""
+    """What a step trains: the task whose data is read, and all tasks that are trained."""
 
-    host: str
+    main_task: str
     active: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as records of `ernie2 bench` hold it."""
+        return {"host": self.main_task, "active": self.active}
 
 
 @dataclass
@@ -61,7 +66,7 @@ class RunCost:
 
 
 @dataclass
-class Measured:
+class Measurements:
     """Costs by task set, in seconds and tokens of a step, and of one evaluation and one checkpoint."""
 
     sets: Mapping[TaskSet, StepCost]
@@ -71,11 +76,11 @@ class Measured:
     workers: int = 0
 
 
-def task_sets(plans: Sequence[Plan]) -> dict[TaskSet, int]:
+def task_sets(plans: Sequence[StagePlan]) -> dict[TaskSet, int]:
     """Every different task set of the plans, with its number of steps, the commonest first."""
     counts: Counter[TaskSet] = Counter()
     for plan in plans:
-        counts.update(TaskSet(plan.host_at(step), plan.at(step)) for step in range(len(plan)))
+        counts.update(TaskSet(plan.main_task(step), plan.active_tasks(step)) for step in range(len(plan)))
     return dict(counts.most_common())
 
 
@@ -85,7 +90,7 @@ def measure(
     seconds: float,
     near: Path,
     advance: Callable[[], None] = lambda: None,
-) -> Measured:
+) -> Measurements:
     """Takes real steps of every task set of `trainer`, in turns, for about `seconds`.
 
     A step of each set comes before its clock starts. Where steps are long the rarest sets are left out, and twice the
@@ -95,31 +100,31 @@ def measure(
     """
     sets = list(task_sets(trainer.plans))
     costs = {chosen: StepCost() for chosen in sets}
-    taker = Taker(trainer)
+    runner = StepRunner(trainer)
     began = time.monotonic()
     warm: list[TaskSet] = []
     for chosen in sets:
         if warm and time.monotonic() - began > seconds / 2:
             break
-        taker.take(chosen, StepCost())
+        runner.run(chosen, StepCost())
         warm.append(chosen)
         advance()
     for number, chosen in enumerate(islice(cycle(warm), sum(map(len, trainer.plans)))):
         limit = seconds if number >= LEAST_ROUNDS * len(warm) else 2 * seconds
         if number and time.monotonic() - began > limit:
             break
-        taker.take(chosen, costs[chosen])
+        runner.run(chosen, costs[chosen])
         advance()
     at = time.monotonic()
     trainer.heldout.evaluate(trainer.model, trainer.group.device, trainer.precision)
     evaluation = time.monotonic() - at
     written, size = _checkpoint_cost(trainer, near)
-    lanes = trainer.stream.lanes
-    workers = loader_workers(trainer.settings.workers, trainer.group.device, lanes, trainer.plans)
-    return Measured(costs, evaluation, written, size, workers)
+    settings, streams = trainer.settings, trainer.streams.count
+    workers = loader_workers(settings.workers, trainer.group.device, streams, trainer.plans)
+    return Measurements(costs, evaluation, written, size, workers)
 
 
-def forecast(trainer: Trainer, measured: Measured) -> RunCost:
+def forecast(trainer: Trainer, measured: Measurements) -> RunCost:
     """The whole run from what was measured; a task set that was not takes as long a token as the others together."""
     counts = task_sets(trainer.plans)
     known = {chosen: cost for chosen, cost in measured.sets.items() if cost.steps}
@@ -129,12 +134,12 @@ def forecast(trainer: Trainer, measured: Measured) -> RunCost:
     seconds = tokens = 0.0
     for chosen, steps in counts.items():
         cost = known.get(chosen, everything)
-        turns = -(-trainer.stream.lanes // measured.workers) if measured.workers else 0
-        packing = cost.packing * turns / trainer.stream.lanes
+        turns = -(-trainer.streams.count // measured.workers) if measured.workers else 0
+        packing = cost.packing * turns / trainer.streams.count
         step = max(cost.training, packing) if measured.workers else cost.training + cost.packing
         seconds += steps * step / cost.steps
         tokens += steps * cost.tokens / cost.steps
-    evaluations, saved = how_often(trainer)
+    evaluations, saved = count_evaluations_and_checkpoints(trainer)
     return RunCost(
         steps=seconds,
         evaluations=evaluations * measured.evaluation,
@@ -147,7 +152,7 @@ def forecast(trainer: Trainer, measured: Measured) -> RunCost:
     )
 
 
-def how_often(trainer: Trainer) -> tuple[int, int]:
+def count_evaluations_and_checkpoints(trainer: Trainer) -> tuple[int, int]:
     """Held-out evaluations and checkpoints of the whole run: at its beginning, inside stages, at their ends."""
     ends = {sum(map(len, trainer.plans[: number + 1])) for number in range(len(trainer.plans))}
     steps, every = max(ends), trainer.settings.evaluate_every
@@ -156,20 +161,20 @@ def how_often(trainer: Trainer) -> tuple[int, int]:
     return 1 + inside + len(ends), 1 + len(set(range(saves, steps + 1, saves)) - ends) + len(ends)
 
 
-class Taker:
-    """Takes steps of any task set, walking the stream as training does; at a rate that hardly moves the parameters."""
+class StepRunner:
+    """Takes steps of any task set, walking the streams as training does; at a rate that hardly moves the parameters."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.device = trainer, trainer.group.device
-        self._lanes = [Lane() for _ in range(trainer.stream.lanes)]
+        self._states = [StreamState() for _ in range(trainer.streams.count)]
         self._number = 0
         trainer.model.train()
 
     def packs(self, chosen: TaskSet) -> list[PackedBatch]:
-        """The next packs of a task set, one a lane."""
-        stream = self.trainer.stream
-        filled = [stream.pack(j, lane, chosen.host, chosen.active) for j, lane in enumerate(self._lanes)]
-        self._lanes = [lane for _, lane in filled]
+        """Return the next packs of a task set, one per data stream."""
+        streams = self.trainer.streams
+        filled = [streams.pack(j, state, chosen.main_task, chosen.active) for j, state in enumerate(self._states)]
+        self._states = [state for _, state in filled]
         return [pack for pack, _ in filled]
 
     def train(self, packs: Sequence[PackedBatch]) -> float:
@@ -184,7 +189,7 @@ class Taker:
         synchronise(self.device)
         return time.perf_counter() - began
 
-    def take(self, chosen: TaskSet, cost: StepCost) -> None:
+    def run(self, chosen: TaskSet, cost: StepCost) -> None:
         """One step of a task set; its seconds and tokens are added to `cost`."""
         began = time.perf_counter()
         packs = self.packs(chosen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from ernie2.batches.stages import Plan
+from ernie2.batches.stages import StagePlan
 from ernie2.config.settings import TrainSettings
 from ernie2.training.state import Position
 
@@ -46,7 +46,7 @@ def warmup_steps(settings: TrainSettings, steps: int) -> int:
 
 
 def learning_rate(
-    settings: TrainSettings, warmup: int, at: Position, plans: Sequence[Plan], active: Sequence[str]
+    settings: TrainSettings, warmup: int, at: Position, plans: Sequence[StagePlan], active: Sequence[str]
 ) -> float:
     """Return the rate of the step that `at` counts last, in which the tasks in `active` are trained.
 
@@ -60,7 +60,7 @@ def learning_rate(
     )
 
 
-def _counts(restart: str, at: Position, plans: Sequence[Plan], active: Sequence[str]) -> list[tuple[int, int]]:
+def _counts(restart: str, at: Position, plans: Sequence[StagePlan], active: Sequence[str]) -> list[tuple[int, int]]:
     """What the schedule counts, each as its number now and at its end; stages still to come are taken as planned."""
     plan, later = plans[at.stage], plans[at.stage + 1 :]
     if restart == "per_stage":
@@ -68,7 +68,7 @@ def _counts(restart: str, at: Position, plans: Sequence[Plan], active: Sequence[
     if restart == "never":
         step = at.step - at.schedule_start
         return [(step, step + len(plan) - at.stage_step + sum(map(len, later)))]
-    done = plan.done(at.stage_step)
+    done = plan.iterations_before(at.stage_step)
     left = {task: sum(other.stage.of(task) for other in (plan, *later)) - done[task] for task in active}
     return [(at.task_steps[task], at.task_steps[task] + left[task]) for task in active]
 

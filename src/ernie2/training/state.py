@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ernie2.batches.stream import Lane
+from ernie2.batches.streams import StreamState
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Position:
     this stage's evaluations have shown.
     """
 
-    lanes: list[Lane] = field(repr=False)
+    stream_states: list[StreamState] = field(repr=False)
     stage: int = 0
     stage_step: int = 0
     step: int = 0
@@ -82,9 +82,12 @@ class Position:
         return frozenset(ended | {task for task, count in self.task_steps.items() if count})
 
     def state(self) -> dict[str, Any]:
-        """Return a copy as JSON values."""
-        return asdict(self)
+        """Return a copy as JSON values; checkpoints call the stream states `lanes`."""
+        state = asdict(self)
+        return {"lanes": state.pop("stream_states"), **state}
 
     @staticmethod
     def of(state: Mapping[str, Any]) -> Position:
-        return TypeAdapter(Position).validate_python(state)
+        """Return the position of `state()`."""
+        values = {"stream_states" if name == "lanes" else name: value for name, value in state.items()}
+        return TypeAdapter(Position).validate_python(values)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ernie2.batches.stages import Plan
-from ernie2.batches.stream import Lane, Stream
+from ernie2.batches.stages import StagePlan
+from ernie2.batches.streams import DataStreams, StreamState
 from ernie2.config.settings import Recipe
 from ernie2.console import log_info, progress
 from ernie2.errors import RunStopped
@@ -48,8 +48,8 @@ class TrainingData:
     `task_steps`: the most iterations a task gets in the stages that are trained, of which warm-up takes a share.
     """
 
-    stream: Stream
-    plans: Sequence[Plan]
+    streams: DataStreams
+    plans: Sequence[StagePlan]
     heldout: HeldOut
     task_steps: int
 
@@ -70,7 +70,7 @@ class Trainer:
         group: ProcessGroup | None = None,
     ) -> None:
         self.recipe, self.settings, self.records, self.group = recipe, recipe.train, records, group or ProcessGroup()
-        self.stream, self.plans, self.heldout = data.stream, data.plans, data.heldout
+        self.streams, self.plans, self.heldout = data.streams, data.plans, data.heldout
         self.run = Path(recipe.run)
         self.run_id = uuid4().hex
         """What run.json and every checkpoint of this run carry, so that those of another run are noticed."""
@@ -83,7 +83,7 @@ class Trainer:
         if choose_compiling(settings.compile, device):
             model.compile_parts()
         self._scale = LossScale() if self.precision == "fp16" else None
-        weights = {name: task.options.loss_weight for name, task in data.stream.tasks.items()}
+        weights = {name: task.options.loss_weight for name, task in data.streams.tasks.items()}
         self.step_settings = StepSettings(
             weights=weights,
             max_grad_norm=settings.max_grad_norm,
@@ -93,8 +93,8 @@ class Trainer:
             parallelism=parallelism,
         )
         self._warmup = warmup_steps(settings, data.task_steps)
-        self.inputs = StepInputReader(data.stream, data.plans, settings.workers, recipe.seed, self.group)
-        self.position = Position([Lane() for _ in range(data.stream.lanes)])
+        self.inputs = StepInputReader(data.streams, data.plans, settings.workers, recipe.seed, self.group)
+        self.position = Position([StreamState() for _ in range(data.streams.count)])
         self._hooks = Hooks([records, *hooks])
         self._saver = Saver(self.run, settings.keep_checkpoints, self._hooks.checkpoint)
         self.freed_memory = reuse_freed_memory(device)
@@ -105,7 +105,7 @@ class Trainer:
     def begin_at(self, position: Position) -> None:
         """Start at `position` with the parameters and moments there are: what an extension does, once."""
         self.position = position
-        self.inputs.begin_at(position.lanes)
+        self.inputs.start_at(position.stream_states)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take up exactly where `checkpoint` stands; metrics written after it are cut off.
@@ -150,7 +150,7 @@ class Trainer:
             self._saver.finish()
         return at
 
-    def _is_over(self, plan: Plan) -> bool:
+    def _is_over(self, plan: StagePlan) -> bool:
         """Whether the stage ends here. Tasks without held-out documents cannot show convergence; the others decide."""
         at = self.position
         measured = [task for task in plan.tasks if task not in self.heldout.missing]
@@ -179,7 +179,7 @@ class Trainer:
         self._peak_reached = max(self._peak_reached, rate)
         return rate
 
-    def _after_step(self, plan: Plan, inputs: StepInputs, rate: float, result: StepResult) -> None:
+    def _after_step(self, plan: StagePlan, inputs: StepInputs, rate: float, result: StepResult) -> None:
         """Take in a step; then log, evaluate, save and stop where that is due. The end of a stage saves by itself."""
         at, settings = self.position, self.settings
         self._record_previous_step()
@@ -206,16 +206,16 @@ class Trainer:
             self.position.count_result(skipped=done.result.skipped, overflow=done.result.overflow)
             self._hooks.step(done, self.position)
 
-    def _begin_stage(self, plan: Plan) -> None:
+    def _begin_stage(self, plan: StagePlan) -> None:
         self._stop_if_asked()
         at, self._peak_reached = self.position, 0.0
         self._hooks.line("stage", event="begin", stage=at.stage, step=at.step, time=time.time())
         tasks = ", ".join(f"{task} {count:,}" for task, count in plan.stage.iterations)
         log_info(f"Stage {at.stage + 1} of {len(self.plans)}: {tasks} ({quantity(len(plan), 'step')})")
 
-    def _end_stage(self, plan: Plan) -> None:
+    def _end_stage(self, plan: StagePlan) -> None:
         at = self.position
-        done, planned = plan.done(at.stage_step), plan.done(len(plan))
+        done, planned = plan.iterations_before(at.stage_step), plan.iterations_before(len(plan))
         dropped_iterations = {name: planned[name] - done[name] for name in plan.tasks if planned[name] > done[name]}
         if dropped_iterations:
             self._log()
@@ -267,7 +267,7 @@ class Trainer:
         self._hooks.phase(f"saving the checkpoint of step {at.step:,}")
         at.seconds = time.monotonic() - self._began
         self._saver.check()
-        at.lanes = self.inputs.lanes()
+        at.stream_states = self.inputs.states()
         full = gather(self.model, self.optimizer, self.group)
         if full is not None:  # the first rank writes
             state = {

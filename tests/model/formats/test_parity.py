@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from safetensors.torch import load_file
 
 import minilm
-from ernie2.batches.batch import end_to_end
+from ernie2.batches.batch import pack_sequences
 from ernie2.config.settings import EncoderSettings
 from ernie2.model.formats.loading import load_model
 from ernie2.model.heads import HeadSpec
@@ -68,7 +68,7 @@ def sequences(config, seed):
     segments = [rng.integers(0, config["type_vocab_size"], n) for n in lengths]
     rows = config["task_type_vocab_size"] if config.get("use_task_id") else 1
     task_ids = [int(i) for i in rng.integers(0, rows, len(lengths))]
-    batch = end_to_end(tokens, segments, task_ids, {}, room=sum(lengths), longest=max(lengths), pad=0)
+    batch = pack_sequences(tokens, segments, task_ids, {}, size=sum(lengths), longest=max(lengths), pad=0)
 
     def padded(values):
         return torch.tensor([[*row, *[0] * (max(lengths) - len(row))] for row in values])

@@ -76,7 +76,7 @@ class Hook:
     def on_step(self, done: StepDone, at: Position) -> None:
         """Called after a step; on CUDA one step later, when its result is known without waiting.
 
-        `at`: where the run stands. Also in fine-tuning, at once, with one stage and no lanes.
+        `at`: where the run stands. Also in fine-tuning, at once, with one stage and no stream states.
         """
 
     def on_line(self, line: Mapping[str, Any]) -> None:

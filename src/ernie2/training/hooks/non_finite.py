@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie2.batches.batch import PackedBatch
-from ernie2.batches.stream import Lane
+from ernie2.batches.streams import StreamState
 from ernie2.config.settings import Recipe
 from ernie2.console import log_warning
 from ernie2.errors import RunFailed
@@ -19,8 +19,8 @@ from ernie2.training.parallel import full_tensor
 from ernie2.training.replay import write_bad_batch
 from ernie2.training.state import Position
 
-_LANES = 4
-"""So many lanes are named in a message; batch.json holds all."""
+_MOST_STREAMS = 4
+"""Data streams named in a message; batch.json holds all."""
 
 
 class NonFiniteSteps(Hook):
@@ -58,17 +58,17 @@ class NonFiniteSteps(Hook):
     def _fail(self, done: StepDone, why: str) -> None:
         folder = self._run / "bad_batch"
         packs: dict[int, PackedBatch] = {}
-        lanes: dict[str, Any] = {}
-        standing = {
-            str(number): {host: asdict(cursor) for host, cursor in lane.items()}
-            for number, lane in done.inputs.lanes.items()
+        states: dict[str, Any] = {}
+        ours = {
+            str(number): {main_task: asdict(cursor) for main_task, cursor in state.items()}
+            for number, state in done.inputs.states.items()
         }
-        for theirs, stood in self._group.all_gather((done.inputs.packs, standing)):
-            packs |= theirs
-            lanes |= stood
+        for rank_packs, rank_states in self._group.all_gather((done.inputs.packs, ours)):
+            packs |= rank_packs
+            states |= rank_states
         parameters = {name: full_tensor(parameter.detach()) for name, parameter in self._model.named_parameters()}
         if self._group.is_first:
-            write_bad_batch(folder, packs, self._model, parameters, {**self._facts(done), "lanes": lanes})
+            write_bad_batch(folder, packs, self._model, parameters, {**self._facts(done), "lanes": states})
         raise RunFailed(
             f"{why} `python -m ernie2.training.replay {folder}` computes it again. The last checkpoint is whole; go on "
             f"from it with a lower train.peak_lr or a longer train.warmup (`--init-from {self._run}`)."
@@ -94,15 +94,16 @@ class NonFiniteSteps(Hook):
 
 
 def _where(done: StepDone) -> str:
-    """Step, stage, tasks and the documents its lanes stood at."""
-    shown = [f"lane {number} {_read(lane, done.inputs.host)}" for number, lane in sorted(done.inputs.lanes.items())]
-    more = f" and {len(shown) - _LANES} more" if len(shown) > _LANES else ""
-    read = ", ".join(shown[:_LANES]) + more
+    """Return step, stage, tasks and the position of each data stream."""
+    states = sorted(done.inputs.states.items())
+    shown = [f"data stream {number} {_position(state, done.inputs.main_task)}" for number, state in states]
+    more = f" and {len(shown) - _MOST_STREAMS} more" if len(shown) > _MOST_STREAMS else ""
+    read = ", ".join(shown[:_MOST_STREAMS]) + more
     return f"step {done.step:,} of stage {done.stage + 1} ({', '.join(done.inputs.active)}; {read})"
 
 
-def _read(lane: Lane, host: str) -> str:
-    """Where the host of a step stood in a lane: "at document 12 of text"."""
-    cursor = lane.get(host)
+def _position(state: StreamState, main_task: str) -> str:
+    """Return the position of the main task in a data stream: "at document 12 of text"."""
+    cursor = state.get(main_task)
     at = [] if cursor is None else [f"document {document} of {name}" for name, (document, _) in cursor.corpora.items()]
     return "at " + ", ".join(at) if at else "at its start"

@@ -1,4 +1,4 @@
-"""The stream: the same packs from the same position, whoever asks."""
+"""Data streams: the same packs from the same position in every process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ernie2.batches import stream as streams
-from ernie2.batches.feeds import feeds
+from ernie2.batches import streams as streams_module
+from ernie2.batches.feeds import build_feeds
 from ernie2.batches.packing import Caps, Packer
-from ernie2.batches.stages import Plan, assign
-from ernie2.batches.stream import Feed, Lane, Stream
+from ernie2.batches.stages import StagePlan, assign
+from ernie2.batches.streams import DataStreams, Feed, StreamState
 from ernie2.errors import TaskError
 from ernie2.tasks.base import Arrangement, Labels, Options, Segment, SentenceTask, TokenTask
-from tiny import FOUR, MASK, PAD, VOCABULARY, document, lanes_as_json, lanes_of, random_document, task, write_corpora
+from tiny import FOUR, MASK, PAD, VOCABULARY, document, random_document, states_as_json, states_of, task, write_corpora
 
 MASKING, CAPITALS, RELATION, REORDERING = FOUR
 IDS = {name: row for row, name in enumerate(FOUR)}
@@ -34,11 +34,11 @@ def shards(tmp_path_factory):
     return write_corpora(tmp_path_factory.mktemp("shards"), corpora, heldout={"wiki3", "news1"})
 
 
-def stream_of(shards, *, tasks=None, lanes=3, seed=0, pack_tokens=512, limit=64, split="train", ids=None, made=None):
+def stream_of(shards, *, tasks=None, count=3, seed=0, pack_tokens=512, limit=64, split="train", ids=None, made=None):
     tasks = tasks or [task(name) for name in FOUR]
-    made = made or feeds(shards, tasks, split, sequence_tokens=limit)[0]
+    made = made or build_feeds(shards, tasks, split, sequence_tokens=limit)[0]
     caps = Caps.of(pack_tokens, limit, tasks)
-    return Stream(made, tasks, VOCABULARY, caps, ids or IDS, seed=seed, lanes=lanes, split=split)
+    return DataStreams(made, tasks, VOCABULARY, caps, ids or IDS, seed=seed, count=count, split=split)
 
 
 def as_value(pack):
@@ -49,72 +49,72 @@ def as_value(pack):
 
 
 def steps_of_a_run(count=24):
-    """Hosts and task sets of all four stages, plain and combined steps among them."""
+    """Return main task and task set of steps of all four stages, token-only and combined ones among them."""
     steps = [
-        (plan.host_at(k), plan.at(k))
+        (plan.main_task(k), plan.active_tasks(k))
         for stage in assign(FOUR, 20)
-        for plan in [Plan(stage, LEVELS)]
+        for plan in [StagePlan(stage, LEVELS)]
         for k in range(len(plan))
     ]
     return steps[:: len(steps) // count]
 
 
-def run(stream, lane_number, steps, lane=None):
-    lane, packs = lane or Lane(), []
-    for host, active in steps:
-        pack, lane = stream.pack(lane_number, lane, host, active)
+def run(streams, stream_number, steps, state=None):
+    state, packs = state or StreamState(), []
+    for main_task, active in steps:
+        pack, state = streams.pack(stream_number, state, main_task, active)
         packs.append(as_value(pack))
-    return packs, lane
+    return packs, state
 
 
 # ---- position
 
 
-def test_lanes_give_the_same_packs_in_whatever_order_and_by_whomever_they_are_owned(shards):
+def test_data_streams_give_the_same_packs_in_any_order_and_in_any_process(shards):
     steps = steps_of_a_run()
     one = stream_of(shards)
-    in_turn = [run(one, lane, steps)[0] for lane in range(3)]
-    # now lane by lane and step by step, backwards, every lane with a worker of its own
-    workers, lanes, packs = (
+    in_turn = [run(one, number, steps)[0] for number in range(3)]
+    # now step by step, backwards, with one worker for each data stream
+    workers, states, packs = (
         {j: stream_of(shards) for j in range(3)},
-        {j: Lane() for j in range(3)},
+        {j: StreamState() for j in range(3)},
         {j: [] for j in range(3)},
     )
-    for host, active in steps:
+    for main_task, active in steps:
         for j in (2, 0, 1):
-            pack, lanes[j] = workers[j].pack(j, lanes[j], host, active)
+            pack, states[j] = workers[j].pack(j, states[j], main_task, active)
             packs[j].append(as_value(pack))
     assert [packs[j] for j in range(3)] == in_turn
     assert in_turn[0] != in_turn[1]
 
 
 @pytest.mark.parametrize("at", [1, 7, 20])
-def test_a_lane_resumed_from_json_gives_the_very_same_packs(shards, at):
+def test_a_data_stream_resumed_from_json_gives_the_same_packs(shards, at):
     steps = steps_of_a_run()
     whole, _ = run(stream_of(shards), 1, steps)
-    before, lane = run(stream_of(shards), 1, steps[:at])
-    stored = lanes_as_json([lane])
-    after, _ = run(stream_of(shards), 1, steps[at:], lanes_of(stored)[0])
+    before, state = run(stream_of(shards), 1, steps[:at])
+    stored = states_as_json([state])
+    after, _ = run(stream_of(shards), 1, steps[at:], states_of(stored)[0])
     assert before + after == whole
-    assert lanes_of(stored) == [lane]
+    assert states_of(stored) == [state]
 
 
-def test_a_pack_is_a_function_of_lane_host_and_active_and_leaves_the_lane_as_it_was(shards):
-    stream = stream_of(shards)
-    _, lane = run(stream, 0, steps_of_a_run()[:9])
-    before = json.dumps(lanes_as_json([lane]))
-    first = as_value(stream.pack(0, lane, REORDERING, FOUR)[0])
-    stream.pack(2, Lane(), MASKING, (MASKING,))
-    assert as_value(stream.pack(0, lane, REORDERING, FOUR)[0]) == first
-    assert json.dumps(lanes_as_json([lane])) == before
+def test_a_pack_depends_only_on_state_main_task_and_active_tasks_and_does_not_change_the_state(shards):
+    streams = stream_of(shards)
+    _, state = run(streams, 0, steps_of_a_run()[:9])
+    before = json.dumps(states_as_json([state]))
+    first = as_value(streams.pack(0, state, REORDERING, FOUR)[0])
+    streams.pack(2, StreamState(), MASKING, (MASKING,))
+    assert as_value(streams.pack(0, state, REORDERING, FOUR)[0]) == first
+    assert json.dumps(states_as_json([state])) == before
 
 
-def test_riders_advance_no_cursor_but_the_hosts(shards):
-    _, lane = stream_of(shards).pack(0, Lane(), REORDERING, FOUR)
-    assert list(lane) == [REORDERING]
+def test_only_the_cursor_of_the_main_task_advances(shards):
+    _, state = stream_of(shards).pack(0, StreamState(), REORDERING, FOUR)
+    assert list(state) == [REORDERING]
 
 
-def test_the_seed_and_the_split_name_another_walk(shards):
+def test_another_seed_or_split_gives_other_packs(shards):
     steps = [(MASKING, (MASKING,))]
     packs = [run(stream_of(shards, seed=seed), 0, steps)[0] for seed in (0, 1)]
     assert packs[0] != packs[1]
@@ -126,36 +126,36 @@ def numbered(tmp_path, count=11):
     return write_corpora(tmp_path, {"n": [document([[[100 + i]]], name=str(i), group=i) for i in range(count)]})
 
 
-def walk(stream, lane_number, count):
-    """The documents lane `lane_number` walks, by the number they say."""
+def walk(streams, stream_number, count):
+    """Return the numbers of the documents that data stream `stream_number` reads."""
     cursor, seen = None, []
     for _ in range(count):
-        instance, cursor, _ = stream.instance(lane_number, cursor, MASKING, (MASKING,))
+        instance, cursor, _ = streams.instance(stream_number, cursor, MASKING, (MASKING,))
         seen.append(int(instance.sequence.tokens[1]) - 100)
     return seen
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 5])
-def test_m_lanes_share_out_the_permutations_of_the_epochs_every_mth_document_each(tmp_path, lanes):
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_each_of_m_data_streams_reads_every_mth_document_of_the_epochs(tmp_path, count):
     shards = numbered(tmp_path)
     masking = [task(MASKING)]
-    everything = walk(stream_of(shards, tasks=masking, lanes=1), 0, 33)
+    everything = walk(stream_of(shards, tasks=masking, count=1), 0, 33)
     assert [sorted(everything[i : i + 11]) for i in (0, 11, 22)] == [list(range(11))] * 3
     assert everything[:11] != everything[11:22] != everything[22:]
-    stream = stream_of(shards, tasks=masking, lanes=lanes)
-    for lane in range(lanes):
-        expected = everything[lane::lanes]
-        assert walk(stream, lane, len(expected)) == expected
+    streams = stream_of(shards, tasks=masking, count=count)
+    for number in range(count):
+        expected = everything[number::count]
+        assert walk(streams, number, len(expected)) == expected
 
 
-def test_epochs_are_counted_by_what_all_lanes_have_walked(tmp_path):
-    stream = stream_of(numbered(tmp_path), tasks=[task(MASKING)], lanes=2)
+def test_epochs_count_the_documents_of_all_data_streams(tmp_path):
+    streams = stream_of(numbered(tmp_path), tasks=[task(MASKING)], count=2)
     cursor, epochs = None, []
     for _ in range(12):
-        _, cursor, _ = stream.instance(0, cursor, MASKING, (MASKING,))
-        epochs.append(stream.epoch(MASKING, {MASKING: cursor}))
+        _, cursor, _ = streams.instance(0, cursor, MASKING, (MASKING,))
+        epochs.append(streams.epoch(MASKING, {MASKING: cursor}))
     assert epochs == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2]  # after k documents, 2 k of 11
-    assert stream.epoch(MASKING, Lane()) == 0
+    assert streams.epoch(MASKING, StreamState()) == 0
 
 
 # ---- content
@@ -164,12 +164,12 @@ def test_epochs_are_counted_by_what_all_lanes_have_walked(tmp_path):
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32), st.sampled_from([64, 200, 512]))
 def test_packs_keep_their_caps_and_labels_and_no_instance_is_lost(shards, seed, pack_tokens):
-    stream = stream_of(shards, seed=seed, pack_tokens=pack_tokens)
-    lane = Lane()
-    for host, active in steps_of_a_run(8):
-        drawn = lane[host].drawn if host in lane else 0
-        pack, lane = stream.pack(0, lane, host, active)
-        assert lane[host].drawn - drawn == len(pack.starts) - 1 > 0
+    streams = stream_of(shards, seed=seed, pack_tokens=pack_tokens)
+    state = StreamState()
+    for main_task, active in steps_of_a_run(8):
+        drawn = state[main_task].drawn if main_task in state else 0
+        pack, state = streams.pack(0, state, main_task, active)
+        assert state[main_task].drawn - drawn == len(pack.starts) - 1 > 0
         assert pack.real_tokens <= pack_tokens
         assert max(np.diff(pack.starts)) <= 64
         assert set(pack.targets) <= set(active)
@@ -183,23 +183,25 @@ def test_packs_keep_their_caps_and_labels_and_no_instance_is_lost(shards, seed, 
             )
 
 
-def test_plain_steps_have_their_own_task_id_and_combined_ones_that_of_the_sentence_task_or_the_first_token_task(shards):
-    stream = stream_of(shards)
-    for host, active, row in [
+def test_token_only_steps_have_their_own_task_id_and_others_that_of_the_sentence_task_or_first_token_task(
+    shards,
+):
+    streams = stream_of(shards)
+    for main_task, active, row in [
         (RELATION, (RELATION,), 2),
         (RELATION, (MASKING, CAPITALS, RELATION), 0),
         (RELATION, (CAPITALS, RELATION), 1),
         (REORDERING, FOUR, 3),
     ]:
-        pack, _ = stream.pack(0, Lane(), host, active)
+        pack, _ = streams.pack(0, StreamState(), main_task, active)
         assert set(pack.task_ids[: pack.real_tokens].tolist()) == {row}
         assert set(pack.targets) == set(active)
 
 
-def test_the_same_text_is_arranged_whoever_rides(shards):
-    stream = stream_of(shards)
-    alone, _, _ = stream.instance(0, None, REORDERING, (REORDERING,))
-    together, _, _ = stream.instance(0, None, REORDERING, FOUR)
+def test_attached_tasks_do_not_change_the_arranged_text(shards):
+    streams = stream_of(shards)
+    alone, _, _ = streams.instance(0, None, REORDERING, (REORDERING,))
+    together, _, _ = streams.instance(0, None, REORDERING, FOUR)
     assert (alone.sequence.tokens == together.sequence.tokens).all()
     assert alone.labels[REORDERING].targets == together.labels[REORDERING].targets
 
@@ -209,56 +211,56 @@ def test_corpora_are_drawn_by_their_shares(tmp_path):
         name: [document([[[token]]], name=f"{name}{i}") for i in range(5)] for name, token in (("a", 10), ("b", 20))
     }
     shards = write_corpora(tmp_path, texts, weights={"a": 3, "b": 1})
-    stream = stream_of(shards, tasks=[task(MASKING)])
+    streams = stream_of(shards, tasks=[task(MASKING)])
     cursor, of_a = None, 0
     for _ in range(2_000):
-        instance, cursor, _ = stream.instance(0, cursor, MASKING, (MASKING,))
+        instance, cursor, _ = streams.instance(0, cursor, MASKING, (MASKING,))
         of_a += int(instance.sequence.tokens[1] == 10)
     assert of_a / 2_000 == pytest.approx(0.75, abs=0.001)
 
 
-def test_a_rider_labels_only_what_comes_from_its_own_corpora(shards):
+def test_an_attached_task_labels_only_instances_from_its_own_corpora(shards):
     tasks = [task(MASKING), task(CAPITALS, corpora=("news",))]
-    stream = stream_of(shards, tasks=tasks)
+    streams = stream_of(shards, tasks=tasks)
     cursor, labelled = None, set()
     for _ in range(60):
         before = cursor.corpora if cursor else {}
-        instance, cursor, _ = stream.instance(0, cursor, MASKING, (MASKING, CAPITALS))
+        instance, cursor, _ = streams.instance(0, cursor, MASKING, (MASKING, CAPITALS))
         corpus = next(name for name, at in cursor.corpora.items() if before.get(name) != at)
         labelled.add((corpus, CAPITALS in instance.labels))
     assert labelled == {("wiki", False), ("news", True)}
 
 
-def test_instances_in_which_the_host_scores_nothing_are_passed_over(tmp_path):
+def test_instances_in_which_the_main_task_scores_nothing_are_skipped(tmp_path):
     caseless = [document([[[50]]], caseless={0}, name=f"caseless{i}") for i in range(9)]
     shards = write_corpora(tmp_path, {"mixed": [*caseless, document([[[60]]], name="cased")]})
-    stream = stream_of(shards, tasks=[task(CAPITALS)], lanes=1)
+    streams = stream_of(shards, tasks=[task(CAPITALS)], count=1)
     cursor = None
     for epoch in range(4):
-        instance, cursor, _ = stream.instance(0, cursor, CAPITALS, (CAPITALS,))
+        instance, cursor, _ = streams.instance(0, cursor, CAPITALS, (CAPITALS,))
         assert instance.sequence.tokens[1] == 60
         assert cursor.corpora["mixed"][0] // 10 in (epoch, epoch + 1)
 
 
 @pytest.mark.parametrize(("corpora", "scored"), [(None, {}), (("news",), {}), (None, {MASKING: 40, CAPITALS: 300})])
 def test_packs_of_a_sentence_task_are_those_packed_instance_by_instance(shards, corpora, scored):
-    """All corpora alike, a rider that labels one of two, and caps on scored positions that close the pack."""
+    """All corpora alike, an attached task that labels one of two, and caps on scored positions that close the pack."""
     tasks = [task(MASKING), task(CAPITALS, corpora=corpora), task(RELATION), task(REORDERING)]
-    stream = stream_of(shards, tasks=tasks, pack_tokens=400)
-    caps = stream.caps = replace(stream.caps, scored={**stream.caps.scored, **scored})
-    lane, cursor, made = Lane(), None, None
+    streams = stream_of(shards, tasks=tasks, pack_tokens=400)
+    caps = streams.caps = replace(streams.caps, scored={**streams.caps.scored, **scored})
+    state, cursor, made = StreamState(), None, None
     for _ in range(12):
-        pack, lane = stream.pack(0, lane, REORDERING, FOUR)
+        pack, state = streams.pack(0, state, REORDERING, FOUR)
         packer = Packer(caps, PAD)
         while True:
-            instance, after, row = made or stream.instance(0, cursor, REORDERING, FOUR)
+            instance, after, row = made or streams.instance(0, cursor, REORDERING, FOUR)
             made = None
             if not packer.add(instance, row):
                 made = instance, after, row
                 break
             cursor = after
         assert as_value(pack) == as_value(packer.pack())
-        assert lane[REORDERING] == cursor
+        assert state[REORDERING] == cursor
 
 
 # ---- tasks that cannot go on
@@ -336,12 +338,12 @@ def untried(shards, task):
     ],
 )
 def test_a_task_that_cannot_go_on_is_stopped_by_name(shards, monkeypatch, kind, words):
-    monkeypatch.setattr(streams, "MAX_ATTEMPTS", 50)
+    monkeypatch.setattr(streams_module, "MAX_ATTEMPTS", 50)
 
     def first_pack():
         tried = kind(Options(), VOCABULARY)
         stream_of(shards, tasks=[tried], ids={kind.name: 0}, made=untried(shards, tried)).pack(
-            0, Lane(), kind.name, (kind.name,)
+            0, StreamState(), kind.name, (kind.name,)
         )
 
     with pytest.raises(TaskError, match=words):
@@ -349,27 +351,27 @@ def test_a_task_that_cannot_go_on_is_stopped_by_name(shards, monkeypatch, kind, 
 
 
 def test_other_documents_come_from_other_groups_and_labels_equally_often(shards):
-    stream = stream_of(shards, tasks=[Others(Options(), VOCABULARY)], ids={"others": 0}, pack_tokens=4_096)
-    pack, _ = stream.pack(0, Lane(), "others", ("others",))
+    streams = stream_of(shards, tasks=[Others(Options(), VOCABULARY)], ids={"others": 0}, pack_tokens=4_096)
+    pack, _ = streams.pack(0, StreamState(), "others", ("others",))
     target = pack.targets["others"]
     assert target.count == 256
     assert target.labels[: target.count].mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_sentence_distance_draws_its_classes_equally_allows_attached_tasks_and_goes_through_the_corpus(shards):
+def test_sentence_distance_draws_its_classes_equally_takes_attached_tasks_and_reads_the_entire_corpus(shards):
     names = ("sentence_distance", *FOUR[:3])
     tasks = [task(name) for name in names]
-    stream = stream_of(shards, tasks=tasks, ids={name: row for row, name in enumerate(names)}, lanes=1)
-    labels, lane, documents, cursor = [], Lane(), set(), None
+    streams = stream_of(shards, tasks=tasks, ids={name: row for row, name in enumerate(names)}, count=1)
+    labels, state, documents, cursor = [], StreamState(), set(), None
     for _ in range(30):
-        pack, lane = stream.pack(0, lane, names[0], names)
+        pack, state = streams.pack(0, state, names[0], names)
         assert set(pack.targets) == set(names)
         assert set(pack.task_ids[: pack.real_tokens].tolist()) == {0}
         labels += pack.targets[names[0]].labels[: pack.targets[names[0]].count].tolist()
     assert np.bincount(labels) / len(labels) == pytest.approx([1 / 3] * 3, abs=0.05)
-    stream = stream_of(shards, tasks=tasks[:1], ids={names[0]: 0}, lanes=1)
-    while cursor is None or not stream.epoch(names[0], {names[0]: cursor}):
-        instance, cursor, _ = stream.instance(0, cursor, names[0], names[:1])
+    streams = stream_of(shards, tasks=tasks[:1], ids={names[0]: 0}, count=1)
+    while cursor is None or not streams.epoch(names[0], {names[0]: cursor}):
+        instance, cursor, _ = streams.instance(0, cursor, names[0], names[:1])
         documents.update(instance.sequence.document_lengths.tolist()[:1])
     # 17 train documents of 20 sentences: 18 of each may come first, about half of them do
     assert len(documents) > 8
@@ -379,24 +381,24 @@ def test_sentence_distance_draws_its_classes_equally_allows_attached_tasks_and_g
 def test_a_corpus_of_one_group_has_no_other_document(tmp_path):
     shards = write_corpora(tmp_path, {"one": [document([[[5]]], name=str(i)) for i in range(3)]})
     others = Others(Options(), VOCABULARY)
-    stream = stream_of(shards, tasks=[others], ids={"others": 0}, made=untried(shards, others))
+    streams = stream_of(shards, tasks=[others], ids={"others": 0}, made=untried(shards, others))
     with pytest.raises(TaskError, match=r"task 'others' needs.*all train documents of corpus 'one' are of the group"):
-        stream.pack(0, Lane(), "others", ("others",))
+        streams.pack(0, StreamState(), "others", ("others",))
 
 
 def test_a_second_group_is_found_where_one_group_has_nearly_all_documents(tmp_path):
     """A draw of 100 documents would miss it four times in five."""
     texts = [document([[[5]]], name=str(i), group=i == 0) for i in range(500)]
     shards = write_corpora(tmp_path, {"one": texts}, per_shard=500)
-    stream = stream_of(shards, tasks=[Others(Options(), VOCABULARY)], ids={"others": 0})
+    streams = stream_of(shards, tasks=[Others(Options(), VOCABULARY)], ids={"others": 0})
     for step in range(20):
-        stream.pack(step % 3, Lane(), "others", ("others",))
+        streams.pack(step % 3, StreamState(), "others", ("others",))
 
 
-def test_a_stream_like_another_reads_other_feeds_with_the_same_sizes(shards):
-    stream = stream_of(shards)
+def test_with_feeds_keeps_the_sizes(shards):
+    streams = stream_of(shards)
     feed = {CAPITALS: Feed([shards.corpora["news"]], [1.0])}
-    like = stream.like(feed, [task(CAPITALS)], seed=5, split="heldout")
+    like = streams.with_feeds(feed, [task(CAPITALS)], seed=5, split="heldout")
     instance, _, row = like.instance(0, None, CAPITALS, (CAPITALS,))
-    assert (like.caps, like.lanes, row) == (stream.caps, 1, 1)
+    assert (like.caps, like.count, row) == (streams.caps, 1, 1)
     assert instance.sequence.document_lengths.tolist() == [len(shards.corpora["news"].document("heldout", 0))]
